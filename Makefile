@@ -1,0 +1,42 @@
+# Everything a new Debian 12 with python3, python3-venv and make needs; `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all lint format overhead clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+setup: $(READY) ## Make .venv and install connbench in it
+
+run: $(READY) ## The main job: all 56,512 ports through random windows of 500
+	$(BIN)/connbench run --strategy window --window 500
+
+test: $(READY) ## Run the tests (under 5 minutes)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(READY) ## Run the slow tests too (full-size runs)
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff check, ruff format --check, mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code, apply safe fixes
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+overhead: $(READY) ## What the harness costs against C (needs cc and an idle machine)
+	$(BIN)/python scripts/overhead.py
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m connbench` is the `connbench` command."""
+
+from connbench.cli import main
+
+main()

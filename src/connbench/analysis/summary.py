@@ -1,0 +1,146 @@
+"""The summary of a strategy: latency, acquire time and tries, for all attempts, per port parity, and for the failed.
+
+Percentiles are numpy's default: linear interpolation between the two nearest order statistics.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from connbench.results.result import Integers, Mask, Samples, StrategyResult
+
+SAMPLES_FOR_P999 = 1000
+"""Below this p99.9 is hardly more than the maximum, and is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A latency distribution in ns. Without a sample `minimum` is infinite and the rest 0, as in the talk."""
+
+    count: int = 0
+    minimum: float = float("inf")
+    mean: float = 0.0
+    p50: float = 0.0
+    p90: float = 0.0
+    p99: float = 0.0
+    p999: float | None = None
+    maximum: float = 0.0
+
+    @classmethod
+    def of(cls, values: Integers) -> Distribution:
+        """Describe `values`, in ns."""
+        if not len(values):
+            return cls()
+        p50, p90, p99, p999 = (float(v) for v in np.percentile(values, (50, 90, 99, 99.9)))
+        return cls(
+            count=len(values),
+            minimum=float(values.min()),
+            mean=float(values.mean()),
+            p50=p50,
+            p90=p90,
+            p99=p99,
+            p999=p999 if len(values) >= SAMPLES_FOR_P999 else None,
+            maximum=float(values.max()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some of the attempts: how long the call took, how long it took to have a connection, and in how many tries."""
+
+    latency: Distribution
+    acquire: Distribution
+    tries_mean: float
+    tries_max: int
+
+    @classmethod
+    def of(cls, samples: Samples, chosen: Mask) -> Group:
+        """Describe the attempts that `chosen` marks."""
+        tries = samples.tries[chosen]
+        return cls(
+            latency=Distribution.of(samples.latency_ns[chosen]),
+            acquire=Distribution.of(samples.acquire_ns[chosen]),
+            tries_mean=float(tries.mean()) if len(tries) else 0.0,
+            tries_max=int(tries.max()) if len(tries) else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A strategy's figures over all its rounds. Times are in ns.
+
+    Attributes:
+        total_ns: The talk's 'total time': the sum of all latencies, those of failed attempts too.
+        wall_ns: From the first attempt's begin to the last's outcome, summed over the rounds.
+        all: Every attempt, failed or not; `even` and `odd` the successful ones by local port; `errored` the failed.
+        errors: Failed attempts by the name of their errno, most frequent first.
+        rounds_total_ns: `total_ns` of each round.
+        held: Connections open at once when a round ended, the smallest of the rounds.
+        floor_ns: What the harness itself adds to a connect(), the median of the rounds.
+    """
+
+    all: Group
+    even: Group
+    odd: Group
+    errored: Group
+    total_ns: int
+    wall_ns: int
+    errors: Mapping[str, int] = field(default_factory=dict)
+    rounds_total_ns: tuple[int, ...] = ()
+    held: int = 0
+    floor_ns: float | None = None
+
+    @property
+    def attempts(self) -> int:
+        """All attempts."""
+        return self.all.latency.count
+
+    @property
+    def connected(self) -> int:
+        """Attempts that had a connection."""
+        return self.attempts - self.errored.latency.count
+
+    @property
+    def round_total_ns(self) -> float:
+        """The median round's 'total time': what strategies are compared by."""
+        return float(np.median(self.rounds_total_ns)) if self.rounds_total_ns else 0.0
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        """The groups by the name they are printed under."""
+        return {"all": self.all, "even": self.even, "odd": self.odd, "errored": self.errored}
+
+
+def summarize(result: StrategyResult) -> Summary:
+    """Summarize a strategy over all its rounds."""
+    samples = result.samples
+    is_odd = samples.port % 2 == 1
+    floors = [r.report.floor_ns for r in result.rounds if r.report.floor_ns is not None]
+    return Summary(
+        all=Group.of(samples, np.ones(len(samples), dtype=np.bool_)),
+        even=Group.of(samples, ~samples.failed & ~is_odd),
+        odd=Group.of(samples, ~samples.failed & is_odd),
+        errored=Group.of(samples, samples.failed),
+        total_ns=int(samples.latency_ns.sum()),
+        wall_ns=sum(r.samples.wall_ns for r in result.rounds),
+        errors=count_errors(samples.errno),
+        rounds_total_ns=tuple(int(r.samples.latency_ns.sum()) for r in result.rounds),
+        held=min(r.report.held for r in result.rounds),
+        floor_ns=float(np.median(floors)) if floors else None,
+    )
+
+
+def count_errors(numbers: Integers) -> dict[str, int]:
+    """Occurrences of each errno but 0 by its name, most frequent first."""
+    values, counts = np.unique(numbers[numbers != 0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {errno_name(int(values[i])): int(counts[i]) for i in order}
+
+
+def errno_name(number: int) -> str:
+    """`EADDRNOTAVAIL` for 99; the number itself where it has no name."""
+    return errno.errorcode.get(number, f"errno {number}")

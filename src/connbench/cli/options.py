@@ -1,0 +1,133 @@
+"""The options of `connbench run`, read into the model's types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+
+import click
+
+from connbench.errors import UsageError
+from connbench.model import Isolation, Listener, Placement, PortRange
+from connbench.planning.request import CpuChoice
+
+
+def _cpu(text: str | CpuChoice) -> int | CpuChoice:
+    """Read a CPU's number, or `none`."""
+    if isinstance(text, CpuChoice):
+        return text
+    if text == CpuChoice.ANY.value:
+        return CpuChoice.ANY
+    if not text.isdecimal():
+        raise UsageError(f"--cpu {text!r} is neither a CPU's number nor none", "for example --cpu 1")
+    return int(text)
+
+
+FORMAT_NAMES = ("text", "talk", "json", "csv")
+"""Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
+
+_LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])
+_ISOLATIONS = click.Choice([isolation.value for isolation in Isolation])
+_PLACEMENTS = click.Choice([placement.value for placement in Placement])
+
+_RUN_OPTIONS = (
+    click.option(
+        "--strategy",
+        "strategies",
+        multiple=True,
+        metavar="NAME",
+        help="Strategy to measure; repeatable, run in the order given.  [default: plain, bind, random, window]",
+    ),
+    click.option(
+        "-n",
+        "--connections",
+        type=int,
+        help="Connections to open.  [default: the ports of the range]",
+    ),
+    click.option(
+        "--port-range",
+        type=PortRange.parse,
+        metavar="LOW-HIGH",
+        help="Ports to choose from.  [default: 9024-65535; in the host's namespace the host's]",
+    ),
+    click.option("--window", type=int, help="Ports of a window, for window and partition.  [default: 500]"),
+    click.option(
+        "--placement",
+        type=_PLACEMENTS,
+        help="Random windows wholly inside the range, or clipped at its ends.  [default: inside]",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        help="Further draws after one without a port, for window and random.  "
+        "[default: window 0; random until it has one]",
+    ),
+    click.option("--source", metavar="ADDR", help="Address to bind to.  [default: 127.9.9.1]"),
+    click.option(
+        "--target",
+        metavar="HOST:PORT",
+        help="Where to connect.  [default: its own listener on 127.9.9.2]",
+    ),
+    click.option(
+        "--listener",
+        type=_LISTENERS,
+        help="Have its own listener, and whether anybody accepts.  [default: backlog, where somaxconn allows it]",
+    ),
+    click.option(
+        "--isolate",
+        type=_ISOLATIONS,
+        default=Isolation.AUTO.value,
+        show_default=True,
+        help="Whether to run in a network namespace of its own.",
+    ),
+    click.option("--allow-remote", is_flag=True, help="Let --target be on another machine."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        help="Same seed, same windows and ports.  [default: random, and printed]",
+    ),
+    click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Repeat so often, the strategies taking turns.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0.001, max=86400),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long one connect() may take.",
+    ),
+    click.option(
+        "--cpu",
+        type=_cpu,
+        metavar="N|none",
+        default=CpuChoice.LAST,
+        help="CPU to connect on.  [default: the last usable one]",
+    ),
+    click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(FORMAT_NAMES),
+        default="text",
+        show_default=True,
+        help="What to print.",
+    ),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="Also write a file, .json or .csv, after every round.",
+    ),
+    click.option("--force", is_flag=True, help="Replace an existing output file."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
+)
+
+
+def run_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Decorate a command with all options of `connbench run`."""
+    return reduce(lambda decorated, option: option(decorated), reversed(_RUN_OPTIONS), function)

@@ -1,0 +1,83 @@
+"""The progress bar of a run: on stderr, only on a terminal, drawn when the run has a moment and never by a thread."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from connbench.runner import Progress
+
+
+class Silent:
+    """No progress bar: stderr is not a terminal, or -q."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def clear(self) -> None:
+        """Nothing to take away."""
+
+
+class Bar:
+    """Strategy, connections done, rate, mean of the last thousand, and time left, in one line."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415  # 50 ms that a pipe need not pay
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415  # as above
+        from rich.progress import Progress as RichProgress  # noqa: PLC0415  # as above
+
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            auto_refresh=False,  # a refresh thread would run when it likes; the caller's ticks are 5 a second
+            transient=True,
+            expand=True,
+        )
+        self._key: tuple[str, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.clear()
+
+    def show(self, progress: Progress) -> None:
+        """Draw the state of a round."""
+        from connbench.report.units import duration  # noqa: PLC0415  # commands load what they use
+
+        plan = progress.plan
+        key = (plan.strategy.label, plan.number)
+        if key != self._key:
+            self.clear()
+            self._key = key
+            of_rounds = f" {plan.number}/{plan.plan.rounds}" if plan.plan.rounds > 1 else ""
+            self._bar.add_task(plan.strategy.label + of_rounds, total=plan.plan.connections, detail="")
+            self._bar.start()
+        task = self._bar.tasks[-1]
+        rate = f"{task.speed:,.0f}/s " if task.speed else ""
+        self._bar.update(task.id, completed=progress.done, detail=f"{rate}{duration(progress.recent_mean_ns)}")
+        self._bar.refresh()
+
+    def clear(self) -> None:
+        """Take the bar away, so that a report can be printed in its place."""
+        if self._key is not None:
+            self._bar.stop()
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._key = None

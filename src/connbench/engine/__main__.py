@@ -1,0 +1,125 @@
+"""`python -m connbench.engine`: one round, told by JSON on stdin, answered in JSON lines on stdout.
+
+The descriptor of the samples' shared memory is the only argument. The lines are `ready` (settings) and `finished`
+(the round's report); `failed` (message, hint, exit code) comes before the latter, or instead of both. SIGTERM ends
+the round early: the connections made until then are reported and closed as ever.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from random import Random
+from typing import Any
+
+from connbench import samples
+from connbench.engine import listener, network
+from connbench.engine.holder import StopRequestedError, stop_on_sigterm
+from connbench.engine.lane import Lane
+from connbench.engine.loop import Share
+from connbench.errors import ConnbenchError
+from connbench.linux import counters
+from connbench.linux.limits import raise_open_files
+from connbench.linux.process import die_with_parent, resident_bytes
+from connbench.model import RoundPlan, RoundReport
+from connbench.strategies import STRATEGIES
+
+
+def say(event: str, **fields: object) -> None:
+    """One line to the parent."""
+    print(json.dumps({"event": event, **fields}), flush=True)  # noqa: T201  # stdout is the protocol
+
+
+def run(plan: RoundPlan, descriptor: int) -> None:
+    """Run a round from its namespace to the last connection closed.
+
+    Raises:
+        ConnbenchError: It could not begin. Once it has begun, faults are reported beside what was measured.
+    """
+    parent = os.getppid()
+    die_with_parent(parent)
+    engine_rss = resident_bytes()
+    raise_open_files()
+    settings = network.set_up(plan.plan)
+    die_with_parent(parent)
+    share = _whole(plan, descriptor)
+    running = listener.start(plan.plan.listener, plan.plan.target, plan.plan.connections)
+    say("ready", settings=settings)
+    try:
+        report = _measure(share, settings, engine_rss)
+    finally:
+        running.close()
+    say("finished", report=report)
+
+
+def _whole(plan: RoundPlan, descriptor: int) -> Share:
+    """The whole round as a share, its draws made."""
+    strategy, attempts = STRATEGIES[plan.strategy.name], plan.plan.connections
+    rng = Random(plan.seed_text("first tries"))  # noqa: S311  # reproducible, not secret
+    return Share(
+        plan=plan,
+        recipe=strategy.recipe(plan.strategy, plan.plan.port_range, attempts, rng),
+        columns=samples.views(samples.attach(descriptor, attempts), attempts),
+        first=0,
+        capacity=attempts,
+        held_before=0,
+        epoch=time.perf_counter_ns(),
+    )
+
+
+def _measure(share: Share, settings: dict[str, str], engine_rss: int) -> dict[str, Any]:
+    lane = Lane()
+    gc.collect()
+    gc.freeze()
+    established_before = _established()
+    before, (stolen_before, ticks_before) = counters.read(), counters.read_cpu_ticks()
+    try:
+        lane.fill(share)
+        lane.check_all_alive()
+    except ConnbenchError as fault:
+        _say_failed(fault)
+    moved = counters.difference(before, counters.read())
+    stolen, ticks = counters.read_cpu_ticks()
+    established = _established() - established_before
+    closing = time.perf_counter_ns()
+    lane.close()
+    return asdict(
+        RoundReport(
+            settings=settings,
+            counters=moved,
+            holders=tuple(lane.reports),
+            established=established,
+            close_ns=time.perf_counter_ns() - closing,
+            steal=(stolen - stolen_before) / max(1, ticks - ticks_before),
+            engine_rss=engine_rss,
+        )
+    )
+
+
+def _established() -> int:
+    return counters.read().get("Tcp.CurrEstab", 0)
+
+
+def _say_failed(fault: ConnbenchError) -> None:
+    say("failed", message=fault.message, hint=fault.hint, exit_code=fault.exit_code)
+
+
+def main() -> int:
+    """Entry point of the process; the exit status is 0 once a round has been reported."""
+    stop_on_sigterm()
+    try:
+        run(RoundPlan.from_dict(json.loads(sys.stdin.readline())), int(sys.argv[1]))
+    except ConnbenchError as fault:
+        _say_failed(fault)
+        return 1
+    except StopRequestedError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The parent's side of an engine process: start it, follow it, stop it, and make sure nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, Interrupted, RunFault
+from connbench.model import RoundPlan, RoundReport, report_from_dict
+
+TICK_MS = 200
+"""How often the caller hears that time has passed: a progress bar redrawn more often would disturb the measurement."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a round. Without a fault it is complete; the report may be missing after one."""
+
+    report: RoundReport = field(default_factory=RoundReport)
+    fault: ConnbenchError | None = None
+    began: bool = False
+
+
+def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> Outcome:
+    """Run one round in an engine process, and come back once all its processes are gone.
+
+    Args:
+        plan: What to do.
+        descriptor: Shared memory for the samples, from `samples.create`.
+        on_tick: Called about five times a second.
+
+    Returns:
+        The outcome; a fault in mid-run, an interruption too, is in it, beside whatever was reported.
+
+    Raises:
+        ConnbenchError: The round could not begin, so there is nothing to keep.
+    """
+    outcome = Outcome()
+    with tempfile.TemporaryFile() as complaints, _start(descriptor, complaints) as process:
+        try:
+            _follow(process, plan, outcome, on_tick)
+        except Interrupted as interruption:
+            outcome.fault = interruption
+            _stop(process, outcome)
+        except BaseException:
+            _kill(process)
+            raise
+        status = process.wait()
+        complaints.seek(0)
+        last_words = complaints.read().decode(errors="replace").strip()
+    if outcome.fault is None and status != 0:
+        outcome.fault = _unexpected_end(status, last_words)
+    if outcome.fault is not None and not outcome.began:
+        raise outcome.fault
+    return outcome
+
+
+def _start(descriptor: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "connbench.engine", str(descriptor)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        pass_fds=[descriptor],
+        process_group=0,  # a Ctrl-C reaches us alone; we pass it on in our own time
+    )
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    plan: RoundPlan,
+    outcome: Outcome,
+    on_tick: Callable[[], None],
+) -> None:
+    """Send the plan and take in answers until stdout ends: then every process that inherited it has ended."""
+    assert process.stdin  # noqa: S101  # a pipe by construction; tells the type checker
+    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write(json.dumps(plan.to_dict()).encode() + b"\n")
+    _take_answers(process, outcome, on_tick)
+
+
+def _take_answers(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
+    assert process.stdout  # noqa: S101  # as above
+    descriptor = process.stdout.fileno()
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    text = b""
+    while True:
+        if poller.poll(TICK_MS):
+            piece = os.read(descriptor, 65536)
+            if not piece:
+                return
+            *lines, text = (text + piece).split(b"\n")
+            for line in lines:
+                _take(json.loads(line), outcome)
+        else:
+            on_tick()
+
+
+def _take(message: dict[str, Any], outcome: Outcome) -> None:
+    match message["event"]:
+        case "ready":
+            outcome.began = True
+            outcome.report = RoundReport(settings=message["settings"])
+        case "finished":
+            outcome.report = report_from_dict(message["report"])
+        case "failed" if outcome.fault is None:
+            kind = ERRORS_BY_EXIT_CODE[message["exit_code"]]
+            outcome.fault = kind(message["message"], message["hint"])
+
+
+def _stop(process: subprocess.Popen[bytes], outcome: Outcome) -> None:
+    """End the round in good order; a second interruption ends it at once."""
+    process.terminate()
+    try:
+        _take_answers(process, outcome, lambda: None)
+    except Interrupted:
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _unexpected_end(status: int, last_words: str) -> RunFault:
+    if status < 0:
+        how = f"was killed by {signal.Signals(-status).name}"
+    else:
+        how = f"ended with status {status}: {last_words.splitlines()[-1] if last_words else 'no word'}"
+    return RunFault(f"the engine process {how}", "look in dmesg for the OOM killer, then run again")

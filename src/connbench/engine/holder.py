@@ -1,0 +1,99 @@
+"""A holder: a process that opens a share of the round's connections and keeps them open until the round ends."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import signal
+from _socket import SO_LINGER, SOL_SOCKET, socket
+from dataclasses import asdict, replace
+from typing import Any, Never
+
+from connbench.engine.loop import Share, fill, measure_floor
+from connbench.errors import RunFault
+from connbench.linux.limits import free_descriptors
+from connbench.linux.process import die_with_parent, private_bytes
+from connbench.linux.sockopts import LINGER_RESET
+from connbench.model import HolderReport
+from connbench.samples import count_done
+
+SPARE_DESCRIPTORS = 8
+"""Kept free in a holder: the socket of a failing attempt, and files opened for its report."""
+
+
+class StopRequestedError(BaseException):
+    """SIGTERM: stop opening, report, hold. Not an Exception, so that nothing on the way swallows it."""
+
+
+def stop_on_sigterm() -> None:
+    """Have SIGTERM raise `StopRequestedError` in this process."""
+
+    def stop(_signal: int, _frame: object) -> Never:
+        raise StopRequestedError
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def run_holder(share: Share, channel: socket, engine: int) -> Never:
+    """Be a holder: open, report on `channel`, hold until its other end closes, reset every connection, end.
+
+    Args:
+        share: What to open; its capacity is cut to what RLIMIT_NOFILE leaves.
+        channel: Stream to the engine.
+        engine: Process id of the engine; the holder dies with it.
+    """
+    status = 1
+    held: list[socket] = []
+    try:
+        die_with_parent(engine)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        cpu = share.plan.plan.cpu
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+        report = _open(share, held)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        channel.sendall(json.dumps(report).encode() + b"\n")
+        channel.recv(1)
+        for sock in held:
+            sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
+            sock.close()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _open(share: Share, held: list[socket]) -> dict[str, Any]:
+    """Fill `held`; the report as JSON takes it, with what stopped it early under `fault` and `stopped`."""
+    fault: RunFault | None = None
+    stopped = False
+    share = replace(share, capacity=min(share.capacity, free_descriptors() - SPARE_DESCRIPTORS))
+    gc.freeze()
+    gc.disable()
+    memory_idle = private_bytes()
+    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    stop_on_sigterm()
+    try:
+        fill(share, held)
+    except RunFault as error:
+        fault = error
+    except StopRequestedError:
+        stopped = True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
+    target = share.plan.plan.target
+    report = HolderReport(
+        first=share.first,
+        attempts=count_done(share.columns["tries"]) - share.first,
+        opened=len(held),
+        involuntary_switches=switches,
+        memory_idle=memory_idle,
+        memory_full=private_bytes(),
+        floor_ns=measure_floor(held[0], (target.host, target.port)) if held else None,
+    )
+    return {
+        "report": asdict(report),
+        "stopped": stopped,
+        "fault": fault and {"message": fault.message, "hint": fault.hint},
+    }

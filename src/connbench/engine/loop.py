@@ -1,0 +1,176 @@
+"""The measured loop: the only hot code of connbench. One function serves every strategy.
+
+Locals only, no I/O, and nothing between the two clock reads around connect() but the call. `_socket.socket` is the C
+type itself: its subclass in `socket` adds a constructor in Python, and no connect() of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_INET, SO_SNDTIMEO, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
+from dataclasses import dataclass
+from random import Random
+from statistics import median
+from time import perf_counter_ns
+
+from connbench.errors import RunFault
+from connbench.linux.sockopts import (
+    IP_BIND_ADDRESS_NO_PORT,
+    IP_LOCAL_PORT_RANGE,
+    ON,
+    pack_timeout,
+    pack_u32,
+)
+from connbench.model import RoundPlan
+from connbench.strategies import Draw, Recipe
+
+NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""bind() found its port taken, connect() found none: what a further try can mend."""
+
+TIMED_OUT = errno.EINPROGRESS
+"""What a blocking connect() returns when SO_SNDTIMEO passes (socket(7))."""
+
+TIMEOUTS_IN_A_ROW = 5
+"""A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""
+
+FLOOR_CALLS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a round one holder opens.
+
+    Attributes:
+        first: Index of its first attempt; it goes on to the plan's last, or until `capacity` sockets are open.
+        held_before: Connections that earlier holders of the round hold.
+        epoch: perf_counter_ns() at the beginning of the round.
+    """
+
+    plan: RoundPlan
+    recipe: Recipe
+    columns: dict[str, memoryview]
+    first: int
+    capacity: int
+    held_before: int
+    epoch: int
+
+
+def fill(share: Share, held: list[socket]) -> int:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
+    """Open the connections of a share into `held`; returns the index after its last attempt.
+
+    Raises:
+        RunFault: No socket() to be had any more (EMFILE, ENFILE), or the target stopped answering. What was opened
+            until then is in `held`, what was measured is in the columns.
+    """
+    plan, recipe = share.plan.plan, share.recipe
+    clock = perf_counter_ns
+    started_ns, prepare_ns = share.columns["started_ns"], share.columns["prepare_ns"]
+    connect_ns, acquire_ns = share.columns["connect_ns"], share.columns["acquire_ns"]
+    port, error_number, tries_made = (
+        share.columns["port"],
+        share.columns["errno"],
+        share.columns["tries"],
+    )
+    epoch, first, end = share.epoch, recipe.first, plan.connections
+    timeout, source, no_port_free = pack_timeout(plan.timeout), plan.source, NO_PORT_FREE
+    target, local = (plan.target.host, plan.target.port), (source, 0)
+    binds, draws_port = recipe.binds, recipe.draw is Draw.PORT
+    defers_port, sets_window = binds and not draws_port, recipe.draw is Draw.WINDOW
+    option = b""
+    max_tries, redraw = recipe.max_tries, recipe.redraw
+    rng = Random(share.plan.seed_text(f"retries from {share.first}"))  # noqa: S311  # reproducible, not secret
+    # Once every port is ours, or one attempt has used up all its tries, further draws cannot find one.
+    room_for_draws, room = len(plan.port_range) - share.held_before, share.capacity
+    timeouts = 0
+
+    for index in range(share.first, end):
+        sock = _new_socket(timeout, index)
+        number = first[index]
+        tries = 1
+        begun = 0
+        while True:
+            if draws_port:
+                local = (source, number)
+            elif sets_window:
+                option = pack_u32(number)
+            try_begun = clock()
+            try:
+                if defers_port:
+                    sock.setsockopt(SOL_IP, IP_BIND_ADDRESS_NO_PORT, ON)
+                if sets_window:
+                    sock.setsockopt(SOL_IP, IP_LOCAL_PORT_RANGE, option)
+                if binds:
+                    sock.bind(local)
+            except OSError as error:
+                prepared = finished = clock()
+                failure = error.errno
+            else:
+                prepared = clock()
+                failure = sock.connect_ex(target)
+                finished = clock()
+            begun = begun or try_begun
+            if not failure or tries >= max_tries or failure not in no_port_free:
+                break
+            if draws_port and len(held) >= room_for_draws:
+                break
+            if finished != prepared and draws_port:
+                # bind() gave the port and connect() could not use it: a bound socket cannot be bound again.
+                sock.close()
+                sock = _new_socket(timeout, index)
+            number = redraw(rng)
+            tries += 1
+
+        started_ns[index] = begun - epoch
+        prepare_ns[index] = prepared - try_begun
+        connect_ns[index] = finished - prepared
+        acquire_ns[index] = finished - begun
+        if failure:
+            sock.close()
+            error_number[index] = failure
+            tries_made[index] = tries
+            timeouts = timeouts + 1 if failure == TIMED_OUT else 0
+            if timeouts == TIMEOUTS_IN_A_ROW:
+                raise _silent(share.plan, index)
+            if tries == max_tries and draws_port:
+                room_for_draws = 0 if share.plan.strategy.retries is None else room_for_draws
+        else:
+            port[index] = sock.getsockname()[1]
+            held.append(sock)
+            tries_made[index] = tries
+            timeouts = 0
+            room -= 1
+            if not room:
+                return index + 1
+    return end
+
+
+def _new_socket(timeout: bytes, index: int) -> socket:
+    try:
+        sock = socket(AF_INET, SOCK_STREAM)
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, "")
+        raise RunFault(
+            f"socket() failed at attempt {index + 1} with {name} ({error.strerror})",
+            "raise RLIMIT_NOFILE or fs.file-max, or ask for fewer with -n",
+        ) from error
+    sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
+    return sock
+
+
+def _silent(plan: RoundPlan, index: int) -> RunFault:
+    return RunFault(
+        f"{TIMEOUTS_IN_A_ROW} connect() in a row ran into the time-out of {plan.plan.timeout:g} s, "
+        f"the last at attempt {index + 1}",
+        f"check that {plan.plan.target} still accepts, or give more --timeout",
+    )
+
+
+def measure_floor(connected: socket, target: tuple[str, int]) -> int:
+    """The harness's own cost of timing a connect(), in ns: the median of calls that the kernel answers with EISCONN."""
+    clock, connect_ex = perf_counter_ns, connected.connect_ex
+    costs = []
+    for _ in range(FLOOR_CALLS):
+        begun = clock()
+        connect_ex(target)
+        costs.append(clock() - begun)
+    return int(median(costs))

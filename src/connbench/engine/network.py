@@ -1,0 +1,61 @@
+"""The round's network: its namespace entered, its loopback up, its sysctls set and read back."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from connbench.engine.listener import backlog_for
+from connbench.errors import EnvironmentFault
+from connbench.linux import sysctl
+from connbench.linux.namespace import enter
+from connbench.linux.netlink import bring_up_loopback
+from connbench.model import Plan
+
+UNPRIVILEGED_START_DEFAULT = 1024
+
+
+def set_up(plan: Plan) -> dict[str, str]:
+    """Enter the plan's namespace and make it ready; the host's is only read.
+
+    Returns:
+        The namespace's settings as read back, by sysctl name.
+
+    Raises:
+        EnvironmentFault: Something of it is not allowed here.
+    """
+    try:
+        enter(plan.namespace)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"no {plan.namespace}: {error.strerror}",
+            "run as root, allow user namespaces, or use --isolate never",
+        ) from error
+    if plan.namespace.is_own:
+        bring_up_loopback(_beyond_loopback(plan.source, plan.target.host))
+        _set_sysctls(plan)
+    return sysctl.read_all()
+
+
+def _beyond_loopback(*addresses: str) -> tuple[str, ...]:
+    """Those that `lo` does not have by itself: all of 127.0.0.0/8 is local once it is up."""
+    return tuple(a for a in addresses if not ipaddress.IPv4Address(a).is_loopback)
+
+
+def _set_sysctls(plan: Plan) -> None:
+    low, high = plan.port_range.low, plan.port_range.high
+    backlog = str(backlog_for(plan.connections))
+    wanted = {
+        # The kernel takes no ip_local_port_range that begins among the privileged ports.
+        sysctl.UNPRIVILEGED_START: str(min(low, UNPRIVILEGED_START_DEFAULT)),
+        sysctl.PORT_RANGE: f"{low} {high}",
+        sysctl.SOMAXCONN: backlog,
+        sysctl.SYN_BACKLOG: backlog,
+    }
+    for name, value in wanted.items():
+        try:
+            sysctl.write(name, value)
+        except (OSError, ValueError) as error:
+            raise EnvironmentFault(
+                f"cannot set {name} to {value!r} in the new namespace: {error}",
+                "try --isolate never, which takes the host's settings as they are",
+            ) from error

@@ -1,0 +1,84 @@
+"""Errors a user can act on, and the exit codes they end in.
+
+Every fault connbench expects is a `ConnbenchError`: a message that names the fault and the value, a hint that names the
+way out, and an exit code. The command line prints both and exits; nothing else decides about exit codes.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the exit status of `connbench` means."""
+
+    OK = 0
+    USAGE = 2
+    UNSOUND = 3
+    ENVIRONMENT = 4
+    TARGET = 5
+    FAULT = 6
+    OUTPUT = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class ConnbenchError(Exception):
+    """A fault with a way out.
+
+    Args:
+        message: What is wrong, with the value at fault; no full stop.
+        hint: What to do about it, or an empty string.
+    """
+
+    exit_code = ExitCode.FAULT
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ConnbenchError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = ExitCode.USAGE
+
+
+class EnvironmentFault(ConnbenchError):  # noqa: N818  # EnvironmentError is OSError
+    """This machine, kernel or user cannot run what was asked for."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class TargetError(ConnbenchError):
+    """The listener cannot be set up, or the target refuses or does not answer."""
+
+    exit_code = ExitCode.TARGET
+
+
+class RunFault(ConnbenchError):  # noqa: N818  # RuntimeError means something else
+    """Something broke while measuring; what was measured until then is kept."""
+
+    exit_code = ExitCode.FAULT
+
+
+class OutputError(ConnbenchError):
+    """The result file cannot be written."""
+
+    exit_code = ExitCode.OUTPUT
+
+
+class Interrupted(ConnbenchError):  # noqa: N818  # what happened is no error, and signal(7) has no better word
+    """A signal asked to end: SIGINT or SIGTERM."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.exit_code = ExitCode(128 + signal_number)
+        name = {2: "SIGINT", 15: "SIGTERM"}[signal_number]
+        super().__init__(f"stopped by {name}")
+
+
+ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
+    kind.exit_code: kind for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError)
+}
+"""Turns a fault that crossed a process boundary as a number back into its class."""

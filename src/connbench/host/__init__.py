@@ -1,0 +1,1 @@
+"""The machine: what it is, and what on it would spoil a measurement."""

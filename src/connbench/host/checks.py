@@ -1,0 +1,145 @@
+"""What can be known before measuring: small checks with a verdict and advice, for `doctor` and for a run's start."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from enum import StrEnum
+
+from connbench.host.environment import governor
+from connbench.linux import limits
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
+from connbench.model import Finding, Namespace, PortRange, Severity
+
+BUSY_PERCENT = 20.0
+"""CPU use over all CPUs, before anything is started, above which the figures would be of two things at once."""
+
+BUSY_SECONDS = 0.3
+FEWEST_DESCRIPTORS = 64
+MANY_HOLDERS = 100
+
+
+class Verdict(StrEnum):
+    """`FAIL` means that a full run would not be sound, `WARN` that its figures need care."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    verdict: Verdict
+    message: str
+    advice: str = ""
+
+
+def check_namespace(namespace: Namespace, reason: str) -> Check:
+    """Whether a run has a network namespace of its own; arguments from `connbench.linux.namespace.best_available`."""
+    if namespace.is_own:
+        return Check("namespace", Verdict.OK, str(namespace))
+    return Check(
+        "namespace",
+        Verdict.FAIL,
+        f"no network namespace of its own: {reason}",
+        "run as root, or allow user namespaces (kernel.unprivileged_userns_clone, user.max_user_namespaces)",
+    )
+
+
+def check_option(option: SocketOption) -> Check:
+    """Whether this kernel has a socket option."""
+    if is_supported(option):
+        return Check(option.name, Verdict.OK, "supported")
+    return Check(
+        option.name,
+        Verdict.FAIL,
+        f"unknown to kernel {platform.release()}",
+        f"Linux {option.since} brings it; until then the strategies that need it are refused",
+    )
+
+
+def check_descriptors(connections: int) -> Check:
+    """Whether RLIMIT_NOFILE lets that many connections be held, by however many processes."""
+    _, hard = limits.open_files()
+    message = f"hard limit {hard} for {connections} connections"
+    if hard < FEWEST_DESCRIPTORS:
+        return Check("open files", Verdict.FAIL, message, "raise it: ulimit -Hn 20000")
+    holders = -(-connections // hard)
+    if holders > MANY_HOLDERS:
+        advice = f"{holders} holder processes will be needed; raise it: ulimit -Hn {connections}"
+        return Check("open files", Verdict.WARN, message, advice)
+    plural = "process" if holders == 1 else "processes"
+    return Check("open files", Verdict.OK, f"{message}: {holders} holder {plural}")
+
+
+def check_somaxconn(namespace: Namespace, connections: int, somaxconn: int) -> Check:
+    """Whether a listener can queue that many connections without accepting them."""
+    if namespace.is_own:
+        return Check("somaxconn", Verdict.OK, f"will be {connections} or more in its own namespace")
+    if somaxconn >= connections:
+        return Check("somaxconn", Verdict.OK, str(somaxconn))
+    return Check(
+        "somaxconn",
+        Verdict.WARN,
+        f"{somaxconn} on this host for {connections} connections",
+        "an accepting listener is used instead, on the same CPUs as the measurement",
+    )
+
+
+def check_load() -> Check:
+    """Whether the machine is idle enough; takes 0.3 s."""
+    import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
+
+    busy = psutil.cpu_percent(interval=BUSY_SECONDS)
+    message = f"{busy:.0f} % in use, load {os.getloadavg()[0]:.2f}"
+    if busy > BUSY_PERCENT:
+        return Check("CPU load", Verdict.FAIL, message, "stop what else runs here, then measure")
+    return Check("CPU load", Verdict.OK, message)
+
+
+def check_cpus() -> Check:
+    """Whether the measured CPU can be kept clear of everything else connbench does."""
+    count = len(os.sched_getaffinity(0))
+    if count > 1:
+        return Check("CPUs", Verdict.OK, f"{count} usable")
+    return Check(
+        "CPUs",
+        Verdict.WARN,
+        "one usable CPU",
+        "the progress display and the listener share it with the measurement: use -q",
+    )
+
+
+def check_governor() -> Check:
+    """Whether the CPU keeps one frequency."""
+    name = governor()
+    if name in {None, "performance"}:
+        return Check("governor", Verdict.OK, name or "none to be seen (a virtual machine?)")
+    return Check("governor", Verdict.WARN, str(name), "cpupower frequency-set -g performance, for the run")
+
+
+def check_all(namespace: Namespace, reason: str, port_range: PortRange, somaxconn: int) -> list[Check]:
+    """Every check for a run over `port_range`; the first two arguments as for `check_namespace`."""
+    connections = len(port_range)
+    return [
+        check_namespace(namespace, reason),
+        check_option(NO_PORT),
+        check_option(LOCAL_PORT_RANGE),
+        check_descriptors(connections),
+        check_somaxconn(namespace, connections, somaxconn),
+        check_cpus(),
+        check_load(),
+        check_governor(),
+    ]
+
+
+def as_finding(check: Check) -> Finding | None:
+    """A check that did not pass, as a finding of a run; None for one that did."""
+    if check.verdict is Verdict.OK:
+        return None
+    code = check.name.lower().replace(" ", "-")
+    return Finding(code, Severity.WARNING, f"{check.name}: {check.message}", check.advice)

@@ -1,0 +1,60 @@
+"""What this machine is: recorded with every result, so that figures can be told apart by where they come from."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import connbench
+from connbench.linux import limits, sysctl
+
+
+def collect() -> dict[str, object]:
+    """The environment by name: plain values as JSON takes them, None for what cannot be read here."""
+    import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
+
+    memory = psutil.virtual_memory()
+    soft, hard = limits.open_files()
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kernel": platform.release(),
+        "kernel_build": platform.version(),
+        "machine": platform.machine(),
+        "cpu_model": cpu_model(),
+        "cpu_count": os.cpu_count(),
+        "affinity": sorted(os.sched_getaffinity(0)),
+        "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "governor": governor(),
+        "load_1m": round(os.getloadavg()[0], 2),
+        "memory_total": memory.total,
+        "memory_available": memory.available,
+        "nofile_soft": soft,
+        "nofile_hard": hard,
+        "user": os.geteuid(),
+        "python": platform.python_version(),
+        "connbench": connbench.__version__,
+        "sysctls": sysctl.read_all(),
+    }
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def governor() -> str | None:
+    """CPU frequency governor of the first CPU; None where the machine shows none, as in most virtual ones."""
+    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def cpu_model() -> str | None:
+    """The processor's name as the kernel has it."""
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"model name", "Model", "cpu model"}:
+            return value.strip()
+    return None

@@ -1,0 +1,52 @@
+"""What the kernel counts: this namespace's protocol events (/proc/net/snmp and netstat), and CPU time (/proc/stat)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WATCHED = (
+    "Tcp.ActiveOpens",
+    "Tcp.PassiveOpens",
+    "Tcp.AttemptFails",
+    "Tcp.EstabResets",
+    "Tcp.RetransSegs",
+    "TcpExt.ListenOverflows",
+    "TcpExt.ListenDrops",
+    "TcpExt.TCPReqQFullDrop",
+    "TcpExt.TCPReqQFullDoCookies",
+    "TcpExt.TCPSynRetrans",
+    "TcpExt.TCPTimeouts",
+    "TcpExt.SyncookiesSent",
+)
+"""The counters a round is judged by."""
+
+
+def parse(text: str) -> dict[str, int]:
+    """Counters of a /proc/net/{snmp,netstat} file by `Protocol.Name`: lines come in pairs, names and then values."""
+    counters = {}
+    lines = text.splitlines()
+    for names, values in zip(lines[::2], lines[1::2], strict=False):
+        protocol = names.partition(":")[0]
+        for name, value in zip(names.split()[1:], values.split()[1:], strict=False):
+            counters[f"{protocol}.{name}"] = int(value)
+    return counters
+
+
+def read() -> dict[str, int]:
+    """All TCP/IP counters of this namespace."""
+    counters: dict[str, int] = {}
+    for path in ("/proc/net/snmp", "/proc/net/netstat"):
+        counters |= parse(Path(path).read_text(encoding="ascii"))
+    return counters
+
+
+def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """How far each counter of `WATCHED` moved; those this kernel lacks are left out."""
+    return {name: after[name] - before.get(name, 0) for name in WATCHED if name in after}
+
+
+def read_cpu_ticks() -> tuple[int, int]:
+    """CPU time of the machine since boot in clock ticks: stolen by the hypervisor, and all told (proc_stat(5))."""
+    first_line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    ticks = [int(field) for field in first_line.split()[1:9]]
+    return ticks[7], sum(ticks)

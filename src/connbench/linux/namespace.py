@@ -1,0 +1,56 @@
+"""A network namespace of one's own: the host's ports and settings stay alone, and it is gone with its last process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, unshare
+from connbench.model import Namespace
+
+
+def enter(namespace: Namespace) -> None:
+    """Move this process into a new namespace of the kind; HOST stays where it is.
+
+    Raises:
+        OSError: The kernel, or a policy on this machine, does not allow it.
+    """
+    if namespace is Namespace.NETWORK:
+        unshare(CLONE_NEWNET)
+    elif namespace is Namespace.USER:
+        uid, gid = os.getuid(), os.getgid()
+        unshare(CLONE_NEWUSER | CLONE_NEWNET)
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
+
+
+def _try_in_child(namespace: Namespace) -> int:
+    """Errno of `enter(namespace)`, tried in a child that ends at once; 0 if it worked."""
+    child = os.fork()
+    if child == 0:
+        code = 0
+        try:
+            enter(namespace)
+        except OSError as error:
+            code = error.errno or 255
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def best_available() -> tuple[Namespace, str]:
+    """The best kind of namespace this process may enter, and why not a better one (empty for an own one).
+
+    Call it before numpy is imported: fork() is safe only in a process without threads.
+    """
+    failures = []
+    for namespace, call in (
+        (Namespace.NETWORK, "CLONE_NEWNET"),
+        (Namespace.USER, "CLONE_NEWUSER|CLONE_NEWNET"),
+    ):
+        number = _try_in_child(namespace)
+        if number == 0:
+            return namespace, ""
+        failures.append(f"unshare({call}): {os.strerror(number)}")
+    return Namespace.HOST, "; ".join(failures)

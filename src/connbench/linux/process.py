@@ -1,0 +1,54 @@
+"""Calls on the own process that Python has no name for (prctl(2), unshare(2)), through the C library."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, call: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies.
+
+    Forgotten by the kernel when credentials change, so call it again after entering a user namespace.
+
+    Args:
+        parent: Process id of the parent as this process knew it; if it is gone already, this process ends here.
+    """
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def unshare(flags: int) -> None:
+    """Leave the parent's namespaces of the kinds in `flags` for new ones.
+
+    Raises:
+        OSError: EPERM where not allowed; EINVAL for CLONE_NEWUSER in a process with threads.
+    """
+    _check(_libc.unshare(flags), "unshare")
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def private_bytes() -> int:
+    """Memory only this process has, in bytes: what it would give back if it ended."""
+    rollup = Path("/proc/self/smaps_rollup").read_bytes().splitlines()
+    private = [line for line in rollup if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]
+    return sum(int(line.split()[1]) for line in private) * 1024

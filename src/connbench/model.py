@@ -1,0 +1,268 @@
+"""The vocabulary: what is asked for (`Plan`), and what one round says of itself besides its samples (`RoundReport`).
+
+Everything here is frozen, made of plain values, and survives a trip through JSON: the engine is another process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from connbench.errors import UsageError
+
+MAX_PORT = 65535
+DEFAULT_RANGE_LOW = 9024
+"""The talk's range, 9024-65535: 56,512 ports, the first of them even."""
+
+
+class Parity(StrEnum):
+    """Parity of a local port."""
+
+    EVEN = "even"
+    ODD = "odd"
+
+
+class Isolation(StrEnum):
+    """Whether a run must, may or must not have a network namespace of its own (`--isolate`)."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Namespace(StrEnum):
+    """The network namespace a round runs in."""
+
+    NETWORK = "own network namespace"
+    USER = "own user and network namespace"
+    HOST = "host namespace"
+
+    @property
+    def is_own(self) -> bool:
+        """True where the sysctls may be set and the ports are all ours."""
+        return self is not Namespace.HOST
+
+
+class Listener(StrEnum):
+    """Who completes the handshakes."""
+
+    BACKLOG = "backlog"
+    ACCEPT = "accept"
+    EXTERNAL = "external"
+
+
+class Placement(StrEnum):
+    """Where a random window may lie: wholly inside the range, or hanging over an end and clipped there."""
+
+    INSIDE = "inside"
+    CLIPPED = "clipped"
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports low to high, both included.
+
+    Raises:
+        UsageError: Reversed, or outside 1-65535.
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.low <= MAX_PORT and 1 <= self.high <= MAX_PORT):
+            raise UsageError(f"port range {self} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
+        if self.low > self.high:
+            raise UsageError(f"port range {self} is reversed", f"write it as {self.high}-{self.low}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `LOW-HIGH`, as in `9024-65535`.
+
+        Raises:
+            UsageError: Not two whole numbers, reversed, or outside 1-65535.
+        """
+        low, dash, high = text.strip().partition("-")
+        if not (dash and low.strip().isdecimal() and high.strip().isdecimal()):
+            raise UsageError(f"port range {text!r} is not LOW-HIGH", "for example 9024-65535")
+        return cls(int(low), int(high))
+
+    def __str__(self) -> str:
+        return f"{self.low}-{self.high}"
+
+    def __len__(self) -> int:
+        return self.high - self.low + 1
+
+    def __contains__(self, port: int) -> bool:
+        return self.low <= port <= self.high
+
+    def covers(self, other: PortRange) -> bool:
+        """Whether every port of `other` is one of these."""
+        return self.low <= other.low and other.high <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An IPv4 address and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """A strategy by name and the parameters it takes; None for those it does not take.
+
+    `retries` is None for `random` too where it may draw until it has a port.
+    """
+
+    name: str
+    window: int | None = None
+    placement: Placement | None = None
+    retries: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Name and parameters, as in `window 500 clipped, 3 retries`."""
+        words = [self.name]
+        if self.window is not None:
+            words.append(str(self.window))
+        if self.placement is Placement.CLIPPED:
+            words.append(self.placement)
+        text = " ".join(words)
+        if self.retries:
+            text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides what a run does; nothing in it is left to be looked up later.
+
+    `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpu` is the CPU the connects run on, None for any.
+    """
+
+    strategies: tuple[StrategySpec, ...]
+    connections: int
+    port_range: PortRange
+    source: str
+    target: Endpoint
+    listener: Listener
+    namespace: Namespace
+    seed: int
+    rounds: int = 1
+    timeout: float = 5.0
+    cpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """One strategy's turn: what an engine process is told. `number` counts from 1."""
+
+    plan: Plan
+    strategy: StrategySpec
+    number: int
+
+    def seed_text(self, stream: str) -> str:
+        """Seed of one random stream: the same plan, strategy and round give the same draws, whatever else runs."""
+        return f"{self.plan.seed}/{self.strategy.label}/{self.number}/{stream}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; `from_dict` is the way back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild what `to_dict` took apart."""
+        plan = data["plan"]
+        return cls(
+            plan=Plan(
+                **{
+                    **plan,
+                    "strategies": tuple(map(_strategy_from, plan["strategies"])),
+                    "port_range": PortRange(**plan["port_range"]),
+                    "target": Endpoint(**plan["target"]),
+                    "listener": Listener(plan["listener"]),
+                    "namespace": Namespace(plan["namespace"]),
+                }
+            ),
+            strategy=_strategy_from(data["strategy"]),
+            number=data["number"],
+        )
+
+
+def _strategy_from(data: dict[str, Any]) -> StrategySpec:
+    placement = data["placement"]
+    return StrategySpec(**{**data, "placement": placement and Placement(placement)})
+
+
+@dataclass(frozen=True, slots=True)
+class HolderReport:
+    """What one holder process says once its share is open. Memory is private memory, in bytes."""
+
+    first: int
+    attempts: int
+    opened: int
+    involuntary_switches: int
+    memory_idle: int
+    memory_full: int
+    floor_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """One round's account of itself, besides the samples.
+
+    Attributes:
+        settings: The namespace's sysctls by name, as read back from it.
+        counters: How far the namespace's protocol counters moved, by the kernel's name (`TcpExt.ListenDrops`).
+        established: TCP sockets established in the namespace while every connection was held.
+        close_ns: What closing everything took.
+        steal: Share of the CPU time the hypervisor kept for others, 0 to 1.
+        engine_rss: Resident memory of the idle engine, in bytes.
+    """
+
+    settings: dict[str, str] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    holders: tuple[HolderReport, ...] = ()
+    established: int = 0
+    close_ns: int = 0
+    steal: float = 0.0
+    engine_rss: int = 0
+
+    @property
+    def held(self) -> int:
+        """Connections open at once when the round ended."""
+        return sum(holder.opened for holder in self.holders)
+
+    @property
+    def floor_ns(self) -> int | None:
+        """The harness's own cost of a connect_ex(), by its first holder; None if nothing connected."""
+        return next((h.floor_ns for h in self.holders if h.floor_ns is not None), None)
+
+
+def report_from_dict(data: dict[str, Any]) -> RoundReport:
+    """Rebuild a `RoundReport` that `dataclasses.asdict` took apart."""
+    return RoundReport(**{**data, "holders": tuple(HolderReport(**h) for h in data["holders"])})
+
+
+class Severity(StrEnum):
+    """How much a finding takes from a measurement."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a reader of the figures must know, and what to do about it."""
+
+    code: str
+    severity: Severity
+    message: str
+    advice: str

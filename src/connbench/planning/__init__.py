@@ -1,0 +1,6 @@
+"""From what was asked for to a `Plan`: defaults filled in, and everything checked that can be checked beforehand."""
+
+from connbench.planning.make import make_plan
+from connbench.planning.request import CpuChoice, Request
+
+__all__ = ["CpuChoice", "Request", "make_plan"]

@@ -1,0 +1,76 @@
+"""Which strategies, with which parameters; whether they fit the range and the kernel."""
+
+from __future__ import annotations
+
+import platform
+
+from connbench.errors import EnvironmentFault, UsageError
+from connbench.linux.sockopts import is_supported
+from connbench.model import Placement, PortRange, StrategySpec
+from connbench.planning.request import Request
+from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy
+
+DEFAULT_WINDOW = 500
+
+
+def choose_strategies(request: Request, ports: PortRange) -> tuple[StrategySpec, ...]:
+    """The strategies asked for, or the default ones, with their parameters.
+
+    Raises:
+        UsageError: An unknown or repeated name, a parameter no strategy takes, or a window the range cannot hold.
+    """
+    names = request.strategies or DEFAULT_NAMES
+    for name in names:
+        if name not in STRATEGIES:
+            raise UsageError(f"unknown strategy {name!r}", f"known: {', '.join(STRATEGIES)}")
+        if names.count(name) > 1:
+            raise UsageError(f"strategy {name} is named twice", "to repeat it, use --rounds")
+    _refuse_unused(request, names)
+    return tuple(_specify(STRATEGIES[name], request, ports) for name in names)
+
+
+def _refuse_unused(request: Request, names: tuple[str, ...]) -> None:
+    taken = frozenset().union(*(STRATEGIES[name].takes for name in names))
+    for parameter in ("window", "placement", "retries"):
+        if getattr(request, parameter) is not None and parameter not in taken:
+            takers = ", ".join(s.name for s in STRATEGIES.values() if parameter in s.takes)
+            raise UsageError(f"--{parameter} does nothing for {', '.join(names)}", f"it is for {takers}")
+    if request.source is not None and "plain" in names:
+        raise UsageError(
+            f"--source {request.source}: plain cannot choose its source",
+            "bind can: --strategy bind",
+        )
+
+
+def _specify(strategy: Strategy, request: Request, ports: PortRange) -> StrategySpec:
+    takes = strategy.takes
+    window = placement = retries = None
+    if "window" in takes:
+        window = DEFAULT_WINDOW if request.window is None else request.window
+        if not 1 <= window <= len(ports):
+            raise UsageError(
+                f"--window {window} does not fit the {len(ports)} ports of {ports}",
+                f"give 1 to {len(ports)}",
+            )
+    if "placement" in takes:
+        placement = request.placement or Placement.INSIDE
+    if "retries" in takes:
+        # window: none, as in the talk; random: as many as it takes.
+        default = None if strategy.name == "random" else 0
+        retries = default if request.retries is None else request.retries
+    return StrategySpec(strategy.name, window, placement, retries)
+
+
+def refuse_unsupported(specs: tuple[StrategySpec, ...]) -> None:
+    """Make sure this kernel has what the strategies need.
+
+    Raises:
+        EnvironmentFault: It lacks a socket option.
+    """
+    for spec in specs:
+        for option in STRATEGIES[spec.name].needs:
+            if not is_supported(option):
+                raise EnvironmentFault(
+                    f"strategy {spec.name} needs {option.name}, unknown to kernel {platform.release()}",
+                    f"Linux {option.since} brings it; `connbench strategies` lists what runs here",
+                )

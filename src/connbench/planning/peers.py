@@ -1,0 +1,157 @@
+"""The two ends: source and target addresses, found out and tried before anything is measured."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from connbench.errors import TargetError, UsageError
+from connbench.linux.sockopts import LINGER_RESET
+from connbench.model import (
+    MAX_PORT,
+    Endpoint,
+    Finding,
+    Namespace,
+    PortRange,
+    Severity,
+    StrategySpec,
+)
+
+DEFAULT_SOURCE = "127.9.9.1"
+DEFAULT_TARGET_HOST = "127.9.9.2"
+FIRST_UNPRIVILEGED = 1024
+
+
+def choose_target(text: str | None, *, allow_remote: bool) -> Endpoint | None:
+    """Read `HOST:PORT`; None where none is given.
+
+    Raises:
+        UsageError: No port in it, a port out of range, IPv6, or not loopback and not allowed to be remote.
+        TargetError: A name that does not resolve.
+    """
+    if text is None:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise UsageError(f"--target {text!r} has no port", "write it as HOST:PORT, as in 127.0.0.1:8080")
+    if not 1 <= int(port) <= MAX_PORT:
+        raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
+    address = _resolve(host.strip("[]"))
+    if not ipaddress.IPv4Address(address).is_loopback and not allow_remote:
+        raise UsageError(
+            f"--target {text} is not a loopback address",
+            "if you may load that machine with connections, add --allow-remote",
+        )
+    return Endpoint(address, int(port))
+
+
+def _resolve(host: str) -> str:
+    _refuse_ipv6(host, "--target")
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise TargetError(f"--target {host!r}: {error.strerror}", "give an IPv4 address") from error
+    return str(found[0][4][0])
+
+
+def _refuse_ipv6(address: str, option: str) -> None:
+    try:
+        version = ipaddress.ip_address(address).version
+    except ValueError:
+        return
+    if version == 6:
+        raise UsageError(f"{option} {address} is IPv6", "connbench connects over IPv4: give an IPv4 address")
+
+
+def choose_source(asked: str | None, target: Endpoint | None, strategies: tuple[StrategySpec, ...]) -> str:
+    """The address that binding strategies bind to.
+
+    Raises:
+        UsageError: Not an IPv4 address, or not one of this host.
+    """
+    if asked is None:
+        if target is None or ipaddress.IPv4Address(target.host).is_loopback:
+            return DEFAULT_SOURCE
+        return _routed_source(target)
+    _refuse_ipv6(asked, "--source")
+    try:
+        address = ipaddress.IPv4Address(asked)
+    except ValueError as error:
+        raise UsageError(f"--source {asked!r} is not an IPv4 address", "for example 127.9.9.1") from error
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe_socket:
+        try:
+            probe_socket.bind((str(address), 0))
+        except OSError as error:
+            names = ", ".join(spec.name for spec in strategies)
+            raise UsageError(
+                f"--source {address} is not an address of this host, {names} cannot bind to it",
+                "any of 127.0.0.0/8 is; `ip -4 address` lists the others",
+            ) from error
+    return str(address)
+
+
+def _routed_source(target: Endpoint) -> str:
+    """The address the kernel would choose towards the target; connecting a UDP socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_socket:
+        try:
+            probe_socket.connect((target.host, target.port))
+        except OSError as error:
+            raise TargetError(f"no route to {target}: {error.strerror}", "check the address") from error
+        return str(probe_socket.getsockname()[0])
+
+
+def own_endpoint(ports: PortRange, namespace: Namespace) -> tuple[Endpoint, list[Finding]]:
+    """Where connbench's own listener listens: beside the range, so that it takes none of its ports."""
+    below = range(ports.low - 1, FIRST_UNPRIVILEGED - 1, -1)
+    above = range(ports.high + 1, MAX_PORT + 1)
+    privileged = range(min(ports.low, FIRST_UNPRIVILEGED) - 1, 0, -1) if namespace.is_own else range(0)
+    for candidates in (below, above, privileged):
+        for port in candidates:
+            endpoint = Endpoint(DEFAULT_TARGET_HOST, port)
+            if namespace.is_own or _is_free(endpoint):
+                return endpoint, []
+    finding = Finding(
+        "listener-in-range",
+        Severity.NOTE,
+        f"the range {ports} leaves no port for the listener: it takes {ports.high}",
+        "one connection fewer fits; a smaller --port-range avoids it",
+    )
+    return Endpoint(DEFAULT_TARGET_HOST, ports.high), [finding]
+
+
+def _is_free(endpoint: Endpoint) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe_socket:
+        try:
+            probe_socket.bind((endpoint.host, endpoint.port))
+        except OSError:
+            return False
+    return True
+
+
+def probe(source: str, target: Endpoint, timeout: float) -> None:
+    """Make sure that somebody answers at the target.
+
+    Raises:
+        TargetError: It refuses, does not answer, or cannot be reached from `source`.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        try:
+            sock.bind((source, 0))
+            sock.connect((target.host, target.port))
+        except TimeoutError as error:
+            raise TargetError(
+                f"{target} does not answer within {timeout:g} s",
+                "check the address, or give more --timeout",
+            ) from error
+        except ConnectionRefusedError as error:
+            raise TargetError(
+                f"{target} refuses connections",
+                "start what should listen there, or add --listener backlog for one of connbench's own",
+            ) from error
+        except OSError as error:
+            raise TargetError(
+                f"{target} cannot be reached from {source}: {error.strerror}",
+                "choose another --source",
+            ) from error

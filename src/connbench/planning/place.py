@@ -1,0 +1,111 @@
+"""Where a run takes place: its namespace, the range in it, and who listens."""
+
+from __future__ import annotations
+
+from connbench.errors import EnvironmentFault, UsageError
+from connbench.linux import sysctl
+from connbench.linux.namespace import best_available
+from connbench.model import (
+    DEFAULT_RANGE_LOW,
+    MAX_PORT,
+    Finding,
+    Isolation,
+    Listener,
+    Namespace,
+    PortRange,
+    Severity,
+)
+from connbench.strategies import DEFAULT_NAMES
+
+COST_OF_HOST = (
+    "the host's own port range and somaxconn apply, and its other connections take part; "
+    "more connections than somaxconn need an accepting listener"
+)
+
+
+def settle_namespace(isolate: Isolation, *, external: bool) -> tuple[Namespace, list[Finding]]:
+    """The namespace to run in.
+
+    Args:
+        isolate: What was asked for.
+        external: Whether the target listens already, and so in the host's namespace.
+
+    Raises:
+        UsageError: An external target together with `always`.
+        EnvironmentFault: `always`, where it is not allowed.
+    """
+    if isolate is Isolation.NEVER:
+        return Namespace.HOST, []
+    if external:
+        if isolate is Isolation.ALWAYS:
+            raise UsageError(
+                "--isolate always cannot reach a --target outside its namespace",
+                "leave out --target, or add --listener backlog for a listener of its own there",
+            )
+        return Namespace.HOST, [_on_host("the target listens in it")]
+    namespace, reason = best_available()
+    if namespace.is_own:
+        return namespace, []
+    if isolate is Isolation.ALWAYS:
+        raise EnvironmentFault(
+            f"no network namespace of its own: {reason}",
+            "run as root, allow user namespaces, or use --isolate never",
+        )
+    return namespace, [_on_host(reason)]
+
+
+def _on_host(reason: str) -> Finding:
+    return Finding(
+        "host-namespace",
+        Severity.WARNING,
+        f"measuring in the host's network namespace ({reason})",
+        COST_OF_HOST,
+    )
+
+
+def choose_range(asked: PortRange | None, namespace: Namespace, strategies: tuple[str, ...]) -> PortRange:
+    """The ports to search: what was asked for; else the talk's range, or the host's where it cannot be set.
+
+    Raises:
+        UsageError: A single port; or, in the host's namespace, a range that the strategies cannot keep to.
+    """
+    if asked is not None and len(asked) < 2:
+        raise UsageError(f"port range {asked} is one port", "a search needs two or more")
+    if namespace.is_own:
+        return asked or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
+    host = PortRange(*sysctl.read_port_range())
+    if asked is None or asked == host:
+        return host
+    bound_to_host = {"plain", "bind"} & set(strategies or DEFAULT_NAMES)
+    if bound_to_host:
+        raise UsageError(
+            f"--port-range {asked}: in the host's namespace {', '.join(sorted(bound_to_host))} "
+            f"search the host's {host}",
+            "leave it out, or use --isolate always",
+        )
+    if not host.covers(asked):
+        raise UsageError(
+            f"--port-range {asked} is not inside the host's {host}",
+            "the kernel ignores bounds outside it; choose a part of it, or use --isolate always",
+        )
+    return asked
+
+
+def choose_listener(asked: Listener | None, namespace: Namespace, connections: int, *, external: bool) -> Listener:
+    """Who completes the handshakes; nobody accepts wherever the queue can be made long enough.
+
+    Raises:
+        EnvironmentFault: `backlog` was asked for and the host's somaxconn is too small.
+    """
+    if external:
+        return Listener.EXTERNAL
+    if namespace.is_own:
+        return asked or Listener.BACKLOG
+    somaxconn = int(sysctl.read(sysctl.SOMAXCONN))
+    fits = connections <= somaxconn
+    if asked is Listener.BACKLOG and not fits:
+        raise EnvironmentFault(
+            f"--listener backlog: {connections} connections do not fit the host's somaxconn of {somaxconn}",
+            "use --listener accept, fewer connections (-n), or --isolate always",
+        )
+    return asked or (Listener.BACKLOG if fits else Listener.ACCEPT)

@@ -1,0 +1,21 @@
+"""Every format of `connbench run` by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from connbench.analysis.summary import summarize
+from connbench.report import machine, talk, text
+from connbench.results.result import Result
+
+
+def _talk(result: Result) -> str:
+    return "\n\n".join(talk.six_lines(summarize(strategy)) for strategy in result.strategies)
+
+
+FORMATS: dict[str, Callable[[Result], str]] = {
+    "text": text.report,
+    "talk": _talk,
+    "json": machine.json_document,
+    "csv": machine.csv_rows,
+}

@@ -1,0 +1,39 @@
+"""The six lines of the talk 'connect() - why you so slow?', to the letter."""
+
+from __future__ import annotations
+
+from connbench.analysis.summary import Distribution, Summary
+
+NS_PER_MS = 1e6
+NS_PER_S = 1e9
+
+
+def six_lines(summary: Summary) -> str:
+    """The talk's summary of a strategy: milliseconds, three decimals, trailing zeros dropped but one."""
+    errored = summary.errored.latency
+    attempts = summary.attempts
+    return "\n".join(
+        (
+            f"connection attempts: {attempts} errored: {errored.count} total: {summary.connected}",
+            f"total time: {_rounded(summary.total_ns / NS_PER_S)}s",
+            _latency(summary.all.latency),
+            f"even ports: {summary.even.latency.count} {_latency(summary.even.latency)}",
+            f"odd ports: {summary.odd.latency.count} {_latency(summary.odd.latency)}",
+            f"errored ports: {errored.count} {_latency(errored)}",
+        )
+    )
+
+
+def _latency(latency: Distribution) -> str:
+    if not latency.count:
+        return "latency min: infms max: 0ms avg: 0.0ms"
+    lowest, highest, average = (
+        _rounded(value / NS_PER_MS) for value in (latency.minimum, latency.maximum, latency.mean)
+    )
+    return f"latency min: {lowest}ms max: {highest}ms avg: {average}ms"
+
+
+def _rounded(value: float) -> str:
+    """Three decimals, trailing zeros dropped but one."""
+    whole, _, decimals = f"{value:.3f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0') or '0'}"

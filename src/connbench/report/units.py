@@ -1,0 +1,27 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+_SCALE = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+
+
+def duration(nanoseconds: float) -> str:
+    """Three significant digits and a unit: `12.7 µs`; `-` for what is not a number of ns."""
+    if not isfinite(nanoseconds):
+        return "-"
+    # Rounded first, so that 999.96 µs becomes 1 ms rather than 1000 µs.
+    rounded = float(f"{nanoseconds:.3g}")
+    for factor, unit in _SCALE:
+        if rounded >= factor or factor == 1.0:
+            value = rounded / factor
+            digits = 0 if value >= 100 else 1 if value >= 10 else 2
+            text = f"{value:.{digits}f}"
+            return f"{text} {unit}"
+    raise AssertionError("unreachable: the last scale takes all")
+
+
+def count(number: float) -> str:
+    """A whole number with thousands set apart: `56,512`."""
+    return f"{number:,.0f}"

@@ -1,0 +1,65 @@
+"""Writing a result file: never over another by accident, never half."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from connbench.errors import OutputError, UsageError
+
+SUFFIXES = {".json": "json", ".csv": "csv"}
+"""What may be written, by the file name's ending, and the format's name."""
+
+
+def check_output(path: Path, *, force: bool) -> str:
+    """Make sure, before anything is measured, that a result can be written to `path`.
+
+    Returns:
+        The format's name, by the ending.
+
+    Raises:
+        UsageError: An ending that names no format.
+        OutputError: The folder is missing or not writable, or the file exists and `force` is not given.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}", f"use {' or '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"-o {path}: folder {path.parent} does not exist", "create it first")
+    if path.is_dir():
+        raise OutputError(f"-o {path} is a folder", "name a file in it")
+    if path.exists() and not force:
+        raise OutputError(f"-o {path} exists already", "add --force to replace it")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OutputError(f"-o {path} is read-only", "choose another file")
+    temporary = _temporary(path)
+    try:
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return SUFFIXES[path.suffix]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step: a reader sees the old file or the new one.
+
+    Raises:
+        OutputError: It cannot be written; what was there before still is.
+    """
+    temporary = _temporary(path)
+    try:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"-o {path} cannot be written: {error.strerror}", "choose another place")

@@ -1,0 +1,125 @@
+"""A `Result` is everything a run left behind; whatever comes after measuring reads it and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from connbench import samples
+from connbench.errors import ConnbenchError
+from connbench.model import Finding, Plan, RoundReport, StrategySpec
+
+Integers = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The attempts of one round or of several: an array a column, all of one length (`connbench.samples.COLUMNS`)."""
+
+    started_ns: Integers
+    prepare_ns: Integers
+    connect_ns: Integers
+    acquire_ns: Integers
+    tries: Integers
+    port: Integers
+    errno: Integers
+    source: Integers
+
+    @classmethod
+    def from_memory(cls, descriptor: int, rows: int) -> Self:
+        """Copy the finished attempts out of shared memory made for `rows` attempts."""
+        memory = samples.attach(descriptor, rows)
+        arrays = {
+            column.name: np.frombuffer(memory, column.code, rows, offset)
+            for column, offset in zip(samples.COLUMNS, samples.offsets(rows), strict=True)
+        }
+        done = int(np.count_nonzero(arrays["tries"]))
+        return cls(**{name: array[:done].copy() for name, array in arrays.items()})
+
+    @classmethod
+    def pooled(cls, parts: list[Samples]) -> Samples:
+        """All attempts of several rounds, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+    def __len__(self) -> int:
+        return len(self.tries)
+
+    @cached_property
+    def failed(self) -> Mask:
+        """Which attempts have no connection."""
+        return np.not_equal(self.errno, 0)
+
+    @cached_property
+    def latency_ns(self) -> Integers:
+        """The talk's latency: connect(); where it was never reached, the call that failed instead."""
+        return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
+
+    @property
+    def wall_ns(self) -> int:
+        """From the beginning of the round to the outcome of the last attempt; of one round only."""
+        return int(self.started_ns[-1] + self.acquire_ns[-1]) if len(self) else 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """One strategy's turn. `fault` is what ended it early; then its samples are partial."""
+
+    number: int
+    samples: Samples
+    report: RoundReport
+    fault: ConnbenchError | None = None
+
+
+@dataclass(frozen=True)
+class StrategyResult:
+    """A strategy and its rounds, at least one."""
+
+    strategy: StrategySpec
+    rounds: tuple[Round, ...]
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The attempts of all rounds."""
+        return Samples.pooled([r.samples for r in self.rounds])
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a fault or an interruption cut a round short."""
+        return any(r.fault for r in self.rounds)
+
+
+@dataclass
+class Result:
+    """A run, finished or as far as it came: strategies in the plan's order, those with no round yet left out.
+
+    `environment` is what `connbench.host.environment.collect` says of the machine, `known` what was to be said before
+    anything was measured; what the samples add to it is worked out from them by `connbench.analysis.soundness`.
+    """
+
+    plan: Plan
+    environment: dict[str, object]
+    known: tuple[Finding, ...] = ()
+    rounds: dict[StrategySpec, list[Round]] = field(default_factory=dict)
+
+    def add(self, strategy: StrategySpec, measured: Round) -> None:
+        """Take in a round that has ended."""
+        self.rounds.setdefault(strategy, []).append(measured)
+
+    @property
+    def strategies(self) -> list[StrategyResult]:
+        """What was measured, a strategy at a time."""
+        return [StrategyResult(spec, tuple(rounds)) for spec, rounds in self.rounds.items()]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the plan was not carried out to its end."""
+        planned = len(self.plan.strategies) * self.plan.rounds
+        rounds = [r for some in self.rounds.values() for r in some]
+        return len(rounds) < planned or any(r.fault for r in rounds)

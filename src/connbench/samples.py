@@ -1,0 +1,80 @@
+"""What one attempt leaves behind: the columns, their units, and where they lie in shared memory.
+
+The engine writes through `views()` while it measures; the parent maps the same memory, so that what was measured
+survives whatever happens to the engine. `tries` is written last: a row counts once its `tries` is not 0.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from itertools import accumulate
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's name, its element as a `memoryview`/numpy type code, its unit, and what it means."""
+
+    name: str
+    code: str
+    size: int
+    unit: str
+    meaning: str
+
+
+COLUMNS = (
+    Column("started_ns", "q", 8, "ns", "when the attempt began, counted from the round's beginning"),
+    Column("prepare_ns", "q", 8, "ns", "setsockopt() and bind() of the last try"),
+    Column("connect_ns", "q", 8, "ns", "connect() of the last try; 0 where it was never reached"),
+    Column("acquire_ns", "q", 8, "ns", "first call of the first try to the outcome, every try counted"),
+    Column("tries", "I", 4, "", "1 or more"),
+    Column("port", "H", 2, "", "local port; 0 if the attempt failed"),
+    Column("errno", "H", 2, "", "0, or why the attempt failed"),
+    Column("source", "H", 2, "", "index into the plan's source addresses"),
+)
+"""Widest first, so that every column starts aligned."""
+
+ROW_BYTES = sum(column.size for column in COLUMNS)
+
+
+def offsets(rows: int) -> list[int]:
+    """Byte offset of each column of `COLUMNS` for `rows` attempts."""
+    return [0, *accumulate(column.size * rows for column in COLUMNS)][:-1]
+
+
+def create(rows: int) -> int:
+    """Make anonymous shared memory for `rows` attempts; returns its file descriptor, which the caller closes."""
+    descriptor = os.memfd_create("connbench-samples", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, ROW_BYTES * rows)
+    return descriptor
+
+
+def attach(descriptor: int, rows: int) -> mmap.mmap:
+    """Map the shared memory of `create`, every page present, so that no write of the measured loop takes a fault."""
+    return mmap.mmap(descriptor, ROW_BYTES * rows, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+
+
+def views(memory: mmap.mmap, rows: int) -> dict[str, memoryview]:
+    """The columns as typed, writable views of `rows` elements each, by name."""
+    whole = memoryview(memory)
+    return {
+        column.name: whole[start : start + column.size * rows].cast(column.code)  # type: ignore[call-overload]  # the code is not a literal
+        for column, start in zip(COLUMNS, offsets(rows), strict=True)
+    }
+
+
+def count_done(tries: memoryview) -> int:
+    """How many attempts are finished: they are written in order, so the end is found by halving.
+
+    Args:
+        tries: The column of that name, from `views`.
+    """
+    low, high = 0, len(tries)
+    while low < high:
+        middle = (low + high) // 2
+        if tries[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,34 @@
+"""Strategies that leave the port to the kernel's default search: one parity of the range first, then the other."""
+
+from __future__ import annotations
+
+from random import Random
+
+from connbench.linux.sockopts import NO_PORT
+from connbench.model import PortRange, StrategySpec
+from connbench.strategies.base import Draw, Recipe, Strategy, numbers
+
+
+def _plain(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random) -> Recipe:
+    return Recipe(Draw.NOTHING, numbers(bytes(attempts)), binds=False)
+
+
+def _bind(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random) -> Recipe:
+    return Recipe(Draw.NOTHING, numbers(bytes(attempts)))
+
+
+PLAIN = Strategy(
+    name="plain",
+    summary="connect() alone; the kernel chooses source address and port",
+    needs=(),
+    takes=frozenset(),
+    recipe=_plain,
+)
+
+BIND = Strategy(
+    name="bind",
+    summary="bind((source, 0)) with IP_BIND_ADDRESS_NO_PORT; connect() chooses the port",
+    needs=(NO_PORT,),
+    takes=frozenset(),
+    recipe=_bind,
+)

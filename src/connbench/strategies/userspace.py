@@ -1,0 +1,31 @@
+"""The strategy that draws the port itself (RFC 6056, algorithm 1) and learns from bind() whether it is free."""
+
+from __future__ import annotations
+
+from random import Random
+
+from connbench.model import PortRange, StrategySpec
+from connbench.strategies.base import Draw, Recipe, Strategy, numbers
+
+UNBOUNDED_TRIES_PER_PORT = 20
+"""Without `--retries` an attempt gives up after 20 tries a port of the range: one free port is missed once in e^20."""
+
+
+def _random(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random) -> Recipe:
+    low, count = ports.low, len(ports)
+
+    def draw(source: Random) -> int:
+        return low + int(source.random() * count)
+
+    retries = UNBOUNDED_TRIES_PER_PORT * count if spec.retries is None else spec.retries
+    first = numbers(draw(rng) for _ in range(attempts))
+    return Recipe(Draw.PORT, first, redraw=draw, max_tries=1 + retries)
+
+
+RANDOM = Strategy(
+    name="random",
+    summary="bind((source, random port)), drawn again until a port is had (--retries bounds it)",
+    needs=(),
+    takes=frozenset({"retries"}),
+    recipe=_random,
+)
