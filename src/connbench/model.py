@@ -1,11 +1,11 @@
-"""The vocabulary: what is asked for (`Plan`), and what one round says of itself besides its samples (`RoundReport`).
+"""The vocabulary: ranges, endpoints, strategies by name, the plan of a run and of a round, findings.
 
 Everything here is frozen, made of plain values, and survives a trip through JSON: the engine is another process.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
@@ -198,56 +198,6 @@ class RoundPlan:
 def _strategy_from(data: dict[str, Any]) -> StrategySpec:
     placement = data["placement"]
     return StrategySpec(**{**data, "placement": placement and Placement(placement)})
-
-
-@dataclass(frozen=True, slots=True)
-class HolderReport:
-    """What one holder process says once its share is open. Memory is private memory, in bytes."""
-
-    first: int
-    attempts: int
-    opened: int
-    involuntary_switches: int
-    memory_idle: int
-    memory_full: int
-    floor_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RoundReport:
-    """One round's account of itself, besides the samples.
-
-    Attributes:
-        settings: The namespace's sysctls by name, as read back from it.
-        counters: How far the namespace's protocol counters moved, by the kernel's name (`TcpExt.ListenDrops`).
-        established: TCP sockets established in the namespace while every connection was held.
-        close_ns: What closing everything took.
-        steal: Share of the CPU time the hypervisor kept for others, 0 to 1.
-        engine_rss: Resident memory of the idle engine, in bytes.
-    """
-
-    settings: dict[str, str] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=dict)
-    holders: tuple[HolderReport, ...] = ()
-    established: int = 0
-    close_ns: int = 0
-    steal: float = 0.0
-    engine_rss: int = 0
-
-    @property
-    def held(self) -> int:
-        """Connections open at once when the round ended."""
-        return sum(holder.opened for holder in self.holders)
-
-    @property
-    def floor_ns(self) -> int | None:
-        """The harness's own cost of a connect_ex(), by its first holder; None if nothing connected."""
-        return next((h.floor_ns for h in self.holders if h.floor_ns is not None), None)
-
-
-def report_from_dict(data: dict[str, Any]) -> RoundReport:
-    """Rebuild a `RoundReport` that `dataclasses.asdict` took apart."""
-    return RoundReport(**{**data, "holders": tuple(HolderReport(**h) for h in data["holders"])})
 
 
 class Severity(StrEnum):

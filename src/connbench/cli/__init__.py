@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from importlib import import_module
@@ -19,6 +20,9 @@ COMMANDS = {
     "doctor": "Check beforehand whether a full run here would be sound.",
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
+
+
+OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 class LazyGroup(click.Group):
@@ -87,6 +91,15 @@ def _run(arguments: list[str] | None) -> int:
     except ConnbenchError as error:
         complain(error)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in OUT_OF_RESOURCES:
+            raise
+        complain(
+            EnvironmentFault(
+                f"this machine has no room for the run: {error.strerror}", "raise RLIMIT_NOFILE, or free memory"
+            )
+        )
+        return ExitCode.ENVIRONMENT
     except BrokenPipeError:
         # The reader of our output has left, as in `| head`: nobody to tell, and nothing went wrong.
         sys.stdout = None  # keeps the interpreter from flushing into the broken pipe

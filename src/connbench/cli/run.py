@@ -38,7 +38,7 @@ def command(output: Path | None, output_format: str, *, force: bool, quiet: bool
     file_format = check_output(output, force=force) if output else None
     for finding in known:
         warn(finding)
-    at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load()))
+    at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load(seconds=0.1)))
     result = Result(plan, environment.collect(), (*known, *filter(None, at_start)))
     return _measure(Outlet(result, output_format, output, file_format, tuple(known)), quiet=quiet)
 

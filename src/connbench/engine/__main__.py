@@ -25,7 +25,8 @@ from connbench.errors import ConnbenchError
 from connbench.linux import counters
 from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
-from connbench.model import RoundPlan, RoundReport
+from connbench.model import RoundPlan
+from connbench.roundreport import RoundReport
 from connbench.strategies import STRATEGIES
 
 

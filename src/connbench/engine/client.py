@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, Interrupted, RunFault
-from connbench.model import RoundPlan, RoundReport, report_from_dict
+from connbench.model import RoundPlan
+from connbench.roundreport import RoundReport
 
 TICK_MS = 200
 """How often the caller hears that time has passed: a progress bar redrawn more often would disturb the measurement."""
@@ -112,7 +113,7 @@ def _take(message: dict[str, Any], outcome: Outcome) -> None:
             outcome.began = True
             outcome.report = RoundReport(settings=message["settings"])
         case "finished":
-            outcome.report = report_from_dict(message["report"])
+            outcome.report = RoundReport.from_dict(message["report"])
         case "failed" if outcome.fault is None:
             kind = ERRORS_BY_EXIT_CODE[message["exit_code"]]
             outcome.fault = kind(message["message"], message["hint"])

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import sys
 from _socket import SO_LINGER, SOL_SOCKET, socket
 from dataclasses import asdict, replace
 from typing import Any, Never
@@ -16,7 +17,7 @@ from connbench.errors import RunFault
 from connbench.linux.limits import free_descriptors
 from connbench.linux.process import die_with_parent, private_bytes
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import HolderReport
+from connbench.roundreport import HolderReport
 from connbench.samples import count_done
 
 SPARE_DESCRIPTORS = 8
@@ -56,10 +57,14 @@ def run_holder(share: Share, channel: socket, engine: int) -> Never:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         channel.sendall(json.dumps(report).encode() + b"\n")
         channel.recv(1)
+        if cpu is not None:
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))  # nothing is measured now: use every CPU
         for sock in held:
             sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
             sock.close()
         status = 0
+    except Exception:  # noqa: BLE001  # a fault of ours: the parent shows its last line
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
@@ -68,13 +73,16 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     """Fill `held`; the report as JSON takes it, with what stopped it early under `fault` and `stopped`."""
     fault: RunFault | None = None
     stopped = False
-    share = replace(share, capacity=min(share.capacity, free_descriptors() - SPARE_DESCRIPTORS))
+    room = free_descriptors() - SPARE_DESCRIPTORS
+    share = replace(share, capacity=min(share.capacity, room))
     gc.freeze()
     gc.disable()
     memory_idle = private_bytes()
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     stop_on_sigterm()
     try:
+        if room < 1:
+            raise RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")
         fill(share, held)
     except RunFault as error:
         fault = error

@@ -13,7 +13,7 @@ from typing import Any
 from connbench.engine.holder import StopRequestedError, run_holder
 from connbench.engine.loop import Share
 from connbench.errors import RunFault
-from connbench.model import HolderReport
+from connbench.roundreport import HolderReport
 
 
 @dataclass(slots=True)

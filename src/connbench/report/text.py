@@ -128,7 +128,7 @@ def _facts(summary: Summary) -> list[str]:
     if summary.errors:
         lines.append("errors: " + ", ".join(f"{name} {count(n)}" for name, n in summary.errors.items()))
     if summary.floor_ns is not None:
-        lines.append(f"harness floor: {duration(summary.floor_ns)}")
+        lines.append(f"harness floor: {summary.floor_ns / 1e3:.1f} µs")
     return lines
 
 

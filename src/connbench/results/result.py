@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from connbench import samples
 from connbench.errors import ConnbenchError
-from connbench.model import Finding, Plan, RoundReport, StrategySpec
+from connbench.model import Finding, Plan, StrategySpec
+from connbench.roundreport import RoundReport
 
 Integers = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
@@ -63,8 +64,8 @@ class Samples:
 
     @property
     def wall_ns(self) -> int:
-        """From the beginning of the round to the outcome of the last attempt; of one round only."""
-        return int(self.started_ns[-1] + self.acquire_ns[-1]) if len(self) else 0
+        """From the first attempt's begin to the last one's outcome; of one round only."""
+        return int(self.started_ns[-1] + self.acquire_ns[-1] - self.started_ns[0]) if len(self) else 0
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from connbench.strategies.base import Draw, Recipe, Strategy, numbers
 
 
 def _plain(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random) -> Recipe:
-    return Recipe(Draw.NOTHING, numbers(bytes(attempts)), binds=False)
+    return Recipe(Draw.NOTHING, numbers([0]) * attempts, binds=False)
 
 
 def _bind(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random) -> Recipe:
-    return Recipe(Draw.NOTHING, numbers(bytes(attempts)))
+    return Recipe(Draw.NOTHING, numbers([0]) * attempts)
 
 
 PLAIN = Strategy(
