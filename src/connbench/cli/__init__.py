@@ -91,6 +91,10 @@ def _run(arguments: list[str] | None) -> int:
     except ConnbenchError as error:
         complain(error)
         return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has left, as in `| head`: nobody to tell, and nothing went wrong.
+        sys.stdout = None  # keeps the interpreter from flushing into the broken pipe
+        return ExitCode.OK
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise
@@ -100,8 +104,4 @@ def _run(arguments: list[str] | None) -> int:
             )
         )
         return ExitCode.ENVIRONMENT
-    except BrokenPipeError:
-        # The reader of our output has left, as in `| head`: nobody to tell, and nothing went wrong.
-        sys.stdout = None  # keeps the interpreter from flushing into the broken pipe
-        return ExitCode.OK
     return int(result or ExitCode.OK)

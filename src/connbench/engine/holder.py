@@ -81,9 +81,10 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     stop_on_sigterm()
     try:
-        if room < 1:
-            raise RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")
-        fill(share, held)
+        if room >= 1:
+            fill(share, held)
+        else:
+            fault = RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")
     except RunFault as error:
         fault = error
     except StopRequestedError:
