@@ -15,7 +15,7 @@ from typing import Any, Never
 from connbench.engine.loop import Share, fill, measure_floor
 from connbench.errors import RunFault
 from connbench.linux.limits import free_descriptors
-from connbench.linux.process import die_with_parent, private_bytes
+from connbench.linux.process import PrivateMemory, die_with_parent
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.roundreport import HolderReport
 from connbench.samples import count_done
@@ -73,11 +73,12 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     """Fill `held`; the report as JSON takes it, with what stopped it early under `fault` and `stopped`."""
     fault: RunFault | None = None
     stopped = False
+    memory = PrivateMemory()
     room = free_descriptors() - SPARE_DESCRIPTORS
     share = replace(share, capacity=min(share.capacity, room))
     gc.freeze()
     gc.disable()
-    memory_idle = private_bytes()
+    memory_idle = memory.read()
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     stop_on_sigterm()
     try:
@@ -98,7 +99,7 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
         opened=len(held),
         involuntary_switches=switches,
         memory_idle=memory_idle,
-        memory_full=private_bytes(),
+        memory_full=memory.read(),
         floor_ns=measure_floor(held[0], (target.host, target.port)) if held else None,
     )
     return {

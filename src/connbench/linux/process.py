@@ -47,8 +47,18 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def private_bytes() -> int:
-    """Memory only this process has, in bytes: what it would give back if it ended."""
-    rollup = Path("/proc/self/smaps_rollup").read_bytes().splitlines()
-    private = [line for line in rollup if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]
-    return sum(int(line.split()[1]) for line in private) * 1024
+class PrivateMemory:
+    """Memory only this process has: what it would give back if it ended.
+
+    The kernel's account of it is opened once, so that it can still be read when no file can be opened any more.
+    """
+
+    def __init__(self) -> None:
+        self._rollup = Path("/proc/self/smaps_rollup").open("rb", buffering=0)  # noqa: SIM115  # lives with the object
+
+    def read(self) -> int:
+        """The amount in bytes."""
+        self._rollup.seek(0)
+        lines = self._rollup.read().splitlines()
+        private = [line for line in lines if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]
+        return sum(int(line.split()[1]) for line in private) * 1024

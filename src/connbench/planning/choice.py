@@ -46,7 +46,7 @@ def _specify(strategy: Strategy, request: Request, ports: PortRange) -> Strategy
     takes = strategy.takes
     window = placement = retries = None
     if "window" in takes:
-        window = DEFAULT_WINDOW if request.window is None else request.window
+        window = min(DEFAULT_WINDOW, len(ports)) if request.window is None else request.window
         if not 1 <= window <= len(ports):
             raise UsageError(
                 f"--window {window} does not fit the {len(ports)} ports of {ports}",

@@ -23,6 +23,14 @@ def check_output(path: Path, *, force: bool) -> str:
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(f"-o {path}: unknown ending {path.suffix!r}", f"use {' or '.join(SUFFIXES)}")
+    try:
+        _check_place(path, force=force)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return SUFFIXES[path.suffix]
+
+
+def _check_place(path: Path, *, force: bool) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"-o {path}: folder {path.parent} does not exist", "create it first")
     if path.is_dir():
@@ -32,12 +40,8 @@ def check_output(path: Path, *, force: bool) -> str:
     if path.exists() and not os.access(path, os.W_OK):
         raise OutputError(f"-o {path} is read-only", "choose another file")
     temporary = _temporary(path)
-    try:
-        temporary.touch(exist_ok=False)
-        temporary.unlink()
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    return SUFFIXES[path.suffix]
+    temporary.touch(exist_ok=False)
+    temporary.unlink()
 
 
 def write_atomically(path: Path, text: str) -> None:

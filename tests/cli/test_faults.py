@@ -1,0 +1,138 @@
+"""Faults and signals in mid-run: what was measured is kept, the exit code says what happened, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import children, engine_of, running, wait_until
+
+LONG_RUN = ("run", "--strategy", "plain")
+"""Takes about a minute: every test here ends it long before."""
+
+
+def ending(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a run that is about to end."""
+    stdout, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr
+    return process.returncode, stdout, stderr
+
+
+def assert_kept(stdout: str, path: Path) -> None:
+    """What was measured stands in the report and in the file, and is marked partial."""
+    assert "partial" in stdout
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["partial"] is True
+    (strategy,) = found["strategies"]
+    attempts = len(strategy["rounds"][0]["samples"]["port"])
+    assert attempts >= 1000
+    assert f"connection attempts: {attempts} " in stdout
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)]
+)
+def test_a_signal(number: signal.Signals, code: ExitCode, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end the run in good order."""
+    path = tmp_path / "r.json"
+    with running(*LONG_RUN, "-o", str(path)) as process:
+        process.send_signal(number)
+        returned, stdout, stderr = ending(process)
+    assert returned == code
+    assert f"stopped by {number.name}" in stderr
+    assert_kept(stdout, path)
+
+
+def test_two_signals() -> None:
+    """A second Ctrl-C does not wait for anything, and still leaves nothing."""
+    with running(*LONG_RUN) as process:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        returned, _, _ = ending(process)
+    assert returned == ExitCode.INTERRUPTED
+
+
+def kill_engine(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to the engine."""
+    os.kill(engine_of(process), signal.SIGKILL)
+
+
+def kill_running_holder(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to the holder that is connecting."""
+    os.kill(children(engine_of(process))[-1], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kill", [kill_engine, kill_running_holder])
+def test_a_killed_process(kill: Callable[[subprocess.Popen[str]], None], tmp_path: Path) -> None:
+    """An engine or a holder that is killed is a fault that names the signal."""
+    path = tmp_path / "r.json"
+    with running(*LONG_RUN, "-o", str(path)) as process:
+        kill(process)
+        returned, stdout, stderr = ending(process)
+    assert returned == ExitCode.FAULT
+    assert "was killed by SIGKILL" in stderr
+    assert_kept(stdout, path)
+
+
+def test_a_killed_holder_that_only_holds(tmp_path: Path) -> None:
+    """Losing connections made earlier is noticed while others are being made."""
+    path = tmp_path / "r.json"
+    inside = ("--nofile", "2000")
+    with running(*LONG_RUN, "-o", str(path), inside=inside, at_least=5000) as process:
+        os.kill(children(engine_of(process))[0], signal.SIGKILL)
+        returned, stdout, stderr = ending(process)
+    assert returned == ExitCode.FAULT
+    assert "was killed by SIGKILL" in stderr
+    assert_kept(stdout, path)
+
+
+def test_no_more_descriptors(tmp_path: Path) -> None:
+    """EMFILE in mid-run, caused by taking the limit away from the running holder."""
+    path = tmp_path / "r.json"
+    with running(*LONG_RUN, "-o", str(path)) as process:
+        holder = children(engine_of(process))[-1]
+        resource.prlimit(holder, resource.RLIMIT_NOFILE, (100, 100))
+        returned, stdout, stderr = ending(process)
+    assert returned == ExitCode.FAULT
+    assert "EMFILE" in stderr
+    assert_kept(stdout, path)
+
+
+def test_a_killed_command_takes_everything_with_it() -> None:
+    """SIGKILL to connbench itself: the kernel ends engine and holders, and with them the namespace."""
+    with running(*LONG_RUN) as process:
+        engine = engine_of(process)
+        family = [engine, *children(engine)]
+        process.kill()
+        process.communicate()
+        wait_until(lambda: not any(_alive(pid) for pid in family), "engine and holders are gone")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_an_interrupted_run_keeps_its_finished_strategies(tmp_path: Path) -> None:
+    """Strategies that were done before the signal are complete; the one in its middle is partial."""
+    path = tmp_path / "r.json"
+    with running("run", "--strategy", "range", "--strategy", "plain", "-o", str(path)) as process:
+        wait_until(path.exists, "the first strategy is saved")
+        wait_until(lambda: children(engine_of(process)), "the second one connects")
+        process.send_signal(signal.SIGTERM)
+        returned, stdout, _ = ending(process)
+    assert returned == ExitCode.TERMINATED
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert [s["partial"] for s in found["strategies"]] == [False, True][: len(found["strategies"])]
+    assert "connection attempts: 56512 errored: 0 total: 56512" in stdout

@@ -1,0 +1,67 @@
+"""The command as an ordinary user: a user namespace where that is allowed, the host's where it is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import INSIDE, command_line
+
+pytestmark = [
+    pytest.mark.skipif(
+        os.geteuid() != 0, reason="becoming another user needs root; the other tests run as one already"
+    ),
+    pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)"),
+]
+
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+REACHABLE = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2]]
+"""The virtual environment, the interpreter it was made from, and this checkout: often in a home of mode 0700."""
+
+
+def as_nobody(*arguments: str, inside: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run the command as nobody, in a stand-in for the host."""
+    reachable = [word for folder in REACHABLE for word in ("--expose", str(folder))]
+    command = [*INSIDE, *reachable, *inside, "--", *AS_NOBODY, *command_line(*arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=60)
+
+
+def user_namespaces_allowed() -> bool:
+    """Whether nobody may make a user namespace on this machine."""
+    command = [*AS_NOBODY, "unshare", "--user", "--net", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not user_namespaces_allowed(), reason="user namespaces are denied to ordinary users here")
+def test_a_user_namespace_gives_the_full_run() -> None:
+    """An ordinary user has the talk's range and the backlog listener too."""
+    finished = as_nobody("run", "-n", "3000", "--strategy", "window", inside=("--nofile", "1024"))
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    assert "range 9024-65535" in finished.stdout
+    assert "own user and network namespace, backlog listener" in finished.stdout
+    assert "connection attempts: 3000 " in finished.stdout
+
+
+def test_without_user_namespaces_the_host_is_measured() -> None:
+    """Where they are denied the run falls back, warns once, and works."""
+    finished = as_nobody(
+        *("run", "--strategy", "bind"),
+        inside=("--deny", "unshare", "--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
+    )
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    assert finished.stderr.count("warning") == 1
+    assert "connection attempts: 64 errored: 0 total: 64" in finished.stdout
+    assert "host namespace" in finished.stdout
+
+
+def test_an_output_folder_of_another_user(tmp_path: Path) -> None:
+    """A folder one may not write to is found out beforehand."""
+    finished = as_nobody("run", "-n", "4", "-o", str(tmp_path / "r.json"), inside=("--nofile", "1024"))
+    assert finished.returncode == ExitCode.OUTPUT
+    assert "Permission denied" in finished.stderr

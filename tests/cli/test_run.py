@@ -1,0 +1,278 @@
+"""`connbench run` as its users type it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import command_line, connbench
+
+SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
+
+SIX_LINES = re.compile(
+    r"""connection attempts: 64 errored: \d+ total: \d+
+total time: \d+\.\d{1,3}s
+latency min: \d+\.\d{1,3}ms max: \d+\.\d{1,3}ms avg: \d+\.\d{1,3}ms
+even ports: \d+ latency min: \d+\.\d{1,3}ms max: \d+\.\d{1,3}ms avg: \d+\.\d{1,3}ms
+odd ports: \d+ latency min: \d+\.\d{1,3}ms max: \d+\.\d{1,3}ms avg: \d+\.\d{1,3}ms
+errored ports: \d+ latency min: (inf|\d+\.\d{1,3})ms max: (0|\d+\.\d{1,3})ms avg: \d+\.\d{1,3}ms
+"""
+)
+
+
+def document(*arguments: str, inside: tuple[str, ...] = (), code: int = ExitCode.OK) -> dict[str, Any]:
+    """The JSON that a run prints."""
+    finished = connbench(*arguments, "--format", "json", inside=inside)
+    assert finished.returncode == code, finished.stderr
+    loaded: dict[str, Any] = json.loads(finished.stdout)
+    return loaded
+
+
+def test_the_default_strategies_in_their_order() -> None:
+    """plain, bind, random, window; each with header, the six lines and tables, then a closing table."""
+    finished = connbench(*SMALL, "--window", "16")
+    assert finished.returncode == ExitCode.OK
+    assert finished.stderr == ""
+    headers = [line for line in finished.stdout.splitlines() if ": Linux " in line]
+    assert [header.partition(":")[0] for header in headers] == ["plain", "bind", "random", "window 16"]
+    assert all(os.uname().release in header and "seed" in header for header in headers)
+    assert "127.9.9.1 -> 127.9.9.2:39999" in headers[1]
+    assert len(SIX_LINES.findall(finished.stdout)) == 4
+    assert "speed-up over plain" in finished.stdout
+    assert "harness floor: 0." in finished.stdout
+
+
+def test_the_talk_format_is_the_six_lines_alone() -> None:
+    """`--format talk` prints nothing else."""
+    finished = connbench(*SMALL, "--strategy", "plain", "--format", "talk")
+    assert SIX_LINES.fullmatch(finished.stdout)
+    assert finished.stdout.startswith("connection attempts: 64 errored: 0 total: 64\n")
+
+
+def test_fewer_ports_than_connections_is_an_experiment() -> None:
+    """The rest fail with EADDRNOTAVAIL, and that is no error of the run."""
+    finished = connbench("run", "-n", "12", "--port-range", "40000-40007", "--strategy", "plain")
+    assert finished.returncode == ExitCode.OK
+    assert "connection attempts: 12 errored: 4 total: 8" in finished.stdout
+    assert "errors: EADDRNOTAVAIL 4" in finished.stdout
+
+
+def test_json_holds_everything() -> None:
+    """Schema, plan, environment, summary, samples as columns, counters, findings."""
+    found = document(*SMALL, "--strategy", "window", "--window", "16", "--seed", "9", "--rounds", "2")
+    assert found["schema"] == 1
+    assert found["plan"]["seed"] == 9
+    assert found["partial"] is False
+    assert {"kernel", "cpu_model", "cpu_count", "affinity", "clock_source", "governor", "load_1m"} <= set(
+        found["environment"]
+    )
+    assert {"memory_total", "nofile_soft", "nofile_hard", "python", "connbench"} <= set(found["environment"])
+    (strategy,) = found["strategies"]
+    assert strategy["strategy"] == {"name": "window", "window": 16, "placement": "inside", "retries": 0}
+    assert [r["number"] for r in strategy["rounds"]] == [1, 2]
+    for measured in strategy["rounds"]:
+        assert measured["settings"]["net.ipv4.ip_local_port_range"] == "40000 40063"
+        assert measured["counters"]["TcpExt.ListenOverflows"] == 0
+        assert {len(column) for column in measured["samples"].values()} == {64}
+    assert strategy["summary"]["all"]["latency"]["count"] == 128
+
+
+def test_csv_has_a_row_an_attempt() -> None:
+    """A header, then strategy, round, and the columns by their names."""
+    finished = connbench(*SMALL, "--strategy", "plain", "--strategy", "bind", "--format", "csv", "--rounds", "2")
+    rows = list(csv.reader(io.StringIO(finished.stdout)))
+    columns = "strategy round started_ns prepare_ns connect_ns acquire_ns port errno tries source"
+    assert rows[0] == columns.split()
+    assert len(rows) == 1 + 2 * 2 * 64
+    assert {(row[0], row[1]) for row in rows[1:]} == {(s, r) for s in ("plain", "bind") for r in "12"}
+    assert {int(row[6]) for row in rows[1:]} == set(range(40000, 40064))
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_the_output_file_is_what_is_printed(ending: str, tmp_path: Path) -> None:
+    """-o writes the format its ending names, with the usual permissions and nothing beside it."""
+    path = tmp_path / f"result.{ending}"
+    finished = connbench(*SMALL, "--strategy", "plain", "--format", ending, "-o", str(path))
+    assert finished.returncode == ExitCode.OK
+    assert path.read_text(encoding="utf-8") == finished.stdout
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_same_seed_draws_the_same_ports() -> None:
+    """The seed printed by one run repeats its draws in another."""
+    first = document(*SMALL, "--strategy", "random")
+    again = document(*SMALL, "--strategy", "random", "--seed", str(first["plan"]["seed"]))
+    assert _ports(first) == _ports(again)
+
+
+def _ports(found: dict[str, Any]) -> list[int]:
+    ports: list[int] = found["strategies"][0]["rounds"][0]["samples"]["port"]
+    return ports
+
+
+@pytest.mark.parametrize("listener", ["backlog", "accept"])
+def test_a_chain_of_holders_keeps_all_connections_open(listener: str) -> None:
+    """More connections than RLIMIT_NOFILE allows one process are open at once at the end."""
+    found = document(
+        *("run", "-n", "200", "--port-range", "40000-40199", "--strategy", "plain", "--listener", listener),
+        inside=("--nofile", "64"),
+    )
+    (measured,) = found["strategies"][0]["rounds"]
+    assert len(measured["holders"]) >= 4
+    assert sum(holder["opened"] for holder in measured["holders"]) == 200
+    assert measured["established"] == 400
+    assert sorted(measured["samples"]["port"]) == list(range(40000, 40200))
+    assert found["environment"]["nofile_hard"] == 64
+
+
+def test_a_limit_that_holds_nothing() -> None:
+    """With hardly a descriptor the run says so instead of hanging."""
+    finished = connbench("run", "-n", "20", "--strategy", "plain", inside=("--nofile", "14"))
+    assert finished.returncode in {ExitCode.FAULT, ExitCode.ENVIRONMENT}
+    assert "RLIMIT_NOFILE" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_falling_back_to_the_host_says_why_and_what_it_costs() -> None:
+    """Where no namespace is to be had: one warning, the host's range, an accepting listener if somaxconn is small."""
+    finished = connbench(
+        *("run", "--strategy", "plain"),
+        inside=(
+            *("--deny", "unshare", "--sysctl", "net.core.somaxconn=16"),
+            *("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
+        ),
+    )
+    assert finished.returncode == ExitCode.OK
+    assert finished.stderr.count("warning") == 1
+    assert "Operation not permitted" in finished.stderr
+    assert "somaxconn" in finished.stderr
+    assert "range 40000-40063" in finished.stdout
+    assert "host namespace, accept listener" in finished.stdout
+    assert "connection attempts: 64 errored: 0 total: 64" in finished.stdout
+
+
+def test_a_listener_that_runs_already() -> None:
+    """--target measures who listens there, as a CI job's smoke test does."""
+    finished = connbench(
+        *("run", "-n", "20", "--target", "localhost:5000", "--strategy", "window", "--strategy", "range"),
+        inside=(
+            "--listen",
+            "127.0.0.1:5000/64",
+        ),
+    )
+    assert finished.returncode == ExitCode.OK
+    assert finished.stderr.count("warning") == 1
+    assert "-> 127.0.0.1:5000, host namespace, external listener" in finished.stdout
+    assert finished.stdout.count("connection attempts: 20 errored: 0 total: 20") == 2
+
+
+def test_an_overflowing_listener_makes_the_measurement_invalid() -> None:
+    """Dropped SYNs are retransmitted after a second: exit code 3, and the findings say what to do."""
+    finished = connbench(
+        *(
+            "run",
+            "-n",
+            "4",
+            "--isolate",
+            "never",
+            "--target",
+            "127.0.0.1:5000",
+            "--strategy",
+            "plain",
+            "--timeout",
+            "1.3",
+        ),
+        inside=("--listen", "127.0.0.1:5000/1"),
+    )
+    assert finished.returncode == ExitCode.UNSOUND
+    assert "invalid: plain: the listener's queue overflowed (ListenOverflows" in finished.stdout
+    assert "invalid: plain: SYNs were sent again (TCPSynRetrans" in finished.stdout
+    assert "connect() ran into the time-out (EINPROGRESS)" in finished.stdout
+    assert "errors: EINPROGRESS" in finished.stdout
+
+
+def test_a_silent_target_ends_the_run() -> None:
+    """Five time-outs in a row: exit code 6, and what was measured is printed as partial."""
+    finished = connbench(
+        *(
+            "run",
+            "-n",
+            "400",
+            "--isolate",
+            "never",
+            "--target",
+            "127.0.0.1:5000",
+            "--strategy",
+            "plain",
+            "--timeout",
+            "0.2",
+        ),
+        inside=("--listen", "127.0.0.1:5000/1"),
+    )
+    assert finished.returncode == ExitCode.FAULT
+    assert "5 connect() in a row ran into the time-out" in finished.stderr
+    assert "partial" in finished.stdout
+    assert "connection attempts: 400" not in finished.stdout
+
+
+def test_an_own_listener_at_an_address_of_ones_choice() -> None:
+    """--target with --listener puts connbench's own listener there, in its namespace."""
+    found = document(*SMALL, "--strategy", "plain", "--target", "127.1.2.3:7000", "--listener", "accept")
+    assert found["plan"]["target"] == {"host": "127.1.2.3", "port": 7000}
+    assert found["plan"]["namespace"].startswith("own")
+    assert found["strategies"][0]["summary"]["connected"] == 64
+
+
+def test_the_progress_bar_is_for_terminals() -> None:
+    """It names strategy, count and rate on stderr, and never gets into stdout."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        command_line("run", "--strategy", "random", "--format", "talk"),
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        env={**os.environ, "COLUMNS": "80", "TERM": "xterm"},
+    )
+    os.close(follower)
+    drawn = b""
+    while True:
+        try:
+            drawn += os.read(leader, 65536)
+        except OSError:
+            break
+    os.close(leader)
+    stdout = process.communicate()[0]
+    assert process.returncode == ExitCode.OK
+    assert b"random" in drawn
+    assert b"/56512" in drawn
+    assert b"/s" in drawn
+    assert stdout.startswith(b"connection attempts: 56512 errored: 0 total: 56512")
+    assert stdout.count(b"\n") == 6
+
+
+def test_doctor_agrees_with_itself() -> None:
+    """Exit code 0 exactly if no check failed; the environment is shown."""
+    finished = connbench("doctor")
+    failed = [line for line in finished.stdout.splitlines() if line.startswith("fail ")]
+    assert finished.returncode == (ExitCode.UNSOUND if failed else ExitCode.OK)
+    assert f"kernel: {os.uname().release}" in finished.stdout
+    for check in ("namespace", "IP_LOCAL_PORT_RANGE", "open files", "somaxconn", "CPU load", "governor"):
+        assert re.search(rf"^(ok|warn|fail) +{check}: ", finished.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("denied", "check"), [("unshare", "namespace"), ("port-range", "IP_LOCAL_PORT_RANGE")])
+def test_doctor_finds_what_is_missing(denied: str, check: str) -> None:
+    """A machine that cannot run everything soundly is told so, with what to do."""
+    finished = connbench("doctor", inside=("--deny", denied))
+    assert finished.returncode == ExitCode.UNSOUND
+    assert re.search(rf"^fail  {check}: .*\n      -> ", finished.stdout, re.MULTILINE)
+    assert finished.stdout.endswith("would not be sound\n")

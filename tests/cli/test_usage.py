@@ -1,0 +1,236 @@
+"""Wrong usage and impossible wishes: one or two lines, the documented exit code, nothing measured."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import COMMAND, INSIDE, command_line, connbench
+
+SMALL = ("run", "-n", "4", "--port-range", "40000-40007", "-q")
+
+WRONG = {
+    "reversed": ("--port-range 40007-40000", "40007-40000"),
+    "above 65535": ("--port-range 60000-65536", "60000-65536"),
+    "from 0": ("--port-range 0-100", "0-100"),
+    "one port": ("--port-range 40000-40000", "40000-40000"),
+    "no range": ("--port-range many", "many"),
+    "window 0": ("--window 0", "0"),
+    "window -1": ("--window -1", "--window -1"),
+    "window too wide": ("--window 9", "9"),
+    "no connections": ("-n 0", "-n 0"),
+    "negative connections": ("-n -5", "-n -5"),
+    "unknown strategy": ("--strategy fastest", "fastest"),
+    "strategy named twice": ("--strategy bind --strategy bind", "bind is named twice"),
+    "source of plain": ("--source 127.0.0.1", "--source 127.0.0.1"),
+    "window of range": ("--strategy range --window 4", "--window does nothing for range"),
+    "retries of bind": ("--strategy bind --retries 1", "--retries does nothing for bind"),
+    "negative retries": ("--strategy random --retries -1", "-1"),
+    "foreign source": ("--strategy bind --source 192.0.2.7", "192.0.2.7"),
+    "source is no address": ("--strategy bind --source here", "here"),
+    "IPv6 source": ("--strategy bind --source ::1", "::1"),
+    "target without a port": ("--target 127.0.0.1", "127.0.0.1"),
+    "port out of range": ("--target 127.0.0.1:70000", "127.0.0.1:70000"),
+    "IPv6 target": ("--target [::1]:80", "::1 is IPv6"),
+    "remote target": ("--target 192.0.2.1:80", "192.0.2.1:80"),
+    "outside of isolation": ("--target 127.0.0.1:80 --isolate always", "--isolate always"),
+    "CPU that is not there": ("--cpu 4096", "4096"),
+    "CPU that is none": ("--cpu first", "first"),
+    "no rounds": ("--rounds 0", "0"),
+    "no time": ("--timeout 0", "--timeout"),
+    "unknown format": ("--format xml", "xml"),
+    "unknown ending": ("-o result.xml", "'.xml'"),
+    "unknown option": ("--fast", "--fast"),
+}
+
+
+def complaint(finished: subprocess.CompletedProcess[str]) -> str:
+    """The words on stderr, after making sure that they are an error as the project wants it."""
+    lines = finished.stderr.splitlines()
+    assert 1 <= len(lines) <= 2, finished.stderr
+    assert lines[0].startswith("connbench: ")
+    assert all(line.startswith("  -> ") for line in lines[1:])
+    assert "Traceback" not in finished.stderr
+    assert finished.stdout == ""
+    return finished.stderr
+
+
+@pytest.mark.parametrize(("asked", "named"), WRONG.values(), ids=WRONG)
+def test_wrong_usage(asked: str, named: str) -> None:
+    """Exit code 2, and what is at fault is named."""
+    words = asked.split()
+    defaults = {"-n": "4", "--port-range": "40000-40007"}
+    others = [word for name, value in defaults.items() if name not in words for word in (name, value)]
+    finished = connbench("run", "-q", *others, *words)
+    assert finished.returncode == ExitCode.USAGE
+    assert named in complaint(finished)
+
+
+def test_output_in_a_missing_folder(tmp_path: Path) -> None:
+    """A folder is never created by accident."""
+    finished = connbench(*SMALL, "-o", str(tmp_path / "missing" / "r.json"))
+    assert finished.returncode == ExitCode.OUTPUT
+    assert "does not exist" in complaint(finished)
+
+
+def test_output_over_an_existing_file(tmp_path: Path) -> None:
+    """Only --force replaces a file."""
+    path = tmp_path / "r.json"
+    path.write_text("mine", encoding="utf-8")
+    finished = connbench(*SMALL, "-o", str(path))
+    assert finished.returncode == ExitCode.OUTPUT
+    assert "--force" in complaint(finished)
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert connbench(*SMALL, "-o", str(path), "--force", "--strategy", "plain").returncode == ExitCode.OK
+    assert path.read_text(encoding="utf-8").startswith("{")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a read-only folder needs root")
+def test_output_in_a_read_only_folder(tmp_path: Path) -> None:
+    """It is found out before anything is measured."""
+    finished = connbench(*SMALL, "-o", str(tmp_path / "r.json"), inside=("--tmpfs", f"{tmp_path}:ro"))
+    assert finished.returncode == ExitCode.OUTPUT
+    assert "Read-only file system" in complaint(finished)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small folder needs root")
+def test_output_on_a_full_disk(tmp_path: Path) -> None:
+    """The figures are printed all the same, and no half file is left."""
+    show = f'"$@"; code=$?; echo "left: $(ls -A {tmp_path})"; exit $code'
+    arguments = ("run", "-q", "-n", "2000", "--strategy", "plain", "-o", str(tmp_path / "r.json"))
+    command = [*INSIDE, "--tmpfs", f"{tmp_path}:size=8k", "--", "sh", "-c", show, "sh"]
+    finished = subprocess.run(
+        [*command, *command_line(*arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == ExitCode.OUTPUT
+    assert "No space left on device" in finished.stderr
+    assert "connection attempts: 2000 errored: 0 total: 2000" in finished.stdout
+    assert finished.stdout.endswith("\nleft: \n")
+
+
+def test_a_kernel_without_the_option_is_told_so() -> None:
+    """A strategy the kernel lacks is refused beforehand, with the option and the kernel that brings it."""
+    finished = connbench(*SMALL, "--strategy", "plain", "--strategy", "range", inside=("--deny", "port-range"))
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    words = complaint(finished)
+    assert "IP_LOCAL_PORT_RANGE" in words
+    assert "6.3" in words
+
+
+def test_strategies_are_listed_with_what_the_kernel_lacks() -> None:
+    """`connbench strategies` tells what runs here."""
+    here = connbench("strategies").stdout
+    lacking = connbench("strategies", inside=("--deny", "port-range")).stdout
+    for name in ("plain", "bind", "random", "window", "range", "partition"):
+        assert f"\n{name} " in here
+    assert "window     no " in lacking
+    assert "needs IP_LOCAL_PORT_RANGE: Linux 6.3" in lacking
+    assert "plain      yes" in lacking
+
+
+def test_isolation_that_is_denied() -> None:
+    """`--isolate always` fails where `auto` would fall back."""
+    finished = connbench(*SMALL, "--isolate", "always", inside=("--deny", "unshare"))
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert "Operation not permitted" in complaint(finished)
+
+
+def test_another_system_than_linux() -> None:
+    """Elsewhere connbench says that it measures Linux, instead of failing on its first import."""
+    script = "import sys; sys.platform = 'darwin'; from connbench.cli import main; main(['run'])"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert "darwin" in complaint(finished)
+
+
+def test_a_refusing_target() -> None:
+    """Nobody listens: said before anything is measured."""
+    finished = connbench(*SMALL[:3], "-q", "--target", "127.0.0.1:9", inside=("--sysctl", "net.core.somaxconn=64"))
+    assert finished.returncode == ExitCode.TARGET
+    assert "127.0.0.1:9 refuses connections" in complaint(finished)
+
+
+def test_a_target_that_does_not_answer() -> None:
+    """A listener whose queue is full drops SYNs; the probe runs into its time-out."""
+    fill = "import socket as s, os, sys; c = s.create_connection(('127.0.0.1', 5000)); os.set_inheritable(c.fileno(), True)"
+    become = "; os.execv(sys.argv[1], sys.argv[1:])"
+    listen = [
+        sys.executable,
+        "tests/inside.py",
+        "--listen",
+        "127.0.0.1:5000/0",
+        "--",
+        sys.executable,
+        "-c",
+        fill + become,
+    ]
+    command = [str(Path(sys.executable).with_name("connbench")), "run", "-q", "-n", "4"]
+    finished = subprocess.run(
+        [*listen, *command, "--target", "127.0.0.1:5000", "--timeout", "0.2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == ExitCode.TARGET
+    assert "does not answer within 0.2 s" in complaint(finished)
+
+
+def test_a_taken_listener_port() -> None:
+    """The listener of a run does not share a port."""
+    finished = connbench(
+        *("run", "-q", "-n", "4", "--isolate", "never", "--listener", "accept", "--target", "127.0.0.1:5000"),
+        inside=("--listen", "127.0.0.1:5000/8"),
+    )
+    assert finished.returncode == ExitCode.TARGET
+    assert "the listener's port is taken: 127.0.0.1:5000" in complaint(finished)
+
+
+def test_too_small_a_somaxconn_for_the_backlog_listener() -> None:
+    """In the host's namespace the queue cannot be made longer, and it is said what can be done."""
+    finished = connbench(
+        *("run", "-q", "-n", "65", "--isolate", "never", "--listener", "backlog"),
+        inside=("--sysctl", "net.core.somaxconn=64"),
+    )
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert "somaxconn of 64" in complaint(finished)
+
+
+@pytest.mark.parametrize("ports", ["40000-40100", "39990-40010"])
+def test_a_range_the_host_does_not_give(ports: str) -> None:
+    """In the host's namespace the kernel's own search cannot be confined, and no window may leave the host's range."""
+    strategy = "plain" if ports == "40000-40010" else "window"
+    finished = connbench(
+        *("run", "-q", "-n", "4", "--isolate", "never", "--strategy", strategy, "--port-range", ports, "--window", "4"),
+        inside=("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
+    )
+    assert finished.returncode == ExitCode.USAGE
+    assert "40000-40063" in complaint(finished)
+
+
+def test_help_needs_no_terminal_and_no_network() -> None:
+    """`--help` of the command and of each subcommand, with every exit code in it."""
+    text = connbench("--help").stdout
+    for code in ExitCode:
+        assert str(code.value) in text
+    for command in ("run", "strategies", "doctor"):
+        finished = connbench(command, "--help")
+        assert finished.returncode == 0
+        assert max(map(len, finished.stdout.splitlines())) <= 80
+
+
+@pytest.mark.skipif(shutil.which("head") is None, reason="needs head")
+def test_a_reader_that_leaves() -> None:
+    """`| head -1` is no error."""
+    finished = subprocess.run(
+        ["/bin/sh", "-c", f"'{COMMAND}' strategies | head -1"], capture_output=True, text=True, check=False
+    )
+    assert finished.stderr == ""

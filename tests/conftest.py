@@ -1,0 +1,16 @@
+"""What every test may ask for, and the skip of those this machine cannot run."""
+
+from __future__ import annotations
+
+import pytest
+
+from place import NAMESPACE, REASON
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a network namespace where none is allowed, and say why."""
+    if NAMESPACE.is_own:
+        return
+    for item in items:
+        if {"netns", "cli"} & set(item.path.parts):
+            item.add_marker(pytest.mark.skip(reason=f"no network namespace allowed here: {REASON}"))

@@ -1,0 +1,155 @@
+"""Run a command in a network namespace of the test's own, with the faults a test wants to cause.
+
+usage: inside.py [option ...] -- COMMAND ...
+
+Its own namespace stands in for a host whose settings a test may change and whose ports are all free. Options:
+
+--sysctl NAME=VALUE     set there
+--address ADDR          give `lo` a further address
+--listen ADDR:PORT/LEN  a socket listens there, and nobody accepts, for as long as the command runs
+--tmpfs DIR:OPTIONS     mount a tmpfs over DIR, seen by the command alone
+--expose DIR            let other users reach DIR, whatever folders above it deny, for the command alone
+--nofile N              RLIMIT_NOFILE, soft and hard
+--deny unshare|port-range   have the kernel (seccomp) refuse unshare(), or not know IP_LOCAL_PORT_RANGE
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import os
+import platform
+import resource
+import shutil
+import socket
+import struct
+import subprocess
+from pathlib import Path
+
+from connbench.linux import process, sysctl
+from connbench.linux.namespace import enter
+from connbench.linux.netlink import bring_up_loopback
+from connbench.model import Namespace
+
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+SYSTEM_CALLS = {"x86_64": {"unshare": 272, "setsockopt": 54}, "aarch64": {"unshare": 97, "setsockopt": 208}}
+NUMBER_AT, LEVEL_AT, OPTION_AT = 0, 24, 32  # offsets in struct seccomp_data of nr, args[1], args[2]
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
+
+CLONE_NEWNS = 0x00020000
+
+Instruction = tuple[int, int, int, int]
+
+
+def deny_unshare(numbers: dict[str, int]) -> list[Instruction]:
+    """unshare() fails with EPERM."""
+    return [
+        (LOAD, 0, 0, NUMBER_AT),
+        (JUMP_IF_EQUAL, 0, 1, numbers["unshare"]),
+        (RETURN, 0, 0, FAIL_WITH | errno.EPERM),
+        (RETURN, 0, 0, ALLOW),
+    ]
+
+
+def deny_port_range(numbers: dict[str, int]) -> list[Instruction]:
+    """setsockopt(SOL_IP, IP_LOCAL_PORT_RANGE) fails with ENOPROTOOPT, as in a kernel before 6.3."""
+    return [
+        (LOAD, 0, 0, NUMBER_AT),
+        (JUMP_IF_EQUAL, 0, 5, numbers["setsockopt"]),
+        (LOAD, 0, 0, LEVEL_AT),
+        (JUMP_IF_EQUAL, 0, 3, socket.SOL_IP),
+        (LOAD, 0, 0, OPTION_AT),
+        (JUMP_IF_EQUAL, 0, 1, 51),
+        (RETURN, 0, 0, FAIL_WITH | errno.ENOPROTOOPT),
+        (RETURN, 0, 0, ALLOW),
+    ]
+
+
+DENIALS = {"unshare": deny_unshare, "port-range": deny_port_range}
+
+
+class Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def install(instructions: list[Instruction]) -> None:
+    """Put a seccomp filter on this process and all it starts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+    program = Program(len(instructions), code)
+    for call in ((PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)):
+        if libc.prctl(*call) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+def mount(*arguments: str) -> None:
+    """Mount, by way of the program."""
+    subprocess.run([shutil.which("mount") or "/bin/mount", *arguments], check=True)
+
+
+def mount_tmpfs(argument: str) -> None:
+    """Mount a tmpfs."""
+    folder, _, options = argument.partition(":")
+    mount("-t", "tmpfs", "-o", options, "tmpfs", folder)
+
+
+def expose(folders: list[Path]) -> None:
+    """Cover the topmost closed folder above each by an open one that holds nothing but the way to it."""
+    opened = {folder: os.open(folder, os.O_PATH) for folder in folders}
+    closed = {next((p for p in [*reversed(f.parents), f] if not p.stat().st_mode & 0o001), None) for f in folders}
+    for cover in closed - {None}:
+        mount_tmpfs(f"{cover}:mode=755")
+    for folder, descriptor in opened.items():
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{descriptor}", str(folder))
+        os.close(descriptor)
+
+
+def listen(argument: str) -> int:
+    """Listen, and let the command inherit the socket."""
+    address, _, backlog = argument.partition("/")
+    host, _, port = address.rpartition(":")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, int(port)))
+    sock.listen(int(backlog))
+    sock.set_inheritable(True)
+    return sock.detach()
+
+
+def main() -> None:
+    """Prepare, and become the command."""
+    parser = argparse.ArgumentParser()
+    for option in ("--sysctl", "--address", "--listen", "--tmpfs", "--expose", "--deny"):
+        parser.add_argument(option, action="append", default=[])
+    parser.add_argument("--nofile", type=int)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    asked = parser.parse_args()
+    enter(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
+    bring_up_loopback(tuple(asked.address))
+    for setting in asked.sysctl:
+        name, _, value = setting.partition("=")
+        sysctl.write(name, value)
+    for argument in asked.listen:
+        listen(argument)
+    if asked.tmpfs or asked.expose:
+        process.unshare(CLONE_NEWNS)
+        mount("--make-rprivate", "/")
+    for argument in asked.tmpfs:
+        mount_tmpfs(argument)
+    expose([Path(folder).resolve() for folder in asked.expose])
+    if asked.nofile:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (asked.nofile, asked.nofile))
+    for name in asked.deny:
+        install(DENIALS[name](SYSTEM_CALLS[platform.machine()]))
+    command = asked.command[1:]
+    os.execvp(command[0], command)  # noqa: S606  # becoming the command is the point
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Hand-made plans, samples and results: what a run would have left behind, with the figures a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+import numpy as np
+
+from connbench.errors import ConnbenchError
+from connbench.model import Endpoint, Finding, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
+from connbench.results.result import Result, Round, Samples
+from connbench.roundreport import HolderReport, RoundReport
+from connbench.samples import COLUMNS
+
+PORTS = PortRange(9024, 65535)
+
+PLAIN = StrategySpec("plain")
+BIND = StrategySpec("bind")
+RANDOM = StrategySpec("random")
+WINDOW = StrategySpec("window", 500, Placement.INSIDE, 0)
+LONG = StrategySpec("window", 10_000, Placement.CLIPPED, 1000)
+"""Of the longest labels there are."""
+
+PLAN = Plan(
+    strategies=(PLAIN,),
+    connections=4,
+    port_range=PORTS,
+    source="127.9.9.1",
+    target=Endpoint("127.9.9.2", 9023),
+    listener=Listener.BACKLOG,
+    namespace=Namespace.NETWORK,
+    seed=1,
+)
+
+ENVIRONMENT: dict[str, object] = {"kernel": "6.8.0-test", "cpu_count": 4, "governor": None}
+
+
+def samples_of(connect_ns: Sequence[int], **columns: Sequence[int]) -> Samples:
+    """Attempts one after the other, `connect_ns` long each, and further columns by name.
+
+    Where a column is left out: no errors, ports upwards from 9024 (0 of the failed), 1 µs of preparation, one try.
+    """
+    rows = len(connect_ns)
+    errno = columns.get("errno", [0] * rows)
+    prepare_ns = columns.get("prepare_ns", [1000] * rows)
+    acquire_ns = [prepare + connect for prepare, connect in zip(prepare_ns, connect_ns, strict=True)]
+    values: dict[str, Sequence[int]] = {
+        "started_ns": [0, *accumulate(acquire_ns)][:rows],
+        "prepare_ns": prepare_ns,
+        "connect_ns": connect_ns,
+        "acquire_ns": acquire_ns,
+        "port": [0 if number else PORTS.low + i % len(PORTS) for i, number in enumerate(errno)],
+        "errno": errno,
+        "tries": [1] * rows,
+        "source": [0] * rows,
+        **columns,
+    }
+    return Samples(**{column.name: np.array(values[column.name], dtype=column.code) for column in COLUMNS})
+
+
+def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = None) -> Round:
+    """A round with nothing wrong but its fault: one holder holds all that connected, the harness costs 600 ns."""
+    holder = HolderReport(
+        first=0,
+        attempts=len(samples),
+        opened=len(samples) - int(samples.failed.sum()),
+        involuntary_switches=0,
+        memory_idle=8 << 20,
+        memory_full=16 << 20,
+        floor_ns=600,
+    )
+    report = RoundReport(
+        settings={"net.ipv4.ip_local_port_range": f"{PORTS.low} {PORTS.high}"},
+        counters={"Tcp.ActiveOpens": len(samples), "TcpExt.ListenOverflows": 0, "TcpExt.TCPSynRetrans": 0},
+        holders=(holder,),
+    )
+    return Round(number, samples, report, fault)
+
+
+def result_of(
+    measured: Mapping[StrategySpec, Sequence[Round]], plan: Plan = PLAN, known: tuple[Finding, ...] = ()
+) -> Result:
+    """What was measured under a plan; its strategies, rounds and connections are those of the rounds given."""
+    rounds = [r for some in measured.values() for r in some]
+    planned = replace(
+        plan,
+        strategies=tuple(measured),
+        rounds=max(map(len, measured.values())),
+        connections=max(len(r.samples) for r in rounds),
+    )
+    return Result(planned, dict(ENVIRONMENT), known, {spec: list(some) for spec, some in measured.items()})

@@ -1,0 +1,41 @@
+"""The talk's range in full: what the tiny ranges show, at the size it was found at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support import measure, spec
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+PORTS = 65535 - 9024 + 1
+
+
+def test_plain_turns_slow_at_half_the_range() -> None:
+    """All even ports go first; from then on each connect() walks them all, and costs many times as much."""
+    result = measure(spec("plain"), PORTS, PORTS, low=9024)
+    samples = result.samples
+    half = PORTS // 2
+    assert not samples.failed.any()
+    assert (samples.port[:half] % 2 == 0).all()
+    assert (samples.port[half:] % 2 == 1).all()
+    assert np.median(samples.connect_ns[half:]) > 20 * np.median(samples.connect_ns[:half])
+    assert result.rounds[0].report.established == 2 * PORTS
+
+
+@pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+def test_a_window_of_500_misses_few_ports() -> None:
+    """About 1.6 % of the attempts find their window full, as in the talk (868 of 56,512)."""
+    samples = measure(spec("window", 500), PORTS, PORTS, low=9024).samples
+    assert 0.010 < samples.failed.mean() < 0.025
+
+
+def test_random_needs_about_ln_of_the_range_tries() -> None:
+    """Drawing until every port is had takes ln R + 0.58 tries a connection on average (coupon collector)."""
+    result = measure(spec("random"), PORTS, PORTS, low=9024)
+    expected = np.log(PORTS) + 0.58
+    deviation = np.pi / np.sqrt(6)
+    assert not result.samples.failed.any()
+    assert abs(result.samples.tries.mean() - expected) < 5 * deviation
+    assert result.rounds[0].report.held == PORTS

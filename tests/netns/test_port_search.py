@@ -1,0 +1,158 @@
+"""The kernel's rules, as each strategy meets them on a range of a few ports."""
+
+from __future__ import annotations
+
+import errno
+from random import Random
+
+import pytest
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.model import Listener, RoundPlan, StrategySpec
+from connbench.strategies import STRATEGIES
+from support import LOW, make_plan, measure, spec
+
+needs_port_range = pytest.mark.skipif(
+    not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"
+)
+
+
+def has_unbiased_search() -> bool:
+    """Whether the option selects the search of Linux 6.8: asked by its behaviour, for it may be backported."""
+    if not is_supported(LOCAL_PORT_RANGE):
+        return False
+    ports = measure(spec("range"), 64, 4).samples.port.tolist()
+    return len({port % 2 for port in ports}) == 2
+
+
+@pytest.mark.parametrize("name", ["plain", "bind"])
+@pytest.mark.parametrize(("low", "first"), [(40000, 0), (40001, 1)])
+def test_one_parity_is_used_up_before_the_other(name: str, low: int, first: int) -> None:
+    """The kernel hands out the parity of the range's low end, then the other, then EADDRNOTAVAIL."""
+    samples = measure(spec(name), 8, 9, low=low).samples
+    parities = [port % 2 for port in samples.port.tolist()[:8]]
+    assert parities == [first] * 4 + [1 - first] * 4
+    assert sorted(samples.port.tolist()[:8]) == list(range(low, low + 8))
+    assert samples.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
+    assert samples.port[8] == 0
+
+
+@needs_port_range
+@pytest.mark.skipif(
+    not has_unbiased_search(), reason="this kernel's search with the option has a parity bias (before 6.8)"
+)
+def test_range_uses_both_parities_from_the_start() -> None:
+    """With the option on the whole range the search goes from port to port."""
+    ports = measure(spec("range"), 64, 64).samples.port.tolist()
+    assert sorted(ports) == list(range(LOW, LOW + 64))
+    half = ports[:32]
+    assert min(sum(port % 2 for port in half), sum(1 - port % 2 for port in half)) >= 8
+
+
+@needs_port_range
+@pytest.mark.parametrize("clipped", [False, True])
+def test_every_port_lies_in_its_own_window(clipped: bool) -> None:
+    """A window's connection has a port of the window that was drawn for it."""
+    strategy = spec("window", 5, clipped=clipped)
+    samples = measure(strategy, 32, 24).samples
+    windows = _windows(strategy, 32, 24)
+    for port, (low, high) in zip(samples.port.tolist(), windows, strict=True):
+        assert port == 0 or low <= port <= high
+    assert set(samples.errno.tolist()) <= {0, errno.EADDRNOTAVAIL}
+    assert sum(1 for port in samples.port if port) >= 12
+
+
+@needs_port_range
+def test_a_full_window_fails_without_retries_and_succeeds_with_them() -> None:
+    """--retries draws further windows, and only after EADDRNOTAVAIL."""
+    plain = measure(spec("window", 2), 32, 32).samples
+    retried = measure(spec("window", 2, retries=500), 32, 32).samples
+    assert plain.failed.any()
+    assert plain.tries.max() == 1
+    assert not retried.failed.any()
+    assert retried.tries.max() > 1
+    assert sorted(retried.port.tolist()) == list(range(LOW, LOW + 32))
+
+
+@needs_port_range
+def test_retries_are_bounded() -> None:
+    """An attempt in a full range gives up after one try and --retries more."""
+    samples = measure(spec("window", 2, retries=3), 4, 6, seed=7).samples
+    failed = samples.tries[samples.failed]
+    assert len(failed) >= 2
+    assert set(failed.tolist()) == {4}
+
+
+@needs_port_range
+def test_partition_fills_one_window_after_the_other() -> None:
+    """The range is cut into windows, the last one narrower, and each is used up before the next."""
+    samples = measure(spec("partition", 4), 10, 11).samples
+    ports = samples.port.tolist()
+    assert [sorted(ports[0:4]), sorted(ports[4:8]), sorted(ports[8:10])] == [
+        [40000, 40001, 40002, 40003],
+        [40004, 40005, 40006, 40007],
+        [40008, 40009],
+    ]
+    assert samples.errno[10] == errno.EADDRNOTAVAIL
+
+
+def test_random_draws_until_every_port_is_had() -> None:
+    """A userspace random port is drawn again on EADDRINUSE; in a full range one try says so."""
+    samples = measure(spec("random"), 64, 66).samples
+    assert sorted(samples.port.tolist()[:64]) == list(range(LOW, LOW + 64))
+    assert samples.tries.max() > 1
+    assert samples.errno.tolist()[64:] == [errno.EADDRINUSE] * 2
+    assert samples.tries.tolist()[64:] == [1, 1]
+    assert samples.connect_ns.tolist()[64:] == [0, 0]
+
+
+def test_random_gives_up_after_its_retries() -> None:
+    """--retries 0 makes a taken port an error at once."""
+    samples = measure(spec("random", retries=0), 16, 16).samples
+    assert samples.failed.any()
+    assert samples.tries.max() == 1
+    assert set(samples.errno[samples.failed].tolist()) == {errno.EADDRINUSE}
+
+
+@needs_port_range
+@pytest.mark.parametrize("strategy", [spec("random"), spec("window", 3, retries=2), spec("window", 4, clipped=True)])
+def test_the_same_seed_draws_the_same(strategy: StrategySpec) -> None:
+    """Outcomes of the first tries, ports of `random` even, are the seed's."""
+    one, same, other = (measure(strategy, 64, 40, seed=seed).samples for seed in (5, 5, 6))
+    if strategy.name == "random":
+        assert one.port.tolist() == same.port.tolist()
+        assert one.port.tolist() != other.port.tolist()
+    else:
+        assert _windows(strategy, 64, 40, seed=5) == _windows(strategy, 64, 40, seed=5)
+        for port, (low, high) in zip(one.port[one.tries == 1], _subset(strategy, one.tries.tolist()), strict=True):
+            assert port == 0 or low <= port <= high
+
+
+@pytest.mark.parametrize("listener", [Listener.BACKLOG, Listener.ACCEPT])
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_acquiring_takes_at_least_preparing_and_connecting(name: str, listener: Listener) -> None:
+    """acquire_ns >= prepare_ns + connect_ns, starts are in order, whatever the strategy and the listener."""
+    if STRATEGIES[name].needs and not all(map(is_supported, STRATEGIES[name].needs)):
+        pytest.skip("this kernel lacks an option the strategy needs")
+    strategy = spec(name, 8 if name in {"window", "partition"} else None)
+    result = measure(strategy, 40, 40, listener=listener)
+    samples = result.samples
+    assert len(samples) == 40
+    assert (samples.acquire_ns >= samples.prepare_ns + samples.connect_ns).all()
+    assert (samples.started_ns[1:] >= samples.started_ns[:-1] + samples.acquire_ns[:-1]).all()
+    assert (samples.connect_ns[~samples.failed] > 0).all()
+    report = result.rounds[0].report
+    assert report.held == 40 - samples.failed.sum()
+    assert report.established == 2 * report.held
+
+
+def _windows(strategy: StrategySpec, ports: int, attempts: int, seed: int = 1) -> list[tuple[int, int]]:
+    """The windows drawn for first tries, worked out again from the seed."""
+    plan = make_plan(strategy, ports, attempts, seed=seed)
+    rng = Random(RoundPlan(plan, strategy, 1).seed_text("first tries"))  # noqa: S311  # reproducible, not secret
+    recipe = STRATEGIES[strategy.name].recipe(strategy, plan.port_range, attempts, rng)
+    return [(number & 0xFFFF, number >> 16) for number in recipe.first]
+
+
+def _subset(strategy: StrategySpec, tries: list[int]) -> list[tuple[int, int]]:
+    return [w for w, made in zip(_windows(strategy, 64, 40, seed=5), tries, strict=True) if made == 1]

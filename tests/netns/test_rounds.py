@@ -1,0 +1,79 @@
+"""A round: its namespace's settings, its chain of holders, its listener, its account of itself."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from connbench.errors import TargetError
+from connbench.linux import sysctl
+from connbench.model import Endpoint, Listener, Namespace
+from connbench.results.result import Result
+from connbench.runner import Progress, run
+from support import make_plan, measure, network_namespaces, spec
+
+
+def test_settings_are_read_back_from_the_namespace() -> None:
+    """The range and backlogs are the plan's there, and the host's are untouched."""
+    before = sysctl.read_all()
+    settings = measure(spec("plain"), 16, 4).rounds[0].report.settings
+    assert settings[sysctl.PORT_RANGE] == "40000 40015"
+    assert int(settings[sysctl.SOMAXCONN]) >= 4
+    assert int(settings[sysctl.SYN_BACKLOG]) >= 4
+    assert sysctl.read_all() == before
+
+
+def test_a_range_may_begin_among_the_privileged_ports() -> None:
+    """The kernel refuses such a range unless ip_unprivileged_port_start is lowered first."""
+    result = measure(spec("plain"), 8, 8, low=100)
+    assert sorted(result.samples.port.tolist()) == list(range(100, 108))
+
+
+def test_rounds_do_not_share_ports_or_namespaces() -> None:
+    """Each round begins in a fresh namespace: a full range is free again, and nothing stays behind."""
+    before = network_namespaces()
+    result = Result(make_plan(spec("plain"), 8, 8, rounds=3), {})
+    run(result, lambda _: None, lambda _: None)
+    (strategy,) = result.strategies
+    assert [r.number for r in strategy.rounds] == [1, 2, 3]
+    assert all(not r.samples.failed.any() for r in strategy.rounds)
+    assert network_namespaces() == before
+
+
+def test_strategies_take_turns_within_a_round() -> None:
+    """With rounds, the order is round 1 of each strategy, then round 2 of each."""
+    order: list[tuple[int, str]] = []
+    strategies = (spec("plain"), spec("bind"))
+    plan = make_plan(strategies[0], 8, 4, strategies=strategies, rounds=2)
+    run(Result(plan, {}), lambda _: None, lambda done: order.append((done.number, done.strategy.name)))
+    assert order == [(1, "plain"), (1, "bind"), (2, "plain"), (2, "bind")]
+
+
+def test_progress_counts_up_to_what_is_done() -> None:
+    """A caller is told of finished attempts, in order, while a round runs."""
+    seen: list[Progress] = []
+    plan = make_plan(spec("plain"), 6000, 6000)
+    run(Result(plan, {}), seen.append, lambda _: None)
+    counts = [progress.done for progress in seen]
+    assert counts == sorted(counts)
+    assert all(0 <= count <= 6000 for count in counts)
+
+
+def test_an_address_beyond_loopback_is_added_to_the_namespace() -> None:
+    """A source that only the host has works in the namespace too."""
+    samples = measure(spec("bind"), 8, 8, source="10.9.8.7").samples
+    assert not samples.failed.any()
+
+
+def test_no_listener_is_an_error_before_anything_is_measured() -> None:
+    """An address that cannot be listened on ends the round before its first attempt."""
+    with pytest.raises(TargetError, match=r"cannot listen on 192\.0\.2\.1"):
+        measure(spec("plain"), 8, 8, target=Endpoint("192.0.2.1", 80), namespace=Namespace.HOST)
+
+
+def test_a_refusing_target_fails_each_attempt() -> None:
+    """Without a listener every connect() is refused, and no connection is held."""
+    result = measure(spec("bind"), 8, 8, listener=Listener.EXTERNAL)
+    assert set(result.samples.errno.tolist()) == {errno.ECONNREFUSED}
+    assert result.rounds[0].report.held == 0

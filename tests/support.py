@@ -1,0 +1,141 @@
+"""Running connbench for a test: in this process for its samples, or as the installed command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from connbench.model import Endpoint, Listener, Placement, Plan, PortRange, StrategySpec
+from connbench.results.result import Result, StrategyResult
+from connbench.runner import run
+from place import NAMESPACE
+
+COMMAND = str(Path(sys.executable).with_name("connbench"))
+INSIDE = [sys.executable, str(Path(__file__).with_name("inside.py"))]
+LOW = 40000
+DEADLINE = 60.0
+
+
+def spec(name: str, window: int | None = None, retries: int | None = None, *, clipped: bool = False) -> StrategySpec:
+    """A strategy with its parameters, those left out as the command line leaves them."""
+    placement = (Placement.CLIPPED if clipped else Placement.INSIDE) if name == "window" else None
+    return StrategySpec(name, window, placement, 0 if name == "window" and retries is None else retries)
+
+
+def make_plan(strategy: StrategySpec, ports: int, connections: int, **changes: Any) -> Plan:  # noqa: ANN401  # any field of Plan
+    """A plan over `ports` ports from 40000 on, seed 1."""
+    low = changes.pop("low", LOW)
+    fields: dict[str, Any] = {
+        "strategies": (strategy,),
+        "connections": connections,
+        "port_range": PortRange(low, low + ports - 1),
+        "source": "127.9.9.1",
+        "target": Endpoint("127.9.9.2", low - 1),
+        "listener": Listener.BACKLOG,
+        "namespace": NAMESPACE,
+        "seed": 1,
+    }
+    return Plan(**(fields | changes))
+
+
+def measure(strategy: StrategySpec, ports: int, connections: int, **changes: Any) -> StrategyResult:  # noqa: ANN401  # any field of Plan
+    """Run a plan, and return its one strategy's result."""
+    result = Result(make_plan(strategy, ports, connections, **changes), {"kernel": "under test"})
+    run(result, lambda _: None, lambda _: None)
+    return result.strategies[0]
+
+
+def connbench(*arguments: str, inside: tuple[str, ...] = (), **keywords: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401  # any of subprocess.run
+    """Run the installed command to its end, by way of `inside.py` if options for that are given."""
+    return subprocess.run(
+        command_line(*arguments, inside=inside), capture_output=True, text=True, timeout=100, check=False, **keywords
+    )
+
+
+def command_line(*arguments: str, inside: tuple[str, ...] = ()) -> list[str]:
+    """The command, in a stand-in for the host if `inside` has options for it."""
+    return [*([*INSIDE, *inside, "--"] if inside else []), COMMAND, *arguments]
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Look until a condition holds.
+
+    Raises:
+        TimeoutError: It did not within a minute.
+    """
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited in vain until {what}")
+        time.sleep(0.01)
+
+
+def engines() -> list[int]:
+    """Process ids of all engines and their holders, which share one command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if entry.name.isdecimal() and b"connbench.engine" in words:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def network_namespaces() -> set[str]:
+    """The network namespaces that any process is in."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/ns/net"):
+        try:
+            found.add(str(entry.readlink()))
+        except OSError:
+            continue
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the children of a process, oldest first."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    except OSError:
+        return []
+
+
+@contextmanager
+def running(*arguments: str, inside: tuple[str, ...] = (), at_least: int = 1000) -> Iterator[subprocess.Popen[str]]:
+    """The installed command in the middle of a run: `at_least` connections are made and more are to come."""
+    process = subprocess.Popen(
+        command_line(*arguments, inside=inside), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: _connections_of(engine_of(process)) >= at_least, f"{at_least} connections are made")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+
+
+def engine_of(process: subprocess.Popen[str]) -> int:
+    """Process id of the command's engine; 0 while there is none."""
+    return next((pid for pid in children(process.pid) if pid in engines()), 0)
+
+
+def _connections_of(engine: int) -> int:
+    """Connections made in the namespace of an engine that has holders."""
+    if not engine or not children(engine):
+        return 0
+    try:
+        text = Path(f"/proc/{engine}/net/snmp").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+    return int(values[names.index("ActiveOpens")])
