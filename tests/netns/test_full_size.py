@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import measure, spec
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from support import measure, spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PORTS = 65535 - 9024 + 1
