@@ -161,21 +161,11 @@ def test_a_refusing_target() -> None:
 
 def test_a_target_that_does_not_answer() -> None:
     """A listener whose queue is full drops SYNs; the probe runs into its time-out."""
-    fill = "import socket as s, os, sys; c = s.create_connection(('127.0.0.1', 5000)); os.set_inheritable(c.fileno(), True)"
-    become = "; os.execv(sys.argv[1], sys.argv[1:])"
-    listen = [
-        sys.executable,
-        "tests/inside.py",
-        "--listen",
-        "127.0.0.1:5000/0",
-        "--",
-        sys.executable,
-        "-c",
-        fill + become,
-    ]
-    command = [str(Path(sys.executable).with_name("connbench")), "run", "-q", "-n", "4"]
+    fill = "c = socket.create_connection(('127.0.0.1', 5000)); os.set_inheritable(c.fileno(), True)"
+    become = [sys.executable, "-c", f"import os, socket, sys; {fill}; os.execv(sys.argv[1], sys.argv[1:])"]
+    command = command_line(*SMALL[:3], "-q", "--target", "127.0.0.1:5000", "--timeout", "0.2")
     finished = subprocess.run(
-        [*listen, *command, "--target", "127.0.0.1:5000", "--timeout", "0.2"],
+        [*INSIDE, "--listen", "127.0.0.1:5000/0", "--", *become, *command],
         capture_output=True,
         text=True,
         check=False,

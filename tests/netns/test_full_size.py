@@ -35,7 +35,7 @@ def test_random_needs_about_ln_of_the_range_tries() -> None:
     """Drawing until every port is had takes ln R + 0.58 tries a connection on average (coupon collector)."""
     result = measure(spec("random"), PORTS, PORTS, low=9024)
     expected = np.log(PORTS) + 0.58
-    deviation = np.pi / np.sqrt(6)
+    deviation = np.pi / np.sqrt(6)  # of the mean: the last few ports decide it, so it does not shrink with R
     assert not result.samples.failed.any()
-    assert abs(result.samples.tries.mean() - expected) < 5 * deviation
+    assert abs(result.samples.tries.mean() - expected) < 3 * deviation
     assert result.rounds[0].report.held == PORTS
