@@ -9,6 +9,7 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --listen ADDR:PORT/LEN  a socket listens there, and nobody accepts, for as long as the command runs
 --tmpfs DIR:OPTIONS     mount a tmpfs over DIR, seen by the command alone
 --expose DIR            let other users reach DIR, whatever folders above it deny, for the command alone
+--read-only DIR         make DIR read-only for the command alone
 --nofile N              RLIMIT_NOFILE, soft and hard
 --deny unshare|port-range   have the kernel (seccomp) refuse unshare(), or not know IP_LOCAL_PORT_RANGE
 """
@@ -125,7 +126,7 @@ def listen(argument: str) -> int:
 def main() -> None:
     """Prepare, and become the command."""
     parser = argparse.ArgumentParser()
-    for option in ("--sysctl", "--address", "--listen", "--tmpfs", "--expose", "--deny"):
+    for option in ("--sysctl", "--address", "--listen", "--tmpfs", "--expose", "--read-only", "--deny"):
         parser.add_argument(option, action="append", default=[])
     parser.add_argument("--nofile", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -137,11 +138,14 @@ def main() -> None:
         sysctl.write(name, value)
     for argument in asked.listen:
         listen(argument)
-    if asked.tmpfs or asked.expose:
+    if asked.tmpfs or asked.expose or asked.read_only:
         process.unshare(CLONE_NEWNS)
         mount("--make-rprivate", "/")
     for argument in asked.tmpfs:
         mount_tmpfs(argument)
+    for folder in asked.read_only:
+        mount("--bind", folder, folder)
+        mount("-o", "remount,bind,ro", folder)
     expose([Path(folder).resolve() for folder in asked.expose])
     if asked.nofile:
         resource.setrlimit(resource.RLIMIT_NOFILE, (asked.nofile, asked.nofile))

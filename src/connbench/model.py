@@ -168,8 +168,9 @@ class RoundPlan:
     number: int
 
     def seed_text(self, stream: str) -> str:
-        """Seed of one random stream: the same plan, strategy and round give the same draws, whatever else runs."""
-        return f"{self.plan.seed}/{self.strategy.label}/{self.number}/{stream}"
+        """Seed of one random stream: the same seed, strategy and round give the same draws, whatever else differs."""
+        strategy = self.strategy
+        return f"{self.plan.seed}/{strategy.name} {strategy.window} {strategy.placement}/{self.number}/{stream}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; `from_dict` is the way back."""

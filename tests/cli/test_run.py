@@ -161,6 +161,15 @@ def test_falling_back_to_the_host_says_why_and_what_it_costs() -> None:
     assert "connection attempts: 64 errored: 0 total: 64" in finished.stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting /proc/sys read-only needs root")
+def test_a_container_with_read_only_sysctls_falls_back() -> None:
+    """A namespace whose port range cannot be set is none to measure in."""
+    finished = connbench("run", "-n", "8", "--strategy", "bind", inside=("--read-only", "/proc/sys"))
+    assert finished.returncode == ExitCode.OK
+    assert "network namespace: Read-only file system" in finished.stderr
+    assert "host namespace" in finished.stdout
+
+
 def test_a_listener_that_runs_already() -> None:
     """--target measures who listens there, as a CI job's smoke test does."""
     finished = connbench(

@@ -82,6 +82,7 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     stop_on_sigterm()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         if room >= 1:
             fill(share, held)
         else:

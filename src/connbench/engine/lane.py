@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from connbench.engine.holder import StopRequestedError, run_holder
@@ -49,20 +49,16 @@ class Lane:
             self.stopped |= answer["stopped"]
             if answer["fault"]:
                 raise RunFault(**answer["fault"])
-            share = Share(
-                plan=share.plan,
-                recipe=share.recipe,
-                columns=share.columns,
-                first=share.first + report.attempts,
-                capacity=share.capacity,
-                held_before=share.held_before + report.opened,
-                epoch=share.epoch,
+            share = replace(
+                share, first=share.first + report.attempts, held_before=share.held_before + report.opened
             )
 
     def _run_one(self, share: Share) -> dict[str, Any] | None:
         """One holder's answer; None if it was stopped before it had one."""
         ours, theirs = socket.socketpair()
         engine = os.getpid()
+        # A SIGTERM between fork() and the holder's own handler would unwind the engine's stack in the holder.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid == 0:
             ours.close()
@@ -73,6 +69,7 @@ class Lane:
         self.holders.append(_Holder(pid, ours))
         while True:
             try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
                 return self._answer_of_last()
             except StopRequestedError:
                 self.stopped = True

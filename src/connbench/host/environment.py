@@ -35,7 +35,7 @@ def collect() -> dict[str, object]:
         "user": os.geteuid(),
         "python": platform.python_version(),
         "connbench": connbench.__version__,
-        "sysctls": sysctl.read_all(),
+        "host_sysctls": sysctl.read_all(),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from connbench.linux import sysctl
 from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, unshare
 from connbench.model import Namespace
 
@@ -26,12 +27,16 @@ def enter(namespace: Namespace) -> None:
 
 
 def _try_in_child(namespace: Namespace) -> int:
-    """Errno of `enter(namespace)`, tried in a child that ends at once; 0 if it worked."""
+    """Errno of entering and setting a sysctl there, tried in a child that ends at once; 0 if it worked.
+
+    A container may allow the namespace and still have /proc/sys read-only.
+    """
     child = os.fork()
     if child == 0:
         code = 0
         try:
             enter(namespace)
+            sysctl.write(sysctl.PORT_RANGE, sysctl.read(sysctl.PORT_RANGE))
         except OSError as error:
             code = error.errno or 255
         finally:
@@ -45,12 +50,12 @@ def best_available() -> tuple[Namespace, str]:
     Call it before numpy is imported: fork() is safe only in a process without threads.
     """
     failures = []
-    for namespace, call in (
-        (Namespace.NETWORK, "CLONE_NEWNET"),
-        (Namespace.USER, "CLONE_NEWUSER|CLONE_NEWNET"),
+    for namespace, name in (
+        (Namespace.NETWORK, "network namespace"),
+        (Namespace.USER, "user namespace"),
     ):
         number = _try_in_child(namespace)
         if number == 0:
             return namespace, ""
-        failures.append(f"unshare({call}): {os.strerror(number)}")
+        failures.append(f"{name}: {os.strerror(number)}")
     return Namespace.HOST, "; ".join(failures)

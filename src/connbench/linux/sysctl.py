@@ -51,7 +51,7 @@ def write(name: str, value: str) -> None:
     _path(name).write_text(value, encoding="ascii")
     kept = read(name)
     if kept != value:
-        raise ValueError(f"{name} was set to {value!r} and reads {kept!r}")
+        raise ValueError(f"it was set to {value!r} and reads {kept!r}")
 
 
 def read_port_range() -> tuple[int, int]:

@@ -23,12 +23,17 @@ def json_document(result: Result) -> str:
     document = {
         "schema": SCHEMA,
         "plan": asdict(result.plan),
-        "environment": result.environment,
+        "environment": result.environment | {"namespace_sysctls": _settings(result)},
         "partial": result.is_partial,
         "strategies": [_strategy(strategy) for strategy in result.strategies],
         "findings": [asdict(finding) for finding in findings(result)],
     }
     return json.dumps(document, allow_nan=False) + "\n"
+
+
+def _settings(result: Result) -> dict[str, str]:
+    """The sysctls that the connections met, as the first round read them back from its namespace."""
+    return next((rounds[0].report.settings for rounds in result.rounds.values()), {})
 
 
 def _strategy(strategy: StrategyResult) -> dict[str, Any]:
