@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from connbench.runner import Progress
 
 
+BAR_WIDTH = 16
+"""Leaves room at the end of an 80-column line: the ^C that a terminal echoes must not spill into the next."""
+
+
 class Silent:
     """No progress bar: stderr is not a terminal, or -q."""
 
@@ -35,14 +39,13 @@ class Bar:
 
         self._bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=BAR_WIDTH),
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             auto_refresh=False,  # a refresh thread would run when it likes; the caller's ticks are 5 a second
             transient=True,
-            expand=True,
         )
         self._key: tuple[str, int] | None = None
 
