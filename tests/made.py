@@ -7,12 +7,16 @@ from dataclasses import replace
 from itertools import accumulate
 
 import numpy as np
+from hypothesis import settings
 
 from connbench.errors import ConnbenchError
 from connbench.model import Endpoint, Finding, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
 from connbench.results.result import Result, Round, Samples
 from connbench.roundreport import HolderReport, RoundReport
 from connbench.samples import COLUMNS
+
+unhurried = settings(deadline=None)
+"""For tests of a law: on a busy machine an example may take long, and that is no fault of it."""
 
 PORTS = PortRange(9024, 65535)
 

@@ -49,9 +49,7 @@ class Lane:
             self.stopped |= answer["stopped"]
             if answer["fault"]:
                 raise RunFault(**answer["fault"])
-            share = replace(
-                share, first=share.first + report.attempts, held_before=share.held_before + report.opened
-            )
+            share = replace(share, first=share.first + report.attempts, held_before=share.held_before + report.opened)
 
     def _run_one(self, share: Share) -> dict[str, Any] | None:
         """One holder's answer; None if it was stopped before it had one."""

@@ -49,8 +49,12 @@ def _resolve(host: str) -> str:
     _refuse_ipv6(host, "--target")
     try:
         found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise TargetError(f"--target {host!r}: {error.strerror}", "give an IPv4 address") from error
+    except (
+        socket.gaierror,
+        UnicodeError,
+    ) as error:  # the latter for what can be no name at all: empty or endless labels
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise TargetError(f"--target {host!r}: {reason}", "give an IPv4 address") from error
     return str(found[0][4][0])
 
 

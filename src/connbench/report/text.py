@@ -38,7 +38,7 @@ def block(result: Result, strategy: StrategyResult, width: int | None = None) ->
         "",
         _acquire_table(summary),
         "",
-        *_facts(summary),
+        *(_fold(line, width) for line in _facts(summary)),
     ]
     return "\n".join(parts)
 
@@ -145,5 +145,5 @@ def _comparison(result: Result) -> str:
         )
         for label, summary in summaries
     ]
-    total = "total time" if result.plan.rounds == 1 else "total time, median"
-    return render(("strategy", total, f"speed-up over {summaries[0][0]}", "errors", "share"), rows)
+    total = "total time" if result.plan.rounds == 1 else "median total"
+    return render(("strategy", total, "speed-up", "errors", "share"), rows)

@@ -1,0 +1,177 @@
+"""The house is as the design draws it: who imports whom, what is loaded when, who may print."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import connbench
+
+ROOT = Path(connbench.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+}
+
+LAYERS = (
+    {"__main__"},
+    {"cli"},
+    {"runner", "report", "planning"},
+    {"engine", "analysis"},
+    {"strategies", "host", "results"},
+    {"linux", "samples", "roundreport"},
+    {"model"},
+    {"errors"},
+    {""},  # connbench itself, which has the version
+)
+"""Packages and modules of the house from the top down; a line may import from those below it."""
+
+MEASURING = ("engine", "strategies", "linux", "samples", "model", "roundreport", "errors")
+HEAVY = {"numpy", "rich", "click", "psutil", "pyroute2"}
+
+PROCESS_EXCEPTIONS = {"connbench.engine.__main__": ["print", "sys.exit"]}
+"""stdout is the engine's protocol, and its exit status tells the parent that it failed."""
+
+
+def tree(module: str) -> ast.Module:
+    """The syntax of a module."""
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def unit(module: str) -> str:
+    """The package or module right under `connbench` that a module belongs to."""
+    return f"{module}.".split(".")[1]
+
+
+def imports(module: str) -> Iterator[str]:
+    """The modules of connbench that a module imports, wherever in it: in functions and for the type checker too."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            for name in node.names:
+                inner = f"{node.module}.{name.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def modules_of(*units: str) -> list[str]:
+    """The modules of these parts of the house."""
+    return [module for module in MODULES if unit(module) in units]
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """The modules a fresh interpreter loads, as it tells itself."""
+    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+def importing(modules: list[str]) -> set[str]:
+    """The modules a fresh interpreter loads for these."""
+    loaded = loaded_by("-c", f"import {', '.join(modules)}")
+    assert set(modules) <= loaded
+    return loaded
+
+
+def spoken_names(module: str) -> list[str]:
+    """What a module calls or touches to end the process or to talk to the terminal."""
+    found: list[str] = []
+    for node in ast.walk(tree(module)):
+        match node:
+            case ast.Call(func=ast.Name(id="print" | "exit" | "quit" | "input" as name)):
+                found.append(name)
+            case ast.Attribute(value=ast.Name(id="sys"), attr="exit" | "stdout" | "stderr" as name):
+                found.append(f"sys.{name}")
+            case ast.Name(id="SystemExit"):
+                found.append("SystemExit")
+            case ast.Import(names=names) if any(name.name.split(".")[0] == "click" for name in names):
+                found.append("click")
+            case ast.ImportFrom(module=str(name)) if name.split(".")[0] == "click":
+                found.append("click")
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    """Each package and module belongs to one line of the order, and each line to something that is there."""
+    placed = [name for layer in LAYERS for name in layer]
+    assert sorted(placed) == sorted({unit(module) for module in MODULES})
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_point_down(module: str) -> None:
+    """A module imports from its own package and from the lines below it, never from beside or above."""
+    height = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
+    here = unit(module)
+    wrong = [name for name in imports(module) if unit(name) != here and height[unit(name)] >= height[here]]
+    assert wrong == []
+
+
+def test_imports_make_no_circle() -> None:
+    """No module needs itself, by way of others, within its package either."""
+    order = list(TopologicalSorter({module: set(imports(module)) for module in MODULES}).static_order())
+    assert len(order) == len(MODULES)
+
+
+def test_imports_are_absolute() -> None:
+    """Every import says where from, which is what the tests above read."""
+    relative = [
+        module
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
+def test_runner_knows_of_the_engine_only_its_client() -> None:
+    """Measuring is another process: nothing outside the engine imports more than the parent's side of it."""
+    used = {name for module in MODULES if unit(module) != "engine" for name in imports(module)}
+    assert used & set(modules_of("engine")) == {"connbench.engine.client"}
+
+
+@pytest.mark.parametrize("part", MEASURING)
+def test_measuring_loads_nothing_heavy(part: str) -> None:
+    """The measured process and all that it is made of load the standard library and nothing else."""
+    assert importing(modules_of(part)) & HEAVY == set()
+
+
+def test_report_knows_no_network() -> None:
+    """A report is made of a result: it loads no sockets and nothing that measures."""
+    loaded = importing(modules_of("report"))
+    assert loaded & {"socket", "_socket"} == set()
+    assert {unit(name) for name in loaded if name in MODULES} & {"engine", "linux", "strategies", "runner"} == set()
+
+
+def test_planning_loads_no_numpy() -> None:
+    """Planning forks, which is safe only in a process without numpy's threads."""
+    assert importing(modules_of("planning")) & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",)], ids=" ".join)
+def test_help_is_quick(arguments: tuple[str, ...]) -> None:
+    """Asking for help or the version loads none of what a run needs."""
+    loaded = loaded_by("-m", "connbench", *arguments)
+    assert "click" in loaded
+    assert loaded & (HEAVY - {"click"}) == set()
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - set(modules_of("cli", "__main__"))))
+def test_nothing_below_the_command_line_speaks_or_exits(module: str) -> None:
+    """Below `cli` nothing prints, ends the process or uses click, but for the engine's answers to its parent."""
+    assert spoken_names(module) == PROCESS_EXCEPTIONS.get(module, [])
+
+
+def test_speaking_is_seen_where_it_is() -> None:
+    """The test above knows speech when it sees it: the command line has it."""
+    assert {"sys.exit", "click"} <= set(spoken_names("connbench.cli"))
+
+
+def test_no_module_is_long() -> None:
+    """Whatever takes more than 250 lines is more than one thing."""
+    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert {module: length for module, length in lengths.items() if length > 250} == {}

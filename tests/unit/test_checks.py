@@ -1,0 +1,44 @@
+"""What the checks before a run become once they are part of its result."""
+
+from __future__ import annotations
+
+import pytest
+
+from connbench.host.checks import Check, Verdict, as_finding, check_namespace, check_somaxconn
+from connbench.model import Finding, Namespace, Severity
+
+
+def test_passed_check_is_no_finding() -> None:
+    """Only what did not pass is worth telling."""
+    assert as_finding(Check("CPUs", Verdict.OK, "4 usable")) is None
+
+
+@pytest.mark.parametrize("verdict", [Verdict.WARN, Verdict.FAIL])
+def test_check_that_did_not_pass_is_a_warning(verdict: Verdict) -> None:
+    """A run goes on in spite of a check, and its result warns of it, under a code made of the check's name."""
+    check = Check("CPU load", verdict, "97 % in use", "stop what else runs here")
+    assert as_finding(check) == Finding(
+        "cpu-load", Severity.WARNING, "CPU load: 97 % in use", "stop what else runs here"
+    )
+
+
+def test_namespace_of_its_own_passes() -> None:
+    """A network namespace of its own is all that a sound run needs, and the reason for having none is told."""
+    assert check_namespace(Namespace.USER, "").verdict is Verdict.OK
+    refused = check_namespace(Namespace.HOST, "unshare(CLONE_NEWNET): Operation not permitted")
+    assert refused.verdict is Verdict.FAIL
+    assert refused.message.endswith("unshare(CLONE_NEWNET): Operation not permitted")
+    assert refused.advice
+
+
+@pytest.mark.parametrize(
+    ("namespace", "somaxconn", "verdict"),
+    [
+        (Namespace.NETWORK, 128, Verdict.OK),
+        (Namespace.HOST, 5000, Verdict.OK),
+        (Namespace.HOST, 4999, Verdict.WARN),
+    ],
+)
+def test_somaxconn_matters_on_the_host_only(namespace: Namespace, somaxconn: int, verdict: Verdict) -> None:
+    """The host's somaxconn has to have room for all connections; a namespace of its own gets what it needs."""
+    assert check_somaxconn(namespace, 5000, somaxconn).verdict is verdict

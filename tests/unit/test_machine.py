@@ -1,0 +1,168 @@
+"""Results for programs: the JSON document, and the CSV rows."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+from dataclasses import asdict, fields
+from typing import Any, Never
+
+import pytest
+
+from connbench.analysis.soundness import findings
+from connbench.analysis.summary import summarize
+from connbench.cli.options import FORMAT_NAMES
+from connbench.errors import Interrupted
+from connbench.model import Finding, Severity
+from connbench.report.formats import FORMATS
+from connbench.report.machine import CSV_COLUMNS, csv_rows, json_document
+from connbench.results.files import SUFFIXES
+from connbench.results.result import Result, Samples
+from connbench.roundreport import RoundReport
+from connbench.samples import COLUMNS
+from made import BIND, ENVIRONMENT, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
+
+NOTE = Finding("host-namespace", Severity.WARNING, "measuring in the host's network namespace", "run as root")
+CLEAN = samples_of([10_000, 20_000, 30_000])
+MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
+
+
+def refuse(constant: str) -> Never:
+    """Standard JSON has no NaN and no infinity."""
+    raise AssertionError(f"{constant} in a JSON document")
+
+
+def document(result: Result) -> dict[str, Any]:
+    """The JSON document, read as strictly as any reader may."""
+    read: dict[str, Any] = json.loads(json_document(result), parse_constant=refuse)
+    return read
+
+
+def test_document_says_what_was_run_and_where() -> None:
+    """Schema, plan, environment and whether it is partial stand at the top."""
+    result = result_of({PLAIN: [round_of(CLEAN)]}, known=(NOTE,))
+    read = document(result)
+    assert list(read) == ["schema", "plan", "environment", "partial", "strategies", "findings"]
+    assert read["schema"] == 1
+    assert read["environment"].items() >= ENVIRONMENT.items()
+    assert read["partial"] is False
+    assert read["plan"] == json.loads(json.dumps(asdict(result.plan)))
+    assert read["plan"]["target"] == {"host": "127.9.9.2", "port": 9023}
+    assert read["plan"]["namespace"] == "own network namespace"
+
+
+def test_environment_has_the_sysctls_that_the_connections_met() -> None:
+    """The settings of the namespace that was measured in stand with the environment, empty before any round."""
+    measured = round_of(CLEAN)
+    result = result_of({PLAIN: [measured]})
+    assert document(result)["environment"]["namespace_sysctls"] == measured.report.settings
+    assert document(Result(result.plan, {}))["environment"] == {"namespace_sysctls": {}}
+
+
+def test_document_has_each_strategy_with_label_and_parameters() -> None:
+    """Strategies are told by name, by parameters, and by the label the text report gives them."""
+    strategies = document(result_of({PLAIN: [round_of(CLEAN)], WINDOW: [round_of(MIXED)]}))["strategies"]
+    assert [s["label"] for s in strategies] == ["plain", "window 500"]
+    assert strategies[1]["strategy"] == {"name": "window", "window": 500, "placement": "inside", "retries": 0}
+
+
+@pytest.mark.parametrize("samples", [CLEAN, MIXED, samples_of([])], ids=["clean", "mixed", "empty"])
+def test_document_has_the_samples_as_columns(samples: Samples) -> None:
+    """Every column of the samples is there in full, by its name."""
+    [strategy] = document(result_of({RANDOM: [round_of(samples)]}))["strategies"]
+    [measured] = strategy["rounds"]
+    assert measured["samples"] == {column.name: getattr(samples, column.name).tolist() for column in COLUMNS}
+
+
+def test_document_has_the_summarys_figures() -> None:
+    """The summary in the document is the one the other formats print."""
+    result = result_of({RANDOM: [round_of(MIXED)]})
+    found = summarize(result.strategies[0])
+    [strategy] = document(result)["strategies"]
+    summary = strategy["summary"]
+    assert summary["all"]["latency"]["p99"] == found.all.latency.p99
+    assert summary["errored"]["acquire"] == asdict(found.errored.acquire)
+    assert summary["errors"] == {"EADDRINUSE": 1, "EADDRNOTAVAIL": 1}
+    assert (summary["total_ns"], summary["wall_ns"], summary["held"]) == (found.total_ns, found.wall_ns, 1)
+    assert (summary["connected"], summary["floor_ns"], summary["rounds_total_ns"]) == (1, 600, [found.total_ns])
+
+
+def test_minimum_of_an_empty_group_is_null() -> None:
+    """JSON has no infinity: what the talk prints as `inf` is null, and the document parses strictly."""
+    [strategy] = document(result_of({PLAIN: [round_of(CLEAN)]}))["strategies"]
+    errored = strategy["summary"]["errored"]["latency"]
+    assert errored == {"count": 0, "minimum": None, "mean": 0, "p50": 0, "p90": 0, "p99": 0, "p999": None, "maximum": 0}
+
+
+def test_document_of_a_round_without_an_attempt_parses() -> None:
+    """Nothing measured is no reason for a document that cannot be read."""
+    [strategy] = document(result_of({PLAIN: [round_of(samples_of([]))]}))["strategies"]
+    assert strategy["summary"]["all"]["latency"]["count"] == 0
+    assert strategy["rounds"][0]["wall_ns"] == 0
+
+
+def test_document_has_counters_and_holders_of_each_round() -> None:
+    """All that a round reported is in the document, by the report's own names."""
+    rounds = [round_of(CLEAN, 1), round_of(MIXED, 2)]
+    [strategy] = document(result_of({BIND: rounds}))["strategies"]
+    assert [r["number"] for r in strategy["rounds"]] == [1, 2]
+    assert [r["wall_ns"] for r in strategy["rounds"]] == [r.samples.wall_ns for r in rounds]
+    for read, measured in zip(strategy["rounds"], rounds, strict=True):
+        report = {field.name: read[field.name] for field in fields(RoundReport)}
+        assert RoundReport.from_dict(report) == measured.report
+        assert read["fault"] is None
+
+
+def test_partial_document_names_the_fault() -> None:
+    """An interrupted round marks itself, its strategy and the document as partial."""
+    result = result_of({BIND: [round_of(CLEAN)], RANDOM: [round_of(CLEAN, fault=Interrupted(15))]})
+    read = document(result)
+    assert read["partial"] is True
+    assert [s["partial"] for s in read["strategies"]] == [False, True]
+    assert [s["rounds"][0]["fault"] for s in read["strategies"]] == [None, "stopped by SIGTERM"]
+
+
+def test_document_has_every_finding() -> None:
+    """What was known beforehand and what the samples show are both in the document."""
+    result = result_of({BIND: [round_of(CLEAN, fault=Interrupted(2))]}, known=(NOTE,))
+    read = document(result)["findings"]
+    assert [f["code"] for f in read] == ["host-namespace", "partial"]
+    assert read == [asdict(found) for found in findings(result)]
+
+
+def rows_of(result: Result) -> list[list[str]]:
+    """The rows of the CSV, header first."""
+    return list(csv.reader(io.StringIO(csv_rows(result))))
+
+
+def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
+    """Under a header of names, every attempt of every round and strategy is a row, in order."""
+    rounds = {BIND: [round_of(CLEAN, 1), round_of(MIXED, 2)], WINDOW: [round_of(MIXED, 1), round_of(CLEAN, 2)]}
+    header, *rows = rows_of(result_of(rounds))
+    assert header == ["strategy", "round", *CSV_COLUMNS]
+    expected = [
+        [spec.name, str(measured.number), *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS)]
+        for spec, some in rounds.items()
+        for measured in some
+        for i in range(len(measured.samples))
+    ]
+    assert len(rows) == 12
+    assert rows == expected
+
+
+def test_csv_has_all_columns_of_the_samples() -> None:
+    """The CSV leaves out no column, whatever order it has them in."""
+    assert sorted(CSV_COLUMNS) == sorted(column.name for column in COLUMNS)
+
+
+def test_csv_of_no_attempt_is_its_header() -> None:
+    """A round without an attempt adds no row."""
+    assert len(rows_of(result_of({BIND: [round_of(samples_of([]))]}))) == 1
+
+
+def test_command_line_offers_the_formats_there_are() -> None:
+    """The names the options know without loading numpy are those of the formats, and so are the file endings'."""
+    assert set(FORMAT_NAMES) == set(FORMATS)
+    assert set(SUFFIXES.values()) <= set(FORMATS)

@@ -1,0 +1,261 @@
+"""What is refused before anything runs, and the defaults filled in: the parts that need no network."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.errors import ConnbenchError, UsageError
+from connbench.model import (
+    MAX_PORT,
+    Endpoint,
+    Isolation,
+    Listener,
+    Namespace,
+    Placement,
+    PortRange,
+    StrategySpec,
+)
+from connbench.planning import Request
+from connbench.planning.choice import choose_strategies
+from connbench.planning.peers import choose_source, choose_target, own_endpoint
+from connbench.planning.place import choose_listener, choose_range, settle_namespace
+from made import LONG, PLAIN, PORTS, RANDOM, unhurried
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("127.0.0.1", "has no port"),
+        ("127.0.0.1:", "has no port"),
+        (":8080", "has no port"),
+        ("", "has no port"),
+        ("127.0.0.1:http", "has no port"),
+        ("127.0.0.1:-1", "has no port"),
+        ("127.0.0.1:80.0", "has no port"),
+        ("127.0.0.1:0", "port 0 is outside 1-65535"),
+        ("127.0.0.1:65536", "port 65536 is outside 1-65535"),
+        ("::1:80", "::1 is IPv6"),
+        ("[::1]:80", "::1 is IPv6"),
+        ("192.0.2.1:80", "192.0.2.1:80 is not a loopback address"),
+    ],
+)
+def test_target_that_cannot_be_is_refused(text: str, fault: str) -> None:
+    """A target without a port, beyond the ports, of IPv6 or on another machine is wrong usage, with a way out."""
+    with pytest.raises(UsageError) as caught:
+        choose_target(text, allow_remote=False)
+    assert fault in caught.value.message
+    assert caught.value.message.startswith("--target ")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["127..1:80", ".127.0.0.1:80", f"{'a' * 64}.example:80"])
+def test_target_that_can_be_no_name_is_refused(text: str) -> None:
+    """A host with an empty or overlong part is told to the user, not thrown at him from Python's name encoding."""
+    with pytest.raises(ConnbenchError, match=r"^--target "):
+        choose_target(text, allow_remote=False)
+
+
+def test_no_target_is_left_open() -> None:
+    """Without --target there is none: connbench listens itself."""
+    assert choose_target(None, allow_remote=False) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "remote", "expected"),
+    [
+        ("127.0.0.1:1", False, Endpoint("127.0.0.1", 1)),
+        ("127.9.9.2:65535", False, Endpoint("127.9.9.2", 65535)),
+        ("192.0.2.1:80", True, Endpoint("192.0.2.1", 80)),
+    ],
+)
+def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endpoint) -> None:
+    """A numeric target is taken as it is; one on another machine only if that is allowed."""
+    assert choose_target(text, allow_remote=remote) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("::1", "--source ::1 is IPv6"),
+        ("localhost", "--source 'localhost' is not an IPv4 address"),
+        ("127.0.0.256", "--source '127.0.0.256' is not an IPv4 address"),
+        ("127.0.0.1:80", "--source '127.0.0.1:80' is not an IPv4 address"),
+        ("", "--source '' is not an IPv4 address"),
+    ],
+)
+def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
+    """A source has to be an IPv4 address in digits."""
+    with pytest.raises(UsageError) as caught:
+        choose_source(source, None, (RANDOM,))
+    assert caught.value.message.startswith(fault)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("target", [None, Endpoint("127.0.0.1", 80)])
+def test_source_is_the_talks_on_loopback(target: Endpoint | None) -> None:
+    """Without --source the talk's address is bound to, as long as the target is on loopback."""
+    assert choose_source(None, target, (RANDOM,)) == "127.9.9.1"
+
+
+@pytest.mark.parametrize(
+    ("ports", "port"),
+    [
+        (PORTS, 9023),
+        (PortRange(1025, MAX_PORT), 1024),
+        (PortRange(1024, 60000), 60001),
+        (PortRange(1024, MAX_PORT), 1023),
+        (PortRange(500, MAX_PORT), 499),
+        (PortRange(1, 65534), MAX_PORT),
+    ],
+)
+def test_own_listener_is_beside_the_range(ports: PortRange, port: int) -> None:
+    """The listener takes the port below the range, else above it, and a privileged one only if it has to."""
+    assert own_endpoint(ports, Namespace.NETWORK) == (Endpoint("127.9.9.2", port), [])
+
+
+def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
+    """Where the range leaves no port the listener takes its last one, and the user is told."""
+    endpoint, findings = own_endpoint(PortRange(1, MAX_PORT), Namespace.USER)
+    assert endpoint.port == MAX_PORT
+    assert [finding.code for finding in findings] == ["listener-in-range"]
+
+
+@given(st.tuples(st.integers(1, MAX_PORT), st.integers(1, MAX_PORT)).map(sorted))
+@unhurried
+def test_own_listener_takes_a_port_of_the_range_only_if_it_says_so(ends: list[int]) -> None:
+    """The listener's port is one of the range exactly if a finding tells of it."""
+    ports = PortRange(*ends)
+    endpoint, findings = own_endpoint(ports, Namespace.NETWORK)
+    assert 1 <= endpoint.port <= MAX_PORT
+    assert (endpoint.port in ports) == bool(findings)
+
+
+def test_default_strategies_have_their_defaults() -> None:
+    """Without --strategy it is the four, the window of 500 ports inside the range, `random` without a bound."""
+    assert choose_strategies(Request(), PORTS) == (
+        StrategySpec("plain"),
+        StrategySpec("bind"),
+        StrategySpec("random"),
+        StrategySpec("window", 500, Placement.INSIDE, 0),
+    )
+
+
+def test_strategies_keep_their_order_and_take_what_they_know() -> None:
+    """Each strategy gets the parameters it takes, in the order they were named."""
+    request = Request(
+        strategies=("partition", "window", "random", "range"), window=10_000, placement=Placement.CLIPPED, retries=1000
+    )
+    assert choose_strategies(request, PORTS) == (
+        StrategySpec("partition", 10_000),
+        LONG,
+        StrategySpec("random", retries=1000),
+        StrategySpec("range"),
+    )
+
+
+def test_no_retries_is_other_than_no_say() -> None:
+    """--retries 0 bounds `random` to one try."""
+    assert choose_strategies(Request(strategies=("random",), retries=0), PORTS) == (StrategySpec("random", retries=0),)
+
+
+@pytest.mark.parametrize(
+    ("request_", "fault"),
+    [
+        (Request(strategies=("best",)), "unknown strategy 'best'"),
+        (Request(strategies=("Plain",)), "unknown strategy 'Plain'"),
+        (Request(strategies=("bind", "bind")), "strategy bind is named twice"),
+        (Request(window=len(PORTS) + 1), "--window 56513 does not fit the 56512 ports of 9024-65535"),
+        (Request(window=0), "--window 0 does not fit"),
+        (Request(window=-1), "--window -1 does not fit"),
+        (Request(strategies=("partition",), window=0), "--window 0 does not fit"),
+        (Request(strategies=("plain", "bind"), window=500), "--window does nothing for plain, bind"),
+        (Request(strategies=("partition",), placement=Placement.INSIDE), "--placement does nothing for partition"),
+        (Request(strategies=("partition", "range"), retries=0), "--retries does nothing for partition, range"),
+        (Request(source="127.0.0.1"), "--source 127.0.0.1: plain cannot choose its source"),
+        (Request(strategies=("bind", "plain"), source="127.0.0.1"), "plain cannot choose its source"),
+    ],
+)
+def test_strategies_that_cannot_be_are_refused(request_: Request, fault: str) -> None:
+    """An unknown or repeated name, a window that fits no range, and what no strategy takes are wrong usage."""
+    with pytest.raises(UsageError) as caught:
+        choose_strategies(request_, PORTS)
+    assert fault in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("width", [1, 10])
+def test_window_may_be_from_one_port_to_the_whole_range(width: int) -> None:
+    """The narrowest and the widest window that fit are taken."""
+    [spec] = choose_strategies(Request(strategies=("window",), window=width), PortRange(20, 29))
+    assert spec.window == width
+
+
+@pytest.mark.parametrize("name", ["window", "partition"])
+def test_default_window_is_cut_to_a_small_range(name: str) -> None:
+    """Without --window a range of fewer than 500 ports is one window."""
+    [spec] = choose_strategies(Request(strategies=(name,)), PortRange(20, 29))
+    assert spec.window == 10
+
+
+def test_window_that_does_not_fit_is_refused_with_those_that_do() -> None:
+    """The hint for a window that does not fit is which ones would."""
+    with pytest.raises(UsageError) as caught:
+        choose_strategies(Request(strategies=("window",), window=11), PortRange(20, 29))
+    assert caught.value.message == "--window 11 does not fit the 10 ports of 20-29"
+    assert caught.value.hint == "give 1 to 10"
+
+
+def test_parameter_that_one_strategy_takes_is_no_fault_of_the_others() -> None:
+    """--window goes to those that take it and passes by the rest."""
+    plain, window = choose_strategies(Request(strategies=("plain", "window"), window=7), PORTS)
+    assert (plain, window.window) == (PLAIN, 7)
+
+
+def test_range_is_the_talks_in_a_namespace_of_its_own() -> None:
+    """Where it can be set, the range is what was asked for, or the talk's."""
+    asked = PortRange(20, 29)
+    assert choose_range(None, Namespace.NETWORK, ()) == PORTS
+    assert choose_range(asked, Namespace.USER, ("plain",)) == asked
+
+
+@pytest.mark.parametrize("namespace", Namespace)
+def test_range_of_one_port_is_refused(namespace: Namespace) -> None:
+    """One port needs no search."""
+    with pytest.raises(UsageError, match="port range 7-7 is one port"):
+        choose_range(PortRange(7, 7), namespace, ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "external", "expected"),
+    [
+        (None, False, Listener.BACKLOG),
+        (Listener.ACCEPT, False, Listener.ACCEPT),
+        (Listener.BACKLOG, False, Listener.BACKLOG),
+        (None, True, Listener.EXTERNAL),
+    ],
+)
+def test_nobody_accepts_where_the_queue_can_be_made_long_enough(
+    asked: Listener | None, external: bool, expected: Listener
+) -> None:
+    """In a namespace of its own any number of connections fits the queue."""
+    assert choose_listener(asked, Namespace.NETWORK, 10_000_000, external=external) is expected
+
+
+def test_host_namespace_asked_for_needs_no_telling() -> None:
+    """--isolate never gives what it says, and no finding."""
+    assert settle_namespace(Isolation.NEVER, external=False) == (Namespace.HOST, [])
+
+
+def test_external_target_is_measured_from_where_it_listens() -> None:
+    """A target that listens already is in the host's namespace, and the user is told that it is measured from there."""
+    namespace, findings = settle_namespace(Isolation.AUTO, external=True)
+    assert namespace is Namespace.HOST
+    assert [finding.code for finding in findings] == ["host-namespace"]
+
+
+def test_external_target_cannot_be_isolated() -> None:
+    """--isolate always and a target outside contradict each other."""
+    with pytest.raises(UsageError, match="--isolate always cannot reach a --target outside its namespace"):
+        settle_namespace(Isolation.ALWAYS, external=True)

@@ -1,0 +1,68 @@
+"""What a round says of itself, across the process boundary."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.roundreport import HolderReport, RoundReport
+from made import unhurried
+
+counts = st.integers(0, 2**63)
+holders = st.builds(
+    HolderReport,
+    first=counts,
+    attempts=counts,
+    opened=counts,
+    involuntary_switches=counts,
+    memory_idle=counts,
+    memory_full=counts,
+    floor_ns=st.none() | counts,
+)
+reports = st.builds(
+    RoundReport,
+    settings=st.dictionaries(st.text(), st.text(), max_size=4),
+    counters=st.dictionaries(st.text(), st.integers(), max_size=4),
+    holders=st.lists(holders, max_size=4).map(tuple),
+    established=counts,
+    close_ns=counts,
+    steal=st.floats(0, 1),
+    engine_rss=counts,
+)
+
+
+def holder(opened: int, floor_ns: int | None) -> HolderReport:
+    """A holder of so many connections."""
+    return HolderReport(0, opened, opened, 0, 0, 0, floor_ns)
+
+
+@given(reports)
+@unhurried
+def test_report_survives_json(report: RoundReport) -> None:
+    """The parent reads the very report that the engine wrote."""
+    assert RoundReport.from_dict(json.loads(json.dumps(asdict(report)))) == report
+
+
+@given(reports)
+@unhurried
+def test_held_is_what_all_holders_opened(report: RoundReport) -> None:
+    """Connections held at the end are those of every holder together."""
+    held = 0
+    for one in report.holders:
+        held += one.opened
+    assert report.held == held
+
+
+def test_floor_is_that_of_the_first_holder_with_a_connection() -> None:
+    """A holder that connected nothing has no floor, and the next one's counts."""
+    assert RoundReport(holders=(holder(0, None), holder(3, 700), holder(3, 500))).floor_ns == 700
+
+
+def test_floor_of_nothing_is_none() -> None:
+    """Without a connection there is nothing to measure the harness with."""
+    assert RoundReport(holders=(holder(0, None),)).floor_ns is None
+    assert RoundReport().floor_ns is None
+    assert RoundReport().held == 0

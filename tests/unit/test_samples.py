@@ -1,0 +1,114 @@
+"""The columns of the samples: where they lie in shared memory, and what is read back from it."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench import samples
+from connbench.results.result import Samples
+from made import unhurried
+
+ROWS = st.integers(1, 300)
+
+
+@contextmanager
+def shared(rows: int) -> Iterator[tuple[int, dict[str, memoryview]]]:
+    """Shared memory for so many attempts: its descriptor, and the columns to write through."""
+    descriptor = samples.create(rows)
+    try:
+        yield descriptor, samples.views(samples.attach(descriptor, rows), rows)
+    finally:
+        os.close(descriptor)
+
+
+def write(columns: dict[str, memoryview], row: int) -> None:
+    """Finish an attempt with a value that tells its row and column, `tries` last."""
+    names = sorted(columns, key="tries".__eq__)
+    for position, name in enumerate(names):
+        columns[name][row] = 1 + row * len(names) + position
+
+
+@given(ROWS)
+@unhurried
+def test_columns_are_aligned_and_fill_the_memory_without_overlap(rows: int) -> None:
+    """Each column starts at a multiple of its element and where the one before it ends; the last ends the memory."""
+    end = 0
+    for column, start in zip(samples.COLUMNS, samples.offsets(rows), strict=True):
+        assert start == end
+        assert start % column.size == 0
+        end = start + column.size * rows
+    assert end == samples.ROW_BYTES * rows
+
+
+@pytest.mark.parametrize("column", samples.COLUMNS, ids=lambda column: column.name)
+def test_column_has_the_size_of_its_type(column: samples.Column) -> None:
+    """Type code and size of a column agree, for numpy and for memoryview."""
+    assert np.dtype(column.code).itemsize == column.size
+    assert memoryview(bytes(column.size)).cast("B").cast(column.code).shape == (1,)  # type: ignore[call-overload]  # the code is not a literal
+
+
+@given(ROWS, st.data())
+@unhurried
+def test_finished_attempts_are_read_back_as_written(rows: int, data: st.DataObject) -> None:
+    """The parent reads what the engine wrote of each finished attempt, and nothing of those never begun."""
+    done = data.draw(st.integers(0, rows))
+    with shared(rows) as (descriptor, columns):
+        for row in range(done):
+            write(columns, row)
+        read = Samples.from_memory(descriptor, rows)
+    assert len(read) == done
+    for name, column in columns.items():
+        assert getattr(read, name).tolist() == column[:done].tolist()
+        assert done == 0 or read.tries[-1] == done * len(columns)
+
+
+def test_attempt_in_the_making_is_left_out() -> None:
+    """An attempt whose `tries` was not written yet, as when its holder was killed, is no attempt."""
+    with shared(3) as (descriptor, columns):
+        write(columns, 0)
+        columns["connect_ns"][1] = 5
+        read = Samples.from_memory(descriptor, 3)
+    assert read.connect_ns.tolist() == [columns["connect_ns"][0]]
+
+
+@pytest.mark.parametrize("column", samples.COLUMNS, ids=lambda column: column.name)
+def test_column_holds_its_largest_value(column: samples.Column) -> None:
+    """The largest value of a column stays in it: its neighbours keep 0."""
+    largest = int(np.iinfo(column.code).max)
+    with shared(2) as (descriptor, columns):
+        columns["tries"][:] = memoryview(array("I", [1, 1]))
+        columns[column.name][0] = largest
+        read = Samples.from_memory(descriptor, 2)
+    total = {c.name: int(getattr(read, c.name).sum(dtype=object)) for c in samples.COLUMNS}
+    expected = {c.name: 2 if c.name == "tries" else 0 for c in samples.COLUMNS}
+    expected[column.name] = largest + (1 if column.name == "tries" else 0)
+    assert total == expected
+
+
+def test_samples_read_are_a_copy() -> None:
+    """What was read stays as it was when the shared memory goes on changing."""
+    with shared(1) as (descriptor, columns):
+        write(columns, 0)
+        read = Samples.from_memory(descriptor, 1)
+        before = read.port.tolist()
+        columns["port"][0] = 9
+    assert read.port.tolist() == before
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+@unhurried
+def test_finished_attempts_are_counted(done: int, left: int) -> None:
+    """Halving finds the same end of the finished attempts as counting one by one."""
+    tries = memoryview(array("I", [3] * done + [0] * left))
+    linear = 0
+    while linear < len(tries) and tries[linear]:
+        linear += 1
+    assert samples.count_done(tries) == linear == done

@@ -1,0 +1,181 @@
+"""The findings about a measurement: each from a round that has just that wrong with it."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
+from connbench.errors import Interrupted, RunFault
+from connbench.model import Finding, Listener, Severity
+from connbench.results.result import Round
+from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
+
+CLEAN = round_of(samples_of([20_000] * 100))
+
+
+def found_in(measured: Round, listener: Listener = Listener.BACKLOG) -> list[Finding]:
+    """The findings about a run of this one round."""
+    return findings(result_of({BIND: [measured]}, replace(PLAN, listener=listener)))
+
+
+def counting(measured: Round, **counters: int) -> Round:
+    """The round, with further TcpExt counters moved."""
+    moved = {f"TcpExt.{name}": value for name, value in counters.items()}
+    return replace(measured, report=replace(measured.report, counters=measured.report.counters | moved))
+
+
+def with_holders(measured: Round, *, switches: tuple[int, ...] = (0,), lost: int = 0, floor_ns: int = 600) -> Round:
+    """The round, as holders report it that were interrupted so often, lost connections, or have another floor."""
+    [holder] = measured.report.holders
+    holders = tuple(
+        replace(
+            holder,
+            opened=holder.opened - lost if first else 0,
+            involuntary_switches=number,
+            floor_ns=floor_ns,
+        )
+        for first, number in zip((True, *[False] * len(switches)), switches, strict=False)
+    )
+    return replace(measured, report=replace(measured.report, holders=holders))
+
+
+def test_clean_round_has_no_finding() -> None:
+    """Nothing is found where nothing is wrong, failed attempts included: they are what is measured."""
+    exhausted = samples_of([20_000] * 100, errno=[errno.EADDRNOTAVAIL] * 50 + [0] * 50)
+    assert found_in(CLEAN) == []
+    assert found_in(round_of(exhausted)) == []
+
+
+@pytest.mark.parametrize("name", OVERFLOW_COUNTERS)
+def test_overflow_makes_the_figures_invalid(name: str) -> None:
+    """A counter of dropped or deferred handshakes that moved is named with its number."""
+    [found] = found_in(counting(CLEAN, **{name.removeprefix("TcpExt."): 7}))
+    assert (found.code, found.severity) == ("listener-overflow", Severity.INVALID)
+    assert found.message == f"bind: the listener's queue overflowed ({name.removeprefix('TcpExt.')} 7)"
+
+
+def test_overflow_counters_are_one_finding() -> None:
+    """Counters that move together are told together."""
+    [found] = found_in(counting(CLEAN, ListenOverflows=3, ListenDrops=4))
+    assert found.message.endswith("(ListenOverflows 3, ListenDrops 4)")
+
+
+def test_advice_for_an_overflow_depends_on_whose_listener_it_is() -> None:
+    """Only a listener of connbench's own can be given a longer queue by connbench."""
+    overflowing = counting(CLEAN, ListenOverflows=1)
+    [own] = found_in(overflowing)
+    [external] = found_in(overflowing, Listener.EXTERNAL)
+    assert "--isolate always" in own.advice
+    assert "somaxconn" in external.advice
+
+
+def test_syn_retransmission_makes_the_figures_invalid() -> None:
+    """A SYN sent again waited for a timer, which is no port search."""
+    [found] = found_in(counting(CLEAN, TCPSynRetrans=2))
+    assert (found.code, found.severity) == ("syn-retransmission", Severity.INVALID)
+    assert "TCPSynRetrans 2" in found.message
+
+
+@pytest.mark.parametrize(("longest", "codes"), [(900_000_000, []), (900_000_001, ["slow-connect"])])
+def test_connect_of_a_second_is_found(longest: int, codes: list[str]) -> None:
+    """A connect() over 0.9 s is found, and one of just that long is not."""
+    assert [f.code for f in found_in(round_of(samples_of([20_000] * 99 + [longest])))] == codes
+
+
+def test_slow_connects_are_counted() -> None:
+    """The finding says how many there were."""
+    [found] = found_in(round_of(samples_of([20_000] * 97 + [1_000_000_000] * 3)))
+    assert found.severity is Severity.WARNING
+    assert found.message == "bind: 3 connect() took more than 0.9 s"
+
+
+def test_timed_out_connect_is_found() -> None:
+    """A connect() that ran into SO_SNDTIMEO is found by its errno, and the time-out in force is named."""
+    samples = samples_of([20_000] * 98 + [800_000_000] * 2, errno=[0] * 98 + [errno.EINPROGRESS] * 2)
+    [found] = findings(result_of({BIND: [round_of(samples)]}, replace(PLAN, timeout=0.8)))
+    assert (found.code, found.severity) == ("timed-out", Severity.WARNING)
+    assert found.message == "bind: 2 connect() ran into the time-out (EINPROGRESS)"
+    assert "--timeout 0.8" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("attempts", "switches", "codes"),
+    [
+        (1000, (10,), []),
+        (1000, (11,), ["involuntary-switches"]),
+        (1000, (6, 5), ["involuntary-switches"]),
+        (1000, (5, 5), []),
+        (10, (1,), []),
+        (10, (2,), ["involuntary-switches"]),
+    ],
+)
+def test_interrupted_holders_are_found(attempts: int, switches: tuple[int, ...], codes: list[str]) -> None:
+    """More than one involuntary switch in a hundred attempts, all holders together, is found; a single one never."""
+    measured = with_holders(round_of(samples_of([20_000] * attempts)), switches=switches)
+    assert [f.code for f in found_in(measured)] == codes
+
+
+@pytest.mark.parametrize(("share", "codes"), [(0.01, []), (0.0101, ["steal"]), (0.5, ["steal"])])
+def test_stolen_cpu_time_is_found(share: float, codes: list[str]) -> None:
+    """More than one per cent of the CPU time taken by the hypervisor is found."""
+    assert [f.code for f in found_in(replace(CLEAN, report=replace(CLEAN.report, steal=share)))] == codes
+
+
+def test_connections_not_held_make_the_figures_invalid() -> None:
+    """A connection closed before the end freed its port, and the search was of another range than was said."""
+    [found] = found_in(with_holders(CLEAN, lost=1))
+    assert (found.code, found.severity) == ("not-held", Severity.INVALID)
+    assert found.message == "bind: 99 connections open at the end, 100 were made"
+
+
+def test_lost_connections_of_a_broken_round_are_no_finding_of_their_own() -> None:
+    """Where a fault ended the round, the fault is what is told."""
+    broken = replace(with_holders(CLEAN, lost=50), fault=RunFault("holder process 7 was killed by SIGKILL"))
+    assert [f.code for f in found_in(broken)] == ["partial"]
+
+
+@pytest.mark.parametrize(("floor_ns", "codes"), [(5000, []), (5001, ["harness-floor"])])
+def test_floor_near_the_latency_is_found(floor_ns: int, codes: list[str]) -> None:
+    """A harness that is more than a quarter of the median latency is told, as a note."""
+    found = found_in(with_holders(CLEAN, floor_ns=floor_ns))
+    assert [f.code for f in found] == codes
+    assert all(f.severity is Severity.NOTE for f in found)
+
+
+def test_partial_round_is_found_with_its_reason() -> None:
+    """How much was measured, what ended it, and the fault's own advice are told."""
+    result = result_of({BIND: [replace(CLEAN, fault=RunFault("socket() failed", "raise RLIMIT_NOFILE"))]})
+    result.plan = replace(result.plan, connections=500)
+    [found] = findings(result)
+    assert (found.code, found.severity) == ("partial", Severity.WARNING)
+    assert found.message == "bind: partial, 100 of 500 attempts: socket() failed"
+    assert found.advice == "raise RLIMIT_NOFILE"
+
+
+def test_partial_round_has_advice_even_where_its_fault_has_none() -> None:
+    """No finding is without advice: an interrupted run can be run again."""
+    [found] = found_in(replace(CLEAN, fault=Interrupted(2)))
+    assert found.advice == "run it again for the rest"
+
+
+def test_round_is_named_where_there_are_several() -> None:
+    """A finding says whose it is: the strategy, and of several rounds which."""
+    second = replace(counting(CLEAN, TCPSynRetrans=1), number=2)
+    [found] = findings(result_of({PLAIN: [CLEAN, replace(CLEAN, number=2)], BIND: [CLEAN, second]}))
+    assert found.message.startswith("bind, round 2: ")
+
+
+def test_findings_are_in_the_order_things_happened() -> None:
+    """First what was known beforehand, then each strategy's in turn."""
+    known = Finding("host-namespace", Severity.WARNING, "in the host's namespace", "run as root")
+    first, second = counting(CLEAN, ListenDrops=1), counting(CLEAN, TCPSynRetrans=1)
+    found = findings(result_of({PLAIN: [first], BIND: [second]}, known=(known,)))
+    assert [f.code for f in found] == ["host-namespace", "listener-overflow", "syn-retransmission"]
+
+
+def test_empty_round_has_no_finding_but_its_fault() -> None:
+    """No attempt, nothing to judge."""
+    assert [f.code for f in found_in(round_of(samples_of([]), fault=RunFault("no socket")))] == ["partial"]

@@ -1,0 +1,289 @@
+"""The default report: what it says, and that it stays within a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from connbench.errors import Interrupted, RunFault
+from connbench.model import Endpoint, Finding, Listener, Namespace, Severity, StrategySpec
+from connbench.report import text
+from connbench.results.result import Result, Samples
+from made import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
+
+SLOWEST_NS = 5_000_123_456
+NOTE = Finding("host-namespace", Severity.WARNING, "measuring in the host's network namespace (why)", "run as root")
+
+
+def run_of(spec: StrategySpec, *rounds: Samples) -> Result:
+    """A result of one strategy."""
+    return result_of({spec: [round_of(samples, number) for number, samples in enumerate(rounds, 1)]})
+
+
+def line_with(report: str, start: str) -> str:
+    """The one line that begins so."""
+    [line] = [line for line in report.splitlines() if line.startswith(start)]
+    return line
+
+
+def cells(report: str, table: str, row: str) -> dict[str, str]:
+    """A row of a table by the names of its columns, table and row told by their first cell."""
+    lines = report.splitlines()
+    top = next(i for i, line in enumerate(lines) if line.startswith(table + "  "))
+    found = next(line for line in lines[top + 1 :] if line.startswith(row + "  "))
+    return dict(zip(_split(lines[top]), _split(found), strict=True))
+
+
+def _split(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def too_wide(report: str) -> list[str]:
+    """The lines of more than 80 columns."""
+    return [line for line in report.splitlines() if len(line) > 80]
+
+
+MIXED = samples_of(
+    [10_000, 20_000, 30_000, 400_000, 0],
+    prepare_ns=[1000, 1000, 1000, 1000, 2000],
+    errno=[0, 0, 0, errno.EADDRNOTAVAIL, errno.EADDRINUSE],
+    tries=[1, 1, 2, 1, 3],
+)
+
+
+def test_block_is_header_six_lines_tables_and_facts() -> None:
+    """A strategy's block has its parts in the order they are read in, a blank line between."""
+    header, *lines = text.report(run_of(BIND, samples_of([10_000, 20_000, 30_000]))).splitlines()
+    assert header == (
+        "bind: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
+        "own network namespace, backlog listener, seed 1"
+    )
+    assert lines == [
+        "connection attempts: 3 errored: 0 total: 3",
+        "total time: 0.0s",
+        "latency min: 0.01ms max: 0.03ms avg: 0.02ms",
+        "even ports: 2 latency min: 0.01ms max: 0.03ms avg: 0.02ms",
+        "odd ports: 1 latency min: 0.02ms max: 0.02ms avg: 0.02ms",
+        "errored ports: 0 latency min: infms max: 0ms avg: 0.0ms",
+        "",
+        "latency  n     mean      p50      p90      p99  p99.9      max",
+        "all      3  20.0 µs  20.0 µs  28.0 µs  29.8 µs      -  30.0 µs",
+        "even     2  20.0 µs  20.0 µs  28.0 µs  29.8 µs      -  30.0 µs",
+        "odd      1  20.0 µs  20.0 µs  20.0 µs  20.0 µs      -  20.0 µs",
+        "",
+        "acquire     mean      p99  tries mean  tries max",
+        "all      21.0 µs  30.8 µs        1.00          1",
+        "even     21.0 µs  30.8 µs        1.00          1",
+        "odd      21.0 µs  21.0 µs        1.00          1",
+        "",
+        "wall time: 63.0 µs, 21.0 µs an attempt; 3 open at the end",
+        "harness floor: 0.6 µs",
+    ]
+
+
+@pytest.mark.parametrize(("count", "p999"), [(999, "-"), (1000, "7.00 µs")])
+def test_p999_is_printed_from_a_thousand_samples_on(count: int, p999: str) -> None:
+    """The column p99.9 has a dash until there are 1,000 samples for it."""
+    assert cells(text.report(run_of(BIND, samples_of([7000] * count))), "latency", "all")["p99.9"] == p999
+
+
+def test_group_without_an_attempt_has_no_row() -> None:
+    """Tables leave out what the six lines show as infinite."""
+    report = text.report(run_of(BIND, samples_of([7000], port=[9025])))
+    assert [line.split()[0] for line in report.splitlines() if line.endswith(" µs")] == ["all", "odd", "harness"]
+
+
+def test_failures_are_told_by_name_and_number() -> None:
+    """Errors are listed by the name of their errno, and the failed attempts have a row in both tables."""
+    report = text.report(run_of(RANDOM, MIXED))
+    assert line_with(report, "errors: ") == "errors: EADDRINUSE 1, EADDRNOTAVAIL 1"
+    assert cells(report, "latency", "errored") == {
+        "latency": "errored",
+        "n": "2",
+        "mean": "201 µs",
+        "p50": "201 µs",
+        "p90": "360 µs",
+        "p99": "396 µs",
+        "p99.9": "-",
+        "max": "400 µs",
+    }
+    assert cells(report, "acquire", "errored")["tries mean"] == "2.00"
+    assert cells(report, "acquire", "all")["tries max"] == "3"
+
+
+def test_header_is_one_line_for_a_pipe() -> None:
+    """Without a width nothing is folded, however long."""
+    result = result_of({LONG: [round_of(MIXED), round_of(MIXED, 2)]}, replace(PLAN, namespace=Namespace.USER))
+    assert text.header(result, LONG) == (
+        "window 10000 clipped, 1000 retries: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
+        "own user and network namespace, backlog listener, seed 1, 2 rounds"
+    )
+
+
+def test_folded_header_says_the_same_in_lines() -> None:
+    """A width folds the header between words, later lines set in."""
+    result = run_of(LONG, MIXED)
+    lines = text.header(result, LONG, 80).split("\n")
+    assert len(lines) > 1
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert " ".join(line.strip() for line in lines) == text.header(result, LONG)
+
+
+def test_plain_has_the_kernels_source() -> None:
+    """`plain` binds to no address, so the header names none for it."""
+    assert "range 9024-65535, kernel's source -> 127.9.9.2:9023" in text.header(run_of(PLAIN, MIXED), PLAIN)
+
+
+def test_floor_is_left_out_where_nothing_connected() -> None:
+    """Without a connection there is no harness floor to print."""
+    measured = round_of(MIXED)
+    without = replace(measured, report=replace(measured.report, holders=()))
+    assert "harness floor" not in text.report(result_of({RANDOM: [without]}))
+
+
+def test_rounds_show_their_totals_and_the_median() -> None:
+    """With several rounds, each one's total time is told and the median they are compared by."""
+    report = text.report(run_of(BIND, *(samples_of([n * 1_000_000] * 10) for n in (3, 1, 2))))
+    assert line_with(report, "total time by round") == "total time by round: 30.0 ms, 10.0 ms, 20.0 ms; median 20.0 ms"
+
+
+def test_single_round_has_no_median() -> None:
+    """One round's total is in the six lines already."""
+    assert "by round" not in text.report(run_of(BIND, MIXED))
+
+
+def test_closing_table_compares_with_the_first_strategy() -> None:
+    """With several strategies a table gives total time, speed-up over the first, errors and their share."""
+    failing = samples_of([1_000_000] * 4, errno=[0, 0, 0, errno.EADDRNOTAVAIL])
+    result = result_of(
+        {PLAIN: [round_of(samples_of([10_000_000] * 4))], WINDOW: [round_of(failing)], RANDOM: [round_of(MIXED)]}
+    )
+    assert text.closing(result).splitlines()[:4] == [
+        "strategy    total time  speed-up  errors   share",
+        "plain          40.0 ms    1.00 x       0   0.00%",
+        "window 500     4.00 ms   10.00 x       1  25.00%",
+        "random          462 µs   86.58 x       2  40.00%",
+    ]
+
+
+def test_single_strategy_has_nothing_to_close_with() -> None:
+    """One strategy, no findings: the report ends with its block."""
+    result = run_of(BIND, MIXED)
+    assert text.closing(result) == ""
+    assert text.report(result) == text.block(result, result.strategies[0])
+
+
+def test_several_rounds_are_compared_by_their_median() -> None:
+    """The closing table of several rounds says that its total time is a median, and it is."""
+    slow, fast = samples_of([9_000_000] * 10), samples_of([1_000_000] * 10)
+    rounds = [round_of(samples, number) for number, samples in enumerate((slow, fast, fast), 1)]
+    comparison = text.closing(result_of({PLAIN: rounds, BIND: rounds}))
+    assert cells(comparison, "strategy", "plain")["median total"] == "10.0 ms"
+
+
+def test_strategy_without_an_attempt_has_dashes_in_the_comparison() -> None:
+    """A strategy that broke before its first attempt is listed, without a speed-up or a share."""
+    broken = round_of(samples_of([]), fault=RunFault("socket() failed"))
+    comparison = text.closing(result_of({PLAIN: [round_of(MIXED)], BIND: [broken]}))
+    row = cells(comparison, "strategy", "bind")
+    assert (row["speed-up"], row["share"]) == ("-", "-")
+
+
+def test_findings_come_last_with_their_advice() -> None:
+    """A finding is a line by its severity and a line with what to do about it."""
+    result = result_of({BIND: [round_of(MIXED)]}, known=(NOTE,))
+    assert text.report(result).splitlines()[-3:] == [
+        "",
+        "warning: measuring in the host's network namespace (why)",
+        "  -> run as root",
+    ]
+
+
+def test_finding_told_before_is_not_told_again() -> None:
+    """What the user was warned of beforehand is left out of the closing lines."""
+    assert text.closing(result_of({BIND: [round_of(MIXED)]}, known=(NOTE,)), told=(NOTE,)) == ""
+
+
+def test_partial_round_is_found_out_in_the_report() -> None:
+    """An interrupted run's report says how much of it there is."""
+    result = result_of({BIND: [round_of(MIXED, fault=Interrupted(2))]})
+    result.plan = replace(result.plan, connections=9)
+    assert line_with(text.report(result), "warning: ") == "warning: bind: partial, 5 of 9 attempts: stopped by SIGINT"
+
+
+def test_empty_round_is_reported_within_80_columns() -> None:
+    """A round without an attempt has a report too."""
+    report = text.report(run_of(LONG, samples_of([])), 80)
+    assert "connection attempts: 0 errored: 0 total: 0" in report
+    assert too_wide(report) == []
+
+
+@pytest.mark.parametrize("spec", [PLAIN, WINDOW, LONG], ids=lambda spec: spec.label)
+def test_block_of_a_million_attempts_fits_80_columns(spec: StrategySpec) -> None:
+    """Counts of a million, latencies of seconds and the longest names there are stay within 80 columns."""
+    number = 1_000_000
+    failed = [errno.EADDRNOTAVAIL if i % 2 else errno.EINPROGRESS if i % 4 else 0 for i in range(number)]
+    samples = samples_of([SLOWEST_NS] * number, errno=failed, tries=[1001] * number)
+    result = result_of(
+        {spec: [round_of(samples)]},
+        replace(
+            PLAN,
+            seed=2**32 - 1,
+            source="198.51.100.101",
+            target=Endpoint("198.51.100.102", 65535),
+            namespace=Namespace.USER,
+            listener=Listener.EXTERNAL,
+        ),
+    )
+    result.environment["kernel"] = "6.8.0-1021-azure-fde-with-a-local-version"
+    report = text.report(result, 80)
+    assert "1,000,000" in report
+    assert too_wide(report) == []
+
+
+@pytest.mark.parametrize("number", [2, 5, 10, 100])
+def test_report_of_many_rounds_fits_80_columns(number: int) -> None:
+    """However many rounds there are, their totals stay within 80 columns."""
+    report = text.report(run_of(WINDOW, *[samples_of([12_340_000] * 10)] * number), 80)
+    assert "total time by round: 123 ms" in report
+    assert too_wide(report) == []
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        (PLAIN, BIND, RANDOM, WINDOW),
+        (PLAIN, LONG, StrategySpec("random", retries=1000)),
+        (LONG, StrategySpec("random", retries=1000)),
+        (StrategySpec("random", retries=3), replace(LONG, window=500, retries=3)),
+    ],
+    ids=lambda specs: specs[0].label,
+)
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_comparison_fits_80_columns(specs: tuple[StrategySpec, ...], rounds: int) -> None:
+    """The closing table stays within 80 columns, with long labels and with several rounds too."""
+    result = result_of({spec: [round_of(MIXED, number + 1) for number in range(rounds)] for spec in specs})
+    assert too_wide(text.closing(result, 80)) == []
+
+
+def test_findings_fit_80_columns() -> None:
+    """Long findings and their advice are folded, later lines set in."""
+    fault = RunFault("socket() failed at attempt 1000000 with EMFILE (Too many open files)", "raise it " * 20)
+    measured = round_of(samples_of([SLOWEST_NS] * 100), fault=fault)
+    report = replace(
+        measured.report, counters={"TcpExt.ListenOverflows": 10**6, "TcpExt.ListenDrops": 10**6}, steal=0.5
+    )
+    long = Finding("x", Severity.WARNING, "a message of many words " * 9, "advice of many words " * 9)
+    result = result_of({LONG: [replace(measured, report=report)]}, known=(long,))
+    closing = text.closing(result, 80)
+    assert closing.count("\n  -> ") == len(text.closing(result).splitlines()) / 2 > 4
+    assert too_wide(closing) == []
+
+
+def test_environment_is_not_needed_but_for_the_kernel() -> None:
+    """The report names the kernel, and takes no offence at whatever else was recorded or not."""
+    result = run_of(BIND, MIXED)
+    result.environment = {"kernel": ENVIRONMENT["kernel"]}
+    assert text.report(result).startswith("bind: Linux 6.8.0-test, ")
