@@ -59,7 +59,13 @@ def test_range_is_read_back_as_written(ports: PortRange) -> None:
 
 @pytest.mark.parametrize(
     ("text", "low", "high"),
-    [("9024-65535", 9024, 65535), (" 1 - 65535 ", 1, 65535), ("7-7", 7, 7), ("0080-00443", 80, 443)],
+    [
+        ("9024-65535", 9024, 65535),
+        (" 1 - 65535 ", 1, 65535),
+        ("1-1", 1, 1),
+        ("65535-65535", 65535, 65535),
+        ("0080-00443", 80, 443),
+    ],
 )
 def test_range_may_have_blanks_and_leading_zeros(text: str, low: int, high: int) -> None:
     """LOW-HIGH is two whole numbers with a dash between, whatever stands around them."""

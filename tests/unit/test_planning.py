@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.errors import ConnbenchError, UsageError
+from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
+from connbench.linux import sysctl
 from connbench.model import (
     MAX_PORT,
     Endpoint,
@@ -104,9 +105,11 @@ def test_source_is_the_talks_on_loopback(target: Endpoint | None) -> None:
     [
         (PORTS, 9023),
         (PortRange(1025, MAX_PORT), 1024),
+        (PortRange(1025, 60000), 1024),
         (PortRange(1024, 60000), 60001),
         (PortRange(1024, MAX_PORT), 1023),
         (PortRange(500, MAX_PORT), 499),
+        (PortRange(2, MAX_PORT), 1),
         (PortRange(1, 65534), MAX_PORT),
     ],
 )
@@ -185,6 +188,21 @@ def test_strategies_that_cannot_be_are_refused(request_: Request, fault: str) ->
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("request_", "hint"),
+    [
+        (Request(strategies=("plain",), window=5), "it is for window, partition"),
+        (Request(strategies=("plain",), placement=Placement.CLIPPED), "it is for window"),
+        (Request(strategies=("plain",), retries=1), "it is for random, window"),
+    ],
+)
+def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: Request, hint: str) -> None:
+    """The hint for a parameter that does nothing is which strategies it is for."""
+    with pytest.raises(UsageError) as caught:
+        choose_strategies(request_, PORTS)
+    assert caught.value.hint == hint
+
+
 @pytest.mark.parametrize("width", [1, 10])
 def test_window_may_be_from_one_port_to_the_whole_range(width: int) -> None:
     """The narrowest and the widest window that fit are taken."""
@@ -218,6 +236,7 @@ def test_range_is_the_talks_in_a_namespace_of_its_own() -> None:
     asked = PortRange(20, 29)
     assert choose_range(None, Namespace.NETWORK, ()) == PORTS
     assert choose_range(asked, Namespace.USER, ("plain",)) == asked
+    assert choose_range(PortRange(7, 8), Namespace.NETWORK, ()) == PortRange(7, 8)
 
 
 @pytest.mark.parametrize("namespace", Namespace)
@@ -241,6 +260,45 @@ def test_nobody_accepts_where_the_queue_can_be_made_long_enough(
 ) -> None:
     """In a namespace of its own any number of connections fits the queue."""
     assert choose_listener(asked, Namespace.NETWORK, 10_000_000, external=external) is expected
+
+
+def test_range_on_the_host_is_the_hosts() -> None:
+    """Where the range cannot be set it is the host's, asked for or not, and every strategy searches it."""
+    host = PortRange(*sysctl.read_port_range())
+    assert choose_range(None, Namespace.HOST, ()) == host
+    assert choose_range(host, Namespace.HOST, ("plain",)) == host
+
+
+def test_part_of_the_hosts_range_is_for_strategies_that_can_keep_to_it() -> None:
+    """In the host's namespace a smaller range is possible, but not for those that search the host's whole range."""
+    host = PortRange(*sysctl.read_port_range())
+    part = PortRange(host.low, host.high - 1)
+    assert choose_range(part, Namespace.HOST, ("random", "window")) == part
+    for names, named in [(("window", "bind"), "bind"), (("plain", "bind"), "bind, plain"), ((), "bind, plain")]:
+        with pytest.raises(UsageError, match=f"in the host's namespace {named} search the host's {host}"):
+            choose_range(part, Namespace.HOST, names)
+
+
+def test_range_beyond_the_hosts_is_refused() -> None:
+    """The kernel ignores bounds outside the host's range, so they are refused rather than measured in vain."""
+    host = PortRange(*sysctl.read_port_range())
+    with pytest.raises(UsageError, match=f"is not inside the host's {host}"):
+        choose_range(PortRange(host.low - 1, host.high), Namespace.HOST, ("random",))
+
+
+def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
+    """Nobody accepts as long as the host's queue holds all connections; beyond that somebody does, or it is refused."""
+    somaxconn = int(sysctl.read(sysctl.SOMAXCONN))
+    for asked, connections, expected in (
+        (None, somaxconn, Listener.BACKLOG),
+        (None, somaxconn + 1, Listener.ACCEPT),
+        (Listener.BACKLOG, somaxconn, Listener.BACKLOG),
+        (Listener.ACCEPT, somaxconn, Listener.ACCEPT),
+        (Listener.ACCEPT, somaxconn + 1, Listener.ACCEPT),
+    ):
+        assert choose_listener(asked, Namespace.HOST, connections, external=False) is expected
+    with pytest.raises(EnvironmentFault, match=f"{somaxconn + 1} connections do not fit the host's somaxconn"):
+        choose_listener(Listener.BACKLOG, Namespace.HOST, somaxconn + 1, external=False)
 
 
 def test_host_namespace_asked_for_needs_no_telling() -> None:

@@ -143,6 +143,7 @@ def test_floor_near_the_latency_is_found(floor_ns: int, codes: list[str]) -> Non
     found = found_in(with_holders(CLEAN, floor_ns=floor_ns))
     assert [f.code for f in found] == codes
     assert all(f.severity is Severity.NOTE for f in found)
+    assert all("is 25% of the median latency" in f.message for f in found)
 
 
 def test_partial_round_is_found_with_its_reason() -> None:

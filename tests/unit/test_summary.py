@@ -181,6 +181,7 @@ def test_rounds_are_summarized_as_one(rounds: list[Samples]) -> None:
     alone = [summary_of(samples) for samples in rounds]
     assert (found.groups, found.errors, found.total_ns) == (at_once.groups, at_once.errors, at_once.total_ns)
     assert found.rounds_total_ns == tuple(one.total_ns for one in alone)
+    assert (found.attempts, found.total_ns) == (sum(map(len, rounds)), sum(one.total_ns for one in alone))
     assert found.wall_ns == sum(one.wall_ns for one in alone)
     assert found.round_total_ns == same(statistics.median(one.total_ns for one in alone))
 
