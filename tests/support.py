@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,9 @@ COMMAND = str(Path(sys.executable).with_name("connbench"))
 INSIDE = [sys.executable, str(Path(__file__).with_name("inside.py"))]
 LOW = 40000
 DEADLINE = 60.0
+
+os.environ["CONNBENCH_TESTS"] = str(os.getpid())
+MARK = f"CONNBENCH_TESTS={os.getpid()}".encode()
 
 
 def spec(name: str, window: int | None = None, retries: int | None = None, *, clipped: bool = False) -> StrategySpec:
@@ -75,28 +79,29 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-def engines() -> list[int]:
-    """Process ids of all engines and their holders, which share one command line."""
+def started_here() -> list[int]:
+    """Process ids of all that these tests started, and of what that started: told by a mark in the environment."""
     found = []
-    for entry in Path("/proc").iterdir():
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
+            variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if entry.name.isdecimal() and b"connbench.engine" in words:
+        if MARK in variables and int(entry.name) != os.getpid():
             found.append(int(entry.name))
     return sorted(found)
 
 
-def network_namespaces() -> set[str]:
-    """The network namespaces that any process is in."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/ns/net"):
-        try:
-            found.add(str(entry.readlink()))
-        except OSError:
-            continue
-    return found
+def engines() -> list[int]:
+    """Those of them that are engines or holders, which share one command line."""
+    return [pid for pid in started_here() if b"connbench.engine" in _command_of(pid)]
+
+
+def _command_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def children(pid: int) -> list[int]:

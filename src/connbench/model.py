@@ -127,14 +127,14 @@ class StrategySpec:
 
     @property
     def label(self) -> str:
-        """Name and parameters, as in `window 500 clipped, 3 retries`."""
+        """Name and parameters where they are not the usual ones, as in `window 500 clipped, 3 retries`."""
         words = [self.name]
         if self.window is not None:
             words.append(str(self.window))
         if self.placement is Placement.CLIPPED:
             words.append(self.placement)
         text = " ".join(words)
-        if self.retries:
+        if self.retries or (self.retries == 0 and self.name == "random"):
             text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
         return text
 

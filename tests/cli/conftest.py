@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import engines, network_namespaces
+from support import started_here
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    before = network_namespaces()
     yield
-    assert engines() == []
-    assert network_namespaces() <= before
+    assert started_here() == []

@@ -11,7 +11,7 @@ from connbench.linux import sysctl
 from connbench.model import Endpoint, Listener, Namespace
 from connbench.results.result import Result
 from connbench.runner import Progress, run
-from support import make_plan, measure, network_namespaces, spec
+from support import make_plan, measure, spec, started_here
 
 
 def test_settings_are_read_back_from_the_namespace() -> None:
@@ -32,13 +32,12 @@ def test_a_range_may_begin_among_the_privileged_ports() -> None:
 
 def test_rounds_do_not_share_ports_or_namespaces() -> None:
     """Each round begins in a fresh namespace: a full range is free again, and nothing stays behind."""
-    before = network_namespaces()
     result = Result(make_plan(spec("plain"), 8, 8, rounds=3), {})
     run(result, lambda _: None, lambda _: None)
     (strategy,) = result.strategies
     assert [r.number for r in strategy.rounds] == [1, 2, 3]
     assert all(not r.samples.failed.any() for r in strategy.rounds)
-    assert network_namespaces() == before
+    assert started_here() == []
 
 
 def test_strategies_take_turns_within_a_round() -> None:

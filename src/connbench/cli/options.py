@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -11,6 +12,8 @@ import click
 from connbench.errors import UsageError
 from connbench.model import Isolation, Listener, Placement, PortRange
 from connbench.planning.request import CpuChoice
+
+SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
 
 
 def _cpu(text: str | CpuChoice) -> int | CpuChoice:
@@ -22,6 +25,19 @@ def _cpu(text: str | CpuChoice) -> int | CpuChoice:
     if not text.isdecimal():
         raise UsageError(f"--cpu {text!r} is neither a CPU's number nor none", "for example --cpu 1")
     return int(text)
+
+
+def _seconds(text: str | float) -> float:
+    """Read a time-out; `nan` compares with nothing, so click's own range would let it pass."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not SHORTEST_TIMEOUT <= seconds <= LONGEST_TIMEOUT:
+        raise UsageError(
+            f"--timeout {text} is no time-out", f"give {SHORTEST_TIMEOUT:g} to {LONGEST_TIMEOUT:g} seconds"
+        )
+    return seconds
 
 
 FORMAT_NAMES = ("text", "talk", "json", "csv")
@@ -96,7 +112,7 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0.001, max=86400),
+        type=_seconds,
         default=5.0,
         show_default=True,
         metavar="SECONDS",

@@ -33,10 +33,11 @@ def _try_in_child(namespace: Namespace) -> int:
     """
     child = os.fork()
     if child == 0:
-        code = 0
+        code = 255
         try:
             enter(namespace)
             sysctl.write(sysctl.PORT_RANGE, sysctl.read(sysctl.PORT_RANGE))
+            code = 0
         except OSError as error:
             code = error.errno or 255
         finally:

@@ -54,7 +54,7 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         try:
             temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            temporary.replace(path.resolve())
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -62,7 +62,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.resolve().with_name(f".connbench-{os.getpid()}.tmp")
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
