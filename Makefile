@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint format overhead clean
+.PHONY: help setup run test lint format overhead clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
@@ -20,10 +20,7 @@ setup: $(READY) ## Make .venv and install connbench in it
 run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 	$(BIN)/connbench run --strategy window --window 500
 
-test: $(READY) ## Run the tests (under 5 minutes)
-	$(BIN)/python -m pytest -m 'not slow'
-
-test-all: $(READY) ## Run the slow tests too (full-size runs)
+test: $(READY) ## Run every test (under 5 minutes)
 	$(BIN)/python -m pytest
 
 lint: $(READY) ## ruff check, ruff format --check, mypy --strict

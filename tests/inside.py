@@ -7,6 +7,7 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --sysctl NAME=VALUE     set there
 --address ADDR          give `lo` a further address
 --listen ADDR:PORT/LEN  a socket listens there, and nobody accepts, for as long as the command runs
+--listen-once ADDR:PORT/N   somebody accepts N connections there, holds them, and stops listening
 --tmpfs DIR:OPTIONS     mount a tmpfs over DIR, seen by the command alone
 --expose DIR            let other users reach DIR, whatever folders above it deny, for the command alone
 --read-only DIR         make DIR read-only for the command alone
@@ -23,6 +24,7 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -123,10 +125,33 @@ def listen(argument: str) -> int:
     return sock.detach()
 
 
+def listen_once(argument: str) -> None:
+    """Accept so many connections in a child that outlives the last of them by as long as this process does."""
+    address, _, number = argument.partition("/")
+    listening = socket.socket(fileno=listen(f"{address}/{number}"))
+    parent = os.getpid()
+    if os.fork() == 0:
+        process.die_with_parent(parent)
+        held = [listening.accept() for _ in range(int(number))]
+        listening.close()
+        while held:
+            signal.pause()
+    listening.close()
+
+
 def main() -> None:
     """Prepare, and become the command."""
     parser = argparse.ArgumentParser()
-    for option in ("--sysctl", "--address", "--listen", "--tmpfs", "--expose", "--read-only", "--deny"):
+    for option in (
+        "--sysctl",
+        "--address",
+        "--listen",
+        "--listen-once",
+        "--tmpfs",
+        "--expose",
+        "--read-only",
+        "--deny",
+    ):
         parser.add_argument(option, action="append", default=[])
     parser.add_argument("--nofile", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -141,6 +166,8 @@ def main() -> None:
     if asked.tmpfs or asked.expose or asked.read_only:
         process.unshare(CLONE_NEWNS)
         mount("--make-rprivate", "/")
+    for argument in asked.listen_once:
+        listen_once(argument)
     for argument in asked.tmpfs:
         mount_tmpfs(argument)
     for folder in asked.read_only:

@@ -79,6 +79,7 @@ def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = N
         settings={"net.ipv4.ip_local_port_range": f"{PORTS.low} {PORTS.high}"},
         counters={"Tcp.ActiveOpens": len(samples), "TcpExt.ListenOverflows": 0, "TcpExt.TCPSynRetrans": 0},
         holders=(holder,),
+        established=holder.opened,
     )
     return Round(number, samples, report, fault)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from connbench.interrupts import Interrupts
 from connbench.model import Endpoint, Listener, Placement, Plan, PortRange, StrategySpec
 from connbench.results.result import Result, StrategyResult
 from connbench.runner import run
@@ -50,7 +51,7 @@ def make_plan(strategy: StrategySpec, ports: int, connections: int, **changes: A
 def measure(strategy: StrategySpec, ports: int, connections: int, **changes: Any) -> StrategyResult:  # noqa: ANN401  # any field of Plan
     """Run a plan, and return its one strategy's result."""
     result = Result(make_plan(strategy, ports, connections, **changes), {"kernel": "under test"})
-    run(result, lambda _: None, lambda _: None)
+    run(result, lambda _: None, lambda _: None, Interrupts())
     return result.strategies[0]
 
 

@@ -16,13 +16,6 @@ DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""
 
 
-class Parity(StrEnum):
-    """Parity of a local port."""
-
-    EVEN = "even"
-    ODD = "odd"
-
-
 class Isolation(StrEnum):
     """Whether a run must, may or must not have a network namespace of its own (`--isolate`)."""
 
@@ -211,9 +204,21 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a reader of the figures must know, and what to do about it."""
+    """Something a reader of the figures must know, and what to do about it.
+
+    `strategy` (a label) and `round` say what it is about; without them it is about all.
+    """
 
     code: str
     severity: Severity
     message: str
     advice: str
+    strategy: str | None = None
+    round: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The message with what it is about."""
+        place = "" if self.strategy is None else self.strategy
+        place += "" if self.round is None else f", round {self.round}"
+        return f"{place}: {self.message}" if place else self.message

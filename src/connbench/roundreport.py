@@ -26,7 +26,7 @@ class RoundReport:
     Attributes:
         settings: The namespace's sysctls by name, as read back from it.
         counters: How far the namespace's protocol counters moved, by the kernel's name (`TcpExt.ListenDrops`).
-        established: TCP sockets established in the namespace while every connection was held.
+        established: Connections still established at the end of the round, all held at once.
         close_ns: What closing everything took.
         steal: Share of the CPU time the hypervisor kept for others, 0 to 1.
         engine_rss: Resident memory of the idle engine, in bytes.
@@ -39,11 +39,6 @@ class RoundReport:
     close_ns: int = 0
     steal: float = 0.0
     engine_rss: int = 0
-
-    @property
-    def held(self) -> int:
-        """Connections open at once when the round ended."""
-        return sum(holder.opened for holder in self.holders)
 
     @property
     def floor_ns(self) -> int | None:

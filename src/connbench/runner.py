@@ -11,6 +11,7 @@ import numpy as np
 
 from connbench import samples
 from connbench.engine.client import run_round
+from connbench.interrupts import Interrupts
 from connbench.model import RoundPlan
 from connbench.results.result import Result, Round, Samples
 
@@ -31,13 +32,14 @@ OnProgress = Callable[[Progress], None]
 OnRound = Callable[[RoundPlan], None]
 
 
-def run(result: Result, on_progress: OnProgress, on_round: OnRound) -> None:
+def run(result: Result, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts) -> None:
     """Carry out the result's plan, and fill the result; it holds what was measured whatever is raised.
 
     Args:
         result: Its plan is what to do.
         on_progress: Called about five times a second while a round runs.
         on_round: Called after each round that left samples, with the result up to date.
+        interrupts: Asked before each round and with each progress.
 
     Raises:
         ConnbenchError: A round could not begin, broke in its middle, or was interrupted.
@@ -46,15 +48,23 @@ def run(result: Result, on_progress: OnProgress, on_round: OnRound) -> None:
     with _away_from(plan.cpu):
         for number in range(1, plan.rounds + 1):
             for strategy in plan.strategies:
-                _run_one(result, RoundPlan(plan, strategy, number), on_progress, on_round)
+                interrupts.check()
+                _run_one(result, RoundPlan(plan, strategy, number), on_progress, on_round, interrupts)
 
 
-def _run_one(result: Result, plan: RoundPlan, on_progress: OnProgress, on_round: OnRound) -> None:
+def _run_one(
+    result: Result, plan: RoundPlan, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts
+) -> None:
     rows = plan.plan.connections
     descriptor = samples.create(rows)
     try:
         view = samples.views(samples.attach(descriptor, rows), rows)
-        outcome = run_round(plan, descriptor, lambda: on_progress(_progress(plan, view)))
+
+        def tick() -> None:
+            interrupts.check()
+            on_progress(_progress(plan, view))
+
+        outcome = run_round(plan, descriptor, tick)
         measured = Samples.from_memory(descriptor, rows)
     finally:
         os.close(descriptor)

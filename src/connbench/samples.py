@@ -6,6 +6,7 @@ survives whatever happens to the engine. `tries` is written last: a row counts o
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ COLUMNS = (
     Column("source", "H", 2, "", "index into the plan's source addresses"),
 )
 """Widest first, so that every column starts aligned."""
+
+NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""What the errno column says where bind() found its port taken, or connect() found none: a further try can mend it."""
+
+TIMED_OUT = errno.EINPROGRESS
+"""What it says where SO_SNDTIMEO passed in a blocking connect() (socket(7))."""
 
 ROW_BYTES = sum(column.size for column in COLUMNS)
 

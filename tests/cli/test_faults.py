@@ -52,13 +52,47 @@ def test_a_signal(number: signal.Signals, code: ExitCode, tmp_path: Path) -> Non
     assert_kept(stdout, path)
 
 
+@pytest.mark.parametrize("who", ["engine", "holder"])
+def test_a_terminated_process(who: str, tmp_path: Path) -> None:
+    """SIGTERM to the engine or to a holder, which is not the command's own, is a fault too."""
+    path = tmp_path / "r.json"
+    with running(*LONG_RUN, "-o", str(path)) as process:
+        engine = engine_of(process)
+        os.kill(engine if who == "engine" else children(engine)[-1], signal.SIGTERM)
+        returned, stdout, stderr = ending(process)
+    assert returned == ExitCode.FAULT
+    assert "stopped by SIGTERM" in stderr
+    assert_kept(stdout, path)
+
+
+def test_a_killed_acceptor() -> None:
+    """Connections that the listener lost are not counted as open, and the figures are invalid."""
+    with running(*LONG_RUN, "-n", "20000", "--listener", "accept") as process:
+        os.kill(children(engine_of(process))[0], signal.SIGKILL)
+        returned, stdout, _ = ending(process)
+    assert returned == ExitCode.UNSOUND
+    assert "connections were left at the end of 20000 made" in stdout
+
+
 def test_two_signals() -> None:
     """A second Ctrl-C does not wait for anything, and still leaves nothing."""
     with running(*LONG_RUN) as process:
+        engine = engine_of(process)
         process.send_signal(signal.SIGINT)
+        wait_until(lambda: signal.SIGTERM not in _caught(engine), "the engine has been told to stop")
         process.send_signal(signal.SIGINT)
         returned, _, _ = ending(process)
     assert returned == ExitCode.INTERRUPTED
+
+
+def _caught(pid: int) -> set[signal.Signals]:
+    """The signals a process has handlers for; none once it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return set()
+    mask = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
+    return {number for number in signal.Signals if mask & 1 << number - 1}
 
 
 def kill_engine(process: subprocess.Popen[str]) -> None:

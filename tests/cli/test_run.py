@@ -49,7 +49,7 @@ def test_the_default_strategies_in_their_order() -> None:
     assert "127.9.9.1 -> 127.9.9.2:39999" in headers[1]
     assert len(SIX_LINES.findall(finished.stdout)) == 4
     assert re.search(r"^plain .* 1\.00 x ", finished.stdout, re.MULTILINE)
-    assert "harness floor: 0." in finished.stdout
+    assert re.search(r"^harness floor: \d+\.\d µs$", finished.stdout, re.MULTILINE)
 
 
 def test_the_talk_format_is_the_six_lines_alone() -> None:
@@ -130,7 +130,7 @@ def test_a_chain_of_holders_keeps_all_connections_open(listener: str) -> None:
     (measured,) = found["strategies"][0]["rounds"]
     assert len(measured["holders"]) >= 4
     assert sum(holder["opened"] for holder in measured["holders"]) == 200
-    assert measured["established"] == 400
+    assert measured["established"] == 200
     assert sorted(measured["samples"]["port"]) == list(range(40000, 40200))
     assert found["environment"]["nofile_hard"] == 64
 
@@ -148,7 +148,7 @@ def test_falling_back_to_the_host_says_why_and_what_it_costs() -> None:
     finished = connbench(
         *("run", "--strategy", "plain"),
         inside=(
-            *("--deny", "unshare", "--sysctl", "net.core.somaxconn=16"),
+            *("--deny", "unshare", "--sysctl", "net.core.somaxconn=63"),
             *("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
         ),
     )
@@ -232,6 +232,16 @@ def test_a_silent_target_ends_the_run() -> None:
     assert "5 connect() in a row ran into the time-out" in finished.stderr
     assert "partial" in finished.stdout
     assert "connection attempts: 400" not in finished.stdout
+
+
+def test_a_target_that_stops_listening_makes_the_measurement_invalid() -> None:
+    """Refused attempts say nothing of the port search, and are not passed off as fast ones."""
+    finished = connbench(
+        *("run", "-n", "40", "--isolate", "never", "--target", "127.0.0.1:5000", "--strategy", "bind"),
+        inside=("--listen-once", "127.0.0.1:5000/10"),
+    )
+    assert finished.returncode == ExitCode.UNSOUND
+    assert "invalid: bind: attempts failed for another reason than ports: ECONNREFUSED" in finished.stdout
 
 
 def test_an_own_listener_at_an_address_of_ones_choice() -> None:

@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from connbench.errors import TargetError
+from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
 from connbench.model import Endpoint, Listener, Namespace
 from connbench.results.result import Result
@@ -33,7 +34,7 @@ def test_a_range_may_begin_among_the_privileged_ports() -> None:
 def test_rounds_do_not_share_ports_or_namespaces() -> None:
     """Each round begins in a fresh namespace: a full range is free again, and nothing stays behind."""
     result = Result(make_plan(spec("plain"), 8, 8, rounds=3), {})
-    run(result, lambda _: None, lambda _: None)
+    run(result, lambda _: None, lambda _: None, Interrupts())
     (strategy,) = result.strategies
     assert [r.number for r in strategy.rounds] == [1, 2, 3]
     assert all(not r.samples.failed.any() for r in strategy.rounds)
@@ -45,7 +46,7 @@ def test_strategies_take_turns_within_a_round() -> None:
     order: list[tuple[int, str]] = []
     strategies = (spec("plain"), spec("bind"))
     plan = make_plan(strategies[0], 8, 4, strategies=strategies, rounds=2)
-    run(Result(plan, {}), lambda _: None, lambda done: order.append((done.number, done.strategy.name)))
+    run(Result(plan, {}), lambda _: None, lambda done: order.append((done.number, done.strategy.name)), Interrupts())
     assert order == [(1, "plain"), (1, "bind"), (2, "plain"), (2, "bind")]
 
 
@@ -53,7 +54,7 @@ def test_progress_counts_up_to_what_is_done() -> None:
     """A caller is told of finished attempts, in order, while a round runs."""
     seen: list[Progress] = []
     plan = make_plan(spec("plain"), 6000, 6000)
-    run(Result(plan, {}), seen.append, lambda _: None)
+    run(Result(plan, {}), seen.append, lambda _: None, Interrupts())
     counts = [progress.done for progress in seen]
     assert counts == sorted(counts)
     assert all(0 <= count <= 6000 for count in counts)
@@ -75,4 +76,4 @@ def test_a_refusing_target_fails_each_attempt() -> None:
     """Without a listener every connect() is refused, and no connection is held."""
     result = measure(spec("bind"), 8, 8, listener=Listener.EXTERNAL)
     assert set(result.samples.errno.tolist()) == {errno.ECONNREFUSED}
-    assert result.rounds[0].report.held == 0
+    assert result.rounds[0].report.established == 0

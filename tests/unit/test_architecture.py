@@ -26,7 +26,7 @@ LAYERS = (
     {"engine", "analysis"},
     {"strategies", "host", "results"},
     {"linux", "samples", "roundreport"},
-    {"model"},
+    {"model", "interrupts"},
     {"errors"},
     {""},  # connbench itself, which has the version
 )

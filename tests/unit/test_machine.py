@@ -85,7 +85,7 @@ def test_document_has_the_summarys_figures() -> None:
     assert summary["all"]["latency"]["p99"] == found.all.latency.p99
     assert summary["errored"]["acquire"] == asdict(found.errored.acquire)
     assert summary["errors"] == {"EADDRINUSE": 1, "EADDRNOTAVAIL": 1}
-    assert (summary["total_ns"], summary["wall_ns"], summary["held"]) == (found.total_ns, found.wall_ns, 1)
+    assert (summary["total_ns"], summary["wall_ns"], summary["established"]) == (found.total_ns, found.wall_ns, 1)
     assert (summary["connected"], summary["floor_ns"], summary["rounds_total_ns"]) == (1, 600, [found.total_ns])
 
 

@@ -20,7 +20,7 @@ from connbench.model import (
 )
 from connbench.planning import Request
 from connbench.planning.choice import choose_strategies
-from connbench.planning.peers import choose_source, choose_target, own_endpoint
+from connbench.planning.peers import choose_source, choose_target, note_listener_in_range, own_endpoint
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from made import LONG, PLAIN, PORTS, RANDOM, unhurried
 
@@ -115,14 +115,15 @@ def test_source_is_the_talks_on_loopback(target: Endpoint | None) -> None:
 )
 def test_own_listener_is_beside_the_range(ports: PortRange, port: int) -> None:
     """The listener takes the port below the range, else above it, and a privileged one only if it has to."""
-    assert own_endpoint(ports, Namespace.NETWORK) == (Endpoint("127.9.9.2", port), [])
+    assert own_endpoint(ports, Namespace.NETWORK) == Endpoint("127.9.9.2", port)
 
 
 def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
     """Where the range leaves no port the listener takes its last one, and the user is told."""
-    endpoint, findings = own_endpoint(PortRange(1, MAX_PORT), Namespace.USER)
+    ports = PortRange(1, MAX_PORT)
+    endpoint = own_endpoint(ports, Namespace.USER)
     assert endpoint.port == MAX_PORT
-    assert [finding.code for finding in findings] == ["listener-in-range"]
+    assert [finding.code for finding in note_listener_in_range(endpoint, ports)] == ["listener-in-range"]
 
 
 @given(st.tuples(st.integers(1, MAX_PORT), st.integers(1, MAX_PORT)).map(sorted))
@@ -130,9 +131,9 @@ def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
 def test_own_listener_takes_a_port_of_the_range_only_if_it_says_so(ends: list[int]) -> None:
     """The listener's port is one of the range exactly if a finding tells of it."""
     ports = PortRange(*ends)
-    endpoint, findings = own_endpoint(ports, Namespace.NETWORK)
+    endpoint = own_endpoint(ports, Namespace.NETWORK)
     assert 1 <= endpoint.port <= MAX_PORT
-    assert (endpoint.port in ports) == bool(findings)
+    assert (endpoint.port in ports) == bool(note_listener_in_range(endpoint, ports))
 
 
 def test_default_strategies_have_their_defaults() -> None:

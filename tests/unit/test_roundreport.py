@@ -46,16 +46,6 @@ def test_report_survives_json(report: RoundReport) -> None:
     assert RoundReport.from_dict(json.loads(json.dumps(asdict(report)))) == report
 
 
-@given(reports)
-@unhurried
-def test_held_is_what_all_holders_opened(report: RoundReport) -> None:
-    """Connections held at the end are those of every holder together."""
-    held = 0
-    for one in report.holders:
-        held += one.opened
-    assert report.held == held
-
-
 def test_floor_is_that_of_the_first_holder_with_a_connection() -> None:
     """A holder that connected nothing has no floor, and the next one's counts."""
     assert RoundReport(holders=(holder(0, None), holder(3, 700), holder(3, 500))).floor_ns == 700
@@ -65,4 +55,3 @@ def test_floor_of_nothing_is_none() -> None:
     """Without a connection there is nothing to measure the harness with."""
     assert RoundReport(holders=(holder(0, None),)).floor_ns is None
     assert RoundReport().floor_ns is None
-    assert RoundReport().held == 0

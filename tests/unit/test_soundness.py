@@ -30,16 +30,10 @@ def counting(measured: Round, **counters: int) -> Round:
 def with_holders(measured: Round, *, switches: tuple[int, ...] = (0,), lost: int = 0, floor_ns: int = 600) -> Round:
     """The round, as holders report it that were interrupted so often, lost connections, or have another floor."""
     [holder] = measured.report.holders
-    holders = tuple(
-        replace(
-            holder,
-            opened=holder.opened - lost if first else 0,
-            involuntary_switches=number,
-            floor_ns=floor_ns,
-        )
-        for first, number in zip((True, *[False] * len(switches)), switches, strict=False)
+    holders = tuple(replace(holder, involuntary_switches=number, floor_ns=floor_ns) for number in switches)
+    return replace(
+        measured, report=replace(measured.report, holders=holders, established=measured.report.established - lost)
     )
-    return replace(measured, report=replace(measured.report, holders=holders))
 
 
 def test_clean_round_has_no_finding() -> None:
@@ -54,7 +48,7 @@ def test_overflow_makes_the_figures_invalid(name: str) -> None:
     """A counter of dropped or deferred handshakes that moved is named with its number."""
     [found] = found_in(counting(CLEAN, **{name.removeprefix("TcpExt."): 7}))
     assert (found.code, found.severity) == ("listener-overflow", Severity.INVALID)
-    assert found.message == f"bind: the listener's queue overflowed ({name.removeprefix('TcpExt.')} 7)"
+    assert found.message == f"the listener's queue overflowed ({name.removeprefix('TcpExt.')} 7)"
 
 
 def test_overflow_counters_are_one_finding() -> None:
@@ -89,7 +83,7 @@ def test_slow_connects_are_counted() -> None:
     """The finding says how many there were."""
     [found] = found_in(round_of(samples_of([20_000] * 97 + [1_000_000_000] * 3)))
     assert found.severity is Severity.WARNING
-    assert found.message == "bind: 3 connect() took more than 0.9 s"
+    assert found.message == "3 connect() took more than 0.9 s"
 
 
 def test_timed_out_connect_is_found() -> None:
@@ -97,7 +91,7 @@ def test_timed_out_connect_is_found() -> None:
     samples = samples_of([20_000] * 98 + [800_000_000] * 2, errno=[0] * 98 + [errno.EINPROGRESS] * 2)
     [found] = findings(result_of({BIND: [round_of(samples)]}, replace(PLAN, timeout=0.8)))
     assert (found.code, found.severity) == ("timed-out", Severity.WARNING)
-    assert found.message == "bind: 2 connect() ran into the time-out (EINPROGRESS)"
+    assert found.message == "2 connect() ran into the time-out (EINPROGRESS)"
     assert "--timeout 0.8" in found.advice
 
 
@@ -124,11 +118,19 @@ def test_stolen_cpu_time_is_found(share: float, codes: list[str]) -> None:
     assert [f.code for f in found_in(replace(CLEAN, report=replace(CLEAN.report, steal=share)))] == codes
 
 
+@pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.ECONNRESET])
+def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: int) -> None:
+    """A target that refuses says nothing of the port search."""
+    [found] = found_in(round_of(samples_of([20_000] * 4, errno=[0, number, number, errno.EADDRNOTAVAIL])))
+    assert (found.code, found.severity) == ("failed-otherwise", Severity.INVALID)
+    assert found.message.endswith(f": {errno.errorcode[number]} 2")
+
+
 def test_connections_not_held_make_the_figures_invalid() -> None:
     """A connection closed before the end freed its port, and the search was of another range than was said."""
     [found] = found_in(with_holders(CLEAN, lost=1))
     assert (found.code, found.severity) == ("not-held", Severity.INVALID)
-    assert found.message == "bind: 99 connections open at the end, 100 were made"
+    assert found.message == "99 connections were left at the end of 100 made"
 
 
 def test_lost_connections_of_a_broken_round_are_no_finding_of_their_own() -> None:
@@ -152,7 +154,7 @@ def test_partial_round_is_found_with_its_reason() -> None:
     result.plan = replace(result.plan, connections=500)
     [found] = findings(result)
     assert (found.code, found.severity) == ("partial", Severity.WARNING)
-    assert found.message == "bind: partial, 100 of 500 attempts: socket() failed"
+    assert found.message == "partial, 100 of 500 attempts: socket() failed"
     assert found.advice == "raise RLIMIT_NOFILE"
 
 
@@ -166,7 +168,8 @@ def test_round_is_named_where_there_are_several() -> None:
     """A finding says whose it is: the strategy, and of several rounds which."""
     second = replace(counting(CLEAN, TCPSynRetrans=1), number=2)
     [found] = findings(result_of({PLAIN: [CLEAN, replace(CLEAN, number=2)], BIND: [CLEAN, second]}))
-    assert found.message.startswith("bind, round 2: ")
+    assert (found.strategy, found.round) == ("bind", 2)
+    assert found.text.startswith("bind, round 2: ")
 
 
 def test_findings_are_in_the_order_things_happened() -> None:

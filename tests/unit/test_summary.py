@@ -192,14 +192,14 @@ def test_wall_time_is_from_the_first_begin_to_the_last_outcome() -> None:
     assert summary_of(samples).wall_ns == 470
 
 
-def with_report(measured: Round, opened: int, floor_ns: int | None) -> Round:
+def with_report(measured: Round, established: int, floor_ns: int | None) -> Round:
     """The round, but its holder reports other figures."""
-    holder = replace(measured.report.holders[0], opened=opened, floor_ns=floor_ns)
-    return replace(measured, report=replace(measured.report, holders=(holder,)))
+    holder = replace(measured.report.holders[0], floor_ns=floor_ns)
+    return replace(measured, report=replace(measured.report, holders=(holder,), established=established))
 
 
-def test_held_is_the_smallest_and_floor_the_median_of_the_rounds() -> None:
-    """Connections held are those of the round with fewest; the floor is the median of the rounds that have one."""
+def test_established_is_the_smallest_and_floor_the_median_of_the_rounds() -> None:
+    """Open at the end are those of the round with fewest; the floor is the median of the rounds that have one."""
     base = round_of(samples_of([1000, 1000, 1000]))
     rounds = [
         with_report(base, 3, 500),
@@ -208,7 +208,7 @@ def test_held_is_the_smallest_and_floor_the_median_of_the_rounds() -> None:
         with_report(base, 3, 600),
     ]
     found = summarize(StrategyResult(PLAIN, tuple(rounds)))
-    assert (found.held, found.floor_ns) == (2, 600)
+    assert (found.established, found.floor_ns) == (2, 600)
 
 
 def test_floor_is_none_where_no_round_has_one() -> None:

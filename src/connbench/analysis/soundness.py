@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
+from dataclasses import replace
 
-from connbench.analysis.summary import Summary, errno_name, summarize
+import numpy as np
+
+from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
 from connbench.model import Finding, Listener, Plan, Severity
-from connbench.results.result import Result, Round, StrategyResult
+from connbench.results.result import Result, Round
+from connbench.samples import NO_PORT_FREE, TIMED_OUT
 
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow was hardly the port search."""
@@ -29,34 +32,34 @@ def findings(result: Result) -> list[Finding]:
     """What a reader of the figures must know: what was known beforehand, then each strategy's, in their order."""
     found = [*result.known]
     for strategy in result.strategies:
+        label = strategy.strategy.label
         for measured in strategy.rounds:
-            found += _judge_round(result.plan, strategy, measured)
-        found += _judge_floor(strategy, summarize(strategy))
+            number = measured.number if result.plan.rounds > 1 else None
+            found += (replace(f, strategy=label, round=number) for f in _judge_round(result.plan, measured))
+        found += (replace(f, strategy=label) for f in _judge_floor(summarize(strategy)))
     return found
 
 
-def _judge_round(plan: Plan, result: StrategyResult, measured: Round) -> Iterator[Finding]:
-    where = result.strategy.label
-    if plan.rounds > 1:
-        where += f", round {measured.number}"
+def _judge_round(plan: Plan, measured: Round) -> Iterator[Finding]:
     if measured.fault:
         yield Finding(
             "partial",
             Severity.WARNING,
-            f"{where}: partial, {len(measured.samples)} of {plan.connections} attempts: {measured.fault.message}",
+            f"partial, {len(measured.samples)} of {plan.connections} attempts: {measured.fault.message}",
             measured.fault.hint or "run it again for the rest",
         )
-    yield from _judge_network(plan, where, measured)
-    yield from _judge_machine(where, measured)
+    yield from _judge_network(plan, measured)
+    yield from _judge_connections(plan, measured)
+    yield from _judge_machine(measured)
 
 
-def _judge_network(plan: Plan, where: str, measured: Round) -> Iterator[Finding]:
+def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
     overflow = _moved(measured, OVERFLOW_COUNTERS)
     if overflow:
         yield Finding(
             "listener-overflow",
             Severity.INVALID,
-            f"{where}: the listener's queue overflowed ({overflow})",
+            f"the listener's queue overflowed ({overflow})",
             "give the target a larger backlog and net.core.somaxconn"
             if plan.listener is Listener.EXTERNAL
             else "use --isolate always, where the queue is made large enough",
@@ -66,25 +69,44 @@ def _judge_network(plan: Plan, where: str, measured: Round) -> Iterator[Finding]
         yield Finding(
             "syn-retransmission",
             Severity.INVALID,
-            f"{where}: SYNs were sent again ({retransmitted}); their connect() waited for a timer",
+            f"SYNs were sent again ({retransmitted}); their connect() waited for a timer",
             "find out who drops them: the listener's queue, a firewall, the path",
         )
+
+
+def _judge_connections(plan: Plan, measured: Round) -> Iterator[Finding]:
     samples = measured.samples
     slow = int((samples.connect_ns > SLOW_CONNECT_NS).sum())
     if slow:
         yield Finding(
             "slow-connect",
             Severity.WARNING,
-            f"{where}: {slow} connect() took more than 0.9 s",
+            f"{slow} connect() took more than 0.9 s",
             "that is a SYN timer, not the port search: see the counters in --format json",
         )
-    timed_out = int((samples.errno == errno.EINPROGRESS).sum())
+    timed_out = int((samples.errno == TIMED_OUT).sum())
     if timed_out:
         yield Finding(
             "timed-out",
             Severity.WARNING,
-            f"{where}: {timed_out} connect() ran into the time-out ({errno_name(errno.EINPROGRESS)})",
+            f"{timed_out} connect() ran into the time-out ({errno_name(TIMED_OUT)})",
             f"the target did not answer within --timeout {plan.timeout:g}",
+        )
+    others = count_errors(samples.errno[~np.isin(samples.errno, [*NO_PORT_FREE, TIMED_OUT])])
+    if others:
+        yield Finding(
+            "failed-otherwise",
+            Severity.INVALID,
+            "attempts failed for another reason than ports: " + ", ".join(f"{k} {v}" for k, v in others.items()),
+            "check that the target still accepts; such attempts say nothing of the port search",
+        )
+    connected = len(samples) - int(samples.failed.sum())
+    if not measured.fault and measured.report.established < connected:
+        yield Finding(
+            "not-held",
+            Severity.INVALID,
+            f"{measured.report.established} connections were left at the end of {connected} made",
+            "the listener closed them, and their ports were free again: let it hold them",
         )
 
 
@@ -93,7 +115,7 @@ def _moved(measured: Round, names: tuple[str, ...]) -> str:
     return ", ".join(f"{name.partition('.')[2]} {counters[name]}" for name in names if counters.get(name))
 
 
-def _judge_machine(where: str, measured: Round) -> Iterator[Finding]:
+def _judge_machine(measured: Round) -> Iterator[Finding]:
     report = measured.report
     switches = sum(holder.involuntary_switches for holder in report.holders)
     attempts = len(measured.samples)
@@ -101,32 +123,24 @@ def _judge_machine(where: str, measured: Round) -> Iterator[Finding]:
         yield Finding(
             "involuntary-switches",
             Severity.WARNING,
-            f"{where}: {switches} involuntary context switches in {attempts} attempts",
+            f"{switches} involuntary context switches in {attempts} attempts",
             "something else ran on the measured CPU: stop it, or choose another with --cpu",
         )
     if report.steal > STEAL_SHARE:
         yield Finding(
             "steal",
             Severity.WARNING,
-            f"{where}: the hypervisor took {report.steal:.1%} of the CPU time",
+            f"the hypervisor took {report.steal:.1%} of the CPU time",
             "compare medians of several --rounds, or use a machine of your own",
         )
-    connected = attempts - int(measured.samples.failed.sum())
-    if not measured.fault and report.held < connected:
-        yield Finding(
-            "not-held",
-            Severity.INVALID,
-            f"{where}: {report.held} connections open at the end, {connected} were made",
-            "report this as a bug: the search was measured with ports that had become free",
-        )
 
 
-def _judge_floor(result: StrategyResult, summary: Summary) -> Iterator[Finding]:
+def _judge_floor(summary: Summary) -> Iterator[Finding]:
     floor, median = summary.floor_ns, summary.all.latency.p50
     if floor and median and floor > FLOOR_SHARE * median:
         yield Finding(
             "harness-floor",
             Severity.NOTE,
-            f"{result.strategy.label}: the harness itself is {floor / median:.0%} of the median latency",
+            f"the harness itself is {floor / median:.0%} of the median latency",
             "subtract the harness floor before comparing with another tool's figures",
         )

@@ -78,8 +78,8 @@ class Summary:
         wall_ns: From the first attempt's begin to the last's outcome, summed over the rounds.
         all: Every attempt, failed or not; `even` and `odd` the successful ones by local port; `errored` the failed.
         errors: Failed attempts by the name of their errno, most frequent first.
-        rounds_total_ns: `total_ns` of each round.
-        held: Connections open at once when a round ended, the smallest of the rounds.
+        rounds_total_ns: `total_ns` of each round that came to its end.
+        established: Connections open at once when a round ended, the smallest of the rounds.
         floor_ns: What the harness itself adds to a connect(), the median of the rounds.
     """
 
@@ -91,7 +91,7 @@ class Summary:
     wall_ns: int
     errors: Mapping[str, int] = field(default_factory=dict)
     rounds_total_ns: tuple[int, ...] = ()
-    held: int = 0
+    established: int = 0
     floor_ns: float | None = None
 
     @property
@@ -106,7 +106,7 @@ class Summary:
 
     @property
     def round_total_ns(self) -> float:
-        """The median round's 'total time': what strategies are compared by."""
+        """The median complete round's 'total time', 0 without one: what strategies are compared by."""
         return float(np.median(self.rounds_total_ns)) if self.rounds_total_ns else 0.0
 
     @property
@@ -128,8 +128,8 @@ def summarize(result: StrategyResult) -> Summary:
         total_ns=int(samples.latency_ns.sum()),
         wall_ns=sum(r.samples.wall_ns for r in result.rounds),
         errors=count_errors(samples.errno),
-        rounds_total_ns=tuple(int(r.samples.latency_ns.sum()) for r in result.rounds),
-        held=min(r.report.held for r in result.rounds),
+        rounds_total_ns=tuple(int(r.samples.latency_ns.sum()) for r in result.rounds if not r.fault),
+        established=min(r.report.established for r in result.rounds),
         floor_ns=float(np.median(floors)) if floors else None,
     )
 

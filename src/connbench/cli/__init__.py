@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import signal
+import os
 import sys
 from importlib import import_module
 from typing import Any, Never
@@ -11,8 +11,10 @@ from typing import Any, Never
 import click
 
 import connbench
-from connbench.cli.messages import complain
-from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, Interrupted, UsageError
+from connbench.cli.messages import complain, discard_stdout
+from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, OutputError, UsageError
+from connbench.interrupts import Interrupts
+from connbench.linux.limits import OUT_OF_RESOURCES
 
 COMMANDS = {
     "run": "Open N sockets with each strategy, time every connect(), summarize per port parity.",
@@ -22,7 +24,7 @@ COMMANDS = {
 """Name and help line: the modules of these names are imported only when their command is used."""
 
 
-OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
 class LazyGroup(click.Group):
@@ -46,62 +48,84 @@ class LazyGroup(click.Group):
 
 
 EPILOG = """\b
-Exit codes: 0 done; 2 wrong usage; 3 measured, but not soundly (see the findings);
-4 this machine or user cannot; 5 listener or target; 6 a fault in mid-run;
-7 the output file; 130 Ctrl-C; 143 SIGTERM."""
+Exit codes: 0 done; 2 wrong usage; 3 measured, but not soundly (see the
+findings); 4 this machine or user cannot; 5 listener or target; 6 a fault in
+mid-run; 7 the output; 130 Ctrl-C; 143 SIGTERM."""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
 @click.version_option(connbench.__version__, message="connbench %(version)s")
-def cli() -> None:
-    r"""What each ephemeral-port strategy costs connect(), per port parity, on your own kernel.
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """What each ephemeral-port strategy costs connect(), per port parity, on your own kernel.
 
     \b
     Try:
       connbench run --strategy window --window 500
       connbench run -n 10000 --rounds 3 -o result.json
-    """
-
-
-def _interrupt(number: int, _frame: object) -> Never:
-    raise Interrupted(number)
+    """  # noqa: D301  # click wants the character \b itself
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> Never:
     """Entry point of the `connbench` command."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_run(arguments))
+    _mend_standard_streams()
+    interrupts = Interrupts()
+    interrupts.install()
+    sys.exit(_run(arguments, interrupts))
 
 
-def _run(arguments: list[str] | None) -> int:
+def _mend_standard_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: else the next file opened would take its place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # lives with the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # as above
+
+
+def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
     try:
         if sys.platform != "linux":
             raise EnvironmentFault(
                 f"connbench measures the Linux kernel, and this is {sys.platform}",
                 "run it on Linux, in a virtual machine for instance",
             )
-        result: Any = cli.main(arguments, prog_name="connbench", standalone_mode=False)
+        result: Any = cli.main(arguments, prog_name="connbench", standalone_mode=False, obj=interrupts)
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        complain(UsageError(error.format_message(), f"{command or 'connbench'} --help"))
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "connbench"
+        complain(UsageError(error.format_message(), f"{command} --help"))
         return ExitCode.USAGE
-    except click.Abort:
-        return ExitCode.INTERRUPTED
     except ConnbenchError as error:
         complain(error)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has left, as in `| head`: nobody to tell, and nothing went wrong.
-        sys.stdout = None  # keeps the interpreter from flushing into the broken pipe
-        return ExitCode.OK
     except OSError as error:
-        if error.errno not in OUT_OF_RESOURCES:
-            raise
-        complain(
-            EnvironmentFault(
-                f"this machine has no room for the run: {error.strerror}", "raise RLIMIT_NOFILE, or free memory"
-            )
-        )
-        return ExitCode.ENVIRONMENT
+        return _give_in(error)
+    except SystemExit:
+        # click's way of saying that the reader of our output has left, as in `| head`: nobody is there to be told.
+        discard_stdout()
+        return ExitCode.OK
     return int(result or ExitCode.OK)
+
+
+def _give_in(error: OSError) -> int:
+    """Exit code for what the system refused: a resource, or the output; anything else is a bug, and raised."""
+    if error.errno in OUT_OF_RESOURCES:
+        fault: ConnbenchError = EnvironmentFault(
+            f"this machine has no room for the run: {error.strerror}", "raise RLIMIT_NOFILE (ulimit -n), or free memory"
+        )
+    elif error.errno in UNWRITABLE:
+        discard_stdout()
+        fault = OutputError(f"the output cannot be written: {error.strerror}", "send it elsewhere")
+    else:
+        raise error
+    complain(fault)
+    return fault.exit_code

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from connbench.cli.messages import discard_stdout
 from connbench.errors import OutputError
 from connbench.model import Finding, RoundPlan, StrategySpec
 from connbench.report import text
@@ -25,7 +26,8 @@ class Outlet:
         output_format: What stdout gets, by a name of `FORMATS`.
         path: The output file, if one is asked for, and `file_format` its format.
         told: Findings the user has been told already.
-        failure: Why the file could not be written; measuring goes on, for the figures can still be printed.
+        file_failure: Why the file could not be written; measuring goes on, for the figures can still be printed.
+        print_failure: Why stdout could not be written; measuring goes on, for the figures can still be saved.
     """
 
     result: Result
@@ -33,7 +35,9 @@ class Outlet:
     path: Path | None = None
     file_format: str | None = None
     told: tuple[Finding, ...] = ()
-    failure: OutputError | None = None
+    file_failure: OutputError | None = None
+    print_failure: OutputError | None = None
+    reader_left: bool = False
     printed: set[StrategySpec] = field(default_factory=set)
 
     def take_round(self, plan: RoundPlan) -> None:
@@ -45,31 +49,41 @@ class Outlet:
     def finish(self) -> None:
         """Print what has not been printed yet."""
         if self.output_format != "text":
-            click.echo(FORMATS[self.output_format](self.result).rstrip("\n"))
+            self._print(FORMATS[self.output_format](self.result).rstrip("\n"))
             return
         for strategy in self.result.strategies:
             self._print_block(strategy.strategy)
         rest = text.closing(self.result, _width(), self.told)
         if rest:
-            click.echo("\n" + rest)
+            self._print("\n" + rest)
 
     def _save(self) -> None:
         if self.path is None or self.file_format is None:
             return
         try:
             write_atomically(self.path, FORMATS[self.file_format](self.result))
-            self.failure = None
+            self.file_failure = None
         except OutputError as error:
-            self.failure = error
+            self.file_failure = error
 
     def _print_block(self, spec: StrategySpec) -> None:
         if self.output_format != "text" or spec in self.printed:
             return
         strategy = next(s for s in self.result.strategies if s.strategy == spec)
-        if self.printed:
-            click.echo()
-        click.echo(text.block(self.result, strategy, _width()))
+        self._print(("\n" if self.printed else "") + text.block(self.result, strategy, _width()))
         self.printed.add(spec)
+
+    def _print(self, words: str) -> None:
+        if self.reader_left or self.print_failure:
+            return
+        try:
+            click.echo(words)
+        except BrokenPipeError:
+            self.reader_left = True
+            discard_stdout()
+        except OSError as error:
+            self.print_failure = OutputError(f"stdout cannot be written: {error.strerror}", "send it elsewhere, or -o")
+            discard_stdout()
 
 
 def _width() -> int | None:

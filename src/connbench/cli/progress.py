@@ -13,6 +13,10 @@ BAR_WIDTH = 16
 """Leaves room at the end of an 80-column line: the ^C that a terminal echoes must not spill into the next."""
 
 
+SPEED_SECONDS = 2.0
+"""The rate falls a hundredfold where the search turns slow: an average over rich's 30 s would not show it."""
+
+
 class Silent:
     """No progress bar: stderr is not a terminal, or -q."""
 
@@ -46,6 +50,7 @@ class Bar:
             console=Console(stderr=True),
             auto_refresh=False,  # a refresh thread would run when it likes; the caller's ticks are 5 a second
             transient=True,
+            speed_estimate_period=SPEED_SECONDS,
         )
         self._key: tuple[str, int] | None = None
 

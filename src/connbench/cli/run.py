@@ -11,7 +11,8 @@ import click
 from connbench.cli.messages import complain, warn
 from connbench.cli.options import run_options
 from connbench.errors import ConnbenchError, ExitCode
-from connbench.model import Isolation, Listener, Placement, RoundPlan, Severity
+from connbench.interrupts import Interrupts
+from connbench.model import Finding, Isolation, Listener, Placement, RoundPlan, Severity
 from connbench.planning import Request, make_plan
 
 if TYPE_CHECKING:
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @run_options
-def command(output: Path | None, output_format: str, *, force: bool, quiet: bool, **asked: object) -> int:
+@click.pass_obj
+def command(
+    interrupts: Interrupts, /, output: Path | None, output_format: str, *, force: bool, quiet: bool, **asked: object
+) -> int:
     """Open N sockets with each strategy, time every connect(), and summarize per port parity.
 
     Each round runs in a network namespace of its own, which is gone when it ends; the host's settings are not touched.
     """
+    interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(_request(asked))
+    interrupts.immediate = False
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # see the comment above
@@ -39,8 +45,9 @@ def command(output: Path | None, output_format: str, *, force: bool, quiet: bool
     for finding in known:
         warn(finding)
     at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load(seconds=0.1)))
-    result = Result(plan, environment.collect(), (*known, *filter(None, at_start)))
-    return _measure(Outlet(result, output_format, output, file_format, tuple(known)), quiet=quiet)
+    result = Result(plan, environment.collect(plan.cpu), (*known, *filter(None, at_start)))
+    outlet = Outlet(result, output_format, output, file_format, tuple(known))
+    return _measure(outlet, interrupts, quiet=quiet)
 
 
 def _request(asked: dict[str, Any]) -> Request:
@@ -54,7 +61,7 @@ def _request(asked: dict[str, Any]) -> Request:
     )
 
 
-def _measure(outlet: Outlet, *, quiet: bool) -> int:
+def _measure(outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> int:
     """Run, print, and say how it ended: by the worst that happened."""
     from connbench.runner import run  # noqa: PLC0415  # loads numpy: see above
 
@@ -66,18 +73,20 @@ def _measure(outlet: Outlet, *, quiet: bool) -> int:
 
     fault: ConnbenchError | None = None
     try:
-        run(outlet.result, bar.show, take_round)
+        run(outlet.result, bar.show, take_round, interrupts)
     except ConnbenchError as error:
         fault = error
     finally:
         bar.clear()
     if outlet.result.rounds:
         outlet.finish()
-    for failure in filter(None, (outlet.failure, fault)):
+    failures = [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
+    invalid = _grave_findings(outlet.result, outlet.output_format)
+    for failure in failures:
         complain(failure)
-    if fault:
-        return fault.exit_code
-    return outlet.failure.exit_code if outlet.failure else _soundness(outlet.result, outlet.output_format)
+    if failures:
+        return failures[-1].exit_code
+    return ExitCode.UNSOUND if invalid else ExitCode.OK
 
 
 def _progress(*, quiet: bool) -> Bar | Silent:
@@ -86,12 +95,13 @@ def _progress(*, quiet: bool) -> Bar | Silent:
     return Bar() if sys.stderr.isatty() and not quiet else Silent()
 
 
-def _soundness(result: Result, output_format: str) -> int:
-    """Exit code by the findings; formats that do not carry them have the gravest said on stderr."""
+def _grave_findings(result: Result, output_format: str) -> list[Finding]:
+    """What makes the result invalid; formats that carry no findings have these, and what is partial, said on stderr."""
     from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy: see above
 
-    invalid = [f for f in findings(result) if f.severity is Severity.INVALID]
+    found = findings(result)
+    invalid = [finding for finding in found if finding.severity is Severity.INVALID]
     if output_format in {"talk", "csv"}:
-        for finding in invalid:
+        for finding in (*invalid, *(f for f in found if f.code == "partial")):
             warn(finding)
-    return ExitCode.UNSOUND if invalid else ExitCode.OK
+    return invalid

@@ -1,29 +1,28 @@
 """`python -m connbench.engine`: one round, told by JSON on stdin, answered in JSON lines on stdout.
 
-The descriptor of the samples' shared memory is the only argument. The lines are `ready` (settings) and `finished`
-(the round's report); `failed` (message, hint, exit code) comes before the latter, or instead of both. SIGTERM ends
-the round early: the connections made until then are reported and closed as ever.
+The arguments are the descriptor of the samples' shared memory and the parent's process id. The lines are `ready` with
+the settings, and `finished` with the round's report; `failed` (message, hint, exit code) comes before the latter, or
+instead of both. SIGTERM ends the round early: the connections made until then are reported and closed as ever.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import os
+import signal
 import sys
 import time
 from dataclasses import asdict
 from random import Random
 from typing import Any
 
-from connbench import samples
 from connbench.engine import listener, network
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.lane import Lane
 from connbench.engine.loop import Share
-from connbench.errors import ConnbenchError
+from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.linux import counters
-from connbench.linux.limits import raise_open_files
+from connbench.linux.limits import OUT_OF_RESOURCES, raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.model import RoundPlan
 from connbench.roundreport import RoundReport
@@ -35,13 +34,12 @@ def say(event: str, **fields: object) -> None:
     print(json.dumps({"event": event, **fields}), flush=True)  # noqa: T201  # stdout is the protocol
 
 
-def run(plan: RoundPlan, descriptor: int) -> None:
+def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     """Run a round from its namespace to the last connection closed.
 
     Raises:
         ConnbenchError: It could not begin. Once it has begun, faults are reported beside what was measured.
     """
-    parent = os.getppid()
     die_with_parent(parent)
     engine_rss = resident_bytes()
     raise_open_files()
@@ -64,7 +62,8 @@ def _whole(plan: RoundPlan, descriptor: int) -> Share:
     return Share(
         plan=plan,
         recipe=strategy.recipe(plan.strategy, plan.plan.port_range, attempts, rng),
-        columns=samples.views(samples.attach(descriptor, attempts), attempts),
+        retries=Random(plan.seed_text("further tries")),  # noqa: S311  # as above
+        descriptor=descriptor,
         first=0,
         capacity=attempts,
         held_before=0,
@@ -76,16 +75,19 @@ def _measure(share: Share, settings: dict[str, str], engine_rss: int) -> dict[st
     lane = Lane()
     gc.collect()
     gc.freeze()
-    established_before = _established()
     before, (stolen_before, ticks_before) = counters.read(), counters.read_cpu_ticks()
+    established = 0
     try:
         lane.fill(share)
-        lane.check_all_alive()
+    except ConnbenchError as fault:
+        _say_failed(fault)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do ends the round in good order
+    try:
+        established = lane.count_established()
     except ConnbenchError as fault:
         _say_failed(fault)
     moved = counters.difference(before, counters.read())
     stolen, ticks = counters.read_cpu_ticks()
-    established = _established() - established_before
     closing = time.perf_counter_ns()
     lane.close()
     return asdict(
@@ -101,10 +103,6 @@ def _measure(share: Share, settings: dict[str, str], engine_rss: int) -> dict[st
     )
 
 
-def _established() -> int:
-    return counters.read().get("Tcp.CurrEstab", 0)
-
-
 def _say_failed(fault: ConnbenchError) -> None:
     say("failed", message=fault.message, hint=fault.hint, exit_code=fault.exit_code)
 
@@ -113,9 +111,14 @@ def main() -> int:
     """Entry point of the process; the exit status is 0 once a round has been reported."""
     stop_on_sigterm()
     try:
-        run(RoundPlan.from_dict(json.loads(sys.stdin.readline())), int(sys.argv[1]))
+        run(RoundPlan.from_dict(json.loads(sys.stdin.readline())), *map(int, sys.argv[1:]))
     except ConnbenchError as fault:
         _say_failed(fault)
+        return 1
+    except OSError as error:
+        if error.errno not in OUT_OF_RESOURCES:
+            raise
+        _say_failed(EnvironmentFault(f"the engine has no room: {error.strerror}", "raise RLIMIT_NOFILE (ulimit -n)"))
         return 1
     except StopRequestedError:
         return 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, Interrupted, RunFault
+from connbench.linux.process import describe_end
 from connbench.model import RoundPlan
 from connbench.roundreport import RoundReport
 
@@ -37,7 +38,8 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
     Args:
         plan: What to do.
         descriptor: Shared memory for the samples, from `samples.create`.
-        on_tick: Called about five times a second.
+        on_tick: Called about five times a second; it may raise `Interrupted`, which ends the round in good order, and
+            once more, which ends it at once.
 
     Returns:
         The outcome; a fault in mid-run, an interruption too, is in it, beside whatever was reported.
@@ -51,7 +53,7 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
             _follow(process, plan, outcome, on_tick)
         except Interrupted as interruption:
             outcome.fault = interruption
-            _stop(process, outcome)
+            _stop(process, outcome, on_tick)
         except BaseException:
             _kill(process)
             raise
@@ -67,7 +69,7 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
 
 def _start(descriptor: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "connbench.engine", str(descriptor)],
+        [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,
@@ -119,13 +121,14 @@ def _take(message: dict[str, Any], outcome: Outcome) -> None:
             outcome.fault = kind(message["message"], message["hint"])
 
 
-def _stop(process: subprocess.Popen[bytes], outcome: Outcome) -> None:
+def _stop(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
     """End the round in good order; a second interruption ends it at once."""
     process.terminate()
     try:
-        _take_answers(process, outcome, lambda: None)
+        _take_answers(process, outcome, on_tick)
     except Interrupted:
         _kill(process)
+        _take_answers(process, outcome, lambda: None)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -134,8 +137,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _unexpected_end(status: int, last_words: str) -> RunFault:
-    if status < 0:
-        how = f"was killed by {signal.Signals(-status).name}"
-    else:
-        how = f"ended with status {status}: {last_words.splitlines()[-1] if last_words else 'no word'}"
-    return RunFault(f"the engine process {how}", "look in dmesg for the OOM killer, then run again")
+    how, advice = describe_end(status)
+    if last_words:
+        how += f": {last_words.splitlines()[-1]}"
+    return RunFault(f"the engine process {how}", advice)

@@ -7,8 +7,7 @@ import json
 import os
 import resource
 import signal
-import sys
-from _socket import SO_LINGER, SOL_SOCKET, socket
+from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO, socket
 from dataclasses import asdict, replace
 from typing import Any, Never
 
@@ -18,7 +17,10 @@ from connbench.linux.limits import free_descriptors
 from connbench.linux.process import PrivateMemory, die_with_parent
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.roundreport import HolderReport
-from connbench.samples import count_done
+from connbench.samples import attach, count_done, views
+
+TCP_ESTABLISHED = 1
+"""tcpi_state, the first byte of struct tcp_info (include/net/tcp_states.h)."""
 
 SPARE_DESCRIPTORS = 8
 """Kept free in a holder: the socket of a failing attempt, and files opened for its report."""
@@ -50,23 +52,32 @@ def run_holder(share: Share, channel: socket, engine: int) -> Never:
     try:
         die_with_parent(engine)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        cpu = share.plan.plan.cpu
+        cpu, usable = share.plan.plan.cpu, os.sched_getaffinity(0)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
-        report = _open(share, held)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        channel.sendall(json.dumps(report).encode() + b"\n")
-        channel.recv(1)
+        channel.sendall(json.dumps(_open(share, held)).encode() + b"\n")
+        while channel.recv(1):
+            channel.sendall(str(sum(map(_is_established, held))).encode())
         if cpu is not None:
-            os.sched_setaffinity(0, range(os.cpu_count() or 1))  # nothing is measured now: use every CPU
+            os.sched_setaffinity(0, usable | {cpu})  # nothing is measured now: use every CPU there is
         for sock in held:
             sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
             sock.close()
         status = 0
-    except Exception:  # noqa: BLE001  # a fault of ours: the parent shows its last line
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:  # noqa: BLE001  # a fault of ours: nobody else would ever hear of it
+        channel.sendall(json.dumps({"crash": f"{type(error).__name__}: {error}"}).encode() + b"\n")
     finally:
         os._exit(status)
+
+
+def _is_established(sock: socket) -> bool:
+    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TCP_ESTABLISHED
+
+
+def to_state(state: list[Any]) -> tuple[Any, ...]:
+    """State of a random generator as `setstate` wants it, from the lists that JSON made of its tuples."""
+    version, numbers, gauss = state
+    return version, tuple(numbers), gauss
 
 
 def _open(share: Share, held: list[socket]) -> dict[str, Any]:
@@ -75,7 +86,10 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     stopped = False
     memory = PrivateMemory()
     room = free_descriptors() - SPARE_DESCRIPTORS
-    share = replace(share, capacity=min(share.capacity, room))
+    # Mapped anew: fork() does not hand down the pages of a shared mapping, and the loop would fault each of them in.
+    rows = share.plan.plan.connections
+    columns = views(attach(share.descriptor, rows), rows)
+    share = replace(share, columns=columns, capacity=min(share.capacity, room))
     gc.freeze()
     gc.disable()
     memory_idle = memory.read()
@@ -96,7 +110,7 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     target = share.plan.plan.target
     report = HolderReport(
         first=share.first,
-        attempts=count_done(share.columns["tries"]) - share.first,
+        attempts=count_done(columns["tries"]) - share.first,
         opened=len(held),
         involuntary_switches=switches,
         memory_idle=memory_idle,
@@ -106,5 +120,6 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     return {
         "report": asdict(report),
         "stopped": stopped,
+        "retries": share.retries.getstate(),
         "fault": fault and {"message": fault.message, "hint": fault.hint},
     }

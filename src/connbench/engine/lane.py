@@ -10,9 +10,10 @@ import socket
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from connbench.engine.holder import StopRequestedError, run_holder
+from connbench.engine.holder import StopRequestedError, run_holder, to_state
 from connbench.engine.loop import Share
 from connbench.errors import RunFault
+from connbench.linux.process import describe_end
 from connbench.roundreport import HolderReport
 
 
@@ -38,18 +39,23 @@ class Lane:
             share: What the first holder opens; later ones follow from it.
 
         Raises:
-            RunFault: A holder reports a fault, or is gone. What the others hold stays open.
+            RunFault: A holder reports a fault or is gone, or SIGTERM came. What the others hold stays open.
         """
         while share.first < share.plan.plan.connections and not self.stopped:
             answer = self._run_one(share)
             if answer is None:
-                return
+                break
+            if "crash" in answer:
+                raise RunFault(f"a holder process broke: {answer['crash']}", "report this as a bug")
             report = HolderReport(**answer["report"])
             self.reports.append(report)
             self.stopped |= answer["stopped"]
             if answer["fault"]:
                 raise RunFault(**answer["fault"])
+            share.retries.setstate(to_state(answer["retries"]))
             share = replace(share, first=share.first + report.attempts, held_before=share.held_before + report.opened)
+        if self.stopped:
+            raise RunFault("the engine or a holder was stopped by SIGTERM", "run it again for the rest")
 
     def _run_one(self, share: Share) -> dict[str, Any] | None:
         """One holder's answer; None if it was stopped before it had one."""
@@ -95,23 +101,23 @@ class Lane:
     def _lost(self, holder: _Holder) -> RunFault:
         status = os.waitstatus_to_exitcode(os.waitpid(holder.pid, 0)[1])
         self.holders.remove(holder)
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended ({status})"
-        return RunFault(
-            f"holder process {holder.pid} {how} while the round ran",
-            "its connections are lost; look in dmesg for the OOM killer, then run again",
-        )
+        how, advice = describe_end(status)
+        return RunFault(f"holder process {holder.pid} {how} while the round ran", advice)
 
-    def check_all_alive(self) -> None:
-        """Make sure that every connection counted as held is still held.
+    def count_established(self) -> int:
+        """How many of the connections made are still established, asked of the kernel by each holder.
 
         Raises:
             RunFault: A holder is gone.
         """
-        poller = select.poll()
-        for holder in self.holders:
-            poller.register(holder.channel, select.POLLIN)
-        for descriptor, _ in poller.poll(0):
-            raise self._lost(next(h for h in self.holders if h.channel.fileno() == descriptor))
+        total = 0
+        for holder in list(self.holders):
+            holder.channel.sendall(b"?")
+            answer = holder.channel.recv(64)
+            if not answer:
+                raise self._lost(holder)
+            total += int(answer)
+        return total
 
     def close(self) -> None:
         """Have every holder reset its connections, and wait until all are gone."""

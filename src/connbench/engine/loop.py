@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from _socket import AF_INET, SO_SNDTIMEO, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from statistics import median
 from time import perf_counter_ns
@@ -22,13 +22,8 @@ from connbench.linux.sockopts import (
     pack_u32,
 )
 from connbench.model import RoundPlan
+from connbench.samples import NO_PORT_FREE, TIMED_OUT
 from connbench.strategies import Draw, Recipe
-
-NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
-"""bind() found its port taken, connect() found none: what a further try can mend."""
-
-TIMED_OUT = errno.EINPROGRESS
-"""What a blocking connect() returns when SO_SNDTIMEO passes (socket(7))."""
 
 TIMEOUTS_IN_A_ROW = 5
 """A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""
@@ -44,15 +39,19 @@ class Share:
         first: Index of its first attempt; it goes on to the plan's last, or until `capacity` sockets are open.
         held_before: Connections that earlier holders of the round hold.
         epoch: perf_counter_ns() at the beginning of the round.
+        retries: Draws further tries; its state goes from holder to holder, so that their number changes no draw.
+        descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
     """
 
     plan: RoundPlan
     recipe: Recipe
-    columns: dict[str, memoryview]
+    retries: Random
+    descriptor: int
     first: int
     capacity: int
     held_before: int
     epoch: int
+    columns: dict[str, memoryview] = field(default_factory=dict)
 
 
 def fill(share: Share, held: list[socket]) -> int:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
@@ -78,8 +77,9 @@ def fill(share: Share, held: list[socket]) -> int:  # noqa: C901, PLR0912, PLR09
     defers_port, sets_window = binds and not draws_port, recipe.draw is Draw.WINDOW
     option = b""
     max_tries, redraw = recipe.max_tries, recipe.redraw
-    rng = Random(share.plan.seed_text(f"retries from {share.first}"))  # noqa: S311  # reproducible, not secret
-    # Once every port is ours, or one attempt has used up all its tries, further draws cannot find one.
+    rng = share.retries
+    # Unbounded draws end once every port is ours, or after an attempt that has used up all its tries.
+    gives_up = draws_port and share.plan.strategy.retries is None
     room_for_draws, room = len(plan.port_range) - share.held_before, share.capacity
     timeouts = 0
 
@@ -111,7 +111,7 @@ def fill(share: Share, held: list[socket]) -> int:  # noqa: C901, PLR0912, PLR09
             begun = begun or try_begun
             if not failure or tries >= max_tries or failure not in no_port_free:
                 break
-            if draws_port and len(held) >= room_for_draws:
+            if gives_up and len(held) >= room_for_draws:
                 break
             if finished != prepared and draws_port:
                 # bind() gave the port and connect() could not use it: a bound socket cannot be bound again.
@@ -131,8 +131,8 @@ def fill(share: Share, held: list[socket]) -> int:  # noqa: C901, PLR0912, PLR09
             timeouts = timeouts + 1 if failure == TIMED_OUT else 0
             if timeouts == TIMEOUTS_IN_A_ROW:
                 raise _silent(share.plan, index)
-            if tries == max_tries and draws_port:
-                room_for_draws = 0 if share.plan.strategy.retries is None else room_for_draws
+            if gives_up and tries == max_tries:
+                room_for_draws = 0
         else:
             port[index] = sock.getsockname()[1]
             held.append(sock)
@@ -167,10 +167,11 @@ def _silent(plan: RoundPlan, index: int) -> RunFault:
 
 def measure_floor(connected: socket, target: tuple[str, int]) -> int:
     """The harness's own cost of timing a connect(), in ns: the median of calls that the kernel answers with EISCONN."""
-    clock, connect_ex = perf_counter_ns, connected.connect_ex
+    clock = perf_counter_ns
     costs = []
     for _ in range(FLOOR_CALLS):
         begun = clock()
-        connect_ex(target)
-        costs.append(clock() - begun)
+        connected.connect_ex(target)
+        finished = clock()
+        costs.append(finished - begun)
     return int(median(costs))

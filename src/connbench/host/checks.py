@@ -114,8 +114,8 @@ def check_cpus() -> Check:
 
 
 def check_governor() -> Check:
-    """Whether the CPU keeps one frequency."""
-    name = governor()
+    """Whether the CPU that is measured on by default keeps one frequency."""
+    name = governor(max(os.sched_getaffinity(0)))
     if name in {None, "performance"}:
         return Check("governor", Verdict.OK, name or "none to be seen (a virtual machine?)")
     return Check("governor", Verdict.WARN, str(name), "cpupower frequency-set -g performance, for the run")

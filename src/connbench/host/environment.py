@@ -11,8 +11,12 @@ import connbench
 from connbench.linux import limits, sysctl
 
 
-def collect() -> dict[str, object]:
-    """The environment by name: plain values as JSON takes them, None for what cannot be read here."""
+def collect(cpu: int | None = None) -> dict[str, object]:
+    """The environment by name: plain values as JSON takes them, None for what cannot be read here.
+
+    Args:
+        cpu: The measured CPU, whose governor is asked for; the first one if None.
+    """
     import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
 
     memory = psutil.virtual_memory()
@@ -26,7 +30,7 @@ def collect() -> dict[str, object]:
         "cpu_count": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
-        "governor": governor(),
+        "governor": governor(cpu or 0),
         "load_1m": round(os.getloadavg()[0], 2),
         "memory_total": memory.total,
         "memory_available": memory.available,
@@ -46,9 +50,9 @@ def _read(path: str) -> str | None:
         return None
 
 
-def governor() -> str | None:
-    """CPU frequency governor of the first CPU; None where the machine shows none, as in most virtual ones."""
-    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+def governor(cpu: int) -> str | None:
+    """Frequency governor of a CPU; None where the machine shows none, as in most virtual ones."""
+    return _read(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor")
 
 
 def cpu_model() -> str | None:

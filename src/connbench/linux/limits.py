@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from pathlib import Path
+
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What calls fail with where a limit of the process, the user or the machine is reached."""
 
 
 def open_files() -> tuple[int, int]:

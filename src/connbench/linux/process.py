@@ -42,6 +42,18 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def describe_end(status: int) -> tuple[str, str]:
+    """How a child ended, and what to do about it.
+
+    Args:
+        status: Its exit status, or minus the signal that killed it.
+    """
+    if status == -signal.SIGKILL:
+        return "was killed by SIGKILL", "if nobody killed it, dmesg shows whether the OOM killer did; then run it again"
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return how, "run it again; if that happens again, report it as a bug"
+
+
 def resident_bytes() -> int:
     """Resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -8,7 +8,7 @@ import secrets
 from connbench.errors import UsageError
 from connbench.model import Finding, Plan, PortRange
 from connbench.planning.choice import choose_strategies, refuse_unsupported
-from connbench.planning.peers import choose_source, choose_target, own_endpoint, probe
+from connbench.planning.peers import choose_source, choose_target, note_listener_in_range, own_endpoint, probe
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from connbench.planning.request import CpuChoice, Request
 
@@ -38,10 +38,11 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
     source = choose_source(request.source, target, strategies)
     listener = choose_listener(request.listener, namespace, connections, external=external)
     if target is None:
-        target, more = own_endpoint(ports, namespace)
-        findings += more
-    elif external:
+        target = own_endpoint(ports, namespace)
+    if external:
         probe(source, target, request.timeout)
+    else:
+        findings += note_listener_in_range(target, ports)
     plan = Plan(
         strategies=strategies,
         connections=connections,

@@ -20,6 +20,7 @@ from connbench.model import (
 DEFAULT_SOURCE = "127.9.9.1"
 DEFAULT_TARGET_HOST = "127.9.9.2"
 FIRST_UNPRIVILEGED = 1024
+BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 def choose_target(text: str | None, *, allow_remote: bool) -> Endpoint | None:
@@ -82,6 +83,8 @@ def choose_source(asked: str | None, target: Endpoint | None, strategies: tuple[
         address = ipaddress.IPv4Address(asked)
     except ValueError as error:
         raise UsageError(f"--source {asked!r} is not an IPv4 address", "for example 127.9.9.1") from error
+    if address.is_multicast or address == BROADCAST:
+        raise UsageError(f"--source {address} belongs to no single host", "for example 127.9.9.1")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe_socket:
         try:
             probe_socket.bind((str(address), 0))
@@ -104,7 +107,7 @@ def _routed_source(target: Endpoint) -> str:
         return str(probe_socket.getsockname()[0])
 
 
-def own_endpoint(ports: PortRange, namespace: Namespace) -> tuple[Endpoint, list[Finding]]:
+def own_endpoint(ports: PortRange, namespace: Namespace) -> Endpoint:
     """Where connbench's own listener listens: beside the range, so that it takes none of its ports."""
     below = range(ports.low - 1, FIRST_UNPRIVILEGED - 1, -1)
     above = range(ports.high + 1, MAX_PORT + 1)
@@ -113,14 +116,22 @@ def own_endpoint(ports: PortRange, namespace: Namespace) -> tuple[Endpoint, list
         for port in candidates:
             endpoint = Endpoint(DEFAULT_TARGET_HOST, port)
             if namespace.is_own or _is_free(endpoint):
-                return endpoint, []
-    finding = Finding(
-        "listener-in-range",
-        Severity.NOTE,
-        f"the range {ports} leaves no port for the listener: it takes {ports.high}",
-        "one connection fewer fits; a smaller --port-range avoids it",
-    )
-    return Endpoint(DEFAULT_TARGET_HOST, ports.high), [finding]
+                return endpoint
+    return Endpoint(DEFAULT_TARGET_HOST, ports.high)
+
+
+def note_listener_in_range(target: Endpoint, ports: PortRange) -> list[Finding]:
+    """What to know of a listener of one's own that takes a port of the range."""
+    if target.port not in ports:
+        return []
+    return [
+        Finding(
+            "listener-in-range",
+            Severity.NOTE,
+            f"the listener's port {target.port} is one of the range {ports}",
+            "one connection fewer may fit; a --port-range or --target without it avoids that",
+        )
+    ]
 
 
 def _is_free(endpoint: Endpoint) -> bool:

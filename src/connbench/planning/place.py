@@ -17,10 +17,8 @@ from connbench.model import (
 )
 from connbench.strategies import DEFAULT_NAMES
 
-COST_OF_HOST = (
-    "the host's own port range and somaxconn apply, and its other connections take part; "
-    "more connections than somaxconn need an accepting listener"
-)
+COST_OF_HOST = "the host's port range applies, and its other connections take part"
+COST_OF_OWN_LISTENER = "; more connections than the host's somaxconn need an accepting listener"
 
 
 def settle_namespace(isolate: Isolation, *, external: bool) -> tuple[Namespace, list[Finding]]:
@@ -42,7 +40,7 @@ def settle_namespace(isolate: Isolation, *, external: bool) -> tuple[Namespace, 
                 "--isolate always cannot reach a --target outside its namespace",
                 "leave out --target, or add --listener backlog for a listener of its own there",
             )
-        return Namespace.HOST, [_on_host("the target listens in it")]
+        return Namespace.HOST, [_on_host("the target listens in it", COST_OF_HOST)]
     namespace, reason = best_available()
     if namespace.is_own:
         return namespace, []
@@ -51,15 +49,15 @@ def settle_namespace(isolate: Isolation, *, external: bool) -> tuple[Namespace, 
             f"no network namespace of its own: {reason}",
             "run as root, allow user namespaces, or use --isolate never",
         )
-    return namespace, [_on_host(reason)]
+    return namespace, [_on_host(reason, COST_OF_HOST + COST_OF_OWN_LISTENER)]
 
 
-def _on_host(reason: str) -> Finding:
+def _on_host(reason: str, cost: str) -> Finding:
     return Finding(
         "host-namespace",
         Severity.WARNING,
         f"measuring in the host's network namespace ({reason})",
-        COST_OF_HOST,
+        cost,
     )
 
 

@@ -65,7 +65,10 @@ def _round(measured: Round) -> dict[str, Any]:
 
 
 def csv_rows(result: Result) -> str:
-    """A header, then a row an attempt: strategy, round, and the columns of `connbench.samples` by their names."""
+    """A header, then a row an attempt: strategy, round, and the columns of `connbench.samples` by their names.
+
+    A run that was cut short ends in a comment line that says so.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("strategy", "round", *CSV_COLUMNS))
@@ -74,6 +77,9 @@ def csv_rows(result: Result) -> str:
             columns = [getattr(measured.samples, name).tolist() for name in CSV_COLUMNS]
             prefix = (strategy.strategy.name, measured.number)
             writer.writerows((*prefix, *row) for row in zip(*columns, strict=True))
+    if result.is_partial:
+        faults = {m.fault.message for s in result.strategies for m in s.rounds if m.fault}
+        text.write(f"# partial: {'; '.join(sorted(faults)) or 'not all rounds were run'}\n")
     return text.getvalue()
 
 

@@ -76,7 +76,7 @@ def _source(plan: Plan, spec: StrategySpec) -> str:
 
 def finding(found: Finding, width: int | None = None) -> str:
     """A finding, and on a line of its own what to do about it."""
-    return _fold(f"{found.severity}: {found.message}", width) + "\n" + _fold(f"  -> {found.advice}", width, "     ")
+    return _fold(f"{found.severity}: {found.text}", width) + "\n" + _fold(f"  -> {found.advice}", width, "     ")
 
 
 def _fold(text: str, width: int | None, indent: str = "  ") -> str:
@@ -120,7 +120,7 @@ def _facts(summary: Summary) -> list[str]:
     if summary.attempts:
         each = duration(summary.wall_ns / summary.attempts)
         lines.append(
-            f"wall time: {duration(summary.wall_ns)}, {each} an attempt; {count(summary.held)} open at the end"
+            f"wall time: {duration(summary.wall_ns)}, {each} an attempt; {count(summary.established)} open at the end"
         )
     if len(summary.rounds_total_ns) > 1:
         totals = ", ".join(duration(total) for total in summary.rounds_total_ns)
@@ -138,8 +138,8 @@ def _comparison(result: Result) -> str:
     rows = [
         (
             label,
-            duration(summary.round_total_ns),
-            f"{first / summary.round_total_ns:.2f} x" if summary.round_total_ns else "-",
+            duration(summary.round_total_ns) if summary.round_total_ns else "partial",
+            f"{first / summary.round_total_ns:.2f} x" if first and summary.round_total_ns else "-",
             count(summary.errored.latency.count),
             f"{summary.errored.latency.count / summary.attempts:.2%}" if summary.attempts else "-",
         )

@@ -19,7 +19,7 @@ def _bind(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random) -
 
 PLAIN = Strategy(
     name="plain",
-    summary="connect() alone; the kernel chooses source address and port",
+    summary="connect() alone; the kernel chooses source and port",
     needs=(),
     takes=frozenset(),
     recipe=_plain,
@@ -27,7 +27,7 @@ PLAIN = Strategy(
 
 BIND = Strategy(
     name="bind",
-    summary="bind((source, 0)) with IP_BIND_ADDRESS_NO_PORT; connect() chooses the port",
+    summary="bind((source, 0)) without a port; connect() chooses it",
     needs=(NO_PORT,),
     takes=frozenset(),
     recipe=_bind,

@@ -57,7 +57,7 @@ def _partition(spec: StrategySpec, ports: PortRange, attempts: int, _rng: Random
 
 WINDOW = Strategy(
     name="window",
-    summary="a random window of --window ports as IP_LOCAL_PORT_RANGE; connect() searches in it",
+    summary="a random window of --window ports as IP_LOCAL_PORT_RANGE",
     needs=_NEEDS,
     takes=frozenset({"window", "placement", "retries"}),
     recipe=_window,
@@ -65,7 +65,7 @@ WINDOW = Strategy(
 
 RANGE = Strategy(
     name="range",
-    summary="the whole range as IP_LOCAL_PORT_RANGE: no parity bias from Linux 6.8 on",
+    summary="the whole range as IP_LOCAL_PORT_RANGE; unbiased from 6.8",
     needs=_NEEDS,
     takes=frozenset(),
     recipe=_range,
@@ -73,7 +73,7 @@ RANGE = Strategy(
 
 PARTITION = Strategy(
     name="partition",
-    summary="consecutive windows of --window ports as IP_LOCAL_PORT_RANGE, each filled in turn",
+    summary="the range in windows of --window ports, each filled in turn",
     needs=_NEEDS,
     takes=frozenset({"window"}),
     recipe=_partition,

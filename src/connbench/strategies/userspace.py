@@ -1,4 +1,4 @@
-"""The strategy that draws the port itself (RFC 6056, algorithm 1) and learns from bind() whether it is free."""
+"""The strategy that draws the port itself (RFC 6056, algorithm 2) and learns from bind() whether it is free."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _random(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random) ->
 
 RANDOM = Strategy(
     name="random",
-    summary="bind((source, random port)), drawn again until a port is had (--retries bounds it)",
+    summary="bind((source, random port)), again until it has a port",
     needs=(),
     takes=frozenset({"retries"}),
     recipe=_random,
