@@ -25,11 +25,15 @@ TICK_MS = 200
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a round. Without a fault it is complete; the report may be missing after one."""
+    """What became of a round. Without a fault it is complete; the report may be missing after one.
+
+    `unread` is the beginning of an answer whose end has not come yet: an interruption must not lose it.
+    """
 
     report: RoundReport = field(default_factory=RoundReport)
     fault: ConnbenchError | None = None
     began: bool = False
+    unread: bytes = b""
 
 
 def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> Outcome:
@@ -96,13 +100,12 @@ def _take_answers(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: C
     descriptor = process.stdout.fileno()
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
-    text = b""
     while True:
         if poller.poll(TICK_MS):
             piece = os.read(descriptor, 65536)
             if not piece:
                 return
-            *lines, text = (text + piece).split(b"\n")
+            *lines, outcome.unread = (outcome.unread + piece).split(b"\n")
             for line in lines:
                 _take(json.loads(line), outcome)
         else:
