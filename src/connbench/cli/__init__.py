@@ -23,7 +23,6 @@ COMMANDS = {
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
 
-
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from connbench.runner import Progress
@@ -12,19 +11,12 @@ if TYPE_CHECKING:
 BAR_WIDTH = 16
 """Leaves room at the end of an 80-column line: the ^C that a terminal echoes must not spill into the next."""
 
-
 SPEED_SECONDS = 2.0
 """The rate falls a hundredfold where the search turns slow: an average over rich's 30 s would not show it."""
 
 
 class Silent:
     """No progress bar: stderr is not a terminal, or -q."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def show(self, progress: Progress) -> None:
         """Show nothing."""
@@ -53,17 +45,6 @@ class Bar:
             speed_estimate_period=SPEED_SECONDS,
         )
         self._key: tuple[str, int] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self.clear()
 
     def show(self, progress: Progress) -> None:
         """Draw the state of a round."""

@@ -50,10 +50,8 @@ def _resolve(host: str) -> str:
     _refuse_ipv6(host, "--target")
     try:
         found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
-    except (
-        socket.gaierror,
-        UnicodeError,
-    ) as error:  # the latter for what can be no name at all: empty or endless labels
+    except (socket.gaierror, UnicodeError) as error:
+        # UnicodeError is for what can be no name at all: an empty or an endless label.
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise TargetError(f"--target {host!r}: {reason}", "give an IPv4 address") from error
     return str(found[0][4][0])
