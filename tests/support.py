@@ -120,7 +120,7 @@ def running(*arguments: str, inside: tuple[str, ...] = (), at_least: int = 1000)
         command_line(*arguments, inside=inside), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_until(lambda: _connections_of(engine_of(process)) >= at_least, f"{at_least} connections are made")
+        wait_until(lambda: connections_of(engine_of(process)) >= at_least, f"{at_least} connections are made")
         yield process
     finally:
         process.kill()
@@ -135,7 +135,7 @@ def engine_of(process: subprocess.Popen[str]) -> int:
     return next((pid for pid in children(process.pid) if pid in engines()), 0)
 
 
-def _connections_of(engine: int) -> int:
+def connections_of(engine: int) -> int:
     """Connections made in the namespace of an engine that has holders."""
     if not engine or not children(engine):
         return 0

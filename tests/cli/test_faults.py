@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from support import children, engine_of, running, wait_until
+from support import children, connections_of, engine_of, running, wait_until
 
 LONG_RUN = ("run", "--strategy", "plain")
 """Takes about a minute: every test here ends it long before."""
@@ -52,19 +52,6 @@ def test_a_signal(number: signal.Signals, code: ExitCode, tmp_path: Path) -> Non
     assert_kept(stdout, path)
 
 
-@pytest.mark.parametrize("who", ["engine", "holder"])
-def test_a_terminated_process(who: str, tmp_path: Path) -> None:
-    """SIGTERM to the engine or to a holder, which is not the command's own, is a fault too."""
-    path = tmp_path / "r.json"
-    with running(*LONG_RUN, "-o", str(path)) as process:
-        engine = engine_of(process)
-        os.kill(engine if who == "engine" else children(engine)[-1], signal.SIGTERM)
-        returned, stdout, stderr = ending(process)
-    assert returned == ExitCode.FAULT
-    assert "stopped by SIGTERM" in stderr
-    assert_kept(stdout, path)
-
-
 def test_a_killed_acceptor() -> None:
     """Connections that the listener lost are not counted as open, and the figures are invalid."""
     with running(*LONG_RUN, "-n", "20000", "--listener", "accept") as process:
@@ -95,57 +82,60 @@ def _caught(pid: int) -> set[signal.Signals]:
     return {number for number in signal.Signals if mask & 1 << number - 1}
 
 
-def kill_engine(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to the engine."""
-    os.kill(engine_of(process), signal.SIGKILL)
+def engine_and_holders(process: subprocess.Popen[str]) -> list[int]:
+    """Process ids of the engine, of its idle holders, and last of the holder that is connecting."""
+    engine = engine_of(process)
+    return [engine, *children(engine)]
 
 
-def kill_running_holder(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to the holder that is connecting."""
-    os.kill(children(engine_of(process))[-1], signal.SIGKILL)
-
-
-@pytest.mark.parametrize("kill", [kill_engine, kill_running_holder])
-def test_a_killed_process(kill: Callable[[subprocess.Popen[str]], None], tmp_path: Path) -> None:
-    """An engine or a holder that is killed is a fault that names the signal."""
-    path = tmp_path / "r.json"
-    with running(*LONG_RUN, "-o", str(path)) as process:
-        kill(process)
+def assert_broken_by(
+    act: Callable[[list[int]], None], path: Path, says: str, *, inside: tuple[str, ...] = (), at_least: int = 1000
+) -> None:
+    """A long run in whose middle `act` does something to its processes: a fault that `says` so, and all is kept."""
+    with running(*LONG_RUN, "-o", str(path), inside=inside, at_least=at_least) as process:
+        act(engine_and_holders(process))
         returned, stdout, stderr = ending(process)
     assert returned == ExitCode.FAULT
-    assert "was killed by SIGKILL" in stderr
+    assert says in stderr
     assert_kept(stdout, path)
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["engine", "holder"])
+def test_a_terminated_process(which: int, tmp_path: Path) -> None:
+    """SIGTERM to the engine or to a holder, which is not the command's own, is a fault too."""
+    assert_broken_by(lambda pids: os.kill(pids[which], signal.SIGTERM), tmp_path / "r.json", "stopped by SIGTERM")
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["engine", "holder"])
+def test_a_killed_process(which: int, tmp_path: Path) -> None:
+    """An engine or a holder that is killed is a fault that names the signal."""
+    assert_broken_by(lambda pids: os.kill(pids[which], signal.SIGKILL), tmp_path / "r.json", "was killed by SIGKILL")
 
 
 def test_a_killed_holder_that_only_holds(tmp_path: Path) -> None:
     """Losing connections made earlier is noticed while others are being made."""
-    path = tmp_path / "r.json"
-    inside = ("--nofile", "2000")
-    with running(*LONG_RUN, "-o", str(path), inside=inside, at_least=5000) as process:
-        os.kill(children(engine_of(process))[0], signal.SIGKILL)
-        returned, stdout, stderr = ending(process)
-    assert returned == ExitCode.FAULT
-    assert "was killed by SIGKILL" in stderr
-    assert_kept(stdout, path)
+    assert_broken_by(
+        lambda pids: os.kill(pids[1], signal.SIGKILL),
+        tmp_path / "r.json",
+        "was killed by SIGKILL",
+        inside=("--nofile", "2000"),
+        at_least=5000,
+    )
 
 
 def test_no_more_descriptors(tmp_path: Path) -> None:
     """EMFILE in mid-run, caused by taking the limit away from the running holder."""
-    path = tmp_path / "r.json"
-    with running(*LONG_RUN, "-o", str(path)) as process:
-        holder = children(engine_of(process))[-1]
-        resource.prlimit(holder, resource.RLIMIT_NOFILE, (100, 100))
-        returned, stdout, stderr = ending(process)
-    assert returned == ExitCode.FAULT
-    assert "EMFILE" in stderr
-    assert_kept(stdout, path)
+
+    def take_away(pids: list[int]) -> None:
+        resource.prlimit(pids[-1], resource.RLIMIT_NOFILE, (100, 100))
+
+    assert_broken_by(take_away, tmp_path / "r.json", "EMFILE")
 
 
 def test_a_killed_command_takes_everything_with_it() -> None:
     """SIGKILL to connbench itself: the kernel ends engine and holders, and with them the namespace."""
     with running(*LONG_RUN) as process:
-        engine = engine_of(process)
-        family = [engine, *children(engine)]
+        family = engine_and_holders(process)
         process.kill()
         process.communicate()
         wait_until(lambda: not any(_alive(pid) for pid in family), "engine and holders are gone")
@@ -163,10 +153,10 @@ def test_an_interrupted_run_keeps_its_finished_strategies(tmp_path: Path) -> Non
     path = tmp_path / "r.json"
     with running("run", "--strategy", "range", "--strategy", "plain", "-o", str(path)) as process:
         wait_until(path.exists, "the first strategy is saved")
-        wait_until(lambda: children(engine_of(process)), "the second one connects")
+        wait_until(lambda: connections_of(engine_of(process)) >= 1000, "the second one connects")
         process.send_signal(signal.SIGTERM)
         returned, stdout, _ = ending(process)
     assert returned == ExitCode.TERMINATED
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert [s["partial"] for s in found["strategies"]] == [False, True][: len(found["strategies"])]
+    assert [s["partial"] for s in found["strategies"]] == [False, True]
     assert "connection attempts: 56512 errored: 0 total: 56512" in stdout

@@ -185,24 +185,17 @@ def test_a_listener_that_runs_already() -> None:
     assert finished.stdout.count("connection attempts: 20 errored: 0 total: 20") == 2
 
 
-def test_an_overflowing_listener_makes_the_measurement_invalid() -> None:
-    """Dropped SYNs are retransmitted after a second: exit code 3, and the findings say what to do."""
-    finished = connbench(
-        *(
-            "run",
-            "-n",
-            "4",
-            "--isolate",
-            "never",
-            "--target",
-            "127.0.0.1:5000",
-            "--strategy",
-            "plain",
-            "--timeout",
-            "1.3",
-        ),
+def against_a_short_queue(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A plain run against a listener that has room for two and accepts none."""
+    return connbench(
+        *("run", "--isolate", "never", "--target", "127.0.0.1:5000", "--strategy", "plain", *arguments),
         inside=("--listen", "127.0.0.1:5000/1"),
     )
+
+
+def test_an_overflowing_listener_makes_the_measurement_invalid() -> None:
+    """Dropped SYNs are retransmitted after a second: exit code 3, and the findings say what to do."""
+    finished = against_a_short_queue("-n", "4", "--timeout", "1.3")
     assert finished.returncode == ExitCode.UNSOUND
     assert "invalid: plain: the listener's queue overflowed (ListenOverflows" in finished.stdout
     assert "invalid: plain: SYNs were sent again (TCPSynRetrans" in finished.stdout
@@ -212,22 +205,7 @@ def test_an_overflowing_listener_makes_the_measurement_invalid() -> None:
 
 def test_a_silent_target_ends_the_run() -> None:
     """Five time-outs in a row: exit code 6, and what was measured is printed as partial."""
-    finished = connbench(
-        *(
-            "run",
-            "-n",
-            "400",
-            "--isolate",
-            "never",
-            "--target",
-            "127.0.0.1:5000",
-            "--strategy",
-            "plain",
-            "--timeout",
-            "0.2",
-        ),
-        inside=("--listen", "127.0.0.1:5000/1"),
-    )
+    finished = against_a_short_queue("-n", "400", "--timeout", "0.2")
     assert finished.returncode == ExitCode.FAULT
     assert "5 connect() in a row ran into the time-out" in finished.stderr
     assert "partial" in finished.stdout
