@@ -106,7 +106,8 @@ def expose(folders: list[Path]) -> None:
     closed = {next((p for p in [*reversed(f.parents), f] if not p.stat().st_mode & 0o001), None) for f in folders}
     for cover in closed - {None}:
         mount_tmpfs(f"{cover}:mode=755")
-    for folder, descriptor in opened.items():
+    # Outermost first: a folder that were only made as the way to another would pass for one that is there.
+    for folder, descriptor in sorted(opened.items(), key=lambda item: len(item[0].parts)):
         if not folder.exists():
             folder.mkdir(parents=True)
             mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{descriptor}", str(folder))
