@@ -50,8 +50,9 @@ def make_plan(strategy: StrategySpec, ports: int, connections: int, **changes: A
 
 def measure(strategy: StrategySpec, ports: int, connections: int, **changes: Any) -> StrategyResult:  # noqa: ANN401  # any field of Plan
     """Run a plan, and return its one strategy's result."""
-    result = Result(make_plan(strategy, ports, connections, **changes), {"kernel": "under test"})
-    run(result, lambda _: None, lambda _: None, Interrupts())
+    plan = make_plan(strategy, ports, connections, **changes)
+    result = Result(plan, {"kernel": "under test"})
+    run(plan, result, lambda _: None, lambda _: None, Interrupts())
     return result.strategies[0]
 
 

@@ -13,12 +13,14 @@ class ExitCode(IntEnum):
     """What the exit status of `connbench` means."""
 
     OK = 0
+    THRESHOLD = 1
     USAGE = 2
     UNSOUND = 3
     ENVIRONMENT = 4
     TARGET = 5
     FAULT = 6
     OUTPUT = 7
+    INPUT = 8
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -67,6 +69,12 @@ class OutputError(ConnbenchError):
     """The result file cannot be written."""
 
     exit_code = ExitCode.OUTPUT
+
+
+class InputError(ConnbenchError):
+    """A result file cannot be read."""
+
+    exit_code = ExitCode.INPUT
 
 
 class Interrupted(ConnbenchError):  # noqa: N818  # what happened is no error, and signal(7) has no better word

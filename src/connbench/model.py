@@ -110,13 +110,15 @@ class Endpoint:
 class StrategySpec:
     """A strategy by name and the parameters it takes; None for those it does not take.
 
-    `retries` is None for `random` too where it may draw until it has a port.
+    `retries` is None for `random` too where it may draw until it has a port. `connections` is how many it is to open
+    where that is not the plan's number.
     """
 
     name: str
     window: int | None = None
     placement: Placement | None = None
     retries: int | None = None
+    connections: int | None = None
 
     @property
     def label(self) -> str:
@@ -129,6 +131,8 @@ class StrategySpec:
         text = " ".join(words)
         if self.retries or (self.retries == 0 and self.name == "random"):
             text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
+        if self.connections is not None:
+            text += f", n={self.connections}"
         return text
 
 
@@ -159,6 +163,11 @@ class RoundPlan:
     plan: Plan
     strategy: StrategySpec
     number: int
+
+    @property
+    def connections(self) -> int:
+        """Attempts of this round."""
+        return self.strategy.connections or self.plan.connections
 
     def seed_text(self, stream: str) -> str:
         """Seed of one random stream: the same seed, strategy and round give the same draws, whatever else differs."""

@@ -12,7 +12,7 @@ import numpy as np
 from connbench import samples
 from connbench.engine.client import run_round
 from connbench.interrupts import Interrupts
-from connbench.model import RoundPlan
+from connbench.model import Plan, RoundPlan
 from connbench.results.result import Result, Round, Samples
 
 RECENT = 1000
@@ -32,11 +32,12 @@ OnProgress = Callable[[Progress], None]
 OnRound = Callable[[RoundPlan], None]
 
 
-def run(result: Result, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts) -> None:
-    """Carry out the result's plan, and fill the result; it holds what was measured whatever is raised.
+def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts) -> None:
+    """Carry out a plan, and fill the result; it holds what was measured whatever is raised.
 
     Args:
-        result: Its plan is what to do.
+        plan: What to do.
+        result: Takes in each round that left samples.
         on_progress: Called about five times a second while a round runs.
         on_round: Called after each round that left samples, with the result up to date.
         interrupts: Asked before each round and with each progress.
@@ -44,7 +45,6 @@ def run(result: Result, on_progress: OnProgress, on_round: OnRound, interrupts: 
     Raises:
         ConnbenchError: A round could not begin, broke in its middle, or was interrupted.
     """
-    plan = result.plan
     with _away_from(plan.cpu):
         for number in range(1, plan.rounds + 1):
             for strategy in plan.strategies:
@@ -55,7 +55,7 @@ def run(result: Result, on_progress: OnProgress, on_round: OnRound, interrupts: 
 def _run_one(
     result: Result, plan: RoundPlan, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts
 ) -> None:
-    rows = plan.plan.connections
+    rows = plan.connections
     descriptor = samples.create(rows)
     try:
         view = samples.views(samples.attach(descriptor, rows), rows)

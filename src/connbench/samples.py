@@ -42,6 +42,9 @@ NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 TIMED_OUT = errno.EINPROGRESS
 """What it says where SO_SNDTIMEO passed in a blocking connect() (socket(7))."""
 
+UNKNOWN_ERRNO = 0xFFFF
+"""What it says where a file tells that an attempt failed, but not why."""
+
 ROW_BYTES = sum(column.size for column in COLUMNS)
 
 

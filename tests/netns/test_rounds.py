@@ -33,8 +33,9 @@ def test_a_range_may_begin_among_the_privileged_ports() -> None:
 
 def test_rounds_do_not_share_ports_or_namespaces() -> None:
     """Each round begins in a fresh namespace: a full range is free again, and nothing stays behind."""
-    result = Result(make_plan(spec("plain"), 8, 8, rounds=3), {})
-    run(result, lambda _: None, lambda _: None, Interrupts())
+    plan = make_plan(spec("plain"), 8, 8, rounds=3)
+    result = Result(plan, {})
+    run(plan, result, lambda _: None, lambda _: None, Interrupts())
     (strategy,) = result.strategies
     assert [r.number for r in strategy.rounds] == [1, 2, 3]
     assert all(not r.samples.failed.any() for r in strategy.rounds)
@@ -46,7 +47,13 @@ def test_strategies_take_turns_within_a_round() -> None:
     order: list[tuple[int, str]] = []
     strategies = (spec("plain"), spec("bind"))
     plan = make_plan(strategies[0], 8, 4, strategies=strategies, rounds=2)
-    run(Result(plan, {}), lambda _: None, lambda done: order.append((done.number, done.strategy.name)), Interrupts())
+    run(
+        plan,
+        Result(plan, {}),
+        lambda _: None,
+        lambda done: order.append((done.number, done.strategy.name)),
+        Interrupts(),
+    )
     assert order == [(1, "plain"), (1, "bind"), (2, "plain"), (2, "bind")]
 
 
@@ -54,7 +61,7 @@ def test_progress_counts_up_to_what_is_done() -> None:
     """A caller is told of finished attempts, in order, while a round runs."""
     seen: list[Progress] = []
     plan = make_plan(spec("plain"), 6000, 6000)
-    run(Result(plan, {}), seen.append, lambda _: None, Interrupts())
+    run(plan, Result(plan, {}), seen.append, lambda _: None, Interrupts())
     counts = [progress.done for progress in seen]
     assert counts == sorted(counts)
     assert all(0 <= count <= 6000 for count in counts)

@@ -26,19 +26,22 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a.json", "json"), ("a.csv", "csv"), ("a.b.json", "json")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.json", "json"), ("a.csv", "csv"), ("a.b.json", "json"), ("a.json.gz", "json")],
+)
 def test_ending_decides_the_format(tmp_path: Path, name: str, expected: str) -> None:
     """The format of an output file is the one its name ends in, and looking leaves nothing behind."""
     assert check_output(tmp_path / name, force=False) == expected
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a", "a.txt", "a.JSON", "a.json.gz", ".json", "a."])
+@pytest.mark.parametrize("name", ["a", "a.txt", "a.JSON", "a.csv.gz", ".json", ".json.gz", "a."])
 def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
     """A name that ends in no format is refused as wrong usage, with the endings there are."""
     with pytest.raises(UsageError, match="unknown ending") as caught:
         check_output(tmp_path / name, force=True)
-    assert caught.value.hint == "use .json or .csv"
+    assert caught.value.hint == "use .json, .json.gz, .csv"
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:

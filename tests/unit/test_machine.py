@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import json
 from dataclasses import asdict, fields
 from typing import Any, Never
@@ -17,7 +15,7 @@ from connbench.cli.options import FORMAT_NAMES
 from connbench.errors import Interrupted
 from connbench.model import Finding, Severity
 from connbench.report.formats import FORMATS
-from connbench.report.machine import CSV_COLUMNS, csv_rows, json_document
+from connbench.report.machine import json_document
 from connbench.results.files import SUFFIXES
 from connbench.results.result import Result, Samples
 from connbench.roundreport import RoundReport
@@ -44,10 +42,20 @@ def test_document_says_what_was_run_and_where() -> None:
     """Schema, plan, environment and whether it is partial stand at the top."""
     result = result_of({PLAIN: [round_of(CLEAN)]}, known=(NOTE,))
     read = document(result)
-    assert list(read) == ["schema", "plan", "environment", "partial", "strategies", "findings"]
+    assert list(read) == [
+        "schema",
+        "origin",
+        "plan",
+        "environment",
+        "partial",
+        "strategies",
+        "findings",
+        "known_findings",
+    ]
     assert read["schema"] == 1
     assert read["environment"].items() >= ENVIRONMENT.items()
     assert read["partial"] is False
+    assert result.plan
     assert read["plan"] == json.loads(json.dumps(asdict(result.plan)))
     assert read["plan"]["target"] == {"host": "127.9.9.2", "port": 9023}
     assert read["plan"]["namespace"] == "own network namespace"
@@ -65,7 +73,13 @@ def test_document_has_each_strategy_with_label_and_parameters() -> None:
     """Strategies are told by name, by parameters, and by the label the text report gives them."""
     strategies = document(result_of({PLAIN: [round_of(CLEAN)], WINDOW: [round_of(MIXED)]}))["strategies"]
     assert [s["label"] for s in strategies] == ["plain", "window 500"]
-    assert strategies[1]["strategy"] == {"name": "window", "window": 500, "placement": "inside", "retries": 0}
+    assert strategies[1]["strategy"] == {
+        "name": "window",
+        "window": 500,
+        "placement": "inside",
+        "retries": 0,
+        "connections": None,
+    }
 
 
 @pytest.mark.parametrize("samples", [CLEAN, MIXED, samples_of([])], ids=["clean", "mixed", "empty"])
@@ -121,7 +135,10 @@ def test_partial_document_names_the_fault() -> None:
     read = document(result)
     assert read["partial"] is True
     assert [s["partial"] for s in read["strategies"]] == [False, True]
-    assert [s["rounds"][0]["fault"] for s in read["strategies"]] == [None, "stopped by SIGTERM"]
+    assert [s["rounds"][0]["fault"] for s in read["strategies"]] == [
+        None,
+        {"message": "stopped by SIGTERM", "hint": "", "exit_code": 143},
+    ]
 
 
 def test_document_has_every_finding() -> None:
@@ -130,36 +147,6 @@ def test_document_has_every_finding() -> None:
     read = document(result)["findings"]
     assert [f["code"] for f in read] == ["host-namespace", "partial"]
     assert read == [asdict(found) for found in findings(result)]
-
-
-def rows_of(result: Result) -> list[list[str]]:
-    """The rows of the CSV, header first."""
-    return list(csv.reader(io.StringIO(csv_rows(result))))
-
-
-def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
-    """Under a header of names, every attempt of every round and strategy is a row, in order."""
-    rounds = {BIND: [round_of(CLEAN, 1), round_of(MIXED, 2)], WINDOW: [round_of(MIXED, 1), round_of(CLEAN, 2)]}
-    header, *rows = rows_of(result_of(rounds))
-    assert header == ["strategy", "round", *CSV_COLUMNS]
-    expected = [
-        [spec.name, str(measured.number), *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS)]
-        for spec, some in rounds.items()
-        for measured in some
-        for i in range(len(measured.samples))
-    ]
-    assert len(rows) == 12
-    assert rows == expected
-
-
-def test_csv_has_all_columns_of_the_samples() -> None:
-    """The CSV leaves out no column, whatever order it has them in."""
-    assert sorted(CSV_COLUMNS) == sorted(column.name for column in COLUMNS)
-
-
-def test_csv_of_no_attempt_is_its_header() -> None:
-    """A round without an attempt adds no row."""
-    assert len(rows_of(result_of({BIND: [round_of(samples_of([]))]}))) == 1
 
 
 def test_command_line_offers_the_formats_there_are() -> None:

@@ -151,7 +151,7 @@ def test_floor_near_the_latency_is_found(floor_ns: int, codes: list[str]) -> Non
 def test_partial_round_is_found_with_its_reason() -> None:
     """How much was measured, what ended it, and the fault's own advice are told."""
     result = result_of({BIND: [replace(CLEAN, fault=RunFault("socket() failed", "raise RLIMIT_NOFILE"))]})
-    result.plan = replace(result.plan, connections=500)
+    result.plan = replace(PLAN, strategies=(BIND,), connections=500)
     [found] = findings(result)
     assert (found.code, found.severity) == ("partial", Severity.WARNING)
     assert found.message == "partial, 100 of 500 attempts: socket() failed"

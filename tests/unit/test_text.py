@@ -209,7 +209,7 @@ def test_finding_told_before_is_not_told_again() -> None:
 def test_partial_round_is_found_out_in_the_report() -> None:
     """An interrupted run's report says how much of it there is."""
     result = result_of({BIND: [round_of(MIXED, fault=Interrupted(2))]})
-    result.plan = replace(result.plan, connections=9)
+    result.plan = replace(PLAN, strategies=(BIND,), connections=9)
     assert line_with(text.report(result), "warning: ") == "warning: bind: partial, 5 of 9 attempts: stopped by SIGINT"
 
 

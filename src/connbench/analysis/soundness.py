@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
-from connbench.model import Finding, Listener, Plan, Severity
-from connbench.results.result import Result, Round
-from connbench.samples import NO_PORT_FREE, TIMED_OUT
+from connbench.model import Finding, Listener, Plan, RoundPlan, Severity, StrategySpec
+from connbench.results.result import PARTIAL, Origin, Result, Round
+from connbench.samples import NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow was hardly the port search."""
@@ -31,26 +31,43 @@ RETRANSMISSION_COUNTERS = ("TcpExt.TCPSynRetrans",)
 def findings(result: Result) -> list[Finding]:
     """What a reader of the figures must know: what was known beforehand, then each strategy's, in their order."""
     found = [*result.known]
+    if result.origin is not Origin.RUN:
+        found.append(_attempts_alone(result))
     for strategy in result.strategies:
         label = strategy.strategy.label
         for measured in strategy.rounds:
-            number = measured.number if result.plan.rounds > 1 else None
-            found += (replace(f, strategy=label, round=number) for f in _judge_round(result.plan, measured))
+            number = measured.number if result.most_rounds > 1 else None
+            found += (
+                replace(f, strategy=label, round=number) for f in _judge_round(result.plan, strategy.strategy, measured)
+            )
         found += (replace(f, strategy=label) for f in _judge_floor(summarize(strategy)))
     return found
 
 
-def _judge_round(plan: Plan, measured: Round) -> Iterator[Finding]:
+def _attempts_alone(result: Result) -> Finding:
+    return Finding(
+        "attempts-alone",
+        Severity.NOTE,
+        f"{result.name}: a {result.origin} holds the attempts alone, not where and how soundly they were measured",
+        "a run's .json holds all of it",
+    )
+
+
+def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     if measured.fault:
+        planned = f" of {RoundPlan(plan, spec, measured.number).connections}" if plan else ""
         yield Finding(
-            "partial",
+            PARTIAL,
             Severity.WARNING,
-            f"partial, {len(measured.samples)} of {plan.connections} attempts: {measured.fault.message}",
+            f"partial, {len(measured.samples)}{planned} attempts: {measured.fault.message}",
             measured.fault.hint or "run it again for the rest",
         )
-    yield from _judge_network(plan, measured)
-    yield from _judge_connections(plan, measured)
-    yield from _judge_machine(measured)
+    if plan:
+        yield from _judge_network(plan, measured)
+    yield from _judge_attempts(measured, plan.timeout if plan else None)
+    if plan:
+        yield from _judge_held(measured)
+        yield from _judge_machine(measured)
 
 
 def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
@@ -74,7 +91,7 @@ def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
         )
 
 
-def _judge_connections(plan: Plan, measured: Round) -> Iterator[Finding]:
+def _judge_attempts(measured: Round, timeout: float | None) -> Iterator[Finding]:
     samples = measured.samples
     slow = int((samples.connect_ns > SLOW_CONNECT_NS).sum())
     if slow:
@@ -90,9 +107,9 @@ def _judge_connections(plan: Plan, measured: Round) -> Iterator[Finding]:
             "timed-out",
             Severity.WARNING,
             f"{timed_out} connect() ran into the time-out ({errno_name(TIMED_OUT)})",
-            f"the target did not answer within --timeout {plan.timeout:g}",
+            "the target did not answer within --timeout" + (f" {timeout:g}" if timeout else ""),
         )
-    others = count_errors(samples.errno[~np.isin(samples.errno, [*NO_PORT_FREE, TIMED_OUT])])
+    others = count_errors(samples.errno[~np.isin(samples.errno, [*NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO])])
     if others:
         yield Finding(
             "failed-otherwise",
@@ -100,7 +117,10 @@ def _judge_connections(plan: Plan, measured: Round) -> Iterator[Finding]:
             "attempts failed for another reason than ports: " + ", ".join(f"{k} {v}" for k, v in others.items()),
             "check that the target still accepts; such attempts say nothing of the port search",
         )
-    connected = len(samples) - int(samples.failed.sum())
+
+
+def _judge_held(measured: Round) -> Iterator[Finding]:
+    connected = len(measured.samples) - int(measured.samples.failed.sum())
     if not measured.fault and measured.report.established < connected:
         yield Finding(
             "not-held",

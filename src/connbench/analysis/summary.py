@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
-from connbench.results.result import Integers, Mask, Samples, StrategyResult
+from connbench.results.result import Mask, Numbers, Samples, StrategyResult
+from connbench.samples import UNKNOWN_ERRNO
 
 SAMPLES_FOR_P999 = 1000
 """Below this p99.9 is hardly more than the maximum, and is left out."""
@@ -31,7 +33,7 @@ class Distribution:
     maximum: float = 0.0
 
     @classmethod
-    def of(cls, values: Integers) -> Distribution:
+    def of(cls, values: Numbers) -> Distribution:
         """Describe `values`, in ns."""
         if not len(values):
             return cls()
@@ -115,8 +117,9 @@ class Summary:
         return {"all": self.all, "even": self.even, "odd": self.odd, "errored": self.errored}
 
 
+@lru_cache(maxsize=32)
 def summarize(result: StrategyResult) -> Summary:
-    """Summarize a strategy over all its rounds."""
+    """Summarize a strategy over all its rounds; asked again of the same rounds, it answers from memory."""
     samples = result.samples
     is_odd = samples.port % 2 == 1
     floors = [r.report.floor_ns for r in result.rounds if r.report.floor_ns is not None]
@@ -134,7 +137,7 @@ def summarize(result: StrategyResult) -> Summary:
     )
 
 
-def count_errors(numbers: Integers) -> dict[str, int]:
+def count_errors(numbers: Numbers) -> dict[str, int]:
     """Occurrences of each errno but 0 by its name, most frequent first."""
     values, counts = np.unique(numbers[numbers != 0], return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -143,4 +146,6 @@ def count_errors(numbers: Integers) -> dict[str, int]:
 
 def errno_name(number: int) -> str:
     """`EADDRNOTAVAIL` for 99; the number itself where it has no name."""
+    if number == UNKNOWN_ERRNO:
+        return "unknown"
     return errno.errorcode.get(number, f"errno {number}")

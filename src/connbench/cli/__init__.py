@@ -18,6 +18,7 @@ from connbench.linux.limits import OUT_OF_RESOURCES
 
 COMMANDS = {
     "run": "Open N sockets with each strategy, time every connect(), summarize per port parity.",
+    "report": "Print result files, as text or for other programs.",
     "strategies": "List the strategies, and whether this kernel has what they need.",
     "doctor": "Check beforehand whether a full run here would be sound.",
 }
@@ -47,9 +48,10 @@ class LazyGroup(click.Group):
 
 
 EPILOG = """\b
-Exit codes: 0 done; 2 wrong usage; 3 measured, but not soundly (see the
-findings); 4 this machine or user cannot; 5 listener or target; 6 a fault in
-mid-run; 7 the output; 130 Ctrl-C; 143 SIGTERM."""
+Exit codes: 0 done; 1 a --fail-if came true; 2 wrong usage; 3 measured, but
+not soundly (see the findings); 4 this machine or user cannot; 5 listener or
+target; 6 a fault in mid-run; 7 the output; 8 a result file cannot be read;
+130 Ctrl-C; 143 SIGTERM."""
 
 
 @click.group(

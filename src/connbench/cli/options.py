@@ -40,7 +40,7 @@ def _seconds(text: str | float) -> float:
     return seconds
 
 
-FORMAT_NAMES = ("text", "talk", "json", "csv")
+FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv")
 """Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
 
 _LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])
@@ -137,7 +137,7 @@ _RUN_OPTIONS = (
         "-o",
         "--output",
         type=click.Path(path_type=Path),
-        help="Also write a file, .json or .csv, after every round.",
+        help="Also write a file, .json, .json.gz or .csv, after every round.",
     ),
     click.option("--force", is_flag=True, help="Replace an existing output file."),
     click.option("-q", "--quiet", is_flag=True, help="No progress bar."),

@@ -43,7 +43,7 @@ class Outlet:
     def take_round(self, plan: RoundPlan) -> None:
         """A round has been added to the result: save it, and print its strategy if that was the last of it."""
         self._save()
-        if plan.number == self.result.plan.rounds:
+        if plan.number == plan.plan.rounds:
             self._print_block(plan.strategy)
 
     def finish(self) -> None:

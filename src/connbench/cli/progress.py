@@ -56,7 +56,7 @@ class Bar:
             self.clear()
             self._key = key
             of_rounds = f" {plan.number}/{plan.plan.rounds}" if plan.plan.rounds > 1 else ""
-            self._bar.add_task(plan.strategy.label + of_rounds, total=plan.plan.connections, detail="")
+            self._bar.add_task(plan.strategy.label + of_rounds, total=plan.connections, detail="")
             self._bar.start()
         task = self._bar.tasks[-1]
         rate = f"{task.speed:,.0f}/s " if task.speed else ""

@@ -12,7 +12,7 @@ from connbench.cli.messages import complain, warn
 from connbench.cli.options import run_options
 from connbench.errors import ConnbenchError, ExitCode
 from connbench.interrupts import Interrupts
-from connbench.model import Finding, Isolation, Listener, Placement, RoundPlan, Severity
+from connbench.model import Finding, Isolation, Listener, Placement, Plan, RoundPlan, Severity
 from connbench.planning import Request, make_plan
 
 if TYPE_CHECKING:
@@ -38,16 +38,19 @@ def command(
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # see the comment above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
+    from connbench.results.csv_file import refuse_several  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
     from connbench.results.result import Result  # noqa: PLC0415  # as above
 
+    if output_format == "talk-csv":
+        refuse_several(len(plan.strategies) * plan.rounds)
     file_format = check_output(output, force=force) if output else None
     for finding in known:
         warn(finding)
     at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load(seconds=0.1)))
     result = Result(plan, environment.collect(plan.cpu), (*known, *filter(None, at_start)))
     outlet = Outlet(result, output_format, output, file_format, tuple(known))
-    return _measure(outlet, interrupts, quiet=quiet)
+    return _measure(plan, outlet, interrupts, quiet=quiet)
 
 
 def _request(asked: dict[str, Any]) -> Request:
@@ -61,19 +64,19 @@ def _request(asked: dict[str, Any]) -> Request:
     )
 
 
-def _measure(outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> int:
+def _measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> int:
     """Run, print, and say how it ended: by the worst that happened."""
     from connbench.runner import run  # noqa: PLC0415  # loads numpy: see above
 
     bar = _progress(quiet=quiet)
 
-    def take_round(plan: RoundPlan) -> None:
+    def take_round(finished: RoundPlan) -> None:
         bar.clear()
-        outlet.take_round(plan)
+        outlet.take_round(finished)
 
     fault: ConnbenchError | None = None
     try:
-        run(outlet.result, bar.show, take_round, interrupts)
+        run(plan, outlet.result, bar.show, take_round, interrupts)
     except ConnbenchError as error:
         fault = error
     finally:
@@ -101,7 +104,7 @@ def _grave_findings(result: Result, output_format: str) -> list[Finding]:
 
     found = findings(result)
     invalid = [finding for finding in found if finding.severity is Severity.INVALID]
-    if output_format in {"talk", "csv"}:
+    if output_format in {"talk", "csv", "talk-csv"}:
         for finding in (*invalid, *(f for f in found if f.code == "partial")):
             warn(finding)
     return invalid

@@ -46,7 +46,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     settings = network.set_up(plan.plan)
     die_with_parent(parent)
     share = _whole(plan, descriptor)
-    running = listener.start(plan.plan.listener, plan.plan.target, plan.plan.connections)
+    running = listener.start(plan.plan.listener, plan.plan.target, plan.connections)
     say("ready", settings=settings)
     try:
         report = _measure(share, settings, engine_rss)
@@ -57,7 +57,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
 
 def _whole(plan: RoundPlan, descriptor: int) -> Share:
     """The whole round as a share, its draws made."""
-    strategy, attempts = STRATEGIES[plan.strategy.name], plan.plan.connections
+    strategy, attempts = STRATEGIES[plan.strategy.name], plan.connections
     rng = Random(plan.seed_text("first tries"))  # noqa: S311  # reproducible, not secret
     return Share(
         plan=plan,

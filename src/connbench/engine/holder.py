@@ -87,7 +87,7 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
     memory = PrivateMemory()
     room = free_descriptors() - SPARE_DESCRIPTORS
     # Mapped anew: fork() does not hand down the pages of a shared mapping, and the loop would fault each of them in.
-    rows = share.plan.plan.connections
+    rows = share.plan.connections
     columns = views(attach(share.descriptor, rows), rows)
     share = replace(share, columns=columns, capacity=min(share.capacity, room))
     gc.freeze()

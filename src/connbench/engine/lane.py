@@ -41,7 +41,7 @@ class Lane:
         Raises:
             RunFault: A holder reports a fault or is gone, or SIGTERM came. What the others hold stays open.
         """
-        while share.first < share.plan.plan.connections and not self.stopped:
+        while share.first < share.plan.connections and not self.stopped:
             answer = self._run_one(share)
             if answer is None:
                 break

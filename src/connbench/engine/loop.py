@@ -70,7 +70,7 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
         share.columns["errno"],
         share.columns["tries"],
     )
-    epoch, first, end = share.epoch, recipe.first, plan.connections
+    epoch, first, end = share.epoch, recipe.first, share.plan.connections
     timeout, source, no_port_free = pack_timeout(plan.timeout), plan.source, NO_PORT_FREE
     target, local = (plan.target.host, plan.target.port), (source, 0)
     binds, draws_port = recipe.binds, recipe.draw is Draw.PORT

@@ -1,4 +1,4 @@
-"""Every format of `connbench run` by name."""
+"""Every format of a result by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from connbench.analysis.summary import summarize
 from connbench.report import machine, talk, text
+from connbench.results.csv_file import csv_rows, talk_rows
 from connbench.results.result import Result
 
 
@@ -17,5 +18,6 @@ FORMATS: dict[str, Callable[[Result], str]] = {
     "text": text.report,
     "talk": _talk,
     "json": machine.json_document,
-    "csv": machine.csv_rows,
+    "csv": csv_rows,
+    "talk-csv": talk_rows,
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection
 
+from connbench.analysis.knee import SLOWDOWN, Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, Summary, summarize
 from connbench.model import Finding, Plan, StrategySpec
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
 from connbench.report.units import count, duration
-from connbench.results.result import Result, StrategyResult
+from connbench.results.result import Origin, Result, StrategyResult
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
 
@@ -31,16 +32,12 @@ def block(result: Result, strategy: StrategyResult, width: int | None = None) ->
     """One strategy: header line, the talk's six lines, tables of latency and acquire time, and a few lines beside."""
     summary = summarize(strategy)
     parts = [
-        header(result, strategy.strategy, width),
-        six_lines(summary),
-        "",
+        header(result, strategy.strategy, width) + "\n" + six_lines(summary),
         _latency_table(summary),
-        "",
-        _acquire_table(summary),
-        "",
-        *(_fold(line, width) for line in _facts(summary)),
+        _acquire_table(summary) if result.origin is not Origin.TALK_CSV else "",
+        "\n".join(_fold(line, width) for line in (*_facts(result, summary), *_knee(result, find_knee(strategy)))),
     ]
-    return "\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def closing(result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
@@ -56,9 +53,14 @@ def closing(result: Result, width: int | None = None, told: Collection[Finding] 
 
 def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
     """All that decides the figures below it, in one line."""
+    kernel = result.environment.get("kernel")
+    machine = f"Linux {kernel}" if kernel else "kernel unknown"
     plan = result.plan
+    if plan is None:
+        rounds = [f"{result.most_rounds} rounds"] if result.most_rounds > 1 else []
+        return _fold(", ".join([f"{spec.label}: {machine}", f"{result.origin} {result.name}", *rounds]), width)
     parts = [
-        f"{spec.label}: Linux {result.environment['kernel']}",
+        f"{spec.label}: {machine}",
         f"range {plan.port_range}",
         f"{_source(plan, spec)} -> {plan.target}",
         str(plan.namespace),
@@ -115,13 +117,12 @@ def _acquire_table(summary: Summary) -> str:
     return render(("acquire", "mean", "p99", "tries mean", "tries max"), rows)
 
 
-def _facts(summary: Summary) -> list[str]:
+def _facts(result: Result, summary: Summary) -> list[str]:
     lines = []
-    if summary.attempts:
+    if summary.attempts and result.origin is not Origin.TALK_CSV:
         each = duration(summary.wall_ns / summary.attempts)
-        lines.append(
-            f"wall time: {duration(summary.wall_ns)}, {each} an attempt; {count(summary.established)} open at the end"
-        )
+        held = f"; {count(summary.established)} open at the end" if result.plan else ""
+        lines.append(f"wall time: {duration(summary.wall_ns)}, {each} an attempt{held}")
     if len(summary.rounds_total_ns) > 1:
         totals = ", ".join(duration(total) for total in summary.rounds_total_ns)
         lines.append(f"total time by round: {totals}; median {duration(summary.round_total_ns)}")
@@ -130,6 +131,26 @@ def _facts(summary: Summary) -> list[str]:
     if summary.floor_ns is not None:
         lines.append(f"harness floor: {summary.floor_ns / 1e3:.1f} µs")
     return lines
+
+
+def _knee(result: Result, knee: Knee) -> list[str]:
+    lines = []
+    if knee.connection is not None:
+        lines.append(
+            f"knee: connection {count(knee.connection)}{_share(result, knee.in_use)}, "
+            f"from there on above {SLOWDOWN:g} x {duration(knee.baseline_ns)}"
+        )
+    elif knee.is_judged:
+        lines.append(f"knee: none, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}")
+    if knee.first_failed is not None:
+        lines.append(f"first failed: attempt {count(knee.first_failed)}{_share(result, knee.in_use_at_failure)}")
+    return lines
+
+
+def _share(result: Result, in_use: int | None) -> str:
+    if result.ports is None or in_use is None:
+        return ""
+    return f" with {in_use / result.ports:.1%} of the range in use"
 
 
 def _comparison(result: Result) -> str:
@@ -145,5 +166,5 @@ def _comparison(result: Result) -> str:
         )
         for label, summary in summaries
     ]
-    total = "total time" if result.plan.rounds == 1 else "median total"
+    total = "total time" if result.most_rounds == 1 else "median total"
     return render(("strategy", total, "speed-up", "errors", "share"), rows)

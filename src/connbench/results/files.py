@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
 from connbench.errors import OutputError, UsageError
 
-SUFFIXES = {".json": "json", ".csv": "csv"}
+SUFFIXES = {".json": "json", ".json.gz": "json", ".csv": "csv"}
 """What may be written, by the file name's ending, and the format's name."""
+
+GZIP_LEVEL = 1
+"""Samples shrink to a third at the lowest level already; the highest would take many times as long."""
 
 
 def check_output(path: Path, *, force: bool) -> str:
@@ -21,13 +25,14 @@ def check_output(path: Path, *, force: bool) -> str:
         UsageError: An ending that names no format.
         OutputError: The folder is missing or not writable, or the file exists and `force` is not given.
     """
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}", f"use {' or '.join(SUFFIXES)}")
+    ending = next((s for s in SUFFIXES if path.name.endswith(s) and path.name != s), None)
+    if ending is None:
+        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}", f"use {', '.join(SUFFIXES)}")
     try:
         _check_place(path, force=force)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    return SUFFIXES[path.suffix]
+    return SUFFIXES[ending]
 
 
 def _check_place(path: Path, *, force: bool) -> None:
@@ -45,7 +50,7 @@ def _check_place(path: Path, *, force: bool) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step: a reader sees the old file or the new one.
+    """Replace `path` by `text`, packed if the name ends in .gz, in one step: a reader sees the old file or the new one.
 
     Raises:
         OutputError: It cannot be written; what was there before still is.
@@ -53,7 +58,8 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = _temporary(path)
     try:
         try:
-            temporary.write_text(text, encoding="utf-8")
+            data = text.encode()
+            temporary.write_bytes(gzip.compress(data, GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else data)
             temporary.replace(path.resolve())
         finally:
             temporary.unlink(missing_ok=True)

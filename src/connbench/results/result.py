@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from functools import cached_property
 from typing import Self
 
@@ -14,22 +15,28 @@ from connbench.errors import ConnbenchError
 from connbench.model import Finding, Plan, StrategySpec
 from connbench.roundreport import RoundReport
 
-Integers = npt.NDArray[np.integer]
+Numbers = npt.NDArray[np.integer | np.floating]
 Mask = npt.NDArray[np.bool_]
+
+PARTIAL = "partial"
+"""Code of the finding that something was cut short."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The attempts of one round or of several: an array a column, all of one length (`connbench.samples.COLUMNS`)."""
+    """The attempts of one round or of several: an array a column, all of one length (`connbench.samples.COLUMNS`).
 
-    started_ns: Integers
-    prepare_ns: Integers
-    connect_ns: Integers
-    acquire_ns: Integers
-    tries: Integers
-    port: Integers
-    errno: Integers
-    source: Integers
+    The times are whole ns, but for those of the talk's own CSV: its fractions of a second stay as they are.
+    """
+
+    started_ns: Numbers
+    prepare_ns: Numbers
+    connect_ns: Numbers
+    acquire_ns: Numbers
+    tries: Numbers
+    port: Numbers
+    errno: Numbers
+    source: Numbers
 
     @classmethod
     def from_memory(cls, descriptor: int, rows: int) -> Self:
@@ -58,7 +65,7 @@ class Samples:
         return np.not_equal(self.errno, 0)
 
     @cached_property
-    def latency_ns(self) -> Integers:
+    def latency_ns(self) -> Numbers:
         """The talk's latency: connect(); where it was never reached, the call that failed instead."""
         return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
 
@@ -68,13 +75,16 @@ class Samples:
         return int(self.started_ns[-1] + self.acquire_ns[-1] - self.started_ns[0]) if len(self) else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Round:
-    """One strategy's turn. `fault` is what ended it early; then its samples are partial."""
+    """One strategy's turn. `fault` is what ended it early; then its samples are partial.
+
+    `report` is empty where only the samples are known, as those of a CSV file.
+    """
 
     number: int
     samples: Samples
-    report: RoundReport
+    report: RoundReport = field(default_factory=RoundReport)
     fault: ConnbenchError | None = None
 
 
@@ -96,18 +106,37 @@ class StrategyResult:
         return any(r.fault for r in self.rounds)
 
 
+class Origin(StrEnum):
+    """What a result was taken from, and so what of it is known."""
+
+    RUN = "run"
+    """Everything: just measured, or read from a JSON file."""
+    CSV = "connbench CSV"
+    """The attempts alone: no plan, no environment, no counters."""
+    TALK_CSV = "talk CSV"
+    """Of each attempt the port and the latency alone."""
+
+
 @dataclass
 class Result:
     """A run, finished or as far as it came: strategies in the plan's order, those with no round yet left out.
 
-    `environment` is what `connbench.host.environment.collect` says of the machine, `known` what was to be said before
-    anything was measured; what the samples add to it is worked out from them by `connbench.analysis.soundness`.
+    Attributes:
+        plan: What was to be done; None where `origin` does not tell.
+        environment: What `connbench.host.environment.collect` says of the machine.
+        known: What was to be said before anything was measured; what the samples add to it is worked out from them by
+            `connbench.analysis.soundness`.
+        rounds: What was measured, each strategy's rounds in order.
+        origin: Where this was taken from.
+        name: The file it was read from, as the user named it; empty if it was just measured.
     """
 
-    plan: Plan
+    plan: Plan | None
     environment: dict[str, object]
     known: tuple[Finding, ...] = ()
     rounds: dict[StrategySpec, list[Round]] = field(default_factory=dict)
+    origin: Origin = Origin.RUN
+    name: str = ""
 
     def add(self, strategy: StrategySpec, measured: Round) -> None:
         """Take in a round that has ended."""
@@ -121,6 +150,16 @@ class Result:
     @property
     def is_partial(self) -> bool:
         """Whether the plan was not carried out to its end."""
-        planned = len(self.plan.strategies) * self.plan.rounds
         rounds = [r for some in self.rounds.values() for r in some]
-        return len(rounds) < planned or any(r.fault for r in rounds)
+        planned = len(self.plan.strategies) * self.plan.rounds if self.plan else 0
+        return len(rounds) < planned or any(r.fault for r in rounds) or any(f.code == PARTIAL for f in self.known)
+
+    @property
+    def ports(self) -> int | None:
+        """Ports of the range that was searched, if that is known."""
+        return len(self.plan.port_range) if self.plan else None
+
+    @property
+    def most_rounds(self) -> int:
+        """Rounds of the strategy that has most of them."""
+        return max(map(len, self.rounds.values()), default=0)

@@ -1,0 +1,131 @@
+"""The knee: where connections turn slow for good, and where the first one fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from connbench.results.result import Mask, Samples, StrategyResult
+
+BASELINE_SHARE = 0.05
+"""The baseline is the median of so many first connections: long before any search has to go far."""
+
+SLOWDOWN = 3.0
+"""Times the baseline above which a connection counts as slow."""
+
+NARROWEST, WIDEST = 11, 101
+"""Connections of the rolling median's window: one in a hundred, within these bounds."""
+
+FEWEST = 4 * NARROWEST
+"""Connections below which there is too little to roll over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knee:
+    """Where one round turned slow, and where it first failed; attempts are counted from 1.
+
+    Attributes:
+        baseline_ns: The median latency of the first 5 % of the connections; 0 without any.
+        is_judged: Whether there were connections enough to look for a knee.
+        connection: The first attempt that is slow and from which on the rolling median stays above 3 x the baseline;
+            None where it does not.
+        in_use: Connections held already when that attempt was made.
+        first_failed: The first attempt that failed.
+        in_use_at_failure: Connections held already when that attempt was made.
+    """
+
+    baseline_ns: float = 0.0
+    is_judged: bool = False
+    connection: int | None = None
+    in_use: int | None = None
+    first_failed: int | None = None
+    in_use_at_failure: int | None = None
+
+    @property
+    def limit_ns(self) -> float:
+        """The latency above which the rolling median shows the knee."""
+        return SLOWDOWN * self.baseline_ns
+
+
+@lru_cache(maxsize=32)
+def find_knee(result: StrategyResult) -> Knee:
+    """The knee of a strategy; of several rounds the middle one's, by the connection it lies at.
+
+    Rounds without a knee count as if it came after the last connection. With an even number the earlier of the two
+    in the middle is taken.
+    """
+    knees = [knee_of(r.samples) for r in result.rounds]
+    knees.sort(key=lambda knee: float("inf") if knee.connection is None else knee.connection)
+    return knees[(len(knees) - 1) // 2]
+
+
+def knee_of(samples: Samples) -> Knee:
+    """The knee of one round.
+
+    Failed attempts are left out of baseline and rolling median: what they cost is not a connection's cost.
+    """
+    made = np.flatnonzero(~samples.failed)
+    failures = np.flatnonzero(samples.failed)
+    first_failed = int(failures[0]) if len(failures) else None
+    latency = samples.latency_ns[made]
+    baseline = float(np.median(latency[: max(1, int(len(latency) * BASELINE_SHARE))])) if len(latency) else 0.0
+    position = _turn(latency > SLOWDOWN * baseline)
+    return Knee(
+        baseline_ns=baseline,
+        is_judged=len(made) >= FEWEST,
+        connection=None if position is None else int(made[position]) + 1,
+        in_use=position,
+        first_failed=None if first_failed is None else first_failed + 1,
+        in_use_at_failure=first_failed,  # every attempt before the first failure is a connection
+    )
+
+
+def _turn(is_slow: Mask) -> int | None:
+    """Position of the first slow connection from which on the rolling median is slow, to the end.
+
+    A median over an odd number lies above a limit exactly if more than half of the values do: so a running count does,
+    in one pass. The rolling median can turn some positions early or late where a lone outlier stands beside the turn;
+    the first connection at or after it that is itself slow is meant.
+    """
+    if len(is_slow) < FEWEST:
+        return None
+    half = rolling_width(len(is_slow)) // 2
+    counts = np.concatenate(([0], np.cumsum(is_slow)))
+    width = 2 * half + 1
+    median_is_slow = counts[width:] - counts[:-width] > half
+    if not median_is_slow[-1]:
+        return None
+    still_fast = np.flatnonzero(~median_is_slow)
+    turned = (int(still_fast[-1]) + 1 if len(still_fast) else 0) + half
+    return turned + int(np.argmax(is_slow[turned:]))
+
+
+def rolling_width(connections: int) -> int:
+    """Odd number of connections that a rolling figure is taken over."""
+    return min(WIDEST, max(NARROWEST, connections // 100 | 1))
+
+
+def rolling_percentiles(
+    values: npt.NDArray[np.number], shares: tuple[float, ...], points: int = 400
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Rolling percentiles at evenly spaced positions, each over the values around it.
+
+    Args:
+        values: In the order they were measured.
+        shares: Percentiles, 0 to 100.
+        points: At how many positions at most.
+
+    Returns:
+        The positions, shape (points,), and the percentiles there, shape (shares, points). Both are empty where there
+        are fewer values than a window takes.
+    """
+    width = max(rolling_width(len(values)), len(values) // points | 1)
+    half = width // 2
+    if len(values) < width:
+        return np.empty(0, dtype=np.int64), np.empty((len(shares), 0))
+    positions = np.unique(np.linspace(half, len(values) - 1 - half, points).astype(np.int64))
+    windows = np.lib.stride_tricks.sliding_window_view(values, width)[positions - half]
+    return positions, np.percentile(windows, shares, axis=1)

@@ -1,0 +1,38 @@
+"""Strategies of one result or of several side by side, under names that tell them apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from connbench.results.result import Result, StrategyResult
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What a chart draws as one: a strategy's rounds, the result they belong to, and a name unique in the chart."""
+
+    label: str
+    strategy: StrategyResult
+    result: Result
+
+
+def series_of(results: Sequence[Result]) -> list[Series]:
+    """Every strategy of every result, in order; one that is in several results is told by its file's name too."""
+    found = [(strategy.strategy.label, result, strategy) for result in results for strategy in result.strategies]
+    occurrences = Counter(label for label, _, _ in found)
+    full_path = len({stem(result) for result in results}) < len(results)
+
+    def name(label: str, result: Result) -> str:
+        if occurrences[label] == 1 or not result.name:
+            return label
+        return f"{label} ({result.name if full_path else stem(result)})"
+
+    return [Series(name(label, result), strategy, result) for label, result, strategy in found]
+
+
+def stem(result: Result) -> str:
+    """The file's name without its folder and ending, `.json.gz` too."""
+    return PurePath(result.name).name.removesuffix(".gz").rpartition(".")[0] or result.name

@@ -1,0 +1,127 @@
+"""The JSON document of a result, read back; `connbench.report.machine` writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import orjson
+
+import connbench
+from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, ExitCode, InputError, Interrupted, UsageError
+from connbench.model import Finding, Plan, StrategySpec
+from connbench.results.result import Numbers, Origin, Result, Round, Samples
+from connbench.roundreport import RoundReport
+from connbench.samples import COLUMNS
+
+SCHEMA = 1
+"""Version of the JSON document; raised when a field changes its name or meaning."""
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """What ended a round early, as the document has it."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, fault: ConnbenchError) -> FaultRecord:
+        """Take down a fault."""
+        return cls(fault.message, fault.hint, int(fault.exit_code))
+
+    def revive(self) -> ConnbenchError:
+        """The fault again, of its own class."""
+        if self.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+            return Interrupted(self.exit_code - 128)
+        return ERRORS_BY_EXIT_CODE.get(self.exit_code, ConnbenchError)(self.message, self.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _RoundRecord:
+    """A round but for its report, whose fields stand beside these."""
+
+    number: Positive
+    fault: FaultRecord | None
+    samples: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _StrategyRecord:
+    strategy: StrategySpec
+    rounds: Annotated[list[Any], msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What of the document is not worked out from the rest of it."""
+
+    plan: Plan | None
+    environment: dict[str, Any]
+    known_findings: tuple[Finding, ...]
+    strategies: list[_StrategyRecord]
+    origin: Origin
+
+
+def read_json(data: bytes, name: str) -> Result:
+    """Read back what `connbench.report.machine.json_document` wrote.
+
+    Raises:
+        InputError: Cut off, of a newer schema, or not such a document.
+    """
+    try:
+        raw = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        fault = "cut off" if error.pos >= len(data.decode(errors="replace").rstrip()) else "broken"
+        raise InputError(f"{name} is {fault}: {error.msg}", "copy the whole file again") from error
+    _check_schema(raw, name)
+    try:
+        document = msgspec.convert(raw, _Document)
+        result = Result(document.plan, document.environment, document.known_findings, origin=document.origin, name=name)
+        for record in document.strategies:
+            for measured in record.rounds:
+                result.add(record.strategy, _round(measured))
+    except (msgspec.ValidationError, UsageError, ValueError) as error:
+        raise InputError(f"{name} is no sound result: {error}", "it was changed since it was written") from error
+    return result
+
+
+def _check_schema(raw: Any, name: str) -> None:  # noqa: ANN401  # JSON not looked into yet
+    schema = raw.get("schema") if isinstance(raw, dict) and "strategies" in raw else None
+    if not isinstance(schema, int):
+        raise InputError(f"{name} is JSON, but no result of connbench", "name the file that run -o wrote")
+    if schema != SCHEMA:
+        raise InputError(
+            f"{name} has schema {schema}; connbench {connbench.__version__} reads {SCHEMA}",
+            "read it with a newer connbench" if schema > SCHEMA else "measure again, or use an older connbench",
+        )
+
+
+def _round(raw: Any) -> Round:  # noqa: ANN401  # JSON not looked into yet
+    record = msgspec.convert(raw, _RoundRecord)
+    columns = {column.name: _column(record.samples, column.name, column.code) for column in COLUMNS}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns of different lengths: {lengths}")
+    return Round(
+        record.number,
+        Samples(**columns),
+        msgspec.convert(raw, RoundReport),
+        record.fault.revive() if record.fault else None,
+    )
+
+
+def _column(samples: dict[str, Any], name: str, code: str) -> Numbers:
+    values = np.asarray(samples.get(name))
+    if values.ndim != 1 or (len(values) and values.dtype.kind not in "iuf"):
+        raise ValueError(f"column {name} is not a list of numbers")
+    if len(values) and (values.min() < 0 or values.max() > np.iinfo(code).max):
+        raise ValueError(f"column {name} has values outside 0 to {np.iinfo(code).max}")
+    if values.dtype.kind == "f" and name.endswith("_ns"):
+        return values
+    return values.astype(code)
