@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from connbench.results.result import Mask, Samples, StrategyResult
+from connbench.results.result import Mask, Numbers, Samples, StrategyResult
 
 BASELINE_SHARE = 0.05
 """The baseline is the median of so many first connections: long before any search has to go far."""
@@ -30,8 +30,8 @@ class Knee:
     Attributes:
         baseline_ns: The median latency of the first 5 % of the connections; 0 without any.
         is_judged: Whether there were connections enough to look for a knee.
-        connection: The first attempt that is slow and from which on the rolling median stays above 3 x the baseline;
-            None where it does not.
+        connection: The first attempt from which on the rolling median stays above 3 x the baseline, or the change of
+            parity right beside it; None where it does not.
         in_use: Connections held already when that attempt was made.
         first_failed: The first attempt that failed.
         in_use_at_failure: Connections held already when that attempt was made.
@@ -73,6 +73,8 @@ def knee_of(samples: Samples) -> Knee:
     latency = samples.latency_ns[made]
     baseline = float(np.median(latency[: max(1, int(len(latency) * BASELINE_SHARE))])) if len(latency) else 0.0
     position = _turn(latency > SLOWDOWN * baseline)
+    if position is not None:
+        position = _at_change_of_parity(samples.port[made] % 2, position)
     return Knee(
         baseline_ns=baseline,
         is_judged=len(made) >= FEWEST,
@@ -101,6 +103,18 @@ def _turn(is_slow: Mask) -> int | None:
     still_fast = np.flatnonzero(~median_is_slow)
     turned = (int(still_fast[-1]) + 1 if len(still_fast) else 0) + half
     return turned + int(np.argmax(is_slow[turned:]))
+
+
+def _at_change_of_parity(parity: Numbers, turned: int) -> int:
+    """Where the ports' parity changes once and for all near the turn, the knee is there.
+
+    The last ports of the first half are few and far between: the search for each of them is long already, which moves
+    the rolling median's turn forward by some connections.
+    """
+    width = rolling_width(len(parity))
+    first = max(0, turned - width)
+    changes = np.flatnonzero(np.diff(parity[first : turned + width].astype(np.int8)))
+    return first + int(changes[0]) + 1 if len(changes) == 1 else turned
 
 
 def rolling_width(connections: int) -> int:
