@@ -151,6 +151,6 @@ def test_acquiring_takes_at_least_preparing_and_connecting(name: str, listener: 
 def _windows(strategy: StrategySpec, ports: int, attempts: int, seed: int = 1) -> list[tuple[int, int]]:
     """The windows drawn for first tries, worked out again from the seed."""
     plan = make_plan(strategy, ports, attempts, seed=seed)
-    rng = Random(RoundPlan(plan, strategy, 1).seed_text("first tries"))  # noqa: S311  # reproducible, not secret
+    rng = Random(RoundPlan(plan, strategy, 1).seed_text("first tries"))  # reproducible, not secret
     recipe = STRATEGIES[strategy.name].recipe(strategy, plan.port_range, attempts, rng)
     return [(number & 0xFFFF, number >> 16) for number in recipe.first]

@@ -39,7 +39,7 @@ class Chosen(Random):
 
 def generator(seed: int) -> Random:
     """A generator as the engine makes it."""
-    return Random(seed)  # noqa: S311  # reproducible, not secret
+    return Random(seed)  # reproducible, not secret
 
 
 def recipe(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random | None = None) -> Recipe:

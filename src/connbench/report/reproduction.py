@@ -1,0 +1,83 @@
+"""The talk's measurements beside those made here: a table that grows row by row, then what holds."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from connbench.analysis.summary import Summary, summarize
+from connbench.report.units import count, duration
+from connbench.reproduction.cases import Case
+from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
+from connbench.reproduction.published import Published, published
+from connbench.results.result import Result
+
+_COLUMNS = "{:<16}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
+"""Fixed, for the rows are printed as they are measured; 73 columns with the longest verdict."""
+
+HOLDS, DIFFERS, NOT_JUDGED = "holds", "differs", "-"
+
+
+def heading() -> str:
+    """The names of the columns."""
+    return _row("", "errors", "total time", "speed-up", "even mean", "odd mean", "claim")
+
+
+def row(case: Case, result: Result) -> str:
+    """What was measured for a case, and below it what the talk published."""
+    strategy = next(s for s in result.strategies if s.strategy == case.spec)
+    summary = summarize(strategy)
+    lines = [_measured(case, summary, result)]
+    if case.published is not None:
+        lines.append(_published(published()[case.published], talk_speed_up(case)))
+    return "\n".join(lines)
+
+
+def _measured(case: Case, summary: Summary, result: Result) -> str:
+    faster = speed_up(summary, result)
+    return _row(
+        _name(case),
+        count(summary.errored.latency.count),
+        duration(summary.total_ns),
+        "-" if faster is None else f"{faster:.3g} x",
+        duration(summary.even.latency.mean),
+        duration(summary.odd.latency.mean),
+        verdict(judge(case, result)),
+    )
+
+
+def _published(talk: Published, faster: float | None) -> str:
+    return _row(
+        "  the talk",
+        count(talk.errored),
+        duration(talk.total_ns),
+        "-" if faster is None else f"{faster:.3g} x",
+        duration(talk.even.mean_ns),
+        duration(talk.odd.mean_ns),
+        "",
+    )
+
+
+def _row(*cells: str) -> str:
+    return _COLUMNS.format(*cells).rstrip()
+
+
+def _name(case: Case) -> str:
+    return f"{case.spec.name} {case.spec.window}" if case.spec.window else case.spec.name
+
+
+def verdict(claims: Sequence[Claim]) -> str:
+    """One word for a row: whether all its claims hold, or that nothing could be judged."""
+    if not claims:
+        return NOT_JUDGED
+    return HOLDS if all(claim.holds for claim in claims) else DIFFERS
+
+
+def claims_text(cases: Sequence[Case], result: Result, width: int | None = None) -> str:
+    """Every claim with whether it holds, a paragraph a row of the table."""
+    lines = []
+    for case in cases:
+        for claim in judge(case, result):
+            text = f"{HOLDS if claim.holds else DIFFERS:<8} {_name(case)}: {claim.text}"
+            lines.append(textwrap.fill(text, width, subsequent_indent=" " * 9) if width else text)
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""What `connbench reproduce` runs: the talk's measurements in full, or scaled to a small range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Placement, PortRange, StrategySpec
+
+FULL_RANGE = PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
+QUICK_RANGE = PortRange(DEFAULT_RANGE_LOW, DEFAULT_RANGE_LOW + 4095)
+
+WINDOWS = (500, 1000, 5000, 10000)
+FILLED = (1000, 5000)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row: the strategy to measure, and the key of the talk's run it stands beside, if the talk has one."""
+
+    spec: StrategySpec
+    published: str | None
+
+
+def cases(ports: PortRange) -> tuple[Case, ...]:
+    """The talk's measurements over `ports`; windows are the same share of the range as they were of the talk's."""
+
+    def scaled(window: int) -> int:
+        return round(window * len(ports) / len(FULL_RANGE))
+
+    return (
+        Case(StrategySpec("plain"), "plain"),
+        Case(StrategySpec("bind"), "plain"),
+        Case(StrategySpec("random"), None),
+        *(Case(StrategySpec("window", scaled(w), Placement.INSIDE, 0), f"window-{w}") for w in WINDOWS),
+        *(Case(StrategySpec("partition", scaled(w), connections=scaled(w)), f"partition-{w}") for w in FILLED),
+        Case(StrategySpec("range"), "range"),
+    )

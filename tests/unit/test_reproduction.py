@@ -1,0 +1,210 @@
+"""The talk's claims, held against made measurements in which they hold, and in which one at a time does not."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from connbench.analysis.summary import summarize
+from connbench.errors import Interrupted
+from connbench.model import StrategySpec
+from connbench.portsearch.windows import expect_failures
+from connbench.report import reproduction
+from connbench.reproduction.cases import FULL_RANGE, QUICK_RANGE, Case, cases
+from connbench.reproduction.claims import judge, speed_up, talk_speed_up
+from connbench.reproduction.published import published
+from connbench.results.result import Result, Round, Samples
+from made import PLAN, round_of, samples_of
+
+PORTS = len(QUICK_RANGE)
+CASES = cases(QUICK_RANGE)
+BY_NAME = {(case.spec.name, case.spec.window): case for case in CASES}
+PLAIN, BIND, RANDOM, *_, RANGE = CASES
+WINDOWS = [case for case in CASES if case.spec.name == "window"]
+FILLED = [case for case in CASES if case.spec.name == "partition"]
+FAST, SLOW = 13_000, 93_000
+
+
+def cliff(slow_ns: int = SLOW, odd_from: int = PORTS // 2) -> Samples:
+    """All even ports at 13 µs, then all odd ones at `slow_ns`; those of one parity end after `odd_from` attempts."""
+    even = [QUICK_RANGE.low + 2 * i for i in range(PORTS // 2)]
+    odd = [port + 1 for port in even]
+    ports = [*even[:odd_from], *odd, *even[odd_from:]]
+    latency = [FAST if i < odd_from else slow_ns for i in range(PORTS)]
+    return samples_of(latency, port=ports)
+
+
+def drawn(errors: int = 0, odd_ns: int = FAST, error_ns: int = 20_000, even_ns: int = FAST) -> Samples:
+    """One port after the other, the last `errors` attempts in vain."""
+    ports = [QUICK_RANGE.low + i for i in range(PORTS - errors)] + [0] * errors
+    latency = [odd_ns if port % 2 else even_ns if port else error_ns for port in ports]
+    return samples_of(latency, port=ports, errno=[0 if port else errno.EADDRNOTAVAIL for port in ports])
+
+
+def random_draws(factor: float = 1.0) -> Samples:
+    """As many tries as chance makes necessary, times a factor."""
+    tries = [max(1, round(factor * PORTS / (PORTS - i))) for i in range(PORTS)]
+    return replace(drawn(), tries=np.array(tries, dtype="I"))
+
+
+def as_the_talk_says() -> dict[StrategySpec, Samples]:
+    """A measurement of each case in which every claim holds."""
+    made = {PLAIN.spec: cliff(), BIND.spec: cliff(), RANDOM.spec: random_draws(), RANGE.spec: drawn()}
+    for case in WINDOWS:
+        errors = round(expect_failures(PORTS, case.spec.window or 0, PORTS).mean)
+        made[case.spec] = drawn(errors, error_ns=FAST + 40 * (case.spec.window or 0))
+    for case in FILLED:
+        made[case.spec] = samples_of([FAST] * (case.spec.window or 0))
+    return made
+
+
+def result_of(made: dict[StrategySpec, Samples], **faulty: Round) -> Result:
+    """A result of the quick run with these measurements."""
+    plan = replace(PLAN, port_range=QUICK_RANGE, connections=PORTS, strategies=tuple(made))
+    rounds = {spec: [faulty.get(spec.name, round_of(samples))] for spec, samples in made.items()}
+    return Result(plan, {"kernel": "6.8.0-test"}, (), rounds)
+
+
+def verdict(case: Case, **changed: Samples) -> str:
+    """The verdict on a case, its measurement or those of other strategies replaced."""
+    made = {spec: changed.get(spec.name, samples) for spec, samples in as_the_talk_says().items()}
+    return reproduction.verdict(judge(case, result_of(made)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec.label)
+def test_every_claim_holds_where_it_is_as_the_talk_says(case: Case) -> None:
+    """A measurement like the talk's makes each row hold, and each row claims something."""
+    claims = judge(case, result_of(as_the_talk_says()))
+    assert [claim.text for claim in claims if not claim.holds] == []
+    assert len(claims) >= 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [cliff(slow_ns=2 * FAST), cliff(odd_from=PORTS // 2 - 200), drawn(errors=1)],
+    ids=["flat", "early", "error"],
+)
+@pytest.mark.parametrize("case", [PLAIN, BIND], ids=["plain", "bind"])
+def test_cliff_needs_a_slow_half_that_begins_at_half_without_an_error(case: Case, changed: Samples) -> None:
+    """Plain and bind differ where odd ports cost little more, where the knee is elsewhere, or where one failed."""
+    assert verdict(case, **{case.spec.name: changed}) == "differs"
+
+
+@pytest.mark.parametrize(
+    "changed", [random_draws(2.0), random_draws(0.5), drawn(errors=3)], ids=["many", "few", "errors"]
+)
+def test_random_needs_8_to_12_tries_near_exhaustion(changed: Samples) -> None:
+    """Random differs where many more or fewer draws are needed at 90 % of the range, or where one failed."""
+    assert verdict(RANDOM, random=changed) == "differs"
+
+
+def test_random_needs_to_be_faster_than_plain() -> None:
+    """A random port that costs as much as plain's search is not the talk's."""
+    assert verdict(RANDOM, random=replace(random_draws(), connect_ns=np.full(PORTS, SLOW))) == "differs"
+
+
+@pytest.mark.parametrize("case", WINDOWS, ids=lambda case: case.spec.label)
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_window_needs_the_errors_the_model_expects(case: Case, factor: float) -> None:
+    """Half or twice the errors are not what random windows come to."""
+    errors = round(factor * expect_failures(PORTS, case.spec.window or 0, PORTS).mean)
+    made = as_the_talk_says() | {case.spec: drawn(errors)}
+    assert [claim.holds for claim in judge(case, result_of(made)) if "errors;" in claim.text] == [False]
+
+
+def test_longer_window_needs_to_cost_no_less() -> None:
+    """The windows are ordered: a longer one that is clearly cheaper than the next shorter one differs."""
+    longer = WINDOWS[1]
+    made = as_the_talk_says()
+    made[longer.spec] = replace(made[longer.spec], connect_ns=made[longer.spec].connect_ns // 2)
+    assert [claim.holds for claim in judge(longer, result_of(made)) if "total time" in claim.text] == [False]
+
+
+@pytest.mark.parametrize("odd_ns", [FAST // 2, 2 * FAST])
+def test_window_and_range_need_parities_alike(odd_ns: int) -> None:
+    """A range that serves one parity faster is the search before Linux 6.8."""
+    assert verdict(RANGE, range=drawn(odd_ns=odd_ns)) == "differs"
+
+
+@pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
+def test_filled_range_needs_every_port(case: Case) -> None:
+    """One port of a filled range that was not had is one too many."""
+    window = case.spec.window or 0
+    made = as_the_talk_says() | {case.spec: samples_of([FAST] * window, errno=[*[0] * (window - 1), 99])}
+    assert reproduction.verdict(judge(case, result_of(made))) == "differs"
+
+
+def test_partial_or_missing_row_is_not_judged() -> None:
+    """What was cut short or never measured proves nothing either way."""
+    made = as_the_talk_says()
+    partial = result_of(made, plain=round_of(made[PLAIN.spec], fault=Interrupted(2)))
+    assert reproduction.verdict(judge(PLAIN, partial)) == "-"
+    del made[PLAIN.spec]
+    assert judge(PLAIN, result_of(made)) == ()
+    assert "plain" not in " ".join(claim.text for claim in judge(RANGE, result_of(made)))
+
+
+def test_full_cases_are_the_talks() -> None:
+    """In full the windows are the talk's, and each run of the talk stands beside one of ours."""
+    full = cases(FULL_RANGE)
+    assert [case.spec.label for case in full] == [
+        "plain",
+        "bind",
+        "random",
+        "window 500",
+        "window 1000",
+        "window 5000",
+        "window 10000",
+        "partition 1000, n=1000",
+        "partition 5000, n=5000",
+        "range",
+    ]
+    assert {case.published for case in full} - {None} == set(published())
+    assert len(FULL_RANGE) == published()["plain"].attempts == 56512
+    assert [published()[c.published].attempts for c in full if c.published and c.spec.connections] == [1000, 5000]
+
+
+def test_published_figures_agree_with_themselves() -> None:
+    """Of each of the talk's runs, even, odd and failed attempts add up to all, and the averages to the total time."""
+    for run in published().values():
+        assert run.even.count + run.odd.count + run.errored == run.attempts
+        made = run.even.count * run.even.mean_ns + run.odd.count * run.odd.mean_ns
+        assert made <= run.total_ns * 1.01
+        if not run.errored:
+            assert made == pytest.approx(run.total_ns, rel=0.02)
+
+
+def test_speed_up_is_per_attempt() -> None:
+    """Rows of fewer attempts are compared by what an attempt costs; the talk's by the same rule."""
+    made = as_the_talk_says()
+    result = result_of(made)
+    strategies = {s.strategy: s for s in result.strategies}
+    for case in FILLED:
+        assert speed_up(summarize(strategies[case.spec]), result) == pytest.approx((FAST + SLOW) / 2 / FAST)
+    assert talk_speed_up(WINDOWS[0]) == pytest.approx(130.494 / 1.875)
+    assert talk_speed_up(FILLED[0]) == pytest.approx(130.494 / 56512 / (0.127 / 1000))
+
+
+def test_rows_line_up_below_their_heading_within_80_columns() -> None:
+    """Every row, the talk's too, puts its figures where the heading says, and none is wide."""
+    result = result_of(as_the_talk_says())
+    heading = reproduction.heading()
+    lines = [line for case in CASES for line in reproduction.row(case, result).splitlines()]
+    assert len(lines) == 10 + 9
+    assert all(len(line) <= 80 for line in (heading, *lines))
+    for end in (heading.index(name) + len(name) for name in ("errors", "total time", "speed-up", "even mean")):
+        assert all(line[end - 1] != " " and line[end] == " " for line in lines)
+    assert lines[0].startswith("plain  ")
+    assert lines[0].endswith("  holds")
+
+
+def test_claims_are_told_one_a_line_and_folded_to_the_terminal() -> None:
+    """Each claim begins with whether it holds and whose it is; a narrow terminal folds it."""
+    made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
+    told = reproduction.claims_text(CASES, result_of(made))
+    assert "differs  range: 2 connections failed" in told.splitlines()
+    assert "holds    plain: no connection failed" in told.splitlines()
+    assert all(len(line) <= 60 for line in reproduction.claims_text(CASES, result_of(made), 60).splitlines())
