@@ -147,6 +147,16 @@ def test_partial_or_missing_row_is_not_judged() -> None:
     assert "plain" not in " ".join(claim.text for claim in judge(RANGE, result_of(made)))
 
 
+def test_unsound_row_is_not_judged() -> None:
+    """Figures of a listener that dropped SYNs are no ground for a verdict; those of the other rows are."""
+    made = as_the_talk_says()
+    sound = round_of(made[PLAIN.spec])
+    overflow = replace(sound.report, counters={"TcpExt.ListenOverflows": 1})
+    result = result_of(made, plain=replace(sound, report=overflow))
+    assert reproduction.verdict(judge(PLAIN, result)) == "-"
+    assert reproduction.verdict(judge(BIND, result)) == "holds"
+
+
 def test_full_cases_are_the_talks() -> None:
     """In full the windows are the talk's, and each run of the talk stands beside one of ours."""
     full = cases(FULL_RANGE)

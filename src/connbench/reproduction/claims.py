@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from connbench.analysis.knee import SLOWDOWN, find_knee
+from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
+from connbench.model import Severity
 from connbench.portsearch.windows import expect_failures
 from connbench.reproduction.cases import Case
 from connbench.reproduction.published import published
@@ -37,12 +39,14 @@ class Claim:
 
 
 def judge(case: Case, result: Result) -> tuple[Claim, ...]:
-    """Hold a row's measurement against what the talk claims of it; without the measurement there is nothing to hold.
+    """Hold a row's measurement against what the talk claims of it; nothing to say without a sound and whole one.
 
     Rows that it is compared with, plain and the next smaller window, are looked up in the result.
     """
     strategy = next((s for s in result.strategies if s.strategy == case.spec), None)
     if strategy is None or strategy.is_partial or not result.plan:
+        return ()
+    if any(f.severity is Severity.INVALID and f.strategy == case.spec.label for f in findings(result)):
         return ()
     return tuple(_RULES[case.spec.name](case, strategy, result))
 
