@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -214,7 +215,8 @@ def test_rows_line_up_below_their_heading_within_80_columns() -> None:
 def test_claims_are_told_one_a_line_and_folded_to_the_terminal() -> None:
     """Each claim begins with whether it holds and whose it is; a narrow terminal folds it."""
     made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
-    told = reproduction.claims_text(CASES, result_of(made))
+    told = reproduction.closing(CASES, result_of(made))
     assert "differs  range: 2 connections failed" in told.splitlines()
+    assert re.search(r"^30 of 31 claims hold here$", told, re.MULTILINE)
     assert "holds    plain: no connection failed" in told.splitlines()
-    assert all(len(line) <= 60 for line in reproduction.claims_text(CASES, result_of(made), 60).splitlines())
+    assert all(len(line) <= 60 for line in reproduction.closing(CASES, result_of(made), 60).splitlines())

@@ -18,6 +18,7 @@ from connbench.linux.limits import OUT_OF_RESOURCES
 
 COMMANDS = {
     "run": "Open N sockets with each strategy, time every connect(), summarize per port parity.",
+    "reproduce": "Measure what the talk measured, beside its figures, and say what holds here.",
     "report": "Print result files, as text or for other programs.",
     "strategies": "List the strategies, and whether this kernel has what they need.",
     "doctor": "Check beforehand whether a full run here would be sound.",

@@ -1,4 +1,4 @@
-"""The options of `connbench run`, read into the model's types."""
+"""The options of `connbench run`, read into the model's types; those it shares with other commands by name."""
 
 from __future__ import annotations
 
@@ -46,6 +46,27 @@ FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv")
 _LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])
 _ISOLATIONS = click.Choice([isolation.value for isolation in Isolation])
 _PLACEMENTS = click.Choice([placement.value for placement in Placement])
+
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Same seed, same windows and ports.  [default: random, and printed]",
+)
+cpu_option = click.option(
+    "--cpu",
+    type=_cpu,
+    metavar="N|none",
+    default=CpuChoice.LAST,
+    help="CPU to connect on.  [default: the last usable one]",
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Also write a file, .json, .json.gz or .csv, after every round.",
+)
+force_option = click.option("--force", is_flag=True, help="Replace an existing output file.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 
 _RUN_OPTIONS = (
     click.option(
@@ -98,11 +119,7 @@ _RUN_OPTIONS = (
         help="Whether to run in a network namespace of its own.",
     ),
     click.option("--allow-remote", is_flag=True, help="Let --target be on another machine."),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        help="Same seed, same windows and ports.  [default: random, and printed]",
-    ),
+    seed_option,
     click.option(
         "--rounds",
         type=click.IntRange(min=1),
@@ -118,13 +135,7 @@ _RUN_OPTIONS = (
         metavar="SECONDS",
         help="How long one connect() may take.",
     ),
-    click.option(
-        "--cpu",
-        type=_cpu,
-        metavar="N|none",
-        default=CpuChoice.LAST,
-        help="CPU to connect on.  [default: the last usable one]",
-    ),
+    cpu_option,
     click.option(
         "--format",
         "output_format",
@@ -133,14 +144,9 @@ _RUN_OPTIONS = (
         show_default=True,
         help="What to print.",
     ),
-    click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        help="Also write a file, .json, .json.gz or .csv, after every round.",
-    ),
-    click.option("--force", is_flag=True, help="Replace an existing output file."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
+    output_option,
+    force_option,
+    quiet_option,
 )
 
 

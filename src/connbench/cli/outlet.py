@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from connbench.cli.messages import discard_stdout
+from connbench.cli.pages import Pages
 from connbench.errors import OutputError
-from connbench.model import Finding, RoundPlan, StrategySpec
-from connbench.report import text
+from connbench.model import RoundPlan, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.files import write_atomically
 from connbench.results.result import Result
@@ -23,39 +21,33 @@ class Outlet:
     """Prints and saves a result as it grows.
 
     Attributes:
-        output_format: What stdout gets, by a name of `FORMATS`.
+        pages: What stdout gets.
         path: The output file, if one is asked for, and `file_format` its format.
-        told: Findings the user has been told already.
         file_failure: Why the file could not be written; measuring goes on, for the figures can still be printed.
         print_failure: Why stdout could not be written; measuring goes on, for the figures can still be saved.
     """
 
     result: Result
-    output_format: str
+    pages: Pages
     path: Path | None = None
     file_format: str | None = None
-    told: tuple[Finding, ...] = ()
     file_failure: OutputError | None = None
     print_failure: OutputError | None = None
     reader_left: bool = False
-    printed: set[StrategySpec] = field(default_factory=set)
+    done: set[StrategySpec] = field(default_factory=set)
+    has_printed: bool = False
 
     def take_round(self, plan: RoundPlan) -> None:
         """A round has been added to the result: save it, and print its strategy if that was the last of it."""
         self._save()
         if plan.number == plan.plan.rounds:
-            self._print_block(plan.strategy)
+            self._print_piece(plan.strategy)
 
     def finish(self) -> None:
         """Print what has not been printed yet."""
-        if self.output_format != "text":
-            self._print(FORMATS[self.output_format](self.result).rstrip("\n"))
-            return
         for strategy in self.result.strategies:
-            self._print_block(strategy.strategy)
-        rest = text.closing(self.result, _width(), self.told)
-        if rest:
-            self._print("\n" + rest)
+            self._print_piece(strategy.strategy)
+        self._print(self.pages.end())
 
     def _save(self) -> None:
         if self.path is None or self.file_format is None:
@@ -66,26 +58,20 @@ class Outlet:
         except OutputError as error:
             self.file_failure = error
 
-    def _print_block(self, spec: StrategySpec) -> None:
-        if self.output_format != "text" or spec in self.printed:
-            return
-        strategy = next(s for s in self.result.strategies if s.strategy == spec)
-        self._print(("\n" if self.printed else "") + text.block(self.result, strategy, _width()))
-        self.printed.add(spec)
+    def _print_piece(self, spec: StrategySpec) -> None:
+        if spec not in self.done:
+            self.done.add(spec)
+            self._print(self.pages.piece(spec))
 
     def _print(self, words: str) -> None:
-        if self.reader_left or self.print_failure:
+        if self.reader_left or self.print_failure or not words:
             return
         try:
-            click.echo(words)
+            click.echo((self.pages.gap if self.has_printed else "") + words)
+            self.has_printed = True
         except BrokenPipeError:
             self.reader_left = True
             discard_stdout()
         except OSError as error:
             self.print_failure = OutputError(f"stdout cannot be written: {error.strerror}", "send it elsewhere, or -o")
             discard_stdout()
-
-
-def _width() -> int | None:
-    """Columns of the terminal; None where stdout is none, for there each line stays whole."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from connbench.cli.messages import complain, warn
+from connbench.cli.messages import warn
 from connbench.cli.options import run_options
-from connbench.errors import ConnbenchError, ExitCode
 from connbench.interrupts import Interrupts
-from connbench.model import Finding, Isolation, Listener, Placement, Plan, RoundPlan, Severity
+from connbench.model import Finding, Isolation, Listener, Placement, Severity
 from connbench.planning import Request, make_plan
 
 if TYPE_CHECKING:
-    from connbench.cli.outlet import Outlet
-    from connbench.cli.progress import Bar, Silent
     from connbench.results.result import Result
 
 
@@ -36,7 +32,9 @@ def command(
     interrupts.immediate = False
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.outlet import Outlet  # noqa: PLC0415  # see the comment above
+    from connbench.cli.measuring import exit_code, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
+    from connbench.cli.pages import DocumentPages, TextPages  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
     from connbench.results.csv_file import refuse_several  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
@@ -47,10 +45,10 @@ def command(
     file_format = check_output(output, force=force) if output else None
     for finding in known:
         warn(finding)
-    at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load(seconds=0.1)))
-    result = Result(plan, environment.collect(plan.cpu), (*known, *filter(None, at_start)))
-    outlet = Outlet(result, output_format, output, file_format, tuple(known))
-    return _measure(plan, outlet, interrupts, quiet=quiet)
+    result = Result(plan, environment.collect(plan.cpu), (*known, *checks.at_start()))
+    pages = TextPages(result, tuple(known)) if output_format == "text" else DocumentPages(result, output_format)
+    failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
+    return exit_code(failures, _grave_findings(result, output_format))
 
 
 def _request(asked: dict[str, Any]) -> Request:
@@ -62,40 +60,6 @@ def _request(asked: dict[str, Any]) -> Request:
             "placement": asked["placement"] and Placement(asked["placement"]),
         }
     )
-
-
-def _measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> int:
-    """Run, print, and say how it ended: by the worst that happened."""
-    from connbench.runner import run  # noqa: PLC0415  # loads numpy: see above
-
-    bar = _progress(quiet=quiet)
-
-    def take_round(finished: RoundPlan) -> None:
-        bar.clear()
-        outlet.take_round(finished)
-
-    fault: ConnbenchError | None = None
-    try:
-        run(plan, outlet.result, bar.show, take_round, interrupts)
-    except ConnbenchError as error:
-        fault = error
-    finally:
-        bar.clear()
-    if outlet.result.rounds:
-        outlet.finish()
-    failures = [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
-    invalid = _grave_findings(outlet.result, outlet.output_format)
-    for failure in failures:
-        complain(failure)
-    if failures:
-        return failures[-1].exit_code
-    return ExitCode.UNSOUND if invalid else ExitCode.OK
-
-
-def _progress(*, quiet: bool) -> Bar | Silent:
-    from connbench.cli.progress import Bar, Silent  # noqa: PLC0415  # commands load what they use
-
-    return Bar() if sys.stderr.isatty() and not quiet else Silent()
 
 
 def _grave_findings(result: Result, output_format: str) -> list[Finding]:

@@ -136,6 +136,12 @@ def check_all(namespace: Namespace, reason: str, port_range: PortRange, somaxcon
     ]
 
 
+def at_start() -> list[Finding]:
+    """What would spoil any measurement on this machine now, looked at just before one."""
+    found = map(as_finding, (check_cpus(), check_load(seconds=0.1)))
+    return [finding for finding in found if finding]
+
+
 def as_finding(check: Check) -> Finding | None:
     """A check that did not pass, as a finding of a run; None for one that did."""
     if check.verdict is Verdict.OK:

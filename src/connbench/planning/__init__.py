@@ -1,6 +1,7 @@
 """From what was asked for to a `Plan`: defaults filled in, and everything checked that can be checked beforehand."""
 
+from connbench.planning.choice import only_supported
 from connbench.planning.make import make_plan
 from connbench.planning.request import CpuChoice, Request
 
-__all__ = ["CpuChoice", "Request", "make_plan"]
+__all__ = ["CpuChoice", "Request", "make_plan", "only_supported"]

@@ -6,7 +6,7 @@ import platform
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.linux.sockopts import is_supported
-from connbench.model import Placement, PortRange, StrategySpec
+from connbench.model import Finding, Placement, PortRange, Severity, StrategySpec
 from connbench.planning.request import Request
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy
 
@@ -59,6 +59,19 @@ def _specify(strategy: Strategy, request: Request, ports: PortRange) -> Strategy
         default = None if strategy.name == "random" else 0
         retries = default if request.retries is None else request.retries
     return StrategySpec(strategy.name, window, placement, retries)
+
+
+def only_supported(specs: tuple[StrategySpec, ...]) -> tuple[tuple[StrategySpec, ...], list[Finding]]:
+    """Those of the strategies that this kernel can run, and a finding for each that it cannot."""
+    supported, missing = [], []
+    for spec in specs:
+        try:
+            refuse_unsupported((spec,))
+        except EnvironmentFault as fault:
+            missing.append(Finding("unsupported", Severity.NOTE, f"left out: {fault.message}", fault.hint))
+        else:
+            supported.append(spec)
+    return tuple(supported), missing
 
 
 def refuse_unsupported(specs: tuple[StrategySpec, ...]) -> None:

@@ -8,8 +8,8 @@ from enum import Enum
 from functools import cache
 from random import Random
 
-SEEDS = 8
-"""Trials of each search rule: enough to tell the scatter, few enough to be done in a second."""
+FEWEST_TRIALS, MOST_TRIALS, TRIED_ATTEMPTS = 8, 40, 400_000
+"""Trials of each search rule: enough to tell the scatter, and no more than a second's worth of attempts."""
 
 TOLERANCE = 4.0
 """Standard deviations an expectation reaches to either side: few enough trials make them uncertain themselves."""
@@ -40,8 +40,9 @@ def expect_failures(ports: int, window: int, attempts: int) -> Expectation:
 
     Which of the two search rules the kernel follows matters little here: the expectation covers both.
     """
+    number = max(FEWEST_TRIALS, min(MOST_TRIALS, TRIED_ATTEMPTS // attempts))
     trials = [
-        [simulate_failures(ports, window, attempts, search, Random(seed)) for seed in range(SEEDS)]  # noqa: S311  # reproducible, not secret
+        [simulate_failures(ports, window, attempts, search, Random(seed)) for seed in range(number)]  # noqa: S311  # reproducible, not secret
         for search in Search
     ]
     means, spreads = [statistics.mean(t) for t in trials], [statistics.stdev(t) for t in trials]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
+from connbench.model import Finding
+from connbench.report.text import finding, fold
 from connbench.report.units import count, duration
 from connbench.reproduction.cases import Case
 from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
-from connbench.reproduction.published import Published, published
+from connbench.reproduction.published import published
 from connbench.results.result import Result
 
-_COLUMNS = "{:<16}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
-"""Fixed, for the rows are printed as they are measured; 73 columns with the longest verdict."""
+_COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
+"""Fixed, for the rows are printed as they are measured; 74 columns with the longest verdict."""
+
+TALK = "the talk 'connect() - why you so slow?'"
 
 HOLDS, DIFFERS, NOT_JUDGED = "holds", "differs", "-"
 
@@ -29,7 +33,7 @@ def row(case: Case, result: Result) -> str:
     summary = summarize(strategy)
     lines = [_measured(case, summary, result)]
     if case.published is not None:
-        lines.append(_published(published()[case.published], talk_speed_up(case)))
+        lines.append(_published(case.published, talk_speed_up(case)))
     return "\n".join(lines)
 
 
@@ -46,9 +50,10 @@ def _measured(case: Case, summary: Summary, result: Result) -> str:
     )
 
 
-def _published(talk: Published, faster: float | None) -> str:
+def _published(key: str, faster: float | None) -> str:
+    talk, (_, _, window) = published()[key], key.partition("-")
     return _row(
-        "  the talk",
+        f"  the talk, {window}" if window else "  the talk",
         count(talk.errored),
         duration(talk.total_ns),
         "-" if faster is None else f"{faster:.3g} x",
@@ -73,11 +78,21 @@ def verdict(claims: Sequence[Claim]) -> str:
     return HOLDS if all(claim.holds for claim in claims) else DIFFERS
 
 
-def claims_text(cases: Sequence[Case], result: Result, width: int | None = None) -> str:
-    """Every claim with whether it holds, a paragraph a row of the table."""
-    lines = []
-    for case in cases:
-        for claim in judge(case, result):
-            text = f"{HOLDS if claim.holds else DIFFERS:<8} {_name(case)}: {claim.text}"
-            lines.append(textwrap.fill(text, width, subsequent_indent=" " * 9) if width else text)
-    return "\n".join(lines)
+def opening(result: Result, width: int | None = None) -> str:
+    """What the talk is, and where its measurements are made again."""
+    plan = result.plan
+    where = f", range {plan.port_range}, {plan.namespace}, seed {plan.seed}" if plan else ""
+    return fold(f"{TALK}, again on Linux {result.environment.get('kernel', 'unknown')}{where}", width)
+
+
+def closing(cases: Sequence[Case], result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
+    """Each claim with whether it holds, how many do, and the findings but those in `told`."""
+    claims = [(case, claim) for case in cases for claim in judge(case, result)]
+    lines = [
+        fold(f"{HOLDS if claim.holds else DIFFERS:<8} {_name(case)}: {claim.text}", width, " " * 9)
+        for case, claim in claims
+    ]
+    holding = sum(claim.holds for _, claim in claims)
+    total = [f"{holding} of {len(claims)} claims hold here"] if claims else []
+    rest = [finding(f, width) for f in findings(result) if f not in told]
+    return "\n\n".join("\n".join(part) for part in (lines, total, rest) if part)

@@ -35,7 +35,7 @@ def block(result: Result, strategy: StrategyResult, width: int | None = None) ->
         header(result, strategy.strategy, width) + "\n" + six_lines(summary),
         _latency_table(summary),
         _acquire_table(summary) if result.origin is not Origin.TALK_CSV else "",
-        "\n".join(_fold(line, width) for line in (*_facts(result, summary), *_knee(result, find_knee(strategy)))),
+        "\n".join(fold(line, width) for line in (*_facts(result, summary), *_knee(result, find_knee(strategy)))),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -58,7 +58,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
     plan = result.plan
     if plan is None:
         rounds = [f"{result.most_rounds} rounds"] if result.most_rounds > 1 else []
-        return _fold(", ".join([f"{spec.label}: {machine}", f"{result.origin} {result.name}", *rounds]), width)
+        return fold(", ".join([f"{spec.label}: {machine}", f"{result.origin} {result.name}", *rounds]), width)
     parts = [
         f"{spec.label}: {machine}",
         f"range {plan.port_range}",
@@ -69,7 +69,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
     ]
     if plan.rounds > 1:
         parts.append(f"{plan.rounds} rounds")
-    return _fold(", ".join(parts), width)
+    return fold(", ".join(parts), width)
 
 
 def _source(plan: Plan, spec: StrategySpec) -> str:
@@ -78,10 +78,11 @@ def _source(plan: Plan, spec: StrategySpec) -> str:
 
 def finding(found: Finding, width: int | None = None) -> str:
     """A finding, and on a line of its own what to do about it."""
-    return _fold(f"{found.severity}: {found.text}", width) + "\n" + _fold(f"  -> {found.advice}", width, "     ")
+    return fold(f"{found.severity}: {found.text}", width) + "\n" + fold(f"  -> {found.advice}", width, "     ")
 
 
-def _fold(text: str, width: int | None, indent: str = "  ") -> str:
+def fold(text: str, width: int | None, indent: str = "  ") -> str:
+    """Fold to `width` columns, further lines indented; None leaves it on one line."""
     if width is None:
         return text
     return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,46 @@
+"""Carrying out a plan in front of the user: progress while it runs, results as they come, and how it ended."""
+
+from __future__ import annotations
+
+import sys
+
+from connbench.cli.messages import complain
+from connbench.cli.outlet import Outlet
+from connbench.cli.progress import Bar, Silent
+from connbench.errors import ConnbenchError, ExitCode
+from connbench.interrupts import Interrupts
+from connbench.model import Finding, Plan, RoundPlan
+from connbench.runner import run
+
+
+def measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> list[ConnbenchError]:
+    """Carry out a plan, print and save what it brings.
+
+    Returns:
+        What went wrong, the worst last.
+    """
+    bar = Bar() if sys.stderr.isatty() and not quiet else Silent()
+
+    def take_round(finished: RoundPlan) -> None:
+        bar.clear()
+        outlet.take_round(finished)
+
+    fault: ConnbenchError | None = None
+    try:
+        run(plan, outlet.result, bar.show, take_round, interrupts)
+    except ConnbenchError as error:
+        fault = error
+    finally:
+        bar.clear()
+    if outlet.result.rounds:
+        outlet.finish()
+    return [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
+
+
+def exit_code(failures: list[ConnbenchError], invalid: list[Finding]) -> int:
+    """Complain of what went wrong; the exit code is the worst's."""
+    for failure in failures:
+        complain(failure)
+    if failures:
+        return failures[-1].exit_code
+    return ExitCode.UNSOUND if invalid else ExitCode.OK

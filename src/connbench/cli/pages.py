@@ -1,0 +1,90 @@
+"""What stdout gets of a result as it grows: a piece a strategy, and an end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import Protocol
+
+from connbench.model import Finding, StrategySpec
+from connbench.report import reproduction, text
+from connbench.report.formats import FORMATS
+from connbench.reproduction.cases import Case
+from connbench.results.result import Result
+
+
+class Pages(Protocol):
+    """Pieces of text in the order they are printed; an empty one is left out."""
+
+    @property
+    def gap(self) -> str:
+        """What stands between two pieces, besides the end of the line."""
+
+    def piece(self, spec: StrategySpec) -> str:
+        """What to print once a strategy's last round is done."""
+
+    def end(self) -> str:
+        """What to print once nothing more is to come."""
+
+
+@dataclass(frozen=True)
+class TextPages:
+    """The default report. `told` are the findings the user has been told already."""
+
+    result: Result
+    told: tuple[Finding, ...] = ()
+    gap: str = "\n"
+
+    def piece(self, spec: StrategySpec) -> str:
+        """The strategy's block."""
+        return text.block(self.result, next(s for s in self.result.strategies if s.strategy == spec), width())
+
+    def end(self) -> str:
+        """The comparison and the findings."""
+        return text.closing(self.result, width(), self.told)
+
+
+@dataclass(frozen=True)
+class DocumentPages:
+    """A format that is one document, printed at the end."""
+
+    result: Result
+    output_format: str
+    gap: str = ""
+
+    def piece(self, _spec: StrategySpec) -> str:
+        """Nothing yet."""
+        return ""
+
+    def end(self) -> str:
+        """The whole document."""
+        return FORMATS[self.output_format](self.result).rstrip("\n")
+
+
+@dataclass
+class ReproductionPages:
+    """The table of the talk's measurements, a row as soon as it is measured; then the claims and the findings."""
+
+    result: Result
+    cases: tuple[Case, ...]
+    told: tuple[Finding, ...]
+    gap: str = ""
+    has_heading: bool = False
+
+    def piece(self, spec: StrategySpec) -> str:
+        """The row, the first one below the heading."""
+        row = reproduction.row(next(case for case in self.cases if case.spec == spec), self.result)
+        if self.has_heading:
+            return row
+        self.has_heading = True
+        return f"{reproduction.opening(self.result, width())}\n\n{reproduction.heading()}\n{row}"
+
+    def end(self) -> str:
+        """What holds, and what a reader must know besides."""
+        return "\n" + reproduction.closing(self.cases, self.result, width(), self.told)
+
+
+def width() -> int | None:
+    """Columns of the terminal; None where stdout is none, for there each line stays whole."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,0 +1,66 @@
+"""`connbench reproduce`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connbench.cli.messages import warn
+from connbench.cli.options import cpu_option, force_option, output_option, quiet_option, seed_option
+from connbench.interrupts import Interrupts
+from connbench.model import Isolation, Severity
+from connbench.planning import Request, make_plan, only_supported
+
+
+@click.command("reproduce")
+@click.option("--quick", is_flag=True, help="4,096 ports and windows in proportion: seconds instead of minutes.")
+@seed_option
+@cpu_option
+@output_option
+@force_option
+@quiet_option
+@click.pass_obj
+def command(
+    interrupts: Interrupts,
+    /,
+    output: Path | None,
+    *,
+    quick: bool,
+    force: bool,
+    quiet: bool,
+    **asked: Any,  # noqa: ANN401  # seed and cpu, which go on as they are
+) -> int:
+    """Measure what the talk measured, beside the figures it published, and say which of its claims hold here.
+
+    Takes about three minutes: plain and bind need a minute each, for that is what the talk is about. All of it runs in
+    network namespaces of its own.
+    """
+    from connbench.reproduction.cases import FULL_RANGE, QUICK_RANGE, cases  # noqa: PLC0415  # commands load what they use
+
+    ports = QUICK_RANGE if quick else FULL_RANGE
+    request = Request(strategies=("plain",), port_range=ports, isolate=Isolation.ALWAYS, **asked)
+    plan, known = make_plan(request)
+    rows = cases(ports)
+    specs, missing = only_supported(tuple(case.spec for case in rows))
+    plan = replace(plan, strategies=specs)
+
+    # Only now: make_plan forks, which is safe only until numpy has started its threads.
+    from connbench.analysis.soundness import findings  # noqa: PLC0415  # see the comment above
+    from connbench.cli.measuring import exit_code, measure  # noqa: PLC0415  # as above
+    from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
+    from connbench.cli.pages import ReproductionPages  # noqa: PLC0415  # as above
+    from connbench.host import checks, environment  # noqa: PLC0415  # as above
+    from connbench.results.files import check_output  # noqa: PLC0415  # as above
+    from connbench.results.result import Result  # noqa: PLC0415  # as above
+
+    file_format = check_output(output, force=force) if output else None
+    known = [*known, *missing]
+    for finding in known:
+        warn(finding)
+    result = Result(plan, environment.collect(plan.cpu), (*known, *checks.at_start()))
+    pages = ReproductionPages(result, tuple(case for case in rows if case.spec in specs), tuple(known))
+    failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
+    return exit_code(failures, [f for f in findings(result) if f.severity is Severity.INVALID])

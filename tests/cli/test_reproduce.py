@@ -1,0 +1,99 @@
+"""`connbench reproduce` as its users type it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import connbench
+
+ROWS = [
+    "plain",
+    "bind",
+    "random",
+    "window 36",
+    "window 72",
+    "window 362",
+    "window 725",
+    "partition 72",
+    "partition 362",
+]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What `reproduce --quick` printed, and the file it wrote."""
+    path = tmp_path_factory.mktemp("quick") / "talk.json.gz"
+    finished = connbench("reproduce", "--quick", "--seed", "3", "-o", str(path))
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    assert finished.stderr == ""
+    return finished.stdout, path
+
+
+def rows_of(printed: str) -> list[str]:
+    """The lines of the table, below its heading."""
+    lines = printed.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.lstrip().startswith("errors  total time"))
+    return lines[start + 1 : lines.index("", start)]
+
+
+def test_every_row_stands_above_the_talks(quick: tuple[str, Path]) -> None:
+    """Ten rows in the talk's order with a verdict each, nine with the talk's figures below."""
+    rows = rows_of(quick[0])
+    own = [row for row in rows if not row.startswith("  the talk")]
+    assert [row.split("  ")[0] for row in own] == [*ROWS, "range"]
+    assert all(row.endswith(("  holds", "  differs")) for row in own)
+    assert len(rows) - len(own) == 9
+    assert re.search(r"^  the talk, 500 +868 +1\.88 s +69\.6 x +30\.0 µs +31\.0 µs$", "\n".join(rows), re.MULTILINE)
+
+
+def test_claims_that_no_noise_can_spoil_hold(quick: tuple[str, Path]) -> None:
+    """Errors and the knee are the kernel's doing, however busy the machine is."""
+    held = [line.removeprefix("holds    ") for line in quick[0].splitlines() if line.startswith("holds ")]
+    for name in ("plain", "bind"):
+        assert f"{name}: the knee is at connection 2,049; half the range is 2,048" in held
+    for name in ("plain", "bind", "random", "partition 72", "range"):
+        assert f"{name}: no connection failed" in held
+    assert sum("the model of the search expects" in line for line in held) == 4
+
+
+def test_file_holds_everything(quick: tuple[str, Path]) -> None:
+    """What -o saved is a result like any other: `report` prints all of its strategies."""
+    finished = connbench("report", str(quick[1]), "--format", "json")
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    strategies = {s["label"]: len(s["rounds"][0]["samples"]["port"]) for s in json.loads(finished.stdout)["strategies"]}
+    assert list(strategies.values()) == [4096] * 7 + [72, 362] + [4096]
+    assert "partition 72, n=72" in strategies
+
+
+def test_kernel_without_the_option_leaves_out_what_needs_it() -> None:
+    """Rows that need IP_LOCAL_PORT_RANGE are named and left out, the others measured."""
+    finished = connbench("reproduce", "--quick", inside=("--deny", "port-range"))
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    own = [row.split("  ")[0] for row in rows_of(finished.stdout) if not row.startswith("  the talk")]
+    assert own == ["plain", "bind", "random"]
+    assert finished.stderr.count("left out: strategy window needs IP_LOCAL_PORT_RANGE") == 4
+    assert finished.stderr.count("left out: ") == 7
+
+
+def test_no_namespace_no_reproduction() -> None:
+    """The host's own range is not the talk's: without a namespace it says so, in two lines."""
+    finished = connbench("reproduce", "--quick", inside=("--deny", "unshare"))
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("connbench: no network namespace of its own: ")
+    assert len(finished.stderr.splitlines()) == 2
+
+
+def test_existing_file_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    """Nothing is measured for a file that cannot be written."""
+    path = tmp_path / "there.json"
+    path.write_text("mine")
+    finished = connbench("reproduce", "--quick", "-o", str(path))
+    assert finished.returncode == ExitCode.OUTPUT
+    assert finished.stdout == ""
+    assert path.read_text() == "mine"
