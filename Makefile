@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format overhead clean
+.PHONY: help setup browser run test lint format overhead files clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,10 +17,16 @@ $(READY): pyproject.toml
 
 setup: $(READY) ## Make .venv and install connbench in it
 
+browser: ## Debian's chromium, which the tests of the HTML page drive (installed if you are root)
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq \
+	    && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
+	  else echo "no chromium and chromium-driver here: the tests of the HTML page will be skipped" >&2; fi; }
+
 run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 	$(BIN)/connbench run --strategy window --window 500
 
-test: $(READY) ## Run every test (under 5 minutes)
+test: $(READY) browser ## Run every test (under 5 minutes)
 	$(BIN)/python -m pytest
 
 lint: $(READY) ## ruff check, ruff format --check, mypy --strict
@@ -34,6 +40,9 @@ format: $(READY) ## Format the code, apply safe fixes
 
 overhead: $(READY) ## What the harness costs against C (needs cc and an idle machine)
 	$(BIN)/python scripts/overhead.py
+
+files: $(READY) ## How long a million attempts take to save and to load
+	$(BIN)/python scripts/resultfiles.py
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
