@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from connbench.cli.gates import fail_if_option
 from connbench.errors import UsageError
 from connbench.model import Isolation, Listener, Placement, PortRange
 from connbench.planning.request import CpuChoice
@@ -139,6 +140,7 @@ _RUN_OPTIONS = (
         type=click.Path(path_type=Path),
         help="Also write a file, .json, .json.gz or .csv, after every round.",
     ),
+    fail_if_option(),
     click.option("--force", is_flag=True, help="Replace an existing output file."),
     click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
 )

@@ -8,24 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from connbench.cli import gates
 from connbench.cli.messages import complain, warn
 from connbench.cli.options import run_options
 from connbench.errors import ConnbenchError, ExitCode
 from connbench.interrupts import Interrupts
-from connbench.model import Finding, Isolation, Listener, Placement, Plan, RoundPlan, Severity
+from connbench.model import Isolation, Listener, Placement, Plan, RoundPlan
 from connbench.planning import Request, make_plan
+from connbench.thresholds import Expression, refuse_strangers
 
 if TYPE_CHECKING:
     from connbench.cli.outlet import Outlet
     from connbench.cli.progress import Bar, Silent
-    from connbench.results.result import Result
 
 
 @click.command("run")
 @run_options
 @click.pass_obj
 def command(
-    interrupts: Interrupts, /, output: Path | None, output_format: str, *, force: bool, quiet: bool, **asked: object
+    interrupts: Interrupts,
+    /,
+    output: Path | None,
+    output_format: str,
+    thresholds: tuple[Expression, ...],
+    *,
+    force: bool,
+    quiet: bool,
+    **asked: object,
 ) -> int:
     """Open N sockets with each strategy, time every connect(), and summarize per port parity.
 
@@ -34,6 +43,7 @@ def command(
     interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(_request(asked))
     interrupts.immediate = False
+    refuse_strangers(thresholds, plan.strategies, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # see the comment above
@@ -50,7 +60,7 @@ def command(
     at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load(seconds=0.1)))
     result = Result(plan, environment.collect(plan.cpu), (*known, *filter(None, at_start)))
     outlet = Outlet(result, output_format, output, file_format, tuple(known))
-    return _measure(plan, outlet, interrupts, quiet=quiet)
+    return _measure(plan, outlet, interrupts, thresholds, quiet=quiet)
 
 
 def _request(asked: dict[str, Any]) -> Request:
@@ -64,7 +74,9 @@ def _request(asked: dict[str, Any]) -> Request:
     )
 
 
-def _measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> int:
+def _measure(
+    plan: Plan, outlet: Outlet, interrupts: Interrupts, thresholds: tuple[Expression, ...], *, quiet: bool
+) -> int:
     """Run, print, and say how it ended: by the worst that happened."""
     from connbench.runner import run  # noqa: PLC0415  # loads numpy: see above
 
@@ -81,30 +93,20 @@ def _measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool)
         fault = error
     finally:
         bar.clear()
+    gate = ExitCode.OK
     if outlet.result.rounds:
         outlet.finish()
+        gate = gates.conclude([outlet.result], thresholds)
     failures = [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
-    invalid = _grave_findings(outlet.result, outlet.output_format)
+    invalid = gates.grave_findings(outlet.result, outlet.output_format)
     for failure in failures:
         complain(failure)
     if failures:
         return failures[-1].exit_code
-    return ExitCode.UNSOUND if invalid else ExitCode.OK
+    return ExitCode.UNSOUND if invalid else gate
 
 
 def _progress(*, quiet: bool) -> Bar | Silent:
     from connbench.cli.progress import Bar, Silent  # noqa: PLC0415  # commands load what they use
 
     return Bar() if sys.stderr.isatty() and not quiet else Silent()
-
-
-def _grave_findings(result: Result, output_format: str) -> list[Finding]:
-    """What makes the result invalid; formats that carry no findings have these, and what is partial, said on stderr."""
-    from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy: see above
-
-    found = findings(result)
-    invalid = [finding for finding in found if finding.severity is Severity.INVALID]
-    if output_format in {"talk", "csv", "talk-csv"}:
-        for finding in (*invalid, *(f for f in found if f.code == "partial")):
-            warn(finding)
-    return invalid
