@@ -25,16 +25,8 @@ from connbench.thresholds import (
     plain,
 )
 
-_FIELDS = {
-    "min": "minimum",
-    "mean": "mean",
-    "p50": "p50",
-    "p90": "p90",
-    "p99": "p99",
-    "p99.9": "p999",
-    "max": "maximum",
-}
-"""Attributes of a `Distribution` by the name they are printed under."""
+_FIELDS = {"min": "minimum", "p99.9": "p999", "max": "maximum"}
+"""Attributes of a `Distribution` that are not called what they are printed under."""
 
 _NOTHING_OF = {
     "all": "no attempt",
@@ -206,7 +198,7 @@ def _of_group(metric: Metric, group: Group) -> float:
     if metric.quantity == "tries":
         return group.tries_mean if metric.figure == "mean" else group.tries_max
     distribution = group.latency if metric.quantity == "latency" else group.acquire
-    value: float | None = getattr(distribution, _FIELDS[metric.figure])
+    value: float | None = getattr(distribution, _FIELDS.get(metric.figure, metric.figure))
     if value is None:
         raise _NotThereError(f"{metric.figure} needs {SAMPLES_FOR_P999:,} samples, and there are {distribution.count}")
     return value
