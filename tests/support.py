@@ -22,6 +22,7 @@ INSIDE = [sys.executable, str(Path(__file__).with_name("inside.py"))]
 LOW = 40000
 DEADLINE = 60.0
 
+os.environ.pop("GITHUB_ACTIONS", None)  # where GitHub runs the tests, their failures are not the job's
 os.environ["CONNBENCH_TESTS"] = str(os.getpid())
 MARK = f"CONNBENCH_TESTS={os.getpid()}".encode()
 

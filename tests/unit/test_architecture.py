@@ -26,7 +26,7 @@ LAYERS = (
     {"reproduction"},
     {"engine", "analysis", "portsearch"},
     {"strategies", "host", "results"},
-    {"linux", "samples", "roundreport"},
+    {"linux", "samples", "roundreport", "thresholds"},
     {"model", "interrupts"},
     {"errors"},
     {""},  # connbench itself, which has the version
@@ -149,8 +149,8 @@ def test_report_knows_no_network() -> None:
 
 
 def test_planning_loads_no_numpy() -> None:
-    """Planning forks, which is safe only in a process without numpy's threads."""
-    assert importing(modules_of("planning")) & HEAVY == set()
+    """Planning forks, which is safe only in a process without numpy's threads; thresholds are read before it."""
+    assert importing(modules_of("planning", "thresholds")) & HEAVY == set()
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",)], ids=" ".join)

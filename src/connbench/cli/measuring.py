@@ -37,10 +37,10 @@ def measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) 
     return [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
 
 
-def exit_code(failures: list[ConnbenchError], invalid: list[Finding]) -> int:
-    """Complain of what went wrong; the exit code is the worst's."""
+def exit_code(failures: list[ConnbenchError], invalid: list[Finding], otherwise: ExitCode = ExitCode.OK) -> int:
+    """Complain of what went wrong; the exit code is the worst's, and `otherwise` after a sound run without a fault."""
     for failure in failures:
         complain(failure)
     if failures:
         return failures[-1].exit_code
-    return ExitCode.UNSOUND if invalid else ExitCode.OK
+    return ExitCode.UNSOUND if invalid else otherwise

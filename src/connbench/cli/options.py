@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from connbench.cli.gates import fail_if_option
 from connbench.errors import UsageError
 from connbench.model import Isolation, Listener, Placement, PortRange
 from connbench.planning.request import CpuChoice
@@ -145,6 +146,7 @@ _RUN_OPTIONS = (
         help="What to print.",
     ),
     output_option,
+    fail_if_option(),
     force_option,
     quiet_option,
 )

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from connbench.cli import gates
 from connbench.cli.messages import warn
 from connbench.cli.options import run_options
+from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
-from connbench.model import Finding, Isolation, Listener, Placement, Severity
+from connbench.model import Isolation, Listener, Placement
 from connbench.planning import Request, make_plan
-
-if TYPE_CHECKING:
-    from connbench.results.result import Result
+from connbench.thresholds import Expression, refuse_strangers
 
 
 @click.command("run")
 @run_options
 @click.pass_obj
 def command(
-    interrupts: Interrupts, /, output: Path | None, output_format: str, *, force: bool, quiet: bool, **asked: object
+    interrupts: Interrupts,
+    /,
+    output: Path | None,
+    output_format: str,
+    thresholds: tuple[Expression, ...],
+    *,
+    force: bool,
+    quiet: bool,
+    **asked: object,
 ) -> int:
     """Open N sockets with each strategy, time every connect(), and summarize per port parity.
 
@@ -30,6 +38,7 @@ def command(
     interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(_request(asked))
     interrupts.immediate = False
+    refuse_strangers(thresholds, plan.strategies, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.measuring import exit_code, measure  # noqa: PLC0415  # see the comment above
@@ -48,7 +57,8 @@ def command(
     result = Result(plan, environment.collect(plan.cpu), (*known, *checks.at_start()))
     pages = TextPages(result, tuple(known)) if output_format == "text" else DocumentPages(result, output_format)
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
-    return exit_code(failures, _grave_findings(result, output_format))
+    gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
+    return exit_code(failures, gates.grave_findings(result, output_format), gate)
 
 
 def _request(asked: dict[str, Any]) -> Request:
@@ -60,15 +70,3 @@ def _request(asked: dict[str, Any]) -> Request:
             "placement": asked["placement"] and Placement(asked["placement"]),
         }
     )
-
-
-def _grave_findings(result: Result, output_format: str) -> list[Finding]:
-    """What makes the result invalid; formats that carry no findings have these, and what is partial, said on stderr."""
-    from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy: see above
-
-    found = findings(result)
-    invalid = [finding for finding in found if finding.severity is Severity.INVALID]
-    if output_format in {"talk", "csv", "talk-csv"}:
-        for finding in (*invalid, *(f for f in found if f.code == "partial")):
-            warn(finding)
-    return invalid

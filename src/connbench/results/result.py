@@ -148,6 +148,11 @@ class Result:
         return [StrategyResult(spec, tuple(rounds)) for spec, rounds in self.rounds.items()]
 
     @property
+    def specs(self) -> tuple[StrategySpec, ...]:
+        """The strategies that were planned, measured or not, in order."""
+        return tuple(dict.fromkeys((*(self.plan.strategies if self.plan else ()), *self.rounds)))
+
+    @property
     def is_partial(self) -> bool:
         """Whether the plan was not carried out to its end."""
         rounds = [r for some in self.rounds.values() for r in some]

@@ -1,0 +1,242 @@
+"""Results held to thresholds: which came true, what was measured, and what cannot be judged.
+
+What cannot be judged has failed: a gate that had nothing to look at must not pass for an open one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from connbench.analysis.knee import FEWEST, find_knee
+from connbench.analysis.summary import SAMPLES_FOR_P999, Group, summarize
+from connbench.model import StrategySpec
+from connbench.results.result import Origin, Result, StrategyResult
+from connbench.thresholds import (
+    Dimension,
+    Expression,
+    Limit,
+    Metric,
+    Multiple,
+    Operator,
+    Slower,
+    Threshold,
+    concerns,
+    plain,
+)
+
+_FIELDS = {"min": "minimum", "p99.9": "p999", "max": "maximum"}
+"""Attributes of a `Distribution` that are not called what they are printed under."""
+
+_NOTHING_OF = {
+    "all": "no attempt",
+    "even": "no even connection",
+    "odd": "no odd connection",
+    "errored": "no failed attempt",
+}
+
+_SCALED_IN = {Dimension.TIME: "ns", Dimension.COUNT: "", Dimension.SHARE: "%"}
+"""What values are in, before a threshold's own unit."""
+
+_NOT_IN_BASE = "the base has nothing of this strategy"
+
+_FEWEST_DIGITS, _MOST_DIGITS = 3, 17
+
+SlowerTimes = Callable[[StrategyResult, StrategyResult], tuple[str, ...] | None]
+"""The comparison behind the word `slower`: given a strategy of the new run and the same one of the base, the names of
+the times whose verdict is 'slower', or None where there are too few rounds for a verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A threshold that a strategy is not within, or cannot be held to.
+
+    Attributes:
+        strategy: The strategy's label.
+        condition: The threshold's text, without a strategy.
+        outcome: What was measured, in the threshold's unit, or why it cannot be judged.
+    """
+
+    strategy: str
+    condition: str
+    outcome: str
+
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        return f"{self.strategy}: {self.condition}{self.outcome}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A strategy of a result, and of that result what its figures depend on."""
+
+    strategy: StrategyResult
+    ports: int | None = None
+    origin: Origin = Origin.RUN
+
+    @classmethod
+    def of(cls, result: Result, spec: StrategySpec) -> Measured | None:
+        """A result's strategy; None where the result has nothing of it."""
+        rounds = result.rounds.get(spec)
+        return cls(StrategyResult(spec, tuple(rounds)), result.ports, result.origin) if rounds else None
+
+
+class _NotThereError(Exception):
+    """A metric has no value; the message says why."""
+
+
+def hold(
+    expressions: Iterable[Expression], result: Result, base: Result | None = None, slower: SlowerTimes | None = None
+) -> list[Failure]:
+    """Hold every strategy of a result, or the one each expression names, to every expression.
+
+    A partial result is judged by what it has. A planned strategy that it has nothing of fails.
+
+    Args:
+        expressions: Thresholds; those that need a base only together with one.
+        result: The run to judge.
+        base: The run that `base.` means; strategies are matched by name and parameters.
+        slower: Answers the word `slower`.
+
+    Returns:
+        What failed, strategy by strategy.
+    """
+    asked = list(expressions)
+    failures = []
+    for spec in result.specs:
+        new, old = Measured.of(result, spec), Measured.of(base, spec) if base else None
+        for expression in asked:
+            if concerns(expression, spec):
+                outcome = judge(expression, new, old, slower) if new else _unjudged("it was not measured")
+                failures += [Failure(spec.label, expression.condition, outcome)] if outcome else []
+    return failures
+
+
+def judge(
+    expression: Expression, new: Measured, base: Measured | None = None, slower: SlowerTimes | None = None
+) -> str | None:
+    """How an expression fails for one strategy: the end of the sentence that it begins; None if it does not."""
+    try:
+        if isinstance(expression, Slower):
+            return _judge_slower(new, base, slower)
+        if isinstance(expression.bound, Multiple):
+            return _judge_multiple(expression, expression.bound, new, base)
+        return _judge_limit(expression, expression.bound, _side(expression.metric, new, base))
+    except _NotThereError as reason:
+        return _unjudged(str(reason))
+
+
+def _unjudged(reason: str) -> str:
+    return f" cannot be judged: {reason}"
+
+
+def _judge_limit(threshold: Threshold, limit: Limit, measured: Measured) -> str | None:
+    # In the limit's unit: a division is rounded as the limit was when it was read, so that 7 of 100 are not over 7%.
+    value = _value(threshold.metric, limit.dimension, measured) / limit.unit.scale
+    if not threshold.operator.holds(value, limit.value):
+        return None
+    return f", measured {_shown(value, threshold.operator, limit.value)}{limit.unit.name}"
+
+
+def _judge_multiple(threshold: Threshold, multiple: Multiple, new: Measured, base: Measured | None) -> str | None:
+    left, right = (
+        _per_round(metric, multiple.dimension, _side(metric, new, base))
+        for metric in (threshold.metric, multiple.metric)
+    )
+    if right == 0:
+        holds = threshold.operator.holds(left, 0)
+        unit = _SCALED_IN[multiple.dimension]
+        return f", measured {plain(left)}{unit} against 0{unit}" if holds else None
+    ratio = left / right
+    if not threshold.operator.holds(ratio, multiple.factor):
+        return None
+    return f", measured {_shown(ratio, threshold.operator, multiple.factor)}x"
+
+
+def _judge_slower(new: Measured, base: Measured | None, slower: SlowerTimes | None) -> str | None:
+    if base is None:
+        raise _NotThereError(_NOT_IN_BASE)
+    if slower is None:
+        raise ValueError("the word 'slower' needs a comparison to ask")
+    times = slower(new.strategy, base.strategy)
+    if times is None:
+        raise _NotThereError("there are too few rounds for a verdict")
+    return f": {', '.join(times)}" if times else None
+
+
+def _side(metric: Metric, new: Measured, base: Measured | None) -> Measured:
+    if not metric.of_base:
+        return new
+    if base is None:
+        raise _NotThereError(_NOT_IN_BASE)
+    return base
+
+
+def _per_round(metric: Metric, dimension: Dimension, measured: Measured) -> float:
+    """A value that does not grow with the rounds, so that results of different numbers of them can be compared."""
+    value = _value(metric, dimension, measured)
+    is_sum = metric.figure in {"total", "wall", "attempts", "connected"}
+    is_count_of_errors = metric.figure == "errors" and dimension is Dimension.COUNT
+    return value / len(measured.strategy.rounds) if is_sum or is_count_of_errors else value
+
+
+def _value(metric: Metric, dimension: Dimension, measured: Measured) -> float:
+    """A metric's value in ns, pieces or percent."""
+    if measured.origin is Origin.TALK_CSV and (metric.quantity in {"acquire", "tries"} or metric.figure == "wall"):
+        raise _NotThereError(f"a {measured.origin} does not hold it")
+    if metric.quantity:
+        return _of_group(metric, summarize(measured.strategy).groups[metric.group])
+    if metric.figure == "knee":
+        return _knee(measured)
+    return _of_whole(metric.figure, dimension, measured.strategy)
+
+
+def _of_group(metric: Metric, group: Group) -> float:
+    if not group.latency.count:
+        raise _NotThereError(_NOTHING_OF[metric.group])
+    if metric.quantity == "tries":
+        return group.tries_mean if metric.figure == "mean" else group.tries_max
+    distribution = group.latency if metric.quantity == "latency" else group.acquire
+    value: float | None = getattr(distribution, _FIELDS.get(metric.figure, metric.figure))
+    if value is None:
+        raise _NotThereError(f"{metric.figure} needs {SAMPLES_FOR_P999:,} samples, and there are {distribution.count}")
+    return value
+
+
+def _of_whole(figure: str, dimension: Dimension, strategy: StrategyResult) -> float:
+    summary = summarize(strategy)
+    errors = summary.errored.latency.count
+    if not summary.attempts:
+        raise _NotThereError(_NOTHING_OF["all"])
+    if figure == "errors":
+        return 100 * errors / summary.attempts if dimension is Dimension.SHARE else errors
+    if figure == "floor" and summary.floor_ns is None:
+        raise _NotThereError("the harness floor is not known")
+    values: dict[str, float | None] = {
+        "total": summary.total_ns,
+        "wall": summary.wall_ns,
+        "attempts": summary.attempts,
+        "connected": summary.connected,
+        "floor": summary.floor_ns,
+    }
+    return values[figure] or 0.0
+
+
+def _knee(measured: Measured) -> float:
+    """Percent of the range in use at the knee; 100 where nothing turned slow, as if the knee came after the end."""
+    knee = find_knee(measured.strategy)
+    if not knee.is_judged:
+        raise _NotThereError(f"a knee needs {FEWEST} connections in a round")
+    if knee.in_use is None:
+        return 100.0
+    if measured.ports is None:
+        raise _NotThereError("the range is not known")
+    return 100 * knee.in_use / measured.ports
+
+
+def _shown(value: float, operator: Operator, limit: float) -> str:
+    """A value with as few digits as show that the threshold is crossed: 5.0001ms must not be told as 5ms."""
+    fewest = max(_FEWEST_DIGITS, len(f"{abs(value):.0f}"))
+    texts: Iterator[str] = (f"{value:.{digits}g}" for digits in range(fewest, max(fewest, _MOST_DIGITS) + 1))
+    return plain(float(next((text for text in texts if operator.holds(float(text), limit)), repr(value))))

@@ -1,0 +1,31 @@
+"""Thresholds as they are written: metrics, units, grammar. `connbench.analysis.gate` holds results to them."""
+
+from connbench.thresholds.expression import (
+    Expression,
+    Limit,
+    Multiple,
+    Operator,
+    Slower,
+    Threshold,
+    concerns,
+    plain,
+    refuse_strangers,
+)
+from connbench.thresholds.metrics import METRICS, Dimension, Metric
+from connbench.thresholds.parser import parse
+
+__all__ = [
+    "METRICS",
+    "Dimension",
+    "Expression",
+    "Limit",
+    "Metric",
+    "Multiple",
+    "Operator",
+    "Slower",
+    "Threshold",
+    "concerns",
+    "parse",
+    "plain",
+    "refuse_strangers",
+]

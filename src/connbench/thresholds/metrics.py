@@ -1,0 +1,115 @@
+"""What a threshold may name: the summary's figures, by the names they are printed under, and their units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from itertools import product
+
+
+class Dimension(Enum):
+    """What kind of figure a metric is; only figures of one kind can be compared. The value is its name in a message."""
+
+    TIME = "a time"
+    COUNT = "a number"
+    SHARE = "a share"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit as it is written, and how many ns, pieces or percent it is."""
+
+    name: str
+    dimension: Dimension
+    scale: float
+
+
+NO_UNIT = Unit("", Dimension.COUNT, 1.0)
+
+UNITS = {
+    unit.name: unit
+    for unit in (
+        Unit("ns", Dimension.TIME, 1.0),
+        Unit("us", Dimension.TIME, 1e3),
+        Unit("µs", Dimension.TIME, 1e3),
+        Unit("ms", Dimension.TIME, 1e6),
+        Unit("s", Dimension.TIME, 1e9),
+        Unit("%", Dimension.SHARE, 1.0),
+    )
+}
+UNITS["\N{GREEK SMALL LETTER MU}s"] = UNITS["µs"]
+"""Two characters look alike here: some keyboards write the letter, connbench prints the micro sign."""
+
+GROUPS = ("all", "even", "odd", "errored")
+
+LATENCY, ACQUIRE, TRIES = "latency", "acquire", "tries"
+
+FIGURES = {
+    LATENCY: ("min", "mean", "p50", "p90", "p99", "p99.9", "max"),
+    ACQUIRE: ("min", "mean", "p50", "p90", "p99", "p99.9", "max"),
+    TRIES: ("mean", "max"),
+}
+"""What there is of each group."""
+
+WHOLE = {
+    "errors": frozenset({Dimension.COUNT, Dimension.SHARE}),
+    "total": frozenset({Dimension.TIME}),
+    "wall": frozenset({Dimension.TIME}),
+    "attempts": frozenset({Dimension.COUNT}),
+    "connected": frozenset({Dimension.COUNT}),
+    "floor": frozenset({Dimension.TIME}),
+    "knee": frozenset({Dimension.SHARE}),
+}
+"""What there is of a strategy as a whole, and what it may be compared with."""
+
+_OF_GROUPS = {
+    LATENCY: frozenset({Dimension.TIME}),
+    ACQUIRE: frozenset({Dimension.TIME}),
+    TRIES: frozenset({Dimension.COUNT}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure of a strategy.
+
+    Attributes:
+        figure: `p99` or `errors`, say.
+        quantity: `latency`, `acquire` or `tries`; empty for a figure of the strategy as a whole.
+        group: `all`, `even`, `odd` or `errored`; empty likewise.
+        of_base: Whether the figure of the run compared with is meant.
+    """
+
+    figure: str
+    quantity: str = ""
+    group: str = ""
+    of_base: bool = False
+
+    @property
+    def dimensions(self) -> frozenset[Dimension]:
+        """The kinds of limit it can be held against."""
+        return _OF_GROUPS[self.quantity] if self.quantity else WHOLE[self.figure]
+
+    def __str__(self) -> str:
+        words = (
+            "base" if self.of_base else "",
+            "" if self.group == "all" else self.group,
+            "" if self.quantity == LATENCY else self.quantity,
+            self.figure,
+        )
+        return ".".join(word for word in words if word)
+
+
+def _spellings() -> dict[str, Metric]:
+    """Every way to write a metric: the group `all` and the quantity `latency` may be left out."""
+    known = {figure: Metric(figure) for figure in WHOLE}
+    for group, (quantity, figures) in product(GROUPS, FIGURES.items()):
+        groups = ("", "all.") if group == "all" else (f"{group}.",)
+        quantities = ("", "latency.") if quantity == LATENCY else (f"{quantity}.",)
+        for start, middle, figure in product(groups, quantities, figures):
+            known[f"{start}{middle}{figure}"] = Metric(figure, quantity, group)
+    return known
+
+
+METRICS = _spellings()
+"""Every metric by every name it may be written as, but for those of a base."""

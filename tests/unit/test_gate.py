@@ -1,0 +1,259 @@
+"""Results held to thresholds: what fails, what it says, and that nothing passes for want of data."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from connbench.analysis.gate import hold
+from connbench.errors import RunFault
+from connbench.results.result import Origin, Result, Samples, StrategyResult
+from connbench.thresholds import parse
+from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
+
+MIXED = samples_of(
+    [10_000, 20_000, 30_000, 400_000, 0],
+    prepare_ns=[1000, 1000, 1000, 1000, 2000],
+    errno=[0, 0, 0, errno.EADDRNOTAVAIL, errno.EADDRINUSE],
+    tries=[1, 1, 2, 1, 3],
+)
+"""Two even ports, an odd one, two failures."""
+
+
+def run_of(*rounds: Samples) -> Result:
+    """A run of `bind`."""
+    return result_of({BIND: [round_of(samples, number) for number, samples in enumerate(rounds, 1)]})
+
+
+def failures(result: Result, *expressions: str, base: Result | None = None) -> list[str]:
+    """What fails, as it is told."""
+    asked = [parse(text, with_base=base is not None) for text in expressions]
+    return [failure.text for failure in hold(asked, result, base)]
+
+
+def searched(slow_from: int, connections: int = 200) -> Samples:
+    """Connections that turn ten times as slow from one of them on, at a change of parity."""
+    fast, slow = [10_000] * slow_from, [100_000] * (connections - slow_from)
+    ports = [9024 + 2 * i for i in range(slow_from)] + [9025 + 2 * i for i in range(connections - slow_from)]
+    return samples_of(fast + slow, port=ports)
+
+
+@pytest.mark.parametrize(
+    ("condition", "measured"),
+    [
+        ("min < 1s", "0.000002s"),
+        ("mean > 0us", "92.4us"),
+        ("p50 > 0µs", "20µs"),
+        ("max > 0ms", "0.4ms"),
+        ("even.mean > 0ns", "20000ns"),
+        ("even.max > 0us", "30us"),
+        ("odd.mean > 0us", "20us"),
+        ("errored.mean > 0us", "201us"),
+        ("errored.min > 0us", "2us"),
+        ("p90 > 0us", "252us"),
+        ("p99 > 0us", "385us"),
+        ("acquire.mean > 0us", "93.2us"),
+        ("acquire.max > 0us", "401us"),
+        ("even.acquire.mean > 0us", "21us"),
+        ("odd.acquire.p99 > 0us", "21us"),
+        ("tries.mean > 0", "1.6"),
+        ("tries.max > 0", "3"),
+        ("even.tries.max > 0", "2"),
+        ("errors > 0", "2"),
+        ("errors > 0%", "40%"),
+        ("total > 0us", "462us"),
+        ("wall > 0us", "466us"),
+        ("attempts > 0", "5"),
+        ("connected < 5", "3"),
+        ("floor > 0us", "0.6us"),
+    ],
+)
+def test_metric_is_measured_in_the_thresholds_unit(condition: str, measured: str) -> None:
+    """Each metric is the summary's figure of that name, told in the unit of the expression."""
+    assert failures(run_of(MIXED), condition) == [f"bind: {condition}, measured {measured}"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("max > 400us", False),
+        ("max >= 400us", True),
+        ("max > 399us", True),
+        ("max < 400us", False),
+        ("max <= 400us", True),
+        ("max < 401us", True),
+        ("errors > 40%", False),
+        ("errors >= 40%", True),
+        ("errors > 2", False),
+        ("even.mean > 1x odd.mean", False),
+        ("even.mean >= 1x odd.mean", True),
+        ("errored.mean > 10x odd.mean", True),
+        ("errored.mean > 11x odd.mean", False),
+        ("connected < 0.6x attempts", False),
+        ("connected <= 0.6x attempts", True),
+    ],
+)
+def test_a_limit_is_crossed_or_not(condition: str, holds: bool) -> None:
+    """A threshold fails exactly if its comparison is true, the limit itself counted as the operator says."""
+    assert bool(failures(run_of(MIXED), condition)) is holds
+
+
+@pytest.mark.parametrize("failed", range(1, 100))
+def test_a_share_is_exact_at_its_limit(failed: int) -> None:
+    """So many failures of a hundred are not more than so many percent, however binary fractions fall."""
+    samples = samples_of([1000] * 100, errno=[errno.EADDRNOTAVAIL] * failed + [0] * (100 - failed))
+    assert failures(run_of(samples), f"errors > {failed}%", f"errors < {failed}%") == []
+
+
+def test_ratio_tells_the_measured_ratio() -> None:
+    """The ratio form tells how many times the other metric it was."""
+    samples = samples_of([10_000, 34_560])
+    assert failures(run_of(samples), "odd.mean > 3x even.mean") == ["bind: odd.mean > 3x even.mean, measured 3.46x"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "measured"), [("max > 5ms", "5.0001ms"), ("max > 0.6ms", "5ms"), ("max > 5.00009ms", "5.0001ms")]
+)
+def test_measured_value_shows_that_the_limit_is_crossed(condition: str, measured: str) -> None:
+    """Three digits are told, or as many more as it takes to see the difference."""
+    assert failures(run_of(samples_of([5_000_100])), condition) == [f"bind: {condition}, measured {measured}"]
+
+
+def test_whole_numbers_are_told_whole() -> None:
+    """Digits before the point are never rounded away."""
+    assert failures(run_of(samples_of([1_234_567])), "max > 1ns") == ["bind: max > 1ns, measured 1234567ns"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("odd.mean > 1s", "no odd connection"),
+        ("odd.mean > 3x even.mean", "no odd connection"),
+        ("even.mean > 3x odd.acquire.mean", "no odd connection"),
+        ("odd.tries.max > 1", "no odd connection"),
+        ("errored.p99 > 1s", "no failed attempt"),
+        ("p99.9 > 1s", "p99.9 needs 1,000 samples, and there are 1"),
+        ("knee < 50%", "a knee needs 44 connections in a round"),
+    ],
+)
+def test_what_has_no_data_fails(condition: str, reason: str) -> None:
+    """A metric without data cannot be judged, and that is a failure."""
+    assert failures(run_of(samples_of([10_000])), condition) == [f"bind: {condition} cannot be judged: {reason}"]
+
+
+@pytest.mark.parametrize("condition", ["even.mean > 1s", "mean > 1s", "errors > 1", "errors > 1%", "total > 1s"])
+def test_round_without_an_attempt_cannot_be_judged(condition: str) -> None:
+    """A round that broke before its first attempt passes no threshold."""
+    [text] = failures(run_of(samples_of([])), condition)
+    assert text.startswith(f"bind: {condition} cannot be judged: no ")
+
+
+def test_every_strategy_is_held_or_the_one_that_is_named() -> None:
+    """Failures come strategy by strategy; an expression that names one is about no other."""
+    result = result_of(
+        {spec: [round_of(samples_of([10_000 * n]))] for n, spec in enumerate((PLAIN, WINDOW, RANDOM), 1)}
+    )
+    assert failures(result, "max > 15us", "window 500: mean > 1us", "plain: mean > 10us") == [
+        "window 500: max > 15us, measured 20us",
+        "window 500: mean > 1us, measured 20us",
+        "random: max > 15us, measured 30us",
+    ]
+
+
+def test_planned_strategy_without_a_round_fails() -> None:
+    """What a partial result has nothing of is not taken for good; what it has is judged."""
+    result = result_of({PLAIN: [round_of(samples_of([10_000, 10_000]), fault=RunFault("broken"))]})
+    assert result.plan
+    result.plan = replace(result.plan, strategies=(PLAIN, BIND))
+    assert failures(result, "p99 > 1ms", "p99 > 1us") == [
+        "plain: p99 > 1us, measured 10us",
+        "bind: p99 > 1ms cannot be judged: it was not measured",
+        "bind: p99 > 1us cannot be judged: it was not measured",
+    ]
+
+
+def test_knee_is_the_share_of_the_range_in_use() -> None:
+    """A knee before the limit fails, in percent of the range's ports."""
+    result = run_of(searched(100))
+    assert result.plan
+    result.plan = replace(result.plan, port_range=replace(result.plan.port_range, high=9024 + 199))
+    assert failures(result, "knee < 50%", "knee < 60%") == ["bind: knee < 60%, measured 50%"]
+
+
+def test_without_a_knee_the_whole_range_counts_as_fast() -> None:
+    """Where nothing turns slow the knee counts as 100%, of a file that does not tell its range too."""
+    steady = replace(run_of(samples_of([10_000] * 200)), plan=None, origin=Origin.CSV)
+    assert failures(steady, "knee < 99%", "knee < 100%", "knee >= 100%") == ["bind: knee >= 100%, measured 100%"]
+
+
+def test_csv_knows_no_range_and_no_floor() -> None:
+    """What a CSV of attempts does not tell cannot be judged; what it tells is."""
+    result = replace(run_of(searched(100)), plan=None, origin=Origin.CSV)
+    result.rounds[BIND] = [replace(r, report=type(r.report)()) for r in result.rounds[BIND]]
+    assert failures(result, "knee < 10%", "floor > 1ms", "wall > 1s", "acquire.mean > 1s") == [
+        "bind: knee < 10% cannot be judged: the range is not known",
+        "bind: floor > 1ms cannot be judged: the harness floor is not known",
+    ]
+
+
+def test_talk_csv_tells_latency_alone() -> None:
+    """The talk's CSV stands for neither acquire times, nor tries, nor the wall time."""
+    result = replace(run_of(samples_of([10_000, 20_000])), plan=None, origin=Origin.TALK_CSV)
+    assert failures(result, "p99 > 1s", "acquire.p99 > 1s", "even.tries.max > 1", "wall > 1s") == [
+        f"bind: {condition} cannot be judged: a talk CSV does not hold it"
+        for condition in ("acquire.p99 > 1s", "even.tries.max > 1", "wall > 1s")
+    ]
+
+
+def test_base_is_the_same_strategy_of_the_other_run() -> None:
+    """`base.` takes the figure of the other run's strategy of that name and parameters."""
+    base = result_of({BIND: [round_of(samples_of([10_000]))], PLAIN: [round_of(samples_of([99_000]))]})
+    new = result_of({BIND: [round_of(samples_of([13_000]))], WINDOW: [round_of(samples_of([13_000]))]})
+    assert failures(new, "p99 > 1.2x base.p99", "p99 > 1.4x base.p99", "base.p99 > 9us", "p99 > 1s", base=base) == [
+        "bind: p99 > 1.2x base.p99, measured 1.3x",
+        "bind: base.p99 > 9us, measured 10us",
+        "window 500: p99 > 1.2x base.p99 cannot be judged: the base has nothing of this strategy",
+        "window 500: p99 > 1.4x base.p99 cannot be judged: the base has nothing of this strategy",
+        "window 500: base.p99 > 9us cannot be judged: the base has nothing of this strategy",
+    ]
+
+
+def test_sums_are_compared_by_round_and_errors_by_share() -> None:
+    """A base of more rounds or attempts is no better for it."""
+    once, twice = run_of(MIXED), run_of(MIXED, MIXED)
+    sums = [f"{name} {sign} 1x base.{name}" for name in ("total", "wall", "attempts", "errors") for sign in "<>"]
+    assert failures(twice, *sums, base=once) == failures(once, *sums, base=twice) == []
+    assert failures(twice, "errors > 0.39x attempts") == ["bind: errors > 0.39x attempts, measured 0.4x"]
+
+
+def test_errors_against_none() -> None:
+    """Where the base has no failure there is no ratio to tell, and any failure is more than any multiple."""
+    none, some = run_of(samples_of([10_000] * 5)), run_of(MIXED)
+    assert failures(some, "errors > 2x base.errors", base=none) == [
+        "bind: errors > 2x base.errors, measured 40% against 0%"
+    ]
+    assert failures(none, "errors > 2x base.errors", base=none) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (("p99", "odd.mean"), ["bind: slower: p99, odd.mean"]),
+        ((), []),
+        (None, ["bind: slower cannot be judged: there are too few rounds for a verdict"]),
+    ],
+)
+def test_slower_asks_the_comparison(verdict: tuple[str, ...] | None, told: list[str]) -> None:
+    """The word `slower` fails for the times the comparison names, and where it has no verdict."""
+    new, base = run_of(MIXED), run_of(samples_of([1000]))
+    asked: list[tuple[int, int]] = []
+
+    def slower_times(one: StrategyResult, other: StrategyResult) -> tuple[str, ...] | None:
+        asked.append((len(one.samples), len(other.samples)))
+        return verdict
+
+    found = hold([parse("slower", with_base=True)], new, base, slower_times)
+    assert [failure.text for failure in found] == told
+    assert asked == [(5, 1)]

@@ -1,0 +1,236 @@
+"""The language of thresholds: what is read, what is refused, and where the caret stands."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.errors import UsageError
+from connbench.model import StrategySpec
+from connbench.thresholds import (
+    METRICS,
+    Dimension,
+    Expression,
+    Limit,
+    Metric,
+    Multiple,
+    Operator,
+    Slower,
+    Threshold,
+    concerns,
+    parse,
+    refuse_strangers,
+)
+from connbench.thresholds.metrics import NO_UNIT, UNITS
+from made import LONG, PLAIN, WINDOW, unhurried
+
+P99 = Metric("p99", "latency", "all")
+
+
+def metrics_of(dimension: Dimension) -> st.SearchStrategy[Metric]:
+    """Metrics that can be of this kind, those of a base among them."""
+    known = sorted({m for m in METRICS.values() if dimension in m.dimensions}, key=str)
+    return st.builds(
+        lambda metric, of_base: Metric(metric.figure, metric.quantity, metric.group, of_base),
+        st.sampled_from(known),
+        st.booleans(),
+    )
+
+
+numbers = st.floats(min_value=0, allow_infinity=False, allow_nan=False)
+names = st.none() | st.sampled_from([PLAIN.name, WINDOW.label, LONG.label, "0123_6.8: a file"])
+
+
+@st.composite
+def thresholds(draw: st.DrawFn) -> Threshold:
+    """Any condition that means something."""
+    dimension = draw(st.sampled_from(Dimension))
+    metric = draw(metrics_of(dimension))
+    units = [unit for unit in (NO_UNIT, *UNITS.values()) if unit.dimension is dimension]
+    limit = st.builds(Limit, numbers, st.sampled_from(units))
+    other = draw(metrics_of(dimension))
+    common = Dimension.SHARE if Dimension.SHARE in metric.dimensions & other.dimensions else dimension
+    multiple = st.builds(Multiple, numbers, st.just(other), st.just(common))
+    return Threshold(metric, draw(st.sampled_from(Operator)), draw(limit | multiple), draw(names))
+
+
+expressions: st.SearchStrategy[Expression] = thresholds() | st.builds(Slower, names)
+
+TOKENS = [
+    "p99",
+    "p99.9",
+    "even.",
+    "base.",
+    "errors",
+    ">",
+    "<=",
+    "=",
+    "5",
+    ".5",
+    "1e9",
+    "ms",
+    "µs",
+    "%",
+    "x",
+    ":",
+    " ",
+    "\n",
+]
+
+
+def fault_of(text: str, *, with_base: bool = False) -> UsageError:
+    """The error that a text is refused with."""
+    with pytest.raises(UsageError) as caught:
+        parse(text, with_base=with_base)
+    return caught.value
+
+
+@unhurried
+@given(expressions)
+def test_what_is_written_is_read_back(expression: Expression) -> None:
+    """An expression's own text is read as that expression."""
+    assert parse(str(expression), with_base=True) == expression
+
+
+@unhurried
+@given(st.text() | st.lists(st.sampled_from(TOKENS)).map("".join), st.booleans())
+def test_any_text_is_an_expression_or_refused_in_three_lines(text: str, with_base: bool) -> None:
+    """Whatever is given, the answer is a condition or a UsageError with a caret under a place of the text."""
+    try:
+        expression = parse(text, with_base=with_base)
+    except UsageError:
+        if text.strip():
+            _, shown, caret = fault_of(text, with_base=with_base).message.splitlines()
+            assert len(shown) == 4 + len(text)
+            assert caret.strip() == "^"
+            assert len(caret) <= len(shown) + 1
+    else:
+        assert parse(str(expression), with_base=with_base) == expression
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold"),
+    [
+        ("p99 > 5ms", Threshold(P99, Operator.OVER, Limit(5, UNITS["ms"]))),
+        ("  p99>5 ms ", Threshold(P99, Operator.OVER, Limit(5, UNITS["ms"]))),
+        ("all.latency.p99 > 5ms", Threshold(P99, Operator.OVER, Limit(5, UNITS["ms"]))),
+        ("p99.9 >= .5s", Threshold(Metric("p99.9", "latency", "all"), Operator.AT_LEAST, Limit(0.5, UNITS["s"]))),
+        ("errors > 2%", Threshold(Metric("errors"), Operator.OVER, Limit(2, UNITS["%"]))),
+        ("errors > 2", Threshold(Metric("errors"), Operator.OVER, Limit(2, NO_UNIT))),
+        (
+            "even.acquire.p99 <= 7ns",
+            Threshold(Metric("p99", "acquire", "even"), Operator.AT_MOST, Limit(7, UNITS["ns"])),
+        ),
+        ("tries.max > 10", Threshold(Metric("max", "tries", "all"), Operator.OVER, Limit(10, NO_UNIT))),
+        ("knee < 45.5%", Threshold(Metric("knee"), Operator.UNDER, Limit(45.5, UNITS["%"]))),
+        ("p99 > 5µs", Threshold(P99, Operator.OVER, Limit(5, UNITS["µs"]))),
+        ("p99 > 5\N{GREEK SMALL LETTER MU}s", Threshold(P99, Operator.OVER, Limit(5, UNITS["µs"]))),
+        ("window  500 : p99 > 1us", Threshold(P99, Operator.OVER, Limit(1, UNITS["us"]), "window 500")),
+    ],
+)
+def test_limit(text: str, threshold: Threshold) -> None:
+    """A metric is compared with a figure in its unit; group all and latency need not be named, nor blanks set."""
+    assert parse(text) == threshold
+
+
+@pytest.mark.parametrize(
+    ("text", "factor"),
+    [
+        ("odd.mean > 3x even.mean", 3),
+        ("odd.mean>3 x even.mean", 3),
+        ("odd.mean > even.mean", 1),
+        ("odd.mean > 1.5\N{MULTIPLICATION SIGN}even.mean", 1.5),
+    ],
+)
+def test_ratio(text: str, factor: float) -> None:
+    """A metric is compared with so many times another one."""
+    even, odd = Metric("mean", "latency", "even"), Metric("mean", "latency", "odd")
+    assert parse(text) == Threshold(odd, Operator.OVER, Multiple(factor, even, Dimension.TIME))
+
+
+@pytest.mark.parametrize(
+    ("text", "caret", "fault", "hint"),
+    [
+        ("p98 > 5ms", "^", "no metric 'p98'", "did you mean p99?"),
+        ("odd.avg > 5ms", "^", "no metric 'odd.avg'", "did you mean odd.mean?"),
+        ("evn.p99 > 5ms", "^", "no metric 'evn.p99'", "did you mean even.p99?"),
+        ("even.total > 5ms", "^", "no metric 'even.total'", "write total"),
+        ("speed > 5ms", "^", "no metric 'speed'", "p99.9, max"),
+        ("window: p98 > 5ms", "        ^", "no metric 'p98'", "did you mean p99?"),
+        (" : p99 > 5ms", "^", "no strategy before the colon", "'window: p99 > 1ms'"),
+        ("5ms < p99", "^", "a metric is expected here", "p99"),
+        ("p99 5ms", "    ^", "an operator is missing", "> >= < <="),
+        ("p99 == 5ms", "    ^", "'==' is no operator", "> >= < <="),
+        ("p99 =< 5ms", "    ^", "'=<' is no operator", "> >= < <="),
+        ("p99 >", "     ^", "a limit is missing", "5ms"),
+        ("p99 > -5ms", "      ^", "a limit is missing", "5ms"),
+        ("p99 > 5", "      ^", "p99 is a time, and here is no unit", "a time takes ns, us, ms or s"),
+        ("p99 > 5 %", "        ^", "p99 is a time, and here is a share", "a time takes ns, us, ms or s"),
+        (
+            "errors > 5ms",
+            "          ^",
+            "errors is a number or a share, and here is a time",
+            "no unit; a share takes %",
+        ),
+        ("tries.max > 5%", "             ^", "tries.max is a number, and here is a share", "a number takes no unit"),
+        ("knee < 50", "       ^", "knee is a share, and here is no unit", "a share takes %"),
+        ("p99 > 5msec", "       ^", "'msec' is no unit", "ns, us, ms or s"),
+        ("p99 > 3x errors", "         ^", "p99 is a time, and errors is a number or a share", "like with like"),
+        ("p99 > 3x", "        ^", "a metric is expected here", "p99"),
+        ("p99 > 5ms and errors > 2", "          ^", "should end here", "once for each"),
+        ("p99 > 5ms!", "         ^", "should end here", "take it away"),
+        ("p99 > " + "9" * 400 + "ms", "      ^", "too large", "measure"),
+        ("p99 > 1.2x base.p99", "           ^", "'base.p99' needs a run to compare with", "compare BASE NEW"),
+        ("base.p99 > 1ms", "^", "'base.p99' needs a run to compare with", "compare BASE NEW"),
+        ("window: slower", "        ^", "'slower' needs a run to compare with", "compare BASE NEW"),
+    ],
+)
+def test_fault_is_shown_where_it_is(text: str, caret: str, fault: str, hint: str) -> None:
+    """A wrong expression is repeated with a caret under the place that is wrong, and a way out."""
+    error = fault_of(text)
+    said, *place = error.message.splitlines()
+    assert fault in said
+    assert place == [f"    {text}", f"    {caret}"]
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_nothing_is_no_condition(text: str) -> None:
+    """An empty expression is refused with an example."""
+    assert "no condition" in fault_of(text).message
+
+
+def test_control_characters_do_not_move_the_caret() -> None:
+    """What would not be printed as one character is shown as one."""
+    assert fault_of("\tp98\x1b > 5ms").message.splitlines()[1:] == ["     p98? > 5ms", "     ^"]
+
+
+def test_base_and_slower_are_read_where_there_is_a_base() -> None:
+    """With a second run, expressions about both are read and known to need it; others are not."""
+    for text in ("p99 > 1.2x base.p99", "base.odd.mean < odd.mean", "slower", "window: slower"):
+        assert parse(text, with_base=True).needs_base
+    assert not parse("p99 > 5ms", with_base=True).needs_base
+
+
+@pytest.mark.parametrize(
+    ("strategy", "held"),
+    [
+        ("", {PLAIN, WINDOW, LONG}),
+        ("window: ", {WINDOW, LONG}),
+        ("window 500: ", {WINDOW}),
+        (f"{LONG.label}: ", {LONG}),
+    ],
+)
+def test_expression_is_for_all_or_for_one_name_or_label(strategy: str, held: set[StrategySpec]) -> None:
+    """Without a strategy before it every one is held to it; with one, those of that name or label."""
+    expression = parse(f"{strategy}p99 > 1ms")
+    assert {spec for spec in (PLAIN, WINDOW, LONG) if concerns(expression, spec)} == held
+
+
+def test_expression_about_a_strategy_that_is_not_there_is_refused() -> None:
+    """A threshold that nobody would be held to is wrong usage, and what is there is named."""
+    expressions = [parse("plain: p99 > 1ms"), parse("window 50: p99 > 1ms")]
+    with pytest.raises(UsageError, match=r"this run has no strategy 'window 50'") as caught:
+        refuse_strangers(expressions, (PLAIN, WINDOW), "this run")
+    assert caught.value.hint == "it has plain, window 500"
