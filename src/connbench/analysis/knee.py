@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -52,14 +53,19 @@ class Knee:
 
 @lru_cache(maxsize=32)
 def find_knee(result: StrategyResult) -> Knee:
-    """The knee of a strategy; of several rounds the middle one's, by the connection it lies at.
+    """The knee and the first failure of a strategy; of several rounds the middle ones, each by the attempt it lies at.
 
-    Rounds without a knee count as if it came after the last connection. With an even number the earlier of the two
-    in the middle is taken.
+    Rounds without count as if it came after the last attempt. With an even number the earlier of the two in the middle
+    is taken.
     """
     knees = [knee_of(r.samples) for r in result.rounds]
-    knees.sort(key=lambda knee: float("inf") if knee.connection is None else knee.connection)
-    return knees[(len(knees) - 1) // 2]
+    knee = _middle(knees, lambda knee: knee.connection)
+    failure = _middle(knees, lambda knee: knee.first_failed)
+    return replace(knee, first_failed=failure.first_failed, in_use_at_failure=failure.in_use_at_failure)
+
+
+def _middle(knees: list[Knee], attempt: Callable[[Knee], int | None]) -> Knee:
+    return sorted(knees, key=lambda knee: attempt(knee) or float("inf"))[(len(knees) - 1) // 2]
 
 
 def knee_of(samples: Samples) -> Knee:

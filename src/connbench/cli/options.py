@@ -41,7 +41,7 @@ def _seconds(text: str | float) -> float:
     return seconds
 
 
-FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv")
+FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "openmetrics")
 """Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
 
 _LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from connbench.analysis.summary import summarize
-from connbench.report import machine, talk, text
+from connbench.report import machine, markdown, openmetrics, talk, text
 from connbench.results.csv_file import csv_rows, talk_rows
 from connbench.results.result import Result
 
@@ -20,4 +20,6 @@ FORMATS: dict[str, Callable[[Result], str]] = {
     "json": machine.json_document,
     "csv": csv_rows,
     "talk-csv": talk_rows,
+    "markdown": markdown.markdown,
+    "openmetrics": openmetrics.openmetrics,
 }

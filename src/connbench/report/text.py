@@ -154,10 +154,14 @@ def _share(result: Result, in_use: int | None) -> str:
     return f" with {in_use / result.ports:.1%} of the range in use"
 
 
-def _comparison(result: Result) -> str:
+def comparison_rows(result: Result) -> list[tuple[str, str, str, str, str]]:
+    """Of each strategy label, total time, speed-up over the first one, errors and their share, as they are printed.
+
+    Total time is the median of the rounds that came to their end, `partial` without one.
+    """
     summaries = [(s.strategy.label, summarize(s)) for s in result.strategies]
-    first = summaries[0][1].round_total_ns
-    rows = [
+    first = summaries[0][1].round_total_ns if summaries else 0.0
+    return [
         (
             label,
             duration(summary.round_total_ns) if summary.round_total_ns else "partial",
@@ -167,5 +171,8 @@ def _comparison(result: Result) -> str:
         )
         for label, summary in summaries
     ]
+
+
+def _comparison(result: Result) -> str:
     total = "total time" if result.most_rounds == 1 else "median total"
-    return render(("strategy", total, "speed-up", "errors", "share"), rows)
+    return render(("strategy", total, "speed-up", "errors", "share"), comparison_rows(result))

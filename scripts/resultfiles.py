@@ -1,0 +1,106 @@
+"""What result files of a million attempts cost: saving and loading each form, median of five.
+
+Writes as `run -o` does and reads as `report` does, in a folder of its own. Prints a table, and exits with 1 if a median
+is over its limit.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+
+from connbench.model import Endpoint, Listener, Namespace, Plan, PortRange, StrategySpec
+from connbench.report.formats import FORMATS
+from connbench.results.files import check_output, write_atomically
+from connbench.results.reading import read
+from connbench.results.result import Result, Round, Samples
+from connbench.roundreport import RoundReport
+
+T = TypeVar("T")
+
+ATTEMPTS = 1_000_000
+ROUNDS = 20
+REPEATS = 5
+LIMIT_S = 3.0
+ENDINGS = (".json", ".json.gz", ".csv")
+
+
+def made_result() -> Result:
+    """A million attempts as a run over the talk's range leaves them: one in fifty fails, latencies are log-normal."""
+    rng = np.random.default_rng(1)
+    spec = StrategySpec("random")
+    ports = PortRange(9024, 65535)
+    target = Endpoint("127.9.9.2", ports.low - 1)
+    each = ATTEMPTS // ROUNDS
+    plan = Plan((spec,), each, ports, "127.9.9.1", target, Listener.BACKLOG, Namespace.NETWORK, seed=1, rounds=ROUNDS)
+    result = Result(plan, {"kernel": "made"})
+    for number in range(1, ROUNDS + 1):
+        result.add(spec, Round(number, _made_samples(rng, ports, each), RoundReport(established=each)))
+    return result
+
+
+def _made_samples(rng: np.random.Generator, ports: PortRange, attempts: int) -> Samples:
+    failed = rng.random(attempts) < 0.02
+    prepare = rng.lognormal(8, 0.5, attempts).astype("q")
+    connect = rng.lognormal(9.5, 0.8, attempts).astype("q")
+    tries = rng.geometric(0.2, attempts)
+    acquire = prepare * tries + connect
+    return Samples(
+        started_ns=np.cumsum(acquire + 2000),
+        prepare_ns=prepare,
+        connect_ns=connect,
+        acquire_ns=acquire,
+        tries=tries.astype("I"),
+        port=np.where(failed, 0, ports.low + rng.permutation(len(ports))[:attempts]).astype("H"),
+        errno=np.where(failed, 99, 0).astype("H"),
+        source=np.zeros(attempts, dtype="H"),
+    )
+
+
+def seconds(task: Callable[[T], object], argument: T) -> float:
+    """How long a call takes."""
+    begun = time.perf_counter()
+    task(argument)
+    return time.perf_counter() - begun
+
+
+def measure(folder: Path, ending: str) -> tuple[float, float, float]:
+    """Median seconds of saving and of loading, and the file's size in MB."""
+    path = folder / f"result{ending}"
+    form = FORMATS[check_output(path, force=True)]
+
+    def save(result: Result) -> None:
+        write_atomically(path, form(result))
+
+    saved, loaded = [], []
+    for _ in range(REPEATS):
+        saved.append(seconds(save, made_result()))  # made anew: a result's summary is worked out once and kept
+        loaded.append(seconds(read, path))
+    if sum(map(len, (s.samples for s in read(path).strategies))) != ATTEMPTS:
+        raise AssertionError(f"{path} does not hold what was saved")
+    return median(saved), median(loaded), path.stat().st_size / 1e6
+
+
+def main() -> int:
+    """Measure, print a table, compare with the limit."""
+    is_over = False
+    print(f"{ATTEMPTS:,} attempts, median of {REPEATS}, limit {LIMIT_S:g} s\n")
+    print(f"{'file':<10}{'save s':>8}{'load s':>8}{'MB':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for ending in ENDINGS:
+            save, load, size = measure(Path(folder), ending)
+            missed = max(save, load) > LIMIT_S
+            is_over |= missed
+            print(f"{ending:<10}{save:>8.2f}{load:>8.2f}{size:>8.1f}{'  missed' if missed else ''}", flush=True)
+    return int(is_over)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Results to paste into an issue: a heading, a table with a row a strategy, and the findings."""
+
+from __future__ import annotations
+
+import re
+
+from connbench.analysis.knee import Knee, find_knee
+from connbench.analysis.soundness import findings
+from connbench.analysis.summary import Distribution, summarize
+from connbench.report.text import comparison_rows
+from connbench.report.units import count, duration
+from connbench.results.result import Result, StrategyResult
+
+_LATENCY = ("mean", "p50", "p99")
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_MARKUP = re.compile(r"[\\`*_{}\[\]|~!$]")
+_LINKED = re.compile(r"[@#]|:(?=//)")
+"""What GitHub makes a mention, an issue or an address of, even behind a backslash; a comment after it prevents that."""
+
+
+def markdown(result: Result) -> str:
+    """The figures that strategies are compared by, as GitHub's tables have them, and what to make of them."""
+    parts = [_heading(result), _table(result)]
+    found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in findings(result)]
+    if found:
+        parts.append("\n".join(found))
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text as it is, whatever it holds: no markup, no HTML, no mention, no second line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = re.sub("[&<>]", lambda found: _ENTITIES[found[0]], line)
+    return _LINKED.sub(r"\g<0><!-- -->", _MARKUP.sub(r"\\\g<0>", line))
+
+
+def _heading(result: Result) -> str:
+    """The kernel as a heading, and the plan in a line below."""
+    kernel = result.environment.get("kernel")
+    return f"### connbench: {'Linux ' + escape(str(kernel)) if kernel else 'kernel unknown'}\n\n{_plan(result)}"
+
+
+def _plan(result: Result) -> str:
+    plan = result.plan
+    if plan is None:
+        parts = [f"{result.origin} {result.name}"]
+    else:
+        parts = [
+            f"range {plan.port_range}",
+            f"{plan.source} to {plan.target}",
+            str(plan.namespace),
+            f"{plan.listener} listener",
+            f"seed {plan.seed}",
+        ]
+    if result.most_rounds > 1:
+        parts.append(f"{result.most_rounds} rounds")
+    return escape(", ".join(parts))
+
+
+def _table(result: Result) -> str:
+    total = "total time" if result.most_rounds == 1 else "median total"
+    compared = zip(result.strategies, comparison_rows(result), strict=True)
+    rows = [
+        ("strategy", "attempts", "errors", total, "speed-up", *_LATENCY, "even p50 / mean", "odd p50 / mean", "knee"),
+        *(_row(result, strategy, cells) for strategy, cells in compared),
+    ]
+    if len(result.strategies) < 2:  # than itself nothing is faster
+        rows = [(*row[:4], *row[5:]) for row in rows]
+    first, *others = zip(*rows, strict=True)
+    columns = [_column(first, is_number=False), *(_column(cells, is_number=True) for cells in others)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
+
+
+def _row(result: Result, strategy: StrategyResult, compared: tuple[str, str, str, str, str]) -> tuple[str, ...]:
+    label, total, speed_up, errors, share = compared
+    summary = summarize(strategy)
+    latency = summary.all.latency
+    return (
+        escape(label),
+        count(summary.attempts),
+        errors if errors == "0" else f"{errors} ({share})",
+        total,
+        speed_up,
+        *(duration(value) if latency.count else "-" for value in (latency.mean, latency.p50, latency.p99)),
+        _both(summary.even.latency),
+        _both(summary.odd.latency),
+        _knee(find_knee(strategy), result.ports),
+    )
+
+
+def _both(latency: Distribution) -> str:
+    return f"{duration(latency.p50)} / {duration(latency.mean)}" if latency.count else "-"
+
+
+def _knee(knee: Knee, ports: int | None) -> str:
+    if knee.connection is None or knee.in_use is None:
+        return "none" if knee.is_judged else "-"
+    return count(knee.connection) + (f" ({knee.in_use / ports:.1%})" if ports else "")
+
+
+def _column(cells: tuple[str, ...], *, is_number: bool) -> list[str]:
+    """The cells of a column, padded to one width, which only those who read the source see."""
+    width = max(3, *map(len, cells))
+    title, *others = (f"{cell:>{width}}" if is_number else f"{cell:<{width}}" for cell in cells)
+    return [title, f"{'-' * (width - 1)}{':' if is_number else '-'}", *others]

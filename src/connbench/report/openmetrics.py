@@ -1,0 +1,200 @@
+"""Results for Prometheus: the classic text format, as node_exporter's textfile collector takes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from connbench.analysis.knee import find_knee
+from connbench.analysis.soundness import findings
+from connbench.analysis.summary import count_errors, summarize
+from connbench.results.result import Numbers, Origin, Result, StrategyResult
+
+if TYPE_CHECKING:
+    from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.metrics_core import Metric
+
+NS_PER_S = 1e9
+
+_STEPS = (1, 2, 5)
+BOUNDS_NS = tuple(step * 10**power for power in range(3, 11) for step in _STEPS if 5_000 <= step * 10**power <= 10**10)
+"""Upper bounds of the time histograms: 5 µs to 10 s, three to a power of ten."""
+
+BOUNDS_TRIES = tuple(step * 10**power for power in range(6) for step in _STEPS if step * 10**power <= 100_000)
+"""Upper bounds of the histogram of tries: near exhaustion `random` draws a hundred thousand times."""
+
+
+def openmetrics(result: Result) -> str:
+    """Histograms of latency, acquire time and tries, errors, total times, knee and findings, and what was run.
+
+    Times are in seconds, as Prometheus wants them. There are no timestamps, which node_exporter would refuse, and no
+    series twice: strategies of the same label are numbered.
+    """
+    # Loads a web server, which nothing else here needs.
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415  # see the comment above
+
+    registry = CollectorRegistry()
+    registry.register(_Collector(result))
+    return generate_latest(registry).decode()
+
+
+class _Collector:
+    """What prometheus_client asks for the metrics."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, its samples strategy by strategy."""
+        named = _named(self.result)
+        yield _info(self.result)
+        yield _latency(named)
+        if self.result.origin is not Origin.TALK_CSV:
+            yield _acquire(named)
+            yield _tries(named)
+        yield _errors(named)
+        yield _totals(named)
+        yield _floors(named)
+        yield from _knees(self.result, named)
+        yield _findings(self.result)
+
+
+def _named(result: Result) -> dict[str, StrategyResult]:
+    """The strategies by label; one whose label another has already is numbered."""
+    named: dict[str, StrategyResult] = {}
+    for strategy in result.strategies:
+        label, number = strategy.strategy.label, 2
+        while label in named:
+            label, number = f"{strategy.strategy.label} ({number})", number + 1
+        named[label] = strategy
+    return named
+
+
+def _info(result: Result) -> Metric:
+    from prometheus_client.core import InfoMetricFamily  # noqa: PLC0415  # see openmetrics()
+
+    plan = result.plan
+    known = {
+        "kernel": result.environment.get("kernel"),
+        "version": result.environment.get("connbench"),
+        "origin": result.origin,
+        "range": plan and plan.port_range,
+        "source": plan and plan.source,
+        "target": plan and plan.target,
+        "namespace": plan and plan.namespace,
+        "listener": plan and plan.listener,
+        "seed": plan and plan.seed,
+        "rounds": result.most_rounds,
+    }
+    values = {name: "" if value is None else str(value) for name, value in known.items()}
+    return InfoMetricFamily("connbench", "What was run, and on which kernel.", value=values)
+
+
+def _latency(named: dict[str, StrategyResult]) -> Metric:
+    family = _histogram(
+        "connbench_connect_seconds",
+        "Latency of connect(), or of the call that failed before it, by the parity of the port; none: it failed.",
+        ["strategy", "parity"],
+    )
+    for label, strategy in named.items():
+        samples = strategy.samples
+        is_odd = samples.port % 2 == 1
+        groups = {"even": ~samples.failed & ~is_odd, "odd": ~samples.failed & is_odd, "none": samples.failed}
+        for parity, chosen in groups.items():
+            _add(family, [label, parity], samples.latency_ns[chosen], BOUNDS_NS, NS_PER_S)
+    return family
+
+
+def _acquire(named: dict[str, StrategyResult]) -> Metric:
+    family = _histogram(
+        "connbench_acquire_seconds", "Time from the first call of an attempt to its outcome, every try counted."
+    )
+    for label, strategy in named.items():
+        _add(family, [label], strategy.samples.acquire_ns, BOUNDS_NS, NS_PER_S)
+    return family
+
+
+def _tries(named: dict[str, StrategyResult]) -> Metric:
+    family = _histogram("connbench_tries", "Tries of an attempt.")
+    for label, strategy in named.items():
+        _add(family, [label], strategy.samples.tries, BOUNDS_TRIES, 1)
+    return family
+
+
+def _histogram(name: str, documentation: str, labels: list[str] | None = None) -> HistogramMetricFamily:
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see openmetrics()
+
+    return HistogramMetricFamily(name, documentation, labels=labels or ["strategy"])
+
+
+def _add(
+    family: HistogramMetricFamily, labels: list[str], values: Numbers, bounds: tuple[int, ...], unit: float
+) -> None:
+    """Add a histogram of `values`; `unit` is how many of them make one of the metric's."""
+    below = np.searchsorted(np.sort(values), bounds, side="right").tolist()
+    buckets = [(str(bound / unit), float(count)) for bound, count in zip(bounds, below, strict=True)]
+    family.add_metric(labels, [*buckets, ("+Inf", float(len(values)))], float(values.sum()) / unit)
+
+
+def _errors(named: dict[str, StrategyResult]) -> Metric:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see openmetrics()
+
+    family = CounterMetricFamily("connbench_errors", "Failed attempts by their errno.", labels=["strategy", "errno"])
+    for label, strategy in named.items():
+        for errno, number in count_errors(strategy.samples.errno).items():
+            family.add_metric([label, errno], number)
+    return family
+
+
+def _gauge(name: str, documentation: str, labels: list[str] | None = None) -> GaugeMetricFamily:
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see openmetrics()
+
+    return GaugeMetricFamily(name, documentation, labels=labels or ["strategy"])
+
+
+def _totals(named: dict[str, StrategyResult]) -> Metric:
+    family = _gauge(
+        "connbench_total_seconds",
+        "Sum of all latencies of a round that came to its end, those of failed attempts too.",
+        ["strategy", "round"],
+    )
+    for label, strategy in named.items():
+        for measured in strategy.rounds:
+            if not measured.fault:
+                family.add_metric([label, str(measured.number)], float(measured.samples.latency_ns.sum()) / NS_PER_S)
+    return family
+
+
+def _floors(named: dict[str, StrategyResult]) -> Metric:
+    family = _gauge("connbench_harness_floor_seconds", "What the harness itself adds to a latency.")
+    for label, strategy in named.items():
+        floor = summarize(strategy).floor_ns
+        if floor is not None:
+            family.add_metric([label], floor / NS_PER_S)
+    return family
+
+
+def _knees(result: Result, named: dict[str, StrategyResult]) -> Iterator[Metric]:
+    """A strategy without a knee, or without a failure, has no sample in that metric."""
+    knees = {label: find_knee(strategy) for label, strategy in named.items()}
+    baseline = _gauge("connbench_baseline_seconds", "Median latency of the first 5 % of the connections.")
+    knee = _gauge("connbench_knee_attempt", "First attempt from which on the rolling median stays above 3 x baseline.")
+    used = _gauge("connbench_knee_used_ratio", "Share of the range that was in use at the knee.")
+    failed = _gauge("connbench_first_failed_attempt", "First attempt that failed.")
+    for label, found in knees.items():
+        share = found.in_use / result.ports if found.in_use is not None and result.ports else None
+        values = (found.baseline_ns / NS_PER_S or None, found.connection, share, found.first_failed)
+        for family, value in zip((baseline, knee, used, failed), values, strict=True):
+            if value is not None:
+                family.add_metric([label], value)
+    yield from (baseline, knee, used, failed)
+
+
+def _findings(result: Result) -> Metric:
+    family = _gauge("connbench_findings", "Findings about the measurement; see docs/figures.md.", ["code", "severity"])
+    for (code, severity), number in Counter((f.code, f.severity.value) for f in findings(result)).items():
+        family.add_metric([code, severity], number)
+    return family
