@@ -129,7 +129,7 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         weighty["target"] = ("target", base.target, new.target)
     light: dict[str, tuple[str, object, object]] = {
         "source": ("source", base.source, new.source),
-        "cpu": ("measured CPU", *("any" if plan.cpu is None else str(plan.cpu) for plan in (base, new))),
+        "cpu": ("measured CPU", _cpu(base), _cpu(new)),
         "timeout": ("time-out in seconds", base.timeout, new.timeout),
         "seed": ("seed", base.seed, new.seed),
     }
@@ -137,6 +137,10 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         for code, (what, of_base, of_new) in fields.items():
             if of_base != of_new:
                 yield Difference(code, severity, what, _shown(of_base), _shown(of_new))
+
+
+def _cpu(plan: Plan) -> str:
+    return "any" if plan.cpu is None else str(plan.cpu)
 
 
 def _settings(base: Result, new: Result) -> Iterator[Difference]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -14,34 +14,13 @@ from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
 from connbench.analysis.differences import Difference
 from connbench.model import Severity
+from connbench.report.comparison_rows import HEADER, Block, blocks, rounds_in_words
 from connbench.report.tables import render
-from connbench.report.units import count, duration
+from connbench.report.units import count
 from connbench.results.result import Result
 
 COLUMNS = 80
-HEADER = ("figure", "BASE", "NEW", "NEW/BASE", f"{CONFIDENCE:.0%} interval", "verdict")
 ALARM = "a change below may have one of these for its reason:"
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One strategy for people: a title, rows of cells under `HEADER`, and what is to be said below them."""
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-    remarks: tuple[str, ...]
-
-
-def blocks(comparison: Comparison) -> list[Block]:
-    """The comparison as tables, a strategy each; for whatever lays them out."""
-    return [
-        Block(
-            f"{s.strategy.label}: {_rounds(s.base_rounds)} in BASE, {_rounds(s.new_rounds)} in NEW",
-            tuple(_row(name, figure) for name, figure in s.figures.items()),
-            tuple(_remarks(s)),
-        )
-        for s in comparison.strategies
-    ]
 
 
 def text(comparison: Comparison, width: int = COLUMNS) -> str:
@@ -105,19 +84,13 @@ def _described(result: Result) -> str:
     parts = [f"Linux {kernel}" if kernel else "kernel not known"]
     if result.plan:
         parts += [f"range {result.plan.port_range}", f"{count(result.plan.connections)} connections"]
-    parts.append(_rounds(RoundCount(0, sum(bool(r.fault) for r in rounds)), span))
+    parts.append(rounds_in_words(RoundCount(0, sum(bool(r.fault) for r in rounds)), span))
     return f"{_name(result)}: {', '.join(parts)}"
 
 
 def _name(result: Result) -> str:
     """The file's name; bytes in it that are no text have a mark in their place."""
     return result.name.encode(errors="replace").decode()
-
-
-def _rounds(counted: RoundCount, span: str = "") -> str:
-    number = span or str(counted.complete)
-    partial = f" ({counted.partial} partial, left out)" if counted.partial else ""
-    return f"{number} round{'' if number == '1' else 's'}{partial}"
 
 
 def _split(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
@@ -140,53 +113,6 @@ def _table(block: Block) -> list[str]:
     figures = render(HEADER[:-1], [row[:-1] for row in block.rows]).splitlines()
     verdicts = (HEADER[-1], *(row[-1] for row in block.rows))
     return [f"{line}  {verdict}" for line, verdict in zip(figures, verdicts, strict=True)]
-
-
-def _row(name: str, figure: Figure) -> tuple[str, ...]:
-    is_share = name == ERRORS
-    values = ("-" if v is None else f"{v:.2%}" if is_share else duration(v) for v in (figure.base, figure.new))
-    return (name, *values, *_change(figure, is_share=is_share), str(figure.verdict))
-
-
-def _change(figure: Figure, *, is_share: bool) -> tuple[str, str]:
-    """NEW against BASE, without an interval too, and the interval if there is one."""
-    shown = _points if is_share else _ratio
-    interval = f"{shown(figure.change.low)} to {shown(figure.change.high)}" if figure.change else "-"
-    unit = "pp" if is_share else "x"
-    if figure.change:
-        return f"{shown(figure.change.estimate)} {unit}", interval
-    if figure.base is None or figure.new is None:
-        return "-", interval
-    return f"{shown(figure.new - figure.base if is_share else figure.new / figure.base)} {unit}", interval
-
-
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.3f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 1000 else count(ratio)
-
-
-def _points(share: float) -> str:
-    """Percentage points, signed, three digits at most: `+0.12`, `-100`."""
-    points = round(share * 100, 2) + 0.0  # a minus that rounds away is none
-    return f"{points:+.{2 if abs(points) < 10 else 1 if abs(points) < 99.95 else 0}f}"
-
-
-def _remarks(compared: StrategyComparison) -> list[str]:
-    """What is needed for a verdict: rounds, and where those are enough, rounds that have the figure."""
-    lacking: dict[tuple[int, int], list[str]] = {}
-    for name, figure in compared.figures.items():
-        lacking.setdefault(figure.missing, []).append(name)
-    rounds = tuple(max(0, FEWEST - r.complete) for r in (compared.base_rounds, compared.new_rounds))
-    lines = [f"undetermined: {_needs(*rounds, 'complete round')}, for a verdict takes {FEWEST}"] if any(rounds) else []
-    return lines + [
-        f"{', '.join(names)}: {_needs(*missing, 'round')} with such connections"
-        for missing, names in lacking.items()
-        if any(missing) and missing != rounds
-    ]
-
-
-def _needs(base: int, new: int, what: str) -> str:
-    sides = [(side, number) for side, number in (("BASE", base), ("NEW", new)) if number]
-    return " and ".join(f"{side} needs {number} more {what}{'s' if number > 1 else ''}" for side, number in sides)
 
 
 def _closing(comparison: Comparison) -> list[str]:
