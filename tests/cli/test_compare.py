@@ -1,0 +1,97 @@
+"""`connbench compare` as its users type it, on files of real runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from connbench.report.comparison import FORMATS
+from support import connbench
+
+SMALL = ("--port-range", "40000-40063", "--seed", "1", "-q")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Result files: five rounds of two strategies, three of others on fewer ports, and one as CSV."""
+    folder = tmp_path_factory.mktemp("results")
+    paths = {name: str(folder / f"{name}.{ending}") for name, ending in (("a", "json"), ("b", "json.gz"), ("c", "csv"))}
+    runs = {
+        "a": ("--rounds", "5", "--strategy", "bind", "--strategy", "window", "--window", "16"),
+        "b": ("--rounds", "3", "-n", "32", "--strategy", "bind", "--strategy", "random"),
+        "c": ("--strategy", "bind"),
+    }
+    for name, arguments in runs.items():
+        finished = connbench("run", *SMALL, *arguments, "-o", paths[name])
+        assert finished.returncode == ExitCode.OK, finished.stderr
+    return paths
+
+
+def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The comparison, after making sure that it ended well."""
+    finished = connbench("compare", *arguments)
+    assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
+    return finished
+
+
+def test_file_against_itself_shows_no_difference(files: dict[str, str]) -> None:
+    """Real rounds against the very same ones: every figure has a ratio of 1 and no difference shown."""
+    lines = compare(files["a"], files["a"]).stdout.splitlines()
+    assert f"{files['a']}: Linux " in lines[0] + " " + lines[1]
+    rows = [line for line in lines if line.startswith(("total ", "p99 ", "odd.mean "))]
+    assert len(rows) == 6
+    assert all(" 1.000 x " in line and line.endswith("no difference shown") for line in rows)
+    assert not [line for line in lines if line.startswith("  warning: ")]
+
+
+def test_other_plan_is_warned_of_and_few_rounds_have_no_verdict(files: dict[str, str]) -> None:
+    """Fewer connections are a warning above the tables, and three rounds are too few."""
+    text = compare(files["a"], files["b"]).stdout
+    assert text.index("  warning: connections: 64 in BASE, 32 in NEW") < text.index(
+        "\nbind: 5 rounds in BASE, 3 rounds"
+    )
+    assert "undetermined: NEW needs 2 more complete rounds, for a verdict takes 5" in text
+    assert "only in BASE: window 16\nonly in NEW: random" in text
+    assert [line for line in text.splitlines() if len(line) > 80 and str(Path(files["a"]).parent) not in line] == []
+
+
+def test_csv_is_compared_for_what_it_holds(files: dict[str, str]) -> None:
+    """A CSV of connbench has its strategies compared, with a warning that it tells no more."""
+    text = compare(files["c"], files["a"]).stdout
+    assert "  warning: BASE is a connbench CSV" in text
+    assert "bind: 1 round in BASE, 5 rounds in NEW" in text
+
+
+def test_json_and_markdown(files: dict[str, str]) -> None:
+    """The other formats are for programs and for issues."""
+    document = json.loads(compare(files["a"], files["b"], "--format", "json").stdout)
+    assert document["strategies"][0]["figures"]["p50"]["missing_rounds"] == {"base": 0, "new": 2}
+    assert document["new"]["file"] == files["b"]
+    assert "| --- | ---: | ---: |" in compare(files["a"], files["b"], "--format", "markdown").stdout
+
+
+def test_help_names_every_format() -> None:
+    """The formats that --help offers are those there are."""
+    assert f"[{'|'.join(FORMATS)}]" in compare("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (("one.json",), ExitCode.USAGE, "'NEW'"),
+        (("one.json", "two.json", "three.json"), ExitCode.USAGE, "three.json"),
+        (("/dev/null", "/dev/null"), ExitCode.INPUT, "/dev/null is empty"),
+        (("missing.json", "/dev/null"), ExitCode.INPUT, "missing.json cannot be read"),
+    ],
+)
+def test_wrong_files_are_named(arguments: tuple[str, ...], code: ExitCode, named: str) -> None:
+    """Anything but two result files ends in the documented exit code and a line that names the fault."""
+    finished = connbench("compare", *arguments)
+    assert finished.returncode == code
+    assert named in finished.stderr
+    assert len(finished.stderr.splitlines()) <= 2
+    assert finished.stdout == ""

@@ -1,0 +1,229 @@
+"""The comparison in its formats: what each says, and that text stays within 80 columns."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from connbench.analysis.comparison import FIGURES, Comparison, compare
+from connbench.errors import Interrupted
+from connbench.model import PortRange, StrategySpec
+from connbench.report import comparison as report
+from connbench.report.comparison_rows import HEADER, blocks
+from connbench.results.result import Result, Round
+from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+
+LATENCY = (10_000, 20_000, 11_000, 21_000)
+
+
+def rounds_of(number: int, latency: Sequence[int] = LATENCY, **columns: Sequence[int]) -> list[Round]:
+    """Rounds that differ by 1 % from one to the next."""
+    return [round_of(samples_of([t + t * n // 100 for t in latency], **columns), n + 1) for n in range(number)]
+
+
+def named(measured: dict[StrategySpec, list[Round]], name: str, seed: int = 1) -> Result:
+    """A result as if read from a file."""
+    result = result_of(measured, replace(PLAN, seed=seed))
+    result.name = name
+    return result
+
+
+def of(base: Sequence[Round], new: Sequence[Round], spec: StrategySpec = BIND) -> Comparison:
+    """One strategy's comparison."""
+    return compare(named({spec: list(base)}, "base.json"), named({spec: list(new)}, "new.json"))
+
+
+def row(text: str, figure: str) -> list[str]:
+    """A figure's row, as words."""
+    [line] = [line for line in text.splitlines() if line.startswith(figure + " ")]
+    return line.split()
+
+
+def too_wide(text: str) -> list[str]:
+    """The lines of more than 80 columns."""
+    return [line for line in text.splitlines() if len(line) > 80]
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Comparison:
+    """Two files alike in little: another kernel and range, another seed, a partial round, strategies of one alone."""
+    failing = [errno.EADDRNOTAVAIL, 0, 0, 0]
+    cut = round_of(samples_of([9_000]), 7, fault=Interrupted(2))
+    base = named({BIND: rounds_of(6), PLAIN: rounds_of(2)}, "old.json", seed=1)
+    slower = rounds_of(6, [2 * t for t in LATENCY], errno=failing)
+    new = named({BIND: [*slower, cut], WINDOW: rounds_of(1)}, "new_kernel.json", seed=2)
+    new.environment["kernel"] = "6.18.0"
+    assert new.plan
+    new.plan = replace(new.plan, port_range=PortRange(10000, 10999))
+    return compare(base, new)
+
+
+def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
+    """The files stand first, then in what they differ, then each strategy, then what is in one file only."""
+    assert report.text(mixed).splitlines() == [
+        "BASE old.json: Linux 6.8.0-test, range 9024-65535, 4 connections, 2 to 6 rounds",
+        "NEW  new_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6",
+        "  rounds (1 partial, left out)",
+        "",
+        "WARNING: a change below may have one of these for its reason:",
+        "  warning: kernel: 6.8.0-test in BASE, 6.18.0 in NEW",
+        "  warning: port range: 9024-65535 in BASE, 10000-10999 in NEW",
+        "",
+        "note: seed: 1 in BASE, 2 in NEW",
+        "",
+        "bind: 6 rounds in BASE, 6 rounds (1 partial, left out) in NEW",
+        "figure        BASE      NEW  NEW/BASE    95% interval  verdict",
+        "total      63.5 µs   127 µs   2.000 x  1.949 to 2.052  slower",
+        "mean       15.9 µs  31.8 µs   2.000 x  1.949 to 2.052  slower",
+        "p50        15.9 µs  31.8 µs   2.000 x  1.949 to 2.052  slower",
+        "p99        21.5 µs  43.0 µs   2.000 x  1.949 to 2.052  slower",
+        "even.mean  10.8 µs  22.5 µs   2.095 x  2.042 to 2.150  slower",
+        "even.p50   10.8 µs  22.5 µs   2.095 x  2.042 to 2.150  slower",
+        "even.p99   11.3 µs  22.5 µs   2.002 x  1.951 to 2.054  slower",
+        "odd.mean   21.0 µs  42.0 µs   2.000 x  1.949 to 2.052  slower",
+        "odd.p50    21.0 µs  42.0 µs   2.000 x  1.949 to 2.052  slower",
+        "odd.p99    21.5 µs  43.0 µs   2.000 x  1.949 to 2.052  slower",
+        "errors       0.00%   25.00%  +25.0 pp  +25.0 to +25.0  more errors",
+        "",
+        "only in BASE: plain",
+        "only in NEW: window 500",
+        "11 figures judged, each at 95%: where nothing has changed, 1 of them may look",
+        "  different by chance",
+    ]
+
+
+def test_like_files_give_no_warning() -> None:
+    """Nothing is said of differences where there are none."""
+    text = report.text(of(rounds_of(5), rounds_of(5)))
+    assert "arning" not in text
+    assert "note" not in text
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "remark"),
+    [
+        (5, 4, "undetermined: NEW needs 1 more complete round, for a verdict takes 5"),
+        (3, 5, "undetermined: BASE needs 2 more complete rounds, for a verdict takes 5"),
+        (4, 1, "undetermined: BASE needs 1 and NEW 4 more complete rounds, for a verdict takes 5"),
+    ],
+)
+def test_missing_rounds_are_counted(base: int, new: int, remark: str) -> None:
+    """An undetermined comparison says which side needs how many rounds more, and gives no interval."""
+    text = report.text(of(rounds_of(base), rounds_of(new)), 90)
+    assert remark in text.splitlines()
+    assert row(text, "total")[-2:] == ["-", "undetermined"]
+    assert row(text, "total")[-3] == "x"
+    assert "by chance" not in text
+
+
+def test_groups_too_rare_for_a_verdict_are_named() -> None:
+    """Where rounds are enough but too few of them have odd ports, the figures that lack them are named."""
+    even = rounds_of(5, port=[9024, 9026, 9028, 9030])
+    text = report.text(of(rounds_of(5), even))
+    assert "odd.mean, odd.p50, odd.p99: NEW needs 5 more rounds with such connections" in text
+    assert row(text, "odd.p50") == ["odd.p50", "20.9", "µs", "-", "-", "-", "undetermined"]
+    assert row(text, "p50")[-1] != "undetermined"
+
+
+def test_no_complete_round_leaves_the_remark_alone() -> None:
+    """Without a figure on either side there is no table."""
+    cut = [round_of(samples_of([]), fault=Interrupted(2))]
+    [block] = blocks(of(cut, cut))
+    assert (block.rows, block.remarks) == (
+        (),
+        ("undetermined: BASE needs 5 and NEW 5 more complete rounds, for a verdict takes 5",),
+    )
+    assert "figure " not in report.text(of(cut, cut))
+
+
+def test_nothing_in_common_is_said() -> None:
+    """Two files without a strategy in common are listed, and that is all there is."""
+    text = report.text(compare(named({BIND: rounds_of(5)}, "a"), named({PLAIN: rounds_of(5)}, "b")))
+    assert text.splitlines()[2:] == [
+        "",
+        "only in BASE: bind",
+        "only in NEW: plain",
+        "nothing to compare: no strategy of the same name and parameters is in both",
+    ]
+
+
+@pytest.mark.parametrize("factor", [1e-7, 0.05, 1.0, 50.0, 1e6])
+@pytest.mark.parametrize("failing", [0, 4])
+def test_text_fits_80_columns(factor: float, failing: int) -> None:
+    """Extreme changes, long labels and long lists stay within 80 columns."""
+    base = [10**9 * t // 10_000 for t in LATENCY]
+    codes = [errno.EADDRNOTAVAIL if i < failing else 0 for i in range(4)]
+    compared = of(rounds_of(5, base), rounds_of(5, [int(t * factor) for t in base], errno=codes), LONG)
+    listed = replace(compared, only_new=tuple(replace(LONG, window=n) for n in range(1000, 1010)))
+    text = report.text(listed)
+    assert row(text, "total")[-1] in {"faster", "slower", "shown"}
+    assert too_wide(text) == []
+
+
+@pytest.mark.parametrize(
+    ("new", "shown"), [(0, "+0.00 pp"), (1, "+25.0 pp"), (4, "+100 pp")], ids=["none", "a quarter", "all"]
+)
+def test_errors_are_told_in_percentage_points(new: int, shown: str) -> None:
+    """A share's change is told in points with its sign, three digits of it."""
+    codes = [errno.EADDRNOTAVAIL if i < new else 0 for i in range(4)]
+    assert " ".join(row(report.text(of(rounds_of(5), rounds_of(5, errno=codes))), "errors")[3:5]) == shown
+
+
+def test_markdown_has_warnings_and_tables(mixed: Comparison) -> None:
+    """The warnings are a block of their own above the tables, one row a figure."""
+    lines = report.markdown(mixed).splitlines()
+    assert lines[1] == (
+        r"- NEW new\_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6 rounds (1 partial, left out)"
+    )
+    assert "> - **warning** kernel: 6.8.0-test in BASE, 6.18.0 in NEW" in lines
+    top = lines.index("| figure | BASE | NEW | NEW/BASE | 95% interval | verdict |")
+    assert lines.index("> [!WARNING]") < top
+    assert lines[top + 2] == "| total | 63.5 µs | 127 µs | 2.000 x | 1.949 to 2.052 | slower |"
+    assert len({line.count("|") for line in lines[top : top + 2 + len(FIGURES)]}) == 1
+
+
+def test_markdown_shows_hostile_names_to_the_letter() -> None:
+    """What comes from a file breaks no table and makes no tag, link or heading."""
+    text = report.markdown(of(rounds_of(5), rounds_of(5), StrategySpec("a|b\n# <script> [x](y) `z`")))
+    assert r"### a\|b \# \<script\> \[x\](y) \`z\`: 5 rounds in BASE, 5 rounds in NEW" in text.splitlines()
+
+
+def test_json_has_figures_for_programs(mixed: Comparison) -> None:
+    """Times in ns, shares of 1, differences and rounds, with the names the thresholds use."""
+    document = json.loads(report.json(mixed))
+    assert document["alike"] is False
+    assert [d["code"] for d in document["differences"]] == ["kernel", "port-range", "seed"]
+    assert (document["base"]["file"], document["new"]["kernel"]) == ("old.json", "6.18.0")
+    assert [spec["name"] for spec in document["only_in_base"]] == ["plain"]
+    [strategy] = document["strategies"]
+    assert strategy["rounds"] == {"base": {"complete": 6, "partial": 0}, "new": {"complete": 6, "partial": 1}}
+    assert tuple(strategy["figures"]) == FIGURES
+    total, errors = strategy["figures"]["total"], strategy["figures"]["errors"]
+    assert total["new"] == pytest.approx(127_000, rel=0.01)
+    assert total["change"]["low"] < total["change"]["estimate"] < total["change"]["high"]
+    assert (total["compared_by"], total["verdict"]) == ("ratio", "slower")
+    assert (errors["new"], errors["change"]["estimate"], errors["compared_by"]) == (0.25, 0.25, "difference")
+
+
+def test_json_of_like_files_says_so() -> None:
+    """Without a warning the two are alike; what is undetermined is null, with the rounds it takes."""
+    document = json.loads(report.json(of(rounds_of(5), rounds_of(2))))
+    assert document["alike"] is True
+    total = document["strategies"][0]["figures"]["total"]
+    assert (total["change"], total["missing_rounds"]) == (None, {"base": 0, "new": 3})
+
+
+def test_rows_have_a_cell_a_column(mixed: Comparison) -> None:
+    """Whatever lays the blocks out finds as many cells in a row as there are columns."""
+    assert {len(cells) for block in blocks(mixed) for cells in block.rows} == {len(HEADER)}
+
+
+def test_name_that_is_no_text_has_a_mark() -> None:
+    """Bytes of a file's name that are no text break no format."""
+    base, new = (named({BIND: rounds_of(5)}, name) for name in ("a.json", "b\udcff.json"))
+    for render in report.FORMATS.values():
+        assert "b?.json" in render(compare(base, new))
