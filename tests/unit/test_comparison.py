@@ -9,11 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connbench.analysis.comparison import FIGURES, Figure, RoundCount, StrategyComparison, Verdict, compare, figures_of
+from connbench.analysis.comparison import (
+    FIGURES,
+    Figure,
+    RoundCount,
+    StrategyComparison,
+    Verdict,
+    compare,
+    figures_of,
+    slower_times,
+)
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
 from connbench.model import StrategySpec
-from connbench.results.result import Result, Round
+from connbench.results.result import Result, Round, StrategyResult
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 NOISE = (1.0, 1.01, 0.99, 1.02, 0.98, 1.0)
@@ -196,3 +205,12 @@ def test_judged_figures_are_counted() -> None:
     both = result_of({PLAIN: many, BIND: few})
     assert judged(both, both) == len(FIGURES)
     assert judged(result_of({BIND: few}), result_of({BIND: few})) == 0
+
+
+@pytest.mark.parametrize(
+    ("factor", "rounds", "expected"), [(2.0, 6, ("total",)), (1.0, 6, ()), (0.5, 6, ()), (2.0, 4, None)]
+)
+def test_slower_is_the_verdict_on_the_total_time(factor: float, rounds: int, expected: tuple[str, ...] | None) -> None:
+    """The word `slower` comes true where the total time is, not where it is the same or less, and needs five rounds."""
+    base, new = (StrategyResult(BIND, tuple(rounds_of(*noisy(by)[:rounds], attempts=ATTEMPTS))) for by in (1.0, factor))
+    assert slower_times(new, base) == expected

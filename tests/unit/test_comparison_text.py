@@ -64,7 +64,7 @@ def mixed() -> Comparison:
 
 def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
     """The files stand first, then in what they differ, then each strategy, then what is in one file only."""
-    assert report.text(mixed).splitlines() == [
+    assert report.text(mixed, 80).splitlines() == [
         "BASE old.json: Linux 6.8.0-test, range 9024-65535, 4 connections, 2 to 6 rounds",
         "NEW  new_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6",
         "  rounds (1 partial, left out)",
@@ -98,7 +98,7 @@ def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
 
 def test_like_files_give_no_warning() -> None:
     """Nothing is said of differences where there are none."""
-    text = report.text(of(rounds_of(5), rounds_of(5)))
+    text = report.text(of(rounds_of(5), rounds_of(5)), 80)
     assert "arning" not in text
     assert "note" not in text
 
@@ -159,7 +159,7 @@ def test_text_fits_80_columns(factor: float, failing: int) -> None:
     codes = [errno.EADDRNOTAVAIL if i < failing else 0 for i in range(4)]
     compared = of(rounds_of(5, base), rounds_of(5, [int(t * factor) for t in base], errno=codes), LONG)
     listed = replace(compared, only_new=tuple(replace(LONG, window=n) for n in range(1000, 1010)))
-    text = report.text(listed)
+    text = report.text(listed, 80)
     assert row(text, "total")[-1] in {"faster", "slower", "shown"}
     assert too_wide(text) == []
 

@@ -110,6 +110,17 @@ def compare(base: Result, new: Result) -> Comparison:
     )
 
 
+def slower_times(new: StrategyResult, base: StrategyResult) -> tuple[str, ...] | None:
+    """The times that make `--fail-if slower` come true: the total time, if its verdict is that; None without a verdict.
+
+    One figure a strategy and not ten of them: each would add its own chance of an alarm where nothing has changed.
+    """
+    total = _compare(base, new).figures.get("total")
+    if total is None or total.verdict is Verdict.UNDETERMINED:
+        return None
+    return ("total",) if total.verdict is Verdict.SLOWER else ()
+
+
 def figures_of(measured: Round) -> dict[str, float]:
     """What rounds are compared by, by name of `FIGURES`: times in ns, `errors` as a share of 1.
 

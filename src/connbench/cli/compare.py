@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
 
 import click
 
+from connbench.cli import gates
 from connbench.errors import ExitCode
+from connbench.thresholds import Expression, refuse_strangers
 
 FORMAT_NAMES = ("text", "markdown", "json")
 """Those of `connbench.report.comparison`, named here so that `--help` need not load numpy."""
@@ -25,19 +25,30 @@ FORMAT_NAMES = ("text", "markdown", "json")
     show_default=True,
     help="What to print.",
 )
-def command(base: Path, new: Path, output_format: str) -> int:
+@gates.fail_if_option(with_base=True)
+def command(base: Path, new: Path, output_format: str, thresholds: tuple[Expression, ...]) -> int:
     """Tell what changed from the result file BASE to the result file NEW.
 
     Each strategy that both have is compared by total time, mean, median and p99, of all, even and odd ports, and by its
     share of errors. A verdict takes five complete rounds in each file: measure with --rounds 5, or better 10.
+
+    --fail-if takes what run's takes, and beside it `base.` for BASE's figures, as in 'p99 > 1.2x base.p99', and the
+    word slower: the total time is, by its verdict.
     """
-    from connbench.analysis.comparison import compare  # noqa: PLC0415  # commands load what they use
+    from connbench.analysis.comparison import compare, slower_times  # noqa: PLC0415  # commands load what they use
+    from connbench.analysis.gate import hold  # noqa: PLC0415  # as above
+    from connbench.cli.pages import width  # noqa: PLC0415  # as above
     from connbench.report import comparison as report  # noqa: PLC0415  # as above
     from connbench.results.reading import read  # noqa: PLC0415  # as above
 
     compared = compare(read(base), read(new))
-    if output_format == "text" and sys.stdout.isatty():
-        click.echo(report.text(compared, shutil.get_terminal_size().columns))
+    refuse_strangers(thresholds, compared.new.specs, compared.new.name)
+    if output_format == "text":
+        click.echo(report.text(compared, width()))
     else:
         click.echo(report.FORMATS[output_format](compared).rstrip("\n"))
-    return ExitCode.OK
+    if gates.in_github_actions():
+        gates.add_to_summary([report.markdown(compared)])
+    failures = hold(thresholds, compared.new, compared.base, slower_times)
+    gates.announce([("", failure) for failure in failures])
+    return ExitCode.THRESHOLD if failures else ExitCode.OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -16,20 +15,20 @@ from connbench.analysis.differences import Difference
 from connbench.model import Severity
 from connbench.report.comparison_rows import HEADER, Block, blocks, rounds_in_words
 from connbench.report.tables import render
+from connbench.report.text import fold
 from connbench.report.units import count
 from connbench.results.result import Result
 
-COLUMNS = 80
 ALARM = "a change below may have one of these for its reason:"
 
 
-def text(comparison: Comparison, width: int = COLUMNS) -> str:
-    """The comparison for a terminal of `width` columns: the files, in what they differ, and a table a strategy."""
-    parts = ["\n".join(_fold(line, width) for line in _files(comparison))]
+def text(comparison: Comparison, width: int | None = None) -> str:
+    """The comparison for `width` columns, or a pipe: the files, in what they differ, and a table a strategy."""
+    parts = ["\n".join(fold(line, width) for line in _files(comparison))]
     parts += _warnings(comparison, width)
     for block in blocks(comparison):
-        parts.append("\n".join((block.title, *_table(block), *(_fold(remark, width) for remark in block.remarks))))
-    parts.append("\n".join(_fold(line, width) for line in _closing(comparison)))
+        parts.append("\n".join((block.title, *_table(block), *(fold(remark, width) for remark in block.remarks))))
+    parts.append("\n".join(fold(line, width) for line in _closing(comparison)))
     return "\n\n".join(filter(None, parts))
 
 
@@ -99,10 +98,10 @@ def _split(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
     return [d for d in comparison.differences if d.severity is not Severity.NOTE], notes
 
 
-def _warnings(comparison: Comparison, width: int) -> list[str]:
+def _warnings(comparison: Comparison, width: int | None) -> list[str]:
     alarming, notes = _split(comparison)
-    loud = [f"WARNING: {ALARM}", *(_fold(f"  {d.severity}: {d.text}", width, "    ") for d in alarming)]
-    quiet = [_fold(f"{d.severity}: {d.text}", width) for d in notes]
+    loud = [f"WARNING: {ALARM}", *(fold(f"  {d.severity}: {d.text}", width, "    ") for d in alarming)]
+    quiet = [fold(f"{d.severity}: {d.text}", width) for d in notes]
     return ["\n".join(lines) for lines in (loud if alarming else [], quiet) if lines]
 
 
@@ -160,10 +159,6 @@ def _figure(name: str, figure: Figure) -> dict[str, Any]:
         "verdict": figure.verdict,
         "missing_rounds": dict(zip(("base", "new"), figure.missing, strict=True)),
     }
-
-
-def _fold(line: str, width: int, indent: str = "  ") -> str:
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _escaped(words: str) -> str:

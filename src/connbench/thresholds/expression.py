@@ -87,7 +87,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Slower:
-    """The word `slower`: the comparison with a base has the verdict 'slower' for one of the times."""
+    """The word `slower`: the comparison with a base has that verdict for the total time."""
 
     strategy: str | None = None
     condition = "slower"
