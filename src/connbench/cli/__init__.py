@@ -19,6 +19,7 @@ from connbench.linux.limits import OUT_OF_RESOURCES
 COMMANDS = {
     "run": "Open N sockets with each strategy, time every connect(), summarize per port parity.",
     "report": "Print result files, as text or for other programs.",
+    "plot": "Draw charts of result files, as pictures or in the terminal.",
     "strategies": "List the strategies, and whether this kernel has what they need.",
     "doctor": "Check beforehand whether a full run here would be sound.",
 }

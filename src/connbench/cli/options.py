@@ -140,6 +140,7 @@ _RUN_OPTIONS = (
         help="Also write a file, .json, .json.gz or .csv, after every round.",
     ),
     click.option("--force", is_flag=True, help="Replace an existing output file."),
+    click.option("--plot", is_flag=True, help="Also draw each strategy in the terminal."),
     click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
 )
 

@@ -13,7 +13,9 @@ from connbench.cli.messages import discard_stdout
 from connbench.errors import OutputError
 from connbench.model import Finding, RoundPlan, StrategySpec
 from connbench.report import text
+from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
+from connbench.report.series import series_of
 from connbench.results.files import write_atomically
 from connbench.results.result import Result
 
@@ -26,6 +28,7 @@ class Outlet:
         output_format: What stdout gets, by a name of `FORMATS`.
         path: The output file, if one is asked for, and `file_format` its format.
         told: Findings the user has been told already.
+        plot: Whether a chart of each strategy follows the text report.
         file_failure: Why the file could not be written; measuring goes on, for the figures can still be printed.
         print_failure: Why stdout could not be written; measuring goes on, for the figures can still be saved.
     """
@@ -35,6 +38,7 @@ class Outlet:
     path: Path | None = None
     file_format: str | None = None
     told: tuple[Finding, ...] = ()
+    plot: bool = False
     file_failure: OutputError | None = None
     print_failure: OutputError | None = None
     reader_left: bool = False
@@ -56,6 +60,8 @@ class Outlet:
         rest = text.closing(self.result, _width(), self.told)
         if rest:
             self._print("\n" + rest)
+        if self.plot:
+            self._print_charts()
 
     def _save(self) -> None:
         if self.path is None or self.file_format is None:
@@ -72,6 +78,11 @@ class Outlet:
         strategy = next(s for s in self.result.strategies if s.strategy == spec)
         self._print(("\n" if self.printed else "") + text.block(self.result, strategy, _width()))
         self.printed.add(spec)
+
+    def _print_charts(self) -> None:
+        columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
+        for one in series_of([self.result]):
+            self._print(f"\n{one.heading}\n{terminal.scatter(one, columns, colour=colour)}")
 
     def _print(self, words: str) -> None:
         if self.reader_left or self.print_failure:

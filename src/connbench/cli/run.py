@@ -10,7 +10,7 @@ import click
 
 from connbench.cli.messages import complain, warn
 from connbench.cli.options import run_options
-from connbench.errors import ConnbenchError, ExitCode
+from connbench.errors import ConnbenchError, ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Finding, Isolation, Listener, Placement, Plan, RoundPlan, Severity
 from connbench.planning import Request, make_plan
@@ -25,12 +25,22 @@ if TYPE_CHECKING:
 @run_options
 @click.pass_obj
 def command(
-    interrupts: Interrupts, /, output: Path | None, output_format: str, *, force: bool, quiet: bool, **asked: object
+    interrupts: Interrupts,
+    /,
+    output: Path | None,
+    output_format: str,
+    *,
+    force: bool,
+    quiet: bool,
+    plot: bool,
+    **asked: object,
 ) -> int:
     """Open N sockets with each strategy, time every connect(), and summarize per port parity.
 
     Each round runs in a network namespace of its own, which is gone when it ends; the host's settings are not touched.
     """
+    if plot and output_format != "text":
+        raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
     interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(_request(asked))
     interrupts.immediate = False
@@ -38,10 +48,13 @@ def command(
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # see the comment above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
+    from connbench.report.charts import terminal  # noqa: PLC0415  # as above
     from connbench.results.csv_file import refuse_several  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
     from connbench.results.result import Result  # noqa: PLC0415  # as above
 
+    if plot:
+        terminal.require()
     if output_format == "talk-csv":
         refuse_several(len(plan.strategies) * plan.rounds)
     file_format = check_output(output, force=force) if output else None
@@ -49,7 +62,7 @@ def command(
         warn(finding)
     at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load(seconds=0.1)))
     result = Result(plan, environment.collect(plan.cpu), (*known, *filter(None, at_start)))
-    outlet = Outlet(result, output_format, output, file_format, tuple(known))
+    outlet = Outlet(result, output_format, output, file_format, tuple(known), plot=plot)
     return _measure(plan, outlet, interrupts, quiet=quiet)
 
 
