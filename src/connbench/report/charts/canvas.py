@@ -1,4 +1,4 @@
-"""What all charts share: size, style, colours, axes of durations, and the way into a file."""
+"""What all charts share: size, style, colours, legend, and the way into a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import logging
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.report.series import Series
-from connbench.report.units import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-NS_PER_MS = 1e6
 DPI = 100
 RASTER_DPI = 200
 """Of the points within an SVG: sharp on a screen of twice the usual density."""
@@ -149,7 +146,7 @@ def grid(panels: int, options: Options, least: tuple[int, int], row_height: int)
     if height < rows * least[1]:
         raise UsageError(
             f"--height {height} is too little for {rows} {'row' if rows == 1 else 'rows'} of panels",
-            f"give {rows * least[1]} or more, a greater --width, or leave it out",
+            f"give {rows * least[1]} or more, or leave it out",
         )
     return Grid(rows, columns, width, height)
 
@@ -207,61 +204,23 @@ def size_to_fit(text: str, width: float, largest: float = 10.0, smallest: float 
     return min(largest, max(smallest, width * POINTS_PER_PIXEL / (longest * GLYPH)))
 
 
-def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
-    """Let an axis of ms have ticks such as 15.6 µs or 2 ms; a logarithmic one at the powers of its base.
-
-    Args:
-        axis: Which.
-        scale: `linear` or `log`.
-        base: Of a logarithmic axis.
-        steps: In base 10, what multiples of the powers have ticks too.
-    """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: PLC0415  # see Grid.figure
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value * NS_PER_MS)))
-    if scale == "log":
-        axis.set_major_locator(LogLocator(base=base, subs=steps if base == 10 else (1.0,), numticks=14))
-        axis.set_minor_locator(NullLocator())
-
-
-def whole_numbers(axis: Axis) -> None:
-    """Let an axis have ticks at whole numbers only, thousands set apart."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # see Grid.figure
-
-    axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    axis.set_major_formatter("{x:,.0f}")
-
-
-def set_scale(axes: Axes, scale: str, base: int = 10) -> None:
-    """Give the vertical axis, which is of ms, its scale; a linear one begins at 0."""
-    if scale == "log":
-        axes.set_yscale("log", base=base, nonpositive="mask")
-    else:
-        axes.set_ylim(bottom=0)
-    durations(axes.yaxis, scale, base)
-
-
-def tick(nanoseconds: float) -> str:
-    """A duration without needless zeros: `2 ms`, where a table has `2.00 ms`; 0 without a unit."""
-    if nanoseconds == 0:
-        return "0"
-    number, _, unit = duration(abs(nanoseconds)).partition(" ")
-    sign = "-" if nanoseconds < 0 else ""
-    return f"{sign}{float(number):g} {unit}" if unit else number
-
-
-def hide_rest(axes: Iterable[Axes], used: int) -> None:
-    """Take away the panels of a grid that nothing is drawn in."""
-    for empty in list(axes)[used:]:
+def panels_of(figure: Figure, grid: Grid, used: int, *, sharex: bool = False, sharey: bool = False) -> list[Axes]:
+    """So many panels in the places of a grid, row by row; the places left over stay empty."""
+    panels = list(figure.subplots(grid.rows, grid.columns, squeeze=False, sharex=sharex, sharey=sharey).flatten())
+    for empty in panels[used:]:
         empty.remove()
+    return panels[:used]
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], width: int) -> None:
     """A legend below all panels, in as many columns as the picture's width has room for."""
     if not handles:
         return
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = int(width * 0.96 * POINTS_PER_PIXEL / ((longest * GLYPH + 5) * STYLE["legend.fontsize"]))
+    size = STYLE["legend.fontsize"]
+    for handle in handles:
+        handle.set_label(folded(str(handle.get_label()), width - 90, size, GLYPH))
+    longest = max(len(line) for handle in handles for line in str(handle.get_label()).splitlines())
+    columns = int(width * 0.96 * POINTS_PER_PIXEL / ((longest * GLYPH + 5) * size))
     figure.legend(handles=list(handles), loc="outside lower center", ncols=max(1, min(len(handles), columns)))
 
 

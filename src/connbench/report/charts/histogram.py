@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connbench.analysis.patterns import Floats, latency_edges
-from connbench.report.charts import canvas
-from connbench.report.charts.canvas import NS_PER_MS, Options
+from connbench.report.charts import canvas, scales
+from connbench.report.charts.canvas import Options
+from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series
 from connbench.results.result import Numbers
 
@@ -26,9 +27,9 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     scale = options.yscale or "linear"
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
-    panels = figure.subplots(grid.rows, grid.columns, squeeze=False, sharex=True, sharey=True).flatten()
+    panels = canvas.panels_of(figure, grid, len(series), sharex=True, sharey=True)
     edges = latency_edges(np.concatenate([one.strategy.samples.latency_ns for one in series]))
-    for panel, one in zip(panels, series, strict=False):
+    for panel, one in zip(panels, series, strict=True):
         if len(edges):
             _bars(panel, one, edges, options, scale)
         panel.set_title(canvas.folded(one.heading, grid.panel_width - 80))
@@ -37,12 +38,11 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     if len(edges):
         panels[0].set_xscale("log")
         is_wide = edges[-1] > 30 * edges[0]
-        canvas.durations(panels[0].xaxis, "log", steps=(1.0,) if is_wide else (1.0, 2.0, 5.0))
+        scales.durations(panels[0].xaxis, "log", steps=(1.0,) if is_wide else (1.0, 2.0, 5.0))
     panels[0].set_yscale(scale)
     panels[0].yaxis.set_major_formatter("{x:,.0f}")
     for panel in panels[:: grid.columns]:
         panel.set_ylabel("attempts")
-    canvas.hide_rest(panels, len(series))
     return figure
 
 
@@ -62,7 +62,7 @@ def _bars(panel: Axes, one: Series, edges: Floats, options: Options, scale: str)
         inner = _reached(edges, values)
         counts, _ = np.histogram(values, inner)
         median = float(np.median(values))
-        label = f"{name}: {len(values):,}, median {canvas.tick(median)}"
+        label = f"{name}: {len(values):,}, median {scales.tick(median)}"
         base = 0.5 if scale == "log" else 0.0
         is_failure = name == "failed"
         panel.stairs(

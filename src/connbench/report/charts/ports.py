@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from connbench.analysis.patterns import Counts, bucket_edges, bucket_width, switches_so_far
-from connbench.report.charts import canvas
+from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Grid, Options
 from connbench.report.series import Series
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 LEAST = (400, 480)
 ROW_HEIGHT = 620
+LABEL_WIDTH = 55
+"""Pixels that the label of a bucket needs."""
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
@@ -46,11 +49,11 @@ def _pair(part: SubFigure, one: Series, grid: Grid, options: Options) -> None:
     above, below = part.subplots(2, 1)
     picked = one.strategy.samples.port[~one.strategy.samples.failed].astype(np.int64)
     above.set_title(canvas.folded(one.heading, grid.panel_width - 90))
-    _buckets(above, one, picked, options)
+    _buckets(above, one, picked, options, grid.panel_width)
     _switches(below, one)
 
 
-def _buckets(panel: Axes, one: Series, picked: Counts, options: Options) -> None:
+def _buckets(panel: Axes, one: Series, picked: Counts, options: Options, panel_width: float) -> None:
     """Bars of even and odd ports, one on the other, and how many there were to pick in all rounds."""
     plan = one.result.plan
     if plan:
@@ -69,7 +72,8 @@ def _buckets(panel: Axes, one: Series, picked: Counts, options: Options) -> None
     if plan:
         there_are = np.diff(edges) * len(one.strategy.rounds)
         panel.hlines(there_are, places - 0.45, places + 0.45, color="#444444", linestyle="--", linewidth=1)
-    panel.set_xticks(places, [f"{edge}-" for edge in edges[:-1]])
+    labelled = slice(None, None, ceil(len(places) * LABEL_WIDTH / (panel_width - 90)))
+    panel.set_xticks(places[labelled], [f"{edge}-" for edge in edges[:-1][labelled]])
     rounds = len(one.strategy.rounds)
     panel.set_xlabel(f"ports, in buckets of {width:,}" + (f"; {rounds} rounds together" if rounds > 1 else ""))
     panel.set_ylabel("times picked")
@@ -96,4 +100,4 @@ def _switches(panel: Axes, one: Series) -> None:
     panel.set(xlabel="connection attempt", ylabel="parity switches")
     panel.set_ylim(0, max(1, *totals) * 1.25)
     for axis in (panel.xaxis, panel.yaxis):
-        canvas.whole_numbers(axis)
+        scales.whole_numbers(axis)

@@ -10,8 +10,9 @@ import numpy as np
 from connbench.analysis.knee import find_knee
 from connbench.analysis.patterns import attempt_numbers, fit_line
 from connbench.analysis.summary import summarize
-from connbench.report.charts import canvas
-from connbench.report.charts.canvas import NS_PER_MS, Grid, Options
+from connbench.report.charts import canvas, scales
+from connbench.report.charts.canvas import Grid, Options
+from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series
 from connbench.report.talk import six_lines
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 LEAST = (440, 340)
 ROW_HEIGHT = 560
+DENSE = 2000
+HEADROOM = 0.1
+"""Of the axis's length, above and below the points: the marks' texts are at the top."""
+
 AXIS_WIDTH = 90
 """Pixels of a panel that its axis takes, and the title does not have."""
 
@@ -32,20 +37,20 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
     # What is orders of magnitude apart can share an axis only if that is logarithmic.
-    panels = figure.subplots(grid.rows, grid.columns, squeeze=False, sharey=scale == "log").flatten()
-    for panel, one in zip(panels, series, strict=False):
+    panels = canvas.panels_of(figure, grid, len(series), sharey=scale == "log")
+    for panel, one in zip(panels, series, strict=True):
         _points(panel, one, options, scale)
         _titles(panel, one, grid)
+        panel.margins(y=HEADROOM)
         panel.set(xlabel="connection attempt", xlim=_limits(one))
         _marks(panel, one, min(8.5, grid.panel_width / 60))
-        canvas.whole_numbers(panel.xaxis)
-    for panel in panels[: len(series)]:
-        if options.latency_ms:
+        scales.whole_numbers(panel.xaxis)
+    scales.set_scale(panels, scale, base=2)
+    if options.latency_ms:
+        for panel in panels:
             panel.set_ylim(options.latency_ms)
-        canvas.set_scale(panel, scale, base=2)
     for panel in panels[:: grid.columns]:
         panel.set_ylabel("latency of connect()")
-    canvas.hide_rest(panels, len(series))
     canvas.legend_below(figure, _legend(series, options), grid.width)
     return figure
 
@@ -57,7 +62,10 @@ def _limits(one: Series) -> tuple[float, float]:
 
 
 def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
-    """Connections in their order, so that neither parity hides the other; the failed above them, the trends on top."""
+    """Connections in their order, so that neither parity hides the other; the failed above them.
+
+    The trends lie on top: set off from many points by a white edge, thinner than a few, which they would hide.
+    """
     samples = one.strategy.samples
     numbers = attempt_numbers(one.strategy)
     latency = samples.latency_ns / NS_PER_MS
@@ -65,6 +73,7 @@ def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
     is_odd = samples.port % 2 == 1
     colours = options.colours
     size = _point_size(len(samples))
+    is_dense = len(samples) > DENSE
     for chosen, is_failure in ((~samples.failed & is_drawn, False), (samples.failed & is_drawn, True)):
         panel.scatter(
             numbers[chosen],
@@ -82,8 +91,9 @@ def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
             over = np.linspace(numbers[chosen].min(), numbers[chosen].max(), 200)
             height = line.at(over) / NS_PER_MS
             shown = np.where(height > 0, height, np.nan) if scale == "log" else height
-            panel.plot(over, shown, style, color="white", linewidth=4, zorder=3)
-            panel.plot(over, shown, style, color=colours.trend, linewidth=2, zorder=3.1)
+            if is_dense:
+                panel.plot(over, shown, style, color="white", linewidth=4, zorder=3)
+            panel.plot(over, shown, style, color=colours.trend, linewidth=2 if is_dense else 1.2, zorder=3.1)
 
 
 def _point_size(points: int) -> float:

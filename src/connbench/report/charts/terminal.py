@@ -11,7 +11,8 @@ import numpy as np
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.patterns import Floats, attempt_numbers
 from connbench.errors import EnvironmentFault
-from connbench.report.charts.canvas import share_text, tick
+from connbench.report.charts.canvas import share_text
+from connbench.report.charts.scales import tick
 from connbench.report.series import Series
 
 HEIGHT = 20
@@ -63,7 +64,7 @@ def scatter(one: Series, width: int, *, yscale: str = "log", palette: str = "tal
     kept = _thinned(numbers.astype(np.float64), heights, kinds, size)
     knee = find_knee(one.strategy)
     chart = _chart(numbers[kept], heights[kept], kinds[kept], size, yscale, COLOURS[palette], knee)
-    return f"{chart.string(colorless=not colour).rstrip()}\n{_legend(one, knee, set(kinds.tolist()))}"
+    return f"{chart.string(colorless=not colour).rstrip()}\n{_legend(one, knee, set(kinds.tolist()), width)}"
 
 
 def _thinned(numbers: Floats, heights: Floats, kinds: Any, size: tuple[int, int]) -> Any:  # noqa: ANN401  # numpy arrays of whole numbers
@@ -127,11 +128,12 @@ def _round_steps(high: float) -> list[float]:
     return [step * number for number in range(floor(high / step) + 1)]
 
 
-def _legend(one: Series, knee: Knee, kinds: set[int]) -> str:
+def _legend(one: Series, knee: Knee, kinds: set[int], width: int) -> str:
     names = ("even", "odd", "failed")
     parts = ["  ".join(f"{MARKS[kind]} {names[kind]}" for kind in sorted(kinds))]
     if knee.connection is not None:
         parts.append(f"│ knee: {knee.connection:,}{share_text(one, knee.in_use)}")
     if knee.first_failed is not None:
         parts.append(f"first failed: {knee.first_failed:,}{share_text(one, knee.in_use_at_failure)}")
-    return "  ".join(parts)
+    line = "  ".join(parts)
+    return line if len(line) <= width else "\n".join(parts)

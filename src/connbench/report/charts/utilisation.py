@@ -9,8 +9,9 @@ import numpy as np
 
 from connbench.analysis.knee import Knee, find_knee, rolling_percentiles
 from connbench.analysis.patterns import Floats, held_before
-from connbench.report.charts import canvas
-from connbench.report.charts.canvas import LINES, NS_PER_MS, Options
+from connbench.report.charts import canvas, scales
+from connbench.report.charts.canvas import LINES, Options
+from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     axes.set(xlabel=canvas.folded(_axis(series), grid.width - 100, 10, canvas.GLYPH), ylabel="latency of connect()")
     axes.set_xlim(-0.01, 1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    canvas.set_scale(axes, scale)
+    scales.set_scale([axes], scale)
     handles += [
         Line2D([], [], linewidth=2, label="median", color=GREY),
         Line2D([], [], linewidth=1, linestyle=":", label="p99", color=GREY),

@@ -11,8 +11,9 @@ import numpy as np
 
 from connbench.analysis.summary import summarize
 from connbench.errors import UsageError
-from connbench.report.charts import canvas
-from connbench.report.charts.canvas import LINES, NS_PER_MS, Options
+from connbench.report.charts import canvas, scales
+from connbench.report.charts.canvas import LINES, Options
+from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series, stem
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         )
     grid = canvas.grid(2, options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
-    times, errors = figure.subplots(grid.rows, grid.columns).flatten()
+    times, errors = canvas.panels_of(figure, grid, 2)
     for position, (label, some) in enumerate(lines.items()):
         colour, marker = LINES[position % len(LINES)], MARKERS[position % len(MARKERS)]
         _times(times, some, label, colour, marker)
@@ -107,7 +108,7 @@ def _dress(times: Axes, errors: Axes, *, series: Sequence[Series], scale: str) -
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.set_xlabel("ports of the window")
     times.set_title("Total time of a round")
-    canvas.set_scale(times, scale)
+    scales.set_scale([times], scale)
     times.set_ylabel("sum of all latencies")
     errors.set_title("Attempts that failed")
     errors.set_ylabel("share of the attempts")
