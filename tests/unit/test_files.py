@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import OutputError, UsageError
-from connbench.results.files import check_output, write_atomically
+from connbench.results.files import PICTURE_SUFFIXES, check_output, write_atomically
 
 OLD = "what was there before"
 
@@ -42,6 +42,20 @@ def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="unknown ending") as caught:
         check_output(tmp_path / name, force=True)
     assert caught.value.hint == "use .json, .json.gz, .csv"
+
+
+def test_pictures_have_endings_of_their_own(tmp_path: Path) -> None:
+    """Where a picture is to be written, a result's ending is refused, and the hint names the pictures'."""
+    assert check_output(tmp_path / "a.svg", force=False, suffixes=PICTURE_SUFFIXES) == "svg"
+    with pytest.raises(UsageError, match="unknown ending") as caught:
+        check_output(tmp_path / "a.json", force=False, suffixes=PICTURE_SUFFIXES)
+    assert caught.value.hint == "use .png, .svg"
+
+
+def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    """A picture is no text: its bytes stay what they are."""
+    write_atomically(tmp_path / "a.png", b"\x89PNG\r\n\x00")
+    assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n\x00"
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:

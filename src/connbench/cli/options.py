@@ -148,6 +148,7 @@ _RUN_OPTIONS = (
     output_option,
     fail_if_option(),
     force_option,
+    click.option("--plot", is_flag=True, help="Also draw each strategy in the terminal."),
     quiet_option,
 )
 

@@ -9,7 +9,9 @@ from typing import Protocol
 
 from connbench.model import Finding, StrategySpec
 from connbench.report import reproduction, text
+from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
+from connbench.report.series import series_of
 from connbench.reproduction.cases import Case
 from connbench.results.result import Result
 
@@ -30,10 +32,11 @@ class Pages(Protocol):
 
 @dataclass(frozen=True)
 class TextPages:
-    """The default report. `told` are the findings the user has been told already."""
+    """The default report; `plot` puts a chart of each strategy below. `told` are findings the user has been told."""
 
     result: Result
     told: tuple[Finding, ...] = ()
+    plot: bool = False
     gap: str = "\n"
 
     def piece(self, spec: StrategySpec) -> str:
@@ -41,8 +44,14 @@ class TextPages:
         return text.block(self.result, next(s for s in self.result.strategies if s.strategy == spec), width())
 
     def end(self) -> str:
-        """The comparison and the findings."""
-        return text.closing(self.result, width(), self.told)
+        """The comparison and the findings, and the charts if they are wanted."""
+        parts = [text.closing(self.result, width(), self.told)]
+        if self.plot:
+            columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
+            parts += [
+                f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([self.result])
+            ]
+        return "\n\n".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)

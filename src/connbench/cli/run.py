@@ -10,7 +10,7 @@ import click
 from connbench.cli import gates
 from connbench.cli.messages import warn
 from connbench.cli.options import run_options
-from connbench.errors import ExitCode
+from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation, Listener, Placement
 from connbench.planning import Request, make_plan
@@ -29,12 +29,15 @@ def command(
     *,
     force: bool,
     quiet: bool,
+    plot: bool,
     **asked: object,
 ) -> int:
     """Open N sockets with each strategy, time every connect(), and summarize per port parity.
 
     Each round runs in a network namespace of its own, which is gone when it ends; the host's settings are not touched.
     """
+    if plot and output_format != "text":
+        raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
     interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(_request(asked))
     interrupts.immediate = False
@@ -45,17 +48,21 @@ def command(
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import DocumentPages, TextPages  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
+    from connbench.report.charts import terminal  # noqa: PLC0415  # as above
     from connbench.results.csv_file import refuse_several  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
     from connbench.results.result import Result  # noqa: PLC0415  # as above
 
+    if plot:
+        terminal.require()
     if output_format == "talk-csv":
         refuse_several(len(plan.strategies) * plan.rounds)
     file_format = check_output(output, force=force) if output else None
     for finding in known:
         warn(finding)
     result = Result(plan, environment.collect(plan.cpu), (*known, *checks.at_start()))
-    pages = TextPages(result, tuple(known)) if output_format == "text" else DocumentPages(result, output_format)
+    text = TextPages(result, tuple(known), plot=plot)
+    pages = text if output_format == "text" else DocumentPages(result, output_format)
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gates.grave_findings(result, output_format), gate)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from connbench.results.result import Result, StrategyResult
+from connbench.results.result import PARTIAL, Result, StrategyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,21 @@ class Series:
     label: str
     strategy: StrategyResult
     result: Result
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether fewer attempts or rounds are here than were planned."""
+        planned = self.result.plan.rounds if self.result.plan else 1
+        return (
+            self.strategy.is_partial
+            or len(self.strategy.rounds) < planned
+            or any(finding.code == PARTIAL for finding in self.result.known)
+        )
+
+    @property
+    def heading(self) -> str:
+        """The label, marked where the strategy is partial."""
+        return f"{self.label} - partial" if self.is_partial else self.label
 
 
 def series_of(results: Sequence[Result]) -> list[Series]:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from connbench.errors import OutputError, UsageError
 
 SUFFIXES = {".json": "json", ".json.gz": "json", ".csv": "csv"}
-"""What may be written, by the file name's ending, and the format's name."""
+"""What a result may be written as, by the file name's ending, and the format's name."""
+
+PICTURE_SUFFIXES = {".png": "png", ".svg": "svg"}
+"""What a chart may be written as."""
 
 GZIP_LEVEL = 1
 """Samples shrink to a third at the lowest level already; the highest would take many times as long."""
 
 
-def check_output(path: Path, *, force: bool) -> str:
-    """Make sure, before anything is measured, that a result can be written to `path`.
+def check_output(path: Path, *, force: bool, suffixes: Mapping[str, str] = SUFFIXES) -> str:
+    """Make sure, before anything is measured or read, that a file can be written to `path`.
+
+    Args:
+        path: Where to.
+        force: Whether an existing file may be replaced.
+        suffixes: Endings that may be written, and the names of their formats.
 
     Returns:
         The format's name, by the ending.
@@ -25,14 +34,14 @@ def check_output(path: Path, *, force: bool) -> str:
         UsageError: An ending that names no format.
         OutputError: The folder is missing or not writable, or the file exists and `force` is not given.
     """
-    ending = next((s for s in SUFFIXES if path.name.endswith(s) and path.name != s), None)
+    ending = next((s for s in suffixes if path.name.endswith(s) and path.name != s), None)
     if ending is None:
-        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}", f"use {', '.join(SUFFIXES)}")
+        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}", f"use {', '.join(suffixes)}")
     try:
         _check_place(path, force=force)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    return SUFFIXES[ending]
+    return suffixes[ending]
 
 
 def _check_place(path: Path, *, force: bool) -> None:
@@ -49,8 +58,8 @@ def _check_place(path: Path, *, force: bool) -> None:
     temporary.unlink()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, packed if the name ends in .gz, in one step: a reader sees the old file or the new one.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` in one step, packed if the name ends in .gz: a reader sees the old file or the new one.
 
     Raises:
         OutputError: It cannot be written; what was there before still is.
@@ -58,7 +67,7 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = _temporary(path)
     try:
         try:
-            data = text.encode()
+            data = content.encode() if isinstance(content, str) else content
             temporary.write_bytes(gzip.compress(data, GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else data)
             temporary.replace(path.resolve())
         finally:

@@ -1,0 +1,143 @@
+"""`connbench plot`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from connbench.errors import ExitCode, UsageError
+from connbench.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from connbench.report.charts.canvas import Options
+    from connbench.report.series import Series
+
+KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
+"""Those of `connbench.report.charts`, named here so that `--help` need not load numpy."""
+
+PALETTE_NAMES = ("talk", "safe")
+LARGEST = 20_000
+
+
+@click.command("plot")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture to write, .png or .svg.")
+@click.option(
+    "--kind", type=click.Choice(KIND_NAMES), default="scatter", show_default=True, help="What to draw, as above."
+)
+@click.option(
+    "--strategy",
+    "chosen",
+    multiple=True,
+    metavar="LABEL",
+    help="Draw this strategy, as 'window 500' or window; repeatable.  [default: all]",
+)
+@click.option(
+    "--yscale",
+    type=click.Choice(("linear", "log")),
+    help="Upright axis.  [default: log for times, linear for counts]",
+)
+@click.option(
+    "--palette",
+    type=click.Choice(PALETTE_NAMES),
+    default="talk",
+    show_default=True,
+    help="Even green and odd red as in the talk, or colours safe for the colour-blind.",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(1, LARGEST),
+    metavar="PIXELS",
+    help="Of the picture.  [default: what its panels need]",
+)
+@click.option("--height", type=click.IntRange(1, LARGEST), metavar="PIXELS", help="As --width.")
+@click.option("--terminal", is_flag=True, help="Print the scatter to the terminal.")
+@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@click.pass_obj
+def command(  # noqa: PLR0913  # one for each option
+    interrupts: Interrupts,
+    /,
+    files: tuple[Path, ...],
+    output: Path | None,
+    kind: str,
+    chosen: tuple[str, ...],
+    *,
+    terminal: bool,
+    force: bool,
+    **look: str | int | None,
+) -> int:
+    """Draw charts of result files: a panel or a line for each strategy.
+
+    \b
+    scatter      latency over the connection's number, with a regression
+                 line per parity; the talk's six lines as title
+    utilisation  rolling median and p99 over the share of the range in use
+    histogram    how latencies are distributed, per parity
+    ports        ports picked per bucket; changes of parity
+    windows      total time and errors over the window's size
+    """  # noqa: D301  # click wants the character \b itself
+    interrupts.immediate = True  # nothing is lost: a picture is written in one step
+    _check(kind, output, terminal=terminal, yscale=look["yscale"])
+
+    from connbench.report.charts import canvas, picture  # noqa: PLC0415  # commands load what they use
+    from connbench.report.charts import terminal as characters  # noqa: PLC0415  # as above
+    from connbench.report.series import series_of  # noqa: PLC0415  # as above
+    from connbench.results.files import PICTURE_SUFFIXES, check_output, write_atomically  # noqa: PLC0415  # as above
+    from connbench.results.reading import read  # noqa: PLC0415  # as above
+
+    options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
+    if terminal:
+        characters.require()
+    file_format = None
+    if output:
+        canvas.require()
+        file_format = check_output(output, force=force, suffixes=PICTURE_SUFFIXES)
+    series = _choose(series_of([read(path) for path in files]), chosen)
+    if output and file_format:
+        write_atomically(output, picture(kind, series, options, file_format))
+    if terminal:
+        _print(series, options)
+    return ExitCode.OK
+
+
+def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object) -> None:
+    if not (output or terminal):
+        raise UsageError("no place for the picture", "name one, as -o chart.png, or give --terminal")
+    if terminal and kind != "scatter":
+        raise UsageError(f"--terminal prints the scatter, not --kind {kind}", f"use --kind {kind} -o {kind}.png")
+    if kind == "ports" and yscale:
+        raise UsageError("--kind ports counts, and has no --yscale", "leave it out")
+
+
+def _choose(series: list[Series], chosen: tuple[str, ...]) -> list[Series]:
+    """Those whose label in the chart, label or name was asked for, in their own order; all without a choice."""
+    names = {one.label: {one.label, one.strategy.strategy.label, one.strategy.strategy.name} for one in series}
+    for wanted in chosen:
+        if not any(wanted in some for some in names.values()):
+            raise UsageError(f"--strategy {wanted}: no such strategy in these files", f"there are {', '.join(names)}")
+    found = [one for one in series if not chosen or names[one.label] & set(chosen)]
+    if not found:
+        raise UsageError("no strategy was measured in these files", "name a file that holds attempts")
+    return found
+
+
+def _print(series: list[Series], options: Options) -> None:
+    from connbench.analysis.summary import summarize  # noqa: PLC0415  # commands load what they use
+    from connbench.report.charts.terminal import scatter  # noqa: PLC0415  # as above
+    from connbench.report.talk import six_lines  # noqa: PLC0415  # as above
+
+    for position, one in enumerate(series):
+        click.echo(("\n" if position else "") + one.heading)
+        click.echo(six_lines(summarize(one.strategy)))
+        chart = scatter(
+            one,
+            shutil.get_terminal_size().columns,
+            yscale=options.yscale or "log",
+            palette=options.palette,
+            colour=sys.stdout.isatty(),
+        )
+        click.echo(chart)

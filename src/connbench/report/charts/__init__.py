@@ -1,0 +1,38 @@
+"""Every kind of chart by name, and how one becomes a file. matplotlib is loaded only when something is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from connbench.report.charts import histogram, ports, scatter, utilisation, windows
+from connbench.report.charts.canvas import Options, styled, to_bytes
+from connbench.report.series import Series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS: dict[str, Callable[[Sequence[Series], Options], Figure]] = {
+    "scatter": scatter.draw,
+    "utilisation": utilisation.draw,
+    "histogram": histogram.draw,
+    "ports": ports.draw,
+    "windows": windows.draw,
+}
+
+
+def picture(kind: str, series: Sequence[Series], options: Options, file_format: str) -> bytes:
+    """Draw a chart; the same series and options give the same bytes.
+
+    Args:
+        kind: A name of `KINDS`.
+        series: What to draw, at least one.
+        options: How to draw it.
+        file_format: `png` or `svg`.
+
+    Raises:
+        EnvironmentFault: matplotlib is not installed.
+        UsageError: The picture is too small for so many panels, or the series have nothing that this kind shows.
+    """
+    with styled():
+        return to_bytes(KINDS[kind](series, options), file_format)

@@ -1,0 +1,231 @@
+"""What all charts share: size, style, colours, legend, and the way into a file."""
+
+from __future__ import annotations
+
+import io
+import logging
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from connbench.errors import EnvironmentFault, UsageError
+from connbench.report.series import Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 100
+RASTER_DPI = 200
+"""Of the points within an SVG: sharp on a screen of twice the usual density."""
+
+POINTS_PER_PIXEL = 72 / DPI
+GLYPH = 0.56
+"""Width of an average character of DejaVu Sans, in font sizes; of a bold one `BOLD_GLYPH`."""
+
+BOLD_GLYPH = 0.66
+TITLE_SIZE = 11.0
+
+STYLE: Any = {  # later releases of matplotlib type each key by its name, earlier ones none
+    "figure.dpi": DPI,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.h_pad": 0.08,
+    "font.size": 10,
+    "axes.titlesize": TITLE_SIZE,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "text.parse_math": False,  # a $ in a file's name is a $
+    "svg.hashsalt": "connbench",  # identifiers in an SVG are the same each time
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Colours of what is told apart by parity and outcome."""
+
+    even: str
+    odd: str
+    failed: str
+    trend: str
+
+
+PALETTES = {
+    "talk": Palette(even="#2ca02c", odd="#d62728", failed="#000000", trend="#ff8c00"),
+    "safe": Palette(even="#0072b2", odd="#cc79a7", failed="#000000", trend="#e69f00"),
+}
+"""The talk's own, and one that holds for every kind of colour blindness (Okabe and Ito, Color Universal Design)."""
+
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31", "#7f7f7f")
+"""Of strategies: those of Okabe and Ito but the yellow, which is too faint on white, then brown and grey."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to draw.
+
+    Attributes:
+        yscale: `linear` or `log`; None for what the kind of chart usually has.
+        palette: A name of `PALETTES`.
+        width: Of the picture, in pixels; None for what its panels need.
+        height: As `width`.
+        latency_ms: Least and greatest latency of the scatter's axis; None for what the points need.
+    """
+
+    yscale: str | None = None
+    palette: str = "talk"
+    width: int | None = None
+    height: int | None = None
+    latency_ms: tuple[float, float] | None = None
+
+    @property
+    def colours(self) -> Palette:
+        """The palette itself."""
+        return PALETTES[self.palette]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Panels side by side and one below the other, and the size of their picture in pixels."""
+
+    rows: int
+    columns: int
+    width: int
+    height: int
+
+    @property
+    def panel_width(self) -> float:
+        """Of one panel, with its axis."""
+        return self.width / self.columns
+
+    def figure(self) -> Figure:
+        """A figure of this size, whose panels make room for their own titles and labels."""
+        from matplotlib.figure import Figure  # noqa: PLC0415  # loaded when something is drawn
+
+        return Figure(figsize=(self.width / DPI, self.height / DPI), layout="constrained")
+
+
+WIDTHS = {1: 1200, 2: 1400, 3: 1800}
+"""Of a picture, by the panels side by side."""
+
+SINGLE_HEIGHT = 700
+
+
+def grid(panels: int, options: Options, least: tuple[int, int], row_height: int) -> Grid:
+    """Lay out panels: one alone, two or four in pairs, more in threes, fewer side by side where the width is small.
+
+    Args:
+        panels: How many.
+        options: With the size that was asked for.
+        least: Width and height in pixels below which a panel cannot be read.
+        row_height: Of a row, where there are several and no height was asked for.
+
+    Raises:
+        UsageError: The size that was asked for is too small.
+    """
+    columns = 1 if panels == 1 else 2 if panels in {2, 4} else 3
+    if options.width is not None:
+        columns = max(1, min(columns, options.width // least[0]))
+    width = options.width or WIDTHS[columns]
+    rows = ceil(panels / columns)
+    height = options.height or (SINGLE_HEIGHT if rows == 1 else rows * row_height)
+    if width < least[0]:
+        raise UsageError(f"--width {width} is too narrow to be read", f"give {least[0]} or more, or leave it out")
+    if height < rows * least[1]:
+        raise UsageError(
+            f"--height {height} is too little for {rows} {'row' if rows == 1 else 'rows'} of panels",
+            f"give {rows * least[1]} or more, or leave it out",
+        )
+    return Grid(rows, columns, width, height)
+
+
+def require() -> None:
+    """Make sure that matplotlib is there.
+
+    Raises:
+        EnvironmentFault: It is not.
+    """
+    if find_spec("matplotlib") is None:
+        raise EnvironmentFault(
+            "charts are drawn by matplotlib, and it is not installed", "pip install 'connbench[plot]'"
+        )
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in connbench's style, whatever matplotlibrc the user has, and leave no setting changed.
+
+    Raises:
+        EnvironmentFault: matplotlib is not installed.
+    """
+    require()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that a font cache is built concerns nobody
+    import matplotlib  # noqa: PLC0415, ICN001  # loaded when something is drawn; `mpl` would be a second name for it
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        # A file's name in a script that the font lacks is drawn as boxes: nothing can be done about that here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        yield
+
+
+def to_bytes(figure: Figure, file_format: str) -> bytes:
+    """The figure as a file of this format; without the date, so that the same figure gives the same bytes."""
+    file = io.BytesIO()
+    if file_format == "svg":
+        figure.savefig(file, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
+    else:
+        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return file.getvalue()
+
+
+def folded(text: str, width: float, size: float = TITLE_SIZE, glyph: float = BOLD_GLYPH) -> str:
+    """Text in lines that fit into so many pixels at a font size in points; of more than three the end is left out."""
+    characters = max(12, int(width * POINTS_PER_PIXEL / (size * glyph)))
+    return textwrap.fill(text, characters, max_lines=3, placeholder=" ...", break_on_hyphens=False)
+
+
+def size_to_fit(text: str, width: float, largest: float = 10.0, smallest: float = 6.5) -> float:
+    """Font size in points at which the longest line of a text fits into so many pixels."""
+    longest = max(map(len, text.splitlines()))
+    return min(largest, max(smallest, width * POINTS_PER_PIXEL / (longest * GLYPH)))
+
+
+def panels_of(figure: Figure, grid: Grid, used: int, *, sharex: bool = False, sharey: bool = False) -> list[Axes]:
+    """So many panels in the places of a grid, row by row; the places left over stay empty."""
+    panels = list(figure.subplots(grid.rows, grid.columns, squeeze=False, sharex=sharex, sharey=sharey).flatten())
+    for empty in panels[used:]:
+        empty.remove()
+    return panels[:used]
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], width: int) -> None:
+    """A legend below all panels, in as many columns as the picture's width has room for."""
+    if not handles:
+        return
+    size = STYLE["legend.fontsize"]
+    for handle in handles:
+        handle.set_label(folded(str(handle.get_label()), width - 90, size, GLYPH))
+    longest = max(len(line) for handle in handles for line in str(handle.get_label()).splitlines())
+    columns = int(width * 0.96 * POINTS_PER_PIXEL / ((longest * GLYPH + 5) * size))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=max(1, min(len(handles), columns)))
+
+
+def share_text(series: Series, in_use: int | None) -> str:
+    """` (50.0 % in use)`: which part of the range, where the range is known, else nothing."""
+    if series.result.ports is None or in_use is None:
+        return ""
+    return f" ({in_use / series.result.ports:.1%} in use)"

@@ -1,0 +1,167 @@
+"""The talk's chart: latency over the connection's number, by parity, with a trend for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from connbench.analysis.knee import find_knee
+from connbench.analysis.patterns import attempt_numbers, fit_line
+from connbench.analysis.summary import summarize
+from connbench.report.charts import canvas, scales
+from connbench.report.charts.canvas import Grid, Options
+from connbench.report.charts.scales import NS_PER_MS
+from connbench.report.series import Series
+from connbench.report.talk import six_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+LEAST = (440, 340)
+ROW_HEIGHT = 560
+DENSE = 2000
+HEADROOM = 0.1
+"""Of the axis's length, above and below the points: the marks' texts are at the top."""
+
+AXIS_WIDTH = 90
+"""Pixels of a panel that its axis takes, and the title does not have."""
+
+
+def draw(series: Sequence[Series], options: Options) -> Figure:
+    """A panel a strategy; of several rounds all points, over the number within the round."""
+    scale = options.yscale or "log"
+    grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)
+    figure = grid.figure()
+    # What is orders of magnitude apart can share an axis only if that is logarithmic.
+    panels = canvas.panels_of(figure, grid, len(series), sharey=scale == "log")
+    for panel, one in zip(panels, series, strict=True):
+        _points(panel, one, options, scale)
+        _titles(panel, one, grid)
+        panel.margins(y=HEADROOM)
+        panel.set(xlabel="connection attempt", xlim=_limits(one))
+        _marks(panel, one, min(8.5, grid.panel_width / 60))
+        scales.whole_numbers(panel.xaxis)
+    scales.set_scale(panels, scale, base=2)
+    if options.latency_ms:
+        for panel in panels:
+            panel.set_ylim(options.latency_ms)
+    for panel in panels[:: grid.columns]:
+        panel.set_ylabel("latency of connect()")
+    canvas.legend_below(figure, _legend(series, options), grid.width)
+    return figure
+
+
+def _limits(one: Series) -> tuple[float, float]:
+    longest = max(len(r.samples) for r in one.strategy.rounds)
+    margin = max(1.0, 0.02 * longest)
+    return 1 - margin, max(1, longest) + margin
+
+
+def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
+    """Connections in their order, so that neither parity hides the other; the failed above them.
+
+    The trends lie on top: set off from many points by a white edge, thinner than a few, which they would hide.
+    """
+    samples = one.strategy.samples
+    numbers = attempt_numbers(one.strategy)
+    latency = samples.latency_ns / NS_PER_MS
+    is_drawn = latency > 0 if scale == "log" else np.ones(len(samples), dtype=np.bool_)
+    is_odd = samples.port % 2 == 1
+    colours = options.colours
+    size = _point_size(len(samples))
+    is_dense = len(samples) > DENSE
+    for chosen, is_failure in ((~samples.failed & is_drawn, False), (samples.failed & is_drawn, True)):
+        panel.scatter(
+            numbers[chosen],
+            latency[chosen],
+            s=size * (1.5 if is_failure else 1),
+            c=colours.failed if is_failure else np.where(is_odd, colours.odd, colours.even)[chosen].tolist(),
+            linewidths=0,
+            rasterized=True,
+            zorder=2.2 if is_failure else 2.1,
+        )
+    for of_parity, style in ((~is_odd, "-"), (is_odd, "--")):
+        chosen = ~samples.failed & of_parity
+        line = fit_line(numbers[chosen], samples.latency_ns[chosen])
+        if line:
+            over = np.linspace(numbers[chosen].min(), numbers[chosen].max(), 200)
+            height = line.at(over) / NS_PER_MS
+            shown = np.where(height > 0, height, np.nan) if scale == "log" else height
+            if is_dense:
+                panel.plot(over, shown, style, color="white", linewidth=4, zorder=3)
+            panel.plot(over, shown, style, color=colours.trend, linewidth=2 if is_dense else 1.2, zorder=3.1)
+
+
+def _point_size(points: int) -> float:
+    """Area of a point in square points: the more there are, the smaller."""
+    return float(np.clip(20_000 / max(1, points), 1.2, 14.0))
+
+
+def _titles(panel: Axes, one: Series, grid: Grid) -> None:
+    """The six lines, small enough to fit, and above them in bold what they are of."""
+    width = grid.panel_width - AXIS_WIDTH
+    lines = six_lines(summarize(one.strategy))
+    size = canvas.size_to_fit(lines, width)
+    panel.annotate(
+        lines, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=size, va="bottom", linespacing=1.15
+    )
+    height = len(lines.splitlines()) * size * 1.15
+    panel.set_title(canvas.folded(one.heading, width), pad=height + 11)
+
+
+def _marks(panel: Axes, one: Series, size: float) -> None:
+    """Upright lines at the knee and at the first failed attempt, each with its number."""
+    knee = find_knee(one.strategy)
+    if knee.connection is not None:
+        _mark(panel, knee.connection, f"knee: {knee.connection:,}{canvas.share_text(one, knee.in_use)}", 0.985, size)
+    if knee.first_failed is not None:
+        text = f"first failed: {knee.first_failed:,}{canvas.share_text(one, knee.in_use_at_failure)}"
+        _mark(panel, knee.first_failed, text, 0.91, size)
+
+
+def _mark(panel: Axes, number: int, text: str, height: float, size: float) -> None:
+    is_left = number < sum(panel.get_xlim()) / 2
+    panel.axvline(number, color="#444444", linewidth=1, linestyle=(0, (4, 3)), zorder=3.2)
+    panel.annotate(
+        text,
+        (number, height),
+        (4 if is_left else -4, 0),
+        ("data", "axes fraction"),
+        "offset points",
+        ha="left" if is_left else "right",
+        va="top",
+        fontsize=size,
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
+        zorder=4,
+    )
+
+
+def _legend(series: Sequence[Series], options: Options) -> list[Line2D]:
+    """What occurs in any of the panels."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
+
+    groups = [summarize(one.strategy).groups for one in series]
+    colours = options.colours
+
+    def occurs(name: str, least: int = 1) -> bool:
+        return any(group[name].latency.count >= least for group in groups)
+
+    marks = (
+        ("even", "even ports", colours.even),
+        ("odd", "odd ports", colours.odd),
+        ("errored", "failed", colours.failed),
+    )
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=colour, label=label)
+        for name, label, colour in marks
+        if occurs(name)
+    ]
+    if occurs("even", 2):
+        handles.append(Line2D([], [], linestyle="-", color=colours.trend, linewidth=2, label="regression, even"))
+    if occurs("odd", 2):
+        handles.append(Line2D([], [], linestyle="--", color=colours.trend, linewidth=2, label="regression, odd"))
+    return handles

@@ -1,0 +1,117 @@
+"""What a connection costs by the share of the range that is in use already: a line a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from connbench.analysis.knee import Knee, find_knee, rolling_percentiles
+from connbench.analysis.patterns import Floats, held_before
+from connbench.report.charts import canvas, scales
+from connbench.report.charts.canvas import LINES, Options
+from connbench.report.charts.scales import NS_PER_MS
+from connbench.report.series import Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEAST = (440, 340)
+PERCENTILES = (50.0, 99.0)
+GREY = "#555555"
+POINTS = 150
+"""Of a line: each is then a p99 of some hundred connections, where there are as many as in the talk."""
+
+
+def draw(series: Sequence[Series], options: Options) -> Figure:
+    """Rolling median and p99 of every strategy in one panel; of several rounds all connections at the same share."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415  # as above
+
+    scale = options.yscale or "log"
+    grid = canvas.grid(1, options, LEAST, 0)
+    figure = grid.figure()
+    axes = figure.subplots()
+    handles = []
+    for position, one in enumerate(series):
+        colour = LINES[position % len(LINES)]
+        handles.append(Line2D([], [], color=colour, linewidth=2, label=_label(one)))
+        _line(axes, one, colour, scale)
+    axes.set_title(canvas.folded("Rolling median and p99 of connect()", grid.width - 60))
+    axes.set(xlabel=canvas.folded(_axis(series), grid.width - 100, 10, canvas.GLYPH), ylabel="latency of connect()")
+    axes.set_xlim(-0.01, 1.01)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    scales.set_scale([axes], scale)
+    handles += [
+        Line2D([], [], linewidth=2, label="median", color=GREY),
+        Line2D([], [], linewidth=1, linestyle=":", label="p99", color=GREY),
+        Line2D([], [], marker="D", linestyle="", markersize=7, label="knee", color=GREY),
+        Line2D([], [], marker="x", linestyle="", markersize=7, markeredgewidth=2, label="first failed", color=GREY),
+    ]
+    canvas.legend_below(figure, handles, grid.width)
+    return figure
+
+
+def _line(axes: Axes, one: Series, colour: str, scale: str) -> None:
+    shares, (median, p99) = _rolling(one)
+    if scale == "log":
+        median, p99 = (np.where(values > 0, values, np.nan) for values in (median, p99))
+    axes.plot(shares, p99, ":", color=colour, linewidth=1.2, zorder=2)
+    axes.plot(shares, median, "-", color=colour, linewidth=2, zorder=3)
+    if not len(shares):
+        return
+    knee = find_knee(one.strategy)
+    for in_use, marker, edge in ((knee.in_use, "D", "white"), (knee.in_use_at_failure, "x", colour)):
+        if in_use is not None:
+            share = in_use / _whole(one)
+            height = float(np.interp(share, shares, median))
+            width = 1 if marker == "D" else 2
+            axes.plot(
+                share, height, marker, color=colour, markeredgecolor=edge, markeredgewidth=width, markersize=8, zorder=4
+            )
+
+
+def _rolling(one: Series) -> tuple[Floats, Floats]:
+    """Shares, and median and p99 in ms there, over the connections of all rounds in the order of the share."""
+    rounds = [r.samples for r in one.strategy.rounds]
+    in_use = np.concatenate([held_before(samples) for samples in rounds])
+    latency = np.concatenate([samples.latency_ns[~samples.failed] for samples in rounds])
+    order = np.argsort(in_use, kind="stable")
+    positions, values = rolling_percentiles(latency[order], PERCENTILES, POINTS)
+    return in_use[order][positions] / _whole(one), values / NS_PER_MS
+
+
+def _whole(one: Series) -> int:
+    """What the share is one of: the range's ports; the longest round's attempts where the range is not known."""
+    return one.result.ports or max(1, *(len(r.samples) for r in one.strategy.rounds))
+
+
+def _label(one: Series) -> str:
+    knee = find_knee(one.strategy)
+    notes = []
+    if knee.connection is not None:
+        notes.append(f"knee at {_share(one, knee.in_use)}")
+    if knee.first_failed is not None:
+        notes.append(f"first failed at {_share(one, knee.in_use_at_failure)}")
+    if not _rolls(one, knee):
+        notes.append("too few connections")
+    return f"{one.heading}: {', '.join(notes)}" if notes else one.heading
+
+
+def _rolls(one: Series, knee: Knee) -> bool:
+    return knee.is_judged or len(_rolling(one)[0]) > 0
+
+
+def _share(one: Series, in_use: int | None) -> str:
+    return f"{(in_use or 0) / _whole(one):.1%}"
+
+
+def _axis(series: Sequence[Series]) -> str:
+    unknown = [one.result.ports is None for one in series]
+    if all(unknown):
+        return "connections held, as a share of the attempts (the range is not known)"
+    if any(unknown):
+        return "share of the range in use (of the attempts, where the range is not known)"
+    return "share of the range in use"

@@ -1,0 +1,125 @@
+"""What the window's size changes: total time and errors, from several strategies or several files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from connbench.analysis.summary import summarize
+from connbench.errors import UsageError
+from connbench.report.charts import canvas, scales
+from connbench.report.charts.canvas import LINES, Options
+from connbench.report.charts.scales import NS_PER_MS
+from connbench.report.series import Series, stem
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEAST = (440, 260)
+ROW_HEIGHT = 400
+MARKERS = "os^vDP*X"
+
+
+def draw(series: Sequence[Series], options: Options) -> Figure:
+    """Two panels: the total time of a round, and the share of attempts that failed, each over the window's size.
+
+    Raises:
+        UsageError: No strategy has a window.
+    """
+    lines = sweeps(series)
+    if not lines:
+        raise UsageError(
+            "no strategy here has a window",
+            "measure some, as in connbench run --strategy window --window 500 -o w500.json",
+        )
+    grid = canvas.grid(2, options, LEAST, ROW_HEIGHT)
+    figure = grid.figure()
+    times, errors = canvas.panels_of(figure, grid, 2)
+    for position, (label, some) in enumerate(lines.items()):
+        colour, marker = LINES[position % len(LINES)], MARKERS[position % len(MARKERS)]
+        _times(times, some, label, colour, marker)
+        sizes = [_size(one) for one in some]
+        errors.plot(sizes, [_error_share(one) for one in some], color=colour, marker=marker, clip_on=False)
+    _dress(times, errors, series=[one for some in lines.values() for one in some], scale=options.yscale or "log")
+    canvas.legend_below(figure, times.get_legend_handles_labels()[0], grid.width)
+    return figure
+
+
+def sweeps(series: Sequence[Series]) -> dict[str, list[Series]]:
+    """The series with a window, as lines: by strategy with its other parameters, smallest window first.
+
+    Where one and the same window was measured in several files, each file has lines of its own; else files that hold
+    a window each make one line together.
+    """
+    with_window = [one for one in series if one.strategy.strategy.window is not None]
+    repeated = max(Counter(one.strategy.strategy for one in with_window).values(), default=0) > 1
+    stems = Counter(stem(result) for result in {id(one.result): one.result for one in with_window}.values())
+    lines: dict[str, list[Series]] = {}
+    for one in with_window:
+        label = replace(one.strategy.strategy, window=None).label
+        if repeated:
+            name = stem(one.result)
+            label += f" ({name if stems[name] == 1 else one.result.name})"
+        lines.setdefault(label, []).append(one)
+    return {label: sorted(some, key=_size) for label, some in lines.items()}
+
+
+def _times(panel: Axes, some: Sequence[Series], label: str, colour: str, marker: str) -> None:
+    """The median of the complete rounds, and whiskers to the shortest and longest; hollow where none was complete."""
+    sizes = [_size(one) for one in some]
+    totals = [_totals(one) / NS_PER_MS for one in some]
+    middle = np.array([np.median(values) for values in totals])
+    spread = np.array([middle - [v.min() for v in totals], np.array([v.max() for v in totals]) - middle])
+    panel.errorbar(sizes, middle, spread, color=colour, marker=marker, capsize=3, label=label)
+    partial = [position for position, one in enumerate(some) if one.is_partial]
+    for position in partial:
+        panel.plot(sizes[position], middle[position], marker, color=colour, markerfacecolor="white", zorder=4)
+        panel.annotate("partial", (sizes[position], middle[position]), (6, 6), textcoords="offset points", fontsize=8.5)
+
+
+def _totals(one: Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Total time in ns of each complete round; of all rounds together where none was complete."""
+    summary = summarize(one.strategy)
+    return np.array(summary.rounds_total_ns or (summary.total_ns,), dtype=np.float64)
+
+
+def _size(one: Series) -> int:
+    return one.strategy.strategy.window or 0
+
+
+def _error_share(one: Series) -> float:
+    summary = summarize(one.strategy)
+    return summary.errored.latency.count / summary.attempts if summary.attempts else 0.0
+
+
+def _dress(times: Axes, errors: Axes, *, series: Sequence[Series], scale: str) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter  # noqa: PLC0415  # loaded when drawn
+
+    sizes = sorted({_size(one) for one in series})
+    for panel in (times, errors):
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(FixedLocator(_apart(sizes)))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.xaxis.set_major_formatter("{x:,.0f}")
+        panel.set_xlabel("ports of the window")
+    times.set_title("Total time of a round")
+    scales.set_scale([times], scale)
+    times.set_ylabel("sum of all latencies")
+    errors.set_title("Attempts that failed")
+    errors.set_ylabel("share of the attempts")
+    errors.set_ylim(bottom=0)
+    errors.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _apart(sizes: Sequence[int]) -> list[int]:
+    """Those sizes whose labels have room on a logarithmic axis: each at least a quarter more than the one before."""
+    kept: list[int] = []
+    for size in sizes:
+        if not kept or size >= 1.25 * kept[-1]:
+            kept.append(size)
+    return kept

@@ -1,0 +1,123 @@
+"""`connbench plot` and `connbench run --plot` as their users type them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from connbench.report.machine import json_document
+from made import PLAIN, WINDOW, result_of, round_of, samples_of
+from support import connbench
+
+PNG = b"\x89PNG\r\n\x1a\n"
+HEAVY = {"numpy", "matplotlib", "plotext", "rich"}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A result file of two strategies, one with failures."""
+    failing = samples_of([15_000] * 60, errno=[0] * 50 + [errno.EADDRNOTAVAIL] * 10)
+    result = result_of({PLAIN: [round_of(samples_of([13_000] * 60))], WINDOW: [round_of(failing)]})
+    path = tmp_path_factory.mktemp("results") / "r.json"
+    path.write_text(json_document(result), encoding="utf-8")
+    return str(path)
+
+
+def test_a_picture_is_written_without_a_word(saved: str, tmp_path: Path) -> None:
+    """The ending decides what is written, and nothing is printed or left beside it."""
+    for name, magic in (("a.png", PNG), ("a.svg", b"<?xml")):
+        finished = connbench("plot", saved, "-o", str(tmp_path / name))
+        assert (finished.returncode, finished.stdout, finished.stderr) == (ExitCode.OK, "", "")
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
+
+
+def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_path: Path) -> None:
+    """Before a file is read, let alone drawn, it is known whether the picture may be written."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    refused = connbench("plot", "no such file", "-o", str(path))
+    assert refused.returncode == ExitCode.OUTPUT
+    assert "exists already\n  -> add --force" in refused.stderr
+    assert path.read_bytes() == b"old"
+    assert connbench("plot", saved, "-o", str(path), "--force").returncode == ExitCode.OK
+    assert path.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "no place for the picture"),
+        (("-o", "a.pdf"), "unknown ending '.pdf'\n  -> use .png, .svg"),
+        (("--terminal", "--kind", "ports"), "--terminal prints the scatter, not --kind ports"),
+        (("-o", "a.png", "--kind", "ports", "--yscale", "log"), "--kind ports counts"),
+        (("-o", "a.png", "--width", "99"), "--width 99 is too narrow"),
+        (
+            ("-o", "a.png", "--strategy", "bind"),
+            "--strategy bind: no such strategy in these files\n  -> there are plain, ",
+        ),
+        (("-o", "a.png", "--kind", "windows", "--strategy", "plain"), "no strategy here has a window"),
+    ],
+)
+def test_wrong_usage(saved: str, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    """What cannot be drawn is said in two lines, and no picture is begun."""
+    finished = connbench("plot", saved, *options, cwd=tmp_path)
+    assert finished.returncode == ExitCode.USAGE
+    assert message in finished.stderr
+    assert finished.stderr.count("\n") <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_place_is_an_output_error(saved: str) -> None:
+    """Where no file can be made, the exit code says that it was the output."""
+    finished = connbench("plot", saved, "-o", "/proc/a.png")
+    assert finished.returncode == ExitCode.OUTPUT
+    assert "/proc/a.png cannot be written" in finished.stderr
+
+
+def test_the_terminal_chart_fits_into_a_pipe(saved: str) -> None:
+    """Heading, the six lines and the scatter of the strategy chosen, within 80 columns and without colours."""
+    finished = connbench("plot", saved, "--terminal", "--strategy", "window", env={**os.environ, "COLUMNS": "80"})
+    assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
+    lines = finished.stdout.splitlines()
+    assert lines[:2] == ["window 500", "connection attempts: 60 errored: 10 total: 50"]
+    assert lines[-1] == "· even  + odd  x failed  first failed: 51 (0.1% in use)"
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in finished.stdout
+
+
+def test_a_run_draws_what_it_has_measured() -> None:
+    """After the whole text report there is a chart of each strategy."""
+    finished = connbench(
+        *("run", "-q", "-n", "64", "--port-range", "40000-40063", "--strategy", "plain", "--strategy", "bind", "--plot")
+    )
+    assert finished.returncode == ExitCode.OK
+    report, *charts = finished.stdout.split("┌")
+    assert "connection attempts: 64" in report
+    assert "speed-up" in report
+    assert len(charts) == 2
+    assert all("· even  + odd" in chart for chart in charts)
+
+
+def test_a_chart_amid_another_format_is_refused() -> None:
+    """JSON with a picture in it is none: refused before anything is measured."""
+    finished = connbench("run", "-n", "4", "--plot", "--format", "json")
+    assert finished.returncode == ExitCode.USAGE
+    assert finished.stdout == ""
+    assert "--plot goes with --format text, not json" in finished.stderr
+
+
+def test_help_is_quick_and_narrow() -> None:
+    """Asking how to plot loads nothing that draws, and fits into 80 columns."""
+    command = [sys.executable, "-X", "importtime", "-m", "connbench", "plot", "--help"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines()}
+    assert "click" in loaded
+    assert loaded & HEAVY == set()
+    assert max(map(len, finished.stdout.splitlines())) <= 80

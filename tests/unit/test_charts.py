@@ -1,0 +1,401 @@
+"""Charts: every kind of every result can be drawn, says what it should, and leaves nothing outside the picture."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from connbench.cli.plot import KIND_NAMES, PALETTE_NAMES
+from connbench.errors import EnvironmentFault, RunFault, UsageError
+from connbench.model import PortRange, StrategySpec
+from connbench.report.charts import KINDS, canvas, picture, terminal
+from connbench.report.charts.canvas import PALETTES, Options
+from connbench.report.charts.windows import sweeps
+from connbench.report.series import Series, series_of
+from connbench.results.csv_file import csv_rows, read_csv
+from connbench.results.result import Result, Samples
+from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+
+KNEE = 100
+RANGE = PortRange(9024, 9223)
+FAST, SLOW = 13_000, 2_000_000
+HOSTILE = "results/of $a day$ with <b>a</b> long & winding name that no panel has room for in one line or in two.json"
+
+
+def split() -> Samples:
+    """The talk's run on 200 ports: even and fast, then odd and slow, and at last two that fail."""
+    ports = [*range(9024, 9224, 2), *range(9025, 9224, 2), 0, 0]
+    latency = [FAST + i for i in range(KNEE)] + [SLOW + i for i in range(KNEE)] + [40_000, 50_000]
+    return samples_of(latency, port=ports, errno=[0] * 2 * KNEE + [errno.EADDRNOTAVAIL] * 2)
+
+
+def mixed(count: int = 150) -> Samples:
+    """Ports of both parities in turn, all fast."""
+    return samples_of([FAST + 7 * (i % 11) for i in range(count)])
+
+
+def many() -> list[Series]:
+    """Six strategies, one with a long label, one of two rounds, one partial, from a file with a hostile name."""
+    plan = replace(PLAN, port_range=RANGE)
+    measured = {
+        PLAIN: [round_of(split()), round_of(split(), 2)],
+        BIND: [round_of(mixed(), fault=RunFault("killed"))],
+        LONG: [round_of(mixed())],
+        **{StrategySpec("window", size): [round_of(mixed())] for size in (5, 160)},
+    }
+    result = result_of(measured, plan)
+    result.name = HOSTILE
+    other = result_of({PLAIN: [round_of(split())]}, plan)
+    other.name = "short.json"
+    return series_of([result, other])
+
+
+def only(samples: Samples, spec: StrategySpec = PLAIN) -> list[Series]:
+    """One strategy of one round."""
+    return series_of([result_of({spec: [round_of(samples)]}, replace(PLAN, port_range=RANGE))])
+
+
+def of_csv(samples: Samples) -> list[Series]:
+    """As `only`, by way of a CSV, where the range is not known."""
+    result = result_of({PLAIN: [round_of(samples)]})
+    return series_of([read_csv(csv_rows(result), "a.csv")])
+
+
+EMPTY = samples_of([])
+ODDITIES = {
+    "no attempt": EMPTY,
+    "one": samples_of([FAST]),
+    "all failed": samples_of([40_000] * 3, errno=[errno.EADDRNOTAVAIL] * 3),
+    "no odd": samples_of([FAST] * 60, port=[9024] * 60),
+    "no time": samples_of([0] * 60, prepare_ns=[0] * 60),
+}
+
+
+@pytest.fixture
+def style() -> Iterator[None]:
+    """Figures are made in connbench's style, as `picture` does."""
+    with canvas.styled():
+        yield
+
+
+def drawn(kind: str, series: Sequence[Series], options: Options = Options()) -> Figure:  # noqa: B008  # frozen
+    """The figure, laid out as it would be saved."""
+    figure = KINDS[kind](series, options)
+    FigureCanvasBase(figure)
+    figure.draw_without_rendering()
+    return figure
+
+
+def texts(figure: Figure) -> list[Text]:
+    """Every text that is seen: labels of ticks beyond an axis's ends are there, but not drawn."""
+    axes = [axis for panel in figure.findobj(Axes) for axis in (panel.xaxis, panel.yaxis)]
+    hidden = {
+        id(label)
+        for axis in axes
+        for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    found = [text for text in figure.findobj(Text) if isinstance(text, Text) and id(text) not in hidden]
+    return [text for text in found if text.get_visible() and text.get_text().strip()]
+
+
+def words(figure: Figure) -> str:
+    """All that is written in it."""
+    return "\n".join(text.get_text() for text in texts(figure))
+
+
+def test_command_line_knows_every_kind_and_palette() -> None:
+    """The names that `--help` gives without loading numpy are those there are."""
+    assert tuple(KINDS) == KIND_NAMES
+    assert tuple(PALETTES) == PALETTE_NAMES == tuple(terminal.COLOURS)
+
+
+@pytest.mark.parametrize("width", [440, 1900])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("style")
+def test_nothing_is_cut_off(kind: str, width: int) -> None:
+    """No text of six strategies with long names lies outside the picture, in a narrow one nor in a wide one."""
+    figure = drawn(kind, many(), Options(width=width))
+    right, top = figure.bbox.width, figure.bbox.height
+    assert right == pytest.approx(width)
+    for text in texts(figure):
+        box = text.get_window_extent()
+        assert box.x0 >= -1, text.get_text()
+        assert box.x1 <= right + 1, text.get_text()
+        assert box.y0 >= -1, text.get_text()
+        assert box.y1 <= top + 1, text.get_text()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "windows"])
+@pytest.mark.parametrize("name", ODDITIES)
+@pytest.mark.usefixtures("style")
+def test_odd_results_are_drawn_without_complaint(kind: str, name: str) -> None:
+    """Attempts that lack a parity, a failure, a latency or anything at all neither fail nor warn."""
+    drawn(kind, only(ODDITIES[name]))
+
+
+@pytest.mark.parametrize(("kind", "yscale"), [("scatter", "linear"), ("utilisation", "linear"), ("histogram", "log")])
+@pytest.mark.usefixtures("style")
+def test_odd_results_are_drawn_on_the_other_scale(kind: str, yscale: str) -> None:
+    """Side by side with a whole result, and with the scale that is not the kind's own, neither."""
+    drawn(kind, [one for samples in (*ODDITIES.values(), split()) for one in only(samples)][:4], Options(yscale=yscale))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "windows"])
+@pytest.mark.usefixtures("style")
+def test_a_csv_is_drawn_without_its_range(kind: str) -> None:
+    """What a CSV does not tell is not claimed: no share of the range anywhere."""
+    assert "in use)" not in words(drawn(kind, of_csv(split())))
+
+
+@pytest.mark.parametrize("name", ["no attempt", "all failed", "no time"])
+@pytest.mark.usefixtures("style")
+def test_odd_windows_are_drawn_without_complaint(name: str) -> None:
+    """A window without an attempt or a latency has a place, too."""
+    drawn("windows", only(ODDITIES[name], WINDOW))
+
+
+@pytest.mark.usefixtures("style")
+def test_scatter_has_the_talks_colours_title_and_knee() -> None:
+    """Even green, odd red, failed black; the six lines above; knee and first failure with their numbers."""
+    figure = drawn("scatter", only(split()))
+    (panel,) = figure.axes
+    made, failed = (c for c in panel.collections if isinstance(c, PathCollection))
+    colours = [to_hex(row) for row in np.asarray(made.get_facecolor())]
+    assert (colours[0], colours[-1]) == (PALETTES["talk"].even, PALETTES["talk"].odd)
+    assert [to_hex(row) for row in np.asarray(failed.get_facecolor())] == ["#000000"]
+    assert np.asarray(made.get_offsets())[KNEE].tolist() == [KNEE + 1, SLOW / 1e6]
+    assert (np.shape(made.get_offsets()), np.shape(failed.get_offsets())) == ((2 * KNEE, 2), (2, 2))
+    said = words(figure)
+    assert "connection attempts: 202 errored: 2 total: 200\ntotal time:" in said
+    assert "knee: 101 (50.0% in use)" in said
+    assert "first failed: 201 (100.0% in use)" in said
+
+
+@pytest.mark.usefixtures("style")
+def test_scatter_has_a_regression_line_for_each_parity() -> None:
+    """The orange lines follow even and odd ports apart, each as far as its parity goes."""
+    (panel,) = drawn("scatter", only(split()), Options(yscale="linear")).axes
+    even, odd = (line for line in panel.lines if line.get_color() == PALETTES["talk"].trend)
+    assert np.asarray(even.get_xydata())[[0, -1]].ravel().tolist() == pytest.approx([1, 0.013, 100, 0.013099])
+    assert np.asarray(odd.get_xydata())[[0, -1]].ravel().tolist() == pytest.approx([101, 2.0, 200, 2.000099])
+
+
+@pytest.mark.usefixtures("style")
+def test_scatter_of_several_rounds_lays_them_over_each_other() -> None:
+    """A second round's points begin at connection 1 again."""
+    series = [one for one in many() if one.label.startswith("plain")][:1]
+    (panel,) = drawn("scatter", series).axes
+    assert panel.get_xlim()[1] == pytest.approx(202 * 1.02)
+    assert np.shape(panel.collections[0].get_offsets()) == (4 * KNEE, 2)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "windows"])
+@pytest.mark.usefixtures("style")
+def test_partial_strategies_are_marked(kind: str) -> None:
+    """What was cut short is not taken for a whole."""
+    partial = series_of([result_of({PLAIN: [round_of(mixed(), fault=RunFault("killed"))]})])
+    assert "plain - partial" in words(drawn(kind, partial))
+    assert "partial" not in words(drawn(kind, only(mixed())))
+
+
+def test_missing_rounds_make_a_strategy_partial() -> None:
+    """A round that was planned and never begun counts as cut short, and so does what a CSV says of itself."""
+    result = result_of({PLAIN: [round_of(mixed())]}, PLAN)
+    assert not series_of([result])[0].is_partial
+    assert result.plan
+    result.plan = replace(result.plan, rounds=2)
+    assert series_of([result])[0].is_partial
+    assert series_of([read_csv(csv_rows(result), "a.csv")])[0].is_partial
+
+
+@pytest.mark.usefixtures("style")
+def test_utilisation_marks_knee_and_first_failure_on_the_median() -> None:
+    """The median rises at half of the range, the knee is marked there, and the legend says where."""
+    figure = drawn("utilisation", only(split()))
+    (axes,) = figure.axes
+    assert "plain: knee at 50.0%, first failed at 100.0%" in words(figure)
+    assert axes.get_xlabel() == "share of the range in use"
+    p99, median, knee, failed = axes.lines
+    shares, heights = np.asarray(median.get_xydata()).T
+    assert heights[shares < 0.45].max() < 0.0132
+    assert heights[shares > 0.55].min() >= 2
+    assert (np.asarray(p99.get_ydata()) >= heights).all()
+    assert (knee.get_marker(), np.asarray(knee.get_xdata()).item()) == ("D", 0.5)
+    assert (failed.get_marker(), np.asarray(failed.get_xdata()).item()) == ("x", 1.0)
+
+
+@pytest.mark.usefixtures("style")
+def test_utilisation_leaves_failed_attempts_out() -> None:
+    """What failures cost moves no line, and they take no part of the range."""
+    every_other = samples_of([FAST, SLOW] * 60, errno=[0, errno.EADDRNOTAVAIL] * 60)
+    (axes,) = drawn("utilisation", only(every_other)).axes
+    p99, median, _ = axes.lines
+    assert set(np.asarray(p99.get_ydata()).tolist()) == {FAST / 1e6}
+    assert np.asarray(median.get_xdata()).max() < 60 / len(RANGE)
+
+
+@pytest.mark.usefixtures("style")
+def test_utilisation_without_a_range_says_so() -> None:
+    """A CSV does not tell the range: the share is one of its attempts, and the axis does not claim otherwise."""
+    assert "of the attempts (the range is not known)" in words(drawn("utilisation", of_csv(split())))
+    both = [*only(split()), *of_csv(split())]
+    assert "(of the attempts, where the range is not known)" in words(drawn("utilisation", both)).replace("\n", " ")
+
+
+@pytest.mark.usefixtures("style")
+def test_histogram_tells_the_parities_apart_and_shares_its_axes() -> None:
+    """Each parity has its count and median, and two strategies can be compared by eye."""
+    figure = drawn("histogram", [*only(split()), *only(mixed())])
+    said = words(figure)
+    assert "even: 100, median 13 µs" in said
+    assert "odd: 100, median 2 ms" in said
+    assert "failed: 2, median 45 µs" in said
+    first, second = figure.axes
+    assert (first.get_xlim(), first.get_ylim()) == (second.get_xlim(), second.get_ylim())
+
+
+@pytest.mark.usefixtures("style")
+def test_ports_are_counted_by_bucket_and_parity() -> None:
+    """The bars of a full range are as high as the buckets are wide, half of each even; the parity changed once."""
+    figure = drawn("ports", only(split()))
+    above, below = figure.axes
+    heights = [getattr(bar, "get_height")() for bar in above.patches]  # noqa: B009  # a bar is a Rectangle
+    assert heights == [10] * 20
+    (uneven, _) = drawn("ports", only(samples_of([FAST] * 3, port=[9024, 9026, 9025]))).axes
+    assert [getattr(bar, "get_height")() for bar in uneven.patches][::10] == [2, 1]  # noqa: B009  # as above
+    assert "1 switch" in words(figure)
+    assert np.asarray(below.lines[0].get_ydata())[[KNEE - 1, KNEE]].tolist() == [0, 1]
+
+
+def test_windows_of_several_files_make_one_line() -> None:
+    """Files with a window each are one sweep, smallest first; the same window twice makes a line a file."""
+
+    def of(size: int, name: str) -> Result:
+        result = result_of({replace(WINDOW, window=size): [round_of(mixed())]})
+        result.name = name
+        return result
+
+    lines = sweeps(series_of([of(500, "b.json"), of(100, "a.json")]))
+    assert {label: [one.strategy.strategy.window for one in some] for label, some in lines.items()} == {
+        "window": [100, 500]
+    }
+    assert list(sweeps(series_of([of(500, "old.json"), of(500, "new.json")]))) == ["window (old)", "window (new)"]
+    assert list(sweeps(series_of([of(500, "x/r.json"), of(500, "y/r.json")]))) == [
+        "window (x/r.json)",
+        "window (y/r.json)",
+    ]
+
+
+@pytest.mark.usefixtures("style")
+def test_windows_show_total_time_and_errors_over_size() -> None:
+    """A point a window: the median round's total time in ms, and the share of its attempts that failed."""
+    small = samples_of([10_000] * 4, errno=[0, 0, 0, 99])
+    series = series_of(
+        [
+            result_of(
+                {
+                    replace(WINDOW, window=100): [round_of(small)],
+                    replace(WINDOW, window=500): [
+                        round_of(samples_of([n] * 4), k) for k, n in enumerate((1000, 3000, 9000))
+                    ],
+                }
+            )
+        ]
+    )
+    times, errors = drawn("windows", series).axes
+    assert np.asarray(times.lines[0].get_xydata()).ravel().tolist() == pytest.approx([100, 0.04, 500, 0.012])
+    assert np.asarray(errors.lines[0].get_xydata()).ravel().tolist() == pytest.approx([100, 0.25, 500, 0])
+
+
+def test_no_window_is_a_usage_error() -> None:
+    """Strategies without a window have nothing to show over its size."""
+    with pytest.raises(UsageError, match="no strategy here has a window"):
+        picture("windows", only(mixed()), Options(), "png")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(Options(width=200), "--width 200 is too narrow"), (Options(width=440, height=900), "too little for 6 rows")],
+)
+def test_a_size_that_cannot_be_read_is_refused(options: Options, message: str) -> None:
+    """A picture in which the panels could not be read says what it needs."""
+    with pytest.raises(UsageError, match=message):
+        picture("scatter", many(), options, "png")
+
+
+def test_png_has_the_size_asked_for_and_shows_the_safe_colours() -> None:
+    """Width and height are pixels, and another palette gives another picture."""
+    data = picture("scatter", only(split()), Options(width=800, height=500, palette="safe"), "png")
+    image = Image.open(BytesIO(data)).convert("RGB")
+    assert image.size == (800, 500)
+    shown = {colour for _, colour in image.getcolors(1 << 24) or []}
+    assert {(0x00, 0x72, 0xB2), (0xCC, 0x79, 0xA7), (0xE6, 0x9F, 0x00)} <= shown
+    assert (0x2C, 0xA0, 0x2C) not in shown
+
+
+def test_svg_is_small_and_the_same_each_time() -> None:
+    """Ten thousand points are an image within the SVG, and drawing again gives the same bytes."""
+    series = only(mixed(10_000))
+    first, second = (picture("scatter", series, Options(), "svg") for _ in range(2))
+    assert first == second
+    assert first.startswith(b"<?xml")
+    assert len(first) < 300_000
+
+
+def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library it is said how to get it."""
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
+    monkeypatch.delitem(sys.modules, "plotext", raising=False)
+    for require in (canvas.require, terminal.require):
+        with pytest.raises(EnvironmentFault) as caught:
+            require()
+        assert caught.value.hint == "pip install 'connbench[plot]'"
+
+
+def test_terminal_shows_both_parities_the_failed_and_the_knee() -> None:
+    """Even below on the left, odd above on the right, failed at the end, and no line longer than 80 columns."""
+    lines = terminal.scatter(only(split())[0], 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-3:] == [
+        "· even  + odd  x failed",
+        "│ knee: 101 (50.0% in use)",
+        "first failed: 201 (100.0% in use)",
+    ]
+    body = [line[8:-1] for line in lines[1:-5]]
+    upper, lower = "".join(row[: len(row) // 2 - 2] for row in body), "".join(row[len(row) // 2 + 2 :] for row in body)
+    assert set(upper) == {" ", "·"}
+    assert set(lower) == {" ", "+", "x"}
+    assert min(i for i, row in enumerate(body) if "+" in row) < min(i for i, row in enumerate(body) if "·" in row)
+
+
+@pytest.mark.parametrize("yscale", ["linear", "log"])
+@pytest.mark.parametrize("name", ODDITIES)
+def test_terminal_takes_odd_results(yscale: str, name: str) -> None:
+    """Nothing to draw is said; anything else is drawn without a warning."""
+    chart = terminal.scatter(only(ODDITIES[name])[0], 80, yscale=yscale)
+    nothing = name == "no attempt" or (name == "no time" and yscale == "log")
+    assert (chart == "no attempt to draw") == nothing
+
+
+def test_terminal_has_colours_only_when_asked() -> None:
+    """A pipe has no escape sequences, a terminal has."""
+    one = only(split())[0]
+    assert "\x1b[" not in terminal.scatter(one, 80)
+    assert "\x1b[" in terminal.scatter(one, 80, colour=True)
