@@ -20,7 +20,7 @@ from connbench.thresholds import Expression, refuse_strangers
 @click.command("run")
 @run_options
 @click.pass_obj
-def command(
+def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
     /,
     output: Path | None,
