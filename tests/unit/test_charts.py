@@ -395,7 +395,9 @@ def test_terminal_takes_odd_results(yscale: str, name: str) -> None:
 
 
 def test_terminal_has_colours_only_when_asked() -> None:
-    """A pipe has no escape sequences, a terminal has."""
+    """A pipe has no escape sequences; a terminal has, but keeps its own background, be it dark or light."""
     one = only(split())[0]
     assert "\x1b[" not in terminal.scatter(one, 80)
-    assert "\x1b[" in terminal.scatter(one, 80, colour=True)
+    coloured = terminal.scatter(one, 80, colour=True)
+    assert "\x1b[38;" in coloured
+    assert "\x1b[48;" not in coloured

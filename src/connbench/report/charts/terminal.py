@@ -95,13 +95,16 @@ def _chart(  # noqa: PLR0913, PLR0917  # all that a picture is made of
     figure.theme("colorless")
     figure.canvas("default")
     figure.plot_size(*size)
-    if knee.connection is not None:
-        figure.line(knee.connection, "v", pixel=plotext.pixel("cyan", "default"))
     markers = [plotext.marker(mark, plotext.pixel(colour)) for mark, colour in zip(MARKS, colours, strict=True)]
-    figure.draw(figure.signal(numbers.tolist(), heights.tolist(), marker=[markers[kind] for kind in kinds]))
     low, high = float(heights.min()), float(heights.max())
     margin = (high - low) * 0.05 or 1.0
     low, high = (low - margin, high + margin) if yscale == "log" else (0.0, high + margin)
+    if knee.connection is not None:
+        # As points, for plotext's own upright line has a white background; two a row leave no gap.
+        upright = np.linspace(low, high, 2 * HEIGHT).tolist()
+        marker = plotext.marker("│", plotext.pixel("cyan"))
+        figure.draw(figure.signal([knee.connection] * len(upright), upright, marker=marker))
+    figure.draw(figure.signal(numbers.tolist(), heights.tolist(), marker=[markers[kind] for kind in kinds]))
     vertical, horizontal = figure.ruler("y"), figure.ruler("x")
     vertical.lim(low, high)
     ticks = _round_values(2**low, 2**high) if yscale == "log" else _round_steps(high)
