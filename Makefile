@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser run test lint format overhead files clean
+.PHONY: help setup browser run test lint format overhead files pictures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ overhead: $(READY) ## What the harness costs against C (needs cc and an idle mac
 
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py
+
+pictures: $(READY) ## Draw the README's two pictures from RESULT=file of plain and window 500
+	$(BIN)/python scripts/pictures.py $(RESULT)
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
