@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,8 @@ def command(
     for finding in known:
         warn(finding)
     at_start = map(checks.as_finding, (checks.check_cpus(), checks.check_load(seconds=0.1)))
-    result = Result(plan, environment.collect(plan.cpu), (*known, *filter(None, at_start)))
+    facts = environment.collect(plan.cpu) | {"command": _command_line()}
+    result = Result(plan, facts, (*known, *filter(None, at_start)))
     outlet = Outlet(result, output_format, output, file_format, tuple(known))
     return _measure(plan, outlet, interrupts, quiet=quiet)
 
@@ -62,6 +64,11 @@ def _request(asked: dict[str, Any]) -> Request:
             "placement": asked["placement"] and Placement(asked["placement"]),
         }
     )
+
+
+def _command_line() -> str:
+    """What the user typed, as a shell takes it; bytes that are no text, as a file's name may have, become `?`."""
+    return shlex.join(["connbench", *sys.argv[1:]]).encode(errors="replace").decode()
 
 
 def _measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> int:
