@@ -42,6 +42,8 @@ def command(
 
     Takes what `run -o` wrote, and the CSV of port,seconds that the talk's author publishes.
     """
+    if page is None and force:
+        raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
     if page is None:
         return _print(files, output_format)
     if context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE:
@@ -72,5 +74,5 @@ def _write_page(files: tuple[Path, ...], page: Path, *, force: bool) -> int:
     check_libraries()
     text = html_page([read(path) for path in files])
     write_atomically(page, text, option="--html")
-    click.echo(f"wrote {page}, {len(text) / 1e6:.1f} MB", err=True)
+    click.echo(f"wrote {page}, {len(text.encode()) / 1e6:.1f} MB", err=True)
     return ExitCode.OK
