@@ -245,6 +245,7 @@ def test_scale_is_switched_between_logarithmic_and_linear(browser: Browser, page
         browser.wait_for_axes(scale)
         ticks = browser.run("return [...document.querySelectorAll('#scatter .ytick')].map((e) => e.textContent)")
         assert ("1ms" in ticks, "0s" in ticks) == (True, scale == "linear")
+        assert all(tick.endswith("s") for tick in ticks), "a figure without a unit"
 
 
 def test_dragging_zooms_in_until_attempts_come_apart(browser: Browser, page: Path) -> None:

@@ -26,7 +26,17 @@ PARITY_COLOURS = {"even": "#009e73", "odd": "#d55e00"}
 _NAME_LENGTH = 60
 """Characters of a name within a chart; elsewhere on the page it stands in full."""
 
-_LATENCY_AXIS = {"type": "log", "tickformat": "~s", "ticksuffix": "s", "dtick": 1}
+_BETWEEN_DECADES = [
+    f"{digit}{zeros}{prefix}" for digit in range(2, 10) for zeros in ("", "0", "00") for prefix in "nµm"
+]
+
+_LATENCY_AXIS = {
+    "type": "log",
+    "tickformat": "~s",
+    "ticksuffix": "s",
+    # Between the decades of a logarithmic axis plotly.js leaves the suffix out.
+    "labelalias": {label: f"{label}s" for label in (*_BETWEEN_DECADES, *map(str, range(2, 10)))},
+}
 
 
 def colour(position: int) -> str:

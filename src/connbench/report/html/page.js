@@ -134,7 +134,7 @@
   async function redraw() {
     const shown = visible(figures.scatter);
     const isLog = isLogarithmic();
-    const scale = { type: isLog ? "log" : "linear", dtick: isLog ? 1 : null };
+    const scale = { type: isLog ? "log" : "linear" };
     if (!isZoomed) {
       const range = fitting(shown, isLog);
       const layout = themed(scatter.layout);
