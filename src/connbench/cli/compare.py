@@ -8,6 +8,7 @@ import click
 
 from connbench.cli import gates
 from connbench.errors import ExitCode
+from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
 
 FORMAT_NAMES = ("text", "markdown", "json")
@@ -26,7 +27,10 @@ FORMAT_NAMES = ("text", "markdown", "json")
     help="What to print.",
 )
 @gates.fail_if_option(with_base=True)
-def command(base: Path, new: Path, output_format: str, thresholds: tuple[Expression, ...]) -> int:
+@click.pass_obj
+def command(
+    interrupts: Interrupts, /, base: Path, new: Path, output_format: str, thresholds: tuple[Expression, ...]
+) -> int:
     """Tell what changed from the result file BASE to the result file NEW.
 
     Each strategy that both have is compared by total time, mean, median and p99, of all, even and odd ports, and by its
@@ -35,6 +39,8 @@ def command(base: Path, new: Path, output_format: str, thresholds: tuple[Express
     --fail-if takes what run's takes, and beside it `base.` for BASE's figures, as in 'p99 > 1.2x base.p99', and the
     word slower: the total time is, by its verdict.
     """
+    interrupts.immediate = True  # nothing is lost: files are only read
+
     from connbench.analysis.comparison import compare, slower_times  # noqa: PLC0415  # commands load what they use
     from connbench.analysis.gate import hold  # noqa: PLC0415  # as above
     from connbench.cli.pages import width  # noqa: PLC0415  # as above

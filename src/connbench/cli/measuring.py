@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from connbench.cli.messages import complain
@@ -35,6 +36,11 @@ def measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) 
     if outlet.result.rounds:
         outlet.finish()
     return [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
+
+
+def command_line() -> str:
+    """What the user typed, as a shell takes it; bytes that are no text, as a file's name may have, become `?`."""
+    return shlex.join(["connbench", *sys.argv[1:]]).encode(errors="replace").decode()
 
 
 def exit_code(failures: list[ConnbenchError], invalid: list[Finding], otherwise: ExitCode = ExitCode.OK) -> int:

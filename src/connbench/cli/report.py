@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from connbench.cli import gates
 from connbench.cli.messages import discard_stdout
 from connbench.cli.options import FORMAT_NAMES
+from connbench.cli.page import check_page, page_option, write_page
 from connbench.errors import ExitCode, UsageError
+from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
 
 if TYPE_CHECKING:
@@ -30,22 +33,37 @@ SINGLE = {"json", "csv", "talk-csv"}
     show_default=True,
     help="What to print.",
 )
+@page_option
+@click.option("--force", is_flag=True, help="Replace an existing page.")
 @gates.fail_if_option()
-def command(files: tuple[Path, ...], output_format: str, thresholds: tuple[Expression, ...]) -> int:
-    """Print result files as `connbench run` would have.
+@click.pass_context
+def command(  # one for each option
+    context: click.Context,
+    /,
+    files: tuple[Path, ...],
+    output_format: str,
+    page: Path | None,
+    thresholds: tuple[Expression, ...],
+    *,
+    force: bool,
+) -> int:
+    """Print result files as `connbench run` would have, or make a page of them.
 
     Takes what `run -o` wrote, and the CSV of port,seconds that the talk's author publishes. With --fail-if each file is
     held to each condition, and to being sound (exit code 3).
     """
+    interrupts: Interrupts = context.obj
+    interrupts.immediate = True  # nothing is lost: files are read, and written in one step
+    is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
+    _check(output_format if is_asked or not page else None, len(files), page, force=force)
+
     from connbench.results.reading import read  # noqa: PLC0415  # commands load what they use
 
-    if output_format in SINGLE and len(files) > 1:
-        raise UsageError(f"--format {output_format} takes one file, and here are {len(files)}", "one after the other")
     results = [read(path) for path in files]
     for result in results:
         refuse_strangers(thresholds, result.specs, result.name)
     try:
-        _print(results, output_format)
+        _show(results, output_format, page)
     except BrokenPipeError:
         discard_stdout()  # whoever reads no further may still want to know whether a threshold failed
     finally:
@@ -54,7 +72,23 @@ def command(files: tuple[Path, ...], output_format: str, thresholds: tuple[Expre
     return ExitCode.UNSOUND if unsound else gate
 
 
-def _print(results: list[Result], output_format: str) -> None:
+def _check(output_format: str | None, files: int, page: Path | None, *, force: bool) -> None:
+    """Refuse what does not go together, before any file is read; `output_format` is None where it does not matter."""
+    if output_format in SINGLE and files > 1:
+        raise UsageError(f"--format {output_format} takes one file, and here are {files}", "one after the other")
+    if page is None:
+        if force:
+            raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
+        return
+    if output_format:
+        raise UsageError(f"--html writes a page and prints nothing in --format {output_format}", "ask for one of them")
+    check_page(page, force=force)
+
+
+def _show(results: list[Result], output_format: str, page: Path | None) -> None:
+    if page:
+        write_page(results, page)
+        return
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # commands load what they use
 
     for position, result in enumerate(results):

@@ -49,7 +49,7 @@ def command(
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.analysis.soundness import findings  # noqa: PLC0415  # see the comment above
-    from connbench.cli.measuring import exit_code, measure  # noqa: PLC0415  # as above
+    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # as above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import ReproductionPages  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
@@ -60,7 +60,7 @@ def command(
     known = [*known, *missing]
     for finding in known:
         warn(finding)
-    result = Result(plan, environment.collect(plan.cpu), (*known, *checks.at_start()))
+    result = Result(plan, environment.collect(plan.cpu) | {"command": command_line()}, (*known, *checks.at_start()))
     pages = ReproductionPages(result, tuple(case for case in rows if case.spec in specs), tuple(known))
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
     return exit_code(failures, [f for f in findings(result) if f.severity is Severity.INVALID])

@@ -44,7 +44,7 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.strategies, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.measuring import exit_code, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import DocumentPages, TextPages  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
@@ -60,7 +60,7 @@ def command(  # noqa: PLR0913  # one for each option
     file_format = check_output(output, force=force) if output else None
     for finding in known:
         warn(finding)
-    result = Result(plan, environment.collect(plan.cpu), (*known, *checks.at_start()))
+    result = Result(plan, environment.collect(plan.cpu) | {"command": command_line()}, (*known, *checks.at_start()))
     text = TextPages(result, tuple(known), plot=plot)
     pages = text if output_format == "text" else DocumentPages(result, output_format)
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)

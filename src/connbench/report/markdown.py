@@ -7,7 +7,7 @@ import re
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
-from connbench.report.text import comparison_rows
+from connbench.report.rows import comparison
 from connbench.report.units import count, duration
 from connbench.results.result import Result, StrategyResult
 
@@ -59,11 +59,21 @@ def _plan(result: Result) -> str:
 
 
 def _table(result: Result) -> str:
-    total = "total time" if result.most_rounds == 1 else "median total"
-    compared = zip(result.strategies, comparison_rows(result), strict=True)
+    summaries = [(s.strategy.label, summarize(s)) for s in result.strategies]
+    (_, total, *_), compared = comparison(summaries, several_rounds=result.most_rounds > 1)
     rows = [
-        ("strategy", "attempts", "errors", total, "speed-up", *_LATENCY, "even p50 / mean", "odd p50 / mean", "knee"),
-        *(_row(result, strategy, cells) for strategy, cells in compared),
+        (
+            "strategy",
+            "attempts",
+            "errors",
+            total,
+            "speed-up",
+            *_LATENCY,
+            "even p50 / mean",
+            "odd p50 / mean",
+            "knee",
+        ),
+        *(_row(result, strategy, cells) for strategy, cells in zip(result.strategies, compared, strict=True)),
     ]
     if len(result.strategies) < 2:  # than itself nothing is faster
         rows = [(*row[:4], *row[5:]) for row in rows]
@@ -72,7 +82,7 @@ def _table(result: Result) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
 
 
-def _row(result: Result, strategy: StrategyResult, compared: tuple[str, str, str, str, str]) -> tuple[str, ...]:
+def _row(result: Result, strategy: StrategyResult, compared: tuple[str, ...]) -> tuple[str, ...]:
     label, total, speed_up, errors, share = compared
     summary = summarize(strategy)
     latency = summary.all.latency

@@ -19,13 +19,14 @@ GZIP_LEVEL = 1
 """Samples shrink to a third at the lowest level already; the highest would take many times as long."""
 
 
-def check_output(path: Path, *, force: bool, suffixes: Mapping[str, str] = SUFFIXES) -> str:
+def check_output(path: Path, *, force: bool, suffixes: Mapping[str, str] = SUFFIXES, option: str = "-o") -> str:
     """Make sure, before anything is measured or read, that a file can be written to `path`.
 
     Args:
         path: Where to.
         force: Whether an existing file may be replaced.
         suffixes: Endings that may be written, and the names of their formats.
+        option: Under which the user named it, for messages.
 
     Returns:
         The format's name, by the ending.
@@ -36,29 +37,29 @@ def check_output(path: Path, *, force: bool, suffixes: Mapping[str, str] = SUFFI
     """
     ending = next((s for s in suffixes if path.name.endswith(s) and path.name != s), None)
     if ending is None:
-        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}", f"use {', '.join(suffixes)}")
+        raise UsageError(f"{option} {path}: unknown ending {path.suffix!r}", f"use {', '.join(suffixes)}")
     try:
-        _check_place(path, force=force)
+        _check_place(path, f"{option} {path}", force=force)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(f"{option} {path}", error) from error
     return suffixes[ending]
 
 
-def _check_place(path: Path, *, force: bool) -> None:
+def _check_place(path: Path, named: str, *, force: bool) -> None:
     if not path.parent.is_dir():
-        raise OutputError(f"-o {path}: folder {path.parent} does not exist", "create it first")
+        raise OutputError(f"{named}: folder {path.parent} does not exist", "create it first")
     if path.is_dir():
-        raise OutputError(f"-o {path} is a folder", "name a file in it")
+        raise OutputError(f"{named} is a folder", "name a file in it")
     if path.exists() and not force:
-        raise OutputError(f"-o {path} exists already", "add --force to replace it")
+        raise OutputError(f"{named} exists already", "add --force to replace it")
     if path.exists() and not os.access(path, os.W_OK):
-        raise OutputError(f"-o {path} is read-only", "choose another file")
+        raise OutputError(f"{named} is read-only", "choose another file")
     temporary = _temporary(path)
     temporary.touch(exist_ok=False)
     temporary.unlink()
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, option: str = "-o") -> None:
     """Replace `path` in one step, packed if the name ends in .gz: a reader sees the old file or the new one.
 
     Raises:
@@ -73,12 +74,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(f"{option} {path}", error) from error
 
 
 def _temporary(path: Path) -> Path:
     return path.resolve().with_name(f".connbench-{os.getpid()}.tmp")
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"-o {path} cannot be written: {error.strerror}", "choose another place")
+def _cannot_write(named: str, error: OSError) -> OutputError:
+    return OutputError(f"{named} cannot be written: {error.strerror}", "choose another place")

@@ -1,0 +1,201 @@
+"""One HTML page of results: figures, charts, findings, environment and the command, with nothing left to be fetched."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import orjson
+
+import connbench
+from connbench.analysis.comparison import compare
+from connbench.analysis.knee import find_knee
+from connbench.analysis.soundness import findings
+from connbench.analysis.summary import summarize
+from connbench.errors import EnvironmentFault
+from connbench.model import Finding
+from connbench.report import rows, text
+from connbench.report.comparison_rows import HEADER, blocks
+from connbench.report.html import charts, facts
+from connbench.report.html.points import shown_round
+from connbench.report.rows import Table
+from connbench.report.series import Series, series_of
+from connbench.report.talk import six_lines
+from connbench.results.result import Origin, Result
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+SCRIPT_SAFE = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
+"""What ends or changes a script element wherever it stands in it, and how JSON says the same otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A table under a heading of its own, and a sentence on how to read it."""
+
+    title: str
+    table: Table
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyPart:
+    """One strategy of one result."""
+
+    label: str
+    colour: str
+    header: str
+    six_lines: str
+    tables: tuple[Table, ...]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPart:
+    """One result: where it comes from and what is to be said of all of it."""
+
+    name: str
+    command: str
+    findings: tuple[Finding, ...]
+    tables: tuple[Table, ...]
+
+
+def check_libraries() -> None:
+    """Make sure, before anything is read, that a page can be made.
+
+    Raises:
+        EnvironmentFault: jinja2 or plotly is not installed.
+    """
+    _libraries()
+
+
+def html_page(results: Sequence[Result]) -> str:
+    """The page: everything in one document, which never asks the network for anything.
+
+    Whatever comes from a result's file is escaped, and the page's own policy forbids any script but its two.
+
+    Raises:
+        EnvironmentFault: jinja2 or plotly is not installed.
+    """
+    environment, plotly = _libraries()
+    series = series_of(results)
+    script = _asset("page.js")
+    page = environment.from_string(_asset("page.html.j2")).render(
+        version=connbench.__version__,
+        title=", ".join(result.name for result in results if result.name) or "a run",
+        results=[_result(result) for result in results],
+        comparisons=comparison_blocks(results),
+        strategies=[_strategy(position, each) for position, each in enumerate(series)],
+        parities=charts.PARITY_COLOURS,
+        notes=_chart_notes(series),
+        figures=_script_safe({"scatter": charts.scatter(series), "utilisation": charts.utilisation(series)}),
+        style=_asset("style.css"),
+        plotly=plotly,
+        script=script,
+        policy=_policy(plotly, script),
+    )
+    return page.encode(errors="replace").decode()  # a file's name may be no text; a page cannot but be
+
+
+def comparison_blocks(results: Sequence[Result]) -> list[Block]:
+    """What puts the strategies of all results side by side; nothing where there is only one."""
+    series = series_of(results)
+    if len(series) < 2:
+        return []
+    several = any(result.most_rounds > 1 for result in results)
+    table = rows.comparison([(s.label, summarize(s.strategy)) for s in series], several_rounds=several)
+    side_by_side = Block("Comparison", table, f"speed-up: against {series[0].label}")
+    return [side_by_side, *_verdicts(*results)] if len(results) == 2 else [side_by_side]
+
+
+def _verdicts(base: Result, new: Result) -> Iterator[Block]:
+    """What `connbench compare` says of two results, where they have a strategy in common."""
+    compared = compare(base, new)
+    if not compared.strategies:
+        return
+    files = f"BASE is {base.name or 'the first'}, NEW is {new.name or 'the second'}"
+    if compared.differences:
+        differing = Table(("severity", "what is not alike"), [(str(d.severity), d.text) for d in compared.differences])
+        yield Block("What may be the reason of a change", differing, files)
+    for block in blocks(compared):
+        yield Block(block.title, Table(HEADER, block.rows), " ".join((*block.remarks, files)))
+
+
+def _result(result: Result) -> ResultPart:
+    tables = (facts.plan_table(result), facts.environment_table(result))
+    return ResultPart(
+        name=result.name or "this run",
+        command=facts.command_of(result),
+        findings=tuple(findings(result)),
+        tables=tuple(table for table in tables if table),
+    )
+
+
+def _strategy(position: int, series: Series) -> StrategyPart:
+    summary, result = summarize(series.strategy), series.result
+    acquire = [] if result.origin is Origin.TALK_CSV else [rows.acquire(summary)]
+    return StrategyPart(
+        label=series.label,
+        colour=charts.colour(position),
+        header=text.header(result, series.strategy.strategy),
+        six_lines=six_lines(summary),
+        tables=tuple(table for table in (rows.latency(summary), *acquire) if table.rows),
+        lines=(*rows.facts(result, summary), *rows.knee_lines(result, find_knee(series.strategy))),
+    )
+
+
+def _chart_notes(series: Sequence[Series]) -> list[str]:
+    """What of the measurement the charts do not draw as it is."""
+    notes = [
+        f"{each.label}: round {shown_round(each.strategy).number} of {len(each.strategy.rounds)} is drawn, "
+        "the one of the median total time."
+        for each in series
+        if len(each.strategy.rounds) > 1
+    ]
+    unknown = [each.label for each in series if each.result.ports is None]
+    if unknown:
+        notes.append(f"The range of {', '.join(unknown)} is not known: its share is of the connections made.")
+    every = charts.one_in(series)
+    if every > 1:
+        notes.append(f"So many attempts make a chart slow: 1 in {every} is drawn, and the slowest of each colour.")
+    return notes
+
+
+def _script_safe(values: object) -> str:
+    """JSON that can stand in a script element: no character of it ends the element or begins another."""
+    json = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return json.translate(SCRIPT_SAFE)
+
+
+def _policy(*scripts: str) -> str:
+    """The content security policy: these scripts and no other, inline style, and nothing from any network.
+
+    plotly.js draws with regl, which makes its functions from strings: hence 'unsafe-eval', for these scripts only.
+    """
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts)
+    allowed = " ".join(f"'sha256-{each}'" for each in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _libraries() -> tuple[Environment, str]:
+    try:
+        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # an extra, and 50 ms
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # noqa: PLC0415  # an extra without types
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(
+            f"an HTML page needs {error.name}, which is not installed", "pip install 'connbench[html]'"
+        ) from error
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment, str(get_plotlyjs())

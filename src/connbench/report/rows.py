@@ -1,0 +1,107 @@
+"""The figures of a report as rows and lines, before anybody lays them out: for text, and for the HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from connbench.analysis.knee import SLOWDOWN, Knee
+from connbench.analysis.summary import Distribution, Summary
+from connbench.report.units import count, duration
+from connbench.results.result import Origin, Result
+
+
+class Table(NamedTuple):
+    """Rows under a header; the first column names what the row is about, the others are figures."""
+
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+_DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
+
+
+def latency(summary: Summary) -> Table:
+    """Latency of all attempts, per parity and of the failed; groups without an attempt are left out."""
+    rows = [
+        (name, count(group.latency.count), *_distribution(group.latency))
+        for name, group in summary.groups.items()
+        if group.latency.count
+    ]
+    return Table(("latency", "n", *_DISTRIBUTION), rows)
+
+
+def _distribution(values: Distribution) -> tuple[str, ...]:
+    p999 = "-" if values.p999 is None else duration(values.p999)
+    return (*map(duration, (values.mean, values.p50, values.p90, values.p99)), p999, duration(values.maximum))
+
+
+def acquire(summary: Summary) -> Table:
+    """Acquire time and tries of the same groups."""
+    rows = [
+        (
+            name,
+            duration(group.acquire.mean),
+            duration(group.acquire.p99),
+            f"{group.tries_mean:.2f}",
+            count(group.tries_max),
+        )
+        for name, group in summary.groups.items()
+        if group.acquire.count
+    ]
+    return Table(("acquire", "mean", "p99", "tries mean", "tries max"), rows)
+
+
+def comparison(summaries: Sequence[tuple[str, Summary]], *, several_rounds: bool) -> Table:
+    """Strategies side by side: total time, speed-up over the first, errors and their share of the attempts."""
+    first = summaries[0][1].round_total_ns if summaries else 0.0
+    rows = [
+        (
+            label,
+            duration(summary.round_total_ns) if summary.round_total_ns else "partial",
+            f"{first / summary.round_total_ns:.2f} x" if first and summary.round_total_ns else "-",
+            count(summary.errored.latency.count),
+            f"{summary.errored.latency.count / summary.attempts:.2%}" if summary.attempts else "-",
+        )
+        for label, summary in summaries
+    ]
+    total = "median total" if several_rounds else "total time"
+    return Table(("strategy", total, "speed-up", "errors", "share"), rows)
+
+
+def facts(result: Result, summary: Summary) -> list[str]:
+    """Wall time, totals by round, errors by name and the harness floor: each where it is known, in a line."""
+    lines = []
+    if summary.attempts and result.origin is not Origin.TALK_CSV:
+        each = duration(summary.wall_ns / summary.attempts)
+        held = f"; {count(summary.established)} open at the end" if result.plan else ""
+        lines.append(f"wall time: {duration(summary.wall_ns)}, {each} an attempt{held}")
+    if len(summary.rounds_total_ns) > 1:
+        totals = ", ".join(duration(total) for total in summary.rounds_total_ns)
+        lines.append(f"total time by round: {totals}; median {duration(summary.round_total_ns)}")
+    if summary.errors:
+        lines.append("errors: " + ", ".join(f"{name} {count(n)}" for name, n in summary.errors.items()))
+    if summary.floor_ns is not None:
+        lines.append(f"harness floor: {summary.floor_ns / 1e3:.1f} µs")
+    return lines
+
+
+def knee_lines(result: Result, knee: Knee) -> list[str]:
+    """Where the strategy turned slow, or that it did not, and where it first failed."""
+    lines = []
+    if knee.connection is not None:
+        lines.append(
+            f"knee: connection {count(knee.connection)}{_share(result, knee.in_use)}, "
+            f"from there on above {SLOWDOWN:g} x {duration(knee.baseline_ns)}"
+        )
+    elif knee.is_judged:
+        lines.append(f"knee: none, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}")
+    if knee.first_failed is not None:
+        lines.append(f"first failed: attempt {count(knee.first_failed)}{_share(result, knee.in_use_at_failure)}")
+    return lines
+
+
+def _share(result: Result, in_use: int | None) -> str:
+    if result.ports is None or in_use is None:
+        return ""
+    return f" with {in_use / result.ports:.1%} of the range in use"
