@@ -13,6 +13,9 @@ from connbench.errors import UsageError
 from connbench.model import Isolation, Listener, Placement, PortRange
 from connbench.planning.request import CpuChoice
 
+MOST = 2**63 - 1
+"""The largest whole number that a JSON file keeps as one."""
+
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
 
 
@@ -25,6 +28,14 @@ def _cpu(text: str | CpuChoice) -> int | CpuChoice:
     if not text.isdecimal():
         raise UsageError(f"--cpu {text!r} is neither a CPU's number nor none", "for example --cpu 1")
     return int(text)
+
+
+def _whole(text: str | int) -> int:
+    """Read a whole number that a result file can hold."""
+    digits = str(text)
+    if not (digits.isdecimal() and len(digits) < 20 and int(digits) <= MOST):
+        raise click.BadParameter(f"{digits} is not a whole number from 0 to {MOST}")
+    return int(digits)
 
 
 def _seconds(text: str | float) -> float:
@@ -75,7 +86,8 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--retries",
-        type=click.IntRange(min=0),
+        type=_whole,
+        metavar="N",
         help="Further draws after one without a port, for window and random.  "
         "[default: window 0; random until it has one]",
     ),
@@ -100,7 +112,8 @@ _RUN_OPTIONS = (
     click.option("--allow-remote", is_flag=True, help="Let --target be on another machine."),
     click.option(
         "--seed",
-        type=click.IntRange(min=0),
+        type=_whole,
+        metavar="N",
         help="Same seed, same windows and ports.  [default: random, and printed]",
     ),
     click.option(
