@@ -10,11 +10,8 @@ from pathlib import Path
 import click
 
 from connbench.errors import UsageError
-from connbench.model import Isolation, Listener, Placement, PortRange
+from connbench.model import LARGEST, Isolation, Listener, Placement, PortRange
 from connbench.planning.request import CpuChoice
-
-MOST = 2**63 - 1
-"""The largest whole number that a JSON file keeps as one."""
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
 
@@ -33,8 +30,8 @@ def _cpu(text: str | CpuChoice) -> int | CpuChoice:
 def _whole(text: str | int) -> int:
     """Read a whole number that a result file can hold."""
     digits = str(text)
-    if not (digits.isdecimal() and len(digits) < 20 and int(digits) <= MOST):
-        raise click.BadParameter(f"{digits} is not a whole number from 0 to {MOST}")
+    if not (digits.isdecimal() and len(digits) < 20 and int(digits) <= LARGEST):
+        raise click.BadParameter(f"{digits} is not a whole number from 0 to {LARGEST}")
     return int(digits)
 
 

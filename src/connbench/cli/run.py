@@ -38,9 +38,9 @@ def command(
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # see the comment above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
-    from connbench.results.csv_file import refuse_several  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
     from connbench.results.result import Result  # noqa: PLC0415  # as above
+    from connbench.results.talk_csv import refuse_several  # noqa: PLC0415  # as above
 
     if output_format == "talk-csv":
         refuse_several(len(plan.strategies) * plan.rounds)
