@@ -78,7 +78,13 @@ def test_json_holds_everything() -> None:
     )
     assert {"memory_total", "nofile_soft", "nofile_hard", "python", "connbench"} <= set(found["environment"])
     (strategy,) = found["strategies"]
-    assert strategy["strategy"] == {"name": "window", "window": 16, "placement": "inside", "retries": 0}
+    assert strategy["strategy"] == {
+        "name": "window",
+        "window": 16,
+        "placement": "inside",
+        "retries": 0,
+        "connections": None,
+    }
     assert [r["number"] for r in strategy["rounds"]] == [1, 2]
     for measured in strategy["rounds"]:
         assert measured["settings"]["net.ipv4.ip_local_port_range"] == "40000 40063"
@@ -88,14 +94,15 @@ def test_json_holds_everything() -> None:
 
 
 def test_csv_has_a_row_an_attempt() -> None:
-    """A header, then strategy, round, and the columns by their names."""
+    """A header, then the strategy with its parameters, the round, and the columns by their names."""
     finished = connbench(*SMALL, "--strategy", "plain", "--strategy", "bind", "--format", "csv", "--rounds", "2")
     rows = list(csv.reader(io.StringIO(finished.stdout)))
-    columns = "strategy round started_ns prepare_ns connect_ns acquire_ns port errno tries source"
-    assert rows[0] == columns.split()
+    prefix = "strategy window placement retries connections round"
+    columns = "started_ns prepare_ns connect_ns acquire_ns port errno tries source"
+    assert rows[0] == f"{prefix} {columns}".split()
     assert len(rows) == 1 + 2 * 2 * 64
-    assert {(row[0], row[1]) for row in rows[1:]} == {(s, r) for s in ("plain", "bind") for r in "12"}
-    assert {int(row[6]) for row in rows[1:]} == set(range(40000, 40064))
+    assert {(row[0], row[5]) for row in rows[1:]} == {(s, r) for s in ("plain", "bind") for r in "12"}
+    assert {int(row[10]) for row in rows[1:]} == set(range(40000, 40064))
 
 
 @pytest.mark.parametrize("ending", ["json", "csv"])
