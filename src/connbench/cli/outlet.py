@@ -53,7 +53,7 @@ class Outlet:
             return
         for strategy in self.result.strategies:
             self._print_block(strategy.strategy)
-        rest = text.closing(self.result, _width(), self.told)
+        rest = text.closing(self.result, terminal_width(), self.told)
         if rest:
             self._print("\n" + rest)
 
@@ -70,7 +70,7 @@ class Outlet:
         if self.output_format != "text" or spec in self.printed:
             return
         strategy = next(s for s in self.result.strategies if s.strategy == spec)
-        self._print(("\n" if self.printed else "") + text.block(self.result, strategy, _width()))
+        self._print(("\n" if self.printed else "") + text.block(self.result, strategy, terminal_width()))
         self.printed.add(spec)
 
     def _print(self, words: str) -> None:
@@ -86,6 +86,6 @@ class Outlet:
             discard_stdout()
 
 
-def _width() -> int | None:
+def terminal_width() -> int | None:
     """Columns of the terminal; None where stdout is none, for there each line stays whole."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

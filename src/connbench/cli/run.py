@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connbench.cli.messages import complain, warn
+from connbench.cli.messages import complain, warn, warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.errors import ConnbenchError, ExitCode
 from connbench.interrupts import Interrupts
-from connbench.model import Finding, Isolation, Listener, Placement, Plan, RoundPlan, Severity
+from connbench.model import Isolation, Listener, Placement, Plan, RoundPlan
 from connbench.planning import Request, make_plan
 
 if TYPE_CHECKING:
     from connbench.cli.outlet import Outlet
     from connbench.cli.progress import Bar, Silent
-    from connbench.results.result import Result
 
 
 @click.command("run")
@@ -84,27 +83,15 @@ def _measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool)
     if outlet.result.rounds:
         outlet.finish()
     failures = [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
-    invalid = _grave_findings(outlet.result, outlet.output_format)
+    is_invalid = warn_of_grave_findings(outlet.result, outlet.output_format)
     for failure in failures:
         complain(failure)
     if failures:
         return failures[-1].exit_code
-    return ExitCode.UNSOUND if invalid else ExitCode.OK
+    return ExitCode.UNSOUND if is_invalid else ExitCode.OK
 
 
 def _progress(*, quiet: bool) -> Bar | Silent:
     from connbench.cli.progress import Bar, Silent  # noqa: PLC0415  # commands load what they use
 
     return Bar() if sys.stderr.isatty() and not quiet else Silent()
-
-
-def _grave_findings(result: Result, output_format: str) -> list[Finding]:
-    """What makes the result invalid; formats that carry no findings have these, and what is partial, said on stderr."""
-    from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy: see above
-
-    found = findings(result)
-    invalid = [finding for finding in found if finding.severity is Severity.INVALID]
-    if output_format in {"talk", "csv", "talk-csv"}:
-        for finding in (*invalid, *(f for f in found if f.code == "partial")):
-            warn(finding)
-    return invalid

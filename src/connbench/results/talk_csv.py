@@ -48,7 +48,7 @@ def refuse_several(rounds: int) -> None:
     if rounds > 1:
         raise UsageError(
             f"a {Origin.TALK_CSV} holds one round of one strategy, and here are {rounds}",
-            "choose one with --strategy, or use --format csv",
+            "measure one strategy alone, or use --format csv",
         )
 
 
