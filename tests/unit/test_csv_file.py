@@ -134,6 +134,7 @@ REFUSALS = {
     "field too few": (ROW.replace("9024,", "", 1), "line 2"),
     "field too many": (ROW.replace("9024,", "9024,7,", 1), "line 2"),
     "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: 'bind,,,,,1,0,1000,fast,11000"),
+    "word in a later round": (ROW + ROW + ROW.replace("bind", "plain").replace("10000", "fast"), "line 4"),
     "fraction": (ROW + ROW.replace("10000", "1.5"), "line 3"),
     "no number": (ROW + ROW.replace("10000", ""), "line 3"),
     "number too long": (ROW.replace("10000", "9" * 30), "line 2"),

@@ -69,6 +69,12 @@ def test_outlier_beside_the_step_moves_it_by_two_at_most(at: int) -> None:
     assert abs((knee_of(with_stray(500, [500 + at])).connection or 0) - 501) <= 2
 
 
+@pytest.mark.parametrize("at", range(-6, -1))
+def test_slow_outlier_before_the_step_is_not_taken_for_it(at: int) -> None:
+    """It makes the rolling median turn early, at a fast connection; the knee is the next slow one."""
+    assert knee_of(with_stray(500, [500 + at])).connection == 501
+
+
 @pytest.mark.parametrize("ratio", [1.0, 2.9, 3.0])
 def test_step_of_up_to_three_times_is_none(ratio: float) -> None:
     """3 x the baseline is the limit, and not yet above it."""
