@@ -12,6 +12,9 @@ from typing import Any, Self
 from connbench.errors import UsageError
 
 MAX_PORT = 65535
+LARGEST = 2**63 - 1
+"""The largest whole number that a JSON file keeps as one."""
+
 DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 
+from connbench.analysis.soundness import findings
 from connbench.errors import TargetError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
@@ -84,3 +86,16 @@ def test_a_refusing_target_fails_each_attempt() -> None:
     result = measure(spec("bind"), 8, 8, listener=Listener.EXTERNAL)
     assert set(result.samples.errno.tolist()) == {errno.ECONNREFUSED}
     assert result.rounds[0].report.established == 0
+
+
+def test_a_strategy_may_open_fewer_connections_than_the_plan() -> None:
+    """A number of its own goes before the plan's: so many attempts are made, and the others keep to the plan."""
+    few = replace(spec("bind"), connections=5)
+    plan = make_plan(few, 16, 12, strategies=(few, spec("plain")))
+    result = Result(plan, {})
+    finished: list[int] = []
+    run(plan, result, lambda _: None, lambda taken: finished.append(taken.connections), Interrupts())
+    assert [len(strategy.samples) for strategy in result.strategies] == [5, 12]
+    assert [strategy.rounds[0].report.established for strategy in result.strategies] == [5, 12]
+    assert (finished, result.is_partial, findings(result)) == ([5, 12], False, [])
+    assert [strategy.strategy.label for strategy in result.strategies] == ["bind, n=5", "plain"]

@@ -10,7 +10,8 @@ import pytest
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
 from connbench.errors import Interrupted, RunFault
 from connbench.model import Finding, Listener, Severity
-from connbench.results.result import Round
+from connbench.results.result import Origin, Result, Round
+from connbench.samples import UNKNOWN_ERRNO
 from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
 
 CLEAN = round_of(samples_of([20_000] * 100))
@@ -183,3 +184,35 @@ def test_findings_are_in_the_order_things_happened() -> None:
 def test_empty_round_has_no_finding_but_its_fault() -> None:
     """No attempt, nothing to judge."""
     assert [f.code for f in found_in(round_of(samples_of([]), fault=RunFault("no socket")))] == ["partial"]
+
+
+def attempts_alone(origin: Origin, *rounds: Round) -> Result:
+    """What a CSV tells of these rounds."""
+    result = Result(None, {}, origin=origin, name="x.csv")
+    for measured in rounds:
+        result.add(BIND, Round(measured.number, measured.samples, fault=measured.fault))
+    return result
+
+
+@pytest.mark.parametrize("origin", [Origin.CSV, Origin.TALK_CSV])
+def test_attempts_alone_are_found_as_such(origin: Origin) -> None:
+    """A CSV tells neither plan nor counters: that is said once, and nothing is made of what it does not tell."""
+    [found] = findings(attempts_alone(origin, CLEAN, replace(CLEAN, number=2)))
+    assert (found.code, found.severity, found.strategy) == ("attempts-alone", Severity.NOTE, None)
+    assert found.message.startswith(f"x.csv: a {origin} holds the attempts alone")
+    assert found.advice
+
+
+def test_attempts_alone_are_judged_by_what_they_tell() -> None:
+    """What shows in the attempts themselves is found without a plan too, and only that."""
+    samples = samples_of([1_000_000_000, 20_000, 20_000], errno=[errno.EINPROGRESS, errno.ECONNREFUSED, 0])
+    found = findings(attempts_alone(Origin.CSV, round_of(samples, fault=RunFault("killed"))))
+    assert [f.code for f in found] == ["attempts-alone", "partial", "slow-connect", "timed-out", "failed-otherwise"]
+    assert found[1].message == "partial, 3 attempts: killed"
+    assert found[3].advice == "the target did not answer within --timeout"
+
+
+def test_failure_of_unknown_reason_is_not_taken_for_another_reason() -> None:
+    """A talk CSV does not tell why an attempt failed, which is no fault of the measurement."""
+    samples = samples_of([20_000] * 4, errno=[0, UNKNOWN_ERRNO, UNKNOWN_ERRNO, 0])
+    assert [f.code for f in findings(attempts_alone(Origin.TALK_CSV, round_of(samples)))] == ["attempts-alone"]

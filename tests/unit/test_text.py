@@ -10,7 +10,8 @@ import pytest
 from connbench.errors import Interrupted, RunFault
 from connbench.model import Endpoint, Finding, Listener, Namespace, Severity, StrategySpec
 from connbench.report import text
-from connbench.results.result import Result, Samples
+from connbench.results.result import Origin, Result, Round, Samples
+from connbench.samples import UNKNOWN_ERRNO
 from made import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 SLOWEST_NS = 5_000_123_456
@@ -287,3 +288,66 @@ def test_environment_is_not_needed_but_for_the_kernel() -> None:
     result = run_of(BIND, MIXED)
     result.environment = {"kernel": ENVIRONMENT["kernel"]}
     assert text.report(result).startswith("bind: Linux 6.8.0-test, ")
+
+
+def file_of(origin: Origin, *rounds: Samples, name: str = "folder/x.csv", kernel: str | None = None) -> Result:
+    """What a CSV tells of these rounds of `bind`."""
+    result = Result(None, {"kernel": kernel} if kernel else {}, origin=origin, name=name)
+    for number, samples in enumerate(rounds, 1):
+        result.add(BIND, Round(number, samples))
+    return result
+
+
+def test_own_csv_has_all_figures_but_the_runs() -> None:
+    """Attempts alone have six lines, both tables and a wall time; plan, floor and open connections they do not tell."""
+    report = text.report(file_of(Origin.CSV, samples_of([10_000, 20_000, 30_000])))
+    assert report.splitlines() == [
+        "bind: kernel unknown, connbench CSV folder/x.csv",
+        *text.report(run_of(BIND, samples_of([10_000, 20_000, 30_000]))).splitlines()[1:-2],
+        "wall time: 63.0 µs, 21.0 µs an attempt",
+        "",
+        "note: folder/x.csv: a connbench CSV holds the attempts alone, not where and how soundly they were measured",
+        "  -> a run's .json holds all of it",
+    ]
+
+
+def test_talk_csv_has_no_acquire_times() -> None:
+    """The author's file tells no more than latencies: neither acquire times nor a wall time are made up from them."""
+    samples = samples_of([10_000, 20_000], errno=[0, UNKNOWN_ERRNO])
+    report = text.report(file_of(Origin.TALK_CSV, samples, kernel="6.1.75"))
+    assert report.startswith("bind: Linux 6.1.75, talk CSV folder/x.csv\nconnection attempts: 2 errored: 1 total: 1\n")
+    assert line_with(report, "errors: ") == "errors: unknown 1"
+    assert not any(line.startswith(("acquire", "wall time", "harness")) for line in report.splitlines())
+
+
+def test_csv_of_several_rounds_says_how_many() -> None:
+    """Without a plan the rounds are counted, and their share of a range that is not known is left out of the knee."""
+    steps = samples_of([10_000] * 100 + [50_000] * 100, port=[9024] * 200)
+    report = text.report(file_of(Origin.CSV, steps, steps))
+    assert report.splitlines()[0] == "bind: kernel unknown, connbench CSV folder/x.csv, 2 rounds"
+    assert line_with(report, "knee: ") == "knee: connection 101, from there on above 3 x 10.0 µs"
+
+
+def test_csv_of_a_long_name_fits_80_columns() -> None:
+    """Header and findings of a file with a path are folded between words, as all others."""
+    name = " ".join(["a folder of many words"] * 6) + "/1700000000-6.8.0-1021-azure.csv"
+    assert too_wide(text.report(file_of(Origin.TALK_CSV, MIXED, name=name), 80)) == []
+
+
+def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
+    """Where it turned slow for good, and where an attempt first failed, beside how full the range was then."""
+    samples = samples_of(
+        [10_000] * 100 + [50_000] * 150, port=[9024] * 249 + [0], errno=[0] * 249 + [errno.EADDRNOTAVAIL]
+    )
+    report = text.report(run_of(BIND, samples))
+    assert line_with(report, "knee: ") == (
+        "knee: connection 101 with 0.2% of the range in use, from there on above 3 x 10.0 µs"
+    )
+    assert line_with(report, "first failed: ") == "first failed: attempt 250 with 0.4% of the range in use"
+
+
+def test_run_without_a_knee_says_so() -> None:
+    """That there is none is a finding too, where there were connections enough to tell."""
+    flat = run_of(BIND, samples_of([10_000] * 100))
+    assert line_with(text.report(flat), "knee: ") == "knee: none, the rolling median does not stay above 3 x 10.0 µs"
+    assert "knee" not in text.report(run_of(BIND, samples_of([10_000] * 10)))

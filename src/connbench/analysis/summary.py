@@ -128,13 +128,19 @@ def summarize(result: StrategyResult) -> Summary:
         even=Group.of(samples, ~samples.failed & ~is_odd),
         odd=Group.of(samples, ~samples.failed & is_odd),
         errored=Group.of(samples, samples.failed),
-        total_ns=int(samples.latency_ns.sum()),
+        total_ns=_total(samples),
         wall_ns=sum(r.samples.wall_ns for r in result.rounds),
         errors=count_errors(samples.errno),
-        rounds_total_ns=tuple(int(r.samples.latency_ns.sum()) for r in result.rounds if not r.fault),
+        rounds_total_ns=tuple(_total(r.samples) for r in result.rounds if not r.fault),
         established=min(r.report.established for r in result.rounds),
         floor_ns=float(np.median(floors)) if floors else None,
     )
+
+
+def _total(samples: Samples) -> int:
+    """The talk's total time, in whole ns where the samples have fractions of one."""
+    total: float = samples.latency_ns.sum().item()
+    return round(total)
 
 
 def count_errors(numbers: Numbers) -> dict[str, int]:

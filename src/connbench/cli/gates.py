@@ -58,18 +58,6 @@ def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> Exi
     return ExitCode.THRESHOLD if failed else ExitCode.OK
 
 
-def grave_findings(result: Result, output_format: str) -> list[Finding]:
-    """What makes the result invalid; formats that carry no findings have these, and what is partial, said on stderr."""
-    from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy, as above
-
-    found = findings(result)
-    invalid = [finding for finding in found if finding.severity is Severity.INVALID]
-    if output_format in {"talk", "csv", "talk-csv"}:
-        for finding in (*invalid, *(f for f in found if f.code == "partial")):
-            warn(finding)
-    return invalid
-
-
 def announce(failed: Iterable[tuple[str, Failure]]) -> None:
     """Print a line on stderr for each failure with the file it is about, if that has to be told."""
     for name, failure in failed:

@@ -10,7 +10,7 @@ from connbench.cli.outlet import Outlet
 from connbench.cli.progress import Bar, Silent
 from connbench.errors import ConnbenchError, ExitCode
 from connbench.interrupts import Interrupts
-from connbench.model import Finding, Plan, RoundPlan
+from connbench.model import Plan, RoundPlan
 from connbench.runner import run
 
 
@@ -43,10 +43,10 @@ def command_line() -> str:
     return shlex.join(["connbench", *sys.argv[1:]]).encode(errors="replace").decode()
 
 
-def exit_code(failures: list[ConnbenchError], invalid: list[Finding], otherwise: ExitCode = ExitCode.OK) -> int:
+def exit_code(failures: list[ConnbenchError], otherwise: ExitCode = ExitCode.OK, *, is_invalid: bool) -> int:
     """Complain of what went wrong; the exit code is the worst's, and `otherwise` after a sound run without a fault."""
     for failure in failures:
         complain(failure)
     if failures:
         return failures[-1].exit_code
-    return ExitCode.UNSOUND if invalid else otherwise
+    return ExitCode.UNSOUND if is_invalid else otherwise

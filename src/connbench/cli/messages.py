@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from connbench.errors import ConnbenchError
-from connbench.model import Finding
+from connbench.model import Finding, Severity
+
+if TYPE_CHECKING:
+    from connbench.results.result import Result
+
+WITHOUT_FINDINGS = {"talk", "csv", "talk-csv"}
+"""Formats that have no place for what a reader of their figures must know."""
 
 
 def complain(error: ConnbenchError) -> None:
@@ -19,6 +26,22 @@ def complain(error: ConnbenchError) -> None:
 def warn(finding: Finding) -> None:
     """Print a finding that cannot wait for the report."""
     _say(f"{finding.severity}: ", finding.text, finding.advice)
+
+
+def warn_of_grave_findings(result: Result, output_format: str) -> bool:
+    """Say on stderr what makes figures invalid or partial, where the format they are printed in cannot.
+
+    Returns:
+        Whether anything makes them invalid, said or not.
+    """
+    from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy, which `--help` need not
+
+    found = findings(result)
+    invalid = [finding for finding in found if finding.severity is Severity.INVALID]
+    if output_format in WITHOUT_FINDINGS:
+        for finding in (*invalid, *(f for f in found if f.code == "partial")):
+            warn(finding)
+    return bool(invalid)
 
 
 def discard_stdout() -> None:

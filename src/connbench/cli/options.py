@@ -11,7 +11,7 @@ import click
 
 from connbench.cli.gates import fail_if_option
 from connbench.errors import UsageError
-from connbench.model import Isolation, Listener, Placement, PortRange
+from connbench.model import LARGEST, Isolation, Listener, Placement, PortRange
 from connbench.planning.request import CpuChoice
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
@@ -41,6 +41,14 @@ def _seconds(text: str | float) -> float:
     return seconds
 
 
+def _whole(text: str | int) -> int:
+    """Read a whole number that a result file can hold."""
+    digits = str(text)
+    if not (digits.isdecimal() and len(digits) < 20 and int(digits) <= LARGEST):
+        raise click.BadParameter(f"{digits} is not a whole number from 0 to {LARGEST}")
+    return int(digits)
+
+
 FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "openmetrics")
 """Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
 
@@ -50,7 +58,8 @@ _PLACEMENTS = click.Choice([placement.value for placement in Placement])
 
 seed_option = click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=_whole,
+    metavar="N",
     help="Same seed, same windows and ports.  [default: random, and printed]",
 )
 cpu_option = click.option(
@@ -97,7 +106,8 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--retries",
-        type=click.IntRange(min=0),
+        type=_whole,
+        metavar="N",
         help="Further draws after one without a port, for window and random.  "
         "[default: window 0; random until it has one]",
     ),

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from connbench.cli import gates
-from connbench.cli.messages import discard_stdout
+from connbench.cli.messages import discard_stdout, warn_of_grave_findings
 from connbench.cli.options import FORMAT_NAMES
 from connbench.cli.page import check_page, page_option, write_page
 from connbench.errors import ExitCode, UsageError
@@ -19,7 +19,7 @@ from connbench.thresholds import Expression, refuse_strangers
 if TYPE_CHECKING:
     from connbench.results.result import Result
 
-SINGLE = {"json", "csv", "talk-csv"}
+SINGLE = {"json", "csv", "talk-csv", "openmetrics"}
 """Formats that other programs read: two documents one after the other are none."""
 
 
@@ -68,8 +68,8 @@ def command(  # one for each option
         discard_stdout()  # whoever reads no further may still want to know whether a threshold failed
     finally:
         gate = gates.conclude(results, thresholds)
-    unsound = [result for result in results if gates.grave_findings(result, output_format)] if thresholds else []
-    return ExitCode.UNSOUND if unsound else gate
+    invalid = [result for result in results if warn_of_grave_findings(result, "text" if page else output_format)]
+    return ExitCode.UNSOUND if thresholds and invalid else gate
 
 
 def _check(output_format: str | None, files: int, page: Path | None, *, force: bool) -> None:
@@ -89,9 +89,19 @@ def _show(results: list[Result], output_format: str, page: Path | None) -> None:
     if page:
         write_page(results, page)
         return
-    from connbench.report.formats import FORMATS  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
+    from connbench.report import text  # noqa: PLC0415  # as above
+    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
     for position, result in enumerate(results):
         if len(results) > 1:
-            click.echo(("\n" if position else "") + f"==> {result.name} <==")
-        click.echo(FORMATS[output_format](result).rstrip("\n"))
+            click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
+        printed = text.report(result, width()) if output_format == "text" else FORMATS[output_format](result)
+        click.echo(printed.rstrip("\n"))
+
+
+def _title(name: str, output_format: str) -> str:
+    """What stands above each of several files."""
+    from connbench.report.markdown import escape  # noqa: PLC0415  # commands load what they use
+
+    return f"## {escape(name)}" if output_format == "markdown" else f"==> {name} <=="

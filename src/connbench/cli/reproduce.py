@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from connbench.cli.messages import warn
+from connbench.cli.messages import warn, warn_of_grave_findings
 from connbench.cli.options import cpu_option, force_option, output_option, quiet_option, seed_option
 from connbench.interrupts import Interrupts
-from connbench.model import Isolation, Severity
+from connbench.model import Isolation
 from connbench.planning import Request, make_plan, only_supported
 
 
@@ -48,8 +48,7 @@ def command(
     plan = replace(plan, strategies=specs)
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.analysis.soundness import findings  # noqa: PLC0415  # see the comment above
-    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # as above
+    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import ReproductionPages  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
@@ -63,4 +62,4 @@ def command(
     result = Result(plan, environment.collect(plan.cpu) | {"command": command_line()}, (*known, *checks.at_start()))
     pages = ReproductionPages(result, tuple(case for case in rows if case.spec in specs), tuple(known))
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
-    return exit_code(failures, [f for f in findings(result) if f.severity is Severity.INVALID])
+    return exit_code(failures, is_invalid=warn_of_grave_findings(result, "text"))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from connbench.cli import gates
-from connbench.cli.messages import warn
+from connbench.cli.messages import warn, warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
@@ -49,9 +49,9 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.cli.pages import DocumentPages, TextPages  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
     from connbench.report.charts import terminal  # noqa: PLC0415  # as above
-    from connbench.results.csv_file import refuse_several  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
     from connbench.results.result import Result  # noqa: PLC0415  # as above
+    from connbench.results.talk_csv import refuse_several  # noqa: PLC0415  # as above
 
     if plot:
         terminal.require()
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913  # one for each option
     pages = text if output_format == "text" else DocumentPages(result, output_format)
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
-    return exit_code(failures, gates.grave_findings(result, output_format), gate)
+    return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 
 
 def _request(asked: dict[str, Any]) -> Request:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from connbench.analysis.summary import summarize
 from connbench.report import machine, markdown, openmetrics, talk, text
-from connbench.results.csv_file import csv_rows, talk_rows
+from connbench.results.csv_file import csv_rows
 from connbench.results.result import Result
+from connbench.results.talk_csv import talk_rows
 
 
 def _talk(result: Result) -> str:

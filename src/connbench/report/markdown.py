@@ -14,7 +14,9 @@ from connbench.results.result import Result, StrategyResult
 _LATENCY = ("mean", "p50", "p99")
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_MARKUP = re.compile(r"[\\`*_{}\[\]|~!$]")
+_MARKUP = re.compile(r"[\\`*{}\[\]|~!$]|(?<![^\W_])_|_(?![^\W_])")
+"""An underscore within a word is none."""
+
 _LINKED = re.compile(r"[@#]|:(?=//)")
 """What GitHub makes a mention, an issue or an address of, even behind a backslash; a comment after it prevents that."""
 

@@ -12,6 +12,7 @@ import orjson
 import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, ExitCode, InputError, Interrupted, UsageError
 from connbench.model import Finding, Plan, StrategySpec
+from connbench.results.limits import HIGHEST, LOWEST, check_plan, check_round, check_spec, first_wrong
 from connbench.results.result import Numbers, Origin, Result, Round, Samples
 from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS
@@ -77,17 +78,28 @@ def read_json(data: bytes, name: str) -> Result:
     try:
         raw = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        fault = "cut off" if error.pos >= len(data.decode(errors="replace").rstrip()) else "broken"
+        text = data.decode(errors="replace").rstrip()
+        fault = "broken" if text.endswith("}") and error.pos < len(text) else "cut off"
         raise InputError(f"{name} is {fault}: {error.msg}", "copy the whole file again") from error
     _check_schema(raw, name)
     try:
-        document = msgspec.convert(raw, _Document)
-        result = Result(document.plan, document.environment, document.known_findings, origin=document.origin, name=name)
-        for record in document.strategies:
-            for measured in record.rounds:
-                result.add(record.strategy, _round(measured))
+        return _result(raw, name)
     except (msgspec.ValidationError, UsageError, ValueError) as error:
         raise InputError(f"{name} is no sound result: {error}", "it was changed since it was written") from error
+
+
+def _result(raw: Any, name: str) -> Result:  # noqa: ANN401  # JSON not looked into yet
+    document = msgspec.convert(raw, _Document)
+    if document.plan:
+        check_plan(document.plan)
+    elif document.origin is Origin.RUN:
+        raise ValueError("it has no plan")
+    result = Result(document.plan, document.environment, document.known_findings, origin=document.origin, name=name)
+    for record in document.strategies:
+        check_spec(record.strategy)
+        for measured in map(_round, record.rounds):
+            check_round(result, record.strategy, measured.number)
+            result.add(record.strategy, measured)
     return result
 
 
@@ -118,10 +130,10 @@ def _round(raw: Any) -> Round:  # noqa: ANN401  # JSON not looked into yet
 
 def _column(samples: dict[str, Any], name: str, code: str) -> Numbers:
     values = np.asarray(samples.get(name))
-    if values.ndim != 1 or (len(values) and values.dtype.kind not in "iuf"):
-        raise ValueError(f"column {name} is not a list of numbers")
-    if len(values) and (values.min() < 0 or values.max() > np.iinfo(code).max):
-        raise ValueError(f"column {name} has values outside 0 to {np.iinfo(code).max}")
-    if values.dtype.kind == "f" and name.endswith("_ns"):
-        return values
-    return values.astype(code)
+    is_time = name.endswith("_ns")  # those of a talk CSV have fractions
+    if values.ndim != 1 or (len(values) and values.dtype.kind not in ("iuf" if is_time else "iu")):
+        raise ValueError(f"column {name} is not a list of {'' if is_time else 'whole '}numbers")
+    wrong = first_wrong(name, values)
+    if wrong is not None:
+        raise ValueError(f"row {wrong + 1}: {name} is {values[wrong]}, not {LOWEST[name]} to {HIGHEST[name]}")
+    return values if values.dtype.kind == "f" and len(values) else values.astype(code)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 
 from connbench.errors import InputError
-from connbench.results.csv_file import is_own_header, is_talk_row, read_csv, read_talk_csv
+from connbench.results.csv_file import is_own_header, read_csv
 from connbench.results.json_file import read_json
 from connbench.results.result import Result
+from connbench.results.talk_csv import is_talk_row, read_talk_csv
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of port,seconds as the talk's"
@@ -21,7 +23,7 @@ def read(path: Path) -> Result:
     Raises:
         InputError: It is not there, cut off, empty, of a newer connbench, or no result at all.
     """
-    name = str(path)
+    name = os.fsencode(path).decode(errors="replace")  # it will be printed, whatever bytes it is made of
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -46,10 +48,10 @@ def _unpack(data: bytes, name: str) -> bytes:
 
 def _read_text(data: bytes, name: str) -> Result:
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is no result file: not text from byte {error.start} on", _KNOWN) from error
-    first = text.splitlines()[0]
+    first = text.split("\n", 1)[0]
     if is_own_header(first):
         return read_csv(text, name)
     if is_talk_row(first):

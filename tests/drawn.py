@@ -1,0 +1,115 @@
+"""Results drawn by hypothesis: anything that a run may leave behind."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+
+import numpy as np
+from hypothesis import strategies as st
+
+from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted, OutputError, RunFault, TargetError
+from connbench.model import (
+    LARGEST,
+    MAX_PORT,
+    Endpoint,
+    Finding,
+    Listener,
+    Namespace,
+    Placement,
+    Plan,
+    PortRange,
+    Severity,
+    StrategySpec,
+)
+from connbench.results.limits import HIGHEST, LOWEST
+from connbench.results.result import Result, Round, Samples
+from connbench.roundreport import HolderReport, RoundReport
+from connbench.samples import COLUMNS
+
+counts = st.integers(0, LARGEST)
+ports = st.integers(1, MAX_PORT)
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
+texts = st.text(max_size=20)
+
+specs = st.builds(
+    StrategySpec,
+    st.sampled_from(["plain", "bind", "random", "window"]) | words,
+    st.none() | ports,
+    st.none() | st.sampled_from(Placement),
+    st.none() | counts,
+    st.none() | st.integers(1, LARGEST),
+)
+
+plans = st.builds(
+    Plan,
+    strategies=st.lists(specs, min_size=1, max_size=3, unique=True).map(tuple),
+    connections=st.integers(1, LARGEST),
+    port_range=st.tuples(ports, ports).map(lambda pair: PortRange(min(pair), max(pair))),
+    source=texts,
+    target=st.builds(Endpoint, texts, ports),
+    listener=st.sampled_from(Listener),
+    namespace=st.sampled_from(Namespace),
+    seed=counts,
+    rounds=st.integers(1, 1000),
+    timeout=st.floats(0.001, 86400),
+    cpu=st.none() | st.integers(0, 1023),
+)
+
+findings = st.builds(
+    Finding, texts, st.sampled_from(Severity), texts, texts, st.none() | texts, st.none() | st.integers(1, 1000)
+)
+holders = st.builds(HolderReport, counts, counts, counts, counts, counts, counts, st.none() | counts)
+reports = st.builds(
+    RoundReport,
+    settings=st.dictionaries(texts, texts, max_size=2),
+    counters=st.dictionaries(texts, counts, max_size=2),
+    holders=st.lists(holders, max_size=2).map(tuple),
+    established=counts,
+    close_ns=counts,
+    steal=st.floats(0, 1),
+    engine_rss=counts,
+)
+faults: st.SearchStrategy[ConnbenchError] = st.builds(Interrupted, st.sampled_from([2, 15])) | st.builds(
+    lambda kind, message, hint: kind(message, hint),
+    st.sampled_from([RunFault, EnvironmentFault, TargetError, OutputError]),
+    texts,
+    texts,
+)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Samples:
+    """A few attempts, each column anywhere between its bounds."""
+    rows = draw(st.integers(0, 4))
+    columns = {
+        c.name: draw(st.lists(st.integers(LOWEST[c.name], HIGHEST[c.name]), min_size=rows, max_size=rows))
+        for c in COLUMNS
+    }
+    return Samples(**{c.name: np.array(columns[c.name], dtype=c.code) for c in COLUMNS})
+
+
+@st.composite
+def results(draw: st.DrawFn) -> Result:
+    """A run with every strategy of its plan, each of one round or two."""
+    plan = draw(plans)
+    environment = draw(st.dictionaries(texts, st.none() | counts | texts | st.lists(counts, max_size=2), max_size=3))
+    result = Result(plan, {**environment}, draw(st.lists(findings, max_size=2).map(tuple)))
+    for spec in plan.strategies:
+        for number in range(1, draw(st.integers(1, 2)) + 1):
+            result.add(spec, Round(number, draw(samples()), draw(reports), draw(st.none() | faults)))
+    return result
+
+
+def facts(samples: Samples) -> dict[str, tuple[str, list[float]]]:
+    """The columns of samples, their types and values, as `==` compares them."""
+    return {f.name: (getattr(samples, f.name).dtype.str, getattr(samples, f.name).tolist()) for f in fields(Samples)}
+
+
+def fault_facts(fault: ConnbenchError | None) -> tuple[type, str, str, int] | None:
+    """What there is to know of a fault, as `==` compares it."""
+    return None if fault is None else (type(fault), fault.message, fault.hint, int(fault.exit_code))
+
+
+EXAMPLES = int(os.environ.get("CONNBENCH_EXAMPLES", "60"))
+"""Examples a property is tried with; a whole result takes a while to draw."""

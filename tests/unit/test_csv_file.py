@@ -1,0 +1,172 @@
+"""connbench's own CSV: a row an attempt, and back again."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connbench.errors import InputError, Interrupted, RunFault
+from connbench.model import Placement, StrategySpec
+from connbench.results.csv_file import CSV_COLUMNS, csv_rows, is_own_header, read_csv
+from connbench.results.result import PARTIAL, Origin, Result, Round
+from connbench.samples import COLUMNS
+from drawn import EXAMPLES, facts, samples, specs
+from made import BIND, LONG, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
+
+CLEAN = samples_of([10_000, 20_000, 30_000])
+MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
+HEADER = (
+    "strategy,window,placement,retries,connections,round,"
+    "started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source"
+)
+PREFIX = 6
+
+
+def rows_of(result: Result) -> list[list[str]]:
+    """The rows of the CSV, header first."""
+    return list(csv.reader(io.StringIO(csv_rows(result))))
+
+
+def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
+    """Under a header of names, every attempt of every round and strategy is a row, in order."""
+    rounds = {BIND: [round_of(CLEAN, 1), round_of(MIXED, 2)], WINDOW: [round_of(MIXED, 1), round_of(CLEAN, 2)]}
+    header, *rows = rows_of(result_of(rounds))
+    assert ",".join(header) == HEADER
+    begin = {BIND: ["bind", "", "", "", ""], WINDOW: ["window", "500", "inside", "0", ""]}
+    expected = [
+        [*begin[spec], str(measured.number), *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS)]
+        for spec, some in rounds.items()
+        for measured in some
+        for i in range(len(measured.samples))
+    ]
+    assert len(rows) == 12
+    assert rows == expected
+
+
+def test_csv_has_all_columns_of_the_samples() -> None:
+    """The CSV leaves out no column, whatever order it has them in."""
+    assert sorted(CSV_COLUMNS) == sorted(column.name for column in COLUMNS)
+
+
+def test_csv_of_no_attempt_is_its_header() -> None:
+    """A round without an attempt adds no row."""
+    assert csv_rows(result_of({BIND: [round_of(samples_of([]))]})) == HEADER + "\n"
+
+
+def test_times_with_fractions_are_rounded() -> None:
+    """Times of a talk CSV become whole ns, as the header says."""
+    result = Result(None, {}, origin=Origin.TALK_CSV)
+    result.add(PLAIN, Round(1, samples_of([1, 2])))
+    result.rounds[PLAIN][0].samples.__dict__["connect_ns"] = CLEAN.connect_ns[:2] + 0.6
+    assert [row[PREFIX + 2] for row in rows_of(result)[1:]] == ["10001", "20001"]
+
+
+def test_cut_short_round_adds_a_comment() -> None:
+    """Rows cannot tell that there should have been more of them: a comment line at the end does, with the reason."""
+    result = result_of({PLAIN: [round_of(CLEAN)], LONG: [round_of(MIXED, fault=Interrupted(2))]})
+    assert csv_rows(result).splitlines()[-1] == "# partial,window,10000,clipped,1000,,1,stopped by SIGINT"
+
+
+def test_rounds_that_were_not_run_add_a_comment() -> None:
+    """A run that ended between two rounds is partial too."""
+    result = result_of({PLAIN: [round_of(CLEAN), round_of(CLEAN, 2)]})
+    result.rounds[PLAIN].pop()
+    assert csv_rows(result).splitlines()[-1] == "# partial,,,,,,,not all rounds were run"
+    read = read_csv(csv_rows(result), "x.csv")
+    assert read.is_partial
+    assert [(f.code, f.message) for f in read.known] == [(PARTIAL, "partial: not all rounds were run")]
+
+
+@st.composite
+def attempts(draw: st.DrawFn) -> Result:
+    """What a CSV can hold: attempts of some strategies in rounds, of which some were cut short."""
+    result = Result(None, {}, origin=Origin.CSV, name="x.csv")
+    for spec in draw(st.lists(specs, max_size=3, unique=True)):
+        for number in range(1, draw(st.integers(1, 3)) + 1):
+            fault = draw(st.none() | st.builds(RunFault, st.text(st.characters(exclude_categories=["Cs"]), max_size=9)))
+            measured = draw(samples())
+            if len(measured) or fault:
+                result.add(spec, Round(number, measured, fault=fault))
+    return result
+
+
+@settings(unhurried, max_examples=EXAMPLES)
+@given(attempts())
+def test_attempts_come_back_as_they_were(result: Result) -> None:
+    """Strategies with all their parameters, rounds, columns and faults survive a CSV; line breaks become blanks."""
+    read = read_csv(csv_rows(result), "x.csv")
+    assert (read.plan, read.origin, read.name, read.is_partial) == (None, Origin.CSV, "x.csv", result.is_partial)
+    assert set(read.rounds) == set(result.rounds)
+    for spec, rounds in result.rounds.items():
+        for back, measured in zip(sorted(read.rounds[spec], key=lambda r: r.number), rounds, strict=True):
+            assert (back.number, facts(back.samples)) == (measured.number, facts(measured.samples))
+            expected = measured.fault and measured.fault.message.replace("\r", " ").replace("\n", " ")
+            assert (back.fault and back.fault.message) == expected
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', '"', "a b", "ä\u2028ö", "\x1c", "", "'"])
+def test_any_name_comes_back(name: str) -> None:
+    """The name of a talk CSV stands for its strategy, and may hold what a CSV means something by."""
+    spec = StrategySpec(name, 7, Placement.CLIPPED, 3, 2)
+    read = read_csv(csv_rows(result_of({spec: [round_of(CLEAN)]})), "x.csv")
+    assert list(read.rounds) == [spec]
+
+
+def test_line_ends_of_windows_are_read() -> None:
+    """A file that went through a spreadsheet has other line ends, and says the same."""
+    text = csv_rows(result_of({BIND: [round_of(MIXED, fault=Interrupted(2))]}))
+    [[read]] = read_csv(text.replace("\n", "\r\n"), "x.csv").rounds.values()
+    assert facts(read.samples) == facts(MIXED)
+    assert read.fault
+    assert read.fault.message == "stopped by SIGINT"
+
+
+ROW = "bind,,,,,1,0,1000,10000,11000,9024,0,1,0\n"
+REFUSALS = {
+    "header in the middle": (ROW + HEADER + "\n" + ROW, "line 3"),
+    "row of another file": (ROW + "9024,0.001\n", "line 3"),
+    "empty line": (ROW + "\n" + ROW, "line 3"),
+    "field too few": (ROW.replace("9024,", "", 1), "line 2"),
+    "field too many": (ROW.replace("9024,", "9024,7,", 1), "line 2"),
+    "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: 'bind,,,,,1,0,1000,fast,11000"),
+    "word in a later round": (ROW + ROW + ROW.replace("bind", "plain").replace("10000", "fast"), "line 4"),
+    "fraction": (ROW + ROW.replace("10000", "1.5"), "line 3"),
+    "no number": (ROW + ROW.replace("10000", ""), "line 3"),
+    "number too long": (ROW.replace("10000", "9" * 30), "line 2"),
+    "negative time": (ROW + ROW.replace("10000", "-5"), "line 3: connect_ns is -5"),
+    "endless time": (ROW.replace("10000", str(10**17)), f"line 2: connect_ns is {10**17}"),
+    "port beyond the last": (ROW + ROW + ROW.replace("9024", "70000"), "line 4: port is 70000"),
+    "no try": (ROW.replace(",0,1,0", ",0,0,0"), "line 2: tries is 0"),
+    "round that is none": (ROW.replace(",1,", ",one,", 1), "'one'"),
+    "round 0": (ROW.replace(",1,", ",0,", 1), "round is 0"),
+    "round in two parts": (ROW + ROW.replace("bind", "plain") + ROW, "line 4: round 1 of bind comes twice"),
+    "unknown placement": (ROW.replace("bind,,,", "window,5,outside,"), "outside"),
+    "window of 0": (ROW.replace("bind,,", "window,0,"), "window is 0"),
+    "comment cut off": (ROW + "# partial,bind\n", "# partial,bind"),
+    "comment in the middle": (ROW + "# partial,,,,,,,x\n" + ROW, "line 3"),
+    "comment of no round": (ROW + "# partial,bind,,,,,x,y\n", "'x'"),
+    "no line break at the end": (ROW + ROW.rstrip("\n"), "cut off in line 3"),
+    "very long field": ("x" * 200_000 + ROW, "line 2"),
+}
+
+
+@pytest.mark.parametrize(("rows", "reason"), REFUSALS.values(), ids=REFUSALS)
+def test_what_no_run_wrote_is_refused(rows: str, reason: str) -> None:
+    """A row that is cut off, changed or of another form is refused with the file's name and its line."""
+    with pytest.raises(InputError) as refused:
+        read_csv(f"{HEADER}\n{rows}", "folder/x.csv")
+    assert refused.value.message.startswith("folder/x.csv")
+    assert reason in refused.value.message
+    assert refused.value.hint
+
+
+def test_header_is_known_with_its_line_end() -> None:
+    """What the file begins with tells connbench's own CSV from all others."""
+    assert is_own_header(HEADER + "\r\n")
+    assert not is_own_header(HEADER + ",more")
+    assert not is_own_header("strategy,round")

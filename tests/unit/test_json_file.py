@@ -1,0 +1,150 @@
+"""A JSON document comes back as the result it was written from, and what is no such document is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from connbench.analysis.summary import summarize
+from connbench.errors import InputError
+from connbench.model import StrategySpec
+from connbench.report.formats import FORMATS
+from connbench.results.json_file import read_json
+from connbench.results.result import Origin, Result, Round
+from connbench.results.talk_csv import read_talk_csv
+from drawn import EXAMPLES, facts, fault_facts, results
+from made import BIND, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
+
+Document = dict[str, Any]
+
+
+def again(result: Result) -> Result:
+    """What is read from what is written."""
+    return read_json(FORMATS["json"](result).encode(), "again.json")
+
+
+@settings(unhurried, max_examples=EXAMPLES)
+@given(results())
+def test_result_comes_back_as_it_was(result: Result) -> None:
+    """Plan, environment, findings known beforehand, and of every round all that it left behind survive a file."""
+    read = again(result)
+    assert (read.plan, read.known, read.origin, read.name) == (result.plan, result.known, Origin.RUN, "again.json")
+    settings_met = next(iter(result.rounds.values()))[0].report.settings
+    assert read.environment == result.environment | {"namespace_sysctls": settings_met}
+    assert list(read.rounds) == list(result.rounds)
+    assert read.is_partial == result.is_partial
+    for spec, rounds in result.rounds.items():
+        for back, measured in zip(read.rounds[spec], rounds, strict=True):
+            assert (back.number, back.report) == (measured.number, measured.report)
+            assert facts(back.samples) == facts(measured.samples)
+            assert fault_facts(back.fault) == fault_facts(measured.fault)
+
+
+def test_what_is_read_is_written_as_before() -> None:
+    """Nothing is lost or added by reading and writing again, figures and findings included."""
+    text = FORMATS["json"](result_of({PLAIN: [round_of(samples_of([1, 2, 3]))], WINDOW: [round_of(samples_of([]))]}))
+    assert FORMATS["json"](read_json(text.encode(), "x")) == text
+
+
+def test_talk_csv_keeps_its_fractions() -> None:
+    """Times of a talk CSV are no whole ns, and stay as they are by way of JSON too, with what is unknown of them."""
+    result = read_talk_csv("9024,1.1e-05\n-1,0.000123456789012345\n9025,0.0\n", "1700000000-6.1.csv")
+    read = again(result)
+    assert (read.plan, read.origin) == (None, Origin.TALK_CSV)
+    assert read.environment["kernel"] == "6.1"
+    [before], [after] = result.strategies, read.strategies
+    assert after.strategy == before.strategy
+    assert facts(after.samples) == facts(before.samples)
+    assert summarize(after) == summarize(before)
+
+
+def measured(document: Document) -> Document:
+    """The first round of a document."""
+    found: Document = document["strategies"][0]["rounds"][0]
+    return found
+
+
+CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
+    "older schema": (lambda d: d.update(schema=0), "schema 0"),
+    "newer schema": (lambda d: d.update(schema=2), "schema 2"),
+    "no schema": (lambda d: d.pop("schema"), "no result of connbench"),
+    "schema that is no number": (lambda d: d.update(schema="1"), "no result of connbench"),
+    "no strategies": (lambda d: d.pop("strategies"), "no result of connbench"),
+    "no plan": (lambda d: d.update(plan=None), "no plan"),
+    "no environment": (lambda d: d.pop("environment"), "environment"),
+    "strategy without a round": (lambda d: d["strategies"][0].update(rounds=[]), "rounds"),
+    "round that is none": (lambda d: d["strategies"][0].update(rounds=["x"]), "object"),
+    "round twice": (lambda d: d["strategies"][0]["rounds"].append(measured(d)), "round 1 of bind comes twice"),
+    "round 0": (lambda d: measured(d).update(number=0), "number"),
+    "missing column": (lambda d: measured(d)["samples"].pop("port"), "column port"),
+    "columns of two lengths": (lambda d: measured(d)["samples"]["errno"].pop(), "'errno': 2"),
+    "negative time": (lambda d: measured(d)["samples"].update(connect_ns=[1, -2, 3]), "row 2: connect_ns is -2"),
+    "endless time": (lambda d: measured(d)["samples"].update(connect_ns=[1, 2, 10**16]), "row 3: connect_ns"),
+    "port beyond the last": (lambda d: measured(d)["samples"].update(port=[9024, 70000, 1]), "row 2: port is 70000"),
+    "port in two": (lambda d: measured(d)["samples"].update(port=[9024, 9025.5, 1]), "port is not a list of whole"),
+    "attempt without a try": (lambda d: measured(d)["samples"].update(tries=[1, 0, 1]), "row 2: tries is 0"),
+    "words for numbers": (lambda d: measured(d)["samples"].update(tries=["1", "1", "1"]), "column tries"),
+    "lists for numbers": (lambda d: measured(d)["samples"].update(tries=[[1], [1], [1]]), "column tries"),
+    "ragged lists": (lambda d: measured(d)["samples"].update(tries=[[1], [1, 2], 1]), "inhomogeneous"),
+    "number for a list": (lambda d: measured(d)["samples"].update(tries=3), "column tries"),
+    "truth for numbers": (lambda d: measured(d)["samples"].update(tries=[True, True, True]), "column tries"),
+    "samples that are a list": (lambda d: measured(d).update(samples=[]), "samples"),
+    "counters that are words": (lambda d: measured(d).update(counters={"a": "b"}), "counters"),
+    "fault without a message": (lambda d: measured(d).update(fault={}), "fault"),
+    "unknown listener": (lambda d: d["plan"].update(listener="x"), "listener"),
+    "unknown namespace": (lambda d: d["plan"].update(namespace="x"), "namespace"),
+    "unknown placement": (lambda d: d["strategies"][0]["strategy"].update(placement="x"), "placement"),
+    "unknown origin": (lambda d: d.update(origin="x"), "origin"),
+    "unknown severity": (lambda d: d.update(known_findings=[{"severity": "x"}]), "known_findings"),
+    "words for a number of the plan": (lambda d: d["plan"].update(connections="many"), "connections"),
+    "number for a word of the plan": (lambda d: d["plan"].update(source=1), "source"),
+    "negative number of connections": (lambda d: d["plan"].update(connections=-1), "connections is -1"),
+    "no rounds": (lambda d: d["plan"].update(rounds=0), "rounds is 0"),
+    "negative seed": (lambda d: d["plan"].update(seed=-1), "seed is -1"),
+    "negative time-out": (lambda d: d["plan"].update(timeout=-0.5), "timeout is -0.5"),
+    "negative CPU": (lambda d: d["plan"].update(cpu=-1), "cpu is -1"),
+    "target port beyond the last": (lambda d: d["plan"]["target"].update(port=70000), "target port is 70000"),
+    "range beyond the last port": (lambda d: d["plan"]["port_range"].update(high=70000), "9024-70000"),
+    "range reversed": (lambda d: d["plan"]["port_range"].update(low=65535, high=1), "reversed"),
+    "window of 0": (lambda d: d["strategies"][0]["strategy"].update(window=0), "window is 0"),
+    "negative retries": (lambda d: d["strategies"][0]["strategy"].update(retries=-1), "retries is -1"),
+    "strategy without connections": (lambda d: d["plan"]["strategies"][0].update(connections=0), "connections is 0"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), CHANGES.values(), ids=CHANGES)
+def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reason: str) -> None:
+    """A document changed by hand, or by another version, is refused with the file's name and what is wrong with it."""
+    document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10, 20, 30]))]})))
+    change(document)
+    with pytest.raises(InputError) as refused:
+        read_json(json.dumps(document).encode(), "folder/x.json")
+    assert refused.value.message.startswith("folder/x.json ")
+    assert reason in refused.value.message
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(("schema", "hint"), [(0, "measure again"), (2, "newer connbench")])
+def test_way_out_of_another_schema_depends_on_which(schema: int, hint: str) -> None:
+    """A file from the future wants a newer connbench, one from the past an older one."""
+    with pytest.raises(InputError) as refused:
+        read_json(json.dumps({"schema": schema, "strategies": []}).encode(), "x.json")
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "[1, 2]", '{"a": 1}', '{"schema": 1}', '{"strategies": []}'])
+def test_foreign_json_is_refused(text: str) -> None:
+    """JSON of another program is told as such."""
+    with pytest.raises(InputError, match=r"^x\.json is JSON, but no result of connbench$"):
+        read_json(text.encode(), "x.json")
+
+
+def test_columns_of_no_attempt_keep_their_types() -> None:
+    """An empty column is of whole numbers all the same, so that it can be put together with others."""
+    empty = samples_of([])
+    result = result_of({StrategySpec("random"): [Round(1, empty)]})
+    assert facts(again(result).strategies[0].samples) == facts(empty)

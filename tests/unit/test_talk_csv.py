@@ -1,0 +1,203 @@
+"""The talk author's CSV: written as he does, and read as he reads it."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.analysis.summary import summarize
+from connbench.errors import InputError, UsageError
+from connbench.model import StrategySpec
+from connbench.report.formats import FORMATS
+from connbench.results.result import Origin, Result
+from connbench.results.talk_csv import read_talk_csv, refuse_several, talk_rows
+from connbench.samples import UNKNOWN_ERRNO
+from made import BIND, PLAIN, result_of, round_of, samples_of, unhurried
+
+Row = tuple[int, float]
+
+rows = st.lists(st.tuples(st.integers(1, 65535) | st.just(-1), st.floats(0, 1000)), min_size=1, max_size=30)
+
+
+def text_of(rows: list[Row]) -> str:
+    """The author's file of these attempts."""
+    return "".join(f"{port},{seconds}\n" for port, seconds in rows)
+
+
+def authors_lines(rows: list[Row]) -> str:
+    """The six lines the way the author works them out, from his file's floats."""
+
+    def latency(chosen: list[float]) -> str:
+        lowest, highest, total = float("inf"), 0.0, 0.0
+        for seconds in chosen:
+            lowest, highest, total = min(lowest, seconds), max(highest, seconds), total + seconds
+        if not chosen:
+            return "latency min: infms max: 0ms avg: 0.0ms"
+        in_ms = (round(seconds * 1000, 3) for seconds in (lowest, highest, total / len(chosen)))
+        return "latency min: {}ms max: {}ms avg: {}ms".format(*in_ms)
+
+    every = [seconds for _, seconds in rows]
+    errored = [seconds for port, seconds in rows if port == -1]
+    even = [seconds for port, seconds in rows if port != -1 and port % 2 == 0]
+    odd = [seconds for port, seconds in rows if port != -1 and port % 2 == 1]
+    return "\n".join(
+        [
+            f"connection attempts: {len(rows)} errored: {len(errored)} total: {len(even) + len(odd)}",
+            f"total time: {round(sum(every), 3)}s",
+            latency(every),
+            f"even ports: {len(even)} {latency(even)}",
+            f"odd ports: {len(odd)} {latency(odd)}",
+            f"errored ports: {len(errored)} {latency(errored)}",
+        ]
+    )
+
+
+MANY = [(-1 if i % 37 == 5 else 9024 + i, 1.1e-05 + i * 3.3e-07 + (i % 11) * 1.7e-06) for i in range(5000)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        MANY,
+        [(9024, 1.5e-05)],
+        [(9025, 2.884e-3), (9027, 1e-7), (-1, 0.000759)],
+        [(-1, 0.0), (-1, 6.8e-05)],
+        [(9024, 0.0)],
+        [(9024, 3600.0), (9026, 0.0005)],
+    ],
+    ids=["many", "one", "odd and failed", "failed alone", "no time at all", "an hour"],
+)
+def test_six_lines_are_the_authors(rows: list[Row]) -> None:
+    """A talk CSV prints exactly what the author's own figures give: no latency is rounded on its way."""
+    assert FORMATS["talk"](read_talk_csv(text_of(rows), "x.csv")) == authors_lines(rows)
+
+
+def test_total_is_rounded_to_whole_ns() -> None:
+    """Fractions of a ns are added up first, and then rounded, not cut off."""
+    [strategy] = read_talk_csv("9024,1.3e-09\n9026,1.3e-09\n", "x.csv").strategies
+    assert summarize(strategy).total_ns == 3
+    assert summarize(strategy).rounds_total_ns == (3,)
+
+
+def test_latency_between_two_figures_goes_where_the_author_has_it() -> None:
+    """Halves of the last decimal printed, which a float of seconds has a little more or less of, are rounded as his."""
+    for tenths_of_us in range(5, 5000, 10):
+        rows = [(9024, float(f"{tenths_of_us}e-7"))]
+        assert FORMATS["talk"](read_talk_csv(text_of(rows), "x.csv")) == authors_lines(rows)
+
+
+@unhurried
+@given(rows)
+def test_what_is_read_is_written_back(rows: list[Row]) -> None:
+    """Ports, failures and seconds survive being read and written; his floats come back to within a ns's fraction."""
+    read = read_talk_csv(text_of(rows), "x.csv")
+    back = [line.split(",") for line in talk_rows(read).splitlines()]
+    assert [int(port) for port, _ in back] == [port for port, _ in rows]
+    assert [float(seconds) for _, seconds in back] == pytest.approx([s for _, s in rows], rel=1e-15, abs=1e-18)
+
+
+@unhurried
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20))
+def test_whole_ns_survive_the_authors_form(times: list[int]) -> None:
+    """A run's own latencies, in whole ns, are the same ns after a way through seconds."""
+    text = talk_rows(result_of({PLAIN: [round_of(samples_of(times, prepare_ns=[0] * len(times)))]}))
+    [strategy] = read_talk_csv(text, "x.csv").strategies
+    assert strategy.samples.latency_ns.round().astype(int).tolist() == times
+
+
+def test_failed_attempt_has_port_minus_1() -> None:
+    """What failed is told by its port, and takes the time of the call that failed."""
+    samples = samples_of([10_000, 0, 5_000], prepare_ns=[100, 2000, 100], errno=[0, errno.EADDRINUSE, errno.ETIMEDOUT])
+    assert talk_rows(result_of({PLAIN: [round_of(samples)]})) == "9024,1e-05\n-1,2e-06\n-1,5e-06\n"
+
+
+def test_attempts_are_taken_for_what_they_tell() -> None:
+    """Each is one try with an unknown errno if it failed, and followed on the one before."""
+    [strategy] = read_talk_csv("9024,2e-05\n-1,0.5\n65535,1E-3\n1,4\n", "folder/x.csv").strategies
+    samples = strategy.samples
+    assert strategy.strategy == StrategySpec("x")
+    assert samples.port.tolist() == [9024, 0, 65535, 1]
+    assert samples.errno.tolist() == [0, UNKNOWN_ERRNO, 0, 0]
+    assert samples.connect_ns.tolist() == samples.acquire_ns.tolist() == pytest.approx([2e4, 5e8, 1e6, 4e9])
+    assert samples.started_ns.tolist() == pytest.approx([0, 2e4, 500_020_000, 501_020_000])
+    assert samples.tries.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "strategy"),
+    [
+        ("1700000000-6.1.75.csv", "6.1.75", "1700000000-6.1.75"),
+        ("/tmp/1700000000-6.8.0-rc1+.csv", "6.8.0-rc1+", "1700000000-6.8.0-rc1+"),  # noqa: S108  # a name, no file
+        ("mine.csv", None, "mine"),
+        ("-6.1.csv", None, "-6.1"),
+    ],
+)
+def test_name_tells_the_kernel(name: str, kernel: str | None, strategy: str) -> None:
+    """`EPOCH-KERNEL.csv` is how the author names his files."""
+    result = read_talk_csv("9024,1e-05\n", name)
+    assert (result.plan, result.origin, result.name) == (None, Origin.TALK_CSV, name)
+    assert result.environment.get("kernel") == kernel
+    assert [spec.name for spec in result.rounds] == [strategy]
+
+
+def test_line_ends_of_windows_are_read() -> None:
+    """A file that went through another system says the same."""
+    [strategy] = read_talk_csv("9024,1e-05\r\n9025,2e-05\r\n", "x.csv").strategies
+    assert strategy.samples.port.tolist() == [9024, 9025]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("9024", "'9024' is not port,seconds"),
+        ("9024,", "not port,seconds"),
+        ("", "'' is not port,seconds"),
+        ("9024,1e-", "not port,seconds"),
+        ("9024,1.2.3", "not port,seconds"),
+        ("9024,-0.1", "not port,seconds"),
+        ("9024,nan", "not port,seconds"),
+        ("9024,inf", "not port,seconds"),
+        ("9024,fast", "not port,seconds"),
+        ("9024,0.1,0", "not port,seconds"),
+        ("9024;0.1", "not port,seconds"),
+        ("9024.5,0.1", "not port,seconds"),
+        ("9024,\u0661", "not port,seconds"),
+        ("9024,1e999", "inf s is no latency"),
+        ("9024,1e30", "1e+30 s is no latency"),
+        ("70000,0.1", "70000 is no port"),
+        ("0,0.1", "0 is no port"),
+        ("-2,0.1", "-2 is no port"),
+        ("99999999999999999999,0.1", "not port,seconds"),
+    ],
+)
+def test_what_the_author_never_wrote_is_refused(row: str, reason: str) -> None:
+    """A row of another form is refused with the file's name and its line."""
+    with pytest.raises(InputError) as refused:
+        read_talk_csv(f"9024,0.1\n{row}\n9025,0.2\n", "folder/x.csv")
+    assert refused.value.message.startswith("folder/x.csv, line 2: ")
+    assert reason in refused.value.message
+    assert refused.value.hint
+
+
+def test_cut_off_row_is_found_even_if_it_looks_whole() -> None:
+    """1.2e-0 is a number too, but not what was written: the line break that should follow is missing."""
+    with pytest.raises(InputError, match=r"^x\.csv is cut off in line 2: it has no line break"):
+        read_talk_csv("9024,1.2e-05\n9025,1.2e-0", "x.csv")
+
+
+@pytest.mark.parametrize("rounds", [{PLAIN: 2}, {PLAIN: 1, BIND: 1}], ids=["two rounds", "two strategies"])
+def test_more_than_one_round_has_no_such_file(rounds: dict[StrategySpec, int]) -> None:
+    """The form cannot tell one strategy or round from another."""
+    some: Result = result_of(
+        {spec: [round_of(samples_of([1]), i + 1) for i in range(number)] for spec, number in rounds.items()}
+    )
+    with pytest.raises(UsageError, match="holds one round of one strategy, and here are 2"):
+        talk_rows(some)
+
+
+def test_one_round_is_never_refused() -> None:
+    """What the form can hold, it takes."""
+    refuse_several(1)
