@@ -28,9 +28,10 @@ ROWS = [
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What `reproduce --quick` printed, and the file it wrote."""
     path = tmp_path_factory.mktemp("quick") / "talk.json.gz"
-    finished = connbench("reproduce", "--quick", "--seed", "3", "-o", str(path))
+    page = path.with_name("talk.html")
+    finished = connbench("reproduce", "--quick", "--seed", "3", "-o", str(path), "--html", str(page))
     assert finished.returncode == ExitCode.OK, finished.stderr
-    assert finished.stderr == ""
+    assert re.fullmatch(rf"wrote {page}, \d\.\d MB\n", finished.stderr)
     return finished.stdout, path
 
 
@@ -68,6 +69,16 @@ def test_file_holds_everything(quick: tuple[str, Path]) -> None:
     strategies = {s["label"]: len(s["rounds"][0]["samples"]["port"]) for s in json.loads(finished.stdout)["strategies"]}
     assert list(strategies.values()) == [4096] * 7 + [72, 362] + [4096]
     assert "partition 72, n=72" in strategies
+
+
+def test_page_has_the_talk_and_what_it_claims(quick: tuple[str, Path]) -> None:
+    """The page begins with the table and the claims, and names the command."""
+    page = quick[1].with_name("talk.html").read_text(encoding="utf-8")
+    assert page.index("<h2>the talk &#39;connect() - why you so slow?&#39;, again</h2>") < page.index(
+        "<h2>Comparison</h2>"
+    )
+    assert "<h2>What the talk claims, and whether it holds here</h2>" in page
+    assert "connbench reproduce --quick --seed 3 -o " in page
 
 
 def test_kernel_without_the_option_leaves_out_what_needs_it() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from connbench.report.rows import Block
     from connbench.results.result import Result
 
 ENDINGS = {".html": "html", ".htm": "html"}
@@ -38,8 +39,8 @@ def check_page(page: Path, *, force: bool) -> None:
     check_libraries()
 
 
-def write_page(results: Sequence[Result], page: Path) -> None:
-    """Write the page, and say so on stderr.
+def write_page(results: Sequence[Result], page: Path, more: Sequence[Block] = ()) -> None:
+    """Write the page, with `more` before all else, and say so on stderr.
 
     Raises:
         OutputError: It cannot be written.
@@ -47,6 +48,6 @@ def write_page(results: Sequence[Result], page: Path) -> None:
     from connbench.report.html.page import html_page  # noqa: PLC0415  # commands load what they use
     from connbench.results.files import write_atomically  # noqa: PLC0415  # as above
 
-    text = html_page(results)
+    text = html_page(results, more)
     write_atomically(page, text, option=OPTION)
     click.echo(f"wrote {page}, {len(text.encode()) / 1e6:.1f} MB", err=True)

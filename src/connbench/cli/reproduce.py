@@ -10,6 +10,7 @@ import click
 
 from connbench.cli.messages import warn, warn_of_grave_findings
 from connbench.cli.options import cpu_option, force_option, output_option, quiet_option, seed_option
+from connbench.cli.page import check_page, page_option, write_page
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
 from connbench.planning import Request, make_plan, only_supported
@@ -20,6 +21,7 @@ from connbench.planning import Request, make_plan, only_supported
 @seed_option
 @cpu_option
 @output_option
+@page_option
 @force_option
 @quiet_option
 @click.pass_obj
@@ -27,6 +29,7 @@ def command(
     interrupts: Interrupts,
     /,
     output: Path | None,
+    page: Path | None,
     *,
     quick: bool,
     force: bool,
@@ -52,14 +55,20 @@ def command(
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import ReproductionPages  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
+    from connbench.report import reproduction  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
     from connbench.results.result import Result  # noqa: PLC0415  # as above
 
     file_format = check_output(output, force=force) if output else None
+    if page:
+        check_page(page, force=force)
     known = [*known, *missing]
     for finding in known:
         warn(finding)
     result = Result(plan, environment.collect(plan.cpu) | {"command": command_line()}, (*known, *checks.at_start()))
-    pages = ReproductionPages(result, tuple(case for case in rows if case.spec in specs), tuple(known))
-    failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
+    runnable = tuple(case for case in rows if case.spec in specs)
+    outlet = Outlet(result, ReproductionPages(result, runnable, tuple(known)), output, file_format)
+    failures = measure(plan, outlet, interrupts, quiet=quiet)
+    if page and result.rounds:
+        write_page([result], page, reproduction.blocks(runnable, result))
     return exit_code(failures, is_invalid=warn_of_grave_findings(result, "text"))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
 from connbench.model import Finding
+from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold
 from connbench.report.units import count, duration
 from connbench.reproduction.cases import Case
@@ -22,24 +23,43 @@ TALK = "the talk 'connect() - why you so slow?'"
 HOLDS, DIFFERS, NOT_JUDGED = "holds", "differs", "-"
 
 
+_HEADER = ("", "errors", "total time", "speed-up", "even mean", "odd mean", "claim")
+
+
 def heading() -> str:
     """The names of the columns."""
-    return _row("", "errors", "total time", "speed-up", "even mean", "odd mean", "claim")
+    return _line(_HEADER)
 
 
 def row(case: Case, result: Result) -> str:
     """What was measured for a case, and below it what the talk published."""
+    return "\n".join(map(_line, _cells(case, result)))
+
+
+def blocks(cases: Sequence[Case], result: Result) -> list[Block]:
+    """The same table and the claims, for a page."""
+    rows = [cells for case in cases if case.spec in result.rounds for cells in _cells(case, result)]
+    claims = [
+        (_name(case), HOLDS if claim.holds else DIFFERS, claim.text) for case in cases for claim in judge(case, result)
+    ]
+    note = "speed-up: against plain, by the attempt; below each row what the talk published"
+    return [
+        Block(f"{TALK}, again", Table(_HEADER, rows), note, words=(6,)),
+        Block("What the talk claims, and whether it holds here", Table(("", "here", "claim"), claims), words=(1, 2)),
+    ]
+
+
+def _cells(case: Case, result: Result) -> list[tuple[str, ...]]:
     strategy = next(s for s in result.strategies if s.strategy == case.spec)
-    summary = summarize(strategy)
-    lines = [_measured(case, summary, result)]
+    rows = [_measured(case, summarize(strategy), result)]
     if case.published is not None:
-        lines.append(_published(case.published, talk_speed_up(case)))
-    return "\n".join(lines)
+        rows.append(_published(case.published, talk_speed_up(case)))
+    return rows
 
 
-def _measured(case: Case, summary: Summary, result: Result) -> str:
+def _measured(case: Case, summary: Summary, result: Result) -> tuple[str, ...]:
     faster = speed_up(summary, result)
-    return _row(
+    return (
         _name(case),
         count(summary.errored.latency.count),
         duration(summary.total_ns),
@@ -50,9 +70,9 @@ def _measured(case: Case, summary: Summary, result: Result) -> str:
     )
 
 
-def _published(key: str, faster: float | None) -> str:
+def _published(key: str, faster: float | None) -> tuple[str, ...]:
     talk, (_, _, window) = published()[key], key.partition("-")
-    return _row(
+    return (
         f"  the talk, {window}" if window else "  the talk",
         count(talk.errored),
         duration(talk.total_ns),
@@ -63,7 +83,7 @@ def _published(key: str, faster: float | None) -> str:
     )
 
 
-def _row(*cells: str) -> str:
+def _line(cells: tuple[str, ...]) -> str:
     return _COLUMNS.format(*cells).rstrip()
 
 

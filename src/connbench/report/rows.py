@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from connbench.analysis.knee import SLOWDOWN, Knee
@@ -16,6 +17,19 @@ class Table(NamedTuple):
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A table under a heading of its own, and a sentence on how to read it.
+
+    `words` are the columns that hold words, counted from 0: they are set to the left, figures to the right.
+    """
+
+    title: str
+    table: Table
+    note: str = ""
+    words: tuple[int, ...] = ()
 
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")

@@ -34,6 +34,7 @@ _LATENCY_AXIS = {
     "type": "log",
     "tickformat": "~s",
     "ticksuffix": "s",
+    "nticks": 4,  # more, and plotly.js labels every digit of a decade, one over the other
     # Between the decades of a logarithmic axis plotly.js leaves the suffix out.
     "labelalias": {label: f"{label}s" for label in (*_BETWEEN_DECADES, *map(str, range(2, 10)))},
 }
@@ -71,7 +72,7 @@ def scatter(series: Sequence[Series]) -> dict[str, Any]:
     ]
     layout = {
         "xaxis": {"title": {"text": "connection"}, "tickformat": ",", "rangemode": "nonnegative"},
-        "yaxis": {"title": {"text": "latency"}, **_LATENCY_AXIS},
+        "yaxis": {"title": {"text": "latency", "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
@@ -101,7 +102,7 @@ def utilisation(series: Sequence[Series]) -> dict[str, Any]:
     traces = [trace for position, each in enumerate(series) for trace in _rolling(position, each)]
     layout = {
         "xaxis": {"title": {"text": "share of the range in use"}, "tickformat": ".0%", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "latency"}, **_LATENCY_AXIS},
+        "yaxis": {"title": {"text": "latency", "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}

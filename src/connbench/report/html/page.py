@@ -22,7 +22,7 @@ from connbench.report import rows, text
 from connbench.report.comparison_rows import HEADER, blocks
 from connbench.report.html import charts, facts
 from connbench.report.html.points import shown_round
-from connbench.report.rows import Table
+from connbench.report.rows import Block, Table
 from connbench.report.series import Series, series_of
 from connbench.report.talk import six_lines
 from connbench.results.result import Origin, Result
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
 
 SCRIPT_SAFE = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 """What ends or changes a script element wherever it stands in it, and how JSON says the same otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A table under a heading of its own, and a sentence on how to read it."""
-
-    title: str
-    table: Table
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +65,8 @@ def check_libraries() -> None:
     _libraries()
 
 
-def html_page(results: Sequence[Result]) -> str:
-    """The page: everything in one document, which never asks the network for anything.
+def html_page(results: Sequence[Result], more: Sequence[Block] = ()) -> str:
+    """The page: everything in one document, which never asks the network for anything; `more` stands before the rest.
 
     Whatever comes from a result's file is escaped, and the page's own policy forbids any script but its two.
 
@@ -89,7 +80,7 @@ def html_page(results: Sequence[Result]) -> str:
         version=connbench.__version__,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
-        comparisons=comparison_blocks(results),
+        blocks=[*more, *comparison_blocks(results)],
         strategies=[_strategy(position, each) for position, each in enumerate(series)],
         parities=charts.PARITY_COLOURS,
         notes=_chart_notes(series),
@@ -121,9 +112,9 @@ def _verdicts(base: Result, new: Result) -> Iterator[Block]:
     files = f"BASE is {base.name or 'the first'}, NEW is {new.name or 'the second'}"
     if compared.differences:
         differing = Table(("severity", "what is not alike"), [(str(d.severity), d.text) for d in compared.differences])
-        yield Block("What may be the reason of a change", differing, files)
+        yield Block("What may be the reason of a change", differing, files, words=(1,))
     for block in blocks(compared):
-        yield Block(block.title, Table(HEADER, block.rows), " ".join((*block.remarks, files)))
+        yield Block(block.title, Table(HEADER, block.rows), " ".join((*block.remarks, files)), words=(5,))
 
 
 def _result(result: Result) -> ResultPart:
