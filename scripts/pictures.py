@@ -13,9 +13,9 @@ from pathlib import Path
 
 from connbench.report.charts import picture
 from connbench.report.charts.canvas import Options
-from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import series_of
 from connbench.results.reading import read
+from connbench.samples import NS_PER_MS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = {"plain": "plain.png", "window 500": "window.png"}

@@ -19,6 +19,11 @@ DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""
 
 
+def printable(text: str) -> str:
+    """Text from a file with a mark in the place of each control character: none may end a line or steer a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 class Isolation(StrEnum):
     """Whether a run must, may or must not have a network namespace of its own (`--isolate`)."""
 
@@ -126,7 +131,7 @@ class StrategySpec:
     @property
     def label(self) -> str:
         """Name and parameters where they are not the usual ones, as in `window 500 clipped, 3 retries`."""
-        words = [self.name]
+        words = [printable(self.name)]
         if self.window is not None:
             words.append(str(self.window))
         if self.placement is Placement.CLIPPED:
@@ -233,4 +238,4 @@ class Finding:
         """The message with what it is about."""
         place = "" if self.strategy is None else self.strategy
         place += "" if self.round is None else f", round {self.round}"
-        return f"{place}: {self.message}" if place else self.message
+        return printable(f"{place}: {self.message}" if place else self.message)

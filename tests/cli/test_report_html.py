@@ -91,7 +91,7 @@ def test_file_name_that_is_no_text_has_a_page(result: Path, tmp_path: Path) -> N
     page = tmp_path / "page.html"
     done = connbench("report", str(odd), "--html", str(page))
     assert done.returncode == ExitCode.OK, done.stderr
-    assert "caf?.json" in page.read_text(encoding="utf-8")
+    assert "caf\N{REPLACEMENT CHARACTER}.json" in page.read_text(encoding="utf-8")
 
 
 def test_run_records_the_command_and_the_page_shows_it(tmp_path: Path) -> None:

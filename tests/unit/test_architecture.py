@@ -142,7 +142,7 @@ def test_measuring_loads_nothing_heavy(part: str) -> None:
 
 
 def test_report_knows_no_network() -> None:
-    """A report is made of a result: it loads no sockets and nothing that measures."""
+    """A report is made of a result: none of its modules loads sockets (libraries may, once used) or what measures."""
     loaded = importing(modules_of("report"))
     assert "socket" not in loaded
     assert {unit(name) for name in loaded if name in MODULES} & {"engine", "linux", "strategies", "runner"} == set()

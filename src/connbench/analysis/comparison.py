@@ -110,15 +110,12 @@ def compare(base: Result, new: Result) -> Comparison:
     )
 
 
-def slower_times(new: StrategyResult, base: StrategyResult) -> tuple[str, ...] | None:
-    """The times that make `--fail-if slower` come true: the total time, if its verdict is that; None without a verdict.
+def compare_totals(base: StrategyResult, new: StrategyResult) -> Figure:
+    """The total time alone of a strategy: what `--fail-if slower` asks.
 
     One figure a strategy and not ten of them: each would add its own chance of an alarm where nothing has changed.
     """
-    total = _compare(base, new).figures.get("total")
-    if total is None or total.verdict is Verdict.UNDETERMINED:
-        return None
-    return ("total",) if total.verdict is Verdict.SLOWER else ()
+    return _figure("total", *(_values(_complete(side), "total") for side in (base, new)))
 
 
 def figures_of(measured: Round) -> dict[str, float]:
@@ -131,8 +128,7 @@ def figures_of(measured: Round) -> dict[str, float]:
     if not len(samples):
         return {}
     latency = samples.latency_ns
-    is_odd = samples.port % 2 == 1
-    groups = {"": latency, "even.": latency[~samples.failed & ~is_odd], "odd.": latency[~samples.failed & is_odd]}
+    groups = {"": latency, "even.": latency[samples.even], "odd.": latency[samples.odd]}
     figures = {"total": float(latency.sum())}
     for prefix, chosen in groups.items():
         group = Distribution.of(chosen)

@@ -5,9 +5,10 @@ What cannot be judged has failed: a gate that had nothing to look at must not pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
+from connbench.analysis.comparison import Verdict, compare_totals
 from connbench.analysis.knee import FEWEST, find_knee
 from connbench.analysis.summary import SAMPLES_FOR_P999, Group, summarize
 from connbench.model import StrategySpec
@@ -41,10 +42,6 @@ _SCALED_IN = {Dimension.TIME: "ns", Dimension.COUNT: "", Dimension.SHARE: "%"}
 _NOT_IN_BASE = "the base has nothing of this strategy"
 
 _FEWEST_DIGITS, _MOST_DIGITS = 3, 17
-
-SlowerTimes = Callable[[StrategyResult, StrategyResult], tuple[str, ...] | None]
-"""The comparison behind the word `slower`: given a strategy of the new run and the same one of the base, the names of
-the times whose verdict is 'slower', or None where there are too few rounds for a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +83,37 @@ class _NotThereError(Exception):
     """A metric has no value; the message says why."""
 
 
-def hold(
-    expressions: Iterable[Expression], result: Result, base: Result | None = None, slower: SlowerTimes | None = None
-) -> list[Failure]:
+def hold(expressions: Iterable[Expression], result: Result, base: Result | None = None) -> list[Failure]:
     """Hold every strategy of a result, or the one each expression names, to every expression.
 
-    A partial result is judged by what it has. A planned strategy that it has nothing of fails.
+    A partial result is judged by what it has. A strategy that was planned, or that the base has, and that the result
+    has nothing of fails.
 
     Args:
         expressions: Thresholds; those that need a base only together with one.
         result: The run to judge.
-        base: The run that `base.` means; strategies are matched by name and parameters.
-        slower: Answers the word `slower`.
+        base: The run that `base.` and `slower` mean; strategies are matched by name and parameters.
 
     Returns:
         What failed, strategy by strategy.
     """
     asked = list(expressions)
     failures = []
-    for spec in result.specs:
+    of_base_alone = [spec for spec in base.specs if spec not in result.specs] if base else []
+    for spec in (*result.specs, *of_base_alone):
         new, old = Measured.of(result, spec), Measured.of(base, spec) if base else None
         for expression in asked:
             if concerns(expression, spec):
-                outcome = judge(expression, new, old, slower) if new else _unjudged("it was not measured")
+                outcome = judge(expression, new, old) if new else _unjudged("it was not measured")
                 failures += [Failure(spec.label, expression.condition, outcome)] if outcome else []
     return failures
 
 
-def judge(
-    expression: Expression, new: Measured, base: Measured | None = None, slower: SlowerTimes | None = None
-) -> str | None:
+def judge(expression: Expression, new: Measured, base: Measured | None = None) -> str | None:
     """How an expression fails for one strategy: the end of the sentence that it begins; None if it does not."""
     try:
         if isinstance(expression, Slower):
-            return _judge_slower(new, base, slower)
+            return _judge_slower(new, base)
         if isinstance(expression.bound, Multiple):
             return _judge_multiple(expression, expression.bound, new, base)
         return _judge_limit(expression, expression.bound, _side(expression.metric, new, base))
@@ -154,15 +148,13 @@ def _judge_multiple(threshold: Threshold, multiple: Multiple, new: Measured, bas
     return f", measured {_shown(ratio, threshold.operator, multiple.factor)}x"
 
 
-def _judge_slower(new: Measured, base: Measured | None, slower: SlowerTimes | None) -> str | None:
+def _judge_slower(new: Measured, base: Measured | None) -> str | None:
     if base is None:
         raise _NotThereError(_NOT_IN_BASE)
-    if slower is None:
-        raise ValueError("the word 'slower' needs a comparison to ask")
-    times = slower(new.strategy, base.strategy)
-    if times is None:
+    total = compare_totals(base.strategy, new.strategy)
+    if total.change is None:
         raise _NotThereError("there are too few rounds for a verdict")
-    return f": {', '.join(times)}" if times else None
+    return f": the total time is {total.change.estimate:.3g}x the base's" if total.verdict is Verdict.SLOWER else None
 
 
 def _side(metric: Metric, new: Measured, base: Measured | None) -> Measured:
@@ -175,10 +167,15 @@ def _side(metric: Metric, new: Measured, base: Measured | None) -> Measured:
 
 def _per_round(metric: Metric, dimension: Dimension, measured: Measured) -> float:
     """A value that does not grow with the rounds, so that results of different numbers of them can be compared."""
-    value = _value(metric, dimension, measured)
     is_sum = metric.figure in {"total", "wall", "attempts", "connected"}
     is_count_of_errors = metric.figure == "errors" and dimension is Dimension.COUNT
-    return value / len(measured.strategy.rounds) if is_sum or is_count_of_errors else value
+    if not (is_sum or is_count_of_errors):
+        return _value(metric, dimension, measured)
+    complete = tuple(r for r in measured.strategy.rounds if not r.fault)
+    if not complete:
+        raise _NotThereError("no round came to its end")
+    strategy = StrategyResult(measured.strategy.strategy, complete)
+    return _value(metric, dimension, replace(measured, strategy=strategy)) / len(complete)
 
 
 def _value(metric: Metric, dimension: Dimension, measured: Measured) -> float:

@@ -142,7 +142,7 @@ def rolling_percentiles(
         The positions, shape (points,), and the percentiles there, shape (shares, points). Both are empty where there
         are fewer values than a window takes.
     """
-    width = max(rolling_width(len(values)), len(values) // points | 1)
+    width = max(rolling_width(len(values)), -(-len(values) // points) | 1)
     half = width // 2
     if len(values) < width:
         return np.empty(0, dtype=np.int64), np.empty((len(shares), 0))

@@ -41,7 +41,23 @@ def findings(result: Result) -> list[Finding]:
                 replace(f, strategy=label, round=number) for f in _judge_round(result.plan, strategy.strategy, measured)
             )
         found += (replace(f, strategy=label) for f in _judge_floor(summarize(strategy)))
-    return found
+    return [*found, *_judge_completeness(result)]
+
+
+def _judge_completeness(result: Result) -> Iterator[Finding]:
+    """What the plan has and the result has not: a run that stopped between two rounds has no fault in any of them."""
+    if not result.plan:
+        return
+    made = {spec: len(result.rounds.get(spec, ())) for spec in result.plan.strategies}
+    missing = [
+        spec.label if not rounds else f"{spec.label} ({rounds} of {result.plan.rounds} rounds are there)"
+        for spec, rounds in made.items()
+        if rounds < result.plan.rounds
+    ]
+    if missing:
+        yield Finding(
+            PARTIAL, Severity.WARNING, f"partial, not measured: {', '.join(missing)}", "run it again for the rest"
+        )
 
 
 def _attempts_alone(result: Result) -> Finding:

@@ -81,6 +81,7 @@ class Summary:
         all: Every attempt, failed or not; `even` and `odd` the successful ones by local port; `errored` the failed.
         errors: Failed attempts by the name of their errno, most frequent first.
         rounds_total_ns: `total_ns` of each round that came to its end.
+        rounds_mean_ns: The same by the attempt.
         established: Connections open at once when a round ended, the smallest of the rounds.
         floor_ns: What the harness itself adds to a connect(), the median of the rounds.
     """
@@ -93,6 +94,7 @@ class Summary:
     wall_ns: int
     errors: Mapping[str, int] = field(default_factory=dict)
     rounds_total_ns: tuple[int, ...] = ()
+    rounds_mean_ns: tuple[float, ...] = ()
     established: int = 0
     floor_ns: float | None = None
 
@@ -108,8 +110,17 @@ class Summary:
 
     @property
     def round_total_ns(self) -> float:
-        """The median complete round's 'total time', 0 without one: what strategies are compared by."""
+        """The median complete round's 'total time', 0 without one."""
         return float(np.median(self.rounds_total_ns)) if self.rounds_total_ns else 0.0
+
+    def speed_up(self, over: Summary) -> float | None:
+        """How many times as fast as another this is, by the median complete round's time an attempt; None without.
+
+        By the attempt, for strategies need not make the same number of them.
+        """
+        if not (self.rounds_mean_ns and over.rounds_mean_ns and np.median(self.rounds_mean_ns)):
+            return None
+        return float(np.median(over.rounds_mean_ns) / np.median(self.rounds_mean_ns))
 
     @property
     def groups(self) -> dict[str, Group]:
@@ -121,17 +132,18 @@ class Summary:
 def summarize(result: StrategyResult) -> Summary:
     """Summarize a strategy over all its rounds; asked again of the same rounds, it answers from memory."""
     samples = result.samples
-    is_odd = samples.port % 2 == 1
+    complete = [r.samples for r in result.rounds if not r.fault]
     floors = [r.report.floor_ns for r in result.rounds if r.report.floor_ns is not None]
     return Summary(
         all=Group.of(samples, np.ones(len(samples), dtype=np.bool_)),
-        even=Group.of(samples, ~samples.failed & ~is_odd),
-        odd=Group.of(samples, ~samples.failed & is_odd),
+        even=Group.of(samples, samples.even),
+        odd=Group.of(samples, samples.odd),
         errored=Group.of(samples, samples.failed),
         total_ns=_total(samples),
         wall_ns=sum(r.samples.wall_ns for r in result.rounds),
         errors=count_errors(samples.errno),
-        rounds_total_ns=tuple(_total(r.samples) for r in result.rounds if not r.fault),
+        rounds_total_ns=tuple(_total(m) for m in complete),
+        rounds_mean_ns=tuple(_total(m) / len(m) for m in complete if len(m)),
         established=min(r.report.established for r in result.rounds),
         floor_ns=float(np.median(floors)) if floors else None,
     )

@@ -9,6 +9,7 @@ import click
 from connbench.cli import gates
 from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
+from connbench.model import Severity
 from connbench.thresholds import Expression, refuse_strangers
 
 FORMAT_NAMES = ("text", "markdown", "json")
@@ -16,8 +17,8 @@ FORMAT_NAMES = ("text", "markdown", "json")
 
 
 @click.command("compare")
-@click.argument("base", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("base", type=click.Path(path_type=Path, readable=False))
+@click.argument("new", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--format",
     "output_format",
@@ -41,7 +42,7 @@ def command(
     """
     interrupts.immediate = True  # nothing is lost: files are only read
 
-    from connbench.analysis.comparison import compare, slower_times  # noqa: PLC0415  # commands load what they use
+    from connbench.analysis.comparison import compare  # noqa: PLC0415  # commands load what they use
     from connbench.analysis.gate import hold  # noqa: PLC0415  # as above
     from connbench.cli.pages import width  # noqa: PLC0415  # as above
     from connbench.report import comparison as report  # noqa: PLC0415  # as above
@@ -55,6 +56,8 @@ def command(
         click.echo(report.FORMATS[output_format](compared).rstrip("\n"))
     if gates.in_github_actions():
         gates.add_to_summary([report.markdown(compared)])
-    failures = hold(thresholds, compared.new, compared.base, slower_times)
+    failures = hold(thresholds, compared.new, compared.base)
     gates.announce([("", failure) for failure in failures])
+    if thresholds and any(difference.severity is Severity.INVALID for difference in compared.differences):
+        return ExitCode.UNSOUND
     return ExitCode.THRESHOLD if failures else ExitCode.OK

@@ -12,7 +12,7 @@ import click
 
 from connbench.cli.messages import warn
 from connbench.errors import ExitCode
-from connbench.model import Finding, Severity
+from connbench.model import Finding, Severity, printable
 from connbench.thresholds import Expression, parse
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> Exi
 def announce(failed: Iterable[tuple[str, Failure]]) -> None:
     """Print a line on stderr for each failure with the file it is about, if that has to be told."""
     for name, failure in failed:
-        text = f"{name}: {failure.text}" if name else failure.text
+        text = printable(f"{name}: {failure.text}" if name else failure.text)
         lines = [f"connbench: threshold failed: {text}"]
         if in_github_actions():
             lines.append(annotation(_TITLE, text))

@@ -35,11 +35,12 @@ def warn_of_grave_findings(result: Result, output_format: str) -> bool:
         Whether anything makes them invalid, said or not.
     """
     from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy, which `--help` need not
+    from connbench.results.result import PARTIAL  # noqa: PLC0415  # as above
 
     found = findings(result)
     invalid = [finding for finding in found if finding.severity is Severity.INVALID]
     if output_format in WITHOUT_FINDINGS:
-        for finding in (*invalid, *(f for f in found if f.code == "partial")):
+        for finding in (*invalid, *(f for f in found if f.code == PARTIAL)):
             warn(finding)
     return bool(invalid)
 

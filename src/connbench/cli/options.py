@@ -72,7 +72,7 @@ cpu_option = click.option(
 output_option = click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Also write a file, .json, .json.gz or .csv, after every round.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace an existing output file.")

@@ -24,8 +24,8 @@ LARGEST = 20_000
 
 
 @click.command("plot")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture to write, .png or .svg.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
+@click.option("-o", "--output", type=click.Path(path_type=Path, readable=False), help="Picture to write, .png or .svg.")
 @click.option(
     "--kind", type=click.Choice(KIND_NAMES), default="scatter", show_default=True, help="What to draw, as above."
 )
@@ -39,7 +39,7 @@ LARGEST = 20_000
 @click.option(
     "--yscale",
     type=click.Choice(("linear", "log")),
-    help="Upright axis.  [default: log for times, linear for counts]",
+    help="Latency axis.  [default: log for times, linear for counts]",
 )
 @click.option(
     "--palette",

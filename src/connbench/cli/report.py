@@ -9,9 +9,9 @@ import click
 from click.core import ParameterSource
 
 from connbench.cli import gates
+from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import discard_stdout, warn_of_grave_findings
 from connbench.cli.options import FORMAT_NAMES
-from connbench.cli.page import check_page, page_option, write_page
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
@@ -24,7 +24,7 @@ SINGLE = {"json", "csv", "talk-csv", "openmetrics"}
 
 
 @click.command("report")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
 @click.option(
     "--format",
     "output_format",
@@ -37,7 +37,7 @@ SINGLE = {"json", "csv", "talk-csv", "openmetrics"}
 @click.option("--force", is_flag=True, help="Replace an existing page.")
 @gates.fail_if_option()
 @click.pass_context
-def command(  # one for each option
+def command(
     context: click.Context,
     /,
     files: tuple[Path, ...],

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import warn, warn_of_grave_findings
 from connbench.cli.options import cpu_option, force_option, output_option, quiet_option, seed_option
-from connbench.cli.page import check_page, page_option, write_page
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
 from connbench.planning import Request, make_plan, only_supported

@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from math import sqrt
 from random import Random
 
 FEWEST_TRIALS, MOST_TRIALS, TRIED_ATTEMPTS = 8, 40, 400_000
@@ -45,7 +46,9 @@ def expect_failures(ports: int, window: int, attempts: int) -> Expectation:
         [simulate_failures(ports, window, attempts, search, Random(seed)) for seed in range(number)]  # noqa: S311  # reproducible, not secret
         for search in Search
     ]
-    means, spreads = [statistics.mean(t) for t in trials], [statistics.stdev(t) for t in trials]
+    means = [statistics.mean(t) for t in trials]
+    # A spread from few trials may come out far too small; failures scatter about as events that come by themselves do.
+    spreads = [max(statistics.stdev(t), sqrt(mean)) for t, mean in zip(trials, means, strict=True)]
     return Expectation(
         mean=statistics.mean(means),
         low=max(0, attempts - ports, min(m - TOLERANCE * s for m, s in zip(means, spreads, strict=True))),

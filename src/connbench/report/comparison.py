@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +12,9 @@ from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
 from connbench.analysis.differences import Difference
 from connbench.model import Severity
-from connbench.report.comparison_rows import HEADER, Block, blocks, rounds_in_words
+from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
+from connbench.report.markdown import escape
+from connbench.report.rows import Block
 from connbench.report.tables import render
 from connbench.report.text import fold
 from connbench.report.units import count
@@ -34,21 +35,21 @@ def text(comparison: Comparison, width: int | None = None) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """The comparison to paste into an issue."""
-    parts = ["\n".join(f"- {_escaped(line)}" for line in _files(comparison))]
+    parts = ["\n".join(f"- {escape(line)}" for line in _files(comparison))]
     alarming, notes = _split(comparison)
     if alarming:
-        items = "\n".join(f"> - **{d.severity}** {_escaped(d.text)}" for d in alarming)
+        items = "\n".join(f"> - **{d.severity}** {escape(d.text)}" for d in alarming)
         parts.append(f"> [!WARNING]\n> {ALARM}\n>\n{items}")
     if notes:
-        parts.append("\n".join(f"- {d.severity}: {_escaped(d.text)}" for d in notes))
+        parts.append("\n".join(f"- {d.severity}: {escape(d.text)}" for d in notes))
     for block in blocks(comparison):
-        parts.append(f"### {_escaped(block.title)}")
-        if block.rows:
+        parts.append(f"### {escape(block.title)}")
+        if block.table.rows:
             rule = ("---", *["---:"] * (len(HEADER) - 2), "---")
-            lines = (HEADER, rule, *(tuple(map(_escaped, row)) for row in block.rows))
+            lines = (HEADER, rule, *(tuple(map(escape, row)) for row in block.table.rows))
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        parts += map(_escaped, block.remarks)
-    parts += map(_escaped, _closing(comparison))
+        parts += map(escape, block.remarks)
+    parts += map(escape, _closing(comparison))
     return "\n\n".join(parts)
 
 
@@ -107,10 +108,10 @@ def _warnings(comparison: Comparison, width: int | None) -> list[str]:
 
 def _table(block: Block) -> list[str]:
     """The rows under their header; figures to the right, verdicts to the left of their column."""
-    if not block.rows:
+    if not block.table.rows:
         return []
-    figures = render(HEADER[:-1], [row[:-1] for row in block.rows]).splitlines()
-    verdicts = (HEADER[-1], *(row[-1] for row in block.rows))
+    figures = render(HEADER[:-1], [row[:-1] for row in block.table.rows]).splitlines()
+    verdicts = (HEADER[-1], *(row[-1] for row in block.table.rows))
     return [f"{line}  {verdict}" for line, verdict in zip(figures, verdicts, strict=True)]
 
 
@@ -159,8 +160,3 @@ def _figure(name: str, figure: Figure) -> dict[str, Any]:
         "verdict": figure.verdict,
         "missing_rounds": dict(zip(("base", "new"), figure.missing, strict=True)),
     }
-
-
-def _escaped(words: str) -> str:
-    """As markdown shows it to the letter: names come from files, and may hold anything."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(words.split()))

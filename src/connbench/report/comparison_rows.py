@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
+from connbench.report.rows import Block, Table
 from connbench.report.units import count, duration
 
 HEADER = ("figure", "BASE", "NEW", "NEW/BASE", f"{CONFIDENCE:.0%} interval", "verdict")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One strategy for people: a title, rows of cells under `HEADER`, and what is to be said below them."""
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-    remarks: tuple[str, ...]
 
 
 def blocks(comparison: Comparison) -> list[Block]:
@@ -25,8 +15,9 @@ def blocks(comparison: Comparison) -> list[Block]:
     return [
         Block(
             f"{s.strategy.label}: {rounds_in_words(s.base_rounds)} in BASE, {rounds_in_words(s.new_rounds)} in NEW",
-            tuple(_row(name, figure) for name, figure in s.figures.items()),
+            Table(HEADER, [_row(name, figure) for name, figure in s.figures.items()]),
             tuple(_remarks(s)),
+            words=(len(HEADER) - 1,),
         )
         for s in comparison.strategies
     ]

@@ -12,12 +12,12 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
 from connbench.results.result import Numbers, Origin, Result, StrategyResult
+from connbench.samples import NS_PER_S
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
     from prometheus_client.metrics_core import Metric
 
-NS_PER_S = 1e9
 
 _STEPS = (1, 2, 5)
 BOUNDS_NS = tuple(step * 10**power for power in range(3, 11) for step in _STEPS if 5_000 <= step * 10**power <= 10**10)
@@ -101,8 +101,7 @@ def _latency(named: dict[str, StrategyResult]) -> Metric:
     )
     for label, strategy in named.items():
         samples = strategy.samples
-        is_odd = samples.port % 2 == 1
-        groups = {"even": ~samples.failed & ~is_odd, "odd": ~samples.failed & is_odd, "none": samples.failed}
+        groups = {"even": samples.even, "odd": samples.odd, "none": samples.failed}
         for parity, chosen in groups.items():
             _add(family, [label, parity], samples.latency_ns[chosen], BOUNDS_NS, NS_PER_S)
     return family

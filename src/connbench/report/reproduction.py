@@ -44,7 +44,7 @@ def blocks(cases: Sequence[Case], result: Result) -> list[Block]:
     ]
     note = "speed-up: against plain, by the attempt; below each row what the talk published"
     return [
-        Block(f"{TALK}, again", Table(_HEADER, rows), note, words=(6,)),
+        Block(f"{TALK}, again", Table(_HEADER, rows), (note,), words=(6,)),
         Block("What the talk claims, and whether it holds here", Table(("", "here", "claim"), claims), words=(1, 2)),
     ]
 
@@ -113,6 +113,9 @@ def closing(cases: Sequence[Case], result: Result, width: int | None = None, tol
         for case, claim in claims
     ]
     holding = sum(claim.holds for _, claim in claims)
-    total = [f"{holding} of {len(claims)} claims hold here"] if claims else []
+    unjudged = [_name(case) for case in cases if not judge(case, result)]
+    total = [
+        f"{holding} of {len(claims)} claims hold here" + (f"; {len(unjudged)} rows not judged" if unjudged else "")
+    ]
     rest = [finding(f, width) for f in findings(result) if f not in told]
     return "\n\n".join("\n".join(part) for part in (lines, total, rest) if part)

@@ -21,14 +21,14 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A table under a heading of its own, and a sentence on how to read it.
+    """A table under a heading of its own, and what is to be said below it.
 
     `words` are the columns that hold words, counted from 0: they are set to the left, figures to the right.
     """
 
     title: str
     table: Table
-    note: str = ""
+    remarks: tuple[str, ...] = ()
     words: tuple[int, ...] = ()
 
 
@@ -68,16 +68,16 @@ def acquire(summary: Summary) -> Table:
 
 def comparison(summaries: Sequence[tuple[str, Summary]], *, several_rounds: bool) -> Table:
     """Strategies side by side: total time, speed-up over the first, errors and their share of the attempts."""
-    first = summaries[0][1].round_total_ns if summaries else 0.0
+    faster = [summary.speed_up(summaries[0][1]) for _, summary in summaries]
     rows = [
         (
             label,
             duration(summary.round_total_ns) if summary.round_total_ns else "partial",
-            f"{first / summary.round_total_ns:.2f} x" if first and summary.round_total_ns else "-",
+            "-" if ratio is None else f"{ratio:.2f} x",
             count(summary.errored.latency.count),
             f"{summary.errored.latency.count / summary.attempts:.2%}" if summary.attempts else "-",
         )
-        for label, summary in summaries
+        for (label, summary), ratio in zip(summaries, faster, strict=True)
     ]
     total = "median total" if several_rounds else "total time"
     return Table(("strategy", total, "speed-up", "errors", "share"), rows)

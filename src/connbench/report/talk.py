@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from connbench.analysis.summary import Distribution, Summary
+from connbench.samples import NS_PER_S
 
-NS_PER_S = 1e9
 MS_PER_S = 1e3
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
-from connbench.model import Finding, Plan, StrategySpec
+from connbench.model import Finding, Plan, StrategySpec, printable
 from connbench.report import rows
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
@@ -54,11 +54,12 @@ def closing(result: Result, width: int | None = None, told: Collection[Finding] 
 def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
     """All that decides the figures below it, in one line."""
     kernel = result.environment.get("kernel")
-    machine = f"Linux {kernel}" if kernel else "kernel unknown"
+    machine = printable(f"Linux {kernel}") if kernel else "kernel unknown"
     plan = result.plan
     if plan is None:
         rounds = [f"{result.most_rounds} rounds"] if result.most_rounds > 1 else []
-        return fold(", ".join([f"{spec.label}: {machine}", f"{result.origin} {result.name}", *rounds]), width)
+        origin = f"{result.origin} {printable(result.name)}"
+        return fold(", ".join([f"{spec.label}: {machine}", origin, *rounds]), width)
     parts = [
         f"{spec.label}: {machine}",
         f"range {plan.port_range}",
@@ -69,7 +70,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
     ]
     if plan.rounds > 1:
         parts.append(f"{plan.rounds} rounds")
-    return fold(", ".join(parts), width)
+    return fold(printable(", ".join(parts)), width)
 
 
 def _source(plan: Plan, spec: StrategySpec) -> str:
@@ -78,7 +79,8 @@ def _source(plan: Plan, spec: StrategySpec) -> str:
 
 def finding(found: Finding, width: int | None = None) -> str:
     """A finding, and on a line of its own what to do about it."""
-    return fold(f"{found.severity}: {found.text}", width) + "\n" + fold(f"  -> {found.advice}", width, "     ")
+    advice = fold(f"  -> {printable(found.advice)}", width, "     ")
+    return fold(f"{found.severity}: {found.text}", width) + "\n" + advice
 
 
 def fold(text: str, width: int | None, indent: str = "  ") -> str:

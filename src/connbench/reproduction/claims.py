@@ -19,8 +19,9 @@ from connbench.results.result import Result, StrategyResult
 ALIKE = 1.25
 """Medians of odd and even ports no further apart than this show no parity split; the cliff is 7 x and more."""
 
-NOISE = 0.9
-"""A longer window may come out so much cheaper than a shorter one by chance: the short ones cost nearly the same."""
+NOISE, NOISE_OF_FEW, FEW_PORTS = 0.9, 0.7, 10_000
+"""A longer window may come out so much cheaper than a shorter one by chance, the more so where few ports take
+milliseconds in all: the short ones cost nearly the same."""
 
 NEARLY_FULL = (0.88, 0.92)
 """Share of the range in use at which the talk's 8 to 12 tries an attempt are due: 1 / (1 - share) is 8.3 to 12.5."""
@@ -91,7 +92,9 @@ def _window(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Cl
     if smaller:
         other = max(smaller, key=lambda s: s.strategy.window or 0)
         ratio = summary.round_total_ns / summarize(other).round_total_ns
-        yield Claim(ratio > NOISE, f"{ratio:.2f} x the total time of {other.strategy.label} (no less, but for a tenth)")
+        least = NOISE_OF_FEW if (result.ports or 0) < FEW_PORTS else NOISE
+        text = f"{ratio:.2f} x the total time of {other.strategy.label}; at least {least:g} x is expected"
+        yield Claim(ratio >= least, text)
 
 
 def _filled(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
@@ -130,9 +133,7 @@ def _faster_than_plain(case: Case, summary: Summary, result: Result) -> Iterator
 def speed_up(summary: Summary, result: Result) -> float | None:
     """Plain's time an attempt over this row's; None without either."""
     plain = next((summarize(s) for s in result.strategies if s.strategy.name == "plain" and not s.is_partial), None)
-    if plain is None or not summary.total_ns:
-        return None
-    return plain.all.latency.mean / summary.all.latency.mean
+    return None if plain is None else summary.speed_up(plain)
 
 
 def talk_speed_up(case: Case) -> float | None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-NS_PER_MS = 1e6
-NS_PER_S = 1e9
+from connbench.samples import NS_PER_MS, NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

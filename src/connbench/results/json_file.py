@@ -17,7 +17,7 @@ from connbench.results.result import Numbers, Origin, Result, Round, Samples
 from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON document; raised when a field changes its name or meaning."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -79,7 +79,7 @@ def read_json(data: bytes, name: str) -> Result:
         raw = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         text = data.decode(errors="replace").rstrip()
-        fault = "broken" if text.endswith("}") and error.pos < len(text) else "cut off"
+        fault = "cut off" if error.pos >= len(text) or "end of data" in error.msg else "broken"
         raise InputError(f"{name} is {fault}: {error.msg}", "copy the whole file again") from error
     _check_schema(raw, name)
     try:
@@ -104,8 +104,8 @@ def _result(raw: Any, name: str) -> Result:  # noqa: ANN401  # JSON not looked i
 
 
 def _check_schema(raw: Any, name: str) -> None:  # noqa: ANN401  # JSON not looked into yet
-    schema = raw.get("schema") if isinstance(raw, dict) and "strategies" in raw else None
-    if not isinstance(schema, int):
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or not (schema > SCHEMA or "strategies" in raw):
         raise InputError(f"{name} is JSON, but no result of connbench", "name the file that run -o wrote")
     if schema != SCHEMA:
         raise InputError(

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
+from codecs import BOM_UTF8
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from connbench.errors import InputError
+from connbench.model import printable
 from connbench.results.csv_file import is_own_header, read_csv
 from connbench.results.json_file import read_json
 from connbench.results.result import Result
 from connbench.results.talk_csv import is_talk_row, read_talk_csv
 
 _GZIP_MAGIC = b"\x1f\x8b"
+LARGEST_FILE = 2 << 30
+"""Bytes, unpacked: fifty times what a million attempts take."""
+
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of port,seconds as the talk's"
 
 
@@ -21,15 +28,27 @@ def read(path: Path) -> Result:
     """Read a result file: JSON, JSON in gzip, connbench's CSV or the talk's.
 
     Raises:
-        InputError: It is not there, cut off, empty, of a newer connbench, or no result at all.
+        InputError: It is not there, cut off, empty, of a newer connbench, without an attempt, or no result at all.
     """
-    name = os.fsencode(path).decode(errors="replace")  # it will be printed, whatever bytes it is made of
+    name = printable(os.fsencode(path).decode(errors="replace"))  # whatever bytes it is made of
     try:
-        data = path.read_bytes()
+        result = _read(path, name)
+    except MemoryError as error:
+        raise InputError(f"{name} does not fit into memory", "read it on a machine with more of it") from error
+    if not result.rounds:
+        raise InputError(f"{name} holds no attempts", "the run that wrote it was stopped before the first of them")
+    return result
+
+
+def _read(path: Path, name: str) -> Result:
+    try:
+        with path.open("rb") as file:
+            data = _take(file, name)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}", "name a result file") from error
     if data.startswith(_GZIP_MAGIC):
         data = _unpack(data, name)
+    data = data.removeprefix(BOM_UTF8)
     if not data.strip():
         raise InputError(f"{name} is empty", "the run that should have written it did not")
     if data.lstrip().startswith((b"{", b"[")):
@@ -37,9 +56,17 @@ def read(path: Path) -> Result:
     return _read_text(data, name)
 
 
+def _take(file: BinaryIO, name: str) -> bytes:
+    data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise InputError(f"{name} is no result file: it holds more than {LARGEST_FILE >> 30} GiB", _KNOWN)
+    return data
+
+
 def _unpack(data: bytes, name: str) -> bytes:
     try:
-        return gzip.decompress(data)
+        with gzip.open(io.BytesIO(data)) as file:
+            return _take(cast(BinaryIO, file), name)
     except EOFError as error:
         raise InputError(f"{name} is cut off: its gzip stream has no end", "copy the whole file again") from error
     except (OSError, zlib.error) as error:

@@ -69,6 +69,18 @@ class Samples:
         """The talk's latency: connect(); where it was never reached, the call that failed instead."""
         return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
 
+    @cached_property
+    def even(self) -> Mask:
+        """Which attempts have a connection from an even port."""
+        even: Mask = ~self.failed & (self.port % 2 == 0)
+        return even
+
+    @cached_property
+    def odd(self) -> Mask:
+        """Which attempts have a connection from an odd port."""
+        odd: Mask = ~self.failed & (self.port % 2 == 1)
+        return odd
+
     @property
     def wall_ns(self) -> int:
         """From the first attempt's begin to the last one's outcome; of one round only."""
@@ -95,9 +107,9 @@ class StrategyResult:
     strategy: StrategySpec
     rounds: tuple[Round, ...]
 
-    @cached_property
+    @property
     def samples(self) -> Samples:
-        """The attempts of all rounds."""
+        """The attempts of all rounds; put together anew each time, for what is kept of a strategy is its summary."""
         return Samples.pooled([r.samples for r in self.rounds])
 
     @property

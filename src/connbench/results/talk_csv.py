@@ -12,9 +12,8 @@ from connbench.errors import InputError, UsageError
 from connbench.model import MAX_PORT, StrategySpec
 from connbench.results.limits import LONGEST_NS
 from connbench.results.result import Numbers, Origin, Result, Round, Samples
-from connbench.samples import UNKNOWN_ERRNO
+from connbench.samples import NS_PER_S, UNKNOWN_ERRNO
 
-NS_PER_S = 1e9
 FAILED = -1
 """What stands for the port of a failed attempt."""
 

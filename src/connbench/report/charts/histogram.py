@@ -10,9 +10,9 @@ import numpy as np
 from connbench.analysis.patterns import Floats, latency_edges
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
-from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series
 from connbench.results.result import Numbers
+from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,11 +48,10 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
 
 def _bars(panel: Axes, one: Series, edges: Floats, options: Options, scale: str) -> None:
     samples = one.strategy.samples
-    is_odd = samples.port % 2 == 1
     colours = options.colours
     groups = (
-        ("even", ~samples.failed & ~is_odd, colours.even),
-        ("odd", ~samples.failed & is_odd, colours.odd),
+        ("even", samples.even, colours.even),
+        ("odd", samples.odd, colours.odd),
         ("failed", samples.failed, colours.failed),
     )
     for name, chosen, colour in groups:

@@ -7,12 +7,11 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from connbench.report.units import duration
+from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-
-NS_PER_MS = 1e6
 
 
 def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:

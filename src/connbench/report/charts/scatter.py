@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from connbench.analysis.knee import find_knee
-from connbench.analysis.patterns import attempt_numbers, fit_line
+from connbench.analysis.patterns import Floats, attempt_numbers, fit_line
 from connbench.analysis.summary import summarize
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Grid, Options
-from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series
 from connbench.report.talk import six_lines
+from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,6 @@ def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
     numbers = attempt_numbers(one.strategy)
     latency = samples.latency_ns / NS_PER_MS
     is_drawn = latency > 0 if scale == "log" else np.ones(len(samples), dtype=np.bool_)
-    is_odd = samples.port % 2 == 1
     colours = options.colours
     size = _point_size(len(samples))
     is_dense = len(samples) > DENSE
@@ -79,21 +78,27 @@ def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
             numbers[chosen],
             latency[chosen],
             s=size * (1.5 if is_failure else 1),
-            c=colours.failed if is_failure else np.where(is_odd, colours.odd, colours.even)[chosen].tolist(),
+            c=colours.failed if is_failure else np.where(samples.odd, colours.odd, colours.even)[chosen].tolist(),
             linewidths=0,
             rasterized=True,
             zorder=2.2 if is_failure else 2.1,
         )
-    for of_parity, style in ((~is_odd, "-"), (is_odd, "--")):
-        chosen = ~samples.failed & of_parity
+    for chosen, style in ((samples.even, "-"), (samples.odd, "--")):
         line = fit_line(numbers[chosen], samples.latency_ns[chosen])
         if line:
             over = np.linspace(numbers[chosen].min(), numbers[chosen].max(), 200)
             height = line.at(over) / NS_PER_MS
             shown = np.where(height > 0, height, np.nan) if scale == "log" else height
             if is_dense:
-                panel.plot(over, shown, style, color="white", linewidth=4, zorder=3)
-            panel.plot(over, shown, style, color=colours.trend, linewidth=2 if is_dense else 1.2, zorder=3.1)
+                _trend(panel, over, shown, style, color="white", linewidth=4, zorder=3)
+            _trend(panel, over, shown, style, color=colours.trend, linewidth=2 if is_dense else 1.2, zorder=3.1)
+
+
+def _trend(panel: Axes, over: Floats, shown: Floats, style: Any, **look: Any) -> None:  # noqa: ANN401  # what Line2D takes
+    """A line that leaves the axes as the points need them: one that falls may go towards 0."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
+
+    panel.add_artist(Line2D(over, shown, linestyle=style, **look))
 
 
 def _point_size(points: int) -> float:

@@ -11,8 +11,8 @@ from connbench.analysis.knee import Knee, find_knee, rolling_percentiles
 from connbench.analysis.patterns import Floats, held_before
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import LINES, Options
-from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series
+from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

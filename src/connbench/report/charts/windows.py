@@ -13,8 +13,8 @@ from connbench.analysis.summary import summarize
 from connbench.errors import UsageError
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import LINES, Options
-from connbench.report.charts.scales import NS_PER_MS
 from connbench.report.series import Series, stem
+from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,7 @@ from connbench.report.html.points import MOST_POINTS, Group, groups_of, packed, 
 from connbench.report.series import Series
 from connbench.report.units import count, duration
 from connbench.results.result import Samples
-
-NS_PER_S = 1e9
+from connbench.samples import NS_PER_S
 
 SERIES_COLOURS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
@@ -141,7 +140,7 @@ def _rolling(position: int, series: Series) -> list[dict[str, Any]]:
                 "meta": {"series": position, "group": "knee"},
                 "x": [knee.in_use / ports],
                 "y": [median / NS_PER_S],
-                "text": [f"knee: {knee.in_use / ports:.1%}"],
+                "text": [f"{name}: {knee.in_use / ports:.1%}"],
                 "textposition": "middle right" if position % 2 else "middle left",
                 "marker": {"symbol": "diamond", "size": 11},
                 "hovertemplate": f"<b>{name}: knee</b><br>{words}<br>from here on above "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault
 from connbench.model import Finding
 from connbench.report import rows, text
-from connbench.report.comparison_rows import HEADER, blocks
+from connbench.report.comparison_rows import blocks
 from connbench.report.html import charts, facts
 from connbench.report.html.points import shown_round
 from connbench.report.rows import Block, Table
@@ -100,7 +100,7 @@ def comparison_blocks(results: Sequence[Result]) -> list[Block]:
         return []
     several = any(result.most_rounds > 1 for result in results)
     table = rows.comparison([(s.label, summarize(s.strategy)) for s in series], several_rounds=several)
-    side_by_side = Block("Comparison", table, f"speed-up: against {series[0].label}")
+    side_by_side = Block("Comparison", table, (f"speed-up: against {series[0].label}",))
     return [side_by_side, *_verdicts(*results)] if len(results) == 2 else [side_by_side]
 
 
@@ -112,9 +112,9 @@ def _verdicts(base: Result, new: Result) -> Iterator[Block]:
     files = f"BASE is {base.name or 'the first'}, NEW is {new.name or 'the second'}"
     if compared.differences:
         differing = Table(("severity", "what is not alike"), [(str(d.severity), d.text) for d in compared.differences])
-        yield Block("What may be the reason of a change", differing, files, words=(1,))
+        yield Block("What may be the reason of a change", differing, (files,), words=(1,))
     for block in blocks(compared):
-        yield Block(block.title, Table(HEADER, block.rows), " ".join((*block.remarks, files)), words=(5,))
+        yield replace(block, remarks=(*block.remarks, files))
 
 
 def _result(result: Result) -> ResultPart:

@@ -55,10 +55,9 @@ class Group:
 
 def groups_of(samples: Samples) -> list[Group]:
     """Even, odd, and the failed by their errno, each group that has an attempt; rare errnos share one."""
-    odd = samples.port % 2 == 1
     found = [
-        Group("even", "0, connected", ~samples.failed & ~odd),
-        Group("odd", "0, connected", ~samples.failed & odd),
+        Group("even", "0, connected", samples.even),
+        Group("odd", "0, connected", samples.odd),
     ]
     numbers, counts = np.unique(samples.errno[samples.failed], return_counts=True)
     frequent = numbers[np.argsort(-counts, kind="stable")][:MOST_ERRNOS]

@@ -18,7 +18,7 @@ OPTION = "--html"
 page_option = click.option(
     OPTION,
     "page",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="OUT.html",
     help="Write one page of all results that opens in any browser, offline too.",
 )
