@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser run test lint format overhead files pictures clean
+.PHONY: help setup browser run test test-all lint format overhead files pictures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ browser: ## Debian's chromium, which the tests of the HTML page drive (installed
 run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 	$(BIN)/connbench run --strategy window --window 500
 
-test: $(READY) browser ## Run every test (under 5 minutes)
+test: $(READY) browser ## Run the tests (under 5 minutes)
 	$(BIN)/python -m pytest
+
+test-all: $(READY) browser ## Run the slow tests too (some minutes more)
+	$(BIN)/python -m pytest -m 'slow or not slow'
 
 lint: $(READY) ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check

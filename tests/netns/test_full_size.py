@@ -14,6 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 PORTS = 65535 - 9024 + 1
 
 
+@pytest.mark.slow
 def test_plain_turns_slow_at_half_the_range() -> None:
     """All even ports go first; from then on each connect() walks them all, and costs many times as much."""
     result = measure(spec("plain"), PORTS, PORTS, low=9024)
