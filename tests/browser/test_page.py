@@ -6,6 +6,7 @@ import base64
 import errno
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,7 +149,8 @@ class Browser:
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        pytest.fail(f"{name} is not installed: apt-get install chromium chromium-driver")
+        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
+        refuse(f"{name} is not installed: apt-get install chromium chromium-driver")
     return path
 
 
