@@ -70,7 +70,7 @@ def test_fewer_ports_than_connections_is_an_experiment() -> None:
 def test_json_holds_everything() -> None:
     """Schema, plan, environment, summary, samples as columns, counters, findings."""
     found = document(*SMALL, "--strategy", "window", "--window", "16", "--seed", "9", "--rounds", "2")
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert found["plan"]["seed"] == 9
     assert found["partial"] is False
     assert {"kernel", "cpu_model", "cpu_count", "affinity", "clock_source", "governor", "load_1m"} <= set(
