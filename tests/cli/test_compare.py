@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from connbench.errors import ExitCode
 from connbench.report.comparison import FORMATS
+from connbench.report.machine import json_document
+from made import BIND, result_of, round_of, samples_of
 from support import connbench
 
 SMALL = ("--port-range", "40000-40063", "--seed", "1", "-q")
@@ -118,6 +121,32 @@ def test_gate_needs_rounds_for_a_verdict(files: dict[str, str]) -> None:
         "connbench: threshold failed: random: slower cannot be judged: the base has nothing of this strategy",
         "connbench: threshold failed: window 16: slower cannot be judged: it was not measured",
     ]
+
+
+def overflowing(path: Path) -> str:
+    """A result file of five rounds, in one of which the listener's queue overflowed."""
+    made = [round_of(samples_of([10_000 + n] * 8), n + 1) for n in range(5)]
+    report = made[2].report
+    counters = {**report.counters, "TcpExt.ListenOverflows": 3}
+    made[2] = replace(made[2], report=replace(report, counters=counters))
+    path.write_text(json_document(result_of({BIND: made})), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("conditions", [("slower",), ("p99 > 60s", "errors > 1%"), ("p99 > 1ns",)])
+def test_unsound_file_passes_no_gate(conditions: tuple[str, ...], files: dict[str, str], tmp_path: Path) -> None:
+    """Thresholds on a file that is not sound end in 3, crossed or not, with the comparison printed all the same."""
+    new = overflowing(tmp_path / "new.json")
+    asked = [word for condition in conditions for word in ("--fail-if", condition)]
+    finished = connbench("compare", files["a"], new, *asked)
+    assert finished.returncode == ExitCode.UNSOUND
+    assert "  invalid: NEW is not sound: bind, round 3: the listener's queue overflowed" in finished.stdout
+
+
+def test_unsound_file_is_compared_without_a_gate(files: dict[str, str], tmp_path: Path) -> None:
+    """Who sets no threshold is warned in the comparison, and that is no failure."""
+    new = overflowing(tmp_path / "new.json")
+    assert "  invalid: NEW is not sound: bind, round 3: " in compare(files["a"], new).stdout
 
 
 def test_wrong_gate_is_refused_before_anything_is_printed(files: dict[str, str]) -> None:

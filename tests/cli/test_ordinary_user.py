@@ -68,6 +68,21 @@ def test_an_output_folder_of_another_user(tmp_path: Path) -> None:
     assert "Permission denied" in finished.stderr
 
 
+@pytest.mark.parametrize("verb", ["report", "plot", "compare"])
+def test_a_file_of_another_user(verb: str, tmp_path: Path) -> None:
+    """A file one may not read is told in two lines, name and reason in the first, and the exit code is the input's."""
+    path = tmp_path / "r.json"
+    path.write_bytes(b"{}")
+    path.chmod(0o600)
+    more = {"report": (), "plot": ("--terminal",), "compare": (str(path),)}[verb]
+    finished = as_nobody(verb, str(path), *more, inside=("--expose", str(tmp_path)))
+    assert (finished.returncode, finished.stdout) == (ExitCode.INPUT, "")
+    assert finished.stderr.splitlines() == [
+        f"connbench: {path} cannot be read: Permission denied",
+        "  -> name a result file",
+    ]
+
+
 @pytest.mark.parametrize("denied", [("--deny", "unshare"), ()], ids=["host's namespace", "as allowed"])
 def test_a_smoke_job_on_a_runner(denied: tuple[str, ...]) -> None:
     """The README's job passes for an ordinary user of a machine with the usual settings, and its gate can close."""

@@ -15,6 +15,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
@@ -22,9 +23,11 @@ from connbench.cli.plot import KIND_NAMES, PALETTE_NAMES
 from connbench.errors import EnvironmentFault, RunFault, UsageError
 from connbench.model import PortRange, StrategySpec
 from connbench.report.charts import KINDS, canvas, picture, terminal
-from connbench.report.charts.canvas import PALETTES, Options
+from connbench.report.charts.canvas import LINES, PALETTES, Options
+from connbench.report.charts.scatter import HEADROOM
 from connbench.report.charts.windows import sweeps
 from connbench.report.series import Series, series_of
+from connbench.reproduction.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
 from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
@@ -195,6 +198,53 @@ def test_scatter_has_a_regression_line_for_each_parity() -> None:
     assert np.asarray(odd.get_xydata())[[0, -1]].ravel().tolist() == pytest.approx([101, 2.0, 200, 2.000099])
 
 
+@pytest.mark.parametrize("yscale", ["log", "linear"])
+@pytest.mark.usefixtures("style")
+def test_scatter_has_the_axis_that_the_points_need(yscale: str) -> None:
+    """A regression line that falls far below the points, or begins far above them, moves no end of the axis."""
+    latency = [4_000_000] * 30 + [20_000] * 120
+    ports = [9024 + 2 * i for i in range(150)]
+    low, high = 0.02, 4.0
+    (panel,) = drawn("scatter", only(samples_of(latency, port=ports)), Options(yscale=yscale)).axes
+    heights = np.asarray(trend_of(panel).get_ydata(), dtype=float)
+    assert np.nanmin(heights) < low / 2
+    bottom, top = panel.get_ylim()
+    if yscale == "log":
+        assert bottom == pytest.approx(low * (low / high) ** HEADROOM, rel=0.01)
+        assert top == pytest.approx(high * (high / low) ** HEADROOM, rel=0.01)
+    else:
+        assert bottom == 0
+        assert top == pytest.approx(high + (high - low) * HEADROOM, rel=0.01)
+
+
+@pytest.mark.usefixtures("style")
+def test_scatter_axis_has_no_room_for_a_line_above_the_points() -> None:
+    """A line that begins above all points, as a curve's does, ends at the axis."""
+    latency = [100_000 + i * i for i in range(150)]
+    (panel,) = drawn("scatter", only(samples_of(latency[::-1], port=[9024] * 150)), Options(yscale="linear")).axes
+    assert panel.get_ylim()[1] == pytest.approx(max(latency) / 1e6 + (max(latency) - min(latency)) / 1e6 * HEADROOM)
+
+
+def trend_of(panel: Axes) -> Line2D:
+    """The one regression line of a panel."""
+    [line] = [line for line in panel.lines if line.get_color() == PALETTES["talk"].trend]
+    return line
+
+
+@pytest.mark.usefixtures("style")
+def test_lines_of_ten_strategies_have_ten_colours() -> None:
+    """The ten strategies that reproduce measures are told apart in one chart, in the legend as on the lines."""
+    specs = [case.spec for case in cases(FULL_RANGE)]
+    assert len(set(LINES)) == len(LINES) >= len(specs) == 10
+    figure = drawn("utilisation", series_of([result_of({spec: [round_of(mixed())] for spec in specs})]))
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert len({to_hex(line.get_color()) for line in axes.lines if line.get_linestyle() == "-"}) == 10
+    named = {
+        text.get_text(): to_hex(line.get_color()) for text, line in zip(legend.texts, legend.get_lines(), strict=True)
+    }
+    assert len({named[spec.label] for spec in specs}) == 10
+
+
 @pytest.mark.usefixtures("style")
 def test_scatter_of_several_rounds_lays_them_over_each_other() -> None:
     """A second round's points begin at connection 1 again."""
@@ -237,6 +287,21 @@ def test_utilisation_marks_knee_and_first_failure_on_the_median() -> None:
     assert (np.asarray(p99.get_ydata()) >= heights).all()
     assert (knee.get_marker(), np.asarray(knee.get_xdata()).item()) == ("D", 0.5)
     assert (failed.get_marker(), np.asarray(failed.get_xdata()).item()) == ("x", 1.0)
+
+
+@pytest.mark.usefixtures("style")
+def test_utilisation_of_several_rounds_is_one_line_over_the_share() -> None:
+    """Rounds are not put one after the other: the line runs once from the empty range to the full one."""
+    [series] = series_of(
+        [result_of({PLAIN: [round_of(split(), n) for n in (1, 2, 3)]}, replace(PLAN, port_range=RANGE))]
+    )
+    p99, median, *_ = drawn("utilisation", [series]).axes[0].lines
+    shares, heights = np.asarray(median.get_xydata()).T
+    assert (np.diff(shares) >= 0).all()
+    assert (shares[0] < 0.05, shares[-1] > 0.95) == (True, True)
+    assert heights[shares < 0.45].max() < 0.0132
+    assert heights[shares > 0.55].min() >= 2
+    assert np.asarray(p99.get_ydata())[shares < 0.45].max() < 0.0132
 
 
 @pytest.mark.usefixtures("style")

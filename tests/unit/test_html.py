@@ -337,6 +337,16 @@ def test_too_many_attempts_are_thinned_evenly_but_for_the_slowest(monkeypatch: p
     assert any("1 in 10 is drawn" in words for words in page.words["p"])
 
 
+def test_slowest_hundred_are_kept_and_no_more() -> None:
+    """Of attempts that would be left out, the hundred slowest are drawn, and the next slowest is not."""
+    latency = np.arange(10_000, 0, -1)
+    latency[5::20] = np.arange(20_000, 20_000 + 500)
+    samples = samples_of(latency.tolist())
+    drawn = points.thinned(samples, np.ones(len(samples), dtype=np.bool_), 10)
+    assert drawn.tolist() == sorted([*range(0, 10_000, 10), *range(5 + 20 * 400, 10_000, 20)])
+    assert len(range(5 + 20 * 400, 10_000, 20)) == points.SLOWEST_KEPT == 100
+
+
 def step(ports: int = 2000) -> Samples:
     """Fast over even ports until half is used, then slow over odd ones."""
     half = ports // 2
@@ -356,7 +366,8 @@ def test_utilisation_has_median_p99_and_the_knee() -> None:
     assert values[share > 1100 / len(PORTS)] == pytest.approx(1e-3)
     assert (p99["meta"]["group"], p99["line"]["dash"]) == ("p99", "dot")
     assert knee["x"] == [1000 / len(PORTS)]
-    assert "connection 1,001" in knee["hovertemplate"]
+    assert "<br>connection 1,001<br>1.8% in use<br>" in knee["hovertemplate"]
+    assert knee["text"] == ["plain: 1.8%"]
 
 
 def test_strategy_without_a_knee_has_lines_alone() -> None:

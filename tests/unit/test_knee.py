@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_rolling_percentiles_are_those_of_the_values_around(
 ) -> None:
     """At each position they are numpy's percentiles of a window around it, wholly inside the values."""
     positions, found = rolling_percentiles(np.array(values), shares, points)
-    width = max(rolling_width(len(values)), len(values) // points | 1)
+    width = max(rolling_width(len(values)), ceil(len(values) / points) | 1)
     half = width // 2
     assert found.shape == (len(shares), len(positions))
     assert len(positions) <= points
@@ -233,3 +234,12 @@ def test_rolling_percentiles_are_those_of_the_values_around(
     if len(positions) > 1:
         assert (positions[0], positions[-1]) == (half, len(values) - 1 - half)
         assert (np.diff(positions) > 0).all()
+
+
+@pytest.mark.parametrize("connections", [56_512, 56_513, 40_399, 40_401, 1_000_000])
+@pytest.mark.parametrize("points", [150, 400])
+def test_rolling_percentiles_pass_over_no_value(connections: int, points: int) -> None:
+    """However many connections there are, each lies in the window of a position: no outlier is lost between two."""
+    _, (lowest, highest) = rolling_percentiles(np.arange(connections), (0, 100), points)
+    assert (lowest[0], highest[-1]) == (0, connections - 1)
+    assert (lowest[1:] <= highest[:-1] + 1).all()

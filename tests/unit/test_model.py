@@ -13,13 +13,16 @@ from connbench.errors import UsageError
 from connbench.model import (
     MAX_PORT,
     Endpoint,
+    Finding,
     Listener,
     Namespace,
     Placement,
     Plan,
     PortRange,
     RoundPlan,
+    Severity,
     StrategySpec,
+    printable,
 )
 from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, unhurried
 
@@ -138,6 +141,28 @@ def test_range_covers_another_if_it_has_both_its_ends(one: PortRange, other: Por
 def test_label_names_the_parameters_that_differ_from_the_talk(spec: StrategySpec, label: str) -> None:
     """A label is the name and those parameters that change what is measured."""
     assert spec.label == label
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x07", "\n", "\r", "\0", "\x7f", "\x85", "\x9b", "\u2028", "\u202e"])
+def test_printable_has_a_mark_for_what_is_none(character: str) -> None:
+    """Whatever ends a line, steers a terminal or turns text round is one mark; labels and findings have it too."""
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert printable(f"a {character}b") == f"a {mark}b"
+    assert StrategySpec(f"a{character}b", 5).label == f"a{mark}b 5"
+    finding = Finding("x", Severity.NOTE, f"m{character}", "advice", f"s{character}", 2)
+    assert finding.text == f"s{mark}, round 2: m{mark}"
+
+
+@given(st.text())
+@unhurried
+def test_printable_keeps_what_can_be_shown(text: str) -> None:
+    """The rest of a text stays as it is, and nothing changes any more if it is done twice."""
+    shown = printable(text)
+    assert shown.isprintable()
+    assert len(shown) == len(text)
+    assert all(after in {before, "\N{REPLACEMENT CHARACTER}"} for before, after in zip(text, shown, strict=True))
+    assert printable(shown) == shown
+    assert (shown == text) is text.isprintable()
 
 
 @given(round_plans)

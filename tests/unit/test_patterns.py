@@ -77,6 +77,13 @@ def test_bins_lie_at_fixed_places() -> None:
     assert set(np.round(others[1:-1], 3)) <= set(np.round(some, 3))
 
 
+def test_bins_are_narrow_enough_to_show_a_peak() -> None:
+    """A power of ten has forty bins, each of which ends at 1.06 times its beginning."""
+    edges = latency_edges(np.array([10_000, 99_999]))
+    assert len(edges) - 1 == 40
+    assert edges[1:] / edges[:-1] == pytest.approx(1.06, abs=0.001)
+
+
 @pytest.mark.parametrize("values", [[], [0], [0, 0]])
 def test_no_bins_without_a_latency(values: list[int]) -> None:
     """A logarithmic axis has no place for 0."""

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from connbench.errors import InputError, Interrupted
 from connbench.report.formats import FORMATS
+from connbench.results import reading
 from connbench.results.files import write_atomically
 from connbench.results.reading import read
 from connbench.results.result import Origin, Result
 from drawn import facts
-from made import BIND, LONG, PLAIN, result_of, round_of, samples_of, unhurried
+from made import BIND, LONG, PLAIN, PLAN, result_of, round_of, samples_of, unhurried
 
 MIXED = samples_of([10_000, 20_000, 0, 400_000], errno=[0, 0, 98, 99], tries=[1, 2, 1, 1])
 ONE = result_of({BIND: [round_of(MIXED)]})
@@ -107,6 +108,46 @@ def test_file_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_empty_file_is_refused(data: bytes, tmp_path: Path) -> None:
     """Nothing, or nothing but white space, is told as empty, packed too."""
     assert refusal_of(data, tmp_path).endswith("x.json is empty")
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_file_larger_than_any_result_is_refused(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of one byte too many, be it packed or not, is no result; one of just the largest size is read."""
+    size = len(JSON if form == "gzip" else WHOLE[form])
+    monkeypatch.setattr(reading, "LARGEST_FILE", size)
+    path = tmp_path / "x.json"
+    path.write_bytes(WHOLE[form])
+    assert read(path).rounds
+    monkeypatch.setattr(reading, "LARGEST_FILE", size - 1)
+    assert refusal(path).message.endswith("x.json is no result file: it holds more than 0 GiB")
+
+
+def test_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packed file is judged by what it unpacks to, and no more than that is unpacked."""
+    monkeypatch.setattr(reading, "LARGEST_FILE", 100_000)
+    data = gzip.compress(b" " * 10_000_000)
+    assert len(data) < 100_000
+    assert "is no result file: it holds more than " in refusal_of(data, tmp_path)
+
+
+def test_largest_file_is_told_in_gibibytes() -> None:
+    """The limit is a whole number of them, and a million attempts stay far below it."""
+    assert reading.LARGEST_FILE % (1 << 30) == 0
+    assert reading.LARGEST_FILE >= 1 << 30
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        FORMATS["csv"](Result(None, {}, origin=Origin.CSV)).encode(),
+        FORMATS["json"](Result(PLAN, {})).encode(),
+        gzip.compress(FORMATS["json"](Result(PLAN, {})).encode()),
+    ],
+    ids=["csv", "json", "gzip"],
+)
+def test_file_without_attempts_is_refused(data: bytes, tmp_path: Path) -> None:
+    """A header alone, or a document without a strategy, has nothing to report, compare or draw."""
+    assert refusal_of(data, tmp_path).endswith("x.json holds no attempts")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])

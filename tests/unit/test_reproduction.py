@@ -11,11 +11,11 @@ import pytest
 
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
-from connbench.model import StrategySpec
+from connbench.model import PortRange, StrategySpec
 from connbench.portsearch.windows import expect_failures
 from connbench.report import reproduction
 from connbench.reproduction.cases import FULL_RANGE, QUICK_RANGE, Case, cases
-from connbench.reproduction.claims import judge, speed_up, talk_speed_up
+from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
 from connbench.reproduction.published import published
 from connbench.results.result import Result, Round, Samples
 from made import PLAN, round_of, samples_of
@@ -62,9 +62,9 @@ def as_the_talk_says() -> dict[StrategySpec, Samples]:
     return made
 
 
-def result_of(made: dict[StrategySpec, Samples], **faulty: Round) -> Result:
-    """A result of the quick run with these measurements."""
-    plan = replace(PLAN, port_range=QUICK_RANGE, connections=PORTS, strategies=tuple(made))
+def result_of(made: dict[StrategySpec, Samples], ports: PortRange = QUICK_RANGE, **faulty: Round) -> Result:
+    """A result of the quick run, or of one on other ports, with these measurements."""
+    plan = replace(PLAN, port_range=ports, connections=PORTS, strategies=tuple(made))
     rounds = {spec: [faulty.get(spec.name, round_of(samples))] for spec, samples in made.items()}
     return Result(plan, {"kernel": "6.8.0-test"}, (), rounds)
 
@@ -73,6 +73,12 @@ def verdict(case: Case, **changed: Samples) -> str:
     """The verdict on a case, its measurement or those of other strategies replaced."""
     made = {spec: changed.get(spec.name, samples) for spec, samples in as_the_talk_says().items()}
     return reproduction.verdict(judge(case, result_of(made)))
+
+
+def claim_of(case: Case, result: Result, words: str) -> Claim:
+    """The one claim on a case that has these words in it."""
+    [claim] = [claim for claim in judge(case, result) if words in claim.text]
+    return claim
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec.label)
@@ -92,6 +98,14 @@ def test_every_claim_holds_where_it_is_as_the_talk_says(case: Case) -> None:
 def test_cliff_needs_a_slow_half_that_begins_at_half_without_an_error(case: Case, changed: Samples) -> None:
     """Plain and bind differ where odd ports cost little more, where the knee is elsewhere, or where one failed."""
     assert verdict(case, **{case.spec.name: changed}) == "differs"
+
+
+@pytest.mark.parametrize(("slow_ns", "holds"), [(3 * FAST, False), (3 * FAST + 1, True)])
+@pytest.mark.parametrize("case", [PLAIN, BIND], ids=["plain", "bind"])
+def test_cliff_is_more_than_three_times(case: Case, slow_ns: int, holds: bool) -> None:
+    """Odd ports that cost just 3 x even ones are no cliff; a nanosecond more makes one."""
+    claim = claim_of(case, result_of({case.spec: cliff(slow_ns)}), "odd ports cost")
+    assert claim.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -124,10 +138,48 @@ def test_longer_window_needs_to_cost_no_less() -> None:
     assert [claim.holds for claim in judge(longer, result_of(made)) if "total time of" in claim.text] == [False]
 
 
-@pytest.mark.parametrize("odd_ns", [FAST // 2, 2 * FAST])
-def test_window_and_range_need_parities_alike(odd_ns: int) -> None:
-    """A range that serves one parity faster is the search before Linux 6.8."""
-    assert verdict(RANGE, range=drawn(odd_ns=odd_ns)) == "differs"
+@pytest.mark.parametrize("factor", [0.9 - 1e-3, 0.9, 0.7, 0.7 - 1e-3])
+@pytest.mark.parametrize(("ports", "least"), [(QUICK_RANGE, 0.7), (FULL_RANGE, 0.9)], ids=["quick", "full"])
+def test_longer_window_may_be_cheaper_by_chance(ports: PortRange, least: float, factor: float) -> None:
+    """Just at the limit, which is wider where few ports are measured, a longer window passes, and below it differs."""
+    shorter, longer = WINDOWS[:2]
+    made = {shorter.spec: samples_of([100_000] * 100), longer.spec: samples_of([round(100_000 * factor)] * 100)}
+    claim = claim_of(longer, result_of(made, ports), "x the total time of")
+    assert claim.holds is (factor >= least)
+    assert claim.text.endswith(f"; at least {least:g} x is expected")
+
+
+def test_window_is_compared_with_the_next_shorter_one() -> None:
+    """Of several shorter windows the longest counts, wherever it stands in the order."""
+    first, second, third, longest = WINDOWS
+    totals = {third: 50_000, longest: 90_000, first: 10_000, second: 100_000}
+    result = result_of({case.spec: samples_of([ns] * 100) for case, ns in totals.items()})
+    claims = {case: claim_of(case, result, "x the total time of") for case in (second, third, longest)}
+    assert [claim.text.partition(";")[0] for claim in claims.values()] == [
+        f"10.00 x the total time of {first.spec.label}",
+        f"0.50 x the total time of {second.spec.label}",
+        f"1.80 x the total time of {third.spec.label}",
+    ]
+    assert [claim.holds for claim in claims.values()] == [True, False, True]
+    assert not any("total time" in claim.text for claim in judge(first, result))
+
+
+@pytest.mark.parametrize(
+    ("even_ns", "odd_ns", "holds"),
+    [
+        (FAST, FAST // 2, False),
+        (FAST, 2 * FAST, False),
+        (10_000, 12_499, True),
+        (10_000, 12_501, False),
+        (12_499, 10_000, True),
+        (12_501, 10_000, False),
+    ],
+)
+@pytest.mark.parametrize("case", [*WINDOWS, RANGE], ids=lambda case: case.spec.label)
+def test_window_and_range_need_parities_alike(case: Case, even_ns: int, odd_ns: int, holds: bool) -> None:
+    """A window or range that serves one parity faster, by more than a quarter, is the search before Linux 6.8."""
+    claims = judge(case, result_of({case.spec: drawn(even_ns=even_ns, odd_ns=odd_ns)}))
+    assert [claim.holds for claim in claims if "the median of odd ports" in claim.text] == [holds]
 
 
 @pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
@@ -136,6 +188,25 @@ def test_filled_range_needs_every_port(case: Case) -> None:
     window = case.spec.window or 0
     made = as_the_talk_says() | {case.spec: samples_of([FAST] * window, errno=[*[0] * (window - 1), 99])}
     assert reproduction.verdict(judge(case, result_of(made))) == "differs"
+
+
+@pytest.mark.parametrize(("moved", "holds"), [(0, True), (1, False)], ids=["half each", "two apart"])
+@pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
+def test_filled_range_has_half_of_each_parity(case: Case, moved: int, holds: bool) -> None:
+    """Ports of a range differ by one at most in parity: a port of the other parity was had twice, or lies outside."""
+    window = case.spec.window or 0
+    ports = [QUICK_RANGE.low + i for i in range(window)]
+    ports[1] -= moved
+    claim = claim_of(case, result_of({case.spec: samples_of([FAST] * window, port=ports)}), "every port was had")
+    assert claim.holds is holds
+
+
+@pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
+def test_filled_range_of_an_odd_number_of_ports_is_whole(case: Case) -> None:
+    """Where there is one port more of one parity than of the other, every port may have been had."""
+    ports = [QUICK_RANGE.low + i for i in range((case.spec.window or 0) // 2 * 2 + 1)]
+    claim = claim_of(case, result_of({case.spec: samples_of([FAST] * len(ports), port=ports)}), "every port was had")
+    assert claim.holds
 
 
 def test_partial_or_missing_row_is_not_judged() -> None:
@@ -188,6 +259,17 @@ def test_published_figures_agree_with_themselves() -> None:
             assert made == pytest.approx(run.total_ns, rel=0.02)
 
 
+def test_speed_up_needs_a_whole_plain() -> None:
+    """Beside a plain of which one round was cut short, a row has no speed-up, nor a claim of one."""
+    made = as_the_talk_says()
+    result = result_of(made)
+    summary = summarize(next(s for s in result.strategies if s.strategy == RANGE.spec))
+    assert speed_up(summary, result) is not None
+    result.add(PLAIN.spec, round_of(samples_of([SLOW] * 10), 2, Interrupted(2)))
+    assert speed_up(summary, result) is None
+    assert not any("as fast as plain" in claim.text for claim in judge(RANGE, result))
+
+
 def test_speed_up_is_per_attempt() -> None:
     """Rows of fewer attempts are compared by what an attempt costs; the talk's by the same rule."""
     made = as_the_talk_says()
@@ -220,3 +302,13 @@ def test_claims_are_told_one_a_line_and_folded_to_the_terminal() -> None:
     assert re.search(r"^30 of 31 claims hold here$", told, re.MULTILINE)
     assert "holds    plain: no connection failed" in told.splitlines()
     assert all(len(line) <= 60 for line in reproduction.closing(CASES, result_of(made), 60).splitlines())
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_rows_that_are_not_judged_are_counted(number: int) -> None:
+    """The total says how many rows prove nothing, so that few claims are not taken for all."""
+    made = as_the_talk_says()
+    for case in (BIND, RANDOM, RANGE)[:number]:
+        del made[case.spec]
+    [total] = [line for line in reproduction.closing(CASES, result_of(made)).splitlines() if "claims hold here" in line]
+    assert total.partition(" claims hold here")[2] == (f"; {number} rows not judged" if number else "")

@@ -10,9 +10,10 @@ import pytest
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
 from connbench.errors import Interrupted, RunFault
 from connbench.model import Finding, Listener, Severity
+from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO
-from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
+from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 CLEAN = round_of(samples_of([20_000] * 100))
 
@@ -163,6 +164,37 @@ def test_partial_round_has_advice_even_where_its_fault_has_none() -> None:
     """No finding is without advice: an interrupted run can be run again."""
     [found] = found_in(replace(CLEAN, fault=Interrupted(2)))
     assert found.advice == "run it again for the rest"
+
+
+def stopped_between_rounds() -> Result:
+    """Of three rounds of two strategies, two of plain: the signal came before the third."""
+    result = result_of({PLAIN: [CLEAN, replace(CLEAN, number=2)]})
+    result.plan = replace(PLAN, strategies=(WINDOW, PLAIN), connections=100, rounds=3)
+    return result
+
+
+def test_what_was_planned_and_not_measured_is_found() -> None:
+    """A run that stopped between two rounds has no fault in any of them; what lacks is named in the plan's order."""
+    [found] = findings(stopped_between_rounds())
+    assert (found.code, found.severity, found.strategy) == ("partial", Severity.WARNING, None)
+    assert found.message == "partial, not measured: window 500, plain (2 of 3 rounds are there)"
+    assert found.advice == "run it again for the rest"
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json"])
+def test_what_was_not_measured_is_told_in_every_format(form: str) -> None:
+    """Whoever reads the report, the table or the document learns that it is not the whole plan."""
+    assert "partial, not measured: window 500, plain (2 of 3 rounds are there)" in FORMATS[form](
+        stopped_between_rounds()
+    )
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_whole_result_lacks_nothing(rounds: int) -> None:
+    """Where every planned round of every planned strategy is there, nothing is found."""
+    made = [replace(CLEAN, number=number) for number in range(1, rounds + 1)]
+    result = result_of({WINDOW: made, PLAIN: made})
+    assert (findings(result), result.is_partial) == ([], False)
 
 
 def test_round_is_named_where_there_are_several() -> None:

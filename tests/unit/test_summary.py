@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import statistics
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import Distribution, Group, Summary, count_errors, summarize
+from connbench.errors import Interrupted
 from connbench.model import MAX_PORT
+from connbench.report import rows
 from connbench.results.result import Round, Samples, StrategyResult
 from made import PLAIN, round_of, samples_of, unhurried
 
@@ -214,3 +219,72 @@ def test_established_is_the_smallest_and_floor_the_median_of_the_rounds() -> Non
 def test_floor_is_none_where_no_round_has_one() -> None:
     """Nothing connected, no floor."""
     assert summarize(StrategyResult(PLAIN, (with_report(round_of(samples_of([])), 0, None),))).floor_ns is None
+
+
+def test_speed_up_is_by_the_attempt() -> None:
+    """Strategies that make different numbers of attempts are compared by what one costs."""
+    plain, filled = summary_of(samples_of([90_000] * 100)), summary_of(samples_of([10_000] * 7))
+    assert filled.speed_up(plain) == same(9)
+    assert plain.speed_up(filled) == same(1 / 9)
+    assert plain.speed_up(plain) == 1
+
+
+def test_speed_up_is_of_the_median_rounds() -> None:
+    """One round that was disturbed moves it neither way, and rounds of other lengths count each by its mean."""
+    plain = summary_of(*(samples_of([ns] * 10) for ns in (60_000, 9_000_000, 62_000)))
+    faster = summary_of(samples_of([1] * 10), samples_of([31_000] * 4), samples_of([32_000] * 1000))
+    assert faster.speed_up(plain) == same(2)
+
+
+def test_speed_up_is_of_complete_rounds_alone() -> None:
+    """A round that was cut short counts for nothing; a strategy without another has no speed-up, and gives none."""
+    cut = round_of(samples_of([1] * 10), 2, Interrupted(2))
+    whole = summarize(StrategyResult(PLAIN, (round_of(samples_of([20_000] * 10)),)))
+    mended = summarize(StrategyResult(PLAIN, (round_of(samples_of([10_000] * 10)), cut)))
+    partial = summarize(StrategyResult(PLAIN, (cut,)))
+    assert mended.speed_up(whole) == same(2)
+    assert (partial.speed_up(whole), whole.speed_up(partial), partial.speed_up(partial)) == (None, None, None)
+
+
+def test_speed_up_without_an_attempt_or_a_time_is_none() -> None:
+    """Nothing is so and so many times as fast as what was not measured, or took no time at all."""
+    some, nothing = summary_of(samples_of([10_000])), summary_of(samples_of([]))
+    no_time = summary_of(samples_of([0], prepare_ns=[0]))
+    assert (nothing.speed_up(some), some.speed_up(nothing), no_time.speed_up(some)) == (None, None, None)
+
+
+def test_comparison_shows_the_speed_up_by_the_attempt() -> None:
+    """The table of strategies side by side has the same figure, and a dash where there is none."""
+    cut = summarize(StrategyResult(PLAIN, (round_of(samples_of([1] * 10), 1, Interrupted(2)),)))
+    summaries = [("plain", summary_of(samples_of([90_000] * 100))), ("few", summary_of(samples_of([10_000] * 7)))]
+    table = rows.comparison([*summaries, ("cut", cut)], several_rounds=False)
+    assert [row[:3] for row in table.rows] == [
+        ("plain", "9.00 ms", "1.00 x"),
+        ("few", "70.0 µs", "9.00 x"),
+        ("cut", "partial", "-"),
+    ]
+    from_cut = rows.comparison([("cut", cut), *summaries], several_rounds=False)
+    assert [row[2] for row in from_cut.rows] == ["-", "-", "-"]
+
+
+def test_no_pooled_copy_outlives_its_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered of a strategy that grew round by round is its figures, not all its attempts once more."""
+    copies: list[weakref.ref[Samples]] = []
+
+    def pooled(parts: list[Samples]) -> Samples:
+        copy = pool(parts)
+        copies.append(weakref.ref(copy))
+        return copy
+
+    pool = Samples.pooled
+    monkeypatch.setattr(Samples, "pooled", pooled)
+    measured: list[Round] = []
+    for number in range(1, 7):
+        measured.append(round_of(samples_of([10_000] * 100), number))
+        strategy = StrategyResult(PLAIN, tuple(measured))
+        assert summarize(strategy).attempts == len(strategy.samples) == 100 * number
+        find_knee(strategy)
+    gc.collect()
+    kept = [copy() for copy in copies if copy() is not None]
+    assert len(copies) >= 6
+    assert [samples for samples in kept if not any(samples is one.samples for one in measured)] == []

@@ -351,3 +351,12 @@ def test_run_without_a_knee_says_so() -> None:
     flat = run_of(BIND, samples_of([10_000] * 100))
     assert line_with(text.report(flat), "knee: ") == "knee: none, the rolling median does not stay above 3 x 10.0 µs"
     assert "knee" not in text.report(run_of(BIND, samples_of([10_000] * 10)))
+
+
+@pytest.mark.parametrize("origin", [Origin.CSV, Origin.TALK_CSV])
+def test_header_without_a_plan_is_one_line_whatever_the_kernel_is_called(origin: Origin) -> None:
+    """A document that has no plan may name any kernel and file: nothing of them ends the line or steers a terminal."""
+    words = "6.1\x1b[2J\x07\n::error::pwned\u202e"
+    header = text.header(file_of(origin, MIXED, name=words, kernel=words), BIND)
+    shown = "6.1\ufffd[2J\ufffd\ufffd::error::pwned\ufffd"
+    assert header == f"bind: Linux {shown}, {origin} {shown}"

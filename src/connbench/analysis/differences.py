@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connbench.analysis.soundness import findings
-from connbench.model import Finding, Listener, Plan, Severity
+from connbench.model import Finding, Listener, Plan, Severity, printable
 from connbench.results.result import PARTIAL, Origin, Result
 
 FLOOR_CHANGE = 1.25
@@ -56,7 +56,7 @@ class Difference:
     def text(self) -> str:
         """All of it in a line."""
         if self.base and self.new:
-            return f"{self.what}: {self.base} in BASE, {self.new} in NEW"
+            return printable(f"{self.what}: {self.base} in BASE, {self.new} in NEW")
         return f"{'BASE' if self.base else 'NEW'} {self.what}: {self.base or self.new}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.errors import ConnbenchError
-from connbench.model import Finding, Severity
+from connbench.model import Finding, Severity, printable
 
 if TYPE_CHECKING:
     from connbench.results.result import Result
@@ -25,7 +25,7 @@ def complain(error: ConnbenchError) -> None:
 
 def warn(finding: Finding) -> None:
     """Print a finding that cannot wait for the report."""
-    _say(f"{finding.severity}: ", finding.text, finding.advice)
+    _say(f"{finding.severity}: ", finding.text, printable(finding.advice))
 
 
 def warn_of_grave_findings(result: Result, output_format: str) -> bool:

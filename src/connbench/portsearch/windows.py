@@ -73,7 +73,10 @@ def simulate_failures(ports: int, window: int, attempts: int, search: Search, rn
             continue
         half = max(1, window // 2)
         offset = rng.randrange(half)
-        if _take(free[low % 2], low // 2, half, offset):
+        # An odd window has a port more of its first parity than is walked: its last, or its first where the walk begins
+        # behind that, for it goes on to the window's end and comes round to the second.
+        skipped = int(window % 2 and offset > 0)
+        if _take(free[low % 2], low // 2 + skipped, half, offset - skipped):
             taken += 1
         elif window > 1:
             taken += _take(free[1 - low % 2], (low + 1) // 2, half, offset)

@@ -11,7 +11,7 @@ import orjson
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
 from connbench.analysis.differences import Difference
-from connbench.model import Severity
+from connbench.model import Severity, printable
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
 from connbench.report.markdown import escape
 from connbench.report.rows import Block
@@ -81,7 +81,7 @@ def _described(result: Result) -> str:
     rounds = [r for some in result.rounds.values() for r in some]
     counts = {sum(not r.fault for r in some) for some in result.rounds.values()} or {0}
     span = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(*counts)
-    parts = [f"Linux {kernel}" if kernel else "kernel not known"]
+    parts = [printable(f"Linux {kernel}") if kernel else "kernel not known"]
     if result.plan:
         parts += [f"range {result.plan.port_range}", f"{count(result.plan.connections)} connections"]
     parts.append(rounds_in_words(RoundCount(0, sum(bool(r.fault) for r in rounds)), span))
