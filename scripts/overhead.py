@@ -57,7 +57,7 @@ def run_connbench(cpu: int, number: int) -> dict[str, float]:
     spec = StrategySpec("window", WINDOW, Placement.INSIDE, 0)
     target = Endpoint("127.9.9.2", PORTS.low - 1)
     plan = Plan(
-        (spec,), CONNECTIONS, PORTS, "127.9.9.1", target, Listener.BACKLOG, Namespace.NETWORK, seed=number, cpu=cpu
+        (spec,), CONNECTIONS, PORTS, ("127.9.9.1",), target, Listener.BACKLOG, Namespace.NETWORK, seed=number, cpu=cpu
     )
     descriptor = samples.create(CONNECTIONS)
     try:

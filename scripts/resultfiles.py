@@ -38,8 +38,8 @@ def made_result() -> Result:
     spec = StrategySpec("random")
     ports = PortRange(9024, 65535)
     target = Endpoint("127.9.9.2", ports.low - 1)
-    each = ATTEMPTS // ROUNDS
-    plan = Plan((spec,), each, ports, "127.9.9.1", target, Listener.BACKLOG, Namespace.NETWORK, seed=1, rounds=ROUNDS)
+    each, sources = ATTEMPTS // ROUNDS, ("127.9.9.1",)
+    plan = Plan((spec,), each, ports, sources, target, Listener.BACKLOG, Namespace.NETWORK, seed=1, rounds=ROUNDS)
     result = Result(plan, {"kernel": "made"})
     for number in range(1, ROUNDS + 1):
         result.add(spec, Round(number, _made_samples(rng, ports, each), RoundReport(established=each)))

@@ -9,19 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted, OutputError, RunFault, TargetError
-from connbench.model import (
-    LARGEST,
-    MAX_PORT,
-    Endpoint,
-    Finding,
-    Listener,
-    Namespace,
-    Placement,
-    Plan,
-    PortRange,
-    Severity,
-    StrategySpec,
-)
+from connbench.findings import Finding, Severity
+from connbench.model import LARGEST, MAX_PORT, Endpoint, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
 from connbench.results.limits import HIGHEST, LOWEST
 from connbench.results.result import Result, Round, Samples
 from connbench.roundreport import HolderReport, RoundReport
@@ -39,6 +28,7 @@ specs = st.builds(
     st.none() | st.sampled_from(Placement),
     st.none() | counts,
     st.none() | st.integers(1, LARGEST),
+    st.none() | st.integers(1, 5),
 )
 
 plans = st.builds(
@@ -46,7 +36,7 @@ plans = st.builds(
     strategies=st.lists(specs, min_size=1, max_size=3, unique=True).map(tuple),
     connections=st.integers(1, LARGEST),
     port_range=st.tuples(ports, ports).map(lambda pair: PortRange(min(pair), max(pair))),
-    source=texts,
+    sources=st.lists(texts, min_size=1, max_size=3).map(tuple),
     target=st.builds(Endpoint, texts, ports),
     listener=st.sampled_from(Listener),
     namespace=st.sampled_from(Namespace),

@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import settings
 
 from connbench.errors import ConnbenchError
-from connbench.model import Endpoint, Finding, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
+from connbench.findings import Finding
+from connbench.model import Endpoint, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
 from connbench.results.result import Result, Round, Samples
 from connbench.roundreport import HolderReport, RoundReport
 from connbench.samples import COLUMNS
@@ -31,7 +32,7 @@ PLAN = Plan(
     strategies=(PLAIN,),
     connections=4,
     port_range=PORTS,
-    source="127.9.9.1",
+    sources=("127.9.9.1",),
     target=Endpoint("127.9.9.2", 9023),
     listener=Listener.BACKLOG,
     namespace=Namespace.NETWORK,

@@ -40,7 +40,7 @@ def make_plan(strategy: StrategySpec, ports: int, connections: int, **changes: A
         "strategies": (strategy,),
         "connections": connections,
         "port_range": PortRange(low, low + ports - 1),
-        "source": "127.9.9.1",
+        "sources": ("127.9.9.1",),
         "target": Endpoint("127.9.9.2", low - 1),
         "listener": Listener.BACKLOG,
         "namespace": NAMESPACE,

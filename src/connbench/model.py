@@ -1,4 +1,4 @@
-"""The vocabulary: ranges, endpoints, strategies by name, the plan of a run and of a round, findings.
+"""The vocabulary: ranges, endpoints, strategies by name, the plan of a run and of a round.
 
 Everything here is frozen, made of plain values, and survives a trip through JSON: the engine is another process.
 """
@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from connbench.errors import UsageError
+from connbench.findings import printable
 
 MAX_PORT = 65535
 LARGEST = 2**63 - 1
@@ -17,11 +18,6 @@ LARGEST = 2**63 - 1
 
 DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""
-
-
-def printable(text: str) -> str:
-    """Text from a file with a mark in the place of each control character: none may end a line or steer a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 class Isolation(StrEnum):
@@ -58,6 +54,15 @@ class Placement(StrEnum):
 
     INSIDE = "inside"
     CLIPPED = "clipped"
+
+
+class Spread(StrEnum):
+    """How attempts are shared out among several source addresses."""
+
+    ROUND_ROBIN = "round-robin"
+    """One attempt from each in turn."""
+    FILL = "fill"
+    """As many from each as the range has ports, one address after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class StrategySpec:
     """A strategy by name and the parameters it takes; None for those it does not take.
 
     `retries` is None for `random` too where it may draw until it has a port. `connections` is how many it is to open
-    where that is not the plan's number.
+    where that is not the plan's number, `sources` how many of the plan's source addresses it uses where not all.
     """
 
     name: str
@@ -127,6 +132,7 @@ class StrategySpec:
     placement: Placement | None = None
     retries: int | None = None
     connections: int | None = None
+    sources: int | None = None
 
     @property
     def label(self) -> str:
@@ -139,6 +145,8 @@ class StrategySpec:
         text = " ".join(words)
         if self.retries or (self.retries == 0 and self.name == "random"):
             text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
+        if self.sources is not None:
+            text += f", {self.sources} {'source' if self.sources == 1 else 'sources'}"
         if self.connections is not None:
             text += f", n={self.connections}"
         return text
@@ -148,13 +156,14 @@ class StrategySpec:
 class Plan:
     """All that decides what a run does; nothing in it is left to be looked up later.
 
-    `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpu` is the CPU the connects run on, None for any.
+    `sources` are the addresses to connect from, and `spread` how attempts are shared out among them; `timeout` is in
+    seconds (SO_SNDTIMEO of each connect()); `cpu` is the CPU the connects run on, None for any.
     """
 
     strategies: tuple[StrategySpec, ...]
     connections: int
     port_range: PortRange
-    source: str
+    sources: tuple[str, ...]
     target: Endpoint
     listener: Listener
     namespace: Namespace
@@ -162,6 +171,13 @@ class Plan:
     rounds: int = 1
     timeout: float = 5.0
     cpu: int | None = None
+    spread: Spread = Spread.ROUND_ROBIN
+
+
+def sources_text(sources: tuple[str, ...]) -> str:
+    """Addresses as a header names them: `127.9.9.1`, or `127.9.9.1 and 2 more sources`."""
+    more = len(sources) - 1
+    return f"{sources[0]} and {more} more source{'s' if more > 1 else ''}" if more > 0 else "".join(sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +192,16 @@ class RoundPlan:
     def connections(self) -> int:
         """Attempts of this round."""
         return self.strategy.connections or self.plan.connections
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Addresses this round connects from."""
+        return self.plan.sources[: self.strategy.sources]
+
+    @property
+    def capacity(self) -> int:
+        """Connections there are ports for."""
+        return len(self.plan.port_range) * len(self.sources)
 
     def seed_text(self, stream: str) -> str:
         """Seed of one random stream: the same seed, strategy and round give the same draws, whatever else differs."""
@@ -195,6 +221,8 @@ class RoundPlan:
                 **{
                     **plan,
                     "strategies": tuple(map(_strategy_from, plan["strategies"])),
+                    "sources": tuple(plan["sources"]),
+                    "spread": Spread(plan["spread"]),
                     "port_range": PortRange(**plan["port_range"]),
                     "target": Endpoint(**plan["target"]),
                     "listener": Listener(plan["listener"]),
@@ -209,33 +237,3 @@ class RoundPlan:
 def _strategy_from(data: dict[str, Any]) -> StrategySpec:
     placement = data["placement"]
     return StrategySpec(**{**data, "placement": placement and Placement(placement)})
-
-
-class Severity(StrEnum):
-    """How much a finding takes from a measurement."""
-
-    NOTE = "note"
-    WARNING = "warning"
-    INVALID = "invalid"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something a reader of the figures must know, and what to do about it.
-
-    `strategy` (a label) and `round` say what it is about; without them it is about all.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    advice: str
-    strategy: str | None = None
-    round: int | None = None
-
-    @property
-    def text(self) -> str:
-        """The message with what it is about."""
-        place = "" if self.strategy is None else self.strategy
-        place += "" if self.round is None else f", round {self.round}"
-        return printable(f"{place}: {self.message}" if place else self.message)

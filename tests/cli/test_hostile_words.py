@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode, RunFault
-from connbench.model import Endpoint, Finding, Severity, StrategySpec
+from connbench.findings import Finding, Severity
+from connbench.model import Endpoint, StrategySpec
 from connbench.report.machine import json_document
 from connbench.results.result import Result
 from made import BIND, PLAN, result_of, round_of, samples_of
@@ -29,7 +30,7 @@ def hostile(kernel: str) -> Result:
     settings = {HOSTILE: kernel, "net.core.somaxconn": HOSTILE}
     measured = replace(measured, report=replace(measured.report, counters=counters, settings=settings))
     known = Finding(HOSTILE, Severity.WARNING, HOSTILE, HOSTILE, HOSTILE)
-    plan = replace(PLAN, source=HOSTILE + kernel, target=Endpoint(HOSTILE, 1))
+    plan = replace(PLAN, sources=(HOSTILE + kernel,), target=Endpoint(HOSTILE, 1))
     whole = [round_of(samples_of([10_000 + n] * 60), n + 1) for n in range(5)]
     result = result_of({spec: [measured], BIND: whole}, plan, (known,))
     result.environment = dict.fromkeys(("kernel", "cpu_model", "governor", "python", HOSTILE), HOSTILE + kernel)

@@ -91,7 +91,7 @@ def test_csv_has_a_row_an_attempt() -> None:
     """A header, then strategy, round, and the columns by their names."""
     finished = connbench(*SMALL, "--strategy", "plain", "--strategy", "bind", "--format", "csv", "--rounds", "2")
     rows = list(csv.DictReader(io.StringIO(finished.stdout)))
-    own = "strategy window placement retries connections round"
+    own = "strategy window placement retries connections sources round"
     assert list(rows[0]) == f"{own} started_ns prepare_ns connect_ns acquire_ns port errno tries source".split()
     assert len(rows) == 2 * 2 * 64
     assert {(row["strategy"], row["round"]) for row in rows} == {(s, r) for s in ("plain", "bind") for r in "12"}

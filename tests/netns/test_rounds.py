@@ -71,7 +71,7 @@ def test_progress_counts_up_to_what_is_done() -> None:
 
 def test_an_address_beyond_loopback_is_added_to_the_namespace() -> None:
     """A source that only the host has works in the namespace too."""
-    samples = measure(spec("bind"), 8, 8, source="10.9.8.7").samples
+    samples = measure(spec("bind"), 8, 8, sources=("10.9.8.7",)).samples
     assert not samples.failed.any()
 
 

@@ -28,12 +28,12 @@ LAYERS = (
     {"strategies", "host", "results"},
     {"linux", "samples", "roundreport", "thresholds"},
     {"model", "interrupts"},
-    {"errors"},
+    {"errors", "findings"},
     {""},  # connbench itself, which has the version
 )
 """Packages and modules of the house from the top down; a line may import from those below it."""
 
-MEASURING = ("engine", "strategies", "linux", "samples", "model", "roundreport", "errors")
+MEASURING = ("engine", "strategies", "linux", "samples", "model", "findings", "roundreport", "errors")
 HEAVY = {"numpy", "rich", "click", "psutil", "pyroute2"}
 
 PROCESS_EXCEPTIONS = {"connbench.engine.__main__": ["print", "sys.exit"]}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from connbench.findings import Finding, Severity
 from connbench.host.checks import Check, Verdict, as_finding, check_namespace, check_somaxconn
-from connbench.model import Finding, Namespace, Severity
+from connbench.model import Namespace
 
 
 def test_passed_check_is_no_finding() -> None:

@@ -21,10 +21,10 @@ from made import BIND, LONG, PLAIN, WINDOW, result_of, round_of, samples_of, unh
 CLEAN = samples_of([10_000, 20_000, 30_000])
 MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
 HEADER = (
-    "strategy,window,placement,retries,connections,round,"
+    "strategy,window,placement,retries,connections,sources,round,"
     "started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source"
 )
-PREFIX = 6
+PREFIX = 7
 
 
 def rows_of(result: Result) -> list[list[str]]:
@@ -37,7 +37,7 @@ def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
     rounds = {BIND: [round_of(CLEAN, 1), round_of(MIXED, 2)], WINDOW: [round_of(MIXED, 1), round_of(CLEAN, 2)]}
     header, *rows = rows_of(result_of(rounds))
     assert ",".join(header) == HEADER
-    begin = {BIND: ["bind", "", "", "", ""], WINDOW: ["window", "500", "inside", "0", ""]}
+    begin = {BIND: ["bind", "", "", "", "", ""], WINDOW: ["window", "500", "inside", "0", "", ""]}
     expected = [
         [*begin[spec], str(measured.number), *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS)]
         for spec, some in rounds.items()
@@ -69,14 +69,14 @@ def test_times_with_fractions_are_rounded() -> None:
 def test_cut_short_round_adds_a_comment() -> None:
     """Rows cannot tell that there should have been more of them: a comment line at the end does, with the reason."""
     result = result_of({PLAIN: [round_of(CLEAN)], LONG: [round_of(MIXED, fault=Interrupted(2))]})
-    assert csv_rows(result).splitlines()[-1] == "# partial,window,10000,clipped,1000,,1,stopped by SIGINT"
+    assert csv_rows(result).splitlines()[-1] == "# partial,window,10000,clipped,1000,,,1,stopped by SIGINT"
 
 
 def test_rounds_that_were_not_run_add_a_comment() -> None:
     """A run that ended between two rounds is partial too."""
     result = result_of({PLAIN: [round_of(CLEAN), round_of(CLEAN, 2)]})
     result.rounds[PLAIN].pop()
-    assert csv_rows(result).splitlines()[-1] == "# partial,,,,,,,not all rounds were run"
+    assert csv_rows(result).splitlines()[-1] == "# partial,,,,,,,,not all rounds were run"
     read = read_csv(csv_rows(result), "x.csv")
     assert read.is_partial
     assert [(f.code, f.message) for f in read.known] == [(PARTIAL, "partial: not all rounds were run")]
@@ -126,14 +126,14 @@ def test_line_ends_of_windows_are_read() -> None:
     assert read.fault.message == "stopped by SIGINT"
 
 
-ROW = "bind,,,,,1,0,1000,10000,11000,9024,0,1,0\n"
+ROW = "bind,,,,,,1,0,1000,10000,11000,9024,0,1,0\n"
 REFUSALS = {
     "header in the middle": (ROW + HEADER + "\n" + ROW, "line 3"),
     "row of another file": (ROW + "9024,0.001\n", "line 3"),
     "empty line": (ROW + "\n" + ROW, "line 3"),
     "field too few": (ROW.replace("9024,", "", 1), "line 2"),
     "field too many": (ROW.replace("9024,", "9024,7,", 1), "line 2"),
-    "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: 'bind,,,,,1,0,1000,fast,11000"),
+    "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: 'bind,,,,,,1,0,1000,fast,11000"),
     "word in a later round": (ROW + ROW + ROW.replace("bind", "plain").replace("10000", "fast"), "line 4"),
     "fraction": (ROW + ROW.replace("10000", "1.5"), "line 3"),
     "no number": (ROW + ROW.replace("10000", ""), "line 3"),
@@ -148,8 +148,8 @@ REFUSALS = {
     "unknown placement": (ROW.replace("bind,,,", "window,5,outside,"), "outside"),
     "window of 0": (ROW.replace("bind,,", "window,0,"), "window is 0"),
     "comment cut off": (ROW + "# partial,bind\n", "# partial,bind"),
-    "comment in the middle": (ROW + "# partial,,,,,,,x\n" + ROW, "line 3"),
-    "comment of no round": (ROW + "# partial,bind,,,,,x,y\n", "'x'"),
+    "comment in the middle": (ROW + "# partial,,,,,,,,x\n" + ROW, "line 3"),
+    "comment of no round": (ROW + "# partial,bind,,,,,,x,y\n", "'x'"),
     "no line break at the end": (ROW + ROW.rstrip("\n"), "cut off in line 3"),
     "very long field": ("x" * 200_000 + ROW, "line 2"),
 }

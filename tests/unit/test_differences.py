@@ -9,7 +9,8 @@ import pytest
 
 from connbench.analysis.differences import Difference, differences
 from connbench.errors import Interrupted
-from connbench.model import Endpoint, Finding, Listener, Namespace, PortRange, Severity
+from connbench.findings import Finding, Severity
+from connbench.model import Endpoint, Listener, Namespace, PortRange, Spread
 from connbench.results.result import Origin, Result
 from made import BIND, PLAN, result_of, round_of, samples_of
 
@@ -87,13 +88,14 @@ def test_plan_that_matters_is_warned_of(code: str, change: dict[str, Any], shown
     ("code", "change", "shown"),
     [
         ("seed", {"seed": 2}, "2"),
-        ("source", {"source": "127.0.0.1"}, "127.0.0.1"),
+        ("source", {"sources": ("127.0.0.1",)}, "127.0.0.1"),
+        ("spread", {"spread": Spread.FILL}, "fill"),
         ("cpu", {"cpu": 1}, "1"),
         ("timeout", {"timeout": 1.0}, "1.0"),
     ],
 )
 def test_plan_that_hardly_matters_is_noted(code: str, change: dict[str, Any], shown: str) -> None:
-    """Another seed, source, CPU or time-out is a note."""
+    """Another seed, source, spread, CPU or time-out is a note."""
     [difference] = found(made(), made(**change)).values()
     assert (difference.code, difference.severity, difference.new) == (code, Severity.NOTE, shown)
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault, RunFault
-from connbench.model import Finding, Placement, Severity, StrategySpec, printable
+from connbench.findings import Finding, Severity, printable
+from connbench.model import Placement, StrategySpec
 from connbench.report.html import charts, points
 from connbench.report.html.page import comparison_blocks, html_page
 from connbench.report.series import series_of

@@ -13,7 +13,7 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.cli.options import FORMAT_NAMES
 from connbench.errors import Interrupted
-from connbench.model import Finding, Severity
+from connbench.findings import Finding, Severity
 from connbench.report.formats import FORMATS
 from connbench.report.machine import json_document
 from connbench.results.files import SUFFIXES
@@ -80,6 +80,7 @@ def test_document_has_each_strategy_with_label_and_parameters() -> None:
         "placement": "inside",
         "retries": 0,
         "connections": None,
+        "sources": None,
     }
 
 

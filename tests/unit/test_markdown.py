@@ -14,7 +14,8 @@ from markdown_it import MarkdownIt
 
 from connbench.analysis.soundness import findings
 from connbench.errors import Interrupted, RunFault
-from connbench.model import Finding, Severity, StrategySpec, printable
+from connbench.findings import Finding, Severity, printable
+from connbench.model import StrategySpec
 from connbench.report.markdown import escape, markdown
 from connbench.results.result import Origin, Result, Round
 from made import BIND, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried

@@ -10,20 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connbench.errors import UsageError
-from connbench.model import (
-    MAX_PORT,
-    Endpoint,
-    Finding,
-    Listener,
-    Namespace,
-    Placement,
-    Plan,
-    PortRange,
-    RoundPlan,
-    Severity,
-    StrategySpec,
-    printable,
-)
+from connbench.findings import Finding, Severity, printable
+from connbench.model import MAX_PORT, Endpoint, Listener, Namespace, Placement, Plan, PortRange, RoundPlan, StrategySpec
 from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, unhurried
 
 ports = st.integers(1, MAX_PORT)
@@ -41,7 +29,7 @@ plans = st.builds(
     strategies=st.lists(specs, min_size=1, max_size=4).map(tuple),
     connections=st.integers(1),
     port_range=ranges,
-    source=addresses,
+    sources=st.lists(addresses, min_size=1, max_size=3).map(tuple),
     target=st.builds(Endpoint, addresses, ports),
     listener=st.sampled_from(Listener),
     namespace=st.sampled_from(Namespace),

@@ -16,7 +16,8 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
-from connbench.model import StrategySpec, printable
+from connbench.findings import printable
+from connbench.model import StrategySpec
 from connbench.report.openmetrics import openmetrics
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
@@ -126,10 +127,11 @@ def test_totals_are_those_of_complete_rounds() -> None:
 
 def test_knee_is_told_where_there_is_one() -> None:
     """Baseline, knee, share of the range and first failure are gauges; what there is none of has no sample."""
-    assert RESULT.ports
+    ports = RESULT.strategies[0].capacity
+    assert ports
     assert value("baseline_seconds", strategy="plain") == 1e-5
     assert value("knee_attempt", strategy="plain") == 101
-    assert value("knee_used_ratio", strategy="plain") == 100 / RESULT.ports
+    assert value("knee_used_ratio", strategy="plain") == 100 / ports
     assert value("first_failed_attempt", strategy="plain") is None
     assert value("first_failed_attempt", strategy="random") == find_knee(RESULT.strategies[1]).first_failed == 10
     assert value("harness_floor_seconds", strategy="plain") == 6e-7

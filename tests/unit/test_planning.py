@@ -8,20 +8,12 @@ from hypothesis import strategies as st
 
 from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
 from connbench.linux import sysctl
-from connbench.model import (
-    MAX_PORT,
-    Endpoint,
-    Isolation,
-    Listener,
-    Namespace,
-    Placement,
-    PortRange,
-    StrategySpec,
-)
+from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Namespace, Placement, PortRange, StrategySpec
 from connbench.planning import Request
 from connbench.planning.choice import choose_strategies
-from connbench.planning.peers import choose_source, choose_target, note_listener_in_range, own_endpoint
+from connbench.planning.peers import choose_target, note_listener_in_range, own_endpoint
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
+from connbench.planning.sources import choose_sources
 from made import LONG, PLAIN, PORTS, RANDOM, unhurried
 
 
@@ -89,7 +81,7 @@ def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endp
 def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
     """A source has to be an IPv4 address in digits."""
     with pytest.raises(UsageError) as caught:
-        choose_source(source, None, (RANDOM,))
+        choose_sources(source, None, None, (RANDOM,))
     assert caught.value.message.startswith(fault)
     assert caught.value.hint
 
@@ -97,7 +89,7 @@ def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
 @pytest.mark.parametrize("target", [None, Endpoint("127.0.0.1", 80)])
 def test_source_is_the_talks_on_loopback(target: Endpoint | None) -> None:
     """Without --source the talk's address is bound to, as long as the target is on loopback."""
-    assert choose_source(None, target, (RANDOM,)) == "127.9.9.1"
+    assert choose_sources(None, None, target, (RANDOM,)) == ("127.9.9.1",)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
 from connbench.errors import Interrupted, RunFault
-from connbench.model import Finding, Listener, Severity
+from connbench.findings import Finding, Severity
+from connbench.model import Listener
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from connbench.errors import Interrupted, RunFault
-from connbench.model import Endpoint, Finding, Listener, Namespace, Severity, StrategySpec
+from connbench.findings import Finding, Severity
+from connbench.model import Endpoint, Listener, Namespace, StrategySpec
 from connbench.report import text
 from connbench.results.result import Origin, Result, Round, Samples
 from connbench.samples import UNKNOWN_ERRNO
@@ -232,7 +233,7 @@ def test_block_of_a_million_attempts_fits_80_columns(spec: StrategySpec) -> None
         replace(
             PLAN,
             seed=2**32 - 1,
-            source="198.51.100.101",
+            sources=("198.51.100.101",),
             target=Endpoint("198.51.100.102", 65535),
             namespace=Namespace.USER,
             listener=Listener.EXTERNAL,

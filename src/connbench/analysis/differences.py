@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from connbench.analysis.soundness import findings
-from connbench.model import Finding, Listener, Plan, Severity, printable
+from connbench.findings import Finding, Severity, printable
+from connbench.model import Listener, Plan, sources_text
 from connbench.results.result import PARTIAL, Origin, Result
 
 FLOOR_CHANGE = 1.25
@@ -128,7 +129,8 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
     if Listener.EXTERNAL in {base.listener, new.listener}:
         weighty["target"] = ("target", base.target, new.target)
     light: dict[str, tuple[str, object, object]] = {
-        "source": ("source", base.source, new.source),
+        "source": ("sources", sources_text(base.sources), sources_text(new.sources)),
+        "spread": ("spread over the sources", base.spread, new.spread),
         "cpu": ("measured CPU", _cpu(base), _cpu(new)),
         "timeout": ("time-out in seconds", base.timeout, new.timeout),
         "seed": ("seed", base.seed, new.seed),

@@ -76,7 +76,7 @@ class Measured:
     def of(cls, result: Result, spec: StrategySpec) -> Measured | None:
         """A result's strategy; None where the result has nothing of it."""
         rounds = result.rounds.get(spec)
-        return cls(StrategyResult(spec, tuple(rounds)), result.ports, result.origin) if rounds else None
+        return cls(StrategyResult(spec, tuple(rounds)), result.capacity(spec), result.origin) if rounds else None
 
 
 class _NotThereError(Exception):

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
-from connbench.model import Finding, Listener, Plan, RoundPlan, Severity, StrategySpec
+from connbench.findings import Finding, Severity
+from connbench.model import Listener, Plan, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 

@@ -8,8 +8,8 @@ import click
 
 from connbench.cli import gates
 from connbench.errors import ExitCode
+from connbench.findings import Severity
 from connbench.interrupts import Interrupts
-from connbench.model import Severity
 from connbench.thresholds import Expression, refuse_strangers
 
 FORMAT_NAMES = ("text", "markdown", "json")

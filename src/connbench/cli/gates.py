@@ -12,7 +12,7 @@ import click
 
 from connbench.cli.messages import warn
 from connbench.errors import ExitCode
-from connbench.model import Finding, Severity, printable
+from connbench.findings import Finding, Severity, printable
 from connbench.thresholds import Expression, parse
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.errors import ConnbenchError
-from connbench.model import Finding, Severity, printable
+from connbench.findings import Finding, Severity, printable
 
 if TYPE_CHECKING:
     from connbench.results.result import Result

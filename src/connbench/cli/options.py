@@ -11,7 +11,7 @@ import click
 
 from connbench.cli.gates import fail_if_option
 from connbench.errors import UsageError
-from connbench.model import LARGEST, Isolation, Listener, Placement, PortRange
+from connbench.model import LARGEST, Isolation, Listener, Placement, PortRange, Spread
 from connbench.planning.request import CpuChoice
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
@@ -54,6 +54,7 @@ FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "openmetr
 
 _LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])
 _ISOLATIONS = click.Choice([isolation.value for isolation in Isolation])
+_SPREADS = click.Choice([spread.value for spread in Spread])
 _PLACEMENTS = click.Choice([placement.value for placement in Placement])
 
 seed_option = click.option(
@@ -90,7 +91,7 @@ _RUN_OPTIONS = (
         "-n",
         "--connections",
         type=int,
-        help="Connections to open.  [default: the ports of the range]",
+        help="Connections to open.  [default: the ports of the range, times the sources]",
     ),
     click.option(
         "--port-range",
@@ -111,7 +112,19 @@ _RUN_OPTIONS = (
         help="Further draws after one without a port, for window and random.  "
         "[default: window 0; random until it has one]",
     ),
-    click.option("--source", metavar="ADDR", help="Address to bind to.  [default: 127.9.9.1]"),
+    click.option(
+        "--source",
+        metavar="ADDRS",
+        help="Addresses to bind to: a list, a range (A-B) or a network (A/28).  [default: 127.9.9.1]",
+    ),
+    click.option("--sources", type=int, metavar="N", help="The first so many addresses from 127.9.9.1 on."),
+    click.option(
+        "--spread",
+        type=_SPREADS,
+        default=Spread.ROUND_ROBIN.value,
+        show_default=True,
+        help="Take the addresses in turn, or fill one after the other.",
+    ),
     click.option(
         "--target",
         metavar="HOST:PORT",

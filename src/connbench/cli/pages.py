@@ -7,7 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import Protocol
 
-from connbench.model import Finding, StrategySpec
+from connbench.findings import Finding
+from connbench.model import StrategySpec
 from connbench.report import reproduction, text
 from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS

@@ -55,6 +55,7 @@ LARGEST = 20_000
     help="Of the picture.  [default: what its panels need]",
 )
 @click.option("--height", type=click.IntRange(1, LARGEST), metavar="PIXELS", help="As --width.")
+@click.option("--by-source", is_flag=True, help="A panel or a line for each source address.")
 @click.option("--terminal", is_flag=True, help="Print the scatter to the terminal.")
 @click.option("--force", is_flag=True, help="Replace an existing picture.")
 @click.pass_obj
@@ -66,6 +67,7 @@ def command(  # noqa: PLR0913  # one for each option
     kind: str,
     chosen: tuple[str, ...],
     *,
+    by_source: bool,
     terminal: bool,
     force: bool,
     **look: str | int | None,
@@ -96,7 +98,7 @@ def command(  # noqa: PLR0913  # one for each option
     if output:
         canvas.require()
         file_format = check_output(output, force=force, suffixes=PICTURE_SUFFIXES)
-    series = _choose(series_of([read(path) for path in files]), chosen)
+    series = _choose(series_of([read(path) for path in files], by_source=by_source), chosen)
     if output and file_format:
         write_atomically(output, picture(kind, series, options, file_format))
     if terminal:

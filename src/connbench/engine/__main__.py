@@ -20,13 +20,13 @@ from connbench.engine import listener, network
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.lane import Lane
 from connbench.engine.loop import Share
+from connbench.engine.sharing import recipe_over, shared_out
 from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.linux import counters
 from connbench.linux.limits import OUT_OF_RESOURCES, raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.model import RoundPlan
 from connbench.roundreport import RoundReport
-from connbench.strategies import STRATEGIES
 
 
 def say(event: str, **fields: object) -> None:
@@ -57,16 +57,17 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
 
 def _whole(plan: RoundPlan, descriptor: int) -> Share:
     """The whole round as a share, its draws made."""
-    strategy, attempts = STRATEGIES[plan.strategy.name], plan.connections
+    order = shared_out(plan)
     rng = Random(plan.seed_text("first tries"))  # noqa: S311  # reproducible, not secret
     return Share(
         plan=plan,
-        recipe=strategy.recipe(plan.strategy, plan.plan.port_range, attempts, rng),
+        recipe=recipe_over(plan, order, rng),
+        order=order,
         retries=Random(plan.seed_text("further tries")),  # noqa: S311  # as above
         descriptor=descriptor,
         first=0,
-        capacity=attempts,
-        held_before=0,
+        capacity=plan.connections,
+        held_before=(0,) * len(plan.sources),
         epoch=time.perf_counter_ns(),
     )
 

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO, socket
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import Any, Never
 
@@ -117,8 +118,11 @@ def _open(share: Share, held: list[socket]) -> dict[str, Any]:
         memory_full=memory.read(),
         floor_ns=measure_floor(held[0], (target.host, target.port)) if held else None,
     )
+    done = range(share.first, share.first + report.attempts)
+    opened = Counter(columns["source"][index] for index in done if columns["port"][index])
     return {
         "report": asdict(report),
+        "opened_by_source": [opened[source] for source in range(len(share.plan.sources))],
         "stopped": stopped,
         "retries": share.retries.getstate(),
         "fault": fault and {"message": fault.message, "hint": fault.hint},

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 from dataclasses import dataclass, field, replace
+from operator import add
 from typing import Any
 
 from connbench.engine.holder import StopRequestedError, run_holder, to_state
@@ -53,7 +54,8 @@ class Lane:
             if answer["fault"]:
                 raise RunFault(**answer["fault"])
             share.retries.setstate(to_state(answer["retries"]))
-            share = replace(share, first=share.first + report.attempts, held_before=share.held_before + report.opened)
+            held = tuple(map(add, share.held_before, answer["opened_by_source"]))
+            share = replace(share, first=share.first + report.attempts, held_before=held)
         if self.stopped:
             raise RunFault("the engine or a holder was stopped by SIGTERM", "run it again for the rest")
 

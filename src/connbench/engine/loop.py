@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from _socket import AF_INET, SO_SNDTIMEO, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
+from array import array
 from dataclasses import dataclass, field
 from random import Random
 from statistics import median
@@ -37,7 +38,8 @@ class Share:
 
     Attributes:
         first: Index of its first attempt; it goes on to the plan's last, or until `capacity` sockets are open.
-        held_before: Connections that earlier holders of the round hold.
+        order: The source of each attempt, as an index into the round's addresses.
+        held_before: Connections that earlier holders of the round hold, by source.
         epoch: perf_counter_ns() at the beginning of the round.
         retries: Draws further tries; its state goes from holder to holder, so that their number changes no draw.
         descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
@@ -49,7 +51,8 @@ class Share:
     descriptor: int
     first: int
     capacity: int
-    held_before: int
+    held_before: tuple[int, ...]
+    order: array[int]
     epoch: int
     columns: dict[str, memoryview] = field(default_factory=dict)
 
@@ -65,32 +68,35 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
     clock = perf_counter_ns
     started_ns, prepare_ns = share.columns["started_ns"], share.columns["prepare_ns"]
     connect_ns, acquire_ns = share.columns["connect_ns"], share.columns["acquire_ns"]
-    port, error_number, tries_made = (
+    port, error_number, tries_made, source_number = (
         share.columns["port"],
         share.columns["errno"],
         share.columns["tries"],
+        share.columns["source"],
     )
     epoch, first, end = share.epoch, recipe.first, share.plan.connections
-    timeout, source, no_port_free = pack_timeout(plan.timeout), plan.source, NO_PORT_FREE
-    target, local = (plan.target.host, plan.target.port), (source, 0)
+    timeout, no_port_free = pack_timeout(plan.timeout), NO_PORT_FREE
+    sources, order = share.plan.sources, share.order
+    target, locals_ = (plan.target.host, plan.target.port), [(address, 0) for address in sources]
     binds, draws_port = recipe.binds, recipe.draw is Draw.PORT
     defers_port, sets_window = binds and not draws_port, recipe.draw is Draw.WINDOW
     option = b""
     max_tries, redraw = recipe.max_tries, recipe.redraw
     rng = share.retries
-    # Unbounded draws end once every port is ours, or after an attempt that has used up all its tries.
+    # Unbounded draws end once every port of a source is ours, or after an attempt that has used up all its tries.
     gives_up = draws_port and share.plan.strategy.retries is None
-    room_for_draws, room = len(plan.port_range) - share.held_before, share.capacity
+    free_ports, room = [len(plan.port_range) - held_before for held_before in share.held_before], share.capacity
     timeouts = 0
 
     for index in range(share.first, end):
         sock = _new_socket(timeout, index)
-        number = first[index]
+        number, source = first[index], order[index]
+        local = locals_[source]
         tries = 1
         begun = 0
         while True:
             if draws_port:
-                local = (source, number)
+                local = (sources[source], number)
             elif sets_window:
                 option = pack_u32(number)
             try_begun = clock()
@@ -111,7 +117,7 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
             begun = begun or try_begun
             if not failure or tries >= max_tries or failure not in no_port_free:
                 break
-            if gives_up and len(held) >= room_for_draws:
+            if gives_up and free_ports[source] <= 0:
                 break
             if finished != prepared and draws_port:
                 # bind() gave the port and connect() could not use it: a bound socket cannot be bound again.
@@ -124,6 +130,7 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
         prepare_ns[index] = prepared - try_begun
         connect_ns[index] = finished - prepared
         acquire_ns[index] = finished - begun
+        source_number[index] = source
         if failure:
             sock.close()
             error_number[index] = failure
@@ -132,10 +139,11 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
             if timeouts == TIMEOUTS_IN_A_ROW:
                 raise _silent(share.plan, index)
             if gives_up and tries == max_tries:
-                room_for_draws = 0
+                free_ports[source] = 0
         else:
             port[index] = sock.getsockname()[1]
             held.append(sock)
+            free_ports[source] -= 1
             tries_made[index] = tries
             timeouts = 0
             room -= 1

@@ -31,7 +31,7 @@ def set_up(plan: Plan) -> dict[str, str]:
             "run as root, allow user namespaces, or use --isolate never",
         ) from error
     if plan.namespace.is_own:
-        bring_up_loopback(_beyond_loopback(plan.source, plan.target.host))
+        bring_up_loopback(_beyond_loopback(*plan.sources, plan.target.host))
         _set_sysctls(plan)
     return sysctl.read_all()
 

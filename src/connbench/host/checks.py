@@ -7,10 +7,11 @@ import platform
 from dataclasses import dataclass
 from enum import StrEnum
 
+from connbench.findings import Finding, Severity
 from connbench.host.environment import governor
 from connbench.linux import limits
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
-from connbench.model import Finding, Namespace, PortRange, Severity
+from connbench.model import Namespace, PortRange
 
 BUSY_PERCENT = 20.0
 """CPU use over all CPUs, before anything is started, above which the figures would be of two things at once."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 
 from connbench.errors import EnvironmentFault, UsageError
+from connbench.findings import Finding, Severity
 from connbench.linux.sockopts import is_supported
-from connbench.model import Finding, Placement, PortRange, Severity, StrategySpec
+from connbench.model import Placement, PortRange, StrategySpec
 from connbench.planning.request import Request
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy
 
@@ -35,9 +36,11 @@ def _refuse_unused(request: Request, names: tuple[str, ...]) -> None:
         if getattr(request, parameter) is not None and parameter not in taken:
             takers = ", ".join(s.name for s in STRATEGIES.values() if parameter in s.takes)
             raise UsageError(f"--{parameter} does nothing for {', '.join(names)}", f"it is for {takers}")
-    if request.source is not None and "plain" in names:
+    asked = [f"--source {request.source}"] if request.source is not None else []
+    asked += [f"--sources {request.sources}"] if request.sources is not None else []
+    if asked and "plain" in names:
         raise UsageError(
-            f"--source {request.source}: plain cannot choose its source",
+            f"{asked[0]}: plain cannot choose its source",
             "bind can: --strategy bind",
         )
 

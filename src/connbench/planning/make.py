@@ -6,11 +6,13 @@ import os
 import secrets
 
 from connbench.errors import UsageError
-from connbench.model import Finding, Plan, PortRange
+from connbench.findings import Finding
+from connbench.model import Plan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
-from connbench.planning.peers import choose_source, choose_target, note_listener_in_range, own_endpoint, probe
+from connbench.planning.peers import choose_target, note_listener_in_range, own_endpoint, probe
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from connbench.planning.request import CpuChoice, Request
+from connbench.planning.sources import choose_sources
 
 MOST_CONNECTIONS = 10_000_000
 SEED_BITS = 32
@@ -34,20 +36,21 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
     ports = choose_range(request.port_range, namespace, request.strategies)
     strategies = choose_strategies(request, ports)
     refuse_unsupported(strategies)
-    connections = _checked_count(request.connections, ports)
-    source = choose_source(request.source, target, strategies)
+    sources = choose_sources(request.source, request.sources, target, strategies)
+    connections = _checked_count(request.connections, len(ports) * len(sources))
     listener = choose_listener(request.listener, namespace, connections, external=external)
     if target is None:
         target = own_endpoint(ports, namespace)
     if external:
-        probe(source, target, request.timeout)
+        probe(sources[0], target, request.timeout)
     else:
         findings += note_listener_in_range(target, ports)
     plan = Plan(
         strategies=strategies,
         connections=connections,
         port_range=ports,
-        source=source,
+        sources=sources,
+        spread=request.spread,
         target=target,
         listener=listener,
         namespace=namespace,
@@ -59,8 +62,8 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
     return plan, findings
 
 
-def _checked_count(asked: int | None, ports: PortRange) -> int:
-    count = len(ports) if asked is None else asked
+def _checked_count(asked: int | None, capacity: int) -> int:
+    count = capacity if asked is None else asked
     if not 1 <= count <= MOST_CONNECTIONS:
         raise UsageError(f"-n {count} is not a number of connections", f"give 1 to {MOST_CONNECTIONS}")
     return count

@@ -1,4 +1,4 @@
-"""The two ends: source and target addresses, found out and tried before anything is measured."""
+"""The target: found out and tried before anything is measured."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ import ipaddress
 import socket
 
 from connbench.errors import TargetError, UsageError
+from connbench.findings import Finding, Severity
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import (
-    MAX_PORT,
-    Endpoint,
-    Finding,
-    Namespace,
-    PortRange,
-    Severity,
-    StrategySpec,
-)
+from connbench.model import MAX_PORT, Endpoint, Namespace, PortRange
 
-DEFAULT_SOURCE = "127.9.9.1"
 DEFAULT_TARGET_HOST = "127.9.9.2"
 FIRST_UNPRIVILEGED = 1024
-BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 def choose_target(text: str | None, *, allow_remote: bool) -> Endpoint | None:
@@ -64,45 +55,6 @@ def _refuse_ipv6(address: str, option: str) -> None:
         return
     if version == 6:
         raise UsageError(f"{option} {address} is IPv6", "connbench connects over IPv4: give an IPv4 address")
-
-
-def choose_source(asked: str | None, target: Endpoint | None, strategies: tuple[StrategySpec, ...]) -> str:
-    """The address that binding strategies bind to.
-
-    Raises:
-        UsageError: Not an IPv4 address, or not one of this host.
-    """
-    if asked is None:
-        if target is None or ipaddress.IPv4Address(target.host).is_loopback:
-            return DEFAULT_SOURCE
-        return _routed_source(target)
-    _refuse_ipv6(asked, "--source")
-    try:
-        address = ipaddress.IPv4Address(asked)
-    except ValueError as error:
-        raise UsageError(f"--source {asked!r} is not an IPv4 address", "for example 127.9.9.1") from error
-    if address.is_multicast or address == BROADCAST:
-        raise UsageError(f"--source {address} belongs to no single host", "for example 127.9.9.1")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe_socket:
-        try:
-            probe_socket.bind((str(address), 0))
-        except OSError as error:
-            names = ", ".join(spec.name for spec in strategies)
-            raise UsageError(
-                f"--source {address} is not an address of this host, {names} cannot bind to it",
-                "any of 127.0.0.0/8 is; `ip -4 address` lists the others",
-            ) from error
-    return str(address)
-
-
-def _routed_source(target: Endpoint) -> str:
-    """The address the kernel would choose towards the target; connecting a UDP socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_socket:
-        try:
-            probe_socket.connect((target.host, target.port))
-        except OSError as error:
-            raise TargetError(f"no route to {target}: {error.strerror}", "check the address") from error
-        return str(probe_socket.getsockname()[0])
 
 
 def own_endpoint(ports: PortRange, namespace: Namespace) -> Endpoint:

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from connbench.errors import EnvironmentFault, UsageError
+from connbench.findings import Finding, Severity
 from connbench.linux import sysctl
 from connbench.linux.namespace import best_available
-from connbench.model import (
-    DEFAULT_RANGE_LOW,
-    MAX_PORT,
-    Finding,
-    Isolation,
-    Listener,
-    Namespace,
-    PortRange,
-    Severity,
-)
+from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Isolation, Listener, Namespace, PortRange
 from connbench.strategies import DEFAULT_NAMES
 
 COST_OF_HOST = "the host's port range applies, and its other connections take part"

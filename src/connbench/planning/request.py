@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from connbench.model import Isolation, Listener, Placement, PortRange
+from connbench.model import Isolation, Listener, Placement, PortRange, Spread
 
 
 class CpuChoice(Enum):
@@ -23,6 +23,8 @@ class Request:
     connections: int | None = None
     port_range: PortRange | None = None
     source: str | None = None
+    sources: int | None = None
+    spread: Spread = Spread.ROUND_ROBIN
     target: str | None = None
     listener: Listener | None = None
     isolate: Isolation = Isolation.AUTO

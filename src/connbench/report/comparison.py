@@ -11,7 +11,7 @@ import orjson
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
 from connbench.analysis.differences import Difference
-from connbench.model import Severity, printable
+from connbench.findings import Severity, printable
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
 from connbench.report.markdown import escape
 from connbench.report.rows import Block

@@ -7,6 +7,7 @@ import re
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
+from connbench.model import sources_text
 from connbench.report.rows import comparison
 from connbench.report.units import count, duration
 from connbench.results.result import Result, StrategyResult
@@ -50,7 +51,7 @@ def _plan(result: Result) -> str:
     else:
         parts = [
             f"range {plan.port_range}",
-            f"{plan.source} to {plan.target}",
+            f"{sources_text(plan.sources)} to {plan.target}",
             str(plan.namespace),
             f"{plan.listener} listener",
             f"seed {plan.seed}",
@@ -75,7 +76,7 @@ def _table(result: Result) -> str:
             "odd p50 / mean",
             "knee",
         ),
-        *(_row(result, strategy, cells) for strategy, cells in zip(result.strategies, compared, strict=True)),
+        *(_row(strategy, cells) for strategy, cells in zip(result.strategies, compared, strict=True)),
     ]
     if len(result.strategies) < 2:  # than itself nothing is faster
         rows = [(*row[:4], *row[5:]) for row in rows]
@@ -84,7 +85,7 @@ def _table(result: Result) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
 
 
-def _row(result: Result, strategy: StrategyResult, compared: tuple[str, ...]) -> tuple[str, ...]:
+def _row(strategy: StrategyResult, compared: tuple[str, ...]) -> tuple[str, ...]:
     label, total, speed_up, errors, share = compared
     summary = summarize(strategy)
     latency = summary.all.latency
@@ -97,7 +98,7 @@ def _row(result: Result, strategy: StrategyResult, compared: tuple[str, ...]) ->
         *(duration(value) if latency.count else "-" for value in (latency.mean, latency.p50, latency.p99)),
         _both(summary.even.latency),
         _both(summary.odd.latency),
-        _knee(find_knee(strategy), result.ports),
+        _knee(find_knee(strategy), strategy.capacity),
     )
 
 

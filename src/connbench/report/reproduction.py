@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
-from connbench.model import Finding
+from connbench.findings import Finding
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold
 from connbench.report.units import count, duration

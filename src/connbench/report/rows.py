@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from connbench.analysis.knee import SLOWDOWN, Knee
-from connbench.analysis.summary import Distribution, Summary
+from connbench.analysis.by_source import split_by_source
+from connbench.analysis.knee import SLOWDOWN, Knee, find_knee
+from connbench.analysis.summary import Distribution, Summary, summarize
 from connbench.report.units import count, duration
-from connbench.results.result import Origin, Result
+from connbench.results.result import Origin, Result, StrategyResult
 
 
 class Table(NamedTuple):
@@ -31,6 +32,10 @@ class Block:
     remarks: tuple[str, ...] = ()
     words: tuple[int, ...] = ()
 
+
+SOURCE_HEADER = ("source", "n", "errors", "mean", "p50", "p99", "knee", "first failed")
+MOST_SOURCES_SHOWN = 16
+"""Addresses a table has room for; all of them are in the JSON."""
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
 
@@ -64,6 +69,31 @@ def acquire(summary: Summary) -> Table:
         if group.acquire.count
     ]
     return Table(("acquire", "mean", "p99", "tries mean", "tries max"), rows)
+
+
+def by_source(result: Result, strategy: StrategyResult) -> Table | None:
+    """Each source address by itself, with its own knee and first failure by its own count; None if there is but one."""
+    parts = split_by_source(result, strategy)
+    if len(parts) < 2:
+        return None
+    rows = [_of_source(address, part) for address, part in parts[:MOST_SOURCES_SHOWN]]
+    if len(parts) > MOST_SOURCES_SHOWN:
+        rest = len(parts) - MOST_SOURCES_SHOWN
+        rows.append((f"... and {rest} more", *[""] * (len(SOURCE_HEADER) - 1)))
+    return Table(SOURCE_HEADER, rows)
+
+
+def _of_source(address: str, part: StrategyResult) -> tuple[str, ...]:
+    summary, knee = summarize(part), find_knee(part)
+    latency = summary.all.latency
+    return (
+        address,
+        count(latency.count),
+        count(summary.errored.latency.count),
+        *map(duration, (latency.mean, latency.p50, latency.p99)),
+        "-" if knee.connection is None else count(knee.connection),
+        "-" if knee.first_failed is None else count(knee.first_failed),
+    )
 
 
 def comparison(summaries: Sequence[tuple[str, Summary]], *, several_rounds: bool) -> Table:
@@ -100,22 +130,22 @@ def facts(result: Result, summary: Summary) -> list[str]:
     return lines
 
 
-def knee_lines(result: Result, knee: Knee) -> list[str]:
+def knee_lines(strategy: StrategyResult, knee: Knee) -> list[str]:
     """Where the strategy turned slow, or that it did not, and where it first failed."""
     lines = []
     if knee.connection is not None:
         lines.append(
-            f"knee: connection {count(knee.connection)}{_share(result, knee.in_use)}, "
+            f"knee: connection {count(knee.connection)}{_share(strategy, knee.in_use)}, "
             f"from there on above {SLOWDOWN:g} x {duration(knee.baseline_ns)}"
         )
     elif knee.is_judged:
         lines.append(f"knee: none, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}")
     if knee.first_failed is not None:
-        lines.append(f"first failed: attempt {count(knee.first_failed)}{_share(result, knee.in_use_at_failure)}")
+        lines.append(f"first failed: attempt {count(knee.first_failed)}{_share(strategy, knee.in_use_at_failure)}")
     return lines
 
 
-def _share(result: Result, in_use: int | None) -> str:
-    if result.ports is None or in_use is None:
+def _share(strategy: StrategyResult, in_use: int | None) -> str:
+    if strategy.capacity is None or in_use is None:
         return ""
-    return f" with {in_use / result.ports:.1%} of the range in use"
+    return f" with {in_use / strategy.capacity:.1%} of the range in use"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from connbench.analysis.by_source import split_by_source
 from connbench.results.result import PARTIAL, Result, StrategyResult
 
 
@@ -34,9 +35,19 @@ class Series:
         return f"{self.label} - partial" if self.is_partial else self.label
 
 
-def series_of(results: Sequence[Result]) -> list[Series]:
-    """Every strategy of every result, in order; one that is in several results is told by its file's name too."""
-    found = [(strategy.strategy.label, result, strategy) for result in results for strategy in result.strategies]
+def series_of(results: Sequence[Result], *, by_source: bool = False) -> list[Series]:
+    """Every strategy of every result, in order; one that is in several results is told by its file's name too.
+
+    Args:
+        results: What was measured.
+        by_source: Whether the attempts of each source address are a series by themselves.
+    """
+    found = [
+        (label, result, part)
+        for result in results
+        for strategy in result.strategies
+        for label, part in (_by_source(result, strategy) if by_source else [(strategy.strategy.label, strategy)])
+    ]
     occurrences = Counter(label for label, _, _ in found)
     full_path = len({stem(result) for result in results}) < len(results)
 
@@ -46,6 +57,11 @@ def series_of(results: Sequence[Result]) -> list[Series]:
         return f"{label} ({result.name if full_path else stem(result)})"
 
     return [Series(name(label, result), strategy, result) for label, result, strategy in found]
+
+
+def _by_source(result: Result, strategy: StrategyResult) -> list[tuple[str, StrategyResult]]:
+    label = strategy.strategy.label
+    return [(f"{label} from {address}", part) for address, part in split_by_source(result, strategy)]
 
 
 def stem(result: Result) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
-from connbench.model import Finding, Plan, StrategySpec, printable
+from connbench.findings import Finding, printable
+from connbench.model import Plan, StrategySpec, sources_text
 from connbench.report import rows
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
@@ -29,11 +30,13 @@ def report(result: Result, width: int | None = None) -> str:
 def block(result: Result, strategy: StrategyResult, width: int | None = None) -> str:
     """One strategy: header line, the talk's six lines, tables of latency and acquire time, and a few lines beside."""
     summary = summarize(strategy)
-    lines = (*rows.facts(result, summary), *rows.knee_lines(result, find_knee(strategy)))
+    sources = rows.by_source(result, strategy)
+    lines = (*rows.facts(result, summary), *rows.knee_lines(strategy, find_knee(strategy)))
     parts = [
         header(result, strategy.strategy, width) + "\n" + six_lines(summary),
         render(*rows.latency(summary)),
         render(*rows.acquire(summary)) if result.origin is not Origin.TALK_CSV else "",
+        render(*sources) if sources else "",
         "\n".join(fold(line, width) for line in lines),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -74,7 +77,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
 
 
 def _source(plan: Plan, spec: StrategySpec) -> str:
-    return "kernel's source" if spec.name == "plain" else plan.source
+    return "kernel's source" if spec.name == "plain" else sources_text(plan.sources[: spec.sources])
 
 
 def finding(found: Finding, width: int | None = None) -> str:

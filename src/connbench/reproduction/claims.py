@@ -10,7 +10,7 @@ import numpy as np
 from connbench.analysis.knee import SLOWDOWN, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
-from connbench.model import Severity
+from connbench.findings import Severity
 from connbench.portsearch.windows import expect_failures
 from connbench.reproduction.cases import Case
 from connbench.reproduction.published import published
@@ -52,15 +52,15 @@ def judge(case: Case, result: Result) -> tuple[Claim, ...]:
     return tuple(_RULES[case.spec.name](case, strategy, result))
 
 
-def _cliff(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Claim]:
+def _cliff(case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
     summary, knee = summarize(strategy), find_knee(strategy)
     yield _no_errors(summary)
     talk = published()[case.published or "plain"]
     ratio = _odd_to_even_means(summary)
     yield Claim(ratio > SLOWDOWN, f"odd ports cost {ratio:.3g} x even ones (the talk: {talk.odd_to_even:.3g} x)")
-    at_half = knee.in_use is not None and result.ports is not None and knee.in_use == (result.ports + 1) // 2
+    at_half = knee.in_use is not None and strategy.capacity is not None and knee.in_use == (strategy.capacity + 1) // 2
     where = "no knee" if knee.connection is None else f"the knee is at connection {knee.connection:,}"
-    yield Claim(at_half, f"{where}; half the range is {(result.ports or 0) // 2:,}")
+    yield Claim(at_half, f"{where}; half the range is {(strategy.capacity or 0) // 2:,}")
 
 
 def _random(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Claim]:
@@ -68,7 +68,7 @@ def _random(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Cl
     yield _no_errors(summary)
     yield from _faster_than_plain(case, summary, result)
     samples = strategy.rounds[0].samples
-    in_use = np.cumsum(~samples.failed) / (result.ports or 1)
+    in_use = np.cumsum(~samples.failed) / (strategy.capacity or 1)
     chosen = samples.tries[(in_use >= NEARLY_FULL[0]) & (in_use < NEARLY_FULL[1])]
     tries = float(chosen.mean()) if len(chosen) else 0.0
     holds = TRIES[0] / SLACK <= tries <= TRIES[1] * SLACK
@@ -79,7 +79,7 @@ def _random(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Cl
 def _window(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Claim]:
     summary = summarize(strategy)
     errors, window = summary.errored.latency.count, case.spec.window or 0
-    expected = expect_failures(result.ports or 0, window, summary.attempts)
+    expected = expect_failures(strategy.capacity or 0, window, summary.attempts)
     yield Claim(
         errors in expected,
         f"{errors:,} errors; the model of the search expects {expected.low:,.0f} to {expected.high:,.0f}",
@@ -92,7 +92,7 @@ def _window(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Cl
     if smaller:
         other = max(smaller, key=lambda s: s.strategy.window or 0)
         ratio = summary.round_total_ns / summarize(other).round_total_ns
-        least = NOISE_OF_FEW if (result.ports or 0) < FEW_PORTS else NOISE
+        least = NOISE_OF_FEW if (strategy.capacity or 0) < FEW_PORTS else NOISE
         text = f"{ratio:.2f} x the total time of {other.strategy.label}; at least {least:g} x is expected"
         yield Claim(ratio >= least, text)
 

@@ -10,7 +10,8 @@ from itertools import groupby
 import numpy as np
 
 from connbench.errors import InputError, RunFault
-from connbench.model import Finding, Placement, Severity, StrategySpec
+from connbench.findings import Finding, Severity
+from connbench.model import Placement, StrategySpec
 from connbench.results.limits import HIGHEST, LOWEST, check_round, check_spec, first_wrong
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples
 from connbench.samples import COLUMNS
@@ -18,7 +19,7 @@ from connbench.samples import COLUMNS
 CSV_COLUMNS = ("started_ns", "prepare_ns", "connect_ns", "acquire_ns", "port", "errno", "tries", "source")
 """In the order the design names them; in memory they lie widest first."""
 
-_PREFIX = ("strategy", "window", "placement", "retries", "connections", "round")
+_PREFIX = ("strategy", "window", "placement", "retries", "connections", "sources", "round")
 HEADER = (*_PREFIX, *CSV_COLUMNS)
 _PARTIAL_MARK = "# partial"
 
@@ -45,7 +46,7 @@ def csv_rows(result: Result) -> str:
 
 
 def _prefix(spec: StrategySpec, number: int) -> tuple[str, ...]:
-    values = (spec.window, spec.placement, spec.retries, spec.connections, number)
+    values = (spec.window, spec.placement, spec.retries, spec.connections, spec.sources, number)
     return (_in_one_line(spec.name), *("" if value is None else str(value) for value in values))
 
 
@@ -121,7 +122,7 @@ def _checked(fields: list[str], number: int, place: str) -> list[str]:
 
 
 def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
-    name, window, placement, retries, connections, number = _checked(fields, len(_PREFIX), place)
+    name, window, placement, retries, connections, sources, number = _checked(fields, len(_PREFIX), place)
     try:
         spec = StrategySpec(
             name,
@@ -129,6 +130,7 @@ def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
             Placement(placement) if placement else None,
             int(retries) if retries else None,
             int(connections) if connections else None,
+            int(sources) if sources else None,
         )
         check_spec(spec)
         return spec, int(number)

@@ -11,7 +11,8 @@ import orjson
 
 import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, ExitCode, InputError, Interrupted, UsageError
-from connbench.model import Finding, Plan, StrategySpec
+from connbench.findings import Finding
+from connbench.model import Plan, StrategySpec
 from connbench.results.limits import HIGHEST, LOWEST, check_plan, check_round, check_spec, first_wrong
 from connbench.results.result import Numbers, Origin, Result, Round, Samples
 from connbench.roundreport import RoundReport

@@ -30,6 +30,7 @@ def check_spec(spec: StrategySpec) -> None:
     _check("window", spec.window, 1, MAX_PORT)
     _check("retries", spec.retries, 0, LARGEST)
     _check("connections", spec.connections, 1, LARGEST)
+    _check("sources", spec.sources, 1, LARGEST)
 
 
 def check_plan(plan: Plan) -> None:
@@ -41,6 +42,7 @@ def check_plan(plan: Plan) -> None:
     for spec in plan.strategies:
         check_spec(spec)
     _check("connections", plan.connections, 0, LARGEST)
+    _check("number of sources", len(plan.sources), 1, LARGEST)
     _check("rounds", plan.rounds, 1, LARGEST)
     _check("seed", plan.seed, 0, LARGEST)
     _check("target port", plan.target.port, 1, MAX_PORT)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from connbench.errors import InputError
-from connbench.model import printable
+from connbench.findings import printable
 from connbench.results.csv_file import is_own_header, read_csv
 from connbench.results.json_file import read_json
 from connbench.results.result import Result

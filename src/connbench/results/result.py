@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from connbench import samples
 from connbench.errors import ConnbenchError
-from connbench.model import Finding, Plan, StrategySpec
+from connbench.findings import Finding
+from connbench.model import Plan, RoundPlan, StrategySpec
 from connbench.roundreport import RoundReport
 
 Numbers = npt.NDArray[np.integer | np.floating]
@@ -55,6 +56,10 @@ class Samples:
         if len(parts) == 1:
             return parts[0]
         return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+    def chosen(self, mask: Mask) -> Samples:
+        """The attempts that a mask marks."""
+        return Samples(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
     def __len__(self) -> int:
         return len(self.tries)
@@ -102,10 +107,14 @@ class Round:
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """A strategy and its rounds, at least one."""
+    """A strategy and its rounds, at least one.
+
+    `capacity` is how many connections there were ports for, those of each source address counted; None if not known.
+    """
 
     strategy: StrategySpec
     rounds: tuple[Round, ...]
+    capacity: int | None = None
 
     @property
     def samples(self) -> Samples:
@@ -157,7 +166,7 @@ class Result:
     @property
     def strategies(self) -> list[StrategyResult]:
         """What was measured, a strategy at a time."""
-        return [StrategyResult(spec, tuple(rounds)) for spec, rounds in self.rounds.items()]
+        return [StrategyResult(spec, tuple(rounds), self.capacity(spec)) for spec, rounds in self.rounds.items()]
 
     @property
     def specs(self) -> tuple[StrategySpec, ...]:
@@ -171,10 +180,9 @@ class Result:
         planned = len(self.plan.strategies) * self.plan.rounds if self.plan else 0
         return len(rounds) < planned or any(r.fault for r in rounds) or any(f.code == PARTIAL for f in self.known)
 
-    @property
-    def ports(self) -> int | None:
-        """Ports of the range that was searched, if that is known."""
-        return len(self.plan.port_range) if self.plan else None
+    def capacity(self, spec: StrategySpec) -> int | None:
+        """Connections that a strategy had ports for, those of each source address counted, if that is known."""
+        return RoundPlan(self.plan, spec, 1).capacity if self.plan else None
 
     @property
     def most_rounds(self) -> int:

@@ -226,6 +226,6 @@ def legend_below(figure: Figure, handles: Sequence[Any], width: int) -> None:
 
 def share_text(series: Series, in_use: int | None) -> str:
     """` (50.0 % in use)`: which part of the range, where the range is known, else nothing."""
-    if series.result.ports is None or in_use is None:
+    if series.strategy.capacity is None or in_use is None:
         return ""
-    return f" ({in_use / series.result.ports:.1%} in use)"
+    return f" ({in_use / series.strategy.capacity:.1%} in use)"

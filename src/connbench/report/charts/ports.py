@@ -39,7 +39,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         Patch(color=colours.even, alpha=0.75, label="even ports"),
         Patch(color=colours.odd, alpha=0.75, label="odd ports"),
     ]
-    if any(one.result.ports for one in series):
+    if any(one.strategy.capacity for one in series):
         handles.append(Line2D([], [], color="#444444", linestyle="--", linewidth=1, label="ports there are"))
     canvas.legend_below(figure, handles, grid.width)
     return figure

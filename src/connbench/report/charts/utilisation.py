@@ -85,7 +85,7 @@ def _rolling(one: Series) -> tuple[Floats, Floats]:
 
 def _whole(one: Series) -> int:
     """What the share is one of: the range's ports; the longest round's attempts where the range is not known."""
-    return one.result.ports or max(1, *(len(r.samples) for r in one.strategy.rounds))
+    return one.strategy.capacity or max(1, *(len(r.samples) for r in one.strategy.rounds))
 
 
 def _label(one: Series) -> str:
@@ -109,7 +109,7 @@ def _share(one: Series, in_use: int | None) -> str:
 
 
 def _axis(series: Sequence[Series]) -> str:
-    unknown = [one.result.ports is None for one in series]
+    unknown = [one.strategy.capacity is None for one in series]
     if all(unknown):
         return "connections held, as a share of the attempts (the range is not known)"
     if any(unknown):

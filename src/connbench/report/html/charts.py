@@ -111,7 +111,7 @@ def _rolling(position: int, series: Series) -> list[dict[str, Any]]:
     samples = shown_round(series.strategy).samples
     latency = samples.latency_ns[~samples.failed]
     positions, percentiles = rolling_percentiles(latency, (50, 99))
-    ports = series.result.ports or max(1, len(latency))
+    ports = series.strategy.capacity or max(1, len(latency))
     share = positions / ports
     name = chart_text(series.label)
     traces: list[dict[str, Any]] = [

@@ -17,7 +17,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault
-from connbench.model import Finding
+from connbench.findings import Finding
 from connbench.report import rows, text
 from connbench.report.comparison_rows import blocks
 from connbench.report.html import charts, facts
@@ -130,13 +130,14 @@ def _result(result: Result) -> ResultPart:
 def _strategy(position: int, series: Series) -> StrategyPart:
     summary, result = summarize(series.strategy), series.result
     acquire = [] if result.origin is Origin.TALK_CSV else [rows.acquire(summary)]
+    sources = rows.by_source(result, series.strategy)
     return StrategyPart(
         label=series.label,
         colour=charts.colour(position),
         header=text.header(result, series.strategy.strategy),
         six_lines=six_lines(summary),
-        tables=tuple(table for table in (rows.latency(summary), *acquire) if table.rows),
-        lines=(*rows.facts(result, summary), *rows.knee_lines(result, find_knee(series.strategy))),
+        tables=tuple(table for table in (rows.latency(summary), *acquire, sources) if table and table.rows),
+        lines=(*rows.facts(result, summary), *rows.knee_lines(series.strategy, find_knee(series.strategy))),
     )
 
 
@@ -148,7 +149,7 @@ def _chart_notes(series: Sequence[Series]) -> list[str]:
         for each in series
         if len(each.strategy.rounds) > 1
     ]
-    unknown = [each.label for each in series if each.result.ports is None]
+    unknown = [each.label for each in series if each.strategy.capacity is None]
     if unknown:
         notes.append(f"The range of {', '.join(unknown)} is not known: its share is of the connections made.")
     every = charts.one_in(series)

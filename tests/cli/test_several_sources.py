@@ -1,0 +1,58 @@
+"""Several source addresses as users ask for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import connbench
+
+SMALL = ("run", "-q", "--port-range", "40000-40031", "--seed", "1")
+
+
+def test_two_addresses_open_twice_as_many(tmp_path: Path) -> None:
+    """Without -n every port of every address is used; the text has each by itself, the file each attempt's address."""
+    path = tmp_path / "two.json"
+    finished = connbench(*SMALL, "--strategy", "bind", "--strategy", "random", "--sources", "2", "-o", str(path))
+    assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
+    assert finished.stdout.count("127.9.9.1 and 1 more source -> 127.9.9.2:39999") == 2
+    assert finished.stdout.count("connection attempts: 64 errored: 0 total: 64") == 2
+    assert len([line for line in finished.stdout.splitlines() if line.startswith("127.9.9.2  32 ")]) == 2
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["plan"]["sources"] == ["127.9.9.1", "127.9.9.2"]
+    assert found["strategies"][0]["rounds"][0]["samples"]["source"] == [0, 1] * 32
+    picture = tmp_path / "two.png"
+    drawn = connbench("plot", str(path), "--by-source", "-o", str(picture))
+    assert (drawn.returncode, drawn.stderr) == (ExitCode.OK, "")
+    assert picture.stat().st_size > 0
+
+
+def test_one_address_is_filled_after_the_other() -> None:
+    """--spread fill uses up the first address before it takes the next, through holders of few sockets each."""
+    arguments = ("--strategy", "random", "--source", "127.9.9.4-127.9.9.5", "--spread", "fill", "--format", "csv")
+    finished = connbench(*SMALL, *arguments, inside=("--nofile", "64"))
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    rows = [line.split(",") for line in finished.stdout.splitlines()[1:]]
+    assert [row[-1] for row in rows] == ["0"] * 32 + ["1"] * 32
+    assert sorted(int(row[-4]) for row in rows) == sorted([*range(40000, 40032)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--sources", "2"), "--sources 2: plain cannot choose its source"),
+        (("--strategy", "bind", "--sources", "0"), "--sources 0 is not a number of addresses"),
+        (("--strategy", "bind", "--sources", "2", "--source", "127.0.0.1"), "both say where from"),
+        (("--strategy", "bind", "--source", "127.9.9.9-127.9.9.1"), "is reversed"),
+        (("--strategy", "bind", "--source", "192.0.2.1,127.0.0.1"), "192.0.2.1 is not an address of this host"),
+    ],
+)
+def test_wrong_addresses_are_refused(arguments: tuple[str, ...], named: str) -> None:
+    """In two lines, before anything is measured."""
+    finished = connbench(*SMALL, *arguments)
+    assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
+    assert named in finished.stderr
+    assert len(finished.stderr.splitlines()) == 2

@@ -1,0 +1,155 @@
+"""Several source addresses: how they are read, shared out, and told apart afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.analysis.by_source import split_by_source
+from connbench.analysis.knee import find_knee
+from connbench.engine.sharing import recipe_over, shared_out
+from connbench.errors import UsageError
+from connbench.model import Endpoint, PortRange, RoundPlan, Spread, StrategySpec, sources_text
+from connbench.planning.sources import MOST_SOURCES, choose_sources, parse_sources
+from connbench.report import rows, text
+from connbench.report.series import series_of
+from connbench.results.result import Result
+from made import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
+
+THREE = ("127.9.9.1", "127.9.9.2", "127.9.9.3")
+SMALL = PortRange(40000, 40007)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("127.9.9.1", THREE[:1]),
+        ("127.9.9.1, 127.9.9.3", (THREE[0], THREE[2])),
+        ("127.9.9.1-127.9.9.3", THREE),
+        ("127.9.9.0/30", THREE[:2]),
+        ("127.9.9.3/32,127.9.9.1-127.9.9.2", (THREE[2], *THREE[:2])),
+    ],
+)
+def test_sources_are_a_list_a_range_or_a_network(written: str, expected: tuple[str, ...]) -> None:
+    """Addresses, ranges and networks, by commas, in the order they are written."""
+    assert parse_sources(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("127.9.9.3-127.9.9.1", "reversed"),
+        ("127.9.9.1-", "not an IPv4 address"),
+        ("127.9.9.0/33", "not an IPv4 address"),
+        ("127.9.9.1,,127.9.9.2", "not an IPv4 address"),
+        ("127.9.9.1,127.9.9.0/29", "127.9.9.1 is there twice"),
+        ("127.0.0.0/8", f"more than {MOST_SOURCES} addresses"),
+        ("2001:db8::1-2001:db8::3", "is IPv6"),
+    ],
+)
+def test_sources_that_are_none_are_refused(written: str, fault: str) -> None:
+    """What is wrong is named, whatever the form, and no endless list is made."""
+    with pytest.raises(UsageError, match=fault) as refused:
+        parse_sources(written)
+    assert refused.value.hint
+
+
+def test_number_of_sources_counts_from_the_talks() -> None:
+    """--sources N is the first N addresses from 127.9.9.1 on, beyond the last byte too."""
+    assert choose_sources(None, 3, None, (BIND,)) == THREE
+    assert choose_sources(None, 300, None, (BIND,))[-1] == "127.9.10.44"
+    for number in (0, -1, MOST_SOURCES + 1):
+        with pytest.raises(UsageError, match="is not a number of addresses"):
+            choose_sources(None, number, None, (BIND,))
+    with pytest.raises(UsageError, match="both say where from"):
+        choose_sources("127.0.0.1", 2, Endpoint("127.0.0.1", 80), (BIND,))
+
+
+def round_plan(spec: StrategySpec, attempts: int, spread: Spread, sources: tuple[str, ...] = THREE) -> RoundPlan:
+    """A round over eight ports."""
+    plan = replace(PLAN, sources=sources, port_range=SMALL, connections=attempts, spread=spread)
+    return RoundPlan(plan, spec, 1)
+
+
+def test_attempts_are_shared_out_in_turn_or_one_address_after_the_other() -> None:
+    """Round-robin goes around; filling gives each as many as there are ports, and the rest to the last."""
+    assert shared_out(round_plan(BIND, 7, Spread.ROUND_ROBIN)).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert shared_out(round_plan(BIND, 30, Spread.FILL)).tolist() == [0] * 8 + [1] * 8 + [2] * 14
+    two = replace(BIND, sources=2)
+    assert shared_out(round_plan(two, 5, Spread.ROUND_ROBIN)).tolist() == [0, 1, 0, 1, 0]
+
+
+@given(st.sampled_from(list(Spread)), st.integers(1, 60), st.integers(1, 4), st.integers(0, 99))
+@unhurried
+def test_each_source_has_draws_of_its_own(spread: Spread, attempts: int, number: int, seed: int) -> None:
+    """A partition is filled anew from each address, and one address alone draws as if there were no others."""
+    partition = StrategySpec("partition", 4)
+    sources = tuple(f"127.9.9.{i + 1}" for i in range(number))
+    plan = round_plan(partition, attempts, spread, sources)
+    order = shared_out(plan)
+    drawn = recipe_over(plan, order, Random(seed)).first
+    assert len(drawn) == len(order) == attempts
+    for source, count in Counter(order).items():
+        alone = round_plan(partition, count, spread, sources[:1])
+        own = [draw for draw, of in zip(drawn, order, strict=True) if of == source]
+        assert own == recipe_over(alone, shared_out(alone), Random(seed)).first.tolist()
+
+
+def two_sources() -> Result:
+    """200 connections from each of two addresses in turn; those of the second turn slow at their hundredth."""
+    order = [i % 2 for i in range(400)]
+    slow = [i % 2 == 1 and i // 2 >= 100 for i in range(400)]
+    ports = [9024 + 2 * (i // 2) + (1 if is_slow else 0) for i, is_slow in enumerate(slow)]
+    samples = samples_of([100_000 if is_slow else 10_000 for is_slow in slow], source=order, port=ports)
+    return result_of({BIND: [round_of(samples)]}, replace(PLAN, sources=THREE[:2]))
+
+
+def test_each_source_has_a_knee_of_its_own() -> None:
+    """The half of one address ends where its own attempts turn slow, whatever the other does."""
+    result = two_sources()
+    (first, alone), (second, other) = split_by_source(result, result.strategies[0])
+    assert (first, second) == THREE[:2]
+    assert (find_knee(alone).connection, find_knee(other).connection) == (None, 101)
+    assert (alone.capacity, result.strategies[0].capacity) == (len(PLAN.port_range), 2 * len(PLAN.port_range))
+
+
+def test_report_has_a_row_a_source() -> None:
+    """The text names how many sources there are, and has each by itself; a single one has no such table."""
+    report = text.report(two_sources())
+    assert "127.9.9.1 and 1 more source -> " in report
+    assert "127.9.9.1  200       0  10.0 µs  10.0 µs  10.0 µs     -             -" in report
+    assert "127.9.9.2  200       0  55.0 µs  55.0 µs   100 µs   101             -" in report
+    assert "source  " not in text.report(result_of({BIND: [round_of(samples_of([1000]))]}))
+
+
+def test_table_of_many_sources_ends_somewhere() -> None:
+    """Sixteen are shown, and how many there are more."""
+    samples = samples_of([1000] * 40, source=list(range(20)) * 2)
+    result = result_of({WINDOW: [round_of(samples)]}, replace(PLAN, sources=tuple(f"127.9.9.{i}" for i in range(20))))
+    table = rows.by_source(result, result.strategies[0])
+    assert table
+    assert [row[0] for row in table.rows[-2:]] == ["127.9.9.15", "... and 4 more"]
+
+
+def test_charts_can_be_of_each_source() -> None:
+    """A series for each address, under a name that says so; without a plan by its position."""
+    result = two_sources()
+    assert [one.label for one in series_of([result])] == ["bind"]
+    assert [one.label for one in series_of([result], by_source=True)] == ["bind from 127.9.9.1", "bind from 127.9.9.2"]
+    result.plan = None
+    assert [one.label for one in series_of([result], by_source=True)] == ["bind from source 0", "bind from source 1"]
+
+
+def test_sources_are_named_by_the_first_and_how_many_more() -> None:
+    """A header stays short, however many there are."""
+    assert [sources_text(THREE[:n]) for n in (1, 2, 3)] == [
+        "127.9.9.1",
+        "127.9.9.1 and 1 more source",
+        "127.9.9.1 and 2 more sources",
+    ]
+    assert replace(RANDOM, sources=2, connections=9).label == "random, 2 sources, n=9"
