@@ -145,8 +145,8 @@ class StrategySpec:
         text = " ".join(words)
         if self.retries or (self.retries == 0 and self.name == "random"):
             text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
-        if self.sources is not None:
-            text += f", {self.sources} {'source' if self.sources == 1 else 'sources'}"
+        if self.sources is not None and self.sources > 1:
+            text += f", {self.sources} sources"
         if self.connections is not None:
             text += f", n={self.connections}"
         return text

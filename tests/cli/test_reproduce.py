@@ -24,6 +24,9 @@ ROWS = [
 ]
 
 
+SHARED = ["bind, 1 source", "bind, 2 sources", "bind, 3 sources"]
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What `reproduce --quick` printed, and the file it wrote."""
@@ -46,7 +49,7 @@ def test_every_row_stands_above_the_talks(quick: tuple[str, Path]) -> None:
     """Ten rows in the talk's order with a verdict each, nine with the talk's figures below."""
     rows = rows_of(quick[0])
     own = [row for row in rows if not row.startswith("  the talk")]
-    assert [row.split("  ")[0] for row in own] == [*ROWS, "range"]
+    assert [row.split("  ")[0] for row in own] == [*ROWS, "range", *SHARED]
     assert all(row.endswith(("  holds", "  differs")) for row in own)
     assert len(rows) - len(own) == 9
     assert re.search(r"^  the talk, 500 +868 +1\.88 s +69\.6 x +30\.0 µs +31\.0 µs$", "\n".join(rows), re.MULTILINE)
@@ -59,6 +62,8 @@ def test_claims_that_no_noise_can_spoil_hold(quick: tuple[str, Path]) -> None:
         assert f"{name}: the knee is at connection 2,049; half the range is 2,048" in held
     for name in ("plain", "bind", "random", "partition 72", "range"):
         assert f"{name}: no connection failed" in held
+    for text in ("1 source: 2,048", "2 sources: 978", "3 sources: 0"):
+        assert any(line.startswith(f"bind, {text} connections are slow") for line in held)
     assert sum("the model of the search expects" in line for line in held) == 4
 
 
@@ -67,7 +72,7 @@ def test_file_holds_everything(quick: tuple[str, Path]) -> None:
     finished = connbench("report", str(quick[1]), "--format", "json")
     assert finished.returncode == ExitCode.OK, finished.stderr
     strategies = {s["label"]: len(s["rounds"][0]["samples"]["port"]) for s in json.loads(finished.stdout)["strategies"]}
-    assert list(strategies.values()) == [4096] * 7 + [72, 362] + [4096]
+    assert list(strategies.values()) == [4096] * 7 + [72, 362] + [4096] + [5074] * 3
     assert "partition 72, n=72" in strategies
 
 
@@ -86,7 +91,7 @@ def test_kernel_without_the_option_leaves_out_what_needs_it() -> None:
     finished = connbench("reproduce", "--quick", inside=("--deny", "port-range"))
     assert finished.returncode == ExitCode.OK, finished.stderr
     own = [row.split("  ")[0] for row in rows_of(finished.stdout) if not row.startswith("  the talk")]
-    assert own == ["plain", "bind", "random"]
+    assert own == ["plain", "bind", "random", *SHARED]
     assert finished.stderr.count("left out: strategy window needs IP_LOCAL_PORT_RANGE") == 4
     assert finished.stderr.count("left out: ") == 7
 

@@ -22,8 +22,11 @@ from made import PLAN, round_of, samples_of
 
 PORTS = len(QUICK_RANGE)
 CASES = cases(QUICK_RANGE)
-BY_NAME = {(case.spec.name, case.spec.window): case for case in CASES}
-PLAIN, BIND, RANDOM, *_, RANGE = CASES
+BY_NAME = {(case.spec.name, case.spec.window): case for case in CASES if case.spec.name != "bind"}
+PLAIN, BIND, RANDOM = CASES[:3]
+RANGE = BY_NAME["range", None]
+SHARED = CASES[-3:]
+SOURCES = ("127.9.9.1", "127.9.9.2", "127.9.9.3")
 WINDOWS = [case for case in CASES if case.spec.name == "window"]
 FILLED = [case for case in CASES if case.spec.name == "partition"]
 FAST, SLOW = 13_000, 93_000
@@ -53,18 +56,31 @@ def random_draws(factor: float = 1.0) -> Samples:
 
 def as_the_talk_says() -> dict[StrategySpec, Samples]:
     """A measurement of each case in which every claim holds."""
-    made = {PLAIN.spec: cliff(), BIND.spec: cliff(), RANDOM.spec: random_draws(), RANGE.spec: drawn()}
+    made: dict[StrategySpec, Samples] = {
+        PLAIN.spec: cliff(),
+        BIND.spec: cliff(),
+        RANDOM.spec: random_draws(),
+        RANGE.spec: drawn(),
+    }
     for case in WINDOWS:
         errors = round(expect_failures(PORTS, case.spec.window or 0, PORTS).mean)
         made[case.spec] = drawn(errors, error_ns=FAST + 40 * (case.spec.window or 0))
+    made |= {case.spec: shared(case) for case in SHARED}
     for case in FILLED:
         made[case.spec] = samples_of([FAST] * (case.spec.window or 0))
     return made
 
 
+def shared(case: Case) -> Samples:
+    """From several addresses: fast up to half of all their ports, then slow, and beyond all of them in vain."""
+    capacity, attempts = PORTS * (case.spec.sources or 0), case.spec.connections or 0
+    latency = [FAST if i < capacity // 2 else SLOW for i in range(attempts)]
+    return samples_of(latency, errno=[0 if i < capacity else errno.EADDRNOTAVAIL for i in range(attempts)])
+
+
 def result_of(made: dict[StrategySpec, Samples], ports: PortRange = QUICK_RANGE, **faulty: Round) -> Result:
     """A result of the quick run, or of one on other ports, with these measurements."""
-    plan = replace(PLAN, port_range=ports, connections=PORTS, strategies=tuple(made))
+    plan = replace(PLAN, sources=SOURCES, port_range=ports, connections=PORTS, strategies=tuple(made))
     rounds = {spec: [faulty.get(spec.name, round_of(samples))] for spec, samples in made.items()}
     return Result(plan, {"kernel": "6.8.0-test"}, (), rounds)
 
@@ -209,6 +225,18 @@ def test_filled_range_of_an_odd_number_of_ports_is_whole(case: Case) -> None:
     assert claim.holds
 
 
+@pytest.mark.parametrize("case", SHARED, ids=lambda case: case.spec.label)
+def test_shared_connections_turn_slow_at_half_of_all_ports(case: Case) -> None:
+    """With N addresses there are N halves: a knee elsewhere, or an error where there are ports, is not the talk's."""
+    right = shared(case)
+    capacity, attempts = PORTS * (case.spec.sources or 0), case.spec.connections or 0
+    early = np.where(np.arange(attempts) < capacity // 4, FAST, SLOW)
+    failing = right.errno.copy()
+    failing[0] = errno.EADDRNOTAVAIL
+    for wrong in (replace(right, connect_ns=early), replace(right, errno=failing)):
+        assert reproduction.verdict(judge(case, result_of(as_the_talk_says() | {case.spec: wrong}))) == "differs"
+
+
 def test_partial_or_missing_row_is_not_judged() -> None:
     """What was cut short or never measured proves nothing either way."""
     made = as_the_talk_says()
@@ -243,6 +271,9 @@ def test_full_cases_are_the_talks() -> None:
         "partition 1000, n=1000",
         "partition 5000, n=5000",
         "range",
+        "bind, n=70000",
+        "bind, 2 sources, n=70000",
+        "bind, 3 sources, n=70000",
     ]
     assert {case.published for case in full} - {None} == set(published())
     assert len(FULL_RANGE) == published()["plain"].attempts == 56512
@@ -286,7 +317,7 @@ def test_rows_line_up_below_their_heading_within_80_columns() -> None:
     result = result_of(as_the_talk_says())
     heading = reproduction.heading()
     lines = [line for case in CASES for line in reproduction.row(case, result).splitlines()]
-    assert len(lines) == 10 + 9
+    assert len(lines) == 13 + 9
     assert all(len(line) <= 80 for line in (heading, *lines))
     for end in (heading.index(name) + len(name) for name in ("errors", "total time", "speed-up", "even mean")):
         assert all(line[end - 1] != " " and line[end] == " " for line in lines)
@@ -299,7 +330,7 @@ def test_claims_are_told_one_a_line_and_folded_to_the_terminal() -> None:
     made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
     told = reproduction.closing(CASES, result_of(made))
     assert "differs  range: 2 connections failed" in told.splitlines()
-    assert re.search(r"^30 of 31 claims hold here$", told, re.MULTILINE)
+    assert re.search(r"^36 of 37 claims hold here$", told, re.MULTILINE)
     assert "holds    plain: no connection failed" in told.splitlines()
     assert all(len(line) <= 60 for line in reproduction.closing(CASES, result_of(made), 60).splitlines())
 

@@ -153,3 +153,4 @@ def test_sources_are_named_by_the_first_and_how_many_more() -> None:
         "127.9.9.1 and 2 more sources",
     ]
     assert replace(RANDOM, sources=2, connections=9).label == "random, 2 sources, n=9"
+    assert replace(RANDOM, sources=1).label == "random"

@@ -43,7 +43,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     die_with_parent(parent)
     engine_rss = resident_bytes()
     raise_open_files()
-    settings = network.set_up(plan.plan)
+    settings = network.set_up(plan)
     die_with_parent(parent)
     share = _whole(plan, descriptor)
     running = listener.start(plan.plan.listener, plan.plan.target, plan.connections)

@@ -9,13 +9,13 @@ from connbench.errors import EnvironmentFault
 from connbench.linux import sysctl
 from connbench.linux.namespace import enter
 from connbench.linux.netlink import bring_up_loopback
-from connbench.model import Plan
+from connbench.model import PortRange, RoundPlan
 
 UNPRIVILEGED_START_DEFAULT = 1024
 
 
-def set_up(plan: Plan) -> dict[str, str]:
-    """Enter the plan's namespace and make it ready; the host's is only read.
+def set_up(round_plan: RoundPlan) -> dict[str, str]:
+    """Enter the namespace of a round's plan and make it ready; the host's is only read.
 
     Returns:
         The namespace's settings as read back, by sysctl name.
@@ -23,6 +23,7 @@ def set_up(plan: Plan) -> dict[str, str]:
     Raises:
         EnvironmentFault: Something of it is not allowed here.
     """
+    plan = round_plan.plan
     try:
         enter(plan.namespace)
     except OSError as error:
@@ -32,7 +33,7 @@ def set_up(plan: Plan) -> dict[str, str]:
         ) from error
     if plan.namespace.is_own:
         bring_up_loopback(_beyond_loopback(*plan.sources, plan.target.host))
-        _set_sysctls(plan)
+        _set_sysctls(plan.port_range, round_plan.connections)
     return sysctl.read_all()
 
 
@@ -41,9 +42,9 @@ def _beyond_loopback(*addresses: str) -> tuple[str, ...]:
     return tuple(a for a in dict.fromkeys(addresses) if not ipaddress.IPv4Address(a).is_loopback)
 
 
-def _set_sysctls(plan: Plan) -> None:
-    low, high = plan.port_range.low, plan.port_range.high
-    backlog = str(backlog_for(plan.connections))
+def _set_sysctls(ports: PortRange, connections: int) -> None:
+    low, high = ports.low, ports.high
+    backlog = str(backlog_for(connections))
     wanted = {
         # The kernel takes no ip_local_port_range that begins among the privileged ports.
         sysctl.UNPRIVILEGED_START: str(min(low, UNPRIVILEGED_START_DEFAULT)),

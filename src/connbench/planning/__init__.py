@@ -3,5 +3,6 @@
 from connbench.planning.choice import only_supported
 from connbench.planning.make import make_plan
 from connbench.planning.request import CpuChoice, Request
+from connbench.planning.sources import first_sources
 
-__all__ = ["CpuChoice", "Request", "make_plan", "only_supported"]
+__all__ = ["CpuChoice", "Request", "first_sources", "make_plan", "only_supported"]

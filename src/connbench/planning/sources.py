@@ -37,8 +37,9 @@ def choose_sources(
     if asked is not None and number is not None:
         raise UsageError(f"--source {asked} and --sources {number} both say where from", "leave one of them out")
     if number is not None:
-        first = int(ipaddress.IPv4Address(DEFAULT_SOURCE))
-        return tuple(str(ipaddress.IPv4Address(first + i)) for i in _at_most_all(range(number)))
+        if not 1 <= number <= MOST_SOURCES:
+            raise UsageError(f"--sources {number} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
+        return first_sources(number)
     if asked is not None:
         return _bindable(parse_sources(asked), strategies)
     if target is None or ipaddress.IPv4Address(target.host).is_loopback:
@@ -46,10 +47,10 @@ def choose_sources(
     return (_routed_source(target),)
 
 
-def _at_most_all(numbers: range) -> range:
-    if not 1 <= len(numbers) <= MOST_SOURCES:
-        raise UsageError(f"--sources {len(numbers)} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
-    return numbers
+def first_sources(number: int) -> tuple[str, ...]:
+    """So many addresses from the talk's own on."""
+    first = int(ipaddress.IPv4Address(DEFAULT_SOURCE))
+    return tuple(str(ipaddress.IPv4Address(first + i)) for i in range(number))
 
 
 def parse_sources(text: str) -> tuple[str, ...]:

@@ -64,8 +64,7 @@ def _measured(case: Case, summary: Summary, result: Result) -> tuple[str, ...]:
         count(summary.errored.latency.count),
         duration(summary.total_ns),
         "-" if faster is None else f"{faster:.3g} x",
-        duration(summary.even.latency.mean),
-        duration(summary.odd.latency.mean),
+        *(duration(group.latency.mean) if group.latency.count else "-" for group in (summary.even, summary.odd)),
         verdict(judge(case, result)),
     )
 
@@ -88,7 +87,12 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _name(case: Case) -> str:
-    return f"{case.spec.name} {case.spec.window}" if case.spec.window else case.spec.name
+    spec = case.spec
+    if spec.window:
+        return f"{spec.name} {spec.window}"
+    if spec.connections and spec.sources:
+        return f"{spec.name}, {spec.sources} source{'s' if spec.sources > 1 else ''}"
+    return spec.name
 
 
 def verdict(claims: Sequence[Claim]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Placement, PortRange, StrategySpec
 
@@ -11,6 +11,8 @@ QUICK_RANGE = PortRange(DEFAULT_RANGE_LOW, DEFAULT_RANGE_LOW + 4095)
 
 WINDOWS = (500, 1000, 5000, 10000)
 FILLED = (1000, 5000)
+SHARED, MOST_SOURCES = 70_000, 3
+"""Connections the talk opened from one, two and three addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,15 @@ def cases(ports: PortRange) -> tuple[Case, ...]:
     def scaled(window: int) -> int:
         return round(window * len(ports) / len(FULL_RANGE))
 
-    return (
+    one_address = (
         Case(StrategySpec("plain"), "plain"),
         Case(StrategySpec("bind"), "plain"),
         Case(StrategySpec("random"), None),
         *(Case(StrategySpec("window", scaled(w), Placement.INSIDE, 0), f"window-{w}") for w in WINDOWS),
         *(Case(StrategySpec("partition", scaled(w), connections=scaled(w)), f"partition-{w}") for w in FILLED),
         Case(StrategySpec("range"), "range"),
+    )
+    return (
+        *(replace(case, spec=replace(case.spec, sources=1)) for case in one_address),
+        *(Case(StrategySpec("bind", connections=scaled(SHARED), sources=n), None) for n in range(1, MOST_SOURCES + 1)),
     )

@@ -49,7 +49,8 @@ def judge(case: Case, result: Result) -> tuple[Claim, ...]:
         return ()
     if any(f.severity is Severity.INVALID and f.strategy == case.spec.label for f in findings(result)):
         return ()
-    return tuple(_RULES[case.spec.name](case, strategy, result))
+    rule = _shared if case.spec.name == "bind" and case.spec.connections else _RULES[case.spec.name]
+    return tuple(rule(case, strategy, result))
 
 
 def _cliff(case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
@@ -61,6 +62,18 @@ def _cliff(case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Cl
     at_half = knee.in_use is not None and strategy.capacity is not None and knee.in_use == (strategy.capacity + 1) // 2
     where = "no knee" if knee.connection is None else f"the knee is at connection {knee.connection:,}"
     yield Claim(at_half, f"{where}; half the range is {(strategy.capacity or 0) // 2:,}")
+
+
+def _shared(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
+    """Each address has a half of its own: from so many connections on they are slow, and beyond all ports they fail."""
+    summary, knee = summarize(strategy), find_knee(strategy)
+    capacity, attempts = strategy.capacity or 0, summary.attempts
+    errors, due = summary.errored.latency.count, max(0, attempts - capacity)
+    yield Claim(errors == due, f"{errors:,} of {attempts:,} connections failed; there are ports for {capacity:,}")
+    half = capacity // 2
+    expected = half if half < attempts else None
+    slow = 0 if knee.in_use is None else summary.connected - knee.in_use
+    yield Claim(knee.in_use == expected, f"{slow:,} connections are slow, those beyond half of {capacity:,} ports")
 
 
 def _random(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Claim]:
