@@ -68,8 +68,22 @@ PALETTES = {
 }
 """The talk's own, and one that holds for every kind of colour blindness (Okabe and Ito, Color Universal Design)."""
 
-LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31", "#7a3e9d", "#7f7f7f")
-"""Of strategies: those of Okabe and Ito but the yellow, which is too faint on white, then brown, violet and grey."""
+LINES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#000000",
+    "#8c6d31",
+    "#7a3e9d",
+    "#7f7f7f",
+    "#a6d854",
+    "#e6194b",
+    "#17becf",
+)
+"""Of strategies: those of Okabe and Ito but the yellow, which is too faint on white, then six more."""
 
 
 @dataclass(frozen=True, slots=True)
