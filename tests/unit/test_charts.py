@@ -238,11 +238,11 @@ def test_lines_of_all_strategies_of_reproduce_have_colours_of_their_own() -> Non
     assert len(set(LINES)) == len(LINES) >= len(specs) == 13
     figure = drawn("utilisation", series_of([result_of({spec: [round_of(mixed())] for spec in specs})]))
     (axes,), (legend,) = figure.axes, figure.legends
-    assert len({to_hex(line.get_color()) for line in axes.lines if line.get_linestyle() == "-"}) == 10
+    assert len({to_hex(line.get_color()) for line in axes.lines if line.get_linestyle() == "-"}) == len(specs)
     named = {
         text.get_text(): to_hex(line.get_color()) for text, line in zip(legend.texts, legend.get_lines(), strict=True)
     }
-    assert len({named[spec.label] for spec in specs}) == 10
+    assert len({named[spec.label] for spec in specs}) == len(specs)
 
 
 @pytest.mark.usefixtures("style")
