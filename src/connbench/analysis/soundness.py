@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from connbench.analysis.knee import knee_of
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
 from connbench.findings import Finding, Severity
 from connbench.model import Listener, Plan, RoundPlan, StrategySpec
@@ -15,6 +16,10 @@ from connbench.samples import NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow was hardly the port search."""
+
+EHASH_ENTRIES = "net.ipv4.tcp_ehash_entries"
+GROWTH = 1.3
+"""Times the mean of the first 5 % of the connects above which the last 5 % are said to have become slower."""
 
 SWITCHES_PER_ATTEMPT = 0.01
 STEAL_SHARE = 0.01
@@ -84,6 +89,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iter
     yield from _judge_attempts(measured, plan.timeout if plan else None)
     if plan:
         yield from _judge_held(measured)
+        yield from _judge_hash(plan, measured)
         yield from _judge_machine(measured)
 
 
@@ -144,6 +150,25 @@ def _judge_held(measured: Round) -> Iterator[Finding]:
             Severity.INVALID,
             f"{measured.report.established} connections were left at the end of {connected} made",
             "the listener closed them, and their ports were free again: let it hold them",
+        )
+
+
+def _judge_hash(plan: Plan, measured: Round) -> Iterator[Finding]:
+    """Whether later connects are slower because the kernel's table of connections is crowded, and not by the search."""
+    entries = abs(int(measured.report.settings.get(EHASH_ENTRIES, "0") or 0))
+    sockets = measured.report.established * (1 if plan.listener is Listener.EXTERNAL else 2)
+    latency = measured.samples.latency_ns[~measured.samples.failed]
+    part = len(latency) // 20
+    if not entries or sockets <= entries or not part or knee_of(measured.samples).connection is not None:
+        return
+    growth = float(latency[-part:].mean() / max(1.0, float(latency[:part].mean())))
+    if growth > GROWTH:
+        yield Finding(
+            "hash-table",
+            Severity.NOTE,
+            f"{sockets:,} sockets are in an established-hash table of {entries:,} entries: "
+            f"the last 5 % of the connects took {growth:.1f} x the first",
+            "a lookup walks past several sockets; boot with a larger thash_entries= to see the search alone",
         )
 
 

@@ -12,6 +12,7 @@ from connbench.planning.choice import choose_strategies, refuse_unsupported
 from connbench.planning.peers import choose_target, note_listener_in_range, own_endpoint, probe
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from connbench.planning.request import CpuChoice, Request
+from connbench.planning.room import Room, refuse_without_room
 from connbench.planning.sources import choose_sources
 
 MOST_CONNECTIONS = 10_000_000
@@ -39,6 +40,7 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
     sources = choose_sources(request.source, request.sources, target, strategies)
     connections = _checked_count(request.connections, len(ports) * len(sources))
     listener = choose_listener(request.listener, namespace, connections, external=external)
+    refuse_without_room(connections, listener, Room.here())
     if target is None:
         target = own_endpoint(ports, namespace)
     if external:
