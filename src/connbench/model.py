@@ -110,13 +110,13 @@ class PortRange:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An IPv4 address and a TCP port."""
+    """An IPv4 or IPv6 address and a TCP port."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
+from connbench.linux.families import has_ipv6
 from support import connbench
 
 SMALL = ("run", "-q", "--port-range", "40000-40031", "--seed", "1")
@@ -65,3 +66,16 @@ def test_more_connections_than_memory_are_refused_with_figures() -> None:
     assert (finished.returncode, finished.stdout) == (ExitCode.ENVIRONMENT, "")
     assert re.search(r"10,000,000 connections need about 82\.2 GB, and \d+\.\d GB are free\n", finished.stderr)
     assert re.search(r"-n \d+ fits$", finished.stderr)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
+def test_ipv6_runs_through_text_and_files(tmp_path: Path) -> None:
+    """--family 6 has addresses of its own; the text has them in brackets, the file is read back."""
+    path = tmp_path / "six.json.gz"
+    arguments = ("--family", "6", "--strategy", "bind", "--strategy", "window", "--window", "8", "--sources", "2")
+    finished = connbench(*SMALL, *arguments, "-o", str(path))
+    assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
+    assert "2001:db8::1 and 1 more source -> [2001:db8::2]:39999" in finished.stdout
+    assert "connection attempts: 64 errored: 0 total: 64" in finished.stdout
+    again = connbench("report", str(path))
+    assert again.stdout == finished.stdout

@@ -16,6 +16,8 @@ from connbench.planning.place import choose_listener, choose_range, settle_names
 from connbench.planning.sources import choose_sources
 from made import LONG, PLAIN, PORTS, RANDOM, unhurried
 
+OWN = Endpoint("127.9.9.2", 9023)
+
 
 @pytest.mark.parametrize(
     ("text", "fault"),
@@ -29,13 +31,12 @@ from made import LONG, PLAIN, PORTS, RANDOM, unhurried
         ("127.0.0.1:80.0", "has no port"),
         ("127.0.0.1:0", "port 0 is outside 1-65535"),
         ("127.0.0.1:65536", "port 65536 is outside 1-65535"),
-        ("::1:80", "::1 is IPv6"),
-        ("[::1]:80", "::1 is IPv6"),
+        ("[2001:db8::1]:80", "[2001:db8::1]:80 is not a loopback address"),
         ("192.0.2.1:80", "192.0.2.1:80 is not a loopback address"),
     ],
 )
 def test_target_that_cannot_be_is_refused(text: str, fault: str) -> None:
-    """A target without a port, beyond the ports, of IPv6 or on another machine is wrong usage, with a way out."""
+    """A target without a port, beyond the ports or on another machine is wrong usage, with a way out."""
     with pytest.raises(UsageError) as caught:
         choose_target(text, allow_remote=False)
     assert fault in caught.value.message
@@ -60,6 +61,8 @@ def test_no_target_is_left_open() -> None:
     [
         ("127.0.0.1:1", False, Endpoint("127.0.0.1", 1)),
         ("127.9.9.2:65535", False, Endpoint("127.9.9.2", 65535)),
+        ("[::1]:80", False, Endpoint("::1", 80)),
+        ("::1:80", False, Endpoint("::1", 80)),
         ("192.0.2.1:80", True, Endpoint("192.0.2.1", 80)),
     ],
 )
@@ -71,25 +74,40 @@ def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endp
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
-        ("::1", "--source ::1 is IPv6"),
-        ("localhost", "--source 'localhost' is not an IPv4 address"),
-        ("127.0.0.256", "--source '127.0.0.256' is not an IPv4 address"),
-        ("127.0.0.1:80", "--source '127.0.0.1:80' is not an IPv4 address"),
-        ("", "--source '' is not an IPv4 address"),
+        ("::1", "--source ::1 and target 127.9.9.2:9023 are not both IPv4"),
+        ("localhost", "--source 'localhost' is not an IP address"),
+        ("127.0.0.256", "--source '127.0.0.256' is not an IP address"),
+        ("127.0.0.1:80", "--source '127.0.0.1:80' is not an IP address"),
+        ("", "--source '' is not an IP address"),
     ],
 )
 def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
-    """A source has to be an IPv4 address in digits."""
+    """A source has to be an address in digits, of the target's family."""
     with pytest.raises(UsageError) as caught:
-        choose_sources(source, None, None, (RANDOM,))
+        choose_sources(source, None, OWN, Namespace.NETWORK, (RANDOM,))
     assert caught.value.message.startswith(fault)
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("target", [None, Endpoint("127.0.0.1", 80)])
-def test_source_is_the_talks_on_loopback(target: Endpoint | None) -> None:
-    """Without --source the talk's address is bound to, as long as the target is on loopback."""
-    assert choose_sources(None, None, target, (RANDOM,)) == ("127.9.9.1",)
+@pytest.mark.parametrize(
+    ("target", "namespace", "expected"),
+    [
+        (OWN, Namespace.NETWORK, "127.9.9.1"),
+        (Endpoint("127.0.0.1", 80), Namespace.HOST, "127.9.9.1"),
+        (Endpoint("2001:db8::2", 80), Namespace.NETWORK, "2001:db8::1"),
+        (Endpoint("::1", 80), Namespace.HOST, "::1"),
+    ],
+)
+def test_source_is_the_default_one_of_the_targets_family(target: Endpoint, namespace: Namespace, expected: str) -> None:
+    """Without --source the talk's address is bound to, or that of the namespace's own prefix; on the host ::1."""
+    assert choose_sources(None, None, target, namespace, (RANDOM,)) == (expected,)
+
+
+@pytest.mark.parametrize(("namespace", "host"), [(Namespace.NETWORK, "2001:db8::2"), (Namespace.HOST, "::1")])
+def test_own_listener_of_ipv6(namespace: Namespace, host: str) -> None:
+    """It has an address of the prefix the namespace is given, and the loopback's where there is none."""
+    assert own_endpoint(PortRange(40000, 40009), namespace, 6).host == host
+    assert str(Endpoint(host, 80)) == f"[{host}]:80"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from connbench.analysis.by_source import split_by_source
 from connbench.analysis.knee import find_knee
 from connbench.engine.sharing import recipe_over, shared_out
 from connbench.errors import UsageError
-from connbench.model import Endpoint, PortRange, RoundPlan, Spread, StrategySpec, sources_text
+from connbench.model import Endpoint, Namespace, PortRange, RoundPlan, Spread, StrategySpec, sources_text
 from connbench.planning.sources import MOST_SOURCES, choose_sources, parse_sources
 from connbench.report import rows, text
 from connbench.report.series import series_of
@@ -22,6 +22,7 @@ from connbench.results.result import Result
 from made import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 THREE = ("127.9.9.1", "127.9.9.2", "127.9.9.3")
+V4, V6, OWN = Endpoint("127.9.9.2", 9023), Endpoint("2001:db8::2", 9023), Namespace.NETWORK
 SMALL = PortRange(40000, 40007)
 
 
@@ -32,6 +33,7 @@ SMALL = PortRange(40000, 40007)
         ("127.9.9.1, 127.9.9.3", (THREE[0], THREE[2])),
         ("127.9.9.1-127.9.9.3", THREE),
         ("127.9.9.0/30", THREE[:2]),
+        ("2001:db8::1-2001:db8::3", ("2001:db8::1", "2001:db8::2", "2001:db8::3")),
         ("127.9.9.3/32,127.9.9.1-127.9.9.2", (THREE[2], *THREE[:2])),
     ],
 )
@@ -44,12 +46,13 @@ def test_sources_are_a_list_a_range_or_a_network(written: str, expected: tuple[s
     ("written", "fault"),
     [
         ("127.9.9.3-127.9.9.1", "reversed"),
-        ("127.9.9.1-", "not an IPv4 address"),
-        ("127.9.9.0/33", "not an IPv4 address"),
-        ("127.9.9.1,,127.9.9.2", "not an IPv4 address"),
+        ("127.9.9.1-", "not an IP address"),
+        ("127.9.9.0/33", "not an IP address"),
+        ("127.9.9.1,,127.9.9.2", "not an IP address"),
         ("127.9.9.1,127.9.9.0/29", "127.9.9.1 is there twice"),
         ("127.0.0.0/8", f"more than {MOST_SOURCES} addresses"),
-        ("2001:db8::1-2001:db8::3", "is IPv6"),
+        ("2001:db8::/32", f"more than {MOST_SOURCES} addresses"),
+        ("2001:db8::1-127.9.9.1", "reversed"),
     ],
 )
 def test_sources_that_are_none_are_refused(written: str, fault: str) -> None:
@@ -61,13 +64,17 @@ def test_sources_that_are_none_are_refused(written: str, fault: str) -> None:
 
 def test_number_of_sources_counts_from_the_talks() -> None:
     """--sources N is the first N addresses from 127.9.9.1 on, beyond the last byte too."""
-    assert choose_sources(None, 3, None, (BIND,)) == THREE
-    assert choose_sources(None, 300, None, (BIND,))[-1] == "127.9.10.44"
+    assert choose_sources(None, 3, V4, OWN, (BIND,)) == THREE
+    assert choose_sources(None, 2, V6, OWN, (BIND,)) == ("2001:db8::1", "2001:db8::2")
+    assert choose_sources("2001:db8::7", None, V6, OWN, (BIND,)) == ("2001:db8::7",)
+    with pytest.raises(UsageError, match=r"127\.9\.9\.1 and target .* are not both IPv6"):
+        choose_sources("127.9.9.1", None, V6, OWN, (BIND,))
+    assert choose_sources(None, 300, V4, OWN, (BIND,))[-1] == "127.9.10.44"
     for number in (0, -1, MOST_SOURCES + 1):
         with pytest.raises(UsageError, match="is not a number of addresses"):
-            choose_sources(None, number, None, (BIND,))
+            choose_sources(None, number, V4, OWN, (BIND,))
     with pytest.raises(UsageError, match="both say where from"):
-        choose_sources("127.0.0.1", 2, Endpoint("127.0.0.1", 80), (BIND,))
+        choose_sources("127.0.0.1", 2, V4, OWN, (BIND,))
 
 
 def round_plan(spec: StrategySpec, attempts: int, spread: Spread, sources: tuple[str, ...] = THREE) -> RoundPlan:

@@ -117,7 +117,14 @@ _RUN_OPTIONS = (
         metavar="ADDRS",
         help="Addresses to bind to: a list, a range (A-B) or a network (A/28).  [default: 127.9.9.1]",
     ),
-    click.option("--sources", type=int, metavar="N", help="The first so many addresses from 127.9.9.1 on."),
+    click.option(
+        "--family",
+        type=click.Choice(["4", "6"]),
+        help="IPv4 or IPv6.  [default: that of --target or --source, else 4]",
+    ),
+    click.option(
+        "--sources", type=int, metavar="N", help="The first so many addresses from 127.9.9.1 or 2001:db8::1 on."
+    ),
     click.option(
         "--spread",
         type=_SPREADS,

@@ -76,5 +76,6 @@ def _request(asked: dict[str, Any]) -> Request:
             "listener": asked["listener"] and Listener(asked["listener"]),
             "placement": asked["placement"] and Placement(asked["placement"]),
             "spread": Spread(asked["spread"]),
+            "family": asked["family"] and int(asked["family"]),
         }
     )

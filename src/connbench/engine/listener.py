@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Never
 
 from connbench.errors import TargetError
+from connbench.linux.families import family_of
 from connbench.linux.limits import free_descriptors
 from connbench.linux.process import die_with_parent
 from connbench.model import Endpoint, Listener
@@ -45,7 +46,7 @@ def start(kind: Listener, address: Endpoint, connections: int) -> RunningListene
     """
     if kind is Listener.EXTERNAL:
         return RunningListener()
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     try:
         sock.bind((address.host, address.port))
         # The kernel cuts the backlog to somaxconn; with acceptors that only has to carry a burst.

@@ -7,7 +7,7 @@ type itself: its subclass in `socket` adds a constructor in Python, and no conne
 from __future__ import annotations
 
 import errno
-from _socket import AF_INET, SO_SNDTIMEO, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
+from _socket import SO_SNDTIMEO, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
 from array import array
 from dataclasses import dataclass, field
 from random import Random
@@ -15,6 +15,7 @@ from statistics import median
 from time import perf_counter_ns
 
 from connbench.errors import RunFault
+from connbench.linux.families import family_of
 from connbench.linux.sockopts import (
     IP_BIND_ADDRESS_NO_PORT,
     IP_LOCAL_PORT_RANGE,
@@ -76,6 +77,7 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
     )
     epoch, first, end = share.epoch, recipe.first, share.plan.connections
     timeout, no_port_free = pack_timeout(plan.timeout), NO_PORT_FREE
+    family = int(family_of(plan.target.host))
     sources, order = share.plan.sources, share.order
     target, locals_ = (plan.target.host, plan.target.port), [(address, 0) for address in sources]
     binds, draws_port = recipe.binds, recipe.draw is Draw.PORT
@@ -89,7 +91,7 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
     timeouts = 0
 
     for index in range(share.first, end):
-        sock = _new_socket(timeout, index)
+        sock = _new_socket(family, timeout, index)
         number, source = first[index], order[index]
         local = locals_[source]
         tries = 1
@@ -122,7 +124,7 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
             if finished != prepared and draws_port:
                 # bind() gave the port and connect() could not use it: a bound socket cannot be bound again.
                 sock.close()
-                sock = _new_socket(timeout, index)
+                sock = _new_socket(family, timeout, index)
             number = redraw(rng)
             tries += 1
 
@@ -151,9 +153,9 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
                 return
 
 
-def _new_socket(timeout: bytes, index: int) -> socket:
+def _new_socket(family: int, timeout: bytes, index: int) -> socket:
     try:
-        sock = socket(AF_INET, SOCK_STREAM)
+        sock = socket(family, SOCK_STREAM)
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "")
         raise RunFault(

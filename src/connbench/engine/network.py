@@ -39,7 +39,7 @@ def set_up(round_plan: RoundPlan) -> dict[str, str]:
 
 def _beyond_loopback(*addresses: str) -> tuple[str, ...]:
     """Those that `lo` does not have by itself: all of 127.0.0.0/8 is local once it is up."""
-    return tuple(a for a in dict.fromkeys(addresses) if not ipaddress.IPv4Address(a).is_loopback)
+    return tuple(a for a in dict.fromkeys(addresses) if not ipaddress.ip_address(a).is_loopback)
 
 
 def _set_sysctls(ports: PortRange, connections: int) -> None:

@@ -11,7 +11,7 @@ from connbench.errors import EnvironmentFault
 
 
 def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
-    """Set this namespace's `lo` up, and give it each of `addresses` as a /32.
+    """Set this namespace's `lo` up, and give it each of `addresses` as a /32 or /128.
 
     Raises:
         EnvironmentFault: Netlink refused.
@@ -40,7 +40,7 @@ def _in_child(writer: int, addresses: tuple[str, ...]) -> None:
             index = route.link_lookup(ifname="lo")[0]
             route.link("set", index=index, state="up")
             for address in addresses:
-                route.addr("add", index=index, address=address, prefixlen=32)
+                route.addr("add", index=index, address=address, prefixlen=128 if ":" in address else 32)
         status = 0
     except Exception as error:  # noqa: BLE001  # the child has no other way to tell; the parent raises it
         os.write(writer, str(error).encode())

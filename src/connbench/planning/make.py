@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 
-from connbench.errors import UsageError
+from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding
+from connbench.linux.families import has_ipv6
 from connbench.model import Plan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
 from connbench.planning.peers import choose_target, note_listener_in_range, own_endpoint, probe
@@ -30,19 +31,19 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
         EnvironmentFault: This machine or user cannot do it.
         TargetError: The target refuses or does not answer.
     """
-    target = choose_target(request.target, allow_remote=request.allow_remote)
+    target = choose_target(request.target, request.family, allow_remote=request.allow_remote)
     external = target is not None and request.listener is None
     cpu = _choose_cpu(request.cpu)
     namespace, findings = settle_namespace(request.isolate, external=external)
     ports = choose_range(request.port_range, namespace, request.strategies)
     strategies = choose_strategies(request, ports)
     refuse_unsupported(strategies)
-    sources = choose_sources(request.source, request.sources, target, strategies)
+    if target is None:
+        target = own_endpoint(ports, namespace, _family(request))
+    sources = choose_sources(request.source, request.sources, target, namespace, strategies)
     connections = _checked_count(request.connections, len(ports) * len(sources))
     listener = choose_listener(request.listener, namespace, connections, external=external)
     refuse_without_room(connections, listener, Room.here())
-    if target is None:
-        target = own_endpoint(ports, namespace)
     if external:
         probe(sources[0], target, request.timeout)
     else:
@@ -62,6 +63,14 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
         cpu=cpu,
     )
     return plan, findings
+
+
+def _family(request: Request) -> int:
+    """That of the addresses asked for, IPv4 without any."""
+    family = request.family or (6 if ":" in (request.source or "") else 4)
+    if family == 6 and not has_ipv6():
+        raise EnvironmentFault("this kernel has no IPv6, or it is switched off", "leave out --family 6")
+    return family
 
 
 def _checked_count(asked: int | None, capacity: int) -> int:

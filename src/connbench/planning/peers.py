@@ -7,29 +7,32 @@ import socket
 
 from connbench.errors import TargetError, UsageError
 from connbench.findings import Finding, Severity
+from connbench.linux.families import family_of
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import MAX_PORT, Endpoint, Namespace, PortRange
 
-DEFAULT_TARGET_HOST = "127.9.9.2"
+DEFAULT_TARGET_HOST, DEFAULT_TARGET_HOST_6 = "127.9.9.2", "2001:db8::2"
+"""The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
+
 FIRST_UNPRIVILEGED = 1024
 
 
-def choose_target(text: str | None, *, allow_remote: bool) -> Endpoint | None:
+def choose_target(text: str | None, family: int | None = None, *, allow_remote: bool) -> Endpoint | None:
     """Read `HOST:PORT`; None where none is given.
 
     Raises:
-        UsageError: No port in it, a port out of range, IPv6, or not loopback and not allowed to be remote.
+        UsageError: No port in it, a port out of range, or not loopback and not allowed to be remote.
         TargetError: A name that does not resolve.
     """
     if text is None:
         return None
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal():
-        raise UsageError(f"--target {text!r} has no port", "write it as HOST:PORT, as in 127.0.0.1:8080")
+        raise UsageError(f"--target {text!r} has no port", "write it as HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
     if not 1 <= int(port) <= MAX_PORT:
         raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
-    address = _resolve(host.strip("[]"))
-    if not ipaddress.IPv4Address(address).is_loopback and not allow_remote:
+    address = _resolve(host.strip("[]"), family)
+    if not ipaddress.ip_address(address).is_loopback and not allow_remote:
         raise UsageError(
             f"--target {text} is not a loopback address",
             "if you may load that machine with connections, add --allow-remote",
@@ -37,37 +40,31 @@ def choose_target(text: str | None, *, allow_remote: bool) -> Endpoint | None:
     return Endpoint(address, int(port))
 
 
-def _resolve(host: str) -> str:
-    _refuse_ipv6(host, "--target")
+def _resolve(host: str, family: int | None) -> str:
+    """A name's address of the family asked for, of IPv4 if there is one and none is asked for."""
+    kind = {None: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[family]
     try:
-        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, kind, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         # UnicodeError is for what can be no name at all: an empty or an endless label.
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise TargetError(f"--target {host!r}: {reason}", "give an IPv4 address") from error
-    return str(found[0][4][0])
+        asked = f" with --family {family}" if family else ""
+        raise TargetError(f"--target {host!r}{asked}: {reason}", "give an address") from error
+    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
 
-def _refuse_ipv6(address: str, option: str) -> None:
-    try:
-        version = ipaddress.ip_address(address).version
-    except ValueError:
-        return
-    if version == 6:
-        raise UsageError(f"{option} {address} is IPv6", "connbench connects over IPv4: give an IPv4 address")
-
-
-def own_endpoint(ports: PortRange, namespace: Namespace) -> Endpoint:
+def own_endpoint(ports: PortRange, namespace: Namespace, family: int = 4) -> Endpoint:
     """Where connbench's own listener listens: beside the range, so that it takes none of its ports."""
+    host = DEFAULT_TARGET_HOST if family == 4 else DEFAULT_TARGET_HOST_6 if namespace.is_own else "::1"
     below = range(ports.low - 1, FIRST_UNPRIVILEGED - 1, -1)
     above = range(ports.high + 1, MAX_PORT + 1)
     privileged = range(min(ports.low, FIRST_UNPRIVILEGED) - 1, 0, -1) if namespace.is_own else range(0)
     for candidates in (below, above, privileged):
         for port in candidates:
-            endpoint = Endpoint(DEFAULT_TARGET_HOST, port)
+            endpoint = Endpoint(host, port)
             if namespace.is_own or _is_free(endpoint):
                 return endpoint
-    return Endpoint(DEFAULT_TARGET_HOST, ports.high)
+    return Endpoint(host, ports.high)
 
 
 def note_listener_in_range(target: Endpoint, ports: PortRange) -> list[Finding]:
@@ -85,7 +82,7 @@ def note_listener_in_range(target: Endpoint, ports: PortRange) -> list[Finding]:
 
 
 def _is_free(endpoint: Endpoint) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe_socket:
+    with socket.socket(family_of(endpoint.host), socket.SOCK_STREAM) as probe_socket:
         try:
             probe_socket.bind((endpoint.host, endpoint.port))
         except OSError:
@@ -99,7 +96,7 @@ def probe(source: str, target: Endpoint, timeout: float) -> None:
     Raises:
         TargetError: It refuses, does not answer, or cannot be reached from `source`.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+    with socket.socket(family_of(target.host), socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         try:

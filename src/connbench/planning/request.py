@@ -25,6 +25,7 @@ class Request:
     source: str | None = None
     sources: int | None = None
     spread: Spread = Spread.ROUND_ROBIN
+    family: int | None = None
     target: str | None = None
     listener: Listener | None = None
     isolate: Isolation = Isolation.AUTO

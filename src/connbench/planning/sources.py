@@ -8,56 +8,65 @@ from collections.abc import Iterator
 from itertools import islice
 
 from connbench.errors import TargetError, UsageError
-from connbench.model import Endpoint, StrategySpec
+from connbench.linux.families import family_of
+from connbench.model import Endpoint, Namespace, StrategySpec
 
-DEFAULT_SOURCE = "127.9.9.1"
+DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
+"""The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
+
 MOST_SOURCES = 4096
 """More than anybody has; a column of 16 bits names them."""
 
 BROADCAST = ipaddress.IPv4Address("255.255.255.255")
-Address = ipaddress.IPv4Address
-_FORMS = "for example 127.9.9.1, 127.9.9.1-127.9.9.3, 127.9.9.0/28, or several of them with commas"
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_FORMS = "for example 127.9.9.1, 127.9.9.1-127.9.9.3, 127.9.9.0/28, 2001:db8::1, or several of them with commas"
 
 
 def choose_sources(
-    asked: str | None, number: int | None, target: Endpoint | None, strategies: tuple[StrategySpec, ...]
+    asked: str | None, number: int | None, target: Endpoint, namespace: Namespace, strategies: tuple[StrategySpec, ...]
 ) -> tuple[str, ...]:
     """The addresses that binding strategies bind to.
 
     Args:
         asked: A list of addresses, ranges and networks.
-        number: How many from 127.9.9.1 on.
-        target: Where to connect, if that is settled.
+        number: How many from the default one on.
+        target: Where to connect; the addresses are of its family.
+        namespace: Where: a namespace of its own is given the addresses of IPv6.
         strategies: For messages.
 
     Raises:
-        UsageError: No such addresses, or not of this host.
+        UsageError: No such addresses, of another family, or not of this host.
         TargetError: No route to the target.
     """
+    family = 6 if ":" in target.host else 4
     if asked is not None and number is not None:
         raise UsageError(f"--source {asked} and --sources {number} both say where from", "leave one of them out")
     if number is not None:
         if not 1 <= number <= MOST_SOURCES:
             raise UsageError(f"--sources {number} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
-        return first_sources(number)
+        return first_sources(number, family)
     if asked is not None:
-        return _bindable(parse_sources(asked), strategies)
-    if target is None or ipaddress.IPv4Address(target.host).is_loopback:
-        return (DEFAULT_SOURCE,)
-    return (_routed_source(target),)
+        found = parse_sources(asked)
+        other = next((address for address in found if (":" in address) != (family == 6)), None)
+        if other:
+            raise UsageError(f"--source {other} and target {target} are not both IPv{family}", f"see --family {family}")
+        return found if family == 6 and namespace.is_own else _bindable(found, strategies)
+    if not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6):
+        return (_routed_source(target),)
+    return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
 
 
-def first_sources(number: int) -> tuple[str, ...]:
-    """So many addresses from the talk's own on."""
-    first = int(ipaddress.IPv4Address(DEFAULT_SOURCE))
-    return tuple(str(ipaddress.IPv4Address(first + i)) for i in range(number))
+def first_sources(number: int, family: int = 4) -> tuple[str, ...]:
+    """So many addresses from the default one on."""
+    first = ipaddress.ip_address(DEFAULT_SOURCES[family])
+    return tuple(str(first + i) for i in range(number))
 
 
 def parse_sources(text: str) -> tuple[str, ...]:
     """Read addresses, ranges (`LOW-HIGH`) and networks (`ADDRESS/BITS`, without its first and last address), by commas.
 
     Raises:
-        UsageError: Not of that form, IPv6, an address twice, or too many of them.
+        UsageError: Not of that form, an address twice, or too many of them.
     """
     found = tuple(islice((str(a) for part in text.split(",") for a in _part(part.strip(), text)), MOST_SOURCES + 1))
     if len(found) > MOST_SOURCES:
@@ -71,42 +80,38 @@ def parse_sources(text: str) -> tuple[str, ...]:
 def _part(part: str, whole: str) -> Iterator[Address]:
     try:
         if "/" in part:
-            yield from ipaddress.IPv4Network(part, strict=False).hosts()
+            yield from ipaddress.ip_network(part, strict=False).hosts()
         elif "-" in part:
             low, _, high = part.partition("-")
-            first, last = ipaddress.IPv4Address(low.strip()), ipaddress.IPv4Address(high.strip())
-            if first > last:
+            first, last = ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())
+            if first.version != last.version or int(first) > int(last):
                 raise UsageError(f"--source {whole}: range {part} is reversed", f"write it as {last}-{first}")
-            yield from (ipaddress.IPv4Address(number) for number in range(int(first), int(last) + 1))
+            yield from (first + i for i in range(int(last) - int(first) + 1))
         else:
-            yield ipaddress.IPv4Address(part)
+            yield ipaddress.ip_address(part)
     except ValueError as error:
-        if part.count(":") > 1:
-            raise UsageError(
-                f"--source {whole} is IPv6", "connbench connects over IPv4: give IPv4 addresses"
-            ) from error
-        raise UsageError(f"--source {whole!r} is not an IPv4 address: {error}", _FORMS) from error
+        raise UsageError(f"--source {whole!r} is not an IP address: {error}", _FORMS) from error
 
 
 def _bindable(addresses: tuple[str, ...], strategies: tuple[StrategySpec, ...]) -> tuple[str, ...]:
     for address in addresses:
-        if ipaddress.IPv4Address(address).is_multicast or ipaddress.IPv4Address(address) == BROADCAST:
+        if ipaddress.ip_address(address).is_multicast or ipaddress.ip_address(address) == BROADCAST:
             raise UsageError(f"--source {address} belongs to no single host", _FORMS)
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe_socket:
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as probe_socket:
             try:
                 probe_socket.bind((address, 0))
             except OSError as error:
                 names = ", ".join(spec.name for spec in strategies)
                 raise UsageError(
                     f"--source {address} is not an address of this host, {names} cannot bind to it",
-                    "any of 127.0.0.0/8 is; `ip -4 address` lists the others",
+                    "any of 127.0.0.0/8 is; `ip address` lists the others",
                 ) from error
     return addresses
 
 
 def _routed_source(target: Endpoint) -> str:
     """The address the kernel would choose towards the target; connecting a UDP socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_socket:
+    with socket.socket(family_of(target.host), socket.SOCK_DGRAM) as probe_socket:
         try:
             probe_socket.connect((target.host, target.port))
         except OSError as error:
