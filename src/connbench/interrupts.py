@@ -7,6 +7,7 @@ being saved. So the signal is only noted, and a run asks for it five times a sec
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from connbench.errors import Interrupted
@@ -18,9 +19,11 @@ class Interrupts:
 
     Attributes:
         immediate: Whether the handler raises at once: while something blocks, and there is nothing to lose.
+        on_stop: Called before the first signal is raised: ending in good order may take seconds.
     """
 
     immediate: bool = False
+    on_stop: Callable[[], None] | None = None
     _number: int = 0
     _pending: bool = False
 
@@ -42,4 +45,7 @@ class Interrupts:
         """
         if self._pending:
             self._pending = False
+            on_stop, self.on_stop = self.on_stop, None
+            if on_stop:
+                on_stop()
             raise Interrupted(self._number)

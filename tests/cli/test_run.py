@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,31 @@ def test_the_progress_bar_is_for_terminals() -> None:
     assert b"/s" in drawn
     assert stdout.startswith(b"connection attempts: 56512 errored: 0 total: 56512")
     assert stdout.count(b"\n") == 6
+
+
+def test_a_stop_is_answered_at_once() -> None:
+    """Ctrl-C on a terminal is told what goes on meanwhile: closing what is open may take seconds."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        command_line("run", "--strategy", "plain", "--format", "talk"),
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        env={**os.environ, "COLUMNS": "80", "TERM": "xterm"},
+    )
+    os.close(follower)
+    drawn, is_sent = b"", False
+    while True:
+        try:
+            drawn += os.read(leader, 65536)
+        except OSError:
+            break
+        if not is_sent and b"/56512" in drawn:
+            process.send_signal(signal.SIGINT)
+            is_sent = True
+    os.close(leader)
+    process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert drawn.index(b"stopping, every connection is being closed") < drawn.index(b"stopped by SIGINT")
 
 
 def test_doctor_agrees_with_itself() -> None:

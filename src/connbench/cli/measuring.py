@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 
+import click
+
 from connbench.cli.messages import complain
 from connbench.cli.outlet import Outlet
 from connbench.cli.progress import Bar, Silent
@@ -26,6 +28,12 @@ def measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) 
         bar.clear()
         outlet.take_round(finished)
 
+    def say_stopping() -> None:
+        bar.clear()
+        click.echo("connbench: stopping, every connection is being closed; once more ends it at once", err=True)
+
+    if sys.stderr.isatty():
+        interrupts.on_stop = say_stopping
     fault: ConnbenchError | None = None
     try:
         run(plan, outlet.result, bar.show, take_round, interrupts)
