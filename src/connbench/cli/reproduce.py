@@ -38,8 +38,8 @@ def command(
 ) -> int:
     """Measure what the talk measured, beside the figures it published, and say which of its claims hold here.
 
-    Takes about five minutes: plain, bind, and bind from one or two addresses need a minute or two each, for that is what
-    the talk is about. All of it runs in network namespaces of its own.
+    Takes about five minutes: plain, bind, and bind from one or two addresses need a minute or two each, for that is
+    what the talk is about. All of it runs in network namespaces of its own.
     """
     from connbench.reproduction.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases  # noqa: PLC0415  # commands load what they use
 
