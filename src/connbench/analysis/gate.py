@@ -69,14 +69,13 @@ class Measured:
     """A strategy of a result, and of that result what its figures depend on."""
 
     strategy: StrategyResult
-    ports: int | None = None
     origin: Origin = Origin.RUN
 
     @classmethod
     def of(cls, result: Result, spec: StrategySpec) -> Measured | None:
         """A result's strategy; None where the result has nothing of it."""
         rounds = result.rounds.get(spec)
-        return cls(StrategyResult(spec, tuple(rounds)), result.capacity(spec), result.origin) if rounds else None
+        return cls(StrategyResult(spec, tuple(rounds), result.capacity(spec)), result.origin) if rounds else None
 
 
 class _NotThereError(Exception):
@@ -174,7 +173,7 @@ def _per_round(metric: Metric, dimension: Dimension, measured: Measured) -> floa
     complete = tuple(r for r in measured.strategy.rounds if not r.fault)
     if not complete:
         raise _NotThereError("no round came to its end")
-    strategy = StrategyResult(measured.strategy.strategy, complete)
+    strategy = replace(measured.strategy, rounds=complete)
     return _value(metric, dimension, replace(measured, strategy=strategy)) / len(complete)
 
 
@@ -227,9 +226,10 @@ def _knee(measured: Measured) -> float:
         raise _NotThereError(f"a knee needs {FEWEST} connections in a round")
     if knee.in_use is None:
         return 100.0
-    if measured.ports is None:
+    capacity = measured.strategy.capacity
+    if capacity is None:
         raise _NotThereError("the range is not known")
-    return 100 * knee.in_use / measured.ports
+    return 100 * knee.in_use / capacity
 
 
 def _shown(value: float, operator: Operator, limit: float) -> str:

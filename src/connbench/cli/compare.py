@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from connbench.cli import gates
+from connbench.cli.options import format_option
 from connbench.errors import ExitCode
 from connbench.findings import Severity
 from connbench.interrupts import Interrupts
@@ -19,14 +20,7 @@ FORMAT_NAMES = ("text", "markdown", "json")
 @click.command("compare")
 @click.argument("base", type=click.Path(path_type=Path, readable=False))
 @click.argument("new", type=click.Path(path_type=Path, readable=False))
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(FORMAT_NAMES),
-    default="text",
-    show_default=True,
-    help="What to print.",
-)
+@format_option(FORMAT_NAMES)
 @gates.fail_if_option(with_base=True)
 @click.pass_obj
 def command(

@@ -57,6 +57,19 @@ _ISOLATIONS = click.Choice([isolation.value for isolation in Isolation])
 _SPREADS = click.Choice([spread.value for spread in Spread])
 _PLACEMENTS = click.Choice([placement.value for placement in Placement])
 
+
+def format_option(names: tuple[str, ...]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """The option --format of a command that prints in one of these; text without it."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(names),
+        default="text",
+        show_default=True,
+        help="What to print.",
+    )
+
+
 seed_option = click.option(
     "--seed",
     type=_whole,
@@ -167,14 +180,7 @@ _RUN_OPTIONS = (
         help="How long one connect() may take.",
     ),
     cpu_option,
-    click.option(
-        "--format",
-        "output_format",
-        type=click.Choice(FORMAT_NAMES),
-        default="text",
-        show_default=True,
-        help="What to print.",
-    ),
+    format_option(FORMAT_NAMES),
     output_option,
     fail_if_option(),
     force_option,

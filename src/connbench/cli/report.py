@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import discard_stdout, warn_of_grave_findings
-from connbench.cli.options import FORMAT_NAMES
+from connbench.cli.options import FORMAT_NAMES, format_option
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
@@ -25,14 +25,7 @@ SINGLE = {"json", "csv", "talk-csv", "openmetrics"}
 
 @click.command("report")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(FORMAT_NAMES),
-    default="text",
-    show_default=True,
-    help="What to print.",
-)
+@format_option(FORMAT_NAMES)
 @page_option
 @click.option("--force", is_flag=True, help="Replace an existing page.")
 @gates.fail_if_option()

@@ -111,7 +111,8 @@ def opening(result: Result, width: int | None = None) -> str:
 
 def closing(cases: Sequence[Case], result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
     """Each claim with whether it holds, how many do, and the findings but those in `told`."""
-    claims = [(case, claim) for case in cases for claim in judge(case, result)]
+    judged = [(case, judge(case, result)) for case in cases]
+    claims = [(case, claim) for case, some in judged for claim in some]
     lines = [
         fold(f"{HOLDS if claim.holds else DIFFERS:<8} {_name(case)}: {claim.text}", width, " " * 9)
         for case, claim in claims
