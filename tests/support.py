@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,13 @@ def connbench(*arguments: str, inside: tuple[str, ...] = (), **keywords: Any) ->
 def command_line(*arguments: str, inside: tuple[str, ...] = ()) -> list[str]:
     """The command, in a stand-in for the host if `inside` has options for it."""
     return [*([*INSIDE, *inside, "--"] if inside else []), COMMAND, *arguments]
+
+
+def read_terminal(leader: int) -> Iterator[bytes]:
+    """What a command draws on a terminal, piece by piece until it has closed it; closes our end."""
+    with os.fdopen(leader, "rb", buffering=0) as terminal, suppress(OSError):  # EIO: nobody holds the other end
+        while piece := terminal.read(65536):
+            yield piece
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

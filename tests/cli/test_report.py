@@ -21,7 +21,7 @@ from connbench.results.files import write_atomically
 from connbench.results.reading import read
 from connbench.results.result import Result
 from made import BIND, LONG, PLAIN, result_of, round_of, samples_of
-from support import command_line, connbench
+from support import command_line, connbench, read_terminal
 
 MIXED = samples_of([10_000, 20_000, 30_000, 400_000], errno=[0, 0, 0, errno.EADDRNOTAVAIL])
 REFUSED = samples_of([10_000, 20_000], errno=[0, errno.ECONNREFUSED])
@@ -183,13 +183,7 @@ def test_terminal_of_80_columns_is_kept_to(tmp_path: Path) -> None:
     environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
     process = subprocess.Popen(command_line("report", path), stdout=follower, stderr=follower, env=environment)
     os.close(follower)
-    drawn = b""
-    while True:
-        try:
-            drawn += os.read(leader, 65536)
-        except OSError:
-            break
-    os.close(leader)
+    drawn = b"".join(read_terminal(leader))
     assert process.wait() == ExitCode.OK
     lines = drawn.decode().splitlines()
     assert any(line.startswith("window 10000 clipped, 1000 retries") for line in lines)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from support import command_line, connbench
+from support import command_line, connbench, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
 
@@ -241,13 +241,7 @@ def test_the_progress_bar_is_for_terminals() -> None:
         env={**os.environ, "COLUMNS": "80", "TERM": "xterm"},
     )
     os.close(follower)
-    drawn = b""
-    while True:
-        try:
-            drawn += os.read(leader, 65536)
-        except OSError:
-            break
-    os.close(leader)
+    drawn = b"".join(read_terminal(leader))
     stdout = process.communicate()[0]
     assert process.returncode == ExitCode.OK
     assert b"random" in drawn
@@ -268,15 +262,11 @@ def test_a_stop_is_answered_at_once() -> None:
     )
     os.close(follower)
     drawn, is_sent = b"", False
-    while True:
-        try:
-            drawn += os.read(leader, 65536)
-        except OSError:
-            break
+    for piece in read_terminal(leader):
+        drawn += piece
         if not is_sent and b"/56512" in drawn:
             process.send_signal(signal.SIGINT)
             is_sent = True
-    os.close(leader)
     process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
     assert drawn.index(b"stopping, every connection is being closed") < drawn.index(b"stopped by SIGINT")

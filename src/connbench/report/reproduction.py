@@ -118,9 +118,8 @@ def closing(cases: Sequence[Case], result: Result, width: int | None = None, tol
         for case, claim in claims
     ]
     holding = sum(claim.holds for _, claim in claims)
-    unjudged = [_name(case) for case in cases if not judge(case, result)]
-    total = [
-        f"{holding} of {len(claims)} claims hold here" + (f"; {len(unjudged)} rows not judged" if unjudged else "")
-    ]
+    unjudged = sum(not some for _, some in judged)
+    rows = f"; {unjudged} rows not judged" if unjudged else ""
+    total = [f"{holding} of {len(claims)} claims hold here{rows}"]
     rest = [finding(f, width) for f in findings(result) if f not in told]
     return "\n\n".join("\n".join(part) for part in (lines, total, rest) if part)
