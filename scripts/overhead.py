@@ -57,22 +57,30 @@ def run_connbench(cpu: int, number: int) -> dict[str, float]:
     spec = StrategySpec("window", WINDOW, Placement.INSIDE, 0)
     target = Endpoint("127.9.9.2", PORTS.low - 1)
     plan = Plan(
-        (spec,), CONNECTIONS, PORTS, ("127.9.9.1",), target, Listener.BACKLOG, Namespace.NETWORK, seed=number, cpu=cpu
+        (spec,),
+        CONNECTIONS,
+        PORTS,
+        ("127.9.9.1",),
+        (target,),
+        Listener.BACKLOG,
+        Namespace.NETWORK,
+        seed=number,
+        cpus=(cpu,),
     )
     descriptor = samples.create(CONNECTIONS)
     try:
         outcome = run_round(RoundPlan(plan, spec, number), descriptor, lambda: None)
-        measured = Samples.from_memory(descriptor, CONNECTIONS)
+        measured = Samples.from_memory(descriptor, CONNECTIONS, range(CONNECTIONS))
     finally:
         os.close(descriptor)
     if outcome.fault:
         raise outcome.fault
-    holder = outcome.report.holders[0]
+    holder = outcome.reports[0].holders[0]
     return {
         "p50": float(median(measured.connect_ns.tolist())),
         "wall": measured.wall_ns / len(measured),
         "bytes": (holder.memory_full - holder.memory_idle) / holder.opened,
-        "rss": outcome.report.engine_rss / 1e6,
+        "rss": outcome.reports[0].engine_rss / 1e6,
     }
 
 

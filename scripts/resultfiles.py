@@ -39,7 +39,7 @@ def made_result() -> Result:
     ports = PortRange(9024, 65535)
     target = Endpoint("127.9.9.2", ports.low - 1)
     each, sources = ATTEMPTS // ROUNDS, ("127.9.9.1",)
-    plan = Plan((spec,), each, ports, sources, target, Listener.BACKLOG, Namespace.NETWORK, seed=1, rounds=ROUNDS)
+    plan = Plan((spec,), each, ports, sources, (target,), Listener.BACKLOG, Namespace.NETWORK, seed=1, rounds=ROUNDS)
     result = Result(plan, {"kernel": "made"})
     for number in range(1, ROUNDS + 1):
         result.add(spec, Round(number, _made_samples(rng, ports, each), RoundReport(established=each)))
@@ -61,6 +61,8 @@ def _made_samples(rng: np.random.Generator, ports: PortRange, attempts: int) -> 
         port=np.where(failed, 0, ports.low + rng.permutation(len(ports))[:attempts]).astype("H"),
         errno=np.where(failed, 99, 0).astype("H"),
         source=np.zeros(attempts, dtype="H"),
+        target=np.zeros(attempts, dtype="H"),
+        lane=np.zeros(attempts, dtype="H"),
     )
 
 

@@ -33,7 +33,7 @@ PLAN = Plan(
     connections=4,
     port_range=PORTS,
     sources=("127.9.9.1",),
-    target=Endpoint("127.9.9.2", 9023),
+    targets=(Endpoint("127.9.9.2", 9023),),
     listener=Listener.BACKLOG,
     namespace=Namespace.NETWORK,
     seed=1,
@@ -60,6 +60,8 @@ def samples_of(connect_ns: Sequence[int], **columns: Sequence[int]) -> Samples:
         "errno": errno,
         "tries": [1] * rows,
         "source": [0] * rows,
+        "target": [0] * rows,
+        "lane": [0] * rows,
         **columns,
     }
     return Samples(**{column.name: np.array(values[column.name], dtype=column.code) for column in COLUMNS})
@@ -80,6 +82,7 @@ def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = N
         settings={"net.ipv4.ip_local_port_range": f"{PORTS.low} {PORTS.high}"},
         counters={"Tcp.ActiveOpens": len(samples), "TcpExt.ListenOverflows": 0, "TcpExt.TCPSynRetrans": 0},
         holders=(holder,),
+        held=holder.opened,
         established=holder.opened,
     )
     return Round(number, samples, report, fault)

@@ -41,7 +41,7 @@ def make_plan(strategy: StrategySpec, ports: int, connections: int, **changes: A
         "connections": connections,
         "port_range": PortRange(low, low + ports - 1),
         "sources": ("127.9.9.1",),
-        "target": Endpoint("127.9.9.2", low - 1),
+        "targets": (Endpoint("127.9.9.2", low - 1),),
         "listener": Listener.BACKLOG,
         "namespace": NAMESPACE,
         "seed": 1,

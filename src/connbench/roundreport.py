@@ -8,7 +8,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class HolderReport:
-    """What one holder process says once its share is open. Memory is private memory, in bytes."""
+    """What one holder process says of its part in a phase; memory is private memory once its share is open, in bytes."""
 
     first: int
     attempts: int
@@ -17,16 +17,19 @@ class HolderReport:
     memory_idle: int
     memory_full: int
     floor_ns: int | None = None
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """One round's account of itself, besides the samples.
+    """A round's account of itself, besides the samples; of one phase where it has two.
 
     Attributes:
         settings: The namespace's sysctls by name, as read back from it.
         counters: How far the namespace's protocol counters moved, by the kernel's name (`TcpExt.ListenDrops`).
-        established: Connections still established at the end of the round, all held at once.
+        held: Connections that the holders had not closed at the end of the phase, all held at once.
+        established: Those of them that the other end had not closed either.
+        time_wait: Sockets in TIME_WAIT in the namespace at the end of the phase.
         close_ns: What closing everything took.
         steal: Share of the CPU time the hypervisor kept for others, 0 to 1.
         engine_rss: Resident memory of the idle engine, in bytes.
@@ -35,7 +38,9 @@ class RoundReport:
     settings: dict[str, str] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     holders: tuple[HolderReport, ...] = ()
+    held: int = 0
     established: int = 0
+    time_wait: int = 0
     close_ns: int = 0
     steal: float = 0.0
     engine_rss: int = 0

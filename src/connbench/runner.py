@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from connbench import samples
-from connbench.engine.client import run_round
+from connbench.engine.client import Outcome, run_round
 from connbench.interrupts import Interrupts
-from connbench.model import Plan, RoundPlan
-from connbench.results.result import Result, Round, Samples
+from connbench.model import Plan, RoundPlan, StrategySpec
+from connbench.results.result import Result, Round, samples_class
+from connbench.roundreport import RoundReport
 
 RECENT = 1000
 """Attempts the progress' mean is taken over."""
@@ -21,7 +22,7 @@ RECENT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a round is: finished attempts, and the mean connect() of the last thousand of them, in ns."""
+    """How far a phase of a round is: finished attempts, and the mean connect() of the last thousand of them, in ns."""
 
     plan: RoundPlan
     done: int
@@ -45,7 +46,7 @@ def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, 
     Raises:
         ConnbenchError: A round could not begin, broke in its middle, or was interrupted.
     """
-    with _away_from(plan.cpu):
+    with _away_from(plan.cpus):
         for number in range(1, plan.rounds + 1):
             for strategy in plan.strategies:
                 interrupts.check()
@@ -55,7 +56,7 @@ def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, 
 def _run_one(
     result: Result, plan: RoundPlan, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts
 ) -> None:
-    rows = plan.connections
+    rows = plan.rows
     descriptor = samples.create(rows)
     try:
         view = samples.views(samples.attach(descriptor, rows), rows)
@@ -65,27 +66,50 @@ def _run_one(
             on_progress(_progress(plan, view))
 
         outcome = run_round(plan, descriptor, tick)
-        measured = Samples.from_memory(descriptor, rows)
+        for spec, measured in _by_phase(plan, descriptor, outcome):
+            result.add(spec, measured)
     finally:
         os.close(descriptor)
-    result.add(plan.strategy, Round(plan.number, measured, outcome.report, outcome.fault))
     on_round(plan)
     if outcome.fault:
         raise outcome.fault
 
 
+def _by_phase(plan: RoundPlan, descriptor: int, outcome: Outcome) -> list[tuple[StrategySpec, Round]]:
+    """What each phase that was begun has left behind; a fault is of the last of them."""
+    left: list[tuple[StrategySpec, Round]] = []
+    reports = iter(outcome.reports)
+    for spec in plan.strategy.phases:
+        rows = plan.rows_of(spec.phase)
+        measured = samples_class(spec).from_memory(descriptor, plan.rows, rows)
+        left.append((spec, Round(plan.number, measured, next(reports, RoundReport()))))
+        if len(measured) < len(rows):
+            break
+    spec, last = left[-1]
+    left[-1] = spec, replace(last, fault=outcome.fault)
+    return left
+
+
 def _progress(plan: RoundPlan, view: dict[str, memoryview]) -> Progress:
-    done = samples.count_done(view["tries"])
-    recent = view["connect_ns"][max(0, done - RECENT) : done]
-    return Progress(plan, done, float(np.mean(np.asarray(recent))) if done else 0.0)
+    """Of the last phase that has an attempt done."""
+    progress = Progress(plan, 0, 0.0)
+    for phase in plan.strategy.phases:
+        lanes = [(rows.start, samples.count_done(view["tries"], rows)) for rows in plan.rows_of_lanes(phase.phase)]
+        done = sum(count for _, count in lanes)
+        if not done:
+            break
+        part = max(1, RECENT // len(lanes))
+        recent = [np.asarray(view["connect_ns"][first + max(0, n - part) : first + n]) for first, n in lanes]
+        progress = Progress(plan.in_phase(phase.phase), done, float(np.concatenate(recent).mean()))
+    return progress
 
 
 @contextmanager
-def _away_from(cpu: int | None) -> Iterator[None]:
-    """Keep this process and the engines it starts off the measured CPU, if there is another; holders move there."""
+def _away_from(cpus: tuple[int, ...]) -> Iterator[None]:
+    """Keep this process and the engines it starts off the measured CPUs, if there are others; holders move there."""
     usable = os.sched_getaffinity(0)
-    others = usable - {cpu}
-    if cpu is None or not others:
+    others = usable - set(cpus)
+    if not cpus or not others:
         yield
         return
     os.sched_setaffinity(0, others)

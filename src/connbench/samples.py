@@ -33,16 +33,24 @@ COLUMNS = (
     Column("port", "H", 2, "", "local port; 0 if the attempt failed"),
     Column("errno", "H", 2, "", "0, or why the attempt failed"),
     Column("source", "H", 2, "", "index into the plan's source addresses"),
+    Column("target", "H", 2, "", "index into the plan's targets"),
+    Column("lane", "H", 2, "", "which of the lanes made the attempt, counted from 0"),
 )
 """Widest first, so that every column starts aligned."""
 
 NS_PER_MS, NS_PER_S = 1e6, 1e9
 
-NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
-"""What the errno column says where bind() found its port taken, or connect() found none: a further try can mend it."""
+NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN})
+"""What the errno column says where bind() found its port taken, or connect() found none: a further try can mend it.
+
+EAGAIN is UDP's: connect() of an unbound socket binds it first (inet_autobind), and says so where that fails.
+"""
 
 TIMED_OUT = errno.EINPROGRESS
 """What it says where SO_SNDTIMEO passed in a blocking connect() (socket(7))."""
+
+GIVEN_UP = errno.ETIME
+"""What it says where the attempt took longer than `--give-up-after`: no system call here fails with it by itself."""
 
 UNKNOWN_ERRNO = 0xFFFF
 """What it says where a file tells that an attempt failed, but not why."""
@@ -76,17 +84,18 @@ def views(memory: mmap.mmap, rows: int) -> dict[str, memoryview]:
     }
 
 
-def count_done(tries: memoryview) -> int:
-    """How many attempts are finished: they are written in order, so the end is found by halving.
+def count_done(tries: memoryview, rows: range) -> int:
+    """How many attempts among `rows` are finished: they are written in order, so the end is found by halving.
 
     Args:
         tries: The column of that name, from `views`.
+        rows: Those of one lane.
     """
-    low, high = 0, len(tries)
+    low, high = rows.start, rows.stop
     while low < high:
         middle = (low + high) // 2
         if tries[middle]:
             low = middle + 1
         else:
             high = middle
-    return low
+    return low - rows.start

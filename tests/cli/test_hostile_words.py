@@ -30,7 +30,7 @@ def hostile(kernel: str) -> Result:
     settings = {HOSTILE: kernel, "net.core.somaxconn": HOSTILE}
     measured = replace(measured, report=replace(measured.report, counters=counters, settings=settings))
     known = Finding(HOSTILE, Severity.WARNING, HOSTILE, HOSTILE, HOSTILE)
-    plan = replace(PLAN, sources=(HOSTILE + kernel,), target=Endpoint(HOSTILE, 1))
+    plan = replace(PLAN, sources=(HOSTILE + kernel,), targets=(Endpoint(HOSTILE, 1),))
     whole = [round_of(samples_of([10_000 + n] * 60), n + 1) for n in range(5)]
     result = result_of({spec: [measured], BIND: whole}, plan, (known,))
     result.environment = dict.fromkeys(("kernel", "cpu_model", "governor", "python", HOSTILE), HOSTILE + kernel)

@@ -11,7 +11,7 @@ from connbench.analysis.soundness import findings
 from connbench.errors import TargetError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
-from connbench.model import Endpoint, Listener, Namespace
+from connbench.model import Endpoint, Listener, Load, Namespace
 from connbench.results.result import Result
 from connbench.runner import Progress, run
 from support import make_plan, measure, spec, started_here
@@ -78,7 +78,7 @@ def test_an_address_beyond_loopback_is_added_to_the_namespace() -> None:
 def test_no_listener_is_an_error_before_anything_is_measured() -> None:
     """An address that cannot be listened on ends the round before its first attempt."""
     with pytest.raises(TargetError, match=r"cannot listen on 192\.0\.2\.1"):
-        measure(spec("plain"), 8, 8, target=Endpoint("192.0.2.1", 80), namespace=Namespace.HOST)
+        measure(spec("plain"), 8, 8, targets=(Endpoint("192.0.2.1", 80),), namespace=Namespace.HOST)
 
 
 def test_a_refusing_target_fails_each_attempt() -> None:
@@ -90,7 +90,7 @@ def test_a_refusing_target_fails_each_attempt() -> None:
 
 def test_a_strategy_may_open_fewer_connections_than_the_plan() -> None:
     """A number of its own goes before the plan's: so many attempts are made, and the others keep to the plan."""
-    few = replace(spec("bind"), connections=5)
+    few = replace(spec("bind"), load=Load(5))
     plan = make_plan(few, 16, 12, strategies=(few, spec("plain")))
     result = Result(plan, {})
     finished: list[int] = []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connbench.errors import InputError, Interrupted, RunFault
-from connbench.model import Placement, StrategySpec
+from connbench.model import Load, Placement, StrategySpec
 from connbench.results.csv_file import CSV_COLUMNS, csv_rows, is_own_header, read_csv
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import COLUMNS
@@ -112,7 +112,7 @@ def test_attempts_come_back_as_they_were(result: Result) -> None:
 @pytest.mark.parametrize("name", ["a,b", 'a"b', '"', "a b", "ä\u2028ö", "\x1c", "", "'"])
 def test_any_name_comes_back(name: str) -> None:
     """The name of a talk CSV stands for its strategy, and may hold what a CSV means something by."""
-    spec = StrategySpec(name, 7, Placement.CLIPPED, 3, 2)
+    spec = StrategySpec(name, 7, Placement.CLIPPED, 3, Load(2))
     read = read_csv(csv_rows(result_of({spec: [round_of(CLEAN)]})), "x.csv")
     assert list(read.rounds) == [spec]
 

@@ -11,7 +11,7 @@ from connbench.linux import sysctl
 from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Namespace, Placement, PortRange, StrategySpec
 from connbench.planning import Request
 from connbench.planning.choice import choose_strategies
-from connbench.planning.peers import choose_target, note_listener_in_range, own_endpoint
+from connbench.planning.peers import choose_targets, note_listener_in_range, own_endpoint
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from connbench.planning.sources import choose_sources
 from made import LONG, PLAIN, PORTS, RANDOM, unhurried
@@ -38,7 +38,7 @@ OWN = Endpoint("127.9.9.2", 9023)
 def test_target_that_cannot_be_is_refused(text: str, fault: str) -> None:
     """A target without a port, beyond the ports or on another machine is wrong usage, with a way out."""
     with pytest.raises(UsageError) as caught:
-        choose_target(text, allow_remote=False)
+        choose_targets((text,), allow_remote=False)
     assert fault in caught.value.message
     assert caught.value.message.startswith("--target ")
     assert caught.value.hint
@@ -48,12 +48,12 @@ def test_target_that_cannot_be_is_refused(text: str, fault: str) -> None:
 def test_target_that_can_be_no_name_is_refused(text: str) -> None:
     """A host with an empty or overlong part is told to the user, not thrown at him from Python's name encoding."""
     with pytest.raises(ConnbenchError, match=r"^--target "):
-        choose_target(text, allow_remote=False)
+        choose_targets((text,), allow_remote=False)
 
 
 def test_no_target_is_left_open() -> None:
     """Without --target there is none: connbench listens itself."""
-    assert choose_target(None, allow_remote=False) is None
+    assert choose_targets((), allow_remote=False) == ()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_no_target_is_left_open() -> None:
 )
 def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endpoint) -> None:
     """A numeric target is taken as it is; one on another machine only if that is allowed."""
-    assert choose_target(text, allow_remote=remote) == expected
+    assert choose_targets((text,), allow_remote=remote) == (expected,)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
     ports = PortRange(1, MAX_PORT)
     endpoint = own_endpoint(ports, Namespace.USER)
     assert endpoint.port == MAX_PORT
-    assert [finding.code for finding in note_listener_in_range(endpoint, ports)] == ["listener-in-range"]
+    assert [finding.code for finding in note_listener_in_range((endpoint,), ports)] == ["listener-in-range"]
 
 
 @given(st.tuples(st.integers(1, MAX_PORT), st.integers(1, MAX_PORT)).map(sorted))
@@ -143,7 +143,7 @@ def test_own_listener_takes_a_port_of_the_range_only_if_it_says_so(ends: list[in
     ports = PortRange(*ends)
     endpoint = own_endpoint(ports, Namespace.NETWORK)
     assert 1 <= endpoint.port <= MAX_PORT
-    assert (endpoint.port in ports) == bool(note_listener_in_range(endpoint, ports))
+    assert (endpoint.port in ports) == bool(note_listener_in_range((endpoint,), ports))
 
 
 def test_default_strategies_have_their_defaults() -> None:

@@ -73,7 +73,7 @@ def as_the_talk_says() -> dict[StrategySpec, Samples]:
 
 def shared(case: Case) -> Samples:
     """From several addresses: fast up to half of all their ports, then slow, and beyond all of them in vain."""
-    capacity, attempts = PORTS * (case.spec.sources or 0), case.spec.connections or 0
+    capacity, attempts = PORTS * (case.spec.load.sources or 0), case.spec.load.connections or 0
     latency = [FAST if i < capacity // 2 else SLOW for i in range(attempts)]
     return samples_of(latency, errno=[0 if i < capacity else errno.EADDRNOTAVAIL for i in range(attempts)])
 
@@ -229,7 +229,7 @@ def test_filled_range_of_an_odd_number_of_ports_is_whole(case: Case) -> None:
 def test_shared_connections_turn_slow_at_half_of_all_ports(case: Case) -> None:
     """With N addresses there are N halves: a knee elsewhere, or an error where there are ports, is not the talk's."""
     right = shared(case)
-    capacity, attempts = PORTS * (case.spec.sources or 0), case.spec.connections or 0
+    capacity, attempts = PORTS * (case.spec.load.sources or 0), case.spec.load.connections or 0
     early = np.where(np.arange(attempts) < capacity // 4, FAST, SLOW)
     failing = right.errno.copy()
     failing[0] = errno.EADDRNOTAVAIL
@@ -277,7 +277,7 @@ def test_full_cases_are_the_talks() -> None:
     ]
     assert {case.published for case in full} - {None} == set(published())
     assert len(FULL_RANGE) == published()["plain"].attempts == 56512
-    assert [published()[c.published].attempts for c in full if c.published and c.spec.connections] == [1000, 5000]
+    assert [published()[c.published].attempts for c in full if c.published and c.spec.load.connections] == [1000, 5000]
 
 
 def test_published_figures_agree_with_themselves() -> None:

@@ -234,7 +234,7 @@ def test_block_of_a_million_attempts_fits_80_columns(spec: StrategySpec) -> None
             PLAN,
             seed=2**32 - 1,
             sources=("198.51.100.101",),
-            target=Endpoint("198.51.100.102", 65535),
+            targets=(Endpoint("198.51.100.102", 65535),),
             namespace=Namespace.USER,
             listener=Listener.EXTERNAL,
         ),

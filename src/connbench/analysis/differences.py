@@ -9,7 +9,7 @@ import numpy as np
 
 from connbench.analysis.soundness import findings
 from connbench.findings import Finding, Severity, printable
-from connbench.model import Listener, Plan, sources_text
+from connbench.model import Listener, Plan, addresses_text
 from connbench.results.result import PARTIAL, Origin, Result
 
 FLOOR_CHANGE = 1.25
@@ -127,11 +127,11 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         "listener": ("listener", base.listener, new.listener),
     }
     if Listener.EXTERNAL in {base.listener, new.listener}:
-        weighty["target"] = ("target", base.target, new.target)
+        weighty["target"] = ("target", addresses_text(base.targets, "target"), addresses_text(new.targets, "target"))
     light: dict[str, tuple[str, object, object]] = {
-        "source": ("sources", sources_text(base.sources), sources_text(new.sources)),
+        "source": ("sources", addresses_text(base.sources, "source"), addresses_text(new.sources, "source")),
         "spread": ("spread over the sources", base.spread, new.spread),
-        "cpu": ("measured CPU", _cpu(base), _cpu(new)),
+        "cpu": ("measured CPUs", _cpu(base), _cpu(new)),
         "timeout": ("time-out in seconds", base.timeout, new.timeout),
         "seed": ("seed", base.seed, new.seed),
     }
@@ -142,7 +142,7 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
 
 
 def _cpu(plan: Plan) -> str:
-    return "any" if plan.cpu is None else str(plan.cpu)
+    return ", ".join(map(str, plan.cpus)) or "any"
 
 
 def _settings(base: Result, new: Result) -> Iterator[Difference]:

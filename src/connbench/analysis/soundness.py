@@ -12,7 +12,7 @@ from connbench.analysis.summary import Summary, count_errors, errno_name, summar
 from connbench.findings import Finding, Severity
 from connbench.model import Listener, Plan, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round
-from connbench.samples import NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
+from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow was hardly the port search."""
@@ -54,7 +54,7 @@ def _judge_completeness(result: Result) -> Iterator[Finding]:
     """What the plan has and the result has not: a run that stopped between two rounds has no fault in any of them."""
     if not result.plan:
         return
-    made = {spec: len(result.rounds.get(spec, ())) for spec in result.plan.strategies}
+    made = {spec: len(result.rounds.get(spec, ())) for spec in result.plan.phases}
     missing = [
         spec.label if not rounds else f"{spec.label} ({rounds} of {result.plan.rounds} rounds are there)"
         for spec, rounds in made.items()
@@ -77,7 +77,7 @@ def _attempts_alone(result: Result) -> Finding:
 
 def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     if measured.fault:
-        planned = f" of {RoundPlan(plan, spec, measured.number).connections}" if plan else ""
+        planned = f" of {RoundPlan(plan, spec, measured.number).attempts}" if plan else ""
         yield Finding(
             PARTIAL,
             Severity.WARNING,
@@ -132,7 +132,7 @@ def _judge_attempts(measured: Round, timeout: float | None) -> Iterator[Finding]
             f"{timed_out} connect() ran into the time-out ({errno_name(TIMED_OUT)})",
             "the target did not answer within --timeout" + (f" {timeout:g}" if timeout else ""),
         )
-    others = count_errors(samples.errno[~np.isin(samples.errno, [*NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO])])
+    others = count_errors(samples.errno[~np.isin(samples.errno, [*NO_PORT_FREE, TIMED_OUT, GIVEN_UP, UNKNOWN_ERRNO])])
     if others:
         yield Finding(
             "failed-otherwise",
@@ -143,12 +143,12 @@ def _judge_attempts(measured: Round, timeout: float | None) -> Iterator[Finding]
 
 
 def _judge_held(measured: Round) -> Iterator[Finding]:
-    connected = len(measured.samples) - int(measured.samples.failed.sum())
-    if not measured.fault and measured.report.established < connected:
+    held = measured.report.held
+    if not measured.fault and measured.report.established < held:
         yield Finding(
             "not-held",
             Severity.INVALID,
-            f"{measured.report.established} connections were left at the end of {connected} made",
+            f"{measured.report.established} connections were left at the end of {held} held",
             "the listener closed them, and their ports were free again: let it hold them",
         )
 
@@ -156,7 +156,7 @@ def _judge_held(measured: Round) -> Iterator[Finding]:
 def _judge_hash(plan: Plan, measured: Round) -> Iterator[Finding]:
     """Whether later connects are slower because the kernel's table of connections is crowded, and not by the search."""
     entries = abs(int(measured.report.settings.get(EHASH_ENTRIES, "0") or 0))
-    sockets = measured.report.established * (1 if plan.listener is Listener.EXTERNAL else 2)
+    sockets = measured.report.established * (1 if plan.listener in {Listener.EXTERNAL, Listener.NONE} else 2)
     latency = measured.samples.latency_ns[~measured.samples.failed]
     part = len(latency) // 20
     if not entries or sockets <= entries or not part or knee_of(measured.samples).connection is not None:

@@ -13,7 +13,10 @@ from functools import lru_cache
 import numpy as np
 
 from connbench.results.result import Mask, Numbers, Samples, StrategyResult
-from connbench.samples import UNKNOWN_ERRNO
+from connbench.samples import GIVEN_UP, UNKNOWN_ERRNO
+
+_NAMES = {UNKNOWN_ERRNO: "unknown", GIVEN_UP: "given up"}
+"""What is no errno of a call."""
 
 SAMPLES_FOR_P999 = 1000
 """Below this p99.9 is hardly more than the maximum, and is left out."""
@@ -164,6 +167,6 @@ def count_errors(numbers: Numbers) -> dict[str, int]:
 
 def errno_name(number: int) -> str:
     """`EADDRNOTAVAIL` for 99; the number itself where it has no name."""
-    if number == UNKNOWN_ERRNO:
-        return "unknown"
+    if number in _NAMES:
+        return _NAMES[number]
     return errno.errorcode.get(number, f"errno {number}")

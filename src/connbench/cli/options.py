@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from connbench.cli.gates import fail_if_option
+from connbench.cli.load_options import LOAD_OPTIONS
 from connbench.errors import UsageError
 from connbench.model import LARGEST, Isolation, Listener, Placement, PortRange, Spread
 from connbench.planning.request import CpuChoice
@@ -17,15 +18,16 @@ from connbench.planning.request import CpuChoice
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
 
 
-def _cpu(text: str | CpuChoice) -> int | CpuChoice:
-    """Read a CPU's number, or `none`."""
+def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
+    """Read CPUs' numbers, or `none`."""
     if isinstance(text, CpuChoice):
         return text
     if text == CpuChoice.ANY.value:
         return CpuChoice.ANY
-    if not text.isdecimal():
-        raise UsageError(f"--cpu {text!r} is neither a CPU's number nor none", "for example --cpu 1")
-    return int(text)
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in numbers):
+        raise UsageError(f"--cpu {text!r} is neither CPUs' numbers nor none", "for example --cpu 1, or --cpu 0,1")
+    return tuple(map(int, numbers))
 
 
 def _seconds(text: str | float) -> float:
@@ -78,10 +80,11 @@ seed_option = click.option(
 )
 cpu_option = click.option(
     "--cpu",
-    type=_cpu,
-    metavar="N|none",
+    "cpus",
+    type=_cpus,
+    metavar="N,N...|none",
     default=CpuChoice.LAST,
-    help="CPU to connect on.  [default: the last usable one]",
+    help="CPU to connect on, one for each lane.  [default: the last usable ones]",
 )
 output_option = click.option(
     "-o",
@@ -147,9 +150,12 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--target",
+        "targets",
+        multiple=True,
         metavar="HOST:PORT",
-        help="Where to connect.  [default: its own listener on 127.9.9.2]",
+        help="Where to connect; repeatable, taken in turn.  [default: its own listener on 127.9.9.2]",
     ),
+    *LOAD_OPTIONS,
     click.option(
         "--listener",
         type=_LISTENERS,

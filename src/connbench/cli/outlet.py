@@ -41,7 +41,9 @@ class Outlet:
         """A round has been added to the result: save it, and print its strategy if that was the last of it."""
         self._save()
         if plan.number == plan.plan.rounds:
-            self._print_piece(plan.strategy)
+            for spec in plan.strategy.phases:
+                if spec in self.result.rounds:
+                    self._print_piece(spec)
 
     def finish(self) -> None:
         """Print what has not been printed yet."""

@@ -48,15 +48,18 @@ class Bar:
 
     def show(self, progress: Progress) -> None:
         """Draw the state of a round."""
+        from connbench.model import Phase  # noqa: PLC0415  # commands load what they use
         from connbench.report.units import duration  # noqa: PLC0415  # commands load what they use
 
         plan = progress.plan
+        is_churn = plan.strategy.phase is Phase.CHURN
         key = (plan.strategy.label, plan.number)
         if key != self._key:
             self.clear()
             self._key = key
             of_rounds = f" {plan.number}/{plan.plan.rounds}" if plan.plan.rounds > 1 else ""
-            self._bar.add_task(plan.strategy.label + of_rounds, total=plan.connections, detail="")
+            name = plan.strategy.setting + (", churn" if is_churn else "") + of_rounds
+            self._bar.add_task(name, total=plan.attempts, detail="")
             self._bar.start()
         task = self._bar.tasks[-1]
         rate = f"{task.speed:,.0f}/s " if task.speed else ""

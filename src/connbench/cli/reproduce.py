@@ -65,7 +65,7 @@ def command(
     known = [*known, *missing]
     for finding in known:
         warn(finding)
-    result = Result(plan, environment.collect(plan.cpu) | {"command": command_line()}, (*known, *checks.at_start()))
+    result = Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*known, *checks.at_start()))
     runnable = tuple(case for case in rows if case.spec in specs)
     outlet = Outlet(result, ReproductionPages(result, runnable, tuple(known)), output, file_format)
     failures = measure(plan, outlet, interrupts, quiet=quiet)

@@ -12,7 +12,7 @@ from connbench.cli.messages import warn, warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import Isolation, Listener, Placement, Spread
+from connbench.model import Close, Isolation, Listener, Placement, Protocol, Spread
 from connbench.planning import Request, make_plan
 from connbench.thresholds import Expression, refuse_strangers
 
@@ -41,7 +41,7 @@ def command(  # noqa: PLR0913  # one for each option
     interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(_request(asked))
     interrupts.immediate = False
-    refuse_strangers(thresholds, plan.strategies, "this run")
+    refuse_strangers(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
@@ -56,11 +56,11 @@ def command(  # noqa: PLR0913  # one for each option
     if plot:
         terminal.require()
     if output_format == "talk-csv":
-        refuse_several(len(plan.strategies) * plan.rounds)
+        refuse_several(len(plan.phases) * plan.rounds)
     file_format = check_output(output, force=force) if output else None
     for finding in known:
         warn(finding)
-    result = Result(plan, environment.collect(plan.cpu) | {"command": command_line()}, (*known, *checks.at_start()))
+    result = Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*known, *checks.at_start()))
     text = TextPages(result, tuple(known), plot=plot)
     pages = text if output_format == "text" else DocumentPages(result, output_format)
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
@@ -77,5 +77,7 @@ def _request(asked: dict[str, Any]) -> Request:
             "placement": asked["placement"] and Placement(asked["placement"]),
             "spread": Spread(asked["spread"]),
             "family": asked["family"] and int(asked["family"]),
+            "protocol": Protocol(asked["protocol"]),
+            "close": asked["close"] and Close(asked["close"]),
         }
     )

@@ -1,8 +1,8 @@
 """`python -m connbench.engine`: one round, told by JSON on stdin, answered in JSON lines on stdout.
 
 The arguments are the descriptor of the samples' shared memory and the parent's process id. The lines are `ready` with
-the settings, and `finished` with the round's report; `failed` (message, hint, exit code) comes before the latter, or
-instead of both. SIGTERM ends the round early: the connections made until then are reported and closed as ever.
+the settings, and `finished` with the report of each phase; `failed` (message, hint, exit code) comes before the latter,
+or instead of both. SIGTERM ends the round early: the connections made until then are reported and closed as ever.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import json
 import signal
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any
 
 from connbench.engine import listener, network
+from connbench.engine.crew import Crew
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
-from connbench.engine.lane import Lane
-from connbench.engine.loop import Share
-from connbench.engine.sharing import recipe_over, shared_out
+from connbench.engine.share import Share
+from connbench.engine.sharing import draw_victims, recipe_over, shared_out
 from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.linux import counters
 from connbench.linux.limits import OUT_OF_RESOURCES, raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
-from connbench.model import RoundPlan
+from connbench.model import Phase, RoundPlan
 from connbench.roundreport import RoundReport
 
 
@@ -45,63 +45,84 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     raise_open_files()
     settings = network.set_up(plan)
     die_with_parent(parent)
-    share = _whole(plan, descriptor)
-    running = listener.start(plan.plan.listener, plan.plan.target, plan.connections)
+    shares = _shares(plan, descriptor)
+    running = listener.start(plan.plan.listener, plan.plan.targets, plan.rows)
     say("ready", settings=settings)
     try:
-        report = _measure(share, settings, engine_rss)
+        reports = _measure(shares, RoundReport(settings=settings, engine_rss=engine_rss))
     finally:
         running.close()
-    say("finished", report=report)
+    say("finished", reports=reports)
 
 
-def _whole(plan: RoundPlan, descriptor: int) -> Share:
-    """The whole round as a share, its draws made."""
-    order = shared_out(plan)
-    rng = Random(plan.seed_text("first tries"))  # noqa: S311  # reproducible, not secret
-    return Share(
-        plan=plan,
-        recipe=recipe_over(plan, order, rng),
-        order=order,
-        retries=Random(plan.seed_text("further tries")),  # noqa: S311  # as above
-        descriptor=descriptor,
-        first=0,
-        capacity=plan.connections,
-        held_before=(0,) * len(plan.sources),
-        epoch=time.perf_counter_ns(),
-    )
+def _shares(plan: RoundPlan, descriptor: int) -> list[Share]:
+    """The whole round as a share for each lane, its draws made."""
+    victims = draw_victims(plan)
+    order = shared_out(plan, victims)
+    recipe = recipe_over(plan, order)
+    epoch = time.perf_counter_ns()
+    return [
+        Share(
+            plan=plan,
+            recipe=recipe,
+            lane=lane,
+            rows=rows,
+            order=order,
+            victims=victims,
+            capacity=len(rows),
+            held_before=(0,) * len(plan.sources),
+            retries=Random(plan.seed_text(f"further tries {lane}" if lane else "further tries")),  # noqa: S311  # reproducible, not secret
+            descriptor=descriptor,
+            epoch=epoch,
+        )
+        for lane, rows in enumerate(plan.rows_of_lanes(Phase.FILL))
+    ]
 
 
-def _measure(share: Share, settings: dict[str, str], engine_rss: int) -> dict[str, Any]:
-    lane = Lane()
+def _measure(shares: list[Share], begun: RoundReport) -> list[dict[str, Any]]:
+    """Run the round's phases; the reports of those that were begun."""
+    crew = Crew(shares)
     gc.collect()
     gc.freeze()
-    before, (stolen_before, ticks_before) = counters.read(), counters.read_cpu_ticks()
-    established = 0
-    try:
-        lane.fill(share)
-    except ConnbenchError as fault:
-        _say_failed(fault)
+    reports = []
+    for phase in shares[0].plan.strategy.phases:
+        report, is_complete = _run_phase(crew, phase.phase, begun)
+        reports.append(report)
+        if not is_complete:
+            break
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do ends the round in good order
+    closing = time.perf_counter_ns()
+    crew.close()
+    reports[-1] = replace(reports[-1], close_ns=time.perf_counter_ns() - closing)
+    return [asdict(report) for report in reports]
+
+
+def _run_phase(crew: Crew, phase: Phase, begun: RoundReport) -> tuple[RoundReport, bool]:
+    """The report of a phase, and whether it came to its end."""
+    before, (stolen_before, ticks_before) = counters.read(), counters.read_cpu_ticks()
+    held, established, is_complete = 0, 0, True
     try:
-        established = lane.count_established()
+        crew.run(phase)
     except ConnbenchError as fault:
+        is_complete = False
+        _say_failed(fault)
+    try:
+        held, established = crew.count()
+    except ConnbenchError as fault:
+        is_complete = False
         _say_failed(fault)
     moved = counters.difference(before, counters.read())
     stolen, ticks = counters.read_cpu_ticks()
-    closing = time.perf_counter_ns()
-    lane.close()
-    return asdict(
-        RoundReport(
-            settings=settings,
-            counters=moved,
-            holders=tuple(lane.reports),
-            established=established,
-            close_ns=time.perf_counter_ns() - closing,
-            steal=(stolen - stolen_before) / max(1, ticks - ticks_before),
-            engine_rss=engine_rss,
-        )
+    report = replace(
+        begun,
+        counters=moved,
+        holders=crew.reports,
+        held=held,
+        established=established,
+        time_wait=counters.read_time_wait(),
+        steal=(stolen - stolen_before) / max(1, ticks - ticks_before),
     )
+    return report, is_complete
 
 
 def _say_failed(fault: ConnbenchError) -> None:

@@ -25,12 +25,12 @@ TICK_MS = 200
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a round. Without a fault it is complete; the report may be missing after one.
+    """What became of a round. Without a fault it is complete; reports of its phases may be missing after one.
 
     `unread` is the beginning of an answer whose end has not come yet: an interruption must not lose it.
     """
 
-    report: RoundReport = field(default_factory=RoundReport)
+    reports: list[RoundReport] = field(default_factory=lambda: [RoundReport()])
     fault: ConnbenchError | None = None
     began: bool = False
     unread: bytes = b""
@@ -116,9 +116,9 @@ def _take(message: dict[str, Any], outcome: Outcome) -> None:
     match message["event"]:
         case "ready":
             outcome.began = True
-            outcome.report = RoundReport(settings=message["settings"])
+            outcome.reports = [RoundReport(settings=message["settings"])]
         case "finished":
-            outcome.report = RoundReport.from_dict(message["report"])
+            outcome.reports = list(map(RoundReport.from_dict, message["reports"]))
         case "failed" if outcome.fault is None:
             kind = ERRORS_BY_EXIT_CODE[message["exit_code"]]
             outcome.fault = kind(message["message"], message["hint"])

@@ -1,4 +1,8 @@
-"""A holder: a process that opens a share of the round's connections and keeps them open until the round ends."""
+"""A holder: a process that opens a share of the round's connections and keeps them open until the round ends.
+
+It does what the engine tells it in lines, and answers each with a line of JSON. `open` fills its share, `churn FIRST
+END LANE_FIRST BEGAN` replaces connections, `count` tells how many it holds; the end of the channel ends it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,20 @@ import json
 import os
 import resource
 import signal
+import socket as sockets
 from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO, socket
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Never
 
-from connbench.engine.loop import Share, fill, measure_floor
+from connbench.engine.loop import go_through, measure_floor
+from connbench.engine.share import Share, Turnover
 from connbench.errors import RunFault
 from connbench.linux.limits import free_descriptors
 from connbench.linux.process import PrivateMemory, die_with_parent
 from connbench.linux.sockopts import LINGER_RESET
+from connbench.model import Protocol
 from connbench.roundreport import HolderReport
 from connbench.samples import attach, count_done, views
 
@@ -40,8 +48,8 @@ def stop_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def run_holder(share: Share, channel: socket, engine: int) -> Never:
-    """Be a holder: open, report on `channel`, hold until its other end closes, reset every connection, end.
+def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
+    """Be a holder until the other end of `channel` closes: then reset every connection, and end.
 
     Args:
         share: What to open; its capacity is cut to what RLIMIT_NOFILE leaves.
@@ -49,30 +57,25 @@ def run_holder(share: Share, channel: socket, engine: int) -> Never:
         engine: Process id of the engine; the holder dies with it.
     """
     status = 1
-    held: list[socket] = []
     try:
         die_with_parent(engine)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        cpu, usable = share.plan.plan.cpu, os.sched_getaffinity(0)
+        cpu, usable = share.plan.cpu_of(share.lane), os.sched_getaffinity(0)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
-        channel.sendall(json.dumps(_open(share, held)).encode() + b"\n")
-        while channel.recv(1):
-            channel.sendall(str(sum(map(_is_established, held))).encode())
+        holder = Holder(share)
+        with channel.makefile("r", encoding="ascii") as orders:
+            channel.sendall(b"{}\n")
+            for order in orders:
+                channel.sendall(json.dumps(holder.carry_out(order.split())).encode() + b"\n")
         if cpu is not None:
             os.sched_setaffinity(0, usable | {cpu})  # nothing is measured now: use every CPU there is
-        for sock in held:
-            sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
-            sock.close()
+        holder.reset_all()
         status = 0
     except Exception as error:  # noqa: BLE001  # a fault of ours: nobody else would ever hear of it
         channel.sendall(json.dumps({"crash": f"{type(error).__name__}: {error}"}).encode() + b"\n")
     finally:
         os._exit(status)
-
-
-def _is_established(sock: socket) -> bool:
-    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TCP_ESTABLISHED
 
 
 def to_state(state: list[Any]) -> tuple[Any, ...]:
@@ -81,49 +84,95 @@ def to_state(state: list[Any]) -> tuple[Any, ...]:
     return version, tuple(numbers), gauss
 
 
-def _open(share: Share, held: list[socket]) -> dict[str, Any]:
-    """Fill `held`; the report as JSON takes it, with what stopped it early under `fault` and `stopped`."""
-    fault: RunFault | None = None
-    stopped = False
-    memory = PrivateMemory()
-    room = free_descriptors() - SPARE_DESCRIPTORS
-    # Mapped anew: fork() does not hand down the pages of a shared mapping, and the loop would fault each of them in.
-    rows = share.plan.connections
-    columns = views(attach(share.descriptor, rows), rows)
-    share = replace(share, columns=columns, capacity=min(share.capacity, room))
-    gc.freeze()
-    gc.disable()
-    memory_idle = memory.read()
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    stop_on_sigterm()
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        if room >= 1:
-            fill(share, held)
-        else:
-            fault = RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")
-    except RunFault as error:
-        fault = error
-    except StopRequestedError:
-        stopped = True
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
-    target = share.plan.plan.target
-    report = HolderReport(
-        first=share.first,
-        attempts=count_done(columns["tries"]) - share.first,
-        opened=len(held),
-        involuntary_switches=switches,
-        memory_idle=memory_idle,
-        memory_full=memory.read(),
-        floor_ns=measure_floor(held[0], (target.host, target.port)) if held else None,
-    )
-    done = range(share.first, share.first + report.attempts)
-    opened = Counter(columns["source"][index] for index in done if columns["port"][index])
-    return {
-        "report": asdict(report),
-        "opened_by_source": [opened[source] for source in range(len(share.plan.sources))],
-        "stopped": stopped,
-        "retries": share.retries.getstate(),
-        "fault": fault and {"message": fault.message, "hint": fault.hint},
-    }
+class Holder:
+    """The connections of a share, and what may be asked of them."""
+
+    def __init__(self, share: Share) -> None:
+        self._held: list[socket | None] = []
+        self._memory = PrivateMemory()
+        self._room = free_descriptors() - SPARE_DESCRIPTORS
+        # Mapped anew: fork() does not hand down the pages of a shared mapping, the loop would fault each of them in.
+        rows = share.plan.rows
+        columns = views(attach(share.descriptor, rows), rows)
+        self._share = replace(share, columns=columns, capacity=min(share.capacity, self._room))
+        gc.freeze()
+        gc.disable()
+        self._memory_idle = self._memory.read()
+
+    def carry_out(self, order: list[str]) -> dict[str, Any]:
+        """Do what a line of the engine asks for; the answer as JSON takes it."""
+        match order:
+            case ["open"]:
+                return self._open()
+            case ["churn", *numbers]:
+                return self._churn(*map(int, numbers))
+            case ["count"]:
+                return {"held": sum(map(bool, self._held)), "established": sum(map(self._is_established, self._held))}
+        raise ValueError(f"no order of the engine: {order}")
+
+    def reset_all(self) -> None:
+        """Close every connection, by reset."""
+        for sock in self._held:
+            if sock:
+                sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
+                sock.close()
+
+    def _open(self) -> dict[str, Any]:
+        share = self._share
+        outcome = self._measured(lambda: go_through(share, self._held))
+        held = [sock for sock in self._held if sock]
+        report = HolderReport(
+            first=share.rows.start,
+            attempts=count_done(share.columns["tries"], share.rows),
+            opened=len(held),
+            involuntary_switches=outcome.pop("switches"),
+            memory_idle=self._memory_idle,
+            memory_full=self._memory.read(),
+            floor_ns=measure_floor(share.plan, held[0]) if held else None,
+            lane=share.lane,
+        )
+        done = range(report.first, report.first + report.attempts)
+        opened = Counter(share.columns["source"][index] for index in done if share.columns["port"][index])
+        return outcome | {
+            "report": asdict(report),
+            "opened_by_source": [opened[source] for source in range(len(share.plan.sources))],
+            "retries": share.retries.getstate(),
+        }
+
+    def _churn(self, first: int, end: int, lane_first: int, began: int) -> dict[str, Any]:
+        turnover = Turnover.of(self._share.plan, range(first, end), lane_first, began)
+        outcome = self._measured(lambda: go_through(self._share, self._held, turnover))
+        return outcome | {"attempts": count_done(self._share.columns["tries"], turnover.rows)}
+
+    def _measured(self, work: Callable[[], None]) -> dict[str, Any]:
+        """Work that a fault or SIGTERM may end early, with which of them did and its involuntary switches."""
+        fault: RunFault | None = None
+        stopped = False
+        switches = _switches()
+        stop_on_sigterm()
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            if self._room < 1:
+                raise RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")  # noqa: TRY301  # as any other fault of the work
+            work()
+        except RunFault as error:
+            fault = error
+        except StopRequestedError:
+            stopped = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return {
+            "switches": _switches() - switches,
+            "stopped": stopped,
+            "fault": fault and {"message": fault.message, "hint": fault.hint},
+        }
+
+    def _is_established(self, sock: socket | None) -> bool:
+        if sock is None:
+            return False
+        if self._share.plan.strategy.load.protocol is Protocol.UDP:
+            return True  # connected is all there is to it
+        return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TCP_ESTABLISHED
+
+
+def _switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -1,130 +1,155 @@
-"""A lane: holders one after the other, so that more connections are open at once than one process may have."""
+"""A lane: holders one after the other, so that more connections are open at once than one process may have.
+
+What a lane has to do is written as a script: a generator that gives a holder its orders, yields it, and is sent the
+holder's answer. `connbench.engine.crew` runs the scripts of all lanes at the same time.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import socket
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import add
 from typing import Any
 
-from connbench.engine.holder import StopRequestedError, run_holder, to_state
-from connbench.engine.loop import Share
+from connbench.engine.holder import run_holder, to_state
+from connbench.engine.share import Share
+from connbench.engine.sharing import by_holder
 from connbench.errors import RunFault
-from connbench.linux.process import describe_end
 from connbench.roundreport import HolderReport
+
+STOPPED = ("the engine or a holder was stopped by SIGTERM", "run it again for the rest")
+
+Answer = dict[str, Any]
+Script = Generator["Holder", Answer, None]
 
 
 @dataclass(slots=True)
-class _Holder:
+class Holder:
+    """The engine's side of a holder process; `text` is what of its answer has come."""
+
     pid: int
     channel: socket.socket
     text: bytes = b""
 
+    def tell(self, *order: object) -> Holder:
+        """Give it an order; returns the holder, to be yielded. Where it is gone already, its channel will tell."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.channel.sendall(" ".join(map(str, order)).encode() + b"\n")
+        return self
+
+    def receive(self) -> bytes:
+        """Take in what it has sent; empty once it is gone."""
+        try:
+            piece = self.channel.recv(65536)
+        except ConnectionResetError:
+            return b""
+        self.text += piece
+        return piece
+
 
 @dataclass(slots=True)
 class Lane:
-    """The holders of a round, in the order they were started, and what they reported."""
+    """The holders of a lane in the order they were started, and what they reported of the phase.
 
-    holders: list[_Holder] = field(default_factory=list)
+    Attributes:
+        share: What the next holder opens.
+        start: Starts a holder process for a share.
+        stopped: Whether no further holder, and no further replacement, is to be begun.
+    """
+
+    share: Share
+    start: Callable[[Share], Holder]
+    holders: list[Holder] = field(default_factory=list)
     reports: list[HolderReport] = field(default_factory=list)
     stopped: bool = False
 
-    def fill(self, share: Share) -> None:
-        """Start holders until the plan's last attempt is made, or SIGTERM asks to stop.
+    def get_ready(self) -> Script:
+        """Start the first holder."""
+        if self.share.rows:
+            yield self._start()
 
-        Args:
-            share: What the first holder opens; later ones follow from it.
+    def fill(self) -> Script:
+        """Have the holder that is ready open its share, and start others until the lane's last attempt is made.
 
         Raises:
-            RunFault: A holder reports a fault or is gone, or SIGTERM came. What the others hold stays open.
+            RunFault: A holder reports a fault. What it and the others hold stays open.
         """
-        while share.first < share.plan.connections and not self.stopped:
-            answer = self._run_one(share)
-            if answer is None:
-                break
-            if "crash" in answer:
-                raise RunFault(f"a holder process broke: {answer['crash']}", "report this as a bug")
+        while self.share.rows and not self.stopped:
+            if len(self.holders) == len(self.reports):
+                yield self._start()
+            answer = yield self.holders[-1].tell("open")
             report = HolderReport(**answer["report"])
             self.reports.append(report)
-            self.stopped |= answer["stopped"]
-            if answer["fault"]:
-                raise RunFault(**answer["fault"])
-            share.retries.setstate(to_state(answer["retries"]))
-            held = tuple(map(add, share.held_before, answer["opened_by_source"]))
-            share = replace(share, first=share.first + report.attempts, held_before=held)
-        if self.stopped:
-            raise RunFault("the engine or a holder was stopped by SIGTERM", "run it again for the rest")
+            _raise_what_ended(answer)
+            self.share.retries.setstate(to_state(answer["retries"]))
+            held = tuple(map(add, self.share.held_before, answer["opened_by_source"]))
+            rest = range(self.share.rows.start + report.attempts, self.share.rows.stop)
+            self.share = replace(self.share, rows=rest, held_before=held)
 
-    def _run_one(self, share: Share) -> dict[str, Any] | None:
-        """One holder's answer; None if it was stopped before it had one."""
-        ours, theirs = socket.socketpair()
-        engine = os.getpid()
-        # A SIGTERM between fork() and the holder's own handler would unwind the engine's stack in the holder.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    def churn(self, rows: range) -> Script:
+        """Have the holders replace connections, each its own; the reports are of the churn from now on.
+
+        Args:
+            rows: The lane's rows of the churn.
+
+        Raises:
+            RunFault: As of `fill`.
+        """
+        plan, victims = self.share.plan, self.share.victims
+        firsts = [report.first for report in self.reports]
+        self.reports = [replace(report, attempts=0, involuntary_switches=0) for report in self.reports]
+        of_lane = victims[rows.start - plan.connections : rows.stop - plan.connections]
+        began = time.perf_counter_ns()
+        for number, run in by_holder(rows, of_lane, firsts):
+            answer = yield self.holders[number].tell("churn", run.start, run.stop, rows.start, began)
+            report = self.reports[number]
+            self.reports[number] = replace(
+                report,
+                attempts=report.attempts + answer["attempts"],
+                involuntary_switches=report.involuntary_switches + answer["switches"],
+            )
+            _raise_what_ended(answer)
+            if self.stopped:
+                return
+
+    def _start(self) -> Holder:
+        holder = self.start(self.share)
+        self.holders.append(holder)
+        return holder
+
+
+def _raise_what_ended(answer: Answer) -> None:
+    if answer["fault"]:
+        raise RunFault(**answer["fault"])
+    if answer["stopped"]:
+        raise RunFault(*STOPPED)
+
+
+def start_holder(share: Share, others: Iterable[Holder]) -> Holder:
+    """Fork a holder process; SIGTERM stays blocked in it until it has work.
+
+    Args:
+        share: What it is to open.
+        others: Those whose channels it must not keep open.
+    """
+    ours, theirs = socket.socketpair()
+    engine = os.getpid()
+    # A SIGTERM between fork() and the holder's own handler would unwind the engine's stack in the holder.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
         pid = os.fork()
         if pid == 0:
+            signal.set_wakeup_fd(-1)
             ours.close()
-            for other in self.holders:
+            for other in others:
                 other.channel.close()
             run_holder(share, theirs, engine)
         theirs.close()
-        self.holders.append(_Holder(pid, ours))
-        while True:
-            try:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-                return self._answer_of_last()
-            except StopRequestedError:
-                self.stopped = True
-                os.kill(pid, signal.SIGTERM)
-
-    def _answer_of_last(self) -> dict[str, Any] | None:
-        """Wait for the newest holder's report, watching that all others live."""
-        newest = self.holders[-1]
-        poller = select.poll()
-        by_descriptor = {holder.channel.fileno(): holder for holder in self.holders}
-        for descriptor in by_descriptor:
-            poller.register(descriptor, select.POLLIN)
-        while not newest.text.endswith(b"\n"):
-            for descriptor, _ in poller.poll():
-                holder = by_descriptor[descriptor]
-                piece = holder.channel.recv(65536)
-                holder.text += piece
-                if not piece:
-                    if self.stopped and holder is newest:
-                        return None
-                    raise self._lost(holder)
-        answer: dict[str, Any] = json.loads(newest.text)
-        return answer
-
-    def _lost(self, holder: _Holder) -> RunFault:
-        status = os.waitstatus_to_exitcode(os.waitpid(holder.pid, 0)[1])
-        self.holders.remove(holder)
-        how, advice = describe_end(status)
-        return RunFault(f"holder process {holder.pid} {how} while the round ran", advice)
-
-    def count_established(self) -> int:
-        """How many of the connections made are still established, asked of the kernel by each holder.
-
-        Raises:
-            RunFault: A holder is gone.
-        """
-        total = 0
-        for holder in list(self.holders):
-            holder.channel.sendall(b"?")
-            answer = holder.channel.recv(64)
-            if not answer:
-                raise self._lost(holder)
-            total += int(answer)
-        return total
-
-    def close(self) -> None:
-        """Have every holder reset its connections, and wait until all are gone."""
-        for holder in self.holders:
-            holder.channel.close()
-        for holder in self.holders:
-            os.waitpid(holder.pid, 0)
-        self.holders.clear()
+        return Holder(pid, ours)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -21,9 +21,9 @@ SPARE_DESCRIPTORS = 16
 
 @dataclass(slots=True)
 class RunningListener:
-    """A listening socket and the processes that accept from it, if any."""
+    """Listening sockets and the processes that accept from them, if any."""
 
-    sock: socket.socket | None = None
+    socks: list[socket.socket] = field(default_factory=list)
     acceptors: list[int] = field(default_factory=list)
 
     def close(self) -> None:
@@ -33,19 +33,32 @@ class RunningListener:
         for pid in self.acceptors:
             os.waitpid(pid, 0)
         self.acceptors.clear()
-        if self.sock:
-            self.sock.close()
-            self.sock = None
+        for sock in self.socks:
+            sock.close()
+        self.socks.clear()
 
 
-def start(kind: Listener, address: Endpoint, connections: int) -> RunningListener:
-    """Listen at `address` so that `connections` can be open at once.
+def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int) -> RunningListener:
+    """Listen at each address so that `connections` can be open at once.
 
     Raises:
-        TargetError: The address cannot be listened on.
+        TargetError: An address cannot be listened on.
     """
-    if kind is Listener.EXTERNAL:
-        return RunningListener()
+    listener = RunningListener()
+    if kind in {Listener.EXTERNAL, Listener.NONE}:
+        return listener
+    try:
+        for address in addresses:
+            listener.socks.append(_listen(address, connections))
+            if kind is Listener.ACCEPT:
+                _start_acceptors(listener, connections)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen(address: Endpoint, connections: int) -> socket.socket:
     sock = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     try:
         sock.bind((address.host, address.port))
@@ -54,13 +67,14 @@ def start(kind: Listener, address: Endpoint, connections: int) -> RunningListene
     except OSError as error:
         sock.close()
         raise _cannot_listen(address, error) from error
-    listener = RunningListener(sock)
-    if kind is Listener.ACCEPT:
-        # Accepting processes share the work; each stops when full, so together they must have room for all.
-        room = max(1, free_descriptors() - SPARE_DESCRIPTORS)
-        for _ in range(connections // room + 1):
-            listener.acceptors.append(_start_acceptor(sock, room))
-    return listener
+    return sock
+
+
+def _start_acceptors(listener: RunningListener, connections: int) -> None:
+    """Processes that share the work of the newest socket; each stops when full, so together they have room for all."""
+    room = max(1, free_descriptors() - SPARE_DESCRIPTORS)
+    for _ in range(connections // room + 1):
+        listener.acceptors.append(_start_acceptor(listener.socks[-1], room))
 
 
 def backlog_for(connections: int) -> int:

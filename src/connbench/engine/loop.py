@@ -7,92 +7,86 @@ type itself: its subclass in `socket` adds a constructor in Python, and no conne
 from __future__ import annotations
 
 import errno
-from _socket import SO_SNDTIMEO, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
-from array import array
-from dataclasses import dataclass, field
-from random import Random
+from _socket import SO_LINGER, SO_SNDTIMEO, SOCK_DGRAM, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
 from statistics import median
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 
+from connbench.engine.share import Share, Turnover
 from connbench.errors import RunFault
 from connbench.linux.families import family_of
 from connbench.linux.sockopts import (
     IP_BIND_ADDRESS_NO_PORT,
     IP_LOCAL_PORT_RANGE,
+    LINGER_RESET,
     ON,
     pack_timeout,
     pack_u32,
 )
-from connbench.model import RoundPlan
-from connbench.samples import NO_PORT_FREE, TIMED_OUT
-from connbench.strategies import Draw, Recipe
+from connbench.model import Close, Protocol, RoundPlan
+from connbench.samples import GIVEN_UP, NO_PORT_FREE, NS_PER_MS, NS_PER_S, TIMED_OUT
+from connbench.strategies import Draw
 
 TIMEOUTS_IN_A_ROW = 5
 """A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""
 
 FLOOR_CALLS = 2000
+NEVER_NS = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The part of a round one holder opens.
+def go_through(share: Share, held: list[socket | None], turnover: Turnover | None = None) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
+    """Open the connections of a share, or replace some of them.
 
-    Attributes:
-        first: Index of its first attempt; it goes on to the plan's last, or until `capacity` sockets are open.
-        order: The source of each attempt, as an index into the round's addresses.
-        held_before: Connections that earlier holders of the round hold, by source.
-        epoch: perf_counter_ns() at the beginning of the round.
-        retries: Draws further tries; its state goes from holder to holder, so that their number changes no draw.
-        descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
-    """
-
-    plan: RoundPlan
-    recipe: Recipe
-    retries: Random
-    descriptor: int
-    first: int
-    capacity: int
-    held_before: tuple[int, ...]
-    order: array[int]
-    epoch: int
-    columns: dict[str, memoryview] = field(default_factory=dict)
-
-
-def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
-    """Open the connections of a share into `held`.
+    Args:
+        share: What to open.
+        held: The share's connections, by row; None for those that could not be had. Filling adds to it.
+        turnover: What to replace; None to fill.
 
     Raises:
         RunFault: No socket() to be had any more (EMFILE, ENFILE), or the target stopped answering. What was opened
             until then is in `held`, what was measured is in the columns.
     """
-    plan, recipe = share.plan.plan, share.recipe
+    round_plan, recipe, columns, lane = share.plan, share.recipe, share.columns, share.lane
+    plan, load = round_plan.plan, round_plan.strategy.load
     clock = perf_counter_ns
-    started_ns, prepare_ns = share.columns["started_ns"], share.columns["prepare_ns"]
-    connect_ns, acquire_ns = share.columns["connect_ns"], share.columns["acquire_ns"]
-    port, error_number, tries_made, source_number = (
-        share.columns["port"],
-        share.columns["errno"],
-        share.columns["tries"],
-        share.columns["source"],
-    )
-    epoch, first, end = share.epoch, recipe.first, share.plan.connections
-    timeout, no_port_free = pack_timeout(plan.timeout), NO_PORT_FREE
-    family = int(family_of(plan.target.host))
-    sources, order = share.plan.sources, share.order
-    target, locals_ = (plan.target.host, plan.target.port), [(address, 0) for address in sources]
+    started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
+    connect_ns, acquire_ns = columns["connect_ns"], columns["acquire_ns"]
+    port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
+    source_number, target_number, lane_number = columns["source"], columns["target"], columns["lane"]
+    epoch, first, order = share.epoch, recipe.first, share.order
+    timeout, no_port_free, reset = pack_timeout(plan.timeout), NO_PORT_FREE, LINGER_RESET
+    is_tcp = load.protocol is Protocol.TCP
+    family, kind = int(family_of(plan.targets[0].host)), SOCK_STREAM if is_tcp else SOCK_DGRAM
+    sources, many = round_plan.sources, len(round_plan.sources)
+    targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
     binds, draws_port = recipe.binds, recipe.draw is Draw.PORT
-    defers_port, sets_window = binds and not draws_port, recipe.draw is Draw.WINDOW
+    # UDP's search is in bind(): nothing is to be deferred.
+    defers_port, sets_window = binds and is_tcp and not draws_port, recipe.draw is Draw.WINDOW
     option = b""
-    max_tries, redraw = recipe.max_tries, recipe.redraw
-    rng = share.retries
+    max_tries, redraw, rng = recipe.max_tries, recipe.redraw, share.retries
+    limit_ns = NEVER_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
     # Unbounded draws end once every port of a source is ours, or after an attempt that has used up all its tries.
-    gives_up = draws_port and share.plan.strategy.retries is None
+    gives_up = draws_port and round_plan.strategy.retries is None and turnover is None
     free_ports, room = [len(plan.port_range) - held_before for held_before in share.held_before], share.capacity
-    timeouts = 0
+    victims, opened, begins_at = share.victims, round_plan.connections, share.rows.start
+    resets = load.churn is None or load.churn.close is Close.RST
+    slot = timeouts = 0
 
-    for index in range(share.first, end):
-        sock = _new_socket(family, timeout, index)
-        number, source = first[index], order[index]
+    for index in turnover.rows if turnover else share.rows:
+        if turnover:
+            if turnover.interval_ns:
+                sleep(max(0.0, turnover.began + (index - turnover.first) * turnover.interval_ns - clock()) / NS_PER_S)
+            slot = victims[index - opened] - begins_at
+            leaving, held[slot] = held[slot], None
+            if leaving:
+                if resets:
+                    leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
+                leaving.close()
+            if max_tries > 1:
+                # Of its own for each attempt: who holds the connection must not change what is drawn.
+                rng.seed(round_plan.seed_text(f"further tries of {index}"))
+        sock = _new_socket(family, kind, timeout, index)
+        number, path = first[index], order[index]
+        source, target = path % many, targets[path // many]
         local = locals_[source]
         tries = 1
         begun = 0
@@ -121,10 +115,13 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
                 break
             if gives_up and free_ports[source] <= 0:
                 break
+            if finished - begun > limit_ns:
+                failure = GIVEN_UP
+                break
             if finished != prepared and draws_port:
                 # bind() gave the port and connect() could not use it: a bound socket cannot be bound again.
                 sock.close()
-                sock = _new_socket(family, timeout, index)
+                sock = _new_socket(family, kind, timeout, index)
             number = redraw(rng)
             tries += 1
 
@@ -133,29 +130,39 @@ def fill(share: Share, held: list[socket]) -> None:  # noqa: C901, PLR0912, PLR0
         connect_ns[index] = finished - prepared
         acquire_ns[index] = finished - begun
         source_number[index] = source
+        target_number[index] = path // many
+        lane_number[index] = lane
+        if not failure and finished - begun > limit_ns:
+            failure = GIVEN_UP
+            sock.setsockopt(SOL_SOCKET, SO_LINGER, reset)
         if failure:
             sock.close()
             error_number[index] = failure
             tries_made[index] = tries
             timeouts = timeouts + 1 if failure == TIMED_OUT else 0
             if timeouts == TIMEOUTS_IN_A_ROW:
-                raise _silent(share.plan, index)
+                raise _silent(round_plan, index)
             if gives_up and tries == max_tries:
                 free_ports[source] = 0
+            if not turnover:
+                held.append(None)
         else:
             port[index] = sock.getsockname()[1]
-            held.append(sock)
-            free_ports[source] -= 1
+            if turnover:
+                held[slot] = sock
+            else:
+                held.append(sock)
+                free_ports[source] -= 1
+                room -= 1
             tries_made[index] = tries
             timeouts = 0
-            room -= 1
             if not room:
                 return
 
 
-def _new_socket(family: int, timeout: bytes, index: int) -> socket:
+def _new_socket(family: int, kind: int, timeout: bytes, index: int) -> socket:
     try:
-        sock = socket(family, SOCK_STREAM)
+        sock = socket(family, kind)
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "")
         raise RunFault(
@@ -167,20 +174,27 @@ def _new_socket(family: int, timeout: bytes, index: int) -> socket:
 
 
 def _silent(plan: RoundPlan, index: int) -> RunFault:
+    targets = " and ".join(map(str, plan.plan.targets))
     return RunFault(
         f"{TIMEOUTS_IN_A_ROW} connect() in a row ran into the time-out of {plan.plan.timeout:g} s, "
         f"the last at attempt {index + 1}",
-        f"check that {plan.plan.target} still accepts, or give more --timeout",
+        f"check that {targets} still accepts, or give more --timeout",
     )
 
 
-def measure_floor(connected: socket, target: tuple[str, int]) -> int:
-    """The harness's own cost of timing a connect(), in ns: the median of calls that the kernel answers with EISCONN."""
-    clock = perf_counter_ns
+def measure_floor(plan: RoundPlan, connected: socket) -> int:
+    """The harness's own cost of timing a connect(), in ns: the median of calls that the kernel turns down at once.
+
+    Of TCP a connected socket answers with EISCONN. UDP's would connect again, so a closed descriptor (EBADF) serves.
+    """
+    clock, address = perf_counter_ns, (plan.plan.targets[0].host, plan.plan.targets[0].port)
+    if plan.strategy.load.protocol is Protocol.UDP:
+        connected = socket(int(family_of(address[0])), SOCK_DGRAM)
+        connected.close()
     costs = []
     for _ in range(FLOOR_CALLS):
         begun = clock()
-        connected.connect_ex(target)
+        connected.connect_ex(address)
         finished = clock()
         costs.append(finished - begun)
     return int(median(costs))

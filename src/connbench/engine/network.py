@@ -32,8 +32,8 @@ def set_up(round_plan: RoundPlan) -> dict[str, str]:
             "run as root, allow user namespaces, or use --isolate never",
         ) from error
     if plan.namespace.is_own:
-        bring_up_loopback(_beyond_loopback(*plan.sources, plan.target.host))
-        _set_sysctls(plan.port_range, round_plan.connections)
+        bring_up_loopback(_beyond_loopback(*plan.sources, *(target.host for target in plan.targets)))
+        _set_sysctls(plan.port_range, round_plan.rows)
     return sysctl.read_all()
 
 

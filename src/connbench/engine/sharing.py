@@ -1,40 +1,95 @@
-"""Which source address makes which attempt, and with which draw: settled before anything is measured."""
+"""Which source connects to which target in which attempt, and with which draw: settled before anything is measured.
+
+A *path* is a source and a target, numbered with the sources changing fastest. All of a round's rows are settled: those
+of the filling, then those of the churn, where an attempt takes the path of the connection it replaces.
+"""
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import replace
 from random import Random
 
-from connbench.model import RoundPlan, Spread
+from connbench.model import Phase, RoundPlan, Spread
 from connbench.strategies import STRATEGIES, Recipe
 from connbench.strategies.base import numbers
 
 
-def shared_out(plan: RoundPlan) -> array[int]:
-    """The source of each attempt, as an index into the plan's addresses.
+def shared_out(plan: RoundPlan, victims: array[int]) -> array[int]:
+    """The path of each row.
 
-    Filling gives each address as many attempts as the range has ports; what is more than all can hold goes to the last.
-    """
-    sources, ports = len(plan.sources), len(plan.plan.port_range)
-    if plan.plan.spread is Spread.FILL:
-        return array("H", (min(attempt // ports, sources - 1) for attempt in range(plan.connections)))
-    return array("H", (attempt % sources for attempt in range(plan.connections)))
-
-
-def recipe_over(plan: RoundPlan, order: array[int], rng: Random) -> Recipe:
-    """The strategy's recipe, drawn for each address by itself: each has a range of its own to go through.
+    Spread.FILL gives each source, or each path where ports are per target, as many attempts as the range has ports;
+    what is more than all can hold goes to the last.
 
     Args:
         plan: The round.
-        order: The source of each attempt, from `shared_out`.
-        rng: Draws the first tries, one address after the other.
+        victims: The row that each row of the churn replaces.
     """
+    ports, paths = len(plan.plan.port_range), len(plan.sources) * len(plan.plan.targets)
+    rows = range(plan.connections)
+    if plan.plan.spread is Spread.ROUND_ROBIN:
+        order = array("I", (row % paths for row in rows))
+    else:
+        spaces = plan.capacity // ports
+        order = array("I", (min(row // ports, spaces - 1) + spaces * (row % (paths // spaces)) for row in rows))
+    order.extend(order[victim] for victim in victims)
+    return order
+
+
+def recipe_over(plan: RoundPlan, order: array[int]) -> Recipe:
+    """The strategy's recipe for all rows, drawn for each port space by itself: each has a range of its own.
+
+    Args:
+        plan: The round.
+        order: The path of each row, from `shared_out`.
+    """
+    fill = _drawn(plan, order[: plan.connections], "first tries")
+    if not plan.replacements:
+        return fill
+    return replace(fill, first=fill.first + _drawn(plan, order[plan.connections :], "churn").first)
+
+
+def _drawn(plan: RoundPlan, order: array[int], stream: str) -> Recipe:
+    """A phase's recipe; its first tries are drawn one port space after the other."""
     make, ports = STRATEGIES[plan.strategy.name].recipe, plan.plan.port_range
-    counts = Counter(order)
-    recipes = [make(plan.strategy, ports, counts[source], rng) for source in range(len(plan.sources))]
-    if len(recipes) == 1:
+    rng = Random(plan.seed_text(stream))  # noqa: S311  # reproducible, not secret
+    spaces = plan.capacity // len(ports)
+    counts = Counter(path % spaces for path in order)
+    recipes = [make(plan.strategy, ports, counts[space], rng) for space in range(spaces)]
+    if spaces == 1:
         return recipes[0]
     draws = [iter(recipe.first) for recipe in recipes]
-    return replace(recipes[0], first=numbers(next(draws[source]) for source in order))
+    return replace(recipes[0], first=numbers(next(draws[path % spaces]) for path in order))
+
+
+def draw_victims(plan: RoundPlan) -> array[int]:
+    """The row of the filling whose connection each row of the churn replaces: any of its lane's, all as likely."""
+    victims = array("I")
+    lanes = zip(plan.rows_of_lanes(Phase.FILL), plan.rows_of_lanes(Phase.CHURN), strict=True)
+    for lane, (held, replaced) in enumerate(lanes):
+        rng = Random(plan.seed_text(f"victims {lane}"))  # noqa: S311  # reproducible, not secret
+        victims.extend(held.start + int(rng.random() * len(held)) for _ in replaced)
+    return victims
+
+
+def by_holder(rows: range, victims: array[int], firsts: list[int]) -> list[tuple[int, range]]:
+    """Rows of the churn in runs that one holder can go through by itself.
+
+    Args:
+        rows: Those of a lane.
+        victims: The row that each of them replaces.
+        firsts: The first row that each of the lane's holders holds, in order.
+
+    Returns:
+        The holder's position in `firsts`, and its rows; in the order they are to be made.
+    """
+    runs: list[tuple[int, range]] = []
+    for row, victim in zip(rows, victims, strict=True):
+        holder = bisect_right(firsts, victim) - 1
+        if runs and runs[-1][0] == holder:
+            runs[-1] = holder, range(runs[-1][1].start, row + 1)
+        else:
+            runs.append((holder, range(row, row + 1)))
+    return runs

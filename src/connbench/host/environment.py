@@ -11,11 +11,11 @@ import connbench
 from connbench.linux import limits, sysctl
 
 
-def collect(cpu: int | None = None) -> dict[str, object]:
+def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
     """The environment by name: plain values as JSON takes them, None for what cannot be read here.
 
     Args:
-        cpu: The measured CPU, whose governor is asked for; the first one if None.
+        cpus: The measured CPUs; the governor is asked for the first of them, or for CPU 0.
     """
     import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
 
@@ -30,7 +30,7 @@ def collect(cpu: int | None = None) -> dict[str, object]:
         "cpu_count": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
-        "governor": governor(cpu or 0),
+        "governor": governor(cpus[0] if cpus else 0),
         "load_1m": round(os.getloadavg()[0], 2),
         "memory_total": memory.total,
         "memory_available": memory.available,

@@ -17,6 +17,9 @@ WATCHED = (
     "TcpExt.TCPSynRetrans",
     "TcpExt.TCPTimeouts",
     "TcpExt.SyncookiesSent",
+    "TcpExt.TW",
+    "TcpExt.TWRecycled",
+    "TcpExt.TCPTimeWaitOverflow",
 )
 """The counters a round is judged by."""
 
@@ -43,6 +46,12 @@ def read() -> dict[str, int]:
 def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     """How far each counter of `WATCHED` moved; those this kernel lacks are left out."""
     return {name: after[name] - before.get(name, 0) for name in WATCHED if name in after}
+
+
+def read_time_wait() -> int:
+    """Sockets of this namespace in TIME_WAIT, IPv6's too (/proc/net/sockstat, proc(5))."""
+    words = Path("/proc/net/sockstat").read_text(encoding="ascii").split()
+    return int(words[words.index("tw") + 1]) if "tw" in words else 0
 
 
 def read_cpu_ticks() -> tuple[int, int]:

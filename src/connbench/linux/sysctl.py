@@ -16,6 +16,8 @@ RECORDED = (
     SOMAXCONN,
     SYN_BACKLOG,
     "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_tw_reuse_delay",
+    "net.ipv4.tcp_max_tw_buckets",
     "net.ipv4.tcp_timestamps",
     "net.ipv4.tcp_syncookies",
     "net.ipv4.tcp_ehash_entries",

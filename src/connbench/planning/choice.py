@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
+from dataclasses import replace
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux.sockopts import is_supported
 from connbench.model import Placement, PortRange, StrategySpec
+from connbench.planning.load import choose_load
 from connbench.planning.request import Request
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy
 
 DEFAULT_WINDOW = 500
 
 
-def choose_strategies(request: Request, ports: PortRange) -> tuple[StrategySpec, ...]:
-    """The strategies asked for, or the default ones, with their parameters.
+def choose_strategies(request: Request, ports: PortRange, further: Sequence[Request] = ()) -> tuple[StrategySpec, ...]:
+    """The strategies asked for, or the default ones, with their parameters and loads; each is there once.
+
+    Args:
+        request: What was asked for.
+        ports: The range.
+        further: What else was asked for, to be run in turn with it.
 
     Raises:
         UsageError: An unknown or repeated name, a parameter no strategy takes, or a window the range cannot hold.
     """
+    requests = (request, *further)
+    names = tuple(dict.fromkeys(name for one in requests for name in _names(one)))
+    for one in requests:
+        _refuse_unused(one, names)
+    return tuple(
+        dict.fromkeys(
+            replace(_specify(STRATEGIES[name], one, ports), load=choose_load(one, is_one_of_several=bool(further)))
+            for one in requests
+            for name in _names(one)
+        )
+    )
+
+
+def _names(request: Request) -> tuple[str, ...]:
     names = request.strategies or DEFAULT_NAMES
     for name in names:
         if name not in STRATEGIES:
             raise UsageError(f"unknown strategy {name!r}", f"known: {', '.join(STRATEGIES)}")
         if names.count(name) > 1:
             raise UsageError(f"strategy {name} is named twice", "to repeat it, use --rounds")
-    _refuse_unused(request, names)
-    return tuple(_specify(STRATEGIES[name], request, ports) for name in names)
+    return names
 
 
 def _refuse_unused(request: Request, names: tuple[str, ...]) -> None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import replace
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding
 from connbench.linux.families import has_ipv6
-from connbench.model import Plan
+from connbench.model import Close, Listener, Plan, Protocol, RoundPlan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
-from connbench.planning.peers import choose_target, note_listener_in_range, own_endpoint, probe
+from connbench.planning.load import check_rounds, most_rows, note_lanes
+from connbench.planning.peers import choose_targets, is_loopback, note_listener_in_range, own_endpoint, probe
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from connbench.planning.request import CpuChoice, Request
 from connbench.planning.room import Room, refuse_without_room
 from connbench.planning.sources import choose_sources
 
-MOST_CONNECTIONS = 10_000_000
 SEED_BITS = 32
 
 
-def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
+def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]:
     """Settle everything a request leaves open.
+
+    Args:
+        request: What is asked for.
+        further: What is to be run in turn with it; of these the strategies, their parameters and loads count alone.
 
     Returns:
         The plan, and what the user should know of it before it runs.
@@ -31,38 +36,54 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
         EnvironmentFault: This machine or user cannot do it.
         TargetError: The target refuses or does not answer.
     """
-    target = choose_target(request.target, request.family, allow_remote=request.allow_remote)
-    external = target is not None and request.listener is None
-    cpu = _choose_cpu(request.cpu)
+    targets = choose_targets(request.targets, request.family, allow_remote=request.allow_remote)
+    is_udp = request.protocol is Protocol.UDP
+    external = bool(targets) and request.listener is None and not (is_udp and all(map(is_loopback, targets)))
+    cpus = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
     namespace, findings = settle_namespace(request.isolate, external=external)
     ports = choose_range(request.port_range, namespace, request.strategies)
-    strategies = choose_strategies(request, ports)
+    strategies = choose_strategies(request, ports, further)
     refuse_unsupported(strategies)
-    if target is None:
-        target = own_endpoint(ports, namespace, _family(request))
-    sources = choose_sources(request.source, request.sources, target, namespace, strategies)
-    connections = _checked_count(request.connections, len(ports) * len(sources))
-    listener = choose_listener(request.listener, namespace, connections, external=external)
-    refuse_without_room(connections, listener, Room.here())
-    if external:
-        probe(sources[0], target, request.timeout)
-    else:
-        findings += note_listener_in_range(target, ports)
+    targets = targets or (own_endpoint(ports, namespace, _family(request)),)
+    number = max((one.sources for one in (request, *further) if one.sources is not None), default=None)
+    sources = choose_sources(request.source, number, targets[0], namespace, strategies)
     plan = Plan(
         strategies=strategies,
-        connections=connections,
+        connections=request.connections or 1,
         port_range=ports,
         sources=sources,
         spread=request.spread,
-        target=target,
-        listener=listener,
+        targets=targets,
+        listener=Listener.NONE if is_udp else Listener.EXTERNAL,
         namespace=namespace,
         seed=secrets.randbits(SEED_BITS) if request.seed is None else request.seed,
         rounds=request.rounds,
         timeout=request.timeout,
-        cpu=cpu,
+        cpus=cpus,
     )
+    plan = _with_peers(plan, request, external=external)
+    findings += note_lanes(plan, len(os.sched_getaffinity(0)))
+    if not external and not is_udp:
+        findings += note_listener_in_range(plan.targets, ports)
     return plan, findings
+
+
+def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
+    """The plan with the number of connections and the listener that go with it, both tried out."""
+    if request.connections is None:
+        plan = replace(plan, connections=max(RoundPlan(plan, spec, 1).capacity for spec in plan.strategies))
+    check_rounds(plan)
+    if plan.listener is not Listener.NONE:
+        closes_by_fin = any(spec.load.churn and spec.load.churn.close is Close.FIN for spec in plan.strategies)
+        listener = choose_listener(
+            request.listener, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
+        )
+        plan = replace(plan, listener=listener)
+    refuse_without_room(most_rows(plan), plan.listener, Room.here())
+    if plan.listener is Listener.EXTERNAL:
+        for target in plan.targets:
+            probe(plan.sources[0], target, request.timeout)
+    return plan
 
 
 def _family(request: Request) -> int:
@@ -73,20 +94,14 @@ def _family(request: Request) -> int:
     return family
 
 
-def _checked_count(asked: int | None, capacity: int) -> int:
-    count = capacity if asked is None else asked
-    if not 1 <= count <= MOST_CONNECTIONS:
-        raise UsageError(f"-n {count} is not a number of connections", f"give 1 to {MOST_CONNECTIONS}")
-    return count
-
-
-def _choose_cpu(asked: int | CpuChoice) -> int | None:
+def _choose_cpus(asked: tuple[int, ...] | CpuChoice, lanes: int) -> tuple[int, ...]:
     usable = sorted(os.sched_getaffinity(0))
     if asked is CpuChoice.ANY:
-        return None
-    if isinstance(asked, int):
-        if asked not in usable:
+        return ()
+    if isinstance(asked, CpuChoice):
+        return tuple(reversed(usable))[:lanes]
+    for cpu in asked:
+        if cpu not in usable:
             shown = ", ".join(map(str, usable))
-            raise UsageError(f"--cpu {asked} is not usable here", f"usable: {shown}; or none")
-        return asked
-    return usable[-1]
+            raise UsageError(f"--cpu {cpu} is not usable here", f"usable: {shown}; or none")
+    return asked

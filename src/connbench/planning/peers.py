@@ -17,27 +17,51 @@ DEFAULT_TARGET_HOST, DEFAULT_TARGET_HOST_6 = "127.9.9.2", "2001:db8::2"
 FIRST_UNPRIVILEGED = 1024
 
 
-def choose_target(text: str | None, family: int | None = None, *, allow_remote: bool) -> Endpoint | None:
-    """Read `HOST:PORT`; None where none is given.
+def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_remote: bool) -> tuple[Endpoint, ...]:
+    """Read every `HOST:PORT`; none where none is given.
+
+    Raises:
+        UsageError: As of one; or one comes twice, or they are not all of one family.
+        TargetError: A name that does not resolve.
+    """
+    targets: list[Endpoint] = []
+    for text in texts:
+        target = _choose_target(text, family, allow_remote=allow_remote)
+        if target in targets:
+            raise UsageError(f"--target {text}: {target} is there twice", "name each once")
+        if targets and family_of(target.host) != family_of(targets[0].host):
+            raise UsageError(
+                f"--target {text}: {target} and {targets[0]} are not of one family", "choose one with --family 4 or 6"
+            )
+        targets.append(target)
+    return tuple(targets)
+
+
+def is_loopback(target: Endpoint) -> bool:
+    """Whether a target is of this machine whatever its network, so that a namespace of its own has it too."""
+    return ipaddress.ip_address(target.host).is_loopback
+
+
+def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endpoint:
+    """Read `HOST:PORT`.
 
     Raises:
         UsageError: No port in it, a port out of range, or not loopback and not allowed to be remote.
         TargetError: A name that does not resolve.
     """
-    if text is None:
-        return None
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal():
         raise UsageError(f"--target {text!r} has no port", "write it as HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
     if not 1 <= int(port) <= MAX_PORT:
         raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
     address = _resolve(host.strip("[]"), family)
-    if not ipaddress.ip_address(address).is_loopback and not allow_remote:
+    endpoint = Endpoint(address, int(port))
+    if not is_loopback(endpoint) and not allow_remote:
         raise UsageError(
             f"--target {text} is not a loopback address",
             "if you may load that machine with connections, add --allow-remote",
         )
-    return Endpoint(address, int(port))
+    return endpoint
 
 
 def _resolve(host: str, family: int | None) -> str:
@@ -67,10 +91,8 @@ def own_endpoint(ports: PortRange, namespace: Namespace, family: int = 4) -> End
     return Endpoint(host, ports.high)
 
 
-def note_listener_in_range(target: Endpoint, ports: PortRange) -> list[Finding]:
-    """What to know of a listener of one's own that takes a port of the range."""
-    if target.port not in ports:
-        return []
+def note_listener_in_range(targets: tuple[Endpoint, ...], ports: PortRange) -> list[Finding]:
+    """What to know of listeners of one's own that take a port of the range."""
     return [
         Finding(
             "listener-in-range",
@@ -78,6 +100,8 @@ def note_listener_in_range(target: Endpoint, ports: PortRange) -> list[Finding]:
             f"the listener's port {target.port} is one of the range {ports}",
             "one connection fewer may fit; a --port-range or --target without it avoids that",
         )
+        for target in targets
+        if target.port in ports
     ]
 
 

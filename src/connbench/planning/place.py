@@ -81,14 +81,31 @@ def choose_range(asked: PortRange | None, namespace: Namespace, strategies: tupl
     return asked
 
 
-def choose_listener(asked: Listener | None, namespace: Namespace, connections: int, *, external: bool) -> Listener:
+def choose_listener(
+    asked: Listener | None, namespace: Namespace, connections: int, *, external: bool, closes_by_fin: bool = False
+) -> Listener:
     """Who completes the handshakes; nobody accepts wherever the queue can be made long enough.
 
+    Args:
+        asked: What was asked for.
+        namespace: Where.
+        connections: How many the queue gets, those that are closed again too.
+        external: Whether somebody else listens.
+        closes_by_fin: Whether connections are closed in good order: somebody has to close the other end.
+
     Raises:
+        UsageError: `backlog` was asked for, and it would leave every FIN without an answer.
         EnvironmentFault: `backlog` was asked for and the host's somaxconn is too small.
     """
     if external:
         return Listener.EXTERNAL
+    if closes_by_fin:
+        if asked is Listener.BACKLOG:
+            raise UsageError(
+                "--close fin: a backlog listener never closes its end, and no TIME_WAIT would come of it",
+                "use --listener accept",
+            )
+        return Listener.ACCEPT
     if namespace.is_own:
         return asked or Listener.BACKLOG
     somaxconn = int(sysctl.read(sysctl.SOMAXCONN))

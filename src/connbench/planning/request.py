@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from connbench.model import Isolation, Listener, Placement, PortRange, Spread
+from connbench.model import Close, Isolation, Listener, Placement, PortRange, Protocol, Spread
 
 
 class CpuChoice(Enum):
-    """`--cpu` where it is not a number: the last usable CPU, or whichever the scheduler likes."""
+    """`--cpu` where it is not numbers: the last usable CPUs, one a lane, or whichever the scheduler likes."""
 
     LAST = "last"
     ANY = "none"
@@ -17,7 +17,10 @@ class CpuChoice(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks for; None (or an empty tuple) where it leaves the choice to connbench."""
+    """What the command line asks for; None (or an empty tuple) where it leaves the choice to connbench.
+
+    `fill` is a share of 1, `give_up_after` in ms, `churn_rate` in replacements a second, `timeout` in seconds.
+    """
 
     strategies: tuple[str, ...] = ()
     connections: int | None = None
@@ -26,7 +29,14 @@ class Request:
     sources: int | None = None
     spread: Spread = Spread.ROUND_ROBIN
     family: int | None = None
-    target: str | None = None
+    targets: tuple[str, ...] = ()
+    protocol: Protocol = Protocol.TCP
+    fill: float | None = None
+    lanes: int = 1
+    give_up_after: float | None = None
+    churn: int | None = None
+    churn_rate: float | None = None
+    close: Close | None = None
     listener: Listener | None = None
     isolate: Isolation = Isolation.AUTO
     window: int | None = None
@@ -35,5 +45,5 @@ class Request:
     seed: int | None = None
     rounds: int = 1
     timeout: float = 5.0
-    cpu: int | CpuChoice = CpuChoice.LAST
+    cpus: tuple[int, ...] | CpuChoice = CpuChoice.LAST
     allow_remote: bool = False

@@ -46,7 +46,7 @@ def refuse_without_room(connections: int, listener: Listener, room: Room) -> Non
     Raises:
         EnvironmentFault: They cannot, with what they need and what there is.
     """
-    ends = 1 if listener is Listener.EXTERNAL else 2
+    ends = 1 if listener in {Listener.EXTERNAL, Listener.NONE} else 2
     needed = connections * KERNEL_BYTES * ends // 2 + RESERVE
     if needed > room.memory:
         raise EnvironmentFault(

@@ -11,7 +11,7 @@ import numpy as np
 from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
-from connbench.model import sources_text
+from connbench.model import addresses_text
 from connbench.results.result import Numbers, Origin, Result, StrategyResult
 from connbench.samples import NS_PER_S
 
@@ -83,8 +83,8 @@ def _info(result: Result) -> Metric:
         "version": result.environment.get("connbench"),
         "origin": result.origin,
         "range": plan and plan.port_range,
-        "source": plan and sources_text(plan.sources),
-        "target": plan and plan.target,
+        "source": plan and addresses_text(plan.sources, "source"),
+        "target": plan and addresses_text(plan.targets, "target"),
         "namespace": plan and plan.namespace,
         "listener": plan and plan.listener,
         "seed": plan and plan.seed,

@@ -90,8 +90,9 @@ def _name(case: Case) -> str:
     spec = case.spec
     if spec.window:
         return f"{spec.name} {spec.window}"
-    if spec.connections and spec.sources:
-        return f"{spec.name}, {spec.sources} source{'s' if spec.sources > 1 else ''}"
+    connections, sources = spec.load.connections, spec.load.sources
+    if connections and sources:
+        return f"{spec.name}, {sources} source{'s' if sources > 1 else ''}"
     return spec.name
 
 

@@ -9,7 +9,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.findings import Finding, printable
-from connbench.model import Plan, StrategySpec, sources_text
+from connbench.model import Plan, StrategySpec, addresses_text
 from connbench.report import rows
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
@@ -66,7 +66,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
     parts = [
         f"{spec.label}: {machine}",
         f"range {plan.port_range}",
-        f"{_source(plan, spec)} -> {plan.target}",
+        f"{_source(plan, spec)} -> {addresses_text(plan.targets, 'target')}",
         str(plan.namespace),
         f"{plan.listener} listener",
         f"seed {plan.seed}",
@@ -77,7 +77,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
 
 
 def _source(plan: Plan, spec: StrategySpec) -> str:
-    return "kernel's source" if spec.name == "plain" else sources_text(plan.sources[: spec.sources])
+    return "kernel's source" if spec.name == "plain" else addresses_text(plan.sources[: spec.load.sources], "source")
 
 
 def finding(found: Finding, width: int | None = None) -> str:

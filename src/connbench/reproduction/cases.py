@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Placement, PortRange, StrategySpec
+from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Load, Placement, PortRange, StrategySpec
 
 FULL_RANGE = PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
 QUICK_RANGE = PortRange(DEFAULT_RANGE_LOW, DEFAULT_RANGE_LOW + 4095)
@@ -34,10 +34,13 @@ def cases(ports: PortRange) -> tuple[Case, ...]:
         Case(StrategySpec("bind"), "plain"),
         Case(StrategySpec("random"), None),
         *(Case(StrategySpec("window", scaled(w), Placement.INSIDE, 0), f"window-{w}") for w in WINDOWS),
-        *(Case(StrategySpec("partition", scaled(w), connections=scaled(w)), f"partition-{w}") for w in FILLED),
+        *(
+            Case(StrategySpec("partition", scaled(w), load=Load(connections=scaled(w))), f"partition-{w}")
+            for w in FILLED
+        ),
         Case(StrategySpec("range"), "range"),
     )
     return (
-        *(replace(case, spec=replace(case.spec, sources=1)) for case in one_address),
-        *(Case(StrategySpec("bind", connections=scaled(SHARED), sources=n), None) for n in range(1, MOST_SOURCES + 1)),
+        *(replace(case, spec=replace(case.spec, load=replace(case.spec.load, sources=1))) for case in one_address),
+        *(Case(StrategySpec("bind", load=Load(scaled(SHARED), sources=n)), None) for n in range(1, MOST_SOURCES + 1)),
     )

@@ -49,7 +49,7 @@ def judge(case: Case, result: Result) -> tuple[Claim, ...]:
         return ()
     if any(f.severity is Severity.INVALID and f.strategy == case.spec.label for f in findings(result)):
         return ()
-    rule = _shared if case.spec.name == "bind" and case.spec.connections else _RULES[case.spec.name]
+    rule = _shared if case.spec.name == "bind" and case.spec.load.connections else _RULES[case.spec.name]
     return tuple(rule(case, strategy, result))
 
 

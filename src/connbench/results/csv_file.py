@@ -11,15 +11,27 @@ import numpy as np
 
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Placement, StrategySpec
+from connbench.model import StrategySpec
 from connbench.results.limits import HIGHEST, LOWEST, check_round, check_spec, first_wrong
-from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples
+from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
+from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns
 from connbench.samples import COLUMNS
 
-CSV_COLUMNS = ("started_ns", "prepare_ns", "connect_ns", "acquire_ns", "port", "errno", "tries", "source")
+CSV_COLUMNS = (
+    "started_ns",
+    "prepare_ns",
+    "connect_ns",
+    "acquire_ns",
+    "port",
+    "errno",
+    "tries",
+    "source",
+    "target",
+    "lane",
+)
 """In the order the design names them; in memory they lie widest first."""
 
-_PREFIX = ("strategy", "window", "placement", "retries", "connections", "sources", "round")
+_PREFIX = (*SPEC_COLUMNS, "round")
 HEADER = (*_PREFIX, *CSV_COLUMNS)
 _PARTIAL_MARK = "# partial"
 
@@ -46,8 +58,7 @@ def csv_rows(result: Result) -> str:
 
 
 def _prefix(spec: StrategySpec, number: int) -> tuple[str, ...]:
-    values = (spec.window, spec.placement, spec.retries, spec.connections, spec.sources, number)
-    return (_in_one_line(spec.name), *("" if value is None else str(value) for value in values))
+    return (*map(_in_one_line, to_columns(spec)), str(number))
 
 
 def _in_one_line(text: str) -> str:
@@ -78,11 +89,11 @@ def read_csv(text: str, name: str) -> Result:
         some = list(group)
         place = f"{name}, line {first}"
         spec, number = _read_prefix(_fields(prefix), place)
-        samples = _read_rows(some, prefix.count(",") + 1, name, first)
+        samples = _read_rows(some, spec, prefix.count(",") + 1, name, first)
         _add(result, spec, Round(number, samples, fault=faults.pop((spec, number), None)), place)
         first += len(some)
     for (spec, number), fault in faults.items():  # rounds that were cut short before their first attempt
-        _add(result, spec, Round(number, _read_rows([], 0, name, first), fault=fault), name)
+        _add(result, spec, Round(number, _read_rows([], spec, 0, name, first), fault=fault), name)
     return result
 
 
@@ -122,23 +133,16 @@ def _checked(fields: list[str], number: int, place: str) -> list[str]:
 
 
 def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
-    name, window, placement, retries, connections, sources, number = _checked(fields, len(_PREFIX), place)
+    columns = dict(zip(_PREFIX, _checked(fields, len(_PREFIX), place), strict=True))
     try:
-        spec = StrategySpec(
-            name,
-            int(window) if window else None,
-            Placement(placement) if placement else None,
-            int(retries) if retries else None,
-            int(connections) if connections else None,
-            int(sources) if sources else None,
-        )
+        spec = from_columns(columns)
         check_spec(spec)
-        return spec, int(number)
+        return spec, int(columns["round"])
     except ValueError as error:
         raise InputError(f"{place}: {error}", "it was changed since it was written") from error
 
 
-def _read_rows(rows: list[str], skipped: int, name: str, first: int) -> Samples:
+def _read_rows(rows: list[str], spec: StrategySpec, skipped: int, name: str, first: int) -> Samples:
     table = _load(rows, range(skipped, skipped + len(CSV_COLUMNS)), np.int64, name, first)
     by_name = dict(zip(CSV_COLUMNS, table.T, strict=True))
     for column, values in by_name.items():
@@ -148,7 +152,7 @@ def _read_rows(rows: list[str], skipped: int, name: str, first: int) -> Samples:
                 f"{name}, line {first + wrong}: {column} is {values[wrong]}",
                 f"it is {LOWEST[column]} to {HIGHEST[column]}",
             )
-    return Samples(**{c.name: by_name[c.name].astype(c.code) for c in COLUMNS})
+    return samples_class(spec)(**{c.name: by_name[c.name].astype(c.code) for c in COLUMNS})
 
 
 def _load(rows: list[str], columns: range, kind: type, name: str, first: int) -> Numbers:

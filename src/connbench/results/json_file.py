@@ -14,11 +14,11 @@ from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, ExitCode, Inpu
 from connbench.findings import Finding
 from connbench.model import Plan, StrategySpec
 from connbench.results.limits import HIGHEST, LOWEST, check_plan, check_round, check_spec, first_wrong
-from connbench.results.result import Numbers, Origin, Result, Round, Samples
+from connbench.results.result import Numbers, Origin, Result, Round, samples_class
 from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the JSON document; raised when a field changes its name or meaning."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -98,7 +98,7 @@ def _result(raw: Any, name: str) -> Result:  # noqa: ANN401  # JSON not looked i
     result = Result(document.plan, document.environment, document.known_findings, origin=document.origin, name=name)
     for record in document.strategies:
         check_spec(record.strategy)
-        for measured in map(_round, record.rounds):
+        for measured in (_round(raw_round, record.strategy) for raw_round in record.rounds):
             check_round(result, record.strategy, measured.number)
             result.add(record.strategy, measured)
     return result
@@ -115,7 +115,7 @@ def _check_schema(raw: Any, name: str) -> None:  # noqa: ANN401  # JSON not look
         )
 
 
-def _round(raw: Any) -> Round:  # noqa: ANN401  # JSON not looked into yet
+def _round(raw: Any, spec: StrategySpec) -> Round:  # noqa: ANN401  # JSON not looked into yet
     record = msgspec.convert(raw, _RoundRecord)
     columns = {column.name: _column(record.samples, column.name, column.code) for column in COLUMNS}
     lengths = {name: len(values) for name, values in columns.items()}
@@ -123,7 +123,7 @@ def _round(raw: Any) -> Round:  # noqa: ANN401  # JSON not looked into yet
         raise ValueError(f"columns of different lengths: {lengths}")
     return Round(
         record.number,
-        Samples(**columns),
+        samples_class(spec)(**columns),
         msgspec.convert(raw, RoundReport),
         record.fault.revive() if record.fault else None,
     )

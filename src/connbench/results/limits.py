@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from connbench.model import LARGEST, MAX_PORT, Plan, StrategySpec
+from connbench.model import LARGEST, MAX_LANES, MAX_PORT, Phase, Plan, StrategySpec
 from connbench.results.result import Numbers, Result
 from connbench.samples import COLUMNS
 
@@ -29,8 +29,17 @@ def check_spec(spec: StrategySpec) -> None:
     """
     _check("window", spec.window, 1, MAX_PORT)
     _check("retries", spec.retries, 0, LARGEST)
-    _check("connections", spec.connections, 1, LARGEST)
-    _check("sources", spec.sources, 1, LARGEST)
+    load = spec.load
+    _check("connections", load.connections, 1, LARGEST)
+    _check("fill", load.fill, 0, 1)
+    _check("sources", load.sources, 1, LARGEST)
+    _check("lanes", load.lanes, 1, MAX_LANES)
+    _check("give_up_ms", load.give_up_ms, 0, LONGEST_NS // 10**6)
+    if load.churn:
+        _check("churn", load.churn.replacements, 1, LARGEST)
+        _check("churn_rate", load.churn.rate, 0, LARGEST)
+    elif spec.phase is Phase.CHURN:
+        raise ValueError(f"{spec.label} has a phase {spec.phase} and no churn")
 
 
 def check_plan(plan: Plan) -> None:
@@ -45,8 +54,11 @@ def check_plan(plan: Plan) -> None:
     _check("number of sources", len(plan.sources), 1, LARGEST)
     _check("rounds", plan.rounds, 1, LARGEST)
     _check("seed", plan.seed, 0, LARGEST)
-    _check("target port", plan.target.port, 1, MAX_PORT)
-    _check("cpu", plan.cpu, 0, LARGEST)
+    _check("number of targets", len(plan.targets), 1, LARGEST)
+    for target in plan.targets:
+        _check("target port", target.port, 1, MAX_PORT)
+    for cpu in plan.cpus:
+        _check("cpu", cpu, 0, LARGEST)
     _check("timeout", plan.timeout, 0, LONGEST_NS // 10**9)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from connbench import samples
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding
-from connbench.model import Plan, RoundPlan, StrategySpec
+from connbench.model import Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.roundreport import RoundReport
 
 Numbers = npt.NDArray[np.integer | np.floating]
@@ -38,28 +38,38 @@ class Samples:
     port: Numbers
     errno: Numbers
     source: Numbers
+    target: Numbers
+    lane: Numbers
 
     @classmethod
-    def from_memory(cls, descriptor: int, rows: int) -> Self:
-        """Copy the finished attempts out of shared memory made for `rows` attempts."""
-        memory = samples.attach(descriptor, rows)
+    def from_memory(cls, descriptor: int, total: int, rows: range) -> Self:
+        """Copy finished attempts out of shared memory, in the order they were begun, whichever lane made them.
+
+        Args:
+            descriptor: The memory.
+            total: How many attempts it was made for.
+            rows: Which of them to take.
+        """
+        memory = samples.attach(descriptor, total)
         arrays = {
-            column.name: np.frombuffer(memory, column.code, rows, offset)
-            for column, offset in zip(samples.COLUMNS, samples.offsets(rows), strict=True)
+            column.name: np.frombuffer(memory, column.code, total, offset)[rows.start : rows.stop]
+            for column, offset in zip(samples.COLUMNS, samples.offsets(total), strict=True)
         }
-        done = int(np.count_nonzero(arrays["tries"]))
-        return cls(**{name: array[:done].copy() for name, array in arrays.items()})
+        done = np.flatnonzero(arrays["tries"])
+        order = done[np.argsort(arrays["started_ns"][done], kind="stable")]
+        return cls(**{name: array[order] for name, array in arrays.items()})
 
-    @classmethod
-    def pooled(cls, parts: list[Samples]) -> Samples:
-        """All attempts of several rounds, one after the other."""
+    @staticmethod
+    def pooled(parts: list[Samples]) -> Samples:
+        """All attempts of several rounds of one strategy, one after the other."""
         if len(parts) == 1:
             return parts[0]
-        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+        kind = type(parts[0])
+        return kind(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(kind)})
 
     def chosen(self, mask: Mask) -> Samples:
         """The attempts that a mask marks."""
-        return Samples(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+        return type(self)(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
     def __len__(self) -> int:
         return len(self.tries)
@@ -90,6 +100,21 @@ class Samples:
     def wall_ns(self) -> int:
         """From the first attempt's begin to the last one's outcome; of one round only."""
         return int(self.started_ns[-1] + self.acquire_ns[-1] - self.started_ns[0]) if len(self) else 0
+
+
+@dataclass(frozen=True, eq=False)
+class DatagramSamples(Samples):
+    """Attempts of UDP: the search is in bind(), or in the connect() of an unbound socket, so both count."""
+
+    @cached_property
+    def latency_ns(self) -> Numbers:
+        """The acquire time."""
+        return self.acquire_ns
+
+
+def samples_class(spec: StrategySpec) -> type[Samples]:
+    """What the attempts of a strategy are kept as."""
+    return DatagramSamples if spec.load.protocol is Protocol.UDP else Samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,19 +195,22 @@ class Result:
 
     @property
     def specs(self) -> tuple[StrategySpec, ...]:
-        """The strategies that were planned, measured or not, in order."""
-        return tuple(dict.fromkeys((*(self.plan.strategies if self.plan else ()), *self.rounds)))
+        """What was planned, measured or not, in order: each strategy, and the phases of it that stand by themselves."""
+        return tuple(dict.fromkeys((*(self.plan.phases if self.plan else ()), *self.rounds)))
 
     @property
     def is_partial(self) -> bool:
         """Whether the plan was not carried out to its end."""
         rounds = [r for some in self.rounds.values() for r in some]
-        planned = len(self.plan.strategies) * self.plan.rounds if self.plan else 0
+        planned = len(self.plan.phases) * self.plan.rounds if self.plan else 0
         return len(rounds) < planned or any(r.fault for r in rounds) or any(f.code == PARTIAL for f in self.known)
 
     def capacity(self, spec: StrategySpec) -> int | None:
-        """Connections that a strategy had ports for, those of each source address counted, if that is known."""
-        return RoundPlan(self.plan, spec, 1).capacity if self.plan else None
+        """Connections that a strategy had ports for, those of each source and target counted, if that is known.
+
+        None for churn, too: its attempts do not add up to connections held.
+        """
+        return RoundPlan(self.plan, spec, 1).capacity if self.plan and spec.phase is Phase.FILL else None
 
     @property
     def most_rounds(self) -> int:

@@ -76,6 +76,8 @@ def read_talk_csv(text: str, name: str) -> Result:
         port=np.where(failed, 0, ports).astype("H"),
         errno=np.where(failed, UNKNOWN_ERRNO, 0).astype("H"),
         source=np.zeros(rows, dtype="H"),
+        target=np.zeros(rows, dtype="H"),
+        lane=np.zeros(rows, dtype="H"),
     )
     stem = PurePath(name).stem
     kernel = _NAME.fullmatch(stem)

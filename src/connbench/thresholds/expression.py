@@ -111,8 +111,8 @@ def plain(value: float) -> str:
 
 
 def concerns(expression: Expression, spec: StrategySpec) -> bool:
-    """Whether a strategy is held to the expression: all are, or those of this name or label."""
-    return expression.strategy in {None, spec.name, spec.label}
+    """Whether a strategy is held to the expression: all are, or those of this name, setting or label."""
+    return expression.strategy in {None, spec.name, spec.setting, spec.label}
 
 
 def refuse_strangers(expressions: Iterable[Expression], specs: Iterable[StrategySpec], where: str) -> None:

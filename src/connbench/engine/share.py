@@ -1,0 +1,63 @@
+"""What a holder is given to do: a share of the round, and its part of the churn."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from random import Random
+from typing import Self
+
+from connbench.model import RoundPlan
+from connbench.samples import NS_PER_S
+from connbench.strategies import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a round one holder makes.
+
+    Attributes:
+        lane: The lane it belongs to.
+        rows: Its attempts, which may end earlier: once `capacity` sockets are open.
+        order: The path of each row, and `victims` the row that each row of the churn replaces.
+        held_before: Connections that earlier holders of the lane hold, by source.
+        epoch: perf_counter_ns() at the beginning of the round.
+        retries: Draws further tries; its state goes from holder to holder, so that their number changes no draw.
+        descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
+    """
+
+    plan: RoundPlan
+    recipe: Recipe
+    lane: int
+    rows: range
+    order: array[int]
+    victims: array[int]
+    capacity: int
+    held_before: tuple[int, ...]
+    retries: Random
+    descriptor: int
+    epoch: int
+    columns: dict[str, memoryview] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turnover:
+    """What turns filling into churn: the rows that a holder replaces its connections in, and when.
+
+    Attributes:
+        rows: The attempts to make.
+        first: The lane's first row of the churn, from which `interval_ns` is counted.
+        began: When the lane began with that row, by perf_counter_ns().
+        interval_ns: Time from one replacement to the next; 0 for as fast as it goes.
+    """
+
+    rows: range
+    first: int
+    began: int
+    interval_ns: float
+
+    @classmethod
+    def of(cls, plan: RoundPlan, rows: range, first: int, began: int) -> Self:
+        """The turnover of a plan's churn; its rate is that of all lanes together."""
+        churn, lanes = plan.strategy.load.churn, plan.strategy.load.lanes
+        return cls(rows, first, began, NS_PER_S * lanes / churn.rate if churn and churn.rate else 0.0)

@@ -1,0 +1,33 @@
+"""The vocabulary: ranges, endpoints, strategies by name and what they are put to, the plan of a run and of a round.
+
+Everything here is frozen, made of plain values, and survives a trip through JSON: the engine is another process.
+"""
+
+from connbench.model.addresses import DEFAULT_RANGE_LOW, LARGEST, MAX_PORT, Endpoint, PortRange
+from connbench.model.choices import Close, Isolation, Listener, Namespace, Phase, Placement, Protocol, Spread
+from connbench.model.plan import Plan, RoundPlan, addresses_text
+from connbench.model.strategy import MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
+
+__all__ = [
+    "DEFAULT_RANGE_LOW",
+    "LARGEST",
+    "MAX_LANES",
+    "MAX_PORT",
+    "NO_LOAD",
+    "Churn",
+    "Close",
+    "Endpoint",
+    "Isolation",
+    "Listener",
+    "Load",
+    "Namespace",
+    "Phase",
+    "Placement",
+    "Plan",
+    "PortRange",
+    "Protocol",
+    "RoundPlan",
+    "Spread",
+    "StrategySpec",
+    "addresses_text",
+]

@@ -1,0 +1,69 @@
+"""Port ranges and endpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from connbench.errors import UsageError
+
+MAX_PORT = 65535
+LARGEST = 2**63 - 1
+"""The largest whole number that a JSON file keeps as one."""
+
+DEFAULT_RANGE_LOW = 9024
+"""The talk's range, 9024-65535: 56,512 ports, the first of them even."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports low to high, both included.
+
+    Raises:
+        UsageError: Reversed, or outside 1-65535.
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.low <= MAX_PORT and 1 <= self.high <= MAX_PORT):
+            raise UsageError(f"port range {self} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
+        if self.low > self.high:
+            raise UsageError(f"port range {self} is reversed", f"write it as {self.high}-{self.low}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `LOW-HIGH`, as in `9024-65535`.
+
+        Raises:
+            UsageError: Not two whole numbers, reversed, or outside 1-65535.
+        """
+        low, dash, high = text.strip().partition("-")
+        if not (dash and low.strip().isdecimal() and high.strip().isdecimal()):
+            raise UsageError(f"port range {text!r} is not LOW-HIGH", "for example 9024-65535")
+        return cls(int(low), int(high))
+
+    def __str__(self) -> str:
+        return f"{self.low}-{self.high}"
+
+    def __len__(self) -> int:
+        return self.high - self.low + 1
+
+    def __contains__(self, port: int) -> bool:
+        return self.low <= port <= self.high
+
+    def covers(self, other: PortRange) -> bool:
+        """Whether every port of `other` is one of these."""
+        return self.low <= other.low and other.high <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An IPv4 or IPv6 address and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -1,0 +1,149 @@
+"""The plan of a run, and of one strategy's turn in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any, Self
+
+from connbench.model.addresses import Endpoint, PortRange
+from connbench.model.choices import Listener, Namespace, Phase, Protocol, Spread
+from connbench.model.strategy import StrategySpec
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides what a run does; nothing in it is left to be looked up later.
+
+    `sources` are the addresses to connect from, `targets` those to connect to, and `spread` how attempts are shared
+    out among them; `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpus` are the CPUs that lanes take in
+    turn, none for any.
+    """
+
+    strategies: tuple[StrategySpec, ...]
+    connections: int
+    port_range: PortRange
+    sources: tuple[str, ...]
+    targets: tuple[Endpoint, ...]
+    listener: Listener
+    namespace: Namespace
+    seed: int
+    rounds: int = 1
+    timeout: float = 5.0
+    cpus: tuple[int, ...] = ()
+    spread: Spread = Spread.ROUND_ROBIN
+
+    @property
+    def phases(self) -> tuple[StrategySpec, ...]:
+        """What a complete round of all strategies leaves behind, in order."""
+        return tuple(phase for spec in self.strategies for phase in spec.phases)
+
+
+def addresses_text(addresses: Sequence[object], kind: str) -> str:
+    """Addresses as a header names them: `127.9.9.1`, or `127.9.9.1 and 2 more sources`."""
+    more = len(addresses) - 1
+    return (
+        f"{addresses[0]} and {more} more {kind}{'s' if more > 1 else ''}" if more > 0 else "".join(map(str, addresses))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """One strategy's turn: what an engine process is told. `number` counts from 1."""
+
+    plan: Plan
+    strategy: StrategySpec
+    number: int
+
+    @property
+    def connections(self) -> int:
+        """Attempts of the filling."""
+        load = self.strategy.load
+        if load.fill is not None:
+            return max(1, round(load.fill * self.capacity))
+        return load.connections or self.plan.connections
+
+    @property
+    def replacements(self) -> int:
+        """Attempts of the churn."""
+        churn = self.strategy.load.churn
+        return churn.replacements if churn else 0
+
+    @property
+    def rows(self) -> int:
+        """Attempts of the whole round: those of the filling, then those of the churn."""
+        return self.connections + self.replacements
+
+    def rows_of(self, phase: Phase) -> range:
+        """The rows of a phase."""
+        return range(self.connections) if phase is Phase.FILL else range(self.connections, self.rows)
+
+    @property
+    def attempts(self) -> int:
+        """Attempts of the phase that the strategy is in."""
+        return len(self.rows_of(self.strategy.phase))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Addresses this round connects from."""
+        return self.plan.sources[: self.strategy.load.sources]
+
+    @property
+    def has_ports_per_target(self) -> bool:
+        """Whether a port is taken for one target alone.
+
+        The search of connect() goes by the whole 4-tuple; bind() to a port takes it for every target, and so does UDP.
+        """
+        return self.strategy.load.protocol is Protocol.TCP and self.strategy.name != "random"
+
+    @property
+    def capacity(self) -> int:
+        """Connections there are ports for."""
+        targets = len(self.plan.targets) if self.has_ports_per_target else 1
+        return len(self.plan.port_range) * len(self.sources) * targets
+
+    def rows_of_lanes(self, phase: Phase) -> list[range]:
+        """The rows of each lane in a phase, as even as can be."""
+        rows, lanes = self.rows_of(phase), self.strategy.load.lanes
+        bounds = [len(rows) * lane // lanes for lane in range(lanes + 1)]
+        return [rows[begin:end] for begin, end in pairwise(bounds)]
+
+    def cpu_of(self, lane: int) -> int | None:
+        """The CPU that a lane connects on; None for any."""
+        return self.plan.cpus[lane % len(self.plan.cpus)] if self.plan.cpus else None
+
+    def seed_text(self, stream: str) -> str:
+        """Seed of one random stream: the same seed, strategy and round give the same draws, whatever else differs."""
+        strategy = self.strategy
+        return f"{self.plan.seed}/{strategy.name} {strategy.window} {strategy.placement}/{self.number}/{stream}"
+
+    def in_phase(self, phase: Phase) -> RoundPlan:
+        """The same round, seen from one of its phases."""
+        return replace(self, strategy=replace(self.strategy, phase=phase))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; `from_dict` is the way back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild what `to_dict` took apart."""
+        plan = data["plan"]
+        return cls(
+            plan=Plan(
+                **{
+                    **plan,
+                    "strategies": tuple(map(StrategySpec.from_dict, plan["strategies"])),
+                    "sources": tuple(plan["sources"]),
+                    "targets": tuple(Endpoint(**target) for target in plan["targets"]),
+                    "cpus": tuple(plan["cpus"]),
+                    "spread": Spread(plan["spread"]),
+                    "port_range": PortRange(**plan["port_range"]),
+                    "listener": Listener(plan["listener"]),
+                    "namespace": Namespace(plan["namespace"]),
+                }
+            ),
+            strategy=StrategySpec.from_dict(data["strategy"]),
+            number=data["number"],
+        )

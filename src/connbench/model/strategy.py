@@ -1,0 +1,137 @@
+"""A strategy by name and parameters, and the load it is put to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from connbench.findings import printable
+from connbench.model.choices import Close, Phase, Placement, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Churn:
+    """Replacing held connections: one drawn at random is closed, one is opened.
+
+    `rate` is in replacements a second of all lanes together; None for as fast as it goes.
+    """
+
+    replacements: int
+    close: Close = Close.RST
+    rate: float | None = None
+
+    def __str__(self) -> str:
+        words = f"churn {self.replacements}"
+        if self.close is Close.FIN:
+            words += " by fin"
+        if self.rate is not None:
+            words += f" at {self.rate:g}/s"
+        return words
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a strategy is put to.
+
+    Attributes:
+        connections: How many it is to open, where that is not the plan's number.
+        fill: The same as a share of the ports there are, 0 to 1.
+        sources: How many of the plan's source addresses it uses, where not all.
+        protocol: What kind of sockets.
+        lanes: Processes that connect at the same time.
+        give_up_ms: Acquire time above which an attempt is given up.
+        churn: What follows once the connections are open.
+    """
+
+    connections: int | None = None
+    fill: float | None = None
+    sources: int | None = None
+    protocol: Protocol = Protocol.TCP
+    lanes: int = 1
+    give_up_ms: float | None = None
+    churn: Churn | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """All of it that is not as usual, but for the churn."""
+        found = []
+        if self.protocol is not Protocol.TCP:
+            found.append(self.protocol.upper())
+        if self.sources is not None and self.sources > 1:
+            found.append(f"{self.sources} sources")
+        if self.connections is not None:
+            found.append(f"n={self.connections}")
+        if self.fill is not None:
+            found.append(f"fill {self.fill * 100:g}%")
+        if self.lanes > 1:
+            found.append(f"{self.lanes} lanes")
+        if self.give_up_ms is not None:
+            found.append(f"giving up after {self.give_up_ms:g} ms")
+        return found
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild what `dataclasses.asdict` took apart."""
+        churn = data["churn"] and Churn(**{**data["churn"], "close": Close(data["churn"]["close"])})
+        return cls(**{**data, "protocol": Protocol(data["protocol"]), "churn": churn})
+
+
+MAX_LANES = 1024
+
+NO_LOAD = Load()
+"""As usual: the plan's number of TCP connections, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """A strategy by name and the parameters it takes; None for those it does not take.
+
+    `retries` is None for `random` too where it may draw until it has a port. `phase` is the part of a round that the
+    attempts under this name belong to; a plan's strategies begin with the filling.
+    """
+
+    name: str
+    window: int | None = None
+    placement: Placement | None = None
+    retries: int | None = None
+    load: Load = NO_LOAD
+    phase: Phase = Phase.FILL
+
+    @property
+    def setting(self) -> str:
+        """Name and parameters where they are not the usual ones, as in `window 500 clipped, 3 retries`."""
+        words = [printable(self.name)]
+        if self.window is not None:
+            words.append(str(self.window))
+        if self.placement is Placement.CLIPPED:
+            words.append(self.placement)
+        text = " ".join(words)
+        if self.retries or (self.retries == 0 and self.name == "random"):
+            text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
+        return text
+
+    @property
+    def label(self) -> str:
+        """The setting and the load it is put to, as in `window 500, fill 80%, churn 20000`."""
+        words = [self.setting, *self.load.words]
+        if self.load.churn:
+            words.append(f"{'before ' if self.phase is Phase.FILL else ''}{self.load.churn}")
+        return ", ".join(words)
+
+    @property
+    def phases(self) -> tuple[StrategySpec, ...]:
+        """What a round of it leaves behind: the filling, and the churn where there is one."""
+        return (self, replace(self, phase=Phase.CHURN)) if self.load.churn else (self,)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild what `dataclasses.asdict` took apart."""
+        placement = data["placement"]
+        return cls(
+            **{
+                **data,
+                "placement": placement and Placement(placement),
+                "load": Load.from_dict(data["load"]),
+                "phase": Phase(data["phase"]),
+            }
+        )

@@ -1,0 +1,80 @@
+"""A strategy, its load and its phase as columns of a CSV file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from connbench.model import Churn, Close, Load, Phase, Placement, Protocol, StrategySpec
+
+SPEC_COLUMNS = (
+    "strategy",
+    "window",
+    "placement",
+    "retries",
+    "connections",
+    "fill",
+    "sources",
+    "protocol",
+    "lanes",
+    "give_up_ms",
+    "churn",
+    "close",
+    "churn_rate",
+    "phase",
+)
+
+
+def to_columns(spec: StrategySpec) -> tuple[str, ...]:
+    """The values of `SPEC_COLUMNS`, empty for what is not given."""
+    load, churn = spec.load, spec.load.churn
+    values = (
+        spec.name,
+        spec.window,
+        spec.placement,
+        spec.retries,
+        load.connections,
+        load.fill,
+        load.sources,
+        load.protocol,
+        load.lanes,
+        load.give_up_ms,
+        churn and churn.replacements,
+        churn and churn.close,
+        churn and churn.rate,
+        spec.phase,
+    )
+    return tuple("" if value is None else str(value) for value in values)
+
+
+def from_columns(fields: Mapping[str, str]) -> StrategySpec:
+    """The strategy that `to_columns` took apart, by the names of `SPEC_COLUMNS`.
+
+    Raises:
+        ValueError: A value is none that the column can have.
+    """
+    return StrategySpec(
+        name=fields["strategy"],
+        window=_whole(fields["window"]),
+        placement=Placement(fields["placement"]) if fields["placement"] else None,
+        retries=_whole(fields["retries"]),
+        load=Load(
+            connections=_whole(fields["connections"]),
+            fill=_number(fields["fill"]),
+            sources=_whole(fields["sources"]),
+            protocol=Protocol(fields["protocol"]),
+            lanes=int(fields["lanes"]),
+            give_up_ms=_number(fields["give_up_ms"]),
+            churn=Churn(int(fields["churn"]), Close(fields["close"]), _number(fields["churn_rate"]))
+            if fields["churn"]
+            else None,
+        ),
+        phase=Phase(fields["phase"]),
+    )
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
