@@ -10,9 +10,25 @@ from hypothesis import strategies as st
 
 from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted, OutputError, RunFault, TargetError
 from connbench.findings import Finding, Severity
-from connbench.model import LARGEST, MAX_PORT, Endpoint, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
+from connbench.model import (
+    LARGEST,
+    MAX_LANES,
+    MAX_PORT,
+    NO_LOAD,
+    Churn,
+    Close,
+    Endpoint,
+    Listener,
+    Load,
+    Namespace,
+    Placement,
+    Plan,
+    PortRange,
+    Protocol,
+    StrategySpec,
+)
 from connbench.results.limits import HIGHEST, LOWEST
-from connbench.results.result import Result, Round, Samples
+from connbench.results.result import Result, Round, Samples, samples_class
 from connbench.roundreport import HolderReport, RoundReport
 from connbench.samples import COLUMNS
 
@@ -21,14 +37,24 @@ ports = st.integers(1, MAX_PORT)
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 texts = st.text(max_size=20)
 
+churns = st.builds(Churn, st.integers(1, LARGEST), st.sampled_from(Close), st.none() | st.floats(0.1, 1e6))
+loads = st.builds(
+    Load,
+    connections=st.none() | st.integers(1, LARGEST),
+    fill=st.none() | st.floats(0.001, 1),
+    sources=st.none() | st.integers(1, 5),
+    protocol=st.sampled_from(Protocol),
+    lanes=st.integers(1, MAX_LANES),
+    give_up_ms=st.none() | st.floats(0.001, 1e6),
+    churn=st.none() | churns,
+)
 specs = st.builds(
     StrategySpec,
     st.sampled_from(["plain", "bind", "random", "window"]) | words,
     st.none() | ports,
     st.none() | st.sampled_from(Placement),
     st.none() | counts,
-    st.none() | st.integers(1, LARGEST),
-    st.none() | st.integers(1, 5),
+    st.just(NO_LOAD) | loads,
 )
 
 plans = st.builds(
@@ -37,25 +63,27 @@ plans = st.builds(
     connections=st.integers(1, LARGEST),
     port_range=st.tuples(ports, ports).map(lambda pair: PortRange(min(pair), max(pair))),
     sources=st.lists(texts, min_size=1, max_size=3).map(tuple),
-    target=st.builds(Endpoint, texts, ports),
+    targets=st.lists(st.builds(Endpoint, texts, ports), min_size=1, max_size=2).map(tuple),
     listener=st.sampled_from(Listener),
     namespace=st.sampled_from(Namespace),
     seed=counts,
     rounds=st.integers(1, 1000),
     timeout=st.floats(0.001, 86400),
-    cpu=st.none() | st.integers(0, 1023),
+    cpus=st.lists(st.integers(0, 1023), max_size=2).map(tuple),
 )
 
 findings = st.builds(
     Finding, texts, st.sampled_from(Severity), texts, texts, st.none() | texts, st.none() | st.integers(1, 1000)
 )
-holders = st.builds(HolderReport, counts, counts, counts, counts, counts, counts, st.none() | counts)
+holders = st.builds(HolderReport, counts, counts, counts, counts, counts, counts, st.none() | counts, counts)
 reports = st.builds(
     RoundReport,
     settings=st.dictionaries(texts, texts, max_size=2),
     counters=st.dictionaries(texts, counts, max_size=2),
     holders=st.lists(holders, max_size=2).map(tuple),
+    held=counts,
     established=counts,
+    time_wait=counts,
     close_ns=counts,
     steal=st.floats(0, 1),
     engine_rss=counts,
@@ -69,14 +97,14 @@ faults: st.SearchStrategy[ConnbenchError] = st.builds(Interrupted, st.sampled_fr
 
 
 @st.composite
-def samples(draw: st.DrawFn) -> Samples:
-    """A few attempts, each column anywhere between its bounds."""
+def samples(draw: st.DrawFn, spec: StrategySpec) -> Samples:
+    """A few attempts of a strategy, each column anywhere between its bounds."""
     rows = draw(st.integers(0, 4))
     columns = {
         c.name: draw(st.lists(st.integers(LOWEST[c.name], HIGHEST[c.name]), min_size=rows, max_size=rows))
         for c in COLUMNS
     }
-    return Samples(**{c.name: np.array(columns[c.name], dtype=c.code) for c in COLUMNS})
+    return samples_class(spec)(**{c.name: np.array(columns[c.name], dtype=c.code) for c in COLUMNS})
 
 
 @st.composite
@@ -85,9 +113,9 @@ def results(draw: st.DrawFn) -> Result:
     plan = draw(plans)
     environment = draw(st.dictionaries(texts, st.none() | counts | texts | st.lists(counts, max_size=2), max_size=3))
     result = Result(plan, {**environment}, draw(st.lists(findings, max_size=2).map(tuple)))
-    for spec in plan.strategies:
+    for spec in plan.phases:
         for number in range(1, draw(st.integers(1, 2)) + 1):
-            result.add(spec, Round(number, draw(samples()), draw(reports), draw(st.none() | faults)))
+            result.add(spec, Round(number, draw(samples(spec)), draw(reports), draw(st.none() | faults)))
     return result
 
 

@@ -50,11 +50,16 @@ def make_plan(strategy: StrategySpec, ports: int, connections: int, **changes: A
 
 
 def measure(strategy: StrategySpec, ports: int, connections: int, **changes: Any) -> StrategyResult:  # noqa: ANN401  # any field of Plan
-    """Run a plan, and return its one strategy's result."""
+    """Run a plan, and return its one strategy's result, of the last phase if it has two."""
+    return measure_phases(strategy, ports, connections, **changes)[-1]
+
+
+def measure_phases(strategy: StrategySpec, ports: int, connections: int, **changes: Any) -> list[StrategyResult]:  # noqa: ANN401  # any field of Plan
+    """Run a plan, and return the result of each phase of its one strategy."""
     plan = make_plan(strategy, ports, connections, **changes)
     result = Result(plan, {"kernel": "under test"})
     run(plan, result, lambda _: None, lambda _: None, Interrupts())
-    return result.strategies[0]
+    return result.strategies
 
 
 def connbench(*arguments: str, inside: tuple[str, ...] = (), **keywords: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401  # any of subprocess.run

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class HolderReport:
-    """What one holder process says of its part in a phase; memory is private memory once its share is open, in bytes."""
+    """What one holder process says of its part in a phase. Memory is private memory, in bytes, of an open share."""
 
     first: int
     attempts: int

@@ -58,7 +58,7 @@ def test_a_killed_acceptor() -> None:
         os.kill(children(engine_of(process))[0], signal.SIGKILL)
         returned, stdout, _ = ending(process)
     assert returned == ExitCode.UNSOUND
-    assert "connections were left at the end of 20000 made" in stdout
+    assert "connections were left at the end of 20000 held" in stdout
 
 
 def test_two_signals() -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
+from connbench.results.csv_file import CSV_COLUMNS
+from connbench.results.spec_columns import SPEC_COLUMNS
 from support import command_line, connbench, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
@@ -71,7 +73,7 @@ def test_fewer_ports_than_connections_is_an_experiment() -> None:
 def test_json_holds_everything() -> None:
     """Schema, plan, environment, summary, samples as columns, counters, findings."""
     found = document(*SMALL, "--strategy", "window", "--window", "16", "--seed", "9", "--rounds", "2")
-    assert found["schema"] == 2
+    assert found["schema"] == 3
     assert found["plan"]["seed"] == 9
     assert found["partial"] is False
     assert {"kernel", "cpu_model", "cpu_count", "affinity", "clock_source", "governor", "load_1m"} <= set(
@@ -92,8 +94,7 @@ def test_csv_has_a_row_an_attempt() -> None:
     """A header, then strategy, round, and the columns by their names."""
     finished = connbench(*SMALL, "--strategy", "plain", "--strategy", "bind", "--format", "csv", "--rounds", "2")
     rows = list(csv.DictReader(io.StringIO(finished.stdout)))
-    own = "strategy window placement retries connections sources round"
-    assert list(rows[0]) == f"{own} started_ns prepare_ns connect_ns acquire_ns port errno tries source".split()
+    assert list(rows[0]) == [*SPEC_COLUMNS, "round", *CSV_COLUMNS]
     assert len(rows) == 2 * 2 * 64
     assert {(row["strategy"], row["round"]) for row in rows} == {(s, r) for s in ("plain", "bind") for r in "12"}
     assert {int(row["port"]) for row in rows} == set(range(40000, 40064))
@@ -226,7 +227,7 @@ def test_a_target_that_stops_listening_makes_the_measurement_invalid() -> None:
 def test_an_own_listener_at_an_address_of_ones_choice() -> None:
     """--target with --listener puts connbench's own listener there, in its namespace."""
     found = document(*SMALL, "--strategy", "plain", "--target", "127.1.2.3:7000", "--listener", "accept")
-    assert found["plan"]["target"] == {"host": "127.1.2.3", "port": 7000}
+    assert found["plan"]["targets"] == [{"host": "127.1.2.3", "port": 7000}]
     assert found["plan"]["namespace"].startswith("own")
     assert found["strategies"][0]["summary"]["connected"] == 64
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -37,9 +39,9 @@ def test_one_address_is_filled_after_the_other() -> None:
     arguments = ("--strategy", "random", "--source", "127.9.9.4-127.9.9.5", "--spread", "fill", "--format", "csv")
     finished = connbench(*SMALL, *arguments, inside=("--nofile", "64"))
     assert finished.returncode == ExitCode.OK, finished.stderr
-    rows = [line.split(",") for line in finished.stdout.splitlines()[1:]]
-    assert [row[-1] for row in rows] == ["0"] * 32 + ["1"] * 32
-    assert sorted(int(row[-4]) for row in rows) == sorted([*range(40000, 40032)] * 2)
+    rows = list(csv.DictReader(io.StringIO(finished.stdout)))
+    assert [row["source"] for row in rows] == ["0"] * 32 + ["1"] * 32
+    assert sorted(int(row["port"]) for row in rows) == sorted([*range(40000, 40032)] * 2)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def measure6(name: str, window: int | None = None, attempts: int = PORTS, **chan
     if STRATEGIES[name].needs and not all(map(is_supported, STRATEGIES[name].needs)):
         pytest.skip("this kernel lacks an option the strategy needs")
     target = Endpoint("2001:db8::2", LOW - 1)
-    return measure(spec(name, window), PORTS, attempts, sources=("2001:db8::1",), target=target, **changes).samples
+    return measure(spec(name, window), PORTS, attempts, sources=("2001:db8::1",), targets=(target,), **changes).samples
 
 
 @pytest.mark.parametrize("name", ["plain", "bind"])

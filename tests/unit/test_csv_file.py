@@ -21,10 +21,12 @@ from made import BIND, LONG, PLAIN, WINDOW, result_of, round_of, samples_of, unh
 CLEAN = samples_of([10_000, 20_000, 30_000])
 MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
 HEADER = (
-    "strategy,window,placement,retries,connections,sources,round,"
-    "started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source"
+    "strategy,window,placement,retries,connections,fill,sources,protocol,lanes,give_up_ms,churn,close,churn_rate,phase,"
+    "round,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,lane"
 )
-PREFIX = 7
+PREFIX = 15
+USUAL = ["", "", "", "tcp", "1", "", "", "", "", "fill"]
+"""The columns of a load as usual, filled once."""
 
 
 def rows_of(result: Result) -> list[list[str]]:
@@ -37,7 +39,7 @@ def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
     rounds = {BIND: [round_of(CLEAN, 1), round_of(MIXED, 2)], WINDOW: [round_of(MIXED, 1), round_of(CLEAN, 2)]}
     header, *rows = rows_of(result_of(rounds))
     assert ",".join(header) == HEADER
-    begin = {BIND: ["bind", "", "", "", "", ""], WINDOW: ["window", "500", "inside", "0", "", ""]}
+    begin = {BIND: ["bind", "", "", "", *USUAL], WINDOW: ["window", "500", "inside", "0", *USUAL]}
     expected = [
         [*begin[spec], str(measured.number), *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS)]
         for spec, some in rounds.items()
@@ -69,14 +71,16 @@ def test_times_with_fractions_are_rounded() -> None:
 def test_cut_short_round_adds_a_comment() -> None:
     """Rows cannot tell that there should have been more of them: a comment line at the end does, with the reason."""
     result = result_of({PLAIN: [round_of(CLEAN)], LONG: [round_of(MIXED, fault=Interrupted(2))]})
-    assert csv_rows(result).splitlines()[-1] == "# partial,window,10000,clipped,1000,,,1,stopped by SIGINT"
+    assert (
+        csv_rows(result).splitlines()[-1] == "# partial,window,10000,clipped,1000,,,,tcp,1,,,,,fill,1,stopped by SIGINT"
+    )
 
 
 def test_rounds_that_were_not_run_add_a_comment() -> None:
     """A run that ended between two rounds is partial too."""
     result = result_of({PLAIN: [round_of(CLEAN), round_of(CLEAN, 2)]})
     result.rounds[PLAIN].pop()
-    assert csv_rows(result).splitlines()[-1] == "# partial,,,,,,,,not all rounds were run"
+    assert csv_rows(result).splitlines()[-1] == "# partial,,,,,,,,,,,,,,,,not all rounds were run"
     read = read_csv(csv_rows(result), "x.csv")
     assert read.is_partial
     assert [(f.code, f.message) for f in read.known] == [(PARTIAL, "partial: not all rounds were run")]
@@ -89,7 +93,7 @@ def attempts(draw: st.DrawFn) -> Result:
     for spec in draw(st.lists(specs, max_size=3, unique=True)):
         for number in range(1, draw(st.integers(1, 3)) + 1):
             fault = draw(st.none() | st.builds(RunFault, st.text(st.characters(exclude_categories=["Cs"]), max_size=9)))
-            measured = draw(samples())
+            measured = draw(samples(spec))
             if len(measured) or fault:
                 result.add(spec, Round(number, measured, fault=fault))
     return result
@@ -126,14 +130,15 @@ def test_line_ends_of_windows_are_read() -> None:
     assert read.fault.message == "stopped by SIGINT"
 
 
-ROW = "bind,,,,,,1,0,1000,10000,11000,9024,0,1,0\n"
+BEGIN = "bind,,,,,,,tcp,1,,,,,fill,"
+ROW = BEGIN + "1,0,1000,10000,11000,9024,0,1,0,0,0\n"
 REFUSALS = {
     "header in the middle": (ROW + HEADER + "\n" + ROW, "line 3"),
     "row of another file": (ROW + "9024,0.001\n", "line 3"),
     "empty line": (ROW + "\n" + ROW, "line 3"),
     "field too few": (ROW.replace("9024,", "", 1), "line 2"),
     "field too many": (ROW.replace("9024,", "9024,7,", 1), "line 2"),
-    "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: 'bind,,,,,,1,0,1000,fast,11000"),
+    "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: '" + BEGIN + "1,0,1000,fast,11000"),
     "word in a later round": (ROW + ROW + ROW.replace("bind", "plain").replace("10000", "fast"), "line 4"),
     "fraction": (ROW + ROW.replace("10000", "1.5"), "line 3"),
     "no number": (ROW + ROW.replace("10000", ""), "line 3"),
@@ -141,15 +146,18 @@ REFUSALS = {
     "negative time": (ROW + ROW.replace("10000", "-5"), "line 3: connect_ns is -5"),
     "endless time": (ROW.replace("10000", str(10**17)), f"line 2: connect_ns is {10**17}"),
     "port beyond the last": (ROW + ROW + ROW.replace("9024", "70000"), "line 4: port is 70000"),
-    "no try": (ROW.replace(",0,1,0", ",0,0,0"), "line 2: tries is 0"),
-    "round that is none": (ROW.replace(",1,", ",one,", 1), "'one'"),
-    "round 0": (ROW.replace(",1,", ",0,", 1), "round is 0"),
+    "no try": (ROW.replace(",0,1,0,", ",0,0,0,"), "line 2: tries is 0"),
+    "round that is none": (ROW.replace("fill,1,", "fill,one,"), "'one'"),
+    "round 0": (ROW.replace("fill,1,", "fill,0,"), "round is 0"),
     "round in two parts": (ROW + ROW.replace("bind", "plain") + ROW, "line 4: round 1 of bind comes twice"),
     "unknown placement": (ROW.replace("bind,,,", "window,5,outside,"), "outside"),
     "window of 0": (ROW.replace("bind,,", "window,0,"), "window is 0"),
+    "no lane": (ROW.replace("tcp,1,", "tcp,0,"), "lanes is 0"),
+    "unknown protocol": (ROW.replace("tcp", "sctp"), "sctp"),
+    "churn of none": (ROW.replace(",fill,", ",churn,"), "has a phase churn and no churn"),
     "comment cut off": (ROW + "# partial,bind\n", "# partial,bind"),
-    "comment in the middle": (ROW + "# partial,,,,,,,,x\n" + ROW, "line 3"),
-    "comment of no round": (ROW + "# partial,bind,,,,,,x,y\n", "'x'"),
+    "comment in the middle": (ROW + "# partial,,,,,,,,,,,,,,,,x\n" + ROW, "line 3"),
+    "comment of no round": (ROW + f"# partial,{BEGIN}x,y\n", "'x'"),
     "no line break at the end": (ROW + ROW.rstrip("\n"), "cut off in line 3"),
     "very long field": ("x" * 200_000 + ROW, "line 2"),
 }

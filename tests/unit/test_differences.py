@@ -90,7 +90,7 @@ def test_plan_that_matters_is_warned_of(code: str, change: dict[str, Any], shown
         ("seed", {"seed": 2}, "2"),
         ("source", {"sources": ("127.0.0.1",)}, "127.0.0.1"),
         ("spread", {"spread": Spread.FILL}, "fill"),
-        ("cpu", {"cpu": 1}, "1"),
+        ("cpu", {"cpus": (1,)}, "1"),
         ("timeout", {"timeout": 1.0}, "1.0"),
     ],
 )
@@ -108,9 +108,9 @@ def test_python_is_noted() -> None:
 def test_target_matters_where_it_is_not_ours() -> None:
     """Another target is told of a listener that is not connbench's own; its own follows from the range."""
     other = Endpoint("127.0.0.1", 80)
-    assert found(made(), made(target=other)) == {}
+    assert found(made(), made(targets=(other,))) == {}
     outside = made(listener=Listener.EXTERNAL)
-    assert list(found(outside, made(listener=Listener.EXTERNAL, target=other))) == ["target"]
+    assert list(found(outside, made(listener=Listener.EXTERNAL, targets=(other,)))) == ["target"]
 
 
 def test_settings_of_the_namespace_are_compared() -> None:

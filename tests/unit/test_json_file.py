@@ -68,9 +68,15 @@ def measured(document: Document) -> Document:
     return found
 
 
+def load(document: Document) -> Document:
+    """The load that the plan's first strategy is put to."""
+    found: Document = document["plan"]["strategies"][0]["load"]
+    return found
+
+
 CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "older schema": (lambda d: d.update(schema=1), "schema 1"),
-    "newer schema": (lambda d: d.update(schema=3), "schema 3"),
+    "newer schema": (lambda d: d.update(schema=4), "schema 4"),
     "no schema": (lambda d: d.pop("schema"), "no result of connbench"),
     "schema that is no number": (lambda d: d.update(schema="1"), "no result of connbench"),
     "no strategies": (lambda d: d.pop("strategies"), "no result of connbench"),
@@ -106,13 +112,18 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "no rounds": (lambda d: d["plan"].update(rounds=0), "rounds is 0"),
     "negative seed": (lambda d: d["plan"].update(seed=-1), "seed is -1"),
     "negative time-out": (lambda d: d["plan"].update(timeout=-0.5), "timeout is -0.5"),
-    "negative CPU": (lambda d: d["plan"].update(cpu=-1), "cpu is -1"),
-    "target port beyond the last": (lambda d: d["plan"]["target"].update(port=70000), "target port is 70000"),
+    "negative CPU": (lambda d: d["plan"].update(cpus=[-1]), "cpu is -1"),
+    "target port beyond the last": (lambda d: d["plan"]["targets"][0].update(port=70000), "target port is 70000"),
     "range beyond the last port": (lambda d: d["plan"]["port_range"].update(high=70000), "9024-70000"),
     "range reversed": (lambda d: d["plan"]["port_range"].update(low=65535, high=1), "reversed"),
     "window of 0": (lambda d: d["strategies"][0]["strategy"].update(window=0), "window is 0"),
     "negative retries": (lambda d: d["strategies"][0]["strategy"].update(retries=-1), "retries is -1"),
-    "strategy without connections": (lambda d: d["plan"]["strategies"][0].update(connections=0), "connections is 0"),
+    "strategy without connections": (lambda d: load(d).update(connections=0), "connections is 0"),
+    "more than full": (lambda d: load(d).update(fill=1.5), "fill is 1.5"),
+    "no lane": (lambda d: load(d).update(lanes=0), "lanes is 0"),
+    "churn of nothing": (lambda d: load(d).update(churn={"replacements": 0}), "churn is 0"),
+    "churn that was none": (lambda d: d["strategies"][0]["strategy"].update(phase="churn"), "no churn"),
+    "unknown close": (lambda d: load(d).update(churn={"replacements": 1, "close": "x"}), "close"),
 }
 
 
@@ -128,11 +139,11 @@ def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reas
     assert refused.value.hint
 
 
-@pytest.mark.parametrize(("schema", "hint"), [(1, "measure again"), (3, "newer connbench")])
+@pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (4, "newer connbench")])
 def test_way_out_of_another_schema_depends_on_which(schema: int, hint: str) -> None:
     """A file from the future wants a newer connbench, one from the past an older one."""
     with pytest.raises(InputError) as refused:
-        read_json(json.dumps({"schema": schema} | ({"strategies": []} if schema == 1 else {})).encode(), "x.json")
+        read_json(json.dumps({"schema": schema} | ({"strategies": []} if schema == 2 else {})).encode(), "x.json")
     assert hint in refused.value.hint
 
 

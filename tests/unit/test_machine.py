@@ -14,6 +14,7 @@ from connbench.analysis.summary import summarize
 from connbench.cli.options import FORMAT_NAMES
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
+from connbench.model import NO_LOAD
 from connbench.report.formats import FORMATS
 from connbench.report.machine import json_document
 from connbench.results.files import SUFFIXES
@@ -58,7 +59,7 @@ def test_document_says_what_was_run_and_where() -> None:
     assert read["partial"] is False
     assert result.plan
     assert read["plan"] == json.loads(json.dumps(asdict(result.plan)))
-    assert read["plan"]["target"] == {"host": "127.9.9.2", "port": 9023}
+    assert read["plan"]["targets"] == [{"host": "127.9.9.2", "port": 9023}]
     assert read["plan"]["namespace"] == "own network namespace"
 
 
@@ -79,8 +80,8 @@ def test_document_has_each_strategy_with_label_and_parameters() -> None:
         "window": 500,
         "placement": "inside",
         "retries": 0,
-        "connections": None,
-        "sources": None,
+        "load": asdict(NO_LOAD),
+        "phase": "fill",
     }
 
 

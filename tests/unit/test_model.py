@@ -30,13 +30,13 @@ plans = st.builds(
     connections=st.integers(1),
     port_range=ranges,
     sources=st.lists(addresses, min_size=1, max_size=3).map(tuple),
-    target=st.builds(Endpoint, addresses, ports),
+    targets=st.lists(st.builds(Endpoint, addresses, ports), min_size=1, max_size=2).map(tuple),
     listener=st.sampled_from(Listener),
     namespace=st.sampled_from(Namespace),
     seed=st.integers(0),
     rounds=st.integers(1),
     timeout=st.floats(0.001, 86400),
-    cpu=st.none() | st.integers(0, 4096),
+    cpus=st.lists(st.integers(0, 4096), max_size=2).map(tuple),
 )
 round_plans = st.builds(RoundPlan, plan=plans, strategy=specs, number=st.integers(1))
 

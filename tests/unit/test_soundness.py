@@ -133,7 +133,7 @@ def test_connections_not_held_make_the_figures_invalid() -> None:
     """A connection closed before the end freed its port, and the search was of another range than was said."""
     [found] = found_in(with_holders(CLEAN, lost=1))
     assert (found.code, found.severity) == ("not-held", Severity.INVALID)
-    assert found.message == "99 connections were left at the end of 100 made"
+    assert found.message == "99 connections were left at the end of 100 held"
 
 
 def test_lost_connections_of_a_broken_round_are_no_finding_of_their_own() -> None:

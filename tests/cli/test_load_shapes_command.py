@@ -1,0 +1,92 @@
+"""The shapes of load by the installed command: holders of few sockets, faults in their middle, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import connbench, running
+
+SMALL = ("run", "--port-range", "40000-40063", "--seed", "3")
+FEW = ("--nofile", "40")
+
+
+def document(*arguments: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a sound run says in JSON."""
+    finished = connbench(*SMALL, *arguments, "--format", "json", inside=inside)
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
+def churned(found: dict[str, Any]) -> dict[str, Any]:
+    """The round of the churn."""
+    [measured] = found["strategies"][1]["rounds"]
+    return dict(measured)
+
+
+def test_churn_is_the_same_whoever_holds() -> None:
+    """The same seed closes the same connections and draws the same ports, in one holder and in several of few files."""
+    arguments = ("--strategy", "random", "--fill", "75%", "--churn", "60")
+    alone, shared = churned(document(*arguments)), churned(document(*arguments, inside=FEW))
+    assert len(alone["holders"]) == 1 < len(shared["holders"])
+    assert all(holder["attempts"] for holder in shared["holders"])
+    assert alone["samples"]["port"] == shared["samples"]["port"]
+    assert shared["established"] == 48
+
+
+def test_lanes_and_churn_stop_in_good_order(tmp_path: Path) -> None:
+    """Ctrl-C in a paced churn of two lanes: what was replaced is saved, the round is partial, nothing is left."""
+    path = tmp_path / "x.json"
+    load = ("--strategy", "bind", "--fill", "50%", "--lanes", "2", "--churn", "100000", "--churn-rate", "200")
+    with running("run", "--port-range", "40000-40063", *load, "-o", str(path), at_least=40) as process:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+    filled, replaced = json.loads(path.read_bytes())["strategies"]
+    assert (filled["partial"], replaced["partial"]) == (False, True)
+    assert len(filled["rounds"][0]["samples"]["port"]) == 32
+    assert 0 < len(replaced["rounds"][0]["samples"]["port"]) < 100000
+    assert replaced["rounds"][0]["established"] == 32
+
+
+def test_more_lanes_than_cpus_are_warned_of() -> None:
+    """They cannot run at the same time, and the user is told before it runs."""
+    finished = connbench(*SMALL, "--strategy", "bind", "--lanes", "40", "--cpu", "0")
+    assert finished.returncode == ExitCode.OK
+    assert "warning: 40 lanes are on 1 CPU" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("-n", "5", "--fill", "50%"), "-n 5 and --fill 50% both say how many"),
+        (("--fill", "half"), "--fill 'half' is not a share"),
+        (("--fill", "0%"), "--fill 0% is not possible"),
+        (("--fill", "101%"), "--fill 101% is not possible"),
+        (("--lanes", "0"), "--lanes 0 is not possible"),
+        (("--lanes", "65"), "--lanes 65 are more than the 64 connections"),
+        (("--give-up-after", "0"), "--give-up-after 0.0 is not possible"),
+        (("--churn", "0"), "--churn 0 is not possible"),
+        (("--close", "fin"), "--close fin does nothing without --churn"),
+        (("--churn-rate", "5"), "--churn-rate 5.0 does nothing without --churn"),
+        (("--churn", "5", "--churn-rate", "0"), "--churn-rate 0.0 is not possible"),
+        (("--churn", "5", "--close", "fin", "--listener", "backlog"), "--close fin: a backlog listener never closes"),
+        (("--churn", "5", "--close", "fin", "--protocol", "udp"), "--close fin: UDP has no FIN"),
+        (("--target", "127.0.0.1:1", "--target", "127.0.0.1:1"), "127.0.0.1:1 is there twice"),
+        (("--target", "127.0.0.1:1", "--target", "[::1]:1"), "are not of one family"),
+        (("--cpu", "0,x"), "--cpu '0,x' is neither CPUs' numbers nor none"),
+        (("--cpu", "0,4095"), "--cpu 4095 is not usable here"),
+    ],
+)
+def test_load_that_cannot_be_is_refused(arguments: tuple[str, ...], named: str) -> None:
+    """In two lines, before anything is measured."""
+    finished = connbench(*SMALL, *arguments)
+    assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
+    assert named in finished.stderr
+    assert len(finished.stderr.splitlines()) == 2

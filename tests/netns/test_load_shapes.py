@@ -1,0 +1,149 @@
+"""Lanes, churn, giving up and several targets, on ranges of a few ports and with real sockets."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.model import Churn, Close, Endpoint, Listener, Load, Phase, Spread, StrategySpec
+from connbench.results.result import Samples, StrategyResult
+from connbench.samples import GIVEN_UP
+from support import LOW, measure, measure_phases, spec
+
+PORTS = 32
+STRATEGIES = ("plain", "bind", "random", "window", "range")
+TWO_TARGETS = (Endpoint("127.9.9.2", LOW - 1), Endpoint("127.9.9.3", LOW - 1))
+
+
+def under(name: str, load: Load) -> StrategySpec:
+    """A strategy put to a load; a window is of half the ports."""
+    if name in {"window", "range"} and not is_supported(LOCAL_PORT_RANGE):
+        pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+    return replace(spec(name, PORTS // 2 if name == "window" else None), load=load)
+
+
+def ports_of(samples: Samples) -> list[int]:
+    """The local ports that were had, in order."""
+    ports: list[int] = sorted(samples.port[~samples.failed].tolist())
+    return ports
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_lanes_make_every_attempt_between_them(name: str) -> None:
+    """Three lanes share the attempts, none is made twice or left out, and each connection has a port of its own."""
+    result = measure(under(name, Load(lanes=3)), PORTS, PORTS - 1)
+    samples = result.samples
+    assert np.bincount(samples.lane).tolist() == [10, 10, 11]
+    assert len(set(ports_of(samples))) == PORTS - 1 - int(samples.failed.sum())
+    assert name == "window" or not samples.failed.any()
+    assert (np.diff(samples.started_ns) >= 0).all(), "attempts are in the order they were begun"
+    [report] = [r.report for r in result.rounds]
+    assert sorted(holder.lane for holder in report.holders) == [0, 1, 2]
+    assert report.established == report.held == PORTS - 1 - int(samples.failed.sum())
+
+
+def test_lanes_run_at_the_same_time() -> None:
+    """No lane is through before another has begun."""
+    samples = measure(under("bind", Load(lanes=2)), 2048, 2048).samples
+    first, second = (samples.chosen(samples.lane == lane) for lane in (0, 1))
+    assert first.started_ns[0] < second.started_ns[-1]
+    assert second.started_ns[0] < first.started_ns[-1]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_churn_replaces_held_connections(name: str, lanes: int) -> None:
+    """The filling and the churn have samples of their own; as many are held afterwards as were had less failed ones."""
+    load = Load(fill=0.5, lanes=lanes, churn=Churn(40))
+    filled, churned = measure_phases(under(name, load), PORTS, 0)
+    assert (filled.strategy.phase, churned.strategy.phase) == (Phase.FILL, Phase.CHURN)
+    assert (len(filled.samples), len(churned.samples)) == (PORTS // 2, 40)
+    [before], [after] = filled.rounds, churned.rounds
+    assert before.report.held == PORTS // 2 - int(filled.samples.failed.sum())
+    assert after.report.established == after.report.held
+    assert name == "window" or after.report.held == PORTS // 2
+    assert (churned.samples.port[~churned.samples.failed] >= LOW).all()
+    assert int(churned.samples.started_ns.min()) > int(filled.samples.started_ns.max())
+
+
+def test_churn_never_holds_a_port_twice() -> None:
+    """Each replacement frees a port before it takes one: what is held stays within what was filled."""
+    filled, churned = measure_phases(under("plain", Load(fill=1.0, churn=Churn(100))), 8, 0)
+    assert not filled.samples.failed.any()
+    assert not churned.samples.failed.any()
+    assert churned.rounds[0].report.established == 8
+
+
+def test_closing_in_good_order_leaves_time_wait() -> None:
+    """By FIN the ports of closed connections stay in TIME_WAIT; by reset none does."""
+    by_fin = Load(fill=0.25, churn=Churn(8, Close.FIN))
+    by_reset = Load(fill=0.25, churn=Churn(8))
+    _, left = measure_phases(under("bind", by_fin), 64, 0, listener=Listener.ACCEPT)
+    _, gone = measure_phases(under("bind", by_reset), 64, 0)
+    assert left.rounds[0].report.time_wait > 0
+    assert gone.rounds[0].report.time_wait == 0
+    assert "net.ipv4.tcp_tw_reuse" in left.rounds[0].report.settings
+
+
+def test_paced_churn_keeps_to_its_rate() -> None:
+    """No replacement begins before its turn."""
+    _, churned = measure_phases(under("bind", Load(fill=0.5, churn=Churn(20, rate=2000.0))), PORTS, 0)
+    begun = churned.samples.started_ns
+    assert ((begun - begun[0]) >= (np.arange(20) - 1) * 500_000).all()
+
+
+def test_slow_attempts_are_given_up() -> None:
+    """What takes longer than the limit is counted as given up, and its port is free again."""
+    result = measure(under("bind", Load(give_up_ms=0.000_001)), 8, 20)
+    assert set(result.samples.errno.tolist()) == {GIVEN_UP}
+    assert (result.rounds[0].report.held, result.rounds[0].report.time_wait) == (0, 0)
+    assert measure(under("bind", Load(give_up_ms=60_000)), 8, 8).samples.errno.tolist() == [0] * 8
+
+
+def test_giving_up_ends_further_tries() -> None:
+    """No port is drawn any more once the time is over."""
+    full = replace(spec("random", retries=10**6), load=Load(give_up_ms=1.0))
+    last = measure(full, 8, 9).samples
+    assert last.errno.tolist()[-1] == GIVEN_UP
+    assert last.tries[-1] < 10**6
+
+
+def tracked(result: StrategyResult, target: int) -> list[int]:
+    """The ports that were had for one target, in order."""
+    return ports_of(result.samples.chosen(result.samples.target == target))
+
+
+@pytest.mark.parametrize("spread", list(Spread))
+@pytest.mark.parametrize("name", ["plain", "bind", "range"])
+def test_each_target_has_all_ports(name: str, spread: Spread) -> None:
+    """The search of connect() goes by source and target: twice the targets, twice the connections."""
+    result = measure(under(name, Load()), 16, 33, targets=TWO_TARGETS, spread=spread)
+    everything = list(range(LOW, LOW + 16))
+    assert [tracked(result, target) for target in (0, 1)] == [everything, everything]
+    assert (int(result.samples.failed.sum()), result.capacity) == (1, 32)
+
+
+@pytest.mark.parametrize("spread", list(Spread))
+def test_bound_port_is_taken_for_every_target(spread: Spread) -> None:
+    """bind() to a port knows no target: all targets together have one range."""
+    result = measure(spec("random"), 16, 16, targets=TWO_TARGETS, spread=spread)
+    assert sorted(tracked(result, 0) + tracked(result, 1)) == list(range(LOW, LOW + 16))
+    assert min(len(tracked(result, target)) for target in (0, 1)) == 8
+    assert result.capacity == 16
+    more = measure(spec("random", retries=200), 16, 17, targets=TWO_TARGETS, spread=spread).samples
+    assert more.errno[-1] == errno.EADDRINUSE
+
+
+def test_shapes_go_together() -> None:
+    """Two lanes churn over two sources and two targets, and nothing is lost."""
+    load = Load(fill=0.5, lanes=2, churn=Churn(64))
+    sources = ("127.9.9.1", "127.9.9.4")
+    filled, churned = measure_phases(under("bind", load), 32, 0, targets=TWO_TARGETS, sources=sources)
+    assert len(filled.samples) == churned.rounds[0].report.established == 64
+    for samples in (filled.samples, churned.samples):
+        assert not samples.failed.any()
+        assert {*zip(samples.source.tolist(), samples.target.tolist(), strict=True)} == {(0, 0), (1, 0), (0, 1), (1, 1)}

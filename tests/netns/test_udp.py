@@ -1,0 +1,82 @@
+"""UDP on ranges of a few ports: the search is in bind(), has no parity, and knows no target."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.model import Churn, Endpoint, Listener, Load, Placement, Protocol, StrategySpec
+from connbench.results.result import StrategyResult
+from support import LOW, measure, measure_phases, spec
+
+PORTS = 32
+UDP = Load(protocol=Protocol.UDP)
+NO_PORT = {"plain": errno.EAGAIN, "bind": errno.EADDRINUSE, "random": errno.EADDRINUSE, "range": errno.EADDRINUSE}
+
+
+def of_udp(name: str, window: int | None = None, load: Load = UDP) -> StrategySpec:
+    """A strategy whose sockets are UDP's."""
+    if name in {"window", "range", "partition"} and not is_supported(LOCAL_PORT_RANGE):
+        pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+    return replace(spec(name, window), load=load)
+
+
+def measured(strategy: StrategySpec, attempts: int) -> StrategyResult:
+    """So many attempts over 32 ports, with nobody listening."""
+    return measure(strategy, PORTS, attempts, listener=Listener.NONE)
+
+
+@pytest.mark.parametrize("name", NO_PORT)
+def test_every_port_is_had_once(name: str) -> None:
+    """All ports of the range are found, with no listener; what is more fails for want of one, and is held to be so."""
+    result = measured(of_udp(name), PORTS + 1)
+    assert sorted(result.samples.port[:PORTS].tolist()) == list(range(LOW, LOW + PORTS))
+    assert result.samples.errno.tolist() == [0] * PORTS + [NO_PORT[name]]
+    assert result.rounds[0].report.established == result.rounds[0].report.held == PORTS
+
+
+def test_no_parity_goes_first() -> None:
+    """While half a range is filled, ports of both parities are taken, whichever port it begins with."""
+    halves = [measured(of_udp("bind"), PORTS // 2).samples.port % 2 for _ in range(10)]
+    assert all(0 < half.sum() < PORTS // 2 for half in halves)
+
+
+def test_latency_is_acquire_time() -> None:
+    """The search of bind() counts: what is summed up is the whole of bind() and connect()."""
+    samples = measured(of_udp("bind"), PORTS).samples
+    assert samples.latency_ns.tolist() == samples.acquire_ns.tolist()
+    assert (samples.prepare_ns > 0).all()
+
+
+@pytest.mark.parametrize(("name", "window"), [("window", 4), ("partition", 4)])
+def test_option_is_honoured(name: str, window: int) -> None:
+    """A port lies in the window that IP_LOCAL_PORT_RANGE names, and a full window fails."""
+    strategy = of_udp(name, window)
+    result = measure(strategy, PORTS, PORTS, listener=Listener.NONE)
+    if name == "partition":
+        starts = [(port - LOW) // window for port in result.samples.port.tolist()]
+        assert starts == [i // window for i in range(PORTS)]
+    else:
+        narrow = measure(replace(strategy, window=1, placement=Placement.INSIDE), 2, 20, listener=Listener.NONE)
+        assert set(narrow.samples.errno.tolist()) == {0, errno.EADDRINUSE}
+
+
+def test_targets_share_one_range() -> None:
+    """A UDP port is taken for every target."""
+    targets = (Endpoint("127.9.9.2", LOW - 1), Endpoint("127.9.9.3", LOW - 1))
+    result = measure(of_udp("bind"), PORTS, PORTS + 1, listener=Listener.NONE, targets=targets)
+    assert sorted(result.samples.port[:PORTS].tolist()) == list(range(LOW, LOW + PORTS))
+    assert (int(result.samples.failed.sum()), result.capacity) == (1, PORTS)
+
+
+@pytest.mark.parametrize("name", ["plain", "random"])
+def test_lanes_and_churn_work_for_udp(name: str) -> None:
+    """The other shapes of load apply to it as to TCP."""
+    load = replace(UDP, fill=0.5, lanes=2, churn=Churn(20))
+    filled, churned = measure_phases(of_udp(name, load=load), PORTS, 0, listener=Listener.NONE)
+    assert not filled.samples.failed.any()
+    assert not churned.samples.failed.any()
+    assert churned.rounds[0].report.established == PORTS // 2
