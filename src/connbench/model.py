@@ -41,6 +41,15 @@ class Namespace(StrEnum):
         return self is not Namespace.HOST
 
 
+class Link(StrEnum):
+    """What the packets of a round travel over (`--link`)."""
+
+    LOOPBACK = "loopback"
+    """The loopback interface of one namespace."""
+    VETH = "veth"
+    """A pair of virtual Ethernet devices between two namespaces: the listener is in the second."""
+
+
 class Listener(StrEnum):
     """Who completes the handshakes."""
 
@@ -157,7 +166,8 @@ class Plan:
     """All that decides what a run does; nothing in it is left to be looked up later.
 
     `sources` are the addresses to connect from, and `spread` how attempts are shared out among them; `timeout` is in
-    seconds (SO_SNDTIMEO of each connect()); `cpu` is the CPU the connects run on, None for any.
+    seconds (SO_SNDTIMEO of each connect()); `cpu` is the CPU the connects run on, None for any; `delay_ms` is what the
+    link adds to each round trip, in milliseconds.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -172,12 +182,21 @@ class Plan:
     timeout: float = 5.0
     cpu: int | None = None
     spread: Spread = Spread.ROUND_ROBIN
+    link: Link = Link.LOOPBACK
+    delay_ms: float = 0.0
 
 
 def sources_text(sources: tuple[str, ...]) -> str:
     """Addresses as a header names them: `127.9.9.1`, or `127.9.9.1 and 2 more sources`."""
     more = len(sources) - 1
     return f"{sources[0]} and {more} more source{'s' if more > 1 else ''}" if more > 0 else "".join(sources)
+
+
+def link_text(plan: Plan) -> str:
+    """A link as a header names it: `veth link, 2 ms delay`; empty for the loopback, which is the usual one."""
+    if plan.link is Link.LOOPBACK:
+        return ""
+    return f"{plan.link} link" + (f", {plan.delay_ms:g} ms delay" if plan.delay_ms else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +242,7 @@ class RoundPlan:
                     "strategies": tuple(map(_strategy_from, plan["strategies"])),
                     "sources": tuple(plan["sources"]),
                     "spread": Spread(plan["spread"]),
+                    "link": Link(plan["link"]),
                     "port_range": PortRange(**plan["port_range"]),
                     "target": Endpoint(**plan["target"]),
                     "listener": Listener(plan["listener"]),

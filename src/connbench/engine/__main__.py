@@ -20,6 +20,7 @@ from connbench.engine import listener, network
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.lane import Lane
 from connbench.engine.loop import Share
+from connbench.engine.network import Network
 from connbench.engine.sharing import recipe_over, shared_out
 from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.linux import counters
@@ -43,13 +44,14 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     die_with_parent(parent)
     engine_rss = resident_bytes()
     raise_open_files()
-    settings = network.set_up(plan)
+    joined = network.set_up(plan)
     die_with_parent(parent)
     share = _whole(plan, descriptor)
-    running = listener.start(plan.plan.listener, plan.plan.target, plan.connections)
-    say("ready", settings=settings)
+    with joined.listening_end():
+        running = listener.start(plan.plan.listener, plan.plan.target, plan.connections)
+    say("ready", settings=joined.settings)
     try:
-        report = _measure(share, settings, engine_rss)
+        report = _measure(share, joined, engine_rss)
     finally:
         running.close()
     say("finished", report=report)
@@ -72,11 +74,11 @@ def _whole(plan: RoundPlan, descriptor: int) -> Share:
     )
 
 
-def _measure(share: Share, settings: dict[str, str], engine_rss: int) -> dict[str, Any]:
+def _measure(share: Share, joined: Network, engine_rss: int) -> dict[str, Any]:
     lane = Lane()
     gc.collect()
     gc.freeze()
-    before, (stolen_before, ticks_before) = counters.read(), counters.read_cpu_ticks()
+    before, (stolen_before, ticks_before) = joined.read_counters(), counters.read_cpu_ticks()
     established = 0
     try:
         lane.fill(share)
@@ -87,13 +89,13 @@ def _measure(share: Share, settings: dict[str, str], engine_rss: int) -> dict[st
         established = lane.count_established()
     except ConnbenchError as fault:
         _say_failed(fault)
-    moved = counters.difference(before, counters.read())
+    moved = counters.difference(before, joined.read_counters())
     stolen, ticks = counters.read_cpu_ticks()
     closing = time.perf_counter_ns()
     lane.close()
     return asdict(
         RoundReport(
-            settings=settings,
+            settings=joined.settings,
             counters=moved,
             holders=tuple(lane.reports),
             established=established,

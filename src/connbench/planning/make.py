@@ -8,8 +8,9 @@ import secrets
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding
 from connbench.linux.families import has_ipv6
-from connbench.model import Plan
+from connbench.model import Link, Plan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
+from connbench.planning.link import check_link, settle_link
 from connbench.planning.peers import choose_target, note_listener_in_range, own_endpoint, probe
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from connbench.planning.request import CpuChoice, Request
@@ -31,22 +32,25 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
         EnvironmentFault: This machine or user cannot do it.
         TargetError: The target refuses or does not answer.
     """
-    target = choose_target(request.target, request.family, allow_remote=request.allow_remote)
+    veth = request.link is Link.VETH  # whose addresses are all its own
+    target = choose_target(request.target, request.family, allow_remote=request.allow_remote or veth)
     external = target is not None and request.listener is None
     cpu = _choose_cpu(request.cpu)
-    namespace, findings = settle_namespace(request.isolate, external=external)
+    joined = settle_link(request, external=external)
+    namespace, findings = (joined, []) if joined else settle_namespace(request.isolate, external=external)
     ports = choose_range(request.port_range, namespace, request.strategies)
     strategies = choose_strategies(request, ports)
     refuse_unsupported(strategies)
     if target is None:
-        target = own_endpoint(ports, namespace, _family(request))
-    sources = choose_sources(request.source, request.sources, target, namespace, strategies)
+        target = own_endpoint(ports, namespace, _family(request), request.link)
+    sources = choose_sources(request.source, request.sources, target, namespace, strategies, request.link)
     connections = _checked_count(request.connections, len(ports) * len(sources))
     listener = choose_listener(request.listener, namespace, connections, external=external)
     refuse_without_room(connections, listener, Room.here())
+    check_link(request, namespace, sources, target)
     if external:
         probe(sources[0], target, request.timeout)
-    else:
+    elif not veth:  # where it takes no port of the namespace that connects
         findings += note_listener_in_range(target, ports)
     plan = Plan(
         strategies=strategies,
@@ -60,6 +64,8 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
         seed=secrets.randbits(SEED_BITS) if request.seed is None else request.seed,
         rounds=request.rounds,
         timeout=request.timeout,
+        link=request.link,
+        delay_ms=request.delay_ms,
         cpu=cpu,
     )
     return plan, findings

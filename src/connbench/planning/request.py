@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from connbench.model import Isolation, Listener, Placement, PortRange, Spread
+from connbench.model import Isolation, Link, Listener, Placement, PortRange, Spread
 
 
 class CpuChoice(Enum):
@@ -29,6 +29,8 @@ class Request:
     target: str | None = None
     listener: Listener | None = None
     isolate: Isolation = Isolation.AUTO
+    link: Link = Link.LOOPBACK
+    delay_ms: float = 0.0
     window: int | None = None
     placement: Placement | None = None
     retries: int | None = None

@@ -86,6 +86,8 @@ def _info(result: Result) -> Metric:
         "source": plan and sources_text(plan.sources),
         "target": plan and plan.target,
         "namespace": plan and plan.namespace,
+        "link": plan and plan.link,
+        "delay_ms": plan and plan.delay_ms,
         "listener": plan and plan.listener,
         "seed": plan and plan.seed,
         "rounds": result.most_rounds,

@@ -47,6 +47,7 @@ def check_plan(plan: Plan) -> None:
     _check("seed", plan.seed, 0, LARGEST)
     _check("target port", plan.target.port, 1, MAX_PORT)
     _check("cpu", plan.cpu, 0, LARGEST)
+    _check("delay_ms", plan.delay_ms, 0, LONGEST_NS // 10**6)
     _check("timeout", plan.timeout, 0, LONGEST_NS // 10**9)
 
 
