@@ -42,12 +42,10 @@ class Namespace(StrEnum):
 
 
 class Link(StrEnum):
-    """What the packets of a round travel over (`--link`)."""
+    """What packets travel over (`--link`): the loopback, or a veth pair to a second namespace with the listener."""
 
     LOOPBACK = "loopback"
-    """The loopback interface of one namespace."""
     VETH = "veth"
-    """A pair of virtual Ethernet devices between two namespaces: the listener is in the second."""
 
 
 class Listener(StrEnum):
@@ -190,13 +188,6 @@ def sources_text(sources: tuple[str, ...]) -> str:
     """Addresses as a header names them: `127.9.9.1`, or `127.9.9.1 and 2 more sources`."""
     more = len(sources) - 1
     return f"{sources[0]} and {more} more source{'s' if more > 1 else ''}" if more > 0 else "".join(sources)
-
-
-def link_text(plan: Plan) -> str:
-    """A link as a header names it: `veth link, 2 ms delay`; empty for the loopback, which is the usual one."""
-    if plan.link is Link.LOOPBACK:
-        return ""
-    return f"{plan.link} link" + (f", {plan.delay_ms:g} ms delay" if plan.delay_ms else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 
 from connbench.errors import EnvironmentFault
+from connbench.linux.process import die_with_parent
 
 
 def in_child(work: Callable[[], None], undone: str, way_out: str) -> None:
@@ -21,13 +23,20 @@ def in_child(work: Callable[[], None], undone: str, way_out: str) -> None:
         EnvironmentFault: It failed.
     """
     reader, writer = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
+        die_with_parent(parent)
         _tell_failure(work, writer, undone, way_out)
     os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        told = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        with os.fdopen(reader, encoding="utf-8") as pipe:
+            told = pipe.read()
+    except BaseException:  # a signal that ends this process, or the round
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != 0:
         raise EnvironmentFault(*(json.loads(told) if told else (f"{undone}: status {status}", way_out)))
 

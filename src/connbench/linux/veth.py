@@ -12,6 +12,7 @@ from connbench.linux.child import in_child
 from connbench.linux.families import family_of
 from connbench.linux.namespace import enter, inside, make_another
 from connbench.linux.netlink import join
+from connbench.linux.process import die_with_parent
 from connbench.model import Namespace
 
 PATIENCE = 10.0
@@ -61,7 +62,9 @@ def try_out(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_
     """
 
     def work() -> None:
+        parent = os.getppid()
         enter(kind)
+        die_with_parent(parent)
         lay(near, far, delay_ms)
 
     in_child(work, "--link veth cannot be set up", "leave it out")
@@ -70,8 +73,8 @@ def try_out(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_
 def _await_answer(namespace: int, near: str, far: str) -> None:
     """Send a datagram there and one back, again and again until both have arrived.
 
-    The kernel sets the end that came up first going only a moment later, in the background; until then it drops what
-    is sent, and a SYN lost that way is sent again after a second.
+    The kernel may set the end that came up first going a moment later, in the background (net/core/link_watch.c); until
+    then it drops what is sent, and a SYN lost that way is sent again after a second.
     """
     family = family_of(near)
     with inside(namespace):

@@ -7,8 +7,8 @@ import re
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
-from connbench.model import link_text, sources_text
-from connbench.report.rows import comparison
+from connbench.model import sources_text
+from connbench.report.rows import comparison, link
 from connbench.report.units import count, duration
 from connbench.results.result import Result, StrategyResult
 
@@ -53,7 +53,7 @@ def _plan(result: Result) -> str:
             f"range {plan.port_range}",
             f"{sources_text(plan.sources)} to {plan.target}",
             str(plan.namespace),
-            *filter(None, [link_text(plan)]),
+            *filter(None, [link(plan)]),
             f"{plan.listener} listener",
             f"seed {plan.seed}",
         ]

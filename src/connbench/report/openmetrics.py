@@ -87,7 +87,7 @@ def _info(result: Result) -> Metric:
         "target": plan and plan.target,
         "namespace": plan and plan.namespace,
         "link": plan and plan.link,
-        "delay_ms": plan and plan.delay_ms,
+        "delay_ms": plan and f"{plan.delay_ms:g}",
         "listener": plan and plan.listener,
         "seed": plan and plan.seed,
         "rounds": result.most_rounds,

@@ -9,7 +9,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.findings import Finding, printable
-from connbench.model import Plan, StrategySpec, link_text, sources_text
+from connbench.model import Plan, StrategySpec, sources_text
 from connbench.report import rows
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
@@ -68,7 +68,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
         f"range {plan.port_range}",
         f"{_source(plan, spec)} -> {plan.target}",
         str(plan.namespace),
-        *filter(None, [link_text(plan)]),
+        *filter(None, [rows.link(plan)]),
         f"{plan.listener} listener",
         f"seed {plan.seed}",
     ]
