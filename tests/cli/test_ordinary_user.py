@@ -49,6 +49,16 @@ def test_a_user_namespace_gives_the_full_run() -> None:
     assert "connection attempts: 3000 " in finished.stdout
 
 
+def test_a_user_namespace_has_room_for_a_link() -> None:
+    """Without root too the listener is in a second namespace, at the other end of a veth pair."""
+    if not user_namespaces_allowed():
+        pytest.skip("user namespaces are denied to ordinary users here")
+    finished = as_nobody("run", "-n", "100", "--strategy", "bind", "--link", "veth", inside=("--nofile", "1024"))
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    assert "198.18.0.1 -> 198.19.0.1:9023, own user and network namespace, veth link" in finished.stdout
+    assert "connection attempts: 100 errored: 0 total: 100" in finished.stdout
+
+
 def test_without_user_namespaces_the_host_is_measured() -> None:
     """Where they are denied the run falls back, warns once, and works."""
     finished = as_nobody(

@@ -10,7 +10,7 @@ import pytest
 from connbench.analysis.differences import Difference, differences
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
-from connbench.model import Endpoint, Listener, Namespace, PortRange, Spread
+from connbench.model import Endpoint, Link, Listener, Namespace, PortRange, Spread
 from connbench.results.result import Origin, Result
 from made import BIND, PLAN, result_of, round_of, samples_of
 
@@ -76,6 +76,8 @@ def test_environment_that_matters_is_warned_of(code: str, other: dict[str, objec
         ("connections", {"connections": 99}, "99"),
         ("isolation", {"namespace": Namespace.HOST}, "host namespace"),
         ("listener", {"listener": Listener.ACCEPT}, "accept"),
+        ("link", {"link": Link.VETH}, "veth"),
+        ("delay", {"delay_ms": 2.0}, "2.0"),
     ],
 )
 def test_plan_that_matters_is_warned_of(code: str, change: dict[str, Any], shown: str) -> None:

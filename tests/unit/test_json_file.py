@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from connbench.analysis.summary import summarize
 from connbench.errors import InputError
-from connbench.model import StrategySpec
+from connbench.model import Link, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.json_file import read_json
 from connbench.results.result import Origin, Result, Round
@@ -103,6 +103,8 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "fault without a message": (lambda d: measured(d).update(fault={}), "fault"),
     "unknown listener": (lambda d: d["plan"].update(listener="x"), "listener"),
     "unknown namespace": (lambda d: d["plan"].update(namespace="x"), "namespace"),
+    "unknown link": (lambda d: d["plan"].update(link="x"), "link"),
+    "negative delay": (lambda d: d["plan"].update(delay_ms=-1), "delay_ms is -1"),
     "unknown placement": (lambda d: d["strategies"][0]["strategy"].update(placement="x"), "placement"),
     "unknown origin": (lambda d: d.update(origin="x"), "origin"),
     "unknown severity": (lambda d: d.update(known_findings=[{"severity": "x"}]), "known_findings"),
@@ -152,6 +154,15 @@ def test_foreign_json_is_refused(text: str) -> None:
     """JSON of another program is told as such."""
     with pytest.raises(InputError, match=r"^x\.json is JSON, but no result of connbench$"):
         read_json(text.encode(), "x.json")
+
+
+def test_a_plan_without_a_link_was_over_the_loopback() -> None:
+    """A file from before there were links is read as what it was."""
+    document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10]))]})))
+    del document["plan"]["link"], document["plan"]["delay_ms"]
+    plan = read_json(json.dumps(document).encode(), "x.json").plan
+    assert plan
+    assert (plan.link, plan.delay_ms) == (Link.LOOPBACK, 0)
 
 
 def test_columns_of_no_attempt_keep_their_types() -> None:

@@ -15,10 +15,10 @@ from markdown_it import MarkdownIt
 from connbench.analysis.soundness import findings
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity, printable
-from connbench.model import StrategySpec
+from connbench.model import Link, StrategySpec
 from connbench.report.markdown import escape, markdown
 from connbench.results.result import Origin, Result, Round
-from made import BIND, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
+from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, unhurried
 
 GITHUB = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = "a|b <script>alert(1)</script> `x` **y** _z_ [l](http://e.org) ~~s~~ \\ &amp; \n# @who #12 $m$"
@@ -78,6 +78,12 @@ def test_kernel_and_plan_come_first() -> None:
         "",
         "range 9024-65535, 127.9.9.1 to 127.9.9.2:9023, own network namespace, backlog listener, seed 1, 2 rounds",
     ]
+
+
+def test_a_link_that_is_not_the_loopback_is_named() -> None:
+    """What the packets went over stands beside where they did."""
+    result = result_of({BIND: [round_of(FAILING)]}, replace(PLAN, link=Link.VETH))
+    assert ", own network namespace, veth link, backlog listener, " in markdown(result)
 
 
 def test_rounds_are_compared_by_their_median() -> None:

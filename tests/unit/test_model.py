@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from connbench.errors import UsageError
 from connbench.findings import Finding, Severity, printable
-from connbench.model import MAX_PORT, Endpoint, Listener, Namespace, Placement, Plan, PortRange, RoundPlan, StrategySpec
+from connbench.model import (
+    MAX_PORT,
+    Endpoint,
+    Link,
+    Listener,
+    Namespace,
+    Placement,
+    Plan,
+    PortRange,
+    RoundPlan,
+    StrategySpec,
+)
 from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, unhurried
 
 ports = st.integers(1, MAX_PORT)
@@ -37,6 +48,8 @@ plans = st.builds(
     rounds=st.integers(1),
     timeout=st.floats(0.001, 86400),
     cpus=st.lists(st.integers(0, 4096), max_size=2).map(tuple),
+    link=st.sampled_from(Link),
+    delay_ms=st.floats(0, 900),
 )
 round_plans = st.builds(RoundPlan, plan=plans, strategy=specs, number=st.integers(1))
 

@@ -155,6 +155,8 @@ def test_info_says_what_was_run() -> None:
         "source": "127.9.9.1",
         "target": "127.9.9.2:9023",
         "namespace": "own network namespace",
+        "link": "loopback",
+        "delay_ms": "0",
         "listener": "backlog",
         "seed": "1",
         "rounds": "2",

@@ -9,7 +9,7 @@ import pytest
 
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Endpoint, Listener, Namespace, StrategySpec
+from connbench.model import Endpoint, Link, Listener, Namespace, StrategySpec
 from connbench.report import text
 from connbench.results.result import Origin, Result, Round, Samples
 from connbench.samples import UNKNOWN_ERRNO
@@ -122,6 +122,12 @@ def test_header_is_one_line_for_a_pipe() -> None:
         "window 10000 clipped, 1000 retries: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
         "own user and network namespace, backlog listener, seed 1, 2 rounds"
     )
+
+
+def test_header_names_a_link_that_is_not_the_loopback() -> None:
+    """What the packets went over stands beside where they did."""
+    result = result_of({BIND: [round_of(MIXED)]}, replace(PLAN, link=Link.VETH, delay_ms=2.0))
+    assert ", own network namespace, veth link, 2 ms delay, backlog listener, " in text.header(result, BIND)
 
 
 def test_folded_header_says_the_same_in_lines() -> None:

@@ -124,6 +124,8 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         "port-range": ("port range", base.port_range, new.port_range),
         "connections": ("connections", base.connections, new.connections),
         "isolation": ("isolation", base.namespace, new.namespace),
+        "link": ("link", base.link, new.link),
+        "delay": ("delay of the link in ms", base.delay_ms, new.delay_ms),
         "listener": ("listener", base.listener, new.listener),
     }
     if Listener.EXTERNAL in {base.listener, new.listener}:

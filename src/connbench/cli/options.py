@@ -12,10 +12,11 @@ import click
 from connbench.cli.gates import fail_if_option
 from connbench.cli.load_options import LOAD_OPTIONS
 from connbench.errors import UsageError
-from connbench.model import LARGEST, Isolation, Listener, Placement, PortRange, Spread
+from connbench.model import LARGEST, Isolation, Link, Listener, Placement, PortRange, Spread
 from connbench.planning.request import CpuChoice
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
+SHORTEST_DELAY, LONGEST_DELAY = 0.001, 900.0
 
 
 def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
@@ -43,6 +44,20 @@ def _seconds(text: str | float) -> float:
     return seconds
 
 
+def _milliseconds(text: str | float) -> float:
+    """Read a delay; `nan` as above."""
+    try:
+        delay = float(text)
+    except ValueError:
+        delay = math.nan
+    if not (delay == 0 or SHORTEST_DELAY <= delay <= LONGEST_DELAY):
+        raise UsageError(
+            f"--delay {text} is no delay",
+            f"give {SHORTEST_DELAY:g} to {LONGEST_DELAY:g} milliseconds: after a second the kernel sends a SYN again",
+        )
+    return delay
+
+
 def _whole(text: str | int) -> int:
     """Read a whole number that a result file can hold."""
     digits = str(text)
@@ -55,6 +70,7 @@ FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "openmetr
 """Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
 
 _LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])
+_LINKS = click.Choice([link.value for link in Link])
 _ISOLATIONS = click.Choice([isolation.value for isolation in Isolation])
 _SPREADS = click.Choice([spread.value for spread in Spread])
 _PLACEMENTS = click.Choice([placement.value for placement in Placement])
@@ -167,6 +183,21 @@ _RUN_OPTIONS = (
         default=Isolation.AUTO.value,
         show_default=True,
         help="Whether to run in a network namespace of its own.",
+    ),
+    click.option(
+        "--link",
+        type=_LINKS,
+        default=Link.LOOPBACK.value,
+        show_default=True,
+        help="Over the loopback, or a veth pair to a second namespace with the listener.",
+    ),
+    click.option(
+        "--delay",
+        "delay_ms",
+        type=_milliseconds,
+        metavar="MS",
+        default=0.0,
+        help="With --link veth: milliseconds added to each round trip, by netem.",
     ),
     click.option("--allow-remote", is_flag=True, help="Let --target be on another machine."),
     seed_option,

@@ -12,7 +12,7 @@ from connbench.cli.messages import warn, warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import Close, Isolation, Listener, Placement, Protocol, Spread
+from connbench.model import Close, Isolation, Link, Listener, Placement, Protocol, Spread
 from connbench.planning import Request, make_plan
 from connbench.thresholds import Expression, refuse_strangers
 
@@ -73,6 +73,7 @@ def _request(asked: dict[str, Any]) -> Request:
         **{
             **asked,
             "isolate": Isolation(asked["isolate"]),
+            "link": Link(asked["link"]),
             "listener": asked["listener"] and Listener(asked["listener"]),
             "placement": asked["placement"] and Placement(asked["placement"]),
             "spread": Spread(asked["spread"]),

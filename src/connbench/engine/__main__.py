@@ -19,6 +19,7 @@ from typing import Any
 from connbench.engine import listener, network
 from connbench.engine.crew import Crew
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
+from connbench.engine.network import Network
 from connbench.engine.share import Share
 from connbench.engine.sharing import draw_victims, recipe_over, shared_out
 from connbench.errors import ConnbenchError, EnvironmentFault
@@ -43,13 +44,14 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     die_with_parent(parent)
     engine_rss = resident_bytes()
     raise_open_files()
-    settings = network.set_up(plan)
+    joined = network.set_up(plan)
     die_with_parent(parent)
     shares = _shares(plan, descriptor)
-    running = listener.start(plan.plan.listener, plan.plan.targets, plan.rows)
-    say("ready", settings=settings)
+    with joined.listening_end():
+        running = listener.start(plan.plan.listener, plan.plan.targets, plan.rows)
+    say("ready", settings=joined.settings)
     try:
-        reports = _measure(shares, RoundReport(settings=settings, engine_rss=engine_rss))
+        reports = _measure(shares, joined, engine_rss)
     finally:
         running.close()
     say("finished", reports=reports)
@@ -79,14 +81,15 @@ def _shares(plan: RoundPlan, descriptor: int) -> list[Share]:
     ]
 
 
-def _measure(shares: list[Share], begun: RoundReport) -> list[dict[str, Any]]:
+def _measure(shares: list[Share], joined: Network, engine_rss: int) -> list[dict[str, Any]]:
     """Run the round's phases; the reports of those that were begun."""
+    begun = RoundReport(settings=joined.settings, engine_rss=engine_rss)
     crew = Crew(shares)
     gc.collect()
     gc.freeze()
     reports = []
     for phase in shares[0].plan.strategy.phases:
-        report, is_complete = _run_phase(crew, phase.phase, begun)
+        report, is_complete = _run_phase(crew, phase.phase, joined, begun)
         reports.append(report)
         if not is_complete:
             break
@@ -97,9 +100,9 @@ def _measure(shares: list[Share], begun: RoundReport) -> list[dict[str, Any]]:
     return [asdict(report) for report in reports]
 
 
-def _run_phase(crew: Crew, phase: Phase, begun: RoundReport) -> tuple[RoundReport, bool]:
+def _run_phase(crew: Crew, phase: Phase, joined: Network, begun: RoundReport) -> tuple[RoundReport, bool]:
     """The report of a phase, and whether it came to its end."""
-    before, (stolen_before, ticks_before) = counters.read(), counters.read_cpu_ticks()
+    before, (stolen_before, ticks_before) = joined.read_counters(), counters.read_cpu_ticks()
     held, established, is_complete = 0, 0, True
     try:
         crew.run(phase)
@@ -111,7 +114,7 @@ def _run_phase(crew: Crew, phase: Phase, begun: RoundReport) -> tuple[RoundRepor
     except ConnbenchError as fault:
         is_complete = False
         _say_failed(fault)
-    moved = counters.difference(before, counters.read())
+    moved = counters.difference(before, joined.read_counters())
     stolen, ticks = counters.read_cpu_ticks()
     report = replace(
         begun,

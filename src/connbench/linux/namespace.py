@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from connbench.linux import sysctl
-from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, unshare
+from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
 from connbench.model import Namespace
+
+_OWN = "/proc/self/ns/net"
 
 
 def enter(namespace: Namespace) -> None:
@@ -24,6 +28,42 @@ def enter(namespace: Namespace) -> None:
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
+
+
+def make_another() -> int:
+    """A new network namespace, owned by this process's user namespace; this process stays in its own.
+
+    Returns:
+        A descriptor, which keeps it until it is closed; so does every socket made in it.
+
+    Raises:
+        OSError: The kernel does not allow it, or no descriptor is free.
+    """
+    with _way_back():
+        unshare(CLONE_NEWNET)
+        return os.open(_OWN, os.O_RDONLY)
+
+
+@contextmanager
+def inside(namespace: int) -> Iterator[None]:
+    """Be in the network namespace of a descriptor for a while: sockets and /proc/net are of the namespace then.
+
+    Raises:
+        OSError: The kernel does not allow it, or no descriptor is free.
+    """
+    with _way_back():
+        set_namespace(namespace, CLONE_NEWNET)
+        yield
+
+
+@contextmanager
+def _way_back() -> Iterator[None]:
+    home = os.open(_OWN, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        set_namespace(home, CLONE_NEWNET)
+        os.close(home)
 
 
 def _try_in_child(namespace: Namespace) -> int:

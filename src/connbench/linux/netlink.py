@@ -1,13 +1,34 @@
-"""Interfaces and addresses over netlink, in a child that ends with its work.
+"""Interfaces, addresses and routes over netlink, in a child that ends with its work.
 
 pyroute2 takes 34 MB and 0.2 s to load; in a child of its own the engine and the holders forked from it stay small.
 """
 
 from __future__ import annotations
 
-import os
+import errno
+import socket
+from dataclasses import dataclass
+from typing import Any
 
 from connbench.errors import EnvironmentFault
+from connbench.linux.child import in_child
+from connbench.linux.families import family_of
+from connbench.linux.process import CLONE_NEWNET, set_namespace
+
+IFA_F_NODAD = 0x02
+"""No duplicate address detection (linux/if_addr.h): an IPv6 address can be used at once."""
+
+MOST_PACKETS = 1 << 20
+"""netem drops what it has no room for, 1,000 packets by itself; as many as this never wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One end of the pair: its device, its addresses (the first is the other end's next hop), and the other end's."""
+
+    device: str
+    mac: str
+    addresses: tuple[str, ...]
 
 
 def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
@@ -16,33 +37,99 @@ def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
     Raises:
         EnvironmentFault: Netlink refused.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _in_child(writer, addresses)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        complaint = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status != 0:
-        raise EnvironmentFault(
-            f"the loopback interface cannot be set up in the new namespace: {complaint or status}",
-            "try --isolate never",
-        )
 
-
-def _in_child(writer: int, addresses: tuple[str, ...]) -> None:
-    status = 1
-    try:
+    def work() -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
 
         with IPRoute() as route:
-            index = route.link_lookup(ifname="lo")[0]
-            route.link("set", index=index, state="up")
-            for address in addresses:
-                route.addr("add", index=index, address=address, prefixlen=128 if ":" in address else 32)
-        status = 0
-    except Exception as error:  # noqa: BLE001  # the child has no other way to tell; the parent raises it
-        os.write(writer, str(error).encode())
-    finally:
-        os._exit(status)
+            index = _set_up(route, "lo")
+            _add_addresses(route, index, addresses)
+
+    in_child(work, "the loopback interface cannot be set up in the new namespace", "try --isolate never")
+
+
+def join(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ...], delay_ms: float) -> None:
+    """Join this network namespace to another by a veth pair, over which each end reaches all of the other's addresses.
+
+    Both ends' neighbours are entered for good, so that no packet ever waits for ARP or neighbour discovery; everything
+    goes by way of the other end's first address, so that thousands of them need one such entry.
+
+    Args:
+        far: Descriptor of the other namespace.
+        near_addresses: Those of this end, all of one family; the first is the source where none is bound to.
+        far_addresses: Those of the other end, of the same family.
+        delay_ms: What this end's queue delays each packet by, in milliseconds.
+
+    Raises:
+        EnvironmentFault: The kernel has no veth or no netem, or netlink refused.
+    """
+    # Locally administered addresses, the same in every run.
+    near_end = _End("near", "02:00:00:00:00:01", near_addresses)
+    far_end = _End("far", "02:00:00:00:00:02", far_addresses)
+
+    def work() -> None:
+        from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
+
+        with IPRoute() as route:
+            peer = {"ifname": far_end.device, "address": far_end.mac, "net_ns_fd": far}
+            route.link("add", ifname=near_end.device, kind="veth", address=near_end.mac, peer=peer)
+            if delay_ms:
+                _delay(route, near_end.device, delay_ms)
+            _connect(route, near_end, far_end)
+        set_namespace(far, CLONE_NEWNET)
+        with IPRoute() as route:
+            _connect(route, far_end, near_end)
+
+    in_child(
+        work,
+        "no veth pair can be set up between the new namespaces",
+        "it needs CONFIG_VETH (the module veth); leave out --link veth otherwise",
+    )
+
+
+def _connect(route: Any, own: _End, other: _End) -> None:  # noqa: ANN401  # pyroute2 has no types
+    _set_up(route, "lo")
+    index = _set_up(route, own.device)
+    _add_addresses(route, index, own.addresses)
+    hop = other.addresses[0]
+    family = int(family_of(hop))
+    route.neigh("add", family=family, ifindex=index, dst=hop, lladdr=other.mac, state="permanent")
+    route.route(
+        "add",
+        family=family,
+        dst="::/0" if family == socket.AF_INET6 else "0.0.0.0/0",
+        gateway=hop,
+        oif=index,
+        prefsrc=own.addresses[0],
+        flags=["onlink"],
+    )
+
+
+def _delay(route: Any, device: str, delay_ms: float) -> None:  # noqa: ANN401  # as above
+    from pyroute2 import NetlinkError  # noqa: PLC0415  # as above
+
+    index = route.link_lookup(ifname=device)[0]
+    try:
+        route.tc("add", "netem", index, 0x10000, delay=round(delay_ms * 1000), limit=MOST_PACKETS)
+    except NetlinkError as error:
+        if error.code != errno.ENOENT:
+            raise
+        raise EnvironmentFault(
+            f"--delay {delay_ms:g}: this kernel has no netem",
+            "it needs CONFIG_NET_SCH_NETEM (the module sch_netem); leave out --delay otherwise",
+        ) from error
+
+
+def _set_up(route: Any, device: str) -> int:  # noqa: ANN401  # as above
+    """Set a device up, and return its index."""
+    index: int = route.link_lookup(ifname=device)[0]
+    route.link("set", index=index, state="up")
+    return index
+
+
+def _add_addresses(route: Any, index: int, addresses: tuple[str, ...]) -> None:  # noqa: ANN401  # as above
+    for address in addresses:
+        if ":" in address:
+            route.addr("add", index=index, address=address, prefixlen=128, flags=IFA_F_NODAD)
+        else:
+            route.addr("add", index=index, address=address, prefixlen=32)

@@ -1,4 +1,4 @@
-"""Calls on the own process that Python has no name for (prctl(2), unshare(2)), through the C library."""
+"""Calls on the own process that Python has no name for (prctl(2), unshare(2), setns(2)), through the C library."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def unshare(flags: int) -> None:
         OSError: EPERM where not allowed; EINVAL for CLONE_NEWUSER in a process with threads.
     """
     _check(_libc.unshare(flags), "unshare")
+
+
+def set_namespace(descriptor: int, kind: int) -> None:
+    """Move to the namespace of a descriptor, which is of this kind (a CLONE_NEW flag).
+
+    Raises:
+        OSError: EPERM where not allowed; EINVAL for a namespace of another kind.
+    """
+    _check(_libc.setns(descriptor, kind), "setns")
 
 
 def describe_end(status: int) -> tuple[str, str]:

@@ -4,7 +4,7 @@ Everything here is frozen, made of plain values, and survives a trip through JSO
 """
 
 from connbench.model.addresses import DEFAULT_RANGE_LOW, LARGEST, MAX_PORT, Endpoint, PortRange
-from connbench.model.choices import Close, Isolation, Listener, Namespace, Phase, Placement, Protocol, Spread
+from connbench.model.choices import Close, Isolation, Link, Listener, Namespace, Phase, Placement, Protocol, Spread
 from connbench.model.plan import Plan, RoundPlan, addresses_text
 from connbench.model.strategy import MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
 
@@ -18,6 +18,7 @@ __all__ = [
     "Close",
     "Endpoint",
     "Isolation",
+    "Link",
     "Listener",
     "Load",
     "Namespace",

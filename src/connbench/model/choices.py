@@ -26,6 +26,13 @@ class Namespace(StrEnum):
         return self is not Namespace.HOST
 
 
+class Link(StrEnum):
+    """What packets travel over (`--link`): the loopback, or a veth pair to a second namespace with the listener."""
+
+    LOOPBACK = "loopback"
+    VETH = "veth"
+
+
 class Listener(StrEnum):
     """Who completes the handshakes."""
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 from connbench.model.addresses import Endpoint, PortRange
-from connbench.model.choices import Listener, Namespace, Phase, Protocol, Spread
+from connbench.model.choices import Link, Listener, Namespace, Phase, Protocol, Spread
 from connbench.model.strategy import StrategySpec
 
 
@@ -18,7 +18,7 @@ class Plan:
 
     `sources` are the addresses to connect from, `targets` those to connect to, and `spread` how attempts are shared
     out among them; `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpus` are the CPUs that lanes take in
-    turn, none for any.
+    turn, none for any; `delay_ms` is what the link adds to each round trip, in milliseconds.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -33,6 +33,8 @@ class Plan:
     timeout: float = 5.0
     cpus: tuple[int, ...] = ()
     spread: Spread = Spread.ROUND_ROBIN
+    link: Link = Link.LOOPBACK
+    delay_ms: float = 0.0
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:
@@ -139,6 +141,7 @@ class RoundPlan:
                     "targets": tuple(Endpoint(**target) for target in plan["targets"]),
                     "cpus": tuple(plan["cpus"]),
                     "spread": Spread(plan["spread"]),
+                    "link": Link(plan["link"]),
                     "port_range": PortRange(**plan["port_range"]),
                     "listener": Listener(plan["listener"]),
                     "namespace": Namespace(plan["namespace"]),

@@ -9,8 +9,9 @@ from dataclasses import replace
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding
 from connbench.linux.families import has_ipv6
-from connbench.model import Close, Listener, Plan, Protocol, RoundPlan
+from connbench.model import Close, Link, Listener, Plan, Protocol, RoundPlan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
+from connbench.planning.link import check_link, settle_link
 from connbench.planning.load import check_rounds, most_rows, note_lanes
 from connbench.planning.peers import choose_targets, is_loopback, note_listener_in_range, own_endpoint, probe
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
@@ -36,17 +37,19 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
         EnvironmentFault: This machine or user cannot do it.
         TargetError: The target refuses or does not answer.
     """
-    targets = choose_targets(request.targets, request.family, allow_remote=request.allow_remote)
+    veth = request.link is Link.VETH  # whose addresses are all its own
+    targets = choose_targets(request.targets, request.family, allow_remote=request.allow_remote or veth)
     is_udp = request.protocol is Protocol.UDP
-    external = bool(targets) and request.listener is None and not (is_udp and all(map(is_loopback, targets)))
+    external = bool(targets) and request.listener is None and not (is_udp and (veth or all(map(is_loopback, targets))))
     cpus = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
-    namespace, findings = settle_namespace(request.isolate, external=external)
+    joined = settle_link(request, external=external)
+    namespace, findings = (joined, []) if joined else settle_namespace(request.isolate, external=external)
     ports = choose_range(request.port_range, namespace, request.strategies)
     strategies = choose_strategies(request, ports, further)
     refuse_unsupported(strategies)
-    targets = targets or (own_endpoint(ports, namespace, _family(request)),)
+    targets = targets or (own_endpoint(ports, namespace, _family(request), request.link),)
     number = max((one.sources for one in (request, *further) if one.sources is not None), default=None)
-    sources = choose_sources(request.source, number, targets[0], namespace, strategies)
+    sources = choose_sources(request.source, number, targets[0], namespace, strategies, request.link)
     plan = Plan(
         strategies=strategies,
         connections=request.connections or 1,
@@ -59,11 +62,13 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
         seed=secrets.randbits(SEED_BITS) if request.seed is None else request.seed,
         rounds=request.rounds,
         timeout=request.timeout,
+        link=request.link,
+        delay_ms=request.delay_ms,
         cpus=cpus,
     )
     plan = _with_peers(plan, request, external=external)
     findings += note_lanes(plan, len(os.sched_getaffinity(0)))
-    if not external and not is_udp:
+    if not external and not is_udp and not veth:  # whose listener takes no port of the namespace that connects
         findings += note_listener_in_range(plan.targets, ports)
     return plan, findings
 
@@ -80,6 +85,7 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
         )
         plan = replace(plan, listener=listener)
     refuse_without_room(most_rows(plan), plan.listener, Room.here())
+    check_link(plan)
     if plan.listener is Listener.EXTERNAL:
         for target in plan.targets:
             probe(plan.sources[0], target, request.timeout)

@@ -9,10 +9,13 @@ from connbench.errors import TargetError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux.families import family_of
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import MAX_PORT, Endpoint, Namespace, PortRange
+from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange
 
 DEFAULT_TARGET_HOST, DEFAULT_TARGET_HOST_6 = "127.9.9.2", "2001:db8::2"
 """The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
+
+FAR_TARGET_HOSTS = {4: "198.19.0.1", 6: "2001:db8:1::1"}
+"""At the other end of a link: of the second half of the range for benchmarks (RFC 2544), and of another network."""
 
 FIRST_UNPRIVILEGED = 1024
 
@@ -77,9 +80,11 @@ def _resolve(host: str, family: int | None) -> str:
     return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
 
-def own_endpoint(ports: PortRange, namespace: Namespace, family: int = 4) -> Endpoint:
+def own_endpoint(ports: PortRange, namespace: Namespace, family: int = 4, link: Link = Link.LOOPBACK) -> Endpoint:
     """Where connbench's own listener listens: beside the range, so that it takes none of its ports."""
     host = DEFAULT_TARGET_HOST if family == 4 else DEFAULT_TARGET_HOST_6 if namespace.is_own else "::1"
+    if link is Link.VETH:
+        host = FAR_TARGET_HOSTS[family]
     below = range(ports.low - 1, FIRST_UNPRIVILEGED - 1, -1)
     above = range(ports.high + 1, MAX_PORT + 1)
     privileged = range(min(ports.low, FIRST_UNPRIVILEGED) - 1, 0, -1) if namespace.is_own else range(0)

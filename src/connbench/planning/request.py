@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from connbench.model import Close, Isolation, Listener, Placement, PortRange, Protocol, Spread
+from connbench.model import Close, Isolation, Link, Listener, Placement, PortRange, Protocol, Spread
 
 
 class CpuChoice(Enum):
@@ -39,6 +39,8 @@ class Request:
     close: Close | None = None
     listener: Listener | None = None
     isolate: Isolation = Isolation.AUTO
+    link: Link = Link.LOOPBACK
+    delay_ms: float = 0.0
     window: int | None = None
     placement: Placement | None = None
     retries: int | None = None

@@ -9,7 +9,7 @@ from itertools import islice
 
 from connbench.errors import TargetError, UsageError
 from connbench.linux.families import family_of
-from connbench.model import Endpoint, Namespace, StrategySpec
+from connbench.model import Endpoint, Link, Namespace, StrategySpec
 
 DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
 """The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
@@ -17,13 +17,21 @@ DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
 MOST_SOURCES = 4096
 """More than anybody has; a column of 16 bits names them."""
 
+NEAR_SOURCES = {4: "198.18.0.1", 6: "2001:db8::1"}
+"""At this end of a link: the range for benchmarks of network devices (RFC 2544), and as above."""
+
 BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _FORMS = "for example 127.9.9.1, 127.9.9.1-127.9.9.3, 127.9.9.0/28, 2001:db8::1, or several of them with commas"
 
 
 def choose_sources(
-    asked: str | None, number: int | None, target: Endpoint, namespace: Namespace, strategies: tuple[StrategySpec, ...]
+    asked: str | None,
+    number: int | None,
+    target: Endpoint,
+    namespace: Namespace,
+    strategies: tuple[StrategySpec, ...],
+    link: Link = Link.LOOPBACK,
 ) -> tuple[str, ...]:
     """The addresses that binding strategies bind to.
 
@@ -33,6 +41,7 @@ def choose_sources(
         target: Where to connect; the addresses are of its family.
         namespace: Where: a namespace of its own is given the addresses of IPv6.
         strategies: For messages.
+        link: Over what: the end of a veth pair is given whatever addresses there are.
 
     Raises:
         UsageError: No such addresses, of another family, or not of this host.
@@ -44,21 +53,24 @@ def choose_sources(
     if number is not None:
         if not 1 <= number <= MOST_SOURCES:
             raise UsageError(f"--sources {number} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
-        return first_sources(number, family)
+        return first_sources(number, family, link)
     if asked is not None:
         found = parse_sources(asked)
         other = next((address for address in found if (":" in address) != (family == 6)), None)
         if other:
             raise UsageError(f"--source {other} and target {target} are not both IPv{family}", f"see --family {family}")
-        return found if family == 6 and namespace.is_own else _bindable(found, strategies)
+        are_given = link is Link.VETH or (family == 6 and namespace.is_own)
+        return found if are_given else _bindable(found, strategies)
+    if link is Link.VETH:
+        return first_sources(1, family, link)
     if not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6):
         return (_routed_source(target),)
     return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
 
 
-def first_sources(number: int, family: int = 4) -> tuple[str, ...]:
+def first_sources(number: int, family: int = 4, link: Link = Link.LOOPBACK) -> tuple[str, ...]:
     """So many addresses from the default one on."""
-    first = ipaddress.ip_address(DEFAULT_SOURCES[family])
+    first = ipaddress.ip_address((NEAR_SOURCES if link is Link.VETH else DEFAULT_SOURCES)[family])
     return tuple(str(first + i) for i in range(number))
 
 

@@ -8,7 +8,7 @@ from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
 from connbench.model import addresses_text
-from connbench.report.rows import comparison
+from connbench.report.rows import comparison, link
 from connbench.report.units import count, duration
 from connbench.results.result import Result, StrategyResult
 
@@ -53,6 +53,7 @@ def _plan(result: Result) -> str:
             f"range {plan.port_range}",
             f"{addresses_text(plan.sources, 'source')} to {addresses_text(plan.targets, 'target')}",
             str(plan.namespace),
+            *filter(None, [link(plan)]),
             f"{plan.listener} listener",
             f"seed {plan.seed}",
         ]

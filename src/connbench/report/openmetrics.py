@@ -86,6 +86,8 @@ def _info(result: Result) -> Metric:
         "source": plan and addresses_text(plan.sources, "source"),
         "target": plan and addresses_text(plan.targets, "target"),
         "namespace": plan and plan.namespace,
+        "link": plan and plan.link,
+        "delay_ms": plan and f"{plan.delay_ms:g}",
         "listener": plan and plan.listener,
         "seed": plan and plan.seed,
         "rounds": result.most_rounds,

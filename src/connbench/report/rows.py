@@ -9,6 +9,7 @@ from typing import NamedTuple
 from connbench.analysis.by_source import split_by_source
 from connbench.analysis.knee import SLOWDOWN, Knee, find_knee
 from connbench.analysis.summary import Distribution, Summary, summarize
+from connbench.model import Link, Plan
 from connbench.report.units import count, duration
 from connbench.results.result import Origin, Result, StrategyResult
 
@@ -38,6 +39,13 @@ MOST_SOURCES_SHOWN = 16
 """Addresses a table has room for; all of them are in the JSON."""
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
+
+
+def link(plan: Plan) -> str:
+    """A link as a header names it: `veth link, 2 ms delay`; empty for the loopback, which is the usual one."""
+    if plan.link is Link.LOOPBACK:
+        return ""
+    return f"{plan.link} link" + (f", {plan.delay_ms:g} ms delay" if plan.delay_ms else "")
 
 
 def latency(summary: Summary) -> Table:

@@ -68,6 +68,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
         f"range {plan.port_range}",
         f"{_source(plan, spec)} -> {addresses_text(plan.targets, 'target')}",
         str(plan.namespace),
+        *filter(None, [rows.link(plan)]),
         f"{plan.listener} listener",
         f"seed {plan.seed}",
     ]

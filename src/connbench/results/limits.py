@@ -59,6 +59,7 @@ def check_plan(plan: Plan) -> None:
         _check("target port", target.port, 1, MAX_PORT)
     for cpu in plan.cpus:
         _check("cpu", cpu, 0, LARGEST)
+    _check("delay_ms", plan.delay_ms, 0, LONGEST_NS // 10**6)
     _check("timeout", plan.timeout, 0, LONGEST_NS // 10**9)
 
 

@@ -13,7 +13,7 @@ from connbench.results.result import Result
 COMMAND = "command"
 """Name in the environment of the command line that measured; the page shows it on its own."""
 
-UNITS = {"timeout": "s", "memory_total": "bytes", "memory_available": "bytes"}
+UNITS = {"timeout": "s", "delay_ms": "ms", "memory_total": "bytes", "memory_available": "bytes"}
 
 
 def command_of(result: Result) -> str:

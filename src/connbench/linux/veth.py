@@ -1,0 +1,97 @@
+"""A second network namespace at the other end of a veth pair: made, joined, and proved to answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+
+from connbench.errors import EnvironmentFault
+from connbench.linux.child import in_child
+from connbench.linux.families import family_of
+from connbench.linux.namespace import enter, inside, make_another
+from connbench.linux.netlink import join
+from connbench.linux.process import die_with_parent
+from connbench.model import Namespace
+
+PATIENCE = 10.0
+"""Seconds until a link that carries nothing is given up."""
+
+INTERVAL = 0.02
+"""Seconds after which a datagram that has not arrived is sent again."""
+
+
+def lay(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
+    """Make a second network namespace and join it to this process's.
+
+    Args:
+        near: Addresses of this namespace's end.
+        far: Addresses of the other end.
+        delay_ms: Added to each round trip, in milliseconds.
+
+    Returns:
+        A descriptor of the second namespace; the pair is gone with either of the two.
+
+    Raises:
+        EnvironmentFault: The kernel lacks something of it, or does not allow it.
+    """
+    try:
+        namespace = make_another()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"no second network namespace for --link veth: {error.strerror}",
+            "raise user.max_net_namespaces, or leave out --link veth",
+        ) from error
+    try:
+        join(namespace, near, far, delay_ms)
+        _await_answer(namespace, near[0], far[0])
+    except BaseException:
+        os.close(namespace)
+        raise
+    return namespace
+
+
+def try_out(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> None:
+    """Do in a child what `lay` does in an engine within a namespace of this kind; all of it is gone with the child.
+
+    Call it before numpy is imported: fork() is safe only in a process without threads.
+
+    Raises:
+        EnvironmentFault: As `lay`.
+    """
+
+    def work() -> None:
+        parent = os.getppid()
+        enter(kind)
+        die_with_parent(parent)
+        lay(near, far, delay_ms)
+
+    in_child(work, "--link veth cannot be set up", "leave it out")
+
+
+def _await_answer(namespace: int, near: str, far: str) -> None:
+    """Send a datagram there and one back, again and again until both have arrived.
+
+    The kernel may set the end that came up first going a moment later, in the background (net/core/link_watch.c); until
+    then it drops what is sent, and a SYN lost that way is sent again after a second.
+    """
+    family = family_of(near)
+    with inside(namespace):
+        there = socket.socket(family, socket.SOCK_DGRAM)
+    with there, socket.socket(family, socket.SOCK_DGRAM) as here:
+        there.bind((far, 0))
+        here.bind((near, 0))
+        end = time.monotonic() + PATIENCE
+        _pass(here, there, end)
+        _pass(there, here, end)
+
+
+def _pass(sender: socket.socket, receiver: socket.socket, end: float) -> None:
+    receiver.settimeout(INTERVAL)
+    while time.monotonic() < end:
+        with suppress(OSError):  # a time-out, or a way that is not open yet
+            sender.sendto(b"?", receiver.getsockname())
+            receiver.recv(1)
+            return
+    raise EnvironmentFault("the veth link carries nothing", "leave out --link veth")

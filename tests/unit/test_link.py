@@ -1,0 +1,98 @@
+"""What --link veth and --delay cannot go with, and the addresses they bring: the parts that need no network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connbench.errors import UsageError
+from connbench.model import Endpoint, Isolation, Link, Namespace, PortRange
+from connbench.planning import Request
+from connbench.planning.link import check_link, settle_link
+from connbench.planning.peers import own_endpoint
+from connbench.planning.sources import choose_sources, first_sources
+from connbench.report.rows import link
+from made import BIND, PLAN
+
+VETH, OWN = Request(link=Link.VETH), Namespace.NETWORK
+FAR = Endpoint("198.19.0.1", 80)
+
+
+def test_a_loopback_needs_nothing_of_a_link() -> None:
+    """Without --link there is no link to settle, and no address that it could not have."""
+    assert settle_link(Request(), external=True) is None
+    check_link(replace(PLAN, sources=("127.9.9.1",), targets=(Endpoint("127.9.9.1", 80),)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "external", "fault"),
+    [
+        ({"link": Link.LOOPBACK, "delay_ms": 2.0}, False, "--delay 2 does nothing on the loopback"),
+        ({"delay_ms": 500.0, "timeout": 0.5}, False, "--delay 500 is not shorter than --timeout 0.5"),
+        ({"targets": ("192.0.2.1:80",)}, True, "--link veth cannot reach --target 192.0.2.1:80 outside"),
+        ({"isolate": Isolation.NEVER}, False, "--link veth makes namespaces of its own, and --isolate never"),
+    ],
+)
+def test_what_a_link_cannot_go_with_is_refused(changes: dict[str, Any], external: bool, fault: str) -> None:
+    """Wrong usage names the option and its value, with a way out."""
+    with pytest.raises(UsageError) as caught:
+        settle_link(replace(VETH, **changes), external=external)
+    assert caught.value.message.startswith(fault)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sources", "host", "fault"),
+    [
+        (("127.0.0.1",), FAR.host, "--source 127.0.0.1 "),
+        (("198.18.0.1", "127.9.9.1"), FAR.host, "--source 127.9.9.1 "),
+        (("224.0.0.1",), FAR.host, "--source 224.0.0.1 "),
+        (("0.0.0.0",), FAR.host, "--source 0.0.0.0 "),  # noqa: S104  # nothing binds to it
+        (("198.18.0.1",), "127.0.0.1", "--target 127.0.0.1 "),
+        (("198.18.0.1",), "255.255.255.255", "--target 255.255.255.255 "),
+        (("2001:db8::1",), "::1", "--target ::1 "),
+        (("fe80::1",), "2001:db8:1::1", "--source fe80::1 "),
+        (("::ffff:198.18.0.1",), "2001:db8:1::1", "--source ::ffff:198.18.0.1 "),
+        (("198.18.0.1", "198.18.0.2"), "198.18.0.2", "--link veth: 198.18.0.2 would be at both"),
+        (("2001:db8::2",), "2001:db8:0::2", "--link veth: 2001:db8::2 would be at both"),
+    ],
+)
+def test_an_address_no_end_can_have_is_refused(sources: tuple[str, ...], host: str, fault: str) -> None:
+    """A loopback address, one that belongs to no single host or link, and one at both ends are wrong usage."""
+    with pytest.raises(UsageError) as caught:
+        check_link(replace(PLAN, link=Link.VETH, sources=sources, targets=(Endpoint(host, 80),)))
+    assert caught.value.message.startswith(fault)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("family", "near", "far"), [(4, "198.18.0.1", "198.19.0.1"), (6, "2001:db8::1", "2001:db8:1::1")]
+)
+def test_each_end_has_addresses_of_its_own(family: int, near: str, far: str) -> None:
+    """Without --source and --target they are of ranges set aside for benchmarks and documents."""
+    target = own_endpoint(PortRange(40000, 40009), OWN, family, Link.VETH)
+    assert target == Endpoint(far, 39999)
+    assert choose_sources(None, None, target, OWN, (BIND,), Link.VETH) == (near,)
+    assert choose_sources(None, 3, target, OWN, (BIND,), Link.VETH) == first_sources(3, family, Link.VETH)
+    assert first_sources(3, family, Link.VETH)[0] == near
+
+
+def test_a_source_need_not_be_one_of_this_host() -> None:
+    """The near end is given what is asked for."""
+    assert choose_sources("192.0.2.0/30", None, FAR, OWN, (BIND,), Link.VETH) == ("192.0.2.1", "192.0.2.2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, ""),
+        ({"link": Link.VETH}, "veth link"),
+        ({"link": Link.VETH, "delay_ms": 2.0}, "veth link, 2 ms delay"),
+        ({"link": Link.VETH, "delay_ms": 0.25}, "veth link, 0.25 ms delay"),
+    ],
+)
+def test_a_link_is_named_where_it_is_not_the_usual_one(changes: dict[str, Any], text: str) -> None:
+    """The loopback goes without saying; a delay is told with its unit."""
+    assert link(replace(PLAN, **changes)) == text
