@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
-import signal
 import socket
-from dataclasses import dataclass, field
-from typing import Never
+from dataclasses import dataclass
 
 from connbench.errors import TargetError
 from connbench.linux.families import family_of
-from connbench.linux.limits import free_descriptors
-from connbench.linux.process import die_with_parent
 from connbench.model import Endpoint, Listener
-
-SPARE_DESCRIPTORS = 16
+from connbench.serving.acceptors import Acceptors, room_of_one, start_acceptors
 
 
 @dataclass(slots=True)
@@ -24,15 +17,13 @@ class RunningListener:
     """A listening socket and the processes that accept from it, if any."""
 
     sock: socket.socket | None = None
-    acceptors: list[int] = field(default_factory=list)
+    acceptors: Acceptors | None = None
 
     def close(self) -> None:
         """Drop every accepted connection and stop listening."""
-        for pid in self.acceptors:
-            os.kill(pid, signal.SIGKILL)
-        for pid in self.acceptors:
-            os.waitpid(pid, 0)
-        self.acceptors.clear()
+        if self.acceptors:
+            self.acceptors.close()
+            self.acceptors = None
         if self.sock:
             self.sock.close()
             self.sock = None
@@ -57,9 +48,8 @@ def start(kind: Listener, address: Endpoint, connections: int) -> RunningListene
     listener = RunningListener(sock)
     if kind is Listener.ACCEPT:
         # Accepting processes share the work; each stops when full, so together they must have room for all.
-        room = max(1, free_descriptors() - SPARE_DESCRIPTORS)
-        for _ in range(connections // room + 1):
-            listener.acceptors.append(_start_acceptor(sock, room))
+        room = room_of_one()
+        listener.acceptors = start_acceptors([sock], connections // room + 1, room)
     return listener
 
 
@@ -75,25 +65,3 @@ def _cannot_listen(address: Endpoint, error: OSError) -> TargetError:
             "name a free one with --target, or leave out --listener to measure who listens there",
         )
     return TargetError(f"cannot listen on {address}: {error.strerror}", "choose another with --target")
-
-
-def _start_acceptor(sock: socket.socket, room: int) -> int:
-    engine = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_with_parent(engine)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            _accept_and_hold(sock, room)
-        finally:
-            os._exit(1)
-    return pid
-
-
-def _accept_and_hold(sock: socket.socket, room: int) -> Never:
-    held: list[socket.socket] = []
-    while len(held) < room:
-        with contextlib.suppress(ConnectionAbortedError):
-            held.append(sock.accept()[0])
-    while True:
-        signal.pause()
