@@ -115,9 +115,13 @@ def expose(folders: list[Path]) -> None:
         os.close(descriptor)
 
 
-def join(pid: int) -> None:
-    """Enter the namespaces another inside.py made; os.setns is there from Python 3.12 on."""
-    libc = ctypes.CDLL(None, use_errno=True)
+def enter_host(pid: int | None, addresses: tuple[str, ...]) -> None:
+    """Enter a namespace of one's own, or those that the inside.py of this process made."""
+    if pid is None:
+        enter(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
+        bring_up_loopback(addresses)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)  # os.setns is there from Python 3.12 on
     for kind in ("net",) if os.geteuid() == 0 else ("user", "net"):
         descriptor = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)
         if libc.setns(descriptor, 0) != 0:
@@ -169,11 +173,7 @@ def main() -> None:
     parser.add_argument("--join", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     asked = parser.parse_args()
-    if asked.join:
-        join(asked.join)
-    else:
-        enter(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
-        bring_up_loopback(tuple(asked.address))
+    enter_host(asked.join, tuple(asked.address))
     for setting in asked.sysctl:
         name, _, value = setting.partition("=")
         sysctl.write(name, value)

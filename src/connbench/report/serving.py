@@ -9,8 +9,8 @@ from connbench.report.tables import render
 from connbench.report.units import count
 from connbench.serving.account import Account, Place, ProcessAccount
 
-ALL_FULL = "every process is full: what comes now waits in the queue, and is dropped once that is full too"
-OVERFLOWED = "the queue overflowed: the kernel dropped SYNs, and connect() took a second or more"
+ALL_FULL = "every process is full: what comes now waits in the queue, then is dropped"
+OVERFLOWED = "the queue overflowed: SYNs were dropped, and connect() took a second or more"
 
 
 def place_text(place: Place) -> str:
@@ -43,8 +43,7 @@ def account_text(account: Account) -> str:
         f"waiting in the queue: {count(total['waiting'])} of {count(account.backlog)}",
         f"dropped by the kernel: {_dropped(account.counters)}",
     ]
-    if total["lost"]:
-        lines.append(f"lost with their process: {count(total['lost'])}")
+    lines += [f"process {p.pid} {p.end}: {count(p.open)} connections are lost" for p in account.processes if p.end]
     if account.is_full:
         lines.append(ALL_FULL)
     if account.has_overflowed:
@@ -58,8 +57,9 @@ def _dropped(counters: dict[str, int]) -> str:
 
 
 def _table(processes: tuple[ProcessAccount, ...]) -> str:
-    rows = [
-        (str(p.pid), count(p.accepted), count(p.open), count(p.ended + p.reset), p.end or ("full" if p.is_full else ""))
-        for p in processes
-    ]
+    rows = [(str(p.pid), count(p.accepted), count(p.open), count(p.ended + p.reset), _state(p)) for p in processes]
     return render(("process", "accepted", "open", "closed", ""), rows)
+
+
+def _state(process: ProcessAccount) -> str:
+    return "ended" if process.end else "full" if process.is_full else ""
