@@ -103,6 +103,13 @@ def test_source_is_the_default_one_of_the_targets_family(target: Endpoint, names
     assert choose_sources(None, None, target, namespace, (RANDOM,)) == (expected,)
 
 
+@pytest.mark.parametrize(("host", "source"), [("127.0.0.1", "127.0.0.1"), ("127.9.9.2", "127.0.0.1")])
+def test_source_towards_a_listener_of_somebody_elses_is_the_kernels_choice(host: str, source: str) -> None:
+    """Whoever listens there sees binding strategies come from the address that plain connect() comes from."""
+    target = Endpoint(host, 80)
+    assert choose_sources(None, None, target, Namespace.HOST, (RANDOM,), external=True) == (source,)
+
+
 @pytest.mark.parametrize(("namespace", "host"), [(Namespace.NETWORK, "2001:db8::2"), (Namespace.HOST, "::1")])
 def test_own_listener_of_ipv6(namespace: Namespace, host: str) -> None:
     """It has an address of the prefix the namespace is given, and the loopback's where there is none."""

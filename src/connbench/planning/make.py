@@ -40,7 +40,7 @@ def make_plan(request: Request) -> tuple[Plan, list[Finding]]:
     refuse_unsupported(strategies)
     if target is None:
         target = own_endpoint(ports, namespace, _family(request))
-    sources = choose_sources(request.source, request.sources, target, namespace, strategies)
+    sources = choose_sources(request.source, request.sources, target, namespace, strategies, external=external)
     connections = _checked_count(request.connections, len(ports) * len(sources))
     listener = choose_listener(request.listener, namespace, connections, external=external)
     refuse_without_room(connections, listener, Room.here())

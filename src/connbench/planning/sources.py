@@ -23,7 +23,13 @@ _FORMS = "for example 127.9.9.1, 127.9.9.1-127.9.9.3, 127.9.9.0/28, 2001:db8::1,
 
 
 def choose_sources(
-    asked: str | None, number: int | None, target: Endpoint, namespace: Namespace, strategies: tuple[StrategySpec, ...]
+    asked: str | None,
+    number: int | None,
+    target: Endpoint,
+    namespace: Namespace,
+    strategies: tuple[StrategySpec, ...],
+    *,
+    external: bool = False,
 ) -> tuple[str, ...]:
     """The addresses that binding strategies bind to.
 
@@ -33,6 +39,8 @@ def choose_sources(
         target: Where to connect; the addresses are of its family.
         namespace: Where: a namespace of its own is given the addresses of IPv6.
         strategies: For messages.
+        external: Whether somebody else listens there. Such a listener may care who comes (redis turns away whoever is
+            not 127.0.0.1), so it is connected to from where the kernel would, as `plain` does.
 
     Raises:
         UsageError: No such addresses, of another family, or not of this host.
@@ -51,7 +59,7 @@ def choose_sources(
         if other:
             raise UsageError(f"--source {other} and target {target} are not both IPv{family}", f"see --family {family}")
         return found if family == 6 and namespace.is_own else _bindable(found, strategies)
-    if not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6):
+    if external or (not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6)):
         return (_routed_source(target),)
     return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
 
