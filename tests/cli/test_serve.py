@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,19 @@ def test_a_full_process_leaves_the_queue_to_the_others() -> None:
             tell(first)
             after = until(server, closed_by_fin=room, waiting=0)
             assert (after["accepted"], after["open"], after["full"]) == (2 * room + 3, room + 3, False)
+
+
+def test_a_process_without_descriptors_leaves_the_connection_to_another() -> None:
+    """Whichever process the kernel wakes for a connection: if it cannot accept the other does, and it recovers."""
+    with serving(*JSON) as server:
+        place = next_report(server)
+        for number, pid in enumerate(children(server.pid), 1):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, place["files"]))
+            with clients(server, 1):
+                until(server, accepted=number, open=1)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (place["files"], place["files"]))
+            until(server, open=0, full=False)
+            wait_until(lambda: not any(one["full"] for one in report(server)["processes"]), "both accept again")
 
 
 def test_an_overflow_is_reported() -> None:

@@ -25,6 +25,9 @@ AT_ONCE = 64
 EVENTS = 256
 """Events taken from the kernel at once."""
 
+TRY_AGAIN = 0.25
+"""Seconds until a process that had room but no files or memory to accept with tries again."""
+
 CANNOT_HOLD = OUT_OF_RESOURCES - {errno.EAGAIN} | {errno.ENOBUFS, errno.ENOSPC}
 """No room for a connection: files or memory, and ENOSPC where fs.epoll.max_user_watches is reached."""
 
@@ -39,8 +42,8 @@ class Acceptor:
         listening: Sockets it shares with the other processes; they do not block.
         room: The most connections it may hold.
         tally: The counts of all processes, and `number` its row.
-        nudge: An eventfd(2) they share. EPOLLEXCLUSIVE wakes one process alone, and what that one leaves in the queue
-            because it is full nobody else hears of: so it writes here, which wakes all.
+        nudge: An eventfd(2) they share. EPOLLEXCLUSIVE wakes one process alone, and if that one cannot accept after all
+            nobody else hears of the connection: so it writes here, which wakes all.
     """
 
     listening: Sequence[socket.socket]
@@ -63,7 +66,10 @@ class Acceptor:
         self._watch_listening()
         by_descriptor = {sock.fileno(): sock for sock in self.listening}
         while True:
-            for descriptor, _ in self._epoll.poll(maxevents=EVENTS):
+            events = self._epoll.poll(TRY_AGAIN if self._is_short else None, EVENTS)
+            if not events:
+                self._turn_back()
+            for descriptor, _ in events:
                 if descriptor in self._held:
                     self._attend(descriptor)
                 elif descriptor in by_descriptor:
@@ -71,6 +77,11 @@ class Acceptor:
                 elif descriptor == self.nudge:
                     for sock in self.listening:
                         self._take_in(sock)
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether it has turned away with room left: for want of something that may come without its doing."""
+        return bool(self._row[Column.FULL]) and len(self._held) < self.room
 
     def _watch_listening(self) -> None:
         for sock in self.listening:
@@ -107,6 +118,11 @@ class Acceptor:
             self._epoll.unregister(sock)
         os.eventfd_write(self.nudge, 1)
 
+    def _turn_back(self) -> None:
+        """Accept again; what waits in the queue is an event at once."""
+        self._row[Column.FULL] = 0
+        self._watch_listening()
+
     def _attend(self, descriptor: int) -> None:
         """Discard what a peer sent, or close our end if it has closed its own."""
         try:
@@ -121,5 +137,4 @@ class Acceptor:
         self._row[ending] += 1
         self._row[Column.OPEN] -= 1
         if self._row[Column.FULL]:
-            self._row[Column.FULL] = 0
-            self._watch_listening()
+            self._turn_back()
