@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -61,11 +63,17 @@ def test_a_full_process_leaves_the_queue_to_the_others() -> None:
             assert (after["accepted"], after["open"], after["full"]) == (2 * room + 3, room + 3, False)
 
 
+def has_epoll(pid: int) -> bool:
+    """Whether a process has an epoll instance."""
+    return any(str(entry.readlink()) == "anon_inode:[eventpoll]" for entry in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def test_a_process_without_descriptors_leaves_the_connection_to_another() -> None:
     """Whichever process the kernel wakes for a connection: if it cannot accept the other does, and it recovers."""
     with serving(*JSON) as server:
         place = next_report(server)
         for number, pid in enumerate(children(server.pid), 1):
+            wait_until(partial(has_epoll, pid), "it has the files it begins with")
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, place["files"]))
             with clients(server, 1):
                 until(server, accepted=number, open=1)
@@ -115,6 +123,7 @@ def test_a_killed_process_is_reported_and_the_others_go_on() -> None:
 def test_the_last_process_killed_ends_it() -> None:
     """Without anybody to accept it ends by itself, with its report."""
     with serving("--processes", "1") as server:
+        heard(server)  # it says so once all its processes are there
         os.kill(children(server.pid)[0], signal.SIGKILL)
         stdout, stderr = server.communicate(timeout=60)
     assert server.returncode == ExitCode.FAULT
@@ -126,6 +135,8 @@ def test_the_last_process_killed_ends_it() -> None:
 def test_no_process_is_left(number: signal.Signals) -> None:
     """Ctrl-C, which a terminal sends to all of its processes, is an orderly end; SIGKILL takes all with it."""
     with serving(*JSON) as server, clients(server, 5):
+        next_report(server)
+        until(server, accepted=5)
         acceptors = children(server.pid)
         if number is signal.SIGINT:
             for pid in acceptors:
