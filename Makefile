@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser run test test-all lint format overhead files pictures clean
+.PHONY: help setup browser servers run test test-all lint format overhead files pictures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,13 +23,19 @@ browser: ## Debian's chromium, which the tests of the HTML page drive (installed
 	    && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
 	  else echo "no chromium and chromium-driver here: the tests of the HTML page will be skipped" >&2; fi; }
 
+servers: ## nginx and redis-server, which the tests connect to (installed if you are root)
+	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null && command -v redis-server >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq \
+	    && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends nginx-light redis-server; \
+	  else echo "no nginx and redis-server here: the tests of real targets will be skipped" >&2; fi; }
+
 run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 	$(BIN)/connbench run --strategy window --window 500
 
-test: $(READY) browser ## Run the tests (under 5 minutes)
+test: $(READY) browser servers ## Run the tests (under 5 minutes)
 	$(BIN)/python -m pytest
 
-test-all: $(READY) browser ## Run the slow tests too (some minutes more)
+test-all: $(READY) browser servers ## Run the slow tests too (some minutes more)
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 lint: $(READY) ## ruff check, ruff format --check, mypy --strict

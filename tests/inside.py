@@ -4,6 +4,7 @@ usage: inside.py [option ...] -- COMMAND ...
 
 Its own namespace stands in for a host whose settings a test may change and whose ports are all free. Options:
 
+--join PID              the namespace of that process, which another inside.py prepared, instead of a new one
 --sysctl NAME=VALUE     set there
 --address ADDR          give `lo` a further address
 --listen ADDR:PORT/LEN  a socket listens there, and nobody accepts, for as long as the command runs
@@ -114,6 +115,20 @@ def expose(folders: list[Path]) -> None:
         os.close(descriptor)
 
 
+def enter_host(pid: int | None, addresses: tuple[str, ...]) -> None:
+    """Enter a namespace of one's own, or those that the inside.py of this process made."""
+    if pid is None:
+        enter(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
+        bring_up_loopback(addresses)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)  # os.setns is there from Python 3.12 on
+    for kind in ("net",) if os.geteuid() == 0 else ("user", "net"):
+        descriptor = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)
+        if libc.setns(descriptor, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"setns {kind}")
+        os.close(descriptor)
+
+
 def listen(argument: str) -> int:
     """Listen, and let the command inherit the socket."""
     address, _, backlog = argument.partition("/")
@@ -155,10 +170,10 @@ def main() -> None:
     ):
         parser.add_argument(option, action="append", default=[])
     parser.add_argument("--nofile", type=int)
+    parser.add_argument("--join", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     asked = parser.parse_args()
-    enter(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
-    bring_up_loopback(tuple(asked.address))
+    enter_host(asked.join, tuple(asked.address))
     for setting in asked.sysctl:
         name, _, value = setting.partition("=")
         sysctl.write(name, value)

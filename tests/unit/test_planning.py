@@ -14,7 +14,7 @@ from connbench.planning.choice import choose_strategies
 from connbench.planning.peers import choose_targets, note_listener_in_range, own_endpoint
 from connbench.planning.place import choose_listener, choose_range, settle_namespace
 from connbench.planning.sources import choose_sources
-from made import LONG, PLAIN, PORTS, RANDOM, unhurried
+from made import LONG, PLAIN, PORTS, unhurried
 
 OWN = Endpoint("127.9.9.2", 9023)
 
@@ -84,7 +84,7 @@ def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endp
 def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
     """A source has to be an address in digits, of the target's family."""
     with pytest.raises(UsageError) as caught:
-        choose_sources(source, None, OWN, Namespace.NETWORK, (RANDOM,))
+        choose_sources(source, None, OWN, Namespace.NETWORK)
     assert caught.value.message.startswith(fault)
     assert caught.value.hint
 
@@ -100,7 +100,14 @@ def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
 )
 def test_source_is_the_default_one_of_the_targets_family(target: Endpoint, namespace: Namespace, expected: str) -> None:
     """Without --source the talk's address is bound to, or that of the namespace's own prefix; on the host ::1."""
-    assert choose_sources(None, None, target, namespace, (RANDOM,)) == (expected,)
+    assert choose_sources(None, None, target, namespace) == (expected,)
+
+
+@pytest.mark.parametrize(("host", "source"), [("127.0.0.1", "127.0.0.1"), ("127.9.9.2", "127.0.0.1")])
+def test_source_towards_a_listener_of_somebody_elses_is_the_kernels_choice(host: str, source: str) -> None:
+    """Whoever listens there sees binding strategies come from the address that plain connect() comes from."""
+    target = Endpoint(host, 80)
+    assert choose_sources(None, None, target, Namespace.HOST, external=True) == (source,)
 
 
 @pytest.mark.parametrize(("namespace", "host"), [(Namespace.NETWORK, "2001:db8::2"), (Namespace.HOST, "::1")])

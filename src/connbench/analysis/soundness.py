@@ -149,7 +149,7 @@ def _judge_held(measured: Round) -> Iterator[Finding]:
             "not-held",
             Severity.INVALID,
             f"{measured.report.established} connections were left at the end of {held} held",
-            "the listener closed them, and their ports were free again: let it hold them",
+            "the listener closed them, and their ports were free again: let it hold as many, from that --source",
         )
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "plot": "Draw charts of result files, as pictures or in the terminal.",
     "strategies": "List the strategies, and whether this kernel has what they need.",
     "doctor": "Check beforehand whether a full run here would be sound.",
+    "serve": "Listen, accept and hold connections: a target for run --target.",
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
 

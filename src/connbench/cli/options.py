@@ -147,7 +147,8 @@ _RUN_OPTIONS = (
     click.option(
         "--source",
         metavar="ADDRS",
-        help="Addresses to bind to: a list, a range (A-B) or a network (A/28).  [default: 127.9.9.1]",
+        help="Addresses to bind to: a list, a range (A-B) or a network (A/28).  "
+        "[default: 127.9.9.1; with --target the kernel's choice]",
     ),
     click.option(
         "--family",

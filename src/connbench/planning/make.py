@@ -49,7 +49,7 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     refuse_unsupported(strategies)
     targets = targets or (own_endpoint(ports, namespace, _family(request), request.link),)
     number = max((one.sources for one in (request, *further) if one.sources is not None), default=None)
-    sources = choose_sources(request.source, number, targets[0], namespace, strategies, request.link)
+    sources = choose_sources(request.source, number, targets[0], namespace, request.link, external=external)
     plan = Plan(
         strategies=strategies,
         connections=request.connections or 1,

@@ -9,7 +9,7 @@ from itertools import islice
 
 from connbench.errors import TargetError, UsageError
 from connbench.linux.families import family_of
-from connbench.model import Endpoint, Link, Namespace, StrategySpec
+from connbench.model import Endpoint, Link, Namespace
 
 DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
 """The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
@@ -30,8 +30,9 @@ def choose_sources(
     number: int | None,
     target: Endpoint,
     namespace: Namespace,
-    strategies: tuple[StrategySpec, ...],
     link: Link = Link.LOOPBACK,
+    *,
+    external: bool = False,
 ) -> tuple[str, ...]:
     """The addresses that binding strategies bind to.
 
@@ -40,8 +41,9 @@ def choose_sources(
         number: How many from the default one on.
         target: Where to connect; the addresses are of its family.
         namespace: Where: a namespace of its own is given the addresses of IPv6.
-        strategies: For messages.
         link: Over what: the end of a veth pair is given whatever addresses there are.
+        external: Whether somebody else listens there. Such a listener may care who comes (redis turns away whoever is
+            not 127.0.0.1), so it is connected to from where the kernel would, as `plain` does.
 
     Raises:
         UsageError: No such addresses, of another family, or not of this host.
@@ -60,10 +62,10 @@ def choose_sources(
         if other:
             raise UsageError(f"--source {other} and target {target} are not both IPv{family}", f"see --family {family}")
         are_given = link is Link.VETH or (family == 6 and namespace.is_own)
-        return found if are_given else _bindable(found, strategies)
+        return found if are_given else _bindable(found)
     if link is Link.VETH:
         return first_sources(1, family, link)
-    if not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6):
+    if external or (not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6)):
         return (_routed_source(target),)
     return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
 
@@ -105,7 +107,7 @@ def _part(part: str, whole: str) -> Iterator[Address]:
         raise UsageError(f"--source {whole!r} is not an IP address: {error}", _FORMS) from error
 
 
-def _bindable(addresses: tuple[str, ...], strategies: tuple[StrategySpec, ...]) -> tuple[str, ...]:
+def _bindable(addresses: tuple[str, ...]) -> tuple[str, ...]:
     for address in addresses:
         if ipaddress.ip_address(address).is_multicast or ipaddress.ip_address(address) == BROADCAST:
             raise UsageError(f"--source {address} belongs to no single host", _FORMS)
@@ -113,9 +115,8 @@ def _bindable(addresses: tuple[str, ...], strategies: tuple[StrategySpec, ...]) 
             try:
                 probe_socket.bind((address, 0))
             except OSError as error:
-                names = ", ".join(spec.name for spec in strategies)
                 raise UsageError(
-                    f"--source {address} is not an address of this host, {names} cannot bind to it",
+                    f"--source {address} is not an address of this host",
                     "any of 127.0.0.0/8 is; `ip address` lists the others",
                 ) from error
     return addresses

@@ -1,0 +1,92 @@
+"""`connbench serve`."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import click
+
+from connbench.cli.messages import complain
+from connbench.cli.options import format_option
+from connbench.errors import ExitCode, RunFault, UsageError
+from connbench.interrupts import Interrupts
+from connbench.model import MAX_PORT, Endpoint
+
+EPILOG = """\b
+Try:
+  connbench serve --port 8080 &
+  connbench run -n 1000 --target 127.0.0.1:8080
+
+\b
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, after the last report; 2 wrong
+usage; 4 no room for so many processes; 5 it cannot listen there; 6 an
+accepting process was lost; 7 the output."""
+
+MOST_PROCESSES = 4096
+
+
+@click.command("serve", epilog=EPILOG)
+@click.option("--bind", "host", default="127.0.0.1", show_default=True, metavar="ADDR", help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, MAX_PORT),
+    default=9023,
+    show_default=True,
+    metavar="P",
+    help="Port to listen on; 0 takes a free one, and prints it.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, MOST_PROCESSES),
+    metavar="K",
+    help="Processes that accept.  [default: one a CPU, and enough to hold 65,535 connections]",
+)
+@format_option(("text", "json"))
+@click.pass_obj
+def command(interrupts: Interrupts, /, host: str, port: int, processes: int | None, output_format: str) -> int:
+    """Listen, accept and hold connections: a target for connbench run.
+
+    Says where it listens once it does. What comes in is discarded, and a connection is closed when its peer closes
+    it. SIGUSR1 prints a report: what was accepted, is open, was closed, waits in the queue, and was dropped by the
+    kernel. Ctrl-C or SIGTERM prints the last one and ends it.
+
+    Several processes accept from one queue, each as many as RLIMIT_NOFILE (raised to its hard limit) lets it hold; a
+    full one leaves the queue to the others. If one is killed its connections are gone, and the others go on.
+    """
+    address = Endpoint(_address(host), port)
+
+    from connbench.report import serving as pages  # noqa: PLC0415  # commands load what they use
+    from connbench.serving.server import Event, serving  # noqa: PLC0415  # as above
+
+    as_json = output_format == "json"
+    with serving(address, processes) as server:
+        interrupts.check()  # a signal that came before they were blocked
+        click.echo((pages.place_json if as_json else pages.place_text)(server.place))
+        write_account = pages.account_json if as_json else pages.account_text
+        event = Event.LOSS  # one may have ended already
+        while event is not Event.STOP and server.acceptors.is_any_running:
+            if event is Event.REPORT:
+                click.echo(write_account(server.account()))
+            for lost in server.take_losses():
+                complain(
+                    RunFault(
+                        f"accepting process {lost.pid} {lost.end}",
+                        f"its {lost.open:,} connections are gone; the other processes go on",
+                    )
+                )
+            if server.acceptors.is_any_running:
+                event = server.wait()
+        server.take_losses()
+        account = server.account()
+        click.echo(write_account(account))
+    gone = len(account.processes) - len(account.running)
+    if gone:
+        raise RunFault(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
+    return ExitCode.OK
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError as error:
+        raise UsageError(f"--bind {text!r} is no IP address", "for example 127.0.0.1, ::1 or 0.0.0.0") from error

@@ -1,0 +1,131 @@
+"""`run --target` against servers people run: each holds every connection, and the run is sound."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connbench.errors import ExitCode
+from outside import listening, next_report, report, serving, started, until
+from support import command_line, connbench, wait_until
+
+NGINX = """
+daemon off;
+master_process off;  # in a user namespace its workers could not become another user
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections {most}; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{ listen 127.0.0.1:8080 backlog=512; return 204; }}
+}}
+"""
+
+REDIS = """
+bind 127.0.0.1
+port 8080
+tcp-backlog 512
+maxclients {most}
+daemonize no
+save ""
+dir {folder}
+"""
+
+SERVERS = {
+    "nginx": (NGINX, ("-c",)),
+    "redis-server": (REDIS, ()),
+}
+"""Configuration, and what goes before its name on the command line."""
+
+CONNECTIONS, PORTS = 200, 256
+
+LONG = ("--strategy", "bind", "-n", "20000")
+"""More attempts than ports: most fail, and meanwhile the server has closed what it does not want."""
+
+
+def command_of(server: str, folder: Path, most: int = 1000) -> list[str]:
+    """The server in the foreground on 127.0.0.1:8080, for `most` connections at once."""
+    program = shutil.which(server) or shutil.which(server, path="/usr/sbin")
+    if program is None:
+        pytest.skip(f"needs {server}")
+    text, before = SERVERS[server]
+    configuration = folder / "configuration"
+    configuration.write_text(text.format(folder=folder, most=most), encoding="ascii")
+    return [program, *before, str(configuration)]
+
+
+def run_against(server: subprocess.Popen[str], path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A run to the server in its namespace, of 200 connections if nothing else is said."""
+    return connbench(
+        *("run", "-q", "-n", str(CONNECTIONS), "--target", "127.0.0.1:8080", "-o", str(path), *arguments),
+        inside=("--join", str(server.pid)),
+    )
+
+
+def rounds_of(path: Path) -> list[dict[str, Any]]:
+    """The rounds of all strategies in a result file."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return [one for strategy in found["strategies"] for one in strategy["rounds"]]
+
+
+@pytest.mark.parametrize("server", list(SERVERS))
+def test_every_strategy_is_sound_against_it(server: str, tmp_path: Path) -> None:
+    """With the server's usual settings every connection of each strategy is held to the end, from whatever address."""
+    with listening(command_of(server, tmp_path), 8080) as process:
+        finished = run_against(process, tmp_path / "r.json")
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    rounds = rounds_of(tmp_path / "r.json")
+    assert [one["established"] for one in rounds] == [CONNECTIONS] * len(rounds)
+    assert "invalid" not in finished.stdout
+
+
+def test_a_server_that_holds_fewer_spoils_the_run(tmp_path: Path) -> None:
+    """What nginx closes because it has no room for more is missing at the end, and the figures are invalid."""
+    with listening(command_of("nginx", tmp_path, PORTS // 2), 8080) as process:
+        finished = run_against(process, tmp_path / "r.json", *LONG)
+    assert_not_held(finished, tmp_path / "r.json")
+
+
+def test_a_server_that_turns_an_address_away_spoils_the_run(tmp_path: Path) -> None:
+    """In its protected mode redis closes what does not come from 127.0.0.1: said with the way out."""
+    with listening(command_of("redis-server", tmp_path), 8080) as process:
+        finished = run_against(process, tmp_path / "r.json", *LONG, "--source", "127.9.9.1")
+    assert_not_held(finished, tmp_path / "r.json")
+    assert "from that --source" in finished.stdout
+
+
+def assert_not_held(finished: subprocess.CompletedProcess[str], path: Path) -> None:
+    """A run in which every port was had, and not every connection was left at the end."""
+    (one,) = rounds_of(path)
+    assert one["established"] < PORTS
+    assert finished.returncode == ExitCode.UNSOUND
+    assert f"{one['established']} connections were left at the end of {PORTS} held" in finished.stdout
+
+
+def test_the_run_and_the_server_agree(tmp_path: Path) -> None:
+    """`serve` reports in mid-run, and in the end has seen what the run opened, and the one that asked beforehand."""
+    rounds = 3
+    arguments = ("run", "-q", "-n", str(CONNECTIONS), "--rounds", str(rounds), "--strategy", "bind")
+    target = ("--target", "127.0.0.1:8080", "-o", str(tmp_path / "r.json"))
+    with serving("--format", "json") as server:
+        next_report(server)
+        with started(command_line(*arguments, *target, inside=("--join", str(server.pid)))) as run:
+            wait_until(lambda: report(server)["accepted"] > 1, "the run has begun")
+            assert run.poll() is None
+            _, complaints = run.communicate(timeout=60)
+        assert run.returncode == ExitCode.OK, complaints
+        made = rounds * CONNECTIONS + 1
+        found = until(server, accepted=made, closed_by_reset=made, open=0, waiting=0)
+    assert [one["established"] for one in rounds_of(tmp_path / "r.json")] == [CONNECTIONS] * rounds
+    assert sum(process["accepted"] for process in found["processes"]) == made
+    assert set(found["counters"].values()) == {0}

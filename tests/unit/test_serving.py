@@ -1,0 +1,78 @@
+"""What `connbench serve` prints, from hand-made accounts; and what accepting processes count in shared memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from connbench.report import serving as pages
+from connbench.serving.account import Account, Place, ProcessAccount
+from connbench.serving.tally import Column, Tally
+
+PLACE = Place("[::1]:9023", processes=4, files=20000, room=19978, somaxconn=4096, backlog=4096)
+BUSY = ProcessAccount(pid=4194301, accepted=19990, open=19978, ended=10, reset=2, is_full=True)
+IDLE = ProcessAccount(pid=4194302, accepted=1200, open=1000, ended=200, reset=0, is_full=False)
+KILLED = replace(IDLE, end="was killed by SIGKILL")
+ACCOUNT = Account((BUSY, IDLE), 20990, 0, 4096, {"TcpExt.ListenOverflows": 0, "TcpExt.ListenDrops": 0})
+
+
+def test_where_it_listens() -> None:
+    """A line a script can wait for, and one for people; of a single process in the singular."""
+    assert pages.place_text(PLACE) == (
+        "listening on [::1]:9023, backlog 4,096 (somaxconn 4,096)\n"
+        "  4 processes of 20,000 files: 79,912 connections; SIGUSR1 reports, Ctrl-C ends it"
+    )
+    assert "1 process of" in pages.place_text(replace(PLACE, processes=1))
+    assert json.loads(pages.place_json(PLACE)).items() >= {"event": "listening", "room": 19978, "files": 20000}.items()
+
+
+def test_how_it_stands() -> None:
+    """Totals, then each process; nothing of what did not happen, and all under 80 columns."""
+    assert pages.account_text(ACCOUNT) == (
+        "accepted: 21,190\n"
+        "open: 20,978, most at once: 20,990\n"
+        "closed by the peer: 210 by FIN, 2 by reset\n"
+        "waiting in the queue: 0 of 4,096\n"
+        "dropped by the kernel: none\n"
+        "\n"
+        "process  accepted    open  closed\n"
+        "4194301    19,990  19,978      12  full\n"
+        "4194302     1,200   1,000     200"
+    )
+
+
+def test_what_went_wrong_is_said() -> None:
+    """Connections of a dead process are lost and not open, those left are all full, and the queue has overflowed."""
+    worse = replace(ACCOUNT, processes=(BUSY, KILLED), counters={"TcpExt.ListenOverflows": 7, "TcpExt.ListenDrops": 0})
+    text = pages.account_text(worse)
+    assert "open: 19,978," in text
+    assert "process 4194302 was killed by SIGKILL: 1,000 connections are lost\n" in text
+    assert "dropped by the kernel: ListenOverflows 7\n" in text
+    assert f"{pages.ALL_FULL}\n{pages.OVERFLOWED}\n" in text
+    assert text.endswith("\n4194302     1,200   1,000     200  ended")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_nobody_left_is_not_full() -> None:
+    """Where every process has ended none is full, and nothing is open."""
+    gone = replace(ACCOUNT, processes=(KILLED, KILLED))
+    assert (gone.is_full, gone.totals()["open"], gone.totals()["lost"]) == (False, 0, 2000)
+
+
+def test_json_has_every_figure_of_the_text() -> None:
+    """One line, with totals, counters by the kernel's names and each process."""
+    text = pages.account_json(replace(ACCOUNT, processes=(BUSY, KILLED)))
+    assert "\n" not in text
+    found = json.loads(text)
+    assert (found["event"], found["open"], found["lost"], found["full"]) == ("report", 19978, 1000, True)
+    assert found["counters"] == ACCOUNT.counters
+    assert [process["end"] for process in found["processes"]] == [None, "was killed by SIGKILL"]
+
+
+def test_rows_of_a_tally_are_apart() -> None:
+    """What one process counts is in its own row and in the sum over all."""
+    tally = Tally(3)
+    tally.row(1)[Column.OPEN] = 5
+    tally.row(2)[Column.OPEN] = 2
+    assert [tally.row(number)[Column.OPEN] for number in range(3)] == [0, 5, 2]
+    assert tally.open_in_all() == 7
