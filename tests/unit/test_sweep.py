@@ -24,7 +24,7 @@ from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, Rou
 from connbench.planning import Request, sweeping
 from connbench.planning.choice import choose_strategies
 from connbench.report import sweep as report
-from connbench.report.sweep_names import LoadNames
+from connbench.report.sweep_names import Names
 from connbench.report.text import report as run_report
 from connbench.reproduction.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
@@ -340,13 +340,19 @@ def test_report_of_long_names_stays_within_a_terminal() -> None:
         Load(fill=fill, lanes=lanes, churn=Churn(20_000, Close.FIN, 500)) for fill in (0.5, 0.95) for lanes in (1, 16)
     ]
     measured = {
-        replace(s, load=replace(load, sources=20, give_up_ms=0.06)): [round_of(attempts(900))]
-        for s in settings
+        spec: [round_of(attempts(900))]
+        for setting in settings
         for load in loads
+        for spec in replace(setting, load=replace(load, sources=20, give_up_ms=0.06)).phases
     }
     printed = report.report(result_of(measured), 0.01, width=80)
     assert [line for line in printed.splitlines() if len(line) > 80] == []
-    assert "each with churn 20000, by fin, at 500/s" in printed
+    assert "2 settings with 1000 retries, 20 sources, giving up after 0.06 ms at 4 loads" in printed
+    assert "each with churn 20000, by fin, at 500/s" in printed.replace("\n  ", " ")
+    assert "over all loads" in printed
+    differing = replace(settings[0], retries=7, load=Load(give_up_ms=0.06))
+    flat = report.report(swept({(settings[0], HALF): (900, 0), (differing, HALF): (900, 0)}), 0.01, width=80)
+    assert [line for line in flat.splitlines() if len(line) > 80] == []
 
 
 def test_one_load_makes_one_flat_table() -> None:
@@ -360,11 +366,11 @@ def test_one_load_makes_one_flat_table() -> None:
 
 def test_loads_are_named_by_what_differs() -> None:
     """Only the parts that are not the same in all loads are in their names."""
-    names = LoadNames.of([Load(lanes=1), Load(lanes=4)])
+    names = Names.of([Load(lanes=1), Load(lanes=4)])
     assert (names.heading, list(names.short.values()), names.common) == ("lanes", ["1 lane", "4 lanes"], "")
-    both = LoadNames.of([Load(fill=0.5, lanes=2), Load(fill=0.9, lanes=4)])
+    both = Names.of([Load(fill=0.5, lanes=2), Load(fill=0.9, lanes=4)])
     assert (both.heading, list(both.short.values())) == ("load", ["50%, 2 lanes", "90%, 4 lanes"])
-    assert LoadNames.of([Load()]).short == {}
+    assert Names.of([Load()]).short == {}
 
 
 def test_like_findings_are_counted() -> None:
@@ -408,7 +414,7 @@ def test_progress_names_the_turn() -> None:
     name = turn_name(RoundPlan(replace(plan, strategies=(long,)), churn, 1))
     assert name.startswith("1/3 window 10000 cl")
     assert name.endswith("…, churn")
-    assert len(name) <= len("1/3 ") + 27
+    assert len(name) <= len("1/3 ") + 30
 
 
 def test_thresholds_concern_every_setting() -> None:

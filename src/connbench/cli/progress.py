@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 BAR_WIDTH = 16
 """Leaves room at the end of an 80-column line: the ^C that a terminal echoes must not spill into the next."""
 
-SWEEP_BAR_WIDTH = 8
-LONGEST_TURN = 27
+SWEEP_BAR_WIDTH = 5
+LONGEST_TURN = 30
 """Characters that are left to the name of a sweep's turn."""
 
 SPEED_SECONDS = 2.0

@@ -8,11 +8,12 @@ from itertools import groupby
 import numpy as np
 
 from connbench.analysis.soundness import findings
-from connbench.analysis.sweep import Cell, Standing, Sweep
+from connbench.analysis.sweep import Cell, Sweep
 from connbench.findings import Finding, printable
 from connbench.model import addresses_text
 from connbench.report.rows import Block, Table
-from connbench.report.sweep_names import LoadNames
+from connbench.report.sweep_names import Names
+from connbench.report.sweep_verdict import conclusion, share
 from connbench.report.tables import render
 from connbench.report.text import finding, fold
 from connbench.report.units import count, duration
@@ -34,11 +35,11 @@ COLUMNS: dict[str, Callable[[Cell], str]] = {
     "odd": lambda cell: duration(cell.figures.odd_ns),
 }
 
+LONGEST_NAME = 36
+"""Characters of a setting beyond which its figures stand on a line of their own."""
+
 MOST_ALIKE = 2
 """Findings of one kind that are printed in full: a sweep has many rounds, and the same is said of many of them."""
-
-MOST_RIVALS = 3
-"""Settings the last line has room for."""
 
 
 def report(result: Result, budget: float, width: int | None = None, told: Collection[Finding] = ()) -> str:
@@ -51,7 +52,7 @@ def report(result: Result, budget: float, width: int | None = None, told: Collec
         told: Findings the user has been told already.
     """
     sweep = Sweep.of(result)
-    names = LoadNames.of(sweep.loads)
+    names = Names.of(sweep.loads, sweep.settings)
     parts = [
         "\n".join(fold(line, width) for line in opening(result, sweep, names)),
         *_tables(sweep, names),
@@ -66,11 +67,11 @@ def report(result: Result, budget: float, width: int | None = None, told: Collec
 def blocks(result: Result, budget: float) -> list[Block]:
     """The same as tables under headings, for a page."""
     sweep = Sweep.of(result)
-    names = LoadNames.of(sweep.loads)
+    names = Names.of(sweep.loads, sweep.settings)
     found = []
     for judged in (False, True):
         if cells := sweep.of_phase(judged=judged):
-            rows = [(cell.setting.label, names.short.get(cell.load, ""), *_figures(cell)) for cell in cells]
+            rows = [(names.setting[cell.setting], names.short.get(cell.load, ""), *_figures(cell)) for cell in cells]
             table = Table(("setting", names.heading, *COLUMNS), rows)
             notes = remarks(result, sweep, names) if judged else []
             found.append(Block(f"Sweep: {_title(sweep, judged=judged)}", table, tuple(notes), words=(1,)))
@@ -78,7 +79,7 @@ def blocks(result: Result, budget: float) -> list[Block]:
     return [*others, Block(last.title, last.table, (*last.remarks, conclusion(sweep, names, budget)), last.words)]
 
 
-def opening(result: Result, sweep: Sweep, names: LoadNames) -> list[str]:
+def opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
     """Where it was measured, and what was swept."""
     kernel, plan = result.environment.get("kernel"), result.plan
     parts = [printable(f"Linux {kernel}") if kernel else "kernel unknown"]
@@ -96,6 +97,7 @@ def opening(result: Result, sweep: Sweep, names: LoadNames) -> list[str]:
     if number > 1:
         parts.append(f"{number} rounds")
     settings = f"{len(sweep.settings)} setting{'s' if len(sweep.settings) > 1 else ''}"
+    settings += f" with {names.setting_common}" if names.setting_common else ""
     if len(sweep.loads) > 1:
         swept = f"{settings} at {len(sweep.loads)} loads" + (f", each with {names.common}" if names.common else "")
     else:
@@ -103,7 +105,7 @@ def opening(result: Result, sweep: Sweep, names: LoadNames) -> list[str]:
     return [printable(f"sweep: {', '.join(parts)}"), swept]
 
 
-def remarks(result: Result, sweep: Sweep, names: LoadNames) -> list[str]:
+def remarks(result: Result, sweep: Sweep, names: Names) -> list[str]:
     """How the figures are to be read, and how far the rounds are apart."""
     lines = ["acquire: the mean that an attempt takes, failed ones too; mean, p50, p99, even, odd: latency"]
     cells = sweep.of_phase(judged=True)
@@ -117,47 +119,7 @@ def remarks(result: Result, sweep: Sweep, names: LoadNames) -> list[str]:
     return lines
 
 
-def conclusion(sweep: Sweep, names: LoadNames, budget: float) -> str:
-    """Which setting is the cheapest of those that keep within the budget, or which comes nearest to it."""
-    standings = sweep.standings
-    if not standings:
-        return "cheapest: not judged, for no setting has a complete round at every load"
-    missing = len(sweep.settings) - len(standings)
-    rest = f"; {missing} not measured at every load and not judged" if missing else ""
-    chosen = sweep.cheapest(budget)
-    if chosen:
-        alike = _rivals([rival.setting.label for rival in sweep.rivals(budget)])
-        return f"cheapest within {share(budget)} errors: {_described(chosen, sweep, names)}{alike}{rest}"
-    nearest = sweep.nearest()
-    assert nearest  # noqa: S101  # there are standings; tells the type checker
-    return f"no setting keeps within {share(budget)} errors; nearest: {_described(nearest, sweep, names)}{rest}"
-
-
-def _described(standing: Standing, sweep: Sweep, names: LoadNames) -> str:
-    cost = f"{standing.setting.label}, {duration(standing.cost_ns)} an attempt"
-    where = "mean acquire" + (" of the churn" if sweep.has_churn else "")
-    errors = f"{share(standing.worst_share)} errors" if standing.worst_share else "no errors"
-    if len(sweep.loads) > 1:
-        worst = f"worst{names.at(standing.worst_load)}: {errors}" if standing.worst_share else errors
-        return f"{cost} ({where}, every load alike; {worst})"
-    return f"{cost} ({where}; {errors})"
-
-
-def _rivals(labels: Sequence[str]) -> str:
-    if not labels:
-        return ""
-    more = len(labels) - MOST_RIVALS
-    shown = ", ".join(labels[:MOST_RIVALS]) + (f" and {more} more" if more > 0 else "")
-    return f"; its rounds overlap with those of {shown}: no difference shown"
-
-
-def share(value: float) -> str:
-    """A share in percent, with as many digits as a budget needs."""
-    text = f"{value * 100:.2f}"
-    return f"{value * 100:.1g}%" if float(text) == 0 and value else f"{text.rstrip('0').rstrip('.') or '0'}%"
-
-
-def _tables(sweep: Sweep, names: LoadNames) -> Iterator[str]:
+def _tables(sweep: Sweep, names: Names) -> Iterator[str]:
     for judged in (False, True):
         cells = sweep.of_phase(judged=judged)
         if cells:
@@ -171,13 +133,15 @@ def _title(sweep: Sweep, *, judged: bool) -> str:
     return "the churn" if judged else "the filling before the churn"
 
 
-def _table(cells: Sequence[Cell], sweep: Sweep, names: LoadNames) -> str:
-    """Grouped by setting where there are several of them at several loads; columns as far as there is room."""
-    grouped = len(sweep.settings) > 1 and bool(names.short)
-    first, indent = names.heading if names.short else "setting", "  " if grouped else ""
+def _table(cells: Sequence[Cell], sweep: Sweep, names: Names) -> str:
+    """Grouped by setting where there are several at several loads or of long names; columns as far as there is room."""
+    longest = max(map(len, names.setting.values()))
+    grouped = len(sweep.settings) > 1 and (bool(names.short) or longest > LONGEST_NAME)
+    first = names.heading if names.short else "" if grouped else "setting"
+    indent = "  " if grouped else ""
     columns = list(COLUMNS)
     for leaving in (*LEAVING, None):
-        rows = [(indent + _row_name(cell, names), *_figures(cell, columns)) for cell in cells]
+        rows = [(indent + _row_name(cell, names, first), *_figures(cell, columns)) for cell in cells]
         lines = render((indent + first, *columns), rows)
         if leaving is None or max(map(len, lines.splitlines())) <= WIDEST:
             break
@@ -187,19 +151,20 @@ def _table(cells: Sequence[Cell], sweep: Sweep, names: LoadNames) -> str:
     head, *body = lines.splitlines()
     found = [head]
     for setting, some in groupby(zip(cells, body, strict=True), key=lambda pair: pair[0].setting):
-        found += [setting.label, *(row for _, row in some)]
+        found += [names.setting[setting], *(row for _, row in some)]
     return "\n".join(found)
 
 
-def _row_name(cell: Cell, names: LoadNames) -> str:
-    return (names.short.get(cell.load) or cell.setting.label) + (", partial" if cell.is_partial else "")
+def _row_name(cell: Cell, names: Names, heading: str) -> str:
+    name = names.setting[cell.setting] if heading == "setting" else names.short.get(cell.load, "")
+    return name + (", partial" if cell.is_partial and name else "partial" if cell.is_partial else "")
 
 
 def _figures(cell: Cell, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[str, ...]:
     return tuple(COLUMNS[name](cell) for name in columns)
 
 
-def _verdicts(sweep: Sweep, names: LoadNames, budget: float) -> Iterator[Block]:
+def _verdicts(sweep: Sweep, names: Names, budget: float) -> Iterator[Block]:
     """Who is cheapest at each load, where there are several settings and loads; and how each did over all."""
     if len(sweep.settings) < 2 or len(sweep.loads) < 2:
         return
@@ -209,7 +174,7 @@ def _verdicts(sweep: Sweep, names: LoadNames, budget: float) -> Iterator[Block]:
     if sweep.standings:
         over_all = [
             (
-                standing.setting.label,
+                names.setting[standing.setting],
                 duration(standing.cost_ns),
                 f"{standing.worst_share:.2%}",
                 names.short[standing.worst_load] if standing.worst_share else "-",
@@ -221,13 +186,14 @@ def _verdicts(sweep: Sweep, names: LoadNames, budget: float) -> Iterator[Block]:
         yield Block("over all loads, every one alike", table, words=(4,))
 
 
-def _at_load(sweep: Sweep, names: LoadNames, budget: float, position: int) -> tuple[str, ...]:
+def _at_load(sweep: Sweep, names: Names, budget: float, position: int) -> tuple[str, ...]:
     load = sweep.loads[position]
     chosen = sweep.cheapest_at(load, budget)
     cell = chosen or sweep.nearest_at(load)
     if cell is None:
         return names.short[load], "not measured", "-", "-"
-    words = cell.setting.label if chosen else f"none; nearest {cell.setting.label}"
+    name = names.setting[cell.setting]
+    words = name if chosen else f"none; nearest {name}"
     return names.short[load], words, duration(cell.figures.acquire_ns), f"{cell.figures.error_share:.2%}"
 
 

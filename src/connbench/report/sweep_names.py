@@ -1,29 +1,33 @@
-"""The loads of a sweep by what tells them apart: `80%` where only the fill differs."""
+"""The settings and loads of a sweep by what tells them apart: `80%` where only the fill differs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connbench.model import Churn, Load
+from connbench.model import Churn, Load, StrategySpec
 
 
 @dataclass(frozen=True, slots=True)
-class LoadNames:
-    """Short names of loads.
+class Names:
+    """Short names of settings and loads.
 
     Attributes:
         heading: What they are, for the head of a column: `fill`, or `load` where more than that differs.
         short: A name for each, in the loads' order; empty where there is but one load.
-        common: What all of them have in common and that is not as usual.
+        common: What all loads have in common and that is not as usual.
+        setting: A name for each setting, without what follows the strategy and its window in all of them.
+        setting_common: What that is.
     """
 
     heading: str
     short: dict[Load, str]
     common: str
+    setting: dict[StrategySpec, str]
+    setting_common: str
 
     @classmethod
-    def of(cls, loads: Sequence[Load]) -> LoadNames:
+    def of(cls, loads: Sequence[Load], settings: Sequence[StrategySpec] = ()) -> Names:
         """Name each by the parts in which some differ."""
         parts = {load: _parts(load) for load in loads}
         kinds = list(dict.fromkeys(kind for some in parts.values() for kind in some))
@@ -39,8 +43,16 @@ class LoadNames:
             for kind in kinds
             if kind not in differing and first[kind] != usual.get(kind)
         ]
+        labels = {setting: setting.label.split(", ") for setting in settings}
+        alike = [word for word in next(iter(labels.values()), [])[1:] if all(word in some for some in labels.values())]
         return cls(
-            differing[0] if len(differing) == 1 else "load", short if differing else {}, ", ".join(filter(None, common))
+            heading=differing[0] if len(differing) == 1 else "load",
+            short=short if differing else {},
+            common=", ".join(filter(None, common)),
+            setting={
+                setting: ", ".join(word for word in some if word not in alike) for setting, some in labels.items()
+            },
+            setting_common=", ".join(alike),
         )
 
     def at(self, load: Load) -> str:
