@@ -41,6 +41,6 @@ def write_charts(prefix: Path, result: Result) -> None:
 
 
 def _paths(prefix: Path, specs: Iterable[StrategySpec]) -> dict[str, Path]:
-    """Pictures by kind; without a window among the strategies there is nothing to draw over the window's size."""
-    kinds = ["windows"] if any(spec.window for spec in specs) else []
+    """Pictures by kind; of a single window there is nothing to draw over the window's size."""
+    kinds = ["windows"] if len({spec.window for spec in specs if spec.window}) > 1 else []
     return {kind: prefix.with_name(f"{prefix.name}-{kind}.png") for kind in (*kinds, "utilisation")}

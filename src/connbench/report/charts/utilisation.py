@@ -72,7 +72,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         Line2D([], [], marker="D", linestyle="", markersize=7, label="knee", color=GREY),
         Line2D([], [], marker="x", linestyle="", markersize=7, markeredgewidth=2, label="first failed", color=GREY),
     ]
-    canvas.legend_below(figure, handles, grid.width)
+    canvas.legend_below(figure, handles, grid.width, may_grow=options.height is None)
     return figure
 
 

@@ -65,7 +65,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         errors.plot(sizes, [_error_share(one) for one in some], color=colour, marker=marker, clip_on=False)
     _dress(times, errors, series=[one for some in lines.values() for one in some], scale=options.yscale or "log")
     times.set(**(EACH if several else WHOLE))
-    canvas.legend_below(figure, times.get_legend_handles_labels()[0], grid.width)
+    canvas.legend_below(figure, times.get_legend_handles_labels()[0], grid.width, may_grow=options.height is None)
     return figure
 
 
