@@ -16,13 +16,15 @@ from connbench.model import Plan, RoundPlan
 from connbench.runner import run
 
 
-def measure(plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool) -> list[ConnbenchError]:
-    """Carry out a plan, print and save what it brings.
+def measure(
+    plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool, is_sweep: bool = False
+) -> list[ConnbenchError]:
+    """Carry out a plan, print and save what it brings; the progress of a sweep tells each turn by its load too.
 
     Returns:
         What went wrong, the worst last.
     """
-    bar = Bar() if sys.stderr.isatty() and not quiet else Silent()
+    bar = Bar(is_sweep=is_sweep) if sys.stderr.isatty() and not quiet else Silent()
 
     def take_round(finished: RoundPlan) -> None:
         bar.clear()

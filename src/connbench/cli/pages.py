@@ -9,7 +9,7 @@ from typing import Protocol
 
 from connbench.findings import Finding
 from connbench.model import StrategySpec
-from connbench.report import reproduction, text
+from connbench.report import reproduction, sweep, text
 from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
 from connbench.report.series import series_of
@@ -48,10 +48,7 @@ class TextPages:
         """The comparison and the findings, and the charts if they are wanted."""
         parts = [text.closing(self.result, width(), self.told)]
         if self.plot:
-            columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
-            parts += [
-                f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([self.result])
-            ]
+            parts += scatters(self.result)
         return "\n\n".join(part for part in parts if part)
 
 
@@ -93,6 +90,32 @@ class ReproductionPages:
     def end(self) -> str:
         """What holds, and what a reader must know besides."""
         return "\n" + reproduction.closing(self.cases, self.result, width(), self.told)
+
+
+@dataclass(frozen=True)
+class SweepPages:
+    """The tables of a sweep, once all of it is measured; `plot` puts a chart of each before them."""
+
+    result: Result
+    budget: float
+    told: tuple[Finding, ...] = ()
+    plot: bool = False
+    gap: str = ""
+
+    def piece(self, _spec: StrategySpec) -> str:
+        """Nothing yet: rounds take turns, so all settings are done at about the same time."""
+        return ""
+
+    def end(self) -> str:
+        """The whole report."""
+        charts = scatters(self.result) if self.plot else []
+        return "\n\n".join([*charts, sweep.report(self.result, self.budget, width(), self.told)])
+
+
+def scatters(result: Result) -> list[str]:
+    """The talk's chart of each strategy, in characters."""
+    columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
+    return [f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([result])]
 
 
 def width() -> int | None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from connbench.model import RoundPlan
     from connbench.runner import Progress
 
 
 BAR_WIDTH = 16
 """Leaves room at the end of an 80-column line: the ^C that a terminal echoes must not spill into the next."""
+
+SWEEP_BAR_WIDTH = 5
+LONGEST_TURN = 30
+"""Characters that are left to the name of a sweep's turn."""
 
 SPEED_SECONDS = 2.0
 """The rate falls a hundredfold where the search turns slow: an average over rich's 30 s would not show it."""
@@ -26,16 +31,19 @@ class Silent:
 
 
 class Bar:
-    """Strategy, connections done, rate, mean of the last thousand, and time left, in one line."""
+    """Strategy, connections done, rate, mean of the last thousand, and time left, in one line.
 
-    def __init__(self) -> None:
+    Of a sweep the strategy's load too, and which turn of how many it is.
+    """
+
+    def __init__(self, *, is_sweep: bool = False) -> None:
         from rich.console import Console  # noqa: PLC0415  # 50 ms that a pipe need not pay
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415  # as above
         from rich.progress import Progress as RichProgress  # noqa: PLC0415  # as above
 
         self._bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=BAR_WIDTH),
+            BarColumn(bar_width=SWEEP_BAR_WIDTH if is_sweep else BAR_WIDTH),
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(compact=True),
@@ -44,22 +52,19 @@ class Bar:
             transient=True,
             speed_estimate_period=SPEED_SECONDS,
         )
+        self._is_sweep = is_sweep
         self._key: tuple[str, int] | None = None
 
     def show(self, progress: Progress) -> None:
         """Draw the state of a round."""
-        from connbench.model import Phase  # noqa: PLC0415  # commands load what they use
         from connbench.report.units import duration  # noqa: PLC0415  # commands load what they use
 
         plan = progress.plan
-        is_churn = plan.strategy.phase is Phase.CHURN
         key = (plan.strategy.label, plan.number)
         if key != self._key:
             self.clear()
             self._key = key
-            of_rounds = f" {plan.number}/{plan.plan.rounds}" if plan.plan.rounds > 1 else ""
-            name = plan.strategy.setting + (", churn" if is_churn else "") + of_rounds
-            self._bar.add_task(name, total=plan.attempts, detail="")
+            self._bar.add_task(turn_name(plan) if self._is_sweep else round_name(plan), total=plan.attempts, detail="")
             self._bar.start()
         task = self._bar.tasks[-1]
         rate = f"{task.speed:,.0f}/s " if task.speed else ""
@@ -73,3 +78,30 @@ class Bar:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
             self._key = None
+
+
+def round_name(plan: RoundPlan) -> str:
+    """A round of a run: `window 500, churn 2/3`."""
+    of_rounds = f" {plan.number}/{plan.plan.rounds}" if plan.plan.rounds > 1 else ""
+    return plan.strategy.setting + _phase(plan) + of_rounds
+
+
+def turn_name(plan: RoundPlan) -> str:
+    """A turn of a sweep, counted over all rounds: `33/90 window 500, fill 80%`; cut where it is too long for a line."""
+    from dataclasses import replace  # noqa: PLC0415  # commands load what they use
+
+    from connbench.model import Phase  # noqa: PLC0415  # as above
+
+    strategies = plan.plan.strategies
+    place = strategies.index(replace(plan.strategy, phase=Phase.FILL)) + 1
+    position = f"{(plan.number - 1) * len(strategies) + place}/{len(strategies) * plan.plan.rounds} "
+    phase = _phase(plan)
+    room = LONGEST_TURN - len(phase)
+    name = ", ".join([plan.strategy.setting, *plan.strategy.load.words])
+    return position + (name if len(name) <= room else name[: room - 1] + "…") + phase
+
+
+def _phase(plan: RoundPlan) -> str:
+    from connbench.model import Phase  # noqa: PLC0415  # commands load what they use
+
+    return ", churn" if plan.strategy.phase is Phase.CHURN else ""

@@ -12,6 +12,7 @@ from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import discard_stdout, warn_of_grave_findings
 from connbench.cli.options import FORMAT_NAMES, format_option
+from connbench.cli.sweep_options import error_budget_option
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
@@ -27,10 +28,12 @@ SINGLE = {"json", "csv", "talk-csv", "openmetrics"}
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
 @format_option(FORMAT_NAMES)
 @page_option
+@error_budget_option
+@click.option("--blocks", is_flag=True, help="A block for every strategy of a sweep too, instead of its table.")
 @click.option("--force", is_flag=True, help="Replace an existing page.")
 @gates.fail_if_option()
 @click.pass_context
-def command(
+def command(  # noqa: PLR0913  # one for each option
     context: click.Context,
     /,
     files: tuple[Path, ...],
@@ -38,9 +41,11 @@ def command(
     page: Path | None,
     thresholds: tuple[Expression, ...],
     *,
+    budget: float,
+    blocks: bool,
     force: bool,
 ) -> int:
-    """Print result files as `connbench run` would have, or make a page of them.
+    """Print result files as `connbench run` or `sweep` would have, or make a page of them.
 
     Takes what `run -o` wrote, and the CSV of port,seconds that the talk's author publishes. With --fail-if each file is
     held to each condition, and to being sound (exit code 3).
@@ -56,7 +61,7 @@ def command(
     for result in results:
         refuse_strangers(thresholds, result.specs, result.name)
     try:
-        _show(results, output_format, page)
+        _show(results, output_format, page, None if blocks else budget)
     except BrokenPipeError:
         discard_stdout()  # whoever reads no further may still want to know whether a threshold failed
     finally:
@@ -78,18 +83,28 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
     check_page(page, force=force)
 
 
-def _show(results: list[Result], output_format: str, page: Path | None) -> None:
-    if page:
-        write_page(results, page)
-        return
-    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
-    from connbench.report import text  # noqa: PLC0415  # as above
+def _show(results: list[Result], output_format: str, page: Path | None, budget: float | None) -> None:
+    """Print or write results, a sweep by its error budget; None for a block a strategy instead."""
+    from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.pages import width  # noqa: PLC0415  # as above
+    from connbench.report import sweep, text  # noqa: PLC0415  # as above
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
-    for position, result in enumerate(results):
+    budgets = [budget if is_sweep(result) else None for result in results]
+    if page:
+        parts = [sweep.blocks(r, one) for r, one in zip(results, budgets, strict=True) if one is not None]
+        write_page(results, page, [block for some in parts for block in some])
+        return
+
+    for position, (result, one) in enumerate(zip(results, budgets, strict=True)):
         if len(results) > 1:
             click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
-        printed = text.report(result, width()) if output_format == "text" else FORMATS[output_format](result)
+        if output_format != "text":
+            printed = FORMATS[output_format](result)
+        elif one is None:
+            printed = text.report(result, width())
+        else:
+            printed = sweep.report(result, one, width())
         click.echo(printed.rstrip("\n"))
 
 

@@ -39,7 +39,7 @@ def command(  # noqa: PLR0913  # one for each option
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
     interrupts.immediate = True  # an external target may keep us waiting
-    plan, known = make_plan(_request(asked))
+    plan, known = make_plan(request_of(asked))
     interrupts.immediate = False
     refuse_strangers(thresholds, plan.phases, "this run")
 
@@ -68,7 +68,8 @@ def command(  # noqa: PLR0913  # one for each option
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 
 
-def _request(asked: dict[str, Any]) -> Request:
+def request_of(asked: dict[str, Any]) -> Request:
+    """What was asked for, with the words that click has checked as the model's values."""
     return Request(
         **{
             **asked,

@@ -12,11 +12,11 @@ WIDE_ENOUGH = 1000
 """Cells are never folded: a table is as wide as its content, which the reports keep under 80 columns."""
 
 
-def render(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows under a header; the first column to the left, all others, numbers as they are, to the right."""
+def render(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: tuple[int, ...] = ()) -> str:
+    """Rows under a header; the first column and those of words to the left, all others, numbers, to the right."""
     table = Table(box=None, pad_edge=False, header_style="")
     for position, title in enumerate(header):
-        table.add_column(title, justify="right" if position else "left", no_wrap=True)
+        table.add_column(title, justify="right" if position and position not in words else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     console = Console(file=io.StringIO(), width=WIDE_ENOUGH, color_system=None, markup=False, highlight=False)

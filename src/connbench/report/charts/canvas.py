@@ -135,6 +135,8 @@ WIDTHS = {1: 1200, 2: 1400, 3: 1800}
 """Of a picture, by the panels side by side."""
 
 SINGLE_HEIGHT = 700
+LEGEND_ROWS, LEGEND_ROW = 8, 20
+"""Rows of a legend that a picture has room for, and the height of one in pixels."""
 
 
 def grid(panels: int, options: Options, least: tuple[int, int], row_height: int) -> Grid:
@@ -226,16 +228,19 @@ def panels_of(figure: Figure, grid: Grid, used: int, *, sharex: bool = False, sh
     return panels[:used]
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], width: int) -> None:
-    """A legend below all panels, in as many columns as the picture's width has room for."""
+def legend_below(figure: Figure, handles: Sequence[Any], width: int, *, may_grow: bool = False) -> None:
+    """A legend below all panels, in as many columns as the width has room for; a long one may make the picture grow."""
     if not handles:
         return
     size = STYLE["legend.fontsize"]
     for handle in handles:
         handle.set_label(folded(str(handle.get_label()), width - 90, size, GLYPH))
     longest = max(len(line) for handle in handles for line in str(handle.get_label()).splitlines())
-    columns = int(width * 0.96 * POINTS_PER_PIXEL / ((longest * GLYPH + 5) * size))
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=max(1, min(len(handles), columns)))
+    columns = max(1, min(len(handles), int(width * 0.96 * POINTS_PER_PIXEL / ((longest * GLYPH + 5) * size))))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+    more = ceil(len(handles) / columns) - LEGEND_ROWS
+    if may_grow and more > 0:
+        figure.set_figheight(figure.get_figheight() + more * LEGEND_ROW / DPI)
 
 
 def share_text(series: Series, in_use: int | None) -> str:

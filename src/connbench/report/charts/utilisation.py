@@ -1,4 +1,7 @@
-"""What a connection costs by the share of the range that is in use already: a line a strategy."""
+"""What a connection costs by the share of the range that is in use already: a line a strategy.
+
+Of a sweep a line a setting, and churn as a point for each share that the range was filled to.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ import numpy as np
 
 from connbench.analysis.knee import Knee, find_knee, rolling_percentiles
 from connbench.analysis.patterns import Floats, held_before
+from connbench.model import Phase
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import LINES, Options
+from connbench.report.charts.shares import Line, lines_of, share_of
 from connbench.report.series import Series
 from connbench.samples import NS_PER_MS
 
@@ -21,6 +26,12 @@ if TYPE_CHECKING:
 LEAST = (440, 340)
 PERCENTILES = (50.0, 99.0)
 GREY = "#555555"
+FAINT = 0.45
+"""How strong the filling is drawn where the churn is what it is about."""
+
+CROWD = 4
+"""Lines above which each one's p99 is drawn faintly."""
+
 POINTS = 150
 """Of a line: each is then a p99 of some hundred connections, where there are as many as in the talk."""
 
@@ -35,11 +46,22 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     figure = grid.figure()
     axes = figure.subplots()
     handles = []
-    for position, one in enumerate(series):
-        colour = LINES[position % len(LINES)]
-        handles.append(Line2D([], [], color=colour, linewidth=2, label=_label(one)))
-        _line(axes, one, colour, scale)
-    axes.set_title(canvas.folded("Rolling median and p99 of connect()", grid.width - 60))
+    lines = lines_of(series)
+    has_churn = any(line.is_churn for line in lines)
+    alpha = FAINT if has_churn else 1.0
+    # Beside churn's own p99 that of the filling would say the same twice, and many of them hide one another.
+    p99_alpha = 0.0 if has_churn else FAINT if len(lines) > CROWD else 1.0
+    for line in lines:
+        colour = LINES[line.colour % len(LINES)]
+        if line.is_churn:
+            handles.append(Line2D([], [], color=colour, linewidth=2, marker="o", label=line.label))
+            _churn(axes, line, colour)
+        else:
+            [one] = line.series
+            handles.append(Line2D([], [], color=colour, linewidth=2, alpha=alpha, label=_label(line)))
+            _line(axes, one, colour, scale, alpha=alpha, p99_alpha=p99_alpha)
+    title = "Median and p99 of connect(): rolling while filling, a point for each churn"
+    axes.set_title(canvas.folded(title if has_churn else "Rolling median and p99 of connect()", grid.width - 60))
     axes.set(xlabel=canvas.folded(_axis(series), grid.width - 100, 10, canvas.GLYPH), ylabel="latency of connect()")
     axes.set_xlim(-0.01, 1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -50,16 +72,24 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         Line2D([], [], marker="D", linestyle="", markersize=7, label="knee", color=GREY),
         Line2D([], [], marker="x", linestyle="", markersize=7, markeredgewidth=2, label="first failed", color=GREY),
     ]
-    canvas.legend_below(figure, handles, grid.width)
+    canvas.legend_below(figure, handles, grid.width, may_grow=options.height is None)
     return figure
 
 
-def _line(axes: Axes, one: Series, colour: str, scale: str) -> None:
+def _churn(axes: Axes, line: Line, colour: str) -> None:
+    """The churn of a setting: its median and its p99 at each share."""
+    shares, (median, p99) = line.churn_points(PERCENTILES)
+    axes.plot(shares, p99, ":o", color=colour, linewidth=1.2, markersize=5, markerfacecolor="white", zorder=4)
+    axes.plot(shares, median, "-o", color=colour, linewidth=2, markersize=6, zorder=5)
+
+
+def _line(axes: Axes, one: Series, colour: str, scale: str, *, alpha: float, p99_alpha: float) -> None:
     shares, (median, p99) = _rolling(one)
     if scale == "log":
         median, p99 = (np.where(values > 0, values, np.nan) for values in (median, p99))
-    axes.plot(shares, p99, ":", color=colour, linewidth=1.2, zorder=2)
-    axes.plot(shares, median, "-", color=colour, linewidth=2, zorder=3)
+    if p99_alpha:
+        axes.plot(shares, p99, ":", color=colour, linewidth=1.2, zorder=2, alpha=p99_alpha)
+    axes.plot(shares, median, "-", color=colour, linewidth=2, zorder=3, alpha=alpha)
     if not len(shares):
         return
     knee = find_knee(one.strategy)
@@ -88,7 +118,8 @@ def _whole(one: Series) -> int:
     return one.strategy.capacity or max(1, *(len(r.samples) for r in one.strategy.rounds))
 
 
-def _label(one: Series) -> str:
+def _label(line: Line) -> str:
+    [one] = line.series
     knee = find_knee(one.strategy)
     notes = []
     if knee.connection is not None:
@@ -97,7 +128,8 @@ def _label(one: Series) -> str:
         notes.append(f"first failed at {_share(one, knee.in_use_at_failure)}")
     if not _rolls(one, knee):
         notes.append("too few connections")
-    return f"{one.heading}: {', '.join(notes)}" if notes else one.heading
+    heading = f"{line.label} - partial" if one.is_partial else line.label
+    return f"{heading}: {', '.join(notes)}" if notes else heading
 
 
 def _rolls(one: Series, knee: Knee) -> bool:
@@ -109,9 +141,13 @@ def _share(one: Series, in_use: int | None) -> str:
 
 
 def _axis(series: Sequence[Series]) -> str:
-    unknown = [one.strategy.capacity is None for one in series]
+    unknown = [_is_unknown(one) for one in series]
     if all(unknown):
         return "connections held, as a share of the attempts (the range is not known)"
     if any(unknown):
         return "share of the range in use (of the attempts, where the range is not known)"
     return "share of the range in use"
+
+
+def _is_unknown(one: Series) -> bool:
+    return one.strategy.capacity is None and not (one.strategy.strategy.phase is Phase.CHURN and share_of(one))

@@ -1,16 +1,19 @@
-"""What the window's size changes: total time and errors, from several strategies or several files."""
+"""What the window's size changes: cost and errors, from several strategies, several loads or several files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from connbench.analysis.patterns import Floats
 from connbench.analysis.summary import summarize
+from connbench.analysis.sweep import split
 from connbench.errors import UsageError
+from connbench.model import Load, Phase, StrategySpec
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import LINES, Options
 from connbench.report.series import Series, stem
@@ -23,15 +26,25 @@ if TYPE_CHECKING:
 LEAST = (440, 260)
 ROW_HEIGHT = 400
 MARKERS = "os^vDP*X"
+SHADES = 0.88
+"""Of the colour map that is used."""
+
+WHOLE = {"title": "Total time of a round", "ylabel": "sum of all latencies"}
+EACH = {"title": "Mean time of an attempt", "ylabel": "acquire time, failed attempts counted"}
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
     """Two panels: the total time of a round, and the share of attempts that failed, each over the window's size.
 
+    Rounds at several loads are of different length: there it is the mean acquire time of an attempt, and of churn
+    without the filling before it.
+
     Raises:
         UsageError: No strategy has a window.
     """
-    lines = sweeps(series)
+    loads = loads_of(series)
+    several = len(loads) > 1
+    lines = sweeps(judged(series) if several else series)
     if not lines:
         raise UsageError(
             "no strategy here has a window",
@@ -40,13 +53,19 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     grid = canvas.grid(2, options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
     times, errors = canvas.panels_of(figure, grid, 2)
+    variants: dict[StrategySpec, str] = {}
     for position, (label, some) in enumerate(lines.items()):
         colour, marker = LINES[position % len(LINES)], MARKERS[position % len(MARKERS)]
-        _times(times, some, label, colour, marker)
+        if several:  # colours from dark to light as the loads grow, markers by what else differs
+            setting, load = split(some[0].strategy.strategy)
+            variant = variants.setdefault(replace(setting, window=None), MARKERS[len(variants) % len(MARKERS)])
+            colour, marker = _shade(loads.index(load), len(loads)), variant
+        _times(times, some, label, (colour, marker), _costs if several else _totals)
         sizes = [_size(one) for one in some]
         errors.plot(sizes, [_error_share(one) for one in some], color=colour, marker=marker, clip_on=False)
     _dress(times, errors, series=[one for some in lines.values() for one in some], scale=options.yscale or "log")
-    canvas.legend_below(figure, times.get_legend_handles_labels()[0], grid.width)
+    times.set(**(EACH if several else WHOLE))
+    canvas.legend_below(figure, times.get_legend_handles_labels()[0], grid.width, may_grow=options.height is None)
     return figure
 
 
@@ -69,10 +88,34 @@ def sweeps(series: Sequence[Series]) -> dict[str, list[Series]]:
     return {label: sorted(some, key=_size) for label, some in lines.items()}
 
 
-def _times(panel: Axes, some: Sequence[Series], label: str, colour: str, marker: str) -> None:
+def judged(series: Sequence[Series]) -> list[Series]:
+    """Those that a load is about: the churn where there is one, else the filling."""
+    return [
+        one for one in series if (one.strategy.strategy.phase is Phase.CHURN) == bool(one.strategy.strategy.load.churn)
+    ]
+
+
+def loads_of(series: Sequence[Series]) -> list[Load]:
+    """What strategies with a window were put to, the lightest first."""
+    found = dict.fromkeys(split(one.strategy.strategy)[1] for one in series if one.strategy.strategy.window is not None)
+    return sorted(found, key=lambda load: (load.fill or 0, load.connections or 0, load.lanes))
+
+
+def _shade(position: int, of: int) -> str:
+    """The colour of one of several steps, from dark to light; the lightest part of the map is too faint on white."""
+    from matplotlib import colormaps  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.colors import to_hex  # noqa: PLC0415  # as above
+
+    return to_hex(colormaps["viridis"](SHADES * position / max(1, of - 1)))
+
+
+def _times(
+    panel: Axes, some: Sequence[Series], label: str, look: tuple[str, str], cost: Callable[[Series], Floats]
+) -> None:
     """The median of the complete rounds, and whiskers to the shortest and longest; hollow where none was complete."""
     sizes = [_size(one) for one in some]
-    totals = [_totals(one) / NS_PER_MS for one in some]
+    colour, marker = look
+    totals = [cost(one) / NS_PER_MS for one in some]
     middle = np.array([np.median(values) for values in totals])
     spread = np.array([middle - [v.min() for v in totals], np.array([v.max() for v in totals]) - middle])
     panel.errorbar(sizes, middle, spread, color=colour, marker=marker, capsize=3, label=label)
@@ -82,7 +125,13 @@ def _times(panel: Axes, some: Sequence[Series], label: str, colour: str, marker:
         panel.annotate("partial", (sizes[position], middle[position]), (6, 6), textcoords="offset points", fontsize=8.5)
 
 
-def _totals(one: Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _costs(one: Series) -> Floats:
+    """Mean acquire time in ns of each complete round; of each round where none was complete."""
+    rounds = [r for r in one.strategy.rounds if not r.fault and len(r.samples)] or one.strategy.rounds
+    return np.array([r.samples.acquire_ns.mean() if len(r.samples) else 0.0 for r in rounds])
+
+
+def _totals(one: Series) -> Floats:
     """Total time in ns of each complete round; of all rounds together where none was complete."""
     summary = summarize(one.strategy)
     return np.array(summary.rounds_total_ns or (summary.total_ns,), dtype=np.float64)
@@ -107,9 +156,7 @@ def _dress(times: Axes, errors: Axes, *, series: Sequence[Series], scale: str) -
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.set_xlabel("ports of the window")
-    times.set_title("Total time of a round")
     scales.set_scale([times], scale)
-    times.set_ylabel("sum of all latencies")
     errors.set_title("Attempts that failed")
     errors.set_ylabel("share of the attempts")
     errors.set_ylim(bottom=0)

@@ -1,0 +1,235 @@
+"""A sweep seen as what it is: settings, the loads each was put to, and which setting is the cheapest.
+
+A *setting* is a strategy with its parameters: window, placement, retries, source addresses, when it gives up. A *load*
+is what it is put to: how many connections or how full, by how many lanes, and the churn. Every setting of a sweep is
+put to every load.
+
+Each figure is the median over the complete rounds of that figure of a round. Where there is churn, the churn is judged
+and not the filling before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from connbench.model import Load, Phase, StrategySpec
+from connbench.results.result import Result, Samples, StrategyResult
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the attempts of a round came to; times in ns, NaN where there is no attempt of the kind.
+
+    Attributes:
+        error_share: Attempts without a connection, those given up too, 0 to 1.
+        acquire_ns: Mean acquire time of an attempt, failed ones counted: what the strategy costs whoever waits.
+        mean_ns: Mean latency of all attempts, as are `p50_ns` and `p99_ns`.
+        even_ns: Mean latency of the connections from even ports; `odd_ns` of those from odd ones.
+    """
+
+    error_share: float
+    acquire_ns: float
+    mean_ns: float
+    p50_ns: float
+    p99_ns: float
+    even_ns: float
+    odd_ns: float
+
+    @classmethod
+    def of(cls, samples: Samples) -> Figures:
+        """Those of some attempts, at least one."""
+        latency = samples.latency_ns
+        p50, p99 = (float(value) for value in np.percentile(latency, (50, 99)))
+        even, odd = (float(latency[of].mean()) if of.any() else np.nan for of in (samples.even, samples.odd))
+        return cls(
+            float(samples.failed.mean()), float(samples.acquire_ns.mean()), float(latency.mean()), p50, p99, even, odd
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A setting at a load, in one phase.
+
+    Attributes:
+        attempts: Of the longest round.
+        figures: The median round's, each figure by itself.
+        costs_ns: Each round's mean acquire time.
+        is_partial: Whether there is no complete round; the figures are then those of what there is.
+    """
+
+    setting: StrategySpec
+    load: Load
+    phase: Phase
+    attempts: int
+    figures: Figures
+    costs_ns: tuple[float, ...]
+    is_partial: bool
+
+    @property
+    def spread(self) -> float:
+        """From the smallest to the largest round's mean acquire time, as a share of the median; 0 of one round."""
+        median = self.figures.acquire_ns
+        return (max(self.costs_ns) - min(self.costs_ns)) / median if median else 0.0
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether this is what the sweep is about: the churn where there is one, else the filling."""
+        return self.phase is (Phase.CHURN if self.load.churn else Phase.FILL)
+
+    @classmethod
+    def of(cls, strategy: StrategyResult) -> Cell | None:
+        """A strategy's rounds as a cell; None without an attempt."""
+        complete = [r.samples for r in strategy.rounds if not r.fault and len(r.samples)]
+        rounds = complete or [r.samples for r in strategy.rounds if len(r.samples)]
+        if not rounds:
+            return None
+        figures = [Figures.of(samples) for samples in rounds]
+        setting, load = split(strategy.strategy)
+        return cls(
+            setting=setting,
+            load=load,
+            phase=strategy.strategy.phase,
+            attempts=max(map(len, rounds)),
+            figures=_median(figures),
+            costs_ns=tuple(one.acquire_ns for one in figures),
+            is_partial=not complete,
+        )
+
+
+def _median(rounds: Sequence[Figures]) -> Figures:
+    values = {name: [getattr(figures, name) for figures in rounds] for name in Figures.__slots__}
+    known = {name: [value for value in some if value == value] for name, some in values.items()}  # noqa: PLR0124  # NaN is not
+    return Figures(**{name: float(np.median(some)) if some else np.nan for name, some in known.items()})
+
+
+def split(spec: StrategySpec) -> tuple[StrategySpec, Load]:
+    """A strategy's setting, as one without a load of its own, and its load without what is the setting's."""
+    load = spec.load
+    own = Load(sources=load.sources, give_up_ms=load.give_up_ms)
+    return replace(spec, load=own, phase=Phase.FILL), replace(load, sources=None, give_up_ms=None)
+
+
+def is_sweep(result: Result) -> bool:
+    """Whether a result is a sweep's: several settings or loads, all of them combined, in one and the same strategy.
+
+    `run` has each strategy once, and the talk's measurements are no product.
+    """
+    fills = [spec for spec in result.specs if spec.phase is Phase.FILL]
+    combined = set(map(split, fills))
+    settings, loads = {setting for setting, _ in combined}, {load for _, load in combined}
+    is_product = len(combined) == len(settings) * len(loads)
+    return is_product and len(combined) > len({spec.name for spec in fills})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a setting did over all loads.
+
+    Attributes:
+        cost_ns: The mean over the loads of its mean acquire time: every load weighs the same, however many attempts.
+        least_ns: The same of the quickest round at each load; `most_ns` of the slowest.
+        worst_share: The largest share of errors at a load.
+        worst_load: Which.
+    """
+
+    setting: StrategySpec
+    cost_ns: float
+    least_ns: float
+    most_ns: float
+    worst_share: float
+    worst_load: Load
+
+    def keeps(self, budget: float) -> bool:
+        """Whether its errors are within a share of the attempts at every load."""
+        return self.worst_share <= budget
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All cells of a sweep, and its settings, strategy by strategy, and loads in the order they were planned."""
+
+    cells: tuple[Cell, ...]
+    settings: tuple[StrategySpec, ...]
+    loads: tuple[Load, ...]
+
+    @classmethod
+    def of(cls, result: Result) -> Sweep:
+        """A result by settings and loads."""
+        planned = [split(spec) for spec in result.specs]
+        cells = (Cell.of(strategy) for strategy in result.strategies)
+        names = list(dict.fromkeys(setting.name for setting, _ in planned))
+        return cls(
+            tuple(cell for cell in cells if cell),
+            tuple(sorted(dict.fromkeys(setting for setting, _ in planned), key=lambda one: names.index(one.name))),
+            tuple(dict.fromkeys(load for _, load in planned)),
+        )
+
+    @property
+    def has_churn(self) -> bool:
+        """Whether anything is judged by its churn."""
+        return any(load.churn for load in self.loads)
+
+    def of_phase(self, *, judged: bool) -> list[Cell]:
+        """The cells that are judged, or the filling before them: setting by setting, in each by load."""
+        chosen = [cell for cell in self.cells if cell.is_judged is judged]
+        return sorted(chosen, key=lambda c: (self.settings.index(c.setting), self.loads.index(c.load)))
+
+    def judged_at(self, load: Load) -> list[Cell]:
+        """What a load was judged by: a complete cell a setting."""
+        return [cell for cell in self.of_phase(judged=True) if cell.load == load and not cell.is_partial]
+
+    @cached_property
+    def standings(self) -> tuple[Standing, ...]:
+        """Every setting with a complete round at every load, the cheapest first; equals in order."""
+        complete = [cell for cell in self.of_phase(judged=True) if not cell.is_partial]
+        found = []
+        for setting in self.settings:
+            cells = [cell for cell in complete if cell.setting == setting]
+            if len(cells) == len(self.loads):
+                found.append(_standing(setting, cells))
+        return tuple(sorted(found, key=lambda standing: standing.cost_ns))
+
+    def cheapest(self, budget: float) -> Standing | None:
+        """The setting of least cost among those that keep within a share of errors at every load; None without one."""
+        return next((standing for standing in self.standings if standing.keeps(budget)), None)
+
+    def rivals(self, budget: float) -> list[Standing]:
+        """The other settings within the budget that the rounds do not tell from the cheapest: they overlap."""
+        chosen = self.cheapest(budget)
+        if chosen is None or chosen.least_ns == chosen.most_ns:
+            return []
+        return [
+            one for one in self.standings if one is not chosen and one.keeps(budget) and one.least_ns <= chosen.most_ns
+        ]
+
+    def nearest(self) -> Standing | None:
+        """The setting of the smallest worst share of errors, of equals the cheapest; None where none is judged."""
+        return min(self.standings, key=lambda standing: standing.worst_share, default=None)
+
+    def cheapest_at(self, load: Load, budget: float) -> Cell | None:
+        """The same at one load by itself."""
+        keeping = [cell for cell in self.judged_at(load) if cell.figures.error_share <= budget]
+        return min(keeping, key=lambda cell: cell.figures.acquire_ns, default=None)
+
+    def nearest_at(self, load: Load) -> Cell | None:
+        """The cell of fewest errors at a load, of equals the cheapest."""
+        return min(
+            self.judged_at(load), key=lambda cell: (cell.figures.error_share, cell.figures.acquire_ns), default=None
+        )
+
+
+def _standing(setting: StrategySpec, cells: Sequence[Cell]) -> Standing:
+    """Over the cells of a setting, one a load."""
+    worst = max(cells, key=lambda cell: cell.figures.error_share)
+    return Standing(
+        setting=setting,
+        cost_ns=float(np.mean([cell.figures.acquire_ns for cell in cells])),
+        least_ns=float(np.mean([min(cell.costs_ns) for cell in cells])),
+        most_ns=float(np.mean([max(cell.costs_ns) for cell in cells])),
+        worst_share=worst.figures.error_share,
+        worst_load=worst.load,
+    )

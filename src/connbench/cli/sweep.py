@@ -1,0 +1,120 @@
+"""`connbench sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connbench.cli import gates
+from connbench.cli.html_option import check_page, page_option, write_page
+from connbench.cli.messages import warn, warn_of_grave_findings
+from connbench.cli.options import run_options
+from connbench.cli.run import request_of
+from connbench.cli.sweep_options import charts_option, error_budget_option, with_lists
+from connbench.errors import ExitCode, UsageError
+from connbench.interrupts import Interrupts
+from connbench.model import Close, Placement
+from connbench.planning import make_plan
+from connbench.planning.sweeping import (
+    LOADS,
+    SETTINGS,
+    announcement,
+    refuse_without_memory,
+    sweep_requests,
+)
+from connbench.thresholds import Expression, refuse_strangers
+
+SAVES_APART = 10.0
+"""Times what a save takes: a tenth of the time goes into saving at most."""
+
+
+@click.command("sweep")
+@run_options
+@error_budget_option
+@charts_option
+@page_option
+@click.pass_obj
+def command(  # noqa: PLR0913  # one for each option
+    interrupts: Interrupts,
+    /,
+    output: Path | None,
+    output_format: str,
+    thresholds: tuple[Expression, ...],
+    *,
+    budget: float,
+    charts: Path | None,
+    page: Path | None,
+    force: bool,
+    quiet: bool,
+    plot: bool,
+    **asked: Any,  # noqa: ANN401  # what the plan is made of
+) -> int:
+    """Run every combination of settings and loads, and name the cheapest setting.
+
+    \b
+    Options with ,... take lists and ranges with a step, and their product is
+    run, all of it once a round:
+      connbench sweep --window 100,500,1000 --fill 50%-95%:5%
+      connbench sweep --strategy plain,window --churn 20000 -o churn.json.gz
+
+    A setting (strategy, window, placement, retries, sources, when it gives up) is put to every load (connections or
+    fill, lanes, churn). The last line names the setting of least mean acquire time among those whose errors are within
+    --error-budget at every load.
+    """  # noqa: D301  # click wants the character \b itself
+    if plot and output_format != "text":
+        raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
+    interrupts.immediate = True  # an external target may keep us waiting
+    plan, known = make_plan(*_requests(asked))
+    refuse_without_memory(plan)
+    interrupts.immediate = False
+    refuse_strangers(thresholds, plan.phases, "this sweep")
+
+    # Only now: make_plan forks, which is safe only until numpy has started its threads.
+    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
+    from connbench.cli.pages import DocumentPages, SweepPages  # noqa: PLC0415  # as above
+    from connbench.cli.sweep_charts import check_charts, write_charts  # noqa: PLC0415  # as above
+    from connbench.host import checks, environment  # noqa: PLC0415  # as above
+    from connbench.report import sweep  # noqa: PLC0415  # as above
+    from connbench.report.charts import terminal  # noqa: PLC0415  # as above
+    from connbench.results.files import check_output  # noqa: PLC0415  # as above
+    from connbench.results.result import Result  # noqa: PLC0415  # as above
+    from connbench.results.talk_csv import refuse_several  # noqa: PLC0415  # as above
+
+    if plot:
+        terminal.require()
+    if output_format == "talk-csv":
+        refuse_several(len(plan.phases) * plan.rounds)
+    file_format = check_output(output, force=force) if output else None
+    if page:
+        check_page(page, force=force)
+    if charts:
+        check_charts(charts, plan, force=force)
+    for finding in known:
+        warn(finding)
+    click.echo(f"connbench: {announcement(plan)}", err=True)
+    result = Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*known, *checks.at_start()))
+    text = SweepPages(result, budget, tuple(known), plot=plot)
+    pages = text if output_format == "text" else DocumentPages(result, output_format)
+    outlet = Outlet(result, pages, output, file_format, spacing=SAVES_APART)
+    failures = measure(plan, outlet, interrupts, quiet=quiet, is_sweep=True)
+    if result.rounds:
+        if charts:
+            write_charts(charts, result)
+        if page:
+            write_page([result], page, sweep.blocks(result, budget))
+    gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
+    return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
+
+
+command.params = with_lists(command.params)
+
+
+def _requests(asked: dict[str, Any]) -> list[Any]:
+    lists = {name: asked[name] for name in (*LOADS, *SETTINGS)}
+    lists["placement"] = tuple(map(Placement, lists["placement"] or ()))
+    lists["close"] = tuple(map(Close, lists["close"] or ()))
+    base = request_of({**asked, **dict.fromkeys(lists), "lanes": 1})
+    return sweep_requests(base, lists)

@@ -1,0 +1,159 @@
+"""What a sweep runs: values as lists and ranges, and the product of them all as requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from itertools import product
+from math import prod
+from typing import Any
+
+from connbench.errors import EnvironmentFault, UsageError
+from connbench.linux.limits import available_memory
+from connbench.model import Plan, RoundPlan
+from connbench.planning.request import Request
+from connbench.samples import ROW_BYTES
+
+LOADS = ("connections", "fill", "lanes", "churn", "churn_rate", "close")
+"""Fields of a request that say what a setting is put to."""
+
+SETTINGS = ("sources", "give_up_after", "window", "placement", "retries")
+"""Fields of a request that are a setting's own, beside the strategy."""
+
+DEFAULT_FILLS = tuple(percent / 100 for percent in range(50, 100, 5))
+"""Churn is told per 5 % of the range: below half of it every strategy is fast."""
+
+DEFAULT_STRATEGIES = ("window",)
+"""plain and bind take a minute a round over the full range, and a sweep has many rounds."""
+
+MOST_VALUES = 1000
+"""Values of one list, and combinations of a sweep: more is a slip of the hand."""
+
+COPIES = 3
+"""How often the samples are in memory while a result file is written."""
+
+_NUMBER = r"\d+(?:\.\d+)?"
+
+
+def parse_numbers(text: str, option: str, *, unit: str = "") -> tuple[Decimal, ...]:
+    """Read numbers and ranges with a step by commas: `100,500-2000:500` is 100, 500, 1000, 1500, 2000.
+
+    A range goes up from its first number as long as it is not above the last. A number named twice counts once, at
+    its first place.
+
+    Args:
+        text: What was typed.
+        option: Under which, for messages.
+        unit: What follows every number, as `%`.
+
+    Raises:
+        UsageError: Not of that form, a range that is reversed or has no step, or too many values.
+    """
+    found: dict[Decimal, None] = {}
+    for part in text.split(","):
+        found |= dict.fromkeys(_part(part.strip(), f"{option} {text!r}", unit))
+    if len(found) > MOST_VALUES:
+        raise _too_many(f"{option} {text!r}", len(found))
+    return tuple(found)
+
+
+def _part(part: str, named: str, unit: str) -> list[Decimal]:
+    number = rf"({_NUMBER}){re.escape(unit)}"
+    if match := re.fullmatch(number, part, re.ASCII):
+        return [Decimal(match[1])]
+    match = re.fullmatch(rf"{number}-{number}(?::{number})?", part, re.ASCII)
+    if not match:
+        raise UsageError(
+            f"{named}: {part!r} is not a number{f' with {unit}' if unit else ''}",
+            f"give a list or a range with a step, as in 10{unit},50{unit}-90{unit}:10{unit}",
+        )
+    if match[3] is None:
+        raise UsageError(f"{named}: range {part} has no step", f"add one, as in {part}:5{unit}")
+    low, high, step = Decimal(match[1]), Decimal(match[2]), Decimal(match[3])
+    if low > high:
+        raise UsageError(f"{named}: range {part} is reversed", f"write it as {high}{unit}-{low}{unit}:{step}{unit}")
+    if not step:
+        raise UsageError(f"{named}: range {part} has a step of 0", "give a step above 0")
+    count = int((high - low) / step) + 1
+    if count > MOST_VALUES:
+        raise _too_many(named, count)
+    return [low + step * i for i in range(count)]
+
+
+def _too_many(named: str, count: int) -> UsageError:
+    return UsageError(f"{named}: {count:,} are too many", f"a sweep takes up to {MOST_VALUES:,}")
+
+
+def parse_words(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Read words by commas; one named twice counts once.
+
+    Raises:
+        UsageError: One is not of those known.
+    """
+    words = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for word in words:
+        if word not in known:
+            raise UsageError(f"{option} {text!r}: {word!r} is unknown", f"known: {', '.join(known)}")
+    return words
+
+
+def sweep_requests(base: Request, lists: Mapping[str, Sequence[Any]]) -> list[Request]:
+    """The product of all lists: a request a combination, the loads outermost.
+
+    So the settings that are compared at one load are measured one right after the other. Churn without a fill or a
+    number of connections is swept over `DEFAULT_FILLS`.
+
+    Args:
+        base: What is the same in all of them; its strategies are swept in each.
+        lists: Values by the request's field, of `LOADS` and `SETTINGS`; an empty list leaves the field as it is.
+
+    Raises:
+        UsageError: No list has two values, or they make too many combinations.
+    """
+    given = {name: tuple(lists[name]) for name in (*LOADS, *SETTINGS) if lists.get(name)}
+    if "churn" in given and not {"fill", "connections"} & set(given):
+        given["fill"] = DEFAULT_FILLS
+    base = replace(base, strategies=base.strategies or DEFAULT_STRATEGIES)
+    if max(map(len, (base.strategies, *given.values()))) < 2:
+        raise UsageError(
+            "nothing to sweep: no option carries a list",
+            "give one, as in --window 100,500,1000 or --fill 50%-95%:5%; a single setting is for connbench run",
+        )
+    count = prod(map(len, (base.strategies, *given.values())))
+    if count > MOST_VALUES:
+        raise UsageError(f"{count:,} combinations are too many", f"a sweep takes up to {MOST_VALUES:,}")
+    names = [name for name in (*LOADS, *SETTINGS) if name in given]
+    return [
+        replace(base, **dict(zip(names, values, strict=True))) for values in product(*(given[name] for name in names))
+    ]
+
+
+def announcement(plan: Plan) -> str:
+    """How much a sweep is to measure, in a line: `30 combinations, 3 rounds each: 90 turns, 4,068,864 attempts`."""
+    turns = len(plan.strategies) * plan.rounds
+    rounds = "1 round" if plan.rounds == 1 else f"{plan.rounds} rounds"
+    return (
+        f"{len(plan.strategies)} combinations of setting and load, {rounds} each: "
+        f"{turns} turns, {total_attempts(plan):,} attempts in all"
+    )
+
+
+def total_attempts(plan: Plan) -> int:
+    """Attempts of all strategies in all rounds."""
+    return plan.rounds * sum(RoundPlan(plan, spec, 1).rows for spec in plan.strategies)
+
+
+def refuse_without_memory(plan: Plan) -> None:
+    """Make sure that the samples of the whole sweep can be kept.
+
+    Raises:
+        EnvironmentFault: They cannot.
+    """
+    needed, free = total_attempts(plan) * ROW_BYTES * COPIES, available_memory()
+    if needed > free:
+        raise EnvironmentFault(
+            f"{total_attempts(plan):,} attempts need about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
+            "ask for fewer --rounds, a shorter list, or a smaller --port-range",
+        )

@@ -1,0 +1,75 @@
+"""The command `sweep`: one run of it on a small range, its file and its pictures, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from connbench.results.reading import read
+from support import connbench
+
+RANGE = ("--port-range", "40000-40199", "-q")
+
+
+def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
+    """Every combination is measured and saved, drawn, and the last line has a setting within the budget."""
+    file, prefix = tmp_path / "sweep.json", tmp_path / "chart"
+    finished = connbench(
+        *("sweep", *RANGE, "--strategy", "range,window", "--window", "10-50:40", "--fill", "50%,90%"),
+        *("--rounds", "2", "--churn", "40", "--seed", "7", "-o", str(file), "--charts", str(prefix)),
+    )
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    assert "connbench: 6 combinations of setting and load, 2 rounds each: 12 turns, 2,160 attempts" in finished.stderr
+    assert finished.stdout.splitlines()[-1].startswith("cheapest within 1% errors: range, ")
+    result = read(file)
+    assert result.plan
+    assert [(spec.name, spec.window, spec.load.fill) for spec in result.plan.strategies] == [
+        (name, window, fill)
+        for fill in (0.5, 0.9)
+        for name, window in (("range", None), ("window", 10), ("window", 50))
+    ]
+    assert {len(rounds) for rounds in result.rounds.values()} == {2}
+    assert not result.is_partial
+    assert (tmp_path / "chart-windows.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "chart-utilisation.png").read_bytes().startswith(b"\x89PNG")
+    again = connbench("report", str(file))
+    assert again.stdout.splitlines()[-1] == finished.stdout.splitlines()[-1]
+    assert "connection attempts:" not in again.stdout
+    assert connbench("report", str(file), "--blocks").stdout.count("connection attempts:") == 12
+
+
+def test_sweep_in_another_format() -> None:
+    """A sweep's JSON has every combination, and a threshold is held to each of them."""
+    finished = connbench(
+        *("sweep", *RANGE, "--window", "50", "--lanes", "1,2", "-n", "40"),
+        *("--rounds", "1", "--format", "json", "--fail-if", "attempts < 41"),
+    )
+    assert finished.returncode == ExitCode.THRESHOLD
+    assert len(json.loads(finished.stdout)["strategies"]) == 2
+    assert finished.stderr.count("threshold failed: window 50") == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (("--window", "500"), "nothing to sweep"),
+        (("--window", "10,20.5"), "20.5 is not a whole number"),
+        (("--window", "10,300"), "--window 300 does not fit"),
+        (("--strategy", "window,fastest"), "unknown strategy 'fastest'"),
+        (("-n", "10,20", "--fill", "50%"), "both say how many"),
+        (
+            ("--window", "10,20", "--charts", "nowhere/a"),
+            "--charts nowhere/a-windows.png: folder nowhere does not exist",
+        ),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(asked: tuple[str, ...], named: str) -> None:
+    """Wrong lists are told before anything is measured, in two lines."""
+    finished = connbench("sweep", *RANGE, *asked)
+    assert finished.returncode in {ExitCode.USAGE, ExitCode.OUTPUT}
+    assert named in finished.stderr
+    assert len(finished.stderr.splitlines()) <= 2
+    assert finished.stdout == ""

@@ -1,0 +1,440 @@
+"""A sweep: its lists, its product, what is cheapest in it, and how it is printed."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.analysis.sweep import Cell, Standing, Sweep, is_sweep, split
+from connbench.cli.options import run_options
+from connbench.cli.outlet import Outlet
+from connbench.cli.pages import DocumentPages
+from connbench.cli.progress import turn_name
+from connbench.cli.sweep_options import DEFAULT_BUDGET, LISTS, read_budget, with_lists
+from connbench.errors import EnvironmentFault, Interrupted, UsageError
+from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
+from connbench.planning import Request, sweeping
+from connbench.planning.choice import choose_strategies
+from connbench.report import sweep as report
+from connbench.report.sweep_names import Names
+from connbench.report.text import report as run_report
+from connbench.reproduction.cases import FULL_RANGE, cases
+from connbench.results.csv_file import csv_rows, read_csv
+from connbench.results.result import Result, Round, Samples
+from connbench.thresholds import concerns, parse
+from made import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, unhurried
+
+HUNDRED = PortRange(40000, 40099)
+HALF, FULL = Load(fill=0.5), Load(fill=0.95)
+SMALL, LARGE = replace(WINDOW, window=100), replace(WINDOW, window=1000)
+
+Cells = Mapping[tuple[StrategySpec, Load], tuple[int, float]]
+
+
+def attempts(acquire_us: int, error_share: float = 0.0) -> Samples:
+    """A hundred attempts of one acquire time, so many of them in vain."""
+    failed = round(error_share * 100)
+    return samples_of([acquire_us * 1000 - 1000] * 100, errno=[errno.EADDRNOTAVAIL] * failed + [0] * (100 - failed))
+
+
+def swept(cells: Cells, number: int = 1) -> Result:
+    """Settings and loads, each with its acquire time in µs and share of errors, the same every round."""
+    return result_of(
+        {
+            replace(setting, load=load): [round_of(attempts(*cell), i + 1) for i in range(number)]
+            for (setting, load), cell in cells.items()
+        }
+    )
+
+
+def chosen(found: Standing | Cell | None) -> StrategySpec:
+    """The setting of what was found."""
+    assert found
+    return found.setting
+
+
+TWO_BY_TWO: Cells = {
+    (SMALL, HALF): (20, 0.0),
+    (LARGE, HALF): (18, 0.0),
+    (SMALL, FULL): (40, 0.01),
+    (LARGE, FULL): (30, 0.07),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "values"),
+    [
+        ("500", "", [500]),
+        ("100,250, 500", "", [100, 250, 500]),
+        ("100-500:200", "", [100, 300, 500]),
+        ("100-400:200", "", [100, 300]),
+        ("50%,70%-90%:10%", "%", [50, 70, 80, 90]),
+        ("0.1-0.3:0.1", "", [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]),
+        ("3,1,3,1-3:1", "", [3, 1, 2]),
+        ("7-7:5", "", [7]),
+    ],
+)
+def test_lists_are_read(text: str, unit: str, values: list[Decimal]) -> None:
+    """Numbers by commas, ranges with a step up to their end, each value once and in the order given."""
+    assert list(sweeping.parse_numbers(text, "--window", unit=unit)) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "message"),
+    [
+        ("", "", "'' is not a number"),
+        ("1,,2", "", "'' is not a number"),
+        ("many", "", "'many' is not a number"),
+        ("-5", "", "'-5' is not a number"),
+        ("\u0661", "", "is not a number"),
+        ("50", "%", "'50' is not a number with %"),
+        ("50%-90%", "%", "range 50%-90% has no step"),
+        ("90%-50%:5%", "%", "range 90%-50%:5% is reversed"),
+        ("1-9:0", "", "has a step of 0"),
+        ("1-1000000:1", "", "1,000,000 are too many"),
+        (",".join(map(str, range(1, 1002))), "", "1,001 are too many"),
+    ],
+)
+def test_what_is_no_list_is_refused(text: str, unit: str, message: str) -> None:
+    """The message names the option and the fault."""
+    with pytest.raises(UsageError, match=r"--fill ") as caught:
+        sweeping.parse_numbers(text, "--fill", unit=unit)
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+@unhurried
+@given(st.integers(0, 1000), st.integers(1, 50), st.integers(0, 100), st.integers(0, 49))
+def test_a_range_is_the_list_of_its_steps(low: int, step: int, steps: int, rest: int) -> None:
+    """A range means the same as its values written out, and what is left of its last step adds nothing."""
+    high = low + step * steps + rest % step
+    values = sweeping.parse_numbers(f"{low}-{high}:{step}", "--window")
+    written_out = ",".join(str(low + step * i) for i in range(steps + 1))
+    assert values == sweeping.parse_numbers(written_out, "--window")
+
+
+@unhurried
+@given(st.lists(st.decimals(0, 10_000, places=2), min_size=1, max_size=20))
+def test_a_list_comes_back_as_it_was_written(values: list[Decimal]) -> None:
+    """Writing out what was read and reading it again gives the same, each value once."""
+    read = sweeping.parse_numbers(",".join(map(str, values)), "--churn-rate")
+    assert read == tuple(dict.fromkeys(values))
+    assert sweeping.parse_numbers(",".join(map(str, read)), "--churn-rate") == read
+
+
+def test_words_are_read_and_unknown_ones_refused() -> None:
+    """Words by commas, each once."""
+    assert sweeping.parse_words("rst, fin,rst", "--close", ["rst", "fin"]) == ("rst", "fin")
+    with pytest.raises(UsageError, match="--close 'rst,kill': 'kill' is unknown"):
+        sweeping.parse_words("rst,kill", "--close", ["rst", "fin"])
+
+
+def test_budget_is_a_share() -> None:
+    """An error budget is 0% to 100%, with its sign."""
+    assert read_budget(DEFAULT_BUDGET) == 0.01
+    assert read_budget("0%") == 0
+    for text in ("1", "-1%", "101%", "nan%", "few"):
+        with pytest.raises(UsageError, match="--error-budget"):
+            read_budget(text)
+
+
+def test_product_has_every_combination_once() -> None:
+    """A strategy without a window is there once a load, whatever the windows; what is compared is run side by side."""
+    base = Request(strategies=("plain", "window"), port_range=HUNDRED)
+    requests = sweeping.sweep_requests(base, {"window": (10, 20), "fill": (0.5, 0.9)})
+    specs = choose_strategies(requests[0], HUNDRED, requests[1:])
+    assert [(spec.name, spec.window, spec.load.fill) for spec in specs] == [
+        ("plain", None, 0.5),
+        ("window", 10, 0.5),
+        ("window", 20, 0.5),
+        ("plain", None, 0.9),
+        ("window", 10, 0.9),
+        ("window", 20, 0.9),
+    ]
+
+
+def test_churn_is_swept_over_the_range() -> None:
+    """Without a fill or a number of connections churn is told per 5 % of the range, from its half on."""
+    requests = sweeping.sweep_requests(Request(), {"churn": (100,)})
+    assert [request.fill for request in requests] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert {request.strategies for request in requests} == {("window",)}
+    assert len(sweeping.sweep_requests(Request(), {"churn": (100, 200), "connections": (50,)})) == 2
+
+
+def test_nothing_to_sweep_and_too_much() -> None:
+    """A sweep of one combination is a run, and one of a thousand a slip."""
+    with pytest.raises(UsageError, match="nothing to sweep"):
+        sweeping.sweep_requests(Request(strategies=("window",)), {"window": (500,), "fill": ()})
+    with pytest.raises(UsageError, match="1,600 combinations are too many"):
+        sweeping.sweep_requests(Request(), {"window": tuple(range(1, 41)), "lanes": tuple(range(1, 41))})
+
+
+def test_a_sweep_says_how_much_it_is_and_is_refused_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Combinations, rounds and attempts, those of churn too; more than memory can hold is refused."""
+    specs = tuple(replace(WINDOW, load=Load(fill=fill, churn=Churn(10))) for fill in (0.5, 0.9))
+    plan = replace(PLAN, strategies=specs, rounds=3, port_range=HUNDRED)
+    assert sweeping.announcement(plan) == (
+        "2 combinations of setting and load, 3 rounds each: 6 turns, 480 attempts in all"
+    )
+    sweeping.refuse_without_memory(plan)
+    monkeypatch.setattr(sweeping, "available_memory", lambda: 1000)
+    with pytest.raises(EnvironmentFault, match="480 attempts need about"):
+        sweeping.refuse_without_memory(plan)
+
+
+def test_options_of_run_stay_in_place() -> None:
+    """A sweep has every option of run, in its order, and no list is left without its place."""
+
+    @click.command()
+    @run_options
+    def run(**_asked: object) -> int:
+        return 0
+
+    mine = with_lists(run.params)
+    assert [option.name for option in mine] == [option.name for option in run.params]
+    assert {option.name for option in LISTS} <= {option.name for option in mine}
+    assert sum(option in LISTS for option in mine) == len(LISTS)
+
+
+def test_setting_and_load_are_told_apart() -> None:
+    """What a client chooses belongs to its setting, what is asked of it to the load."""
+    load = Load(fill=0.8, sources=2, lanes=3, give_up_ms=5, churn=Churn(7))
+    setting, rest = split(replace(WINDOW, load=load, phase=Phase.CHURN))
+    assert setting == replace(WINDOW, load=Load(sources=2, give_up_ms=5))
+    assert rest == Load(fill=0.8, lanes=3, churn=Churn(7))
+
+
+def test_cheapest_keeps_the_budget_at_every_load() -> None:
+    """A setting that is over the budget at one load is out, however cheap; a load by itself may have another answer."""
+    sweep = Sweep.of(swept(TWO_BY_TWO))
+    small, large = split(SMALL)[0], split(LARGE)[0]
+    assert [(one.setting, one.cost_ns, one.worst_share, one.worst_load) for one in sweep.standings] == [
+        (large, 24_000, 0.07, FULL),
+        (small, 30_000, 0.01, FULL),
+    ]
+    assert chosen(sweep.cheapest(0.01)) == small
+    assert chosen(sweep.cheapest(0.07)) == large
+    assert chosen(sweep.cheapest_at(HALF, 0.01)) == large
+    assert chosen(sweep.cheapest_at(FULL, 0.01)) == small
+    assert sweep.cheapest(0.001) is None
+    assert chosen(sweep.nearest()) == small
+
+
+settings = st.lists(st.integers(1, 5000), min_size=1, max_size=4, unique=True).map(
+    lambda sizes: [replace(WINDOW, window=size) for size in sizes]
+)
+outcomes = st.tuples(st.integers(2, 50), st.sampled_from([0.0, 0.01, 0.02, 0.5]))
+
+
+@unhurried
+@given(st.data())
+def test_cheapest_by_its_definition(data: st.DataObject) -> None:
+    """The cheapest keeps the budget, costs no more than any other that does, and is there whenever one does."""
+    cells = {(setting, load): data.draw(outcomes) for setting in data.draw(settings) for load in (HALF, FULL)}
+    budget = data.draw(st.sampled_from([0.0, 0.01, 0.1]))
+    by_setting = {setting: [cells[setting, load] for load in (HALF, FULL)] for setting, _ in cells}
+    keeping = {
+        setting: sum(cost for cost, _ in some) / 2 * 1000
+        for setting, some in by_setting.items()
+        if all(share <= budget for _, share in some)
+    }
+    found = Sweep.of(swept(cells)).cheapest(budget)
+    assert (found is None) == (not keeping)
+    if found:
+        assert keeping[found.setting] == pytest.approx(found.cost_ns)
+        assert keeping[found.setting] == min(keeping.values())
+
+
+@unhurried
+@given(st.data())
+def test_a_larger_budget_never_costs_more(data: st.DataObject) -> None:
+    """What may fail more often is at least as cheap."""
+    cells = {(setting, load): data.draw(outcomes) for setting in data.draw(settings) for load in (HALF, FULL)}
+    sweep = Sweep.of(swept(cells))
+    costs = [found.cost_ns for share in (0, 0.01, 0.02, 1) if (found := sweep.cheapest(share))]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_figures_are_the_median_rounds() -> None:
+    """One disturbed round of three moves neither the cost nor the share of errors."""
+    rounds = [round_of(attempts(20), 1), round_of(attempts(900, 0.5), 2), round_of(attempts(22, 0.01), 3)]
+    [cell] = Sweep.of(result_of({replace(SMALL, load=HALF): rounds})).cells
+    assert (cell.figures.acquire_ns, cell.figures.error_share) == (22_000, 0.01)
+    assert cell.spread == pytest.approx(40)
+
+
+def test_settings_whose_rounds_overlap_are_rivals() -> None:
+    """What the rounds do not tell apart is said; with one round there is nothing to tell by."""
+    near, far = replace(SMALL, window=300), replace(SMALL, window=400)
+
+    def of(setting: StrategySpec, *costs: int) -> tuple[StrategySpec, list[Round]]:
+        return replace(setting, load=HALF), [round_of(attempts(cost), i + 1) for i, cost in enumerate(costs)]
+
+    sweep = Sweep.of(result_of(dict([of(SMALL, 20, 30), of(near, 28, 40), of(far, 50, 60)])))
+    assert [rival.setting.window for rival in sweep.rivals(0.01)] == [300]
+    assert Sweep.of(swept({(SMALL, HALF): (20, 0), (near, HALF): (20, 0)})).rivals(0.01) == []
+
+
+def test_churn_is_judged_and_not_the_filling() -> None:
+    """Where there is churn the setting is chosen by it; the filling has a table of its own."""
+    load = replace(HALF, churn=Churn(100))
+    measured = {}
+    for setting, filling, churn in ((SMALL, 10, 40), (LARGE, 30, 20)):
+        spec = replace(setting, load=load)
+        measured[spec] = [round_of(attempts(filling))]
+        measured[replace(spec, phase=Phase.CHURN)] = [round_of(attempts(churn))]
+    result = result_of(measured)
+    assert result.plan
+    result.plan = replace(result.plan, strategies=tuple(spec for spec in measured if spec.phase is Phase.FILL))
+    printed = report.report(result, 0.01)
+    assert printed.index("the filling before the churn") < printed.index("\nthe churn\n")
+    assert printed.splitlines()[-1] == (
+        "cheapest within 1% errors: window 1000, 20.0 µs an attempt (mean acquire of the churn; no errors)"
+    )
+
+
+def test_an_unfinished_setting_is_not_judged() -> None:
+    """Without a complete round at every load a setting is printed, marked, and left out of the choice."""
+    result = swept(TWO_BY_TWO)
+    result.rounds[replace(LARGE, load=FULL)] = [round_of(attempts(30), fault=Interrupted(2))]
+    printed = report.report(result, 1.0)
+    assert "95%, partial" in printed
+    assert printed.splitlines()[-1].startswith("cheapest within 100% errors: window 100, ")
+    assert printed.splitlines()[-1].endswith("; 1 not measured at every load and not judged")
+    del result.rounds[replace(SMALL, load=FULL)]
+    assert report.report(result, 1.0).splitlines()[-1].startswith("cheapest: not judged")
+
+
+def test_report_has_tables_choices_and_a_last_line() -> None:
+    """Settings with a row a load, the cheapest at each load, each setting over all loads, and the one sentence."""
+    printed = report.report(swept(TWO_BY_TWO), 0.01)
+    assert printed.splitlines()[-1] == (
+        "cheapest within 1% errors: window 100, 30.0 µs an attempt "
+        "(mean acquire, every load alike; worst at fill 95%: 1% errors)"
+    )
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["50%", "window", "1000", "18.0", "µs", "0.00%"] in rows
+    assert ["95%", "window", "100", "40.0", "µs", "1.00%"] in rows
+    assert ["window", "1000", "24.0", "µs", "7.00%", "95%", "exceeded"] in rows
+    assert ["window", "100", "30.0", "µs", "1.00%", "95%", "kept"] in rows
+    assert "2 settings at 2 loads" in printed
+    none = report.report(swept(TWO_BY_TWO), 0.001).splitlines()[-1]
+    assert none.startswith("no setting keeps within 0.1% errors; nearest: window 100, 30.0 µs an attempt")
+
+
+def test_report_of_long_names_stays_within_a_terminal() -> None:
+    """Settings and loads of the longest names fit 80 columns: what matters least is left out of the table."""
+    settings = [
+        StrategySpec("window", size, Placement.CLIPPED, 1000, Load(sources=20, give_up_ms=0.06))
+        for size in (10_000, 20_000)
+    ]
+    loads = [
+        Load(fill=fill, lanes=lanes, churn=Churn(20_000, Close.FIN, 500)) for fill in (0.5, 0.95) for lanes in (1, 16)
+    ]
+    measured = {
+        spec: [round_of(attempts(900))]
+        for setting in settings
+        for load in loads
+        for spec in replace(setting, load=replace(load, sources=20, give_up_ms=0.06)).phases
+    }
+    printed = report.report(result_of(measured), 0.01, width=80)
+    assert [line for line in printed.splitlines() if len(line) > 80] == []
+    assert "2 settings with 1000 retries, 20 sources, giving up after 0.06 ms at 4 loads" in printed
+    assert "each with churn 20000, by fin, at 500/s" in printed.replace("\n  ", " ")
+    assert "over all loads" in printed
+    differing = replace(settings[0], retries=7, load=Load(give_up_ms=0.06))
+    flat = report.report(swept({(settings[0], HALF): (900, 0), (differing, HALF): (900, 0)}), 0.01, width=80)
+    assert [line for line in flat.splitlines() if len(line) > 80] == []
+
+
+def test_one_load_makes_one_flat_table() -> None:
+    """With a single load there is nothing to group by and nothing to choose load by load."""
+    printed = report.report(swept({(SMALL, HALF): (20, 0), (LARGE, HALF): (18, 0.5)}), 0.01)
+    assert "2 settings at one load: fill 50%" in printed
+    assert any(line.startswith("window 1000  100  50.00%  18.0 µs") for line in printed.splitlines())
+    assert "at each" not in printed
+    assert "over all loads" not in printed
+
+
+def test_loads_are_named_by_what_differs() -> None:
+    """Only the parts that are not the same in all loads are in their names."""
+    names = Names.of([Load(lanes=1), Load(lanes=4)])
+    assert (names.heading, list(names.short.values()), names.common) == ("lanes", ["1 lane", "4 lanes"], "")
+    both = Names.of([Load(fill=0.5, lanes=2), Load(fill=0.9, lanes=4)])
+    assert (both.heading, list(both.short.values())) == ("load", ["50%, 2 lanes", "90%, 4 lanes"])
+    assert Names.of([Load()]).short == {}
+
+
+def test_like_findings_are_counted() -> None:
+    """What is to be said of many rounds is said of two, and how many more there are."""
+    result = swept(TWO_BY_TWO, number=2)
+    for rounds in result.rounds.values():
+        rounds[:] = [replace(one, report=replace(one.report, steal=0.5)) for one in rounds]
+    printed = report.report(result, 0.01)
+    assert printed.count("the hypervisor took 50.0% of the CPU time") == 2
+    assert "warning: the same of 6 more rounds" in printed
+
+
+def test_sweeps_are_told_from_runs() -> None:
+    """A product of settings and loads with a strategy in it more than once: no run has that, nor the talk's cases."""
+    assert is_sweep(swept(TWO_BY_TWO))
+    assert is_sweep(read_csv(csv_rows(swept(TWO_BY_TWO)), "a.csv"))
+    assert not is_sweep(result_of({PLAIN: [round_of(attempts(1))], WINDOW: [round_of(attempts(1))]}))
+    assert not is_sweep(result_of({case.spec: [round_of(attempts(1))] for case in cases(FULL_RANGE)}))
+
+
+def test_blocks_for_a_page_say_the_same() -> None:
+    """The page has the table, the choices and the last line of the text."""
+    blocks = report.blocks(swept(TWO_BY_TWO), 0.01)
+    assert [block.title for block in blocks] == [
+        "Sweep: every setting at every load",
+        "cheapest within 1% errors at each fill",
+        "over all loads, every one alike",
+    ]
+    assert len(blocks[0].table.rows) == 4
+    assert blocks[-1].remarks[-1].startswith("cheapest within 1% errors: window 100")
+    assert run_report(swept(TWO_BY_TWO)).count("connection attempts:") == 4
+
+
+def test_progress_names_the_turn() -> None:
+    """Which turn of all rounds, the setting and its load, cut where they are too long for the line."""
+    plan = swept(TWO_BY_TWO, number=3).plan
+    assert plan
+    assert turn_name(RoundPlan(plan, plan.strategies[2], 2)) == "7/12 window 100, fill 95%"
+    long = StrategySpec("window", 10_000, Placement.CLIPPED, 1000, Load(fill=0.95, churn=Churn(5)))
+    churn = replace(long, phase=Phase.CHURN)
+    name = turn_name(RoundPlan(replace(plan, strategies=(long,)), churn, 1))
+    assert name.startswith("1/3 window 10000 cl")
+    assert name.endswith("…, churn")
+    assert len(name) <= len("1/3 ") + 30
+
+
+def test_thresholds_concern_every_setting() -> None:
+    """A condition that names a strategy is about it at every load and with every window."""
+    assert all(concerns(parse("window: errors > 2%"), spec) for spec in swept(TWO_BY_TWO).specs)
+
+
+def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
+    """While a save has just been made no other is, but what was measured last is in the file."""
+    result = swept(TWO_BY_TWO)
+    plan, specs = result.plan, list(result.rounds)
+    assert plan
+    everything, result.rounds = dict(result.rounds), {}
+    path = tmp_path / "sweep.csv"
+    outlet = Outlet(result, DocumentPages(result, "talk"), path, "csv", spacing=1e9)
+    lengths = []
+    for spec in specs:
+        result.rounds[spec] = everything[spec]
+        outlet.take_round(RoundPlan(plan, spec, 1))
+        lengths.append(len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds))
+    assert lengths == [1, 1, 1, 1]
+    outlet.finish()
+    assert len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds) == len(specs)
