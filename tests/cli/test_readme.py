@@ -24,6 +24,9 @@ COMMANDS = re.findall(r"^    (?:\$ )?((?:connbench|make) .*?)(?: +#.*)?$", FOLDE
 SMALLER = "--port-range 40000-40499"
 """What is added to a run of all 56,512 ports, which would take minutes."""
 
+FEWER = {"window": "10,50", "churn": "50"}
+"""What a sweep is given instead of its own."""
+
 LISTENER = ("--listen", "127.0.0.1:8080/2000", "--sysctl", "net.core.somaxconn=4096")
 BIN = Path(sys.executable).parent
 
@@ -36,6 +39,9 @@ def scaled(command: str) -> str:
     words, redirection, file = command.partition(" > ")
     if words.startswith("connbench run") and not {"-n", "--port-range"} & set(words.split()):
         words = words.replace("run", f"run {SMALLER}", 1)
+    if words.startswith("connbench sweep"):
+        words = re.sub(r"--(window|churn) [\d,]+", lambda found: f"--{found[1]} {FEWER[found[1]]}", words)
+        words += f" {SMALLER} --rounds 1"
     if words.startswith("connbench reproduce") and "--quick" not in words:
         words += " --quick"
     if words.startswith("make"):
