@@ -121,6 +121,7 @@ def _closing(comparison: Comparison) -> list[str]:
         for side, specs in (("BASE", comparison.only_base), ("NEW", comparison.only_new))
         if specs
     ]
+    lines += _other_loads(comparison)
     if not comparison.strategies:
         lines.append("nothing to compare: no strategy of the same name and parameters is in both")
     if comparison.judged:
@@ -130,6 +131,16 @@ def _closing(comparison: Comparison) -> list[str]:
             f"where nothing has changed, {count(chance)} of them may look different by chance"
         )
     return lines
+
+
+def _other_loads(comparison: Comparison) -> list[str]:
+    """The strategies that both files have, each put to another load."""
+    return [
+        f"not compared: {spec.setting} was put to another load, {spec.label!r} in BASE and {other.label!r} in NEW"
+        for spec in comparison.only_base
+        for other in comparison.only_new
+        if spec.setting == other.setting and spec.phase is other.phase
+    ]
 
 
 def _file(result: Result) -> dict[str, Any]:
