@@ -36,6 +36,11 @@ def achieved_rate(spec: StrategySpec, measured: Round) -> float | None:
     return others / span * NS_PER_S if others > 0 and span > 0 else None
 
 
+def rate_text(rate: float) -> str:
+    """A rate as people read it: whole, thousands set apart, from 100 on, with three digits below."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     """What the reader of a round's churn must know."""
     churn, achieved = spec.load.churn, achieved_rate(spec, measured)
@@ -43,7 +48,7 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
         yield Finding(
             "churn-rate",
             Severity.WARNING,
-            f"{achieved:,.0f} replacements a second were made of {churn.rate:,g} asked for",
+            f"{rate_text(achieved)} replacements a second were made of {rate_text(churn.rate)} asked for",
             "lower --churn-rate to what it can do, or share it out with --lanes",
         )
     without_port = int(np.isin(measured.samples.errno, list(NO_PORT_FREE)).sum())
@@ -64,7 +69,8 @@ def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
     if free <= 0:
         return "every port is in use, and none is free while one is in TIME_WAIT: lower --fill, or use --close rst"
     seconds = time_wait_seconds(plan, spec, measured.report.settings)
-    return f"a port is free again after {seconds:g} s: --churn-rate {free / seconds:.3g} fits, or use --close rst"
+    fitting = rate_text(free / seconds).replace(",", "")  # to be given as it stands
+    return f"a port is free again after {seconds:g} s: --churn-rate {fitting} fits, or use --close rst"
 
 
 def time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:

@@ -135,12 +135,16 @@ def _closing(comparison: Comparison) -> list[str]:
 
 def _other_loads(comparison: Comparison) -> list[str]:
     """The strategies that both files have, each put to another load."""
-    return [
-        f"not compared: {spec.setting} was put to another load, {spec.label!r} in BASE and {other.label!r} in NEW"
-        for spec in comparison.only_base
-        for other in comparison.only_new
-        if spec.setting == other.setting and spec.phase is other.phase
-    ]
+    lines = []
+    for setting in dict.fromkeys(spec.setting for spec in comparison.only_base):
+        of_base, of_new = (
+            [repr(spec.label) for spec in specs if spec.setting == setting]
+            for specs in (comparison.only_base, comparison.only_new)
+        )
+        if of_new:
+            loads = f"{', '.join(of_base)} in BASE and {', '.join(of_new)} in NEW"
+            lines.append(f"not compared: {setting} was put to another load, {loads}")
+    return lines
 
 
 def _file(result: Result) -> dict[str, Any]:

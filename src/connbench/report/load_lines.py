@@ -6,7 +6,7 @@ import numpy as np
 
 from connbench.analysis.giving_up import steps
 from connbench.analysis.summary import Summary, summarize
-from connbench.analysis.turnover import TW_REUSE, achieved_rate
+from connbench.analysis.turnover import TW_REUSE, achieved_rate, rate_text
 from connbench.model import Churn, Close, Phase, Protocol
 from connbench.report.rows import Table
 from connbench.report.units import count, duration
@@ -59,7 +59,7 @@ def _churn(strategy: StrategyResult, churn: Churn, summary: Summary) -> str:
     words = f"churn: {count(summary.attempts)} replacements, closed by {churn.close}"
     rates = [rate for r in strategy.rounds if (rate := achieved_rate(strategy.strategy, r)) is not None]
     if churn.rate and rates:
-        words += f", {count(min(rates))}/s of {churn.rate:,g}/s asked for"
+        words += f", {rate_text(min(rates))}/s of {rate_text(churn.rate)}/s asked for"
     report = max((r.report for r in strategy.rounds), key=lambda report: report.time_wait)
     if report.settings and (churn.close is Close.FIN or report.time_wait):  # a CSV file has none
         words += f"; tcp_tw_reuse {report.settings.get(TW_REUSE, '-')}, {count(report.time_wait)} in TIME_WAIT"
