@@ -69,6 +69,14 @@ def test_nothing_of_tcp_is_found_in_udp() -> None:
     assert {f.code for f in findings(result_of(of_tcp))} >= {"listener-overflow", "syn-retransmission", "slow-connect"}
 
 
+def test_table_of_established_connections_holds_no_udp() -> None:
+    """Connects that slowly grow while that table is overfull are a finding of TCP, and none of UDP."""
+    growing = samples_of([10_000 + 100 * i for i in range(100)])
+    for measured, spec, codes in ((round_of(growing), BIND, ["hash-table"]), (datagrams(growing), UDP, [])):
+        report = replace(measured.report, settings={"net.ipv4.tcp_ehash_entries": "16"})
+        assert [f.code for f in findings(result_of({spec: [replace(measured, report=report)]}))] == codes
+
+
 def test_page_markdown_and_metrics_say_it_too() -> None:
     """Whoever reads another format is told the same."""
     result = run_of([2_000] * 100)
