@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connbench.analysis.by_source import split_by_source
 from connbench.analysis.knee import find_knee
+from connbench.analysis.parts import By, split
 from connbench.analysis.soundness import findings
 from connbench.findings import Severity
 from connbench.linux.families import has_ipv6
@@ -42,8 +42,8 @@ def test_two_sources_turn_slow_each_at_its_own_half() -> None:
     sources = first_sources(2)
     result = measure(spec("bind"), PORTS, 70_000, low=LOW, sources=sources)
     whole = Result(make_plan(spec("bind"), PORTS, 70_000, low=LOW, sources=sources), {})
-    parts = split_by_source(whole, result)
-    assert [find_knee(part).connection for _, part in parts] == [HALF + 1] * 2
+    parts = split(whole, result, By.SOURCE)
+    assert [find_knee(part.strategy).connection for part in parts] == [HALF + 1] * 2
     assert not result.samples.failed.any()
 
 

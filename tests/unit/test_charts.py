@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,7 +21,7 @@ from PIL import Image
 
 from connbench.cli.plot import KIND_NAMES, PALETTE_NAMES
 from connbench.errors import EnvironmentFault, RunFault, UsageError
-from connbench.model import PortRange, StrategySpec
+from connbench.model import Churn, Load, PortRange, StrategySpec
 from connbench.report.charts import KINDS, canvas, picture, terminal
 from connbench.report.charts.canvas import LINES, PALETTES, Options
 from connbench.report.charts.scatter import HEADROOM
@@ -345,6 +345,19 @@ def test_ports_are_counted_by_bucket_and_parity() -> None:
     assert [getattr(bar, "get_height")() for bar in uneven.patches][::10] == [2, 1]  # noqa: B009  # as above
     assert "1 switch" in words(figure)
     assert np.asarray(below.lines[0].get_ydata())[[KNEE - 1, KNEE]].tolist() == [0, 1]
+
+
+@pytest.mark.usefixtures("style")
+def test_ports_there_are_count_once_for_each_source() -> None:
+    """The dashed line is as high as a bucket has ports, times the sources; churn, which takes ports again, has none."""
+    plan = replace(PLAN, port_range=RANGE, sources=("127.9.9.1", "127.9.9.2"))
+    filling = replace(BIND, load=Load(churn=Churn(10)))
+    above, _, of_churn, _ = drawn(
+        "ports", series_of([result_of({spec: [round_of(mixed())] for spec in filling.phases}, plan)])
+    ).axes
+    [there_are] = (c for c in above.collections if isinstance(c, LineCollection))
+    assert {float(y) for _, y in np.concatenate(there_are.get_segments())} == {2 * 20.0}
+    assert list(of_churn.collections) == []
 
 
 def test_windows_of_several_files_make_one_line() -> None:

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from connbench.analysis.comparison import FIGURES, Comparison, compare
 from connbench.errors import Interrupted
-from connbench.model import PortRange, StrategySpec
+from connbench.model import Churn, Load, PortRange, StrategySpec
 from connbench.report import comparison as report
 from connbench.report.comparison_rows import HEADER, blocks
 from connbench.results.result import Result, Round
@@ -225,6 +225,18 @@ def test_json_of_like_files_says_so() -> None:
 def test_rows_have_a_cell_a_column(mixed: Comparison) -> None:
     """Whatever lays the blocks out finds as many cells in a row as there are columns."""
     assert {len(cells) for block in blocks(mixed) for cells in block.table.rows} == {len(HEADER)}
+
+
+def test_another_load_is_told() -> None:
+    """A strategy that each file has under a load of its own is not just missing: that is said in a line."""
+    filled, churned = replace(WINDOW, load=Load(fill=0.8)), replace(WINDOW, load=Load(churn=Churn(2000)))
+    new = {spec: rounds_of(1) for spec in churned.phases}
+    text = report.text(compare(named({filled: rounds_of(1)}, "a.json"), named(new, "b.json")))
+    [line] = [line for line in text.splitlines() if line.startswith("not compared")]
+    assert line == (
+        "not compared: window 500 was put to another load, "
+        "'window 500, fill 80%' in BASE and 'window 500, before churn 2000', 'window 500, churn 2000' in NEW"
+    )
 
 
 def test_name_that_is_no_text_has_a_mark() -> None:

@@ -115,6 +115,12 @@ def test_target_matters_where_it_is_not_ours() -> None:
     assert list(found(outside, made(listener=Listener.EXTERNAL, targets=(other,)))) == ["target"]
 
 
+def test_number_of_targets_matters() -> None:
+    """With every further target there are more ports to be had, whoever listens there."""
+    two = (*PLAN.targets, Endpoint("127.9.9.2", 9022))
+    assert list(found(made(), made(targets=two))) == ["target"]
+
+
 def test_settings_of_the_namespace_are_compared() -> None:
     """A sysctl that the connections met differently is a warning; those that follow from the plan are not."""
     follows = {"net.ipv4.ip_local_port_range": "1 2", "net.core.somaxconn": "9"}

@@ -9,6 +9,7 @@ import pytest
 
 from connbench.analysis.gate import hold
 from connbench.errors import Interrupted, RunFault
+from connbench.model import Churn, Load, Phase
 from connbench.results.result import Origin, Result, Samples
 from connbench.thresholds import parse
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
@@ -159,6 +160,21 @@ def test_every_strategy_is_held_or_the_one_that_is_named() -> None:
         "window 500: max > 15us, measured 20us",
         "window 500: mean > 1us, measured 20us",
         "random: max > 15us, measured 30us",
+    ]
+
+
+def test_phases_of_a_strategy_are_held_by_themselves() -> None:
+    """A threshold is about the attempts of one phase, whose label it may name; churn has no knee to be judged by."""
+    filling = replace(PLAIN, load=Load(fill=0.8, churn=Churn(50)))
+    churning = replace(filling, phase=Phase.CHURN)
+    result = result_of(
+        {filling: [round_of(samples_of([10_000] * 80))], churning: [round_of(samples_of([30_000] * 50))]}
+    )
+    label = "plain, fill 80%, churn 50"
+    assert failures(result, "p99 > 20us", f"{label}: errors >= 0", "knee < 99%", f"{label}: knee < 99%") == [
+        f"{label}: p99 > 20us, measured 30us",
+        f"{label}: errors >= 0, measured 0",
+        f"{label}: knee < 99% cannot be judged: churn has no knee",
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Listener
+from connbench.model import Listener, Load
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO
@@ -127,6 +127,25 @@ def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: i
     [found] = found_in(round_of(samples_of([20_000] * 4, errno=[0, number, number, errno.EADDRNOTAVAIL])))
     assert (found.code, found.severity) == ("failed-otherwise", Severity.INVALID)
     assert found.message.endswith(f": {errno.errorcode[number]} 2")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "place", "advice"),
+    [
+        ((3, 2), "26 of them in lane 1 on CPU 2", "something else ran on a measured CPU"),
+        ((3,), "26 of them in lane 1 on CPU 3", "lanes took turns on a CPU"),
+        ((), "26 of them in lane 1", "something else ran on a measured CPU"),
+    ],
+)
+def test_switches_are_told_of_the_lane_that_has_most(cpus: tuple[int, ...], place: str, advice: str) -> None:
+    """With several lanes the one that was interrupted most is named, and lanes that share a CPU are the reason."""
+    interrupted = with_holders(CLEAN, switches=(10, 20, 6))
+    holders = tuple(replace(h, lane=lane) for h, lane in zip(interrupted.report.holders, (0, 1, 1), strict=True))
+    measured = replace(interrupted, report=replace(interrupted.report, holders=holders))
+    spec = replace(BIND, load=Load(lanes=2))
+    [found] = findings(result_of({spec: [measured]}, replace(PLAN, cpus=cpus)))
+    assert found.message == f"36 involuntary context switches in 100 attempts, {place}"
+    assert found.advice.startswith(advice)
 
 
 def test_connections_not_held_make_the_figures_invalid() -> None:

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.analysis.by_source import split_by_source
 from connbench.analysis.knee import find_knee
+from connbench.analysis.parts import By, split
 from connbench.engine.sharing import recipe_over, shared_out
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Load, Namespace, PortRange, RoundPlan, Spread, StrategySpec, addresses_text
 from connbench.planning.sources import MOST_SOURCES, choose_sources, parse_sources
-from connbench.report import rows, text
+from connbench.report import text
+from connbench.report.part_rows import part_tables
 from connbench.report.series import series_of
 from connbench.results.result import Result
 from made import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
@@ -123,10 +124,10 @@ def two_sources() -> Result:
 def test_each_source_has_a_knee_of_its_own() -> None:
     """The half of one address ends where its own attempts turn slow, whatever the other does."""
     result = two_sources()
-    (first, alone), (second, other) = split_by_source(result, result.strategies[0])
-    assert (first, second) == THREE[:2]
-    assert (find_knee(alone).connection, find_knee(other).connection) == (None, 101)
-    assert (alone.capacity, result.strategies[0].capacity) == (len(PLAN.port_range), 2 * len(PLAN.port_range))
+    first, second = split(result, result.strategies[0], By.SOURCE)
+    assert (first.name, second.name) == THREE[:2]
+    assert (find_knee(first.strategy).connection, find_knee(second.strategy).connection) == (None, 101)
+    assert (first.strategy.capacity, result.strategies[0].capacity) == (len(PLAN.port_range), 2 * len(PLAN.port_range))
 
 
 def test_report_has_a_row_a_source() -> None:
@@ -142,8 +143,8 @@ def test_table_of_many_sources_ends_somewhere() -> None:
     """Sixteen are shown, and how many there are more."""
     samples = samples_of([1000] * 40, source=list(range(20)) * 2)
     result = result_of({WINDOW: [round_of(samples)]}, replace(PLAN, sources=tuple(f"127.9.9.{i}" for i in range(20))))
-    table = rows.by_source(result, result.strategies[0])
-    assert table
+    [(by, table)] = part_tables(result, result.strategies[0])
+    assert by is By.SOURCE
     assert [row[0] for row in table.rows[-2:]] == ["127.9.9.15", "... and 4 more"]
 
 

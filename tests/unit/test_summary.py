@@ -255,15 +255,18 @@ def test_speed_up_without_an_attempt_or_a_time_is_none() -> None:
 
 def test_comparison_shows_the_speed_up_by_the_attempt() -> None:
     """The table of strategies side by side has the same figure, and a dash where there is none."""
-    cut = summarize(StrategyResult(PLAIN, (round_of(samples_of([1] * 10), 1, Interrupted(2)),)))
-    summaries = [("plain", summary_of(samples_of([90_000] * 100))), ("few", summary_of(samples_of([10_000] * 7)))]
-    table = rows.comparison([*summaries, ("cut", cut)], several_rounds=False)
+    cut = StrategyResult(PLAIN, (round_of(samples_of([1] * 10), 1, Interrupted(2)),))
+    whole = [
+        (label, StrategyResult(PLAIN, (round_of(samples_of(times)),)))
+        for label, times in (("plain", [90_000] * 100), ("few", [10_000] * 7))
+    ]
+    table = rows.comparison([*whole, ("cut", cut)], several_rounds=False)
     assert [row[:3] for row in table.rows] == [
         ("plain", "9.00 ms", "1.00 x"),
         ("few", "70.0 µs", "9.00 x"),
         ("cut", "partial", "-"),
     ]
-    from_cut = rows.comparison([("cut", cut), *summaries], several_rounds=False)
+    from_cut = rows.comparison([("cut", cut), *whole], several_rounds=False)
     assert [row[2] for row in from_cut.rows] == ["-", "-", "-"]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.errors import UsageError
-from connbench.model import StrategySpec
+from connbench.model import Churn, Load, Phase, StrategySpec
 from connbench.thresholds import (
     METRICS,
     Dimension,
@@ -226,6 +228,28 @@ def test_expression_is_for_all_or_for_one_name_or_label(strategy: str, held: set
     """Without a strategy before it every one is held to it; with one, those of that name or label."""
     expression = parse(f"{strategy}p99 > 1ms")
     assert {spec for spec in (PLAIN, WINDOW, LONG) if concerns(expression, spec)} == held
+
+
+FILLING = StrategySpec("plain", load=Load(fill=0.8, churn=Churn(2000)))
+CHURNING = replace(FILLING, phase=Phase.CHURN)
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("p99 > 1ms", {FILLING, CHURNING}),
+        ("plain: p99 > 1ms", {FILLING, CHURNING}),
+        ("plain, fill 80%, churn 2000: p99 > 1ms", {CHURNING}),
+        ("plain, fill 80%, before churn 2000: p99 > 1ms", {FILLING}),
+        ("knee < 50%", {FILLING}),
+        ("plain: knee < 50%", {FILLING}),
+        ("plain, fill 80%, churn 2000: knee < 50%", {CHURNING}),
+    ],
+)
+def test_phase_is_told_by_its_whole_label(text: str, held: set[StrategySpec]) -> None:
+    """Labels hold commas and percent; a bare condition is for both phases, but for the knee, which churn has not."""
+    expression = parse(text)
+    assert {spec for spec in (FILLING, CHURNING) if concerns(expression, spec)} == held
 
 
 def test_expression_about_a_strategy_that_is_not_there_is_refused() -> None:

@@ -128,7 +128,7 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         "delay": ("delay of the link in ms", base.delay_ms, new.delay_ms),
         "listener": ("listener", base.listener, new.listener),
     }
-    if Listener.EXTERNAL in {base.listener, new.listener}:
+    if Listener.EXTERNAL in {base.listener, new.listener} or len(base.targets) != len(new.targets):
         weighty["target"] = ("target", addresses_text(base.targets, "target"), addresses_text(new.targets, "target"))
     light: dict[str, tuple[str, object, object]] = {
         "source": ("sources", addresses_text(base.sources, "source"), addresses_text(new.sources, "source")),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from connbench.analysis.comparison import Verdict, compare_totals
 from connbench.analysis.knee import FEWEST, find_knee
 from connbench.analysis.summary import SAMPLES_FOR_P999, Group, summarize
-from connbench.model import StrategySpec
+from connbench.model import Phase, StrategySpec
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
     Dimension,
@@ -222,6 +222,8 @@ def _of_whole(figure: str, dimension: Dimension, strategy: StrategyResult) -> fl
 def _knee(measured: Measured) -> float:
     """Percent of the range in use at the knee; 100 where nothing turned slow, as if the knee came after the end."""
     knee = find_knee(measured.strategy)
+    if measured.strategy.strategy.phase is Phase.CHURN:
+        raise _NotThereError("churn has no knee")
     if not knee.is_judged:
         raise _NotThereError(f"a knee needs {FEWEST} connections in a round")
     if knee.in_use is None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from connbench.model import Phase
 from connbench.results.result import Mask, Numbers, Samples, StrategyResult
 
 BASELINE_SHARE = 0.05
@@ -34,7 +35,7 @@ class Knee:
         connection: The first attempt from which on the rolling median stays above 3 x the baseline, or the change of
             parity right beside it; None where it does not.
         in_use: Connections held already when that attempt was made.
-        first_failed: The first attempt that failed.
+        first_failed: The first attempt that failed; one given up is none, for it shows no want of ports.
         in_use_at_failure: Connections held already when that attempt was made.
     """
 
@@ -56,8 +57,10 @@ def find_knee(result: StrategyResult) -> Knee:
     """The knee and the first failure of a strategy; of several rounds the middle ones, each by the attempt it lies at.
 
     Rounds without count as if it came after the last attempt. With an even number the earlier of the two in the middle
-    is taken.
+    is taken. Churn has none: its range is as full at the end as at the beginning.
     """
+    if result.strategy.phase is Phase.CHURN:
+        return Knee()
     knees = [knee_of(r.samples) for r in result.rounds]
     knee = _middle(knees, lambda knee: knee.connection)
     failure = _middle(knees, lambda knee: knee.first_failed)
@@ -69,26 +72,38 @@ def _middle(knees: list[Knee], attempt: Callable[[Knee], int | None]) -> Knee:
 
 
 def knee_of(samples: Samples) -> Knee:
-    """The knee of one round.
+    """The knee of one round that fills a range.
 
-    Failed attempts are left out of baseline and rolling median: what they cost is not a connection's cost.
+    Failed attempts are left out of baseline and rolling median: what they cost is not a connection's cost. Those given
+    up count: the knee is where they begin.
     """
-    made = np.flatnonzero(~samples.failed)
-    failures = np.flatnonzero(samples.failed)
+    made = np.flatnonzero(~samples.failed | samples.given_up)
+    failures = np.flatnonzero(samples.failed & ~samples.given_up)
     first_failed = int(failures[0]) if len(failures) else None
     latency = samples.latency_ns[made]
     baseline = float(np.median(latency[: max(1, int(len(latency) * BASELINE_SHARE))])) if len(latency) else 0.0
     position = _turn(latency > SLOWDOWN * baseline)
     if position is not None:
-        position = _at_change_of_parity(samples.port[made] % 2, position)
+        position = _at_change_of_parity(_parities(samples, made), position)
     return Knee(
         baseline_ns=baseline,
         is_judged=len(made) >= FEWEST,
         connection=None if position is None else int(made[position]) + 1,
-        in_use=position,
+        in_use=None if position is None else _connected_before(samples, int(made[position])),
         first_failed=None if first_failed is None else first_failed + 1,
-        in_use_at_failure=first_failed,  # every attempt before the first failure is a connection
+        in_use_at_failure=None if first_failed is None else _connected_before(samples, first_failed),
     )
+
+
+def _connected_before(samples: Samples, attempt: int) -> int:
+    return attempt - int(samples.failed[:attempt].sum())
+
+
+def _parities(samples: Samples, made: Numbers) -> Numbers:
+    """The parity of each attempt's port; of those given up, which have none, that of the connection before."""
+    own = np.where(samples.failed[made], 0, np.arange(len(made)))
+    parities: Numbers = samples.port[made][np.maximum.accumulate(own)] % 2
+    return parities
 
 
 def _turn(is_slow: Mask) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from connbench.analysis.knee import knee_of
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
+from connbench.analysis.turnover import judge_churn
 from connbench.findings import Finding, Severity
-from connbench.model import Listener, Plan, RoundPlan, StrategySpec
+from connbench.model import Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 
@@ -84,13 +86,20 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iter
             f"partial, {len(measured.samples)}{planned} attempts: {measured.fault.message}",
             measured.fault.hint or "run it again for the rest",
         )
-    if plan:
+    is_tcp = spec.load.protocol is Protocol.TCP
+    if is_tcp and plan:
         yield from _judge_network(plan, measured)
-    yield from _judge_attempts(measured, plan.timeout if plan else None)
-    if plan:
-        yield from _judge_held(measured)
+    if is_tcp:
+        yield from _judge_timers(measured, plan.timeout if plan else None)
+    yield from _judge_failures(measured)
+    if not plan:
+        return
+    yield from _judge_held(measured)
+    if spec.phase is Phase.CHURN:
+        yield from judge_churn(plan, spec, measured)
+    elif is_tcp:
         yield from _judge_hash(plan, measured)
-        yield from _judge_machine(measured)
+    yield from _judge_machine(plan, spec, measured)
 
 
 def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
@@ -114,7 +123,7 @@ def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
         )
 
 
-def _judge_attempts(measured: Round, timeout: float | None) -> Iterator[Finding]:
+def _judge_timers(measured: Round, timeout: float | None) -> Iterator[Finding]:
     samples = measured.samples
     slow = int((samples.connect_ns > SLOW_CONNECT_NS).sum())
     if slow:
@@ -132,7 +141,11 @@ def _judge_attempts(measured: Round, timeout: float | None) -> Iterator[Finding]
             f"{timed_out} connect() ran into the time-out ({errno_name(TIMED_OUT)})",
             "the target did not answer within --timeout" + (f" {timeout:g}" if timeout else ""),
         )
-    others = count_errors(samples.errno[~np.isin(samples.errno, [*NO_PORT_FREE, TIMED_OUT, GIVEN_UP, UNKNOWN_ERRNO])])
+
+
+def _judge_failures(measured: Round) -> Iterator[Finding]:
+    numbers = measured.samples.errno
+    others = count_errors(numbers[~np.isin(numbers, [*NO_PORT_FREE, TIMED_OUT, GIVEN_UP, UNKNOWN_ERRNO])])
     if others:
         yield Finding(
             "failed-otherwise",
@@ -177,7 +190,7 @@ def _moved(measured: Round, names: tuple[str, ...]) -> str:
     return ", ".join(f"{name.partition('.')[2]} {counters[name]}" for name in names if counters.get(name))
 
 
-def _judge_machine(measured: Round) -> Iterator[Finding]:
+def _judge_machine(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     report = measured.report
     switches = sum(holder.involuntary_switches for holder in report.holders)
     attempts = len(measured.samples)
@@ -185,8 +198,10 @@ def _judge_machine(measured: Round) -> Iterator[Finding]:
         yield Finding(
             "involuntary-switches",
             Severity.WARNING,
-            f"{switches} involuntary context switches in {attempts} attempts",
-            "something else ran on the measured CPU: stop it, or choose another with --cpu",
+            f"{switches} involuntary context switches in {attempts} attempts{_worst_lane(plan, spec, measured)}",
+            "lanes took turns on a CPU: ask for as many --lanes as there are CPUs, or fewer"
+            if 0 < len(set(plan.cpus)) < spec.load.lanes
+            else f"something else ran on {_measured_cpus(spec)}: stop it, or choose another with --cpu",
         )
     if report.steal > STEAL_SHARE:
         yield Finding(
@@ -195,6 +210,22 @@ def _judge_machine(measured: Round) -> Iterator[Finding]:
             f"the hypervisor took {report.steal:.1%} of the CPU time",
             "compare medians of several --rounds, or use a machine of your own",
         )
+
+
+def _worst_lane(plan: Plan, spec: StrategySpec, measured: Round) -> str:
+    """Where there are several lanes, which of them was interrupted most."""
+    if spec.load.lanes < 2:
+        return ""
+    by_lane: Counter[int] = Counter()
+    for holder in measured.report.holders:
+        by_lane[holder.lane] += holder.involuntary_switches
+    [(lane, switches)] = by_lane.most_common(1)
+    cpu = RoundPlan(plan, spec, measured.number).cpu_of(lane)
+    return f", {switches} of them in lane {lane}" + ("" if cpu is None else f" on CPU {cpu}")
+
+
+def _measured_cpus(spec: StrategySpec) -> str:
+    return "the measured CPU" if spec.load.lanes < 2 else "a measured CPU"
 
 
 def _judge_floor(summary: Summary) -> Iterator[Finding]:

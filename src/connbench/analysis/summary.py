@@ -80,7 +80,7 @@ class Summary:
 
     Attributes:
         total_ns: The talk's 'total time': the sum of all latencies, those of failed attempts too.
-        wall_ns: From the first attempt's begin to the last's outcome, summed over the rounds.
+        wall_ns: From the first attempt's begin to the last outcome, summed over the rounds.
         all: Every attempt, failed or not; `even` and `odd` the successful ones by local port; `errored` the failed.
         errors: Failed attempts by the name of their errno, most frequent first.
         rounds_total_ns: `total_ns` of each round that came to its end.
@@ -110,6 +110,11 @@ class Summary:
     def connected(self) -> int:
         """Attempts that had a connection."""
         return self.attempts - self.errored.latency.count
+
+    @property
+    def rate(self) -> float | None:
+        """Connections had in a second of `wall_ns`; None without any time."""
+        return self.connected / self.wall_ns * 1e9 if self.wall_ns else None
 
     @property
     def round_total_ns(self) -> float:

@@ -121,6 +121,7 @@ def _closing(comparison: Comparison) -> list[str]:
         for side, specs in (("BASE", comparison.only_base), ("NEW", comparison.only_new))
         if specs
     ]
+    lines += _other_loads(comparison)
     if not comparison.strategies:
         lines.append("nothing to compare: no strategy of the same name and parameters is in both")
     if comparison.judged:
@@ -129,6 +130,20 @@ def _closing(comparison: Comparison) -> list[str]:
             f"{count(comparison.judged)} figures judged, each at {CONFIDENCE:.0%}: "
             f"where nothing has changed, {count(chance)} of them may look different by chance"
         )
+    return lines
+
+
+def _other_loads(comparison: Comparison) -> list[str]:
+    """The strategies that both files have, each put to another load."""
+    lines = []
+    for setting in dict.fromkeys(spec.setting for spec in comparison.only_base):
+        of_base, of_new = (
+            [repr(spec.label) for spec in specs if spec.setting == setting]
+            for specs in (comparison.only_base, comparison.only_new)
+        )
+        if of_new:
+            loads = f"{', '.join(of_base)} in BASE and {', '.join(of_new)} in NEW"
+            lines.append(f"not compared: {setting} was put to another load, {loads}")
     return lines
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
 from connbench.model import addresses_text
+from connbench.report.load_lines import load_lines
+from connbench.report.part_rows import part_tables
 from connbench.report.rows import comparison, link
 from connbench.report.units import count, duration
 from connbench.results.result import Result, StrategyResult
@@ -25,6 +28,10 @@ _LINKED = re.compile(r"[@#]|:(?=//)")
 def markdown(result: Result) -> str:
     """The figures that strategies are compared by, as GitHub's tables have them, and what to make of them."""
     parts = [_heading(result), _table(result)]
+    parts += [part for strategy in result.strategies for part in _of_parts(result, strategy)]
+    remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
+    if remarks:
+        parts.append("\n".join(remarks))
     found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in findings(result)]
     if found:
         parts.append("\n".join(found))
@@ -63,8 +70,8 @@ def _plan(result: Result) -> str:
 
 
 def _table(result: Result) -> str:
-    summaries = [(s.strategy.label, summarize(s)) for s in result.strategies]
-    (_, total, *_), compared = comparison(summaries, several_rounds=result.most_rounds > 1)
+    labelled = [(s.strategy.label, s) for s in result.strategies]
+    (_, total, *_), compared = comparison(labelled, several_rounds=result.most_rounds > 1)
     rows = [
         (
             "strategy",
@@ -81,6 +88,19 @@ def _table(result: Result) -> str:
     ]
     if len(result.strategies) < 2:  # than itself nothing is faster
         rows = [(*row[:4], *row[5:]) for row in rows]
+    return _laid_out(rows)
+
+
+def _of_parts(result: Result, strategy: StrategyResult) -> list[str]:
+    """A table for each of source, target and lane that there are several of, under a line that says so."""
+    parts = []
+    for by, (header, rows) in part_tables(result, strategy):
+        parts += [f"**{escape(strategy.strategy.label)}** by {by}:", _laid_out([header, *rows])]
+    return parts
+
+
+def _laid_out(rows: Sequence[tuple[str, ...]]) -> str:
+    """Cells as a table, the first row its header; the first column to the left, all others to the right."""
     first, *others = zip(*rows, strict=True)
     columns = [_column(first, is_number=False), *(_column(cells, is_number=True) for cells in others)]
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))

@@ -12,6 +12,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
 from connbench.model import addresses_text
+from connbench.report.part_metrics import part_metrics
 from connbench.results.result import Numbers, Origin, Result, StrategyResult
 from connbench.samples import NS_PER_S
 
@@ -60,6 +61,7 @@ class _Collector:
         yield _totals(named)
         yield _floors(named)
         yield from _knees(named)
+        yield from part_metrics(self.result, named)
         yield _findings(self.result)
 
 
@@ -99,7 +101,8 @@ def _info(result: Result) -> Metric:
 def _latency(named: dict[str, StrategyResult]) -> Metric:
     family = _histogram(
         "connbench_connect_seconds",
-        "Latency of connect(), or of the call that failed before it, by the parity of the port; none: it failed.",
+        "Latency of connect(), or of the call that failed before it, by the parity of the port; none: it failed. "
+        "Of UDP the acquire time.",
         ["strategy", "parity"],
     )
     for label, strategy in named.items():

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from connbench.analysis.by_source import split_by_source
-from connbench.analysis.knee import SLOWDOWN, Knee, find_knee
+from connbench.analysis.knee import SLOWDOWN, Knee
 from connbench.analysis.summary import Distribution, Summary, summarize
-from connbench.model import Link, Plan
+from connbench.model import Link, Phase, Plan
 from connbench.report.units import count, duration
 from connbench.results.result import Origin, Result, StrategyResult
 
@@ -33,10 +32,6 @@ class Block:
     remarks: tuple[str, ...] = ()
     words: tuple[int, ...] = ()
 
-
-SOURCE_HEADER = ("source", "n", "errors", "mean", "p50", "p99", "knee", "first failed")
-MOST_SOURCES_SHOWN = 16
-"""Addresses a table has room for; all of them are in the JSON."""
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
 
@@ -63,6 +58,16 @@ def _distribution(values: Distribution) -> tuple[str, ...]:
     return (*map(duration, (values.mean, values.p50, values.p90, values.p99)), p999, duration(values.maximum))
 
 
+def tries(summary: Summary) -> Table:
+    """Tries of the same groups."""
+    rows = [
+        (name, f"{group.tries_mean:.2f}", count(group.tries_max))
+        for name, group in summary.groups.items()
+        if group.acquire.count
+    ]
+    return Table(("tries", "mean", "max"), rows)
+
+
 def acquire(summary: Summary) -> Table:
     """Acquire time and tries of the same groups."""
     rows = [
@@ -79,44 +84,25 @@ def acquire(summary: Summary) -> Table:
     return Table(("acquire", "mean", "p99", "tries mean", "tries max"), rows)
 
 
-def by_source(result: Result, strategy: StrategyResult) -> Table | None:
-    """Each source address by itself, with its own knee and first failure by its own count; None if there is but one."""
-    parts = split_by_source(result, strategy)
-    if len(parts) < 2:
-        return None
-    rows = [_of_source(address, part) for address, part in parts[:MOST_SOURCES_SHOWN]]
-    if len(parts) > MOST_SOURCES_SHOWN:
-        rest = len(parts) - MOST_SOURCES_SHOWN
-        rows.append((f"... and {rest} more", *[""] * (len(SOURCE_HEADER) - 1)))
-    return Table(SOURCE_HEADER, rows)
+def comparison(strategies: Sequence[tuple[str, StrategyResult]], *, several_rounds: bool) -> Table:
+    """Strategies side by side: total time, speed-up over the first, errors and their share of the attempts.
 
-
-def _of_source(address: str, part: StrategyResult) -> tuple[str, ...]:
-    summary, knee = summarize(part), find_knee(part)
-    latency = summary.all.latency
-    return (
-        address,
-        count(latency.count),
-        count(summary.errored.latency.count),
-        *map(duration, (latency.mean, latency.p50, latency.p99)),
-        "-" if knee.connection is None else count(knee.connection),
-        "-" if knee.first_failed is None else count(knee.first_failed),
-    )
-
-
-def comparison(summaries: Sequence[tuple[str, Summary]], *, several_rounds: bool) -> Table:
-    """Strategies side by side: total time, speed-up over the first, errors and their share of the attempts."""
-    faster = [summary.speed_up(summaries[0][1]) for _, summary in summaries]
-    rows = [
-        (
-            label,
-            duration(summary.round_total_ns) if summary.round_total_ns else "partial",
-            "-" if ratio is None else f"{ratio:.2f} x",
-            count(summary.errored.latency.count),
-            f"{summary.errored.latency.count / summary.attempts:.2%}" if summary.attempts else "-",
+    Churn is compared with the first churn: it meets a range that is in use, which filling comes to at its end alone.
+    """
+    firsts: dict[Phase, Summary] = {}
+    rows = []
+    for label, strategy in strategies:
+        summary = summarize(strategy)
+        ratio = summary.speed_up(firsts.setdefault(strategy.strategy.phase, summary))
+        rows.append(
+            (
+                label,
+                duration(summary.round_total_ns) if summary.round_total_ns else "partial",
+                "-" if ratio is None else f"{ratio:.2f} x",
+                count(summary.errored.latency.count),
+                f"{summary.errored.latency.count / summary.attempts:.2%}" if summary.attempts else "-",
+            )
         )
-        for (label, summary), ratio in zip(summaries, faster, strict=True)
-    ]
     total = "median total" if several_rounds else "total time"
     return Table(("strategy", total, "speed-up", "errors", "share"), rows)
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from connbench.analysis.by_source import split_by_source
+from connbench.analysis.parts import By, split
+from connbench.model import Protocol
 from connbench.results.result import PARTIAL, Result, StrategyResult
 
 
@@ -61,7 +62,20 @@ def series_of(results: Sequence[Result], *, by_source: bool = False) -> list[Ser
 
 def _by_source(result: Result, strategy: StrategyResult) -> list[tuple[str, StrategyResult]]:
     label = strategy.strategy.label
-    return [(f"{label} from {address}", part) for address, part in split_by_source(result, strategy)]
+    return [(f"{label} from {part.name}", part.strategy) for part in split(result, strategy, By.SOURCE)]
+
+
+def latency_name(series: Sequence[Series], of_tcp: str = "latency") -> str:
+    """What an axis of latencies is called: that of UDP is the acquire time.
+
+    Args:
+        series: What is drawn along it.
+        of_tcp: The name where there is no UDP among them.
+    """
+    protocols = {one.strategy.strategy.load.protocol for one in series}
+    if Protocol.UDP not in protocols:
+        return of_tcp
+    return "acquire time" if len(protocols) == 1 else f"{of_tcp}; of UDP acquire time"
 
 
 def stem(result: Result) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection
 
-from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.findings import Finding, printable
 from connbench.model import Plan, StrategySpec, addresses_text
-from connbench.report import rows
+from connbench.report import account, rows
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
-from connbench.results.result import Origin, Result, StrategyResult
+from connbench.results.result import Result, StrategyResult
 
 
 def report(result: Result, width: int | None = None) -> str:
@@ -28,16 +27,11 @@ def report(result: Result, width: int | None = None) -> str:
 
 
 def block(result: Result, strategy: StrategyResult, width: int | None = None) -> str:
-    """One strategy: header line, the talk's six lines, tables of latency and acquire time, and a few lines beside."""
-    summary = summarize(strategy)
-    sources = rows.by_source(result, strategy)
-    lines = (*rows.facts(result, summary), *rows.knee_lines(strategy, find_knee(strategy)))
+    """One strategy: header line, the talk's six lines, tables, and a few lines beside; see `account` for both."""
     parts = [
-        header(result, strategy.strategy, width) + "\n" + six_lines(summary),
-        render(*rows.latency(summary)),
-        render(*rows.acquire(summary)) if result.origin is not Origin.TALK_CSV else "",
-        render(*sources) if sources else "",
-        "\n".join(fold(line, width) for line in lines),
+        header(result, strategy.strategy, width) + "\n" + six_lines(summarize(strategy)),
+        *(render(*table) for table in account.tables(result, strategy)),
+        "\n".join(fold(line, width) for line in account.lines(result, strategy)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -46,8 +40,9 @@ def closing(result: Result, width: int | None = None, told: Collection[Finding] 
     """After the last strategy: the comparison of all, if there are several, and the findings but those in `told`."""
     parts = []
     if len(result.strategies) > 1:
-        summaries = [(s.strategy.label, summarize(s)) for s in result.strategies]
-        parts.append(render(*rows.comparison(summaries, several_rounds=result.most_rounds > 1)))
+        labelled = [(s.strategy.label, s) for s in result.strategies]
+        table = rows.comparison(labelled, several_rounds=result.most_rounds > 1)
+        parts.append(render(*table, width=width))
     found = [f for f in findings(result) if f not in told]
     if found:
         parts.append("\n".join(finding(f, width) for f in found))

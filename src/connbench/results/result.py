@@ -15,6 +15,7 @@ from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.model import Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.roundreport import RoundReport
+from connbench.samples import GIVEN_UP
 
 Numbers = npt.NDArray[np.integer | np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -80,6 +81,11 @@ class Samples:
         return np.not_equal(self.errno, 0)
 
     @cached_property
+    def given_up(self) -> Mask:
+        """Which of the failed took longer than `--give-up-after`: not for want of a port, then."""
+        return np.equal(self.errno, GIVEN_UP)
+
+    @cached_property
     def latency_ns(self) -> Numbers:
         """The talk's latency: connect(); where it was never reached, the call that failed instead."""
         return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
@@ -98,8 +104,11 @@ class Samples:
 
     @property
     def wall_ns(self) -> int:
-        """From the first attempt's begin to the last one's outcome; of one round only."""
-        return int(self.started_ns[-1] + self.acquire_ns[-1] - self.started_ns[0]) if len(self) else 0
+        """From the first attempt's begin to the last outcome, which with lanes need not be the last begun's.
+
+        Of one round only.
+        """
+        return int((self.started_ns + self.acquire_ns).max() - self.started_ns[0]) if len(self) else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from connbench.errors import UsageError
-from connbench.model import StrategySpec
+from connbench.model import Phase, StrategySpec
 from connbench.thresholds.metrics import Dimension, Metric, Unit
 
 
@@ -111,7 +111,12 @@ def plain(value: float) -> str:
 
 
 def concerns(expression: Expression, spec: StrategySpec) -> bool:
-    """Whether a strategy is held to the expression: all are, or those of this name, setting or label."""
+    """Whether a strategy is held to the expression: all are, or those of this name, setting or label.
+
+    Churn has no knee, and is held to one only if it is meant by its whole label.
+    """
+    if spec.phase is Phase.CHURN and isinstance(expression, Threshold) and expression.metric.figure == "knee":
+        return expression.strategy == spec.label
     return expression.strategy in {None, spec.name, spec.setting, spec.label}
 
 

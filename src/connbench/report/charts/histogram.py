@@ -10,7 +10,7 @@ import numpy as np
 from connbench.analysis.patterns import Floats, latency_edges
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
-from connbench.report.series import Series
+from connbench.report.series import Series, latency_name
 from connbench.results.result import Numbers
 from connbench.samples import NS_PER_MS
 
@@ -33,7 +33,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         if len(edges):
             _bars(panel, one, edges, options, scale)
         panel.set_title(canvas.folded(one.heading, grid.panel_width - 80))
-        panel.set_xlabel("latency of connect()")
+        panel.set_xlabel(latency_name([one], "latency of connect()"))
         panel.tick_params(labelbottom=True)  # a panel above an empty place has no other axis below it
     if len(edges):
         panels[0].set_xscale("log")

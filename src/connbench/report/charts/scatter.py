@@ -12,7 +12,7 @@ from connbench.analysis.patterns import Floats, attempt_numbers, fit_line
 from connbench.analysis.summary import summarize
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Grid, Options
-from connbench.report.series import Series
+from connbench.report.series import Series, latency_name
 from connbench.report.talk import six_lines
 from connbench.samples import NS_PER_MS
 
@@ -50,7 +50,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         for panel in panels:
             panel.set_ylim(options.latency_ms)
     for panel in panels[:: grid.columns]:
-        panel.set_ylabel("latency of connect()")
+        panel.set_ylabel(latency_name(series, "latency of connect()"))
     canvas.legend_below(figure, _legend(series, options), grid.width)
     return figure
 

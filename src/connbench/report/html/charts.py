@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from connbench.analysis.knee import knee_of, rolling_percentiles
+from connbench.model import Phase
 from connbench.report.html.points import MOST_POINTS, Group, groups_of, packed, shown_round, thinned
-from connbench.report.series import Series
+from connbench.report.series import Series, latency_name
 from connbench.report.units import count, duration
 from connbench.results.result import Samples
 from connbench.samples import NS_PER_S
@@ -71,7 +72,7 @@ def scatter(series: Sequence[Series]) -> dict[str, Any]:
     ]
     layout = {
         "xaxis": {"title": {"text": "connection"}, "tickformat": ",", "rangemode": "nonnegative"},
-        "yaxis": {"title": {"text": "latency", "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
+        "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
@@ -97,11 +98,19 @@ def _points(position: int, series: Series, samples: Samples, group: Group, every
 
 
 def utilisation(series: Sequence[Series]) -> dict[str, Any]:
-    """Rolling median and p99 over the share of the range in use, and the knee of each strategy that has one."""
-    traces = [trace for position, each in enumerate(series) for trace in _rolling(position, each)]
+    """Rolling median and p99 over the share of the range in use, and the knee of each strategy that has one.
+
+    Churn has no place in it: the range is as full at its end as at its beginning.
+    """
+    traces = [
+        trace
+        for position, each in enumerate(series)
+        if each.strategy.strategy.phase is Phase.FILL
+        for trace in _rolling(position, each)
+    ]
     layout = {
         "xaxis": {"title": {"text": "share of the range in use"}, "tickformat": ".0%", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "latency", "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
+        "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}

@@ -13,19 +13,19 @@ import orjson
 
 import connbench
 from connbench.analysis.comparison import compare
-from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault
 from connbench.findings import Finding
-from connbench.report import rows, text
+from connbench.model import Phase
+from connbench.report import account, rows, text
 from connbench.report.comparison_rows import blocks
 from connbench.report.html import charts, facts
 from connbench.report.html.points import shown_round
 from connbench.report.rows import Block, Table
 from connbench.report.series import Series, series_of
 from connbench.report.talk import six_lines
-from connbench.results.result import Origin, Result
+from connbench.results.result import Result
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -99,8 +99,11 @@ def comparison_blocks(results: Sequence[Result]) -> list[Block]:
     if len(series) < 2:
         return []
     several = any(result.most_rounds > 1 for result in results)
-    table = rows.comparison([(s.label, summarize(s.strategy)) for s in series], several_rounds=several)
-    side_by_side = Block("Comparison", table, (f"speed-up: against {series[0].label}",))
+    table = rows.comparison([(s.label, s.strategy) for s in series], several_rounds=several)
+    firsts = {s.strategy.strategy.phase: s.label for s in reversed(series)}
+    others = [f"; of churn against {label}" for phase, label in firsts.items() if phase is Phase.CHURN]
+    remark = f"speed-up: against {firsts.get(Phase.FILL, series[0].label)}{''.join(others)}"
+    side_by_side = Block("Comparison", table, (remark,))
     return [side_by_side, *_verdicts(*results)] if len(results) == 2 else [side_by_side]
 
 
@@ -128,16 +131,14 @@ def _result(result: Result) -> ResultPart:
 
 
 def _strategy(position: int, series: Series) -> StrategyPart:
-    summary, result = summarize(series.strategy), series.result
-    acquire = [] if result.origin is Origin.TALK_CSV else [rows.acquire(summary)]
-    sources = rows.by_source(result, series.strategy)
+    result, strategy = series.result, series.strategy
     return StrategyPart(
         label=series.label,
         colour=charts.colour(position),
-        header=text.header(result, series.strategy.strategy),
-        six_lines=six_lines(summary),
-        tables=tuple(table for table in (rows.latency(summary), *acquire, sources) if table and table.rows),
-        lines=(*rows.facts(result, summary), *rows.knee_lines(series.strategy, find_knee(series.strategy))),
+        header=text.header(result, strategy.strategy),
+        six_lines=six_lines(summarize(strategy)),
+        tables=tuple(table for table in account.tables(result, strategy) if table.rows),
+        lines=tuple(account.lines(result, strategy)),
     )
 
 
@@ -149,9 +150,11 @@ def _chart_notes(series: Sequence[Series]) -> list[str]:
         for each in series
         if len(each.strategy.rounds) > 1
     ]
-    unknown = [each.label for each in series if each.strategy.capacity is None]
+    unknown = [s.label for s in series if s.strategy.capacity is None and s.strategy.strategy.phase is Phase.FILL]
     if unknown:
         notes.append(f"The range of {', '.join(unknown)} is not known: its share is of the connections made.")
+    if any(each.strategy.strategy.phase is Phase.CHURN for each in series):
+        notes.append("Churn fills no range: it is in the chart above alone.")
     every = charts.one_in(series)
     if every > 1:
         notes.append(f"So many attempts make a chart slow: 1 in {every} is drawn, and the slowest of each colour.")

@@ -1,0 +1,86 @@
+"""What churn says of itself: how fast connections were replaced, and what kept it from going on."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+import numpy as np
+
+from connbench.findings import Finding, Severity
+from connbench.model import Close, Plan, RoundPlan, StrategySpec
+from connbench.results.result import Round
+from connbench.samples import NO_PORT_FREE, NS_PER_S
+
+TW_REUSE, TW_REUSE_DELAY = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_tw_reuse_delay"
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
+
+TIME_WAIT_S = 60.0
+"""What the kernel keeps a closed connection for (TCP_TIMEWAIT_LEN in include/net/tcp.h)."""
+
+DEFAULT_REUSE_DELAY_MS = 1000.0
+"""After which connect() may take such a port where tcp_tw_reuse lets it: before 6.14 there is no sysctl for it."""
+
+RATE_REACHED = 0.95
+"""Share of the rate asked for from which on it was reached: the last replacements of few may come a little late."""
+
+
+def achieved_rate(spec: StrategySpec, measured: Round) -> float | None:
+    """Replacements a second of a round's churn; None where there are too few to tell.
+
+    Each lane begins with one at once, so that the time between the first and the last is that of all others.
+    """
+    samples = measured.samples
+    others = len(samples) - spec.load.lanes
+    span = float(samples.started_ns[-1] - samples.started_ns[0]) if len(samples) else 0.0
+    return others / span * NS_PER_S if others > 0 and span > 0 else None
+
+
+def rate_text(rate: float) -> str:
+    """A rate as people read it: whole, thousands set apart, from 100 on, with three digits below."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
+    """What the reader of a round's churn must know."""
+    churn, achieved = spec.load.churn, achieved_rate(spec, measured)
+    if churn and churn.rate and achieved and achieved < RATE_REACHED * churn.rate:
+        yield Finding(
+            "churn-rate",
+            Severity.WARNING,
+            f"{rate_text(achieved)} replacements a second were made of {rate_text(churn.rate)} asked for",
+            "lower --churn-rate to what it can do, or share it out with --lanes",
+        )
+    without_port = int(np.isin(measured.samples.errno, list(NO_PORT_FREE)).sum())
+    if churn and churn.close is Close.FIN and without_port and measured.report.time_wait:
+        yield Finding(
+            "time-wait",
+            Severity.NOTE,
+            f"{without_port:,} of {len(measured.samples):,} replacements found no port: "
+            f"{measured.report.time_wait:,} are in TIME_WAIT",
+            _advice(plan, spec, measured),
+        )
+
+
+def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
+    """A rate at which ports that were closed are free again before those that are left have run out."""
+    planned = RoundPlan(plan, spec, measured.number)
+    free = planned.capacity - planned.connections
+    if free <= 0:
+        return "every port is in use, and none is free while one is in TIME_WAIT: lower --fill, or use --close rst"
+    seconds = time_wait_seconds(plan, spec, measured.report.settings)
+    fitting = rate_text(free / seconds).replace(",", "")  # to be given as it stands
+    return f"a port is free again after {seconds:g} s: --churn-rate {fitting} fits, or use --close rst"
+
+
+def time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:
+    """How long a port in TIME_WAIT cannot be had, by the namespace's sysctls.
+
+    tcp_tw_reuse lets connect() take one after a delay: 1 does, and 2 over loopback; bind() to a port never does.
+    """
+    reuse = settings.get(TW_REUSE, "0")
+    is_loopback = all(ipaddress.ip_address(target.host).is_loopback for target in plan.targets)
+    is_reused = (reuse == "1" or (reuse == "2" and is_loopback)) and settings.get(TIMESTAMPS) != "0"
+    if spec.name == "random" or not is_reused:
+        return TIME_WAIT_S
+    return float(settings.get(TW_REUSE_DELAY) or DEFAULT_REUSE_DELAY_MS) / 1e3

@@ -1,0 +1,76 @@
+"""What reports make of real runs under each kind of load, on ranges of a few ports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from connbench.analysis.giving_up import steps
+from connbench.analysis.knee import find_knee
+from connbench.analysis.soundness import findings
+from connbench.analysis.turnover import achieved_rate
+from connbench.interrupts import Interrupts
+from connbench.model import Churn, Close, Listener, Load, Protocol
+from connbench.report import text
+from connbench.report.part_rows import part_tables
+from connbench.results.result import Result
+from connbench.runner import run
+from support import make_plan, measure, spec
+
+
+def result_of(name: str, ports: int, connections: int, load: Load, **changes: object) -> Result:
+    """The result of one strategy put to a load."""
+    plan = make_plan(replace(spec(name), load=load), ports, connections, **changes)
+    result = Result(plan, {"kernel": "under test"})
+    run(plan, result, lambda _: None, lambda _: None, Interrupts())
+    return result
+
+
+def test_knee_is_found_with_two_lanes() -> None:
+    """Two lanes share out one range: the half of it ends for both at once, and each has a row with its rate."""
+    result = result_of("plain", 4096, 4096, Load(lanes=2))
+    [strategy] = result.strategies
+    knee = find_knee(strategy)
+    assert knee.connection is not None
+    assert abs(knee.connection - 2049) <= 41  # by as many as the rolling median is wide
+    [(_, table)] = part_tables(result, strategy)
+    assert [row[:3] for row in table.rows] == [("0", "2,048", "0"), ("1", "2,048", "0"), ("all", "4,096", "0")]
+
+
+def test_fin_runs_out_of_ports_and_is_told_why() -> None:
+    """Closing by FIN as fast as it goes leaves every free port in TIME_WAIT: a note names the rate that fits."""
+    result = result_of("plain", 200, 160, Load(churn=Churn(400, Close.FIN)), listener=Listener.ACCEPT)
+    filled, churned = result.strategies
+    assert churned.samples.failed.any()
+    assert [f.strategy for f in findings(result) if f.code == "time-wait"] == [churned.strategy.label]
+    assert f"; {churned.rounds[0].report.established} open at the end" in text.block(result, churned)
+    assert "160 open at the end" in text.block(result, filled)
+
+
+def test_rate_that_nobody_can_do_is_found() -> None:
+    """A billion replacements a second are not had, and the warning and the report's line say how many were."""
+    result = result_of("bind", 200, 160, Load(churn=Churn(40, rate=1e9)))
+    [_, churned] = result.strategies
+    rate = achieved_rate(churned.strategy, churned.rounds[0])
+    assert rate is not None
+    [found] = [f for f in findings(result) if f.code == "churn-rate"]
+    assert found.message.startswith(f"{rate:,.0f} replacements a second were made of 1,000,000,000")
+    assert f"closed by rst, {rate:,.0f}/s of " in text.block(result, churned)
+
+
+def test_given_up_connections_leave_their_ports_free() -> None:
+    """A limit that no connect() keeps has every attempt given up: nothing is ever open, and no port is wanting."""
+    strategy = measure(replace(spec("plain"), load=Load(give_up_ms=1e-6)), 100, 200)
+    assert [(step.had, step.given_up, step.failed, step.open) for step in steps(strategy)][-1] == (0, 100, 0, 0)
+    assert find_knee(strategy).first_failed is None
+
+
+def test_udp_has_no_port_for_a_second_target() -> None:
+    """A port of UDP is taken whatever the target: by target there is a table, and no range of its own."""
+    targets = make_plan(spec("bind"), 1, 1).targets
+    targets = (*targets, replace(targets[0], port=targets[0].port - 1))
+    load = Load(protocol=Protocol.UDP)
+    result = result_of("bind", 100, 150, load, targets=targets, listener=Listener.NONE)
+    [strategy] = result.strategies
+    assert (strategy.capacity, int(strategy.samples.failed.sum())) == (100, 50)
+    [(_, table)] = part_tables(result, strategy)
+    assert table.header[-1] == "p99"

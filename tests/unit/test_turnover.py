@@ -1,0 +1,159 @@
+"""Churn as it is reported: its rate, what TIME_WAIT holds, and all that it has not."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from connbench.analysis.knee import Knee, find_knee
+from connbench.analysis.soundness import findings
+from connbench.analysis.turnover import achieved_rate
+from connbench.findings import Finding, Severity
+from connbench.model import Churn, Close, Endpoint, Load, Phase, Plan, PortRange, StrategySpec
+from connbench.report import text
+from connbench.report.html.charts import utilisation
+from connbench.report.series import series_of
+from connbench.results.result import Result, Round
+from made import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
+
+ATTEMPTS = 100
+HUNDRED_PORTS = replace(PLAN, port_range=PortRange(9024, 9123))
+DEFAULTS = {"net.ipv4.tcp_tw_reuse": "2", "net.ipv4.tcp_tw_reuse_delay": "1000", "net.ipv4.tcp_timestamps": "1"}
+
+
+def churning(spec: StrategySpec = BIND, *, lanes: int = 1, **churn: float | Close | None) -> StrategySpec:
+    """The churn of a strategy."""
+    load = Load(fill=0.8, lanes=lanes, churn=Churn(ATTEMPTS, **churn))  # type: ignore[arg-type]  # fields of Churn
+    return replace(spec, load=load, phase=Phase.CHURN)
+
+
+def every(interval_ns: int, *, failing: int = 0, time_wait: int = 0, **settings: str) -> Round:
+    """A replacement each so many ns; the last of them find no port, and sockets are left in TIME_WAIT."""
+    samples = samples_of(
+        [10_000] * ATTEMPTS,
+        started_ns=range(0, interval_ns * ATTEMPTS, interval_ns),
+        errno=[0] * (ATTEMPTS - failing) + [errno.EADDRNOTAVAIL] * failing,
+    )
+    measured = round_of(samples)
+    report = replace(measured.report, time_wait=time_wait, settings=DEFAULTS | settings)
+    return replace(measured, report=report)
+
+
+def found_in(spec: StrategySpec, measured: Round, plan: Plan = HUNDRED_PORTS) -> list[Finding]:
+    """What is found of a churn; its plan is that of the whole strategy."""
+    result = result_of({spec: [measured]}, plan)
+    result.rounds = {replace(spec, phase=Phase.FILL): [round_of(samples_of([1_000_000] * 80))], spec: [measured]}
+    result.plan = replace(plan, strategies=(replace(spec, phase=Phase.FILL),))
+    return findings(result)
+
+
+@pytest.mark.parametrize(("lanes", "rate"), [(1, 1000.0), (2, 98 / 0.099)])
+def test_rate_leaves_out_what_each_lane_begins_with(lanes: int, rate: float) -> None:
+    """A lane's first replacement waits for nothing: so many fewer fall into the time between first and last."""
+    assert achieved_rate(churning(lanes=lanes), every(1_000_000)) == pytest.approx(rate)
+
+
+def test_too_few_replacements_have_no_rate() -> None:
+    """One a lane takes no time, and nothing takes none."""
+    assert achieved_rate(churning(lanes=ATTEMPTS), every(1_000_000)) is None
+    assert achieved_rate(churning(), round_of(samples_of([]))) is None
+
+
+@pytest.mark.parametrize(("asked", "codes"), [(None, []), (1000, []), (1050, []), (1060, ["churn-rate"])])
+def test_rate_that_was_not_reached_is_found(asked: float | None, codes: list[str]) -> None:
+    """Where replacements came later than asked for by a twentieth and more, the figures are of another load."""
+    found = found_in(churning(rate=asked), every(1_000_000))
+    assert [f.code for f in found] == codes
+    assert all(f.severity is Severity.WARNING and "1,000 replacements a second were made" in f.text for f in found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "plan", "settings", "advice"),
+    [
+        (BIND, HUNDRED_PORTS, {}, "a port is free again after 1 s: --churn-rate 20 fits"),
+        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_tw_reuse_delay": "500"}, "after 0.5 s: --churn-rate 40 fits"),
+        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_tw_reuse": "0"}, "after 60 s: --churn-rate 0.333 fits"),
+        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_timestamps": "0"}, "after 60 s"),
+        (RANDOM, HUNDRED_PORTS, {}, "after 60 s"),
+        (BIND, replace(HUNDRED_PORTS, targets=(Endpoint("192.0.2.1", 80),)), {}, "after 60 s"),
+        (BIND, replace(HUNDRED_PORTS, targets=(Endpoint("192.0.2.1", 80),)), {"net.ipv4.tcp_tw_reuse": "1"}, "1 s"),
+    ],
+)
+def test_time_wait_is_named_with_the_rate_that_fits(
+    spec: StrategySpec, plan: Plan, settings: dict[str, str], advice: str
+) -> None:
+    """The ports left free, over the time that one is held, are what can be closed by FIN a second."""
+    [found] = found_in(churning(spec, close=Close.FIN), every(1_000, failing=30, time_wait=50, **settings), plan)
+    assert (found.code, found.severity) == ("time-wait", Severity.NOTE)
+    assert found.message == "30 of 100 replacements found no port: 50 are in TIME_WAIT"
+    assert advice in found.advice
+
+
+def test_rate_that_fits_can_be_given_as_it_stands() -> None:
+    """The full range has 11,302 ports left at 80 %, and the option takes a number without a comma."""
+    [found] = found_in(churning(close=Close.FIN), every(1_000, failing=30, time_wait=50), PLAN)
+    assert "--churn-rate 11302 fits" in found.advice
+
+
+def test_full_range_leaves_no_rate() -> None:
+    """Where every port is in use, the one just closed is the only one, and it is in TIME_WAIT."""
+    churn = Churn(ATTEMPTS, Close.FIN)
+    spec = replace(BIND, load=Load(fill=1.0, churn=churn), phase=Phase.CHURN)
+    [found] = found_in(spec, every(1_000, failing=100, time_wait=100))
+    assert "lower --fill" in found.advice
+
+
+@pytest.mark.parametrize(("close", "failing", "time_wait"), [("rst", 30, 50), ("fin", 0, 50), ("fin", 30, 0)])
+def test_failures_without_fin_or_time_wait_are_of_other_reasons(close: str, failing: int, time_wait: int) -> None:
+    """A reset leaves no TIME_WAIT behind, and without failures nobody lacks a port."""
+    measured = every(1_000, failing=failing, time_wait=time_wait)
+    assert found_in(churning(close=Close(close)), measured) == []
+
+
+def both_phases() -> Result:
+    """Plain and bind, each filling and then churning, bind twice as fast in either."""
+    measured = {}
+    for spec, fill, churn in ((PLAIN, 20_000, 80_000), (BIND, 10_000, 40_000)):
+        filling, churned = (replace(churning(spec), phase=phase) for phase in (Phase.FILL, Phase.CHURN))
+        half = range(9024, 9224, 2)
+        measured[filling] = [round_of(samples_of([fill] * 50 + [4 * fill] * 50, port=[*half]))]
+        measured[churned] = [round_of(samples_of([churn] * 50 + [4 * churn] * 50, port=[*half]))]
+    return result_of(measured)
+
+
+def test_churn_has_neither_knee_nor_share_of_the_range() -> None:
+    """What would be a knee in a filling is none, and no line of the report or of the utilisation is about it."""
+    result = both_phases()
+    for strategy in result.strategies:
+        is_churn = strategy.strategy.phase is Phase.CHURN
+        assert (find_knee(strategy) == Knee()) is is_churn
+        block = text.block(result, strategy)
+        assert ("\nknee: " in block) is not is_churn
+        assert ("\nchurn: 100 replacements, closed by rst" in block) is is_churn
+    assert {trace["meta"]["series"] for trace in utilisation(series_of([result]))["data"]} == {0, 2}
+
+
+def test_churn_is_compared_with_churn() -> None:
+    """The speed-up of a churn is over the first churn, that of a filling over the first filling."""
+    table = text.closing(both_phases()).splitlines()[:5]
+    assert [line.split(" x")[0].split()[-1] for line in table[1:]] == ["1.00", "1.00", "2.00", "2.00"]
+
+
+def test_line_of_churn_has_rate_and_time_wait() -> None:
+    """A paced churn that closes by FIN says what rate it had, and what TIME_WAIT holds at its end."""
+    spec = churning(close=Close.FIN, rate=2000.0)
+    result = result_of({spec: [every(1_000_000, time_wait=50)]})
+    line = "churn: 100 replacements, closed by fin, 1,000/s of 2,000/s asked for; tcp_tw_reuse 2, 50 in TIME_WAIT"
+    assert line in text.report(result).splitlines()
+
+
+def test_long_labels_are_folded_on_a_terminal() -> None:
+    """On a terminal the closing table folds what strategies were put to; in a pipe each stays a line."""
+    spec = churning(lanes=4, close=Close.FIN, rate=2000.0)
+    result = result_of({spec: [every(1_000_000)], replace(spec, name="plain"): [every(1_000_000)]})
+    narrow, wide = text.closing(result, 80).split("\n\n")[0], text.closing(result).split("\n\n")[0]
+    assert [line for line in narrow.splitlines() if len(line) > 80] == []
+    assert " ".join(narrow.split()) == " ".join(wide.split())
+    assert (len(narrow.splitlines()), len(wide.splitlines())) == (5, 3)
