@@ -18,7 +18,6 @@ FEWEST_TRIALS, MOST_TRIALS, TRIED_ATTEMPTS = 8, 40, 400_000
 TOLERANCE = 4.0
 """Standard deviations an expectation reaches to either side: few enough trials make them uncertain themselves."""
 
-
 SEARCHES = (Algorithm.FROM_6_8, Algorithm.PRE_6_8)
 """What a kernel that has the option may do."""
 
