@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split
-from connbench.engine.sharing import recipe_over, shared_out
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Load, Namespace, PortRange, RoundPlan, Spread, StrategySpec, addresses_text
 from connbench.planning.sources import MOST_SOURCES, choose_sources, parse_sources
@@ -20,6 +19,7 @@ from connbench.report import text
 from connbench.report.part_rows import part_tables
 from connbench.report.series import series_of
 from connbench.results.result import Result
+from connbench.strategies.sharing import recipe_over, shared_out
 from made import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 THREE = ("127.9.9.1", "127.9.9.2", "127.9.9.3")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import sqrt
 from random import Random
 
@@ -10,16 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.portsearch.windows import Expectation, Search, expect_failures, simulate_failures
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.windows import SEARCHES, Expectation, expect_failures, simulate_failures
 from made import unhurried
 
-SEARCHES = pytest.mark.parametrize("search", list(Search), ids=lambda search: search.name)
+BY_BOTH = pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.name)
 
 
-@SEARCHES
+@BY_BOTH
 @given(ports=st.integers(2, 200), data=st.data(), seed=st.integers(0, 1000))
 @unhurried
-def test_failures_lie_between_unavoidable_and_all(search: Search, ports: int, data: st.DataObject, seed: int) -> None:
+def test_failures_lie_between_unavoidable_and_all(
+    search: Algorithm, ports: int, data: st.DataObject, seed: int
+) -> None:
     """At least the attempts beyond the range fail, and never all of them."""
     window = data.draw(st.integers(1, ports))
     attempts = data.draw(st.integers(1, 3 * ports))
@@ -27,78 +29,16 @@ def test_failures_lie_between_unavoidable_and_all(search: Search, ports: int, da
     assert max(0, attempts - ports) <= failures < attempts
 
 
-def walk(low: int, high: int, offset: int, step: int) -> Iterator[int]:
-    """The ports that `__inet_hash_connect` looks at from low to high, both included, as its loop goes through them.
-
-    `offset` is the kernel's; with step 2 one is taken away from an odd one, and a first walk that finds nothing is
-    followed by one over the other parity.
-    """
-    end = high + 1
-    remaining = end - low
-    if step == 2 and remaining > 1:
-        remaining -= remaining % 2
-    offset %= remaining
-    if step == 2:
-        offset -= offset % 2
-    for _ in range(step if remaining > 1 else 1):
-        port = low + offset
-        for _ in range(0, remaining, step):
-            if port >= end:
-                port -= remaining
-            yield port
-            port += step
-        offset += 1
-
-
-def failures_by_walking(ports: int, window: int, attempts: int, search: Search, rng: Random) -> list[int]:
-    """How many of the first 1, 2, 3 ... attempts fail, each of which walks; drawn as `simulate_failures` draws."""
-    free = [True] * ports
-    failures, so_far = 0, []
-    for _ in range(attempts):
-        low = rng.randrange(ports - window + 1)
-        if search is Search.EVERY_PORT:
-            looked_at = walk(low, low + window - 1, rng.randrange(window), 1)
-        else:
-            looked_at = walk(low, low + window - 1, 2 * rng.randrange(max(1, window // 2)), 2)
-        port = next((port for port in looked_at if free[port]), None)
-        if port is None:
-            failures += 1
-        else:
-            free[port] = False
-        so_far.append(failures)
-    return so_far
-
-
-def test_walk_is_the_kernels() -> None:
-    """Worked out by hand: the parity of the low end first, round within an even number of ports; or every port."""
-    assert list(walk(10, 15, 3, 1)) == [13, 14, 15, 10, 11, 12]
-    assert list(walk(10, 15, 3, 2)) == [12, 14, 10, 13, 15, 11]
-    assert list(walk(11, 15, 0, 2)) == [11, 13, 12, 14]
-    assert list(walk(11, 15, 2, 2)) == [13, 15, 14, 12]
-    assert list(walk(11, 11, 0, 2)) == list(walk(11, 11, 0, 1)) == [11]
-
-
-@SEARCHES
-@pytest.mark.parametrize("ports", range(1, 13))
-def test_each_attempt_ends_as_the_kernels_loop_does(search: Search, ports: int) -> None:
-    """With the same draws the same attempts fail as where the loop is walked port by port, in windows of any size."""
-    attempts = ports + 3
-    for window in range(1, ports + 1):
-        for seed in range(10):
-            found = [simulate_failures(ports, window, n, search, Random(seed)) for n in range(1, attempts + 1)]
-            assert found == failures_by_walking(ports, window, attempts, search, Random(seed)), (window, seed)
-
-
-@SEARCHES
+@BY_BOTH
 @pytest.mark.parametrize("ports", [2, 3, 64, 100])
-def test_window_of_all_ports_fails_only_beyond_them(search: Search, ports: int) -> None:
+def test_window_of_all_ports_fails_only_beyond_them(search: Algorithm, ports: int) -> None:
     """A window as large as the range finds every port; an odd one is short of one of a pair at a time."""
     failures = simulate_failures(ports, ports, ports + 7, search, Random(1))
-    assert failures == 7 + (ports % 2 if search is Search.PARITY_FIRST else 0)
+    assert failures == 7 + (ports % 2 if search is Algorithm.PRE_6_8 else 0)
 
 
-@SEARCHES
-def test_window_of_one_port_fails_where_it_was_drawn_before(search: Search) -> None:
+@BY_BOTH
+def test_window_of_one_port_fails_where_it_was_drawn_before(search: Algorithm) -> None:
     """One port a window is throwing balls into bins: (1 - 1/n)^n of the bins stay empty, and so many balls fail."""
     ports = 2000
     failures = [simulate_failures(ports, 1, ports, search, Random(seed)) for seed in range(20)]
@@ -108,7 +48,9 @@ def test_window_of_one_port_fails_where_it_was_drawn_before(search: Search) -> N
 def test_expectation_holds_a_fresh_trial() -> None:
     """Trials with seeds that the expectation was not made from lie within it."""
     expected = expect_failures(1000, 16, 1000)
-    trials = [simulate_failures(1000, 16, 1000, search, Random(seed)) for search in Search for seed in range(100, 120)]
+    trials = [
+        simulate_failures(1000, 16, 1000, search, Random(seed)) for search in SEARCHES for seed in range(100, 120)
+    ]
     assert all(trial in expected for trial in trials)
     assert expected.low < expected.mean < expected.high < 1.6 * expected.mean
 

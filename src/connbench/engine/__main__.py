@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from dataclasses import asdict, replace
-from random import Random
 from typing import Any
 
 from connbench.engine import listener, network
@@ -21,13 +20,13 @@ from connbench.engine.crew import Crew
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.network import Network
 from connbench.engine.share import Share
-from connbench.engine.sharing import draw_victims, recipe_over, shared_out
 from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.linux import counters
 from connbench.linux.limits import OUT_OF_RESOURCES, raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.model import Phase, RoundPlan
 from connbench.roundreport import RoundReport
+from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, shared_out
 
 
 def say(event: str, **fields: object) -> None:
@@ -73,7 +72,7 @@ def _shares(plan: RoundPlan, descriptor: int) -> list[Share]:
             victims=victims,
             capacity=len(rows),
             held_before=(0,) * len(plan.sources),
-            retries=Random(plan.seed_text(f"further tries {lane}" if lane else "further tries")),  # noqa: S311  # reproducible, not secret
+            retries=further_tries(plan, lane),
             descriptor=descriptor,
             epoch=epoch,
         )

@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import time
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,6 @@ from typing import Any
 
 from connbench.engine.holder import run_holder, to_state
 from connbench.engine.share import Share
-from connbench.engine.sharing import by_holder
 from connbench.errors import RunFault
 from connbench.roundreport import HolderReport
 
@@ -121,6 +122,27 @@ class Lane:
         holder = self.start(self.share)
         self.holders.append(holder)
         return holder
+
+
+def by_holder(rows: range, victims: array[int], firsts: list[int]) -> list[tuple[int, range]]:
+    """Rows of the churn in runs that one holder can go through by itself.
+
+    Args:
+        rows: Those of a lane.
+        victims: The row that each of them replaces.
+        firsts: The first row that each of the lane's holders holds, in order.
+
+    Returns:
+        The holder's position in `firsts`, and its rows; in the order they are to be made.
+    """
+    runs: list[tuple[int, range]] = []
+    for row, victim in zip(rows, victims, strict=True):
+        holder = bisect_right(firsts, victim) - 1
+        if runs and runs[-1][0] == holder:
+            runs[-1] = holder, range(runs[-1][1].start, row + 1)
+        else:
+            runs.append((holder, range(row, row + 1)))
+    return runs
 
 
 def _raise_what_ended(answer: Answer) -> None:

@@ -25,6 +25,7 @@ from connbench.linux.sockopts import (
 from connbench.model import Close, Protocol, RoundPlan
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, NS_PER_MS, NS_PER_S, TIMED_OUT
 from connbench.strategies import Draw
+from connbench.strategies.sharing import seed_further_tries
 
 TIMEOUTS_IN_A_ROW = 5
 """A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""
@@ -82,8 +83,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
                     leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
                 leaving.close()
             if max_tries > 1:
-                # Of its own for each attempt: who holds the connection must not change what is drawn.
-                rng.seed(round_plan.seed_text(f"further tries of {index}"))
+                seed_further_tries(rng, round_plan, index)
         sock = _new_socket(family, kind, timeout, index)
         number, path = first[index], order[index]
         source, target = path % many, targets[path // many]

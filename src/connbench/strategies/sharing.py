@@ -7,7 +7,6 @@ of the filling, then those of the churn, where an attempt takes the path of the 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -74,22 +73,11 @@ def draw_victims(plan: RoundPlan) -> array[int]:
     return victims
 
 
-def by_holder(rows: range, victims: array[int], firsts: list[int]) -> list[tuple[int, range]]:
-    """Rows of the churn in runs that one holder can go through by itself.
+def further_tries(plan: RoundPlan, lane: int) -> Random:
+    """What draws the further tries of a lane's filling."""
+    return Random(plan.seed_text(f"further tries {lane}" if lane else "further tries"))  # noqa: S311  # reproducible, not secret
 
-    Args:
-        rows: Those of a lane.
-        victims: The row that each of them replaces.
-        firsts: The first row that each of the lane's holders holds, in order.
 
-    Returns:
-        The holder's position in `firsts`, and its rows; in the order they are to be made.
-    """
-    runs: list[tuple[int, range]] = []
-    for row, victim in zip(rows, victims, strict=True):
-        holder = bisect_right(firsts, victim) - 1
-        if runs and runs[-1][0] == holder:
-            runs[-1] = holder, range(runs[-1][1].start, row + 1)
-        else:
-            runs.append((holder, range(row, row + 1)))
-    return runs
+def seed_further_tries(rng: Random, plan: RoundPlan, row: int) -> None:
+    """Begin those of a row of the churn: of its own, for who holds the connection must not change what is drawn."""
+    rng.seed(plan.seed_text(f"further tries of {row}"))

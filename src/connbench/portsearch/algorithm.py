@@ -1,0 +1,31 @@
+"""Which search of connect() is modelled."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Algorithm(Enum):
+    """The order in which `__inet_hash_connect` (net/ipv4/inet_hashtables.c) looks at ports; UDP has one alone."""
+
+    PRE_6_8 = "every second port, with IP_LOCAL_PORT_RANGE too: Linux 4.6 (1580ab63fc9a) until 6.8"
+    """The parity of the low end is looked at wholly before the other, in the range or in the option's window."""
+
+    FROM_6_8 = "every second port, but every port where IP_LOCAL_PORT_RANGE is set: Linux 6.8 and later (207184853dbd)"
+    """Setting the option gives up the preference of a parity."""
+
+    REJECTED_PATCH = "every port, option or not: never merged"
+    """What a switch for 'all ports at once' in connect() would do to programs that set no option.
+
+    It stands for what was asked of the kernel and refused. "tcp: avoid unnecessary loop if even ports are used up"
+    (netdev, February 2021), refused as well, kept the parities apart: it went through a sixteenth of the first while
+    the last port had come from the second.
+    """
+
+    def prefers_parity(self, *, has_option: bool) -> bool:
+        """Whether one parity is looked at wholly before the other.
+
+        Args:
+            has_option: Whether the socket has IP_LOCAL_PORT_RANGE set.
+        """
+        return self is Algorithm.PRE_6_8 or (self is Algorithm.FROM_6_8 and not has_option)

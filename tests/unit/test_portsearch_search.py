@@ -1,0 +1,178 @@
+"""Searches by distance against the kernel's loops, walked port by port."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.model import PortRange
+from connbench.portsearch.tcp import tcp_ports
+from connbench.portsearch.udp import ALL_PORTS, Slots, UdpPorts
+from made import unhurried
+
+Outcome = tuple[int, int, int]
+"""Port, ports looked at, and how often a socket was looked for."""
+
+
+def walk(low: int, high: int, start: int, step: int) -> Iterator[int]:
+    """The ports that `__inet_hash_connect` looks at from low to high, both included, as its loop goes through them.
+
+    `start` is hash and table entry; with step 2 one is taken away from an odd offset, and a first walk that finds
+    nothing is followed by one over the other parity.
+    """
+    end = high + 1
+    remaining = end - low
+    if step == 2 and remaining > 1:
+        remaining -= remaining % 2
+    offset = start % remaining
+    if step == 2:
+        offset -= offset % 2
+    for _ in range(step if remaining > 1 else 1):
+        port = low + offset
+        for _ in range(0, remaining, step):
+            if port >= end:
+                port -= remaining
+            yield port
+            port += step
+        offset += 1
+
+
+def test_walk_is_the_kernels() -> None:
+    """Worked out by hand: the parity of the low end first, round within an even number of ports; or every port."""
+    assert list(walk(10, 15, 3, 1)) == [13, 14, 15, 10, 11, 12]
+    assert list(walk(10, 15, 3, 2)) == [12, 14, 10, 13, 15, 11]
+    assert list(walk(11, 15, 0, 2)) == [11, 13, 12, 14]
+    assert list(walk(11, 15, 2, 2)) == [13, 15, 14, 12]
+    assert list(walk(11, 11, 0, 2)) == list(walk(11, 11, 0, 1)) == [11]
+
+
+class Loop:
+    """Paths whose connect() walks, with a bind bucket a port in use; drawn for as `tcp_ports` draws."""
+
+    def __init__(self, paths: int, rng: Random, step: int, reserved: frozenset[int]) -> None:
+        self.rng, self.step, self.reserved = rng, step, reserved
+        self.starts = [rng.getrandbits(32) for _ in range(paths)]
+        self.held: list[set[int]] = [set() for _ in range(paths)]
+
+    def search(self, path: int, low: int, high: int) -> Outcome:
+        """Walk until a port is free."""
+        half = max(1, (high - low + 1) // 2)
+        buckets = Counter(port for held in self.held for port in held)
+        looked_at = checked = 0
+        for number, port in enumerate(walk(low, high, self.starts[path], self.step)):
+            looked_at += 1
+            checked += port not in self.reserved and buckets[port] > 0
+            if port not in self.held[path] and port not in self.reserved:
+                steps = number % half if self.step == 2 else number
+                entry = max(steps, int(self.rng.random() * 8)) * self.step + self.step
+                self.starts[path] = (self.starts[path] + entry) % 2**32
+                self.held[path].add(port)
+                return port, looked_at, checked
+        return 0, looked_at, checked
+
+
+@given(
+    low=st.integers(100, 101),
+    number=st.integers(1, 20),
+    paths=st.integers(1, 2),
+    step=st.integers(1, 2),
+    data=st.data(),
+)
+@unhurried
+def test_search_ends_as_the_kernels_loop_does(
+    low: int, number: int, paths: int, step: int, data: st.DataObject
+) -> None:
+    """Windows of any size, several paths, reserved ports, and ports given up in between: port for port the same."""
+    ports = PortRange(low, low + number - 1)
+    reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high + 5), max_size=3)))
+    seed = data.draw(st.integers(0, 2**32))
+    searched = tcp_ports(ports, paths, Random(seed), has_parity=step == 2, reserved=reserved)
+    walked = Loop(paths, Random(seed), step, reserved)
+    for _ in range(data.draw(st.integers(1, 40))):
+        path = data.draw(st.integers(0, paths - 1))
+        first = data.draw(st.integers(ports.low, ports.high))
+        last = data.draw(st.integers(first, ports.high))
+        space, held = searched[path], walked.held[path]
+        found = space.search(first, last)
+        assert (found, space.looked_at, space.checked) == walked.search(path, first, last)
+        if held and data.draw(st.integers(0, 3)) == 0:
+            given_up = data.draw(st.sampled_from(sorted(held)))
+            held.remove(given_up)
+            space.release(given_up)
+
+
+@pytest.mark.parametrize("has_parity", [True, False])
+def test_port_is_bound_to_once(has_parity: bool) -> None:
+    """bind() takes a free or reserved port, a search then passes it over, and given up it is what it was before."""
+    [space] = tcp_ports(PortRange(100, 101), 1, Random(1), has_parity=has_parity, reserved=frozenset({101}))
+    assert [space.take(port) for port in (100, 101, 100, 101)] == [True, True, False, False]
+    assert space.search(100, 101) == 0
+    assert (space.looked_at, space.checked) == (2, 2)
+    space.release(100)
+    space.release(101)
+    assert [space.search(100, 101), space.search(100, 101)] == [100, 0]
+    assert (space.looked_at, space.checked) == (2, 1)
+
+
+class DatagramLoop:
+    """UDP sockets of one address whose bind() walks slot by slot and port by port."""
+
+    def __init__(self, slots: int, rng: Random, reserved: frozenset[int]) -> None:
+        self.slots, self.rng, self.reserved = slots, rng, reserved
+        self.held: set[int] = set()
+
+    def search(self, low: int, high: int) -> Outcome:
+        """Go through the slots from a random port's on, and through the ports of each from that port on."""
+        drawn = self.rng.getrandbits(32)
+        first = low + (drawn * (high - low + 1)) // 2**32
+        looked_at = checked = 0
+        for slot in range(self.slots):
+            begin = (first + slot) % ALL_PORTS
+            checked += sum(1 for port in self.held if port % self.slots == begin % self.slots)
+            for number in range(ALL_PORTS // self.slots):
+                port = (begin + number * (drawn | 1) * self.slots) % ALL_PORTS
+                looked_at += 1
+                if low <= port <= high and port not in self.held and port not in self.reserved:
+                    self.held.add(port)
+                    return port, looked_at, checked
+        return 0, looked_at, checked
+
+
+@given(
+    low=st.sampled_from([300, 40000, 65000]),
+    number=st.sampled_from([1, 2, 7, 255, 256, 257, 530]),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+@unhurried
+def test_udp_search_ends_as_the_kernels_loop_does(low: int, number: int, seed: int, data: st.DataObject) -> None:
+    """Ranges narrower and wider than the table has slots, in windows, with reserved ports: port for port the same."""
+    ports = PortRange(low, low + number - 1)
+    reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high), max_size=3)))
+    space = UdpPorts(ports, Slots(256), reserved, Random(seed))
+    walked = DatagramLoop(256, Random(seed), reserved)
+    full = data.draw(st.integers(0, number))
+    for port in range(ports.low, ports.low + full):
+        assert space.take(port)
+        walked.held.add(port)
+    for _ in range(5):
+        first = data.draw(st.integers(ports.low, ports.high))
+        last = data.draw(st.integers(first, ports.high))
+        found = space.search(first, last)
+        assert (found, space.looked_at, space.checked) == walked.search(first, last)
+        if walked.held:
+            given_up = data.draw(st.sampled_from(sorted(walked.held)))
+            walked.held.remove(given_up)
+            space.release(given_up)
+
+
+@pytest.mark.parametrize("number", [0, 128, 300, 2**17])
+def test_hash_table_has_a_power_of_two_of_slots(number: int) -> None:
+    """Anything but a power of two from 256 to 65,536 is refused, and named."""
+    with pytest.raises(ValueError, match=f"{number} is not a number of hash slots"):
+        Slots(number)

@@ -1,0 +1,262 @@
+"""A plan walked through by the model: the laws of each search, what is published of them, and the rules of a round."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from dataclasses import replace
+from math import log
+from random import Random
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connbench.model import Churn, Close, Endpoint, Link, Load, Phase, Protocol, RoundPlan, Spread, StrategySpec
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.simulate import USUAL, Machine, simulate
+from connbench.portsearch.walk import Walk
+from connbench.portsearch.windows import simulate_failures
+from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
+from made import PORTS, unhurried
+from support import LOW, make_plan, spec
+
+FROM_6_8, PRE_6_8, REJECTED = Algorithm.FROM_6_8, Algorithm.PRE_6_8, Algorithm.REJECTED_PATCH
+UDP = Load(protocol=Protocol.UDP)
+SMALL_TABLE = Machine(udp_slots=256)
+TWO_TARGETS = (Endpoint("127.9.9.2", LOW - 1), Endpoint("127.9.9.3", LOW - 1))
+THREE_SOURCES = ("127.9.9.1", "127.9.9.4", "127.9.9.5")
+
+
+def round_of(strategy: StrategySpec, ports: int, connections: int, **changes: Any) -> RoundPlan:  # noqa: ANN401  # any field of Plan
+    """The first round of a plan over `ports` ports from 40000 on."""
+    return RoundPlan(make_plan(strategy, ports, connections, **changes), strategy, 1)
+
+
+def filled(plan: RoundPlan, algorithm: Algorithm = FROM_6_8, machine: Machine = USUAL) -> Walk:
+    """The filling of a round."""
+    return simulate(plan, algorithm, machine)[Phase.FILL]
+
+
+def parities(walk: Walk) -> list[int]:
+    """The parity of each port that was had, in order."""
+    ports: list[int] = (walk.port[~walk.failed] % 2).tolist()
+    return ports
+
+
+@pytest.mark.parametrize(("low", "first"), [(40000, 0), (40001, 1)])
+@pytest.mark.parametrize(
+    ("name", "algorithm"), [("plain", PRE_6_8), ("plain", FROM_6_8), ("bind", FROM_6_8), ("range", PRE_6_8)]
+)
+def test_one_parity_is_used_up_before_the_other(name: str, algorithm: Algorithm, low: int, first: int) -> None:
+    """On eight ports: the parity of the low end, the other, which costs the walk of the first, then EADDRNOTAVAIL."""
+    for trial in range(10):
+        walk = filled(round_of(spec(name), 8, 9, low=low), algorithm, Machine(trial=trial))
+        assert parities(walk) == [first] * 4 + [1 - first] * 4
+        assert sorted(walk.port.tolist()) == [0, *range(low, low + 8)]
+        assert walk.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
+        assert (walk.looked_at[:4] <= 4).all()
+        assert (walk.looked_at[4:8] > 4).all()
+        assert walk.checked.tolist() == [*(walk.looked_at[:8] - 1).tolist(), 8]
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [("range", FROM_6_8), ("plain", REJECTED), ("range", REJECTED)])
+def test_step_of_one_has_no_preference(name: str, algorithm: Algorithm) -> None:
+    """With the option from 6.8 on, or all at once, both parities are had from the start, and searches are short."""
+    walk = filled(round_of(spec(name), 512, 512), algorithm)
+    assert 64 <= sum(parities(walk)[:256]) <= 192
+    assert sorted(walk.port.tolist()) == list(range(LOW, LOW + 512))
+    assert walk.looked_at.mean() < 16
+
+
+def test_knee_of_plain_is_half_the_talks_range() -> None:
+    """28,256 connections find a port in the first parity; every later one looks at 28,256 ports in vain before."""
+    walk = filled(round_of(spec("plain"), len(PORTS), len(PORTS), low=PORTS.low))
+    half = len(PORTS) // 2
+    assert half == 28_256
+    assert (walk.looked_at[:half] <= half).all()
+    assert (walk.looked_at[half:] > half).all()
+    assert np.median(walk.looked_at[:half]) < 4
+    assert walk.looked_at.sum() == pytest.approx(half * half, rel=0.001)
+
+
+@pytest.mark.parametrize("trials", [8, pytest.param(30, marks=pytest.mark.slow)], ids=lambda trials: f"{trials} trials")
+@pytest.mark.parametrize(("window", "talk"), [(500, 868), (1000, 1129), (5000, 4037), (10000, 6695)])
+def test_windows_fail_as_often_as_the_talk_saw(window: int, talk: int, trials: int) -> None:
+    """Its errors of 56,512 are within 6 % of the model's mean, or three standard deviations if that is more."""
+    ports = len(PORTS)
+    failures = [simulate_failures(ports, window, ports, PRE_6_8, Random(seed)) for seed in range(trials)]
+    assert abs(talk - mean(failures)) <= max(0.06 * talk, 3 * stdev(failures))
+
+
+def test_model_of_windows_and_of_a_plan_are_one() -> None:
+    """Counting failures alone and walking through a plan come to the same number, within chance."""
+    alone = [simulate_failures(1000, 16, 1000, FROM_6_8, Random(seed)) for seed in range(30)]
+    plans = [filled(round_of(spec("window", 16), 1000, 1000, seed=seed)).failed.sum() for seed in range(30)]
+    assert abs(mean(alone) - np.mean(plans)) <= 4 * stdev(alone) / 30**0.5
+
+
+def test_random_needs_as_many_tries_as_collecting_coupons() -> None:
+    """Filling R ports takes ln R + 0.58 draws a port: R / (free ports) each, summed up."""
+    ports = 2048
+    tries = [filled(round_of(spec("random"), ports, ports, seed=seed)).tries.mean() for seed in range(30)]
+    assert abs(np.mean(tries) - (log(ports) + 0.58)) <= 3 * np.std(tries, ddof=1) / 30**0.5
+    walk = filled(round_of(spec("random"), ports, ports + 1))
+    assert (walk.looked_at == walk.tries).all()
+    assert (walk.checked.sum(), walk.errno[-1], walk.tries[-1]) == (0, errno.EADDRINUSE, 1)
+
+
+@pytest.mark.parametrize(("algorithm", "counted"), [(PRE_6_8, 2_009_805), (FROM_6_8, 1_011_562)], ids=["6.1", "6.12"])
+def test_checks_are_those_counted_in_kernels(algorithm: Algorithm, counted: int) -> None:
+    """Calls of `__inet_check_established` over plain and range, 2,000 ports each, as a probe counted them."""
+    totals = [
+        sum(
+            int(filled(round_of(spec(name), 2000, 2000), algorithm, machine).checked.sum())
+            for name in ("plain", "range")
+        )
+        for machine in (Machine(trial=trial) for trial in range(30))
+    ]
+    assert abs(counted - mean(totals)) <= 3 * stdev(totals)
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "as usual": {},
+    "three sources": {"sources": THREE_SOURCES},
+    "filled one after the other": {"sources": THREE_SOURCES, "spread": Spread.FILL},
+    "two targets": {"targets": TWO_TARGETS},
+}
+STRATEGIES = ["plain", "bind", "random", "window", "range", "partition"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("protocol", list(Protocol))
+@given(st.data())
+@unhurried
+def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataObject) -> None:
+    """No port is held twice, each lies where it was looked for, and what fails had found all of that taken."""
+    name = data.draw(
+        st.sampled_from([name for name in STRATEGIES if name != "plain" or "sources" not in SHAPES[shape]])
+    )
+    ports, lanes = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 3))
+    retries, algorithm = data.draw(st.sampled_from([None, 0, 3])), data.draw(st.sampled_from(Algorithm))
+    seed = data.draw(st.integers(0, 1000))
+    load = Load(protocol=protocol, lanes=lanes, churn=Churn(30))
+    strategy = replace(spec(name, max(1, ports // 3) if name in {"window", "partition"} else None, retries), load=load)
+    plan = round_of(strategy, ports, 0, seed=seed, **SHAPES[shape])
+    plan = replace(plan, plan=replace(plan.plan, connections=plan.capacity + 2))
+    machine = replace(SMALL_TABLE, trial=seed)
+    for phase, walk in simulate(plan, algorithm, machine).items():
+        assert len(walk) == len(plan.rows_of(phase))
+        assert np.bincount(walk.lane, minlength=lanes).tolist() == list(map(len, plan.rows_of_lanes(phase)))
+        assert (walk.looked_at >= walk.tries).all()
+        assert (walk.tries >= 1).all()
+        assert ((walk.port == 0) == walk.failed).all()
+    _replay(plan, simulate(plan, algorithm, machine), prefers_parity=algorithm.prefers_parity(has_option=True))
+
+
+def _replay(plan: RoundPlan, walks: dict[Phase, Walk], *, prefers_parity: bool) -> None:
+    """Go through the rows again and hold them to what is free by then."""
+    victims = draw_victims(plan)
+    order = shared_out(plan, victims)
+    recipe = recipe_over(plan, order)
+    spaces = plan.capacity // len(plan.plan.port_range)
+    held: dict[int, int] = {}
+    in_use: Counter[tuple[int, int]] = Counter()
+    ports, name = plan.plan.port_range, plan.strategy.name
+    slack = 1 if prefers_parity or name in {"plain", "bind"} else 0
+    for phase, walk in walks.items():
+        lanes = [iter(rows) for rows in plan.rows_of_lanes(phase)]
+        for lane, port, tries in zip(walk.lane.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
+            row = next(lanes[lane])
+            slot = row if phase is Phase.FILL else victims[row - plan.connections]
+            space, number = order[row] % spaces, recipe.first[row]
+            if slot in held:
+                in_use[space, held.pop(slot)] -= 1
+            low, high = (
+                (number & 0xFFFF, number >> 16)
+                if name in {"window", "range", "partition"}
+                else ((number, number) if name == "random" else (ports.low, ports.high))
+            )
+            if port:
+                assert in_use[space, port] == 0
+                assert low <= port <= high or tries > 1
+                assert port in ports
+                held[slot] = port
+                in_use[space, port] = 1
+            else:
+                free = sum(1 for p in range(low, high + 1) if not in_use[space, p])
+                assert free <= (slack if (high - low) % 2 == 0 and high > low else 0)
+
+
+@pytest.mark.parametrize("name", ["plain", "bind", "random", "range", "partition"])
+@pytest.mark.parametrize("load", [Load(), UDP], ids=["tcp", "udp"])
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_every_port_is_had_once(name: str, load: Load, algorithm: Algorithm) -> None:
+    """As many connections as ports fill an even range to the last one, and one more finds none."""
+    walk = filled(round_of(replace(spec(name, 10 if name == "partition" else None), load=load), 40, 41), algorithm)
+    assert sorted(walk.port.tolist()) == [0, *range(LOW, LOW + 40)]
+    of_udp = errno.EAGAIN if name == "plain" else errno.EADDRINUSE
+    expected = of_udp if load is UDP or name == "random" else errno.EADDRNOTAVAIL
+    assert walk.errno.tolist() == [0] * 40 + [expected]
+
+
+def test_full_udp_range_costs_every_port_there_is() -> None:
+    """Without a free port each of the 65,536 is tried, and each socket met; half a range has no parity."""
+    walk = filled(round_of(replace(spec("bind"), load=UDP), 64, 65))
+    assert (walk.looked_at[-1], walk.checked[-1]) == (65536, 64)
+    assert 8 <= sum(parities(walk)[:32]) <= 24
+
+
+def test_trials_differ_in_what_no_run_can_know() -> None:
+    """Another trial has other hashes; what the seed settles, all of `random`, stays; the same trial is the same."""
+    plan = round_of(spec("plain"), 64, 64)
+    one, same, other = (filled(plan, machine=Machine(trial=trial)) for trial in (0, 0, 1))
+    assert one.port.tolist() == same.port.tolist() != other.port.tolist()
+    plan = round_of(spec("random"), 64, 64)
+    one, other = (filled(plan, machine=Machine(trial=trial)) for trial in (0, 1))
+    assert one.port.tolist() == other.port.tolist()
+
+
+def test_paths_search_by_themselves_and_meet_in_buckets() -> None:
+    """Each source has all ports; a port that another source has costs a check, for it has a bind bucket."""
+    plan = round_of(spec("range"), 64, 128, sources=THREE_SOURCES[:2], spread=Spread.FILL)
+    walk = filled(plan)
+    assert walk.source.tolist() == [0] * 64 + [1] * 64
+    assert (walk.checked[:64] == walk.looked_at[:64] - 1).all()
+    assert (walk.checked[64:] == walk.looked_at[64:]).all()
+
+
+def test_reserved_ports_cost_a_step_and_are_never_had() -> None:
+    """net.ipv4.ip_local_reserved_ports: passed over, without a look at sockets."""
+    reserved = frozenset(range(LOW, LOW + 8))
+    for strategy in (spec("range"), spec("plain"), replace(spec("bind"), load=UDP)):
+        walk = filled(round_of(strategy, 16, 9), machine=Machine(reserved=reserved | {1}))
+        assert set(walk.port[:8].tolist()) == set(range(LOW + 8, LOW + 16))
+        assert walk.failed[8]
+        assert walk.looked_at[8] == (65536 if strategy.load is UDP else 16)
+        assert walk.checked[8] == 8
+
+
+def test_ports_closed_by_fin_come_back_when_time_wait_is_over() -> None:
+    """At 10 a second a port is connect()'s again after 10 replacements over the loopback, and bind()'s after 600."""
+
+    def failures(name: str, rate: float | None, replacements: int, link: Link = Link.LOOPBACK) -> int:
+        load = Load(churn=Churn(replacements, Close.FIN, rate))
+        walk = simulate(round_of(replace(spec(name), load=load), 16, 4, link=link), FROM_6_8)[Phase.CHURN]
+        return int(walk.failed.sum())
+
+    assert failures("bind", 10.0, 100) == 0
+    assert failures("bind", 10.0, 100, Link.VETH) > 0
+    assert failures("random", 10.0, 100) > 0
+    assert failures("bind", None, 100) == 100 - 12
+
+
+def test_churn_by_reset_never_lacks_a_port() -> None:
+    """Each replacement frees its victim's port first, so that a full range has always one."""
+    walks = simulate(round_of(replace(spec("plain"), load=Load(fill=1.0, churn=Churn(100))), 16, 0), FROM_6_8)
+    assert not walks[Phase.FILL].failed.any()
+    assert not walks[Phase.CHURN].failed.any()
+    assert (walks[Phase.CHURN].looked_at <= 16).all()
