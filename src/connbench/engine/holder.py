@@ -97,7 +97,6 @@ class Holder:
         self._share = replace(share, columns=columns, capacity=min(share.capacity, self._room))
         gc.freeze()
         gc.disable()
-        self._memory_idle = self._memory.read()
 
     def carry_out(self, order: list[str]) -> dict[str, Any]:
         """Do what a line of the engine asks for; the answer as JSON takes it."""
@@ -118,16 +117,17 @@ class Holder:
                 sock.close()
 
     def _open(self) -> dict[str, Any]:
-        share = self._share
+        share, memory_idle = self._share, self._memory.read()
         outcome = self._measured(lambda: go_through(share, self._held))
+        memory_full = self._memory.read()
         held = [sock for sock in self._held if sock]
         report = HolderReport(
             first=share.rows.start,
             attempts=count_done(share.columns["tries"], share.rows),
             opened=len(held),
             involuntary_switches=outcome.pop("switches"),
-            memory_idle=self._memory_idle,
-            memory_full=self._memory.read(),
+            memory_idle=memory_idle,
+            memory_full=memory_full,
             floor_ns=measure_floor(share.plan, held[0]) if held else None,
             lane=share.lane,
         )
