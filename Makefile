@@ -32,8 +32,9 @@ servers: ## nginx and redis-server, which the tests connect to (installed if you
 run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 	$(BIN)/connbench run --strategy window --window 500
 
+# Two at a time, the tests of a file one after the other: they share what the first of them measured or wrote.
 test: $(READY) browser servers ## Run the tests (under 5 minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY) browser servers ## Run the slow tests too (some minutes more)
 	$(BIN)/python -m pytest -m 'slow or not slow'
