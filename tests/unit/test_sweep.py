@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.analysis.sweep import Cell, Standing, Sweep, is_sweep, split
+from connbench.cli.load_options import share
 from connbench.cli.options import run_options
 from connbench.cli.outlet import Outlet
 from connbench.cli.pages import DocumentPages
@@ -135,6 +136,23 @@ def test_words_are_read_and_unknown_ones_refused() -> None:
     assert sweeping.parse_words("rst, fin,rst", "--close", ["rst", "fin"]) == ("rst", "fin")
     with pytest.raises(UsageError, match="--close 'rst,kill': 'kill' is unknown"):
         sweeping.parse_words("rst,kill", "--close", ["rst", "fin"])
+
+
+@given(st.integers(1, 1000))
+def test_a_share_is_the_same_in_run_and_sweep(tenths: int) -> None:
+    """Else the same fill of a run and of a sweep were two loads, and 7 errors in 1,000 beyond a budget of 0.7%."""
+    text = f"{tenths / 10:g}%"
+    [fills] = (option.type for option in LISTS if option.name == "fill")
+    assert isinstance(fills, click.types.FuncParamType)
+    [of_sweep] = fills.func(text)
+    assert of_sweep == share(text) == read_budget(text) == tenths / 1000
+
+
+@pytest.mark.parametrize("text", ["nan%", "inf%", "1e999%", "1e99999999%", "half%", "5%%", "%"])
+def test_a_share_is_a_number(text: str) -> None:
+    """What is none is refused by name."""
+    with pytest.raises(UsageError, match="is not a share"):
+        share(text)
 
 
 def test_budget_is_a_share() -> None:

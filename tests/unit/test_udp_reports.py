@@ -92,5 +92,8 @@ def test_axes_are_named_after_what_they_show() -> None:
     assert latency_name(series_of([tcp, udp]), "latency of connect()") == "latency of connect(); of UDP acquire time"
     [scatter] = KINDS["scatter"](series_of([udp]), Options()).axes
     assert scatter.get_ylabel() == "acquire time"
+    [utilisation] = KINDS["utilisation"](series_of([udp]), Options()).axes
+    assert utilisation.get_ylabel() == "acquire time"
+    assert utilisation.get_title("left") == "Rolling median and p99 of acquire time"
     of_tcp, of_udp = KINDS["histogram"](series_of([tcp, udp]), Options()).axes
     assert (of_tcp.get_xlabel(), of_udp.get_xlabel()) == ("latency of connect()", "acquire time")

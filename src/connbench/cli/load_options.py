@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import click
 
@@ -11,15 +12,18 @@ from connbench.model import Close, Protocol
 
 
 def share(text: str | float) -> float:
-    """Read a share of the range, `80%`, as a share of 1."""
+    """Read a share of the range, `80%`, as a share of 1.
+
+    The digits are divided as they stand: 0.7 / 100 in binary is less than 0.007, and another share than a sweep's.
+    """
     digits, percent, rest = str(text).strip().partition("%")
     try:
-        value = float(digits)
-    except ValueError:
+        value = float(Decimal(digits) / 100)
+    except ArithmeticError:  # no number, or one out of all bounds
         value = math.nan
     if not percent or rest or not math.isfinite(value):
         raise UsageError(f"--fill {text!r} is not a share", "write it as in 80%")
-    return value / 100
+    return value
 
 
 def number(text: str | float) -> float:

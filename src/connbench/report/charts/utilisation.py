@@ -16,7 +16,7 @@ from connbench.model import Phase
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import LINES, Options
 from connbench.report.charts.shares import Line, lines_of, share_of
-from connbench.report.series import Series
+from connbench.report.series import Series, latency_name
 from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -60,9 +60,13 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
             [one] = line.series
             handles.append(Line2D([], [], color=colour, linewidth=2, alpha=alpha, label=_label(line)))
             _line(axes, one, colour, scale, alpha=alpha, p99_alpha=p99_alpha)
-    title = "Median and p99 of connect(): rolling while filling, a point for each churn"
-    axes.set_title(canvas.folded(title if has_churn else "Rolling median and p99 of connect()", grid.width - 60))
-    axes.set(xlabel=canvas.folded(_axis(series), grid.width - 100, 10, canvas.GLYPH), ylabel="latency of connect()")
+    of = latency_name(series, "connect()")
+    title = f"Median and p99 of {of}: rolling while filling, a point for each churn"
+    axes.set_title(canvas.folded(title if has_churn else f"Rolling median and p99 of {of}", grid.width - 60))
+    axes.set(
+        xlabel=canvas.folded(_axis(series), grid.width - 100, 10, canvas.GLYPH),
+        ylabel=latency_name(series, "latency of connect()"),
+    )
     axes.set_xlim(-0.01, 1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     scales.set_scale([axes], scale)
