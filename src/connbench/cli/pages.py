@@ -9,7 +9,7 @@ from typing import Protocol
 
 from connbench.findings import Finding
 from connbench.model import StrategySpec
-from connbench.report import reproduction, sweep, text
+from connbench.report import reproduction, sweep, sweep_markdown, text
 from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
 from connbench.report.series import series_of
@@ -110,6 +110,32 @@ class SweepPages:
         """The whole report."""
         charts = scatters(self.result) if self.plot else []
         return "\n\n".join([*charts, sweep.report(self.result, self.budget, width(), self.told)])
+
+
+@dataclass(frozen=True)
+class SweepMarkdownPages:
+    """A sweep in markdown, once all of it is measured."""
+
+    result: Result
+    budget: float
+    gap: str = ""
+
+    def piece(self, _spec: StrategySpec) -> str:
+        """Nothing yet."""
+        return ""
+
+    def end(self) -> str:
+        """The whole document."""
+        return sweep_markdown.markdown(self.result, self.budget).rstrip("\n")
+
+
+def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:
+    """What stdout gets of a sweep: the choice is part of the text and of markdown, the other formats are as ever."""
+    if output_format == "text":
+        return SweepPages(result, budget, told, plot=plot)
+    if output_format == "markdown":
+        return SweepMarkdownPages(result, budget)
+    return DocumentPages(result, output_format)
 
 
 def scatters(result: Result) -> list[str]:

@@ -87,7 +87,7 @@ def _show(results: list[Result], output_format: str, page: Path | None, budget: 
     """Print or write results, a sweep by its error budget; None for a block a strategy instead."""
     from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
     from connbench.cli.pages import width  # noqa: PLC0415  # as above
-    from connbench.report import sweep, text  # noqa: PLC0415  # as above
+    from connbench.report import sweep, sweep_markdown, text  # noqa: PLC0415  # as above
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
     budgets = [budget if is_sweep(result) else None for result in results]
@@ -99,7 +99,9 @@ def _show(results: list[Result], output_format: str, page: Path | None, budget: 
     for position, (result, one) in enumerate(zip(results, budgets, strict=True)):
         if len(results) > 1:
             click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
-        if output_format != "text":
+        if output_format == "markdown" and one is not None:
+            printed = sweep_markdown.markdown(result, one)
+        elif output_format != "text":
             printed = FORMATS[output_format](result)
         elif one is None:
             printed = text.report(result, width())

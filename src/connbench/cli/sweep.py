@@ -74,7 +74,7 @@ def command(  # noqa: PLR0913  # one for each option
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
-    from connbench.cli.pages import DocumentPages, SweepPages  # noqa: PLC0415  # as above
+    from connbench.cli.pages import sweep_pages  # noqa: PLC0415  # as above
     from connbench.cli.sweep_charts import check_charts, write_charts  # noqa: PLC0415  # as above
     from connbench.host import checks, environment  # noqa: PLC0415  # as above
     from connbench.report import sweep  # noqa: PLC0415  # as above
@@ -96,8 +96,7 @@ def command(  # noqa: PLR0913  # one for each option
         warn(finding)
     click.echo(f"connbench: {announcement(plan)}", err=True)
     result = Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*known, *checks.at_start()))
-    text = SweepPages(result, budget, tuple(known), plot=plot)
-    pages = text if output_format == "text" else DocumentPages(result, output_format)
+    pages = sweep_pages(result, output_format, budget, tuple(known), plot=plot)
     outlet = Outlet(result, pages, output, file_format, spacing=SAVES_APART)
     failures = measure(plan, outlet, interrupts, quiet=quiet, is_sweep=True)
     if result.rounds:

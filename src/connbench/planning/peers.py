@@ -68,7 +68,14 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
 
 
 def _resolve(host: str, family: int | None) -> str:
-    """A name's address of the family asked for, of IPv4 if there is one and none is asked for."""
+    """A name's address of the family asked for, of IPv4 if there is one and none is asked for.
+
+    Raises:
+        UsageError: An address of the other family.
+        TargetError: Nothing of that name.
+    """
+    if family is not None and _is_address(host) and (6 if ":" in host else 4) != family:
+        raise UsageError(f"--target {host} is not of IPv{family}", f"leave out --family {family}, or give another")
     kind = {None: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[family]
     try:
         found = socket.getaddrinfo(host, None, kind, socket.SOCK_STREAM)
@@ -78,6 +85,14 @@ def _resolve(host: str, family: int | None) -> str:
         asked = f" with --family {family}" if family else ""
         raise TargetError(f"--target {host!r}{asked}: {reason}", "give an address") from error
     return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def own_endpoint(ports: PortRange, namespace: Namespace, family: int = 4, link: Link = Link.LOOPBACK) -> Endpoint:

@@ -27,7 +27,7 @@ _LINKED = re.compile(r"[@#]|:(?=//)")
 
 def markdown(result: Result) -> str:
     """The figures that strategies are compared by, as GitHub's tables have them, and what to make of them."""
-    parts = [_heading(result), _table(result)]
+    parts = [heading(result), _table(result)]
     parts += [part for strategy in result.strategies for part in _of_parts(result, strategy)]
     remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
     if remarks:
@@ -45,7 +45,7 @@ def escape(text: str) -> str:
     return _LINKED.sub(r"\g<0><!-- -->", _MARKUP.sub(r"\\\g<0>", line))
 
 
-def _heading(result: Result) -> str:
+def heading(result: Result) -> str:
     """The kernel as a heading, and the plan in a line below."""
     kernel = result.environment.get("kernel")
     return f"### connbench: {'Linux ' + escape(str(kernel)) if kernel else 'kernel unknown'}\n\n{_plan(result)}"
@@ -88,21 +88,20 @@ def _table(result: Result) -> str:
     ]
     if len(result.strategies) < 2:  # than itself nothing is faster
         rows = [(*row[:4], *row[5:]) for row in rows]
-    return _laid_out(rows)
+    return laid_out(rows)
 
 
 def _of_parts(result: Result, strategy: StrategyResult) -> list[str]:
     """A table for each of source, target and lane that there are several of, under a line that says so."""
     parts = []
     for by, (header, rows) in part_tables(result, strategy):
-        parts += [f"**{escape(strategy.strategy.label)}** by {by}:", _laid_out([header, *rows])]
+        parts += [f"**{escape(strategy.strategy.label)}** by {by}:", laid_out([header, *rows])]
     return parts
 
 
-def _laid_out(rows: Sequence[tuple[str, ...]]) -> str:
-    """Cells as a table, the first row its header; the first column to the left, all others to the right."""
-    first, *others = zip(*rows, strict=True)
-    columns = [_column(first, is_number=False), *(_column(cells, is_number=True) for cells in others)]
+def laid_out(rows: Sequence[tuple[str, ...]], words: tuple[int, ...] = ()) -> str:
+    """Cells as a table, the first row its header; the first column and those of words to the left, all others right."""
+    columns = [_column(cells, is_number=at not in (0, *words)) for at, cells in enumerate(zip(*rows, strict=True))]
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
 
 
