@@ -40,6 +40,8 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     veth = request.link is Link.VETH  # whose addresses are all its own
     targets = choose_targets(request.targets, request.family, allow_remote=request.allow_remote or veth)
     is_udp = request.protocol is Protocol.UDP
+    if is_udp and request.listener is not None:
+        raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: nobody need listen")
     external = bool(targets) and request.listener is None and not (is_udp and (veth or all(map(is_loopback, targets))))
     cpus = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
     joined = settle_link(request, external=external)
