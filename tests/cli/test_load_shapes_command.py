@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from support import connbench, running
+from support import children, connbench, engine_of, running
 
 SMALL = ("run", "--port-range", "40000-40063", "--seed", "3")
 FEW = ("--nofile", "40")
@@ -53,6 +54,26 @@ def test_lanes_and_churn_stop_in_good_order(tmp_path: Path) -> None:
     assert len(filled["rounds"][0]["samples"]["port"]) == 32
     assert 0 < len(replaced["rounds"][0]["samples"]["port"]) < 100000
     assert replaced["rounds"][0]["established"] == 32
+
+
+def _signals(pid: int, field: str) -> int:
+    """A mask of signals from /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith(field))
+
+
+def test_holder_stopped_while_it_waits_stops_the_churn() -> None:
+    """SIGTERM to a holder that has nothing to do just then is not lost: its next order ends the run."""
+    load = ("--strategy", "bind", "--fill", "75%", "--churn", "100", "--churn-rate", "50")
+    with running(*SMALL, *load, inside=FEW, at_least=50) as process:
+        term = 1 << signal.SIGTERM - 1
+        holders = children(engine_of(process))
+        idle = [pid for pid in holders if (_signals(pid, "SigBlk:") | _signals(pid, "SigIgn:")) & term]
+        os.kill(idle[0], signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+    assert (len(holders) > 1, process.returncode) == (True, ExitCode.FAULT)
+    assert "a holder was stopped by SIGTERM" in stderr
+    assert "partial" in stdout
 
 
 def test_more_lanes_than_cpus_are_warned_of() -> None:

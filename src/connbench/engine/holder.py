@@ -63,6 +63,7 @@ def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
         cpu, usable = share.plan.cpu_of(share.lane), os.sched_getaffinity(0)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
+        stop_on_sigterm()  # blocked but for the work: one that comes in between waits for the next order
         holder = Holder(share)
         with channel.makefile("r", encoding="ascii") as orders:
             channel.sendall(b"{}\n")
@@ -149,17 +150,19 @@ class Holder:
         fault: RunFault | None = None
         stopped = False
         switches = _switches()
-        stop_on_sigterm()
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             if self._room < 1:
                 raise RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")  # noqa: TRY301  # as any other fault of the work
-            work()
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+                work()
+            finally:
+                # Python runs the handler of what came before this took effect in here, within reach of the `except`.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         except RunFault as error:
             fault = error
         except StopRequestedError:
             stopped = True
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return {
             "switches": _switches() - switches,
             "stopped": stopped,
