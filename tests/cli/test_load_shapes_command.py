@@ -76,6 +76,22 @@ def test_holder_stopped_while_it_waits_stops_the_churn() -> None:
     assert "partial" in stdout
 
 
+def test_silent_target_ends_the_churn_whoever_holds() -> None:
+    """Time-outs in a row are counted over all holders of a lane: each goes through a few replacements at a time."""
+    target = ("--target", "127.0.0.1:39999", "--timeout", "0.05")
+    load = ("--strategy", "random", "--fill", "75%", "--churn", "300", "--isolate", "never")
+    finished = connbench(
+        *(*SMALL, *target, *load),
+        inside=(
+            *FEW,
+            *("--listen", "127.0.0.1:39999/48"),  # nobody accepts: closed ones stay in its queue
+            *("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
+        ),
+    )
+    assert finished.returncode == ExitCode.FAULT, finished.stderr
+    assert "5 connect() in a row ran into the time-out" in finished.stderr
+
+
 def test_more_lanes_than_cpus_are_warned_of() -> None:
     """They cannot run at the same time, and the user is told before it runs."""
     finished = connbench(*SMALL, "--strategy", "bind", "--lanes", "40", "--cpu", "0")
