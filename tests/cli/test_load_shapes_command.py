@@ -76,6 +76,20 @@ def test_holder_stopped_while_it_waits_stops_the_churn() -> None:
     assert "partial" in stdout
 
 
+def test_engine_killed_in_the_churn_leaves_the_filling_whole(tmp_path: Path) -> None:
+    """What was said of the filling at its end is kept; the churn alone is partial."""
+    path = tmp_path / "x.json"
+    load = ("--strategy", "bind", "--fill", "50%", "--churn", "1000", "--churn-rate", "20")
+    with running(*SMALL, *load, "-o", str(path), at_least=34) as process:
+        os.kill(engine_of(process), signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode == ExitCode.FAULT
+    filled, replaced = json.loads(path.read_bytes())["strategies"]
+    assert (filled["partial"], replaced["partial"]) == (False, True)
+    assert filled["rounds"][0]["established"] == 32
+    assert filled["rounds"][0]["counters"]["Tcp.ActiveOpens"] == 32
+
+
 def test_silent_target_ends_the_churn_whoever_holds() -> None:
     """Time-outs in a row are counted over all holders of a lane: each goes through a few replacements at a time."""
     target = ("--target", "127.0.0.1:39999", "--timeout", "0.05")
