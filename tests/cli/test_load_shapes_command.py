@@ -106,6 +106,16 @@ def test_silent_target_ends_the_churn_whoever_holds() -> None:
     assert "5 connect() in a row ran into the time-out" in finished.stderr
 
 
+def test_acceptors_are_as_many_as_are_open_at_once() -> None:
+    """Replaced connections are gone from them, and need no process more, however many there are."""
+    load = ("--strategy", "bind", "--fill", "50%", "--churn", "100000", "--churn-rate", "100", "--listener", "accept")
+    with running(*SMALL, *load, inside=("--nofile", "200"), at_least=33) as process:
+        assert len(children(engine_of(process))) == 2  # one accepts, one holds
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
 def test_more_lanes_than_cpus_are_warned_of() -> None:
     """They cannot run at the same time, and the user is told before it runs."""
     finished = connbench(*SMALL, "--strategy", "bind", "--lanes", "40", "--cpu", "0")

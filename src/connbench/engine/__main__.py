@@ -48,7 +48,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     die_with_parent(parent)
     shares = _shares(plan, descriptor)
     with joined.listening_end():
-        running = listener.start(plan.plan.listener, plan.plan.targets, plan.rows)
+        running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows)
     say("ready", settings=joined.settings)
     try:
         reports = _measure(shares, joined, engine_rss)
