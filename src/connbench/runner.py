@@ -46,11 +46,12 @@ def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, 
     Raises:
         ConnbenchError: A round could not begin, broke in its middle, or was interrupted.
     """
-    with _away_from(plan.cpus):
-        for number in range(1, plan.rounds + 1):
-            for strategy in plan.strategies:
-                interrupts.check()
-                _run_one(result, RoundPlan(plan, strategy, number), on_progress, on_round, interrupts)
+    for number in range(1, plan.rounds + 1):
+        for strategy in plan.strategies:
+            interrupts.check()
+            round_plan = RoundPlan(plan, strategy, number)
+            with _away_from(round_plan.cpus):
+                _run_one(result, round_plan, on_progress, on_round, interrupts)
 
 
 def _run_one(
@@ -105,10 +106,10 @@ def _progress(plan: RoundPlan, view: dict[str, memoryview]) -> Progress:
 
 
 @contextmanager
-def _away_from(cpus: tuple[int, ...]) -> Iterator[None]:
+def _away_from(cpus: frozenset[int]) -> Iterator[None]:
     """Keep this process and the engines it starts off the measured CPUs, if there are others; holders move there."""
     usable = os.sched_getaffinity(0)
-    others = usable - set(cpus)
+    others = usable - cpus
     if not cpus or not others:
         yield
         return

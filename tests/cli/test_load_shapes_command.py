@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from support import connbench, running
+from support import children, connbench, engine_of, running
 
 SMALL = ("run", "--port-range", "40000-40063", "--seed", "3")
 FEW = ("--nofile", "40")
@@ -55,6 +56,66 @@ def test_lanes_and_churn_stop_in_good_order(tmp_path: Path) -> None:
     assert replaced["rounds"][0]["established"] == 32
 
 
+def _signals(pid: int, field: str) -> int:
+    """A mask of signals from /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith(field))
+
+
+def test_holder_stopped_while_it_waits_stops_the_churn() -> None:
+    """SIGTERM to a holder that has nothing to do just then is not lost: its next order ends the run."""
+    load = ("--strategy", "bind", "--fill", "75%", "--churn", "100", "--churn-rate", "50")
+    with running(*SMALL, *load, inside=FEW, at_least=50) as process:
+        term = 1 << signal.SIGTERM - 1
+        holders = children(engine_of(process))
+        idle = [pid for pid in holders if (_signals(pid, "SigBlk:") | _signals(pid, "SigIgn:")) & term]
+        os.kill(idle[0], signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+    assert (len(holders) > 1, process.returncode) == (True, ExitCode.FAULT)
+    assert "a holder was stopped by SIGTERM" in stderr
+    assert "partial" in stdout
+
+
+def test_engine_killed_in_the_churn_leaves_the_filling_whole(tmp_path: Path) -> None:
+    """What was said of the filling at its end is kept; the churn alone is partial."""
+    path = tmp_path / "x.json"
+    load = ("--strategy", "bind", "--fill", "50%", "--churn", "1000", "--churn-rate", "20")
+    with running(*SMALL, *load, "-o", str(path), at_least=34) as process:
+        os.kill(engine_of(process), signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode == ExitCode.FAULT
+    filled, replaced = json.loads(path.read_bytes())["strategies"]
+    assert (filled["partial"], replaced["partial"]) == (False, True)
+    assert filled["rounds"][0]["established"] == 32
+    assert filled["rounds"][0]["counters"]["Tcp.ActiveOpens"] == 32
+
+
+def test_silent_target_ends_the_churn_whoever_holds() -> None:
+    """Time-outs in a row are counted over all holders of a lane: each goes through a few replacements at a time."""
+    target = ("--target", "127.0.0.1:39999", "--timeout", "0.05")
+    load = ("--strategy", "random", "--fill", "75%", "--churn", "300", "--isolate", "never")
+    finished = connbench(
+        *(*SMALL, *target, *load),
+        inside=(
+            *FEW,
+            *("--listen", "127.0.0.1:39999/48"),  # nobody accepts: closed ones stay in its queue
+            *("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
+        ),
+    )
+    assert finished.returncode == ExitCode.FAULT, finished.stderr
+    assert "5 connect() in a row ran into the time-out" in finished.stderr
+
+
+def test_acceptors_are_as_many_as_are_open_at_once() -> None:
+    """Replaced connections are gone from them, and need no process more, however many there are."""
+    load = ("--strategy", "bind", "--fill", "50%", "--churn", "100000", "--churn-rate", "100", "--listener", "accept")
+    with running(*SMALL, *load, inside=("--nofile", "200"), at_least=33) as process:
+        assert len(children(engine_of(process))) == 2  # one accepts, one holds
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
 def test_more_lanes_than_cpus_are_warned_of() -> None:
     """They cannot run at the same time, and the user is told before it runs."""
     finished = connbench(*SMALL, "--strategy", "bind", "--lanes", "40", "--cpu", "0")
@@ -78,6 +139,7 @@ def test_more_lanes_than_cpus_are_warned_of() -> None:
         (("--churn", "5", "--churn-rate", "0"), "--churn-rate 0.0 is not possible"),
         (("--churn", "5", "--close", "fin", "--listener", "backlog"), "--close fin: a backlog listener never closes"),
         (("--churn", "5", "--close", "fin", "--protocol", "udp"), "--close fin: UDP has no FIN"),
+        (("--protocol", "udp", "--listener", "accept"), "--listener accept does nothing for UDP"),
         (("--target", "127.0.0.1:1", "--target", "127.0.0.1:1"), "127.0.0.1:1 is there twice"),
         (("--target", "127.0.0.1:1", "--target", "[::1]:1"), "are not of one family"),
         (("--listener", "accept", "--protocol", "udp"), "--listener accept does nothing for UDP"),

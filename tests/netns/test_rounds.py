@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -99,3 +100,17 @@ def test_a_strategy_may_open_fewer_connections_than_the_plan() -> None:
     assert [strategy.rounds[0].report.established for strategy in result.strategies] == [5, 12]
     assert (finished, result.is_partial, findings(result)) == ([5, 12], False, [])
     assert [strategy.strategy.label for strategy in result.strategies] == ["bind, n=5", "plain"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_only_the_lanes_cpus_are_kept_free(lanes: int) -> None:
+    """A round of one lane is measured the same beside one of more: nothing else is on its CPU, if there is another."""
+    usable = os.sched_getaffinity(0)
+    cpus = tuple(sorted(usable)[-2:])
+    strategy = replace(spec("bind"), load=Load(lanes=lanes))
+    plan = make_plan(strategy, 8, 8, cpus=cpus)
+    seen: list[set[int]] = []
+    run(plan, Result(plan, {}), lambda _: None, lambda _: seen.append(os.sched_getaffinity(0)), Interrupts())
+    assert seen == [usable - set(cpus[:lanes]) or usable]
+    assert os.sched_getaffinity(0) == usable

@@ -117,6 +117,14 @@ def test_counters_of_both_ends_are_added_up() -> None:
     assert started_here() == []
 
 
+def test_targets_may_share_an_address() -> None:
+    """Two listeners at one address are two targets, each with all ports to itself."""
+    targets = tuple(Endpoint("198.19.0.1", port) for port in (LOW - 1, LOW - 2))
+    result = over_veth("bind", targets=targets, attempts=2 * PORTS)
+    assert not result.samples.failed.any()
+    assert result.rounds[0].report.established == 2 * PORTS
+
+
 def test_the_ends_are_two_namespaces(ends: dict[str, Any]) -> None:
     """Each has its own device beside the loopback, and the listener is at the far one alone."""
     assert (ends["near"]["devices"], ends["near"]["listening"]) == (["lo", "near"], 0)

@@ -59,6 +59,17 @@ def test_number_that_fits_is_told() -> None:
     refuse_without_room(1000, Listener.BACKLOG, room)
 
 
+def test_closed_connections_need_room_in_a_queue_alone() -> None:
+    """Nobody takes them out of a backlog listener's queue; whoever accepts, or is elsewhere, lets them go."""
+    room = replace(AMPLE, memory=RESERVE + 1000 * KERNEL_BYTES + 500 * KERNEL_BYTES // 2)
+    for listener in (Listener.ACCEPT, Listener.EXTERNAL, Listener.NONE):
+        refuse_without_room(1000, listener, room, replaced=MILLION)
+    refuse_without_room(1000, Listener.BACKLOG, room, replaced=500)
+    with pytest.raises(EnvironmentFault, match="501 closed connections in the listener's queue") as refused:
+        refuse_without_room(1000, Listener.BACKLOG, room, replaced=501)
+    assert refused.value.hint == "--listener accept keeps no closed ones; or --churn 500 fits"
+
+
 def test_room_here_is_what_the_kernel_says() -> None:
     """The machine the tests run on has some of everything, and the talk's run fits."""
     room = Room.here()

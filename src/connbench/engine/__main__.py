@@ -1,8 +1,9 @@
 """`python -m connbench.engine`: one round, told by JSON on stdin, answered in JSON lines on stdout.
 
 The arguments are the descriptor of the samples' shared memory and the parent's process id. The lines are `ready` with
-the settings, and `finished` with the report of each phase; `failed` (message, hint, exit code) comes before the latter,
-or instead of both. SIGTERM ends the round early: the connections made until then are reported and closed as ever.
+the settings, `measured` with the report of a phase at its end, and `finished` with those of all; `failed` (message,
+hint, exit code) comes before the latter, or instead of all. SIGTERM ends the round early: the connections made until
+then are reported and closed as ever.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     die_with_parent(parent)
     shares = _shares(plan, descriptor)
     with joined.listening_end():
-        running = listener.start(plan.plan.listener, plan.plan.targets, plan.rows)
+        running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows)
     say("ready", settings=joined.settings)
     try:
         reports = _measure(shares, joined, engine_rss)
@@ -90,6 +91,7 @@ def _measure(shares: list[Share], joined: Network, engine_rss: int) -> list[dict
     for phase in shares[0].plan.strategy.phases:
         report, is_complete = _run_phase(crew, phase.phase, joined, begun)
         reports.append(report)
+        say("measured", report=asdict(report))  # should this process not live to the end of the next
         if not is_complete:
             break
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do ends the round in good order

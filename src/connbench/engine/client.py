@@ -25,8 +25,9 @@ TICK_MS = 200
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a round. Without a fault it is complete; reports of its phases may be missing after one.
+    """What became of a round. Without a fault it is complete.
 
+    `reports` are those of its phases as far as they came; after a fault the last may have nothing but the settings.
     `unread` is the beginning of an answer whose end has not come yet: an interruption must not lose it.
     """
 
@@ -117,6 +118,8 @@ def _take(message: dict[str, Any], outcome: Outcome) -> None:
         case "ready":
             outcome.began = True
             outcome.reports = [RoundReport(settings=message["settings"])]
+        case "measured":
+            outcome.reports.insert(-1, RoundReport.from_dict(message["report"]))
         case "finished":
             outcome.reports = list(map(RoundReport.from_dict, message["reports"]))
         case "failed" if outcome.fault is None:

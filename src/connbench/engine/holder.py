@@ -1,7 +1,7 @@
 """A holder: a process that opens a share of the round's connections and keeps them open until the round ends.
 
 It does what the engine tells it in lines, and answers each with a line of JSON. `open` fills its share, `churn FIRST
-END LANE_FIRST BEGAN` replaces connections, `count` tells how many it holds; the end of the channel ends it.
+END LANE_FIRST BEGAN TIMEOUTS` replaces connections, `count` tells how many it holds; the end of the channel ends it.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
         cpu, usable = share.plan.cpu_of(share.lane), os.sched_getaffinity(0)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
+        stop_on_sigterm()  # blocked but for the work: one that comes in between waits for the next order
         holder = Holder(share)
         with channel.makefile("r", encoding="ascii") as orders:
             channel.sendall(b"{}\n")
@@ -139,29 +140,33 @@ class Holder:
             "retries": share.retries.getstate(),
         }
 
-    def _churn(self, first: int, end: int, lane_first: int, began: int) -> dict[str, Any]:
-        turnover = Turnover.of(self._share.plan, range(first, end), lane_first, began)
+    def _churn(self, first: int, end: int, lane_first: int, began: int, timeouts: int) -> dict[str, Any]:
+        turnover = Turnover.of(self._share.plan, range(first, end), lane_first, began, timeouts)
         outcome = self._measured(lambda: go_through(self._share, self._held, turnover))
         return outcome | {"attempts": count_done(self._share.columns["tries"], turnover.rows)}
 
-    def _measured(self, work: Callable[[], None]) -> dict[str, Any]:
-        """Work that a fault or SIGTERM may end early, with which of them did and its involuntary switches."""
+    def _measured(self, work: Callable[[], int]) -> dict[str, Any]:
+        """Work that a fault or SIGTERM may end early; which of them did, involuntary switches and last time-outs."""
+        timeouts = 0
         fault: RunFault | None = None
         stopped = False
         switches = _switches()
-        stop_on_sigterm()
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             if self._room < 1:
                 raise RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")  # noqa: TRY301  # as any other fault of the work
-            work()
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+                timeouts = work()
+            finally:
+                # Python runs the handler of what came before this took effect in here, within reach of the `except`.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         except RunFault as error:
             fault = error
         except StopRequestedError:
             stopped = True
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return {
             "switches": _switches() - switches,
+            "timeouts": timeouts,
             "stopped": stopped,
             "fault": fault and {"message": fault.message, "hint": fault.hint},
         }

@@ -105,15 +105,16 @@ class Lane:
         firsts = [report.first for report in self.reports]
         self.reports = [replace(report, attempts=0, involuntary_switches=0) for report in self.reports]
         of_lane = victims[rows.start - plan.connections : rows.stop - plan.connections]
-        began = time.perf_counter_ns()
+        began, timeouts = time.perf_counter_ns(), 0
         for number, run in by_holder(rows, of_lane, firsts):
-            answer = yield self.holders[number].tell("churn", run.start, run.stop, rows.start, began)
+            answer = yield self.holders[number].tell("churn", run.start, run.stop, rows.start, began, timeouts)
             report = self.reports[number]
             self.reports[number] = replace(
                 report,
                 attempts=report.attempts + answer["attempts"],
                 involuntary_switches=report.involuntary_switches + answer["switches"],
             )
+            timeouts = answer["timeouts"]
             _raise_what_ended(answer)
             if self.stopped:
                 return

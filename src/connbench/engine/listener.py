@@ -29,8 +29,14 @@ class RunningListener:
         self.socks.clear()
 
 
-def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int) -> RunningListener:
+def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, in_all: int) -> RunningListener:
     """Listen at each address so that `connections` can be open at once.
+
+    Args:
+        kind: Who completes the handshakes.
+        addresses: Where.
+        connections: How many there are at once.
+        in_all: How many there are over time: a queue that nobody accepts from keeps those that are closed, too.
 
     Raises:
         TargetError: An address cannot be listened on.
@@ -40,7 +46,7 @@ def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int) -> 
         return listener
     try:
         for address in addresses:
-            listener.socks.append(_listen(address, connections))
+            listener.socks.append(_listen(address, in_all))
         if kind is Listener.ACCEPT:
             # Accepting processes share the work; each stops when full, so together they must have room for all.
             room = room_of_one()

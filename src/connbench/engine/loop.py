@@ -34,13 +34,16 @@ FLOOR_CALLS = 2000
 NEVER_NS = 2**62
 
 
-def go_through(share: Share, held: list[socket | None], turnover: Turnover | None = None) -> None:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
+def go_through(share: Share, held: list[socket | None], turnover: Turnover | None = None) -> int:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
     """Open the connections of a share, or replace some of them.
 
     Args:
         share: What to open.
         held: The share's connections, by row; None for those that could not be had. Filling adds to it.
         turnover: What to replace; None to fill.
+
+    Returns:
+        How many attempts at the end timed out one after the other.
 
     Raises:
         RunFault: No socket() to be had any more (EMFILE, ENFILE), or the target stopped answering. What was opened
@@ -70,7 +73,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
     free_ports, room = [len(plan.port_range) - held_before for held_before in share.held_before], share.capacity
     victims, opened, begins_at = share.victims, round_plan.connections, share.rows.start
     resets = load.churn is None or load.churn.close is Close.RST
-    slot = timeouts = 0
+    slot, timeouts = 0, turnover.timeouts if turnover else 0
 
     for index in turnover.rows if turnover else share.rows:
         if turnover:
@@ -157,7 +160,8 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
             tries_made[index] = tries
             timeouts = 0
             if not room:
-                return
+                break
+    return timeouts
 
 
 def _new_socket(family: int, kind: int, timeout: bytes, index: int) -> socket:

@@ -57,7 +57,7 @@ def set_up(round_plan: RoundPlan) -> Network:
             f"no {plan.namespace}: {error.strerror}",
             "run as root, allow user namespaces, or use --isolate never",
         ) from error
-    hosts = tuple(target.host for target in plan.targets)
+    hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     if plan.link is Link.VETH:
         far = veth.lay(plan.sources, hosts, plan.delay_ms)
         with inside(far):

@@ -49,15 +49,17 @@ class Turnover:
         first: The lane's first row of the churn, from which `interval_ns` is counted.
         began: When the lane began with that row, by perf_counter_ns().
         interval_ns: Time from one replacement to the next; 0 for as fast as it goes.
+        timeouts: Attempts of the lane just before that timed out one after the other, whoever holds them.
     """
 
     rows: range
     first: int
     began: int
     interval_ns: float
+    timeouts: int = 0
 
     @classmethod
-    def of(cls, plan: RoundPlan, rows: range, first: int, began: int) -> Self:
+    def of(cls, plan: RoundPlan, rows: range, first: int, began: int, timeouts: int) -> Self:
         """The turnover of a plan's churn; its rate is that of all lanes together."""
         churn, lanes = plan.strategy.load.churn, plan.strategy.load.lanes
-        return cls(rows, first, began, NS_PER_S * lanes / churn.rate if churn and churn.rate else 0.0)
+        return cls(rows, first, began, NS_PER_S * lanes / churn.rate if churn and churn.rate else 0.0, timeouts)

@@ -115,6 +115,11 @@ class RoundPlan:
         """The CPU that a lane connects on; None for any."""
         return self.plan.cpus[lane % len(self.plan.cpus)] if self.plan.cpus else None
 
+    @property
+    def cpus(self) -> frozenset[int]:
+        """The CPUs that this round's lanes connect on; none where they may be on any."""
+        return frozenset(self.plan.cpus[: self.strategy.load.lanes])
+
     def seed_text(self, stream: str) -> str:
         """Seed of one random stream: the same seed, strategy and round give the same draws, whatever else differs."""
         strategy = self.strategy

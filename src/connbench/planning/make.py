@@ -86,7 +86,10 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
             request.listener, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
         )
         plan = replace(plan, listener=listener)
-    refuse_without_room(most_rows(plan), plan.listener, Room.here())
+    room = Room.here()
+    for spec in plan.strategies:
+        planned = RoundPlan(plan, spec, 1)
+        refuse_without_room(planned.connections, plan.listener, room, planned.replacements)
     check_link(plan)
     if plan.listener is Listener.EXTERNAL:
         for target in plan.targets:

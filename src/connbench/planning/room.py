@@ -40,14 +40,27 @@ class Room:
         return cls(limits.available_memory(), limits.free_files(), limits.open_files()[1], limits.free_processes())
 
 
-def refuse_without_room(connections: int, listener: Listener, room: Room) -> None:
+def refuse_without_room(connections: int, listener: Listener, room: Room, replaced: int = 0) -> None:
     """Make sure that so many connections can be open at once.
+
+    Args:
+        connections: How many.
+        listener: Who holds the other ends; a backlog listener keeps those of closed connections, too.
+        room: What there is.
+        replaced: How many are closed and opened again meanwhile.
 
     Raises:
         EnvironmentFault: They cannot, with what they need and what there is.
     """
     ends = 1 if listener in {Listener.EXTERNAL, Listener.NONE} else 2
+    queued = replaced * KERNEL_BYTES // 2 if listener is Listener.BACKLOG else 0
     needed = connections * KERNEL_BYTES * ends // 2 + RESERVE
+    if needed <= room.memory < needed + queued:
+        raise EnvironmentFault(
+            f"{replaced:,} closed connections in the listener's queue, and {connections:,} open ones, need about "
+            f"{(needed + queued) / 1e9:.1f} GB, and {room.memory / 1e9:.1f} GB are free",
+            f"--listener accept keeps no closed ones; or --churn {(room.memory - needed) * 2 // KERNEL_BYTES} fits",
+        )
     if needed > room.memory:
         raise EnvironmentFault(
             f"{connections:,} connections need about {needed / 1e9:.1f} GB, and {room.memory / 1e9:.1f} GB are free",
