@@ -98,7 +98,8 @@ def test_a_strategy_may_open_fewer_connections_than_the_plan() -> None:
     run(plan, result, lambda _: None, lambda taken: finished.append(taken.connections), Interrupts())
     assert [len(strategy.samples) for strategy in result.strategies] == [5, 12]
     assert [strategy.rounds[0].report.established for strategy in result.strategies] == [5, 12]
-    assert (finished, result.is_partial, findings(result)) == ([5, 12], False, [])
+    assert (finished, result.is_partial) == ([5, 12], False)
+    assert {finding.code for finding in findings(result)} <= {"involuntary-switches"}, "of a busy machine at most"
     assert [strategy.strategy.label for strategy in result.strategies] == ["bind, n=5", "plain"]
 
 
