@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from itertools import islice
 from random import Random
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model import PortRange
+from connbench.portsearch.order import Search, tcp_order, traced, udp_order
 from connbench.portsearch.tcp import tcp_ports
 from connbench.portsearch.udp import ALL_PORTS, Slots, UdpPorts
 from made import unhurried
@@ -19,36 +20,37 @@ Outcome = tuple[int, int, int]
 """Port, ports looked at, and how often a socket was looked for."""
 
 
-def walk(low: int, high: int, start: int, step: int) -> Iterator[int]:
-    """The ports that `__inet_hash_connect` looks at from low to high, both included, as its loop goes through them.
-
-    `start` is hash and table entry; with step 2 one is taken away from an odd offset, and a first walk that finds
-    nothing is followed by one over the other parity.
-    """
-    end = high + 1
-    remaining = end - low
-    if step == 2 and remaining > 1:
-        remaining -= remaining % 2
-    offset = start % remaining
-    if step == 2:
-        offset -= offset % 2
-    for _ in range(step if remaining > 1 else 1):
-        port = low + offset
-        for _ in range(0, remaining, step):
-            if port >= end:
-                port -= remaining
-            yield port
-            port += step
-        offset += 1
-
-
 def test_walk_is_the_kernels() -> None:
     """Worked out by hand: the parity of the low end first, round within an even number of ports; or every port."""
-    assert list(walk(10, 15, 3, 1)) == [13, 14, 15, 10, 11, 12]
-    assert list(walk(10, 15, 3, 2)) == [12, 14, 10, 13, 15, 11]
-    assert list(walk(11, 15, 0, 2)) == [11, 13, 12, 14]
-    assert list(walk(11, 15, 2, 2)) == [13, 15, 14, 12]
-    assert list(walk(11, 11, 0, 2)) == list(walk(11, 11, 0, 1)) == [11]
+    assert list(tcp_order(10, 15, 3, 1)) == [13, 14, 15, 10, 11, 12]
+    assert list(tcp_order(10, 15, 3, 2)) == [12, 14, 10, 13, 15, 11]
+    assert list(tcp_order(11, 15, 0, 2)) == [11, 13, 12, 14]
+    assert list(tcp_order(11, 15, 2, 2)) == [13, 15, 14, 12]
+    assert list(tcp_order(11, 11, 0, 2)) == list(tcp_order(11, 11, 0, 1)) == [11]
+
+
+def test_udp_order_is_the_kernels() -> None:
+    """Worked out by hand: from the drawn port on, slot by slot, and in each an odd multiple of the slots apart."""
+    slots = 2**14
+    order = list(udp_order(100, 102, 2, slots))
+    assert order[:6] == [100, 100 + 3 * slots, 100 + 2 * slots, 100 + slots, 101, 101 + 3 * slots]
+    assert sorted(order) == list(range(ALL_PORTS))
+    assert list(islice(udp_order(100, 102, 2**31, slots), 2)) == [101, 101 + slots]
+
+
+def test_trace_names_the_ports_of_a_search() -> None:
+    """A search is told port by port up to the one it took, the second walk after the first; in vain, to the end."""
+    [space] = tcp_ports(PortRange(10, 13), 1, Random(1), has_parity=True)
+    space.start = 3
+    assert traced(space, 10, 13) == Search((12,), 12)
+    space.start = 3
+    assert traced(space, 10, 13) == Search((12, 10), 10)
+    space.start = 3
+    assert traced(space, 10, 13) == Search((12, 10, 13), 13)
+    space.start = 0
+    assert traced(space, 10, 13) == Search((10, 12, 11), 11)
+    space.start = 2
+    assert traced(space, 10, 13) == Search((12, 10, 13, 11), 0)
 
 
 class Loop:
@@ -64,7 +66,7 @@ class Loop:
         half = max(1, (high - low + 1) // 2)
         buckets = Counter(port for held in self.held for port in held)
         looked_at = checked = 0
-        for number, port in enumerate(walk(low, high, self.starts[path], self.step)):
+        for number, port in enumerate(tcp_order(low, high, self.starts[path], self.step)):
             looked_at += 1
             checked += port not in self.reserved and buckets[port] > 0
             if port not in self.held[path] and port not in self.reserved:
@@ -98,8 +100,9 @@ def test_search_ends_as_the_kernels_loop_does(
         first = data.draw(st.integers(ports.low, ports.high))
         last = data.draw(st.integers(first, ports.high))
         space, held = searched[path], walked.held[path]
-        found = space.search(first, last)
-        assert (found, space.looked_at, space.checked) == walked.search(path, first, last)
+        search = traced(space, first, last)
+        assert (search.port, space.looked_at, space.checked) == walked.search(path, first, last)
+        assert search.port in {0, search.looked_at[-1]}
         if held and data.draw(st.integers(0, 3)) == 0:
             given_up = data.draw(st.sampled_from(sorted(held)))
             held.remove(given_up)
@@ -128,18 +131,14 @@ class DatagramLoop:
 
     def search(self, low: int, high: int) -> Outcome:
         """Go through the slots from a random port's on, and through the ports of each from that port on."""
-        drawn = self.rng.getrandbits(32)
-        first = low + (drawn * (high - low + 1)) // 2**32
         looked_at = checked = 0
-        for slot in range(self.slots):
-            begin = (first + slot) % ALL_PORTS
-            checked += sum(1 for port in self.held if port % self.slots == begin % self.slots)
-            for number in range(ALL_PORTS // self.slots):
-                port = (begin + number * (drawn | 1) * self.slots) % ALL_PORTS
-                looked_at += 1
-                if low <= port <= high and port not in self.held and port not in self.reserved:
-                    self.held.add(port)
-                    return port, looked_at, checked
+        for number, port in enumerate(udp_order(low, high, self.rng.getrandbits(32), self.slots)):
+            if number % (ALL_PORTS // self.slots) == 0:
+                checked += sum(1 for held in self.held if held % self.slots == port % self.slots)
+            looked_at += 1
+            if low <= port <= high and port not in self.held and port not in self.reserved:
+                self.held.add(port)
+                return port, looked_at, checked
         return 0, looked_at, checked
 
 

@@ -63,8 +63,11 @@ def simulate(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) ->
     return {spec.phase: simulation.run(spec.phase) for spec in plan.strategy.phases}
 
 
-def _spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> Sequence[Ports]:
-    """The ports of each space of a round: of a path where ports are taken for one target alone, else of a source."""
+def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> Sequence[Ports]:
+    """The ports of each space of a round: of a path where ports are taken for one target alone, else of a source.
+
+    All are free. Arguments and errors are those of `simulate`.
+    """
     rng = Random(plan.seed_text(f"kernel {machine.trial}"))  # noqa: S311  # reproducible, not secret
     ports, strategy = plan.plan.port_range, plan.strategy
     number = plan.capacity // len(ports)
@@ -84,7 +87,7 @@ class _Simulation:
         self._plan, self._victims = plan, draw_victims(plan)
         self._order = shared_out(plan, self._victims)
         self._recipe = recipe_over(plan, self._order)
-        self._spaces = _spaces_of(plan, algorithm, machine)
+        self._spaces = spaces_of(plan, algorithm, machine)
         self._draws_port = self._recipe.draw is Draw.PORT
         self._errno = _errno_of_failure(load.protocol, binds=self._recipe.binds, draws_port=self._draws_port)
         # As the engine: draws without a bound end once every port of a source is the lane's.

@@ -68,12 +68,13 @@ class TcpPorts(ABC):
 
     Attributes:
         start: What the search begins at, to be taken modulo the number of ports.
+        step: From a port it looks at to the next.
     """
 
     def __init__(self, buckets: Buckets, step: int, rng: Random) -> None:
         self.looked_at = self.checked = 0
-        self.start = rng.getrandbits(32)
-        self._low, self._sockets, self._step, self._random = buckets.low, buckets.sockets, step, rng.random
+        self.start, self.step = rng.getrandbits(32), step
+        self._low, self._sockets, self._random = buckets.low, buckets.sockets, rng.random
 
     @abstractmethod
     def search(self, low: int, high: int) -> int:
@@ -93,7 +94,7 @@ class TcpPorts(ABC):
         if self._sockets[bucket]:
             self.checked += 1
         self._sockets[bucket] += 1
-        self.start = (self.start + (max(steps, int(self._random() * JITTER)) + 1) * self._step) % U32
+        self.start = (self.start + (max(steps, int(self._random() * JITTER)) + 1) * self.step) % U32
         return port
 
 

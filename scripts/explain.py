@@ -1,0 +1,250 @@
+"""Draw the pictures of docs/how-connect-picks-a-port.md: what the model of the port search finds and looks at.
+
+    .venv/bin/python scripts/explain.py
+
+Nothing is measured: the same code gives the same pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from connbench.model import (
+    Churn,
+    Endpoint,
+    Listener,
+    Load,
+    Namespace,
+    Phase,
+    Placement,
+    Plan,
+    PortRange,
+    Protocol,
+    RoundPlan,
+    StrategySpec,
+)
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.order import Search, traced
+from connbench.portsearch.simulate import USUAL, Machine, simulate, spaces_of
+from connbench.portsearch.tcp import TcpPorts
+from connbench.report.charts.canvas import LINES, PALETTES, Grid, legend_below, styled, to_bytes
+from connbench.strategies import Draw
+from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DOCS = Path(__file__).parent.parent / "docs"
+TALK = PortRange(9024, 65535)
+EIGHT, SIXTEEN = PortRange(9024, 9031), PortRange(9024, 9039)
+PLAIN, RANGE, RANDOM = StrategySpec("plain"), StrategySpec("range"), StrategySpec("random")
+WINDOWS = {size: StrategySpec("window", size, Placement.INSIDE, 0) for size in (4, 100, 500, 1000, 5000, 10000)}
+SLICES = 128
+"""Parts of a filling, each drawn as one point: 441 or 442 attempts of the talk's range."""
+
+TRIALS = 8
+"""Of UDP, whose means are made of few searches that are very long."""
+
+FILLS = (0.40, 0.45, 0.48, 0.49, 0.495, 0.50, 0.505, 0.52, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+REPLACEMENTS = 20_000
+UDP_MACHINE = Machine(udp_slots=16384)
+"""With the table of the machine that the page's times were measured on."""
+
+SEARCHED = {
+    "connect() alone": PLAIN,
+    "random port, bind()": RANDOM,
+    "random window of 500": WINDOWS[500],
+    "IP_LOCAL_PORT_RANGE on the whole range": RANGE,
+}
+"""What the curves compare; each has a colour of its own in all of them."""
+
+COLOURS, TAKEN, IN_VAIN = PALETTES["talk"], "#dcdcdc", "#9a9a9a"
+FROM_6_8 = Algorithm.FROM_6_8
+Curves = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+"""Share of the range in use and what is drawn over it, by label."""
+
+
+def round_of(
+    strategy: StrategySpec, ports: PortRange = TALK, connections: int | None = None, seed: int = 1
+) -> RoundPlan:
+    """A round from one source to one target, as many connections as ports unless said otherwise."""
+    plan = Plan(
+        strategies=(strategy,),
+        connections=len(ports) if connections is None else connections,
+        port_range=ports,
+        sources=("127.9.9.1",),
+        targets=(Endpoint("127.9.9.2", 9023),),
+        listener=Listener.BACKLOG,
+        namespace=Namespace.NETWORK,
+        seed=seed,
+    )
+    return RoundPlan(plan, strategy, 1)
+
+
+def searches(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> list[tuple[PortRange, Search]]:
+    """Where each connection of a filling looks for a port, and which ports it looks at; one path, one try each."""
+    [space] = spaces_of(plan, algorithm, machine)
+    recipe = recipe_over(plan, shared_out(plan, draw_victims(plan)))
+    found = []
+    for row in plan.rows_of(Phase.FILL):
+        number = recipe.first[row]
+        ports = plan.plan.port_range if recipe.draw is Draw.NOTHING else PortRange(number & 0xFFFF, number >> 16)
+        found.append((ports, traced(cast("TcpPorts", space), ports.low, ports.high)))
+    return found
+
+
+def sliced(values: npt.NDArray[Any], parts: int = SLICES) -> npt.NDArray[np.float64]:
+    """The means of so many consecutive parts of a column."""
+    return np.array([part.mean() for part in np.array_split(values, parts)])
+
+
+def cost() -> Curves:
+    """Ports that a connection looks at while the talk's range fills."""
+    share = (np.arange(SLICES) + 0.5) / SLICES
+    return {
+        label: (share, sliced(simulate(round_of(strategy), FROM_6_8)[Phase.FILL].looked_at))
+        for label, strategy in SEARCHED.items()
+    }
+
+
+def failing() -> Curves:
+    """Share of connections, in %, that find no port in their window, over the share that the window lets in use."""
+    curves: Curves = {}
+    for size in list(WINDOWS)[1:]:
+        failed = simulate(round_of(WINDOWS[size]), FROM_6_8)[Phase.FILL].failed
+        curves[f"{size:,} ports"] = sliced(np.cumsum(~failed) / len(TALK)), 100 * sliced(failed)
+    return curves
+
+
+def replaced(strategy: StrategySpec, fill: float) -> float:
+    """Ports that the replacement of a connection looks at, the mean, where this share of the range is held."""
+    load = Load(fill=fill, churn=Churn(REPLACEMENTS))
+    plan = round_of(replace(strategy, load=load), connections=round(fill * len(TALK)))
+    return float(simulate(plan, FROM_6_8)[Phase.CHURN].looked_at.mean())
+
+
+def churned(fills: Sequence[float] = FILLS) -> Curves:
+    """See `replaced`; for each share."""
+    return {
+        label: (np.array(fills), np.array([replaced(strategy, fill) for fill in fills]))
+        for label, strategy in SEARCHED.items()
+    }
+
+
+def datagrams() -> Curves:
+    """Ports that UDP's search tries while the talk's range fills: the mean of `TRIALS` rounds."""
+    curves: Curves = {}
+    for label in ("connect() alone", "random window of 500"):
+        strategy = replace(SEARCHED[label], load=Load(protocol=Protocol.UDP))
+        share, tried = np.zeros(SLICES // 4), np.zeros(SLICES // 4)
+        for trial in range(TRIALS):
+            walk = simulate(round_of(strategy, seed=trial), FROM_6_8, replace(UDP_MACHINE, trial=trial))[Phase.FILL]
+            share += sliced(np.cumsum(~walk.failed), SLICES // 4) / len(TALK) / TRIALS
+            tried += sliced(walk.looked_at, SLICES // 4) / TRIALS
+        curves[label] = share, tried
+    return curves
+
+
+def draw_search(axes: Axes, ports: PortRange, found: Sequence[tuple[PortRange, Search]], title: str) -> None:
+    """A row a connection: the ports it looked at, numbered in their order, the one it took in the parity's colour."""
+    taken: set[int] = set()
+    for row, (window, search) in enumerate(found):
+        for port in range(ports.low, ports.high + 1):
+            draw_cell(axes, port - ports.low, row, TAKEN if port in taken else "white", "")
+        for number, port in enumerate(search.looked_at, 1):
+            colour = IN_VAIN if port != search.port else COLOURS.odd if port % 2 else COLOURS.even
+            draw_cell(axes, port - ports.low, row, colour, str(number))
+        if window != ports:
+            outline(axes, window.low - ports.low, row, len(window))
+        looked = len(search.looked_at)
+        text = f"{looked} port{'s' * (looked > 1)}" if search.port else f"{looked} ports: EADDRNOTAVAIL"
+        axes.text(len(ports) + 0.15, row + 0.5, text, va="center", fontsize=9)
+        taken |= {search.port}
+    axes.set(xlim=(0, len(ports)), ylim=(len(found), 0), title=title, ylabel="connection")
+    columns, rows = range(len(ports)), range(len(found))
+    axes.set_xticks([column + 0.5 for column in columns], [str(ports.low + column) for column in columns], fontsize=9)
+    axes.set_yticks([row + 0.5 for row in rows], [str(row + 1) for row in rows])
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def draw_cell(axes: Axes, column: int, row: int, colour: str, text: str) -> None:
+    """A port as one connection met it."""
+    from matplotlib.patches import Rectangle  # noqa: PLC0415  # loaded when something is drawn
+
+    axes.add_patch(Rectangle((column + 0.04, row + 0.08), 0.92, 0.84, facecolor=colour, edgecolor="#bbbbbb", lw=0.6))
+    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color="white", weight="bold", fontsize=9)
+
+
+def outline(axes: Axes, column: int, row: int, width: int) -> None:
+    """The window of a connection."""
+    right, bottom = column + width, row + 1
+    x, y = [column, right, right, column, column], [row, row, bottom, bottom, row]
+    axes.plot(x, y, color="black", lw=1.4, clip_on=False)
+
+
+def draw_curves(curves: Curves, ylabel: str, yscale: str, lowest: int = 0, marker: str = "") -> Figure:
+    """Lines over the share of the range in use, from a lowest share in % on."""
+    from matplotlib.ticker import StrMethodFormatter  # noqa: PLC0415  # loaded when something is drawn
+
+    colours = dict(zip(SEARCHED, LINES, strict=False)) | dict(
+        zip([label for label in curves if label not in SEARCHED], LINES, strict=False)
+    )
+    figure = Grid(1, 1, 860, 420).figure()
+    axes = figure.subplots()
+    for label, (share, values) in curves.items():
+        axes.plot(100 * share, values, label=label, color=colours[label], lw=1.8, marker=marker, ms=4)
+    axes.set(xlabel="ports of the range in use, %", ylabel=ylabel, yscale=yscale, xlim=(lowest, 100))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    legend_below(figure, axes.get_lines(), 860)
+    return figure
+
+
+def eight() -> Figure:
+    """Nine connections over eight ports, by either search."""
+    figure = Grid(1, 2, 1000, 400).figure()
+    panels = figure.subplots(1, 2)
+    shown = {"connect() alone": PLAIN, "IP_LOCAL_PORT_RANGE set, Linux 6.8 and later": RANGE}
+    for axes, (title, strategy) in zip(panels, shown.items(), strict=True):
+        draw_search(axes, EIGHT, searches(round_of(strategy, EIGHT, 9), FROM_6_8), title)
+    return figure
+
+
+def windows() -> Figure:
+    """Sixteen connections over as many ports, each in a window of its own."""
+    figure = Grid(1, 1, 900, 520).figure()
+    found = searches(round_of(WINDOWS[4], SIXTEEN), FROM_6_8)
+    draw_search(figure.subplots(), SIXTEEN, found, "Random windows of 4 ports, Linux 6.8 and later")
+    return figure
+
+
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "search-eight": eight,
+    "search-windows": windows,
+    "search-cost": lambda: draw_curves(cost(), "ports looked at, mean", "log"),
+    "search-failures": lambda: draw_curves(failing(), "connections that find no port, %", "linear", 60),
+    "search-churn": lambda: draw_curves(churned(), "ports looked at, mean", "log", 40, "o"),
+    "search-udp": lambda: draw_curves(datagrams(), "ports tried, mean", "log"),
+}
+"""Those of the page, by the names of their files."""
+
+
+def main() -> None:
+    """Draw them all."""
+    with styled():
+        for name, draw in PICTURES.items():
+            data = to_bytes(draw(), "png")
+            (DOCS / f"{name}.png").write_bytes(data)
+            print(f"docs/{name}.png: {len(data) / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

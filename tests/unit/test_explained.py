@@ -1,0 +1,198 @@
+"""The page that explains the search: its pictures and figures are the model's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from math import log
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from connbench.model import Load, Phase, PortRange, Protocol, StrategySpec
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.simulate import USUAL, Machine, simulate
+from connbench.portsearch.walk import Walk
+from connbench.report.charts.canvas import styled
+from support import spec
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "how-connect-picks-a-port.md").read_text(encoding="utf-8")
+WORDS = " ".join(PAGE.split())
+FROM_6_8 = Algorithm.FROM_6_8
+UDP = Load(protocol=Protocol.UDP)
+LARGEST_PICTURE = 60_000
+
+
+def load_script() -> ModuleType:
+    """The script that draws, which is no module of a package."""
+    found = spec_from_file_location("explain", ROOT / "scripts" / "explain.py")
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+explain = load_script()
+RANGE: PortRange = explain.TALK
+HALF = len(RANGE) // 2
+
+
+@cache
+def filled(strategy: StrategySpec, algorithm: Algorithm = FROM_6_8, machine: Machine = USUAL) -> Walk:
+    """The page's filling of the whole range."""
+    return simulate(explain.round_of(strategy), algorithm, machine)[Phase.FILL]
+
+
+def figure(value: float) -> str:
+    """A count as the page writes it: of hundreds without decimals."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def row(*cells: str) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def test_pictures_are_there() -> None:
+    """Each picture that the page names is one that the script draws, none is left out, and none is large."""
+    named = re.findall(r"\]\(([\w-]+)\.png\)", PAGE)
+    assert sorted(named) == sorted(explain.PICTURES)
+    for name in named:
+        data = (DOCS / f"{name}.png").read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) < LARGEST_PICTURE
+
+
+@pytest.mark.parametrize(
+    ("strategy", "ports", "connections"),
+    [(spec("plain"), explain.EIGHT, 9), (spec("range"), explain.EIGHT, 9), (spec("window", 4), explain.SIXTEEN, 16)],
+    ids=["plain", "range", "window"],
+)
+def test_searches_drawn_are_the_models(strategy: StrategySpec, ports: PortRange, connections: int) -> None:
+    """Port by port they find what the walk through the same plan finds, and look at as many."""
+    plan = explain.round_of(strategy, ports, connections)
+    found = [search for _, search in explain.searches(plan, FROM_6_8)]
+    walk = simulate(plan, FROM_6_8)[Phase.FILL]
+    assert [search.port for search in found] == walk.port.tolist()
+    assert [len(search.looked_at) for search in found] == walk.looked_at.tolist()
+
+
+def test_picture_numbers_the_ports_as_they_are_looked_at() -> None:
+    """In each row of the eight ports stand 1, 2, 3 ... where the search came by, and nothing else."""
+    with styled():
+        panels = explain.eight().axes
+    for panel, strategy in zip(panels, (explain.PLAIN, explain.RANGE), strict=True):
+        drawn = {
+            (int(text.get_position()[1]), int(text.get_position()[0])): int(text.get_text())
+            for text in panel.texts
+            if text.get_text().isdigit()
+        }
+        found = explain.searches(explain.round_of(strategy, explain.EIGHT, 9), FROM_6_8)
+        assert drawn == {
+            (place, port - explain.EIGHT.low): number
+            for place, (_, search) in enumerate(found)
+            for number, port in enumerate(search.looked_at, 1)
+        }
+
+
+def test_curves_are_what_was_simulated() -> None:
+    """A line goes through the means it was given, and those are of all attempts."""
+    curves = explain.churned([0.4])
+    with styled():
+        [panel] = explain.draw_curves(curves, "ports", "log").axes
+    assert [line.get_ydata().tolist() for line in panel.lines] == [values.tolist() for _, values in curves.values()]
+    assert [line.get_xdata().tolist() for line in panel.lines] == [[40.0]] * len(curves)
+    looked_at = filled(explain.PLAIN).looked_at
+    assert explain.sliced(looked_at, 2).tolist() == [looked_at[:HALF].mean(), looked_at[HALF:].mean()]
+
+
+def test_worked_example_is_the_models() -> None:
+    """The page tells the fifth connection's walk, after four even ports, and the ninth's end."""
+    found = [search for _, search in explain.searches(explain.round_of(explain.PLAIN, explain.EIGHT, 9), FROM_6_8)]
+    *vain, last = found[4].looked_at
+    assert f"looks at {', '.join(map(str, vain))} in vain, and only then at an odd port, {last}." in WORDS
+    assert [search.port % 2 for search in found[:8]] == [0] * 4 + [1] * 4
+    assert all({9024, 9026, 9028, 9030} <= set(search.looked_at) for search in found[4:])
+    assert (len(found[8].looked_at), found[8].port) == (8, 0)
+
+
+@pytest.mark.parametrize("label", explain.SEARCHED)
+def test_table_of_the_filling(label: str) -> None:
+    """Means of both halves and of all, and the failures; those of random ports by formula, which the model is near."""
+    walk = filled(explain.SEARCHED[label])
+    first, second, both = (part.mean() for part in (walk.looked_at[:HALF], walk.looked_at[HALF:], walk.looked_at))
+    if label.startswith("random port"):
+        harmonic, expected = log(len(RANGE)) + 0.58, 2 * log(2)
+        assert first == pytest.approx(expected, rel=0.02)
+        assert abs(both - harmonic) < 4 * 1.28  # pi / sqrt 6, the scatter of collecting coupons
+        first, second, both = expected, 2 * harmonic - expected, harmonic
+        assert f"filling R ports takes ln R + 0.58 draws each: {harmonic:.1f}" in WORDS
+    failed = int(walk.failed.sum())
+    assert row(label, figure(first), figure(second), figure(both), f"{failed:,}" if failed else "none") in PAGE
+
+
+def test_half_of_the_range_is_where_it_turns_slow() -> None:
+    """28,256 connections are quick, the next one looks at one port more than that, and the sums are as told."""
+    plain, option = filled(explain.PLAIN).looked_at, filled(explain.RANGE)
+    assert f"The first {HALF:,} connections" in WORDS
+    assert f"Connection {HALF + 1:,} is the first" in WORDS
+    assert f"looks at {plain[HALF]:,} ports" in WORDS
+    assert (plain[HALF:] > HALF).all()
+    old = filled(explain.RANGE, Algorithm.PRE_6_8).looked_at.sum()
+    assert f"{plain.sum() / 1e6:.0f} million looks; with the option" in WORDS
+    assert f"gains nothing: {old / 1e6:.0f} million looks again" in WORDS
+    assert f"it takes {option.looked_at.sum() / 1e3:.0f} thousand" in WORDS
+
+
+@pytest.mark.parametrize("size", [100, 500, 1000, 5000, 10000])
+def test_table_of_windows(size: int) -> None:
+    """How many fail, when the first, and what a search costs."""
+    walk = filled(explain.WINDOWS[size])
+    share = int(np.argmax(walk.failed)) / len(RANGE)
+    cells = [re.escape(f"{size:,}"), f"{walk.failed.sum():,}", "[0-9,]*", f"{share:.0%}", figure(walk.looked_at.mean())]
+    assert re.search(r" *\| *".join(cells), PAGE)
+    if size == 500:
+        old = filled(explain.WINDOWS[size], Algorithm.PRE_6_8).failed.sum()
+        assert f"{old} failures with windows of {size}" in WORDS
+
+
+def test_table_of_sources() -> None:
+    """A second source has a half of its own."""
+    plan = explain.round_of(spec("bind"), RANGE, 40_000)
+    two = replace(plan, plan=replace(plan.plan, sources=("127.9.9.1", "127.9.9.4")))
+    one_walk, two_walk = (simulate(each, FROM_6_8)[Phase.FILL] for each in (plan, two))
+    odd = int((one_walk.port % 2).sum())
+    assert row("from one source", f"{one_walk.looked_at.sum() / 1e6:.0f} million", f"{odd:,}") in PAGE
+    assert row("from two", f"{two_walk.looked_at.sum() / 1e3:.0f} thousand", "none") in PAGE
+    assert not (two_walk.port % 2).any()
+
+
+def test_table_of_churn() -> None:
+    """What a replacement looks at; that of plain follows from how many of the held ports are even."""
+    assert f"at 49% say, does it stay cheap (some {explain.replaced(explain.PLAIN, 0.49):.0f} ports)" in WORDS
+    for fill in (0.5, 0.8, 0.95):
+        counts = [explain.replaced(strategy, fill) for strategy in (explain.PLAIN, spec("window", 500), explain.RANGE)]
+        times = r" \| [\d.]+ (?:ms|µs) \| "
+        assert re.search(rf"^\| {fill:.0%} \| {times.join(map(figure, counts))} \|", PAGE, re.MULTILINE)
+        assert counts[0] == pytest.approx(len(RANGE) / 2 - len(RANGE) / (8 * fill), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("label", "strategy"), [("whole range", spec("plain")), ("random window of 500", spec("window", 500))]
+)
+def test_table_of_udp(label: str, strategy: StrategySpec) -> None:
+    """Ports tried and sockets met, with the hash table the page speaks of."""
+    walk = filled(replace(strategy, load=UDP), FROM_6_8, explain.UDP_MACHINE)
+    failed = f"{walk.failed.sum():,}" if walk.failed.any() else "none"
+    assert row(label, figure(walk.looked_at.mean()), figure(walk.checked.mean()), failed) in PAGE
+    slots = explain.UDP_MACHINE.udp_slots
+    assert f"here {slots:,} of them" in WORDS
+    assert f"the {slots - 500:,} slots that have nothing to do with the window" in WORDS
+    assert f"{(slots - 500) * 65536 // slots:,} tries for nothing" in WORDS
