@@ -125,7 +125,7 @@ def _uml(kernel: Kernel, _job: Job, place: Path) -> list[str]:
 def _run(command: list[str], console: int, timeout: float, place: Path) -> bool:
     """Run a guest in a process group of its own until it is off; False if it had to be ended."""
     parent = os.getpid()
-    guest = subprocess.Popen(  # noqa: S603  # a literal list
+    guest = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=console,

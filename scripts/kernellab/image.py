@@ -19,7 +19,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DISTRIBUTIONS = ("connbench", "pytest", "pytest-timeout")
 INIT = Path(__file__).with_name("init.sh")
 
-_NOT_NEEDED = {"test", "tests", "site-packages", "dist-packages", "idlelib", "ensurepip", "lib2to3", "tkinter", "turtledemo"}
+_NOT_NEEDED = {
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "ensurepip",
+    "lib2to3",
+    "tkinter",
+    "turtledemo",
+}
 _NOT_READ = re.compile(r"\.(a|c|h|pyi|opt-[12]\.pyc)$|/_tkinter\.")
 _TRAILER = "TRAILER!!!"
 
@@ -135,5 +145,5 @@ def _is_program(path: Path) -> bool:
 def _libraries(programs: Iterable[Path]) -> set[Path]:
     """The shared libraries that programs and modules load, and the loader itself."""
     said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False)  # noqa: S607  # by PATH
-    found = {Path(path) for path in re.findall(r"(?:=> |^\t)(/\S+)", said.stdout, re.MULTILINE)}
+    found = {Path(os.path.normpath(path)) for path in re.findall(r"(?:=> |^\t)(/\S+)", said.stdout, re.MULTILINE)}
     return {path for path in found if path.exists()}

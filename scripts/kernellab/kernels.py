@@ -1,4 +1,4 @@
-"""Kernels to boot: Debian's, looked up by series in a package index of the lab's own, unpacked below the cache folder."""
+"""Kernels to boot: Debian's, looked up by series in a package index of the lab's own, kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -149,9 +149,8 @@ def _fetch_newest(series: str, folder: Path, environment: dict[str, str], say: C
         parts = _parts(package, environment)
         say(f"{series}: fetching {', '.join(parts)} {version}")
         downloads = Path(tempfile.mkdtemp(dir=folder))
-        got = subprocess.run(
-            ["apt-get", "download", "-qq", *parts], cwd=downloads, env=environment, capture_output=True, check=False
-        )
+        command = ["apt-get", "download", "-qq", *parts]
+        got = subprocess.run(command, cwd=downloads, env=environment, capture_output=True, check=False)
         if got.returncode == 0 and _unpack(series, version, downloads):
             return True
     return False
@@ -160,7 +159,9 @@ def _fetch_newest(series: str, folder: Path, environment: dict[str, str], say: C
 def _candidates(series: str, environment: dict[str, str]) -> list[tuple[str, str]]:
     """Versions and packages of a series, the newest first; cloud and real-time kernels are other things."""
     names = _run(["apt-cache", "pkgnames", "linux-image-"], environment).split()
-    matching = sorted({name for name in names if _PACKAGE.fullmatch(name) and "-rt-" not in name and "cloud" not in name})
+    matching = sorted(
+        {name for name in names if _PACKAGE.fullmatch(name) and "-rt-" not in name and "cloud" not in name}
+    )
     shown = _run(["apt-cache", "show", "--no-all-versions", *matching], environment)
     found = []
     for paragraph in shown.split("\n\n"):
