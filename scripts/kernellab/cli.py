@@ -19,6 +19,10 @@ from .image import write_image
 from .kernels import SERIES, UML, Kernel, check_series, fetch, install_tools, installed
 
 QUICK = ("reproduce", "--quick")
+RULES = ("-q", "tests/netns/test_port_search.py")
+WALK_VARIABLE = "CONNBENCH_EXPECT_WALK"
+"""Tells the tests which walk they must see; without it they take an old kernel's as it comes."""
+
 MEASURING = {"run", "reproduce"}
 SEED = "1"
 
@@ -105,6 +109,29 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
             failures += _run_in(kernel, image, job, folder)
     with suppress(ConnbenchError):  # a command that leaves no results is welcome, too
         print(f"\n{table.text(table.read_rows(folder)[0])}")
+    for failure in failures:
+        _say(failure)
+    return int(ExitCode.FAULT if failures else ExitCode.OK)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@kernel_option
+@click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a guest may take.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set for the tests.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(series: tuple[str, ...], timeout: float, variables: tuple[str, ...], arguments: tuple[str, ...]) -> int:
+    """Run the tests of the kernel's rules in each kernel, or what of pytest's arguments follows a `--`."""
+    chosen = _chosen(series)
+    install_tools(_say)
+    failures = [f"{name}: Debian's mirror has no such kernel" for name in fetch(chosen, _say)]
+    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or RULES))
+    with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
+        image = Path(temporary) / "image"
+        write_image(image)
+        for kernel in filter(None, map(installed, chosen)):
+            job = Job(command, timeout=timeout, environment=(f"{WALK_VARIABLE}={kernel.walk}", *variables))
+            failures += _run_in(kernel, image, job, Path(temporary))
+            print((Path(temporary) / kernel.series / "console.txt").read_text(encoding="utf-8", errors="replace"))
     for failure in failures:
         _say(failure)
     return int(ExitCode.FAULT if failures else ExitCode.OK)

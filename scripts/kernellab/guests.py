@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connbench.errors import RunFault
+from connbench.host.environment import CLOCK_VARIABLE
 from connbench.linux import process
+from connbench.model import Clock
 
 from .image import REPOSITORY, Archive
 from .kernels import Kernel
@@ -33,19 +35,28 @@ QUIET_KERNEL = "quiet loglevel=4 panic=-1 mitigations=off nokaslr random.trust_c
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every guest is to do: the command, and how long it may take in s, the boot included."""
+    """What a guest is to do.
+
+    Attributes:
+        command: What it runs.
+        is_deterministic: Whether its clock counts instructions.
+        timeout: How long it may take in s, the boot included.
+        settings: Sysctls to set before, as NAME=VALUE.
+        environment: Variables of the command, as NAME=VALUE.
+    """
 
     command: tuple[str, ...]
     is_deterministic: bool = False
     timeout: float = 300.0
     settings: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
 
     @property
     def script(self) -> str:
         """As the guest's shell runs it."""
         lines = [f"cd {shlex.quote(str(REPOSITORY))}"]
-        if self.is_deterministic:
-            lines.append("export CONNBENCH_CLOCK=instructions")
+        clock = (f"{CLOCK_VARIABLE}={Clock.INSTRUCTIONS}",) if self.is_deterministic else ()
+        lines += [f"export {shlex.quote(variable)}" for variable in (*self.environment, *clock)]
         lines += [f"/busybox sysctl -w {shlex.quote(setting)} >/dev/null" for setting in self.settings]
         return "\n".join([*lines, shlex.join(self.command)]) + "\n"
 

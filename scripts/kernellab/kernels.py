@@ -40,6 +40,12 @@ class Kernel:
     image: Path
 
     @property
+    def walk(self) -> str:
+        """How connect() goes through a range that was set as an option, by the name the tests have for it."""
+        release = [int(number) for number in re.findall(r"\d+", self.version)[:2]]
+        return "one-by-one" if release >= [6, 8] else "two-parity"
+
+    @property
     def is_uml(self) -> bool:
         """Whether it runs as a process, and counts no instructions."""
         return self.series == UML
