@@ -153,9 +153,9 @@ def test(series: tuple[str, ...], timeout: float, variables: tuple[str, ...], ar
 def show(folder: Path, picture: Path | None, title: str, *, markdown: bool) -> int:
     """One table, and one chart, of the results in FOLDER."""
     rows, faults = table.read_rows(folder)
-    print(table.markdown(rows) if markdown else table.text(rows))
     if picture:
         write_atomically(picture, chart.draw(rows, title), option="--chart")
+    print(table.markdown(rows) if markdown else table.text(rows))
     for fault in faults:
         _say(fault)
     return int(ExitCode.INPUT if faults else ExitCode.OK)
