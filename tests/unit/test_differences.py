@@ -102,6 +102,20 @@ def test_plan_that_hardly_matters_is_noted(code: str, change: dict[str, Any], sh
     assert (difference.code, difference.severity, difference.new) == (code, Severity.NOTE, shown)
 
 
+def test_clock_of_another_kind_is_warned_of() -> None:
+    """Instructions against time is a warning, and no other figure would show it."""
+    difference = found(made(), within({"clock": "instructions"}))["clock"]
+    assert difference.severity is Severity.WARNING
+    assert difference.text == "what the clock counted: time in BASE, instructions in NEW"
+
+
+def test_instructions_on_both_sides_are_noted() -> None:
+    """Figures without caches are told to be so; a file from before clocks were told apart holds time."""
+    counted = within({"clock": "instructions"})
+    assert found(counted, counted)["clock"].severity is Severity.NOTE
+    assert found(made(), within({"clock": "time"})) == {}
+
+
 def test_python_is_noted() -> None:
     """Another Python is a note: where it matters the harness floor shows it."""
     assert found(made(), within({"python": "3.13.0"}))["python"].severity is Severity.NOTE

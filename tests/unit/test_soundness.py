@@ -115,6 +115,16 @@ def test_interrupted_holders_are_found(attempts: int, switches: tuple[int, ...],
     assert [f.code for f in found_in(measured)] == codes
 
 
+def test_counted_instructions_are_not_disturbed() -> None:
+    """Where the clock counts instructions nothing is said of a busy machine, and all else still is."""
+    disturbed = with_holders(CLEAN, switches=(50,), lost=1)
+    result = result_of({BIND: [disturbed]}, PLAN)
+    result.known = (Finding("cpu-load", Severity.WARNING, "CPU load: 90 % in use", "stop it"),)
+    assert [f.code for f in findings(result)] == ["cpu-load", "not-held", "involuntary-switches"]
+    result.environment["clock"] = "instructions"
+    assert [f.code for f in findings(result)] == ["not-held"]
+
+
 @pytest.mark.parametrize(("share", "codes"), [(0.01, []), (0.0101, ["steal"]), (0.5, ["steal"])])
 def test_stolen_cpu_time_is_found(share: float, codes: list[str]) -> None:
     """More than one per cent of the CPU time taken by the hypervisor is found."""

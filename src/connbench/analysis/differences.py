@@ -9,7 +9,7 @@ import numpy as np
 
 from connbench.analysis.soundness import findings
 from connbench.findings import Finding, Severity, printable
-from connbench.model import Listener, Plan, addresses_text
+from connbench.model import Clock, Listener, Plan, addresses_text
 from connbench.results.result import PARTIAL, Origin, Result
 
 FLOOR_CHANGE = 1.25
@@ -69,6 +69,7 @@ def differences(base: Result, new: Result) -> list[Difference]:
     found = [
         *_unsound(base, new),
         *_unknown(base, new),
+        *_clock(base, new),
         *_environment(base, new),
         *_plan(base.plan, new.plan),
         *_settings(base, new),
@@ -115,6 +116,14 @@ def _environment(base: Result, new: Result) -> Iterator[Difference]:
         if of_base != of_new:
             severity = Severity.NOTE if key in ENVIRONMENT_NOTES else Severity.WARNING
             yield Difference(key.replace("_", "-"), severity, names[key], _shown(of_base), _shown(of_new))
+
+
+def _clock(base: Result, new: Result) -> Iterator[Difference]:
+    """Instructions compare with instructions only; told even then, for they do not show a missed cache."""
+    clocks = base.clock, new.clock
+    if Clock.INSTRUCTIONS in clocks:
+        severity = Severity.WARNING if clocks[0] is not clocks[1] else Severity.NOTE
+        yield Difference("clock", severity, "what the clock counted", *clocks)
 
 
 def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:

@@ -12,7 +12,7 @@ from connbench.analysis.knee import knee_of
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
 from connbench.analysis.turnover import judge_churn
 from connbench.findings import Finding, Severity
-from connbench.model import Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
+from connbench.model import Clock, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 
@@ -26,6 +26,9 @@ GROWTH = 1.3
 SWITCHES_PER_ATTEMPT = 0.01
 STEAL_SHARE = 0.01
 FLOOR_SHARE = 0.25
+
+NOISE = {"cpu-load", "cpus", "governor", "involuntary-switches", "steal"}
+"""Findings that a machine is not quiet: where instructions are counted, each run has the same of it."""
 
 OVERFLOW_COUNTERS = (
     "TcpExt.ListenOverflows",
@@ -49,7 +52,8 @@ def findings(result: Result) -> list[Finding]:
                 replace(f, strategy=label, round=number) for f in _judge_round(result.plan, strategy.strategy, measured)
             )
         found += (replace(f, strategy=label) for f in _judge_floor(summarize(strategy)))
-    return [*found, *_judge_completeness(result)]
+    found += _judge_completeness(result)
+    return [f for f in found if result.clock is not Clock.INSTRUCTIONS or f.code not in NOISE]
 
 
 def _judge_completeness(result: Result) -> Iterator[Finding]:

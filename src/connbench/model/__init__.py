@@ -4,7 +4,18 @@ Everything here is frozen, made of plain values, and survives a trip through JSO
 """
 
 from connbench.model.addresses import DEFAULT_RANGE_LOW, LARGEST, MAX_PORT, Endpoint, PortRange
-from connbench.model.choices import Close, Isolation, Link, Listener, Namespace, Phase, Placement, Protocol, Spread
+from connbench.model.choices import (
+    Clock,
+    Close,
+    Isolation,
+    Link,
+    Listener,
+    Namespace,
+    Phase,
+    Placement,
+    Protocol,
+    Spread,
+)
 from connbench.model.plan import Plan, RoundPlan, addresses_text
 from connbench.model.strategy import MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
 
@@ -15,6 +26,7 @@ __all__ = [
     "MAX_PORT",
     "NO_LOAD",
     "Churn",
+    "Clock",
     "Close",
     "Endpoint",
     "Isolation",

@@ -59,6 +59,14 @@ class Spread(StrEnum):
     """As many from each as the range has ports, one address after the other."""
 
 
+class Clock(StrEnum):
+    """What the clock of a measurement counted."""
+
+    TIME = "time"
+    INSTRUCTIONS = "instructions"
+    """Those an emulated processor executed, a fixed time each: without caches, and without noise."""
+
+
 class Protocol(StrEnum):
     """What kind of sockets are opened."""
 

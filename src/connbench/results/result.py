@@ -13,7 +13,7 @@ import numpy.typing as npt
 from connbench import samples
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding
-from connbench.model import Phase, Plan, Protocol, RoundPlan, StrategySpec
+from connbench.model import Clock, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.roundreport import RoundReport
 from connbench.samples import GIVEN_UP
 
@@ -201,6 +201,11 @@ class Result:
     def strategies(self) -> list[StrategyResult]:
         """What was measured, a strategy at a time."""
         return [StrategyResult(spec, tuple(rounds), self.capacity(spec)) for spec, rounds in self.rounds.items()]
+
+    @property
+    def clock(self) -> Clock:
+        """What its times are made of; files from before this was recorded hold time."""
+        return Clock.INSTRUCTIONS if self.environment.get("clock") == Clock.INSTRUCTIONS else Clock.TIME
 
     @property
     def specs(self) -> tuple[StrategySpec, ...]:

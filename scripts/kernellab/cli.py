@@ -1,0 +1,221 @@
+"""The command `kernel-lab`: parse, call, print, exit code."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from connbench.errors import ConnbenchError, ExitCode, OutputError, UsageError
+from connbench.interrupts import Interrupts
+from connbench.results.files import write_atomically
+
+from . import chart, table
+from .guests import Job, Outcome, run_guest
+from .image import write_image
+from .kernels import SERIES, UML, Kernel, check_series, fetch, install_tools, installed
+
+QUICK = ("run", "--port-range", "9024-13119", "--strategy", "plain", "--strategy", "bind")
+QUICK_WITH_OPTION = ("--strategy", "window", "--window", "36", "--strategy", "range")
+"""The range and the rows of `reproduce --quick` that tell kernels apart: its thirteen rows take a minute a kernel."""
+
+RULES = ("-q", "tests/netns/test_port_search.py")
+WALK_VARIABLE = "CONNBENCH_EXPECT_WALK"
+"""Tells the tests which walk they must see; without it they take an old kernel's as it comes."""
+
+MEASURING = {"run", "reproduce"}
+SEED = "1"
+
+kernel_option = click.option(
+    "--kernel", "series", multiple=True, metavar="SERIES", help=f"Which, several times. Default: {', '.join(SERIES)}."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Boot real kernels, run connbench in each, and compare what came back.
+
+    A series is uml (Debian's user-mode-linux, a kernel that runs as a process) or the beginning of a version: 6.12, 7.
+
+    \b
+    Try:
+      scripts/kernel-lab setup
+      scripts/kernel-lab run -o lab
+      scripts/kernel-lab run -o lab -- reproduce --quick
+      scripts/kernel-lab run --kernel 6.1 --kernel 6.18 -o lab -- run --strategy range --port-range 20000-21999
+
+    \b
+    Exit codes: 0 done; 2 wrong usage; 4 this machine cannot; 6 a kernel did
+    not boot, or connbench failed in it; 7 the output; 8 no results.
+    """  # noqa: D301  # click wants the character \b itself
+
+
+@cli.command()
+@kernel_option
+def setup(series: tuple[str, ...]) -> int:
+    """Install the tools, and fetch the kernels that are not here yet. Nothing becomes this machine's boot kernel."""
+    install_tools(_say)
+    lacking = fetch(_chosen(series), _say)
+    for name in lacking:
+        _say(f"{name}: Debian's mirror has no such kernel")
+    return int(ExitCode.FAULT if lacking else ExitCode.OK)
+
+
+@cli.command("list")
+@kernel_option
+def list_kernels(series: tuple[str, ...]) -> int:
+    """The kernels, and which of them are here."""
+    rows = []
+    for name in _chosen(series):
+        kernel = installed(name)
+        rows.append((name, kernel.version if kernel else "to be fetched", str(kernel.image) if kernel else "-"))
+    for cells in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, (6, 20, 0), strict=True)).rstrip())
+    return int(ExitCode.OK)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@kernel_option
+@click.option("--deterministic", is_flag=True, help="Count instructions instead of time; leaves uml out.")
+@click.option("-o", "folder", type=click.Path(path_type=Path), default=Path("kernel-lab"), show_default=True)
+@click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a guest may take.")
+@click.option("--sysctl", "settings", multiple=True, metavar="NAME=VALUE", help="Set in the guest before the command.")
+@click.option("--force", is_flag=True, help="Put the results into a folder that has some.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(  # noqa: PLR0913  # click hands over each option by its name
+    series: tuple[str, ...],
+    folder: Path,
+    timeout: float,
+    settings: tuple[str, ...],
+    arguments: tuple[str, ...],
+    *,
+    deterministic: bool,
+    force: bool,
+) -> int:
+    """Run connbench in each kernel, one after the other.
+
+    By itself plain, bind, window and range over 4,096 ports, half a minute a kernel; else what follows a `--`.
+    """
+    chosen = _chosen(series)
+    if deterministic:
+        if series and UML in series:
+            raise UsageError("--deterministic cannot count uml's instructions", "leave --kernel uml out")
+        chosen = tuple(name for name in chosen if name != UML)
+    _make_folder(folder, force=force)
+    install_tools(_say)
+    lacking = fetch(chosen, _say)
+    failures = [f"{name}: Debian's mirror has no such kernel" for name in lacking]
+    with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
+        image = Path(temporary) / "image"
+        write_image(image)
+        for kernel in filter(None, map(installed, chosen)):
+            quick = QUICK + (QUICK_WITH_OPTION if kernel.has_port_range else ())
+            command = _command(arguments or quick, deterministic=deterministic)
+            failures += _run_in(kernel, image, Job(command, deterministic, timeout, settings), folder)
+    with suppress(ConnbenchError):  # a command that leaves no results is welcome, too
+        print(f"\n{table.text(table.read_rows(folder)[0])}")
+    for failure in failures:
+        _say(failure)
+    return int(ExitCode.FAULT if failures else ExitCode.OK)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@kernel_option
+@click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a guest may take.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set for the tests.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(series: tuple[str, ...], timeout: float, variables: tuple[str, ...], arguments: tuple[str, ...]) -> int:
+    """Run the tests of the kernel's rules in each kernel, or what of pytest's arguments follows a `--`."""
+    chosen = _chosen(series)
+    install_tools(_say)
+    failures = [f"{name}: Debian's mirror has no such kernel" for name in fetch(chosen, _say)]
+    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or RULES))
+    with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
+        image = Path(temporary) / "image"
+        write_image(image)
+        for kernel in filter(None, map(installed, chosen)):
+            job = Job(command, timeout=timeout, environment=(f"{WALK_VARIABLE}={kernel.walk}", *variables))
+            failures += _run_in(kernel, image, job, Path(temporary))
+            print((Path(temporary) / kernel.series / "console.txt").read_text(encoding="utf-8", errors="replace"))
+    for failure in failures:
+        _say(failure)
+    return int(ExitCode.FAULT if failures else ExitCode.OK)
+
+
+@cli.command("table")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--markdown", is_flag=True, help="To paste.")
+@click.option("--chart", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw a PNG, too.")
+@click.option("--title", default="The parity cliff, kernel by kernel", show_default=True)
+def show(folder: Path, picture: Path | None, title: str, *, markdown: bool) -> int:
+    """One table, and one chart, of the results in FOLDER."""
+    rows, faults = table.read_rows(folder)
+    if picture:
+        write_atomically(picture, chart.draw(rows, title), option="--chart")
+    print(table.markdown(rows) if markdown else table.text(rows))
+    for fault in faults:
+        _say(fault)
+    return int(ExitCode.INPUT if faults else ExitCode.OK)
+
+
+def main() -> int:
+    """Run the command; a fault is one or two lines and an exit code."""
+    Interrupts(immediate=True).install()
+    try:
+        return int(cli(prog_name="kernel-lab", standalone_mode=False) or 0)
+    except ConnbenchError as error:
+        _say(error.message + (f"\n  -> {error.hint}" if error.hint else ""))
+        return int(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+
+
+def _run_in(kernel: Kernel, image: Path, job: Job, folder: Path) -> list[str]:
+    """Run one guest, say how it went, and return what failed."""
+    place = folder / kernel.series
+    _say(f"{kernel.series}: booting {kernel.version}")
+    try:
+        outcome = run_guest(kernel, image, job, place)
+    except ConnbenchError as error:
+        if error.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+            raise
+        return [f"{error.message}\n  -> {error.hint}"]
+    _say(_told(kernel, outcome))
+    if outcome.status in {ExitCode.OK, ExitCode.UNSOUND}:
+        return []
+    return [f"{kernel.series}: connbench ended with {outcome.status}, see {place / 'output.txt'}"]
+
+
+def _told(kernel: Kernel, outcome: Outcome) -> str:
+    return f"{kernel.series}: Linux {outcome.release}, up in {outcome.boot_s:.1f} s, done in {outcome.total_s:.1f} s"
+
+
+def _command(arguments: tuple[str, ...], *, deterministic: bool) -> tuple[str, ...]:
+    """The connbench command of the guest, which writes its result where it is handed back from."""
+    command = [sys.executable, "-m", "connbench", *arguments]
+    if arguments[0] in MEASURING:
+        command += ["-q", "-o", f"/results/{table.RESULT}"]
+        if deterministic and not any(a.startswith("--seed") for a in arguments):
+            command += ["--seed", SEED]
+    return tuple(command)
+
+
+def _chosen(series: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(check_series, series))) or SERIES
+
+
+def _make_folder(folder: Path, *, force: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"-o {folder} cannot be made: {error.strerror}", "name another folder") from error
+    if any(folder.iterdir()) and not force:
+        raise OutputError(f"-o {folder} is not empty", "name another folder, or add --force")
+
+
+def _say(text: str) -> None:
+    print(f"kernel-lab: {text}", file=sys.stderr)

@@ -1,0 +1,30 @@
+#!/busybox sh
+# The first program of a guest: mounts what connbench reads, runs the command in $lab_command, hands back /results as an
+# archive, and switches the machine off. $lab_results, from the kernel's command line, says where the archive goes to.
+b=/busybox
+$b mount -t devtmpfs dev /dev
+$b mount -t proc proc /proc
+$b mount -t sysfs sys /sys
+$b mount -t tmpfs tmp /tmp
+$b mount -t tmpfs results /results
+$b mkdir -p /dev/shm /etc /bin
+$b mount -t tmpfs shm /dev/shm
+$b ln -sf /busybox /bin/sh
+$b ip link set lo up
+ulimit -n 1048576
+export HOME=/tmp LANG=C.UTF-8 PATH=/bin:/usr/bin PYTHONHASHSEED=0
+export PATH=$($b dirname "$lab_python"):$PATH
+$b echo "kernel-lab: up $($b cut -d' ' -f1 /proc/uptime)"
+{
+  $b sh /lab-command </dev/null
+  $b echo $? >/results/status
+} 2>&1 | $b tee /results/output.txt
+$b cut -d' ' -f1 /proc/uptime >/results/uptime
+$b uname -r >/results/release
+$b echo "kernel-lab: done $($b cat /results/uptime)"
+case $lab_results in
+  /dev/*) $b stty -F "$lab_results" raw -echo; $b tar -c -C /results . >"$lab_results" ;;
+  *) $b mkdir /host; $b mount -t hostfs -o "$lab_results" host /host; $b tar -c -f /host/results.tar -C /results . ;;
+esac
+$b sync
+$b poweroff -f
