@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser servers run test test-all lint format overhead files pictures clean
+.PHONY: help setup browser servers run test test-all lint format overhead files pictures explain kernel-lab clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
@@ -56,6 +56,14 @@ files: $(READY) ## How long a million attempts take to save and to load
 
 pictures: $(READY) ## Draw the README's two pictures from RESULT=file of plain and window 500
 	$(BIN)/python scripts/pictures.py $(RESULT)
+
+explain: $(READY) ## Draw the pictures of docs/how-connect-picks-a-port.md from the model
+	$(BIN)/python scripts/explain.py
+
+kernel-lab: $(READY) ## Measure in Debian's kernels 5.10 to 7.x and user-mode-linux, into LAB=folder (three minutes)
+	$(BIN)/python scripts/kernel-lab setup
+	$(BIN)/python scripts/kernel-lab run -o $(or $(LAB),kernel-lab) --force
+	$(BIN)/python scripts/kernel-lab table $(or $(LAB),kernel-lab) --chart $(or $(LAB),kernel-lab)/kernels.png
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
