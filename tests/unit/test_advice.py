@@ -83,7 +83,7 @@ def test_without_the_option_no_window_is_advised() -> None:
 
 
 def test_windows_are_the_smallest_that_keep_the_budget() -> None:
-    """At 80 % a window of 16 fails too often by itself; one that is larger keeps it, and a small one with retries."""
+    """At 80 % a window of 16 fails too often by itself; a larger one keeps it; at 90 % a small one does by retries."""
     wide = replace(SITUATION, connections=8000, ports=PortRange(20000, 29999))
     found = [one for label, one in tried(advise(wide, None)).items() if "window" in label]
     alone = next(one for one in found if not one.spec.retries)
@@ -91,10 +91,10 @@ def test_windows_are_the_smallest_that_keep_the_budget() -> None:
     assert (alone.spec.window or 0) > 16
     loose = tried(advise(replace(wide, budget=1.0), None))
     assert "window 16" in loose
-    strict = tried(advise(replace(wide, budget=0.0), None))
+    strict = tried(advise(replace(wide, connections=9000, budget=0.001), None))
     retried = [one for one in strict.values() if one.spec.retries]
     assert retried
-    assert all(one.errors == 0 and one.tries > 1 for one in retried)
+    assert all(one.errors <= 0.001 and one.tries > 1 for one in retried)
 
 
 def test_more_connections_than_ports_need_more_sources() -> None:

@@ -59,7 +59,7 @@ def test_costs_are_found_again_from_several_sizes() -> None:
         assert found.port_ns_at(opened) == pytest.approx(TRUE.port_ns_at(opened), rel=0.08)
     assert found.residual is not None
     assert found.residual < 0.03
-    assert (found.origin, found.largest) == ("three files", 4095)
+    assert (found.origin, found.largest) == ("three files", 4096)
 
 
 def test_smaller_runs_tell_the_time_of_a_larger_one() -> None:

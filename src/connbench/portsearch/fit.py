@@ -47,7 +47,8 @@ def calibrate(pairs: Sequence[Pair], protocol: Protocol, origin: str) -> Calibra
         The calibration; None where no connection of the protocol was measured. Where no search is long enough to tell
         what a port costs, that cost is the usual one, and `origin` says so.
     """
-    found = [row for pair in pairs if pair.strategy.strategy.load.protocol is protocol for row in _of_pair(pair)]
+    of_protocol = [pair for pair in pairs if pair.strategy.strategy.load.protocol is protocol]
+    found = [row for pair in of_protocol for row in _of_pair(pair)]
     medians = np.array(found, dtype=np.float64).reshape(-1, 5)
     connected = medians[:, FAILED] == 0
     if not connected.any():
@@ -58,7 +59,11 @@ def calibrate(pairs: Sequence[Pair], protocol: Protocol, origin: str) -> Calibra
     kept = medians[off <= limit]
     if (kept[:, FAILED] == 0).any():
         fitted = _fitted(kept, origin)
-    return replace(fitted, residual=float(np.median(_deviations(fitted, medians))))
+    return replace(
+        fitted,
+        residual=float(np.median(_deviations(fitted, medians))),
+        largest=max(prediction.most_open for pair in of_protocol for prediction, _ in pair.rounds),
+    )
 
 
 def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:

@@ -72,7 +72,7 @@ def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibratio
         f"{head}\n{six_lines(summary)}",
         render(*latency_table(summary)),
         render(*looked_at(prediction)),
-        "\n".join(knee_lines(as_measured, knee(prediction, calibration))),
+        "\n".join(fold(line, width) for line in knee_lines(as_measured, knee(prediction, calibration))),
     ]
     return "\n\n".join(part for part in parts if part)
 
