@@ -22,6 +22,8 @@ COMMANDS = {
     "reproduce": "Measure what the talk measured, beside its figures, and say what holds here.",
     "report": "Print result files, as text or for other programs.",
     "compare": "Tell what changed from one result file to another, and how sure that is.",
+    "predict": "Say what a run would come to, or lay that over what it came to.",
+    "advise": "Say which strategy, window or number of sources keeps so many connections quick.",
     "plot": "Draw charts of result files, as pictures or in the terminal.",
     "strategies": "List the strategies, and whether this kernel has what they need.",
     "doctor": "Check beforehand whether a full run here would be sound.",

@@ -29,3 +29,11 @@ class Algorithm(Enum):
             has_option: Whether the socket has IP_LOCAL_PORT_RANGE set.
         """
         return self is Algorithm.PRE_6_8 or (self is Algorithm.FROM_6_8 and not has_option)
+
+
+ALGORITHMS = {
+    "pre-6.8": Algorithm.PRE_6_8,
+    "6.8": Algorithm.FROM_6_8,
+    "rejected-patch": Algorithm.REJECTED_PATCH,
+}
+"""By the word that the command line has for each."""

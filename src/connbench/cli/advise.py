@@ -1,0 +1,145 @@
+"""`connbench advise`."""
+
+from __future__ import annotations
+
+import platform
+import re
+from math import ceil
+from pathlib import Path
+
+import click
+
+from connbench.cli.options import format_option
+from connbench.cli.paper_options import calibrate_option, fitted
+from connbench.cli.sweep_options import error_budget_option
+from connbench.errors import ExitCode, UsageError
+from connbench.interrupts import Interrupts
+from connbench.linux import sysctl
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, is_supported
+from connbench.model import PortRange, Protocol
+from connbench.planning.load import MOST_ROWS
+from connbench.planning.sources import MOST_SOURCES
+
+USUAL_RANGE = PortRange(32768, 60999)
+"""net.ipv4.ip_local_port_range as the kernel has it by default."""
+
+HOLDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def read_rate(text: str | float) -> float:
+    """Read `500/s` or `500`."""
+    digits = str(text).strip().removesuffix("/s")
+    if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", digits, re.ASCII) or not float(digits):
+        raise UsageError(f"--rate {text!r} is no rate", "connections a second, as in 500/s")
+    return float(digits)
+
+
+def read_hold(text: str | float) -> float:
+    """Read `120s`, `2m`, `1.5h` or `250ms`, as seconds."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)", str(text).strip(), re.ASCII)
+    if not found or not float(found[1]):
+        raise UsageError(f"--hold {text!r} is no time", "as in 120s, 2m, 1.5h or 250ms")
+    return float(found[1]) * HOLDS[found[2]]
+
+
+def read_kernel(text: str) -> tuple[int, int]:
+    """Read `6.1`, or a release as `uname -r` has it."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})(?!\d)", text.strip(), re.ASCII)
+    if not found:
+        raise UsageError(f"--kernel {text!r} is no Linux release", "for example 5.10, 6.1 or 6.12")
+    return int(found[1]), int(found[2])
+
+
+@click.command("advise")
+@click.option("-n", "--connections", type=click.IntRange(1, MOST_ROWS), help="Open at once.  [default: rate x hold]")
+@click.option("--rate", type=read_rate, metavar="R/s", help="Opened a second.")
+@click.option("--hold", type=read_hold, metavar="TIME", help="How long each is held, as in 120s or 2m.")
+@click.option(
+    "--port-range",
+    type=PortRange.parse,
+    metavar="LOW-HIGH",
+    help="Ports to choose from.  [default: this host's; with --kernel 32768-60999]",
+)
+@click.option(
+    "--sources", type=click.IntRange(1, MOST_SOURCES), default=1, show_default=True, help="Addresses to connect from."
+)
+@click.option("--kernel", type=str, metavar="X.Y", help="Linux to advise for.  [default: this one, probed]")
+@error_budget_option
+@click.option("--slo", metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
+@calibrate_option
+@format_option(("text", "json"))
+@click.pass_obj
+def command(  # noqa: PLR0913  # one for each option
+    interrupts: Interrupts,
+    /,
+    *,
+    connections: int | None,
+    rate: float | None,
+    hold: float | None,
+    port_range: PortRange | None,
+    sources: int,
+    kernel: str | None,
+    budget: float,
+    slo: str | None,
+    calibrating: tuple[Path, ...],
+    output_format: str,
+) -> int:
+    """Say how to come by so many connections to one target: which strategy, which window, how many sources.
+
+    \b
+      connbench advise -n 25000
+      connbench advise --rate 500/s --hold 120s --slo 'p99 < 1ms'
+      connbench advise -n 50000 --kernel 6.1 --calibrate plain.json
+
+    Each strategy that the kernel has is simulated, as it opens them all and as it replaces 5,000 of them. Each advice
+    has its reason, and the code to paste. Times are by --calibrate, else by what is usual.
+    """  # noqa: D301  # click wants the character \b itself
+    interrupts.immediate = True  # nothing is lost: all is printed at the end
+    number = _concurrent(connections, rate, hold)
+    ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else USUAL_RANGE)
+    if len(ports) < 2:
+        raise UsageError(f"port range {ports} is one port", "a search needs two or more")
+
+    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
+    from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import USUAL  # noqa: PLC0415  # as above
+    from connbench.portsearch.candidates import supported  # noqa: PLC0415  # as above
+    from connbench.portsearch.counsel import Flow, Situation  # noqa: PLC0415  # as above
+    from connbench.portsearch.predict import algorithm_of  # noqa: PLC0415  # as above
+    from connbench.portsearch.slo import Slo  # noqa: PLC0415  # as above
+    from connbench.report import advice  # noqa: PLC0415  # as above
+
+    release = kernel or platform.release()
+    version = read_kernel(release)
+    probed = frozenset(option.name for option in (NO_PORT, LOCAL_PORT_RANGE) if kernel is None and is_supported(option))
+    counsel = advise(
+        Situation(
+            connections=number,
+            ports=ports,
+            sources=sources,
+            options=probed if kernel is None else supported(version),
+            algorithm=algorithm_of(release),
+            budget=budget,
+            slo=Slo.parse(slo) if slo is not None else None,
+            calibration=fitted(calibrating, Protocol.TCP) if calibrating else USUAL,
+        ),
+        None if rate is None else Flow(rate, hold),
+    )
+    name = f"Linux {release}"
+    click.echo(advice.json(counsel, name) if output_format == "json" else advice.text(counsel, name, width()))
+    return ExitCode.OK
+
+
+def _concurrent(connections: int | None, rate: float | None, hold: float | None) -> int:
+    if hold is not None and rate is None:
+        raise UsageError("--hold does nothing without --rate", "add --rate, as in 500/s")
+    if connections is not None and hold is not None:
+        raise UsageError(f"-n {connections} and --rate x --hold both say how many are open", "leave out -n, or --hold")
+    if connections is not None:
+        return connections
+    if rate is None or hold is None:
+        raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
+    number = ceil(rate * hold)
+    if number > MOST_ROWS:
+        raise UsageError(f"--rate x --hold are {number:,} connections", f"up to {MOST_ROWS:,} are simulated")
+    return number

@@ -1,0 +1,113 @@
+"""The options of what is worked out instead of measured, and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from connbench.errors import UsageError
+from connbench.model import LARGEST, Close, Link, Placement, Protocol, Spread
+from connbench.planning import Request
+from connbench.planning.paper import DEFAULT_SEED
+
+if TYPE_CHECKING:
+    from connbench.portsearch.calibration import Calibration
+    from connbench.portsearch.prediction import Pair
+
+TAKEN_FROM_RUN = (
+    "strategies",
+    "connections",
+    "port_range",
+    "window",
+    "placement",
+    "retries",
+    "source",
+    "family",
+    "sources",
+    "spread",
+    "targets",
+    "protocol",
+    "fill",
+    "lanes",
+    "churn",
+    "close",
+    "churn_rate",
+    "link",
+    "seed",
+)
+"""What decides a search; the rest of run's options is about where and how it is measured."""
+
+calibrate_option = click.option(
+    "--calibrate",
+    "calibrating",
+    multiple=True,
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="Result file to fit the costs to; repeatable: several sizes of plain tell most.",
+)
+
+
+def request_on_paper(asked: dict[str, Any]) -> Request:
+    """What was asked for, with the words that click has checked as the model's values."""
+    return Request(
+        **{
+            **asked,
+            "placement": asked["placement"] and Placement(asked["placement"]),
+            "spread": Spread(asked["spread"]),
+            "family": asked["family"] and int(asked["family"]),
+            "protocol": Protocol(asked["protocol"]),
+            "close": asked["close"] and Close(asked["close"]),
+            "link": Link(asked["link"]),
+        }
+    )
+
+
+def pairs_of(files: tuple[Path, ...]) -> list[Pair]:
+    """Everything that result files have measured, beside its model.
+
+    Raises:
+        InputError: One cannot be read, or has no plan.
+    """
+    from connbench.portsearch.predict import beside  # noqa: PLC0415  # commands load what they use
+    from connbench.results.reading import read  # noqa: PLC0415  # as above
+
+    return [pair for file in files for pair in beside(read(file))]
+
+
+def names_of(files: tuple[Path, ...]) -> str:
+    """Files as a sentence names them."""
+    return ", ".join(map(str, files))
+
+
+def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
+    """The costs that result files tell of a protocol.
+
+    Raises:
+        UsageError: They have no connection of it.
+        InputError: One cannot be read, or has no plan.
+    """
+    from connbench.portsearch.fit import calibrate  # noqa: PLC0415  # commands load what they use
+
+    found = calibrate(pairs_of(files), protocol, names_of(files))
+    if found is None:
+        raise UsageError(
+            f"--calibrate {names_of(files)}: too few {protocol.upper()} connections to fit to",
+            f"measure some hundreds: connbench run --strategy plain --protocol {protocol} -o FILE",
+        )
+    return found
+
+
+def on_paper(parameters: Sequence[click.Parameter], own: Sequence[str]) -> list[click.Parameter]:
+    """Those of run that decide a search, and a command's own; a plan on paper has the same seed each time."""
+    kept = {option.name: option for option in parameters if option.name in (*TAKEN_FROM_RUN, *own)}
+    kept["seed"] = click.Option(
+        ("--seed",),
+        type=click.IntRange(0, LARGEST),
+        default=DEFAULT_SEED,
+        show_default=True,
+        help="Windows and ports of a run of this seed.",
+    )
+    return list(kept.values())

@@ -1,0 +1,171 @@
+"""`connbench predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from connbench.cli.options import format_option, run_options
+from connbench.cli.paper_options import (
+    TAKEN_FROM_RUN,
+    calibrate_option,
+    fitted,
+    names_of,
+    on_paper,
+    pairs_of,
+    request_on_paper,
+)
+from connbench.errors import ExitCode, UsageError
+from connbench.interrupts import Interrupts
+from connbench.model import Protocol
+from connbench.planning import Request
+from connbench.planning.paper import plan_on_paper
+from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
+
+if TYPE_CHECKING:
+    from connbench.portsearch.prediction import Pair
+    from connbench.report.charts.prediction import Overlay
+
+OWN = ("file", "algorithm", "calibrating", "output_format", "chart", "force")
+
+
+@click.command("predict")
+@click.argument("file", required=False, type=click.Path(path_type=Path, readable=False), metavar="[RESULT]")
+@run_options
+@click.option(
+    "--algorithm",
+    type=click.Choice(list(ALGORITHMS)),
+    help="Search of connect().  [default: that of RESULT's kernel, else 6.8]",
+)
+@calibrate_option
+@format_option(("text", "json"))
+@click.option(
+    "--chart", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="Also draw a .png or .svg."
+)
+@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@click.pass_context
+def command(  # noqa: PLR0913  # one for each option
+    context: click.Context,
+    /,
+    file: Path | None,
+    algorithm: str | None,
+    calibrating: tuple[Path, ...],
+    output_format: str,
+    chart: Path | None,
+    *,
+    force: bool,
+    **asked: Any,  # noqa: ANN401  # what the plan is made of
+) -> int:
+    """Say what a run would come to, by a model of the kernel's search: no socket is made, and no root needed.
+
+    \b
+      connbench predict --strategy plain --strategy window
+      connbench predict --strategy plain --calibrate 4096.json --calibrate 16384.json
+      connbench predict RESULT --chart overlay.png
+
+    Of each strategy: errors, ports looked at, the knee; with --calibrate times too. With RESULT, what run -o wrote, the
+    prediction of the same plan is laid beside what was measured; the costs are then fitted to RESULT itself, unless
+    --calibrate names others.
+    """  # noqa: D301  # click wants the character \b itself
+    interrupts: Interrupts = context.obj
+    interrupts.immediate = True  # nothing is lost: a picture is written in one step
+    chosen = ALGORITHMS[algorithm] if algorithm else None
+    if force and not chart:
+        raise UsageError("--force replaces a picture, and there is no --chart", "name the picture with --chart")
+    file_format = _check_chart(chart, force=force) if chart else ""
+    if file is None:
+        printed, overlays = _of_plan(request_on_paper(asked), chosen or Algorithm.FROM_6_8, calibrating, output_format)
+    else:
+        given = [o for o in command.params if o.name in TAKEN_FROM_RUN and _is_given(context, o.name)]
+        if given:
+            raise UsageError(
+                f"{given[0].opts[-1]} and RESULT {file} both say what to predict",
+                "leave one out; a file to fit the costs to is named by --calibrate, once for each",
+            )
+        printed, overlays = _of_file(file, chosen, calibrating, output_format)
+    click.echo(printed.rstrip("\n"))
+    if chart:
+        _draw(chart, overlays, file_format)
+    return ExitCode.OK
+
+
+def _is_given(context: click.Context, name: str | None) -> bool:
+    return name is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _of_plan(
+    request: Request, algorithm: Algorithm, calibrating: tuple[Path, ...], output_format: str
+) -> tuple[str, list[Overlay]]:
+    plan = plan_on_paper(request)
+
+    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
+    from connbench.portsearch.calibration import USUAL  # noqa: PLC0415  # as above
+    from connbench.portsearch.predict import predict  # noqa: PLC0415  # as above
+    from connbench.report import prediction, prediction_json  # noqa: PLC0415  # as above
+    from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
+
+    calibration = fitted(calibrating, request.protocol) if calibrating else None
+    predictions = predict(plan, algorithm)
+    costs, words = (calibration, "predicted") if calibration else (USUAL, "predicted, by the usual costs")
+    overlays = [Overlay(f"{one.plan.strategy.label}: {words}", costs.samples(one), None) for one in predictions]
+    if output_format == "json":
+        return prediction_json.predicted(predictions, algorithm, calibration), overlays
+    return prediction.report(predictions, algorithm, calibration, width()), overlays
+
+
+def _of_file(
+    file: Path, algorithm: Algorithm | None, calibrating: tuple[Path, ...], output_format: str
+) -> tuple[str, list[Overlay]]:
+    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
+    from connbench.portsearch.agreement import agreement  # noqa: PLC0415  # as above
+    from connbench.portsearch.fit import calibrate  # noqa: PLC0415  # as above
+    from connbench.portsearch.predict import algorithm_of, beside  # noqa: PLC0415  # as above
+    from connbench.report import agreement as report  # noqa: PLC0415  # as above
+    from connbench.report import prediction_json  # noqa: PLC0415  # as above
+    from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
+    from connbench.results.reading import read  # noqa: PLC0415  # as above
+
+    result = read(file)
+    chosen = algorithm or algorithm_of(str(result.environment.get("kernel", "")))
+    pairs = beside(result, chosen)
+    fitting, origin = (pairs_of(calibrating), names_of(calibrating)) if calibrating else (pairs, result.name)
+    calibrations = {
+        protocol: found for protocol in Protocol if (found := calibrate(fitting, protocol, origin)) is not None
+    }
+    compared = [(pair, agreement(pair, calibrations.get(_protocol(pair)))) for pair in pairs]
+    overlays = [
+        Overlay(
+            one.label,
+            pair.rounds[0][1],
+            calibrations[_protocol(pair)].latency_ns(pair.rounds[0][0]) if _protocol(pair) in calibrations else None,
+        )
+        for pair, one in compared
+    ]
+    if output_format == "json":
+        return prediction_json.compared(result, [one for _, one in compared], chosen, calibrations), overlays
+    return report.report(result, compared, chosen, calibrations, width()), overlays
+
+
+def _protocol(pair: Pair) -> Protocol:
+    return pair.strategy.strategy.load.protocol
+
+
+def _check_chart(chart: Path, *, force: bool) -> str:
+    from connbench.report.charts import canvas  # noqa: PLC0415  # commands load what they use
+    from connbench.results.files import PICTURE_SUFFIXES, check_output  # noqa: PLC0415  # as above
+
+    canvas.require()
+    return check_output(chart, force=force, suffixes=PICTURE_SUFFIXES, option="--chart")
+
+
+def _draw(chart: Path, overlays: list[Overlay], file_format: str) -> None:
+    from connbench.report.charts.prediction import picture  # noqa: PLC0415  # commands load what they use
+    from connbench.results.files import write_atomically  # noqa: PLC0415  # as above
+
+    write_atomically(chart, picture(overlays, file_format), option="--chart")
+
+
+command.params = on_paper(command.params, OWN)

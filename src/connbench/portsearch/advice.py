@@ -1,0 +1,204 @@
+"""What to do about so many connections: lines, each with its reason and, where there is some, code to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import ceil
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
+from connbench.model import PortRange, StrategySpec
+from connbench.portsearch.candidates import candidates
+from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
+from connbench.portsearch.simulate import TIME_WAIT_S
+from connbench.portsearch.snippets import Way, snippets
+
+MOST_SOURCES = 4096
+BELOW_KNEE = 0.9
+"""Of half the range: closer to its end each search for one of the last ports of the parity is long."""
+
+TRIED_SOURCES = 4
+"""Numbers of sources tried, from the fewest that have ports enough."""
+
+
+def advise(situation: Situation, flow: Flow | None) -> Counsel:
+    """Work out the advice.
+
+    Args:
+        situation: What is asked.
+        flow: At which rate, if that is known.
+    """
+    tried = candidates(situation)
+    advices = [*_kernel(situation), *_load(situation, flow), *_knee(situation, tried)]
+    kept = [one for one in tried if one.is_kept]
+    if kept:
+        advices.append(_use(situation, kept[0]))
+        without_option = next((one for one in kept if one.spec.name in {"plain", "bind", "random"}), None)
+        if without_option and without_option is not kept[0]:
+            advices.append(_use(situation, without_option, topic="without-option"))
+    else:
+        advices += _more_sources(situation, tried)
+    advices += _below_knee(situation)
+    return Counsel(situation, tuple(tried), tuple(advices))
+
+
+def _kernel(situation: Situation) -> Iterator[Advice]:
+    if LOCAL_PORT_RANGE.name not in situation.options:
+        yield Advice(
+            "kernel",
+            f"without {LOCAL_PORT_RANGE.name}: neither range nor window",
+            f"Linux {LOCAL_PORT_RANGE.since} brings it, and distributions backport (Debian's 6.1 has it):"
+            " `connbench strategies` asks the kernel it runs on",
+        )
+
+
+def _load(situation: Situation, flow: Flow | None) -> Iterator[Advice]:
+    n, capacity = situation.connections, situation.capacity
+    if flow and flow.hold is not None:
+        yield Advice(
+            "concurrency",
+            f"{n:,} connections are open at once",
+            f"{flow.rate:g}/s x {flow.hold:g} s: rate times hold (Little's law)",
+        )
+    places = f"{len(situation.ports):,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
+    yield Advice(
+        "share",
+        f"{n / capacity:.1%} of the ports are in use",
+        f"{n:,} of {places} to one target; another target, or another port of it, has all of them to itself"
+        " (but with random, whose bind() takes a port for every target)",
+    )
+    if flow:
+        yield from _exhaustion(situation, flow)
+
+
+def _exhaustion(situation: Situation, flow: Flow) -> Iterator[Advice]:
+    seconds = situation.capacity / flow.rate
+    if flow.hold is None:
+        reason = "without any being closed; with --hold it is told whether that comes to pass"
+    elif flow.hold >= seconds:
+        reason = f"they are held longer than that ({flow.hold:g} s): from then on connect() fails until one is closed"
+    else:
+        reason = f"if none were closed; they are, after {flow.hold:g} s, so that it does not come to that"
+    yield Advice(
+        "exhaustion",
+        f"{seconds:,.1f} s after the first connection the ports would be used up at {flow.rate:g}/s",
+        reason,
+    )
+    waiting = flow.rate * TIME_WAIT_S
+    yield Advice(
+        "time-wait",
+        f"let the other side close, or add {waiting:,.0f} ports for TIME_WAIT",
+        f"who closes first keeps the port for {TIME_WAIT_S:g} s: {flow.rate:g}/s x {TIME_WAIT_S:g} s; with"
+        " net.ipv4.tcp_tw_reuse=1 connect() takes such a port again after a second",
+    )
+
+
+def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
+    half = len(situation.ports) // 2
+    total = half * situation.sources
+    cost = half * float(situation.calibration.port_ns_at(max(1, min(situation.connections, situation.capacity))))
+    n = situation.connections
+    where = f"{n:,} go past it" if situation.each > half else f"{n:,} are {n / total:.0%} of the way"
+    yield Advice(
+        "knee",
+        f"plain and bind: the knee is at connection {total + 1:,}; {where}",
+        f"without IP_LOCAL_PORT_RANGE connect() looks at one parity first; once its {half:,} ports"
+        f"{' of a source' if situation.sources > 1 else ''} are taken, each search walks all of them in vain,"
+        f" about {cost / 1e3:,.0f} µs here",
+    )
+    drawn = next((one for one in tried if one.spec.name == "random"), None)
+    if drawn:
+        yield Advice(
+            "random",
+            f"random: {drawn.tries:.1f} tries a connection",
+            "a port drawn at random is free as often as ports are free: 1 / (share of free ports) tries; to fill a"
+            " range of R ports to the last takes ln R + 0.58 tries a connection",
+        )
+
+
+def _use(situation: Situation, candidate: Candidate, topic: str = "use") -> Advice:
+    spec = candidate.spec
+    line = f"use {spec.label}" if topic == "use" else f"without IP_LOCAL_PORT_RANGE: {spec.label}"
+    if situation.sources > 1:
+        line += f", from {situation.sources} addresses in turn"
+    limit = f"; {_statistic(situation)} {candidate.slo_ns / 1e3:,.1f} µs"
+    reason = f"{candidate.errors:.2%} of the attempts fail, {candidate.mean_ns / 1e3:,.1f} µs an attempt{limit}"
+    return Advice(topic, line, f"{reason}; the worse of opening them all and of replacing them", code(situation, spec))
+
+
+def _statistic(situation: Situation) -> str:
+    return situation.slo.statistic if situation.slo else "p99"
+
+
+def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
+    """What to paste for a strategy; nothing for `plain`, which is connect() as it is."""
+    if spec.name == "plain":
+        return {}
+    ports: PortRange = situation.ports
+    window = {"range": len(ports), "window": spec.window}.get(spec.name)
+    tries = 1 + (spec.retries or 0)
+    if spec.name == "random":
+        tries = 1000
+    return snippets(Way(ports, window=window, tries=tries, sources=situation.sources, draws_port=spec.name == "random"))
+
+
+def _more_sources(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
+    """How many addresses it takes, if any number does."""
+    ports = len(situation.ports)
+    fewest = max(situation.sources + 1, ceil(situation.connections / ports))
+    below_half = ceil(situation.connections / (ports // 2))
+    why = (
+        f"{situation.connections:,} connections are more than the {situation.capacity:,} ports"
+        if situation.connections > situation.capacity
+        else f"no strategy keeps {_bounds(situation)} with {_many(situation.sources)}; nearest: {_nearest(tried)}"
+    )
+    numbers = sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
+    for number in numbers:
+        if number > MOST_SOURCES:
+            break
+        more = replace(situation, sources=number)
+        kept = next((one for one in candidates(more) if one.is_kept), None)
+        if kept:
+            yield Advice(
+                "sources",
+                f"use {number} source addresses instead of {situation.sources}",
+                f"{why}; each address has all ports to itself",
+            )
+            yield _use(more, kept)
+            return
+    yield Advice(
+        "sources",
+        f"nothing keeps {_bounds(situation)}, with up to {numbers[-1]:,} source addresses",
+        why + "; allow more errors (--error-budget) or more time (--slo)",
+    )
+
+
+def _below_knee(situation: Situation) -> Iterator[Advice]:
+    """How many addresses keep programs quick that can do nothing but bind to one, as nginx."""
+    room = int(BELOW_KNEE * (len(situation.ports) // 2))
+    if situation.each <= len(situation.ports) // 2 or not room or NO_PORT.name not in situation.options:
+        return
+    number = ceil(situation.connections / room)
+    if number > MOST_SOURCES:
+        return
+    yield Advice(
+        "below-knee",
+        f"where an address is all that can be chosen: bind, from {number} addresses in turn",
+        f"each then has {ceil(situation.connections / number):,} connections, at most {BELOW_KNEE:.0%} of the way to"
+        " its knee",
+        code(replace(situation, sources=number), StrategySpec("bind")),
+    )
+
+
+def _many(sources: int) -> str:
+    return "one source address" if sources == 1 else f"{sources} source addresses"
+
+
+def _bounds(situation: Situation) -> str:
+    budget = f"{situation.budget:.2%} errors"
+    return budget if situation.slo is None else f"{budget} and {situation.slo.text}"
+
+
+def _nearest(tried: Sequence[Candidate]) -> str:
+    first = tried[0]
+    return f"{first.spec.label}, {first.errors:.2%} errors, {first.slo_ns / 1e3:,.1f} µs"

@@ -1,0 +1,113 @@
+"""What a search costs on a machine: from ports looked at to ns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from connbench.portsearch.prediction import Prediction
+from connbench.results.result import Samples, samples_class
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """latency = connection + ports looked at x what one costs while so many connections are open.
+
+    A port costs more as the hash tables leave the CPU's caches, so that its cost is a line through knots over the
+    logarithm of the connections open; below the first knot it stays, beyond the last the last stretch goes on.
+
+    Attributes:
+        base_ns: A connect() that succeeds, beside its search.
+        failure_ns: A call that finds no port, beside its search.
+        sizes: Connections open at each knot, rising; at least one.
+        port_ns: What a port looked at costs at each, as many.
+        window_factor: Times that a port costs in a window drawn at random, where no search has just been.
+        residual: Median of |predicted - measured| / measured over the medians it was fitted to; None if it was not.
+        origin: Where it comes from, in words.
+        largest: Most connections that were open where it was fitted.
+    """
+
+    base_ns: float
+    failure_ns: float
+    sizes: tuple[float, ...]
+    port_ns: tuple[float, ...]
+    window_factor: float
+    residual: float | None
+    origin: str
+    largest: int
+
+    def port_ns_at(self, connections: npt.ArrayLike) -> Floats:
+        """What a port looked at costs while so many connections are open, in ns; the same shape."""
+        place = np.log2(np.maximum(np.asarray(connections, dtype=np.float64), 1.0))
+        knots = np.log2(np.array(self.sizes))
+        costs = np.interp(place, knots, self.port_ns)
+        if len(knots) > 1:
+            # What has been seen to rise goes on rising; a fall at the end is chance, and is not carried on.
+            slope = max(0.0, (self.port_ns[-1] - self.port_ns[-2]) / (knots[-1] - knots[-2]))
+            costs = costs + slope * np.maximum(0.0, place - knots[-1])
+        return costs
+
+    def latency_ns(self, prediction: Prediction) -> Floats:
+        """The talk's latency of each attempt, in ns: of its last try, for which its tries are taken to be alike.
+
+        A bind() to a port is no search, and outside connect(): there it costs `base_ns`, or `failure_ns`, alone.
+        """
+        walk = prediction.walk
+        return self._ended(prediction) + self._searched(prediction) / walk.tries
+
+    def acquire_ns(self, prediction: Prediction) -> Floats:
+        """What the program waits in the calls that search, every try counted, in ns."""
+        walk = prediction.walk
+        return self._ended(prediction) + self._searched(prediction) + (walk.tries - 1.0) * self.failure_ns
+
+    def samples(self, prediction: Prediction) -> Samples:
+        """The attempts as a run that takes as long as predicted would have left them, one after the other."""
+        walk, none = prediction.walk, np.zeros(len(prediction.walk), dtype=np.int64)
+        latency, acquire = (np.rint(one(prediction)).astype(np.int64) for one in (self.latency_ns, self.acquire_ns))
+        return samples_class(prediction.plan.strategy)(
+            started_ns=np.cumsum(acquire) - acquire,
+            prepare_ns=none,
+            connect_ns=latency,
+            acquire_ns=acquire,
+            tries=walk.tries,
+            port=walk.port,
+            errno=walk.errno,
+            source=walk.source,
+            target=walk.target,
+            lane=walk.lane,
+        )
+
+    def _ended(self, prediction: Prediction) -> Floats:
+        return np.where(prediction.walk.failed, self.failure_ns, self.base_ns)
+
+    def _searched(self, prediction: Prediction) -> Floats:
+        if not prediction.searches:
+            return np.zeros(len(prediction.walk))
+        factor = self.window_factor if prediction.jumps else 1.0
+        searched: Floats = prediction.walk.looked_at * self.port_ns_at(prediction.open_before) * factor
+        return searched
+
+    def extrapolates(self, prediction: Prediction) -> bool:
+        """Whether more connections are open in it, by a tenth, than wherever this was fitted."""
+        return self.residual is not None and prediction.most_open > 1.1 * self.largest
+
+
+USUAL = Calibration(
+    base_ns=13_000.0,
+    failure_ns=3_000.0,
+    sizes=(8_192.0, 56_512.0),
+    port_ns=(44.0, 60.0),
+    window_factor=1.5,
+    residual=None,
+    origin="what is usual: a virtual machine with Linux 6.18",
+    largest=56_512,
+)
+"""For a rough idea where nothing was measured; other machines, and kernels before 6.15 above all, have others.
+
+Seen there: 46 to 54 ns a port over the talk's range while the machine is quiet, up to 110 ns while others use its
+caches; 65 to 88 ns in windows. A further try of `random` takes 2.8 µs.
+"""

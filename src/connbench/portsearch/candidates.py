@@ -1,0 +1,126 @@
+"""What each strategy would come to with so many connections: in the filling, and once they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
+from connbench.model import (
+    Churn,
+    Endpoint,
+    Listener,
+    Load,
+    Namespace,
+    Phase,
+    Placement,
+    Plan,
+    RoundPlan,
+    StrategySpec,
+)
+from connbench.portsearch.counsel import Candidate, Situation
+from connbench.portsearch.prediction import Prediction
+from connbench.portsearch.simulate import simulate
+from connbench.portsearch.slo import PERCENTILES, Slo
+from connbench.strategies import STRATEGIES
+
+REPLACEMENTS = 5000
+"""Connections replaced at random once all are open: errors to a tenth of a percent show."""
+
+WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
+RETRIED_WINDOW, MOST_RETRIES = 100, 10
+
+
+def try_out(situation: Situation, spec: StrategySpec) -> Candidate:
+    """Simulate one source's share of the connections; the others' fill the same tables."""
+    predictions = _predictions(situation, spec)
+    costs = [situation.calibration.acquire_ns(one) for one in predictions]
+    errors = max(one.failures / len(one.walk) for one in predictions)
+    slo_ns = max(_statistic(cost, situation.slo) for cost in costs)
+    return Candidate(
+        spec=spec,
+        errors=errors,
+        mean_ns=max(float(cost.mean()) for cost in costs),
+        slo_ns=slo_ns,
+        tries=max(float(one.walk.tries.mean()) for one in predictions),
+        keeps_budget=errors <= situation.budget,
+        keeps_slo=situation.slo is None or slo_ns < situation.slo.limit_ns,
+        extrapolates=any(situation.calibration.extrapolates(one) for one in predictions),
+    )
+
+
+def _predictions(situation: Situation, spec: StrategySpec) -> list[Prediction]:
+    loaded = replace(spec, load=Load(churn=Churn(REPLACEMENTS)))
+    plan = Plan(
+        strategies=(loaded,),
+        connections=situation.each,
+        port_range=situation.ports,
+        sources=("127.9.9.1",),
+        targets=(Endpoint("127.9.9.2", 1),),
+        listener=Listener.EXTERNAL,
+        namespace=Namespace.NETWORK,
+        seed=situation.seed,
+    )
+    planned = RoundPlan(plan, loaded, 1)
+    walks = simulate(planned, situation.algorithm)
+    found = [Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN)]
+    return [replace(one, open_before=one.open_before * situation.sources) for one in found]
+
+
+def _statistic(costs: np.typing.NDArray[np.float64], slo: Slo | None) -> float:
+    name = slo.statistic if slo else "p99"
+    return float(costs.mean()) if name == "mean" else float(np.percentile(costs, PERCENTILES[name]))
+
+
+def candidates(situation: Situation) -> list[Candidate]:
+    """Every strategy that the kernel has, the windows by the smallest that keeps the budget; the best first.
+
+    None has a chance where there are more connections than ports.
+    """
+    if situation.connections > situation.capacity:
+        return []
+    found = [try_out(situation, StrategySpec(name)) for name in ("plain", "bind") if _is_possible(situation, name)]
+    found.append(try_out(situation, StrategySpec("random")))
+    if _has(situation, "range"):
+        found.append(try_out(situation, StrategySpec("range")))
+        found += _windows(situation)
+    return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, one.mean_ns))
+
+
+def _is_possible(situation: Situation, name: str) -> bool:
+    """`plain` cannot choose its source, so that several are none of its business."""
+    return _has(situation, name) and not (name == "plain" and situation.sources > 1)
+
+
+def _has(situation: Situation, name: str) -> bool:
+    """Whether the kernel has what a strategy needs."""
+    return all(option.name in situation.options for option in STRATEGIES[name].needs)
+
+
+def _windows(situation: Situation) -> Iterator[Candidate]:
+    """The smallest window that keeps the budget, and a small one with as few retries as it takes to keep it.
+
+    A window may be too large, too: those inside the range cover its ends less than its middle.
+    """
+    tried = (try_out(situation, _window(width, 0)) for width in WINDOWS if width < len(situation.ports))
+    smallest = next((one for one in tried if one.keeps_budget), None)
+    if smallest:
+        yield smallest
+    width = min(RETRIED_WINDOW, len(situation.ports))
+    if smallest is None or (smallest.spec.window or 0) > width:
+        retried = (try_out(situation, _window(width, retries)) for retries in range(1, MOST_RETRIES + 1))
+        yield from islice((one for one in retried if one.keeps_budget), 1)
+
+
+def _window(width: int, retries: int) -> StrategySpec:
+    return StrategySpec("window", width, Placement.INSIDE, retries)
+
+
+def supported(kernel: tuple[int, int]) -> frozenset[str]:
+    """Names of the options that a kernel of this version has, by the release that brought each."""
+    return frozenset(
+        option.name for option in (NO_PORT, LOCAL_PORT_RANGE) if kernel >= tuple(map(int, option.since.split(".")))
+    )

@@ -1,0 +1,78 @@
+"""Predicting a plan, and everything a result file has measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from functools import lru_cache
+
+from connbench.errors import InputError
+from connbench.model import Plan, RoundPlan, StrategySpec
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.prediction import Pair, Prediction
+from connbench.portsearch.simulate import USUAL, Machine, simulate
+from connbench.portsearch.walk import Walk
+from connbench.results.result import Result, StrategyResult
+
+ONE_STEP_SINCE = (6, 8)
+"""The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
+
+
+def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
+    """The first round of each strategy of a plan, a prediction a phase, in order."""
+    return [found for spec in plan.strategies for found in _round(RoundPlan(plan, spec, 1), algorithm, machine)]
+
+
+@lru_cache(maxsize=4)
+def _round(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
+    walks = simulate(plan, algorithm, machine)
+    return [Prediction.of_phase(plan, walks, phase) for phase in walks]
+
+
+def beside(result: Result, algorithm: Algorithm | None = None) -> list[Pair]:
+    """Every phase of every strategy of a result beside what the model says of the same plan, seed and round.
+
+    Args:
+        result: What was measured.
+        algorithm: The search of connect(); None for that of the kernel it was measured on.
+
+    Raises:
+        InputError: The file has no plan, as a CSV has none.
+    """
+    if result.plan is None:
+        raise InputError(
+            f"{result.name} has no plan to predict: it is a {result.origin}", "name the .json that run -o wrote"
+        )
+    chosen = algorithm or algorithm_of(str(result.environment.get("kernel", "")))
+    return [_pair(result.plan, strategy, chosen) for strategy in result.strategies]
+
+
+def _pair(plan: Plan, strategy: StrategyResult, algorithm: Algorithm) -> Pair:
+    spec = strategy.strategy
+    rounds = []
+    for measured in strategy.rounds:
+        planned = RoundPlan(plan, _whole(plan, spec), measured.number)
+        found = next(p for p in _round(planned, algorithm) if p.plan.strategy.phase is spec.phase)
+        rounds.append((_first(found, len(measured.samples)), measured.samples))
+    return Pair(strategy, tuple(rounds))
+
+
+def _whole(plan: Plan, spec: StrategySpec) -> StrategySpec:
+    """The strategy of the plan that a phase belongs to."""
+    return next(one for one in plan.strategies if spec in one.phases)
+
+
+def _first(prediction: Prediction, attempts: int) -> Prediction:
+    walk = Walk(**{f.name: getattr(prediction.walk, f.name)[:attempts] for f in fields(Walk)})
+    return replace(prediction, walk=walk, open_before=prediction.open_before[:attempts])
+
+
+def algorithm_of(kernel: str) -> Algorithm:
+    """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 where the release says nothing.
+
+    Distributions backport: a kernel that behaves as a later one has to be told from outside.
+    """
+    found = re.match(r"(\d+)\.(\d+)", kernel)
+    if found and (int(found[1]), int(found[2])) < ONE_STEP_SINCE:
+        return Algorithm.PRE_6_8
+    return Algorithm.FROM_6_8

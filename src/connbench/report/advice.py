@@ -1,0 +1,106 @@
+"""Advice as text and as JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import orjson
+
+from connbench.findings import printable
+from connbench.portsearch.algorithm import ALGORITHMS
+from connbench.portsearch.counsel import Advice, Candidate, Counsel
+from connbench.report.prediction import SEARCHES, cost_lines
+from connbench.report.rows import Table
+from connbench.report.tables import render
+from connbench.report.text import fold
+from connbench.report.units import duration
+
+SCHEMA = 1
+
+
+def text(counsel: Counsel, kernel: str, width: int | None = None) -> str:
+    """What was asked, the strategies that were tried, each advice with its reason, and the code of each.
+
+    Args:
+        counsel: What there is to say.
+        kernel: The kernel in words.
+        width: Columns to fold prose to; None for as wide as it gets.
+    """
+    situation = counsel.situation
+    sources = "one source" if situation.sources == 1 else f"{situation.sources} sources"
+    slo = f", {situation.slo.text}" if situation.slo else ""
+    head = (
+        f"{situation.connections:,} connections at once, range {situation.ports}, {sources}, {printable(kernel)}: "
+        f"{SEARCHES[situation.algorithm]}; up to {situation.budget:.2%} errors{slo}"
+    )
+    parts = [fold(head, width)]
+    parts += [_advice(one, width) for one in counsel.advices]
+    if counsel.tried:
+        parts.insert(1, render(*_tried(counsel)))
+    costs = cost_lines(situation.calibration)
+    if any(one.extrapolates for one in counsel.tried):
+        costs.append(f"extrapolated: more connections than the {situation.calibration.largest:,} of the calibration")
+    parts.append("\n".join(fold(line, width) for line in costs))
+    return "\n\n".join(parts)
+
+
+def _tried(counsel: Counsel) -> Table:
+    slo = counsel.situation.slo
+    rows = [_row(one, has_slo=slo is not None) for one in counsel.tried]
+    statistic = slo.statistic if slo else "p99"
+    columns = ("mean",) if statistic == "mean" else ("mean", statistic)
+    kept = ("budget", "slo") if slo else ("budget",)
+    if statistic == "mean":
+        rows = [row[:3] + row[4:] for row in rows]
+    return Table(("strategy", "errors", *columns, "tries", *kept), rows)
+
+
+def _row(one: Candidate, *, has_slo: bool) -> tuple[str, ...]:
+    kept = ["kept" if one.keeps_budget else "exceeded"]
+    if has_slo:
+        kept.append("kept" if one.keeps_slo else "missed")
+    return (
+        one.spec.label,
+        f"{one.errors:.2%}",
+        duration(one.mean_ns),
+        duration(one.slo_ns),
+        f"{one.tries:.2f}",
+        *kept,
+    )
+
+
+def _advice(one: Advice, width: int | None) -> str:
+    lines = [fold(one.line, width), _indented(one.reason, width)]
+    for language, code in one.code.items():
+        lines += ["", f"  {language}:", "", textwrap.indent(code.rstrip("\n"), "    ")]
+    return "\n".join(lines)
+
+
+def _indented(words: str, width: int | None) -> str:
+    if width is None:
+        return f"  {words}"
+    return textwrap.fill(
+        words, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def json(counsel: Counsel, kernel: str) -> str:
+    """The same as one document; times in ns, shares of 1."""
+    situation = counsel.situation
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kernel": kernel,
+        "algorithm": next(word for word, one in ALGORITHMS.items() if one is situation.algorithm),
+        "connections": situation.connections,
+        "port_range": situation.ports,
+        "sources": situation.sources,
+        "options": sorted(situation.options),
+        "error_budget": situation.budget,
+        "slo": situation.slo,
+        "calibration": situation.calibration,
+        "kept": counsel.is_kept,
+        "strategies": [{"label": one.spec.label, "tried": one} for one in counsel.tried],
+        "advice": list(counsel.advices),
+    }
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE).decode()

@@ -1,0 +1,84 @@
+"""Predictions laid over measurements, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from connbench.findings import printable
+from connbench.model import Protocol
+from connbench.portsearch.agreement import Agreement, Both
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.calibration import Calibration
+from connbench.portsearch.prediction import Pair
+from connbench.report.prediction import SEARCHES, calibration_lines
+from connbench.report.rows import Table
+from connbench.report.tables import render
+from connbench.report.text import fold
+from connbench.report.units import count, duration
+from connbench.results.result import Result
+
+
+def report(
+    result: Result,
+    compared: Sequence[tuple[Pair, Agreement]],
+    algorithm: Algorithm,
+    calibrations: Mapping[Protocol, Calibration],
+    width: int | None = None,
+) -> str:
+    """What was compared with what, a row a strategy for counts and one for times, and the calibration.
+
+    Args:
+        result: What was measured.
+        compared: Every phase of it beside its prediction.
+        algorithm: By which search.
+        calibrations: By protocol.
+        width: Columns to fold to; None for as wide as it gets.
+    """
+    kernel = printable(str(result.environment.get("kernel", "of unknown release")))
+    head = f"{printable(result.name)}: Linux {kernel}, beside {SEARCHES[algorithm]}"
+    agreements = [agreement for _, agreement in compared]
+    parts = [fold(head, width), render(*_counts(agreements), width=width)]
+    if calibrations:
+        parts += [render(*_totals(agreements), width=width), render(*_parities(agreements), width=width)]
+    for protocol, calibration in calibrations.items():
+        predictions = [pair.rounds[0][0] for pair, _ in compared if pair.strategy.strategy.load.protocol is protocol]
+        parts.append("\n".join(fold(line, width) for line in calibration_lines(calibration, predictions)))
+    return "\n\n".join(parts)
+
+
+def _counts(agreements: Sequence[Agreement]) -> Table:
+    rows = [
+        (
+            one.label,
+            _number(one.errors.predicted),
+            _number(one.errors.measured),
+            f"{one.looked_at:,.1f}",
+            "-" if one.rank_correlation is None else f"{one.rank_correlation:.2f}",
+        )
+        for one in agreements
+    ]
+    return Table(("strategy", "errors predicted", "measured", "looked at", "rank corr."), rows)
+
+
+def _totals(agreements: Sequence[Agreement]) -> Table:
+    rows = [(one.label, *_times(one.total_ns)) for one in agreements]
+    return Table(("total time", "predicted", "measured", "ratio"), rows)
+
+
+def _parities(agreements: Sequence[Agreement]) -> Table:
+    rows = []
+    for one in agreements:
+        even, odd = one.mean_ns["even"], one.mean_ns["odd"]
+        rows.append((one.label, *_times(even)[:2], *_times(odd)[:2]))
+    return Table(("mean latency", "even predicted", "measured", "odd predicted", "measured"), rows)
+
+
+def _times(both: Both) -> tuple[str, str, str]:
+    predicted, measured = ("-" if value is None else duration(value) for value in (both.predicted, both.measured))
+    return predicted, measured, "-" if both.ratio is None else f"{both.ratio:.2f}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return count(value) if value == int(value) else f"{value:,.1f}"

@@ -1,0 +1,143 @@
+"""What the model of the search predicts, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from connbench.analysis.knee import Knee, knee_of
+from connbench.analysis.summary import summarize
+from connbench.findings import printable
+from connbench.model import Phase, addresses_text
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.calibration import USUAL, Calibration
+from connbench.portsearch.prediction import Prediction
+from connbench.report.rows import Table, knee_lines
+from connbench.report.rows import latency as latency_table
+from connbench.report.tables import render
+from connbench.report.talk import six_lines
+from connbench.report.text import fold
+from connbench.report.units import count, duration
+from connbench.results.result import Round, StrategyResult
+
+SEARCHES = {
+    Algorithm.PRE_6_8: "the search of Linux before 6.8",
+    Algorithm.FROM_6_8: "the search of Linux 6.8 and later",
+    Algorithm.REJECTED_PATCH: "the search that was rejected: every port, option or not",
+}
+
+
+def report(
+    predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None, width: int | None = None
+) -> str:
+    """A block a strategy, a comparison of several, and what the calibration is and cannot tell."""
+    blocks = [_block(one, algorithm, calibration, width) for one in predictions]
+    if len(predictions) > 1:
+        blocks.append(render(*_comparison(predictions, calibration), width=width))
+    if calibration:
+        blocks.append("\n".join(fold(line, width) for line in calibration_lines(calibration, predictions)))
+    return "\n\n".join(blocks)
+
+
+def as_result(prediction: Prediction, calibration: Calibration) -> StrategyResult:
+    """A prediction in the place of a measurement, for whoever describes one."""
+    return StrategyResult(prediction.plan.strategy, (Round(1, calibration.samples(prediction)),), prediction.capacity)
+
+
+def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
+    """Where connections turn slow for good, by the usual costs where there are no others; churn has none."""
+    if prediction.plan.strategy.phase is Phase.CHURN:
+        return Knee()
+    return knee_of((calibration or USUAL).samples(prediction))
+
+
+def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
+    plan = prediction.plan
+    spec, walk = plan.strategy, prediction.walk
+    sources = "" if spec.name == "plain" else f", {addresses_text(plan.sources, 'source')}"
+    head = fold(
+        printable(f"{spec.label}: predicted by {SEARCHES[algorithm]}, range {plan.plan.port_range}{sources}")
+        + f", seed {plan.plan.seed}",
+        width,
+    )
+    if calibration is None:
+        failures = prediction.failures
+        counts = f"connection attempts: {len(walk)} errored: {failures} total: {len(walk) - failures}"
+        parts = [f"{head}\n{counts}", render(*looked_at(prediction)), "\n".join(_knee_without_times(prediction))]
+        return "\n\n".join(part for part in parts if part)
+    as_measured = as_result(prediction, calibration)
+    summary = summarize(as_measured)
+    parts = [
+        f"{head}\n{six_lines(summary)}",
+        render(*latency_table(summary)),
+        render(*looked_at(prediction)),
+        "\n".join(fold(line, width) for line in knee_lines(as_measured, knee(prediction, calibration))),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _knee_without_times(prediction: Prediction) -> list[str]:
+    """Where, without how long: nothing is known of this machine."""
+    found, capacity = knee(prediction, None), prediction.capacity
+    if capacity is None or found.in_use is None:
+        lines = ["knee: none, by the usual costs"] if found.is_judged else []
+    else:
+        used = f"{found.in_use / capacity:.1%} of the range in use"
+        lines = [f"knee: connection {count(found.connection or 0)} with {used}, by the usual costs"]
+    if found.first_failed is not None and capacity is not None:
+        share = (found.in_use_at_failure or 0) / capacity
+        lines.append(f"first failed: attempt {count(found.first_failed)} with {share:.1%} of the range in use")
+    return lines
+
+
+def looked_at(prediction: Prediction) -> Table:
+    """Ports looked at, of all attempts, per parity and of the failed; groups without an attempt are left out."""
+    rows = []
+    for name, mask in prediction.groups.items():
+        values = prediction.walk.looked_at[mask]
+        if len(values):
+            p50, p99 = np.percentile(values, (50, 99))
+            rows.append(
+                (name, count(len(values)), f"{values.mean():,.1f}", count(p50), count(p99), count(float(values.max())))
+            )
+    return Table(("ports looked at", "n", "mean", "p50", "p99", "max"), rows)
+
+
+def _comparison(predictions: Sequence[Prediction], calibration: Calibration | None) -> Table:
+    rows = []
+    for one in predictions:
+        attempts = len(one.walk)
+        cells = [
+            one.plan.strategy.label,
+            count(one.failures),
+            f"{one.failures / attempts:.2%}",
+            f"{one.walk.looked_at.mean():,.1f}",
+        ]
+        if calibration:
+            cells.append(duration(float(calibration.latency_ns(one).sum())))
+        rows.append(tuple(cells))
+    times = ("total time",) if calibration else ()
+    return Table(("strategy", "errors", "share", "looked at, mean", *times), rows)
+
+
+def calibration_lines(calibration: Calibration, predictions: Sequence[Prediction]) -> list[str]:
+    """What was fitted, how well, and which predictions go beyond it."""
+    return cost_lines(calibration) + [
+        f"extrapolated: {one.plan.strategy.label} has {count(one.most_open)} connections open, "
+        f"the calibration at most {count(calibration.largest)}"
+        for one in predictions
+        if calibration.extrapolates(one)
+    ]
+
+
+def cost_lines(calibration: Calibration) -> list[str]:
+    """The costs, how well they fit, and where they come from."""
+    first, last = calibration.port_ns[0], calibration.port_ns[-1]
+    ports = f"a port looked at {first:.0f} ns"
+    if len(calibration.sizes) > 1:
+        ports += f" with {count(calibration.sizes[0])} open, {last:.0f} ns with {count(calibration.sizes[-1])}"
+    ports += f", {calibration.window_factor:.2f} x that in a random window"
+    fit = "" if calibration.residual is None else f"; median residual {calibration.residual:.1%}"
+    costs = f"a connection {duration(calibration.base_ns)}, a failure {duration(calibration.failure_ns)}, {ports}"
+    return [f"calibration: {costs}{fit}", f"  from {printable(calibration.origin)}"]

@@ -1,0 +1,38 @@
+"""`connbench predict` and `advise` as installed: a real run is met by its prediction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from connbench.errors import ExitCode
+from support import connbench
+
+OF_RUN = ("--strategy", "plain", "--strategy", "random", "--retries", "2", "--port-range", "40000-40399")
+
+
+def test_run_is_met_by_its_prediction(tmp_path: Path) -> None:
+    """Ports drawn here fail as often as predicted, to the last, and plain's search explains which calls are slow."""
+    file = tmp_path / "result.json"
+    assert connbench("run", *OF_RUN, "--seed", "7", "-o", str(file), "-q").returncode == ExitCode.OK
+    done = connbench("predict", str(file), "--format", "json")
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    plain, drawn = json.loads(done.stdout)["strategies"]
+    assert plain["errors"] == {"predicted": 0, "measured": 0}
+    assert drawn["errors"]["predicted"] == drawn["errors"]["measured"] > 0
+    assert plain["rank_correlation"] > 0.2
+    on_paper = connbench("predict", *OF_RUN, "--seed", "7", "--format", "json")
+    assert json.loads(on_paper.stdout)["strategies"][1]["errors"] == drawn["errors"]["measured"]
+
+
+def test_advice_is_given_and_refused() -> None:
+    """Exit code 0 and prose, or 2 and two lines that say what is missing."""
+    given = connbench("advise", "-n", "500", "--port-range", "40000-40999")
+    assert (given.returncode, given.stderr) == (ExitCode.OK, "")
+    assert "50.0% of the ports are in use" in given.stdout
+    refused = connbench("advise")
+    assert refused.returncode == ExitCode.USAGE
+    assert refused.stderr.splitlines() == [
+        "connbench: nothing says how many connections are open at once",
+        "  -> give -n, or --rate and --hold",
+    ]

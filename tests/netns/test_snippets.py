@@ -1,0 +1,149 @@
+"""The code that advice has to paste: it runs, and connects from where it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.model import PortRange
+from connbench.portsearch.snippets import Way, snippets
+from support import INSIDE
+
+PORTS = PortRange(40000, 40063)
+INNER = PortRange(40008, 40039)
+"""Of the namespace's range, the part that code with the option is to keep to."""
+
+TARGET = "127.9.9.2:39999"
+WAYS = {
+    "bind": Way(PORTS),
+    "random": Way(PORTS, tries=1000, draws_port=True),
+    "window": Way(INNER, window=4, tries=1000),
+    "range": Way(INNER, window=len(INNER)),
+    "two sources": Way(INNER, window=len(INNER), sources=2),
+}
+NUMBER = 32
+PYTHON_MAIN = f"""
+held = [connect(("127.9.9.2", 39999)) for _ in range({NUMBER})]
+import json
+print(json.dumps([sock.getsockname() for sock in held]))
+"""
+C_MAIN = """
+#include <arpa/inet.h>
+#include <stdio.h>
+int main(void)
+{
+    struct sockaddr_in source = {.sin_family = AF_INET}, target = {.sin_family = AF_INET, .sin_port = htons(39999)};
+    inet_pton(AF_INET, "127.0.2.1", &source.sin_addr);
+    inet_pton(AF_INET, "127.9.9.2", &target.sin_addr);
+    for (int i = 0; i < NUMBER; i++) {
+        int fd = connect_from(&source, &target);
+        socklen_t size = sizeof source;
+        struct sockaddr_in own;
+        if (fd < 0 || getsockname(fd, (struct sockaddr *)&own, &size) != 0)
+            return 1;
+        printf("%s[\\"127.0.2.1\\", %d]", i ? ", " : "[", ntohs(own.sin_port));
+    }
+    puts("]");
+    return 0;
+}
+"""
+
+
+def ways() -> list[Any]:
+    """Those that this kernel has the option for."""
+    lacks = pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE")
+    return [pytest.param(way, id=name, marks=[lacks] if way.window else []) for name, way in WAYS.items()]
+
+
+def run(*command: str) -> list[tuple[str, int]]:
+    """What a program printed of its own ends, in a namespace where somebody listens."""
+    done = subprocess.run(
+        [
+            *INSIDE,
+            *("--sysctl", f"net.ipv4.ip_local_port_range={PORTS.low} {PORTS.high}"),
+            *("--listen", f"{TARGET}/{2 * NUMBER}"),
+            "--",
+            *command,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return [(str(host), int(port)) for host, port in json.loads(done.stdout)]
+
+
+def check(way: Way, ends: list[tuple[str, int]], sources: int) -> None:
+    """As many connections as were asked for, from the addresses and ports that were meant."""
+    assert len(set(ends)) == NUMBER
+    assert all(port in way.ports for _, port in ends)
+    assert sorted({host for host, _ in ends}) == [f"127.0.2.{i + 1}" for i in range(sources)]
+    if way.window is not None and sources == 1:
+        assert {port for _, port in ends} == set(range(INNER.low, INNER.high + 1))  # as many as it has, so all of them
+
+
+@pytest.mark.parametrize("way", ways())
+def test_python_connects(way: Way) -> None:
+    """From each source in turn, with a port of the range; windows and random ports draw again when one is taken."""
+    code = snippets(way)["Python"].replace("192.0.2.", "127.0.2.")
+    check(way, run(sys.executable, "-c", code + PYTHON_MAIN), way.sources)
+
+
+@pytest.mark.parametrize("way", ways())
+def test_c_connects(way: Way, tmp_path: Path) -> None:
+    """It compiles without a warning, and connects as Python's does."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs cc")
+    source, program = tmp_path / "main.c", tmp_path / "main"
+    source.write_text(snippets(way)["C"] + C_MAIN, encoding="ascii")
+    warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
+    subprocess.run([compiler, *warnings, f"-DNUMBER={NUMBER}", "-o", program, source], check=True)
+    check(way, run(str(program)), 1)
+
+
+@pytest.mark.parametrize("sources", [1, 3, 7])
+def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
+    """`nginx -t` finds nothing wrong with it; only the kernel's own search has it, for nginx knows no port range."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs nginx")
+    code = snippets(Way(PORTS, sources=sources))["nginx"]
+    assert code.count("192.0.2.") == sources
+    outer, _, inner = code.rpartition("# where proxy_pass stands:\n")
+    listen = f"unix:{tmp_path}/socket"
+    paths = "".join(
+        f"{name}_temp_path {tmp_path}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    location = f"location / {{ proxy_pass http://127.0.0.1:8080; {inner} }}"
+    configuration = tmp_path / "nginx.conf"
+    configuration.write_text(
+        f"pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{ }}\n"
+        f"http {{ access_log off; {paths}\n{outer}\nserver {{ listen {listen}; {location} }} }}\n",
+        encoding="ascii",
+    )
+    done = subprocess.run([program, "-t", "-c", configuration], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+def test_go_is_of_one_piece(way: Way, tmp_path: Path) -> None:
+    """Every brace and parenthesis is closed, no placeholder is left; gofmt parses it where there is one."""
+    code = snippets(way)["Go"]
+    assert "$" not in code
+    for opening, closing in ("()", "{}"):
+        assert code.count(opening) == code.count(closing)
+    assert ('"math/rand"' in code) == ("rand." in code)
+    if gofmt := shutil.which("gofmt"):
+        path = tmp_path / "dial.go"
+        path.write_text("package main\n\n" + code, encoding="ascii")
+        done = subprocess.run([gofmt, "-l", path], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "")

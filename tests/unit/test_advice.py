@@ -1,0 +1,222 @@
+"""Advice: what is worked out of a number, a rate and a range, and what it says to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from connbench.cli import cli
+from connbench.cli.advise import read_hold, read_kernel, read_rate
+from connbench.errors import ConnbenchError, UsageError
+from connbench.interrupts import Interrupts
+from connbench.model import PortRange
+from connbench.portsearch.advice import advise
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.calibration import USUAL
+from connbench.portsearch.candidates import supported
+from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
+from connbench.portsearch.slo import Slo
+from connbench.report.advice import text
+
+ALL_OPTIONS = supported((6, 12))
+SITUATION = Situation(
+    connections=900,
+    ports=PortRange(40000, 41999),
+    sources=1,
+    options=ALL_OPTIONS,
+    algorithm=Algorithm.FROM_6_8,
+    budget=0.01,
+    slo=None,
+    calibration=USUAL,
+)
+"""900 of 2,000 ports: below half."""
+
+
+def advice(counsel: Counsel, topic: str) -> Advice:
+    """The one of a topic."""
+    [found] = [one for one in counsel.advices if one.topic == topic]
+    return found
+
+
+def tried(counsel: Counsel) -> dict[str, Candidate]:
+    """What was tried, by label."""
+    return {one.spec.label: one for one in counsel.tried}
+
+
+def test_below_half_every_strategy_does() -> None:
+    """The knee is at half the range and not reached; plain keeps the budget and costs what the others do."""
+    counsel = advise(SITUATION, None)
+    assert advice(counsel, "share").line == "45.0% of the ports are in use"
+    assert "knee is at connection 1,001; 900 are 90% of the way" in advice(counsel, "knee").line
+    assert tried(counsel)["plain"].is_kept
+    assert tried(counsel)["plain"].mean_ns == pytest.approx(USUAL.base_ns, rel=0.05)
+    assert {one.topic for one in counsel.advices} & {"exhaustion", "time-wait", "sources"} == set()
+
+
+def test_past_half_plain_misses_the_slo_that_range_keeps() -> None:
+    """1,800 of 2,000: plain walks a thousand ports in vain, 44 µs; the option does without."""
+    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p50 < 20us")), None)
+    found = tried(counsel)
+    assert not found["plain"].keeps_slo
+    assert found["plain"].keeps_budget
+    assert found["range"].is_kept
+    assert "1,800 go past it" in advice(counsel, "knee").line
+    assert advice(counsel, "use").line.split()[1] in {"range", "random", "window"}
+    assert counsel.is_kept
+
+
+def test_without_the_option_no_window_is_advised() -> None:
+    """A kernel before 6.3 has no IP_LOCAL_PORT_RANGE: plain, bind and random are all there is."""
+    counsel = advise(
+        replace(SITUATION, connections=1800, options=supported((5, 10)), algorithm=Algorithm.PRE_6_8), None
+    )
+    assert set(tried(counsel)) == {"plain", "bind", "random"}
+    assert "Linux 6.3 brings it" in advice(counsel, "kernel").reason
+    below = advice(counsel, "below-knee")
+    assert below.line.endswith("bind, from 2 addresses in turn")
+    assert below.code["nginx"].count("192.0.2.") == 2
+    assert "IP_LOCAL_PORT_RANGE" not in "".join(advice(counsel, "use").code.values())
+    assert supported((4, 1)) == frozenset()
+    assert supported((6, 3)) == ALL_OPTIONS
+
+
+def test_windows_are_the_smallest_that_keep_the_budget() -> None:
+    """At 80 % a window of 16 fails too often by itself; a larger one keeps it; at 90 % a small one does by retries."""
+    wide = replace(SITUATION, connections=8000, ports=PortRange(20000, 29999))
+    found = [one for label, one in tried(advise(wide, None)).items() if "window" in label]
+    alone = next(one for one in found if not one.spec.retries)
+    assert alone.keeps_budget
+    assert (alone.spec.window or 0) > 16
+    loose = tried(advise(replace(wide, budget=1.0), None))
+    assert "window 16" in loose
+    strict = tried(advise(replace(wide, connections=9000, budget=0.001), None))
+    retried = [one for one in strict.values() if one.spec.retries]
+    assert retried
+    assert all(one.errors <= 0.001 and one.tries > 1 for one in retried)
+
+
+def test_more_connections_than_ports_need_more_sources() -> None:
+    """5,000 of 2,000 ports take three addresses; what is then used is simulated with them."""
+    counsel = advise(replace(SITUATION, connections=5000), None)
+    assert counsel.tried == ()
+    assert not counsel.is_kept
+    sources = advice(counsel, "sources")
+    assert sources.line == "use 3 source addresses instead of 1"
+    assert "5,000 connections are more than the 2,000 ports" in sources.reason
+    assert "from 3 addresses in turn" in advice(counsel, "use").line
+    assert "192.0.2.3" in advice(counsel, "use").code["Python"]
+
+
+def test_slo_without_the_option_takes_sources_below_half() -> None:
+    """On an old kernel bind is quick below half of each address, and not up to its end: four would be at 97 % of it."""
+    old = replace(
+        SITUATION,
+        connections=3900,
+        options=supported((5, 10)),
+        algorithm=Algorithm.PRE_6_8,
+        slo=Slo.parse("mean < 13.5us"),
+    )
+    counsel = advise(old, None)
+    assert advice(counsel, "sources").line == "use 5 source addresses instead of 1"
+    assert "nginx" in advice(counsel, "use").code
+
+
+def test_nothing_that_keeps_is_said() -> None:
+    """A connect() costs more than an SLO of 1 µs, whatever the strategy."""
+    counsel = advise(replace(SITUATION, slo=Slo.parse("p99 < 1us")), None)
+    found = advice(counsel, "sources")
+    assert found.line.startswith("nothing keeps 1.00% errors and p99 < 1us, with up to ")
+    assert not any(one.topic == "use" for one in counsel.advices)
+
+
+def test_flow_tells_when_ports_are_used_up() -> None:
+    """2,000 ports at 10/s last 200 s; held for 90 s it does not come to that; TIME_WAIT would take 600 ports."""
+    counsel = advise(SITUATION, Flow(10, 90))
+    assert advice(counsel, "concurrency").reason.startswith("10/s x 90 s")
+    assert advice(counsel, "exhaustion").line.startswith("200.0 s after the first")
+    assert "does not come to that" in advice(counsel, "exhaustion").reason
+    assert "add 600 ports for TIME_WAIT" in advice(counsel, "time-wait").line
+    assert "held longer than that" in advice(advise(SITUATION, Flow(10, 300)), "exhaustion").reason
+    assert "--hold" in advice(advise(SITUATION, Flow(10, None)), "exhaustion").reason
+
+
+def test_random_takes_as_many_tries_as_few_ports_are_free() -> None:
+    """At 90 % the last tries are one in ten: as it replaces connections it draws ten times."""
+    found = tried(advise(replace(SITUATION, connections=1800), None))["random"]
+    assert found.tries == pytest.approx(10, rel=0.15)
+
+
+def test_advice_fits_a_terminal() -> None:
+    """Prose is folded, and the code stands as it is, in less than 80 columns but for Go's and C's own lines."""
+    printed = text(
+        advise(replace(SITUATION, connections=1800, slo=Slo.parse("p99 < 1ms")), Flow(20, 90)), "Linux 6.12", 80
+    )
+    prose = [line for line in printed.splitlines() if not line.startswith("    ")]
+    assert max(map(len, prose)) <= 80
+    assert printed.startswith("1,800 connections at once, range 40000-41999, one source, Linux 6.12:")
+    assert "  Python:" in printed
+
+
+def connbench(*arguments: str) -> None:
+    """The command, in this process."""
+    cli.main(list(arguments), standalone_mode=False, obj=Interrupts())
+
+
+def test_rate_and_hold_make_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """10/s for 2 minutes are 1,200 at once; a named kernel is asked by its version, not by this one."""
+    connbench(
+        "advise", "--rate", "10/s", "--hold", "2m", "--kernel", "6.1", "--port-range", "40000-41999", "--format", "json"
+    )
+    document = json.loads(capsys.readouterr().out)
+    assert document["connections"] == 1200
+    assert document["options"] == ["IP_BIND_ADDRESS_NO_PORT"]
+    assert document["algorithm"] == "pre-6.8"
+    assert document["kept"]
+    assert {one["topic"] for one in document["advice"]} >= {"concurrency", "share", "exhaustion", "knee", "use"}
+
+
+def test_here_the_kernel_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --kernel the host's range and the running kernel count."""
+    connbench("advise", "-n", "100")
+    out = capsys.readouterr().out
+    assert out.startswith("100 connections at once, range ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ([], "nothing says how many"),
+        (["--hold", "2m"], "--hold does nothing without --rate"),
+        (["--rate", "5/s"], "nothing says how many"),
+        (["-n", "5", "--rate", "5/s", "--hold", "2m"], "both say how many"),
+        (["--rate", "1000000/s", "--hold", "1h"], "3,600,000,000 connections"),
+        (["-n", "5", "--slo", "quick"], "--slo 'quick' is not"),
+        (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),
+        (["-n", "5", "--port-range", "7-7"], "is one port"),
+        (["-n", "5", "--calibrate", "missing.json"], "missing.json cannot be read"),
+    ],
+)
+def test_faults_name_the_way_out(arguments: list[str], fault: str) -> None:
+    """What cannot be advised on is refused in a line that names it, with a hint."""
+    with pytest.raises(ConnbenchError, match=fault) as raised:
+        connbench("advise", *arguments)
+    assert raised.value.hint
+
+
+def test_words_are_read() -> None:
+    """Rates, times, releases and SLOs in the forms that the help names, and no others."""
+    assert (read_rate("500/s"), read_rate("0.5")) == (500, 0.5)
+    assert (read_hold("120s"), read_hold("2m"), read_hold("1.5h"), read_hold("250ms")) == (120, 120, 5400, 0.25)
+    assert (read_kernel("6.1"), read_kernel("5.10.0-28-amd64")) == ((6, 1), (5, 10))
+    assert (Slo.parse("p99.9 <= 2 ms").statistic, Slo.parse("mean<50us").limit_ns) == ("p99.9", 50_000)
+    for reader, wrong in (
+        (read_rate, ("0/s", "nan", "-1", "5/m", "1e3")),
+        (read_hold, ("0s", "5", "nan", "5d")),
+        (read_kernel, ("6", "v6.1", "")),
+        (Slo.parse, ("p95 < 1ms", "p99 > 1ms", "p99 < 1", "p99 < nans")),
+    ):
+        for word in wrong:
+            with pytest.raises(UsageError):
+                reader(word)

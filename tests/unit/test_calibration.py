@@ -1,0 +1,205 @@
+"""Costs fitted to results: made by known costs, they are found again."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from connbench.errors import InputError
+from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.calibration import USUAL, Calibration
+from connbench.portsearch.fit import calibrate
+from connbench.portsearch.predict import algorithm_of, beside, predict
+from connbench.portsearch.prediction import Pair
+from connbench.results.result import Origin, Result, Round, StrategyResult
+from made import PLAN
+from support import spec
+
+TRUE = replace(USUAL, base_ns=12_000.0, failure_ns=5_000.0, sizes=(512.0, 1024.0, 4096.0), port_ns=(40.0, 40.0, 60.0))
+"""What a port costs rises with the connections open from 1,024 on, 10 ns each time they double."""
+
+
+def taken(strategy: StrategySpec, ports: int, costs: Calibration = TRUE, connections: int | None = None) -> Result:
+    """A run that took as long as the costs say, but for noise, and for outliers in one of fifty attempts."""
+    plan = replace(
+        PLAN,
+        strategies=(strategy,),
+        connections=connections or ports,
+        port_range=PortRange(20000, 20000 + ports - 1),
+    )
+    result = Result(plan, {"kernel": "6.12.1"}, name=f"{ports}.json")
+    rng = np.random.default_rng(ports)
+    for prediction in predict(plan, Algorithm.FROM_6_8):
+        samples = costs.samples(prediction)
+        noise = rng.normal(1.0, 0.02, len(samples))
+        noise[rng.random(len(samples)) < 0.02] = 50.0
+        result.add(
+            prediction.plan.strategy,
+            Round(1, replace(samples, connect_ns=(samples.connect_ns * noise).astype(np.int64))),
+        )
+    return result
+
+
+def pairs_of(*results: Result) -> list[Pair]:
+    """All of the results beside their model."""
+    return [pair for result in results for pair in beside(result)]
+
+
+def test_costs_are_found_again_from_several_sizes() -> None:
+    """Base and cost of a port within a few percent, each where it was measured, whatever the outliers."""
+    pairs = pairs_of(*(taken(spec("plain"), ports) for ports in (1024, 2048, 4096)))
+    found = calibrate(pairs, Protocol.TCP, "three files")
+    assert found is not None
+    assert found.base_ns == pytest.approx(TRUE.base_ns, rel=0.03)
+    for opened in (700, 1500, 2048, 3000, 4000):
+        assert found.port_ns_at(opened) == pytest.approx(TRUE.port_ns_at(opened), rel=0.08)
+    assert found.residual is not None
+    assert found.residual < 0.03
+    assert (found.origin, found.largest) == ("three files", 4096)
+
+
+def test_smaller_runs_tell_the_time_of_a_larger_one() -> None:
+    """Plain on 1,024 to 4,096 ports gives the total of 8,192 within 10 %, and it is said to be extrapolated."""
+    found = calibrate(pairs_of(*(taken(spec("plain"), ports) for ports in (1024, 2048, 4096))), Protocol.TCP, "")
+    assert found is not None
+    [large] = predict(
+        replace(PLAN, strategies=(spec("plain"),), connections=8192, port_range=PortRange(1, 8192)), Algorithm.FROM_6_8
+    )
+    assert found.latency_ns(large).sum() == pytest.approx(TRUE.latency_ns(large).sum(), rel=0.1)
+    assert found.extrapolates(large)
+    [small] = predict(
+        replace(PLAN, strategies=(spec("plain"),), connections=4096, port_range=PortRange(1, 4096)), Algorithm.FROM_6_8
+    )
+    assert not found.extrapolates(small)
+    assert not USUAL.extrapolates(large)
+
+
+def test_failures_have_a_base_of_their_own() -> None:
+    """A failed connect() has a search and no handshake: what it costs beside the search is found again."""
+    found = calibrate(pairs_of(taken(spec("bind"), 2048, connections=3000)), Protocol.TCP, "")
+    assert found is not None
+    assert found.failure_ns == pytest.approx(TRUE.failure_ns, rel=0.35)
+    assert found.port_ns_at(2048) == pytest.approx(TRUE.port_ns_at(2048), rel=0.05)
+
+
+def test_ports_of_random_windows_have_a_cost_of_their_own() -> None:
+    """Beside a walk that is made time and again, the factor is found; of windows alone the usual one is taken."""
+    costs = replace(TRUE, failure_ns=TRUE.base_ns * USUAL.failure_ns / USUAL.base_ns, window_factor=2.0)
+    windows = taken(spec("window", 500), 4096, costs, connections=4400)
+    found = calibrate(pairs_of(windows, taken(spec("plain"), 4096, costs)), Protocol.TCP, "")
+    assert found is not None
+    assert found.window_factor == pytest.approx(2.0, rel=0.1)
+    alone = calibrate(pairs_of(windows), Protocol.TCP, "")
+    assert alone is not None
+    assert alone.window_factor == USUAL.window_factor
+    assert alone.port_ns_at(4000) * alone.window_factor == pytest.approx(2.0 * TRUE.port_ns_at(4000), rel=0.15)
+
+
+def test_churn_tells_as_well() -> None:
+    """In a range that is nearly full a replacement searches far: its medians are fitted too."""
+    churned = replace(spec("plain"), load=Load(fill=0.9, churn=Churn(2000)))
+    found = calibrate(pairs_of(taken(churned, 2048)), Protocol.TCP, "")
+    assert found is not None
+    assert found.port_ns_at(1800) == pytest.approx(TRUE.port_ns_at(1800), rel=0.1)
+
+
+def test_short_searches_leave_the_usual_cost_of_a_port() -> None:
+    """Of `random` and `range` the base is found; what a port costs they cannot tell, and that is said."""
+    found = calibrate(pairs_of(taken(spec("random"), 1024)), Protocol.TCP, "r.json")
+    assert found is not None
+    assert found.base_ns == pytest.approx(TRUE.base_ns, rel=0.02)
+    assert found.port_ns == USUAL.port_ns
+    assert found.origin.startswith("r.json; no search there is long enough")
+
+
+def test_protocols_are_fitted_apart() -> None:
+    """UDP's searches are others than TCP's: a file without any gives no costs of it."""
+    pairs = pairs_of(taken(spec("plain"), 1024))
+    assert calibrate(pairs, Protocol.UDP, "") is None
+    udp = pairs_of(taken(replace(spec("bind"), load=Load(protocol=Protocol.UDP)), 1024))
+    assert calibrate(udp, Protocol.TCP, "") is None
+    assert calibrate(udp, Protocol.UDP, "") is not None
+
+
+def test_nothing_measured_gives_no_costs() -> None:
+    """Without a connection there is nothing to fit to."""
+    assert calibrate([], Protocol.TCP, "") is None
+
+
+def test_cost_of_a_port_rises_on_beyond_the_last_knot_and_never_falls() -> None:
+    """Per doubling what the last stretch rose by; below the first knot it stays; a last fall is not carried on."""
+    costs = replace(USUAL, sizes=(1024.0, 2048.0), port_ns=(40.0, 50.0))
+    assert costs.port_ns_at([1, 1024, 2048, 4096, 8192]).tolist() == pytest.approx([40, 40, 50, 60, 70])
+    assert replace(costs, port_ns=(50.0, 40.0)).port_ns_at([1024, 8192]).tolist() == pytest.approx([50, 40])
+    assert replace(costs, sizes=(1024.0,), port_ns=(40.0,)).port_ns_at(9999) == pytest.approx(40)
+
+
+def test_latency_is_of_the_last_try_and_acquire_time_of_all() -> None:
+    """By hand: two tries of 10 ports each, 40 ns a port, base 12 µs, a failed try 5 µs."""
+    costs = replace(TRUE, port_ns=(40.0, 40.0, 40.0), window_factor=1.0)
+    [one] = predict(
+        replace(PLAN, strategies=(spec("window", 10, 3),), connections=2, port_range=PortRange(20000, 20009)),
+        Algorithm.FROM_6_8,
+    )
+    walk = replace(
+        one.walk,
+        looked_at=np.array([20, 40]),
+        tries=np.array([2, 4], dtype=np.uint32),
+        errno=np.array([0, errno.EADDRNOTAVAIL], dtype=np.uint16),
+    )
+    made = replace(one, walk=walk)
+    assert costs.latency_ns(made).tolist() == pytest.approx([12_400, 5_400])
+    assert costs.acquire_ns(made).tolist() == pytest.approx([12_000 + 800 + 5_000, 5_000 + 1_600 + 15_000])
+
+
+def test_random_searches_nothing_within_connect() -> None:
+    """Its ports are drawn and bound before: connect() costs the base, each further try what a failed call does."""
+    [one] = predict(
+        replace(PLAN, strategies=(spec("random"),), connections=64, port_range=PortRange(20000, 20063)),
+        Algorithm.FROM_6_8,
+    )
+    assert set(TRUE.latency_ns(one).tolist()) == {TRUE.base_ns}
+    assert TRUE.acquire_ns(one).tolist() == (TRUE.base_ns + (one.walk.tries - 1) * TRUE.failure_ns).tolist()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "algorithm"),
+    [
+        ("5.10.0-28-amd64", Algorithm.PRE_6_8),
+        ("6.7.12", Algorithm.PRE_6_8),
+        ("6.8.0-45-generic", Algorithm.FROM_6_8),
+        ("6.12", Algorithm.FROM_6_8),
+        ("unknown", Algorithm.FROM_6_8),
+    ],
+)
+def test_search_is_that_of_the_kernel(kernel: str, algorithm: Algorithm) -> None:
+    """By its release: every port from 6.8 on, where the option is set."""
+    assert algorithm_of(kernel) is algorithm
+
+
+def test_file_without_a_plan_is_refused() -> None:
+    """A CSV does not say what was to be done."""
+    result = Result(None, {}, origin=Origin.TALK_CSV, name="talk.csv")
+    with pytest.raises(InputError, match=r"talk\.csv has no plan to predict"):
+        beside(result)
+
+
+def test_round_cut_short_is_compared_as_far_as_it_came() -> None:
+    """The prediction is as long as what was measured, and every round is by its own draws."""
+    result = taken(spec("window", 16), 512)
+    [strategy] = result.strategies
+    samples = strategy.rounds[0].samples
+    half = samples.chosen(np.arange(len(samples)) < 100)
+    short = Result(
+        result.plan, result.environment, name="x", rounds={strategy.strategy: [Round(1, half), Round(2, samples)]}
+    )
+    [pair] = beside(short)
+    (first, _), (second, _) = pair.rounds
+    assert (len(first.walk), len(first.open_before), len(second.walk)) == (100, 100, 512)
+    assert [first.plan.number, second.plan.number] == [1, 2]
+    assert isinstance(pair.strategy, StrategyResult)
+    assert isinstance(first.plan, RoundPlan)

@@ -1,0 +1,242 @@
+"""Plans on paper, and what is said of them: no socket is made."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from connbench.cli import cli
+from connbench.errors import ConnbenchError, OutputError, UsageError
+from connbench.interrupts import Interrupts
+from connbench.model import Churn, Load, Phase, PortRange, Protocol
+from connbench.planning import Request
+from connbench.planning.paper import plan_on_paper
+from connbench.portsearch.agreement import Both, agreement, rank_correlation
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.calibration import USUAL
+from connbench.portsearch.predict import beside, predict
+from connbench.report.machine import json_document
+from connbench.report.prediction import report
+from connbench.results.result import Result, Round
+from connbench.samples import GIVEN_UP
+from made import PLAN, result_of, samples_of
+from made import round_of as round_made
+from support import spec
+
+SMALL = PortRange(40000, 40999)
+WIDER = PortRange(40000, 41999)
+"""With a half that takes long enough to walk for a knee."""
+
+
+def connbench(*arguments: object) -> None:
+    """The command, in this process."""
+    cli.main([str(word) for word in arguments], standalone_mode=False, obj=Interrupts())
+
+
+def written(folder: Path, result: Result) -> Path:
+    """A result in a file."""
+    path = folder / "result.json"
+    path.write_text(json_document(result), encoding="utf-8")
+    return path
+
+
+def measured() -> Result:
+    """Plain and a small window on 1,000 ports, as the usual costs would have them."""
+    plan = replace(PLAN, strategies=(spec("plain"), spec("window", 50)), connections=1000, port_range=SMALL)
+    result = Result(plan, {"kernel": "6.12.1"})
+    for one in predict(plan, Algorithm.FROM_6_8):
+        result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
+    return result
+
+
+def test_plan_on_paper_makes_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for a source of another machine's, nor for a kernel that lacks what a strategy needs."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a socket is made")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    plan = plan_on_paper(
+        Request(strategies=("window", "range"), source="192.0.2.1-192.0.2.3", targets=("198.51.100.7:443",))
+    )
+    assert plan.connections == 3 * 56_512
+    assert len(plan.sources) == 3
+    assert plan.seed == 1
+
+
+def test_plan_on_paper_has_the_ports_that_run_would_have() -> None:
+    """The talk's range, times the sources; `plain` and `--sources` are refused as in a run."""
+    assert plan_on_paper(Request(strategies=("plain",))).port_range == PortRange(9024, 65535)
+    assert plan_on_paper(Request(strategies=("bind",), sources=2, port_range=SMALL)).connections == 2000
+    assert plan_on_paper(Request(strategies=("bind",), family=6)).targets[0].host == "2001:db8::2"
+    for wrong in (
+        Request(strategies=("plain",), sources=2),
+        Request(strategies=("bind",), sources=0),
+        Request(strategies=("bind",), sources=2, source="127.0.0.1"),
+        Request(port_range=PortRange(5, 5)),
+        Request(strategies=("plain",), lanes=10, connections=5),
+    ):
+        with pytest.raises(UsageError):
+            plan_on_paper(wrong)
+
+
+def test_open_connections_are_counted_by_those_that_have_a_port() -> None:
+    """Ten ports and twelve attempts: nought to ten are open before each; in the churn all along."""
+    strategy = replace(spec("bind"), load=Load(connections=12, churn=Churn(3)))
+    filled, churned = predict(
+        replace(PLAN, strategies=(strategy,), port_range=PortRange(40000, 40009)), Algorithm.FROM_6_8
+    )
+    assert filled.open_before.tolist() == [*range(11), 10]
+    assert churned.open_before.tolist() == [10, 10, 10]
+    assert (filled.failures, filled.most_open) == (2, 11)
+    assert (filled.plan.strategy.phase, churned.plan.strategy.phase) == (Phase.FILL, Phase.CHURN)
+    assert (filled.capacity, churned.capacity) == (10, None)
+    assert {name: int(mask.sum()) for name, mask in filled.groups.items()} == {
+        "all": 12,
+        "even": 5,
+        "odd": 5,
+        "errored": 2,
+    }
+
+
+def test_agreement_is_worked_out_by_hand() -> None:
+    """Errors without those given up, totals, means by parity, and the ratio of predicted to measured."""
+    samples = samples_of(
+        [20_000, 40_000, 30_000, 30_000], errno=[0, 0, errno.EADDRNOTAVAIL, GIVEN_UP], port=[40000, 40001, 0, 0]
+    )
+    plain = spec("plain")
+    plan = replace(PLAN, port_range=PortRange(40000, 40001))
+    [pair] = beside(result_of({plain: [round_made(samples)]}, plan))
+    found = agreement(pair, replace(USUAL, base_ns=10_000.0, failure_ns=5_000.0, sizes=(1.0,), port_ns=(1000.0,)))
+    assert found.errors == Both(2, 1)
+    assert found.total_ns.measured == 120_000
+    assert found.total_ns.predicted == 11_000 + 12_000 + 7_000 + 7_000
+    assert found.mean_ns["even"] == Both(11_000, 20_000)
+    assert found.mean_ns["odd"] == Both(12_000, 40_000)
+    assert found.mean_ns["odd"].ratio == pytest.approx(0.3)
+    assert found.rank_correlation == pytest.approx(1)
+    without = agreement(pair, None)
+    assert without.total_ns.predicted is None
+    assert without.total_ns.ratio is None
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    """Order alone counts, equal values share their ranks; nothing comes of values that are all the same."""
+    up = np.array([1, 2, 3, 4, 5])
+    assert rank_correlation(up, up**3) == pytest.approx(1)
+    assert rank_correlation(up, np.array([2, 1, 4, 3, 5])) == pytest.approx(0.8)
+    assert rank_correlation(up, np.ones(5)) is None
+    assert rank_correlation(up[:1], up[:1]) is None
+
+
+def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half the range, as known without a calibration; with one the talk's six lines are there too."""
+    connbench("predict", "--strategy", "plain", "--strategy", "window", "--port-range", WIDER)
+    out = capsys.readouterr().out
+    assert "connection attempts: 2000 errored: 0 total: 2000" in out
+    assert "knee: connection 1,001 with 50.0% of the range in use" in out
+    assert "µs" not in out
+    assert max(map(len, out.splitlines())) <= 100
+    predictions = predict(plan_on_paper(Request(strategies=("plain",), port_range=WIDER)), Algorithm.FROM_6_8)
+    timed = report(predictions, Algorithm.FROM_6_8, USUAL, 80)
+    assert "total time: 0.0" in timed
+    assert "odd ports: 1000 latency min:" in timed
+    assert "calibration: a connection 13.0 µs" in timed
+    assert max(map(len, timed.splitlines())) <= 80
+
+
+def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A churn has a block of its own and no knee; UDP is predicted by its own search."""
+    connbench("predict", "--strategy", "bind", "--port-range", SMALL, "--fill", "90%", "--churn", 100)
+    out = capsys.readouterr().out
+    assert out.count("predicted by") == 2
+    assert out.count("knee:") == 1
+    connbench("predict", "--strategy", "bind", "--port-range", SMALL, "--protocol", "udp", "--format", "json")
+    [one] = json.loads(capsys.readouterr().out)["strategies"]
+    assert one["errors"] == 0
+    assert one["strategy"]["load"]["protocol"] == Protocol.UDP
+
+
+def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:
+    """Looking at every port, plain looks at few; the JSON says by which search."""
+    seen = {}
+    for word in ("6.8", "rejected-patch"):
+        connbench("predict", "--strategy", "plain", "--port-range", SMALL, "--algorithm", word, "--format", "json")
+        document = json.loads(capsys.readouterr().out)
+        assert document["algorithm"] == word
+        seen[word] = document["strategies"][0]["looked_at"]["all"]["mean"]
+    assert seen["6.8"] > 200
+    assert seen["rejected-patch"] < 20
+
+
+def test_prediction_is_laid_over_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fitted to a file that the model made, every total is met within a few percent, as is each parity's mean."""
+    path = written(tmp_path, measured())
+    connbench("predict", path, "--format", "json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["algorithm"] == "6.8"
+    for one in document["strategies"]:
+        assert one["errors"]["predicted"] == one["errors"]["measured"]
+        assert one["total_ns"]["predicted"] == pytest.approx(one["total_ns"]["measured"], rel=0.05)
+        assert one["mean_ns"]["odd"]["predicted"] == pytest.approx(one["mean_ns"]["odd"]["measured"], rel=0.05)
+        assert one["rank_correlation"] > 0.95
+    connbench("predict", path)
+    out = capsys.readouterr().out
+    assert f"{path}: Linux 6.12.1" in out
+    assert "median residual" in out
+
+
+def test_times_of_a_plan_come_from_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--calibrate gives a plan its times; more connections than the file had are said to be extrapolated."""
+    path = written(tmp_path, measured())
+    connbench("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path, "--format", "json")
+    [one] = json.loads(capsys.readouterr().out)["strategies"]
+    assert one["extrapolated"]
+    assert one["total_ns"] == pytest.approx(4000 * USUAL.base_ns + 2000 * 2000 * 44, rel=0.1)
+    connbench("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path)
+    assert "extrapolated: plain has 4,000 connections open" in capsys.readouterr().out
+
+
+def test_chart_is_drawn_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a plan and over a result; another is not overwritten without --force."""
+    pytest.importorskip("matplotlib")
+    path, chart = written(tmp_path, measured()), tmp_path / "chart.png"
+    connbench("predict", path, "--chart", chart)
+    first = chart.read_bytes()
+    assert first.startswith(b"\x89PNG")
+    with pytest.raises(OutputError, match="exists already"):
+        connbench("predict", path, "--chart", chart)
+    connbench("predict", "--strategy", "plain", "--port-range", SMALL, "--chart", chart, "--force")
+    assert chart.read_bytes() != first
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["file.json", "--strategy", "plain"], "--strategy and RESULT file.json both say what to predict"),
+        (["missing.json"], "missing.json cannot be read"),
+        (["--strategy", "plain", "--calibrate", "missing.json"], "missing.json cannot be read"),
+        (["--strategy", "nonsense"], "unknown strategy 'nonsense'"),
+        (["--force"], "--force replaces a picture"),
+        (["--strategy", "plain", "--chart", "x.txt"], "unknown ending"),
+    ],
+)
+def test_faults_name_the_way_out(arguments: list[str], fault: str) -> None:
+    """What cannot be predicted is refused in a line that names it, with a hint."""
+    with pytest.raises(ConnbenchError, match=fault.replace("?", r"\?")) as raised:
+        connbench("predict", *arguments)
+    assert raised.value.hint
+
+
+def test_costs_of_another_protocol_are_refused(tmp_path: Path) -> None:
+    """A file of TCP tells nothing of UDP's search."""
+    path = written(tmp_path, measured())
+    with pytest.raises(UsageError, match="too few UDP connections to fit to"):
+        connbench("predict", "--strategy", "bind", "--protocol", "udp", "--port-range", SMALL, "--calibrate", path)
