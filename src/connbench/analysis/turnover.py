@@ -54,7 +54,7 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
         )
     in_turn = max(Counter(holder.lane for holder in measured.report.holders).values(), default=0)
     if in_turn > 1:
-        # With 800 of 1,000 ports in use, a median connect() of 20 us where three take turns, of 13.5 us with one.
+        # With 800 of 1,000 ports in use, a median connect() of 17 us where three take turns, of 13.5 us with one.
         yield Finding(
             "churn-in-turn",
             Severity.WARNING,

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Never
 
-from connbench.engine.loop import go_through, measure_floor
+from connbench.engine.loop import go_through, measure_floor, warm_up
 from connbench.engine.share import Share, Turnover
 from connbench.errors import RunFault
 from connbench.linux.limits import free_descriptors
@@ -142,6 +142,7 @@ class Holder:
 
     def _churn(self, first: int, end: int, lane_first: int, began: int, timeouts: int) -> dict[str, Any]:
         turnover = Turnover.of(self._share.plan, range(first, end), lane_first, began, timeouts)
+        warm_up(self._share.plan)
         outcome = self._measured(lambda: go_through(self._share, self._held, turnover))
         return outcome | {"attempts": count_done(self._share.columns["tries"], turnover.rows)}
 

@@ -31,6 +31,9 @@ TIMEOUTS_IN_A_ROW = 5
 """A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""
 
 FLOOR_CALLS = 2000
+SILENT_PORT = 1
+"""Nobody listens there in a namespace of its own, unless --target says so."""
+
 NEVER_NS = 2**62
 
 
@@ -184,6 +187,25 @@ def _silent(plan: RoundPlan, index: int) -> RunFault:
         f"the last at attempt {index + 1}",
         f"check that {targets} still accepts, or give more --timeout",
     )
+
+
+def warm_up(plan: RoundPlan) -> None:
+    """Make a connect that nobody measures, so that the one after a change of process meets caches less cold.
+
+    It goes to a port of the target's address where nobody listens in a namespace of one's own: refused at once, and
+    with a port search of its own, for that goes by the target's port. Elsewhere no such port is known. With 800 of 1,000
+    ports in use and three processes taking turns the median connect() is 17 us with it and 20 us without; a second
+    changes nothing, for what is left is the listener's side. One process alone has 13.5 us.
+    """
+    if plan.strategy.load.protocol is Protocol.UDP or not plan.plan.namespace.is_own:
+        return
+    host = plan.plan.targets[0].host
+    sock = socket(int(family_of(host)), SOCK_STREAM)
+    sock.setsockopt(SOL_IP, IP_BIND_ADDRESS_NO_PORT, ON)
+    sock.bind((plan.sources[0], 0))
+    sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)  # should somebody listen there after all
+    sock.connect_ex((host, SILENT_PORT))
+    sock.close()
 
 
 def measure_floor(plan: RoundPlan, connected: socket) -> int:
