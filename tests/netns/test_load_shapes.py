@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from connbench.model import Churn, Close, Endpoint, Listener, Load, Phase, Spread, StrategySpec
+from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, Phase, Spread, StrategySpec
 from connbench.results.result import Samples, StrategyResult
 from connbench.samples import GIVEN_UP
 from support import LOW, measure, measure_phases, spec
@@ -88,6 +89,32 @@ def test_closing_in_good_order_keeps_the_port() -> None:
     assert not gone.samples.failed.any()
     assert (gone.rounds[0].report.held, gone.rounds[0].report.time_wait) == (16, 0)
     assert "net.ipv4.tcp_tw_reuse" in left.rounds[0].report.settings
+
+
+def test_partition_goes_on_where_the_filling_ended() -> None:
+    """The first replacements take the windows that were not filled yet, and so none of them fails."""
+    if not is_supported(LOCAL_PORT_RANGE):
+        pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+    strategy = replace(spec("partition", 4), load=Load(fill=0.5, churn=Churn(PORTS // 2)))
+    filled, churned = measure_phases(strategy, PORTS, 0)
+    assert sorted(filled.samples.port.tolist()) == list(range(LOW, LOW + PORTS // 2))
+    assert sorted(churned.samples.port.tolist()) == list(range(LOW + PORTS // 2, LOW + PORTS))
+
+
+def test_syn_without_an_answer_is_given_up_at_the_limit() -> None:
+    """A listener whose queue is full answers nobody: the limit ends the wait, and not the time-out of ten minutes."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        place = {
+            "targets": (Endpoint(*full.getsockname()),),
+            "listener": Listener.EXTERNAL,
+            "namespace": Namespace.HOST,
+        }
+        strategy = replace(spec("bind"), load=Load(give_up_ms=50.0))
+        result = measure(strategy, 8, 4, timeout=600.0, sources=("127.0.0.1",), **place)
+    assert set(result.samples.errno.tolist()) <= {0, GIVEN_UP}
+    assert result.samples.errno[-1] == GIVEN_UP
 
 
 def test_paced_churn_keeps_to_its_rate() -> None:

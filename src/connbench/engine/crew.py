@@ -92,7 +92,13 @@ class Crew:
         self._holders.clear()
 
     def _start(self, share: Share) -> Holder:
-        holder = start_holder(share, self._holders.values())
+        try:
+            holder = start_holder(share, self._holders.values())
+        except OSError as error:  # no process, or no socket pair, to be had
+            raise RunFault(
+                f"no further holder process: {error.strerror}",
+                "raise RLIMIT_NPROC, the cgroup's pids.max or RLIMIT_NOFILE, or ask for fewer with -n",
+            ) from error
         self._holders[holder.channel.fileno()] = holder
         self._poller.register(holder.channel, select.POLLIN)
         return holder

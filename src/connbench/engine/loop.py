@@ -23,7 +23,7 @@ from connbench.linux.sockopts import (
     pack_u32,
 )
 from connbench.model import Close, Protocol, RoundPlan
-from connbench.samples import GIVEN_UP, NO_PORT_FREE, NS_PER_MS, NS_PER_S, TIMED_OUT
+from connbench.samples import GIVEN_UP, MS_PER_S, NO_PORT_FREE, NS_PER_MS, NS_PER_S, TIMED_OUT
 from connbench.strategies import Draw
 from connbench.strategies.sharing import seed_further_tries
 
@@ -60,7 +60,9 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
     port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
     source_number, target_number, lane_number = columns["source"], columns["target"], columns["lane"]
     epoch, first, order = share.epoch, recipe.first, share.order
-    timeout, no_port_free, reset = pack_timeout(plan.timeout), NO_PORT_FREE, LINGER_RESET
+    # A SYN without an answer holds nobody longer than the limit, either.
+    patience = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)
+    timeout, no_port_free, reset = pack_timeout(patience), NO_PORT_FREE, LINGER_RESET
     is_tcp = load.protocol is Protocol.TCP
     family, kind = int(family_of(plan.targets[0].host)), SOCK_STREAM if is_tcp else SOCK_DGRAM
     sources, many = round_plan.sources, len(round_plan.sources)
@@ -138,7 +140,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
         source_number[index] = source
         target_number[index] = path // many
         lane_number[index] = lane
-        if not failure and finished - begun > limit_ns:
+        if finished - begun > limit_ns and (not failure or failure == TIMED_OUT):
             failure = GIVEN_UP
             sock.setsockopt(SOL_SOCKET, SO_LINGER, reset)
         if failure:
@@ -193,8 +195,8 @@ def warm_up(plan: RoundPlan) -> None:
     """Make a connect that nobody measures, so that the one after a change of process meets caches less cold.
 
     It goes to a port of the target's address where nobody listens in a namespace of one's own: refused at once, and
-    with a port search of its own, for that goes by the target's port. Elsewhere no such port is known. With 800 of 1,000
-    ports in use and three processes taking turns the median connect() is 17 us with it and 20 us without; a second
+    with a port search of its own, for that goes by the target's port. Elsewhere no such port is known. With 800 of
+    1,000 ports in use and three processes in turn the median connect() is 17 us with it and 20 us without; a second
     changes nothing, for what is left is the listener's side. One process alone has 13.5 us.
     """
     if plan.strategy.load.protocol is Protocol.UDP or not plan.plan.namespace.is_own:

@@ -78,7 +78,7 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
 def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
     """The plan with the number of connections and the listener that go with it, both tried out."""
     if request.connections is None:
-        plan = replace(plan, connections=max(RoundPlan(plan, spec, 1).capacity for spec in plan.strategies))
+        plan = _filled(plan)
     check_rounds(plan)
     if plan.listener is not Listener.NONE:
         closes_by_fin = any(spec.load.churn and spec.load.churn.close is Close.FIN for spec in plan.strategies)
@@ -95,6 +95,19 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
         for target in plan.targets:
             probe(plan.sources[0], target, request.timeout)
     return plan
+
+
+def _filled(plan: Plan) -> Plan:
+    """The plan with as many connections as there are ports: of a strategy that has fewer than others, so many."""
+    capacities = [RoundPlan(plan, spec, 1).capacity for spec in plan.strategies]
+    most = max(capacities)
+    strategies = tuple(
+        replace(spec, load=replace(spec.load, connections=ports))
+        if ports < most and spec.load.fill is None and spec.load.connections is None
+        else spec
+        for spec, ports in zip(plan.strategies, capacities, strict=True)
+    )
+    return replace(plan, connections=most, strategies=strategies)
 
 
 def _family(request: Request) -> int:

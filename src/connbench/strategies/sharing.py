@@ -44,22 +44,27 @@ def recipe_over(plan: RoundPlan, order: array[int]) -> Recipe:
         plan: The round.
         order: The path of each row, from `shared_out`.
     """
-    fill = _drawn(plan, order[: plan.connections], "first tries")
+    filling, churning = order[: plan.connections], order[plan.connections :]
+    fill = _drawn(plan, filling, array("I"), "first tries")
     if not plan.replacements:
         return fill
-    return replace(fill, first=fill.first + _drawn(plan, order[plan.connections :], "churn").first)
+    return replace(fill, first=fill.first + _drawn(plan, churning, filling, "churn").first)
 
 
-def _drawn(plan: RoundPlan, order: array[int], stream: str) -> Recipe:
-    """A phase's recipe; its first tries are drawn one port space after the other."""
+def _drawn(plan: RoundPlan, order: array[int], before: array[int], stream: str) -> Recipe:
+    """A phase's recipe; its first tries are drawn one port space after the other.
+
+    What comes in turn, the windows of a partition, goes on where the attempts before have left off.
+    """
     make, ports = STRATEGIES[plan.strategy.name].recipe, plan.plan.port_range
     rng = Random(plan.seed_text(stream))  # noqa: S311  # reproducible, not secret
     spaces = plan.capacity // len(ports)
-    counts = Counter(path % spaces for path in order)
-    recipes = [make(plan.strategy, ports, counts[space], rng) for space in range(spaces)]
+    counts, earlier = (Counter(path % spaces for path in some) for some in (order, before))
+    recipes = [make(plan.strategy, ports, earlier[space] + counts[space], rng) for space in range(spaces)]
+    firsts = [recipe.first[earlier[space] :] for space, recipe in enumerate(recipes)]
     if spaces == 1:
-        return recipes[0]
-    draws = [iter(recipe.first) for recipe in recipes]
+        return replace(recipes[0], first=firsts[0])
+    draws = [iter(first) for first in firsts]
     return replace(recipes[0], first=numbers(next(draws[path % spaces]) for path in order))
 
 
