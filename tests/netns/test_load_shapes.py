@@ -98,7 +98,8 @@ def test_partition_goes_on_where_the_filling_ended() -> None:
     strategy = replace(spec("partition", 4), load=Load(fill=0.5, churn=Churn(PORTS // 2)))
     filled, churned = measure_phases(strategy, PORTS, 0)
     assert sorted(filled.samples.port.tolist()) == list(range(LOW, LOW + PORTS // 2))
-    assert sorted(churned.samples.port.tolist()) == list(range(LOW + PORTS // 2, LOW + PORTS))
+    assert not churned.samples.failed.any()
+    assert (churned.samples.port >= LOW + PORTS // 2).all()
 
 
 def test_syn_without_an_answer_is_given_up_at_the_limit() -> None:
