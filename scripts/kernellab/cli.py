@@ -18,7 +18,8 @@ from .guests import Job, Outcome, run_guest
 from .image import write_image
 from .kernels import SERIES, UML, Kernel, check_series, fetch, install_tools, installed
 
-QUICK = "run --strategy plain --strategy bind --strategy window --window 36 --strategy range --port-range 9024-13119"
+QUICK = ("run", "--port-range", "9024-13119", "--strategy", "plain", "--strategy", "bind")
+QUICK_WITH_OPTION = ("--strategy", "window", "--window", "36", "--strategy", "range")
 """The range and the rows of `reproduce --quick` that tell kernels apart: its thirteen rows take a minute a kernel."""
 
 RULES = ("-q", "tests/netns/test_port_search.py")
@@ -94,9 +95,10 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
     deterministic: bool,
     force: bool,
 ) -> int:
-    """Run connbench in each kernel, one after the other: plain, bind, window and range over 4,096 ports in half a
-    minute, unless another command follows a `--`.
-    """  # noqa: D205  # click shows it whole
+    """Run connbench in each kernel, one after the other.
+
+    By itself plain, bind, window and range over 4,096 ports, half a minute a kernel; else what follows a `--`.
+    """
     chosen = _chosen(series)
     if deterministic:
         if series and UML in series:
@@ -105,15 +107,14 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
     _make_folder(folder, force=force)
     install_tools(_say)
     lacking = fetch(chosen, _say)
-    job = Job(
-        _command(arguments or tuple(QUICK.split()), deterministic=deterministic), deterministic, timeout, settings
-    )
     failures = [f"{name}: Debian's mirror has no such kernel" for name in lacking]
     with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
         image = Path(temporary) / "image"
         write_image(image)
         for kernel in filter(None, map(installed, chosen)):
-            failures += _run_in(kernel, image, job, folder)
+            quick = QUICK + (QUICK_WITH_OPTION if kernel.has_port_range else ())
+            command = _command(arguments or quick, deterministic=deterministic)
+            failures += _run_in(kernel, image, Job(command, deterministic, timeout, settings), folder)
     with suppress(ConnbenchError):  # a command that leaves no results is welcome, too
         print(f"\n{table.text(table.read_rows(folder)[0])}")
     for failure in failures:

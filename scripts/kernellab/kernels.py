@@ -42,8 +42,16 @@ class Kernel:
     @property
     def walk(self) -> str:
         """How connect() goes through a range that was set as an option, by the name the tests have for it."""
-        release = [int(number) for number in re.findall(r"\d+", self.version)[:2]]
-        return "one-by-one" if release >= [6, 8] else "two-parity"
+        return "one-by-one" if self._release >= (6, 8) else "two-parity"
+
+    @property
+    def has_port_range(self) -> bool:
+        """Whether it has IP_LOCAL_PORT_RANGE: Debian's 6.1 does, by a backport."""
+        return self._release >= (6, 1)
+
+    @property
+    def _release(self) -> tuple[int, ...]:
+        return tuple(int(number) for number in re.findall(r"\d+", self.version)[:2])
 
     @property
     def is_uml(self) -> bool:
