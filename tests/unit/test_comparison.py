@@ -49,6 +49,15 @@ def compared(base: Sequence[Round], new: Sequence[Round], spec: StrategySpec = B
     return found
 
 
+def counted(base: Sequence[Round], new: Sequence[Round]) -> StrategyComparison:
+    """The comparison of rounds whose clock counted instructions."""
+    sides = [result_of({BIND: rounds}) for rounds in (base, new)]
+    for side in sides:
+        side.environment["clock"] = "instructions"
+    [found] = compare(*sides).strategies
+    return found
+
+
 def verdicts(found: StrategyComparison) -> dict[str, Verdict]:
     """Each figure's verdict."""
     return {name: figure.verdict for name, figure in found.figures.items()}
@@ -234,3 +243,23 @@ def test_same_figure_in_every_round_is_no_difference(share: float, rounds: int) 
     assert figure.verdict is Verdict.NO_DIFFERENCE
     assert figure.change
     assert figure.change.low <= figure.change.estimate <= figure.change.high
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [
+        (1.004, Verdict.NO_DIFFERENCE),
+        (0.996, Verdict.NO_DIFFERENCE),
+        (1.006, Verdict.SLOWER),
+        (0.994, Verdict.FASTER),
+    ],
+)
+def test_one_round_of_counted_instructions_is_enough(factor: float, verdict: Verdict) -> None:
+    """Instructions have no spread: half a per cent is a difference, without an interval and after one round."""
+    found = counted(rounds_of(1.0), rounds_of(factor))
+    assert verdicts(found)["total"] is verdict
+    assert found.figures["total"].change is None
+    assert found.figures["total"].missing == (0, 0)
+    assert verdicts(found)["errors"] is Verdict.NO_DIFFERENCE
+    more = counted(rounds_of(1.0), rounds_of(1.0, failing=[1]))
+    assert verdicts(more)["errors"] is Verdict.MORE_ERRORS

@@ -15,7 +15,7 @@ import numpy as np
 from connbench.analysis.bootstrap import FEWEST, Interval, Values, difference_of_means, geometric_mean, ratio_of_means
 from connbench.analysis.differences import Difference, differences
 from connbench.analysis.summary import Distribution
-from connbench.model import StrategySpec
+from connbench.model import Clock, StrategySpec
 from connbench.results.result import Result, Round, StrategyResult
 
 ERRORS = "errors"
@@ -23,6 +23,11 @@ ERRORS = "errors"
 
 FIGURES = ("total", *(f"{group}{name}" for group in ("", "even.", "odd.") for name in ("mean", "p50", "p99")), ERRORS)
 """All that is compared, in the order it is shown in."""
+
+
+RESOLUTION = 0.005
+"""Where instructions are counted there is no spread to judge by, and a round is enough: two runs of the same agree
+within this, and what differs by more has changed."""
 
 
 class Verdict(StrEnum):
@@ -43,7 +48,8 @@ class Figure:
     Attributes:
         base: In ns the geometric mean of the complete rounds, of `errors` their mean as a share of 1; None where no
             complete round has it. `new` is the same of the other file.
-        change: `new` / `base`, of `errors` `new` - `base`, with its interval; None where undetermined.
+        change: `new` / `base`, of `errors` `new` - `base`, with its interval; None where undetermined, and where
+            instructions were counted in fewer rounds than an interval takes.
         verdict: What to make of it.
         missing: How many more rounds with this figure BASE and NEW need for a verdict.
     """
@@ -100,10 +106,11 @@ class Comparison:
 def compare(base: Result, new: Result) -> Comparison:
     """Compare what two results have in common: strategies of the same name and parameters."""
     of_new = {strategy.strategy: strategy for strategy in new.strategies}
+    is_exact = base.clock is new.clock is Clock.INSTRUCTIONS
     return Comparison(
         base,
         new,
-        tuple(_compare(s, of_new[s.strategy]) for s in base.strategies if s.strategy in of_new),
+        tuple(_compare(s, of_new[s.strategy], is_exact=is_exact) for s in base.strategies if s.strategy in of_new),
         tuple(spec for spec in base.rounds if spec not in new.rounds),
         tuple(spec for spec in new.rounds if spec not in base.rounds),
         tuple(differences(base, new)),
@@ -138,14 +145,14 @@ def figures_of(measured: Round) -> dict[str, float]:
     return positive | {ERRORS: float(samples.failed.mean())}
 
 
-def _compare(base: StrategyResult, new: StrategyResult) -> StrategyComparison:
+def _compare(base: StrategyResult, new: StrategyResult, *, is_exact: bool) -> StrategyComparison:
     of_base, of_new = _complete(base), _complete(new)
     had = {name for figures in (*of_base, *of_new) for name in figures}
     return StrategyComparison(
         base.strategy,
         RoundCount(len(of_base), len(base.rounds) - len(of_base)),
         RoundCount(len(of_new), len(new.rounds) - len(of_new)),
-        {name: _figure(name, _values(of_base, name), _values(of_new, name)) for name in FIGURES if name in had},
+        {n: _figure(n, _values(of_base, n), _values(of_new, n), is_exact=is_exact) for n in FIGURES if n in had},
     )
 
 
@@ -157,15 +164,24 @@ def _values(rounds: list[dict[str, float]], name: str) -> Values:
     return np.array([figures[name] for figures in rounds if name in figures])
 
 
-def _figure(name: str, base: Values, new: Values) -> Figure:
+def _figure(name: str, base: Values, new: Values, *, is_exact: bool = False) -> Figure:
     is_share = name == ERRORS
     missing = (max(0, FEWEST - len(base)), max(0, FEWEST - len(new)))
     centre = (lambda values: float(values.mean())) if is_share else geometric_mean
     of_base, of_new = (centre(values) if len(values) else None for values in (base, new))
+    if any(missing) and is_exact and of_base is not None and of_new is not None:
+        return Figure(of_base, of_new, None, _exact_verdict(of_base, of_new, is_share=is_share))
     if any(missing):
         return Figure(of_base, of_new, None, Verdict.UNDETERMINED, missing)
     change = difference_of_means(base, new) if is_share else ratio_of_means(base, new)
     return Figure(of_base, of_new, change, _verdict(change, is_share=is_share))
+
+
+def _exact_verdict(base: float, new: float, *, is_share: bool) -> Verdict:
+    if is_share:
+        return _verdict(Interval(new - base, new - base, new - base), is_share=True)
+    ratio = new / base
+    return _verdict(Interval(ratio, ratio * (1 - RESOLUTION), ratio * (1 + RESOLUTION)), is_share=False)
 
 
 def _verdict(change: Interval, *, is_share: bool) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
-from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
+from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison, Verdict
 from connbench.report.rows import Block, Table
 from connbench.report.units import count, duration
 
@@ -66,7 +66,12 @@ def _remarks(compared: StrategyComparison) -> list[str]:
     for name, figure in compared.figures.items():
         lacking.setdefault(figure.missing, []).append(name)
     rounds = (max(0, FEWEST - compared.base_rounds.complete), max(0, FEWEST - compared.new_rounds.complete))
-    lines = [f"undetermined: {_needs(rounds, 'complete round')}, for a verdict takes {FEWEST}"] if any(rounds) else []
+    all_judged = compared.figures and all(f.verdict is not Verdict.UNDETERMINED for f in compared.figures.values())
+    lines = (
+        [f"undetermined: {_needs(rounds, 'complete round')}, for a verdict takes {FEWEST}"]
+        if any(rounds) and not all_judged
+        else []
+    )
     return lines + [
         f"{', '.join(names)}: {_needs(missing, 'round')} with such connections"
         for missing, names in lacking.items()
