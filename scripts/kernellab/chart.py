@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 from connbench.report.charts.canvas import DPI, PALETTES, styled
@@ -45,7 +46,7 @@ def _draw_ratios(axes: Axes, rows: list[Row]) -> None:
     ):
         heights = [pair[1] / pair[0] if pair and pair[0] else 0.0 for pair in pairs]
         bars = axes.bar([place + offset for place in range(len(rows))], heights, 0.38, label=name, color=colour)
-        axes.bar_label(bars, [f"{height:.1f}" if height else "none" for height in heights], fontsize=8)
+        axes.bar_label(bars, [f"{height:.1f}" if height else "-" for height in heights], fontsize=8)
     axes.axhline(1.0, color="#888888", linewidth=0.8)
     _finish(axes, rows, "odd ports / even ports, mean latency")
     axes.legend(loc="upper right")
@@ -55,11 +56,11 @@ def _draw_costs(axes: Axes, rows: list[Row]) -> None:
     costs = [row.a_port_ns or 0.0 for row in rows]
     bars = axes.bar(range(len(rows)), costs, 0.6, color=PALETTES["safe"].trend)
     axes.bar_label(bars, [f"{cost:,.0f}" for cost in costs], fontsize=8)
-    _finish(axes, rows, "ns for each port looked at (compare emulated kernels only)")
+    _finish(axes, rows, "ns for each port looked at")
 
 
 def _finish(axes: Axes, rows: list[Row], title: str) -> None:
     axes.set_title(title, fontsize=10)
-    axes.set_xticks(range(len(rows)), [row.name.split("-")[0].split("+")[0] for row in rows])
+    axes.set_xticks(range(len(rows)), [re.split(r"[-+]", row.name)[0].replace(" ", "\n") for row in rows])
     axes.grid(visible=False, axis="x")
     axes.margins(y=0.12)

@@ -12,6 +12,8 @@ from connbench.report.units import duration
 from connbench.results.reading import read
 from connbench.results.result import Result
 
+from .kernels import UML
+
 RESULT = "result.json.gz"
 
 SHOWN = {"plain", "range"}
@@ -99,7 +101,7 @@ def _row(name: str, result: Result) -> Row:
     plain, whole = means.get("plain"), means.get("range")
     ports = len(result.plan.port_range) if result.plan else 0
     return Row(
-        f"{name}: {release}" if name == "uml" else release,
+        f"{name} {release}" if name == UML else release,
         plain,
         whole,
         (plain[1] - plain[0]) / (ports / 2) if plain and ports else None,
