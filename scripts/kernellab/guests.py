@@ -23,11 +23,15 @@ from connbench.model import Clock
 
 from .image import REPOSITORY, Archive
 from .kernels import Kernel
+from .table import RESULT
 
 MEMORY_MB = 2048
 """Fixed: the kernel's hash tables grow with it."""
 
 TAIL_LINES = 12
+
+LEFT_BEHIND = ("status", "release", "uptime", "output.txt", "console.txt", RESULT)
+"""What a guest's folder has: how the command ended, where and when, what it said, the whole console, the result."""
 
 QUIET_KERNEL = "quiet loglevel=4 panic=-1 mitigations=off nokaslr random.trust_cpu=on"
 """panic=-1 ends a guest whose kernel panics; mitigations cost an emulated processor far more than a real one."""
@@ -78,6 +82,8 @@ def run_guest(kernel: Kernel, image: Path, job: Job, folder: Path) -> Outcome:
         RunFault: The guest did not boot, hung, or left nothing; nothing of it is left running.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in LEFT_BEHIND:  # of an earlier run: they would pass for this one's
+        (folder / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="connbench-guest-") as temporary:
         place = Path(temporary)
         _write_initrd(image, job, place / "initrd")

@@ -98,8 +98,10 @@ def test_guest_that_comes_to_nothing_is_ended_and_told(body: str, told: str, tmp
     kernel.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec echo 6.1.0\necho $$ > {tmp_path}/pid\n{body}\n')
     kernel.chmod(0o755)
     (tmp_path / "temporary").mkdir()
+    (tmp_path / "out" / "uml").mkdir(parents=True)
+    (tmp_path / "out" / "uml" / "status").write_text("0\n")  # of an earlier run that went well
     ended = lab(
-        *("run", "--kernel", "uml", "--timeout", "2", "-o", str(tmp_path / "out")),
+        *("run", "--kernel", "uml", "--timeout", "2", "--force", "-o", str(tmp_path / "out")),
         PATH=f"{kernel.parent}:{os.environ['PATH']}",
         TMPDIR=str(tmp_path / "temporary"),
     )
