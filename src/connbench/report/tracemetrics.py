@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def _latency(counts: LatencyCounts) -> Iterator[Metric]:
     yield times
     failures = CounterMetricFamily("connect_failures", "connect() that failed in the kernel.", labels=["errno"])
     for number, happened in sorted(counts.errors.items()):
-        failures.add_metric([str(number)], happened)
+        failures.add_metric([errno.errorcode.get(number, str(number))], happened)
     yield failures
 
 
