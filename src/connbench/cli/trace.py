@@ -70,7 +70,8 @@ def command() -> None:
 def latency(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
     """How long connect() takes in the kernel, split by the parity of the port.
 
-    The time in tcp_v4_connect() and tcp_v6_connect(): the search for a port and sending the SYN, not the answer.
+    The time in tcp_v4_connect() and tcp_v6_connect(): the search for a port and sending the SYN. The answer is part
+    of it on the loopback interface alone.
     """
     return _trace("latency", interrupts, options)
 
@@ -81,7 +82,8 @@ def parity(interrupts: Interrupts, /, **options: str | float | bool | None) -> i
     """Whether connects have crossed into the second half of the range.
 
     Counts ports that connect() chose by parity, and switches: a port of another parity than the same process's port
-    before. A process whose search begins to switch has used up the first half. The exporter has the latency, too.
+    before. A process that switches has used up the first half towards one of its targets, or sets IP_LOCAL_PORT_RANGE
+    on Linux 6.8 or later, where ports of both parities are as good. The exporter has the latency, too.
     """
     return _trace("parity", interrupts, options)
 

@@ -96,7 +96,8 @@ class _Lines:
         elif self._live is not None:
             from rich.text import Text  # noqa: PLC0415  # only a terminal needs it
 
-            self._live.update(Text(as_text(counts, seconds, cgroups.name)), refresh=True)
+            table = Text(as_text(counts, seconds, cgroups.name), no_wrap=True, overflow="ellipsis")
+            self._live.update(table, refresh=True)
         elif is_final or self._request.exporter is None:
             click.echo(("" if self._is_first else "\n") + as_text(counts, seconds, cgroups.name))
             self._is_first = False

@@ -23,6 +23,9 @@ LOOK_SECONDS = 0.2
 END_SECONDS = 30.0
 """How long bpftrace may take to end: it detaches its probes one by one."""
 
+MAP_SIZES = ("BPFTRACE_MAP_KEYS_MAX", "BPFTRACE_MAX_MAP_KEYS")
+"""What sets the size of its maps: until 0.19, and since."""
+
 _MEMLOCK = "RLIMIT_MEMLOCK"  # a complaint that kernels since 5.11 make meaningless
 
 
@@ -80,6 +83,7 @@ class Bpftrace:
             if until is not None and time.monotonic() >= until:
                 return False
             if not self._read():
+                interrupts.check()  # whoever ended this process may have ended all of its kin
                 raise RunFault(f"bpftrace ended while tracing: {self._last_words()}", "start it again")
         self._said.clear()
         return True
@@ -155,7 +159,7 @@ def running(bpftrace: str, text: str, interval_ms: int) -> Iterator[Bpftrace]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | {"BPFTRACE_MAP_KEYS_MAX": str(KEPT_APART)},
+                env=os.environ | dict.fromkeys(MAP_SIZES, str(KEPT_APART)),
                 start_new_session=True,  # Ctrl-C is for this process, which ends the child in its own time
                 preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  # one thread here, and probes must not outlive it
             ),

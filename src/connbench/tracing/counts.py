@@ -12,7 +12,7 @@ READY, TICK = "ready\n", "tick\n"
 """What the programs say once all probes are attached, and after the maps of an interval."""
 
 KEPT_APART = 16384
-"""Keys a map has room for, two a process at most; the totals count the others too (BPFTRACE_MAP_KEYS_MAX)."""
+"""Keys a map has room for, two a process at most; the totals count the others too."""
 
 Maps = dict[str, dict[str, Any]]
 """Maps by name, without the @: values by key, keys of several parts joined by commas."""
@@ -29,7 +29,7 @@ def read_line(line: bytes, maps: Maps) -> str:
     """
     if not line.strip():
         return ""
-    said = json.loads(line.decode(errors="replace"))
+    said = json.loads(line.decode(errors="replace"), strict=False)  # a process's name may hold any character
     kind, data = said["type"], said.get("data")
     if kind in {"map", "hist"}:
         maps.update({name.removeprefix("@"): values for name, values in data.items()})
