@@ -167,6 +167,18 @@ def test_bpftrace_that_cannot_start_is_told() -> None:
     assert "no_such_function_here" in fault.value.message or "probe" in fault.value.message
 
 
+def test_a_probe_that_is_left_out_is_no_trace(tmp_path: Path) -> None:
+    """Newer versions of bpftrace (0.23 is played here) warn and go on: that would count nothing, and be believed."""
+    player = tmp_path / "bpftrace"
+    warning = "WARNING: could not attach probe kretprobe:tcp_v4_connect, skipping."
+    ready = '{"type": "printf", "data": "ready\\n"}'
+    player.write_text(f"#!/bin/sh\necho '{warning}' >&2\nprintf '%s\\n' '{ready}'\nexec sleep 100\n")
+    player.chmod(0o755)
+    with running(str(player), COUNTING, 20) as child, pytest.raises(EnvironmentFault) as fault:
+        child.wait_until_ready(Interrupts())
+    assert fault.value.message == f"bpftrace did not start: {warning}"
+
+
 @needs_bpf
 def test_bpftrace_that_is_killed_is_told() -> None:
     """A trace does not go on in silence when its child is gone."""

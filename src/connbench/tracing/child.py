@@ -26,6 +26,9 @@ END_SECONDS = 30.0
 MAP_SIZES = ("BPFTRACE_MAP_KEYS_MAX", "BPFTRACE_MAX_MAP_KEYS")
 """What sets the size of its maps: until 0.19, and since."""
 
+_GAP = "could not attach probe"
+"""From 0.21 on it goes on without a probe, and would count nothing."""
+
 _MEMLOCK = "RLIMIT_MEMLOCK"  # a complaint that kernels since 5.11 make meaningless
 
 
@@ -63,6 +66,9 @@ class Bpftrace:
                     f"bpftrace did not start: {self._last_words()}", "see whether bpftrace --info works"
                 )
         self._said.clear()
+        gap = next((line for line in self._complaints() if _GAP in line), None)
+        if gap is not None:
+            raise EnvironmentFault(f"bpftrace did not start: {gap}", "see whether bpftrace --info works")
 
     def wait_for_interval(self, interrupts: Interrupts, until: float | None) -> bool:
         """Return after the next interval's maps, or at a time.
@@ -134,12 +140,13 @@ class Bpftrace:
     def _last_words(self) -> str:
         """The first of its error messages, or how it ended."""
         status = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").splitlines()
-        lines = [line.strip() for line in lines if line.strip() and _MEMLOCK not in line]
-        return next(
-            (line for line in lines if "ERROR" in line), lines[-1] if lines else f"it {describe_end(status)[0]}"
-        )
+        errors = (line for line in self._complaints() if "ERROR" in line)
+        return next(errors, f"it {describe_end(status)[0]}")
+
+    def _complaints(self) -> list[str]:
+        """What it said on stderr until now, by lines."""
+        said = os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace")
+        return [line.strip() for line in said.splitlines() if line.strip() and _MEMLOCK not in line]
 
 
 @contextmanager
