@@ -130,6 +130,7 @@ def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
         ("parity --exporter 127.0.0.1:65536", "65536"),
         ("parity --probes uprobe", "uprobe"),
         ("ports", "ports"),
+        ("", "latency, parity or offsets"),
     ],
 )
 def test_wrong_usage_of_trace(asked: str, named: str) -> None:

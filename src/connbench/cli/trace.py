@@ -56,19 +56,22 @@ def _trace_options(function: Callable[..., int]) -> Callable[..., int]:
     return click.pass_obj(function)
 
 
-@click.group("trace", epilog=EPILOG)
-def command() -> None:
+@click.group("trace", epilog=EPILOG, invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
     """Watch every connect() of this machine, in the kernel, while others make them.
 
     Needs root, bpftrace, and a kernel with kprobes and BTF, as the distributions' are. All counts are since the trace
     began, of all network namespaces.
     """
+    if context.invoked_subcommand is None:
+        raise UsageError("trace what? latency, parity or offsets", "connbench trace --help")
 
 
 @command.command("latency", epilog=EPILOG)
 @_trace_options
 def latency(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
-    """How long connect() takes in the kernel, split by the parity of the port.
+    """How long connect() takes in the kernel, by the port's parity.
 
     The time in tcp_v4_connect() and tcp_v6_connect(): the search for a port and sending the SYN. The answer is part
     of it on the loopback interface alone.
