@@ -154,7 +154,7 @@ def test_bpftrace_tells_all_as_it_ends() -> None:
         ((key, after),) = child.maps["beats"].items()
         assert key.split(",")[1:2] == ["7"]
         assert after >= before
-    assert children(os.getpid()) == []
+    assert child.pid not in running_now()
 
 
 @needs_bpf
@@ -185,8 +185,7 @@ def test_bpftrace_that_is_killed_is_told() -> None:
     """A trace does not go on in silence when its child is gone."""
     with running(BPFTRACE, COUNTING, 20) as child:
         child.wait_until_ready(Interrupts())
-        (pid,) = children(os.getpid())
-        os.kill(pid, signal.SIGKILL)
+        os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(RunFault) as fault:
             wait_until(lambda: not child.wait_for_interval(Interrupts(), None), "the loss is noticed")
     assert "killed by SIGKILL" in fault.value.message

@@ -33,7 +33,11 @@ _MEMLOCK = "RLIMIT_MEMLOCK"  # a complaint that kernels since 5.11 make meaningl
 
 
 class Bpftrace:
-    """A running bpftrace; `maps` is what it printed last.
+    """A running bpftrace.
+
+    Attributes:
+        maps: What it printed last.
+        pid: Its process id.
 
     Args:
         process: The child.
@@ -43,6 +47,7 @@ class Bpftrace:
     def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         assert process.stdout is not None  # noqa: S101  # opened as a pipe below; tells the type checker
         self.maps: Maps = {}
+        self.pid = process.pid
         self._process = process
         self._errors = errors
         self._pipe = process.stdout
