@@ -96,7 +96,7 @@ def _has_kprobes(root: Path) -> bool:
 def _has_trampolines(bpftrace: str) -> bool:
     """Whether bpftrace can attach kfunc probes (fentry, in newer versions) here: it knows by trying."""
     told = subprocess.run([bpftrace, "--info"], capture_output=True, text=True, check=False)
-    return re.search(r"^\s*(kfunc|fentry): yes", told.stdout + told.stderr, re.MULTILINE) is not None
+    return re.search(r"\b(kfunc|fentry): yes", told.stdout + told.stderr) is not None
 
 
 def _functions(root: Path) -> frozenset[str]:
