@@ -16,7 +16,7 @@ from connbench.results.files import write_atomically
 from . import chart, table
 from .guests import Job, Outcome, run_guest
 from .image import write_image
-from .kernels import SERIES, UML, Kernel, check_series, fetch, install_tools, installed
+from .kernels import SERIES, TOOLS, TRACER, UML, Kernel, check_series, fetch, install_tools, installed
 
 QUICK = ("run", "--port-range", "9024-13119", "--strategy", "plain", "--strategy", "bind")
 QUICK_WITH_OPTION = ("--strategy", "window", "--window", "36", "--strategy", "range")
@@ -25,6 +25,10 @@ QUICK_WITH_OPTION = ("--strategy", "window", "--window", "36", "--strategy", "ra
 RULES = ("-q", "tests/netns/test_port_search.py")
 WALK_VARIABLE = "CONNBENCH_EXPECT_WALK"
 """Tells the tests which walk they must see; without it they take an old kernel's as it comes."""
+
+TRACE_TESTS = ("-q", "-m", "slow or not slow", "tests/netns/test_tracing.py")
+TRACE_VARIABLE = "CONNBENCH_EXPECT_TRACE"
+"""Tells the tests of tracing that it must work here; without it they are skipped where it does not."""
 
 MEASURING = {"run", "reproduce"}
 SEED = "1"
@@ -126,16 +130,28 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
 @kernel_option
 @click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a guest may take.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set for the tests.")
+@click.option("--trace", "is_tracing", is_flag=True, help="Test connbench trace, with bpftrace; not in uml.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def test(series: tuple[str, ...], timeout: float, variables: tuple[str, ...], arguments: tuple[str, ...]) -> int:
+def test(
+    series: tuple[str, ...],
+    timeout: float,
+    variables: tuple[str, ...],
+    arguments: tuple[str, ...],
+    *,
+    is_tracing: bool,
+) -> int:
     """Run the tests of the kernel's rules in each kernel, or what of pytest's arguments follows a `--`."""
-    chosen = _chosen(series)
-    install_tools(_say)
+    if is_tracing and UML in series:
+        raise UsageError("uml has no kprobes to --trace with", "leave --kernel uml out")
+    chosen = tuple(name for name in _chosen(series) if not (is_tracing and name == UML))
+    install_tools(_say, TOOLS | TRACER if is_tracing else TOOLS)
+    rules = TRACE_TESTS if is_tracing else RULES
+    variables += (f"{TRACE_VARIABLE}=1",) if is_tracing else ()
     failures = [f"{name}: Debian's mirror has no such kernel" for name in fetch(chosen, _say)]
-    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or RULES))
+    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or rules))
     with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
         image = Path(temporary) / "image"
-        write_image(image)
+        write_image(image, TRACER if is_tracing else ())
         for kernel in filter(None, map(installed, chosen)):
             job = Job(command, timeout=timeout, environment=(f"{WALK_VARIABLE}={kernel.walk}", *variables))
             failures += _run_in(kernel, image, job, Path(temporary))

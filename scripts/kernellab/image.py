@@ -34,13 +34,21 @@ _NOT_READ = re.compile(r"\.(a|c|h|pyi|opt-[12]\.pyc)$|/_tkinter\.")
 _TRAILER = "TRAILER!!!"
 
 
-def write_image(path: Path) -> None:
-    """Write an initramfs with this Python, connbench, its tests and what they import, at the places they have here."""
+def write_image(path: Path, programs: Iterable[str] = ()) -> None:
+    """Write an initramfs with this Python, connbench, its tests and what they import, at the places they have here.
+
+    Args:
+        path: The file to write.
+        programs: Other programs of this machine to pack with their libraries.
+    """
     compileall.compile_dir(str(REPOSITORY / "src"), quiet=2)  # a guest would have to compile them at every start
     files = Tree()
     for own in (*_python(), *_distributions(), REPOSITORY / "pyproject.toml", REPOSITORY / "src", REPOSITORY / "tests"):
         files.add(own)
-    for library in _libraries([path for path in files.paths if _is_program(path)]):
+    others = [Path(found) for found in map(shutil.which, programs) if found]
+    for other in others:
+        files.add(other)
+    for library in _libraries([*others, *(path for path in files.paths if _is_program(path))]):
         files.add(library)
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
     with path.open("wb") as stream:

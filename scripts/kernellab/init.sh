@@ -5,9 +5,12 @@ b=/busybox
 $b mount -t devtmpfs dev /dev
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
+$b mount -t tracefs trace /sys/kernel/tracing 2>/dev/null # user-mode-linux has neither
+$b mount -t cgroup2 cgroup /sys/fs/cgroup 2>/dev/null
 $b mount -t tmpfs tmp /tmp
 $b mount -t tmpfs results /results
-$b mkdir -p /dev/shm /etc /bin
+$b mkdir -p /dev/shm /dev/pts /etc /bin
+$b mount -t devpts pts /dev/pts
 $b mount -t tmpfs shm /dev/shm
 $b ln -sf /busybox /bin/sh
 $b ip link set lo up

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,9 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "linux.uml": "user-mode-linux", "busybox": "busybox-static"}
 """What the lab runs, and the Debian packages it comes in."""
+
+TRACER = {"bpftrace": "bpftrace"}
+"""What tests of tracing run in a guest, with the libraries it has here."""
 
 _SERIES = re.compile(r"\d+(\.\d+)?")
 _PACKAGE = re.compile(r"linux-image-(\d[\w.+~]*(-\d[\w.]*)?)-amd64")
@@ -90,13 +93,13 @@ def installed(series: str) -> Kernel | None:
     return Kernel(series, version.read_text(encoding="utf-8").strip(), folder / "vmlinuz")
 
 
-def install_tools(say: Callable[[str], None]) -> None:
+def install_tools(say: Callable[[str], None], tools: Mapping[str, str] = TOOLS) -> None:
     """Install what the lab runs and this machine lacks.
 
     Raises:
         EnvironmentFault: Something is missing, and cannot be installed.
     """
-    missing = {package for tool, package in TOOLS.items() if shutil.which(tool) is None}
+    missing = {package for tool, package in tools.items() if shutil.which(tool) is None}
     if not missing:
         return
     names = " ".join(sorted(missing))

@@ -25,7 +25,7 @@ LAYERS = (
     {"runner", "report", "planning"},
     {"reproduction"},
     {"engine", "analysis", "portsearch"},
-    {"strategies", "host", "results", "serving"},
+    {"strategies", "host", "results", "serving", "tracing"},
     {"linux", "samples", "roundreport", "thresholds"},
     {"model", "interrupts"},
     {"errors", "findings"},
@@ -33,7 +33,18 @@ LAYERS = (
 )
 """Packages and modules of the house from the top down; a line may import from those below it."""
 
-MEASURING = ("engine", "serving", "strategies", "linux", "samples", "model", "findings", "roundreport", "errors")
+MEASURING = (
+    "engine",
+    "serving",
+    "tracing",
+    "strategies",
+    "linux",
+    "samples",
+    "model",
+    "findings",
+    "roundreport",
+    "errors",
+)
 HEAVY = {"numpy", "rich", "click", "psutil", "pyroute2"}
 
 PROCESS_EXCEPTIONS = {"connbench.engine.__main__": ["print", "sys.exit"]}

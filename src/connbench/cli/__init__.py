@@ -28,6 +28,7 @@ COMMANDS = {
     "strategies": "List the strategies, and whether this kernel has what they need.",
     "doctor": "Check beforehand whether a full run here would be sound.",
     "serve": "Listen, accept and hold connections: a target for run --target.",
+    "trace": "Watch every connect() of this machine in the kernel: latency, parity, offsets.",
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
 
