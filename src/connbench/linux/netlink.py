@@ -6,7 +6,9 @@ pyroute2 takes 34 MB and 0.2 s to load; in a child of its own the engine and the
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,12 @@ from connbench.errors import EnvironmentFault
 from connbench.linux.child import in_child
 from connbench.linux.families import family_of
 from connbench.linux.process import CLONE_NEWNET, set_namespace
+
+NO_LOOPBACK = "the loopback interface cannot be set up in the new namespace"
+
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
+IFREQ = "16sh22x"
+"""struct ifreq with an interface's name and flags (net/if.h)."""
 
 IFA_F_NODAD = 0x02
 """No duplicate address detection (linux/if_addr.h): an IPv6 address can be used at once."""
@@ -34,9 +42,14 @@ class _End:
 def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
     """Set this namespace's `lo` up, and give it each of `addresses` as a /32 or /128.
 
+    Without an address it is two calls (netdevice(7)), and pyroute2 need not be loaded: every round begins with it.
+
     Raises:
-        EnvironmentFault: Netlink refused.
+        EnvironmentFault: The kernel refused.
     """
+    if not addresses:
+        _set_loopback_up()
+        return
 
     def work() -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
@@ -45,7 +58,17 @@ def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
             index = _set_up(route, "lo")
             _add_addresses(route, index, addresses)
 
-    in_child(work, "the loopback interface cannot be set up in the new namespace", "try --isolate never")
+    in_child(work, NO_LOOPBACK, "try --isolate never")
+
+
+def _set_loopback_up() -> None:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack(IFREQ, b"lo", 0))
+            _, flags = struct.unpack(IFREQ, answer)
+            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack(IFREQ, b"lo", flags | IFF_UP))
+    except OSError as error:
+        raise EnvironmentFault(f"{NO_LOOPBACK}: {error.strerror}", "try --isolate never") from error
 
 
 def join(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ...], delay_ms: float) -> None:
