@@ -24,7 +24,7 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(None in map(shutil.which, TOOLS), reason=f"needs {', '.join(TOOLS)}")
 @pytest.mark.parametrize("series", ["6.1", "6.12"])
 def test_trace_counts_what_run_does(series: str) -> None:
-    """Each test of tests/netns/test_tracing.py passes in a guest, and none is skipped there."""
+    """Each test of tests/netns/test_trace_counts.py passes in a guest, and none is skipped there."""
     if "to be fetched" in lab("list", "--kernel", series).stdout:
         pytest.skip(f"no kernel here: scripts/kernel-lab setup --kernel {series}")
     done = lab("test", "--trace", "--kernel", series, "--timeout", "600")
