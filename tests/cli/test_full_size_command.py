@@ -1,0 +1,49 @@
+"""What needs the command at full size: a sweep, and a server that holds tens of thousands; run by `make test-all`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from outside import next_report, report, serving, started
+from support import INSIDE, command_line, connbench
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"),
+]
+
+
+def test_sweep_of_the_whole_range(tmp_path: Path) -> None:
+    """Windows too narrow and too wide are told from the right ones, and the whole range needs no window."""
+    path = tmp_path / "sweep.json.gz"
+    settings = ("--strategy", "window,range", "--window", "100,500,5000", "--fill", "50%,95%")
+    swept = connbench("sweep", *settings, "--rounds", "1", "--seed", "1", "-o", str(path))
+    assert swept.returncode == ExitCode.OK, swept.stderr
+    over_all = swept.stdout[swept.stdout.index("over all loads") :]
+    budget = {line.rsplit(maxsplit=1)[-1]: line for line in over_all.splitlines() if line.startswith("window 5000")}
+    assert "exceeded" in budget
+    assert "range" in swept.stdout.splitlines()[-1] or "window 500" in swept.stdout.splitlines()[-1]
+    again = connbench("report", str(path))
+    assert again.stdout.splitlines()[-1] == swept.stdout.splitlines()[-1]
+
+
+def test_server_holds_them_all() -> None:
+    """25,000 connections to `connbench serve`: each is accepted, none is dropped, all are open at once."""
+    ports = ("--sysctl", "net.ipv4.ip_local_port_range=9024 65535")
+    with serving("--format", "json", inside=ports) as server:
+        next_report(server)
+        join = [*INSIDE, "--join", str(server.pid), "--"]
+        arguments = ("run", "--strategy", "range", "-n", "25000", "--target", "127.0.0.1:8080", "--format", "json")
+        with started([*join, *command_line(*arguments)]) as client:
+            printed, _ = client.communicate(timeout=300)
+        last = report(server)
+    [strategy] = json.loads(printed)["strategies"]
+    assert strategy["rounds"][0]["established"] == 25_000
+    assert last["most_open"] >= 25_000
+    assert set(last["counters"].values()) == {0}
