@@ -26,12 +26,17 @@ def share(text: str | float) -> float:
     return value
 
 
-def number(text: str | float) -> float:
-    """Read a number that is one: `nan` compares with nothing, so a limit would let it pass."""
+def number_or_nan(text: str | float) -> float:
+    """Read a number; `nan` for what is none, which compares with nothing: ask whether it lies within bounds."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
+        return math.nan
+
+
+def number(text: str | float) -> float:
+    """Read a number that is one."""
+    value = number_or_nan(text)
     if not math.isfinite(value):
         raise click.BadParameter(f"{text!r} is not a number")
     return value

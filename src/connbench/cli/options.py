@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import click
 
 from connbench.cli.gates import fail_if_option
-from connbench.cli.load_options import LOAD_OPTIONS
+from connbench.cli.load_options import LOAD_OPTIONS, number_or_nan
 from connbench.errors import UsageError
 from connbench.model import LARGEST, Isolation, Link, Listener, Placement, PortRange, Spread
 from connbench.planning.request import CpuChoice
@@ -32,11 +31,8 @@ def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
 
 
 def _seconds(text: str | float) -> float:
-    """Read a time-out; `nan` compares with nothing, so click's own range would let it pass."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
+    """Read a time-out; click's own range would let `nan` pass."""
+    seconds = number_or_nan(text)
     if not SHORTEST_TIMEOUT <= seconds <= LONGEST_TIMEOUT:
         raise UsageError(
             f"--timeout {text} is no time-out", f"give {SHORTEST_TIMEOUT:g} to {LONGEST_TIMEOUT:g} seconds"
@@ -46,10 +42,7 @@ def _seconds(text: str | float) -> float:
 
 def _milliseconds(text: str | float) -> float:
     """Read a delay; `nan` as above."""
-    try:
-        delay = float(text)
-    except ValueError:
-        delay = math.nan
+    delay = number_or_nan(text)
     if not (delay == 0 or SHORTEST_DELAY <= delay <= LONGEST_DELAY):
         raise UsageError(
             f"--delay {text} is no delay",
