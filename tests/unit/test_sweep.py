@@ -25,6 +25,7 @@ from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, Rou
 from connbench.planning import Request, sweeping
 from connbench.planning.choice import choose_strategies
 from connbench.report import sweep as report
+from connbench.report.formats import FORMATS
 from connbench.report.sweep_markdown import markdown
 from connbench.report.sweep_names import Names
 from connbench.report.text import report as run_report
@@ -457,7 +458,7 @@ def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
     assert plan
     everything, result.rounds = dict(result.rounds), {}
     path = tmp_path / "sweep.csv"
-    outlet = Outlet(result, DocumentPages(result, "talk"), path, "csv", spacing=1e9)
+    outlet = Outlet(result, DocumentPages(result, FORMATS["talk"]), path, "csv", spacing=1e9)
     lengths = []
     for spec in specs:
         result.rounds[spec] = everything[spec]

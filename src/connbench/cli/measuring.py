@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
-from connbench.cli.messages import complain
+from connbench.cli.messages import complain, warn
 from connbench.cli.outlet import Outlet
 from connbench.cli.progress import Bar, Silent
 from connbench.errors import ConnbenchError, ExitCode
+from connbench.findings import Finding
+from connbench.host import checks, environment
 from connbench.interrupts import Interrupts
 from connbench.model import Plan, RoundPlan
+from connbench.report.charts import terminal
+from connbench.results.files import check_output
+from connbench.results.result import Result
+from connbench.results.talk_csv import refuse_several
 from connbench.runner import run
 
 
@@ -46,6 +54,30 @@ def measure(
     if outlet.result.rounds:
         outlet.finish()
     return [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
+
+
+def begin(plan: Plan, known: Iterable[Finding]) -> Result:
+    """Tell the user what is known beforehand; the result that is to be filled, with the machine as it is now."""
+    told = tuple(known)
+    for finding in told:
+        warn(finding)
+    return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start()))
+
+
+def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> str | None:
+    """Make sure, before anything is measured, that it can be printed and saved as asked for.
+
+    Returns:
+        The format of the output file; None without one.
+
+    Raises:
+        ConnbenchError: It cannot.
+    """
+    if plot:
+        terminal.require()
+    if output_format == "talk-csv":
+        refuse_several(len(plan.phases) * plan.rounds)
+    return check_output(output, force=force) if output else None
 
 
 def command_line() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,10 +55,10 @@ class TextPages:
 
 @dataclass(frozen=True)
 class DocumentPages:
-    """A format that is one document, printed at the end."""
+    """What is one document, printed at the end; `write` makes it of the result."""
 
     result: Result
-    output_format: str
+    write: Callable[[Result], str]
     gap: str = ""
 
     def piece(self, _spec: StrategySpec) -> str:
@@ -66,7 +67,7 @@ class DocumentPages:
 
     def end(self) -> str:
         """The whole document."""
-        return FORMATS[self.output_format](self.result).rstrip("\n")
+        return self.write(self.result).rstrip("\n")
 
 
 @dataclass
@@ -92,50 +93,18 @@ class ReproductionPages:
         return "\n" + reproduction.closing(self.cases, self.result, width(), self.told)
 
 
-@dataclass(frozen=True)
-class SweepPages:
-    """The tables of a sweep, once all of it is measured; `plot` puts a chart of each before them."""
-
-    result: Result
-    budget: float
-    told: tuple[Finding, ...] = ()
-    plot: bool = False
-    gap: str = ""
-
-    def piece(self, _spec: StrategySpec) -> str:
-        """Nothing yet: rounds take turns, so all settings are done at about the same time."""
-        return ""
-
-    def end(self) -> str:
-        """The whole report."""
-        charts = scatters(self.result) if self.plot else []
-        return "\n\n".join([*charts, sweep.report(self.result, self.budget, width(), self.told)])
-
-
-@dataclass(frozen=True)
-class SweepMarkdownPages:
-    """A sweep in markdown, once all of it is measured."""
-
-    result: Result
-    budget: float
-    gap: str = ""
-
-    def piece(self, _spec: StrategySpec) -> str:
-        """Nothing yet."""
-        return ""
-
-    def end(self) -> str:
-        """The whole document."""
-        return sweep_markdown.markdown(self.result, self.budget).rstrip("\n")
-
-
 def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:
     """What stdout gets of a sweep: the choice is part of the text and of markdown, the other formats are as ever."""
-    if output_format == "text":
-        return SweepPages(result, budget, told, plot=plot)
     if output_format == "markdown":
-        return SweepMarkdownPages(result, budget)
-    return DocumentPages(result, output_format)
+        return DocumentPages(result, lambda made: sweep_markdown.markdown(made, budget))
+    if output_format != "text":
+        return DocumentPages(result, FORMATS[output_format])
+
+    def write(made: Result) -> str:
+        charts = scatters(made) if plot else []
+        return "\n\n".join([*charts, sweep.report(made, budget, width(), told)])
+
+    return DocumentPages(result, write)
 
 
 def scatters(result: Result) -> list[str]:

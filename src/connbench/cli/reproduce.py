@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from connbench.cli.html_option import check_page, page_option, write_page
-from connbench.cli.messages import warn, warn_of_grave_findings
+from connbench.cli.messages import warn_of_grave_findings
 from connbench.cli.options import cpu_option, force_option, output_option, quiet_option, seed_option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
@@ -51,21 +51,17 @@ def command(
     plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.measuring import begin, exit_code, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import ReproductionPages  # noqa: PLC0415  # as above
-    from connbench.host import checks, environment  # noqa: PLC0415  # as above
     from connbench.report import reproduction  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
-    from connbench.results.result import Result  # noqa: PLC0415  # as above
 
     file_format = check_output(output, force=force) if output else None
     if page:
         check_page(page, force=force)
     known = [*known, *missing]
-    for finding in known:
-        warn(finding)
-    result = Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*known, *checks.at_start()))
+    result = begin(plan, known)
     runnable = tuple(case for case in rows if case.spec in specs)
     outlet = Outlet(result, ReproductionPages(result, runnable, tuple(known)), output, file_format)
     failures = measure(plan, outlet, interrupts, quiet=quiet)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from connbench.cli import gates
-from connbench.cli.messages import warn, warn_of_grave_findings
+from connbench.cli.messages import warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
@@ -44,25 +44,15 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.measuring import begin, check_outputs, exit_code, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import DocumentPages, TextPages  # noqa: PLC0415  # as above
-    from connbench.host import checks, environment  # noqa: PLC0415  # as above
-    from connbench.report.charts import terminal  # noqa: PLC0415  # as above
-    from connbench.results.files import check_output  # noqa: PLC0415  # as above
-    from connbench.results.result import Result  # noqa: PLC0415  # as above
-    from connbench.results.talk_csv import refuse_several  # noqa: PLC0415  # as above
+    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
-    if plot:
-        terminal.require()
-    if output_format == "talk-csv":
-        refuse_several(len(plan.phases) * plan.rounds)
-    file_format = check_output(output, force=force) if output else None
-    for finding in known:
-        warn(finding)
-    result = Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*known, *checks.at_start()))
+    file_format = check_outputs(plan, output, output_format, plot=plot, force=force)
+    result = begin(plan, known)
     text = TextPages(result, tuple(known), plot=plot)
-    pages = text if output_format == "text" else DocumentPages(result, output_format)
+    pages = text if output_format == "text" else DocumentPages(result, FORMATS[output_format])
     failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))

@@ -9,7 +9,7 @@ import click
 
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
-from connbench.cli.messages import warn, warn_of_grave_findings
+from connbench.cli.messages import warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.cli.run import request_of
 from connbench.cli.sweep_options import charts_option, error_budget_option, with_lists
@@ -72,30 +72,19 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.measuring import command_line, exit_code, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.measuring import begin, check_outputs, exit_code, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import sweep_pages  # noqa: PLC0415  # as above
     from connbench.cli.sweep_charts import check_charts, write_charts  # noqa: PLC0415  # as above
-    from connbench.host import checks, environment  # noqa: PLC0415  # as above
     from connbench.report import sweep  # noqa: PLC0415  # as above
-    from connbench.report.charts import terminal  # noqa: PLC0415  # as above
-    from connbench.results.files import check_output  # noqa: PLC0415  # as above
-    from connbench.results.result import Result  # noqa: PLC0415  # as above
-    from connbench.results.talk_csv import refuse_several  # noqa: PLC0415  # as above
 
-    if plot:
-        terminal.require()
-    if output_format == "talk-csv":
-        refuse_several(len(plan.phases) * plan.rounds)
-    file_format = check_output(output, force=force) if output else None
+    file_format = check_outputs(plan, output, output_format, plot=plot, force=force)
     if page:
         check_page(page, force=force)
     if charts:
         check_charts(charts, plan, force=force)
-    for finding in known:
-        warn(finding)
+    result = begin(plan, known)
     click.echo(f"connbench: {announcement(plan)}", err=True)
-    result = Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*known, *checks.at_start()))
     pages = sweep_pages(result, output_format, budget, tuple(known), plot=plot)
     outlet = Outlet(result, pages, output, file_format, spacing=SAVES_APART)
     failures = measure(plan, outlet, interrupts, quiet=quiet, is_sweep=True)
