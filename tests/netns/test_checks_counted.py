@@ -66,6 +66,6 @@ def test_kernel_checks_as_many_ports_as_the_model() -> None:
         with counting(counts):
             measure(strategy, PORTS, PORTS)
     models = [modelled(strategy) for strategy in STRATEGIES]
-    assert sum(counts) == pytest.approx(sum(map(mean, models)), rel=0.02)
+    assert sum(counts) == pytest.approx(sum(mean(model) for model in models), rel=0.02)
     for counted, model in zip(counts, models, strict=True):
         assert abs(counted - mean(model)) <= max(0.02 * mean(model), 3 * stdev(model))
