@@ -35,6 +35,7 @@ PARITY_LINES = rb"""{"type": "attached_probes", "data": {"probes": 8}}
 {"type": "map", "data": {"@all_ports": {"0": 3, "1": 2}}}
 {"type": "map", "data": {"@switches": {"1,158,python": 1}}}
 {"type": "map", "data": {"@all_switches": {"0": 1}}}
+{"type": "map", "data": {"@switches_of": {"1,python": 1, "7,a\",b\\": 0}}}
 {"type": "printf", "data": "tick\n"}
 """  # noqa: E501  # its lines are as long as they are
 
@@ -144,12 +145,35 @@ def test_metrics() -> None:
     registry.register(TraceCollector(parity(), no_name))
     lines = generate_latest(registry).decode().splitlines()
     assert 'connect_port_parity_switches_total{cgroup="id 1",comm="python"} 1.0' in lines
+    assert r'connect_port_parity_switches_total{cgroup="id 7",comm="a\",b\\"} 0.0' in lines
     assert 'connect_ports_total{parity="even"} 3.0' in lines
     assert 'connect_latency_seconds_bucket{le="6.5536e-05",outcome="even"} 3.0' in lines
     assert 'connect_latency_seconds_bucket{le="0.000131072",outcome="even"} 4.0' in lines
     assert 'connect_latency_seconds_count{outcome="even"} 4.0' in lines
     assert 'connect_latency_seconds_sum{outcome="odd"} 0.0002' in lines
     assert 'connect_failures_total{errno="EADDRNOTAVAIL"} 1.0' in lines
+
+
+def test_switches_of_a_service_that_was_started_again_are_one_series() -> None:
+    """Its cgroup has a new id and its old name: two samples of one name would be one too many for Prometheus."""
+    maps: Maps = {"switches_of": {"7,nginx": 3, "8,nginx": 2}}
+    registry = CollectorRegistry()
+    registry.register(TraceCollector(ParityCounts.of(maps), lambda _: "/system.slice/nginx.service"))
+    lines = generate_latest(registry).decode().splitlines()
+    samples = [line for line in lines if line.startswith("connect_port_parity_switches_total{")]
+    assert [sample.rpartition(" ")[2] for sample in samples] == ["5.0"]
+
+
+def test_metrics_count_switches_of_processes_that_are_not_kept_apart() -> None:
+    """A process that comes when the map of processes is full still shows in the counter an alert looks at."""
+    maps: Maps = {
+        "ports": {f"1,{pid},0,curl": 1 for pid in range(KEPT_APART)},
+        "switches_of": {"1,curl": 0, "7,nginx": 2},
+    }
+    registry = CollectorRegistry()
+    registry.register(TraceCollector(ParityCounts.of(maps), no_name))
+    lines = generate_latest(registry).decode().splitlines()
+    assert 'connect_port_parity_switches_total{cgroup="id 7",comm="nginx"} 2.0' in lines
 
 
 @pytest.mark.parametrize("trace", Trace)

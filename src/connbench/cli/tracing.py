@@ -77,7 +77,7 @@ def _report(request: Request, child: Bpftrace, interrupts: Interrupts) -> None:
 def _count(request: Request, child: Bpftrace, cgroups: Cgroups) -> Counts:
     counts = COUNTING[request.trace](child.maps)
     if isinstance(counts, ParityCounts):
-        cgroups.learn({process.cgroup for process in counts.processes})
+        cgroups.learn({process.cgroup for process in counts.processes} | {cgroup for cgroup, _ in counts.switches_of})
     return counts
 
 

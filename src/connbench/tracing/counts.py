@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +115,7 @@ class ParityCounts:
         even, odd: Ports that it chose.
         switches: Chosen ports whose parity is another than that of the same process's port before.
         bound: Connections whose port bind() had chosen.
+        switches_of: Switches by cgroup and name, 0 of one that has made none; complete when `processes` is not.
         processes: The same by process.
         is_full: Whether there were more processes than are kept apart.
         latency: How long it took, of all of them.
@@ -125,6 +125,7 @@ class ParityCounts:
     odd: int
     switches: int
     bound: int
+    switches_of: dict[tuple[int, str], int]
     processes: tuple[Process, ...]
     is_full: bool
     latency: LatencyCounts
@@ -145,6 +146,7 @@ class ParityCounts:
             odd=_number(maps, "all_ports", "1"),
             switches=_number(maps, "all_switches", "0"),
             bound=_number(maps, "all_bound", "0"),
+            switches_of=dict(_by_cgroup(maps, "switches_of")),
             processes=tuple(processes.values()),
             is_full=any(len(maps.get(name, {})) >= KEPT_APART for name in ("ports", "bound", "failed")),
             latency=LatencyCounts.of(maps),
@@ -180,16 +182,14 @@ class OffsetCounts:
 Counts = LatencyCounts | ParityCounts | OffsetCounts
 
 
-def of_comm_and_cgroup(processes: tuple[Process, ...]) -> Counter[tuple[str, int]]:
-    """Switches by name and cgroup, which are fewer than processes and come again."""
-    found: Counter[tuple[str, int]] = Counter()
-    for process in processes:
-        found[process.comm, process.cgroup] += process.switches
-    return found
-
-
 def _process(processes: dict[tuple[str, ...], Process], cgroup: str, pid: str, comm: str) -> Process:
     return processes.setdefault((cgroup, pid, comm), Process(int(cgroup), int(pid), comm))
+
+
+def _by_cgroup(maps: Maps, name: str) -> Iterator[tuple[tuple[int, str], int]]:
+    for key, number in maps.get(name, {}).items():
+        cgroup, comm = key.split(",", 1)
+        yield (int(cgroup), comm), int(number)
 
 
 def _number(maps: Maps, name: str, key: str) -> int:
