@@ -77,13 +77,22 @@ def test_text_of_parity() -> None:
         "chosen by bind() before: 1, failed: 1, EADDRNOTAVAIL 1\n"
         "\n"
         "process     even  odd  switches  bound  failed  cgroup\n"
-        "158 python     2    2         1      0       1    id 1\n"
-        '90 a",b\\       1    0         0      1       0    id 7'
+        "158 python     2    2         1      0       1  id 1\n"
+        '90 a",b\\       1    0         0      1       0  id 7'
     )
     assert as_text(ParityCounts.of({}), 0, no_name).splitlines() == [
         "0 ports chosen in 0.0 s: 0 even, 0 odd, 0 switches",
         "chosen by bind() before: 0, failed: 0",
     ]
+
+
+def test_table_of_parity_keeps_to_80_columns() -> None:
+    """What room numbers and names leave is for the end of the cgroup's path, and what was cut off it is marked."""
+    slow = {f"7,{4194000 + number},{parity},fifteen-letters": 28256 for number in range(3) for parity in (0, 1)}
+    *_, row = as_text(ParityCounts.of({"ports": slow}), 1, lambda _: f"/system.slice/{'0' * 40}.scope").splitlines()
+    assert len(row) == 80
+    assert row.split()[-1].startswith("…0")
+    assert row.endswith("0.scope")
 
 
 def test_json_of_parity() -> None:

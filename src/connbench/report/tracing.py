@@ -19,7 +19,10 @@ Naming = Callable[[int], str]
 BUSIEST = 15
 """Processes shown; JSON has them all."""
 
-CGROUP_WIDTH = 24
+WIDTH = 80
+"""Columns of the table."""
+
+NARROWEST_CGROUP = 8
 
 
 def as_text(counts: Counts, seconds: float, name_of: Naming) -> str:
@@ -103,15 +106,19 @@ def _parity(counts: ParityCounts, since: str, name_of: Naming) -> str:
         lines.append("more processes than are kept apart: the totals are right, the table is not complete")
     if not counts.processes:
         return "\n".join(lines)
+    header = ("process", "even", "odd", "switches", "bound", "failed")
+    busiest = _busiest(counts.processes)[:BUSIEST]
     rows = [
         (
             f"{process.pid} {printable(process.comm)}",
             *(count(number) for number in (process.even, process.odd, process.switches, process.bound, process.failed)),
-            printable(name_of(process.cgroup))[-CGROUP_WIDTH:],
         )
-        for process in _busiest(counts.processes)[:BUSIEST]
+        for process in busiest
     ]
-    lines += ["", render(("process", "even", "odd", "switches", "bound", "failed", "cgroup"), rows)]
+    room = WIDTH - sum(2 + max(map(len, cells)) for cells in zip(header, *rows, strict=True))
+    cgroups = [_end(printable(name_of(process.cgroup)), max(room, NARROWEST_CGROUP)) for process in busiest]
+    table = [(*row, cgroup) for row, cgroup in zip(rows, cgroups, strict=True)]
+    lines += ["", render((*header, "cgroup"), table, words=(len(header),))]
     if len(counts.processes) > BUSIEST:
         lines.append(f"and {count(len(counts.processes) - BUSIEST)} more")
     return "\n".join(lines)
@@ -129,6 +136,11 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
         for low in lows
     ]
     return "\n".join([*lines, "", render(("ports", "begun", "chosen"), rows)] if rows else lines)
+
+
+def _end(path: str, width: int) -> str:
+    """The end of a path, which tells cgroups apart better than its beginning."""
+    return path if len(path) <= width else f"…{path[1 - width :]}"
 
 
 def _errors(counts: LatencyCounts) -> str:
