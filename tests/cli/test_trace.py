@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bpf import BPFTRACE, needs_bpf
 from connbench.errors import EnvironmentFault, ExitCode, Interrupted, RunFault
 from connbench.interrupts import Interrupts
 from connbench.tracing.checks import find_means
@@ -21,22 +22,13 @@ from connbench.tracing.program import Trace
 from support import COMMAND, INSIDE, children, connbench, wait_until
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-BPFTRACE = shutil.which("bpftrace") or ""
 COUNTING = """
 BEGIN { printf("ready\\n"); }
 interval:ms:$1 { @beats[cgroup, 7, comm] = count(); print(@beats); printf("tick\\n"); }
 """
 
 
-def has_bpf() -> bool:
-    """Whether bpftrace can load a program here: that takes root, and no probe."""
-    if not BPFTRACE or os.geteuid() != 0:
-        return False
-    return subprocess.run([BPFTRACE, "-e", "BEGIN { exit(); }"], capture_output=True, check=False).returncode == 0
-
-
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, or is refused as root")
-needs_bpf = pytest.mark.skipif(not has_bpf(), reason="bpftrace loads no program here")
 
 
 def lacks(*paths: str) -> bool:
