@@ -143,10 +143,11 @@ class Bpftrace:
         return True
 
     def _last_words(self) -> str:
-        """The first of its error messages, or how it ended."""
+        """The first of its error messages, or the last line it said, or how it ended."""
         status = self._process.wait()
-        errors = (line for line in self._complaints() if "ERROR" in line)
-        return next(errors, f"it {describe_end(status)[0]}")
+        complaints = self._complaints()
+        errors = [line for line in complaints if "ERROR" in line]
+        return [*errors[:1], *complaints[-1:], f"it {describe_end(status)[0]}"][0]
 
     def _complaints(self) -> list[str]:
         """What it said on stderr until now, by lines."""
