@@ -95,7 +95,7 @@ def test_all_that_a_kernel_lacks_is_named(probes: tuple[str, ...]) -> None:
 def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     """Lockdown in its strict mode, missing BTF and missing functions stand in one refusal."""
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/kallsyms").write_text("0 t tcp_v4_connect\n0 t tcp_v6_connect [ipv6]\n")
+    (tmp_path / "proc/kallsyms").write_text("0 t tcp_v4_connect\n0 T tcp_connect\n0 t tcp_v6_connect [ipv6]\n")
     for folder in ("sys/kernel/security", "sys/bus/event_source/devices/kprobe", "sys/kernel/tracing/events/sched"):
         (tmp_path / folder).mkdir(parents=True)
     lockdown = tmp_path / "sys/kernel/security/lockdown"
@@ -109,7 +109,7 @@ def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     lockdown.write_text("none [integrity] confidentiality\n")
     (tmp_path / "sys/kernel/btf").mkdir()
     (tmp_path / "sys/kernel/btf/vmlinux").touch()
-    assert find_means(Trace.PARITY, root=tmp_path).functions == {"tcp_v4_connect", "tcp_v6_connect"}
+    assert find_means(Trace.PARITY, root=tmp_path).functions == {"tcp_v4_connect", "tcp_connect", "tcp_v6_connect"}
 
 
 @pytest.mark.parametrize(

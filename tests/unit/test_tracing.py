@@ -148,6 +148,18 @@ def test_text_of_offsets() -> None:
     )
 
 
+def test_connects_that_were_lost_are_told() -> None:
+    """The kernel may be watching as many returns as it can: what it did not tell is no silence of ours."""
+    maps: Maps = {"lost": {"0": 1234}}
+    told = "lost: 1,234, of which the kernel told neither time nor failure"
+    for counts in (LatencyCounts.of(maps), ParityCounts.of(maps), OffsetCounts.of(maps)):
+        assert told in as_text(counts, 1, no_name).splitlines()
+        assert json.loads(as_json(counts, 1, no_name, is_final=True))["lost"] == 1234
+        registry = CollectorRegistry()
+        registry.register(TraceCollector(counts, no_name))
+        assert "connect_lost_total 1234.0" in generate_latest(registry).decode().splitlines()
+
+
 def test_metrics() -> None:
     """Prometheus gets cumulative buckets in seconds, switches by name and cgroup, and ports by parity."""
     registry = CollectorRegistry()
@@ -189,7 +201,7 @@ def test_metrics_count_switches_of_processes_that_are_not_kept_apart() -> None:
 def test_programs_suit_the_kernel(trace: Trace) -> None:
     """Without IPv6 none of its functions is watched; kfunc probes name their arguments."""
     everything = frozenset(
-        {"tcp_v4_connect", "tcp_v6_connect", "__inet_check_established", "__inet6_check_established"}
+        {"tcp_v4_connect", "tcp_v6_connect", "tcp_connect", "__inet_check_established", "__inet6_check_established"}
     )
     whole = program(trace, everything)
     assert "\nkprobe:tcp_v6_connect,\nkprobe:tcp_v4_connect\n" in whole

@@ -65,7 +65,8 @@ def command(context: click.Context) -> None:
     """Watch every connect() of this machine, in the kernel, while others make them.
 
     Needs root, bpftrace, and a kernel with kprobes and BTF, as the distributions' are. All counts are since the trace
-    began, of all network namespaces.
+    began, of all network namespaces. "lost" are connects whose return the kernel did not tell: it watches few at
+    once, and slow ones of many threads overlap.
     """
     if context.invoked_subcommand is None:
         raise UsageError("trace what? latency, parity or offsets", "connbench trace --help")

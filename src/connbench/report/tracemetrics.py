@@ -58,6 +58,13 @@ def _latency(counts: LatencyCounts) -> Iterator[Metric]:
     for number, happened in sorted(counts.errors.items()):
         failures.add_metric([errno.errorcode.get(number, str(number))], happened)
     yield failures
+    yield _lost(counts.lost)
+
+
+def _lost(number: int) -> Metric:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
+
+    return CounterMetricFamily("connect_lost", "connect() of which the kernel told no end.", value=number)
 
 
 def _parity(counts: ParityCounts, name_of: Naming) -> Iterator[Metric]:
@@ -92,3 +99,4 @@ def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
         for low, number in sorted(numbers.items()):
             metric.add_metric([str(low)], number)
         yield metric
+    yield _lost(counts.lost)

@@ -62,6 +62,7 @@ def _document(counts: Counts, name_of: Naming) -> dict[str, Any]:
         "chosen": {str(low): number for low, number in counts.chosen.items()},
         "bound": counts.bound,
         "failed": counts.failed,
+        "lost": counts.lost,
     }
 
 
@@ -69,6 +70,7 @@ def _latency_document(counts: LatencyCounts) -> dict[str, Any]:
     return {
         "latency": {name: _histogram(latency) for name, latency in counts.by_outcome.items()},
         "errors": {errno.errorcode.get(number, str(number)): times for number, times in counts.errors.items()},
+        "lost": counts.lost,
     }
 
 
@@ -81,9 +83,9 @@ def _latency(counts: LatencyCounts, since: str) -> str:
     """The three outcomes, and their histograms side by side."""
     shown = {name: latency for name, latency in counts.by_outcome.items() if latency.count}
     total = sum(latency.count for latency in shown.values())
-    lines = [f"{count(total)} connect() in {since}{_errors(counts)}"]
+    lines = [f"{count(total)} connect() in {since}{_errors(counts)}", *_lost(counts.lost)]
     if not shown:
-        return lines[0]
+        return "\n".join(lines)
     rows = [
         (name, count(one.count), duration(one.mean_ns), *(duration(one.below_ns(share)) for share in (0.5, 0.99, 1.0)))
         for name, one in shown.items()
@@ -101,6 +103,7 @@ def _parity(counts: ParityCounts, since: str, name_of: Naming) -> str:
     lines = [
         f"{count(counts.even + counts.odd)} ports chosen in {since}: {parities}, {switches}",
         f"chosen by bind() before: {count(counts.bound)}, failed: {count(counts.failed)}{_errors(counts.latency)}",
+        *_lost(counts.lost),
     ]
     if counts.is_full:
         lines.append("more processes than are kept apart: the totals are right, the table is not complete")
@@ -129,6 +132,7 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
     lines = [
         f"{count(sum(counts.starts.values()))} searches for a port in {since}",
         f"chosen by bind() before: {count(counts.bound)}, failed: {count(counts.failed)}",
+        *_lost(counts.lost),
     ]
     lows = sorted({low for part in (counts.starts, counts.chosen) for low, number in part.items() if number})
     rows = [
@@ -136,6 +140,11 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
         for low in lows
     ]
     return "\n".join([*lines, "", render(("ports", "begun", "chosen"), rows)] if rows else lines)
+
+
+def _lost(number: int) -> list[str]:
+    """What is not known of how many, if there are any."""
+    return [f"lost: {count(number)}, of which the kernel told neither time nor failure"] if number else []
 
 
 def _end(path: str, width: int) -> str:

@@ -73,19 +73,21 @@ class LatencyCounts:
 
     Attributes:
         errors: How many failed, by errno.
+        lost: Connects whose begin or end the kernel did not tell, and which are in no histogram.
     """
 
     even: Latency
     odd: Latency
     failed: Latency
     errors: dict[int, int]
+    lost: int
 
     @classmethod
     def of(cls, maps: Maps) -> LatencyCounts:
         """Those of the maps of `latency.bt`, or of `parity.bt`."""
         even, odd, failed = (Latency(_number(maps, "total", key), _buckets(maps, "took", key)) for key in "012")
         errors = {int(number): int(times) for number, times in maps.get("errors", {}).items()}
-        return cls(even, odd, failed, errors)
+        return cls(even, odd, failed, errors, _number(maps, "lost", "0"))
 
     @property
     def by_outcome(self) -> Mapping[str, Latency]:
@@ -157,6 +159,11 @@ class ParityCounts:
         """Connects that failed."""
         return self.latency.failed.count
 
+    @property
+    def lost(self) -> int:
+        """Connects whose end the kernel did not tell: neither how long they took nor whether they failed."""
+        return self.latency.lost
+
 
 @dataclass(frozen=True, slots=True)
 class OffsetCounts:
@@ -165,18 +172,20 @@ class OffsetCounts:
     Attributes:
         bound: Connects whose port bind() had chosen, which look for none.
         failed: Connects that found none, or were refused for another reason.
+        lost: Connects whose begin or end the kernel did not tell; failures, but for few.
     """
 
     starts: dict[int, int]
     chosen: dict[int, int]
     bound: int
     failed: int
+    lost: int
 
     @classmethod
     def of(cls, maps: Maps) -> OffsetCounts:
         """Those of the maps of `offsets.bt`."""
         starts, chosen = (dict(_lows(maps, name)) for name in ("starts", "chosen"))
-        return cls(starts, chosen, _number(maps, "bound", "0"), _number(maps, "failed", "0"))
+        return cls(starts, chosen, *(_number(maps, name, "0") for name in ("bound", "failed", "lost")))
 
 
 Counts = LatencyCounts | ParityCounts | OffsetCounts
