@@ -197,6 +197,18 @@ def test_bpftrace_that_is_killed_is_told() -> None:
 
 
 @needs_bpf
+def test_bpftrace_that_falls_silent_is_told() -> None:
+    """One that lives and says nothing is as good as gone; a stopped process can be ended all the same."""
+    with running(BPFTRACE, COUNTING, 20, late_s=0.2) as child:
+        child.wait_until_ready(Interrupts())
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(RunFault) as fault:
+            wait_until(lambda: not child.wait_for_interval(Interrupts(), None), "the silence is noticed")
+    assert fault.value.message == "bpftrace has told no counts for 0.22 s"
+    assert child.pid not in running_now()
+
+
+@needs_bpf
 def test_a_time_ends_the_wait() -> None:
     """--duration need not wait for the interval's end either."""
     with running(BPFTRACE, COUNTING, 3_600_000) as child:

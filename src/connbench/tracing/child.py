@@ -23,6 +23,9 @@ LOOK_SECONDS = 0.2
 END_SECONDS = 30.0
 """How long bpftrace may take to end: it detaches its probes one by one."""
 
+SILENT_SECONDS = 30.0
+"""How late a report may be, on a machine that has no time for it."""
+
 MAP_SIZES = ("BPFTRACE_MAP_KEYS_MAX", "BPFTRACE_MAX_MAP_KEYS")
 """What sets the size of its maps: until 0.19, and since."""
 
@@ -42,14 +45,16 @@ class Bpftrace:
     Args:
         process: The child.
         errors: What it says on stderr.
+        patience_s: How long after a report the next may come.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], patience_s: float) -> None:
         assert process.stdout is not None  # noqa: S101  # opened as a pipe below; tells the type checker
         self.maps: Maps = {}
         self.pid = process.pid
         self._process = process
         self._errors = errors
+        self._patience_s = patience_s
         self._pipe = process.stdout
         self._waiting = b""
         self._said: list[str] = []
@@ -86,11 +91,14 @@ class Bpftrace:
             Whether it was an interval.
 
         Raises:
-            RunFault: bpftrace ended.
+            RunFault: bpftrace ended, or says nothing any more.
             Interrupted: A signal came first.
         """
+        latest = time.monotonic() + self._patience_s
         while TICK not in self._said:
             interrupts.check()
+            if time.monotonic() > latest:  # an exporter would serve the last counts for ever
+                raise RunFault(f"bpftrace has told no counts for {self._patience_s:g} s", "start it again")
             if until is not None and time.monotonic() >= until:
                 return False
             if not self._read():
@@ -156,13 +164,14 @@ class Bpftrace:
 
 
 @contextmanager
-def running(bpftrace: str, text: str, interval_ms: int) -> Iterator[Bpftrace]:
+def running(bpftrace: str, text: str, interval_ms: int, late_s: float = SILENT_SECONDS) -> Iterator[Bpftrace]:
     """A program running from here to the end of the block.
 
     Args:
         bpftrace: Path of the command.
         text: The program.
         interval_ms: How often it prints its maps.
+        late_s: How late they may be.
     """
     parent = os.getpid()
     with tempfile.TemporaryFile() as errors:
@@ -177,6 +186,7 @@ def running(bpftrace: str, text: str, interval_ms: int) -> Iterator[Bpftrace]:
                 preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  # one thread here, and probes must not outlive it
             ),
             errors,
+            patience_s=interval_ms / 1000 + late_s,
         )
         try:
             yield child
