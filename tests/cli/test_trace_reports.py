@@ -27,7 +27,7 @@ COUNTING = """
 BEGIN { printf("ready\\n"); }
 interval:ms:$1 {
     @ports[cgroup, pid, 0, comm] = count(); @all_ports[0] = count();
-    @switches_of[cgroup, comm] = sum(1 == 1);
+    @switches_of[cgroup, comm] = sum(1);
     print(@ports); print(@all_ports); print(@switches_of); printf("tick\\n");
 }
 """
