@@ -175,9 +175,14 @@ def test_a_probe_that_is_left_out_is_no_trace(tmp_path: Path) -> None:
 
 
 def test_what_bpftrace_said_last_is_told_where_it_names_no_error(tmp_path: Path) -> None:
-    """Some of its faults are bare lines; a word on RLIMIT_MEMLOCK is not among them."""
+    """Some of its faults are bare lines; a warning is none, nor is a word on RLIMIT_MEMLOCK."""
     player = tmp_path / "bpftrace"
-    said = ("first of several", "the kernel would not have it", "couldn't set RLIMIT_MEMLOCK for bpftrace")
+    said = (
+        "one line",
+        "the kernel would not have it",
+        "WARNING: deprecated",
+        "couldn't set RLIMIT_MEMLOCK for bpftrace",
+    )
     player.write_text("#!/bin/sh\n" + "".join(f'echo "{line}" >&2\n' for line in said) + "exit 1\n")
     player.chmod(0o755)
     with running(str(player), COUNTING, 20) as child, pytest.raises(EnvironmentFault) as fault:

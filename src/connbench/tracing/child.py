@@ -151,9 +151,9 @@ class Bpftrace:
         return True
 
     def _last_words(self) -> str:
-        """The first of its error messages, or the last line it said, or how it ended."""
+        """The first of its error messages, or the last line that is no warning, or how it ended."""
         status = self._process.wait()
-        complaints = self._complaints()
+        complaints = [line for line in self._complaints() if not line.startswith("WARNING")]
         errors = [line for line in complaints if "ERROR" in line]
         return [*errors[:1], *complaints[-1:], f"it {describe_end(status)[0]}"][0]
 
