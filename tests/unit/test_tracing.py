@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from connbench.report.tracemetrics import TraceCollector
 from connbench.report.tracing import as_json, as_text
 from connbench.tracing.cgroups import Cgroups
+from connbench.tracing.child import environment
 from connbench.tracing.counts import (
     KEPT_APART,
     TICK,
@@ -213,6 +214,14 @@ def test_programs_suit_the_kernel(trace: Trace) -> None:
     assert "\nkretfunc:tcp_v4_connect\n" in trampolines
     assert "kprobe" not in trampolines
     assert "arg0" not in trampolines
+
+
+@pytest.mark.parametrize(
+    ("release", "is_told"), [("5.10.0-46-amd64", True), ("5.11", False), ("6.1.0-56-amd64", False), ("4.18.0", True)]
+)
+def test_bpftrace_is_told_where_an_old_kernel_has_its_types(release: str, is_told: bool) -> None:
+    """Before 5.11 it finds none by itself, and wants the kernel's headers."""
+    assert ("BPFTRACE_BTF" in environment(release)) == is_told
 
 
 def test_cgroups_are_named_by_their_folder(tmp_path: Path) -> None:

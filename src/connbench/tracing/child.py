@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -28,6 +29,9 @@ SILENT_SECONDS = 30.0
 
 MAP_SIZES = ("BPFTRACE_MAP_KEYS_MAX", "BPFTRACE_MAX_MAP_KEYS")
 """What sets the size of its maps: until 0.19, and since."""
+
+LENDS_BTF = (5, 11)
+"""The first kernel that hands out its BTF by an id, as bpftrace 0.17 asks for it; an older one's is read as a file."""
 
 _GAP = "could not attach probe"
 """From 0.21 on it goes on without a probe, and would count nothing."""
@@ -163,6 +167,13 @@ class Bpftrace:
         return [line.strip() for line in said.splitlines() if line.strip() and _MEMLOCK not in line]
 
 
+def environment(release: str) -> dict[str, str]:
+    """What bpftrace has to be told on a kernel of this release."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    is_told = numbers is not None and (int(numbers[1]), int(numbers[2])) < LENDS_BTF
+    return {"BPFTRACE_BTF": "/sys/kernel/btf/vmlinux"} if is_told else {}
+
+
 @contextmanager
 def running(bpftrace: str, text: str, interval_ms: int, late_s: float = SILENT_SECONDS) -> Iterator[Bpftrace]:
     """A program running from here to the end of the block.
@@ -181,7 +192,7 @@ def running(bpftrace: str, text: str, interval_ms: int, late_s: float = SILENT_S
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | dict.fromkeys(MAP_SIZES, str(KEPT_APART)),
+                env=environment(os.uname().release) | os.environ | dict.fromkeys(MAP_SIZES, str(KEPT_APART)),
                 start_new_session=True,  # Ctrl-C is for this process, which ends the child in its own time
                 preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  # one thread here, and probes must not outlive it
             ),
