@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bpf import BPFTRACE, needs_bpf
 from connbench.errors import EnvironmentFault, ExitCode, Interrupted, RunFault
 from connbench.interrupts import Interrupts
 from connbench.tracing.checks import find_means
@@ -21,22 +22,13 @@ from connbench.tracing.program import Trace
 from support import COMMAND, INSIDE, children, connbench, wait_until
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-BPFTRACE = shutil.which("bpftrace") or ""
 COUNTING = """
 BEGIN { printf("ready\\n"); }
 interval:ms:$1 { @beats[cgroup, 7, comm] = count(); print(@beats); printf("tick\\n"); }
 """
 
 
-def has_bpf() -> bool:
-    """Whether bpftrace can load a program here: that takes root, and no probe."""
-    if not BPFTRACE or os.geteuid() != 0:
-        return False
-    return subprocess.run([BPFTRACE, "-e", "BEGIN { exit(); }"], capture_output=True, check=False).returncode == 0
-
-
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, or is refused as root")
-needs_bpf = pytest.mark.skipif(not has_bpf(), reason="bpftrace loads no program here")
 
 
 def lacks(*paths: str) -> bool:
@@ -103,7 +95,7 @@ def test_all_that_a_kernel_lacks_is_named(probes: tuple[str, ...]) -> None:
 def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     """Lockdown in its strict mode, missing BTF and missing functions stand in one refusal."""
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/kallsyms").write_text("0 t tcp_v4_connect\n0 t tcp_v6_connect [ipv6]\n")
+    (tmp_path / "proc/kallsyms").write_text("0 t tcp_v4_connect\n0 T tcp_connect\n0 t tcp_v6_connect [ipv6]\n")
     for folder in ("sys/kernel/security", "sys/bus/event_source/devices/kprobe", "sys/kernel/tracing/events/sched"):
         (tmp_path / folder).mkdir(parents=True)
     lockdown = tmp_path / "sys/kernel/security/lockdown"
@@ -117,7 +109,7 @@ def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     lockdown.write_text("none [integrity] confidentiality\n")
     (tmp_path / "sys/kernel/btf").mkdir()
     (tmp_path / "sys/kernel/btf/vmlinux").touch()
-    assert find_means(Trace.PARITY, root=tmp_path).functions == {"tcp_v4_connect", "tcp_v6_connect"}
+    assert find_means(Trace.PARITY, root=tmp_path).functions == {"tcp_v4_connect", "tcp_connect", "tcp_v6_connect"}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +117,8 @@ def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     [
         ("parity --interval 0", "--interval 0"),
         ("parity --duration nan", "--duration nan"),
+        ("parity --interval 5000000", "0.1 to 86400 seconds"),
+        ("parity --duration 1e9", "0.1 to 31622400 seconds"),
         ("parity --exporter here:80", "'here:80'"),
         ("parity --exporter 127.0.0.1", "'127.0.0.1'"),
         ("parity --exporter 127.0.0.1:65536", "65536"),
@@ -180,6 +174,22 @@ def test_a_probe_that_is_left_out_is_no_trace(tmp_path: Path) -> None:
     assert fault.value.message == f"bpftrace did not start: {warning}"
 
 
+def test_what_bpftrace_said_last_is_told_where_it_names_no_error(tmp_path: Path) -> None:
+    """Some of its faults are bare lines; a warning is none, nor is a word on RLIMIT_MEMLOCK."""
+    player = tmp_path / "bpftrace"
+    said = (
+        "one line",
+        "the kernel would not have it",
+        "WARNING: deprecated",
+        "couldn't set RLIMIT_MEMLOCK for bpftrace",
+    )
+    player.write_text("#!/bin/sh\n" + "".join(f'echo "{line}" >&2\n' for line in said) + "exit 1\n")
+    player.chmod(0o755)
+    with running(str(player), COUNTING, 20) as child, pytest.raises(EnvironmentFault) as fault:
+        child.wait_until_ready(Interrupts())
+    assert fault.value.message == "bpftrace did not start: the kernel would not have it"
+
+
 @needs_bpf
 def test_bpftrace_that_is_killed_is_told() -> None:
     """A trace does not go on in silence when its child is gone."""
@@ -189,6 +199,18 @@ def test_bpftrace_that_is_killed_is_told() -> None:
         with pytest.raises(RunFault) as fault:
             wait_until(lambda: not child.wait_for_interval(Interrupts(), None), "the loss is noticed")
     assert "killed by SIGKILL" in fault.value.message
+
+
+@needs_bpf
+def test_bpftrace_that_falls_silent_is_told() -> None:
+    """One that lives and says nothing is as good as gone; a stopped process can be ended all the same."""
+    with running(BPFTRACE, COUNTING, 20, late_s=0.2) as child:
+        child.wait_until_ready(Interrupts())
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(RunFault) as fault:
+            wait_until(lambda: not child.wait_for_interval(Interrupts(), None), "the silence is noticed")
+    assert fault.value.message == "bpftrace has told no counts for 0.22 s"
+    assert child.pid not in running_now()
 
 
 @needs_bpf

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from connbench.report.tracemetrics import TraceCollector
 from connbench.report.tracing import as_json, as_text
 from connbench.tracing.cgroups import Cgroups
+from connbench.tracing.child import environment
 from connbench.tracing.counts import (
     KEPT_APART,
     TICK,
@@ -35,6 +36,7 @@ PARITY_LINES = rb"""{"type": "attached_probes", "data": {"probes": 8}}
 {"type": "map", "data": {"@all_ports": {"0": 3, "1": 2}}}
 {"type": "map", "data": {"@switches": {"1,158,python": 1}}}
 {"type": "map", "data": {"@all_switches": {"0": 1}}}
+{"type": "map", "data": {"@switches_of": {"1,python": 1, "7,a\",b\\": 0}}}
 {"type": "printf", "data": "tick\n"}
 """  # noqa: E501  # its lines are as long as they are
 
@@ -76,13 +78,22 @@ def test_text_of_parity() -> None:
         "chosen by bind() before: 1, failed: 1, EADDRNOTAVAIL 1\n"
         "\n"
         "process     even  odd  switches  bound  failed  cgroup\n"
-        "158 python     2    2         1      0       1    id 1\n"
-        '90 a",b\\       1    0         0      1       0    id 7'
+        "158 python     2    2         1      0       1  id 1\n"
+        '90 a",b\\       1    0         0      1       0  id 7'
     )
     assert as_text(ParityCounts.of({}), 0, no_name).splitlines() == [
         "0 ports chosen in 0.0 s: 0 even, 0 odd, 0 switches",
         "chosen by bind() before: 0, failed: 0",
     ]
+
+
+def test_table_of_parity_keeps_to_80_columns() -> None:
+    """What room numbers and names leave is for the end of the cgroup's path, and what was cut off it is marked."""
+    slow = {f"7,{4194000 + number},{parity},fifteen-letters": 28256 for number in range(3) for parity in (0, 1)}
+    *_, row = as_text(ParityCounts.of({"ports": slow}), 1, lambda _: f"/system.slice/{'0' * 40}.scope").splitlines()
+    assert len(row) == 80
+    assert row.split()[-1].startswith("…0")
+    assert row.endswith("0.scope")
 
 
 def test_json_of_parity() -> None:
@@ -138,12 +149,25 @@ def test_text_of_offsets() -> None:
     )
 
 
+def test_connects_that_were_lost_are_told() -> None:
+    """The kernel may be watching as many returns as it can: what it did not tell is no silence of ours."""
+    maps: Maps = {"lost": {"0": 1234}}
+    told = "lost: 1,234, of which the kernel told neither time nor failure"
+    for counts in (LatencyCounts.of(maps), ParityCounts.of(maps), OffsetCounts.of(maps)):
+        assert told in as_text(counts, 1, no_name).splitlines()
+        assert json.loads(as_json(counts, 1, no_name, is_final=True))["lost"] == 1234
+        registry = CollectorRegistry()
+        registry.register(TraceCollector(counts, no_name))
+        assert "connect_lost_total 1234.0" in generate_latest(registry).decode().splitlines()
+
+
 def test_metrics() -> None:
     """Prometheus gets cumulative buckets in seconds, switches by name and cgroup, and ports by parity."""
     registry = CollectorRegistry()
     registry.register(TraceCollector(parity(), no_name))
     lines = generate_latest(registry).decode().splitlines()
     assert 'connect_port_parity_switches_total{cgroup="id 1",comm="python"} 1.0' in lines
+    assert r'connect_port_parity_switches_total{cgroup="id 7",comm="a\",b\\"} 0.0' in lines
     assert 'connect_ports_total{parity="even"} 3.0' in lines
     assert 'connect_latency_seconds_bucket{le="6.5536e-05",outcome="even"} 3.0' in lines
     assert 'connect_latency_seconds_bucket{le="0.000131072",outcome="even"} 4.0' in lines
@@ -152,11 +176,33 @@ def test_metrics() -> None:
     assert 'connect_failures_total{errno="EADDRNOTAVAIL"} 1.0' in lines
 
 
+def test_switches_of_a_service_that_was_started_again_are_one_series() -> None:
+    """Its cgroup has a new id and its old name: two samples of one name would be one too many for Prometheus."""
+    maps: Maps = {"switches_of": {"7,nginx": 3, "8,nginx": 2}}
+    registry = CollectorRegistry()
+    registry.register(TraceCollector(ParityCounts.of(maps), lambda _: "/system.slice/nginx.service"))
+    lines = generate_latest(registry).decode().splitlines()
+    samples = [line for line in lines if line.startswith("connect_port_parity_switches_total{")]
+    assert [sample.rpartition(" ")[2] for sample in samples] == ["5.0"]
+
+
+def test_metrics_count_switches_of_processes_that_are_not_kept_apart() -> None:
+    """A process that comes when the map of processes is full still shows in the counter an alert looks at."""
+    maps: Maps = {
+        "ports": {f"1,{pid},0,curl": 1 for pid in range(KEPT_APART)},
+        "switches_of": {"1,curl": 0, "7,nginx": 2},
+    }
+    registry = CollectorRegistry()
+    registry.register(TraceCollector(ParityCounts.of(maps), no_name))
+    lines = generate_latest(registry).decode().splitlines()
+    assert 'connect_port_parity_switches_total{cgroup="id 7",comm="nginx"} 2.0' in lines
+
+
 @pytest.mark.parametrize("trace", Trace)
 def test_programs_suit_the_kernel(trace: Trace) -> None:
     """Without IPv6 none of its functions is watched; kfunc probes name their arguments."""
     everything = frozenset(
-        {"tcp_v4_connect", "tcp_v6_connect", "__inet_check_established", "__inet6_check_established"}
+        {"tcp_v4_connect", "tcp_v6_connect", "tcp_connect", "__inet_check_established", "__inet6_check_established"}
     )
     whole = program(trace, everything)
     assert "\nkprobe:tcp_v6_connect,\nkprobe:tcp_v4_connect\n" in whole
@@ -168,6 +214,14 @@ def test_programs_suit_the_kernel(trace: Trace) -> None:
     assert "\nkretfunc:tcp_v4_connect\n" in trampolines
     assert "kprobe" not in trampolines
     assert "arg0" not in trampolines
+
+
+@pytest.mark.parametrize(
+    ("release", "is_told"), [("5.10.0-46-amd64", True), ("5.11", False), ("6.1.0-56-amd64", False), ("4.18.0", True)]
+)
+def test_bpftrace_is_told_where_an_old_kernel_has_its_types(release: str, is_told: bool) -> None:
+    """Before 5.11 it finds none by itself, and wants the kernel's headers."""
+    assert ("BPFTRACE_BTF" in environment(release)) == is_told
 
 
 def test_cgroups_are_named_by_their_folder(tmp_path: Path) -> None:

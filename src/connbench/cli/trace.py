@@ -24,7 +24,9 @@ Exit codes: 0 done, or stopped by Ctrl-C or SIGTERM after the last report; 2
 wrong usage; 4 this user or kernel cannot trace; 5 the exporter cannot listen
 there; 6 bpftrace broke off; 7 the output."""
 
-SHORTEST_S, LONGEST_S = 0.1, 86400.0 * 366
+SHORTEST_S = 0.1
+LONGEST_S = {"--interval": 86400, "--duration": 366 * 86400}
+"""bpftrace keeps an interval's ms in 32 bits, and does not mind those it loses."""
 
 
 def _seconds(context: click.Context, parameter: click.Parameter, given: str | float | None) -> float | None:
@@ -36,8 +38,9 @@ def _seconds(context: click.Context, parameter: click.Parameter, given: str | fl
         seconds = float(given)
     except ValueError:
         seconds = math.nan
-    if not SHORTEST_S <= seconds <= LONGEST_S:
-        raise UsageError(f"{parameter.opts[0]} {given} is no time", f"give {SHORTEST_S:g} seconds or more")
+    option = parameter.opts[0]
+    if not SHORTEST_S <= seconds <= LONGEST_S[option]:
+        raise UsageError(f"{option} {given} is no time", f"give {SHORTEST_S:g} to {LONGEST_S[option]} seconds")
     return seconds
 
 
@@ -62,7 +65,8 @@ def command(context: click.Context) -> None:
     """Watch every connect() of this machine, in the kernel, while others make them.
 
     Needs root, bpftrace, and a kernel with kprobes and BTF, as the distributions' are. All counts are since the trace
-    began, of all network namespaces.
+    began, of all network namespaces. "lost" are connects whose return the kernel did not tell: it watches few at
+    once, and slow ones of many threads overlap.
     """
     if context.invoked_subcommand is None:
         raise UsageError("trace what? latency, parity or offsets", "connbench trace --help")

@@ -56,10 +56,16 @@ def watch(request: Request, interrupts: Interrupts) -> None:
     text = program(request.trace, means.functions, means.probes)
     with running(means.bpftrace, text, round(request.interval_s * 1000)) as child:
         child.wait_until_ready(interrupts)
-        _report(request, child, interrupts)
+        report_on(child, request, interrupts)
 
 
-def _report(request: Request, child: Bpftrace, interrupts: Interrupts) -> None:
+def report_on(child: Bpftrace, request: Request, interrupts: Interrupts) -> None:
+    """Report until the time is over or a signal comes, then end the trace and report for the last time.
+
+    Raises:
+        TargetError: The exporter cannot listen there.
+        RunFault: bpftrace broke off.
+    """
     begun = time.monotonic()
     until = None if request.duration_s is None else begun + request.duration_s
     cgroups = Cgroups()
@@ -77,7 +83,7 @@ def _report(request: Request, child: Bpftrace, interrupts: Interrupts) -> None:
 def _count(request: Request, child: Bpftrace, cgroups: Cgroups) -> Counts:
     counts = COUNTING[request.trace](child.maps)
     if isinstance(counts, ParityCounts):
-        cgroups.learn({process.cgroup for process in counts.processes})
+        cgroups.learn({process.cgroup for process in counts.processes} | {cgroup for cgroup, _ in counts.switches_of})
     return counts
 
 

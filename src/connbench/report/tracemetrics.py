@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from connbench.report.tracing import Naming
 from connbench.samples import NS_PER_S
-from connbench.tracing.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts, of_comm_and_cgroup
+from connbench.tracing.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -57,6 +58,13 @@ def _latency(counts: LatencyCounts) -> Iterator[Metric]:
     for number, happened in sorted(counts.errors.items()):
         failures.add_metric([errno.errorcode.get(number, str(number))], happened)
     yield failures
+    yield _lost(counts.lost)
+
+
+def _lost(number: int) -> Metric:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
+
+    return CounterMetricFamily("connect_lost", "connect() of which the kernel told no end.", value=number)
 
 
 def _parity(counts: ParityCounts, name_of: Naming) -> Iterator[Metric]:
@@ -67,8 +75,11 @@ def _parity(counts: ParityCounts, name_of: Naming) -> Iterator[Metric]:
         "Ports that connect() chose of another parity than the same process's port before.",
         labels=["comm", "cgroup"],
     )
-    for (comm, cgroup), happened in sorted(of_comm_and_cgroup(counts.processes).items()):
-        switches.add_metric([comm, name_of(cgroup)], happened)
+    named: Counter[tuple[str, str]] = Counter()
+    for (cgroup, comm), happened in counts.switches_of.items():
+        named[comm, name_of(cgroup)] += happened  # a service started again has a new id and its old name
+    for labels, happened in sorted(named.items()):
+        switches.add_metric(labels, happened)
     yield switches
     ports = CounterMetricFamily("connect_ports", "Ports that connect() chose.", labels=["parity"])
     ports.add_metric(["even"], counts.even)
@@ -88,3 +99,4 @@ def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
         for low, number in sorted(numbers.items()):
             metric.add_metric([str(low)], number)
         yield metric
+    yield _lost(counts.lost)

@@ -19,7 +19,10 @@ Naming = Callable[[int], str]
 BUSIEST = 15
 """Processes shown; JSON has them all."""
 
-CGROUP_WIDTH = 24
+WIDTH = 80
+"""Columns of the table."""
+
+NARROWEST_CGROUP = 8
 
 
 def as_text(counts: Counts, seconds: float, name_of: Naming) -> str:
@@ -59,6 +62,7 @@ def _document(counts: Counts, name_of: Naming) -> dict[str, Any]:
         "chosen": {str(low): number for low, number in counts.chosen.items()},
         "bound": counts.bound,
         "failed": counts.failed,
+        "lost": counts.lost,
     }
 
 
@@ -66,6 +70,7 @@ def _latency_document(counts: LatencyCounts) -> dict[str, Any]:
     return {
         "latency": {name: _histogram(latency) for name, latency in counts.by_outcome.items()},
         "errors": {errno.errorcode.get(number, str(number)): times for number, times in counts.errors.items()},
+        "lost": counts.lost,
     }
 
 
@@ -78,9 +83,9 @@ def _latency(counts: LatencyCounts, since: str) -> str:
     """The three outcomes, and their histograms side by side."""
     shown = {name: latency for name, latency in counts.by_outcome.items() if latency.count}
     total = sum(latency.count for latency in shown.values())
-    lines = [f"{count(total)} connect() in {since}{_errors(counts)}"]
+    lines = [f"{count(total)} connect() in {since}{_errors(counts)}", *_lost(counts.lost)]
     if not shown:
-        return lines[0]
+        return "\n".join(lines)
     rows = [
         (name, count(one.count), duration(one.mean_ns), *(duration(one.below_ns(share)) for share in (0.5, 0.99, 1.0)))
         for name, one in shown.items()
@@ -98,20 +103,25 @@ def _parity(counts: ParityCounts, since: str, name_of: Naming) -> str:
     lines = [
         f"{count(counts.even + counts.odd)} ports chosen in {since}: {parities}, {switches}",
         f"chosen by bind() before: {count(counts.bound)}, failed: {count(counts.failed)}{_errors(counts.latency)}",
+        *_lost(counts.lost),
     ]
     if counts.is_full:
         lines.append("more processes than are kept apart: the totals are right, the table is not complete")
     if not counts.processes:
         return "\n".join(lines)
+    header = ("process", "even", "odd", "switches", "bound", "failed")
+    busiest = _busiest(counts.processes)[:BUSIEST]
     rows = [
         (
             f"{process.pid} {printable(process.comm)}",
             *(count(number) for number in (process.even, process.odd, process.switches, process.bound, process.failed)),
-            printable(name_of(process.cgroup))[-CGROUP_WIDTH:],
         )
-        for process in _busiest(counts.processes)[:BUSIEST]
+        for process in busiest
     ]
-    lines += ["", render(("process", "even", "odd", "switches", "bound", "failed", "cgroup"), rows)]
+    room = WIDTH - sum(2 + max(map(len, cells)) for cells in zip(header, *rows, strict=True))
+    cgroups = [_end(printable(name_of(process.cgroup)), max(room, NARROWEST_CGROUP)) for process in busiest]
+    table = [(*row, cgroup) for row, cgroup in zip(rows, cgroups, strict=True)]
+    lines += ["", render((*header, "cgroup"), table, words=(len(header),))]
     if len(counts.processes) > BUSIEST:
         lines.append(f"and {count(len(counts.processes) - BUSIEST)} more")
     return "\n".join(lines)
@@ -122,6 +132,7 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
     lines = [
         f"{count(sum(counts.starts.values()))} searches for a port in {since}",
         f"chosen by bind() before: {count(counts.bound)}, failed: {count(counts.failed)}",
+        *_lost(counts.lost),
     ]
     lows = sorted({low for part in (counts.starts, counts.chosen) for low, number in part.items() if number})
     rows = [
@@ -129,6 +140,16 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
         for low in lows
     ]
     return "\n".join([*lines, "", render(("ports", "begun", "chosen"), rows)] if rows else lines)
+
+
+def _lost(number: int) -> list[str]:
+    """What is not known of how many, if there are any."""
+    return [f"lost: {count(number)}, of which the kernel told neither time nor failure"] if number else []
+
+
+def _end(path: str, width: int) -> str:
+    """The end of a path, which tells cgroups apart better than its beginning."""
+    return path if len(path) <= width else f"…{path[1 - width :]}"
 
 
 def _errors(counts: LatencyCounts) -> str:

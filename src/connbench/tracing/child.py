@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -23,8 +24,14 @@ LOOK_SECONDS = 0.2
 END_SECONDS = 30.0
 """How long bpftrace may take to end: it detaches its probes one by one."""
 
+SILENT_SECONDS = 30.0
+"""How late a report may be, on a machine that has no time for it."""
+
 MAP_SIZES = ("BPFTRACE_MAP_KEYS_MAX", "BPFTRACE_MAX_MAP_KEYS")
 """What sets the size of its maps: until 0.19, and since."""
+
+LENDS_BTF = (5, 11)
+"""The first kernel that hands out its BTF by an id, as bpftrace 0.17 asks for it; an older one's is read as a file."""
 
 _GAP = "could not attach probe"
 """From 0.21 on it goes on without a probe, and would count nothing."""
@@ -42,14 +49,16 @@ class Bpftrace:
     Args:
         process: The child.
         errors: What it says on stderr.
+        patience_s: How long after a report the next may come.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], patience_s: float) -> None:
         assert process.stdout is not None  # noqa: S101  # opened as a pipe below; tells the type checker
         self.maps: Maps = {}
         self.pid = process.pid
         self._process = process
         self._errors = errors
+        self._patience_s = patience_s
         self._pipe = process.stdout
         self._waiting = b""
         self._said: list[str] = []
@@ -86,11 +95,14 @@ class Bpftrace:
             Whether it was an interval.
 
         Raises:
-            RunFault: bpftrace ended.
+            RunFault: bpftrace ended, or says nothing any more.
             Interrupted: A signal came first.
         """
+        latest = time.monotonic() + self._patience_s
         while TICK not in self._said:
             interrupts.check()
+            if time.monotonic() > latest:  # an exporter would serve the last counts for ever
+                raise RunFault(f"bpftrace has told no counts for {self._patience_s:g} s", "start it again")
             if until is not None and time.monotonic() >= until:
                 return False
             if not self._read():
@@ -143,10 +155,11 @@ class Bpftrace:
         return True
 
     def _last_words(self) -> str:
-        """The first of its error messages, or how it ended."""
+        """The first of its error messages, or the last line that is no warning, or how it ended."""
         status = self._process.wait()
-        errors = (line for line in self._complaints() if "ERROR" in line)
-        return next(errors, f"it {describe_end(status)[0]}")
+        complaints = [line for line in self._complaints() if not line.startswith("WARNING")]
+        errors = [line for line in complaints if "ERROR" in line]
+        return [*errors[:1], *complaints[-1:], f"it {describe_end(status)[0]}"][0]
 
     def _complaints(self) -> list[str]:
         """What it said on stderr until now, by lines."""
@@ -154,14 +167,22 @@ class Bpftrace:
         return [line.strip() for line in said.splitlines() if line.strip() and _MEMLOCK not in line]
 
 
+def environment(release: str) -> dict[str, str]:
+    """What bpftrace has to be told on a kernel of this release."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    is_told = numbers is not None and (int(numbers[1]), int(numbers[2])) < LENDS_BTF
+    return {"BPFTRACE_BTF": "/sys/kernel/btf/vmlinux"} if is_told else {}
+
+
 @contextmanager
-def running(bpftrace: str, text: str, interval_ms: int) -> Iterator[Bpftrace]:
+def running(bpftrace: str, text: str, interval_ms: int, late_s: float = SILENT_SECONDS) -> Iterator[Bpftrace]:
     """A program running from here to the end of the block.
 
     Args:
         bpftrace: Path of the command.
         text: The program.
         interval_ms: How often it prints its maps.
+        late_s: How late they may be.
     """
     parent = os.getpid()
     with tempfile.TemporaryFile() as errors:
@@ -171,11 +192,12 @@ def running(bpftrace: str, text: str, interval_ms: int) -> Iterator[Bpftrace]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | dict.fromkeys(MAP_SIZES, str(KEPT_APART)),
+                env=environment(os.uname().release) | os.environ | dict.fromkeys(MAP_SIZES, str(KEPT_APART)),
                 start_new_session=True,  # Ctrl-C is for this process, which ends the child in its own time
                 preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  # one thread here, and probes must not outlive it
             ),
             errors,
+            patience_s=interval_ms / 1000 + late_s,
         )
         try:
             yield child

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,19 +73,21 @@ class LatencyCounts:
 
     Attributes:
         errors: How many failed, by errno.
+        lost: Connects whose begin or end the kernel did not tell, and which are in no histogram.
     """
 
     even: Latency
     odd: Latency
     failed: Latency
     errors: dict[int, int]
+    lost: int
 
     @classmethod
     def of(cls, maps: Maps) -> LatencyCounts:
         """Those of the maps of `latency.bt`, or of `parity.bt`."""
         even, odd, failed = (Latency(_number(maps, "total", key), _buckets(maps, "took", key)) for key in "012")
         errors = {int(number): int(times) for number, times in maps.get("errors", {}).items()}
-        return cls(even, odd, failed, errors)
+        return cls(even, odd, failed, errors, _number(maps, "lost", "0"))
 
     @property
     def by_outcome(self) -> Mapping[str, Latency]:
@@ -116,6 +117,7 @@ class ParityCounts:
         even, odd: Ports that it chose.
         switches: Chosen ports whose parity is another than that of the same process's port before.
         bound: Connections whose port bind() had chosen.
+        switches_of: Switches by cgroup and name, 0 of one that has made none; complete when `processes` is not.
         processes: The same by process.
         is_full: Whether there were more processes than are kept apart.
         latency: How long it took, of all of them.
@@ -125,6 +127,7 @@ class ParityCounts:
     odd: int
     switches: int
     bound: int
+    switches_of: dict[tuple[int, str], int]
     processes: tuple[Process, ...]
     is_full: bool
     latency: LatencyCounts
@@ -145,6 +148,7 @@ class ParityCounts:
             odd=_number(maps, "all_ports", "1"),
             switches=_number(maps, "all_switches", "0"),
             bound=_number(maps, "all_bound", "0"),
+            switches_of=dict(_by_cgroup(maps, "switches_of")),
             processes=tuple(processes.values()),
             is_full=any(len(maps.get(name, {})) >= KEPT_APART for name in ("ports", "bound", "failed")),
             latency=LatencyCounts.of(maps),
@@ -155,6 +159,11 @@ class ParityCounts:
         """Connects that failed."""
         return self.latency.failed.count
 
+    @property
+    def lost(self) -> int:
+        """Connects whose end the kernel did not tell: neither how long they took nor whether they failed."""
+        return self.latency.lost
+
 
 @dataclass(frozen=True, slots=True)
 class OffsetCounts:
@@ -163,33 +172,33 @@ class OffsetCounts:
     Attributes:
         bound: Connects whose port bind() had chosen, which look for none.
         failed: Connects that found none, or were refused for another reason.
+        lost: Connects whose begin or end the kernel did not tell; failures, but for few.
     """
 
     starts: dict[int, int]
     chosen: dict[int, int]
     bound: int
     failed: int
+    lost: int
 
     @classmethod
     def of(cls, maps: Maps) -> OffsetCounts:
         """Those of the maps of `offsets.bt`."""
         starts, chosen = (dict(_lows(maps, name)) for name in ("starts", "chosen"))
-        return cls(starts, chosen, _number(maps, "bound", "0"), _number(maps, "failed", "0"))
+        return cls(starts, chosen, *(_number(maps, name, "0") for name in ("bound", "failed", "lost")))
 
 
 Counts = LatencyCounts | ParityCounts | OffsetCounts
 
 
-def of_comm_and_cgroup(processes: tuple[Process, ...]) -> Counter[tuple[str, int]]:
-    """Switches by name and cgroup, which are fewer than processes and come again."""
-    found: Counter[tuple[str, int]] = Counter()
-    for process in processes:
-        found[process.comm, process.cgroup] += process.switches
-    return found
-
-
 def _process(processes: dict[tuple[str, ...], Process], cgroup: str, pid: str, comm: str) -> Process:
     return processes.setdefault((cgroup, pid, comm), Process(int(cgroup), int(pid), comm))
+
+
+def _by_cgroup(maps: Maps, name: str) -> Iterator[tuple[tuple[int, str], int]]:
+    for key, number in maps.get(name, {}).items():
+        cgroup, comm = key.split(",", 1)
+        yield (int(cgroup), comm), int(number)
 
 
 def _number(maps: Maps, name: str, key: str) -> int:

@@ -23,16 +23,17 @@ class Probes(StrEnum):
 
 
 FUNCTIONS = {
-    Trace.LATENCY: ("tcp_v4_connect",),
-    Trace.PARITY: ("tcp_v4_connect",),
-    Trace.OFFSETS: ("tcp_v4_connect", "__inet_check_established"),
+    Trace.LATENCY: ("tcp_v4_connect", "tcp_connect"),
+    Trace.PARITY: ("tcp_v4_connect", "tcp_connect"),
+    Trace.OFFSETS: ("tcp_v4_connect", "tcp_connect", "__inet_check_established"),
 }
 """What the kernel must have; its IPv6 kin may be missing, as a module that is not loaded."""
 
 OF_IPV6 = ("tcp_v6_connect", "__inet6_check_established")
 
 _ARGUMENTS = {"arg0": "args->sk", "arg2": "args->lport"}
-"""What kfunc calls the arguments that kprobe numbers: tcp_v4_connect(sk), __inet_check_established(, , lport)."""
+"""What kfunc calls the arguments that kprobe numbers: tcp_v4_connect(sk), tcp_connect(sk), and of
+__inet_check_established(, , lport)."""
 
 
 def program(trace: Trace, functions: frozenset[str], probes: Probes = Probes.KPROBE) -> str:

@@ -1,0 +1,123 @@
+"""`connbench trace` of many processes whose searches overlap: more than the kernel watches the returns of at once.
+
+Run in a guest of the kernel lab, for it uses up the ports of the whole machine: `scripts/kernel-lab test --trace`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connbench.errors import ExitCode
+from support import COMMAND
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/lab-command").exists(), reason="scripts/kernel-lab test --trace runs it in a guest"),
+]
+
+LOW, PORTS = 20000, 8000
+TARGET = ("127.9.9.2", LOW - 1)
+PROCESSES, CONNECTS = 24, 20
+SETTINGS = {
+    "ipv4/ip_local_port_range": f"{LOW} {LOW + PORTS - 1}",
+    "core/somaxconn": "16384",
+    "ipv4/tcp_max_syn_backlog": "16384",
+}
+
+
+@contextmanager
+def ports_in_use(number: int) -> Iterator[None]:
+    """So many connections, of the first parity before the other: each search from then on walks past all of them."""
+    for name, value in SETTINGS.items():
+        Path("/proc/sys/net", name).write_text(value, encoding="ascii")
+    with ExitStack() as held:
+        held.enter_context(socket.create_server(TARGET, backlog=16384))
+        for _ in range(number):
+            begun = held.enter_context(socket.socket())
+            begun.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            assert connect(begun) == errno.EINPROGRESS
+        yield
+
+
+def connect(unconnected: socket.socket) -> int:
+    """Begin a connection to the target; its errno."""
+    unconnected.setblocking(False)
+    return unconnected.connect_ex(TARGET)
+
+
+def connect_from_many(expected: int) -> set[int]:
+    """Processes that connect at the same time, each several times, to the errno expected; their ids."""
+    gate, opened = os.pipe()
+    pids = []
+    for _ in range(PROCESSES):
+        pid = os.fork()
+        if pid == 0:
+            os.close(opened)
+            os.read(gate, 1)
+            sockets = [socket.socket() for _ in range(CONNECTS)]
+            os._exit(int({connect(one) for one in sockets} != {expected}))
+        pids.append(pid)
+    os.close(opened)
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    os.close(gate)
+    assert statuses == [0] * PROCESSES
+    return set(pids)
+
+
+def traced(name: str, probes: str, expected: int) -> tuple[dict[str, Any], set[int]]:
+    """The last report of a trace of them, and the ids of their processes."""
+    command = [COMMAND, "trace", name, "--json", "--probes", probes]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("connbench: tracing")
+        pids = connect_from_many(expected)
+        process.send_signal(signal.SIGINT)
+        *_, last = process.stdout
+    assert process.returncode == ExitCode.OK
+    report: dict[str, Any] = json.loads(last)
+    return report, pids
+
+
+def test_ports_are_counted_however_many_search_at_once() -> None:
+    """Every port that was chosen is in the counts, of all and of each process; what else is not known is `lost`."""
+    with ports_in_use(PORTS // 2):
+        report, pids = traced("parity", "kprobe", errno.EINPROGRESS)
+    assert report.items() >= {"even": 0, "odd": PROCESSES * CONNECTS, "switches": 0, "bound": 0, "failed": 0}.items()
+    assert {process["pid"]: process["odd"] for process in report["processes"]} == dict.fromkeys(pids, CONNECTS)
+    assert report["latency"]["odd"]["count"] + report["lost"] == PROCESSES * CONNECTS
+
+
+@pytest.mark.parametrize("probes", ["kprobe", "kfunc"])
+def test_what_is_in_no_histogram_is_lost(probes: str) -> None:
+    """Connects whose return the kernel did not tell are told as such."""
+    with ports_in_use(PORTS // 2):
+        report, _ = traced("latency", probes, errno.EINPROGRESS)
+    assert report["latency"]["odd"]["count"] + report["lost"] == PROCESSES * CONNECTS
+
+
+def test_failures_are_counted_or_lost() -> None:
+    """A failure sends no SYN: its return alone tells of it."""
+    with ports_in_use(PORTS):
+        report, _ = traced("parity", "kprobe", errno.EADDRNOTAVAIL)
+    assert (report["even"], report["odd"]) == (0, 0)
+    assert report["failed"] + report["lost"] == PROCESSES * CONNECTS
+
+
+def test_searches_are_counted_however_many_there_are_at_once() -> None:
+    """Where they began and ended does not wait for the return either."""
+    with ports_in_use(PORTS // 2):
+        report, _ = traced("offsets", "kprobe", errno.EINPROGRESS)
+    assert report["starts"] == report["chosen"] == {"20000": PROCESSES * CONNECTS}
+    assert report["lost"] == 0
