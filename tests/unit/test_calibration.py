@@ -166,6 +166,20 @@ def test_random_searches_nothing_within_connect() -> None:
     assert TRUE.acquire_ns(one).tolist() == (TRUE.base_ns + (one.walk.tries - 1) * TRUE.failure_ns).tolist()
 
 
+def test_latency_of_udp_is_of_all_tries() -> None:
+    """As a run has it: the further tries of a random port count, and are not taken for a slower connection."""
+    udp = replace(spec("random"), load=Load(protocol=Protocol.UDP))
+    plan = replace(PLAN, strategies=(udp,), connections=1000, port_range=PortRange(20000, 20999))
+    [one] = predict(plan, Algorithm.FROM_6_8)
+    assert one.walk.tries.max() > 10
+    assert TRUE.latency_ns(one).tolist() == TRUE.acquire_ns(one).tolist()
+    result = Result(plan, {"kernel": "6.12.1"})
+    result.add(one.plan.strategy, Round(1, TRUE.samples(one)))
+    fitted = calibrate(beside(result), Protocol.UDP, "")
+    assert fitted
+    assert fitted.base_ns == pytest.approx(TRUE.base_ns, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("kernel", "algorithm"),
     [

@@ -52,12 +52,14 @@ class Calibration:
         return costs
 
     def latency_ns(self, prediction: Prediction) -> Floats:
-        """The talk's latency of each attempt, in ns: of its last try, for which its tries are taken to be alike.
+        """The latency of each attempt as its samples have it, in ns: of UDP the acquire time.
 
-        A bind() to a port is no search, and outside connect(): there it costs `base_ns`, or `failure_ns`, alone.
+        TCP's is the talk's, of the last try, for which all tries are taken to be alike. A bind() to a port is no
+        search there, and outside connect(): it costs `base_ns`, or `failure_ns`, alone.
         """
-        walk = prediction.walk
-        return self._ended(prediction) + self._searched(prediction) / walk.tries
+        if not prediction.is_of_last_try:
+            return self.acquire_ns(prediction)
+        return self._ended(prediction) + self._searched(prediction) / prediction.walk.tries
 
     def acquire_ns(self, prediction: Prediction) -> Floats:
         """What the program waits in the calls that search, every try counted, in ns."""

@@ -74,16 +74,15 @@ def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
 
 
 def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterator[tuple[float, ...]]:
-    """Medians of the connections, and of the failures, of some attempts; of several tries the last is measured."""
+    """Medians of the connections, and of the failures, of some attempts, as far as a try can be told apart."""
     walk = prediction.walk
     tries = walk.tries[block]
     looked_at = walk.looked_at[block] / tries if prediction.searches else np.zeros(len(tries))
     latency, failed, given_up = samples.latency_ns[block], samples.failed[block], samples.given_up[block]
     for is_failure in (False, True):
-        model = (walk.failed[block] == is_failure) & ((tries == 1) | is_failure | (not prediction.searches))
-        kernel = (
-            (failed == is_failure) & ~given_up & ((samples.tries[block] == 1) | is_failure | (not prediction.searches))
-        )
+        any_number = prediction.is_of_last_try and (is_failure or not prediction.searches)
+        model = (walk.failed[block] == is_failure) & (any_number | (tries == 1))
+        kernel = (failed == is_failure) & ~given_up & (any_number | (samples.tries[block] == 1))
         if model.sum() >= FEWEST and kernel.sum() >= FEWEST and (middle := float(np.median(latency[kernel]))) > 0:
             opened = float(np.median(prediction.open_before[block]))
             yield (
