@@ -92,7 +92,8 @@ def command(  # noqa: PLR0913  # one for each option
       connbench advise -n 50000 --kernel 6.1 --calibrate plain.json
 
     Each strategy that the kernel has is simulated, as it opens them all and as it replaces 5,000 of them. Each advice
-    has its reason, and the code to paste. Times are by --calibrate, else by what is usual.
+    has its reason, and the code to paste. Times are by --calibrate, else by what
+    is usual on such a kernel.
     """  # noqa: D301  # click wants the character \b itself
     interrupts.immediate = True  # nothing is lost: all is printed at the end
     number = _concurrent(connections, rate, hold)
@@ -102,7 +103,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
-    from connbench.portsearch.calibration import USUAL  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import usual  # noqa: PLC0415  # as above
     from connbench.portsearch.candidates import supported  # noqa: PLC0415  # as above
     from connbench.portsearch.counsel import Flow, Situation  # noqa: PLC0415  # as above
     from connbench.portsearch.predict import algorithm_of  # noqa: PLC0415  # as above
@@ -121,7 +122,7 @@ def command(  # noqa: PLR0913  # one for each option
             algorithm=algorithm_of(release),
             budget=budget,
             slo=Slo.parse(slo) if slo is not None else None,
-            calibration=fitted(calibrating, Protocol.TCP) if calibrating else USUAL,
+            calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version),
         ),
         None if rate is None else Flow(rate, hold),
     )

@@ -104,7 +104,7 @@ def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
         f"plain and bind: the knee is at connection {total + 1:,}; {where}",
         f"without IP_LOCAL_PORT_RANGE connect() looks at one parity first; once its {half:,} ports"
         f"{' of a source' if situation.sources > 1 else ''} are taken, each search walks all of them in vain,"
-        f" about {cost / 1e3:,.0f} µs here",
+        f" about {cost / 1e3:,.0f} µs",
     )
     drawn = next((one for one in tried if one.spec.name == "random"), None)
     if drawn:
