@@ -184,13 +184,22 @@ def test_here_the_kernel_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("100 connections at once, range ")
 
 
+@pytest.mark.parametrize(("asked", "number"), [("900", 1200), ("1500", 1500)])
+def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """10/s for 2 minutes are 1,200 at once, whether 900 were asked for or not; where 1,500 were, both are told."""
+    connbench("advise", "-n", asked, "--rate", "10/s", "--hold", "2m", "--port-range", "40000-41999")
+    out = capsys.readouterr().out
+    assert out.startswith(f"{number:,} connections at once")
+    assert f"{number:,} connections are open at once" in out
+    assert ("are 1,200; the 1,500 that were asked for are more" in out) == (number == 1500)
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         ([], "nothing says how many"),
         (["--hold", "2m"], "--hold does nothing without --rate"),
         (["--rate", "5/s"], "nothing says how many"),
-        (["-n", "5", "--rate", "5/s", "--hold", "2m"], "both say how many"),
         (["--rate", "1000000/s", "--hold", "1h"], "3,600,000,000 connections"),
         (["-n", "5", "--slo", "quick"], "--slo 'quick' is not"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),

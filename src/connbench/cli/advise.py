@@ -51,7 +51,12 @@ def read_kernel(text: str) -> tuple[int, int]:
 
 
 @click.command("advise")
-@click.option("-n", "--connections", type=click.IntRange(1, MOST_ROWS), help="Open at once.  [default: rate x hold]")
+@click.option(
+    "-n",
+    "--connections",
+    type=click.IntRange(1, MOST_ROWS),
+    help="Open at once, or as many as rate x hold if that is more.",
+)
 @click.option("--rate", type=read_rate, metavar="R/s", help="Opened a second.")
 @click.option("--hold", type=read_hold, metavar="TIME", help="How long each is held, as in 120s or 2m.")
 @click.option(
@@ -134,13 +139,9 @@ def command(  # noqa: PLR0913  # one for each option
 def _concurrent(connections: int | None, rate: float | None, hold: float | None) -> int:
     if hold is not None and rate is None:
         raise UsageError("--hold does nothing without --rate", "add --rate, as in 500/s")
-    if connections is not None and hold is not None:
-        raise UsageError(f"-n {connections} and --rate x --hold both say how many are open", "leave out -n, or --hold")
-    if connections is not None:
-        return connections
-    if rate is None or hold is None:
+    if connections is None and (rate is None or hold is None):
         raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
-    number = ceil(rate * hold)
+    number = 0 if rate is None or hold is None else ceil(rate * hold)
     if number > MOST_ROWS:
         raise UsageError(f"--rate x --hold are {number:,} connections", f"up to {MOST_ROWS:,} are simulated")
-    return number
+    return max(number, connections or 0)

@@ -55,10 +55,12 @@ def _kernel(situation: Situation) -> Iterator[Advice]:
 def _load(situation: Situation, flow: Flow | None) -> Iterator[Advice]:
     n, capacity = situation.connections, situation.capacity
     if flow and flow.hold is not None:
+        by_flow = ceil(flow.rate * flow.hold)
         yield Advice(
             "concurrency",
             f"{n:,} connections are open at once",
-            f"{flow.rate:g}/s x {flow.hold:g} s: rate times hold (Little's law)",
+            f"{flow.rate:g}/s x {flow.hold:g} s: rate times hold (Little's law)"
+            + ("" if n == by_flow else f" are {by_flow:,}; the {n:,} that were asked for are more"),
         )
     places = f"{len(situation.ports):,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
     yield Advice(
