@@ -127,8 +127,34 @@ def test_nothing_that_keeps_is_said() -> None:
     """A connect() costs more than an SLO of 1 µs, whatever the strategy."""
     counsel = advise(replace(SITUATION, slo=Slo.parse("p99 < 1us")), None)
     found = advice(counsel, "sources")
-    assert found.line.startswith("nothing keeps 1.00% errors and p99 < 1us, with up to ")
+    assert found.line == "nothing keeps 1.00% errors and p99 < 1us with 2, 3, 4, 5 source addresses"
     assert not any(one.topic == "use" for one in counsel.advices)
+
+
+def test_more_sources_than_are_tried_are_told() -> None:
+    """A million connections of two ports take half a million addresses: that is said, and not that nothing does."""
+    found = advice(advise(replace(SITUATION, connections=1_000_000, ports=PortRange(40000, 40001)), None), "sources")
+    assert found.line == "it takes 500,000 source addresses or more"
+
+
+def test_knee_is_named_of_every_strategy_that_has_it() -> None:
+    """From 6.3 until 6.8 the option's range has the two-parity walk too; of several sources plain has no choice."""
+    lines = {}
+    for kernel, algorithm in (("6.5", Algorithm.PRE_6_8), ("6.12", Algorithm.FROM_6_8)):
+        found = advice(advise(replace(SITUATION, algorithm=algorithm), None), "knee")
+        lines[kernel] = found.line.partition(":")[0]
+        assert found.reason.startswith("with IP_LOCAL_PORT_RANGE or without") == (kernel == "6.5")
+    assert lines == {"6.5": "plain, bind, range", "6.12": "plain, bind"}
+    assert advice(advise(replace(SITUATION, sources=2), None), "knee").line.startswith("bind: the knee")
+
+
+def test_plain_is_advised_where_it_does_as_well() -> None:
+    """Of strategies within a twentieth of the quickest, the one that asks least of a program: below the knee, plain."""
+    counsel = advise(replace(SITUATION, connections=400), None)
+    assert advice(counsel, "use").line == "use plain (connect() as it is)"
+    assert not advice(counsel, "use").code
+    assert not any(one.topic == "without-option" for one in counsel.advices)
+    assert advise(replace(SITUATION, connections=1800), None).tried[0].spec.name == "range"
 
 
 def test_flow_tells_when_ports_are_used_up() -> None:
