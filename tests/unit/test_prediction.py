@@ -22,7 +22,7 @@ from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL
 from connbench.portsearch.predict import beside, predict
 from connbench.report.machine import json_document
-from connbench.report.prediction import report
+from connbench.report.prediction import knee, report
 from connbench.results.result import Result, Round
 from connbench.samples import GIVEN_UP
 from made import PLAN, result_of, samples_of
@@ -161,6 +161,15 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["errors"] == 0
     assert one["strategy"]["load"]["protocol"] == Protocol.UDP
+
+
+@pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])
+def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
+    """Of the talk's range on Linux 6.18, within a few percent; a connection of UDP costs far less than one of TCP."""
+    [one] = predict(plan_on_paper(Request(strategies=(name,), protocol=Protocol.UDP)), Algorithm.FROM_6_8)
+    found = knee(one, None)
+    assert found.in_use is not None
+    assert found.in_use / 56_512 == pytest.approx(share, abs=0.02)
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:

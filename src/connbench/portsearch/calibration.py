@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from connbench.model import Protocol
 from connbench.portsearch.prediction import Prediction
 from connbench.results.result import Samples, samples_class
 
@@ -39,6 +40,11 @@ class Calibration:
     residual: float | None
     origin: str
     largest: int
+
+    @property
+    def failure_share(self) -> float:
+        """Of a failure's base in that of a connection."""
+        return self.failure_ns / self.base_ns
 
     def port_ns_at(self, connections: npt.ArrayLike) -> Floats:
         """What a port looked at costs while so many connections are open, in ns; the same shape."""
@@ -113,6 +119,20 @@ USUAL = Calibration(
 Seen there: 46 to 54 ns a port over the talk's range while the machine is quiet, up to 110 ns while others use its
 caches; 65 to 88 ns in windows. A further try of `random` takes 2.8 µs.
 """
+
+USUAL_UDP = Calibration(
+    base_ns=2_600.0,
+    failure_ns=2_800.0,
+    sizes=(56_512.0,),
+    port_ns=(60.0,),
+    window_factor=1.0,
+    residual=None,
+    origin="what is usual of UDP: a virtual machine with Linux 6.18",
+    largest=56_512,
+)
+"""The same of UDP: no handshake, and a further try of `random` costs what a connection does."""
+
+USUAL_OF = {Protocol.TCP: USUAL, Protocol.UDP: USUAL_UDP}
 
 CHEAPER_STEPS_SINCE = (6, 15)
 """The first Linux that looks at sockets of a port without a lock (86c2bc293b81, d4438ce68bf1)."""
