@@ -164,6 +164,7 @@ def test_flow_tells_when_ports_are_used_up() -> None:
     assert advice(counsel, "exhaustion").line.startswith("200.0 s after the first")
     assert "does not come to that" in advice(counsel, "exhaustion").reason
     assert "add 600 ports for TIME_WAIT" in advice(counsel, "time-wait").line
+    assert "bind() to it (random) does not" in advice(counsel, "time-wait").reason
     assert "held longer than that" in advice(advise(SITUATION, Flow(10, 300)), "exhaustion").reason
     assert "--hold" in advice(advise(SITUATION, Flow(10, None)), "exhaustion").reason
 

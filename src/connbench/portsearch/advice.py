@@ -100,7 +100,7 @@ def _exhaustion(situation: Situation, flow: Flow) -> Iterator[Advice]:
         "time-wait",
         f"let the other side close, or add {waiting:,.0f} ports for TIME_WAIT",
         f"who closes first keeps the port for {TIME_WAIT_S:g} s: {flow.rate:g}/s x {TIME_WAIT_S:g} s; with"
-        " net.ipv4.tcp_tw_reuse=1 connect() takes such a port again after a second",
+        " net.ipv4.tcp_tw_reuse=1 connect() takes such a port again after a second, bind() to it (random) does not",
     )
 
 
