@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,22 @@ int main(void)
     puts("]");
     return 0;
 }
+"""
+
+GO_MAIN = f"""
+func main() {{
+	held := make([]net.Conn, {NUMBER})
+	for i := range held {{
+		conn, err := dial(net.ParseIP("127.0.2.1"), "127.9.9.2:39999")
+		if err != nil {{
+			panic(err)
+		}}
+		held[i] = conn
+		own := conn.LocalAddr().(*net.TCPAddr)
+		fmt.Printf("%s[%q, %d]", map[bool]string{{true: "[", false: ", "}}[i == 0], own.IP, own.Port)
+	}}
+	fmt.Println("]")
+}}
 """
 
 
@@ -110,6 +127,17 @@ def test_c_connects(way: Way, tmp_path: Path) -> None:
     check(way, run(str(program)), 1)
 
 
+def test_c_draws_anew_in_every_process(tmp_path: Path) -> None:
+    """Two processes that drew the same ports would go through all that the other has taken before them."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs cc")
+    source, program = tmp_path / "main.c", tmp_path / "main"
+    source.write_text(snippets(WAYS["random"])["C"] + C_MAIN, encoding="ascii")
+    subprocess.run([compiler, f"-DNUMBER={NUMBER}", "-o", program, source], check=True)
+    assert run(str(program)) != run(str(program))
+
+
 @pytest.mark.parametrize("sources", [1, 3, 7])
 def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
     """`nginx -t` finds nothing wrong with it; only the kernel's own search has it, for nginx knows no port range."""
@@ -132,6 +160,31 @@ def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
     )
     done = subprocess.run([program, "-t", "-c", configuration], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("sources", [2, 3, 300, 750, 4096])
+def test_nginx_shares_are_equal(sources: int) -> None:
+    """Each address of its own, a hundredth of a percent apart at most; the last has what is left of 100."""
+    lines = snippets(Way(PORTS, sources=sources))["nginx"].splitlines()
+    pairs = [line.split() for line in lines if line.startswith("    ")]
+    assert len({address for _, address in pairs}) == sources
+    shares = [float(share.rstrip("%")) for share, _ in pairs if share != "*"]
+    shares.append(100 - sum(shares))
+    assert max(shares) - min(shares) < 0.0101
+
+
+@pytest.mark.parametrize("way", ways())
+def test_go_connects(way: Way, tmp_path: Path) -> None:
+    """It builds, and connects as Python's does."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("needs go")
+    source, program = tmp_path / "main.go", tmp_path / "main"
+    code = snippets(way)["Go"].replace("import (\n", 'import (\n\t"fmt"\n')
+    source.write_text("package main\n\n" + code + GO_MAIN, encoding="ascii")
+    environment = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOCACHE": str(tmp_path / "cache")}
+    subprocess.run([go, "build", "-o", program, source], check=True, env=environment)
+    check(way, run(str(program)), 1)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))

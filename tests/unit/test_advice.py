@@ -127,8 +127,34 @@ def test_nothing_that_keeps_is_said() -> None:
     """A connect() costs more than an SLO of 1 µs, whatever the strategy."""
     counsel = advise(replace(SITUATION, slo=Slo.parse("p99 < 1us")), None)
     found = advice(counsel, "sources")
-    assert found.line.startswith("nothing keeps 1.00% errors and p99 < 1us, with up to ")
+    assert found.line == "nothing keeps 1.00% errors and p99 < 1us with 2, 3, 4, 5 source addresses"
     assert not any(one.topic == "use" for one in counsel.advices)
+
+
+def test_more_sources_than_are_tried_are_told() -> None:
+    """A million connections of two ports take half a million addresses: that is said, and not that nothing does."""
+    found = advice(advise(replace(SITUATION, connections=1_000_000, ports=PortRange(40000, 40001)), None), "sources")
+    assert found.line == "it takes 500,000 source addresses or more"
+
+
+def test_knee_is_named_of_every_strategy_that_has_it() -> None:
+    """From 6.3 until 6.8 the option's range has the two-parity walk too; of several sources plain has no choice."""
+    lines = {}
+    for kernel, algorithm in (("6.5", Algorithm.PRE_6_8), ("6.12", Algorithm.FROM_6_8)):
+        found = advice(advise(replace(SITUATION, algorithm=algorithm), None), "knee")
+        lines[kernel] = found.line.partition(":")[0]
+        assert found.reason.startswith("with IP_LOCAL_PORT_RANGE or without") == (kernel == "6.5")
+    assert lines == {"6.5": "plain, bind, range", "6.12": "plain, bind"}
+    assert advice(advise(replace(SITUATION, sources=2), None), "knee").line.startswith("bind: the knee")
+
+
+def test_plain_is_advised_where_it_does_as_well() -> None:
+    """Of strategies within a twentieth of the quickest, the one that asks least of a program: below the knee, plain."""
+    counsel = advise(replace(SITUATION, connections=400), None)
+    assert advice(counsel, "use").line == "use plain (connect() as it is)"
+    assert not advice(counsel, "use").code
+    assert not any(one.topic == "without-option" for one in counsel.advices)
+    assert advise(replace(SITUATION, connections=1800), None).tried[0].spec.name == "range"
 
 
 def test_flow_tells_when_ports_are_used_up() -> None:
@@ -138,6 +164,7 @@ def test_flow_tells_when_ports_are_used_up() -> None:
     assert advice(counsel, "exhaustion").line.startswith("200.0 s after the first")
     assert "does not come to that" in advice(counsel, "exhaustion").reason
     assert "add 600 ports for TIME_WAIT" in advice(counsel, "time-wait").line
+    assert "bind() to it (random) does not" in advice(counsel, "time-wait").reason
     assert "held longer than that" in advice(advise(SITUATION, Flow(10, 300)), "exhaustion").reason
     assert "--hold" in advice(advise(SITUATION, Flow(10, None)), "exhaustion").reason
 
@@ -184,13 +211,22 @@ def test_here_the_kernel_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("100 connections at once, range ")
 
 
+@pytest.mark.parametrize(("asked", "number"), [("900", 1200), ("1500", 1500)])
+def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """10/s for 2 minutes are 1,200 at once, whether 900 were asked for or not; where 1,500 were, both are told."""
+    connbench("advise", "-n", asked, "--rate", "10/s", "--hold", "2m", "--port-range", "40000-41999")
+    out = capsys.readouterr().out
+    assert out.startswith(f"{number:,} connections at once")
+    assert f"{number:,} connections are open at once" in out
+    assert ("are 1,200; the 1,500 that were asked for are more" in out) == (number == 1500)
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         ([], "nothing says how many"),
         (["--hold", "2m"], "--hold does nothing without --rate"),
         (["--rate", "5/s"], "nothing says how many"),
-        (["-n", "5", "--rate", "5/s", "--hold", "2m"], "both say how many"),
         (["--rate", "1000000/s", "--hold", "1h"], "3,600,000,000 connections"),
         (["-n", "5", "--slo", "quick"], "--slo 'quick' is not"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),

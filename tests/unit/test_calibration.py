@@ -11,12 +11,12 @@ import pytest
 from connbench.errors import InputError
 from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import USUAL, Calibration
+from connbench.portsearch.calibration import USUAL, Calibration, usual
 from connbench.portsearch.fit import calibrate
 from connbench.portsearch.predict import algorithm_of, beside, predict
 from connbench.portsearch.prediction import Pair
 from connbench.results.result import Origin, Result, Round, StrategyResult
-from made import PLAN
+from made import PLAN, PORTS
 from support import spec
 
 TRUE = replace(USUAL, base_ns=12_000.0, failure_ns=5_000.0, sizes=(512.0, 1024.0, 4096.0), port_ns=(40.0, 40.0, 60.0))
@@ -164,6 +164,31 @@ def test_random_searches_nothing_within_connect() -> None:
     )
     assert set(TRUE.latency_ns(one).tolist()) == {TRUE.base_ns}
     assert TRUE.acquire_ns(one).tolist() == (TRUE.base_ns + (one.walk.tries - 1) * TRUE.failure_ns).tolist()
+
+
+def test_latency_of_udp_is_of_all_tries() -> None:
+    """As a run has it: the further tries of a random port count, and are not taken for a slower connection."""
+    udp = replace(spec("random"), load=Load(protocol=Protocol.UDP))
+    plan = replace(PLAN, strategies=(udp,), connections=1000, port_range=PortRange(20000, 20999))
+    [one] = predict(plan, Algorithm.FROM_6_8)
+    assert one.walk.tries.max() > 10
+    assert TRUE.latency_ns(one).tolist() == TRUE.acquire_ns(one).tolist()
+    result = Result(plan, {"kernel": "6.12.1"})
+    result.add(one.plan.strategy, Round(1, TRUE.samples(one)))
+    fitted = calibrate(beside(result), Protocol.UDP, "")
+    assert fitted
+    assert fitted.base_ns == pytest.approx(TRUE.base_ns, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "seconds"), [(spec("plain"), 130.494), (spec("window", 5000), 6.723), (spec("window", 10000), 17.749)]
+)
+def test_usual_costs_of_older_kernels_are_the_talks(strategy: StrategySpec, seconds: float) -> None:
+    """Its total times come out within a tenth, and its plain run would take less than half of that from 6.15 on."""
+    plan = replace(PLAN, strategies=(strategy,), connections=len(PORTS), port_range=PORTS)
+    [one] = predict(plan, Algorithm.PRE_6_8)
+    assert usual((6, 14)).latency_ns(one).sum() / 1e9 == pytest.approx(seconds, rel=0.1)
+    assert strategy.name != "plain" or usual((6, 15)).latency_ns(one).sum() / 1e9 < seconds / 2
 
 
 @pytest.mark.parametrize(

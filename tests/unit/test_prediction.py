@@ -21,8 +21,9 @@ from connbench.portsearch.agreement import Both, agreement, rank_correlation
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL
 from connbench.portsearch.predict import beside, predict
+from connbench.report.agreement import report as agreement_report
 from connbench.report.machine import json_document
-from connbench.report.prediction import report
+from connbench.report.prediction import knee, report
 from connbench.results.result import Result, Round
 from connbench.samples import GIVEN_UP
 from made import PLAN, result_of, samples_of
@@ -120,10 +121,23 @@ def test_agreement_is_worked_out_by_hand() -> None:
     assert found.mean_ns["even"] == Both(11_000, 20_000)
     assert found.mean_ns["odd"] == Both(12_000, 40_000)
     assert found.mean_ns["odd"].ratio == pytest.approx(0.3)
+    assert found.median_ns["even"] == found.mean_ns["even"]
+    assert found.median_ns["all"] == Both(9_000, 30_000)
     assert found.rank_correlation == pytest.approx(1)
     without = agreement(pair, None)
     assert without.total_ns.predicted is None
     assert without.total_ns.ratio is None
+
+
+def test_median_stands_beside_the_mean() -> None:
+    """One attempt that waited for the processor moves the mean alone, which no prediction can meet."""
+    disturbed = samples_of([10_000, 10_000, 10_000, 1_000_000], port=[40000, 40002, 40004, 40006])
+    result = result_of({spec("plain"): [round_made(disturbed)]}, replace(PLAN, port_range=PortRange(40000, 40007)))
+    found = agreement(beside(result)[0], USUAL)
+    assert (found.mean_ns["even"].measured, found.median_ns["even"].measured) == (257_500, 10_000)
+    text = agreement_report(result, [(beside(result)[0], found)], Algorithm.FROM_6_8, {Protocol.TCP: USUAL}, 80)
+    median = next(line for line in text.split("median latency")[1].splitlines() if line.startswith("plain"))
+    assert median.split()[3:5] == ["10.0", "µs"]
 
 
 def test_rank_correlation_is_spearmans() -> None:
@@ -161,6 +175,15 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["errors"] == 0
     assert one["strategy"]["load"]["protocol"] == Protocol.UDP
+
+
+@pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])
+def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
+    """Of the talk's range on Linux 6.18, within a few percent; a connection of UDP costs far less than one of TCP."""
+    [one] = predict(plan_on_paper(Request(strategies=(name,), protocol=Protocol.UDP)), Algorithm.FROM_6_8)
+    found = knee(one, None)
+    assert found.in_use is not None
+    assert found.in_use / 56_512 == pytest.approx(share, abs=0.02)
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:

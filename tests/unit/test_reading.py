@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monke
     data = gzip.compress(b" " * 10_000_000)
     assert len(data) < 100_000
     assert "is no result file: it holds more than " in refusal_of(data, tmp_path)
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_small_file_takes_little_memory(form: str, tmp_path: Path) -> None:
+    """A file of kilobytes is read where there is no memory for the largest there may be."""
+    path = tmp_path / "x.json"
+    path.write_bytes(WHOLE[form])
+    tracemalloc.start()
+    try:
+        read(path)
+        assert tracemalloc.get_traced_memory()[1] < reading.LARGEST_FILE // 16
+    finally:
+        tracemalloc.stop()
 
 
 def test_largest_file_is_told_in_gibibytes() -> None:

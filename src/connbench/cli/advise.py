@@ -51,7 +51,12 @@ def read_kernel(text: str) -> tuple[int, int]:
 
 
 @click.command("advise")
-@click.option("-n", "--connections", type=click.IntRange(1, MOST_ROWS), help="Open at once.  [default: rate x hold]")
+@click.option(
+    "-n",
+    "--connections",
+    type=click.IntRange(1, MOST_ROWS),
+    help="Open at once, or as many as rate x hold if that is more.",
+)
 @click.option("--rate", type=read_rate, metavar="R/s", help="Opened a second.")
 @click.option("--hold", type=read_hold, metavar="TIME", help="How long each is held, as in 120s or 2m.")
 @click.option(
@@ -92,7 +97,8 @@ def command(  # noqa: PLR0913  # one for each option
       connbench advise -n 50000 --kernel 6.1 --calibrate plain.json
 
     Each strategy that the kernel has is simulated, as it opens them all and as it replaces 5,000 of them. Each advice
-    has its reason, and the code to paste. Times are by --calibrate, else by what is usual.
+    has its reason, and the code to paste. Times are by --calibrate, else by what
+    is usual on such a kernel.
     """  # noqa: D301  # click wants the character \b itself
     interrupts.immediate = True  # nothing is lost: all is printed at the end
     number = _concurrent(connections, rate, hold)
@@ -102,7 +108,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
-    from connbench.portsearch.calibration import USUAL  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import usual  # noqa: PLC0415  # as above
     from connbench.portsearch.candidates import supported  # noqa: PLC0415  # as above
     from connbench.portsearch.counsel import Flow, Situation  # noqa: PLC0415  # as above
     from connbench.portsearch.predict import algorithm_of  # noqa: PLC0415  # as above
@@ -121,7 +127,7 @@ def command(  # noqa: PLR0913  # one for each option
             algorithm=algorithm_of(release),
             budget=budget,
             slo=Slo.parse(slo) if slo is not None else None,
-            calibration=fitted(calibrating, Protocol.TCP) if calibrating else USUAL,
+            calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version),
         ),
         None if rate is None else Flow(rate, hold),
     )
@@ -133,13 +139,9 @@ def command(  # noqa: PLR0913  # one for each option
 def _concurrent(connections: int | None, rate: float | None, hold: float | None) -> int:
     if hold is not None and rate is None:
         raise UsageError("--hold does nothing without --rate", "add --rate, as in 500/s")
-    if connections is not None and hold is not None:
-        raise UsageError(f"-n {connections} and --rate x --hold both say how many are open", "leave out -n, or --hold")
-    if connections is not None:
-        return connections
-    if rate is None or hold is None:
+    if connections is None and (rate is None or hold is None):
         raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
-    number = ceil(rate * hold)
+    number = 0 if rate is None or hold is None else ceil(rate * hold)
     if number > MOST_ROWS:
         raise UsageError(f"--rate x --hold are {number:,} connections", f"up to {MOST_ROWS:,} are simulated")
-    return number
+    return max(number, connections or 0)

@@ -102,14 +102,16 @@ def _of_plan(
     plan = plan_on_paper(request)
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
-    from connbench.portsearch.calibration import USUAL  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import USUAL_OF  # noqa: PLC0415  # as above
     from connbench.portsearch.predict import predict  # noqa: PLC0415  # as above
     from connbench.report import prediction, prediction_json  # noqa: PLC0415  # as above
     from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
 
     calibration = fitted(calibrating, request.protocol) if calibrating else None
     predictions = predict(plan, algorithm)
-    costs, words = (calibration, "predicted") if calibration else (USUAL, "predicted, by the usual costs")
+    costs, words = (
+        (calibration, "predicted") if calibration else (USUAL_OF[request.protocol], "predicted, by the usual costs")
+    )
     overlays = [Overlay(f"{one.plan.strategy.label}: {words}", costs.samples(one), None) for one in predictions]
     if output_format == "json":
         return prediction_json.predicted(predictions, algorithm, calibration), overlays

@@ -8,14 +8,23 @@ from math import ceil
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import PortRange, StrategySpec
-from connbench.portsearch.candidates import candidates
+from connbench.portsearch.candidates import candidates, is_possible
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
 from connbench.portsearch.simulate import TIME_WAIT_S
 from connbench.portsearch.snippets import Way, snippets
+from connbench.strategies import STRATEGIES
 
 MOST_SOURCES = 4096
 BELOW_KNEE = 0.9
 """Of half the range: closer to its end each search for one of the last ports of the parity is long."""
+
+DONE_BY = {
+    "plain": "connect() as it is",
+    "bind": "bind() to an address; connect() chooses the port",
+    "range": "IP_LOCAL_PORT_RANGE set to the whole range",
+    "window": "IP_LOCAL_PORT_RANGE set to ports drawn at random",
+    "random": "bind() to a port drawn at random, again until it is free",
+}
 
 TRIED_SOURCES = 4
 """Numbers of sources tried, from the fewest that have ports enough."""
@@ -55,10 +64,12 @@ def _kernel(situation: Situation) -> Iterator[Advice]:
 def _load(situation: Situation, flow: Flow | None) -> Iterator[Advice]:
     n, capacity = situation.connections, situation.capacity
     if flow and flow.hold is not None:
+        by_flow = ceil(flow.rate * flow.hold)
         yield Advice(
             "concurrency",
             f"{n:,} connections are open at once",
-            f"{flow.rate:g}/s x {flow.hold:g} s: rate times hold (Little's law)",
+            f"{flow.rate:g}/s x {flow.hold:g} s: rate times hold (Little's law)"
+            + ("" if n == by_flow else f" are {by_flow:,}; the {n:,} that were asked for are more"),
         )
     places = f"{len(situation.ports):,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
     yield Advice(
@@ -89,7 +100,7 @@ def _exhaustion(situation: Situation, flow: Flow) -> Iterator[Advice]:
         "time-wait",
         f"let the other side close, or add {waiting:,.0f} ports for TIME_WAIT",
         f"who closes first keeps the port for {TIME_WAIT_S:g} s: {flow.rate:g}/s x {TIME_WAIT_S:g} s; with"
-        " net.ipv4.tcp_tw_reuse=1 connect() takes such a port again after a second",
+        " net.ipv4.tcp_tw_reuse=1 connect() takes such a port again after a second, bind() to it (random) does not",
     )
 
 
@@ -99,13 +110,16 @@ def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
     cost = half * float(situation.calibration.port_ns_at(max(1, min(situation.connections, situation.capacity))))
     n = situation.connections
     where = f"{n:,} go past it" if situation.each > half else f"{n:,} are {n / total:.0%} of the way"
-    yield Advice(
-        "knee",
-        f"plain and bind: the knee is at connection {total + 1:,}; {where}",
-        f"without IP_LOCAL_PORT_RANGE connect() looks at one parity first; once its {half:,} ports"
-        f"{' of a source' if situation.sources > 1 else ''} are taken, each search walks all of them in vain,"
-        f" about {cost / 1e3:,.0f} µs here",
-    )
+    names = [name for name in ("plain", "bind", "range") if _prefers_parity(situation, name)]
+    option = "with IP_LOCAL_PORT_RANGE or without" if "range" in names else "without IP_LOCAL_PORT_RANGE"
+    if names:
+        yield Advice(
+            "knee",
+            f"{', '.join(names)}: the knee is at connection {total + 1:,}; {where}",
+            f"{option} connect() looks at one parity first; once its {half:,} ports"
+            f"{' of a source' if situation.sources > 1 else ''} are taken, each search walks all of them in vain,"
+            f" about {cost / 1e3:,.0f} µs",
+        )
     drawn = next((one for one in tried if one.spec.name == "random"), None)
     if drawn:
         yield Advice(
@@ -116,9 +130,16 @@ def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
         )
 
 
+def _prefers_parity(situation: Situation, name: str) -> bool:
+    """Whether a strategy can be used here and looks at one parity of the range first."""
+    has_option = LOCAL_PORT_RANGE in STRATEGIES[name].needs
+    return is_possible(situation, name) and situation.algorithm.prefers_parity(has_option=has_option)
+
+
 def _use(situation: Situation, candidate: Candidate, topic: str = "use") -> Advice:
     spec = candidate.spec
     line = f"use {spec.label}" if topic == "use" else f"without IP_LOCAL_PORT_RANGE: {spec.label}"
+    line += f" ({DONE_BY[spec.name]})"
     if situation.sources > 1:
         line += f", from {situation.sources} addresses in turn"
     limit = f"; {_statistic(situation)} {candidate.slo_ns / 1e3:,.1f} µs"
@@ -153,9 +174,8 @@ def _more_sources(situation: Situation, tried: Sequence[Candidate]) -> Iterator[
         else f"no strategy keeps {_bounds(situation)} with {_many(situation.sources)}; nearest: {_nearest(tried)}"
     )
     numbers = sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
-    for number in numbers:
-        if number > MOST_SOURCES:
-            break
+    tried_numbers = [number for number in numbers if number <= MOST_SOURCES]
+    for number in tried_numbers:
         more = replace(situation, sources=number)
         kept = next((one for one in candidates(more) if one.is_kept), None)
         if kept:
@@ -166,11 +186,12 @@ def _more_sources(situation: Situation, tried: Sequence[Candidate]) -> Iterator[
             )
             yield _use(more, kept)
             return
-    yield Advice(
-        "sources",
-        f"nothing keeps {_bounds(situation)}, with up to {numbers[-1]:,} source addresses",
-        why + "; allow more errors (--error-budget) or more time (--slo)",
-    )
+    if not tried_numbers:
+        line, way = f"it takes {fewest:,} source addresses or more", "; more ports (--port-range) or targets take fewer"
+    else:
+        line = f"nothing keeps {_bounds(situation)} with {', '.join(map(str, tried_numbers))} source addresses"
+        way = "; allow more errors (--error-budget) or more time (--slo)"
+    yield Advice("sources", line, why + way)
 
 
 def _below_knee(situation: Situation) -> Iterator[Advice]:

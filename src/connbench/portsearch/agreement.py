@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from connbench.portsearch.calibration import Calibration
+from connbench.portsearch.calibration import Calibration, Floats
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.results.result import Samples
+
+GROUPS = ("all", "even", "odd", "errored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Agreement:
             that both have. None where one of them is always the same.
         total_ns: The talk's total time; predicted only with a calibration, as `mean_ns`.
         mean_ns: Mean latency by group.
+        median_ns: The median, which what else runs on the machine hardly moves; the model knows nothing of that.
         extrapolates: Whether the calibration was fitted to fewer connections.
     """
 
@@ -49,6 +52,7 @@ class Agreement:
     rank_correlation: float | None
     total_ns: Both
     mean_ns: Mapping[str, Both]
+    median_ns: Mapping[str, Both]
     extrapolates: bool
 
 
@@ -68,15 +72,8 @@ def agreement(pair: Pair, calibration: Calibration | None) -> Agreement:
             _mean([float(one.sum()) for one in latencies if one is not None]),
             _mean([float(s.latency_ns.sum()) for _, s in rounds]),
         ),
-        mean_ns={
-            name: Both(
-                _pooled(
-                    [(one, p.groups[name]) for one, (p, _) in zip(latencies, rounds, strict=True) if one is not None]
-                ),
-                _pooled([(s.latency_ns, _measured(s, name)) for _, s in rounds]),
-            )
-            for name in ("all", "even", "odd", "errored")
-        },
+        mean_ns={name: Both(*map(_mean_of, _pooled(pair, latencies, name))) for name in GROUPS},
+        median_ns={name: Both(*map(_median, _pooled(pair, latencies, name))) for name in GROUPS},
         extrapolates=calibration is not None and any(calibration.extrapolates(p) for p, _ in rounds),
     )
 
@@ -92,10 +89,19 @@ def _mean(values: list[float] | list[int]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _pooled(parts: list[tuple[npt.NDArray[np.number], npt.NDArray[np.bool_]]]) -> float | None:
-    """The mean of what is marked in all parts."""
-    values = np.concatenate([values[mask] for values, mask in parts]) if parts else np.empty(0)
+def _pooled(pair: Pair, latencies: list[Floats | None], name: str) -> tuple[Floats, Floats]:
+    """The latencies of a group in all rounds, as predicted and as measured."""
+    predicted = [one[p.groups[name]] for one, (p, _) in zip(latencies, pair.rounds, strict=True) if one is not None]
+    measured = [samples.latency_ns[_measured(samples, name)].astype(np.float64) for _, samples in pair.rounds]
+    return np.concatenate([np.empty(0), *predicted]), np.concatenate([np.empty(0), *measured])
+
+
+def _mean_of(values: Floats) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _median(values: Floats) -> float | None:
+    return float(np.median(values)) if len(values) else None
 
 
 def _correlation(prediction: Prediction, samples: Samples) -> float | None:

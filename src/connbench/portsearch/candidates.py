@@ -31,6 +31,9 @@ REPLACEMENTS = 5000
 """Connections replaced at random once all are open: errors to a tenth of a percent show."""
 
 WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
+ALIKE = 1.05
+"""Times the quickest mean within which one does not matter to a program: calibrations are no better than that."""
+
 RETRIED_WINDOW, MOST_RETRIES = 100, 10
 
 
@@ -78,26 +81,24 @@ def _statistic(costs: np.typing.NDArray[np.float64], slo: Slo | None) -> float:
 def candidates(situation: Situation) -> list[Candidate]:
     """Every strategy that the kernel has, the windows by the smallest that keeps the budget; the best first.
 
+    Of those that are all but equally quick the one that asks least of a program is the best.
     None has a chance where there are more connections than ports.
     """
     if situation.connections > situation.capacity:
         return []
-    found = [try_out(situation, StrategySpec(name)) for name in ("plain", "bind") if _is_possible(situation, name)]
-    found.append(try_out(situation, StrategySpec("random")))
-    if _has(situation, "range"):
-        found.append(try_out(situation, StrategySpec("range")))
+    names = [name for name in ("plain", "bind", "range") if is_possible(situation, name)]
+    found = [try_out(situation, StrategySpec(name)) for name in names]
+    if "range" in names:
         found += _windows(situation)
-    return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, one.mean_ns))
+    found.append(try_out(situation, StrategySpec("random")))
+    alike = ALIKE * min(one.mean_ns for one in found)
+    return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
 
 
-def _is_possible(situation: Situation, name: str) -> bool:
-    """`plain` cannot choose its source, so that several are none of its business."""
-    return _has(situation, name) and not (name == "plain" and situation.sources > 1)
-
-
-def _has(situation: Situation, name: str) -> bool:
-    """Whether the kernel has what a strategy needs."""
-    return all(option.name in situation.options for option in STRATEGIES[name].needs)
+def is_possible(situation: Situation, name: str) -> bool:
+    """Whether the kernel has what a strategy needs; `plain` cannot choose among several sources."""
+    has_options = all(option.name in situation.options for option in STRATEGIES[name].needs)
+    return has_options and not (name == "plain" and situation.sources > 1)
 
 
 def _windows(situation: Situation) -> Iterator[Candidate]:

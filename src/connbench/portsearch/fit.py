@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.model import Protocol
-from connbench.portsearch.calibration import USUAL, Calibration, Floats
+from connbench.portsearch.calibration import USUAL_OF, Calibration, Floats
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.results.result import Samples
 
@@ -27,9 +27,6 @@ SMOOTH = 1.0
 
 OUTLYING = 4.0
 """Times the median deviation beyond which a median of a disturbed machine is left out of the second fit."""
-
-USUAL_SHARE = USUAL.failure_ns / USUAL.base_ns
-"""Of a failure's base in that of a connection."""
 
 LOOKED_AT, OPEN, LATENCY, FAILED, JUMPS = range(5)
 """Columns of the medians."""
@@ -53,12 +50,13 @@ def calibrate(pairs: Sequence[Pair], protocol: Protocol, origin: str) -> Calibra
     connected = medians[:, FAILED] == 0
     if not connected.any():
         return None
-    fitted = _fitted(medians, origin)
+    usual = USUAL_OF[protocol]
+    fitted = _fitted(medians, usual, origin)
     off = _deviations(fitted, medians)
     limit = OUTLYING * max(float(np.median(off)), 0.01)
     kept = medians[off <= limit]
     if (kept[:, FAILED] == 0).any():
-        fitted = _fitted(kept, origin)
+        fitted = _fitted(kept, usual, origin)
     return replace(
         fitted,
         residual=float(np.median(_deviations(fitted, medians))),
@@ -74,16 +72,15 @@ def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
 
 
 def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterator[tuple[float, ...]]:
-    """Medians of the connections, and of the failures, of some attempts; of several tries the last is measured."""
+    """Medians of the connections, and of the failures, of some attempts, as far as a try can be told apart."""
     walk = prediction.walk
     tries = walk.tries[block]
     looked_at = walk.looked_at[block] / tries if prediction.searches else np.zeros(len(tries))
     latency, failed, given_up = samples.latency_ns[block], samples.failed[block], samples.given_up[block]
     for is_failure in (False, True):
-        model = (walk.failed[block] == is_failure) & ((tries == 1) | is_failure | (not prediction.searches))
-        kernel = (
-            (failed == is_failure) & ~given_up & ((samples.tries[block] == 1) | is_failure | (not prediction.searches))
-        )
+        any_number = prediction.is_of_last_try and (is_failure or not prediction.searches)
+        model = (walk.failed[block] == is_failure) & (any_number | (tries == 1))
+        kernel = (failed == is_failure) & ~given_up & (any_number | (samples.tries[block] == 1))
         if model.sum() >= FEWEST and kernel.sum() >= FEWEST and (middle := float(np.median(latency[kernel]))) > 0:
             opened = float(np.median(prediction.open_before[block]))
             yield (
@@ -95,7 +92,7 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
             )
 
 
-def _fitted(medians: Floats, origin: str) -> Calibration:
+def _fitted(medians: Floats, usual: Calibration, origin: str) -> Calibration:
     """The costs by ports that are walked time and again where there are such, and what windows cost beside them.
 
     A window's failures all look at the same number of ports, so that of them alone base and cost cannot be told apart:
@@ -103,7 +100,7 @@ def _fitted(medians: Floats, origin: str) -> Calibration:
     """
     is_telling, jumps = medians[:, LOOKED_AT] >= TELLING, medians[:, JUMPS] == 1
     has_walks = int((is_telling & ~jumps).sum()) >= FEWEST
-    factor = USUAL.window_factor
+    factor = usual.window_factor
     if has_walks:
         told = medians[~(is_telling & jumps)]
     else:
@@ -111,14 +108,14 @@ def _fitted(medians: Floats, origin: str) -> Calibration:
     telling = told[told[:, LOOKED_AT] >= TELLING]
     if len(telling) >= FEWEST:
         knots = _knots(telling[:, OPEN])
-        base, failure, costs = _least_squares(told, knots, fits_failures=has_walks)
+        base, failure, costs = _least_squares(told, knots, usual, fits_failures=has_walks)
         sizes, port_ns = tuple((2**knots).tolist()), tuple(costs)
     else:
-        sizes, port_ns = USUAL.sizes, USUAL.port_ns
+        sizes, port_ns = usual.sizes, usual.port_ns
         connected = told[told[:, FAILED] == 0]
-        rest = connected[:, LATENCY] - connected[:, LOOKED_AT] * USUAL.port_ns_at(connected[:, OPEN])
+        rest = connected[:, LATENCY] - connected[:, LOOKED_AT] * usual.port_ns_at(connected[:, OPEN])
         base = float(np.median(rest))
-        failure = base * USUAL_SHARE
+        failure = base * usual.failure_share
         origin += "; no search there is long enough to tell what a port costs: the usual cost is taken"
     found = Calibration(
         base_ns=max(base, 0.0),
@@ -149,7 +146,9 @@ def _knots(opened: Floats) -> Floats:
     return knots
 
 
-def _least_squares(medians: Floats, knots: Floats, *, fits_failures: bool) -> tuple[float, float, list[float]]:
+def _least_squares(
+    medians: Floats, knots: Floats, usual: Calibration, *, fits_failures: bool
+) -> tuple[float, float, list[float]]:
     """Base, base of failures and the costs at the knots: relative deviations count.
 
     The unknowns are the height at each knot of a line through all of them. Failures whose base is not fitted, or that
@@ -157,16 +156,16 @@ def _least_squares(medians: Floats, knots: Floats, *, fits_failures: bool) -> tu
     """
     place, failed = np.log2(medians[:, OPEN]), medians[:, FAILED] == 1
     hats = np.stack([np.interp(place, knots, unit) for unit in np.eye(len(knots))], axis=1)
-    bases = [~failed, failed] if fits_failures and failed.any() else [np.where(failed, USUAL_SHARE, 1.0)]
+    bases = [~failed, failed] if fits_failures and failed.any() else [np.where(failed, usual.failure_share, 1.0)]
     rows = np.column_stack([*bases, hats * medians[:, [LOOKED_AT]]]) / medians[:, [LATENCY]]
     bends = np.zeros((max(0, len(knots) - 2), rows.shape[1]))
     for i, bend in enumerate(bends):
         bend[len(bases) + i : len(bases) + i + 3] = (1, -2, 1)
-    bends *= SMOOTH / USUAL.port_ns[0]
+    bends *= SMOOTH / usual.port_ns[0]
     wanted = np.concatenate([np.ones(len(rows)), np.zeros(len(bends))])
     solution = np.linalg.lstsq(np.vstack([rows, bends]), wanted, rcond=None)[0].tolist()
     found, costs = solution[: len(bases)], solution[len(bases) :]
-    failure = found[1] if len(found) > 1 else found[0] * USUAL_SHARE
+    failure = found[1] if len(found) > 1 else found[0] * usual.failure_share
     return found[0], failure, [max(0.0, cost) for cost in costs]
 
 

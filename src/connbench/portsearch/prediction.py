@@ -47,6 +47,11 @@ class Prediction:
         return self.plan.strategy.load.protocol is Protocol.UDP or self.plan.strategy.name != "random"
 
     @property
+    def is_of_last_try(self) -> bool:
+        """Whether the latency is of the last try alone; that of UDP is of all (see `DatagramSamples`)."""
+        return self.plan.strategy.load.protocol is not Protocol.UDP
+
+    @property
     def jumps(self) -> bool:
         """Whether each search begins somewhere else, among ports that no cache has: in a window drawn at random."""
         return self.plan.strategy.name == "window" and self.plan.strategy.load.protocol is Protocol.TCP

@@ -6,12 +6,13 @@ Each has the numbers of the options, for Python and older headers know no names 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from string import Template
 
 from connbench.model import PortRange
 
-PLACEHOLDERS = "192.0.2."
-"""Addresses of documents (RFC 5737) stand for the reader's own."""
+FEW = 254
+"""So many addresses of documents (RFC 5737) stand for the reader's own; of benchmarks (RFC 2544) if it takes more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Way:
     @property
     def addresses(self) -> list[str]:
         """Placeholders for the source addresses."""
-        return [f"{PLACEHOLDERS}{i + 1}" for i in range(min(self.sources, 254))]
+        few = self.sources <= FEW
+        return [f"192.0.2.{i}" if few else f"198.18.{i // 256}.{i % 256}" for i in range(1, self.sources + 1)]
 
 
 def snippets(way: Way) -> dict[str, str]:
@@ -93,11 +95,10 @@ _C = Template("""\
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
+$draws#include <unistd.h>
 
-/* A connected socket, or -1 and errno; *source is an address of yours${turns}. */
+$below/* A connected socket, or -1 and errno; *source is an address of yours${turns}. */
 int connect_from(const struct sockaddr_in *source, const struct sockaddr_in *target)
 {
     for (int left = $tries; left-- > 0;) {
@@ -117,15 +118,24 @@ ${steps}bind(fd, (const struct sockaddr *)&from, sizeof from) == 0 &&
     return -1;
 }
 """)
+_C_BELOW = """\
+/* Drawn by the kernel: random() is the same in every process that does not seed it. */
+static uint32_t below(uint32_t number)
+{
+    uint32_t drawn = 0;
+    return getrandom(&drawn, sizeof drawn, 0) < 0 ? 0 : drawn % number;
+}
+
+"""
 _C_ANY = "        int one = 1; /* IP_BIND_ADDRESS_NO_PORT */\n        from.sin_port = 0;\n"
 _C_NO_PORT = "        if (setsockopt(fd, IPPROTO_IP, 24, &one, sizeof one) == 0 &&\n            "
 _C_OPTION = "setsockopt(fd, IPPROTO_IP, 51, &ports, sizeof ports) == 0 && /* IP_LOCAL_PORT_RANGE */\n            "
 _C_WINDOW = Template("""\
-        uint32_t low = $low + random() % $offsets;
+        uint32_t low = $low + below($offsets);
         uint32_t ports = low | (low + $more) << 16;
 """)
 _C_RANGE = Template("        uint32_t ports = $low | (uint32_t)$high << 16;\n")
-_C_PORT = Template("        from.sin_port = htons($low + random() % $count);\n        if (")
+_C_PORT = Template("        from.sin_port = htons($low + below($count));\n        if (")
 
 
 def _c(way: Way) -> str:
@@ -136,7 +146,8 @@ def _c(way: Way) -> str:
         ports = "" if way.window is None else (_C_RANGE if _is_whole(way) else _C_WINDOW).substitute(numbers)
         steps = _C_ANY + ports + _C_NO_PORT + ("" if way.window is None else _C_OPTION)
     turns = ", each in its turn" if way.sources > 1 else ""
-    return _C.substitute(turns=turns, tries=way.tries, steps=steps)
+    draws, below = ("#include <sys/random.h>\n", _C_BELOW) if _draws(way) else ("", "")
+    return _C.substitute(draws=draws, below=below, turns=turns, tries=way.tries, steps=steps)
 
 
 _GO = Template("""\
@@ -144,7 +155,7 @@ import (
 $imports
 )
 
-// dial connects from source, an address of yours${turns}.
+// dial connects from source, an address of yours${turns}.$seed
 func dial(source net.IP, target string) (conn net.Conn, err error) {
 	for try := 0; try < $tries; try++ {
 $steps
@@ -159,16 +170,19 @@ $steps
 _GO_DIALER = Template("""\
 $ports		dialer := net.Dialer{
 			LocalAddr: &net.TCPAddr{IP: source},
-			Control: func(_, _ string, c syscall.RawConn) (err error) {
-				outer := c.Control(func(fd uintptr) {
+			Control: func(_, _ string, c syscall.RawConn) error {
+				var err error
+				if failed := c.Control(func(fd uintptr) {
 					err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, 24, 1) // IP_BIND_ADDRESS_NO_PORT
-$option				})
-				return errors.Join(outer, err)
+$option				}); failed != nil {
+					return failed
+				}
+				return err
 			},
 		}""")
 _GO_OPTION = """\
-					if err == nil { // IP_LOCAL_PORT_RANGE
-						err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, 51, ports)
+					if err == nil {
+						err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, 51, ports) // IP_LOCAL_PORT_RANGE
 					}
 """
 _GO_WINDOW = Template("""\
@@ -186,18 +200,20 @@ def _go(way: Way) -> str:
     else:
         ports = "" if way.window is None else (_GO_RANGE if _is_whole(way) else _GO_WINDOW).substitute(numbers)
         steps = _GO_DIALER.substitute(ports=ports, option="" if way.window is None else _GO_OPTION)
-    draws = way.draws_port or (way.window is not None and not _is_whole(way))
-    imports = "\n".join(f'\t"{name}"' for name in ("errors", *(["math/rand"] if draws else []), "net", "syscall"))
+    draws = _draws(way)
+    imports = "\n".join(f'\t"{name}"' for name in ("errors", *["math/rand"] * draws, "net", "syscall"))
     turns = ", each in its turn" if way.sources > 1 else ""
-    return _GO.substitute(imports=imports, turns=turns, tries=way.tries, steps=steps)
+    seed = " Before Go 1.20 call rand.Seed in main." if draws else ""
+    return _GO.substitute(imports=imports, turns=turns, seed=seed, tries=way.tries, steps=steps)
 
 
 def _nginx(way: Way) -> str:
-    """The share of each address, as split_clients has it: hundredths of a percent, the rest to the last."""
+    """Equal shares, as split_clients has them: in hundredths of a percent, which are dealt out so that all are used."""
     if way.sources == 1:
         return f"proxy_bind {way.addresses[0]};  # your address\n"
-    share = int(10_000 / way.sources) / 100
-    lines = [f"    {share:g}%  {address};" for address in way.addresses[:-1]]
+    ends = [10_000 * i // way.sources for i in range(way.sources)]
+    shares = [(end - begin) / 100 for begin, end in pairwise(ends)]
+    lines = [f"    {share:g}%  {address};" for share, address in zip(shares, way.addresses[:-1], strict=True)]
     return "\n".join(
         (
             "# in http { }: your addresses",
@@ -210,6 +226,11 @@ def _nginx(way: Way) -> str:
             "",
         )
     )
+
+
+def _draws(way: Way) -> bool:
+    """Whether the code draws numbers at random."""
+    return way.draws_port or (way.window is not None and not _is_whole(way))
 
 
 def _is_whole(way: Way) -> bool:

@@ -39,7 +39,12 @@ def report(
     agreements = [agreement for _, agreement in compared]
     parts = [fold(head, width), render(*_counts(agreements), width=width)]
     if calibrations:
-        parts += [render(*_totals(agreements), width=width), render(*_parities(agreements), width=width)]
+        tables = (
+            _totals(agreements),
+            _parities("mean latency", agreements, [one.mean_ns for one in agreements]),
+            _parities("median latency", agreements, [one.median_ns for one in agreements]),
+        )
+        parts += [render(*table, width=width) for table in tables]
     for protocol, calibration in calibrations.items():
         predictions = [pair.rounds[0][0] for pair, _ in compared if pair.strategy.strategy.load.protocol is protocol]
         parts.append("\n".join(fold(line, width) for line in calibration_lines(calibration, predictions)))
@@ -65,12 +70,12 @@ def _totals(agreements: Sequence[Agreement]) -> Table:
     return Table(("total time", "predicted", "measured", "ratio"), rows)
 
 
-def _parities(agreements: Sequence[Agreement]) -> Table:
-    rows = []
-    for one in agreements:
-        even, odd = one.mean_ns["even"], one.mean_ns["odd"]
-        rows.append((one.label, *_times(even)[:2], *_times(odd)[:2]))
-    return Table(("mean latency", "even predicted", "measured", "odd predicted", "measured"), rows)
+def _parities(title: str, agreements: Sequence[Agreement], figures: Sequence[Mapping[str, Both]]) -> Table:
+    rows = [
+        (one.label, *_times(both["even"])[:2], *_times(both["odd"])[:2])
+        for one, both in zip(agreements, figures, strict=True)
+    ]
+    return Table((title, "even predicted", "measured", "odd predicted", "measured"), rows)
 
 
 def _times(both: Both) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from connbench.analysis.summary import summarize
 from connbench.findings import printable
 from connbench.model import Phase, addresses_text
 from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import USUAL, Calibration
+from connbench.portsearch.calibration import USUAL_OF, Calibration
 from connbench.portsearch.prediction import Prediction
 from connbench.report.rows import Table, knee_lines
 from connbench.report.rows import latency as latency_table
@@ -49,7 +49,8 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     """Where connections turn slow for good, by the usual costs where there are no others; churn has none."""
     if prediction.plan.strategy.phase is Phase.CHURN:
         return Knee()
-    return knee_of((calibration or USUAL).samples(prediction))
+    usual = USUAL_OF[prediction.plan.strategy.load.protocol]
+    return knee_of((calibration or usual).samples(prediction))
 
 
 def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
@@ -137,7 +138,8 @@ def cost_lines(calibration: Calibration) -> list[str]:
     ports = f"a port looked at {first:.0f} ns"
     if len(calibration.sizes) > 1:
         ports += f" with {count(calibration.sizes[0])} open, {last:.0f} ns with {count(calibration.sizes[-1])}"
-    ports += f", {calibration.window_factor:.2f} x that in a random window"
+    if calibration.window_factor != 1:  # that of UDP, whose search begins at random always
+        ports += f", {calibration.window_factor:.2f} x that in a random window"
     fit = "" if calibration.residual is None else f"; median residual {calibration.residual:.1%}"
     costs = f"a connection {duration(calibration.base_ns)}, a failure {duration(calibration.failure_ns)}, {ports}"
     return [f"calibration: {costs}{fit}", f"  from {printable(calibration.origin)}"]

@@ -21,6 +21,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_FILE = 2 << 30
 """Bytes, unpacked: fifty times what a million attempts take."""
 
+PIECE = 1 << 24
+
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of port,seconds as the talk's"
 
 
@@ -57,10 +59,14 @@ def _read(path: Path, name: str) -> Result:
 
 
 def _take(file: BinaryIO, name: str) -> bytes:
-    data = file.read(LARGEST_FILE + 1)
-    if len(data) > LARGEST_FILE:
-        raise InputError(f"{name} is no result file: it holds more than {LARGEST_FILE >> 30} GiB", _KNOWN)
-    return data
+    pieces, size = [], 0
+    # All at once, memory of the largest size would be asked for, however small the file is.
+    while piece := file.read(min(PIECE, LARGEST_FILE + 1 - size)):
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST_FILE:
+            raise InputError(f"{name} is no result file: it holds more than {LARGEST_FILE >> 30} GiB", _KNOWN)
+    return b"".join(pieces)
 
 
 def _unpack(data: bytes, name: str) -> bytes:
