@@ -25,6 +25,7 @@ from connbench.errors import EnvironmentFault, RunFault
 from connbench.findings import Finding, Severity, printable
 from connbench.model import Placement, StrategySpec
 from connbench.report.html import charts, points
+from connbench.report.html.labels import Mark, sides
 from connbench.report.html.page import comparison_blocks, html_page
 from connbench.report.series import series_of
 from connbench.report.talk import six_lines
@@ -369,6 +370,23 @@ def test_utilisation_has_median_p99_and_the_knee() -> None:
     assert knee["x"] == [1000 / len(PORTS)]
     assert "<br>connection 1,001<br>1.8% in use<br>" in knee["hovertemplate"]
     assert knee["text"] == ["plain: 1.8%"]
+
+
+def test_knees_at_the_same_place_have_labels_apart() -> None:
+    """Each of four knees at half the range has a label of its own place, and one that finds none keeps its mark."""
+    knees = [Mark(0.5, 60e-6 + 1e-6 * i, f"bind, {i} sources: 50.0%") for i in range(8)]
+    found = sides(knees)
+    named = [side for side in found if side]
+    assert len(named) == len(set(named)) >= 4
+    assert found[-1] is None
+    assert sides([Mark(0.99, 1e-3, "window 500: 99.0%"), Mark(0.01, 1e-3, "window 5: 1.0%")]) == [
+        "middle left",
+        "middle right",
+    ]
+    plan = {spec: [round_of(step())] for spec in (PLAIN, BIND, WINDOW)}
+    drawn = charts.utilisation(series_of([result_of(plan)]))["data"]
+    labelled = [trace["textposition"] for trace in drawn if trace["meta"]["group"] == "knee"]
+    assert len(set(labelled)) == 3
 
 
 def test_strategy_without_a_knee_has_lines_alone() -> None:
