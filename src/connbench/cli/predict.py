@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     \b
       connbench predict --strategy plain --strategy window
-      connbench predict --strategy plain --calibrate 4096.json --calibrate 16384.json
+      connbench predict --strategy plain --calibrate 4k.json --calibrate 16k.json
       connbench predict RESULT --chart overlay.png
 
     Of each strategy: errors, ports looked at, the knee; with --calibrate times too. With RESULT, what run -o wrote, the
