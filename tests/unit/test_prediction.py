@@ -152,7 +152,7 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
 
 
 def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """A churn has a block of its own and no knee; UDP is predicted by its own search."""
+    """A churn has a block of its own and no knee; UDP is predicted by its own search, and takes no other."""
     connbench("predict", "--strategy", "bind", "--port-range", SMALL, "--fill", "90%", "--churn", 100)
     out = capsys.readouterr().out
     assert out.count("predicted by") == 2
@@ -161,6 +161,11 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["errors"] == 0
     assert one["strategy"]["load"]["protocol"] == Protocol.UDP
+    of_udp = ("predict", "--strategy", "bind", "--port-range", SMALL, "--protocol", "udp")
+    connbench(*of_udp)
+    assert "bind, UDP: predicted by UDP's search, range" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="--algorithm"):
+        connbench(*of_udp, "--algorithm", "pre-6.8")
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:
