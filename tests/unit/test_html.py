@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault, RunFault
 from connbench.findings import Finding, Severity, printable
-from connbench.model import Placement, StrategySpec
+from connbench.model import Load, Placement, StrategySpec
+from connbench.report import sweep
 from connbench.report.html import charts, points
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.page import comparison_blocks, html_page
@@ -187,6 +188,25 @@ def test_csv_has_neither_plan_nor_environment_nor_command() -> None:
     assert "code" not in page.words
     assert not any("Plan" in words for words in page.words["h2"])
     assert any(words.startswith("The range of plain, window 500 is not known") for words in page.words["p"])
+
+
+def test_many_findings_of_a_kind_are_folded_away() -> None:
+    """Two of ten rounds' same findings stand in full, and the others behind a line that says how many."""
+    alike = tuple(Finding("steal", Severity.WARNING, "stolen", "wait", "bind", number) for number in range(1, 11))
+    page = Page(html_page([result_of({BIND: [round_of(MIXED)]}, known=(*alike, NOTE))]))
+    assert [words for words in page.words["summary"] if "warning" in words] == ["warning the same of 8 more rounds"]
+    warnings = [words for words in page.words["li"] if words.startswith("warning")]
+    assert all(any(one.text in words for words in warnings) for one in (*alike, NOTE))
+
+
+def test_a_sweep_compares_by_its_own_tables() -> None:
+    """Speed-ups of total times would set few connections against many; two sweeps stand side by side as ever."""
+    specs = [replace(BIND, load=Load(fill=fill)) for fill in (0.5, 0.8)]
+    swept = result_of({spec: [round_of(MIXED)] for spec in specs})
+    more = sweep.blocks(swept, 0.01)
+    assert "Comparison" not in Page(html_page([swept], more)).words["h2"]
+    assert "Comparison" in Page(html_page([swept])).words["h2"]
+    assert "Comparison" in Page(html_page([swept, swept], more)).words["h2"]
 
 
 def test_no_findings_is_said() -> None:
