@@ -141,8 +141,8 @@ def churned(fills: Sequence[float] = FILLS) -> Curves:
 def datagrams() -> Curves:
     """Ports that UDP's search tries while the talk's range fills: the mean of `TRIALS` rounds."""
     curves: Curves = {}
-    for label in ("connect() alone", "random window of 500"):
-        strategy = replace(SEARCHED[label], load=Load(protocol=Protocol.UDP))
+    for label, searched in (("whole range", "connect() alone"), ("random window of 500", "random window of 500")):
+        strategy = replace(SEARCHED[searched], load=Load(protocol=Protocol.UDP))
         share, tried = np.zeros(SLICES // 4), np.zeros(SLICES // 4)
         for trial in range(TRIALS):
             walk = simulate(round_of(strategy, seed=trial), FROM_6_8, replace(UDP_MACHINE, trial=trial))[Phase.FILL]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,3 +40,20 @@ class Finding:
         place = "" if self.strategy is None else self.strategy
         place += "" if self.round is None else f", round {self.round}"
         return printable(f"{place}: {self.message}" if place else self.message)
+
+
+MOST_ALIKE = 2
+"""Findings of one kind that are told in full: of many rounds the same is to be said."""
+
+
+def by_kind(found: Iterable[Finding]) -> list[tuple[list[Finding], list[Finding]]]:
+    """For each kind (code and severity), in the order of their first: those to tell in full, and the rest."""
+    kinds: dict[tuple[str, Severity], list[Finding]] = {}
+    for one in found:
+        kinds.setdefault((one.code, one.severity), []).append(one)
+    return [(alike[:MOST_ALIKE], alike[MOST_ALIKE:]) for alike in kinds.values()]
+
+
+def the_rest(rest: Sequence[Finding]) -> str:
+    """What stands for those that are not told in full."""
+    return f"the same of {len(rest)} more round{'s' if len(rest) > 1 else ''}"

@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from connbench.cli import cli
 from connbench.errors import ExitCode
 from support import INSIDE, command_line, connbench
 
@@ -215,14 +218,15 @@ def test_a_range_the_host_does_not_give(strategy: str, ports: str) -> None:
 
 
 def test_help_needs_no_terminal_and_no_network() -> None:
-    """`--help` of the command and of each subcommand, with every exit code in it."""
+    """`--help` of the command and of each subcommand fits into 80 columns; the command's names every exit code."""
     text = connbench("--help").stdout
     for code in ExitCode:
         assert str(code.value) in text
-    for command in ("run", "strategies", "doctor"):
-        finished = connbench(command, "--help")
-        assert finished.returncode == 0
-        assert max(map(len, finished.stdout.splitlines())) <= 80
+    names = [(name,) for name in cli.list_commands(click.Context(cli))]
+    for command in (*names, ("trace", "latency"), ("trace", "offsets"), ("trace", "parity")):
+        finished = CliRunner().invoke(cli, [*command, "--help"], env={"COLUMNS": "80"})
+        assert finished.exit_code == 0
+        assert max(map(len, finished.stdout.splitlines())) <= 80, command
 
 
 def test_a_reader_that_leaves(tmp_path: Path) -> None:

@@ -183,12 +183,36 @@ def test_advice_fits_a_terminal() -> None:
     prose = [line for line in printed.splitlines() if not line.startswith("    ")]
     assert max(map(len, prose)) <= 80
     assert printed.startswith("1,800 connections at once, range 40000-41999, one source, Linux 6.12:")
-    assert "  Python:" in printed
+    assert "\nPython: use range" in printed
+
+
+def test_all_advice_stands_before_the_code() -> None:
+    """Pages of code do not part one advice from the next; of them there are as many as were asked for."""
+    counsel = advise(replace(SITUATION, connections=1800), None)
+    codes = [f"{language}: {one.line}" for one in counsel.advices for language in one.code]
+    lines = text(counsel, "Linux 6.12").splitlines()
+    places = [lines.index(one.line) for one in counsel.advices]
+    assert max(places) < lines.index(next(line for line in lines if line.startswith("calibration: ")))
+    assert [line for line in lines if line in codes] == codes
+    assert lines.index(codes[0]) > max(places)
+    of_two = text(counsel, "Linux 6.12", languages=("c", "nginx")).splitlines()
+    assert [line for line in of_two if line in codes] == [c for c in codes if c.startswith(("C: ", "nginx: "))]
 
 
 def connbench(*arguments: str) -> None:
     """The command, in this process."""
     cli.main(list(arguments), standalone_mode=False, obj=Interrupts())
+
+
+def test_code_is_part_of_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """One language may be asked for; JSON has all of them and takes no choice."""
+    asked = ("advise", "-n", "1800", "--port-range", "40000-41999", "--kernel", "6.12", "--code", "go")
+    connbench(*asked)
+    printed = capsys.readouterr().out
+    assert "net.Dialer" in printed
+    assert "import socket" not in printed
+    with pytest.raises(UsageError, match="--code"):
+        connbench(*asked, "--format", "json")
 
 
 def test_rate_and_hold_make_a_number(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -345,6 +346,15 @@ def test_ports_are_counted_by_bucket_and_parity() -> None:
     assert [getattr(bar, "get_height")() for bar in uneven.patches][::10] == [2, 1]  # noqa: B009  # as above
     assert "1 switch" in words(figure)
     assert np.asarray(below.lines[0].get_ydata())[[KNEE - 1, KNEE]].tolist() == [0, 1]
+
+
+@pytest.mark.usefixtures("style")
+def test_labels_of_buckets_do_not_run_together() -> None:
+    """Nine buckets of 500 in each of three panels: a label is set off from the next by more than its hyphen is wide."""
+    plan = replace(PLAN, port_range=PortRange(9024, 13119))
+    figure = drawn("ports", series_of([result_of({spec: [round_of(mixed())] for spec in (PLAIN, BIND, LONG)}, plan)]))
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
+    assert all(right.x0 - left.x1 > 6 for left, right in pairwise(boxes))
 
 
 @pytest.mark.usefixtures("style")

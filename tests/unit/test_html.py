@@ -23,8 +23,10 @@ from hypothesis import strategies as st
 from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault, RunFault
 from connbench.findings import Finding, Severity, printable
-from connbench.model import Placement, StrategySpec
+from connbench.model import Load, Placement, StrategySpec
+from connbench.report import sweep
 from connbench.report.html import charts, points
+from connbench.report.html.labels import Mark, sides
 from connbench.report.html.page import comparison_blocks, html_page
 from connbench.report.series import series_of
 from connbench.report.talk import six_lines
@@ -186,6 +188,25 @@ def test_csv_has_neither_plan_nor_environment_nor_command() -> None:
     assert "code" not in page.words
     assert not any("Plan" in words for words in page.words["h2"])
     assert any(words.startswith("The range of plain, window 500 is not known") for words in page.words["p"])
+
+
+def test_many_findings_of_a_kind_are_folded_away() -> None:
+    """Two of ten rounds' same findings stand in full, and the others behind a line that says how many."""
+    alike = tuple(Finding("steal", Severity.WARNING, "stolen", "wait", "bind", number) for number in range(1, 11))
+    page = Page(html_page([result_of({BIND: [round_of(MIXED)]}, known=(*alike, NOTE))]))
+    assert [words for words in page.words["summary"] if "warning" in words] == ["warning the same of 8 more rounds"]
+    warnings = [words for words in page.words["li"] if words.startswith("warning")]
+    assert all(any(one.text in words for words in warnings) for one in (*alike, NOTE))
+
+
+def test_a_sweep_compares_by_its_own_tables() -> None:
+    """Speed-ups of total times would set few connections against many; two sweeps stand side by side as ever."""
+    specs = [replace(BIND, load=Load(fill=fill)) for fill in (0.5, 0.8)]
+    swept = result_of({spec: [round_of(MIXED)] for spec in specs})
+    more = sweep.blocks(swept, 0.01)
+    assert "Comparison" not in Page(html_page([swept], more)).words["h2"]
+    assert "Comparison" in Page(html_page([swept])).words["h2"]
+    assert "Comparison" in Page(html_page([swept, swept], more)).words["h2"]
 
 
 def test_no_findings_is_said() -> None:
@@ -369,6 +390,23 @@ def test_utilisation_has_median_p99_and_the_knee() -> None:
     assert knee["x"] == [1000 / len(PORTS)]
     assert "<br>connection 1,001<br>1.8% in use<br>" in knee["hovertemplate"]
     assert knee["text"] == ["plain: 1.8%"]
+
+
+def test_knees_at_the_same_place_have_labels_apart() -> None:
+    """Each of four knees at half the range has a label of its own place, and one that finds none keeps its mark."""
+    knees = [Mark(0.5, 60e-6 + 1e-6 * i, f"bind, {i} sources: 50.0%") for i in range(8)]
+    found = sides(knees)
+    named = [side for side in found if side]
+    assert len(named) == len(set(named)) >= 4
+    assert found[-1] is None
+    assert sides([Mark(0.99, 1e-3, "window 500: 99.0%"), Mark(0.01, 1e-3, "window 5: 1.0%")]) == [
+        "middle left",
+        "middle right",
+    ]
+    plan = {spec: [round_of(step())] for spec in (PLAIN, BIND, WINDOW)}
+    drawn = charts.utilisation(series_of([result_of(plan)]))["data"]
+    labelled = [trace["textposition"] for trace in drawn if trace["meta"]["group"] == "knee"]
+    assert len(set(labelled)) == 3
 
 
 def test_strategy_without_a_knee_has_lines_alone() -> None:

@@ -22,6 +22,8 @@ from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL
 from connbench.portsearch.predict import beside, predict
 from connbench.report.agreement import report as agreement_report
+from connbench.report.charts.canvas import Options, styled
+from connbench.report.charts.prediction import Overlay, draw
 from connbench.report.machine import json_document
 from connbench.report.prediction import knee, report
 from connbench.results.result import Result, Round
@@ -166,7 +168,7 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
 
 
 def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """A churn has a block of its own and no knee; UDP is predicted by its own search."""
+    """A churn has a block of its own and no knee; UDP is predicted by its own search, and takes no other."""
     connbench("predict", "--strategy", "bind", "--port-range", SMALL, "--fill", "90%", "--churn", 100)
     out = capsys.readouterr().out
     assert out.count("predicted by") == 2
@@ -175,6 +177,11 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["errors"] == 0
     assert one["strategy"]["load"]["protocol"] == Protocol.UDP
+    of_udp = ("predict", "--strategy", "bind", "--port-range", SMALL, "--protocol", "udp")
+    connbench(*of_udp)
+    assert "bind, UDP: predicted by UDP's search, range" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="--algorithm"):
+        connbench(*of_udp, "--algorithm", "pre-6.8")
 
 
 @pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])
@@ -224,6 +231,17 @@ def test_times_of_a_plan_come_from_a_result(tmp_path: Path, capsys: pytest.Captu
     assert one["total_ns"] == pytest.approx(4000 * USUAL.base_ns + 2000 * 2000 * 44, rel=0.1)
     connbench("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path)
     assert "extrapolated: plain has 4,000 connections open" in capsys.readouterr().out
+
+
+def test_neither_parity_hides_the_other_in_the_chart() -> None:
+    """Points lie over each other in the order of the attempts, those that failed above them."""
+    points = samples_of([13_000] * 5, port=[40000, 40001, 40002, 40003, 0], errno=[0] * 4 + [errno.EADDRNOTAVAIL])
+    with styled():
+        [panel] = draw([Overlay("range", points, None)], Options()).axes
+    connected, failed = (np.asarray(points_of.get_facecolor()).tolist() for points_of in panel.collections)
+    even, odd, *rest = connected
+    assert even != odd
+    assert (rest, len(failed)) == ([even, odd], 1)
 
 
 def test_chart_is_drawn_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -343,3 +343,9 @@ def test_rows_that_are_not_judged_are_counted(number: int) -> None:
         del made[case.spec]
     [total] = [line for line in reproduction.closing(CASES, result_of(made)).splitlines() if "claims hold here" in line]
     assert total.partition(" claims hold here")[2] == (f"; {number} rows not judged" if number else "")
+
+
+def test_the_talks_range_is_told_where_it_is_another() -> None:
+    """The quick run stands beside figures of fourteen times as many ports, and says so; the full one need not."""
+    assert "range 9024-13119 (the talk: 9024-65535)," in reproduction.opening(result_of({}))
+    assert "the talk:" not in reproduction.opening(result_of({}, FULL_RANGE))

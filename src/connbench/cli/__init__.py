@@ -17,7 +17,7 @@ from connbench.interrupts import Interrupts
 from connbench.linux.limits import OUT_OF_RESOURCES
 
 COMMANDS = {
-    "run": "Open N sockets with each strategy, time every connect(), summarize per port parity.",
+    "run": "Open N sockets with each strategy, time every connect(), summarise per port parity.",
     "sweep": "Run every combination of settings and loads, and name the cheapest setting.",
     "reproduce": "Measure what the talk measured, beside its figures, and say what holds here.",
     "report": "Print result files, as text or for other programs.",

@@ -72,6 +72,13 @@ def read_kernel(text: str) -> tuple[int, int]:
 @error_budget_option
 @click.option("--slo", metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
 @calibrate_option
+@click.option(
+    "--code",
+    "languages",
+    type=click.Choice(["python", "c", "go", "nginx"]),
+    multiple=True,
+    help="Code to print, in text; repeatable.  [default: all there is]",
+)
 @format_option(("text", "json"))
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
@@ -87,6 +94,7 @@ def command(  # noqa: PLR0913  # one for each option
     budget: float,
     slo: str | None,
     calibrating: tuple[Path, ...],
+    languages: tuple[str, ...],
     output_format: str,
 ) -> int:
     """Say how to come by so many connections to one target: which strategy, which window, how many sources.
@@ -101,6 +109,8 @@ def command(  # noqa: PLR0913  # one for each option
     is usual on such a kernel.
     """  # noqa: D301  # click wants the character \b itself
     interrupts.immediate = True  # nothing is lost: all is printed at the end
+    if languages and output_format != "text":
+        raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
     number = _concurrent(connections, rate, hold)
     ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else USUAL_RANGE)
     if len(ports) < 2:
@@ -132,7 +142,8 @@ def command(  # noqa: PLR0913  # one for each option
         None if rate is None else Flow(rate, hold),
     )
     name = f"Linux {release}"
-    click.echo(advice.json(counsel, name) if output_format == "json" else advice.text(counsel, name, width()))
+    is_json = output_format == "json"
+    click.echo(advice.json(counsel, name) if is_json else advice.text(counsel, name, width(), languages))
     return ExitCode.OK
 
 

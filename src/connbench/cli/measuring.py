@@ -7,9 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import click
-
-from connbench.cli.messages import complain, warn
+from connbench.cli.messages import complain, tell, warn
 from connbench.cli.outlet import Outlet
 from connbench.cli.progress import Bar, Silent
 from connbench.errors import ConnbenchError, ExitCode
@@ -40,7 +38,7 @@ def measure(
 
     def say_stopping() -> None:
         bar.clear()
-        click.echo("connbench: stopping, every connection is being closed; once more ends it at once", err=True)
+        tell("stopping, every connection is being closed; once more ends it at once")
 
     if sys.stderr.isatty():
         interrupts.on_stop = say_stopping

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import textwrap
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -52,7 +55,26 @@ def discard_stdout() -> None:
     os.close(nowhere)
 
 
+def tell(message: str) -> None:
+    """Print what is no fault: what is about to be done, say."""
+    _say("", message, "")
+
+
 def _say(kind: str, message: str, advice: str) -> None:
-    lines = f"connbench: {kind}{message}" + (f"\n  -> {advice}" if advice else "")
+    lines = _folded(f"connbench: {kind}{message}", " " * 2) + (_folded(f"  -> {advice}", " " * 5) if advice else [])
     with suppress(OSError):  # nobody is left to hear that nobody hears
-        click.echo(lines, err=True)
+        click.echo("\n".join(lines), err=True)
+
+
+def _folded(text: str, indent: str) -> list[str]:
+    """Lines no wider than the terminal, which would break them within a word; as they are where stderr is none."""
+    if not sys.stderr.isatty():
+        return [text]
+    width = shutil.get_terminal_size().columns
+    return [
+        folded
+        for line in text.splitlines()
+        for folded in textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    ]

@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     \b
       connbench predict --strategy plain --strategy window
-      connbench predict --strategy plain --calibrate 4096.json --calibrate 16384.json
+      connbench predict --strategy plain --calibrate 4k.json --calibrate 16k.json
       connbench predict RESULT --chart overlay.png
 
     Of each strategy: errors, ports looked at, the knee; with --calibrate times too. With RESULT, what run -o wrote, the
@@ -76,6 +76,8 @@ def command(  # noqa: PLR0913  # one for each option
     if force and not chart:
         raise UsageError("--force replaces a picture, and there is no --chart", "name the picture with --chart")
     file_format = _check_chart(chart, force=force) if chart else ""
+    if algorithm and asked["protocol"] == Protocol.UDP:
+        raise UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
     if file is None:
         printed, overlays = _of_plan(request_on_paper(asked), chosen or Algorithm.FROM_6_8, calibrating, output_format)
     else:

@@ -32,7 +32,7 @@ def command(  # noqa: PLR0913  # one for each option
     plot: bool,
     **asked: object,
 ) -> int:
-    """Open N sockets with each strategy, time every connect(), and summarize per port parity.
+    """Open N sockets with each strategy, time every connect(), and summarise per port parity.
 
     Each round runs in a network namespace of its own, which is gone when it ends; the host's settings are not touched.
     """

@@ -9,7 +9,7 @@ import click
 
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
-from connbench.cli.messages import warn_of_grave_findings
+from connbench.cli.messages import tell, warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.cli.run import request_of
 from connbench.cli.sweep_options import charts_option, error_budget_option, with_lists
@@ -84,7 +84,7 @@ def command(  # noqa: PLR0913  # one for each option
     if charts:
         check_charts(charts, plan, force=force)
     result = begin(plan, known)
-    click.echo(f"connbench: {announcement(plan)}", err=True)
+    tell(announcement(plan))
     pages = sweep_pages(result, output_format, budget, tuple(known), plot=plot)
     outlet = Outlet(result, pages, output, file_format, spacing=SAVES_APART)
     failures = measure(plan, outlet, interrupts, quiet=quiet, is_sweep=True)

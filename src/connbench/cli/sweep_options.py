@@ -155,7 +155,7 @@ error_budget_option = click.option(
     default=DEFAULT_BUDGET,
     show_default=True,
     metavar="SHARE",
-    help="How many attempts may fail at each load, for the cheapest setting of a sweep.",
+    help="Share of the attempts that may fail, at each load.",
 )
 charts_option = click.option(
     "--charts",

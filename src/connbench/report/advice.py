@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -19,13 +20,14 @@ from connbench.report.units import duration
 SCHEMA = 1
 
 
-def text(counsel: Counsel, kernel: str, width: int | None = None) -> str:
-    """What was asked, the strategies that were tried, each advice with its reason, and the code of each.
+def text(counsel: Counsel, kernel: str, width: int | None = None, languages: Collection[str] = ()) -> str:
+    """What was asked, the strategies that were tried, each advice with its reason; last, for it is long, the code.
 
     Args:
         counsel: What there is to say.
         kernel: The kernel in words.
         width: Columns to fold prose to; None for as wide as it gets.
+        languages: Of the code, in lower case; none for all there are.
     """
     situation = counsel.situation
     sources = "one source" if situation.sources == 1 else f"{situation.sources} sources"
@@ -42,6 +44,12 @@ def text(counsel: Counsel, kernel: str, width: int | None = None) -> str:
     if any(one.extrapolates for one in counsel.tried):
         costs.append(f"extrapolated: more connections than the {situation.calibration.largest:,} of the calibration")
     parts.append("\n".join(fold(line, width) for line in costs))
+    parts += [
+        _code(one, language, width)
+        for one in counsel.advices
+        for language in one.code
+        if not languages or language.lower() in languages
+    ]
     return "\n\n".join(parts)
 
 
@@ -71,10 +79,11 @@ def _row(one: Candidate, *, has_slo: bool) -> tuple[str, ...]:
 
 
 def _advice(one: Advice, width: int | None) -> str:
-    lines = [fold(one.line, width), _indented(one.reason, width)]
-    for language, code in one.code.items():
-        lines += ["", f"  {language}:", "", textwrap.indent(code.rstrip("\n"), "    ")]
-    return "\n".join(lines)
+    return f"{fold(one.line, width)}\n{_indented(one.reason, width)}"
+
+
+def _code(one: Advice, language: str, width: int | None) -> str:
+    return fold(f"{language}: {one.line}", width) + "\n\n" + textwrap.indent(one.code[language].rstrip("\n"), "    ")
 
 
 def _indented(words: str, width: int | None) -> str:

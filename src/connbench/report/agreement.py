@@ -10,7 +10,7 @@ from connbench.portsearch.agreement import Agreement, Both
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import Calibration
 from connbench.portsearch.prediction import Pair
-from connbench.report.prediction import SEARCHES, calibration_lines
+from connbench.report.prediction import calibration_lines, search
 from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.report.text import fold
@@ -35,7 +35,8 @@ def report(
         width: Columns to fold to; None for as wide as it gets.
     """
     kernel = printable(str(result.environment.get("kernel", "of unknown release")))
-    head = f"{printable(result.name)}: Linux {kernel}, beside {SEARCHES[algorithm]}"
+    by = search(algorithm, [pair.strategy.strategy.load.protocol for pair, _ in compared])
+    head = f"{printable(result.name)}: Linux {kernel}, beside {by}"
     agreements = [agreement for _, agreement in compared]
     parts = [fold(head, width), render(*_counts(agreements), width=width)]
     if calibrations:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from connbench.analysis.knee import Knee, knee_of
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
-from connbench.model import Phase, addresses_text
+from connbench.model import Phase, Protocol, addresses_text
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL_OF, Calibration
 from connbench.portsearch.prediction import Prediction
@@ -26,6 +26,12 @@ SEARCHES = {
     Algorithm.FROM_6_8: "the search of Linux 6.8 and later",
     Algorithm.REJECTED_PATCH: "the search that was rejected: every port, option or not",
 }
+
+
+def search(algorithm: Algorithm, protocols: Collection[Protocol]) -> str:
+    """By which search, in words: UDP has its own, in whatever kernel."""
+    found = [SEARCHES[algorithm]] if Protocol.TCP in protocols else []
+    return " and ".join([*found, "UDP's search"] if Protocol.UDP in protocols else found)
 
 
 def report(
@@ -57,8 +63,9 @@ def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibratio
     plan = prediction.plan
     spec, walk = plan.strategy, prediction.walk
     sources = "" if spec.name == "plain" else f", {addresses_text(plan.sources, 'source')}"
+    by = search(algorithm, (spec.load.protocol,))
     head = fold(
-        printable(f"{spec.label}: predicted by {SEARCHES[algorithm]}, range {plan.plan.port_range}{sources}")
+        printable(f"{spec.label}: predicted by {by}, range {plan.plan.port_range}{sources}")
         + f", seed {plan.plan.seed}",
         width,
     )

@@ -10,7 +10,7 @@ from connbench.findings import Finding
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold
 from connbench.report.units import count, duration
-from connbench.reproduction.cases import Case
+from connbench.reproduction.cases import FULL_RANGE, Case
 from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
 from connbench.reproduction.published import published
 from connbench.results.result import Result
@@ -42,7 +42,7 @@ def blocks(cases: Sequence[Case], result: Result) -> list[Block]:
     claims = [
         (_name(case), HOLDS if claim.holds else DIFFERS, claim.text) for case in cases for claim in judge(case, result)
     ]
-    note = "speed-up: against plain, by the attempt; below each row what the talk published"
+    note = f"speed-up: against plain, by the attempt; below each row what the talk published, over {FULL_RANGE}"
     return [
         Block(f"{TALK}, again", Table(_HEADER, rows), (note,), words=(6,)),
         Block("What the talk claims, and whether it holds here", Table(("", "here", "claim"), claims), words=(1, 2)),
@@ -104,9 +104,12 @@ def verdict(claims: Sequence[Claim]) -> str:
 
 
 def opening(result: Result, width: int | None = None) -> str:
-    """What the talk is, and where its measurements are made again."""
+    """What the talk is, and where its measurements are made again; its own range, where that is another."""
     plan = result.plan
-    where = f", range {plan.port_range}, {plan.namespace}, seed {plan.seed}" if plan else ""
+    where = ""
+    if plan:
+        talk = "" if plan.port_range == FULL_RANGE else f" (the talk: {FULL_RANGE})"
+        where = f", range {plan.port_range}{talk}, {plan.namespace}, seed {plan.seed}"
     return fold(f"{TALK}, again on Linux {result.environment.get('kernel', 'unknown')}{where}", width)
 
 

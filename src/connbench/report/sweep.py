@@ -9,7 +9,7 @@ import numpy as np
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.sweep import Cell, Sweep
-from connbench.findings import Finding, printable
+from connbench.findings import Finding, by_kind, printable, the_rest
 from connbench.model import addresses_text
 from connbench.report.rows import Block, Table
 from connbench.report.sweep_names import Names
@@ -37,9 +37,6 @@ COLUMNS: dict[str, Callable[[Cell], str]] = {
 
 LONGEST_NAME = 36
 """Characters of a setting beyond which its figures stand on a line of their own."""
-
-MOST_ALIKE = 2
-"""Findings of one kind that are printed in full: a sweep has many rounds, and the same is said of many of them."""
 
 
 def report(result: Result, budget: float, width: int | None = None, told: Collection[Finding] = ()) -> str:
@@ -199,10 +196,7 @@ def _at_load(sweep: Sweep, names: Names, budget: float, position: int) -> tuple[
 
 def _findings(result: Result, told: Collection[Finding], width: int | None) -> Iterator[str]:
     """Each finding; of those of one kind the first ones, and how many more there are."""
-    found = [f for f in findings(result) if f not in told]
-    for kind in dict.fromkeys((f.code, f.severity) for f in found):
-        alike = [f for f in found if (f.code, f.severity) == kind]
-        yield from (finding(f, width) for f in alike[:MOST_ALIKE])
-        more = len(alike) - MOST_ALIKE
-        if more > 0:
-            yield fold(f"{kind[1]}: the same of {more} more round{'s' if more > 1 else ''}", width)
+    for alike, rest in by_kind(f for f in findings(result) if f not in told):
+        yield from (finding(f, width) for f in alike)
+        if rest:
+            yield fold(f"{rest[0].severity}: {the_rest(rest)}", width)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LEAST = (400, 480)
 ROW_HEIGHT = 620
-LABEL_WIDTH = 55
-"""Pixels that the label of a bucket needs."""
+LABEL_WIDTH = 68
+"""Pixels that the label of a bucket needs, with the room that sets it off from the next."""
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:

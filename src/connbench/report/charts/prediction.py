@@ -65,13 +65,17 @@ def draw(overlays: Sequence[Overlay], options: Options) -> Figure:
 
 
 def _points(panel: Axes, one: Overlay, options: Options) -> None:
+    """Connections in their order, so that neither parity hides the other; the failed above them."""
     if one.points is None:
         return
     samples, colours = one.points, options.colours
     numbers, latency = np.arange(1, len(samples) + 1), samples.latency_ns / NS_PER_MS
-    for chosen, colour in ((samples.even, colours.even), (samples.odd, colours.odd), (samples.failed, colours.failed)):
+    parity = np.where(samples.odd, colours.odd, colours.even)
+    for chosen, colour in ((~samples.failed, parity), (samples.failed, np.full(len(samples), colours.failed))):
         shown = chosen & (latency > 0)
-        panel.scatter(numbers[shown], latency[shown], s=POINT, c=colour, linewidths=0, rasterized=True, zorder=2.1)
+        panel.scatter(
+            numbers[shown], latency[shown], s=POINT, c=colour[shown].tolist(), linewidths=0, rasterized=True, zorder=2.1
+        )
 
 
 def _line(panel: Axes, one: Overlay, options: Options) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from connbench.analysis.knee import knee_of, rolling_percentiles
 from connbench.model import Phase
+from connbench.report.html.labels import Mark, sides
 from connbench.report.html.points import MOST_POINTS, Group, groups_of, packed, shown_round, thinned
 from connbench.report.series import Series, latency_name
 from connbench.report.units import count, duration
@@ -108,6 +110,7 @@ def utilisation(series: Sequence[Series]) -> dict[str, Any]:
         if each.strategy.strategy.phase is Phase.FILL
         for trace in _rolling(position, each)
     ]
+    _label_knees([trace for trace in traces if trace["meta"]["group"] == "knee"])
     layout = {
         "xaxis": {"title": {"text": "share of the range in use"}, "tickformat": ".0%", "rangemode": "tozero"},
         "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
@@ -144,16 +147,23 @@ def _rolling(position: int, series: Series) -> list[dict[str, Any]]:
         traces.append(
             {
                 "type": "scatter",
-                "mode": "markers+text",
                 "name": f"{name}, knee",
                 "meta": {"series": position, "group": "knee"},
                 "x": [knee.in_use / ports],
                 "y": [median / NS_PER_S],
                 "text": [f"{name}: {knee.in_use / ports:.1%}"],
-                "textposition": "middle right" if position % 2 else "middle left",
                 "marker": {"symbol": "diamond", "size": 11},
                 "hovertemplate": f"<b>{name}: knee</b><br>{words}<br>from here on above "
                 f"{duration(knee.limit_ns)}<extra></extra>",
             }
         )
     return traces
+
+
+def _label_knees(knees: Sequence[dict[str, Any]]) -> None:
+    """Write beside each knee whose it is, where there is room; its words are shown in any case on pointing at it."""
+    marks = [Mark(knee["x"][0], knee["y"][0], html.unescape(knee["text"][0])) for knee in knees]
+    for knee, side in zip(knees, sides(marks), strict=True):
+        knee["mode"] = "markers+text" if side else "markers"
+        if side:
+            knee["textposition"] = side

@@ -15,8 +15,9 @@ import connbench
 from connbench.analysis.comparison import compare
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
+from connbench.analysis.sweep import is_sweep
 from connbench.errors import EnvironmentFault
-from connbench.findings import Finding
+from connbench.findings import Finding, by_kind, the_rest
 from connbench.model import Phase
 from connbench.report import account, rows, text
 from connbench.report.comparison_rows import blocks
@@ -52,7 +53,7 @@ class ResultPart:
 
     name: str
     command: str
-    findings: tuple[Finding, ...]
+    findings: list[tuple[list[Finding], list[Finding]]]
     tables: tuple[Table, ...]
 
 
@@ -80,7 +81,8 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = ()) -> str:
         version=connbench.__version__,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
-        blocks=[*more, *comparison_blocks(results)],
+        the_rest=the_rest,
+        blocks=[*more, *([] if more and is_lone_sweep(results) else comparison_blocks(results))],
         strategies=[_strategy(position, each) for position, each in enumerate(series)],
         parities=charts.PARITY_COLOURS,
         notes=_chart_notes(series),
@@ -91,6 +93,11 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = ()) -> str:
         policy=_policy(plotly, script),
     )
     return page.encode(errors="replace").decode()  # a file's name may be no text; a page cannot but be
+
+
+def is_lone_sweep(results: Sequence[Result]) -> bool:
+    """Whether a page is of one sweep, whose own tables compare like with like: total times of other loads do not."""
+    return len(results) == 1 and is_sweep(results[0])
 
 
 def comparison_blocks(results: Sequence[Result]) -> list[Block]:
@@ -125,7 +132,7 @@ def _result(result: Result) -> ResultPart:
     return ResultPart(
         name=result.name or "this run",
         command=facts.command_of(result),
-        findings=tuple(findings(result)),
+        findings=by_kind(findings(result)),
         tables=tuple(table for table in tables if table),
     )
 

@@ -1,0 +1,34 @@
+"""Words on stderr: folded where a terminal would break them within a word, and whole elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from connbench.cli.messages import complain, tell
+from connbench.errors import UsageError
+
+FAULT = UsageError("net.ipv4.ip_local_port_range " * 3 + "cannot be read", "mount -t tracefs tracefs " * 4 + "here")
+
+
+def test_a_terminal_has_whole_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """No line is wider than the terminal, further ones are indented, and no word is lost or broken."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    complain(FAULT)
+    said = capsys.readouterr().err
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert said.split() == f"connbench: {FAULT.message} -> {FAULT.hint}".split()
+    advice = next(place for place, line in enumerate(lines) if line.startswith("  -> "))
+    assert all(line.startswith("  ") for line in lines[1:advice])
+    assert all(line.startswith(" " * 5) for line in lines[advice + 1 :])
+
+
+def test_a_pipe_has_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log keeps one line for what is, and one for what to do."""
+    complain(FAULT)
+    tell("many turns " * 20)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"connbench: {FAULT.message}", f"  -> {FAULT.hint}", "connbench: " + "many turns " * 20]
