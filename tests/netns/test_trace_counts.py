@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -24,8 +22,6 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.portsearch.predict import beside
-from connbench.results.reading import read
 from support import COMMAND, connbench, read_terminal, wait_until
 
 pytestmark = [
@@ -41,8 +37,6 @@ PORTS = ("--port-range", "39900-40299")
 """400 ports on both sides of a bucket's border."""
 
 MORE_THAN_PORTS = 410
-CHECKED = ("--port-range", "40000-41999", "--strategy", "plain", "--strategy", "range")
-"""Two million calls by the old walk, half of them by that of 6.8. From 6.15 on a port that is taken has two."""
 
 
 @contextmanager
@@ -212,19 +206,3 @@ def test_what_a_kernel_lacks_is_named() -> None:
     assert "tracefs is not mounted" in unmounted.stderr
     assert "mount -t tracefs" in unmounted.stderr
     assert "lockdown is in confidentiality mode" in locked.stderr
-
-
-def test_model_counts_the_checks_that_the_kernel_makes(tmp_path: Path) -> None:
-    """Calls of `__inet_check_established` over plain and range are the model's within 2 %, by this kernel's walk."""
-    program = "kprobe:__inet_check_established { @calls = count(); }"
-    command = [sys.executable, "-m", "connbench", "run", *CHECKED, "-q", "-o", str(tmp_path / "result.json")]
-    tracer = shutil.which("bpftrace")
-    assert tracer
-    done = subprocess.run(
-        [tracer, "-e", program, "-c", shlex.join(command)], capture_output=True, text=True, check=False
-    )
-    counted = re.search(r"^@calls: (\d+)$", done.stdout, re.MULTILINE)
-    assert counted, done
-    pairs = beside(read(tmp_path / "result.json"))
-    predicted = sum(int(prediction.walk.checked.sum()) for pair in pairs for prediction, _ in pair.rounds)
-    assert int(counted[1]) == pytest.approx(predicted, rel=0.02)
