@@ -40,11 +40,8 @@ def draw(rows: list[Row], title: str) -> bytes:
 
 def _draw_ratios(axes: Axes, rows: list[Row]) -> None:
     palette = PALETTES["safe"]
-    for offset, name, colour, pairs in (
-        (-0.2, "plain", palette.odd, [row.plain for row in rows]),
-        (0.2, "range", palette.even, [row.whole_range for row in rows]),
-    ):
-        heights = [pair[1] / pair[0] if pair and pair[0] else 0.0 for pair in pairs]
+    for offset, name, colour in ((-0.2, "plain", palette.odd), (0.2, "range", palette.even)):
+        heights = [(row.costs[name].ratio or 0.0) if name in row.costs else 0.0 for row in rows]
         bars = axes.bar([place + offset for place in range(len(rows))], heights, 0.38, label=name, color=colour)
         axes.bar_label(bars, [f"{height:.1f}" if height else "-" for height in heights], fontsize=8)
     axes.axhline(1.0, color="#888888", linewidth=0.8)

@@ -13,35 +13,18 @@ from connbench.errors import ConnbenchError, ExitCode, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.results.files import write_atomically
 
-from . import chart, table
+from . import chart, commands, table
 from .guests import Job, Outcome, run_guest
 from .image import write_image
-from .kernels import SERIES, TOOLS, TRACER, UML, Kernel, check_series, fetch, install_tools, installed
-
-QUICK = ("run", "--port-range", "9024-13119", "--strategy", "plain", "--strategy", "bind")
-QUICK_WITH_OPTION = ("--strategy", "window", "--window", "36", "--strategy", "range")
-"""The range and the rows of `reproduce --quick` that tell kernels apart: its thirteen rows take a minute a kernel."""
-
-RULES = ("-q", "tests/netns/test_port_search.py")
-WALK_VARIABLE = "CONNBENCH_EXPECT_WALK"
-"""Tells the tests which walk they must see; without it they take an old kernel's as it comes."""
-
-TRACE_TESTS = (
-    "-q",
-    "-m",
-    "slow",
-    *(f"tests/netns/test_{name}.py" for name in ("checks_counted", "trace_of_many", "trace_counts")),
-)
-"""In this order: the last test of the last locks its kernel down."""
-
-TRACE_VARIABLE = "CONNBENCH_EXPECT_TRACE"
-"""Tells the tests of tracing that it must work here; without it they are skipped where it does not."""
-
-MEASURING = {"run", "reproduce"}
-SEED = "1"
+from .kernel import UML, Kernel
+from .kernels import SERIES, TOOLS, TRACER, check_series, fetch, install_tools, installed
 
 kernel_option = click.option(
-    "--kernel", "series", multiple=True, metavar="SERIES", help=f"Which, several times. Default: {', '.join(SERIES)}."
+    "--kernel",
+    "series",
+    multiple=True,
+    metavar="SERIES|NAME=FILE",
+    help=f"Which, several times. Default: {', '.join(SERIES)}.",
 )
 
 
@@ -50,6 +33,7 @@ def cli() -> None:
     """Boot real kernels, run connbench in each, and compare what came back.
 
     A series is uml (Debian's user-mode-linux, a kernel that runs as a process) or the beginning of a version: 6.12, 7.
+    A kernel of your own is a bzImage with a name for it: patched=arch/x86/boot/bzImage.
 
     \b
     Try:
@@ -57,6 +41,7 @@ def cli() -> None:
       scripts/kernel-lab run -o lab
       scripts/kernel-lab run -o lab -- reproduce --quick
       scripts/kernel-lab run --kernel 6.1 --kernel 6.18 -o lab -- run --strategy range --port-range 20000-21999
+      scripts/kernel-lab run --deterministic --kernel 6.18 --kernel patched=arch/x86/boot/bzImage -o lab
 
     \b
     Exit codes: 0 done; 2 wrong usage; 4 this machine cannot; 6 a kernel did
@@ -82,7 +67,7 @@ def list_kernels(series: tuple[str, ...]) -> int:
     rows = []
     for name in _chosen(series):
         kernel = installed(name)
-        rows.append((name, kernel.version if kernel else "to be fetched", str(kernel.image) if kernel else "-"))
+        rows.append((kernel.series, kernel.version, str(kernel.image)) if kernel else (name, "to be fetched", "-"))
     for cells in rows:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, (6, 20, 0), strict=True)).rstrip())
     return int(ExitCode.OK)
@@ -123,11 +108,14 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
         image = Path(temporary) / "image"
         write_image(image)
         for kernel in filter(None, map(installed, chosen)):
-            quick = QUICK + (QUICK_WITH_OPTION if kernel.has_port_range else ())
-            command = _command(arguments or quick, deterministic=deterministic)
+            command = commands.to_measure(kernel, arguments, deterministic=deterministic)
             failures += _run_in(kernel, image, Job(command, deterministic, timeout, settings), folder)
     with suppress(ConnbenchError):  # a command that leaves no results is welcome, too
-        print(f"\n{table.text(table.read_rows(folder)[0])}")
+        rows, faults = table.read_rows(folder)
+        print(f"\n{table.text(rows)}")
+        failures += faults
+        for remark in table.remarks(rows):
+            _say(remark)
     for failure in failures:
         _say(failure)
     return int(ExitCode.FAULT if failures else ExitCode.OK)
@@ -152,16 +140,14 @@ def test(
         raise UsageError("uml has no kprobes to --trace with", "leave --kernel uml out")
     chosen = tuple(name for name in _chosen(series) if not (is_tracing and name == UML))
     install_tools(_say, TOOLS | TRACER if is_tracing else TOOLS)
-    rules = TRACE_TESTS if is_tracing else RULES
-    variables += (f"{TRACE_VARIABLE}=1",) if is_tracing else ()
     failures = [f"{name}: Debian's mirror has no such kernel" for name in fetch(chosen, _say)]
-    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or rules))
     with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
         image = Path(temporary) / "image"
         write_image(image, TRACER if is_tracing else ())
         for kernel in filter(None, map(installed, chosen)):
-            job = Job(command, timeout=timeout, environment=(f"{WALK_VARIABLE}={kernel.walk}", *variables))
-            failures += _run_in(kernel, image, job, Path(temporary))
+            command, expected = commands.to_test(kernel, arguments, is_tracing=is_tracing)
+            job = Job(command, timeout=timeout, environment=(*expected, *variables))
+            failures += _run_in(kernel, image, job, Path(temporary), is_test=True)
             print((Path(temporary) / kernel.series / "console.txt").read_text(encoding="utf-8", errors="replace"))
     for failure in failures:
         _say(failure)
@@ -178,9 +164,9 @@ def show(folder: Path, picture: Path | None, title: str, *, markdown: bool) -> i
     rows, faults = table.read_rows(folder)
     if picture:
         write_atomically(picture, chart.draw(rows, title), option="--chart")
-    print(table.markdown(rows) if markdown else table.text(rows))
-    for fault in faults:
-        _say(fault)
+    print(table.markdown(rows) if markdown else table.text(rows), flush=True)
+    for words in (*table.remarks(rows), *faults):
+        _say(words)
     return int(ExitCode.INPUT if faults else ExitCode.OK)
 
 
@@ -197,7 +183,7 @@ def main() -> int:
         return int(ExitCode.USAGE)
 
 
-def _run_in(kernel: Kernel, image: Path, job: Job, folder: Path) -> list[str]:
+def _run_in(kernel: Kernel, image: Path, job: Job, folder: Path, *, is_test: bool = False) -> list[str]:
     """Run one guest, say how it went, and return what failed."""
     place = folder / kernel.series
     _say(f"{kernel.series}: booting {kernel.version}")
@@ -208,27 +194,23 @@ def _run_in(kernel: Kernel, image: Path, job: Job, folder: Path) -> list[str]:
             raise
         return [f"{error.message}\n  -> {error.hint}"]
     _say(_told(kernel, outcome))
-    if outcome.status in {ExitCode.OK, ExitCode.UNSOUND}:
+    if outcome.status == ExitCode.OK or (outcome.status == ExitCode.UNSOUND and not is_test):
         return []
-    return [f"{kernel.series}: connbench ended with {outcome.status}, see {place / 'output.txt'}"]
+    who, where = ("pytest", "its console is above") if is_test else ("connbench", f"see {place / 'output.txt'}")
+    return [f"{kernel.series}: {who} ended with {outcome.status}, {where}"]
 
 
 def _told(kernel: Kernel, outcome: Outcome) -> str:
     return f"{kernel.series}: Linux {outcome.release}, up in {outcome.boot_s:.1f} s, done in {outcome.total_s:.1f} s"
 
 
-def _command(arguments: tuple[str, ...], *, deterministic: bool) -> tuple[str, ...]:
-    """The connbench command of the guest, which writes its result where it is handed back from."""
-    command = [sys.executable, "-m", "connbench", *arguments]
-    if arguments[0] in MEASURING:
-        command += ["-q", "-o", f"/results/{table.RESULT}"]
-        if deterministic and not any(a.startswith("--seed") for a in arguments):
-            command += ["--seed", SEED]
-    return tuple(command)
-
-
 def _chosen(series: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(check_series, series))) or SERIES
+    chosen = tuple(dict.fromkeys(map(check_series, series))) or SERIES
+    names = [one.partition("=")[0] for one in chosen]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--kernel {name} is given to two kernels", "a name each: their results go into folders")
+    return chosen
 
 
 def _make_folder(folder: Path, *, force: bool) -> None:

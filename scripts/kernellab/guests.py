@@ -22,7 +22,7 @@ from connbench.linux import process
 from connbench.model import Clock
 
 from .image import REPOSITORY, Archive
-from .kernels import Kernel
+from .kernel import Kernel
 from .table import RESULT
 
 MEMORY_MB = 2048

@@ -1,4 +1,4 @@
-"""Kernels to boot: Debian's, looked up by series in a package index of the lab's own, kept in the cache folder."""
+"""Debian's kernels, looked up by series in a package index of the lab's own, and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from connbench.errors import EnvironmentFault, UsageError
 
-UML = "uml"
-"""The name of Debian's user-mode-linux: a kernel that runs as a process, and is not fetched but installed."""
+from .kernel import UML, Kernel, read_own
 
 SERIES = (UML, "5.10", "6.1", "6.12", "6.18", "7")
 """What is booted unless others are named: every era of the port search, and the quick one first."""
@@ -34,52 +32,28 @@ _PACKAGE = re.compile(r"linux-image-(\d[\w.+~]*(-\d[\w.]*)?)-amd64")
 _FEWEST_BYTES = 1_000_000  # a smaller package names others that hold the kernel
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A kernel that can be booted; `version` as its package has it, `image` what is booted."""
-
-    series: str
-    version: str
-    image: Path
-
-    @property
-    def walk(self) -> str:
-        """How connect() goes through a range that was set as an option, by the name the tests have for it."""
-        return "one-by-one" if self._release >= (6, 8) else "two-parity"
-
-    @property
-    def has_port_range(self) -> bool:
-        """Whether it has IP_LOCAL_PORT_RANGE: Debian's 6.1 does, by a backport."""
-        return self._release >= (6, 1)
-
-    @property
-    def _release(self) -> tuple[int, ...]:
-        return tuple(int(number) for number in re.findall(r"\d+", self.version)[:2])
-
-    @property
-    def is_uml(self) -> bool:
-        """Whether it runs as a process, and counts no instructions."""
-        return self.series == UML
-
-
 def cache_folder() -> Path:
     """Where kernels are kept: below $XDG_CACHE_HOME, or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connbench-kernels"
 
 
 def check_series(series: str) -> str:
-    """A series as it can be looked up.
+    """A series as it can be looked up, or an image of one's own as NAME=FILE.
 
     Raises:
-        UsageError: It is no series.
+        UsageError: It is neither, or the image is none.
     """
-    if series != UML and not _SERIES.fullmatch(series):
+    if "=" in series:
+        read_own(series)
+    elif series != UML and not _SERIES.fullmatch(series):
         raise UsageError(f"--kernel {series!r} is no series of kernels", f"for example {', '.join(SERIES)}")
     return series
 
 
 def installed(series: str) -> Kernel | None:
-    """The kernel of a series as it is here; None where it has to be fetched."""
+    """The kernel of a series as it is here, or one's own; None where it has to be fetched."""
+    if "=" in series:
+        return read_own(series)
     if series == UML:
         program = shutil.which("linux.uml")
         if program is None:

@@ -7,49 +7,61 @@ from pathlib import Path
 
 from connbench.analysis.summary import summarize
 from connbench.errors import ConnbenchError, InputError
+from connbench.model import Clock
 from connbench.report.tables import render
 from connbench.report.units import duration
 from connbench.results.reading import read
 from connbench.results.result import Result
 
-from .kernels import UML
-
 RESULT = "result.json.gz"
 
-SHOWN = {"plain", "range"}
+SHOWN = ("plain", "range")
 """The strategies of the table: each is measured once a result, of reproduce too."""
 
-HEADER = ("kernel", "plain even", "plain odd", "odd/even", "a port", "range even", "range odd", "odd/even", "speed-up")
+HEADER = ("kernel", "strategy", "even", "odd", "odd/even", "a port", "speed-up")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a strategy costs in a kernel: mean latency on even and on odd ports and the total time, in ns."""
+
+    even: float
+    odd: float
+    total: float
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the even ones' latency the odd ones' is."""
+        return self.odd / self.even if self.even else None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kernel; times in ns, None where its result does not have them.
+    """One kernel.
 
     Attributes:
-        name: The folder it was found in, and the kernel's release.
-        plain: Mean latency of `plain` on even and odd ports.
-        whole_range: The same of `range`.
-        a_port_ns: What a port looked at costs: (odd - even) / (ports / 2), for each slow connect() walks one half.
-        speed_up: Total time of `plain` divided by that of `range`.
+        name: The kernel's release, and the folder it was found in where that does not tell it.
+        is_counted: Whether instructions were counted instead of time.
+        costs: By strategy; what its result does not have is not there.
+        a_port_ns: What a port looked at costs: (odd - even) / (ports / 2) of `plain`, each slow connect() of which
+            walks one half.
     """
 
     name: str
-    plain: tuple[float, float] | None
-    whole_range: tuple[float, float] | None
+    is_counted: bool
+    costs: dict[str, Cost]
     a_port_ns: float | None
-    speed_up: float | None
 
     @property
-    def cells(self) -> tuple[str, ...]:
-        """As the table shows it."""
-        return (
-            self.name,
-            *_pair(self.plain),
-            "-" if self.a_port_ns is None else duration(self.a_port_ns),
-            *_pair(self.whole_range),
-            "-" if self.speed_up is None else f"{self.speed_up:.2f} x",
-        )
+    def lines(self) -> list[tuple[str, ...]]:
+        """As the table shows it, a line each strategy."""
+        lines, plain = [], self.costs.get("plain")
+        for name, cost in self.costs.items():
+            ratio = f"{cost.ratio:.2f} x" if cost.ratio else "-"
+            a_port = duration(self.a_port_ns) if self.a_port_ns is not None and cost is plain else "-"
+            speed_up = f"{plain.total / cost.total:.2f} x" if plain and cost is not plain else "-"
+            lines.append((name, duration(cost.even), duration(cost.odd), ratio, a_port, speed_up))
+        return [(self.name if number == 0 else "", *line) for number, line in enumerate(lines)]
 
 
 def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
@@ -71,14 +83,22 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
     return [row for _, row in sorted(found, key=lambda one: one[0])], faults
 
 
+def remarks(rows: list[Row]) -> list[str]:
+    """What has to be known to compare the rows."""
+    counted = [row.name for row in rows if row.is_counted]
+    if counted and len(counted) < len(rows):
+        return [f"these count instructions and are not to be compared with the others: {', '.join(counted)}"]
+    return []
+
+
 def text(rows: list[Row]) -> str:
     """The table for a terminal."""
-    return render(HEADER, [row.cells for row in rows])
+    return render(HEADER, [line for row in rows for line in row.lines], words=(1,))
 
 
 def markdown(rows: list[Row]) -> str:
     """The table to paste."""
-    lines = [HEADER, ("---", *["---:"] * (len(HEADER) - 1)), *(row.cells for row in rows)]
+    lines = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *(line for row in rows for line in row.lines)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -90,27 +110,16 @@ def _order(result: Result, name: str) -> tuple[list[int], str]:
 
 
 def _row(name: str, result: Result) -> Row:
-    strategies = {strategy.strategy.name: strategy for strategy in result.strategies}
-    means: dict[str, tuple[float, float]] = {}
-    totals: dict[str, float] = {}
-    for shown in SHOWN & strategies.keys():
-        summary = summarize(strategies[shown])
-        means[shown] = (summary.even.latency.mean, summary.odd.latency.mean)
-        totals[shown] = summary.total_ns
+    costs = {}
+    for strategy in result.strategies:
+        if strategy.strategy.name in SHOWN:
+            summary = summarize(strategy)
+            costs[strategy.strategy.name] = Cost(summary.even.latency.mean, summary.odd.latency.mean, summary.total_ns)
     release = str(result.environment.get("kernel") or "unknown kernel")
-    plain, whole = means.get("plain"), means.get("range")
-    ports = len(result.plan.port_range) if result.plan else 0
+    plain, ports = costs.get("plain"), len(result.plan.port_range) if result.plan else 0
     return Row(
-        f"{name} {release}" if name == UML else release,
-        plain,
-        whole,
-        (plain[1] - plain[0]) / (ports / 2) if plain and ports else None,
-        totals["plain"] / totals["range"] if totals.keys() >= {"plain", "range"} else None,
+        release if release.startswith(f"{name}.") else f"{name} {release}",
+        is_counted=result.clock is Clock.INSTRUCTIONS,
+        costs={shown: costs[shown] for shown in SHOWN if shown in costs},
+        a_port_ns=(plain.odd - plain.even) / (ports / 2) if plain and ports else None,
     )
-
-
-def _pair(means: tuple[float, float] | None) -> tuple[str, str, str]:
-    if means is None:
-        return ("-", "-", "-")
-    even, odd = means
-    return (duration(even), duration(odd), f"{odd / even:.2f} x" if even else "-")

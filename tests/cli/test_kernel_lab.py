@@ -44,12 +44,12 @@ def alive(group: int) -> list[int]:
     return found
 
 
-def add_result(folder: Path, series: str, kernel: str, odd_ns: int) -> None:
+def add_result(folder: Path, series: str, kernel: str, odd_ns: int, clock: str = "time") -> None:
     """Write what a guest would have left: even ports at 10 µs, odd ones dearer by plain, and alike by range."""
     plain = samples_of([10_000, 10_000, odd_ns, odd_ns], port=[40000, 40002, 40001, 40003])
     even = samples_of([10_000] * 4, port=[40000, 40001, 40002, 40003])
     result = result_of({PLAIN: [round_of(plain)], RANGE: [round_of(even)]})
-    result.environment["kernel"] = kernel
+    result.environment |= {"kernel": kernel, "clock": clock}
     (folder / series).mkdir(parents=True)
     (folder / series / "result.json.gz").write_bytes(gzip.compress(json_document(result).encode()))
 
@@ -60,12 +60,49 @@ def test_table_has_a_row_for_each_kernel_by_version(tmp_path: Path) -> None:
     add_result(tmp_path, "6.1", "6.1.0-amd64", 80_000)
     ended = lab("table", str(tmp_path), "--chart", str(tmp_path / "chart.png"))
     assert ended.returncode == 0, ended.stderr
-    _, first, second = ended.stdout.splitlines()
-    assert first.startswith("6.1.0-amd64")
-    assert "8.00 x" in first
+    _, first, also, second, _ = ended.stdout.splitlines()
+    assert first.split() == ["6.1.0-amd64", "plain", "10.0", "µs", "80.0", "µs", "8.00", "x", "2.48", "ns", "-"]
+    assert also.split() == ["range", "10.0", "µs", "10.0", "µs", "1.00", "x", "-", "4.50", "x"]
     assert second.startswith("6.12.9-amd64")
     assert "5.00 x" in second
+    assert ended.stderr == ""
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_tells_folders_and_clocks_apart(tmp_path: Path) -> None:
+    """A kernel of one's own goes by its name, and instructions beside times are remarked on."""
+    add_result(tmp_path, "patched", "6.12.9-amd64", 50_000, "instructions")
+    add_result(tmp_path, "6.12", "6.12.9-amd64", 50_000)
+    ended = lab("table", str(tmp_path))
+    names = [line.partition("  ")[0] for line in ended.stdout.splitlines()]
+    assert names == ["kernel", "6.12.9-amd64", "", "patched 6.12.9-amd64", ""]
+    assert ended.stderr == (
+        "kernel-lab: these count instructions and are not to be compared with the others: patched 6.12.9-amd64\n"
+    )
+    assert ended.returncode == 0
+
+
+def test_own_kernel_is_known_by_its_image(tmp_path: Path) -> None:
+    """Its version is read from the bzImage; what is none is refused, and so are two of one name."""
+    image, words = tmp_path / "bzImage", b"6.19.0-mine (me@here) #1"
+    header = bytearray(0x400)
+    header[0x202:0x206], header[0x20E:0x210] = b"HdrS", (0x100).to_bytes(2, "little")
+    header[0x300 : 0x300 + len(words)] = words
+    image.write_bytes(header)
+    listed = lab("list", "--kernel", f"mine={image}")
+    assert (listed.returncode, listed.stdout.split()) == (0, ["mine", "6.19.0-mine", str(image)])
+    other = tmp_path / "text"
+    other.write_text("no image")
+    for arguments, told in (
+        ((f"mine={other}",), "is no bzImage"),
+        ((f"mine={tmp_path}/none",), "No such file"),
+        ((f"mi/ne={image}",), "'mi/ne' is no name"),
+        ((f"mine={image}", f"mine={image}x"), "No such file"),
+        ((f"6.1={image}", "6.1"), "--kernel 6.1 is given to two kernels"),
+    ):
+        refused = lab("list", *(word for one in arguments for word in ("--kernel", one)))
+        assert refused.returncode == 2
+        assert told in refused.stderr
 
 
 def test_table_of_nothing_is_an_error(tmp_path: Path) -> None:
