@@ -197,7 +197,7 @@ def test_metrics_of_offsets() -> None:
     registry = CollectorRegistry()
     registry.register(TraceCollector(OffsetCounts.of(maps), no_name))
     lines = generate_latest(registry).decode().splitlines()
-    assert {"connect_bound_ports_total 4.0", "connect_failed_total 3.0"} <= set(lines)
+    assert {"connect_bound_ports_total 4.0", "connect_search_failures_total 3.0"} <= set(lines)
 
 
 def test_metrics_count_switches_of_processes_that_are_not_kept_apart() -> None:

@@ -106,5 +106,5 @@ def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
             metric.add_metric([str(low)], number)
         yield metric
     yield _bound(counts.bound)
-    yield CounterMetricFamily("connect_failed", "connect() that found no port or was refused.", value=counts.failed)
+    yield CounterMetricFamily("connect_search_failures", "connect() that had no port in the end.", value=counts.failed)
     yield _lost(counts.lost)
