@@ -279,6 +279,7 @@ def test_doctor_agrees_with_itself() -> None:
     failed = [line for line in finished.stdout.splitlines() if line.startswith("fail ")]
     assert finished.returncode == (ExitCode.UNSOUND if failed else ExitCode.OK)
     assert f"kernel: {os.uname().release}" in finished.stdout
+    assert re.search(r"^memory_total: [\d.]+ [GM]B$", finished.stdout, re.MULTILINE)
     for check in ("namespace", "IP_LOCAL_PORT_RANGE", "open files", "somaxconn", "CPU load", "governor"):
         assert re.search(rf"^(ok|warn|fail) +{check}: ", finished.stdout, re.MULTILINE)
 

@@ -190,6 +190,30 @@ def test_scatter_has_the_talks_colours_title_and_knee() -> None:
     assert "first failed: 201 (100.0% in use)" in said
 
 
+@pytest.mark.parametrize("knee", [60, 100, 140])
+@pytest.mark.parametrize("panels", [1, 2, 3])
+@pytest.mark.usefixtures("style")
+def test_scatter_marks_are_clear_of_each_other(panels: int, knee: int) -> None:
+    """Neither text touches the other, or the other's line, however narrow the panel and wherever the knee."""
+    latency = [FAST] * knee + [SLOW] * (185 - knee) + [40_000] * 15
+    samples = samples_of(
+        latency,
+        port=[9024 + 2 * (i % 100) + (i >= knee) for i in range(185)] + [0] * 15,
+        errno=[0] * 185 + [errno.EADDRNOTAVAIL] * 15,
+    )
+    specs = (PLAIN, BIND, WINDOW)[:panels]
+    plan = replace(PLAN, port_range=PortRange(9024, 65535))
+    figure = drawn("scatter", series_of([result_of({spec: [round_of(samples)] for spec in specs}, plan)]))
+    for panel in figure.axes:
+        texts = [text for text in panel.texts if text.get_text().startswith(("knee", "first failed"))]
+        boxes = [text.get_window_extent() for text in texts]
+        lines = [panel.transData.transform((x, SLOW / 1e6))[0] for x in (knee + 1, 186)]
+        assert len(boxes) == 2
+        assert not boxes[0].overlaps(boxes[1])
+        for box, other in zip(boxes, reversed(lines), strict=True):
+            assert not box.x0 <= other <= box.x1
+
+
 @pytest.mark.usefixtures("style")
 def test_scatter_has_a_regression_line_for_each_parity() -> None:
     """The orange lines follow even and odd ports apart, each as far as its parity goes."""
@@ -387,6 +411,26 @@ def test_windows_of_several_files_make_one_line() -> None:
         "window (x/r.json)",
         "window (y/r.json)",
     ]
+
+
+def seen(panel: Axes) -> list[str]:
+    """Labels of a vertical axis that are within it."""
+    bottom, top = panel.get_ylim()
+    labels = zip(panel.get_yticks(), panel.get_yticklabels(), strict=True)
+    return [label.get_text() for at, label in labels if bottom <= at <= top]
+
+
+@pytest.mark.parametrize(
+    "ns",
+    [(18_000, 52_000), (30_000, 45_000), (99_000, 101_000), (10_000, 10_001), (10_000, 10_000), (9_000, 9_900_000)],
+)
+@pytest.mark.usefixtures("style")
+def test_windows_axis_has_three_labels_or_more(ns: tuple[int, int]) -> None:
+    """Whatever the times span, one sees how the axis runs, and no two labels are alike."""
+    measured = {replace(WINDOW, window=10 * n): [round_of(samples_of([one]))] for n, one in enumerate(ns, 1)}
+    labels = seen(drawn("windows", series_of([result_of(measured)])).axes[0])
+    assert len(labels) >= 3
+    assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.usefixtures("style")

@@ -26,6 +26,7 @@ from connbench.findings import Finding, Severity, printable
 from connbench.model import Load, Placement, StrategySpec
 from connbench.report import sweep
 from connbench.report.html import charts, points
+from connbench.report.html.facts import environment_table
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.page import comparison_blocks, html_page
 from connbench.report.series import series_of
@@ -179,6 +180,15 @@ def test_page_has_findings_command_plan_and_environment() -> None:
 def test_unit_stands_beside_what_has_one() -> None:
     """The plan's time-out is in seconds, and says so."""
     assert "timeout 5.0 s" in page_of_two().words["table"][-2]
+
+
+def test_memory_is_told_as_people_tell_it() -> None:
+    """The file has bytes, the page GB."""
+    result = result_of({PLAIN: [round_of(MIXED)]})
+    result.environment["memory_total"] = 25_276_502_016
+    table = environment_table(result)
+    assert table
+    assert ("memory_total", "25.3 GB") in table.rows
 
 
 def test_csv_has_neither_plan_nor_environment_nor_command() -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from connbench.analysis.gate import Failure
+from connbench.cli.gates import announce
 from connbench.cli.messages import complain, tell
 from connbench.errors import UsageError
 
@@ -24,6 +26,21 @@ def test_a_terminal_has_whole_words(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     advice = next(place for place, line in enumerate(lines) if line.startswith("  -> "))
     assert all(line.startswith("  ") for line in lines[1:advice])
     assert all(line.startswith(" " * 5) for line in lines[advice + 1 :])
+
+
+def test_a_failed_threshold_is_folded_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What closes a gate is told like every other word on stderr; GitHub's command for it stays one line."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    announce([("a/result.json", Failure("window 500", "odd.p50 > 3x even.p50", "measured 4.5x, which is too much"))])
+    *lines, command = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 40
+    assert command.startswith("::error title=")
+    assert command.partition("failed::")[2] == " ".join(" ".join(lines).split()).partition("failed: ")[2]
 
 
 def test_a_pipe_has_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:

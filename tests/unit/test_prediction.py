@@ -8,6 +8,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -71,6 +72,15 @@ def test_plan_on_paper_makes_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.connections == 3 * 56_512
     assert len(plan.sources) == 3
     assert plan.seed == 1
+
+
+def test_options_on_paper_speak_of_no_namespace() -> None:
+    """Nothing is measured there, in a namespace of its own or the host's: its defaults are the same everywhere."""
+    command = cli.get_command(click.Context(cli), "predict")
+    assert command
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert "[default: 9024-65535]" in next(option.help or "" for option in options if option.name == "port_range")
+    assert not [option.name for option in options if "namespace" in (option.help or "") and option.name != "link"]
 
 
 def test_plan_on_paper_has_the_ports_that_run_would_have() -> None:

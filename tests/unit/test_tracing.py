@@ -87,6 +87,11 @@ def test_text_of_parity() -> None:
     ]
 
 
+def test_a_long_trace_tells_its_hours() -> None:
+    """After a day nobody divides seconds by 3,600."""
+    assert as_text(LatencyCounts.of({}), 108_000, no_name) == "0 connect() in 30 h 0 min"
+
+
 def test_table_of_parity_keeps_to_80_columns() -> None:
     """What room numbers and names leave is for the end of the cgroup's path, and what was cut off it is marked."""
     slow = {f"7,{4194000 + number},{parity},fifteen-letters": 28256 for number in range(3) for parity in (0, 1)}
@@ -184,6 +189,15 @@ def test_switches_of_a_service_that_was_started_again_are_one_series() -> None:
     lines = generate_latest(registry).decode().splitlines()
     samples = [line for line in lines if line.startswith("connect_port_parity_switches_total{")]
     assert [sample.rpartition(" ")[2] for sample in samples] == ["5.0"]
+
+
+def test_metrics_of_offsets() -> None:
+    """Besides where searches begin and end, what looked for no port and what found none."""
+    maps: Maps = {"bound": {"0": 4}, "failed": {"0": 3}}
+    registry = CollectorRegistry()
+    registry.register(TraceCollector(OffsetCounts.of(maps), no_name))
+    lines = generate_latest(registry).decode().splitlines()
+    assert {"connect_bound_ports_total 4.0", "connect_search_failures_total 3.0"} <= set(lines)
 
 
 def test_metrics_count_switches_of_processes_that_are_not_kept_apart() -> None:

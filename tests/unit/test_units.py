@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.report.units import count, duration
+from connbench.report.units import count, duration, elapsed, memory
 from made import unhurried
 
 NANOSECONDS = {"ns": 1.0, "µs": 1e3, "ms": 1e6, "s": 1e9}
@@ -65,3 +65,38 @@ def test_longer_duration_never_reads_as_the_shorter(one: float, other: float) ->
 def test_count_sets_thousands_apart(number: int, text: str) -> None:
     """A count is whole, its thousands set apart."""
     assert count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 MB"),
+        (512_400_000, "512 MB"),
+        (999_400_000, "999 MB"),
+        (999_600_000, "1.0 GB"),
+        (25_276_502_016, "25.3 GB"),
+    ],
+)
+def test_memory(number: int, text: str) -> None:
+    """GB from a thousand MB on, in powers of ten."""
+    assert memory(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (12.04, "12.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (125.4, "2 min 5 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 0 min"),
+        (108_000, "30 h 0 min"),
+        (7_169, "1 h 59 min"),
+        (7_171, "2 h 0 min"),
+    ],
+)
+def test_elapsed(seconds: float, text: str) -> None:
+    """Two units at most, and never 60 of the smaller."""
+    assert elapsed(seconds) == text

@@ -45,4 +45,12 @@ def _print_fact(name: str, value: object) -> None:
         for key, item in value.items():
             _print_fact(key, item)
     else:
-        click.echo(f"{name}: {'not readable' if value is None else value}")
+        click.echo(f"{name}: {_words(name, value)}")
+
+
+def _words(name: str, value: object) -> str:
+    from connbench.report.units import IN_BYTES, memory  # noqa: PLC0415  # commands load what they use
+
+    if value is None:
+        return "not readable"
+    return memory(value) if name in IN_BYTES and isinstance(value, int) else str(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.cli.messages import warn
+from connbench.cli.messages import tell, warn
 from connbench.errors import ExitCode
 from connbench.findings import Finding, Severity, printable
 from connbench.thresholds import Expression, parse
@@ -59,14 +59,13 @@ def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> Exi
 
 
 def announce(failed: Iterable[tuple[str, Failure]]) -> None:
-    """Print a line on stderr for each failure with the file it is about, if that has to be told."""
+    """Say on stderr what failed, with the file it is about, if that has to be told."""
     for name, failure in failed:
         text = printable(f"{name}: {failure.text}" if name else failure.text)
-        lines = [f"connbench: threshold failed: {text}"]
+        tell(f"threshold failed: {text}")
         if in_github_actions():
-            lines.append(annotation(_TITLE, text))
-        with suppress(OSError):  # nobody is left to hear; the exit code tells
-            click.echo("\n".join(lines), err=True)
+            with suppress(OSError):  # nobody is left to hear; the exit code tells
+                click.echo(annotation(_TITLE, text), err=True)
 
 
 def in_github_actions() -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connbench.errors import UsageError
-from connbench.model import LARGEST, Close, Link, Placement, Protocol, Spread
+from connbench.model import LARGEST, Close, Link, Placement, PortRange, Protocol, Spread
 from connbench.planning import Request
 from connbench.planning.paper import DEFAULT_SEED
 
@@ -101,7 +101,10 @@ def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
 
 
 def on_paper(parameters: Sequence[click.Parameter], own: Sequence[str]) -> list[click.Parameter]:
-    """Those of run that decide a search, and a command's own; a plan on paper has the same seed each time."""
+    """Those of run that decide a search, and a command's own.
+
+    A plan on paper has the same seed each time, and knows no host whose range it would take.
+    """
     kept = {option.name: option for option in parameters if option.name in (*TAKEN_FROM_RUN, *own)}
     kept["seed"] = click.Option(
         ("--seed",),
@@ -109,5 +112,11 @@ def on_paper(parameters: Sequence[click.Parameter], own: Sequence[str]) -> list[
         default=DEFAULT_SEED,
         show_default=True,
         help="Windows and ports of a run of this seed.",
+    )
+    kept["port_range"] = click.Option(
+        ("--port-range",),
+        type=PortRange.parse,
+        metavar="LOW-HIGH",
+        help="Ports to choose from.  [default: 9024-65535]",
     )
     return list(kept.values())

@@ -52,6 +52,9 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
 
     Several processes accept from one queue, each as many as RLIMIT_NOFILE (raised to its hard limit) lets it hold; a
     full one leaves the queue to the others. If one is killed its connections are gone, and the others go on.
+
+    connbench run tries each target before it measures: one connection more is accepted than it counts, and reset
+    at once. Nothing tells it apart from others, so the report has it too.
     """
     address = Endpoint(_address(host), port)
 

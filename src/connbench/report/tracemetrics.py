@@ -85,7 +85,13 @@ def _parity(counts: ParityCounts, name_of: Naming) -> Iterator[Metric]:
     ports.add_metric(["even"], counts.even)
     ports.add_metric(["odd"], counts.odd)
     yield ports
-    yield CounterMetricFamily("connect_bound_ports", "Connections whose port bind() had chosen.", value=counts.bound)
+    yield _bound(counts.bound)
+
+
+def _bound(number: int) -> Metric:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
+
+    return CounterMetricFamily("connect_bound_ports", "Connections whose port bind() had chosen.", value=number)
 
 
 def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
@@ -99,4 +105,6 @@ def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
         for low, number in sorted(numbers.items()):
             metric.add_metric([str(low)], number)
         yield metric
+    yield _bound(counts.bound)
+    yield CounterMetricFamily("connect_search_failures", "connect() that had no port in the end.", value=counts.failed)
     yield _lost(counts.lost)

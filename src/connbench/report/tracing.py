@@ -10,7 +10,7 @@ from typing import Any
 
 from connbench.findings import printable
 from connbench.report.tables import render
-from connbench.report.units import count, duration
+from connbench.report.units import count, duration, elapsed
 from connbench.tracing.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process
 
 Naming = Callable[[int], str]
@@ -33,7 +33,7 @@ def as_text(counts: Counts, seconds: float, name_of: Naming) -> str:
         seconds: How long it has counted.
         name_of: Names the cgroups.
     """
-    since = f"{seconds:.1f} s"
+    since = elapsed(seconds)
     match counts:
         case LatencyCounts():
             return _latency(counts, since)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import isfinite
 
+IN_BYTES = frozenset({"memory_total", "memory_available"})
+"""Names in a machine's environment whose values are bytes."""
+
 _SCALE = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 
 
@@ -25,3 +28,20 @@ def duration(nanoseconds: float) -> str:
 def count(number: float) -> str:
     """A whole number with thousands set apart: `56,512`."""
     return f"{number:,.0f}"
+
+
+def memory(number: float) -> str:
+    """Bytes as powers of ten: `25.3 GB`, `512 MB`."""
+    in_mb = round(number / 1e6)
+    return f"{number / 1e9:.1f} GB" if in_mb >= 1000 else f"{in_mb} MB"
+
+
+def elapsed(seconds: float) -> str:
+    """How long something goes on, in two units at most: `12.0 s`, `2 min 5 s`, `30 h 0 min`."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 
+NARROWEST = 1.1
+"""Quotient of the ends of a logarithmic axis below which labels of three digits would be alike."""
+
+
 def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
     """Let an axis of ms have ticks such as 15.6 µs or 2 ms; a logarithmic one at the powers of its base.
 
@@ -52,6 +56,19 @@ def set_scale(panels: Sequence[Axes], scale: str, base: int = 10) -> None:
         else:
             panel.set_ylim(bottom=0)
         durations(panel.yaxis, scale, base)
+        if scale == "log" and base == 10:
+            _have_enough_ticks(panel)
+
+
+def _have_enough_ticks(panel: Axes) -> None:
+    """Let a vertical axis to base 10 have three ticks or more, and room for them."""
+    from connbench.report.charts.ticks import EnoughTicks  # noqa: PLC0415  # loads matplotlib
+
+    bottom, top = panel.get_ylim()
+    if top < NARROWEST * bottom:
+        middle, reach = (bottom * top) ** 0.5, NARROWEST**0.5
+        panel.set_ylim(middle / reach, middle * reach)
+    panel.yaxis.set_major_locator(EnoughTicks())
 
 
 def tick(nanoseconds: float) -> str:

@@ -11,7 +11,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.patterns import Floats, attempt_numbers, fit_line
 from connbench.analysis.summary import summarize
 from connbench.report.charts import canvas, scales
-from connbench.report.charts.canvas import Grid, Options
+from connbench.report.charts.canvas import POINTS_PER_PIXEL, Grid, Options
 from connbench.report.series import Series, latency_name
 from connbench.report.talk import six_lines
 from connbench.samples import NS_PER_MS
@@ -26,6 +26,9 @@ ROW_HEIGHT = 560
 DENSE = 2000
 HEADROOM = 0.1
 """Of the axis's length, above and below the points: the marks' texts are at the top."""
+
+LINE, MARKS_APART = 1.25, 5.0
+"""Height of a line of a mark's text, in font sizes, and what is between two texts, in points."""
 
 AXIS_WIDTH = 90
 """Pixels of a panel that its axis takes, and the title does not have."""
@@ -43,7 +46,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         _titles(panel, one, grid)
         panel.margins(y=HEADROOM)
         panel.set(xlabel="connection attempt", xlim=_limits(one))
-        _marks(panel, one, min(8.5, grid.panel_width / 60))
+        _marks(panel, one, min(8.5, grid.panel_width / 60), grid.panel_width - AXIS_WIDTH)
         scales.whole_numbers(panel.xaxis)
     scales.set_scale(panels, scale, base=2)
     if options.latency_ms:
@@ -118,23 +121,50 @@ def _titles(panel: Axes, one: Series, grid: Grid) -> None:
     panel.set_title(canvas.folded(one.heading, width), pad=height + 11)
 
 
-def _marks(panel: Axes, one: Series, size: float) -> None:
-    """Upright lines at the knee and at the first failed attempt, each with its number."""
+def _marks(panel: Axes, one: Series, size: float, width: float) -> None:
+    """Upright lines at the knee and at the first failed attempt, each with its number; `width` in pixels."""
     knee = find_knee(one.strategy)
-    if knee.connection is not None:
-        _mark(panel, knee.connection, f"knee: {knee.connection:,}{canvas.share_text(one, knee.in_use)}", 0.985, size)
-    if knee.first_failed is not None:
-        text = f"first failed: {knee.first_failed:,}{canvas.share_text(one, knee.in_use_at_failure)}"
-        _mark(panel, knee.first_failed, text, 0.91, size)
+    marks = (
+        (knee.connection, "knee", knee.in_use),
+        (knee.first_failed, "first failed", knee.in_use_at_failure),
+    )
+    numbers = [number for number, _, _ in marks if number is not None]
+    below = 0.0
+    for number, name, in_use in marks:
+        if number is not None:
+            text = f"{name}: {number:,}{canvas.share_text(one, in_use)}"
+            is_left, text = _placed(panel, number, numbers, text, size / POINTS_PER_PIXEL / width)
+            _mark(panel, number, text, below, size, is_left=is_left)
+            below += LINE * size * (text.count("\n") + 1) + MARKS_APART
 
 
-def _mark(panel: Axes, number: int, text: str, height: float, size: float) -> None:
-    is_left = number < sum(panel.get_xlim()) / 2
+def _placed(panel: Axes, number: int, numbers: Sequence[int], text: str, size: float) -> tuple[bool, str]:
+    """On which side of its line a text has room, on one line or two: clear of the other line, and within the panel.
+
+    Args:
+        panel: Whose horizontal axis says how far apart lines are.
+        number: Where the text's own line stands.
+        numbers: Where lines stand.
+        text: To be placed.
+        size: Of its font, as a share of the panel's width.
+    """
+    low, high = panel.get_xlim()
+    is_left = number < (low + high) / 2
+    on_two = text.replace(" (", "\n(")
+    for side, words in ((is_left, text), (is_left, on_two), (not is_left, text), (not is_left, on_two)):
+        ahead = [other for other in (low, high, *numbers) if (other > number) == side and other != number]
+        room = min(abs(other - number) for other in ahead) / (high - low)
+        if (max(map(len, words.splitlines())) * canvas.GLYPH + 1.5) * size <= room:
+            return side, words
+    return is_left, on_two
+
+
+def _mark(panel: Axes, number: int, text: str, below: float, size: float, *, is_left: bool) -> None:
     panel.axvline(number, color="#444444", linewidth=1, linestyle=(0, (4, 3)), zorder=3.2)
     panel.annotate(
         text,
-        (number, height),
-        (4 if is_left else -4, 0),
+        (number, 0.985),
+        (4 if is_left else -4, -below),
         ("data", "axes fraction"),
         "offset points",
         ha="left" if is_left else "right",

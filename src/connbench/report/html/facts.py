@@ -8,12 +8,13 @@ from typing import Any
 
 from connbench.model import StrategySpec
 from connbench.report.rows import Table
+from connbench.report.units import IN_BYTES, memory
 from connbench.results.result import Result
 
 COMMAND = "command"
 """Name in the environment of the command line that measured; the page shows it on its own."""
 
-UNITS = {"timeout": "s", "delay_ms": "ms", "memory_total": "bytes", "memory_available": "bytes"}
+UNITS = {"timeout": "s", "delay_ms": "ms"}
 
 
 def command_of(result: Result) -> str:
@@ -44,6 +45,8 @@ def _flat(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, obj
 
 
 def _row(name: str, value: object) -> tuple[str, str]:
+    if name in IN_BYTES and isinstance(value, int):
+        return name, memory(value)
     words = _words(value)
     return name, f"{words} {UNITS[name]}" if name in UNITS and value is not None else words
 
