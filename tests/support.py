@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from connbench.interrupts import Interrupts
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Endpoint, Listener, Placement, Plan, PortRange, StrategySpec
 from connbench.results.result import Result, StrategyResult
 from connbench.runner import run
@@ -25,6 +28,10 @@ DEADLINE = 60.0
 os.environ.pop("GITHUB_ACTIONS", None)  # where GitHub runs the tests, their failures are not the job's
 os.environ["CONNBENCH_TESTS"] = str(os.getpid())
 MARK = f"CONNBENCH_TESTS={os.getpid()}".encode()
+
+needs_port_range = pytest.mark.skipif(
+    not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"
+)
 
 
 def spec(name: str, window: int | None = None, retries: int | None = None, *, clipped: bool = False) -> StrategySpec:

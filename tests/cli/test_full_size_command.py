@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from outside import next_report, report, serving, started
-from support import INSIDE, command_line, connbench
+from support import INSIDE, command_line, connbench, needs_port_range
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"),
+    needs_port_range,
 ]
 
 

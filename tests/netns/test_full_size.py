@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from connbench.analysis.knee import find_knee
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.portsearch.windows import expect_failures
-from support import measure, spec
+from support import measure, needs_port_range, spec
 
 pytestmark = pytest.mark.timeout(600)
 PORTS = 65535 - 9024 + 1
@@ -28,7 +27,7 @@ def test_plain_turns_slow_at_half_the_range() -> None:
     assert find_knee(result).connection == half + 1
 
 
-@pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+@needs_port_range
 def test_a_window_of_500_misses_as_many_ports_as_the_model_expects() -> None:
     """About 1.7 % of the attempts find their window full; the talk had 868 of 56,512."""
     samples = measure(spec("window", 500), PORTS, PORTS, low=9024).samples

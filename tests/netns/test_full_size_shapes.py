@@ -13,17 +13,16 @@ from connbench.analysis.parts import By, split
 from connbench.analysis.soundness import findings
 from connbench.findings import Severity
 from connbench.linux.families import has_ipv6
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Churn, Close, Endpoint, Link, Listener, Load, Protocol
 from connbench.planning import first_sources
 from connbench.results.result import Result, StrategyResult
 from connbench.samples import GIVEN_UP
-from support import make_plan, measure, measure_phases, spec
+from support import make_plan, measure, measure_phases, needs_port_range, spec
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"),
+    needs_port_range,
 ]
 LOW = DEFAULT_RANGE_LOW
 PORTS = MAX_PORT - LOW + 1

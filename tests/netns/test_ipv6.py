@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from connbench.linux.families import has_ipv6
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.linux.sockopts import is_supported
 from connbench.model import Endpoint, Listener
 from connbench.results.result import Samples
 from connbench.strategies import STRATEGIES
-from support import LOW, measure, spec
+from support import LOW, measure, needs_port_range, spec
 
 PORTS = 16
 
@@ -44,7 +44,7 @@ def test_every_strategy_finds_every_port(name: str, window: int | None, listener
     assert sorted(samples.port.tolist()) == list(range(LOW, LOW + PORTS))
 
 
-@pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+@needs_port_range
 def test_windows_are_kept_to() -> None:
     """IP_LOCAL_PORT_RANGE is honoured on a socket of IPv6: one window of a partition is used up before the next."""
     ports = measure6("partition", 4).port.tolist()

@@ -18,11 +18,8 @@ from connbench.portsearch.tcp import tcp_ports
 from connbench.portsearch.walk import Walk
 from connbench.results.result import Numbers, Samples
 from connbench.strategies.sharing import draw_victims
-from support import make_plan, measure, measure_phases, spec
+from support import make_plan, measure, measure_phases, needs_port_range, spec
 
-needs_port_range = pytest.mark.skipif(
-    not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"
-)
 PORTS, BLOCK = 4096, 128
 
 

@@ -9,17 +9,13 @@ from random import Random
 import numpy as np
 import pytest
 
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.linux.sockopts import is_supported
 from connbench.model import Listener, RoundPlan, StrategySpec
 from connbench.strategies import STRATEGIES
-from support import LOW, make_plan, measure, spec
+from support import LOW, make_plan, measure, needs_port_range, spec
 
 EXPECTED_WALK = os.environ.get("CONNBENCH_EXPECT_WALK")
 """Set where the kernel is known, as in the kernel lab's guests: `two-parity` or `one-by-one`."""
-
-needs_port_range = pytest.mark.skipif(
-    not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"
-)
 
 
 @pytest.mark.parametrize("name", ["plain", "bind"])

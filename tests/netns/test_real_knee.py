@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connbench.analysis.knee import find_knee
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from support import measure, spec
+from support import measure, needs_port_range, spec
 
 PORTS = 4096
 
@@ -21,7 +20,7 @@ def test_knee_is_where_the_other_parity_begins(name: str) -> None:
     assert knee.first_failed is None
 
 
-@pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+@needs_port_range
 def test_windows_have_no_knee_but_failures() -> None:
     """Random windows of a quarter of the smallest of ranges stay fast, and fail once they are full."""
     result = measure(spec("window", 64), 1024, 1024)

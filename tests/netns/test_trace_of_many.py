@@ -81,7 +81,10 @@ def traced(name: str, probes: str, expected: int) -> tuple[dict[str, Any], set[i
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("connbench: tracing")
+        said = process.stderr.readline()
+        if "no kfunc probes" in said:
+            pytest.skip("this kernel has no kfunc probes")
+        assert said.startswith("connbench: tracing")
         pids = connect_from_many(expected)
         process.send_signal(signal.SIGINT)
         *_, last = process.stdout
