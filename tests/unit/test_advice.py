@@ -11,8 +11,9 @@ from connbench.cli import cli
 from connbench.cli.advise import read_hold, read_kernel, read_rate
 from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import PortRange
-from connbench.portsearch.advice import advise
+from connbench.linux import sysctl
+from connbench.model import PortRange, StrategySpec
+from connbench.portsearch.advice import advise, code
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL
 from connbench.portsearch.candidates import supported
@@ -175,6 +176,34 @@ def test_random_takes_as_many_tries_as_few_ports_are_free() -> None:
     assert found.tries == pytest.approx(10, rel=0.15)
 
 
+def test_reserved_ports_are_nobodys() -> None:
+    """NodePorts within the range: less capacity, an earlier knee, and no code that binds to one of them."""
+    reserved = replace(SITUATION, connections=1800, reserved=frozenset(range(40000, 40301)))
+    assert (reserved.free, reserved.first_half, reserved.longest_free) == (1699, 849, PortRange(40301, 41999))
+    assert advise(reserved, None).tried == ()
+    assert advice(advise(reserved, None), "sources").reason.startswith(
+        "1,800 connections are more than the 1,699 ports"
+    )
+    counsel = advise(replace(reserved, connections=1600), None)
+    assert advice(counsel, "share").line == f"{1600 / 1699:.1%} of the ports are in use"
+    assert "the knee is at connection 850; 1,600 go past it" in advice(counsel, "knee").line
+    assert tried(counsel)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
+    assert "random.randint(40301, 41999)" in code(reserved, StrategySpec("random"))["Python"]
+    assert "range 40000-41999 (301 of its ports reserved)" in text(counsel, "Linux 6.12")
+
+
+def test_reserved_ports_are_the_hosts_or_those_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sysctl of this host counts where its kernel does; a named kernel has none but those of the option."""
+    monkeypatch.setattr(sysctl, "read_all", lambda names: dict.fromkeys(names, "40000-40099,41000"))
+    seen = []
+    for more in ((), ("--kernel", "6.12"), ("--kernel", "6.12", "--reserved-ports", "40007"), ("--reserved-ports", "")):
+        connbench("advise", "-n", "500", "--port-range", "40000-40999", "--format", "json", *more)
+        seen.append(json.loads(capsys.readouterr().out)["reserved"])
+    assert seen == [100, 0, 1, 0]
+
+
 def test_advice_fits_a_terminal() -> None:
     """Prose is folded, and the code stands as it is, in less than 80 columns but for Go's and C's own lines."""
     printed = text(
@@ -255,6 +284,8 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
         (["-n", "5", "--slo", "quick"], "--slo 'quick' is not"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),
         (["-n", "5", "--port-range", "7-7"], "is one port"),
+        (["-n", "5", "--reserved-ports", "80,9-8"], "reserved ports '80,9-8': '9-8' is neither"),
+        (["-n", "5", "--port-range", "70-80", "--reserved-ports", "1-99"], "all ports of 70-80 are reserved"),
         (["-n", "5", "--calibrate", "missing.json"], "missing.json cannot be read"),
     ],
 )

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from connbench.cli import cli
-from connbench.errors import ConnbenchError, OutputError, UsageError
+from connbench.errors import ConnbenchError, InputError, OutputError, UsageError
 from connbench.interrupts import Interrupts
+from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Load, Phase, PortRange, Protocol
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
@@ -27,6 +28,7 @@ from connbench.report.charts.prediction import Overlay, draw
 from connbench.report.machine import json_document
 from connbench.report.prediction import knee, report
 from connbench.results.result import Result, Round
+from connbench.roundreport import RoundReport
 from connbench.samples import GIVEN_UP
 from made import PLAN, result_of, samples_of
 from made import round_of as round_made
@@ -191,6 +193,40 @@ def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
     found = knee(one, None)
     assert found.in_use is not None
     assert found.in_use / 56_512 == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("of_result", [True, False])
+def test_reserved_ports_are_failures_and_told(
+    of_result: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 1,000 ports 100 are reserved, as the option says or the round has recorded: as many attempts fail."""
+    result, listed = measured(), "39990-40099,50000"
+    for rounds in result.rounds.values():
+        rounds[0] = replace(rounds[0], report=RoundReport(settings={RESERVED_PORTS: listed}))
+    path = written(tmp_path, result)
+    of_plan = ("--strategy", "plain", "--port-range", SMALL, "--reserved-ports", listed)
+    asked = ("predict", path) if of_result else ("predict", *of_plan)
+    connbench(*asked, "--format", "json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["reserved"] == 100
+    errors = document["strategies"][0]["errors"]
+    assert (errors["predicted"] if of_result else errors) == 100
+    connbench(*asked)
+    assert "range 40000-40999 (100 of its ports reserved)" in capsys.readouterr().out
+    if of_result:
+        connbench(*asked, "--reserved-ports", "")
+        assert "ports reserved" not in capsys.readouterr().out
+
+
+def test_reserved_ports_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
+    """A file says whose fault it is that its reserved ports cannot be read; on the command line it is the user's."""
+    result = measured()
+    for rounds in result.rounds.values():
+        rounds[0] = replace(rounds[0], report=RoundReport(settings={RESERVED_PORTS: "8080-"}))
+    with pytest.raises(InputError, match="reserved ports '8080-'"):
+        connbench("predict", written(tmp_path, result))
+    with pytest.raises(UsageError, match="reserved ports '1-99999'"):
+        connbench("predict", "--strategy", "plain", "--reserved-ports", "1-99999")
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:

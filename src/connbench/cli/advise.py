@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from connbench.cli.options import format_option
-from connbench.cli.paper_options import calibrate_option, fitted
+from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, is_supported
-from connbench.model import PortRange, Protocol
+from connbench.model import PortRange, Protocol, parse_ports
 from connbench.planning.load import MOST_ROWS
 from connbench.planning.sources import MOST_SOURCES
 
@@ -65,6 +65,7 @@ def read_kernel(text: str) -> tuple[int, int]:
     metavar="LOW-HIGH",
     help="Ports to choose from.  [default: this host's; with --kernel 32768-60999]",
 )
+@reserved_ports_option
 @click.option(
     "--sources", type=click.IntRange(1, MOST_SOURCES), default=1, show_default=True, help="Addresses to connect from."
 )
@@ -89,6 +90,7 @@ def command(  # noqa: PLR0913  # one for each option
     rate: float | None,
     hold: float | None,
     port_range: PortRange | None,
+    reserved: frozenset[int] | None,
     sources: int,
     kernel: str | None,
     budget: float,
@@ -115,6 +117,12 @@ def command(  # noqa: PLR0913  # one for each option
     ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else USUAL_RANGE)
     if len(ports) < 2:
         raise UsageError(f"port range {ports} is one port", "a search needs two or more")
+    if reserved is None:
+        reserved = frozenset() if kernel else _reserved_here()
+    if all(port in reserved for port in range(ports.low, ports.high + 1)):
+        raise UsageError(
+            f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
+        )
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
@@ -138,6 +146,7 @@ def command(  # noqa: PLR0913  # one for each option
             budget=budget,
             slo=Slo.parse(slo) if slo is not None else None,
             calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version),
+            reserved=reserved,
         ),
         None if rate is None else Flow(rate, hold),
     )
@@ -145,6 +154,10 @@ def command(  # noqa: PLR0913  # one for each option
     is_json = output_format == "json"
     click.echo(advice.json(counsel, name) if is_json else advice.text(counsel, name, width(), languages))
     return ExitCode.OK
+
+
+def _reserved_here() -> frozenset[int]:
+    return parse_ports(sysctl.read_all((sysctl.RESERVED_PORTS,)).get(sysctl.RESERVED_PORTS, ""))
 
 
 def _concurrent(connections: int | None, rate: float | None, hold: float | None) -> int:

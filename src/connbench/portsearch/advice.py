@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import ceil
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
-from connbench.model import PortRange, StrategySpec
+from connbench.model import StrategySpec
 from connbench.portsearch.candidates import candidates, is_possible
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
 from connbench.portsearch.simulate import TIME_WAIT_S
@@ -71,15 +71,20 @@ def _load(situation: Situation, flow: Flow | None) -> Iterator[Advice]:
             f"{flow.rate:g}/s x {flow.hold:g} s: rate times hold (Little's law)"
             + ("" if n == by_flow else f" are {by_flow:,}; the {n:,} that were asked for are more"),
         )
-    places = f"{len(situation.ports):,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
+    places = f"{situation.free:,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
     yield Advice(
         "share",
         f"{n / capacity:.1%} of the ports are in use",
-        f"{n:,} of {places} to one target; another target, or another port of it, has all of them to itself"
-        " (but with random, whose bind() takes a port for every target)",
+        f"{n:,} of {places} to one target{_reserved(situation)}; another target, or another port of it, has all of them"
+        " to itself (but with random, whose bind() takes a port for every target)",
     )
     if flow:
         yield from _exhaustion(situation, flow)
+
+
+def _reserved(situation: Situation) -> str:
+    number = situation.reserved_here
+    return f", {number:,} of the range's {len(situation.ports):,} being reserved" if number else ""
 
 
 def _exhaustion(situation: Situation, flow: Flow) -> Iterator[Advice]:
@@ -105,12 +110,13 @@ def _exhaustion(situation: Situation, flow: Flow) -> Iterator[Advice]:
 
 
 def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
-    half = len(situation.ports) // 2
+    half = situation.first_half
     total = half * situation.sources
-    cost = half * float(situation.calibration.port_ns_at(max(1, min(situation.connections, situation.capacity))))
+    walked = len(situation.ports) // 2  # reserved ports too
+    cost = walked * float(situation.calibration.port_ns_at(max(1, min(situation.connections, situation.capacity))))
     n = situation.connections
     where = f"{n:,} go past it" if situation.each > half else f"{n:,} are {n / total:.0%} of the way"
-    names = [name for name in ("plain", "bind", "range") if _prefers_parity(situation, name)]
+    names = [name for name in ("plain", "bind", "range") if half and _prefers_parity(situation, name)]
     option = "with IP_LOCAL_PORT_RANGE or without" if "range" in names else "without IP_LOCAL_PORT_RANGE"
     if names:
         yield Advice(
@@ -122,9 +128,10 @@ def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
         )
     drawn = next((one for one in tried if one.spec.name == "random"), None)
     if drawn:
+        ports = f" of {situation.longest_free}, without a reserved one" if situation.reserved_here else ""
         yield Advice(
             "random",
-            f"random: {drawn.tries:.1f} tries a connection",
+            f"random: {drawn.tries:.1f} tries a connection{ports}",
             "a port drawn at random is free as often as ports are free: 1 / (share of free ports) tries; to fill a"
             " range of R ports to the last takes ln R + 0.58 tries a connection",
         )
@@ -155,19 +162,17 @@ def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
     """What to paste for a strategy; nothing for `plain`, which is connect() as it is."""
     if spec.name == "plain":
         return {}
-    ports: PortRange = situation.ports
+    is_drawn = spec.name == "random"
+    ports = situation.longest_free if is_drawn else situation.ports
     window = {"range": len(ports), "window": spec.window}.get(spec.name)
-    tries = 1 + (spec.retries or 0)
-    if spec.name == "random":
-        tries = 1000
-    return snippets(Way(ports, window=window, tries=tries, sources=situation.sources, draws_port=spec.name == "random"))
+    tries = 1000 if is_drawn else 1 + (spec.retries or 0)
+    return snippets(Way(ports, window=window, tries=tries, sources=situation.sources, draws_port=is_drawn))
 
 
 def _more_sources(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
     """How many addresses it takes, if any number does."""
-    ports = len(situation.ports)
-    fewest = max(situation.sources + 1, ceil(situation.connections / ports))
-    below_half = ceil(situation.connections / (ports // 2))
+    fewest = max(situation.sources + 1, ceil(situation.connections / situation.free))
+    below_half = ceil(situation.connections / max(1, situation.first_half))
     why = (
         f"{situation.connections:,} connections are more than the {situation.capacity:,} ports"
         if situation.connections > situation.capacity
@@ -196,8 +201,8 @@ def _more_sources(situation: Situation, tried: Sequence[Candidate]) -> Iterator[
 
 def _below_knee(situation: Situation) -> Iterator[Advice]:
     """How many addresses keep programs quick that can do nothing but bind to one, as nginx."""
-    room = int(BELOW_KNEE * (len(situation.ports) // 2))
-    if situation.each <= len(situation.ports) // 2 or not room or NO_PORT.name not in situation.options:
+    room = int(BELOW_KNEE * situation.first_half)
+    if situation.each <= situation.first_half or not room or NO_PORT.name not in situation.options:
         return
     number = ceil(situation.connections / room)
     if number > MOST_SOURCES:

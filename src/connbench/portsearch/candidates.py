@@ -23,7 +23,7 @@ from connbench.model import (
 )
 from connbench.portsearch.counsel import Candidate, Situation
 from connbench.portsearch.prediction import Prediction
-from connbench.portsearch.simulate import simulate
+from connbench.portsearch.simulate import Machine, simulate
 from connbench.portsearch.slo import PERCENTILES, Slo
 from connbench.strategies import STRATEGIES
 
@@ -57,10 +57,11 @@ def try_out(situation: Situation, spec: StrategySpec) -> Candidate:
 
 def _predictions(situation: Situation, spec: StrategySpec) -> list[Prediction]:
     loaded = replace(spec, load=Load(churn=Churn(REPLACEMENTS)))
+    is_drawn = spec.name == "random"  # bind() would have the reserved ports, too
     plan = Plan(
         strategies=(loaded,),
         connections=situation.each,
-        port_range=situation.ports,
+        port_range=situation.longest_free if is_drawn else situation.ports,
         sources=("127.9.9.1",),
         targets=(Endpoint("127.9.9.2", 1),),
         listener=Listener.EXTERNAL,
@@ -68,7 +69,7 @@ def _predictions(situation: Situation, spec: StrategySpec) -> list[Prediction]:
         seed=situation.seed,
     )
     planned = RoundPlan(plan, loaded, 1)
-    walks = simulate(planned, situation.algorithm)
+    walks = simulate(planned, situation.algorithm, Machine(reserved=situation.reserved))
     found = [Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN)]
     return [replace(one, open_before=one.open_before * situation.sources) for one in found]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from connbench.model import PortRange, StrategySpec
 from connbench.portsearch.algorithm import Algorithm
@@ -25,6 +26,7 @@ class Situation:
         slo: What a connection may take, if that matters.
         calibration: What a search costs.
         seed: Of windows and ports.
+        reserved: net.ipv4.ip_local_reserved_ports: no search has them, and nothing is to bind to them.
     """
 
     connections: int
@@ -36,6 +38,7 @@ class Situation:
     slo: Slo | None
     calibration: Calibration
     seed: int = 1
+    reserved: frozenset[int] = frozenset()
 
     @property
     def each(self) -> int:
@@ -45,7 +48,34 @@ class Situation:
     @property
     def capacity(self) -> int:
         """Connections there are ports for."""
-        return len(self.ports) * self.sources
+        return self.free * self.sources
+
+    @property
+    def free(self) -> int:
+        """Ports of the range that a source can have."""
+        return len(self.ports) - self.reserved_here
+
+    @property
+    def reserved_here(self) -> int:
+        """Ports of the range that are reserved."""
+        return sum(port in self.ports for port in self.reserved)
+
+    @property
+    def first_half(self) -> int:
+        """Ports that a source has before the search is through with the first parity, that of the low end."""
+        low, half = self.ports.low, len(self.ports) // 2
+        return sum(port not in self.reserved for port in range(low, low + 2 * half, 2))
+
+    @property
+    def longest_free(self) -> PortRange:
+        """The longest stretch of the range without a reserved port: what `random` may draw from.
+
+        Raises:
+            UsageError: All are reserved.
+        """
+        barriers = [self.ports.low - 1, *sorted(p for p in self.reserved if p in self.ports), self.ports.high + 1]
+        low, high = max(pairwise(barriers), key=lambda ends: ends[1] - ends[0])
+        return PortRange(low + 1, high - 1)
 
 
 @dataclass(frozen=True, slots=True)

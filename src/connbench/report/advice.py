@@ -11,7 +11,7 @@ import orjson
 from connbench.findings import printable
 from connbench.portsearch.algorithm import ALGORITHMS
 from connbench.portsearch.counsel import Advice, Candidate, Counsel
-from connbench.report.prediction import SEARCHES, cost_lines
+from connbench.report.prediction import SEARCHES, cost_lines, reserved_text
 from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.report.text import fold
@@ -32,8 +32,9 @@ def text(counsel: Counsel, kernel: str, width: int | None = None, languages: Col
     situation = counsel.situation
     sources = "one source" if situation.sources == 1 else f"{situation.sources} sources"
     slo = f", {situation.slo.text}" if situation.slo else ""
+    ports = f"range {situation.ports}{reserved_text(situation.reserved_here)}"
     head = (
-        f"{situation.connections:,} connections at once, range {situation.ports}, {sources}, {printable(kernel)}: "
+        f"{situation.connections:,} connections at once, {ports}, {sources}, {printable(kernel)}: "
         f"{SEARCHES[situation.algorithm]}; up to {situation.budget:.2%} errors{slo}"
     )
     parts = [fold(head, width)]
@@ -103,6 +104,7 @@ def json(counsel: Counsel, kernel: str) -> str:
         "algorithm": next(word for word, one in ALGORITHMS.items() if one is situation.algorithm),
         "connections": situation.connections,
         "port_range": situation.ports,
+        "reserved": situation.reserved_here,
         "sources": situation.sources,
         "options": sorted(situation.options),
         "error_budget": situation.budget,

@@ -10,7 +10,7 @@ from connbench.portsearch.agreement import Agreement, Both
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import Calibration
 from connbench.portsearch.prediction import Pair
-from connbench.report.prediction import calibration_lines, search
+from connbench.report.prediction import calibration_lines, reserved_text, search
 from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.report.text import fold
@@ -36,7 +36,9 @@ def report(
     """
     kernel = printable(str(result.environment.get("kernel", "of unknown release")))
     by = search(algorithm, [pair.strategy.strategy.load.protocol for pair, _ in compared])
-    head = f"{printable(result.name)}: Linux {kernel}, beside {by}"
+    reserved = max((p.reserved for pair, _ in compared for p, _ in pair.rounds), default=0)
+    range_text = f", range {result.plan.port_range}{reserved_text(reserved)}" if result.plan and reserved else ""
+    head = f"{printable(result.name)}: Linux {kernel}{range_text}, beside {by}"
     agreements = [agreement for _, agreement in compared]
     parts = [fold(head, width), render(*_counts(agreements), width=width)]
     if calibrations:

@@ -34,6 +34,11 @@ def search(algorithm: Algorithm, protocols: Collection[Protocol]) -> str:
     return " and ".join([*found, "UDP's search"] if Protocol.UDP in protocols else found)
 
 
+def reserved_text(number: int) -> str:
+    """How many ports of a range are reserved, as a header has it behind the range; nothing where none is."""
+    return f" ({count(number)} of its ports reserved)" if number else ""
+
+
 def report(
     predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None, width: int | None = None
 ) -> str:
@@ -64,9 +69,9 @@ def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibratio
     spec, walk = plan.strategy, prediction.walk
     sources = "" if spec.name == "plain" else f", {addresses_text(plan.sources, 'source')}"
     by = search(algorithm, (spec.load.protocol,))
+    ports = f"range {plan.plan.port_range}{reserved_text(prediction.reserved)}"
     head = fold(
-        printable(f"{spec.label}: predicted by {by}, range {plan.plan.port_range}{sources}")
-        + f", seed {plan.plan.seed}",
+        printable(f"{spec.label}: predicted by {by}, {ports}{sources}") + f", seed {plan.plan.seed}",
         width,
     )
     if calibration is None:
