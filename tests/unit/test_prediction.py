@@ -19,7 +19,7 @@ from connbench.model import Churn, Load, Phase, PortRange, Protocol
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
 from connbench.portsearch.agreement import Both, agreement, rank_correlation
-from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
 from connbench.portsearch.calibration import USUAL
 from connbench.portsearch.predict import beside, predict
 from connbench.report.agreement import report as agreement_report
@@ -158,7 +158,8 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
     connbench("predict", "--strategy", "plain", "--strategy", "window", "--port-range", WIDER)
     out = capsys.readouterr().out
     assert "connection attempts: 2000 errored: 0 total: 2000" in out
-    assert "knee: connection 1,001 with 50.0% of the range in use" in out
+    assert "knee: connection 1,001 with 50.0% of the range in use, by ports looked at" in out
+    assert "knee: none, by ports looked at" in out
     assert "µs" not in out
     assert max(map(len, out.splitlines())) <= 100
     predictions = predict(plan_on_paper(Request(strategies=("plain",), port_range=WIDER)), Algorithm.FROM_6_8)
@@ -184,6 +185,25 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "bind, UDP: predicted by UDP's search, range" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--algorithm"):
         connbench(*of_udp, "--algorithm", "pre-6.8")
+
+
+@pytest.mark.parametrize("ports", [44, 45, 1000, 1001, 56_512])
+@pytest.mark.parametrize("word", ["pre-6.8", "6.8"])
+def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:
+    """Whatever the range, wherever one parity goes first; nowhere else does a search look at half of it for good."""
+    plan = plan_on_paper(
+        Request(
+            strategies=("plain", "bind", "range", "window", "partition", "random"),
+            window=20,
+            port_range=PortRange(9024, 9023 + ports),
+        )
+    )
+    found = {one.plan.strategy.name: knee(one, None) for one in predict(plan, ALGORITHMS[word])}
+    at_half = {name for name, one in found.items() if one.connection is not None}
+    assert at_half == {"plain", "bind"} | ({"range"} if word == "pre-6.8" else set())
+    # Of an odd number the search leaves one port of the first parity out, which may be had while others are left.
+    assert {found[name].in_use for name in at_half} <= {ports // 2, (ports + 1) // 2}
+    assert found["random"].is_judged
 
 
 @pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])

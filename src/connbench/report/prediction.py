@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from connbench.analysis.knee import Knee, knee_of
+from connbench.analysis.knee import Knee, knee_of, knee_of_searches
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
 from connbench.model import Phase, Protocol, addresses_text
@@ -57,11 +57,18 @@ def as_result(prediction: Prediction, calibration: Calibration) -> StrategyResul
 
 
 def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
-    """Where connections turn slow for good, by the usual costs where there are no others; churn has none."""
+    """Where connections turn slow for good; churn has none.
+
+    Without a calibration that of TCP is by the ports looked at, half of the range or more; UDP, whose search has no
+    halves, by its usual costs.
+    """
     if prediction.plan.strategy.phase is Phase.CHURN:
         return Knee()
-    usual = USUAL_OF[prediction.plan.strategy.load.protocol]
-    return knee_of((calibration or usual).samples(prediction))
+    protocol = prediction.plan.strategy.load.protocol
+    samples = (calibration or USUAL_OF[protocol]).samples(prediction)
+    if calibration or protocol is Protocol.UDP:
+        return knee_of(samples)
+    return knee_of_searches(samples, prediction.walk.looked_at, len(prediction.plan.plan.port_range))
 
 
 def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
@@ -93,11 +100,13 @@ def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibratio
 def _knee_without_times(prediction: Prediction) -> list[str]:
     """Where, without how long: nothing is known of this machine."""
     found, capacity = knee(prediction, None), prediction.capacity
+    is_udp = prediction.plan.strategy.load.protocol is Protocol.UDP
+    judged = "by the usual costs of UDP" if is_udp else "by ports looked at"
     if capacity is None or found.in_use is None:
-        lines = ["knee: none, by the usual costs"] if found.is_judged else []
+        lines = [f"knee: none, {judged}"] if found.is_judged else []
     else:
         used = f"{found.in_use / capacity:.1%} of the range in use"
-        lines = [f"knee: connection {count(found.connection or 0)} with {used}, by the usual costs"]
+        lines = [f"knee: connection {count(found.connection or 0)} with {used}, {judged}"]
     if found.first_failed is not None and capacity is not None:
         share = (found.in_use_at_failure or 0) / capacity
         lines.append(f"first failed: attempt {count(found.first_failed)} with {share:.1%} of the range in use")
