@@ -20,7 +20,7 @@ from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
 from connbench.portsearch.agreement import Both, agreement, rank_correlation
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
-from connbench.portsearch.calibration import USUAL
+from connbench.portsearch.calibration import USUAL, USUAL_BEFORE, usual_of
 from connbench.portsearch.predict import beside, predict
 from connbench.report.agreement import report as agreement_report
 from connbench.report.charts.canvas import Options, styled
@@ -204,6 +204,32 @@ def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:
     # Of an odd number the search leaves one port of the first parity out, which may be had while others are left.
     assert {found[name].in_use for name in at_half} <= {ports // 2, (ports + 1) // 2}
     assert found["random"].is_judged
+
+
+def test_usual_costs_go_with_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The search before 6.8 is of kernels where each port costs more; what a file cannot tell is theirs, too."""
+    assert usual_of(Protocol.TCP, Algorithm.PRE_6_8) is USUAL_BEFORE
+    assert usual_of(Protocol.TCP, Algorithm.FROM_6_8) is USUAL
+    assert usual_of(Protocol.UDP, Algorithm.PRE_6_8) is usual_of(Protocol.UDP, Algorithm.FROM_6_8)
+    short = replace(PLAN, strategies=(spec("bind"),), connections=40, port_range=SMALL)
+    result = Result(short, {"kernel": "6.1.0"})
+    [one] = predict(short, Algorithm.PRE_6_8)
+    result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
+    connbench("predict", written(tmp_path, result), "--format", "json")
+    fitted = json.loads(capsys.readouterr().out)["calibrations"]["tcp"]
+    assert tuple(fitted["port_ns"]) == USUAL_BEFORE.port_ns
+
+
+def test_algorithm_is_refused_over_a_result_of_udp(tmp_path: Path) -> None:
+    """UDP has a search of its own, measured or on paper."""
+    plan = plan_on_paper(Request(strategies=("bind",), protocol=Protocol.UDP, connections=40, port_range=SMALL))
+    [one] = predict(plan, Algorithm.FROM_6_8)
+    result = Result(plan, {"kernel": "6.12.1"})
+    result.add(one.plan.strategy, Round(1, usual_of(Protocol.UDP, Algorithm.FROM_6_8).samples(one)))
+    path = written(tmp_path, result)
+    connbench("predict", path)
+    with pytest.raises(UsageError, match="--algorithm"):
+        connbench("predict", path, "--algorithm", "pre-6.8")
 
 
 @pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])

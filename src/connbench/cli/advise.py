@@ -19,6 +19,7 @@ from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, is_supported
 from connbench.model import PortRange, Protocol, parse_ports
 from connbench.planning.load import MOST_ROWS
 from connbench.planning.sources import MOST_SOURCES
+from connbench.portsearch.algorithm import ALGORITHMS, algorithm_of
 
 USUAL_RANGE = PortRange(32768, 60999)
 """net.ipv4.ip_local_port_range as the kernel has it by default."""
@@ -70,6 +71,11 @@ def read_kernel(text: str) -> tuple[int, int]:
     "--sources", type=click.IntRange(1, MOST_SOURCES), default=1, show_default=True, help="Addresses to connect from."
 )
 @click.option("--kernel", type=str, metavar="X.Y", help="Linux to advise for.  [default: this one, probed]")
+@click.option(
+    "--algorithm",
+    type=click.Choice(list(ALGORITHMS)),
+    help="Search of connect().  [default: that of --kernel, else of this one's release]",
+)
 @error_budget_option
 @click.option("--slo", metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
 @calibrate_option
@@ -93,6 +99,7 @@ def command(  # noqa: PLR0913  # one for each option
     reserved: frozenset[int] | None,
     sources: int,
     kernel: str | None,
+    algorithm: str | None,
     budget: float,
     slo: str | None,
     calibrating: tuple[Path, ...],
@@ -124,17 +131,18 @@ def command(  # noqa: PLR0913  # one for each option
             f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
         )
 
+    release = kernel or platform.release()
+    version = read_kernel(release)
+    search = ALGORITHMS[algorithm] if algorithm else algorithm_of(release)
+
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
     from connbench.portsearch.calibration import usual  # noqa: PLC0415  # as above
     from connbench.portsearch.candidates import supported  # noqa: PLC0415  # as above
     from connbench.portsearch.counsel import Flow, Situation  # noqa: PLC0415  # as above
-    from connbench.portsearch.predict import algorithm_of  # noqa: PLC0415  # as above
     from connbench.portsearch.slo import Slo  # noqa: PLC0415  # as above
     from connbench.report import advice  # noqa: PLC0415  # as above
 
-    release = kernel or platform.release()
-    version = read_kernel(release)
     probed = frozenset(option.name for option in (NO_PORT, LOCAL_PORT_RANGE) if kernel is None and is_supported(option))
     counsel = advise(
         Situation(
@@ -142,10 +150,10 @@ def command(  # noqa: PLR0913  # one for each option
             ports=ports,
             sources=sources,
             options=probed if kernel is None else supported(version),
-            algorithm=algorithm_of(release),
+            algorithm=search,
             budget=budget,
             slo=Slo.parse(slo) if slo is not None else None,
-            calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version),
+            calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version, search),
             reserved=reserved,
         ),
         None if rate is None else Flow(rate, hold),

@@ -24,7 +24,7 @@ from connbench.interrupts import Interrupts
 from connbench.model import Protocol
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
-from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
+from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
 if TYPE_CHECKING:
     from connbench.portsearch.prediction import Pair
@@ -80,7 +80,7 @@ def command(  # noqa: PLR0913  # one for each option
         raise UsageError("--force replaces a picture, and there is no --chart", "name the picture with --chart")
     file_format = _check_chart(chart, force=force) if chart else ""
     if algorithm and asked["protocol"] == Protocol.UDP:
-        raise UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+        raise _no_search_of_udp()
     if file is None:
         by = chosen or Algorithm.FROM_6_8
         printed, overlays = _of_plan(request_on_paper(asked), by, reserved, calibrating, output_format)
@@ -98,6 +98,10 @@ def command(  # noqa: PLR0913  # one for each option
     return ExitCode.OK
 
 
+def _no_search_of_udp() -> UsageError:
+    return UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+
+
 def _is_given(context: click.Context, name: str | None) -> bool:
     return name is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
@@ -112,7 +116,7 @@ def _of_plan(
     plan = plan_on_paper(request)
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
-    from connbench.portsearch.calibration import USUAL_OF  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import usual_of  # noqa: PLC0415  # as above
     from connbench.portsearch.predict import predict  # noqa: PLC0415  # as above
     from connbench.portsearch.simulate import Machine  # noqa: PLC0415  # as above
     from connbench.report import prediction, prediction_json  # noqa: PLC0415  # as above
@@ -121,7 +125,9 @@ def _of_plan(
     calibration = fitted(calibrating, request.protocol) if calibrating else None
     predictions = predict(plan, algorithm, Machine(reserved=reserved or frozenset()))
     costs, words = (
-        (calibration, "predicted") if calibration else (USUAL_OF[request.protocol], "predicted, by the usual costs")
+        (calibration, "predicted")
+        if calibration
+        else (usual_of(request.protocol, algorithm), "predicted, by the usual costs")
     )
     overlays = [Overlay(f"{one.plan.strategy.label}: {words}", costs.samples(one), None) for one in predictions]
     if output_format == "json":
@@ -139,7 +145,7 @@ def _of_file(
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.agreement import agreement  # noqa: PLC0415  # as above
     from connbench.portsearch.fit import calibrate  # noqa: PLC0415  # as above
-    from connbench.portsearch.predict import algorithm_of, beside  # noqa: PLC0415  # as above
+    from connbench.portsearch.predict import beside  # noqa: PLC0415  # as above
     from connbench.report import agreement as report  # noqa: PLC0415  # as above
     from connbench.report import prediction_json  # noqa: PLC0415  # as above
     from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
@@ -148,9 +154,11 @@ def _of_file(
     result = read(file)
     chosen = algorithm or algorithm_of(str(result.environment.get("kernel", "")))
     pairs = beside(result, chosen, reserved)
+    if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
+        raise _no_search_of_udp()
     fitting, origin = (pairs_of(calibrating), names_of(calibrating)) if calibrating else (pairs, result.name)
     calibrations = {
-        protocol: found for protocol in Protocol if (found := calibrate(fitting, protocol, origin)) is not None
+        protocol: found for protocol in Protocol if (found := calibrate(fitting, protocol, origin, chosen)) is not None
     }
     compared = [(pair, agreement(pair, calibrations.get(_protocol(pair)))) for pair in pairs]
     overlays = [

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.model import Protocol
-from connbench.portsearch.calibration import USUAL_OF, Calibration, Floats
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.calibration import Calibration, Floats, usual_of
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.results.result import Samples
 
@@ -32,13 +33,16 @@ LOOKED_AT, OPEN, LATENCY, FAILED, JUMPS = range(5)
 """Columns of the medians."""
 
 
-def calibrate(pairs: Sequence[Pair], protocol: Protocol, origin: str) -> Calibration | None:
+def calibrate(
+    pairs: Sequence[Pair], protocol: Protocol, origin: str, algorithm: Algorithm = Algorithm.FROM_6_8
+) -> Calibration | None:
     """Fit what a connection, a failure and a port looked at cost.
 
     Args:
         pairs: Measured strategies with their model.
         protocol: Whose searches are meant; those of UDP are others than TCP's.
         origin: Where `pairs` come from, for `Calibration.origin`.
+        algorithm: The search they were modelled by, for what is usual beside it.
 
     Returns:
         The calibration; None where no connection of the protocol was measured. Where no search is long enough to tell
@@ -50,7 +54,7 @@ def calibrate(pairs: Sequence[Pair], protocol: Protocol, origin: str) -> Calibra
     connected = medians[:, FAILED] == 0
     if not connected.any():
         return None
-    usual = USUAL_OF[protocol]
+    usual = usual_of(protocol, algorithm)
     fitted = _fitted(medians, usual, origin)
     off = _deviations(fitted, medians)
     limit = OUTLYING * max(float(np.median(off)), 0.01)

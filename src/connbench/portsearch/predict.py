@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields, replace
 from functools import lru_cache
 
 from connbench.errors import InputError, UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
-from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.algorithm import Algorithm, algorithm_of
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.portsearch.simulate import USUAL, Machine, simulate
 from connbench.portsearch.walk import Walk
 from connbench.results.result import Result, StrategyResult
-
-ONE_STEP_SINCE = (6, 8)
-"""The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
 
 
 def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
@@ -73,14 +69,3 @@ def _whole(plan: Plan, spec: StrategySpec) -> StrategySpec:
 def _first(prediction: Prediction, attempts: int) -> Prediction:
     walk = Walk(**{f.name: getattr(prediction.walk, f.name)[:attempts] for f in fields(Walk)})
     return replace(prediction, walk=walk, open_before=prediction.open_before[:attempts])
-
-
-def algorithm_of(kernel: str) -> Algorithm:
-    """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 where the release says nothing.
-
-    Distributions backport: a kernel that behaves as a later one has to be told from outside.
-    """
-    found = re.match(r"(\d+)\.(\d+)", kernel)
-    if found and (int(found[1]), int(found[2])) < ONE_STEP_SINCE:
-        return Algorithm.PRE_6_8
-    return Algorithm.FROM_6_8
