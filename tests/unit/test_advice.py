@@ -12,7 +12,8 @@ from connbench.cli.advise import read_hold, read_kernel, read_rate
 from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
-from connbench.model import PortRange, StrategySpec
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.model import Namespace, PortRange, StrategySpec
 from connbench.portsearch.advice import advise, code
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL
@@ -262,6 +263,33 @@ def test_here_the_kernel_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
     connbench("advise", "-n", "100")
     out = capsys.readouterr().out
     assert out.startswith("100 connections at once, range ")
+
+
+@pytest.mark.parametrize("goes_first", [True, False])
+def test_search_is_probed_and_not_taken_from_the_release(
+    goes_first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
+    monkeypatch.setattr("connbench.cli.advise.one_parity_goes_first", lambda: goes_first)
+    monkeypatch.setattr("connbench.cli.advise.is_supported", lambda _: True)
+    monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
+    asked = ("advise", "-n", "500", "--port-range", "40000-40999")
+    connbench(*asked)
+    out = capsys.readouterr().out
+    assert "(probed): the search of Linux " + ("before 6.8" if goes_first else "6.8 and later") in out
+    connbench(*asked, "--format", "json", "--algorithm", "pre-6.8")
+    document = json.loads(capsys.readouterr().out)
+    assert (document["algorithm"], document["calibration"]["port_ns"]) == ("pre-6.8", [80.0, 160.0])
+
+
+@pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="without the option there is nothing to probe")
+def test_release_stands_in_where_nothing_can_be_probed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no namespace can be made the search is the release's, and that is said."""
+    monkeypatch.setattr("connbench.linux.parity.best_available", lambda: (Namespace.HOST, "not allowed"))
+    connbench("advise", "-n", "500", "--port-range", "40000-40999")
+    assert "by its release, for no namespace can be made" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("asked", "number"), [("900", 1200), ("1500", 1500)])

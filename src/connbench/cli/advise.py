@@ -12,14 +12,15 @@ import click
 from connbench.cli.options import format_option
 from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option
 from connbench.cli.sweep_options import error_budget_option
-from connbench.errors import ExitCode, UsageError
+from connbench.errors import EnvironmentFault, ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
+from connbench.linux.parity import one_parity_goes_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, is_supported
 from connbench.model import PortRange, Protocol, parse_ports
 from connbench.planning.load import MOST_ROWS
 from connbench.planning.sources import MOST_SOURCES
-from connbench.portsearch.algorithm import ALGORITHMS, algorithm_of
+from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
 USUAL_RANGE = PortRange(32768, 60999)
 """net.ipv4.ip_local_port_range as the kernel has it by default."""
@@ -74,7 +75,7 @@ def read_kernel(text: str) -> tuple[int, int]:
 @click.option(
     "--algorithm",
     type=click.Choice(list(ALGORITHMS)),
-    help="Search of connect().  [default: that of --kernel, else of this one's release]",
+    help="Search of connect().  [default: that of --kernel, else as a few connections here show it]",
 )
 @error_budget_option
 @click.option("--slo", metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
@@ -133,7 +134,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     release = kernel or platform.release()
     version = read_kernel(release)
-    search = ALGORITHMS[algorithm] if algorithm else algorithm_of(release)
+    search, told_by = _search(release, algorithm, is_here=kernel is None)
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
@@ -158,10 +159,22 @@ def command(  # noqa: PLR0913  # one for each option
         ),
         None if rate is None else Flow(rate, hold),
     )
-    name = f"Linux {release}"
+    name = f"Linux {release}{told_by}"
     is_json = output_format == "json"
     click.echo(advice.json(counsel, name) if is_json else advice.text(counsel, name, width(), languages))
     return ExitCode.OK
+
+
+def _search(release: str, algorithm: str | None, *, is_here: bool) -> tuple[Algorithm, str]:
+    """The search of connect(), and how it is known where that has to be told."""
+    if algorithm:
+        return ALGORITHMS[algorithm], ""
+    if not is_here or not is_supported(LOCAL_PORT_RANGE):  # without the option all kernels search alike
+        return algorithm_of(release), ""
+    try:
+        return Algorithm.PRE_6_8 if one_parity_goes_first() else Algorithm.FROM_6_8, " (probed)"
+    except EnvironmentFault:
+        return algorithm_of(release), " (by its release, for no namespace can be made to probe it)"
 
 
 def _reserved_here() -> frozenset[int]:
