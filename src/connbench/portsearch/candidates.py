@@ -84,6 +84,9 @@ def candidates(situation: Situation) -> list[Candidate]:
 
     Of those that are all but equally quick the one that asks least of a program is the best.
     None has a chance where there are more connections than ports.
+    `partition` is none of them: it fills one window after the other, and has no rule for where a port is free when
+    connections come and go. A worker with a share of the ports of its own does as `range` does on that share: ask for
+    its connections, and name its share as the range.
     """
     if situation.connections > situation.capacity:
         return []
