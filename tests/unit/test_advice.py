@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from textwrap import indent
 
 import pytest
 
@@ -20,7 +21,9 @@ from connbench.portsearch.calibration import USUAL
 from connbench.portsearch.candidates import supported
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
 from connbench.portsearch.slo import Slo
+from connbench.report.advice import json as advice_json
 from connbench.report.advice import text
+from connbench.units import duration
 
 ALL_OPTIONS = supported((6, 12))
 SITUATION = Situation(
@@ -175,6 +178,53 @@ def test_random_takes_as_many_tries_as_few_ports_are_free() -> None:
     """At 90 % the last tries are one in ten: as it replaces connections it draws ten times."""
     found = tried(advise(replace(SITUATION, connections=1800), None))["random"]
     assert found.tries == pytest.approx(10, rel=0.15)
+
+
+def test_figures_are_written_one_way() -> None:
+    """Times have three digits and a unit, wherever they stand; more than all ports are so many times the ports."""
+    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p99 < 1ms")), None)
+    use = next(one for one in counsel.tried if one.is_kept)
+    assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in advice(counsel, "use").reason
+    dear = replace(USUAL, sizes=(1.0,), port_ns=(4000.0,))
+    counsel = advise(replace(SITUATION, connections=1800, calibration=dear), None)
+    assert advice(counsel, "knee").reason.endswith("in vain, about 4.00 ms")
+    assert advice(advise(replace(SITUATION, connections=5000), None), "share").line == "2.5 times the ports"
+
+
+def test_rate_times_hold_has_no_noise() -> None:
+    """0.1/s for 30 s are three connections, not four; a part of one is one."""
+    assert [Flow(0.1, 30).at_once, Flow(0.11, 30).at_once, Flow(0.001, 1).at_once] == [3, 4, 1]
+    assert Flow(5, None).at_once == 0
+
+
+def test_sources_advised_have_a_table_of_their_own() -> None:
+    """Where the ports do not suffice, the table is of what each strategy comes to with the addresses that do."""
+    counsel = advise(replace(SITUATION, connections=5000), None)
+    assert counsel.enough is not None
+    assert counsel.enough.sources == 3
+    printed = text(counsel, "Linux 6.12")
+    table = printed.partition("with 3 source addresses:\n\n")[2].partition("\n\n")[0]
+    assert {line.split()[0] for line in table.splitlines()} >= {"strategy", "bind", "range", "random"}
+    document = json.loads(advice_json(counsel, "Linux 6.12"))
+    assert document["strategies"] == []
+    assert document["with_sources"]["sources"] == 3
+    assert advise(SITUATION, None).enough is None
+
+
+def test_code_is_short_and_stands_once() -> None:
+    """Many addresses are counted, not listed, but in nginx, which has to."""
+    counsel = advise(replace(SITUATION, connections=100_000), None)
+    printed = text(counsel, "Linux 6.12")
+    blocks = [one.code[language] for one in counsel.advices for language in one.code]
+    assert max(map(len, blocks[0].splitlines())) < 100
+    assert set(advice(counsel, "below-knee").code) == {"nginx"}
+    for block in blocks:
+        assert printed.count(indent(block.rstrip("\n"), "    ")) == 1
+    old = replace(SITUATION, connections=3000, options=supported((5, 10)), slo=Slo.parse("mean < 13.5us"))
+    twice = advise(old, None)
+    shared = set(advice(twice, "use").code.values()) & set(advice(twice, "below-knee").code.values())
+    assert len(shared) == 1
+    assert text(twice, "Linux 5.10").count("split_clients") == 1
 
 
 def test_reserved_ports_are_nobodys() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-from math import ceil
 from pathlib import Path
 
 import click
@@ -21,6 +20,7 @@ from connbench.model import PortRange, Protocol, parse_ports
 from connbench.planning.load import MOST_ROWS
 from connbench.planning.sources import MOST_SOURCES
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
+from connbench.portsearch.counsel import Flow, Situation
 
 USUAL_RANGE = PortRange(32768, 60999)
 """net.ipv4.ip_local_port_range as the kernel has it by default."""
@@ -121,7 +121,8 @@ def command(  # noqa: PLR0913  # one for each option
     interrupts.immediate = True  # nothing is lost: all is printed at the end
     if languages and output_format != "text":
         raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
-    number = _concurrent(connections, rate, hold)
+    flow = None if rate is None else Flow(rate, hold)
+    number = _concurrent(connections, flow, hold)
     ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else USUAL_RANGE)
     if len(ports) < 2:
         raise UsageError(f"port range {ports} is one port", "a search needs two or more")
@@ -140,7 +141,6 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
     from connbench.portsearch.calibration import usual  # noqa: PLC0415  # as above
     from connbench.portsearch.candidates import supported  # noqa: PLC0415  # as above
-    from connbench.portsearch.counsel import Flow, Situation  # noqa: PLC0415  # as above
     from connbench.portsearch.slo import Slo  # noqa: PLC0415  # as above
     from connbench.report import advice  # noqa: PLC0415  # as above
 
@@ -157,7 +157,7 @@ def command(  # noqa: PLR0913  # one for each option
             calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version, search),
             reserved=reserved,
         ),
-        None if rate is None else Flow(rate, hold),
+        flow,
     )
     name = f"Linux {release}{told_by}"
     is_json = output_format == "json"
@@ -181,12 +181,12 @@ def _reserved_here() -> frozenset[int]:
     return parse_ports(sysctl.read_all((sysctl.RESERVED_PORTS,)).get(sysctl.RESERVED_PORTS, ""))
 
 
-def _concurrent(connections: int | None, rate: float | None, hold: float | None) -> int:
-    if hold is not None and rate is None:
+def _concurrent(connections: int | None, flow: Flow | None, hold: float | None) -> int:
+    if hold is not None and flow is None:
         raise UsageError("--hold does nothing without --rate", "add --rate, as in 500/s")
-    if connections is None and (rate is None or hold is None):
+    number = flow.at_once if flow else 0
+    if connections is None and not number:
         raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
-    number = 0 if rate is None or hold is None else ceil(rate * hold)
     if number > MOST_ROWS:
         raise UsageError(f"--rate x --hold are {number:,} connections", f"up to {MOST_ROWS:,} are simulated")
     return max(number, connections or 0)

@@ -9,10 +9,12 @@ from math import ceil
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import StrategySpec
 from connbench.portsearch.candidates import candidates, is_possible
-from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
+from connbench.portsearch.counsel import Advice, Candidate, Counsel, Enough, Flow, Situation
 from connbench.portsearch.simulate import TIME_WAIT_S
-from connbench.portsearch.snippets import Way, snippets
+from connbench.portsearch.snippets import snippets
+from connbench.portsearch.way import Way
 from connbench.strategies import STRATEGIES
+from connbench.units import duration
 
 MOST_SOURCES = 4096
 BELOW_KNEE = 0.9
@@ -45,10 +47,11 @@ def advise(situation: Situation, flow: Flow | None) -> Counsel:
         without_option = next((one for one in kept if one.spec.name in {"plain", "bind", "random"}), None)
         if without_option and without_option is not kept[0]:
             advices.append(_use(situation, without_option, topic="without-option"))
-    else:
-        advices += _more_sources(situation, tried)
+    enough = None if kept else _enough(situation)
+    if not kept:
+        advices += _more_sources(situation, tried, enough)
     advices += _below_knee(situation)
-    return Counsel(situation, tuple(tried), tuple(advices))
+    return Counsel(situation, tuple(tried), tuple(advices), enough)
 
 
 def _kernel(situation: Situation) -> Iterator[Advice]:
@@ -64,7 +67,7 @@ def _kernel(situation: Situation) -> Iterator[Advice]:
 def _load(situation: Situation, flow: Flow | None) -> Iterator[Advice]:
     n, capacity = situation.connections, situation.capacity
     if flow and flow.hold is not None:
-        by_flow = ceil(flow.rate * flow.hold)
+        by_flow = flow.at_once
         yield Advice(
             "concurrency",
             f"{n:,} connections are open at once",
@@ -74,7 +77,7 @@ def _load(situation: Situation, flow: Flow | None) -> Iterator[Advice]:
     places = f"{situation.free:,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
     yield Advice(
         "share",
-        f"{n / capacity:.1%} of the ports are in use",
+        f"{n / capacity:.1%} of the ports are in use" if n <= capacity else f"{n / capacity:,.1f} times the ports",
         f"{n:,} of {places} to one target{_reserved(situation)}; another target, or another port of it, has all of them"
         " to itself (but with random, whose bind() takes a port for every target)",
     )
@@ -124,7 +127,7 @@ def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
             f"{', '.join(names)}: the knee is at connection {total + 1:,}; {where}",
             f"{option} connect() looks at one parity first; once its {half:,} ports"
             f"{' of a source' if situation.sources > 1 else ''} are taken, each search walks all of them in vain,"
-            f" about {cost / 1e3:,.0f} µs",
+            f" about {duration(cost)}",
         )
     drawn = next((one for one in tried if one.spec.name == "random"), None)
     if drawn:
@@ -149,13 +152,10 @@ def _use(situation: Situation, candidate: Candidate, topic: str = "use") -> Advi
     line += f" ({DONE_BY[spec.name]})"
     if situation.sources > 1:
         line += f", from {situation.sources} addresses in turn"
-    limit = f"; {_statistic(situation)} {candidate.slo_ns / 1e3:,.1f} µs"
-    reason = f"{candidate.errors:.2%} of the attempts fail, {candidate.mean_ns / 1e3:,.1f} µs an attempt{limit}"
+    statistic = situation.slo.statistic if situation.slo else "p99"
+    limit = "" if statistic == "mean" else f", {statistic} {duration(candidate.slo_ns)}"
+    reason = f"{candidate.errors:.2%} of the attempts fail, {duration(candidate.mean_ns)} an attempt{limit}"
     return Advice(topic, line, f"{reason}; the worse of opening them all and of replacing them", code(situation, spec))
-
-
-def _statistic(situation: Situation) -> str:
-    return situation.slo.statistic if situation.slo else "p99"
 
 
 def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
@@ -169,32 +169,41 @@ def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
     return snippets(Way(ports, window=window, tries=tries, sources=situation.sources, draws_port=is_drawn))
 
 
-def _more_sources(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
-    """How many addresses it takes, if any number does."""
+def _numbers(situation: Situation) -> list[int]:
+    """Numbers of source addresses to try: the fewest that have ports enough and some more, up to below the knee."""
     fewest = max(situation.sources + 1, ceil(situation.connections / situation.free))
     below_half = ceil(situation.connections / max(1, situation.first_half))
+    return sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
+
+
+def _enough(situation: Situation) -> Enough | None:
+    """The fewest of those numbers with which a strategy keeps budget and SLO."""
+    for number in _numbers(situation):
+        tried = candidates(replace(situation, sources=number)) if number <= MOST_SOURCES else []
+        if tried and tried[0].is_kept:
+            return Enough(number, tuple(tried))
+    return None
+
+
+def _more_sources(situation: Situation, tried: Sequence[Candidate], enough: Enough | None) -> Iterator[Advice]:
+    """How many addresses it takes, if any number does."""
     why = (
         f"{situation.connections:,} connections are more than the {situation.capacity:,} ports"
         if situation.connections > situation.capacity
         else f"no strategy keeps {_bounds(situation)} with {_many(situation.sources)}; nearest: {_nearest(tried)}"
     )
-    numbers = sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
-    tried_numbers = [number for number in numbers if number <= MOST_SOURCES]
-    for number in tried_numbers:
-        more = replace(situation, sources=number)
-        kept = next((one for one in candidates(more) if one.is_kept), None)
-        if kept:
-            yield Advice(
-                "sources",
-                f"use {number} source addresses instead of {situation.sources}",
-                f"{why}; each address has all ports to itself",
-            )
-            yield _use(more, kept)
-            return
+    if enough:
+        line = f"use {enough.sources} source addresses instead of {situation.sources}"
+        yield Advice("sources", line, f"{why}; each address has all ports to itself")
+        yield _use(replace(situation, sources=enough.sources), enough.tried[0])
+        return
+    numbers = _numbers(situation)
+    tried_numbers = [str(number) for number in numbers if number <= MOST_SOURCES]
     if not tried_numbers:
-        line, way = f"it takes {fewest:,} source addresses or more", "; more ports (--port-range) or targets take fewer"
+        line = f"it takes {numbers[0]:,} source addresses or more"
+        way = "; more ports (--port-range) or targets take fewer"
     else:
-        line = f"nothing keeps {_bounds(situation)} with {', '.join(map(str, tried_numbers))} source addresses"
+        line = f"nothing keeps {_bounds(situation)} with {', '.join(tried_numbers)} source addresses"
         way = "; allow more errors (--error-budget) or more time (--slo)"
     yield Advice("sources", line, why + way)
 
@@ -212,7 +221,7 @@ def _below_knee(situation: Situation) -> Iterator[Advice]:
         f"where an address is all that can be chosen: bind, from {number} addresses in turn",
         f"each then has {ceil(situation.connections / number):,} connections, at most {BELOW_KNEE:.0%} of the way to"
         " its knee",
-        code(replace(situation, sources=number), StrategySpec("bind")),
+        {"nginx": code(replace(situation, sources=number), StrategySpec("bind"))["nginx"]},
     )
 
 
@@ -227,4 +236,4 @@ def _bounds(situation: Situation) -> str:
 
 def _nearest(tried: Sequence[Candidate]) -> str:
     first = tried[0]
-    return f"{first.spec.label}, {first.errors:.2%} errors, {first.slo_ns / 1e3:,.1f} µs"
+    return f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import ceil
+from typing import TYPE_CHECKING
 
 from connbench.model import PortRange, StrategySpec
 from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import Calibration
 from connbench.portsearch.slo import Slo
+
+if TYPE_CHECKING:
+    from connbench.portsearch.calibration import Calibration  # which loads numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +141,31 @@ class Flow:
     rate: float
     hold: float | None
 
+    @property
+    def at_once(self) -> int:
+        """Connections that are open at once, rate times hold; 0 where that is not known.
+
+        What floating-point numbers add to a whole number is none: 0.1/s x 30 s are 3.
+        """
+        return 0 if self.hold is None else max(1, ceil(round(self.rate * self.hold, 6)))
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """The number of source addresses that is advised where those there are do not do, and what was tried with it."""
+
+    sources: int
+    tried: tuple[Candidate, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Counsel:
-    """All there is to say: what was tried in the situation that was asked for, and the advice."""
+    """All there is to say: what was tried in the situation that was asked for, the advice, and what more sources do."""
 
     situation: Situation
     tried: tuple[Candidate, ...]
     advices: tuple[Advice, ...]
+    enough: Enough | None = None
 
     @property
     def is_kept(self) -> bool:
