@@ -144,6 +144,22 @@ def test_median_stands_beside_the_mean() -> None:
     assert median.split()[3:5] == ["10.0", "µs"]
 
 
+def test_rank_correlation_that_tops_out_is_explained() -> None:
+    """Of a filling of plain two halves are tied, sqrt(3)/2; a window's has no halves, nor a filling short of one."""
+    tied, noise = np.repeat([1, 500], 5000), np.random.default_rng(1).permutation(5000)
+    best = rank_correlation(tied, np.concatenate([noise, 5000 + noise]))
+    assert best == pytest.approx(3**0.5 / 2, abs=0.001)
+    for part, words in ((1000, "rank corr. tops out at 0.87 (plain): "), (700, "0.78 (plain): "), (400, "")):
+        plan = replace(PLAN, strategies=(spec("plain"), spec("window", 50)), connections=part, port_range=SMALL)
+        result = Result(plan, {"kernel": "6.12.1"})
+        for one in predict(plan, Algorithm.FROM_6_8):
+            result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
+        compared = [(pair, agreement(pair, USUAL)) for pair in beside(result)]
+        text = agreement_report(result, compared, Algorithm.FROM_6_8, {Protocol.TCP: USUAL})
+        assert words in text
+        assert ("tops out" in text) == bool(words)
+
+
 def test_rank_correlation_is_spearmans() -> None:
     """Order alone counts, equal values share their ranks; nothing comes of values that are all the same."""
     up = np.array([1, 2, 3, 4, 5])
