@@ -62,6 +62,21 @@ def test_costs_are_found_again_from_several_sizes() -> None:
     assert (found.origin, found.largest) == ("three files", 4096)
 
 
+def test_costs_are_found_where_the_machine_was_busy() -> None:
+    """Where a third of the long searches take three times as long, what a port costs is told by the others."""
+    result, quiet = taken(spec("plain"), 2048), taken(spec("range"), 2048)
+    [measured] = result.rounds[spec("plain")]
+    factor = np.ones((128, 16))
+    factor[64::3] = 3.0
+    samples = replace(measured.samples, connect_ns=(measured.samples.connect_ns * factor.ravel()).astype(np.int64))
+    result.rounds[spec("plain")][0] = replace(measured, samples=samples)
+    found = calibrate(pairs_of(result, quiet), Protocol.TCP, "a busy machine")
+    assert found is not None
+    assert found.origin == "a busy machine"
+    for opened in (1200, 1600, 2000):
+        assert found.port_ns_at(opened) == pytest.approx(TRUE.port_ns_at(opened), rel=0.15)
+
+
 def test_smaller_runs_tell_the_time_of_a_larger_one() -> None:
     """Plain on 1,024 to 4,096 ports gives the total of 8,192 within 10 %, and it is said to be extrapolated."""
     found = calibrate(pairs_of(*(taken(spec("plain"), ports) for ports in (1024, 2048, 4096))), Protocol.TCP, "")
