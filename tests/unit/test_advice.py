@@ -255,6 +255,16 @@ def test_reserved_ports_are_the_hosts_or_those_named(
     assert seen == [100, 0, 1, 0]
 
 
+def test_random_draws_no_longer_than_its_code() -> None:
+    """To replace connections of a full range takes as many draws as it has ports: those are given up as in the code."""
+    full = replace(SITUATION, connections=6000, ports=PortRange(40000, 45999))
+    found = tried(advise(full, None))["random"]
+    assert found.errors > 0
+    assert found.tries < 300
+    assert "tries=1000" in code(full, StrategySpec("random"))["Python"]
+    assert "random" not in tried(advise(replace(full, connections=5000, reserved=frozenset({43000})), None))
+
+
 def test_advice_fits_a_terminal() -> None:
     """Prose is folded, and the code stands as it is, in less than 80 columns but for Go's and C's own lines."""
     printed = text(

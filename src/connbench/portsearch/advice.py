@@ -8,7 +8,7 @@ from math import ceil
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import StrategySpec
-from connbench.portsearch.candidates import candidates, is_possible
+from connbench.portsearch.candidates import MOST_DRAWS, candidates, is_possible
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Enough, Flow, Situation
 from connbench.portsearch.simulate import TIME_WAIT_S
 from connbench.portsearch.snippets import snippets
@@ -165,7 +165,7 @@ def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
     is_drawn = spec.name == "random"
     ports = situation.longest_free if is_drawn else situation.ports
     window = {"range": len(ports), "window": spec.window}.get(spec.name)
-    tries = 1000 if is_drawn else 1 + (spec.retries or 0)
+    tries = MOST_DRAWS if is_drawn else 1 + (spec.retries or 0)
     return snippets(Way(ports, window=window, tries=tries, sources=situation.sources, draws_port=is_drawn))
 
 

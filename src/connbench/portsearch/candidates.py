@@ -30,6 +30,9 @@ from connbench.strategies import STRATEGIES
 REPLACEMENTS = 5000
 """Connections replaced at random once all are open: errors to a tenth of a percent show."""
 
+MOST_DRAWS = 1000
+"""Ports that `random` draws for a connection, in the code to paste and here: a full range takes as many as it has."""
+
 WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
 ALIKE = 1.05
 """Times the quickest mean within which one does not matter to a program: calibrations are no better than that."""
@@ -56,8 +59,9 @@ def try_out(situation: Situation, spec: StrategySpec) -> Candidate:
 
 
 def _predictions(situation: Situation, spec: StrategySpec) -> list[Prediction]:
-    loaded = replace(spec, load=Load(churn=Churn(REPLACEMENTS)))
     is_drawn = spec.name == "random"  # bind() would have the reserved ports, too
+    retries = MOST_DRAWS - 1 if is_drawn else spec.retries
+    loaded = replace(spec, load=Load(churn=Churn(REPLACEMENTS)), retries=retries)
     plan = Plan(
         strategies=(loaded,),
         connections=situation.each,
@@ -94,7 +98,8 @@ def candidates(situation: Situation) -> list[Candidate]:
     found = [try_out(situation, StrategySpec(name)) for name in names]
     if "range" in names:
         found += _windows(situation)
-    found.append(try_out(situation, StrategySpec("random")))
+    if situation.each <= len(situation.longest_free):
+        found.append(try_out(situation, StrategySpec("random")))
     alike = ALIKE * min(one.mean_ns for one in found)
     return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
 
