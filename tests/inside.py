@@ -133,9 +133,9 @@ def listen(argument: str) -> int:
     """Listen, and let the command inherit the socket."""
     address, _, backlog = argument.partition("/")
     host, _, port = address.rpartition(":")
-    sock = socket.socket()
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, int(port)))
+    sock.bind((host.strip("[]"), int(port)))
     sock.listen(int(backlog))
     sock.set_inheritable(True)
     return sock.detach()

@@ -9,9 +9,9 @@ from connbench.analysis.summary import summarize
 from connbench.errors import ConnbenchError, InputError
 from connbench.model import Clock
 from connbench.report.tables import render
-from connbench.report.units import duration
 from connbench.results.reading import read
 from connbench.results.result import Result
+from connbench.units import duration
 
 RESULT = "result.json.gz"
 

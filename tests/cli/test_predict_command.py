@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from connbench.errors import ExitCode
+from connbench.linux.sysctl import PORT_RANGE, RESERVED_PORTS
 from support import connbench
 
 OF_RUN = ("--strategy", "plain", "--strategy", "random", "--retries", "2", "--port-range", "40000-40399")
@@ -23,6 +24,17 @@ def test_run_is_met_by_its_prediction(tmp_path: Path) -> None:
     assert plain["rank_correlation"] > 0.2
     on_paper = connbench("predict", *OF_RUN, "--seed", "7", "--format", "json")
     assert json.loads(on_paper.stdout)["strategies"][1]["errors"] == drawn["errors"]["measured"]
+
+
+def test_run_on_a_host_that_reserves_ports_is_met(tmp_path: Path) -> None:
+    """What the host keeps for others is recorded with the run: it fails as often as predicted from its file alone."""
+    file = tmp_path / "result.json"
+    host = ("--sysctl", f"{PORT_RANGE}=40000 40399", "--sysctl", f"{RESERVED_PORTS}=40100-40199")
+    words = ("run", "--strategy", "plain", "--isolate", "never", "-n", "350", "-o", str(file), "-q")
+    assert connbench(*words, inside=host).returncode == ExitCode.OK
+    document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
+    assert document["reserved"] == 100
+    assert document["strategies"][0]["errors"] == {"predicted": 50, "measured": 50}
 
 
 def test_advice_is_given_and_refused() -> None:

@@ -9,6 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from connbench.linux.parity import one_parity_goes_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.portsearch.agreement import rank_correlation
@@ -30,6 +31,12 @@ def algorithm_here() -> Algorithm:
         return Algorithm.PRE_6_8
     odd = int((measure(spec("range"), 64, 32).samples.port % 2).sum())
     return Algorithm.PRE_6_8 if odd in {0, 32} else Algorithm.FROM_6_8
+
+
+@needs_port_range
+def test_search_is_probed_as_a_measurement_shows_it() -> None:
+    """A few connections in a namespace tell what the samples of `range` do, whatever release the kernel has."""
+    assert one_parity_goes_first() == (algorithm_here() is Algorithm.PRE_6_8)
 
 
 def simulated(strategy: StrategySpec, ports: int, connections: int, trial: int = 0, low: int = 40000) -> Walk:

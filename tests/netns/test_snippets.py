@@ -7,27 +7,31 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connbench.linux.families import has_ipv6
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import PortRange
-from connbench.portsearch.snippets import Way, snippets
+from connbench.portsearch.snippets import snippets
+from connbench.portsearch.way import Way
 from support import INSIDE
 
 PORTS = PortRange(40000, 40063)
 INNER = PortRange(40008, 40039)
 """Of the namespace's range, the part that code with the option is to keep to."""
 
-TARGET = "127.9.9.2:39999"
+TARGET, TARGET6 = "127.9.9.2:39999", "[::1]:39999"
 WAYS = {
     "bind": Way(PORTS),
     "random": Way(PORTS, tries=1000, draws_port=True),
     "window": Way(INNER, window=4, tries=1000),
     "range": Way(INNER, window=len(INNER)),
     "two sources": Way(INNER, window=len(INNER), sources=2),
+    "many sources": Way(INNER, window=len(INNER), sources=7),
 }
 NUMBER = 32
 PYTHON_MAIN = f"""
@@ -40,16 +44,23 @@ C_MAIN = """
 #include <stdio.h>
 int main(void)
 {
-    struct sockaddr_in source = {.sin_family = AF_INET}, target = {.sin_family = AF_INET, .sin_port = htons(39999)};
-    inet_pton(AF_INET, "127.0.2.1", &source.sin_addr);
+#if SIX
+    struct sockaddr_in6 source = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT}, target = source, own;
+    target.sin6_port = htons(39999);
+    const char *text = "::1";
+#else
+    struct sockaddr_in source = {.sin_family = AF_INET}, target = source, own;
+    target.sin_port = htons(39999);
+    const char *text = "127.0.2.1";
+    inet_pton(AF_INET, text, &source.sin_addr);
     inet_pton(AF_INET, "127.9.9.2", &target.sin_addr);
+#endif
     for (int i = 0; i < NUMBER; i++) {
-        int fd = connect_from(&source, &target);
-        socklen_t size = sizeof source;
-        struct sockaddr_in own;
+        int fd = connect_from((struct sockaddr *)&source, (struct sockaddr *)&target, sizeof source);
+        socklen_t size = sizeof own;
         if (fd < 0 || getsockname(fd, (struct sockaddr *)&own, &size) != 0)
             return 1;
-        printf("%s[\\"127.0.2.1\\", %d]", i ? ", " : "[", ntohs(own.sin_port));
+        printf("%s[\\"%s\\", %d]", i ? ", " : "[", text, ntohs(((struct sockaddr_in *)&own)->sin_port));
     }
     puts("]");
     return 0;
@@ -79,13 +90,18 @@ def ways() -> list[Any]:
     return [pytest.param(way, id=name, marks=[lacks] if way.window else []) for name, way in WAYS.items()]
 
 
-def run(*command: str) -> list[tuple[str, int]]:
+def go_environment(folder: Path) -> dict[str, str]:
+    """For a build that leaves nothing behind."""
+    return {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOCACHE": str(folder / "cache")}
+
+
+def run(*command: str, target: str = TARGET) -> list[tuple[str, int]]:
     """What a program printed of its own ends, in a namespace where somebody listens."""
     done = subprocess.run(
         [
             *INSIDE,
             *("--sysctl", f"net.ipv4.ip_local_port_range={PORTS.low} {PORTS.high}"),
-            *("--listen", f"{TARGET}/{2 * NUMBER}"),
+            *("--listen", f"{target}/{2 * NUMBER}"),
             "--",
             *command,
         ],
@@ -95,14 +111,14 @@ def run(*command: str) -> list[tuple[str, int]]:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return [(str(host), int(port)) for host, port in json.loads(done.stdout)]
+    return [(str(host), int(port)) for host, port, *_ in json.loads(done.stdout)]
 
 
-def check(way: Way, ends: list[tuple[str, int]], sources: int) -> None:
+def check(way: Way, ends: list[tuple[str, int]], sources: int, address: str = "") -> None:
     """As many connections as were asked for, from the addresses and ports that were meant."""
     assert len(set(ends)) == NUMBER
     assert all(port in way.ports for _, port in ends)
-    assert sorted({host for host, _ in ends}) == [f"127.0.2.{i + 1}" for i in range(sources)]
+    assert {host for host, _ in ends} == ({address} if address else {f"127.0.2.{i + 1}" for i in range(sources)})
     if way.window is not None and sources == 1:
         assert {port for _, port in ends} == set(range(INNER.low, INNER.high + 1))  # as many as it has, so all of them
 
@@ -125,6 +141,19 @@ def test_c_connects(way: Way, tmp_path: Path) -> None:
     warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
     subprocess.run([compiler, *warnings, f"-DNUMBER={NUMBER}", "-o", program, source], check=True)
     check(way, run(str(program)), 1)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
+@pytest.mark.parametrize("way", [way for way in ways() if "sources" not in str(way.id)])
+def test_code_connects_over_ipv6(way: Way, tmp_path: Path) -> None:
+    """The same code with an address of IPv6: the options are where those of IPv4 are."""
+    python = snippets(way)["Python"].replace("192.0.2.1", "::1") + PYTHON_MAIN.replace("127.9.9.2", "::1")
+    check(way, run(sys.executable, "-c", python, target=TARGET6), 1, "::1")
+    if compiler := shutil.which("cc"):
+        source, program = tmp_path / "main.c", tmp_path / "main"
+        source.write_text(snippets(way)["C"] + C_MAIN, encoding="ascii")
+        subprocess.run([compiler, "-Wall", f"-DNUMBER={NUMBER}", "-DSIX=1", "-o", program, source], check=True)
+        check(way, run(str(program), target=TARGET6), 1, "::1")
 
 
 def test_c_draws_anew_in_every_process(tmp_path: Path) -> None:
@@ -182,9 +211,22 @@ def test_go_connects(way: Way, tmp_path: Path) -> None:
     source, program = tmp_path / "main.go", tmp_path / "main"
     code = snippets(way)["Go"].replace("import (\n", 'import (\n\t"fmt"\n')
     source.write_text("package main\n\n" + code + GO_MAIN, encoding="ascii")
-    environment = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOCACHE": str(tmp_path / "cache")}
-    subprocess.run([go, "build", "-o", program, source], check=True, env=environment)
+    subprocess.run([go, "build", "-o", program, source], check=True, env=go_environment(tmp_path))
     check(way, run(str(program)), 1)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+def test_go_builds_where_int_has_32_bits(way: Way, tmp_path: Path) -> None:
+    """65535<<16 is no constant that such an int takes, and no value that it must not overflow to."""
+    go = shutil.which("go")
+    if go is None:
+        assert "<<16" not in snippets(way)["Go"] or "low | " in snippets(way)["Go"]  # of variables, which may overflow
+        return
+    source = tmp_path / "dial.go"
+    wide = replace(way, ports=PortRange(1024, 65535), window=64_512 if way.is_whole else way.window)
+    source.write_text("package main\n\n" + snippets(wide)["Go"] + "\nfunc main() { _ = dial }\n", encoding="ascii")
+    environment = go_environment(tmp_path) | {"GOARCH": "386"}
+    subprocess.run([go, "build", "-o", tmp_path / "dial", source], check=True, env=environment)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))

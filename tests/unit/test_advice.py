@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from textwrap import indent
 
 import pytest
 
@@ -11,14 +12,18 @@ from connbench.cli import cli
 from connbench.cli.advise import read_hold, read_kernel, read_rate
 from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import PortRange
-from connbench.portsearch.advice import advise
+from connbench.linux import sysctl
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
+from connbench.model import Namespace, PortRange, StrategySpec
+from connbench.portsearch.advice import advise, code
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL
 from connbench.portsearch.candidates import supported
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
 from connbench.portsearch.slo import Slo
+from connbench.report.advice import json as advice_json
 from connbench.report.advice import text
+from connbench.units import duration
 
 ALL_OPTIONS = supported((6, 12))
 SITUATION = Situation(
@@ -175,6 +180,91 @@ def test_random_takes_as_many_tries_as_few_ports_are_free() -> None:
     assert found.tries == pytest.approx(10, rel=0.15)
 
 
+def test_figures_are_written_one_way() -> None:
+    """Times have three digits and a unit, wherever they stand; more than all ports are so many times the ports."""
+    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p99 < 1ms")), None)
+    use = next(one for one in counsel.tried if one.is_kept)
+    assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in advice(counsel, "use").reason
+    dear = replace(USUAL, sizes=(1.0,), port_ns=(4000.0,))
+    counsel = advise(replace(SITUATION, connections=1800, calibration=dear), None)
+    assert advice(counsel, "knee").reason.endswith("in vain, about 4.00 ms")
+    assert advice(advise(replace(SITUATION, connections=5000), None), "share").line == "2.5 times the ports"
+
+
+def test_rate_times_hold_has_no_noise() -> None:
+    """0.1/s for 30 s are three connections, not four; a part of one is one."""
+    assert [Flow(0.1, 30).at_once, Flow(0.11, 30).at_once, Flow(0.001, 1).at_once] == [3, 4, 1]
+    assert Flow(5, None).at_once == 0
+
+
+def test_sources_advised_have_a_table_of_their_own() -> None:
+    """Where the ports do not suffice, the table is of what each strategy comes to with the addresses that do."""
+    counsel = advise(replace(SITUATION, connections=5000), None)
+    assert counsel.enough is not None
+    assert counsel.enough.sources == 3
+    printed = text(counsel, "Linux 6.12")
+    table = printed.partition("with 3 source addresses:\n\n")[2].partition("\n\n")[0]
+    assert {line.split()[0] for line in table.splitlines()} >= {"strategy", "bind", "range", "random"}
+    document = json.loads(advice_json(counsel, "Linux 6.12"))
+    assert document["strategies"] == []
+    assert document["with_sources"]["sources"] == 3
+    assert advise(SITUATION, None).enough is None
+
+
+def test_code_is_short_and_stands_once() -> None:
+    """Many addresses are counted, not listed, but in nginx, which has to."""
+    counsel = advise(replace(SITUATION, connections=100_000), None)
+    printed = text(counsel, "Linux 6.12")
+    blocks = [one.code[language] for one in counsel.advices for language in one.code]
+    assert max(map(len, blocks[0].splitlines())) < 100
+    assert set(advice(counsel, "below-knee").code) == {"nginx"}
+    for block in blocks:
+        assert printed.count(indent(block.rstrip("\n"), "    ")) == 1
+    old = replace(SITUATION, connections=3000, options=supported((5, 10)), slo=Slo.parse("mean < 13.5us"))
+    twice = advise(old, None)
+    shared = set(advice(twice, "use").code.values()) & set(advice(twice, "below-knee").code.values())
+    assert len(shared) == 1
+    assert text(twice, "Linux 5.10").count("split_clients") == 1
+
+
+def test_reserved_ports_are_nobodys() -> None:
+    """NodePorts within the range: less capacity, an earlier knee, and no code that binds to one of them."""
+    reserved = replace(SITUATION, connections=1800, reserved=frozenset(range(40000, 40301)))
+    assert (reserved.free, reserved.first_half, reserved.longest_free) == (1699, 849, PortRange(40301, 41999))
+    assert advise(reserved, None).tried == ()
+    assert advice(advise(reserved, None), "sources").reason.startswith(
+        "1,800 connections are more than the 1,699 ports"
+    )
+    counsel = advise(replace(reserved, connections=1600), None)
+    assert advice(counsel, "share").line == f"{1600 / 1699:.1%} of the ports are in use"
+    assert "the knee is at connection 850; 1,600 go past it" in advice(counsel, "knee").line
+    assert tried(counsel)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
+    assert "random.randint(40301, 41999)" in code(reserved, StrategySpec("random"))["Python"]
+    assert "range 40000-41999 (301 of its ports reserved)" in text(counsel, "Linux 6.12")
+
+
+def test_reserved_ports_are_the_hosts_or_those_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sysctl of this host counts where its kernel does; a named kernel has none but those of the option."""
+    monkeypatch.setattr(sysctl, "read_all", lambda names: dict.fromkeys(names, "40000-40099,41000"))
+    seen = []
+    for more in ((), ("--kernel", "6.12"), ("--kernel", "6.12", "--reserved-ports", "40007"), ("--reserved-ports", "")):
+        connbench("advise", "-n", "500", "--port-range", "40000-40999", "--format", "json", *more)
+        seen.append(json.loads(capsys.readouterr().out)["reserved"])
+    assert seen == [100, 0, 1, 0]
+
+
+def test_random_draws_no_longer_than_its_code() -> None:
+    """To replace connections of a full range takes as many draws as it has ports: those are given up as in the code."""
+    full = replace(SITUATION, connections=6000, ports=PortRange(40000, 45999))
+    found = tried(advise(full, None))["random"]
+    assert found.errors > 0
+    assert found.tries < 300
+    assert "tries=1000" in code(full, StrategySpec("random"))["Python"]
+    assert "random" not in tried(advise(replace(full, connections=5000, reserved=frozenset({43000})), None))
+
+
 def test_advice_fits_a_terminal() -> None:
     """Prose is folded, and the code stands as it is, in less than 80 columns but for Go's and C's own lines."""
     printed = text(
@@ -235,6 +325,33 @@ def test_here_the_kernel_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("100 connections at once, range ")
 
 
+@pytest.mark.parametrize("goes_first", [True, False])
+def test_search_is_probed_and_not_taken_from_the_release(
+    goes_first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
+    monkeypatch.setattr("connbench.cli.advise.one_parity_goes_first", lambda: goes_first)
+    monkeypatch.setattr("connbench.cli.advise.is_supported", lambda _: True)
+    monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
+    asked = ("advise", "-n", "500", "--port-range", "40000-40999")
+    connbench(*asked)
+    out = capsys.readouterr().out
+    assert "(probed): the search of Linux " + ("before 6.8" if goes_first else "6.8 and later") in out
+    connbench(*asked, "--format", "json", "--algorithm", "pre-6.8")
+    document = json.loads(capsys.readouterr().out)
+    assert (document["algorithm"], document["calibration"]["port_ns"]) == ("pre-6.8", [80.0, 160.0])
+
+
+@pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="without the option there is nothing to probe")
+def test_release_stands_in_where_nothing_can_be_probed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no namespace can be made the search is the release's, and that is said."""
+    monkeypatch.setattr("connbench.linux.parity.best_available", lambda: (Namespace.HOST, "not allowed"))
+    connbench("advise", "-n", "500", "--port-range", "40000-40999")
+    assert "by its release, for no namespace can be made" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("asked", "number"), [("900", 1200), ("1500", 1500)])
 def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     """10/s for 2 minutes are 1,200 at once, whether 900 were asked for or not; where 1,500 were, both are told."""
@@ -255,6 +372,8 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
         (["-n", "5", "--slo", "quick"], "--slo 'quick' is not"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),
         (["-n", "5", "--port-range", "7-7"], "is one port"),
+        (["-n", "5", "--reserved-ports", "80,9-8"], "reserved ports '80,9-8': '9-8' is neither"),
+        (["-n", "5", "--port-range", "70-80", "--reserved-ports", "1-99"], "all ports of 70-80 are reserved"),
         (["-n", "5", "--calibrate", "missing.json"], "missing.json cannot be read"),
     ],
 )

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from connbench.cli import cli
-from connbench.errors import ConnbenchError, OutputError, UsageError
+from connbench.errors import ConnbenchError, InputError, OutputError, UsageError
 from connbench.interrupts import Interrupts
+from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Load, Phase, PortRange, Protocol
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
 from connbench.portsearch.agreement import Both, agreement, rank_correlation
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import USUAL
+from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
+from connbench.portsearch.calibration import USUAL, USUAL_BEFORE, usual_of
 from connbench.portsearch.predict import beside, predict
 from connbench.report.agreement import report as agreement_report
 from connbench.report.charts.canvas import Options, styled
@@ -28,6 +29,7 @@ from connbench.report.charts.prediction import Overlay, draw
 from connbench.report.machine import json_document
 from connbench.report.prediction import knee, report
 from connbench.results.result import Result, Round
+from connbench.roundreport import RoundReport
 from connbench.samples import GIVEN_UP
 from made import PLAN, result_of, samples_of
 from made import round_of as round_made
@@ -152,6 +154,22 @@ def test_median_stands_beside_the_mean() -> None:
     assert median.split()[3:5] == ["10.0", "µs"]
 
 
+def test_rank_correlation_that_tops_out_is_explained() -> None:
+    """Of a filling of plain two halves are tied, sqrt(3)/2; a window's has no halves, nor a filling short of one."""
+    tied, noise = np.repeat([1, 500], 5000), np.random.default_rng(1).permutation(5000)
+    best = rank_correlation(tied, np.concatenate([noise, 5000 + noise]))
+    assert best == pytest.approx(3**0.5 / 2, abs=0.001)
+    for part, words in ((1000, "rank corr. tops out at 0.87 (plain): "), (700, "0.78 (plain): "), (400, "")):
+        plan = replace(PLAN, strategies=(spec("plain"), spec("window", 50)), connections=part, port_range=SMALL)
+        result = Result(plan, {"kernel": "6.12.1"})
+        for one in predict(plan, Algorithm.FROM_6_8):
+            result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
+        compared = [(pair, agreement(pair, USUAL)) for pair in beside(result)]
+        text = agreement_report(result, compared, Algorithm.FROM_6_8, {Protocol.TCP: USUAL})
+        assert words in text
+        assert ("tops out" in text) == bool(words)
+
+
 def test_rank_correlation_is_spearmans() -> None:
     """Order alone counts, equal values share their ranks; nothing comes of values that are all the same."""
     up = np.array([1, 2, 3, 4, 5])
@@ -166,7 +184,8 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
     connbench("predict", "--strategy", "plain", "--strategy", "window", "--port-range", WIDER)
     out = capsys.readouterr().out
     assert "connection attempts: 2000 errored: 0 total: 2000" in out
-    assert "knee: connection 1,001 with 50.0% of the range in use" in out
+    assert "knee: connection 1,001 with 50.0% of the range in use, by ports looked at" in out
+    assert "knee: none, by ports looked at" in out
     assert "µs" not in out
     assert max(map(len, out.splitlines())) <= 100
     predictions = predict(plan_on_paper(Request(strategies=("plain",), port_range=WIDER)), Algorithm.FROM_6_8)
@@ -194,6 +213,51 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
         connbench(*of_udp, "--algorithm", "pre-6.8")
 
 
+@pytest.mark.parametrize("ports", [44, 45, 1000, 1001, 56_512])
+@pytest.mark.parametrize("word", ["pre-6.8", "6.8"])
+def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:
+    """Whatever the range, wherever one parity goes first; nowhere else does a search look at half of it for good."""
+    plan = plan_on_paper(
+        Request(
+            strategies=("plain", "bind", "range", "window", "partition", "random"),
+            window=20,
+            port_range=PortRange(9024, 9023 + ports),
+        )
+    )
+    found = {one.plan.strategy.name: knee(one, None) for one in predict(plan, ALGORITHMS[word])}
+    at_half = {name for name, one in found.items() if one.connection is not None}
+    assert at_half == {"plain", "bind"} | ({"range"} if word == "pre-6.8" else set())
+    # Of an odd number the search leaves one port of the first parity out, which may be had while others are left.
+    assert {found[name].in_use for name in at_half} <= {ports // 2, (ports + 1) // 2}
+    assert found["random"].is_judged
+
+
+def test_usual_costs_go_with_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The search before 6.8 is of kernels where each port costs more; what a file cannot tell is theirs, too."""
+    assert usual_of(Protocol.TCP, Algorithm.PRE_6_8) is USUAL_BEFORE
+    assert usual_of(Protocol.TCP, Algorithm.FROM_6_8) is USUAL
+    assert usual_of(Protocol.UDP, Algorithm.PRE_6_8) is usual_of(Protocol.UDP, Algorithm.FROM_6_8)
+    short = replace(PLAN, strategies=(spec("bind"),), connections=40, port_range=SMALL)
+    result = Result(short, {"kernel": "6.1.0"})
+    [one] = predict(short, Algorithm.PRE_6_8)
+    result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
+    connbench("predict", written(tmp_path, result), "--format", "json")
+    fitted = json.loads(capsys.readouterr().out)["calibrations"]["tcp"]
+    assert tuple(fitted["port_ns"]) == USUAL_BEFORE.port_ns
+
+
+def test_algorithm_is_refused_over_a_result_of_udp(tmp_path: Path) -> None:
+    """UDP has a search of its own, measured or on paper."""
+    plan = plan_on_paper(Request(strategies=("bind",), protocol=Protocol.UDP, connections=40, port_range=SMALL))
+    [one] = predict(plan, Algorithm.FROM_6_8)
+    result = Result(plan, {"kernel": "6.12.1"})
+    result.add(one.plan.strategy, Round(1, usual_of(Protocol.UDP, Algorithm.FROM_6_8).samples(one)))
+    path = written(tmp_path, result)
+    connbench("predict", path)
+    with pytest.raises(UsageError, match="--algorithm"):
+        connbench("predict", path, "--algorithm", "pre-6.8")
+
+
 @pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])
 def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
     """Of the talk's range on Linux 6.18, within a few percent; a connection of UDP costs far less than one of TCP."""
@@ -201,6 +265,40 @@ def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
     found = knee(one, None)
     assert found.in_use is not None
     assert found.in_use / 56_512 == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("of_result", [True, False])
+def test_reserved_ports_are_failures_and_told(
+    of_result: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 1,000 ports 100 are reserved, as the option says or the round has recorded: as many attempts fail."""
+    result, listed = measured(), "39990-40099,50000"
+    for rounds in result.rounds.values():
+        rounds[0] = replace(rounds[0], report=RoundReport(settings={RESERVED_PORTS: listed}))
+    path = written(tmp_path, result)
+    of_plan = ("--strategy", "plain", "--port-range", SMALL, "--reserved-ports", listed)
+    asked = ("predict", path) if of_result else ("predict", *of_plan)
+    connbench(*asked, "--format", "json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["reserved"] == 100
+    errors = document["strategies"][0]["errors"]
+    assert (errors["predicted"] if of_result else errors) == 100
+    connbench(*asked)
+    assert "range 40000-40999 (100 of its ports reserved)" in capsys.readouterr().out
+    if of_result:
+        connbench(*asked, "--reserved-ports", "")
+        assert "ports reserved" not in capsys.readouterr().out
+
+
+def test_reserved_ports_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
+    """A file says whose fault it is that its reserved ports cannot be read; on the command line it is the user's."""
+    result = measured()
+    for rounds in result.rounds.values():
+        rounds[0] = replace(rounds[0], report=RoundReport(settings={RESERVED_PORTS: "8080-"}))
+    with pytest.raises(InputError, match="reserved ports '8080-'"):
+        connbench("predict", written(tmp_path, result))
+    with pytest.raises(UsageError, match="reserved ports '1-99999'"):
+        connbench("predict", "--strategy", "plain", "--reserved-ports", "1-99999")
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:

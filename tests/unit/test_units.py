@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.report.units import count, duration, elapsed, memory
+from connbench.units import count, duration, elapsed, memory
 from made import unhurried
 
 NANOSECONDS = {"ns": 1.0, "µs": 1e3, "ms": 1e6, "s": 1e9}

@@ -77,16 +77,39 @@ def knee_of(samples: Samples) -> Knee:
     Failed attempts are left out of baseline and rolling median: what they cost is not a connection's cost. Those given
     up count: the knee is where they begin.
     """
-    made = np.flatnonzero(~samples.failed | samples.given_up)
-    failures = np.flatnonzero(samples.failed & ~samples.given_up)
-    first_failed = int(failures[0]) if len(failures) else None
+    made = _made(samples)
     latency = samples.latency_ns[made]
     baseline = float(np.median(latency[: max(1, int(len(latency) * BASELINE_SHARE))])) if len(latency) else 0.0
-    position = _turn(latency > SLOWDOWN * baseline)
+    return replace(_knee(samples, made, latency > SLOWDOWN * baseline), baseline_ns=baseline)
+
+
+def knee_of_searches(samples: Samples, looked_at: npt.NDArray[np.int64], ports: int) -> Knee:
+    """The knee where it is known what each attempt looked at, and not what that takes.
+
+    It is the first connection from which on the rolling median of the ports looked at is more than half of the range,
+    to the end: that is what every search comes to once the parity it begins with is full, and no other does so soon.
+
+    Args:
+        samples: One round; its times do not matter.
+        looked_at: Ports that each attempt looked at.
+        ports: Of the range.
+    """
+    made = _made(samples)
+    return _knee(samples, made, looked_at[made] > ports // 2)
+
+
+def _made(samples: Samples) -> Numbers:
+    """The attempts that count for a knee."""
+    return np.flatnonzero(~samples.failed | samples.given_up)
+
+
+def _knee(samples: Samples, made: Numbers, is_slow: Mask) -> Knee:
+    failures = np.flatnonzero(samples.failed & ~samples.given_up)
+    first_failed = int(failures[0]) if len(failures) else None
+    position = _turn(is_slow)
     if position is not None:
         position = _at_change_of_parity(_parities(samples, made), position)
     return Knee(
-        baseline_ns=baseline,
         is_judged=len(made) >= FEWEST,
         connection=None if position is None else int(made[position]) + 1,
         in_use=None if position is None else _connected_before(samples, int(made[position])),

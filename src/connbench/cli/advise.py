@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import platform
 import re
-from math import ceil
 from pathlib import Path
 
 import click
 
 from connbench.cli.options import format_option
-from connbench.cli.paper_options import calibrate_option, fitted
+from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option
 from connbench.cli.sweep_options import error_budget_option
-from connbench.errors import ExitCode, UsageError
+from connbench.errors import EnvironmentFault, ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
+from connbench.linux.parity import one_parity_goes_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, is_supported
-from connbench.model import PortRange, Protocol
+from connbench.model import PortRange, Protocol, parse_ports
 from connbench.planning.load import MOST_ROWS
 from connbench.planning.sources import MOST_SOURCES
+from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
+from connbench.portsearch.counsel import Flow, Situation
 
 USUAL_RANGE = PortRange(32768, 60999)
 """net.ipv4.ip_local_port_range as the kernel has it by default."""
@@ -65,10 +67,16 @@ def read_kernel(text: str) -> tuple[int, int]:
     metavar="LOW-HIGH",
     help="Ports to choose from.  [default: this host's; with --kernel 32768-60999]",
 )
+@reserved_ports_option
 @click.option(
     "--sources", type=click.IntRange(1, MOST_SOURCES), default=1, show_default=True, help="Addresses to connect from."
 )
 @click.option("--kernel", type=str, metavar="X.Y", help="Linux to advise for.  [default: this one, probed]")
+@click.option(
+    "--algorithm",
+    type=click.Choice(list(ALGORITHMS)),
+    help="Search of connect().  [default: that of --kernel, else as a few connections here show it]",
+)
 @error_budget_option
 @click.option("--slo", metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
 @calibrate_option
@@ -89,8 +97,10 @@ def command(  # noqa: PLR0913  # one for each option
     rate: float | None,
     hold: float | None,
     port_range: PortRange | None,
+    reserved: frozenset[int] | None,
     sources: int,
     kernel: str | None,
+    algorithm: str | None,
     budget: float,
     slo: str | None,
     calibrating: tuple[Path, ...],
@@ -111,22 +121,29 @@ def command(  # noqa: PLR0913  # one for each option
     interrupts.immediate = True  # nothing is lost: all is printed at the end
     if languages and output_format != "text":
         raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
-    number = _concurrent(connections, rate, hold)
+    flow = None if rate is None else Flow(rate, hold)
+    number = _concurrent(connections, flow, hold)
     ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else USUAL_RANGE)
     if len(ports) < 2:
         raise UsageError(f"port range {ports} is one port", "a search needs two or more")
+    if reserved is None:
+        reserved = frozenset() if kernel else _reserved_here()
+    if all(port in reserved for port in range(ports.low, ports.high + 1)):
+        raise UsageError(
+            f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
+        )
+
+    release = kernel or platform.release()
+    version = read_kernel(release)
+    search, told_by = _search(release, algorithm, is_here=kernel is None)
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
     from connbench.portsearch.calibration import usual  # noqa: PLC0415  # as above
     from connbench.portsearch.candidates import supported  # noqa: PLC0415  # as above
-    from connbench.portsearch.counsel import Flow, Situation  # noqa: PLC0415  # as above
-    from connbench.portsearch.predict import algorithm_of  # noqa: PLC0415  # as above
     from connbench.portsearch.slo import Slo  # noqa: PLC0415  # as above
     from connbench.report import advice  # noqa: PLC0415  # as above
 
-    release = kernel or platform.release()
-    version = read_kernel(release)
     probed = frozenset(option.name for option in (NO_PORT, LOCAL_PORT_RANGE) if kernel is None and is_supported(option))
     counsel = advise(
         Situation(
@@ -134,25 +151,42 @@ def command(  # noqa: PLR0913  # one for each option
             ports=ports,
             sources=sources,
             options=probed if kernel is None else supported(version),
-            algorithm=algorithm_of(release),
+            algorithm=search,
             budget=budget,
             slo=Slo.parse(slo) if slo is not None else None,
-            calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version),
+            calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version, search),
+            reserved=reserved,
         ),
-        None if rate is None else Flow(rate, hold),
+        flow,
     )
-    name = f"Linux {release}"
+    name = f"Linux {release}{told_by}"
     is_json = output_format == "json"
     click.echo(advice.json(counsel, name) if is_json else advice.text(counsel, name, width(), languages))
     return ExitCode.OK
 
 
-def _concurrent(connections: int | None, rate: float | None, hold: float | None) -> int:
-    if hold is not None and rate is None:
+def _search(release: str, algorithm: str | None, *, is_here: bool) -> tuple[Algorithm, str]:
+    """The search of connect(), and how it is known where that has to be told."""
+    if algorithm:
+        return ALGORITHMS[algorithm], ""
+    if not is_here or not is_supported(LOCAL_PORT_RANGE):  # without the option all kernels search alike
+        return algorithm_of(release), ""
+    try:
+        return Algorithm.PRE_6_8 if one_parity_goes_first() else Algorithm.FROM_6_8, " (probed)"
+    except EnvironmentFault:
+        return algorithm_of(release), " (by its release, for no namespace can be made to probe it)"
+
+
+def _reserved_here() -> frozenset[int]:
+    return parse_ports(sysctl.read_all((sysctl.RESERVED_PORTS,)).get(sysctl.RESERVED_PORTS, ""))
+
+
+def _concurrent(connections: int | None, flow: Flow | None, hold: float | None) -> int:
+    if hold is not None and flow is None:
         raise UsageError("--hold does nothing without --rate", "add --rate, as in 500/s")
-    if connections is None and (rate is None or hold is None):
+    number = flow.at_once if flow else 0
+    if connections is None and not number:
         raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
-    number = 0 if rate is None or hold is None else ceil(rate * hold)
     if number > MOST_ROWS:
         raise UsageError(f"--rate x --hold are {number:,} connections", f"up to {MOST_ROWS:,} are simulated")
     return max(number, connections or 0)

@@ -49,7 +49,7 @@ def _print_fact(name: str, value: object) -> None:
 
 
 def _words(name: str, value: object) -> str:
-    from connbench.report.units import IN_BYTES, memory  # noqa: PLC0415  # commands load what they use
+    from connbench.units import IN_BYTES, memory  # noqa: PLC0415  # commands load what they use
 
     if value is None:
         return "not readable"

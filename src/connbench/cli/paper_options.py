@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connbench.errors import UsageError
-from connbench.model import LARGEST, Close, Link, Placement, PortRange, Protocol, Spread
+from connbench.model import LARGEST, Close, Link, Placement, PortRange, Protocol, Spread, parse_ports
 from connbench.planning import Request
 from connbench.planning.paper import DEFAULT_SEED
 
@@ -47,6 +47,16 @@ calibrate_option = click.option(
     type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     help="Result file to fit the costs to; repeatable: several sizes of plain tell most.",
+)
+
+
+reserved_ports_option = click.option(
+    "--reserved-ports",
+    "reserved",
+    type=parse_ports,
+    metavar="LIST",
+    help="net.ipv4.ip_local_reserved_ports, as in 8080,30000-32767; '' for none.  [default: RESULT's; of advise this"
+    " host's; else none]",
 )
 
 

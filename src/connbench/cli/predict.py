@@ -17,19 +17,20 @@ from connbench.cli.paper_options import (
     on_paper,
     pairs_of,
     request_on_paper,
+    reserved_ports_option,
 )
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Protocol
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
-from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
+from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
 if TYPE_CHECKING:
     from connbench.portsearch.prediction import Pair
     from connbench.report.charts.prediction import Overlay
 
-OWN = ("file", "algorithm", "calibrating", "output_format", "chart", "force")
+OWN = ("file", "algorithm", "reserved", "calibrating", "output_format", "chart", "force")
 
 
 @click.command("predict")
@@ -40,6 +41,7 @@ OWN = ("file", "algorithm", "calibrating", "output_format", "chart", "force")
     type=click.Choice(list(ALGORITHMS)),
     help="Search of connect().  [default: that of RESULT's kernel, else 6.8]",
 )
+@reserved_ports_option
 @calibrate_option
 @format_option(("text", "json"))
 @click.option(
@@ -56,6 +58,7 @@ def command(  # noqa: PLR0913  # one for each option
     output_format: str,
     chart: Path | None,
     *,
+    reserved: frozenset[int] | None,
     force: bool,
     **asked: Any,  # noqa: ANN401  # what the plan is made of
 ) -> int:
@@ -77,9 +80,10 @@ def command(  # noqa: PLR0913  # one for each option
         raise UsageError("--force replaces a picture, and there is no --chart", "name the picture with --chart")
     file_format = _check_chart(chart, force=force) if chart else ""
     if algorithm and asked["protocol"] == Protocol.UDP:
-        raise UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+        raise _no_search_of_udp()
     if file is None:
-        printed, overlays = _of_plan(request_on_paper(asked), chosen or Algorithm.FROM_6_8, calibrating, output_format)
+        by = chosen or Algorithm.FROM_6_8
+        printed, overlays = _of_plan(request_on_paper(asked), by, reserved, calibrating, output_format)
     else:
         given = [o for o in command.params if o.name in TAKEN_FROM_RUN and _is_given(context, o.name)]
         if given:
@@ -87,11 +91,15 @@ def command(  # noqa: PLR0913  # one for each option
                 f"{given[0].opts[-1]} and RESULT {file} both say what to predict",
                 "leave one out; a file to fit the costs to is named by --calibrate, once for each",
             )
-        printed, overlays = _of_file(file, chosen, calibrating, output_format)
+        printed, overlays = _of_file(file, chosen, reserved, calibrating, output_format)
     click.echo(printed.rstrip("\n"))
     if chart:
         _draw(chart, overlays, file_format)
     return ExitCode.OK
+
+
+def _no_search_of_udp() -> UsageError:
+    return UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
 
 
 def _is_given(context: click.Context, name: str | None) -> bool:
@@ -99,20 +107,27 @@ def _is_given(context: click.Context, name: str | None) -> bool:
 
 
 def _of_plan(
-    request: Request, algorithm: Algorithm, calibrating: tuple[Path, ...], output_format: str
+    request: Request,
+    algorithm: Algorithm,
+    reserved: frozenset[int] | None,
+    calibrating: tuple[Path, ...],
+    output_format: str,
 ) -> tuple[str, list[Overlay]]:
     plan = plan_on_paper(request)
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
-    from connbench.portsearch.calibration import USUAL_OF  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import usual_of  # noqa: PLC0415  # as above
     from connbench.portsearch.predict import predict  # noqa: PLC0415  # as above
+    from connbench.portsearch.simulate import Machine  # noqa: PLC0415  # as above
     from connbench.report import prediction, prediction_json  # noqa: PLC0415  # as above
     from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
 
     calibration = fitted(calibrating, request.protocol) if calibrating else None
-    predictions = predict(plan, algorithm)
+    predictions = predict(plan, algorithm, Machine(reserved=reserved or frozenset()))
     costs, words = (
-        (calibration, "predicted") if calibration else (USUAL_OF[request.protocol], "predicted, by the usual costs")
+        (calibration, "predicted")
+        if calibration
+        else (usual_of(request.protocol, algorithm), "predicted, by the usual costs")
     )
     overlays = [Overlay(f"{one.plan.strategy.label}: {words}", costs.samples(one), None) for one in predictions]
     if output_format == "json":
@@ -121,12 +136,16 @@ def _of_plan(
 
 
 def _of_file(
-    file: Path, algorithm: Algorithm | None, calibrating: tuple[Path, ...], output_format: str
+    file: Path,
+    algorithm: Algorithm | None,
+    reserved: frozenset[int] | None,
+    calibrating: tuple[Path, ...],
+    output_format: str,
 ) -> tuple[str, list[Overlay]]:
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.agreement import agreement  # noqa: PLC0415  # as above
     from connbench.portsearch.fit import calibrate  # noqa: PLC0415  # as above
-    from connbench.portsearch.predict import algorithm_of, beside  # noqa: PLC0415  # as above
+    from connbench.portsearch.predict import beside  # noqa: PLC0415  # as above
     from connbench.report import agreement as report  # noqa: PLC0415  # as above
     from connbench.report import prediction_json  # noqa: PLC0415  # as above
     from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
@@ -134,10 +153,12 @@ def _of_file(
 
     result = read(file)
     chosen = algorithm or algorithm_of(str(result.environment.get("kernel", "")))
-    pairs = beside(result, chosen)
+    pairs = beside(result, chosen, reserved)
+    if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
+        raise _no_search_of_udp()
     fitting, origin = (pairs_of(calibrating), names_of(calibrating)) if calibrating else (pairs, result.name)
     calibrations = {
-        protocol: found for protocol in Protocol if (found := calibrate(fitting, protocol, origin)) is not None
+        protocol: found for protocol in Protocol if (found := calibrate(fitting, protocol, origin, chosen)) is not None
     }
     compared = [(pair, agreement(pair, calibrations.get(_protocol(pair)))) for pair in pairs]
     overlays = [
@@ -149,7 +170,7 @@ def _of_file(
         for pair, one in compared
     ]
     if output_format == "json":
-        return prediction_json.compared(result, [one for _, one in compared], chosen, calibrations), overlays
+        return prediction_json.compared(result, compared, chosen, calibrations), overlays
     return report.report(result, compared, chosen, calibrations, width()), overlays
 
 

@@ -57,7 +57,7 @@ class Bar:
 
     def show(self, progress: Progress) -> None:
         """Draw the state of a round."""
-        from connbench.report.units import duration  # noqa: PLC0415  # commands load what they use
+        from connbench.units import duration  # noqa: PLC0415  # commands load what they use
 
         plan = progress.plan
         key = (plan.strategy.label, plan.number)

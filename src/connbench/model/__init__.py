@@ -3,7 +3,7 @@
 Everything here is frozen, made of plain values, and survives a trip through JSON: the engine is another process.
 """
 
-from connbench.model.addresses import DEFAULT_RANGE_LOW, LARGEST, MAX_PORT, Endpoint, PortRange
+from connbench.model.addresses import DEFAULT_RANGE_LOW, LARGEST, MAX_PORT, Endpoint, PortRange, parse_ports
 from connbench.model.choices import (
     Clock,
     Close,
@@ -43,4 +43,5 @@ __all__ = [
     "Spread",
     "StrategySpec",
     "addresses_text",
+    "parse_ports",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,6 +57,24 @@ class PortRange:
     def covers(self, other: PortRange) -> bool:
         """Whether every port of `other` is one of these."""
         return self.low <= other.low and other.high <= self.high
+
+
+def parse_ports(text: str) -> frozenset[int]:
+    """Read `8080,9148,30000-32767`, the form of net.ipv4.ip_local_reserved_ports; nothing for no port.
+
+    Raises:
+        UsageError: Not of that form, a stretch is reversed, or a port lies outside 0-65535.
+    """
+    found: set[int] = set()
+    for part in filter(None, (word.strip() for word in text.split(","))):
+        ends = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part, re.ASCII)
+        low, high = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not low <= high <= MAX_PORT:
+            raise UsageError(
+                f"reserved ports {text!r}: {part!r} is neither a port nor LOW-HIGH", "for example 8080,9148,30000-32767"
+            )
+        found.update(range(low, high + 1))
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

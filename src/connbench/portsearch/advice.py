@@ -7,12 +7,14 @@ from dataclasses import replace
 from math import ceil
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
-from connbench.model import PortRange, StrategySpec
-from connbench.portsearch.candidates import candidates, is_possible
-from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
+from connbench.model import StrategySpec
+from connbench.portsearch.candidates import MOST_DRAWS, candidates, is_possible
+from connbench.portsearch.counsel import Advice, Candidate, Counsel, Enough, Flow, Situation
 from connbench.portsearch.simulate import TIME_WAIT_S
-from connbench.portsearch.snippets import Way, snippets
+from connbench.portsearch.snippets import snippets
+from connbench.portsearch.way import Way
 from connbench.strategies import STRATEGIES
+from connbench.units import duration
 
 MOST_SOURCES = 4096
 BELOW_KNEE = 0.9
@@ -45,10 +47,11 @@ def advise(situation: Situation, flow: Flow | None) -> Counsel:
         without_option = next((one for one in kept if one.spec.name in {"plain", "bind", "random"}), None)
         if without_option and without_option is not kept[0]:
             advices.append(_use(situation, without_option, topic="without-option"))
-    else:
-        advices += _more_sources(situation, tried)
+    enough = None if kept else _enough(situation)
+    if not kept:
+        advices += _more_sources(situation, tried, enough)
     advices += _below_knee(situation)
-    return Counsel(situation, tuple(tried), tuple(advices))
+    return Counsel(situation, tuple(tried), tuple(advices), enough)
 
 
 def _kernel(situation: Situation) -> Iterator[Advice]:
@@ -64,22 +67,27 @@ def _kernel(situation: Situation) -> Iterator[Advice]:
 def _load(situation: Situation, flow: Flow | None) -> Iterator[Advice]:
     n, capacity = situation.connections, situation.capacity
     if flow and flow.hold is not None:
-        by_flow = ceil(flow.rate * flow.hold)
+        by_flow = flow.at_once
         yield Advice(
             "concurrency",
             f"{n:,} connections are open at once",
             f"{flow.rate:g}/s x {flow.hold:g} s: rate times hold (Little's law)"
             + ("" if n == by_flow else f" are {by_flow:,}; the {n:,} that were asked for are more"),
         )
-    places = f"{len(situation.ports):,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
+    places = f"{situation.free:,} ports" + (f" x {situation.sources} sources" if situation.sources > 1 else "")
     yield Advice(
         "share",
-        f"{n / capacity:.1%} of the ports are in use",
-        f"{n:,} of {places} to one target; another target, or another port of it, has all of them to itself"
-        " (but with random, whose bind() takes a port for every target)",
+        f"{n / capacity:.1%} of the ports are in use" if n <= capacity else f"{n / capacity:,.1f} times the ports",
+        f"{n:,} of {places} to one target{_reserved(situation)}; another target, or another port of it, has all of them"
+        " to itself (but with random, whose bind() takes a port for every target)",
     )
     if flow:
         yield from _exhaustion(situation, flow)
+
+
+def _reserved(situation: Situation) -> str:
+    number = situation.reserved_here
+    return f", {number:,} of the range's {len(situation.ports):,} being reserved" if number else ""
 
 
 def _exhaustion(situation: Situation, flow: Flow) -> Iterator[Advice]:
@@ -105,12 +113,13 @@ def _exhaustion(situation: Situation, flow: Flow) -> Iterator[Advice]:
 
 
 def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
-    half = len(situation.ports) // 2
+    half = situation.first_half
     total = half * situation.sources
-    cost = half * float(situation.calibration.port_ns_at(max(1, min(situation.connections, situation.capacity))))
+    walked = len(situation.ports) // 2  # reserved ports too
+    cost = walked * float(situation.calibration.port_ns_at(max(1, min(situation.connections, situation.capacity))))
     n = situation.connections
     where = f"{n:,} go past it" if situation.each > half else f"{n:,} are {n / total:.0%} of the way"
-    names = [name for name in ("plain", "bind", "range") if _prefers_parity(situation, name)]
+    names = [name for name in ("plain", "bind", "range") if half and _prefers_parity(situation, name)]
     option = "with IP_LOCAL_PORT_RANGE or without" if "range" in names else "without IP_LOCAL_PORT_RANGE"
     if names:
         yield Advice(
@@ -118,13 +127,14 @@ def _knee(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
             f"{', '.join(names)}: the knee is at connection {total + 1:,}; {where}",
             f"{option} connect() looks at one parity first; once its {half:,} ports"
             f"{' of a source' if situation.sources > 1 else ''} are taken, each search walks all of them in vain,"
-            f" about {cost / 1e3:,.0f} µs",
+            f" about {duration(cost)}",
         )
     drawn = next((one for one in tried if one.spec.name == "random"), None)
     if drawn:
+        ports = f" of {situation.longest_free}, without a reserved one" if situation.reserved_here else ""
         yield Advice(
             "random",
-            f"random: {drawn.tries:.1f} tries a connection",
+            f"random: {drawn.tries:.1f} tries a connection{ports}",
             "a port drawn at random is free as often as ports are free: 1 / (share of free ports) tries; to fill a"
             " range of R ports to the last takes ln R + 0.58 tries a connection",
         )
@@ -142,62 +152,66 @@ def _use(situation: Situation, candidate: Candidate, topic: str = "use") -> Advi
     line += f" ({DONE_BY[spec.name]})"
     if situation.sources > 1:
         line += f", from {situation.sources} addresses in turn"
-    limit = f"; {_statistic(situation)} {candidate.slo_ns / 1e3:,.1f} µs"
-    reason = f"{candidate.errors:.2%} of the attempts fail, {candidate.mean_ns / 1e3:,.1f} µs an attempt{limit}"
+    statistic = situation.slo.statistic if situation.slo else "p99"
+    limit = "" if statistic == "mean" else f", {statistic} {duration(candidate.slo_ns)}"
+    reason = f"{candidate.errors:.2%} of the attempts fail, {duration(candidate.mean_ns)} an attempt{limit}"
     return Advice(topic, line, f"{reason}; the worse of opening them all and of replacing them", code(situation, spec))
-
-
-def _statistic(situation: Situation) -> str:
-    return situation.slo.statistic if situation.slo else "p99"
 
 
 def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
     """What to paste for a strategy; nothing for `plain`, which is connect() as it is."""
     if spec.name == "plain":
         return {}
-    ports: PortRange = situation.ports
+    is_drawn = spec.name == "random"
+    ports = situation.longest_free if is_drawn else situation.ports
     window = {"range": len(ports), "window": spec.window}.get(spec.name)
-    tries = 1 + (spec.retries or 0)
-    if spec.name == "random":
-        tries = 1000
-    return snippets(Way(ports, window=window, tries=tries, sources=situation.sources, draws_port=spec.name == "random"))
+    tries = MOST_DRAWS if is_drawn else 1 + (spec.retries or 0)
+    return snippets(Way(ports, window=window, tries=tries, sources=situation.sources, draws_port=is_drawn))
 
 
-def _more_sources(situation: Situation, tried: Sequence[Candidate]) -> Iterator[Advice]:
+def _numbers(situation: Situation) -> list[int]:
+    """Numbers of source addresses to try: the fewest that have ports enough and some more, up to below the knee."""
+    fewest = max(situation.sources + 1, ceil(situation.connections / situation.free))
+    below_half = ceil(situation.connections / max(1, situation.first_half))
+    return sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
+
+
+def _enough(situation: Situation) -> Enough | None:
+    """The fewest of those numbers with which a strategy keeps budget and SLO."""
+    for number in _numbers(situation):
+        tried = candidates(replace(situation, sources=number)) if number <= MOST_SOURCES else []
+        if tried and tried[0].is_kept:
+            return Enough(number, tuple(tried))
+    return None
+
+
+def _more_sources(situation: Situation, tried: Sequence[Candidate], enough: Enough | None) -> Iterator[Advice]:
     """How many addresses it takes, if any number does."""
-    ports = len(situation.ports)
-    fewest = max(situation.sources + 1, ceil(situation.connections / ports))
-    below_half = ceil(situation.connections / (ports // 2))
     why = (
         f"{situation.connections:,} connections are more than the {situation.capacity:,} ports"
         if situation.connections > situation.capacity
         else f"no strategy keeps {_bounds(situation)} with {_many(situation.sources)}; nearest: {_nearest(tried)}"
     )
-    numbers = sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
-    tried_numbers = [number for number in numbers if number <= MOST_SOURCES]
-    for number in tried_numbers:
-        more = replace(situation, sources=number)
-        kept = next((one for one in candidates(more) if one.is_kept), None)
-        if kept:
-            yield Advice(
-                "sources",
-                f"use {number} source addresses instead of {situation.sources}",
-                f"{why}; each address has all ports to itself",
-            )
-            yield _use(more, kept)
-            return
+    if enough:
+        line = f"use {enough.sources} source addresses instead of {situation.sources}"
+        yield Advice("sources", line, f"{why}; each address has all ports to itself")
+        yield _use(replace(situation, sources=enough.sources), enough.tried[0])
+        return
+    numbers = _numbers(situation)
+    tried_numbers = [str(number) for number in numbers if number <= MOST_SOURCES]
     if not tried_numbers:
-        line, way = f"it takes {fewest:,} source addresses or more", "; more ports (--port-range) or targets take fewer"
+        line = f"it takes {numbers[0]:,} source addresses or more"
+        way = "; more ports (--port-range) or targets take fewer"
     else:
-        line = f"nothing keeps {_bounds(situation)} with {', '.join(map(str, tried_numbers))} source addresses"
+        line = f"nothing keeps {_bounds(situation)} with {', '.join(tried_numbers)} source addresses"
         way = "; allow more errors (--error-budget) or more time (--slo)"
     yield Advice("sources", line, why + way)
 
 
 def _below_knee(situation: Situation) -> Iterator[Advice]:
     """How many addresses keep programs quick that can do nothing but bind to one, as nginx."""
-    room = int(BELOW_KNEE * (len(situation.ports) // 2))
-    if situation.each <= len(situation.ports) // 2 or not room or NO_PORT.name not in situation.options:
+    room = int(BELOW_KNEE * situation.first_half)
+    if situation.each <= situation.first_half or not room or NO_PORT.name not in situation.options:
         return
     number = ceil(situation.connections / room)
     if number > MOST_SOURCES:
@@ -207,7 +221,7 @@ def _below_knee(situation: Situation) -> Iterator[Advice]:
         f"where an address is all that can be chosen: bind, from {number} addresses in turn",
         f"each then has {ceil(situation.connections / number):,} connections, at most {BELOW_KNEE:.0%} of the way to"
         " its knee",
-        code(replace(situation, sources=number), StrategySpec("bind")),
+        {"nginx": code(replace(situation, sources=number), StrategySpec("bind"))["nginx"]},
     )
 
 
@@ -222,4 +236,4 @@ def _bounds(situation: Situation) -> str:
 
 def _nearest(tried: Sequence[Candidate]) -> str:
     first = tried[0]
-    return f"{first.spec.label}, {first.errors:.2%} errors, {first.slo_ns / 1e3:,.1f} µs"
+    return f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"

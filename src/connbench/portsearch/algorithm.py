@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 
@@ -37,3 +38,17 @@ ALGORITHMS = {
     "rejected-patch": Algorithm.REJECTED_PATCH,
 }
 """By the word that the command line has for each."""
+
+ONE_STEP_SINCE = (6, 8)
+"""The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
+
+
+def algorithm_of(kernel: str) -> Algorithm:
+    """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 where the release says nothing.
+
+    Distributions backport: a kernel that behaves as a later one has to be told from outside.
+    """
+    found = re.match(r"(\d+)\.(\d+)", kernel)
+    if found and (int(found[1]), int(found[2])) < ONE_STEP_SINCE:
+        return Algorithm.PRE_6_8
+    return Algorithm.FROM_6_8

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.model import Protocol
+from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.prediction import Prediction
 from connbench.results.result import Samples, samples_class
 
@@ -154,6 +155,12 @@ its full range of 5,000 ports; its windows' failures, 1.174 ms of 5,000 ports an
 """
 
 
-def usual(kernel: tuple[int, int]) -> Calibration:
-    """What searches usually cost on a Linux of this version."""
-    return USUAL if kernel >= CHEAPER_STEPS_SINCE else USUAL_BEFORE
+def usual(kernel: tuple[int, int], algorithm: Algorithm) -> Calibration:
+    """What searches of TCP usually cost on a Linux of this version, which searches so."""
+    return usual_of(Protocol.TCP, algorithm) if kernel >= CHEAPER_STEPS_SINCE else USUAL_BEFORE
+
+
+def usual_of(protocol: Protocol, algorithm: Algorithm) -> Calibration:
+    """The same where the search is all that is known: the one before 6.8 is of a kernel before 6.15."""
+    is_old = protocol is Protocol.TCP and algorithm is Algorithm.PRE_6_8
+    return USUAL_BEFORE if is_old else USUAL_OF[protocol]

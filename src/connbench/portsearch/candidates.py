@@ -23,12 +23,15 @@ from connbench.model import (
 )
 from connbench.portsearch.counsel import Candidate, Situation
 from connbench.portsearch.prediction import Prediction
-from connbench.portsearch.simulate import simulate
+from connbench.portsearch.simulate import Machine, simulate
 from connbench.portsearch.slo import PERCENTILES, Slo
 from connbench.strategies import STRATEGIES
 
 REPLACEMENTS = 5000
 """Connections replaced at random once all are open: errors to a tenth of a percent show."""
+
+MOST_DRAWS = 1000
+"""Ports that `random` draws for a connection, in the code to paste and here: a full range takes as many as it has."""
 
 WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
 ALIKE = 1.05
@@ -56,11 +59,13 @@ def try_out(situation: Situation, spec: StrategySpec) -> Candidate:
 
 
 def _predictions(situation: Situation, spec: StrategySpec) -> list[Prediction]:
-    loaded = replace(spec, load=Load(churn=Churn(REPLACEMENTS)))
+    is_drawn = spec.name == "random"  # bind() would have the reserved ports, too
+    retries = MOST_DRAWS - 1 if is_drawn else spec.retries
+    loaded = replace(spec, load=Load(churn=Churn(REPLACEMENTS)), retries=retries)
     plan = Plan(
         strategies=(loaded,),
         connections=situation.each,
-        port_range=situation.ports,
+        port_range=situation.longest_free if is_drawn else situation.ports,
         sources=("127.9.9.1",),
         targets=(Endpoint("127.9.9.2", 1),),
         listener=Listener.EXTERNAL,
@@ -68,7 +73,7 @@ def _predictions(situation: Situation, spec: StrategySpec) -> list[Prediction]:
         seed=situation.seed,
     )
     planned = RoundPlan(plan, loaded, 1)
-    walks = simulate(planned, situation.algorithm)
+    walks = simulate(planned, situation.algorithm, Machine(reserved=situation.reserved))
     found = [Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN)]
     return [replace(one, open_before=one.open_before * situation.sources) for one in found]
 
@@ -83,6 +88,9 @@ def candidates(situation: Situation) -> list[Candidate]:
 
     Of those that are all but equally quick the one that asks least of a program is the best.
     None has a chance where there are more connections than ports.
+    `partition` is none of them: it fills one window after the other, and has no rule for where a port is free when
+    connections come and go. A worker with a share of the ports of its own does as `range` does on that share: ask for
+    its connections, and name its share as the range.
     """
     if situation.connections > situation.capacity:
         return []
@@ -90,7 +98,8 @@ def candidates(situation: Situation) -> list[Candidate]:
     found = [try_out(situation, StrategySpec(name)) for name in names]
     if "range" in names:
         found += _windows(situation)
-    found.append(try_out(situation, StrategySpec("random")))
+    if situation.each <= len(situation.longest_free):
+        found.append(try_out(situation, StrategySpec("random")))
     alike = ALIKE * min(one.mean_ns for one in found)
     return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from math import ceil
+from typing import TYPE_CHECKING
 
 from connbench.model import PortRange, StrategySpec
 from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import Calibration
 from connbench.portsearch.slo import Slo
+
+if TYPE_CHECKING:
+    from connbench.portsearch.calibration import Calibration  # which loads numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Situation:
         slo: What a connection may take, if that matters.
         calibration: What a search costs.
         seed: Of windows and ports.
+        reserved: net.ipv4.ip_local_reserved_ports: no search has them, and nothing is to bind to them.
     """
 
     connections: int
@@ -36,6 +42,7 @@ class Situation:
     slo: Slo | None
     calibration: Calibration
     seed: int = 1
+    reserved: frozenset[int] = frozenset()
 
     @property
     def each(self) -> int:
@@ -45,7 +52,34 @@ class Situation:
     @property
     def capacity(self) -> int:
         """Connections there are ports for."""
-        return len(self.ports) * self.sources
+        return self.free * self.sources
+
+    @property
+    def free(self) -> int:
+        """Ports of the range that a source can have."""
+        return len(self.ports) - self.reserved_here
+
+    @property
+    def reserved_here(self) -> int:
+        """Ports of the range that are reserved."""
+        return sum(port in self.ports for port in self.reserved)
+
+    @property
+    def first_half(self) -> int:
+        """Ports that a source has before the search is through with the first parity, that of the low end."""
+        low, half = self.ports.low, len(self.ports) // 2
+        return sum(port not in self.reserved for port in range(low, low + 2 * half, 2))
+
+    @property
+    def longest_free(self) -> PortRange:
+        """The longest stretch of the range without a reserved port: what `random` may draw from.
+
+        Raises:
+            UsageError: All are reserved.
+        """
+        barriers = [self.ports.low - 1, *sorted(p for p in self.reserved if p in self.ports), self.ports.high + 1]
+        low, high = max(pairwise(barriers), key=lambda ends: ends[1] - ends[0])
+        return PortRange(low + 1, high - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +141,31 @@ class Flow:
     rate: float
     hold: float | None
 
+    @property
+    def at_once(self) -> int:
+        """Connections that are open at once, rate times hold; 0 where that is not known.
+
+        What floating-point numbers add to a whole number is none: 0.1/s x 30 s are 3.
+        """
+        return 0 if self.hold is None else max(1, ceil(round(self.rate * self.hold, 6)))
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """The number of source addresses that is advised where those there are do not do, and what was tried with it."""
+
+    sources: int
+    tried: tuple[Candidate, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Counsel:
-    """All there is to say: what was tried in the situation that was asked for, and the advice."""
+    """All there is to say: what was tried in the situation that was asked for, the advice, and what more sources do."""
 
     situation: Situation
     tried: tuple[Candidate, ...]
     advices: tuple[Advice, ...]
+    enough: Enough | None = None
 
     @property
     def is_kept(self) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.model import Protocol
-from connbench.portsearch.calibration import USUAL_OF, Calibration, Floats
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.calibration import Calibration, Floats, usual_of
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.results.result import Samples
 
@@ -25,20 +26,24 @@ TELLING = 64
 SMOOTH = 1.0
 """Weight of keeping the cost's course straight, in medians: where a stretch has fewer, its neighbours decide."""
 
-OUTLYING = 4.0
-"""Times the median deviation beyond which a median of a disturbed machine is left out of the second fit."""
+EXACT, REFITS = 0.01, 20
+"""A median that deviates by more than this share of it counts the less, the further off it is (Huber's loss, by least
+squares that are weighted anew so often): those of a disturbed machine lie far off, and on one side."""
 
-LOOKED_AT, OPEN, LATENCY, FAILED, JUMPS = range(5)
+LOOKED_AT, OPEN, LATENCY, FAILED, JUMPS, WEIGHT = range(6)
 """Columns of the medians."""
 
 
-def calibrate(pairs: Sequence[Pair], protocol: Protocol, origin: str) -> Calibration | None:
+def calibrate(
+    pairs: Sequence[Pair], protocol: Protocol, origin: str, algorithm: Algorithm = Algorithm.FROM_6_8
+) -> Calibration | None:
     """Fit what a connection, a failure and a port looked at cost.
 
     Args:
         pairs: Measured strategies with their model.
         protocol: Whose searches are meant; those of UDP are others than TCP's.
         origin: Where `pairs` come from, for `Calibration.origin`.
+        algorithm: The search they were modelled by, for what is usual beside it.
 
     Returns:
         The calibration; None where no connection of the protocol was measured. Where no search is long enough to tell
@@ -46,17 +51,15 @@ def calibrate(pairs: Sequence[Pair], protocol: Protocol, origin: str) -> Calibra
     """
     of_protocol = [pair for pair in pairs if pair.strategy.strategy.load.protocol is protocol]
     found = [row for pair in of_protocol for row in _of_pair(pair)]
-    medians = np.array(found, dtype=np.float64).reshape(-1, 5)
+    medians = np.array(found, dtype=np.float64).reshape(-1, 6)
     connected = medians[:, FAILED] == 0
     if not connected.any():
         return None
-    usual = USUAL_OF[protocol]
+    usual = usual_of(protocol, algorithm)
     fitted = _fitted(medians, usual, origin)
-    off = _deviations(fitted, medians)
-    limit = OUTLYING * max(float(np.median(off)), 0.01)
-    kept = medians[off <= limit]
-    if (kept[:, FAILED] == 0).any():
-        fitted = _fitted(kept, usual, origin)
+    for _ in range(REFITS):
+        medians[:, WEIGHT] = EXACT / np.maximum(_deviations(fitted, medians), EXACT)
+        fitted = _fitted(medians, usual, origin)
     return replace(
         fitted,
         residual=float(np.median(_deviations(fitted, medians))),
@@ -89,6 +92,7 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
                 middle,
                 float(is_failure),
                 float(prediction.jumps),
+                1.0,
             )
 
 
@@ -162,8 +166,9 @@ def _least_squares(
     for i, bend in enumerate(bends):
         bend[len(bases) + i : len(bases) + i + 3] = (1, -2, 1)
     bends *= SMOOTH / usual.port_ns[0]
-    wanted = np.concatenate([np.ones(len(rows)), np.zeros(len(bends))])
-    solution = np.linalg.lstsq(np.vstack([rows, bends]), wanted, rcond=None)[0].tolist()
+    roots = np.sqrt(medians[:, WEIGHT])
+    wanted = np.concatenate([roots, np.zeros(len(bends))])
+    solution = np.linalg.lstsq(np.vstack([rows * roots[:, None], bends]), wanted, rcond=None)[0].tolist()
     found, costs = solution[: len(bases)], solution[len(bases) :]
     failure = found[1] if len(found) > 1 else found[0] * usual.failure_share
     return found[0], failure, [max(0.0, cost) for cost in costs]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields, replace
 from functools import lru_cache
 
-from connbench.errors import InputError
-from connbench.model import Plan, RoundPlan, StrategySpec
-from connbench.portsearch.algorithm import Algorithm
+from connbench.errors import InputError, UsageError
+from connbench.linux.sysctl import RESERVED_PORTS
+from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
+from connbench.portsearch.algorithm import Algorithm, algorithm_of
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.portsearch.simulate import USUAL, Machine, simulate
 from connbench.portsearch.walk import Walk
 from connbench.results.result import Result, StrategyResult
-
-ONE_STEP_SINCE = (6, 8)
-"""The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
 
 
 def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
@@ -26,33 +23,40 @@ def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[
 @lru_cache(maxsize=4)
 def _round(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
     walks = simulate(plan, algorithm, machine)
-    return [Prediction.of_phase(plan, walks, phase) for phase in walks]
+    reserved = machine.reserved_in(plan.plan.port_range)
+    return [Prediction.of_phase(plan, walks, phase, reserved) for phase in walks]
 
 
-def beside(result: Result, algorithm: Algorithm | None = None) -> list[Pair]:
+def beside(result: Result, algorithm: Algorithm | None = None, reserved: frozenset[int] | None = None) -> list[Pair]:
     """Every phase of every strategy of a result beside what the model says of the same plan, seed and round.
 
     Args:
         result: What was measured.
         algorithm: The search of connect(); None for that of the kernel it was measured on.
+        reserved: net.ipv4.ip_local_reserved_ports; None for those that each round has recorded.
 
     Raises:
-        InputError: The file has no plan, as a CSV has none.
+        InputError: The file has no plan, as a CSV has none; or what it has recorded is no list of reserved ports.
     """
     if result.plan is None:
         raise InputError(
             f"{result.name} has no plan to predict: it is a {result.origin}", "name the .json that run -o wrote"
         )
     chosen = algorithm or algorithm_of(str(result.environment.get("kernel", "")))
-    return [_pair(result.plan, strategy, chosen) for strategy in result.strategies]
+    try:
+        return [_pair(result.plan, strategy, chosen, reserved) for strategy in result.strategies]
+    except UsageError as fault:
+        raise InputError(f"{result.name}: {fault.message}", "name them with --reserved-ports") from fault
 
 
-def _pair(plan: Plan, strategy: StrategyResult, algorithm: Algorithm) -> Pair:
+def _pair(plan: Plan, strategy: StrategyResult, algorithm: Algorithm, reserved: frozenset[int] | None) -> Pair:
     spec = strategy.strategy
     rounds = []
     for measured in strategy.rounds:
         planned = RoundPlan(plan, _whole(plan, spec), measured.number)
-        found = next(p for p in _round(planned, algorithm) if p.plan.strategy.phase is spec.phase)
+        recorded = measured.report.settings.get(RESERVED_PORTS, "")
+        machine = Machine(reserved=parse_ports(recorded) if reserved is None else reserved)
+        found = next(p for p in _round(planned, algorithm, machine) if p.plan.strategy.phase is spec.phase)
         rounds.append((_first(found, len(measured.samples)), measured.samples))
     return Pair(strategy, tuple(rounds))
 
@@ -65,14 +69,3 @@ def _whole(plan: Plan, spec: StrategySpec) -> StrategySpec:
 def _first(prediction: Prediction, attempts: int) -> Prediction:
     walk = Walk(**{f.name: getattr(prediction.walk, f.name)[:attempts] for f in fields(Walk)})
     return replace(prediction, walk=walk, open_before=prediction.open_before[:attempts])
-
-
-def algorithm_of(kernel: str) -> Algorithm:
-    """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 where the release says nothing.
-
-    Distributions backport: a kernel that behaves as a later one has to be told from outside.
-    """
-    found = re.match(r"(\d+)\.(\d+)", kernel)
-    if found and (int(found[1]), int(found[2])) < ONE_STEP_SINCE:
-        return Algorithm.PRE_6_8
-    return Algorithm.FROM_6_8

@@ -23,20 +23,22 @@ class Prediction:
         plan: The round, seen from the phase.
         walk: The attempts.
         open_before: Connections open when each attempt begins, int64: what the kernel's tables are filled by.
+        reserved: Ports of the range that no search may have (net.ipv4.ip_local_reserved_ports).
     """
 
     plan: RoundPlan
     walk: Walk
     open_before: Counts
+    reserved: int = 0
 
     @classmethod
-    def of_phase(cls, plan: RoundPlan, walks: dict[Phase, Walk], phase: Phase) -> Prediction:
+    def of_phase(cls, plan: RoundPlan, walks: dict[Phase, Walk], phase: Phase, reserved: int = 0) -> Prediction:
         """One phase of a simulated round; churn keeps as many connections as the filling has left, or nearly."""
         walk = walks[phase]
         opened = np.cumsum(~walks[Phase.FILL].failed)
         is_fill = phase is Phase.FILL
         before: Counts = opened - ~walk.failed if is_fill else np.full(len(walk), opened[-1])
-        return cls(plan.in_phase(phase), walk, before.astype(np.int64))
+        return cls(plan.in_phase(phase), walk, before.astype(np.int64), reserved)
 
     @property
     def searches(self) -> bool:

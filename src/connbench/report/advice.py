@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -11,11 +11,11 @@ import orjson
 from connbench.findings import printable
 from connbench.portsearch.algorithm import ALGORITHMS
 from connbench.portsearch.counsel import Advice, Candidate, Counsel
-from connbench.report.prediction import SEARCHES, cost_lines
+from connbench.report.prediction import SEARCHES, cost_lines, reserved_text
 from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.report.text import fold
-from connbench.report.units import duration
+from connbench.units import duration
 
 SCHEMA = 1
 
@@ -32,30 +32,34 @@ def text(counsel: Counsel, kernel: str, width: int | None = None, languages: Col
     situation = counsel.situation
     sources = "one source" if situation.sources == 1 else f"{situation.sources} sources"
     slo = f", {situation.slo.text}" if situation.slo else ""
+    ports = f"range {situation.ports}{reserved_text(situation.reserved_here)}"
     head = (
-        f"{situation.connections:,} connections at once, range {situation.ports}, {sources}, {printable(kernel)}: "
+        f"{situation.connections:,} connections at once, {ports}, {sources}, {printable(kernel)}: "
         f"{SEARCHES[situation.algorithm]}; up to {situation.budget:.2%} errors{slo}"
     )
     parts = [fold(head, width)]
     parts += [_advice(one, width) for one in counsel.advices]
-    if counsel.tried:
-        parts.insert(1, render(*_tried(counsel)))
+    tables = [render(*_tried(counsel, counsel.tried))] if counsel.tried else []
+    if counsel.enough:
+        table = render(*_tried(counsel, counsel.enough.tried))
+        tables.append(f"with {counsel.enough.sources} source addresses:\n\n{table}")
+    parts[1:1] = tables
     costs = cost_lines(situation.calibration)
-    if any(one.extrapolates for one in counsel.tried):
+    if any(one.extrapolates for one in (*counsel.tried, *(counsel.enough.tried if counsel.enough else ()))):
         costs.append(f"extrapolated: more connections than the {situation.calibration.largest:,} of the calibration")
     parts.append("\n".join(fold(line, width) for line in costs))
-    parts += [
-        _code(one, language, width)
-        for one in counsel.advices
-        for language in one.code
-        if not languages or language.lower() in languages
-    ]
+    printed: set[str] = set()
+    for one in counsel.advices:
+        for language, code in one.code.items():
+            if code not in printed and (not languages or language.lower() in languages):
+                printed.add(code)
+                parts.append(_code(one, language, width))
     return "\n\n".join(parts)
 
 
-def _tried(counsel: Counsel) -> Table:
+def _tried(counsel: Counsel, tried: Sequence[Candidate]) -> Table:
     slo = counsel.situation.slo
-    rows = [_row(one, has_slo=slo is not None) for one in counsel.tried]
+    rows = [_row(one, has_slo=slo is not None) for one in tried]
     statistic = slo.statistic if slo else "p99"
     columns = ("mean",) if statistic == "mean" else ("mean", statistic)
     kept = ("budget", "slo") if slo else ("budget",)
@@ -103,13 +107,20 @@ def json(counsel: Counsel, kernel: str) -> str:
         "algorithm": next(word for word, one in ALGORITHMS.items() if one is situation.algorithm),
         "connections": situation.connections,
         "port_range": situation.ports,
+        "reserved": situation.reserved_here,
         "sources": situation.sources,
         "options": sorted(situation.options),
         "error_budget": situation.budget,
         "slo": situation.slo,
         "calibration": situation.calibration,
         "kept": counsel.is_kept,
-        "strategies": [{"label": one.spec.label, "tried": one} for one in counsel.tried],
+        "strategies": _strategies(counsel.tried),
+        "with_sources": counsel.enough
+        and {"sources": counsel.enough.sources, "strategies": _strategies(counsel.enough.tried)},
         "advice": list(counsel.advices),
     }
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _strategies(tried: Sequence[Candidate]) -> list[dict[str, object]]:
+    return [{"label": one.spec.label, "tried": one} for one in tried]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 
 from connbench.findings import printable
 from connbench.model import Protocol
@@ -10,12 +11,12 @@ from connbench.portsearch.agreement import Agreement, Both
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import Calibration
 from connbench.portsearch.prediction import Pair
-from connbench.report.prediction import calibration_lines, search
+from connbench.report.prediction import calibration_lines, knee, reserved_text, search
 from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.report.text import fold
-from connbench.report.units import count, duration
 from connbench.results.result import Result
+from connbench.units import count, duration
 
 
 def report(
@@ -36,9 +37,12 @@ def report(
     """
     kernel = printable(str(result.environment.get("kernel", "of unknown release")))
     by = search(algorithm, [pair.strategy.strategy.load.protocol for pair, _ in compared])
-    head = f"{printable(result.name)}: Linux {kernel}, beside {by}"
+    reserved = max((p.reserved for pair, _ in compared for p, _ in pair.rounds), default=0)
+    range_text = f", range {result.plan.port_range}{reserved_text(reserved)}" if result.plan and reserved else ""
+    head = f"{printable(result.name)}: Linux {kernel}{range_text}, beside {by}"
     agreements = [agreement for _, agreement in compared]
     parts = [fold(head, width), render(*_counts(agreements), width=width)]
+    parts += [fold(line, width) for line in _tops_out(compared)]
     if calibrations:
         tables = (
             _totals(agreements),
@@ -64,6 +68,25 @@ def _counts(agreements: Sequence[Agreement]) -> Table:
         for one in agreements
     ]
     return Table(("strategy", "errors predicted", "measured", "looked at", "rank corr."), rows)
+
+
+def _tops_out(compared: Sequence[tuple[Pair, Agreement]]) -> list[str]:
+    """Why no better rank correlation is to be had of a filling that turns from one parity to the other.
+
+    Of ranks that are tied within two parts, shares p and 1 - p of all, and noise on the other side, no more than
+    sqrt(3 p (1 - p)) comes: of two halves sqrt(3) / 2.
+    """
+    told = []
+    for pair, one in compared:
+        prediction = pair.rounds[0][0]
+        found = knee(prediction, None)
+        if prediction.is_of_last_try and found.connection is not None and one.rank_correlation is not None:
+            share = (found.connection - 1) / len(prediction.walk)
+            told.append(f"{sqrt(3 * share * (1 - share)):.2f} ({one.label})")
+    if not told:
+        return []
+    why = "ranks tell searches of one parity from those of the other; among those of one parity the order is noise"
+    return [f"rank corr. tops out at {', '.join(told)}: {why}"]
 
 
 def _totals(agreements: Sequence[Agreement]) -> Table:

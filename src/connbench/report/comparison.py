@@ -17,8 +17,8 @@ from connbench.report.markdown import escape
 from connbench.report.rows import Block
 from connbench.report.tables import render
 from connbench.report.text import fold
-from connbench.report.units import count
 from connbench.results.result import Result
+from connbench.units import count
 
 ALARM = "a change below may have one of these for its reason:"
 

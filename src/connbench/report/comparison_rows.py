@@ -5,7 +5,7 @@ from __future__ import annotations
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison, Verdict
 from connbench.report.rows import Block, Table
-from connbench.report.units import count, duration
+from connbench.units import count, duration
 
 HEADER = ("figure", "BASE", "NEW", "NEW/BASE", f"{CONFIDENCE:.0%} interval", "verdict")
 

@@ -9,8 +9,8 @@ from connbench.analysis.summary import Summary, summarize
 from connbench.analysis.turnover import TW_REUSE, achieved_rate, rate_text
 from connbench.model import Churn, Close, Phase, Protocol
 from connbench.report.rows import Table
-from connbench.report.units import count, duration
 from connbench.results.result import StrategyResult
+from connbench.units import count, duration
 
 OUTLIER = 100
 """Times the median above which an attempt of UDP is told apart: they are rare, and much of what its mean is made of."""

@@ -12,8 +12,8 @@ from connbench.model import addresses_text
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
 from connbench.report.rows import comparison, link
-from connbench.report.units import count, duration
 from connbench.results.result import Result, StrategyResult
+from connbench.units import count, duration
 
 _LATENCY = ("mean", "p50", "p99")
 

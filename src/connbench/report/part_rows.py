@@ -8,8 +8,8 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, Part, split
 from connbench.analysis.summary import Summary, summarize
 from connbench.report.rows import Table
-from connbench.report.units import count, duration
 from connbench.results.result import Result, StrategyResult
+from connbench.units import count, duration
 
 MOST_SHOWN = 16
 """Sources, targets or lanes a table has room for; all of them are in the JSON."""

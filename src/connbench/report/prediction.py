@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from connbench.analysis.knee import Knee, knee_of
+from connbench.analysis.knee import Knee, knee_of, knee_of_searches
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
 from connbench.model import Phase, Protocol, addresses_text
@@ -18,8 +18,8 @@ from connbench.report.rows import latency as latency_table
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
 from connbench.report.text import fold
-from connbench.report.units import count, duration
 from connbench.results.result import Round, StrategyResult
+from connbench.units import count, duration
 
 SEARCHES = {
     Algorithm.PRE_6_8: "the search of Linux before 6.8",
@@ -32,6 +32,11 @@ def search(algorithm: Algorithm, protocols: Collection[Protocol]) -> str:
     """By which search, in words: UDP has its own, in whatever kernel."""
     found = [SEARCHES[algorithm]] if Protocol.TCP in protocols else []
     return " and ".join([*found, "UDP's search"] if Protocol.UDP in protocols else found)
+
+
+def reserved_text(number: int) -> str:
+    """How many ports of a range are reserved, as a header has it behind the range; nothing where none is."""
+    return f" ({count(number)} of its ports reserved)" if number else ""
 
 
 def report(
@@ -52,11 +57,18 @@ def as_result(prediction: Prediction, calibration: Calibration) -> StrategyResul
 
 
 def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
-    """Where connections turn slow for good, by the usual costs where there are no others; churn has none."""
+    """Where connections turn slow for good; churn has none.
+
+    Without a calibration that of TCP is by the ports looked at, half of the range or more; UDP, whose search has no
+    halves, by its usual costs.
+    """
     if prediction.plan.strategy.phase is Phase.CHURN:
         return Knee()
-    usual = USUAL_OF[prediction.plan.strategy.load.protocol]
-    return knee_of((calibration or usual).samples(prediction))
+    protocol = prediction.plan.strategy.load.protocol
+    samples = (calibration or USUAL_OF[protocol]).samples(prediction)
+    if calibration or protocol is Protocol.UDP:
+        return knee_of(samples)
+    return knee_of_searches(samples, prediction.walk.looked_at, len(prediction.plan.plan.port_range))
 
 
 def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
@@ -64,9 +76,9 @@ def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibratio
     spec, walk = plan.strategy, prediction.walk
     sources = "" if spec.name == "plain" else f", {addresses_text(plan.sources, 'source')}"
     by = search(algorithm, (spec.load.protocol,))
+    ports = f"range {plan.plan.port_range}{reserved_text(prediction.reserved)}"
     head = fold(
-        printable(f"{spec.label}: predicted by {by}, range {plan.plan.port_range}{sources}")
-        + f", seed {plan.plan.seed}",
+        printable(f"{spec.label}: predicted by {by}, {ports}{sources}") + f", seed {plan.plan.seed}",
         width,
     )
     if calibration is None:
@@ -88,11 +100,13 @@ def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibratio
 def _knee_without_times(prediction: Prediction) -> list[str]:
     """Where, without how long: nothing is known of this machine."""
     found, capacity = knee(prediction, None), prediction.capacity
+    is_udp = prediction.plan.strategy.load.protocol is Protocol.UDP
+    judged = "by the usual costs of UDP" if is_udp else "by ports looked at"
     if capacity is None or found.in_use is None:
-        lines = ["knee: none, by the usual costs"] if found.is_judged else []
+        lines = [f"knee: none, {judged}"] if found.is_judged else []
     else:
         used = f"{found.in_use / capacity:.1%} of the range in use"
-        lines = [f"knee: connection {count(found.connection or 0)} with {used}, by the usual costs"]
+        lines = [f"knee: connection {count(found.connection or 0)} with {used}, {judged}"]
     if found.first_failed is not None and capacity is not None:
         share = (found.in_use_at_failure or 0) / capacity
         lines.append(f"first failed: attempt {count(found.first_failed)} with {share:.1%} of the range in use")

@@ -12,7 +12,7 @@ from connbench.model import Protocol
 from connbench.portsearch.agreement import Agreement
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
 from connbench.portsearch.calibration import Calibration
-from connbench.portsearch.prediction import Prediction
+from connbench.portsearch.prediction import Pair, Prediction
 from connbench.report.prediction import knee
 from connbench.results.result import Result
 
@@ -26,6 +26,7 @@ def predicted(predictions: Sequence[Prediction], algorithm: Algorithm, calibrati
             "schema": SCHEMA,
             "algorithm": _word(algorithm),
             "plan": predictions[0].plan.plan,
+            "reserved": predictions[0].reserved,
             "calibration": calibration,
             "strategies": [_strategy(one, calibration) for one in predictions],
         }
@@ -34,7 +35,7 @@ def predicted(predictions: Sequence[Prediction], algorithm: Algorithm, calibrati
 
 def compared(
     result: Result,
-    agreements: Sequence[Agreement],
+    found: Sequence[tuple[Pair, Agreement]],
     algorithm: Algorithm,
     calibrations: Mapping[Protocol, Calibration],
 ) -> str:
@@ -44,9 +45,10 @@ def compared(
             "schema": SCHEMA,
             "file": result.name,
             "kernel": result.environment.get("kernel"),
+            "reserved": max((p.reserved for pair, _ in found for p, _ in pair.rounds), default=0),
             "algorithm": _word(algorithm),
             "calibrations": {protocol.value: one for protocol, one in calibrations.items()},
-            "strategies": list(agreements),
+            "strategies": [agreement for _, agreement in found],
         }
     )
 

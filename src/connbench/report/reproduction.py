@@ -9,11 +9,11 @@ from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Finding
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold
-from connbench.report.units import count, duration
 from connbench.reproduction.cases import FULL_RANGE, Case
 from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
 from connbench.reproduction.published import published
 from connbench.results.result import Result
+from connbench.units import count, duration
 
 _COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
 """Fixed, for the rows are printed as they are measured; 74 columns with the longest verdict."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from connbench.analysis.knee import SLOWDOWN, Knee
 from connbench.analysis.summary import Distribution, Summary, summarize
 from connbench.model import Link, Phase, Plan
-from connbench.report.units import count, duration
 from connbench.results.result import Origin, Result, StrategyResult
+from connbench.units import count, duration
 
 
 class Table(NamedTuple):

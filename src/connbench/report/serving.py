@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 
 from connbench.report.tables import render
-from connbench.report.units import count
 from connbench.serving.account import Account, Place, ProcessAccount
+from connbench.units import count
 
 ALL_FULL = "every process is full: what comes now waits in the queue, then is dropped"
 OVERFLOWED = "the queue overflowed: SYNs were dropped, and connect() took a second or more"

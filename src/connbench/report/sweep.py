@@ -16,8 +16,8 @@ from connbench.report.sweep_names import Names
 from connbench.report.sweep_verdict import conclusion, share
 from connbench.report.tables import render
 from connbench.report.text import finding, fold
-from connbench.report.units import count, duration
 from connbench.results.result import Result
+from connbench.units import count, duration
 
 WIDEST = 80
 """Columns a table may take; beyond it leaves out `LEAVING`, the first of them first."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from connbench.analysis.sweep import Standing, Sweep
 from connbench.report.sweep_names import Names
-from connbench.report.units import duration
+from connbench.units import duration
 
 MOST_RIVALS = 3
 """Settings the last line has room for."""

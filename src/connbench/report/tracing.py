@@ -10,8 +10,8 @@ from typing import Any
 
 from connbench.findings import printable
 from connbench.report.tables import render
-from connbench.report.units import count, duration, elapsed
 from connbench.tracing.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process
+from connbench.units import count, duration, elapsed
 
 Naming = Callable[[int], str]
 """From a cgroup's id to its name."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from connbench.report.units import duration
 from connbench.samples import NS_PER_MS
+from connbench.units import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,9 +13,9 @@ from connbench.model import Phase
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.points import MOST_POINTS, Group, groups_of, packed, shown_round, thinned
 from connbench.report.series import Series, latency_name
-from connbench.report.units import count, duration
 from connbench.results.result import Samples
 from connbench.samples import NS_PER_S
+from connbench.units import count, duration
 
 SERIES_COLOURS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",

@@ -8,8 +8,8 @@ from typing import Any
 
 from connbench.model import StrategySpec
 from connbench.report.rows import Table
-from connbench.report.units import IN_BYTES, memory
 from connbench.results.result import Result
+from connbench.units import IN_BYTES, memory
 
 COMMAND = "command"
 """Name in the environment of the command line that measured; the page shows it on its own."""
