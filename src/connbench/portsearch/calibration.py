@@ -20,7 +20,8 @@ class Calibration:
     """latency = connection + ports looked at x what one costs while so many connections are open.
 
     A port costs more as the hash tables leave the CPU's caches, so that its cost is a line through knots over the
-    logarithm of the connections open; below the first knot it stays, beyond the last the last stretch goes on.
+    logarithm of the connections open. Below the first knot it stays. Beyond the last the last stretch goes on, or the
+    cost grows as it usually does if that is more: smaller tables cannot tell that larger ones will not fit.
 
     Attributes:
         base_ns: A connect() that succeeds, beside its search.
@@ -31,6 +32,7 @@ class Calibration:
         residual: Median of |predicted - measured| / measured over the medians it was fitted to; None if it was not.
         origin: Where it comes from, in words.
         largest: Most connections that were open where it was fitted.
+        growth: Times the last knot's cost that a port usually costs beyond it, by connections open; rising.
     """
 
     base_ns: float
@@ -41,6 +43,7 @@ class Calibration:
     residual: float | None
     origin: str
     largest: int
+    growth: tuple[tuple[float, float], ...] = ()
 
     @property
     def failure_share(self) -> float:
@@ -56,6 +59,10 @@ class Calibration:
             # What has been seen to rise goes on rising; a fall at the end is chance, and is not carried on.
             slope = max(0.0, (self.port_ns[-1] - self.port_ns[-2]) / (knots[-1] - knots[-2]))
             costs = costs + slope * np.maximum(0.0, place - knots[-1])
+        if self.growth:
+            sizes, factors = np.array([(self.sizes[-1], 1.0), *self.growth]).T
+            usual = self.port_ns[-1] * np.interp(place, np.log2(sizes), factors)
+            costs = np.where(place > knots[-1], np.maximum(costs, usual), costs)
         return costs
 
     def latency_ns(self, prediction: Prediction) -> Floats:
@@ -108,17 +115,18 @@ class Calibration:
 USUAL = Calibration(
     base_ns=13_000.0,
     failure_ns=3_000.0,
-    sizes=(8_192.0, 56_512.0),
-    port_ns=(44.0, 60.0),
-    window_factor=1.5,
+    sizes=(8_192.0, 32_768.0, 42_000.0, 56_512.0),
+    port_ns=(44.0, 48.0, 78.0, 85.0),
+    window_factor=1.1,
     residual=None,
     origin="what is usual: a virtual machine with Linux 6.18",
     largest=56_512,
 )
 """For a rough idea where nothing was measured; other machines have others, and kernels before 6.15 `USUAL_BEFORE`.
 
-Seen there: 46 to 54 ns a port over the talk's range while the machine is quiet, up to 110 ns while others use its
-caches; 65 to 88 ns in windows. A further try of `random` takes 2.8 µs.
+Seen there: 46 ns a port with up to 32,768 open, whoever else is there. Beyond, the tables that a search walks (some
+10 MB) compete for a cache with other machines: over the talk's range 50 to 57 ns on a quiet day, 70 to 120 ns within a
+run on others. In windows it is 65 to 88 ns. A further try of `random` takes 2.8 µs.
 """
 
 USUAL_UDP = Calibration(

@@ -64,7 +64,14 @@ def calibrate(
         fitted,
         residual=float(np.median(_deviations(fitted, medians))),
         largest=max(prediction.most_open for pair in of_protocol for prediction, _ in pair.rounds),
+        growth=_growth(fitted.sizes[-1], usual),
     )
+
+
+def _growth(last: float, usual: Calibration) -> tuple[tuple[float, float], ...]:
+    """How a port's cost usually grows beyond the last knot: connections open, and times the cost there."""
+    at_last = float(usual.port_ns_at(last))
+    return tuple((size, cost / at_last) for size, cost in zip(usual.sizes, usual.port_ns, strict=True) if size > last)
 
 
 def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
@@ -99,8 +106,8 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
 def _fitted(medians: Floats, usual: Calibration, origin: str) -> Calibration:
     """The costs by ports that are walked time and again where there are such, and what windows cost beside them.
 
-    A window's failures all look at the same number of ports, so that of them alone base and cost cannot be told apart:
-    the base is then the usual share.
+    Failures that all look at about as many ports, as in windows of one size or in one range that is full, cannot tell
+    base and cost apart: the base is then the usual share.
     """
     is_telling, jumps = medians[:, LOOKED_AT] >= TELLING, medians[:, JUMPS] == 1
     has_walks = int((is_telling & ~jumps).sum()) >= FEWEST
@@ -112,7 +119,8 @@ def _fitted(medians: Floats, usual: Calibration, origin: str) -> Calibration:
     telling = told[told[:, LOOKED_AT] >= TELLING]
     if len(telling) >= FEWEST:
         knots = _knots(telling[:, OPEN])
-        base, failure, costs = _least_squares(told, knots, usual, fits_failures=has_walks)
+        fits_failures = has_walks and _differ(told[told[:, FAILED] == 1])
+        base, failure, costs = _least_squares(told, knots, usual, fits_failures=fits_failures)
         sizes, port_ns = tuple((2**knots).tolist()), tuple(costs)
     else:
         sizes, port_ns = usual.sizes, usual.port_ns
@@ -133,6 +141,12 @@ def _fitted(medians: Floats, usual: Calibration, origin: str) -> Calibration:
     )
     in_windows = medians[is_telling & jumps]
     return _with_windows(found, in_windows) if has_walks and len(in_windows) >= FEWEST else found
+
+
+def _differ(failures: Floats) -> bool:
+    """Whether some look at more than twice as many ports as others."""
+    looked_at = failures[:, LOOKED_AT]
+    return len(looked_at) > 0 and bool(looked_at.max() > 2 * looked_at.min())
 
 
 def _with_windows(calibration: Calibration, medians: Floats) -> Calibration:
