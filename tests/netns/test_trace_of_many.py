@@ -26,6 +26,12 @@ pytestmark = [
     pytest.mark.skipif(not Path("/lab-command").exists(), reason="scripts/kernel-lab test --trace runs it in a guest"),
 ]
 
+never_misses = pytest.mark.skipif(
+    int(os.uname().release.split(".")[0]) >= 7,
+    reason="from Linux 7 on a process preempted within a probe keeps those of others from running",
+)
+"""Seen on 7.3: of processes that do not preempt each other (SCHED_FIFO) every connect is counted there, too."""
+
 LOW, PORTS = 20000, 8000
 TARGET = ("127.9.9.2", LOW - 1)
 PROCESSES, CONNECTS = 24, 20
@@ -93,6 +99,7 @@ def traced(name: str, probes: str, expected: int) -> tuple[dict[str, Any], set[i
     return report, pids
 
 
+@never_misses
 def test_ports_are_counted_however_many_search_at_once() -> None:
     """Every port that was chosen is in the counts, of all and of each process; what else is not known is `lost`."""
     with ports_in_use(PORTS // 2):
@@ -102,6 +109,7 @@ def test_ports_are_counted_however_many_search_at_once() -> None:
     assert report["latency"]["odd"]["count"] + report["lost"] == PROCESSES * CONNECTS
 
 
+@never_misses
 @pytest.mark.parametrize("probes", ["kprobe", "kfunc"])
 def test_what_is_in_no_histogram_is_lost(probes: str) -> None:
     """Connects whose return the kernel did not tell are told as such."""
@@ -110,6 +118,7 @@ def test_what_is_in_no_histogram_is_lost(probes: str) -> None:
     assert report["latency"]["odd"]["count"] + report["lost"] == PROCESSES * CONNECTS
 
 
+@never_misses
 def test_failures_are_counted_or_lost() -> None:
     """A failure sends no SYN: its return alone tells of it."""
     with ports_in_use(PORTS):
@@ -118,6 +127,7 @@ def test_failures_are_counted_or_lost() -> None:
     assert report["failed"] + report["lost"] == PROCESSES * CONNECTS
 
 
+@never_misses
 def test_searches_are_counted_however_many_there_are_at_once() -> None:
     """Where they began and ended does not wait for the return either."""
     with ports_in_use(PORTS // 2):
