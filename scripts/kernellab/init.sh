@@ -14,8 +14,10 @@ $b mount -t devpts pts /dev/pts
 $b mount -t tmpfs shm /dev/shm
 $b ln -sf /busybox /bin/sh
 $b ip link set lo up
-# Until it is seeded a kernel makes each random number anew, at 40,000 instructions a connect(); this waits for it.
+# Until it is seeded a kernel makes each random number anew, at 40,000 instructions a connect(). This waits for it.
 $b head -c 1 /dev/random >/dev/null
+# A kernel draws the table that its port search begins by at its very first connect(), in six million instructions.
+for address in 127.0.0.1 ::1; do $b nc "$address" 9 </dev/null 2>/dev/null; done
 ulimit -n 1048576
 export HOME=/tmp LANG=C.UTF-8 PATH=/bin:/usr/bin PYTHONHASHSEED=0
 export PATH=$($b dirname "$lab_python"):$PATH
