@@ -136,6 +136,24 @@ def test_nothing_that_keeps_is_said() -> None:
     assert not any(one.topic == "use" for one in counsel.advices)
 
 
+def test_kernel_that_can_do_nothing_of_it_is_told() -> None:
+    """Before 4.2 nothing binds to a source alone, and reserved ports may leave random too few in a row: so it says."""
+    asked = replace(
+        SITUATION,
+        connections=140,
+        ports=PortRange(20000, 20199),
+        sources=2,
+        options=frozenset(),
+        algorithm=Algorithm.PRE_6_8,
+        reserved=frozenset(range(20050, 20151)),
+    )
+    counsel = advise(asked, None)
+    assert counsel.tried == ()
+    found = advice(counsel, "sources")
+    assert found.line == "use 3 source addresses instead of 2"
+    assert "random has 50 ports in a row that are not reserved, for 70 connections" in found.reason
+
+
 def test_more_sources_than_are_tried_are_told() -> None:
     """A million connections of two ports take half a million addresses: that is said, and not that nothing does."""
     found = advice(advise(replace(SITUATION, connections=1_000_000, ports=PortRange(40000, 40001)), None), "sources")
@@ -349,7 +367,7 @@ def test_release_stands_in_where_nothing_can_be_probed(
     """Where no namespace can be made the search is the release's, and that is said."""
     monkeypatch.setattr("connbench.linux.parity.best_available", lambda: (Namespace.HOST, "not allowed"))
     connbench("advise", "-n", "500", "--port-range", "40000-40999")
-    assert "by its release, for no namespace can be made" in capsys.readouterr().out
+    assert "(by its release, for it cannot be probed here)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("asked", "number"), [("900", 1200), ("1500", 1500)])
@@ -371,6 +389,7 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
         (["--rate", "1000000/s", "--hold", "1h"], "3,600,000,000 connections"),
         (["-n", "5", "--slo", "quick"], "--slo 'quick' is not"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),
+        (["-n", "5", "--kernel", ""], "--kernel '' is no Linux release"),
         (["-n", "5", "--port-range", "7-7"], "is one port"),
         (["-n", "5", "--reserved-ports", "80,9-8"], "reserved ports '80,9-8': '9-8' is neither"),
         (["-n", "5", "--port-range", "70-80", "--reserved-ports", "1-99"], "all ports of 70-80 are reserved"),

@@ -127,13 +127,13 @@ def command(  # noqa: PLR0913  # one for each option
     if len(ports) < 2:
         raise UsageError(f"port range {ports} is one port", "a search needs two or more")
     if reserved is None:
-        reserved = frozenset() if kernel else _reserved_here()
+        reserved = _reserved_here() if kernel is None else frozenset()
     if all(port in reserved for port in range(ports.low, ports.high + 1)):
         raise UsageError(
             f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
         )
 
-    release = kernel or platform.release()
+    release = platform.release() if kernel is None else kernel
     version = read_kernel(release)
     search, told_by = _search(release, algorithm, is_here=kernel is None)
 
@@ -174,7 +174,7 @@ def _search(release: str, algorithm: str | None, *, is_here: bool) -> tuple[Algo
     try:
         return Algorithm.PRE_6_8 if one_parity_goes_first() else Algorithm.FROM_6_8, " (probed)"
     except EnvironmentFault:
-        return algorithm_of(release), " (by its release, for no namespace can be made to probe it)"
+        return algorithm_of(release), " (by its release, for it cannot be probed here)"
 
 
 def _reserved_here() -> frozenset[int]:

@@ -187,11 +187,7 @@ def _enough(situation: Situation) -> Enough | None:
 
 def _more_sources(situation: Situation, tried: Sequence[Candidate], enough: Enough | None) -> Iterator[Advice]:
     """How many addresses it takes, if any number does."""
-    why = (
-        f"{situation.connections:,} connections are more than the {situation.capacity:,} ports"
-        if situation.connections > situation.capacity
-        else f"no strategy keeps {_bounds(situation)} with {_many(situation.sources)}; nearest: {_nearest(tried)}"
-    )
+    why = _why_not(situation, tried)
     if enough:
         line = f"use {enough.sources} source addresses instead of {situation.sources}"
         yield Advice("sources", line, f"{why}; each address has all ports to itself")
@@ -206,6 +202,20 @@ def _more_sources(situation: Situation, tried: Sequence[Candidate], enough: Enou
         line = f"nothing keeps {_bounds(situation)} with {', '.join(tried_numbers)} source addresses"
         way = "; allow more errors (--error-budget) or more time (--slo)"
     yield Advice("sources", line, why + way)
+
+
+def _why_not(situation: Situation, tried: Sequence[Candidate]) -> str:
+    """Why nothing does with the sources there are."""
+    if situation.connections > situation.capacity:
+        return f"{situation.connections:,} connections are more than the {situation.capacity:,} ports"
+    if not tried:
+        return (
+            f"this kernel has no option to choose a source with and leave it the port, and random has"
+            f" {len(situation.longest_free):,} ports in a row that are not reserved, for {situation.each:,} connections"
+        )
+    first = tried[0]
+    nearest = f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"
+    return f"no strategy keeps {_bounds(situation)} with {_many(situation.sources)}; nearest: {nearest}"
 
 
 def _below_knee(situation: Situation) -> Iterator[Advice]:
@@ -232,8 +242,3 @@ def _many(sources: int) -> str:
 def _bounds(situation: Situation) -> str:
     budget = f"{situation.budget:.2%} errors"
     return budget if situation.slo is None else f"{budget} and {situation.slo.text}"
-
-
-def _nearest(tried: Sequence[Candidate]) -> str:
-    first = tried[0]
-    return f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"

@@ -87,7 +87,8 @@ def candidates(situation: Situation) -> list[Candidate]:
     """Every strategy that the kernel has, the windows by the smallest that keeps the budget; the best first.
 
     Of those that are all but equally quick the one that asks least of a program is the best.
-    None has a chance where there are more connections than ports.
+    None has a chance where there are more connections than ports; none may be possible either, on a kernel without
+    the options where reserved ports leave `random` no stretch that is long enough.
     `partition` is none of them: it fills one window after the other, and has no rule for where a port is free when
     connections come and go. A worker with a share of the ports of its own does as `range` does on that share: ask for
     its connections, and name its share as the range.
@@ -100,7 +101,7 @@ def candidates(situation: Situation) -> list[Candidate]:
         found += _windows(situation)
     if situation.each <= len(situation.longest_free):
         found.append(try_out(situation, StrategySpec("random")))
-    alike = ALIKE * min(one.mean_ns for one in found)
+    alike = ALIKE * min((one.mean_ns for one in found), default=0.0)
     return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
 
 
