@@ -80,8 +80,8 @@ def _tops_out(compared: Sequence[tuple[Pair, Agreement]]) -> list[str]:
     for pair, one in compared:
         prediction = pair.rounds[0][0]
         found = knee(prediction, None)
-        if prediction.is_of_last_try and found.connection is not None and one.rank_correlation is not None:
-            share = (found.connection - 1) / len(prediction.walk)
+        if prediction.is_of_last_try and found.in_use is not None and one.rank_correlation is not None:
+            share = found.in_use / int((~prediction.walk.failed).sum())  # failures have no part in the ranks
             told.append(f"{sqrt(3 * share * (1 - share)):.2f} ({one.label})")
     if not told:
         return []
