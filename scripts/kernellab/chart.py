@@ -52,7 +52,7 @@ def _draw_ratios(axes: Axes, rows: list[Row]) -> None:
 def _draw_costs(axes: Axes, rows: list[Row]) -> None:
     costs = [row.a_port_ns or 0.0 for row in rows]
     bars = axes.bar(range(len(rows)), costs, 0.6, color=PALETTES["safe"].trend)
-    axes.bar_label(bars, [f"{cost:,.0f}" for cost in costs], fontsize=8)
+    axes.bar_label(bars, [f"{cost:,.0f}" if cost else "-" for cost in costs], fontsize=8)
     unit = "instructions" if all(row.is_counted for row in rows) else "ns"
     _finish(axes, rows, f"{unit} for each port looked at")
 

@@ -23,7 +23,7 @@ HEADER = ("kernel", "strategy", "even", "odd", "odd/even", "a port", "speed-up")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a strategy costs in a kernel: mean latency on even and on odd ports and the total time, in ns."""
+    """What a strategy costs in a kernel: mean latency on even and on odd ports (0: none) and the total time, in ns."""
 
     even: float
     odd: float
@@ -44,7 +44,7 @@ class Row:
         is_counted: Whether instructions were counted instead of time.
         costs: By strategy; what its result does not have is not there.
         a_port_ns: What a port looked at costs: (odd - even) / (ports / 2) of `plain`, each slow connect() of which
-            walks one half.
+            walks one half; None where there is none.
     """
 
     name: str
@@ -60,7 +60,8 @@ class Row:
             ratio = f"{cost.ratio:.2f} x" if cost.ratio else "-"
             a_port = duration(self.a_port_ns) if self.a_port_ns is not None and cost is plain else "-"
             speed_up = f"{plain.total / cost.total:.2f} x" if plain and cost is not plain else "-"
-            lines.append((name, duration(cost.even), duration(cost.odd), ratio, a_port, speed_up))
+            even, odd = (duration(mean) if mean else "-" for mean in (cost.even, cost.odd))
+            lines.append((name, even, odd, ratio, a_port, speed_up))
         return [(self.name if number == 0 else "", *line) for number, line in enumerate(lines)]
 
 
@@ -121,5 +122,5 @@ def _row(name: str, result: Result) -> Row:
         release if release.startswith(f"{name}.") else f"{name} {release}",
         is_counted=result.clock is Clock.INSTRUCTIONS,
         costs={shown: costs[shown] for shown in SHOWN if shown in costs},
-        a_port_ns=(plain.odd - plain.even) / (ports / 2) if plain and ports else None,
+        a_port_ns=(plain.odd - plain.even) / (ports / 2) if plain and plain.odd and ports else None,
     )

@@ -69,6 +69,16 @@ def test_table_has_a_row_for_each_kernel_by_version(tmp_path: Path) -> None:
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_table_has_no_cost_of_a_port_without_slow_connects(tmp_path: Path) -> None:
+    """Connections that all had even ports have walked no half: they tell neither a cliff nor what a port costs."""
+    result = result_of({PLAIN: [round_of(samples_of([10_000] * 4, port=[40000, 40002, 40004, 40006]))]})
+    result.environment |= {"kernel": "6.12.9-amd64"}
+    (tmp_path / "6.12").mkdir()
+    (tmp_path / "6.12" / "result.json.gz").write_bytes(gzip.compress(json_document(result).encode()))
+    _, row = lab("table", str(tmp_path)).stdout.splitlines()
+    assert row.split() == ["6.12.9-amd64", "plain", "10.0", "µs", "-", "-", "-", "-"]
+
+
 def test_table_tells_folders_and_clocks_apart(tmp_path: Path) -> None:
     """A kernel of one's own goes by its name, and instructions beside times are remarked on."""
     add_result(tmp_path, "patched", "6.12.9-amd64", 50_000, "instructions")
