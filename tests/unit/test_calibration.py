@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from connbench.cli.paper_options import fitted
 from connbench.errors import InputError
 from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portsearch.algorithm import Algorithm, algorithm_of
-from connbench.portsearch.calibration import USUAL, Calibration, usual
+from connbench.portsearch.calibration import USUAL, USUAL_BEFORE, USUAL_UDP, Calibration, usual, usual_on
 from connbench.portsearch.fit import calibrate
 from connbench.portsearch.predict import beside, predict
 from connbench.portsearch.prediction import Pair
+from connbench.report.machine import json_document
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from made import PLAN, PORTS
 from support import spec
@@ -136,6 +139,17 @@ def test_short_searches_leave_the_usual_cost_of_a_port() -> None:
     assert found.base_ns == pytest.approx(TRUE.base_ns, rel=0.02)
     assert found.port_ns == USUAL.port_ns
     assert found.origin.startswith("r.json; no search there is long enough")
+
+
+@pytest.mark.parametrize(("release", "costs"), [("6.12.1", USUAL_BEFORE), ("6.15.0-rc1", USUAL), ("", USUAL)])
+def test_usual_costs_beside_a_fit_are_those_of_its_kernel(release: str, costs: Calibration, tmp_path: Path) -> None:
+    """Where a file cannot tell what a port costs, its kernel does: several times as much before Linux 6.15."""
+    result = taken(spec("range"), 1024)
+    result.environment["kernel"] = release
+    file = tmp_path / "range.json"
+    file.write_text(json_document(result), encoding="utf-8")
+    assert fitted((file,), Protocol.TCP).port_ns == costs.port_ns
+    assert usual_on(release, Protocol.UDP) is USUAL_UDP
 
 
 def test_protocols_are_fitted_apart() -> None:

@@ -16,6 +16,7 @@ from connbench.planning.paper import DEFAULT_SEED
 if TYPE_CHECKING:
     from connbench.portsearch.calibration import Calibration
     from connbench.portsearch.prediction import Pair
+    from connbench.results.result import Result
 
 TAKEN_FROM_RUN = (
     "strategies",
@@ -75,8 +76,8 @@ def request_on_paper(asked: dict[str, Any]) -> Request:
     )
 
 
-def pairs_of(files: tuple[Path, ...]) -> list[Pair]:
-    """Everything that result files have measured, beside its model.
+def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
+    """Everything that result files have measured, beside its model, and the release of the first one's kernel.
 
     Raises:
         InputError: One cannot be read, or has no plan.
@@ -84,7 +85,13 @@ def pairs_of(files: tuple[Path, ...]) -> list[Pair]:
     from connbench.portsearch.predict import beside  # noqa: PLC0415  # commands load what they use
     from connbench.results.reading import read  # noqa: PLC0415  # as above
 
-    return [pair for file in files for pair in beside(read(file))]
+    results = [read(file) for file in files]
+    return [pair for result in results for pair in beside(result)], release_of(results[0])
+
+
+def release_of(result: Result) -> str:
+    """The release of the kernel that a result was measured on; empty where it does not say."""
+    return str(result.environment.get("kernel") or "")
 
 
 def names_of(files: tuple[Path, ...]) -> str:
@@ -99,9 +106,11 @@ def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
         UsageError: They have no connection of it.
         InputError: One cannot be read, or has no plan.
     """
-    from connbench.portsearch.fit import calibrate  # noqa: PLC0415  # commands load what they use
+    from connbench.portsearch.calibration import usual_on  # noqa: PLC0415  # commands load what they use
+    from connbench.portsearch.fit import calibrate  # noqa: PLC0415  # as above
 
-    found = calibrate(pairs_of(files), protocol, names_of(files))
+    pairs, release = measured_in(files)
+    found = calibrate(pairs, protocol, names_of(files), usual_on(release, protocol))
     if found is None:
         raise UsageError(
             f"--calibrate {names_of(files)}: too few {protocol.upper()} connections to fit to",

@@ -13,9 +13,10 @@ from connbench.cli.paper_options import (
     TAKEN_FROM_RUN,
     calibrate_option,
     fitted,
+    measured_in,
     names_of,
     on_paper,
-    pairs_of,
+    release_of,
     request_on_paper,
     reserved_ports_option,
 )
@@ -144,6 +145,7 @@ def _of_file(
 ) -> tuple[str, list[Overlay]]:
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.agreement import agreement  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import usual_on  # noqa: PLC0415  # as above
     from connbench.portsearch.fit import calibrate  # noqa: PLC0415  # as above
     from connbench.portsearch.predict import beside  # noqa: PLC0415  # as above
     from connbench.report import agreement as report  # noqa: PLC0415  # as above
@@ -152,14 +154,15 @@ def _of_file(
     from connbench.results.reading import read  # noqa: PLC0415  # as above
 
     result = read(file)
-    chosen = algorithm or algorithm_of(str(result.environment.get("kernel", "")))
+    release = release_of(result)
+    chosen = algorithm or algorithm_of(release)
     pairs = beside(result, chosen, reserved)
     if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
         raise _no_search_of_udp()
-    fitting, origin = (pairs_of(calibrating), names_of(calibrating)) if calibrating else (pairs, result.name)
-    calibrations = {
-        protocol: found for protocol in Protocol if (found := calibrate(fitting, protocol, origin, chosen)) is not None
-    }
+    fitting, fitted_on = measured_in(calibrating) if calibrating else (pairs, release)
+    origin = names_of(calibrating) if calibrating else result.name
+    fits = {one: calibrate(fitting, one, origin, usual_on(fitted_on, one)) for one in Protocol}
+    calibrations = {protocol: found for protocol, found in fits.items() if found is not None}
     compared = [(pair, agreement(pair, calibrations.get(_protocol(pair)))) for pair in pairs]
     overlays = [
         Overlay(

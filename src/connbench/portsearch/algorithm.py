@@ -43,12 +43,16 @@ ONE_STEP_SINCE = (6, 8)
 """The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
 
 
+def version_of(release: str) -> tuple[int, int] | None:
+    """The version in a kernel's release, `6.1.0-13-amd64`; None where it says nothing."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def algorithm_of(kernel: str) -> Algorithm:
     """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 where the release says nothing.
 
     Distributions backport: a kernel that behaves as a later one has to be told from outside.
     """
-    found = re.match(r"(\d+)\.(\d+)", kernel)
-    if found and (int(found[1]), int(found[2])) < ONE_STEP_SINCE:
-        return Algorithm.PRE_6_8
-    return Algorithm.FROM_6_8
+    version = version_of(kernel)
+    return Algorithm.PRE_6_8 if version and version < ONE_STEP_SINCE else Algorithm.FROM_6_8

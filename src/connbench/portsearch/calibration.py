@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.model import Protocol
-from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.algorithm import Algorithm, version_of
 from connbench.portsearch.prediction import Prediction
 from connbench.results.result import Samples, samples_class
 
@@ -172,3 +172,10 @@ def usual_of(protocol: Protocol, algorithm: Algorithm) -> Calibration:
     """The same where the search is all that is known: the one before 6.8 is of a kernel before 6.15."""
     is_old = protocol is Protocol.TCP and algorithm is Algorithm.PRE_6_8
     return USUAL_BEFORE if is_old else USUAL_OF[protocol]
+
+
+def usual_on(release: str, protocol: Protocol) -> Calibration:
+    """The same on a machine whose kernel is known by its release, and measured: its own search does not matter then."""
+    version = version_of(release)
+    is_dearer = protocol is Protocol.TCP and version is not None and version < CHEAPER_STEPS_SINCE
+    return USUAL_BEFORE if is_dearer else USUAL_OF[protocol]

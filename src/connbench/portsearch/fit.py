@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.model import Protocol
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import Calibration, Floats, usual_of
+from connbench.portsearch.calibration import USUAL_OF, Calibration, Floats
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.results.result import Samples
 
@@ -35,7 +34,7 @@ LOOKED_AT, OPEN, LATENCY, FAILED, JUMPS, WEIGHT = range(6)
 
 
 def calibrate(
-    pairs: Sequence[Pair], protocol: Protocol, origin: str, algorithm: Algorithm = Algorithm.FROM_6_8
+    pairs: Sequence[Pair], protocol: Protocol, origin: str, usual: Calibration | None = None
 ) -> Calibration | None:
     """Fit what a connection, a failure and a port looked at cost.
 
@@ -43,7 +42,7 @@ def calibrate(
         pairs: Measured strategies with their model.
         protocol: Whose searches are meant; those of UDP are others than TCP's.
         origin: Where `pairs` come from, for `Calibration.origin`.
-        algorithm: The search they were modelled by, for what is usual beside it.
+        usual: What is usual where they were measured, for what they do not tell; None for `USUAL_OF` the protocol.
 
     Returns:
         The calibration; None where no connection of the protocol was measured. Where no search is long enough to tell
@@ -55,7 +54,7 @@ def calibrate(
     connected = medians[:, FAILED] == 0
     if not connected.any():
         return None
-    usual = usual_of(protocol, algorithm)
+    usual = usual or USUAL_OF[protocol]
     fitted = _fitted(medians, usual, origin)
     for _ in range(REFITS):
         medians[:, WEIGHT] = EXACT / np.maximum(_deviations(fitted, medians), EXACT)
