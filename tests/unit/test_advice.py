@@ -313,12 +313,14 @@ def connbench(*arguments: str) -> None:
 
 
 def test_code_is_part_of_the_text(capsys: pytest.CaptureFixture[str]) -> None:
-    """One language may be asked for; JSON has all of them and takes no choice."""
+    """One language may be asked for, and its want is told; JSON has all of them and takes no choice."""
     asked = ("advise", "-n", "1800", "--port-range", "40000-41999", "--kernel", "6.12", "--code", "go")
     connbench(*asked)
     printed = capsys.readouterr().out
     assert "net.Dialer" in printed
     assert "import socket" not in printed
+    connbench("advise", "-n", "95", "--port-range", "20000-20199", "--kernel", "6.12", "--code", "nginx")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("no code for nginx: what is advised needs none")
     with pytest.raises(UsageError, match="--code"):
         connbench(*asked, "--format", "json")
 

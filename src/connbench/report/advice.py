@@ -54,6 +54,9 @@ def text(counsel: Counsel, kernel: str, width: int | None = None, languages: Col
             if code not in printed and (not languages or language.lower() in languages):
                 printed.add(code)
                 parts.append(_code(one, language, width))
+    if languages and not printed:
+        none = f"no code for {', '.join(languages)}: what is advised needs none, or cannot be done there"
+        parts.append(fold(none, width))
     return "\n\n".join(parts)
 
 
