@@ -23,11 +23,11 @@ browser: ## Debian's chromium, which the tests of the HTML page drive (installed
 	    && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
 	  else echo "no chromium and chromium-driver here: the tests of the HTML page will be skipped" >&2; fi; }
 
-servers: ## nginx, redis-server and bpftrace, which the tests use (installed if you are root)
-	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null && command -v redis-server >/dev/null && command -v bpftrace >/dev/null || { \
+servers: ## nginx, redis-server, bpftrace and go, which the tests use (installed if you are root)
+	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null && command -v redis-server >/dev/null && command -v bpftrace >/dev/null && command -v go >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq \
-	    && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends nginx-light redis-server bpftrace; \
-	  else echo "no nginx, redis-server and bpftrace here: tests that need them will be skipped" >&2; fi; }
+	    && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends nginx-light redis-server bpftrace golang-go; \
+	  else echo "no nginx, redis-server, bpftrace and go here: tests that need them will be skipped" >&2; fi; }
 
 run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 	$(BIN)/connbench run --strategy window --window 500
