@@ -339,7 +339,9 @@ def test_times_of_a_plan_come_from_a_result(tmp_path: Path, capsys: pytest.Captu
     assert one["extrapolated"]
     assert one["total_ns"] == pytest.approx(4000 * USUAL.base_ns + 2000 * 2000 * 44, rel=0.1)
     connbench("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path)
-    assert "extrapolated: plain has 4,000 connections open" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "extrapolated: plain has 4,000 connections open" in said
+    assert "there a port grows dearer as is usual, to " in said
 
 
 def test_neither_parity_hides_the_other_in_the_chart() -> None:

@@ -11,7 +11,7 @@ import orjson
 from connbench.findings import printable
 from connbench.portsearch.algorithm import ALGORITHMS
 from connbench.portsearch.counsel import Advice, Candidate, Counsel
-from connbench.report.prediction import SEARCHES, cost_lines, reserved_text
+from connbench.report.prediction import SEARCHES, cost_lines, growth_lines, reserved_text
 from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.report.text import fold
@@ -47,6 +47,7 @@ def text(counsel: Counsel, kernel: str, width: int | None = None, languages: Col
     costs = cost_lines(situation.calibration)
     if any(one.extrapolates for one in (*counsel.tried, *(counsel.enough.tried if counsel.enough else ()))):
         costs.append(f"extrapolated: more connections than the {situation.calibration.largest:,} of the calibration")
+        costs += growth_lines(situation.calibration)
     parts.append("\n".join(fold(line, width) for line in costs))
     printed: set[str] = set()
     for one in counsel.advices:

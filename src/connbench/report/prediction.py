@@ -145,12 +145,22 @@ def _comparison(predictions: Sequence[Prediction], calibration: Calibration | No
 
 def calibration_lines(calibration: Calibration, predictions: Sequence[Prediction]) -> list[str]:
     """What was fitted, how well, and which predictions go beyond it."""
-    return cost_lines(calibration) + [
+    beyond = [
         f"extrapolated: {one.plan.strategy.label} has {count(one.most_open)} connections open, "
         f"the calibration at most {count(calibration.largest)}"
         for one in predictions
         if calibration.extrapolates(one)
     ]
+    return [*cost_lines(calibration), *beyond, *(growth_lines(calibration) if beyond else [])]
+
+
+def growth_lines(calibration: Calibration) -> list[str]:
+    """What a port costs beyond what was measured."""
+    if not calibration.growth:
+        return []
+    most = calibration.growth[-1][0]
+    cost = float(calibration.port_ns_at(most))
+    return [f"  there a port grows dearer as is usual, to {cost:.0f} ns with {count(most)} open"]
 
 
 def cost_lines(calibration: Calibration) -> list[str]:
