@@ -29,6 +29,8 @@ EXACT, REFITS = 0.01, 20
 """A median that deviates by more than this share of it counts the less, the further off it is (Huber's loss, by least
 squares that are weighted anew so often): those of a disturbed machine lie far off, and on one side."""
 
+NOT_TOLD = "; no search there is long enough to tell what a port costs: the usual cost is taken"
+
 LOOKED_AT, OPEN, LATENCY, FAILED, JUMPS, WEIGHT = range(6)
 """Columns of the medians."""
 
@@ -54,17 +56,17 @@ def calibrate(
     connected = medians[:, FAILED] == 0
     if not connected.any():
         return None
-    usual = usual or USUAL_OF[protocol]
-    fitted = _fitted(medians, usual, origin)
+    untold = replace(
+        usual or USUAL_OF[protocol],
+        origin=origin,
+        largest=max(prediction.most_open for pair in of_protocol for prediction, _ in pair.rounds),
+    )
+    fitted = _fitted(medians, untold)
     for _ in range(REFITS):
         medians[:, WEIGHT] = EXACT / np.maximum(_deviations(fitted, medians), EXACT)
-        fitted = _fitted(medians, usual, origin)
-    return replace(
-        fitted,
-        residual=float(np.median(_deviations(fitted, medians))),
-        largest=max(prediction.most_open for pair in of_protocol for prediction, _ in pair.rounds),
-        growth=_growth(fitted.sizes[-1], usual),
-    )
+        fitted = _fitted(medians, untold)
+    residual = float(np.median(_deviations(fitted, medians)))
+    return replace(fitted, residual=residual, growth=_growth(fitted.sizes[-1], untold))
 
 
 def _growth(last: float, usual: Calibration) -> tuple[tuple[float, float], ...]:
@@ -102,8 +104,8 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
             )
 
 
-def _fitted(medians: Floats, usual: Calibration, origin: str) -> Calibration:
-    """The costs by ports that are walked time and again where there are such, and what windows cost beside them.
+def _fitted(medians: Floats, usual: Calibration) -> Calibration:
+    """The usual costs, fitted: by ports that are walked time and again where there are such, and windows beside them.
 
     Failures that all look at about as many ports, as in windows of one size or in one range that is full, cannot tell
     base and cost apart: the base is then the usual share.
@@ -120,24 +122,14 @@ def _fitted(medians: Floats, usual: Calibration, origin: str) -> Calibration:
         knots = _knots(telling[:, OPEN])
         fits_failures = has_walks and _differ(told[told[:, FAILED] == 1])
         base, failure, costs = _least_squares(told, knots, usual, fits_failures=fits_failures)
-        sizes, port_ns = tuple((2**knots).tolist()), tuple(costs)
+        found = replace(usual, sizes=tuple((2**knots).tolist()), port_ns=tuple(costs))
     else:
-        sizes, port_ns = usual.sizes, usual.port_ns
         connected = told[told[:, FAILED] == 0]
         rest = connected[:, LATENCY] - connected[:, LOOKED_AT] * usual.port_ns_at(connected[:, OPEN])
         base = float(np.median(rest))
         failure = base * usual.failure_share
-        origin += "; no search there is long enough to tell what a port costs: the usual cost is taken"
-    found = Calibration(
-        base_ns=max(base, 0.0),
-        failure_ns=max(failure, 0.0),
-        sizes=sizes,
-        port_ns=port_ns,
-        window_factor=factor,
-        residual=None,
-        origin=origin,
-        largest=int(medians[:, OPEN].max()),
-    )
+        found = replace(usual, origin=f"{usual.origin}{NOT_TOLD}")
+    found = replace(found, base_ns=max(base, 0.0), failure_ns=max(failure, 0.0))
     in_windows = medians[is_telling & jumps]
     return _with_windows(found, in_windows) if has_walks and len(in_windows) >= FEWEST else found
 
