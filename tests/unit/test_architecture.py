@@ -28,7 +28,7 @@ LAYERS = (
     {"strategies", "host", "results", "serving", "tracing"},
     {"linux", "samples", "roundreport", "thresholds"},
     {"model", "interrupts"},
-    {"errors", "findings", "units"},
+    {"errors", "findings", "release", "units"},
     {""},  # connbench itself, which has the version
 )
 """Packages and modules of the house from the top down; a line may import from those below it."""

@@ -21,6 +21,7 @@ from connbench.planning.load import MOST_ROWS
 from connbench.planning.sources import MOST_SOURCES
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
 from connbench.portsearch.counsel import Flow, Situation
+from connbench.release import version_of
 
 USUAL_RANGE = PortRange(32768, 60999)
 """net.ipv4.ip_local_port_range as the kernel has it by default."""
@@ -46,10 +47,10 @@ def read_hold(text: str | float) -> float:
 
 def read_kernel(text: str) -> tuple[int, int]:
     """Read `6.1`, or a release as `uname -r` has it."""
-    found = re.match(r"(\d{1,4})\.(\d{1,4})(?!\d)", text.strip(), re.ASCII)
-    if not found:
+    version = version_of(text.strip())
+    if version is None:
         raise UsageError(f"--kernel {text!r} is no Linux release", "for example 5.10, 6.1 or 6.12")
-    return int(found[1]), int(found[2])
+    return version
 
 
 @click.command("advise")

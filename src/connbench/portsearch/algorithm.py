@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
+
+from connbench.release import version_of
 
 
 class Algorithm(Enum):
@@ -41,12 +42,6 @@ ALGORITHMS = {
 
 ONE_STEP_SINCE = (6, 8)
 """The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
-
-
-def version_of(release: str) -> tuple[int, int] | None:
-    """The version in a kernel's release, `6.1.0-13-amd64`; None where it says nothing."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 def algorithm_of(kernel: str) -> Algorithm:

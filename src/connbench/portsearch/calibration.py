@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.model import Protocol
-from connbench.portsearch.algorithm import Algorithm, version_of
+from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.prediction import Prediction
+from connbench.release import version_of
 from connbench.results.result import Samples, samples_class
 
 Floats = npt.NDArray[np.float64]

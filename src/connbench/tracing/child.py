@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import IO
 from connbench.errors import EnvironmentFault, RunFault
 from connbench.interrupts import Interrupts
 from connbench.linux.process import describe_end, die_with_parent
+from connbench.release import version_of
 from connbench.tracing.counts import KEPT_APART, READY, TICK, Maps, read_line
 
 LOOK_SECONDS = 0.2
@@ -169,8 +169,8 @@ class Bpftrace:
 
 def environment(release: str) -> dict[str, str]:
     """What bpftrace has to be told on a kernel of this release."""
-    numbers = re.match(r"(\d+)\.(\d+)", release)
-    is_told = numbers is not None and (int(numbers[1]), int(numbers[2])) < LENDS_BTF
+    version = version_of(release)
+    is_told = version is not None and version < LENDS_BTF
     return {"BPFTRACE_BTF": "/sys/kernel/btf/vmlinux"} if is_told else {}
 
 

@@ -1,0 +1,11 @@
+"""A kernel's version, as its release tells it."""
+
+from __future__ import annotations
+
+import re
+
+
+def version_of(release: str) -> tuple[int, int] | None:
+    """Major and minor of `6.1` or `6.1.0-13-amd64` (uname(2)); None where it says nothing."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})(?!\d)", release, re.ASCII)
+    return (int(found[1]), int(found[2])) if found else None
