@@ -129,7 +129,7 @@ def command(  # noqa: PLR0913  # one for each option
         raise UsageError(f"port range {ports} is one port", "a search needs two or more")
     if reserved is None:
         reserved = _reserved_here() if kernel is None else frozenset()
-    if all(port in reserved for port in range(ports.low, ports.high + 1)):
+    if ports.count_of(reserved) == len(ports):
         raise UsageError(
             f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -53,6 +54,10 @@ class PortRange:
 
     def __contains__(self, port: int) -> bool:
         return self.low <= port <= self.high
+
+    def count_of(self, ports: Iterable[int]) -> int:
+        """How many of some ports are these."""
+        return sum(port in self for port in ports)
 
     def covers(self, other: PortRange) -> bool:
         """Whether every port of `other` is one of these."""

@@ -62,7 +62,7 @@ class Situation:
     @property
     def reserved_here(self) -> int:
         """Ports of the range that are reserved."""
-        return sum(port in self.ports for port in self.reserved)
+        return self.ports.count_of(self.reserved)
 
     @property
     def first_half(self) -> int:

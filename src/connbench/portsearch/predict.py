@@ -23,7 +23,7 @@ def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[
 @lru_cache(maxsize=4)
 def _round(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
     walks = simulate(plan, algorithm, machine)
-    reserved = machine.reserved_in(plan.plan.port_range)
+    reserved = plan.plan.port_range.count_of(machine.reserved)
     return [Prediction.of_phase(plan, walks, phase, reserved) for phase in walks]
 
 

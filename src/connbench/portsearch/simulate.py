@@ -13,7 +13,7 @@ from random import Random
 import numpy as np
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
-from connbench.model import Close, Link, Phase, PortRange, Protocol, RoundPlan
+from connbench.model import Close, Link, Phase, Protocol, RoundPlan
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.tcp import Ports, tcp_ports
 from connbench.portsearch.udp import Slots, UdpPorts
@@ -40,10 +40,6 @@ class Machine:
     reserved: frozenset[int] = frozenset()
     udp_slots: int = 4096
     trial: int = 0
-
-    def reserved_in(self, ports: PortRange) -> int:
-        """How many ports of a range are reserved."""
-        return sum(port in ports for port in self.reserved)
 
 
 USUAL = Machine()
