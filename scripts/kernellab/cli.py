@@ -14,7 +14,7 @@ from connbench.interrupts import Interrupts
 from connbench.results.files import write_atomically
 
 from . import chart, commands, table
-from .guests import Job, Outcome, run_guest
+from .guests import CannotBoot, Job, Outcome, run_guest
 from .image import write_image
 from .kernel import UML, Kernel
 from .kernels import SERIES, TOOLS, TRACER, check_series, fetch, install_tools, installed
@@ -109,7 +109,8 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
         write_image(image)
         for kernel in filter(None, map(installed, chosen)):
             command = commands.to_measure(kernel, arguments, deterministic=deterministic)
-            failures += _run_in(kernel, image, Job(command, deterministic, timeout, settings), folder)
+            job = Job(command, deterministic, timeout, settings)
+            failures += _run_in(kernel, image, job, folder, is_named=kernel.series in series)
     with suppress(ConnbenchError):  # a command that leaves no results is welcome, too
         rows, faults = table.read_rows(folder)
         print(f"\n{table.text(rows)}")
@@ -147,7 +148,8 @@ def test(
         for kernel in filter(None, map(installed, chosen)):
             command, expected = commands.to_test(kernel, arguments, is_tracing=is_tracing)
             job = Job(command, timeout=timeout, environment=(*expected, *variables))
-            failures += _run_in(kernel, image, job, Path(temporary), is_test=True)
+            is_named = kernel.series in series
+            failures += _run_in(kernel, image, job, Path(temporary), is_named=is_named, is_test=True)
             print((Path(temporary) / kernel.series / "console.txt").read_text(encoding="utf-8", errors="replace"))
     for failure in failures:
         _say(failure)
@@ -183,12 +185,20 @@ def main() -> int:
         return int(ExitCode.USAGE)
 
 
-def _run_in(kernel: Kernel, image: Path, job: Job, folder: Path, *, is_test: bool = False) -> list[str]:
-    """Run one guest, say how it went, and return what failed."""
+def _run_in(kernel: Kernel, image: Path, job: Job, folder: Path, *, is_named: bool, is_test: bool = False) -> list[str]:
+    """Run one guest, say how it went, and return what failed.
+
+    A kernel that cannot boot on this processor is a failure only where the user named it.
+    """
     place = folder / kernel.series
     _say(f"{kernel.series}: booting {kernel.version}")
     try:
         outcome = run_guest(kernel, image, job, place)
+    except CannotBoot as error:
+        if is_named:
+            return [f"{error.message}\n  -> {error.hint}"]
+        _say(f"{error.message}; left out")
+        return []
     except ConnbenchError as error:
         if error.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
             raise

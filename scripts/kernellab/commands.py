@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from .image import LAB
 from .kernel import Kernel
 from .table import RESULT
 
@@ -35,7 +36,7 @@ def to_measure(kernel: Kernel, arguments: tuple[str, ...], *, deterministic: boo
     arguments = arguments or QUICK + (QUICK_WITH_OPTION if kernel.has_port_range else ())
     command = [sys.executable, "-m", "connbench", *arguments]
     if arguments[0] in MEASURING:
-        command += ["-q", "-o", f"/results/{RESULT}"]
+        command += ["-q", "-o", f"/{LAB}/results/{RESULT}"]
         if deterministic and not any(a.startswith("--seed") for a in arguments):
             command += ["--seed", SEED]
     return tuple(command)

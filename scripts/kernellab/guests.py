@@ -21,7 +21,7 @@ from connbench.host.environment import CLOCK_VARIABLE
 from connbench.linux import process
 from connbench.model import Clock
 
-from .image import REPOSITORY, Archive
+from .image import LAB, REPOSITORY, Archive
 from .kernel import Kernel
 from .table import RESULT
 
@@ -32,6 +32,12 @@ CPU = "Nehalem,+rdrand"
 """An old one, whose instructions are emulated quickly; random numbers of the CPU's own are there from the start."""
 
 TAIL_LINES = 12
+
+UML_FAULT = "ptrace set fp regs failed"
+"""What user-mode-linux before 6.13 says, and ends, on a CPU with more floating-point state (AMX) than its buffer holds.
+
+The host's kernel takes that state in full or not at all (xstateregs_set()): nothing here can make it fit.
+"""
 
 LEFT_BEHIND = ("status", "release", "uptime", "output.txt", "console.txt", RESULT)
 """What a guest's folder has: how the command ended, where and when, what it said, the whole console, the result."""
@@ -61,10 +67,15 @@ class Job:
     @property
     def script(self) -> str:
         """As the guest's shell runs it."""
-        lines = [f"cd {shlex.quote(str(REPOSITORY))}"]
+        lines = [
+            f"cd {shlex.quote(str(REPOSITORY))}",
+            f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
+            # The checkout that was packed, wherever the Python of this machine takes connbench from.
+            f"export PYTHONPATH={shlex.quote(str(REPOSITORY / 'src'))}",
+        ]
         clock = (f"{CLOCK_VARIABLE}={Clock.INSTRUCTIONS}",) if self.is_deterministic else ()
         lines += [f"export {shlex.quote(variable)}" for variable in (*self.environment, *clock)]
-        lines += [f"/busybox sysctl -w {shlex.quote(setting)} >/dev/null" for setting in self.settings]
+        lines += [f"/{LAB}/busybox sysctl -w {shlex.quote(setting)} >/dev/null" for setting in self.settings]
         return "\n".join([*lines, shlex.join(self.command)]) + "\n"
 
 
@@ -78,10 +89,15 @@ class Outcome:
     total_s: float
 
 
+class CannotBoot(RunFault):
+    """A kernel that this machine's processor keeps from booting."""
+
+
 def run_guest(kernel: Kernel, image: Path, job: Job, folder: Path) -> Outcome:
     """Boot a kernel, run the job in it, and unpack what it leaves into `folder`.
 
     Raises:
+        CannotBoot: The kernel cannot run on this machine's processor.
         RunFault: The guest did not boot, hung, or left nothing; nothing of it is left running.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +113,15 @@ def run_guest(kernel: Kernel, image: Path, job: Job, folder: Path) -> Outcome:
             ended = _run(command, output.fileno(), job.timeout, place)
         seconds = time.monotonic() - begun
         _unpack(place / "results.tar", folder)
-    said = re.search(r"kernel-lab: up ([\d.]+)", console.read_text(encoding="utf-8", errors="replace"))
+    words = console.read_text(encoding="utf-8", errors="replace")
+    said = re.search(r"kernel-lab: up ([\d.]+)", words)
     status = folder / "status"
     if not status.exists():
+        if kernel.is_uml and UML_FAULT in words:
+            raise CannotBoot(
+                f"uml: user-mode-linux {kernel.version} cannot restore this CPU's floating-point state",
+                "use --kernel 6.1: QEMU boots it on any CPU",
+            )
         what = "did not boot" if said is None else "hung" if not ended else "ended without results"
         in_time = "" if ended else f" within {job.timeout:g} s"
         raise RunFault(f"{kernel.series}: the guest {what}{in_time}", f"the end of {console}:\n{_tail(console)}")
@@ -113,12 +135,12 @@ def _write_initrd(image: Path, job: Job, path: Path) -> None:
     with path.open("ab") as stream:
         stream.write(b"\0" * (-stream.tell() % 4))
         archive = Archive(stream)
-        archive.add("lab-command", 0o100644, job.script.encode())
+        archive.add(f"{LAB}/job", 0o100644, job.script.encode())
         archive.add("TRAILER!!!", 0)
 
 
-def _qemu(kernel: Kernel, job: Job, place: Path) -> list[str]:
-    """An emulated PC with one processor and two serial lines: the console, and the results."""
+def _qemu(kernel: Kernel, job: Job, _place: Path) -> list[str]:
+    """An emulated PC with one processor and two serial lines: the console, and the results, in its folder here."""
     clock = ["-accel", "tcg,thread=multi"]
     if job.is_deterministic:
         clock = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-seed", "1"]
@@ -127,18 +149,18 @@ def _qemu(kernel: Kernel, job: Job, place: Path) -> list[str]:
         *("qemu-system-x86_64", "-machine", "q35", *clock, "-cpu", CPU, "-smp", "1", "-m", str(MEMORY_MB)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
-        *("-chardev", f"file,id=results,path={place / 'results.tar'}", "-serial", "chardev:results"),
-        *("-kernel", str(kernel.image), "-initrd", str(place / "initrd")),
-        *("-append", f"console=ttyS0 {QUIET_KERNEL} lab_results=/dev/ttyS1 lab_python={sys.executable}"),
+        *("-chardev", "file,id=results,path=results.tar", "-serial", "chardev:results"),
+        *("-kernel", str(kernel.image), "-initrd", "initrd"),
+        *("-append", f"console=ttyS0 {QUIET_KERNEL} rdinit=/{LAB}/init lab_results=/dev/ttyS1"),
     ]
 
 
 def _uml(kernel: Kernel, _job: Job, place: Path) -> list[str]:
     """A kernel as a process; it writes its results into its folder here, and is shown no other."""
     return [
-        *(str(kernel.image), f"mem={MEMORY_MB}M", f"initrd={place / 'initrd'}", f"uml_dir={place}/uml/", "umid=guest"),
+        *(str(kernel.image), f"mem={MEMORY_MB}M", "initrd=initrd", f"uml_dir={place}/uml/", "umid=guest"),
         *("con=null", "con0=null,fd:1", "console=tty0", *QUIET_KERNEL.split()),
-        *(f"lab_results={place}", f"lab_python={sys.executable}"),
+        *(f"rdinit=/{LAB}/init", f'"lab_results={place}"'),  # quoted, as the kernel reads a value with a space
     ]
 
 

@@ -18,6 +18,8 @@ from typing import BinaryIO
 REPOSITORY = Path(__file__).resolve().parents[2]
 DISTRIBUTIONS = ("connbench", "pytest", "pytest-timeout")
 INIT = Path(__file__).with_name("init.sh")
+LAB = ".connbench-lab"
+"""The guest's folder of the lab's own files; nothing of this machine that is packed has that name."""
 
 _NOT_NEEDED = {
     "test",
@@ -53,10 +55,10 @@ def write_image(path: Path, programs: Iterable[str] = ()) -> None:
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
     with path.open("wb") as stream:
         archive = Archive(stream)
-        for folder in ("proc", "sys", "dev", "tmp", "run", "results"):
+        for folder in ("proc", "sys", "dev", "tmp", "run", LAB):
             archive.add(folder, stat.S_IFDIR | 0o755)
-        archive.add("init", stat.S_IFREG | 0o755, INIT.read_bytes())
-        archive.add("busybox", stat.S_IFREG | 0o755, busybox.read_bytes())
+        archive.add(f"{LAB}/init", stat.S_IFREG | 0o755, INIT.read_bytes())
+        archive.add(f"{LAB}/busybox", stat.S_IFREG | 0o755, busybox.read_bytes())
         for name in sorted(files.paths, key=str):
             archive.add_file(name)
         archive.add(_TRAILER, 0)
@@ -69,13 +71,18 @@ class Tree:
         self.paths: set[Path] = set()
 
     def add(self, path: Path) -> None:
-        """Add a file, or a folder and all below it."""
+        """Add a file, or a folder and all below it, and what links in there lead to: a package store is linked to."""
         self._add_way(path)
         real = path.resolve()
-        if real.is_dir():
-            for folder, folders, names in os.walk(real):
-                folders[:] = [n for n in folders if n not in _NOT_NEEDED and not n.startswith("config-")]
-                self.paths.update(Path(folder, name) for name in [*folders, *names] if not _NOT_READ.search(f"/{name}"))
+        if not real.is_dir():
+            return
+        for folder, folders, names in os.walk(real):
+            folders[:] = [n for n in folders if n not in _NOT_NEEDED and not n.startswith("config-")]
+            found = {Path(folder, name) for name in [*folders, *names] if not _NOT_READ.search(f"/{name}")}
+            links = [one for one in found - self.paths if one.is_symlink() and one.exists()]
+            self.paths |= found
+            for link in links:
+                self.add(link)
 
     def _add_way(self, path: Path) -> None:
         reached = Path("/")
@@ -153,5 +160,5 @@ def _is_program(path: Path) -> bool:
 def _libraries(programs: Iterable[Path]) -> set[Path]:
     """The shared libraries that programs and modules load, and the loader itself."""
     said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False)  # noqa: S607  # by PATH
-    found = {Path(os.path.normpath(path)) for path in re.findall(r"(?:=> |^\t)(/\S+)", said.stdout, re.MULTILINE)}
+    found = {Path(os.path.normpath(path)) for path in re.findall(r"(?:=> |^\t)(/.+) \(0x", said.stdout, re.MULTILINE)}
     return {path for path in found if path.exists()}

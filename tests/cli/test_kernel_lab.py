@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import subprocess
-import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,23 +13,11 @@ import pytest
 
 from connbench.model import StrategySpec
 from connbench.report.machine import json_document
+from guests import REPOSITORY, lab, require_guest
 from made import PLAIN, result_of, round_of, samples_of
 from support import wait_until
 
-LAB = Path(__file__).parents[2] / "scripts" / "kernel-lab"
 RANGE = StrategySpec("range")
-
-
-def lab(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the lab's command to its end."""
-    return subprocess.run(
-        [sys.executable, str(LAB), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | environment,
-    )
 
 
 def alive(group: int) -> list[int]:
@@ -131,25 +118,32 @@ def test_kernel_that_cannot_be_is_wrong_usage(arguments: tuple[str, ...], tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(
+needs_tools = pytest.mark.skipif(
     None in map(shutil.which, ("busybox", "qemu-system-x86_64")), reason="no busybox-static and qemu-system-x86 here"
 )
+
+
+def stand_in(path: Path, body: str) -> None:
+    """A program that the lab takes for a kernel, or for QEMU."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec echo 6.1.0\n{body}\n')
+    path.chmod(0o755)
+
+
+@needs_tools
 @pytest.mark.parametrize(
     ("body", "told"),
     [("echo Kernel panic; exit 1", "did not boot"), ("echo kernel-lab: up 1.0; sleep 1000 & wait", "hung within 2 s")],
 )
 def test_guest_that_comes_to_nothing_is_ended_and_told(body: str, told: str, tmp_path: Path) -> None:
     """A kernel that panics, and one that never ends, are reported with the end of their console; nothing is left."""
-    kernel = tmp_path / "bin" / "linux.uml"
-    kernel.parent.mkdir()
-    kernel.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec echo 6.1.0\necho $$ > {tmp_path}/pid\n{body}\n')
-    kernel.chmod(0o755)
+    stand_in(tmp_path / "bin" / "linux.uml", f"echo $$ > {tmp_path}/pid\n{body}")
     (tmp_path / "temporary").mkdir()
     (tmp_path / "out" / "uml").mkdir(parents=True)
     (tmp_path / "out" / "uml" / "status").write_text("0\n")  # of an earlier run that went well
     ended = lab(
         *("run", "--kernel", "uml", "--timeout", "2", "--force", "-o", str(tmp_path / "out")),
-        PATH=f"{kernel.parent}:{os.environ['PATH']}",
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
         TMPDIR=str(tmp_path / "temporary"),
     )
     assert ended.returncode == 6
@@ -157,3 +151,57 @@ def test_guest_that_comes_to_nothing_is_ended_and_told(body: str, told: str, tmp
     assert f"  | {body.removeprefix('echo ').partition(';')[0]}" in ended.stderr
     assert list((tmp_path / "temporary").iterdir()) == []
     wait_until(lambda: not alive(int((tmp_path / "pid").read_text())), "the end of the guest's processes")
+
+
+GUEST_THAT_RUNS = """\
+echo kernel-lab: up 1.0
+mkdir left && echo 0 >left/status && echo 6.1.0 >left/release && tar -c -f results.tar -C left ."""
+
+
+@needs_tools
+@pytest.mark.parametrize("is_named", [False, True])
+def test_kernel_that_this_cpu_cannot_boot_is_left_out_unless_it_was_named(is_named: bool, tmp_path: Path) -> None:
+    """Of all kernels user-mode-linux is left out with its reason in a line, exit code 0; asked for, it is a fault."""
+    stand_in(tmp_path / "bin" / "linux.uml", "echo ptrace set fp regs failed, errno = 14; exit 1")
+    stand_in(tmp_path / "bin" / "qemu-system-x86_64", GUEST_THAT_RUNS)
+    for series in ("5.10", "6.1", "6.12", "6.18", "7"):
+        (tmp_path / "connbench-kernels" / series).mkdir(parents=True)
+        (tmp_path / "connbench-kernels" / series / "version").write_text(f"{series}.1\n")
+    ended = lab(
+        *("run", "-o", str(tmp_path / "out"), *(("--kernel", "uml") if is_named else ())),
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+        XDG_CACHE_HOME=str(tmp_path),
+    )
+    reason = "kernel-lab: uml: user-mode-linux 6.1.0 cannot restore this CPU's floating-point state"
+    if is_named:
+        assert ended.returncode == 6
+        assert ended.stderr.splitlines()[-2:] == [reason, "  -> use --kernel 6.1: QEMU boots it on any CPU"]
+    else:
+        assert ended.returncode == 0, ended.stderr
+        assert [line for line in ended.stderr.splitlines() if "user-mode" in line] == [f"{reason}; left out"]
+        assert ended.stderr.count("done in") == 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm", "/run"])  # noqa: S108  # where a guest once had a file system of its own
+def test_checkout_may_lie_anywhere(place: str) -> None:
+    """A guest finds a checkout in a folder for temporary files, with a space in its path, by way of a link."""
+    require_guest("6.1")
+    with tempfile.TemporaryDirectory(prefix="connbench lab ", dir=place) as folder:
+        checkout = Path(folder, "a checkout")
+        checkout.mkdir()
+        for name in ("src", "tests", "scripts"):
+            shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(REPOSITORY / "pyproject.toml", checkout)
+        link = Path(folder, "link")
+        link.symlink_to(checkout.name)
+        rule = "tests/netns/test_port_search.py::test_one_parity_is_used_up_before_the_other"
+        ended = lab(
+            *("test", "--kernel", "6.1", "--", "-q", rule),
+            command=link / "scripts" / "kernel-lab",
+            timeout=200,
+            TMPDIR=folder,
+        )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "4 passed" in ended.stdout

@@ -1,42 +1,28 @@
-"""The rules of the port search on an old kernel, user-mode-linux 6.1: the same tests, inside a guest of the lab."""
+"""The rules of the port search on an old kernel, Debian's 6.1: the same tests, inside a guest of the lab."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from guests import lab, require_guest
 from support import measure, spec
 
-LAB = Path(__file__).parents[2] / "scripts" / "kernel-lab"
 RULE = "tests/netns/test_port_search.py"
-
-needs_uml = pytest.mark.skipif(
-    shutil.which("linux.uml") is None or shutil.which("busybox") is None,
-    reason="no user-mode-linux and busybox-static here (scripts/kernel-lab setup)",
-)
 
 
 def run_in_guest(*arguments: str, walk: str = "") -> subprocess.CompletedProcess[str]:
-    """Run pytest in user-mode-linux, there with another expectation if `walk` is given."""
+    """Run pytest in the guest, there with another expectation if `walk` is given."""
+    require_guest("6.1")
     given = ["--env", f"CONNBENCH_EXPECT_WALK={walk}"] if walk else []
-    return subprocess.run(
-        [sys.executable, str(LAB), "test", "--kernel", "uml", *given, "--", "-q", "-rA", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    return lab("test", "--kernel", "6.1", *given, "--", "-q", "-rA", *arguments, timeout=400)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(450)
-@needs_uml
 def test_old_kernel_keeps_the_rules_and_walks_two_parities() -> None:
     """Every rule of the search holds on 6.1 too, but that range goes through one parity before the other."""
     ended = run_in_guest(RULE)
@@ -48,7 +34,6 @@ def test_old_kernel_keeps_the_rules_and_walks_two_parities() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(450)
-@needs_uml
 def test_old_kernel_fails_what_a_new_one_passes() -> None:
     """Held to the walk of 6.8 the old kernel's test fails, and passes here where the kernel has that walk."""
     ended = run_in_guest(f"{RULE}::test_range_uses_both_parities_from_the_start", walk="one-by-one")
