@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from place import NAMESPACE, REASON
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(
+    "unhurried"
+)  # by default hypothesis fails a test whose example takes 200 ms, and one slow to draw
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -55,15 +55,16 @@ def test_every_row_stands_above_the_talks(quick: tuple[str, Path]) -> None:
     assert re.search(r"^  the talk, 500 +868 +1\.88 s +69\.6 x +30\.0 µs +31\.0 µs$", "\n".join(rows), re.MULTILINE)
 
 
-def test_claims_that_no_noise_can_spoil_hold(quick: tuple[str, Path]) -> None:
-    """Errors and the knee are the kernel's doing, however busy the machine is."""
+def test_claims_that_need_no_clock_hold(quick: tuple[str, Path]) -> None:
+    """Errors, tries and ports are the kernel's doing, however busy the machine is; the others are `make accuracy`'s."""
     held = [line.removeprefix("holds    ") for line in quick[0].splitlines() if line.startswith("holds ")]
-    for name in ("plain", "bind"):
-        assert f"{name}: the knee is at connection 2,049; half the range is 2,048" in held
     for name in ("plain", "bind", "random", "partition 72", "range"):
         assert f"{name}: no connection failed" in held
-    for text in ("1 source: 2,048", "2 sources: 978", "3 sources: 0"):
-        assert any(line.startswith(f"bind, {text} connections are slow") for line in held)
+    for sources, failed in ((1, 978), (2, 0), (3, 0)):
+        ports = f"{4096 * sources:,}"
+        text = f"{failed} of 5,074 connections failed; there are ports for {ports}"
+        assert any(line.endswith(text) and line.startswith(f"bind, {sources} source") for line in held)
+    assert "partition 72: every port was had: 36 even, 36 odd" in held
     assert sum("the model of the search expects" in line for line in held) == 4
 
 

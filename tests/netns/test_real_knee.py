@@ -1,30 +1,45 @@
-"""The knee of real runs over a small range."""
+"""The knee of what a kernel really handed out: a search for ports, told by counts and without a clock."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from connbench.analysis.knee import find_knee
+from connbench.results.result import Round, StrategyResult
 from support import measure, needs_port_range, spec
 
 PORTS = 4096
 
 
+def timed_by_search(result: StrategyResult, first_parity: int | None) -> StrategyResult:
+    """The attempts of a real run, with the time that a port of each parity would take: 10 µs, or 1 ms after a walk."""
+    [measured] = result.rounds
+    samples = measured.samples
+    is_fast = np.ones(len(samples), bool) if first_parity is None else samples.port % 2 == first_parity
+    made = replace(samples, connect_ns=np.where(is_fast | samples.failed, 10_000, 1_000_000))
+    return replace(result, rounds=(Round(1, made, measured.report),))
+
+
 @pytest.mark.parametrize("name", ["plain", "bind"])
 def test_knee_is_where_the_other_parity_begins(name: str) -> None:
-    """The kernel's own search turns slow at exactly half of the range, with the first port of the other parity."""
+    """The kernel's own search comes to the other parity at exactly half of the range, and there the knee is found."""
     result = measure(spec(name), PORTS, PORTS)
-    knee = find_knee(result)
+    port = result.samples.port
+    assert set((port[: PORTS // 2] % 2).tolist()) == {port[0] % 2}
+    assert set((port[PORTS // 2 :] % 2).tolist()) == {1 - port[0] % 2}
+    knee = find_knee(timed_by_search(result, port[0] % 2))
     assert (knee.connection, knee.in_use) == (PORTS // 2 + 1, PORTS // 2)
-    assert result.samples.port[PORTS // 2] % 2 != result.samples.port[0] % 2
     assert knee.first_failed is None
 
 
 @needs_port_range
 def test_windows_have_no_knee_but_failures() -> None:
-    """Random windows of a quarter of the smallest of ranges stay fast, and fail once they are full."""
+    """Random windows of a quarter of the smallest of ranges fail once they are full; and no knee is made of that."""
     result = measure(spec("window", 64), 1024, 1024)
-    knee = find_knee(result)
+    knee = find_knee(timed_by_search(result, None))
     failures = result.samples.failed.nonzero()[0]
     assert knee.is_judged
     assert knee.connection is None

@@ -225,9 +225,8 @@ def test_no_netem_is_refused() -> None:
 
 
 def test_no_connect_is_shorter_than_the_delay() -> None:
-    """Each takes a round trip at least, and none is sent twice for it."""
+    """Each takes a round trip at least."""
     if not has_netem():
         pytest.skip("this kernel has no netem (CONFIG_NET_SCH_NETEM)")
     result = over_veth("bind", delay_ms=20.0)
-    assert result.samples.connect_ns.min() >= 20_000_000
-    assert result.rounds[0].report.counters["TcpExt.TCPSynRetrans"] == 0
+    assert result.samples.connect_ns.min() >= 20_000_000  # netem's promise, which no machine is too slow for

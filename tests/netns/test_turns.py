@@ -1,0 +1,83 @@
+"""The turns of a paced churn, by a clock that the test moves: no machine is too slow, or too fast, for them."""
+
+from __future__ import annotations
+
+import os
+from _socket import socket
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from connbench import samples
+from connbench.engine import loop
+from connbench.engine.share import Share, Turnover
+from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
+from connbench.samples import NS_PER_S
+from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, shared_out
+from support import make_plan, spec
+
+READ_NS, BEGAN = 1000, 5_000_000
+"""What each look at the clock takes, and when the churn begins."""
+
+
+class Clock:
+    """A clock that goes on by a microsecond each time it is read, and by what is slept; a nap may be too long."""
+
+    def __init__(self, late_ns: dict[int, int]) -> None:
+        self.now, self.late_ns, self.naps = BEGAN, late_ns, count()
+
+    def read(self) -> int:
+        """The time."""
+        self.now += READ_NS
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, and longer by what is said of this nap."""
+        self.now += round(seconds * NS_PER_S) + self.late_ns.get(next(self.naps), 0)
+
+
+def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] | None = None) -> list[int]:
+    """When each replacement of the first lane began, in ns from the churn's beginning; sockets are UDP's."""
+    strategy = replace(spec("plain"), load=replace(load, protocol=Protocol.UDP))
+    plan = RoundPlan(make_plan(strategy, 64, 4, listener=Listener.NONE, namespace=Namespace.HOST), strategy, 1)
+    victims = draw_victims(plan)
+    order = shared_out(plan, victims)
+    descriptor = samples.create(plan.rows)
+    columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
+    os.close(descriptor)
+    recipe, filled = recipe_over(plan, order), plan.rows_of_lanes(Phase.FILL)[0]
+    share = Share(plan, recipe, 0, filled, order, victims, 64, (0,), further_tries(plan, 0), -1, 0, columns)
+    rows = plan.rows_of_lanes(Phase.CHURN)[0]
+    clock = Clock(late_ns or {})
+    monkeypatch.setattr(loop, "perf_counter_ns", clock.read)
+    monkeypatch.setattr(loop, "sleep", clock.sleep)
+    held: list[socket | None] = [None] * len(filled)
+    loop.go_through(share, held, Turnover.of(plan, rows, rows.start, BEGAN, 0))
+    for one in held:
+        if one:
+            one.close()
+    return [columns["started_ns"][row] - BEGAN for row in rows]
+
+
+@pytest.mark.parametrize(("lanes", "interval_ns"), [(1, 500_000), (2, 1_000_000)])
+def test_each_replacement_waits_for_its_turn(lanes: int, interval_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 2,000 a second one begins every 0.5 ms; of two lanes each has every other of them."""
+    turns = begun(monkeypatch, Load(lanes=lanes, churn=Churn(20 * lanes, rate=2000.0)))
+    assert len(turns) == 20
+    assert [turn - number * interval_ns for number, turn in enumerate(turns[1:], 1)] == [READ_NS] * 19
+
+
+def test_replacements_that_are_late_are_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a nap that was 2 ms too long the next ones wait for nothing, until the rate is kept to again."""
+    turns = begun(monkeypatch, Load(churn=Churn(20, rate=2000.0)), {5: 2_000_000})
+    late = [turn - number * 500_000 - READ_NS for number, turn in enumerate(turns)]
+    assert (late[1:5], late[10:]) == ([0] * 4, [0] * 10)
+    assert late[5] == 2_000_000
+    assert late[5] > late[6] > late[7] > late[8] > 0
+
+
+def test_churn_without_a_rate_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never sleeps."""
+    monkeypatch.setattr(Clock, "sleep", lambda _clock, _seconds: pytest.fail("it slept"))
+    assert len(begun(monkeypatch, Load(churn=Churn(20)))) == 20
