@@ -45,3 +45,10 @@ def elapsed(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min"
+
+
+def about(nanoseconds: float) -> str:
+    """A time in two significant digits, for a sentence: `5.3 µs`, `62 µs`, `2.2 ms`, `120 µs`."""
+    rounded = float(f"{nanoseconds:.2g}")
+    factor, unit = next(((factor, unit) for factor, unit in _SCALE if rounded >= factor), _SCALE[-1])
+    return f"{rounded / factor:.2g} {unit}" if rounded / factor < 100 else f"{rounded / factor:.0f} {unit}"

@@ -57,7 +57,8 @@ MIXED = samples_of(
 
 def test_block_is_header_six_lines_tables_and_facts() -> None:
     """A strategy's block has its parts in the order they are read in, a blank line between."""
-    header, *lines = text.report(run_of(BIND, samples_of([10_000, 20_000, 30_000]))).splitlines()
+    result = run_of(BIND, samples_of([10_000, 20_000, 30_000]))
+    header, *lines = text.block(result, result.strategies[0]).splitlines()
     assert header == (
         "bind: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
         "own network namespace, backlog listener, seed 1"
@@ -177,10 +178,10 @@ def test_closing_table_compares_with_the_first_strategy() -> None:
 
 
 def test_single_strategy_has_nothing_to_close_with() -> None:
-    """One strategy, no findings: the report ends with its block."""
+    """One strategy, no findings: after its block comes the verdict alone."""
     result = run_of(BIND, MIXED)
     assert text.closing(result) == ""
-    assert text.report(result) == text.block(result, result.strategies[0])
+    assert text.report(result) == f"{text.block(result, result.strategies[0])}\n\n{text.verdict(result)}"
 
 
 def test_several_rounds_are_compared_by_their_median() -> None:
@@ -199,14 +200,11 @@ def test_strategy_without_an_attempt_has_dashes_in_the_comparison() -> None:
     assert (row["speed-up"], row["share"]) == ("-", "-")
 
 
-def test_findings_come_last_with_their_advice() -> None:
-    """A finding is a line by its severity and a line with what to do about it."""
+def test_findings_stand_before_the_verdict_with_their_advice() -> None:
+    """A finding is a line by its severity and a line with what to do about it; it does not scroll the verdict away."""
     result = result_of({BIND: [round_of(MIXED)]}, known=(NOTE,))
-    assert text.report(result).splitlines()[-3:] == [
-        "",
-        "warning: measuring in the host's network namespace (why)",
-        "  -> run as root",
-    ]
+    found = "warning: measuring in the host's network namespace (why)\n  -> run as root"
+    assert text.report(result).endswith(f"\n\n{found}\n\n{text.verdict(result)}")
 
 
 def test_finding_told_before_is_not_told_again() -> None:
@@ -307,10 +305,14 @@ def file_of(origin: Origin, *rounds: Samples, name: str = "folder/x.csv", kernel
 
 def test_own_csv_has_all_figures_but_the_runs() -> None:
     """Attempts alone have six lines, both tables and a wall time; plan, floor and open connections they do not tell."""
-    report = text.report(file_of(Origin.CSV, samples_of([10_000, 20_000, 30_000])))
+    result, run = (
+        file_of(Origin.CSV, samples_of([10_000, 20_000, 30_000])),
+        run_of(BIND, samples_of([10_000, 20_000, 30_000])),
+    )
+    report = text.report(result).removesuffix(f"\n\n{text.verdict(result)}")
     assert report.splitlines() == [
         "bind: kernel unknown, connbench CSV folder/x.csv",
-        *text.report(run_of(BIND, samples_of([10_000, 20_000, 30_000]))).splitlines()[1:-2],
+        *text.block(run, run.strategies[0]).splitlines()[1:-2],
         "wall time: 63.0 µs, 21.0 µs an attempt",
         "",
         "note: folder/x.csv: a connbench CSV holds the attempts alone, not where and how soundly they were measured",

@@ -46,10 +46,11 @@ class TextPages:
         return text.block(self.result, next(s for s in self.result.strategies if s.strategy == spec), width())
 
     def end(self) -> str:
-        """The comparison and the findings, and the charts if they are wanted."""
+        """The comparison and the findings, the charts if they are wanted, and last the verdict."""
         parts = [text.closing(self.result, width(), self.told)]
         if self.plot:
             parts += scatters(self.result)
+        parts.append(text.verdict(self.result, width()))
         return "\n\n".join(part for part in parts if part)
 
 

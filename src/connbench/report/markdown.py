@@ -12,6 +12,7 @@ from connbench.model import addresses_text
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
 from connbench.report.rows import comparison, link
+from connbench.report.verdict import run_verdict
 from connbench.results.result import Result, StrategyResult
 from connbench.units import count, duration
 
@@ -27,7 +28,7 @@ _LINKED = re.compile(r"[@#]|:(?=//)")
 
 def markdown(result: Result) -> str:
     """The figures that strategies are compared by, as GitHub's tables have them, and what to make of them."""
-    parts = [heading(result), _table(result)]
+    parts = [heading(result), *map(escape, run_verdict(result)), _table(result)]
     parts += [part for strategy in result.strategies for part in _of_parts(result, strategy)]
     remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
     if remarks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
@@ -12,6 +12,7 @@ from connbench.model import Plan, StrategySpec, addresses_text
 from connbench.report import account, rows
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
+from connbench.report.verdict import run_verdict
 from connbench.results.result import Result, StrategyResult
 
 
@@ -23,7 +24,7 @@ def report(result: Result, width: int | None = None) -> str:
         width: Columns to fold prose to; None leaves each header and finding on one line, as a pipe wants it.
     """
     blocks = [block(result, strategy, width) for strategy in result.strategies]
-    return "\n\n".join(part for part in (*blocks, closing(result, width)) if part)
+    return "\n\n".join(part for part in (*blocks, closing(result, width), verdict(result, width)) if part)
 
 
 def block(result: Result, strategy: StrategyResult, width: int | None = None) -> str:
@@ -47,6 +48,16 @@ def closing(result: Result, width: int | None = None, told: Collection[Finding] 
     if found:
         parts.append("\n".join(finding(f, width) for f in found))
     return "\n\n".join(parts)
+
+
+def verdict(result: Result, width: int | None = None) -> str:
+    """What to take away, where the eye of a terminal's reader is: at the very end; empty where nothing was measured."""
+    return verdict_lines(run_verdict(result), width)
+
+
+def verdict_lines(sentences: Sequence[str], width: int | None = None) -> str:
+    """The sentences of a verdict, each on a line of its own."""
+    return "\n".join(fold(one, width) for one in ("verdict: " * (not at) + one for at, one in enumerate(sentences)))
 
 
 def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:

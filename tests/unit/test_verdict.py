@@ -1,0 +1,223 @@
+"""The verdict on a run: what it says of each outcome, and what it does not say where the run cannot show it."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from connbench.errors import Interrupted
+from connbench.findings import Finding, Severity
+from connbench.model import Churn, Load, Namespace, Phase, PortRange, Spread, StrategySpec
+from connbench.report import markdown, text
+from connbench.report.verdict import run_verdict
+from connbench.results.result import Origin, Result, Samples
+from connbench.samples import GIVEN_UP, TIMED_OUT
+from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
+
+RANGE = StrategySpec("range")
+FEW = replace(PLAN, port_range=PortRange(20000, 20999))
+"""A plan over 1,000 ports."""
+
+CLIFF = samples_of([5_000] * 500 + [60_000] * 500)
+FLAT = samples_of([8_000] * 1000)
+
+
+def run_of(**measured: Samples) -> Result:
+    """A run over 1,000 ports, strategies by name."""
+    return result_of({StrategySpec(name): [round_of(samples)] for name, samples in measured.items()}, FEW)
+
+
+def test_equal_knees_are_told_once_with_the_times_before_and_after() -> None:
+    """The figures of what turned slow and of what did not, in that order, and then what to run."""
+    assert run_verdict(run_of(plain=CLIFF, bind=CLIFF, range=FLAT)) == (
+        "plain and bind turn slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.",
+        "range stays at 9 µs (acquire p50) to the last connection, without an error.",
+        "Next: connbench advise -n 1000 --port-range 20000-20999 says which strategy and setting fit such a load.",
+    )
+
+
+def test_what_has_a_knee_alone_is_to_be_compared() -> None:
+    """After plain alone the next command shows a remedy beside it."""
+    assert run_verdict(run_of(plain=CLIFF))[-1] == (
+        "Next: connbench run --strategy range --strategy window --port-range 20000-20999 shows what helps."
+    )
+
+
+def test_knees_at_different_shares_are_told_apart() -> None:
+    """Each with its own place."""
+    late = samples_of([5_000] * 700 + [60_000] * 300)
+    first = run_verdict(run_of(plain=CLIFF, bind=late))[0]
+    assert "plain turns slow at connection 501 (50 % of the ports)" in first
+    assert "bind turns slow at connection 701 (70 % of the ports)" in first
+
+
+@pytest.mark.parametrize("connections", [100, 500])
+def test_less_than_half_of_the_ports_shows_nothing(connections: int) -> None:
+    """What connect() costs from half of the ports on was not seen: nothing is said to stay fast."""
+    said = run_verdict(run_of(plain=samples_of([8_000] * connections), range=samples_of([8_000] * connections)))
+    assert said == (
+        (
+            f"{connections} connections of 1,000 ports cannot show whether plain and range turn slow: "
+            "connect() turns slow when more than half are in use."
+        ),
+        "Next: the same with --port-range 20000-20999 and without -n, so that the connections fill the range.",
+    )
+
+
+def test_a_smaller_range_is_as_large_as_what_was_opened() -> None:
+    """The command that shows it costs no more than the one that did not."""
+    said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 10_000))]}))
+    assert "--port-range 9024-19023" in said[-1]
+
+
+def test_the_host_s_range_cannot_be_made_smaller() -> None:
+    """There more connections are the way."""
+    host = replace(FEW, namespace=Namespace.HOST)
+    said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 100))]}, host))
+    assert said[-1] == "Next: the same with -n 1000, as many connections as there are ports."
+
+
+def test_too_few_connections_for_a_knee_show_nothing() -> None:
+    """Not even where they fill their range; the larger one recommended lies below port 65536."""
+    ten = replace(PLAN, port_range=PortRange(65_000, 65_009))
+    said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 10))]}, ten))
+    assert said[0] == "10 connections of 10 ports cannot show whether plain turns slow: 44 are needed."
+    assert "--port-range 64536-65535" in said[1]
+
+
+def test_growth_without_a_knee_is_no_staying() -> None:
+    """`random` waits ever longer in bind(), which the knee of connect() does not show."""
+    growing = samples_of([5_000] * 1000, prepare_ns=[1_000] * 900 + [200_000] * 100)
+    assert run_verdict(run_of(random=growing))[0] == (
+        "random slows down from 6 µs in the first 5 % of the connections to 200 µs in the last 5 % (acquire p50)."
+    )
+
+
+def test_failures_are_told_with_reason_and_place() -> None:
+    """Those for want of a port, those given up and those without an answer are told apart."""
+    numbers = [0] * 850 + [errno.EADDRNOTAVAIL] * 100 + [GIVEN_UP] * 40 + [TIMED_OUT] * 10
+    said = run_verdict(run_of(range=samples_of([8_000] * 1000, errno=numbers)))[0]
+    assert "stays at 9 µs (acquire p50), " in said
+    assert "100 of 1,000 attempts (10.0 %) find no port" in said
+    assert "40 of 1,000 attempts (4.0 %) are given up" in said
+    assert "10 of 1,000 attempts (1.0 %) get no answer in time" in said
+    assert "the first with 85 % of the ports in use" in said
+    assert "without an error" not in said
+
+
+def test_more_attempts_than_ports_fail_for_that_reason() -> None:
+    """No fault of the strategy: every port is in use."""
+    numbers = [0] * 1000 + [errno.EADDRNOTAVAIL] * 500
+    said = run_verdict(run_of(range=samples_of([8_000] * 1500, errno=numbers)))[0]
+    assert said.endswith("500 of 1,500 attempts (33.3 %) find no port, for all ports are in use.")
+
+
+def test_no_connection_at_all() -> None:
+    """Neither fast nor slow."""
+    said = run_verdict(run_of(plain=samples_of([8_000] * 100, errno=[TIMED_OUT] * 100)))[0]
+    assert said == "plain opened no connection: 100 of 100 attempts (100.0 %) get no answer in time."
+
+
+def test_unusable_figures_are_said_first_and_no_other_is_told() -> None:
+    """An unsound measurement has no result."""
+    lost = round_of(CLIFF)
+    lost = replace(lost, report=replace(lost.report, counters={"TcpExt.TCPSynRetrans": 3}))
+    first, then = run_verdict(result_of({PLAIN: [lost]}, FEW))
+    assert first.startswith("Do not use these figures: plain: SYNs were sent again")
+    assert then.startswith("Next: find out who drops them")
+
+
+def test_one_unusable_strategy_leaves_the_others_their_verdict() -> None:
+    """Its own figures are not among them."""
+    lost = round_of(CLIFF)
+    lost = replace(lost, report=replace(lost.report, counters={"TcpExt.TCPSynRetrans": 3}))
+    said = run_verdict(result_of({PLAIN: [lost], RANGE: [round_of(FLAT)]}, FEW))
+    assert said[0].startswith("Do not use the figures of plain: SYNs were sent again")
+    assert said[1].startswith("range stays at 9 µs")
+    assert not any("turn" in one for one in said)
+
+
+def test_a_finding_about_all_makes_all_unusable() -> None:
+    """What is not about one strategy is about each."""
+    known = (Finding("x", Severity.INVALID, "nothing is right", "stop"),)
+    said = run_verdict(result_of({PLAIN: [round_of(CLIFF)]}, FEW, known))
+    assert said == ("Do not use these figures: nothing is right.", "Next: stop; then measure again.")
+
+
+def test_what_was_cut_short_is_to_be_run_again() -> None:
+    """What was measured of it counts as far as it goes."""
+    said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 400), fault=Interrupted(2))]}, FEW))
+    assert "cannot show" in said[0]
+    assert said[-1] == "Next: the run was cut short; run it again for the rest."
+
+
+def test_a_file_that_does_not_tell_the_range_has_no_share() -> None:
+    """A CSV: a knee that is there is told, and of one that is not there it is said what is not known."""
+    turned = Result(None, {}, (), {PLAIN: [round_of(CLIFF)]}, Origin.TALK_CSV, "a.csv")
+    assert run_verdict(turned) == (
+        "plain turns slow at connection 501: connect() p50 6 µs before, 61 µs after.",
+        "Next: connbench run measures the same on this machine.",
+    )
+    flat = Result(None, {}, (), {PLAIN: [round_of(FLAT)]}, Origin.TALK_CSV, "a.csv")
+    assert run_verdict(flat)[0] == (
+        "plain stays at 9 µs (connect() p50) to the last connection, without an error; "
+        "the file does not tell how many ports there were, so a knee may lie further on."
+    )
+
+
+def test_churn_is_told_with_how_full_the_range_is() -> None:
+    """The replacements, quickest strategy first, and not the filling before them."""
+    load = Load(fill=0.8, churn=Churn(100))
+    measured = {}
+    for spec, level in ((PLAIN, 60_000), (RANGE, 8_000)):
+        filled = replace(spec, load=load)
+        measured[filled] = [round_of(samples_of([5_000] * 800))]
+        measured[replace(filled, phase=Phase.CHURN)] = [round_of(samples_of([level] * 100))]
+    said = run_verdict(replace_strategies(result_of(measured, FEW)))
+    assert said[:2] == (
+        "With 800 of 1,000 ports (80 %) in use a new connection takes 9 µs with range, 61 µs with plain (acquire p50).",
+        "No replacement failed.",
+    )
+
+
+def replace_strategies(result: Result) -> Result:
+    """A churn is a phase of a strategy and no strategy of the plan."""
+    assert result.plan
+    fills = tuple(spec for spec in result.plan.strategies if spec.phase is Phase.FILL)
+    return replace(result, plan=replace(result.plan, strategies=fills))
+
+
+def test_addresses_used_up_one_by_one_are_judged_by_the_first() -> None:
+    """Each fills a range of its own: over all of them half of the ports mean nothing."""
+    plan = replace(FEW, sources=("127.9.9.1", "127.9.9.3"), spread=Spread.FILL)
+    both = samples_of(
+        ([5_000] * 500 + [60_000] * 500) * 2, source=[0] * 1000 + [1] * 1000, port=[*range(20000, 21000)] * 2
+    )
+    said = run_verdict(result_of({BIND: [round_of(both)]}, plan))
+    assert said[0].startswith("bind turns slow at connection 501 of the first address (50 % of its ports)")
+
+
+def test_several_rounds_count_together() -> None:
+    """The knee is the middle round's, the times are of all of them."""
+    rounds = [round_of(samples_of([5_000] * at + [60_000] * (1000 - at)), i) for i, at in enumerate((498, 500, 502), 1)]
+    said = run_verdict(result_of({PLAIN: rounds}, FEW))
+    assert said[0] == ("plain turns slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.")
+
+
+def test_nothing_measured_has_no_verdict() -> None:
+    """No sentence without a figure."""
+    assert run_verdict(Result(FEW, {})) == ()
+
+
+@pytest.mark.parametrize("measured", [{"plain": CLIFF}, {"range": FLAT, "random": CLIFF}])
+def test_text_ends_with_the_verdict_and_markdown_begins_with_it(measured: dict[str, Samples]) -> None:
+    """On a terminal the eye is at the end, on a page at the beginning."""
+    result = run_of(**measured)
+    said = run_verdict(result)
+    assert text.report(result).splitlines()[-len(said) :] == [f"verdict: {said[0]}", *said[1:]]
+    document = markdown.markdown(result)
+    places = [document.index(markdown.escape(one)) for one in said]
+    assert places == sorted(places)
+    assert places[-1] < document.index("| strategy")
