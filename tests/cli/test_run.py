@@ -73,7 +73,7 @@ def test_fewer_ports_than_connections_is_an_experiment() -> None:
 def test_json_holds_everything() -> None:
     """Schema, plan, environment, summary, samples as columns, counters, findings."""
     found = document(*SMALL, "--strategy", "window", "--window", "16", "--seed", "9", "--rounds", "2")
-    assert found["schema"] == 3
+    assert found["schema"] == 4
     assert found["plan"]["seed"] == 9
     assert found["partial"] is False
     assert {"kernel", "cpu_model", "cpu_count", "affinity", "clock_source", "governor", "load_1m"} <= set(
@@ -87,7 +87,7 @@ def test_json_holds_everything() -> None:
         assert measured["settings"]["net.ipv4.ip_local_port_range"] == "40000 40063"
         assert measured["counters"]["TcpExt.ListenOverflows"] == 0
         assert {len(column) for column in measured["samples"].values()} == {64}
-    assert strategy["summary"]["all"]["latency"]["count"] == 128
+    assert strategy["summary"]["all"]["latency_ns"]["count"] == 128
 
 
 def test_csv_has_a_row_an_attempt() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-from dataclasses import asdict, fields
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any, Never
 
 import pytest
@@ -14,12 +17,14 @@ from connbench.analysis.summary import summarize
 from connbench.cli.options import FORMAT_NAMES
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
-from connbench.model import NO_LOAD
+from connbench.model import NO_LOAD, Churn, Load
 from connbench.report.formats import FORMATS
 from connbench.report.machine import json_document
+from connbench.results.csv_file import read_csv
 from connbench.results.files import SUFFIXES
 from connbench.results.json_file import SCHEMA
 from connbench.results.result import Result, Samples
+from connbench.results.talk_csv import read_talk_csv
 from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS
 from made import BIND, ENVIRONMENT, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
@@ -99,24 +104,74 @@ def test_document_has_the_summarys_figures() -> None:
     found = summarize(result.strategies[0])
     [strategy] = document(result)["strategies"]
     summary = strategy["summary"]
-    assert summary["all"]["latency"]["p99"] == found.all.latency.p99
-    assert summary["errored"]["acquire"] == asdict(found.errored.acquire)
+    assert summary["all"]["latency_ns"]["p99"] == found.all.latency.p99
+    assert summary["errored"]["acquire_ns"] == asdict(found.errored.acquire)
     assert summary["errors"] == {"EADDRINUSE": 1, "EADDRNOTAVAIL": 1}
     assert (summary["total_ns"], summary["wall_ns"], summary["established"]) == (found.total_ns, found.wall_ns, 1)
     assert (summary["connected"], summary["floor_ns"], summary["rounds_total_ns"]) == (1, 600, [found.total_ns])
 
 
-def test_minimum_of_an_empty_group_is_null() -> None:
-    """JSON has no infinity: what the talk prints as `inf` is null, and the document parses strictly."""
+def test_figures_of_an_empty_group_are_null() -> None:
+    """Nothing failed: the failed have no latency, and no program can take a 0 for one."""
     [strategy] = document(result_of({PLAIN: [round_of(CLEAN)]}))["strategies"]
-    errored = strategy["summary"]["errored"]["latency"]
-    assert errored == {"count": 0, "minimum": None, "mean": 0, "p50": 0, "p90": 0, "p99": 0, "p999": None, "maximum": 0}
+    errored = strategy["summary"]["errored"]
+    nothing = dict.fromkeys(("minimum", "mean", "p50", "p75", "p90", "p95", "p99", "p999", "maximum"))
+    assert errored == {
+        "latency_ns": {"count": 0, **nothing},
+        "acquire_ns": {"count": 0, **nothing},
+        "tries_mean": None,
+        "tries_max": None,
+    }
+
+
+def test_what_a_csv_does_not_hold_is_null() -> None:
+    """The talk's CSV tells neither acquire times nor tries, and no CSV tells what was open at the end."""
+    taken = document(read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv"))["strategies"][0]["summary"]
+    assert (taken["all"]["latency_ns"]["p50"], taken["all"]["acquire_ns"], taken["all"]["tries_max"]) == (
+        15e3,
+        None,
+        None,
+    )
+    assert (taken["wall_ns"], taken["established"]) == (None, None)
+    own = document(read_csv(FORMATS["csv"](result_of({PLAIN: [round_of(CLEAN)]})), "own.csv"))["strategies"][0][
+        "summary"
+    ]
+    assert own["all"]["acquire_ns"]["p50"] == 21_000
+    assert (own["established"], own["wall_ns"]) == (None, 63_000)
+
+
+def numbers(value: object, path: str = "") -> Iterator[str]:
+    """The path of every number in a document, positions in a list left out."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from numbers(one, f"{path}.{name}")
+    elif isinstance(value, list):
+        for one in value:
+            yield from numbers(one, path)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path
+
+
+def test_every_number_has_its_unit_in_its_name_or_in_the_docs() -> None:
+    """What is in ns or ms says so in its name; all else is told by docs/figures.md under "The JSON"."""
+    docs = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
+    told = docs.partition("## The JSON")[2].partition("\n## ")[0]
+    load = Load(connections=3, fill=0.5, sources=1, give_up_ms=2.0, churn=Churn(2, rate=10.0))
+    plan = result_of({replace(BIND, load=load): [round_of(MIXED)], WINDOW: [round_of(CLEAN)]})
+    open_ended = (".environment.", ".strategies.rounds.counters.", ".strategies.summary.errors.")
+    unnamed = {
+        path
+        for path in numbers(document(plan))
+        if not re.search(r"_(ns|ms)(\.|$)", path) and not path.startswith(open_ended)
+        if f"`{path.rpartition('.')[2]}`" not in told
+    }
+    assert not unnamed
 
 
 def test_document_of_a_round_without_an_attempt_parses() -> None:
     """Nothing measured is no reason for a document that cannot be read."""
     [strategy] = document(result_of({PLAIN: [round_of(samples_of([]))]}))["strategies"]
-    assert strategy["summary"]["all"]["latency"]["count"] == 0
+    assert strategy["summary"]["all"]["latency_ns"]["count"] == 0
     assert strategy["rounds"][0]["wall_ns"] == 0
 
 

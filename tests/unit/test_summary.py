@@ -6,7 +6,8 @@ import errno
 import gc
 import statistics
 import weakref
-from dataclasses import replace
+from dataclasses import asdict, replace
+from math import isnan, nan
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connbench.analysis.knee import find_knee
-from connbench.analysis.summary import Distribution, Group, Summary, count_errors, summarize
+from connbench.analysis.summary import Distribution, Group, Summary, count_errors, samples_for, summarize
 from connbench.errors import Interrupted
 from connbench.model import MAX_PORT
 from connbench.report import rows
@@ -55,7 +56,7 @@ def percentile(values: list[int], share: float) -> float:
 
 def same(value: float) -> object:
     """Equal but for the last digits of a float, which depend on the order of summing."""
-    return pytest.approx(value, rel=1e-9)
+    return pytest.approx(value, rel=1e-9, nan_ok=True)
 
 
 @given(st.lists(latencies, min_size=1, max_size=200))
@@ -67,7 +68,9 @@ def test_distribution_is_what_plain_python_says(values: list[int]) -> None:
     assert (found.minimum, found.maximum) == (min(values), max(values))
     assert found.mean == same(statistics.fmean(values))
     assert found.p50 == same(statistics.median(values))
+    assert found.p75 == same(percentile(values, 0.75))
     assert found.p90 == same(percentile(values, 0.9))
+    assert found.p95 == same(percentile(values, 0.95))
     assert found.p99 == same(percentile(values, 0.99))
 
 
@@ -76,8 +79,8 @@ def test_distribution_is_what_plain_python_says(values: list[int]) -> None:
 def test_percentiles_are_numpys_default(values: list[int]) -> None:
     """Percentiles are the linearly interpolated ones that anyone gets from numpy."""
     found = Distribution.of(np.array(values))
-    expected = np.percentile(np.array(values), [50, 90, 99, 99.9])
-    assert [found.p50, found.p90, found.p99, found.p999] == [same(float(v)) for v in expected]
+    expected = np.percentile(np.array(values), [50, 75, 90, 95, 99, 99.9])
+    assert [found.p50, found.p75, found.p90, found.p95, found.p99, found.p999] == [same(float(v)) for v in expected]
 
 
 @pytest.mark.parametrize("count", [1, 500, 999])
@@ -92,9 +95,17 @@ def test_p999_is_there_from_a_thousand_samples_on() -> None:
     assert Distribution.of(np.array(values)).p999 == same(percentile(values, 0.999))
 
 
-def test_distribution_of_nothing_is_the_talks() -> None:
-    """Without a value the minimum is infinite and all else zero."""
-    assert Distribution.of(np.array([], dtype="q")) == Distribution(0, float("inf"), 0.0, 0.0, 0.0, 0.0, None, 0.0)
+def test_distribution_of_nothing_has_no_figures() -> None:
+    """Without a value there is no figure: a 0 reads as a call that takes no time."""
+    figures = asdict(Distribution.of(np.array([], dtype="q")))
+    assert (figures.pop("count"), figures.pop("p999")) == (0, None)
+    assert all(isnan(value) for value in figures.values())
+
+
+@pytest.mark.parametrize(("percent", "samples"), [(50, 1), (99, 1), (1, 1), (99.9, 1000), (99.99, 10_000), (0.1, 1000)])
+def test_far_percentiles_need_samples(percent: float, samples: int) -> None:
+    """Beyond p99 a percentile needs as many samples as leave one of them beyond it."""
+    assert samples_for(percent) == samples
 
 
 @given(measured())
@@ -135,9 +146,9 @@ def test_acquire_and_tries_are_those_of_the_group(samples: Samples) -> None:
     acquire = [int(samples.acquire_ns[i]) for i in odd]
     tries = [int(samples.tries[i]) for i in odd]
     assert found.odd.acquire.count == len(odd)
-    assert found.odd.acquire.mean == same(statistics.fmean(acquire) if acquire else 0.0)
-    assert found.odd.tries_mean == same(statistics.fmean(tries) if tries else 0.0)
-    assert found.odd.tries_max == max(tries, default=0)
+    assert found.odd.acquire.mean == same(statistics.fmean(acquire) if acquire else nan)
+    assert found.odd.tries_mean == same(statistics.fmean(tries) if tries else nan)
+    assert found.odd.tries_max == same(max(tries, default=nan))
 
 
 @pytest.mark.parametrize(
@@ -154,11 +165,13 @@ def test_latency_is_that_of_the_call_that_decided(connect_ns: int, prepare_ns: i
     assert found.all.latency.mean == found.total_ns == latency
 
 
-def test_summary_of_no_attempt_is_all_zero() -> None:
+def test_summary_of_no_attempt_has_no_figures() -> None:
     """A round that broke before its first attempt has a summary, with nothing in it."""
-    empty = Group(Distribution(), Distribution(), 0.0, 0)
+    empty = repr(Group(Distribution(), Distribution(), nan, nan))
     found = summary_of(samples_of([]))
-    assert found.groups == dict.fromkeys(("all", "even", "odd", "errored"), empty)
+    assert {name: repr(group) for name, group in found.groups.items()} == dict.fromkeys(
+        ("all", "even", "odd", "errored"), empty
+    )
     assert (found.attempts, found.connected, found.total_ns, found.wall_ns, found.errors) == (0, 0, 0, 0, {})
 
 

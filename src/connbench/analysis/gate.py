@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from connbench.analysis.comparison import Verdict, compare_totals
 from connbench.analysis.knee import FEWEST, find_knee
-from connbench.analysis.summary import SAMPLES_FOR_P999, Group, summarize
+from connbench.analysis.summary import Group, samples_for, summarize
 from connbench.model import Phase, StrategySpec
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
@@ -196,7 +196,7 @@ def _of_group(metric: Metric, group: Group) -> float:
     distribution = group.latency if metric.quantity == "latency" else group.acquire
     value: float | None = getattr(distribution, _FIELDS.get(metric.figure, metric.figure))
     if value is None:
-        raise _NotThereError(f"{metric.figure} needs {SAMPLES_FOR_P999:,} samples, and there are {distribution.count}")
+        raise _NotThereError(f"{metric.figure} needs {samples_for(99.9):,} samples, and there are {distribution.count}")
     return value
 
 

@@ -18,49 +18,70 @@ from connbench.samples import GIVEN_UP, UNKNOWN_ERRNO
 _NAMES = {UNKNOWN_ERRNO: "unknown", GIVEN_UP: "given up"}
 """What is no errno of a call."""
 
-SAMPLES_FOR_P999 = 1000
-"""Below this p99.9 is hardly more than the maximum, and is left out."""
+_NOTHING = float("nan")
+"""What an empty group has for a figure: no number, which JSON writes as null; a 0 reads as "takes no time"."""
+
+_PERCENTILES = (50, 75, 90, 95, 99, 99.9)
+
+
+def samples_for(percent: float) -> int:
+    """Samples that a percentile needs to be more than another name of the minimum or the maximum: 1,000 for p99.9.
+
+    From p1 to p99 it is shown of any number of samples.
+    """
+    tail = min(percent, 100 - percent)
+    return 1 if tail >= 1 else round(100 / tail)
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A latency distribution in ns. Without a sample `minimum` is infinite and the rest 0, as in the talk."""
+    """A distribution in the unit of its values, usually ns. Without a sample every figure is NaN.
+
+    `p999` is None where there are samples, but too few (`samples_for`).
+    """
 
     count: int = 0
-    minimum: float = float("inf")
-    mean: float = 0.0
-    p50: float = 0.0
-    p90: float = 0.0
-    p99: float = 0.0
+    minimum: float = _NOTHING
+    mean: float = _NOTHING
+    p50: float = _NOTHING
+    p75: float = _NOTHING
+    p90: float = _NOTHING
+    p95: float = _NOTHING
+    p99: float = _NOTHING
     p999: float | None = None
-    maximum: float = 0.0
+    maximum: float = _NOTHING
 
     @classmethod
     def of(cls, values: Numbers) -> Distribution:
-        """Describe `values`, in ns."""
+        """Describe `values`."""
         if not len(values):
             return cls()
-        p50, p90, p99, p999 = (float(v) for v in np.percentile(values, (50, 90, 99, 99.9)))
+        p50, p75, p90, p95, p99, p999 = (float(v) for v in np.percentile(values, _PERCENTILES))
         return cls(
             count=len(values),
             minimum=float(values.min()),
             mean=float(values.mean()),
             p50=p50,
+            p75=p75,
             p90=p90,
+            p95=p95,
             p99=p99,
-            p999=p999 if len(values) >= SAMPLES_FOR_P999 else None,
+            p999=p999 if len(values) >= samples_for(99.9) else None,
             maximum=float(values.max()),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some of the attempts: how long the call took, how long it took to have a connection, and in how many tries."""
+    """Some of the attempts: how long the call took, how long it took to have a connection, and in how many tries.
+
+    Times are in ns. Without an attempt each figure is NaN.
+    """
 
     latency: Distribution
     acquire: Distribution
     tries_mean: float
-    tries_max: int
+    tries_max: float
 
     @classmethod
     def of(cls, samples: Samples, chosen: Mask) -> Group:
@@ -69,8 +90,8 @@ class Group:
         return cls(
             latency=Distribution.of(samples.latency_ns[chosen]),
             acquire=Distribution.of(samples.acquire_ns[chosen]),
-            tries_mean=float(tries.mean()) if len(tries) else 0.0,
-            tries_max=int(tries.max()) if len(tries) else 0,
+            tries_mean=float(tries.mean()) if len(tries) else _NOTHING,
+            tries_max=int(tries.max()) if len(tries) else _NOTHING,
         )
 
 

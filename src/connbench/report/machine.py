@@ -9,16 +9,16 @@ import orjson
 
 from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
-from connbench.analysis.summary import summarize
+from connbench.analysis.summary import Group, Summary, summarize
 from connbench.results.json_file import SCHEMA, FaultRecord
-from connbench.results.result import Result, Round, StrategyResult
+from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.samples import COLUMNS
 
 
 def json_document(result: Result) -> str:
     """Plan, environment, and per strategy its summary and rounds, samples as columns; times in ns.
 
-    What JSON cannot say, the infinite minimum of no samples, is null.
+    What there is nothing of, as the percentiles of no samples, is null: orjson writes NaN as that.
     """
     document = {
         "schema": SCHEMA,
@@ -26,7 +26,7 @@ def json_document(result: Result) -> str:
         "plan": result.plan,
         "environment": result.environment | {"namespace_sysctls": _settings(result)},
         "partial": result.is_partial,
-        "strategies": [_strategy(strategy) for strategy in result.strategies],
+        "strategies": [_strategy(strategy, result.origin) for strategy in result.strategies],
         "findings": findings(result),
         "known_findings": result.known,
     }
@@ -38,16 +38,33 @@ def _settings(result: Result) -> dict[str, str]:
     return next((rounds[0].report.settings for rounds in result.rounds.values()), {})
 
 
-def _strategy(strategy: StrategyResult) -> dict[str, Any]:
-    summary = summarize(strategy)
+def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
+    knee = find_knee(strategy)
     return {
         "strategy": strategy.strategy,
         "label": strategy.strategy.label,
         "partial": strategy.is_partial,
-        "summary": asdict(summary) | {"connected": summary.connected},
-        "knee": find_knee(strategy),
+        "summary": _summary(summarize(strategy), origin),
+        "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None},
         "rounds": [_round(measured) for measured in strategy.rounds],
     }
+
+
+def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
+    """The summary; null is what there is nothing of, and what a CSV does not hold."""
+    figures = asdict(summary) | {"connected": summary.connected}
+    figures |= {name: _group(group, origin) for name, group in summary.groups.items()}
+    if origin is not Origin.RUN:
+        figures["established"] = None
+    if origin is Origin.TALK_CSV:
+        figures["wall_ns"] = None
+    return figures
+
+
+def _group(group: Group, origin: Origin) -> dict[str, Any]:
+    acquire = None if origin is Origin.TALK_CSV else group.acquire
+    tries = {"tries_mean": acquire and group.tries_mean, "tries_max": acquire and group.tries_max}
+    return {"latency_ns": group.latency, "acquire_ns": acquire, **tries}
 
 
 def _round(measured: Round) -> dict[str, Any]:

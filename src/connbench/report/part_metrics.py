@@ -41,7 +41,7 @@ def part_metrics(result: Result, named: Mapping[str, StrategyResult]) -> Iterato
                 place = [label, by.value, part.name]
                 attempts.add_metric(place, summary.attempts)
                 errors.add_metric(place, summary.errored.latency.count)
-                for figure in ("mean", "p50", "p99"):
+                for figure in ("mean", "p50", "p99") if summary.attempts else ():
                     latency.add_metric([*place, figure], getattr(summary.all.latency, figure) / NS_PER_S)
                 if summary.rate is not None:
                     rates.add_metric(place, summary.rate)

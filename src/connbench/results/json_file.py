@@ -18,8 +18,12 @@ from connbench.results.result import Numbers, Origin, Result, Round, samples_cla
 from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the JSON document; raised when a field changes its name or meaning."""
+
+READ = (3, SCHEMA)
+"""Schemas that are read. From 3 to 4 the figures changed their names (units) and what nothing of is 0 became null: none
+of that is read back, for it is worked out from the samples."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -108,9 +112,9 @@ def _check_schema(raw: Any, name: str) -> None:  # noqa: ANN401  # JSON not look
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or not (schema > SCHEMA or "strategies" in raw):
         raise InputError(f"{name} is JSON, but no result of connbench", "name the file that run -o wrote")
-    if schema != SCHEMA:
+    if schema not in READ:
         raise InputError(
-            f"{name} has schema {schema}; connbench {connbench.__version__} reads {SCHEMA}",
+            f"{name} has schema {schema}; connbench {connbench.__version__} reads {' and '.join(map(str, READ))}",
             "read it with a newer connbench" if schema > SCHEMA else "measure again, or use an older connbench",
         )
 
