@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from connbench.analysis.gate import hold
@@ -55,6 +56,11 @@ def searched(slow_from: int, connections: int = 200) -> Samples:
         ("errored.min > 0us", "2us"),
         ("p90 > 0us", "252us"),
         ("p99 > 0us", "385us"),
+        ("p75 > 0us", "30us"),
+        ("p12.5 > 0us", "6us"),
+        ("p37.5 > 0us", "15us"),
+        ("tries.p75 > 0", "2"),
+        ("odd.acquire.p95 > 0us", "21us"),
         ("acquire.mean > 0us", "93.2us"),
         ("acquire.max > 0us", "401us"),
         ("even.acquire.mean > 0us", "21us"),
@@ -136,12 +142,22 @@ def test_whole_numbers_are_told_whole() -> None:
         ("odd.tries.max > 1", "no odd connection"),
         ("errored.p99 > 1s", "no failed attempt"),
         ("p99.9 > 1s", "p99.9 needs 1,000 samples, and there are 1"),
+        ("acquire.p99.99 > 1s", "p99.99 needs 10,000 samples, and there are 1"),
+        ("odd.p95 > 1s", "no odd connection"),
         ("knee < 50%", "a knee needs 44 connections in a round"),
     ],
 )
 def test_what_has_no_data_fails(condition: str, reason: str) -> None:
     """A metric without data cannot be judged, and that is a failure."""
     assert failures(run_of(samples_of([10_000])), condition) == [f"bind: {condition} cannot be judged: {reason}"]
+
+
+def test_any_percentile_is_numpys() -> None:
+    """A percentile that no table has is taken over the same attempts, of all rounds."""
+    few, more = samples_of(list(range(1, 7001))), samples_of(list(range(7001, 10_001)))
+    expected = float(np.percentile(np.arange(1, 10_001), 99.99))
+    assert failures(run_of(few, more), "p99.99 > 1ns") == [f"bind: p99.99 > 1ns, measured {expected:.0f}ns"]
+    assert failures(run_of(few, more), f"p99.99 > {expected}ns", f"p99.99 < {expected}ns") == []
 
 
 @pytest.mark.parametrize("condition", ["even.mean > 1s", "mean > 1s", "errors > 1", "errors > 1%", "total > 1s"])

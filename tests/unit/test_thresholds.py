@@ -33,9 +33,13 @@ P99 = Metric("p99", "latency", "all")
 def metrics_of(dimension: Dimension) -> st.SearchStrategy[Metric]:
     """Metrics that can be of this kind, those of a base among them."""
     known = sorted({m for m in METRICS.values() if dimension in m.dimensions}, key=str)
+    percents = st.decimals("0.01", "99.99", places=2).map(lambda percent: f"p{percent.normalize():f}")
     return st.builds(
-        lambda metric, of_base: Metric(metric.figure, metric.quantity, metric.group, of_base),
+        lambda metric, percentile, of_base: Metric(
+            percentile if percentile and metric.percent else metric.figure, metric.quantity, metric.group, of_base
+        ),
         st.sampled_from(known),
+        st.none() | percents,
         st.booleans(),
     )
 
@@ -125,6 +129,9 @@ def test_any_text_is_an_expression_or_refused_in_three_lines(text: str, with_bas
             Threshold(Metric("p99", "acquire", "even"), Operator.AT_MOST, Limit(7, UNITS["ns"])),
         ),
         ("tries.max > 10", Threshold(Metric("max", "tries", "all"), Operator.OVER, Limit(10, NO_UNIT))),
+        ("p75 > 5ms", Threshold(Metric("p75", "latency", "all"), Operator.OVER, Limit(5, UNITS["ms"]))),
+        ("p99.990 < 1ms", Threshold(Metric("p99.99", "latency", "all"), Operator.UNDER, Limit(1, UNITS["ms"]))),
+        ("odd.tries.p5 > 2", Threshold(Metric("p5", "tries", "odd"), Operator.OVER, Limit(2, NO_UNIT))),
         ("knee < 45.5%", Threshold(Metric("knee"), Operator.UNDER, Limit(45.5, UNITS["%"]))),
         ("p99 > 5µs", Threshold(P99, Operator.OVER, Limit(5, UNITS["µs"]))),
         ("p99 > 5\N{GREEK SMALL LETTER MU}s", Threshold(P99, Operator.OVER, Limit(5, UNITS["µs"]))),
@@ -154,12 +161,17 @@ def test_ratio(text: str, factor: float) -> None:
 @pytest.mark.parametrize(
     ("text", "caret", "fault", "hint"),
     [
-        ("p98 > 5ms", "^", "no metric 'p98'", "did you mean p99?"),
+        ("pp9 > 5ms", "^", "no metric 'pp9'", "did you mean p99?"),
+        ("p0 > 5ms", "^", "no metric 'p0'", "between p0, which is called min, and p100"),
+        ("p100 > 5ms", "^", "no metric 'p100'", "p100, which is max"),
+        ("odd: even.acquire.p100.1 > 5ms", "     ^", "no metric 'even.acquire.p100.1'", "percentiles lie between"),
+        ("p99.99999999999999999 > 5ms", "^", "no metric 'p99.99999999999999999'", "percentiles lie between"),
+        ("evn.p99.9 > 5ms", "^", "no metric 'evn.p99.9'", "did you mean even.p99.9?"),
         ("odd.avg > 5ms", "^", "no metric 'odd.avg'", "did you mean odd.mean?"),
         ("evn.p99 > 5ms", "^", "no metric 'evn.p99'", "did you mean even.p99?"),
         ("even.total > 5ms", "^", "no metric 'even.total'", "write total"),
         ("speed > 5ms", "^", "no metric 'speed'", "p99.9, max"),
-        ("window: p98 > 5ms", "        ^", "no metric 'p98'", "did you mean p99?"),
+        ("window: pp9 > 5ms", "        ^", "no metric 'pp9'", "did you mean p99?"),
         (" : p99 > 5ms", "^", "no strategy before the colon", "'window: p99 > 1ms'"),
         ("5ms < p99", "^", "a metric is expected here", "p99"),
         ("p99 5ms", "    ^", "an operator is missing", "> >= < <="),
@@ -205,7 +217,7 @@ def test_nothing_is_no_condition(text: str) -> None:
 
 def test_control_characters_do_not_move_the_caret() -> None:
     """What would not be printed as one character is shown as one."""
-    assert fault_of("\tp98\x1b > 5ms").message.splitlines()[1:] == ["     p98? > 5ms", "     ^"]
+    assert fault_of("\tpp8\x1b > 5ms").message.splitlines()[1:] == ["     pp8? > 5ms", "     ^"]
 
 
 def test_base_and_slower_are_read_where_there_is_a_base() -> None:

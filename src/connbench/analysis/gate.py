@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from connbench.analysis.comparison import Verdict, compare_totals
 from connbench.analysis.knee import FEWEST, find_knee
-from connbench.analysis.summary import Group, samples_for, summarize
+from connbench.analysis.summary import percentile, samples_for, summarize
 from connbench.model import Phase, StrategySpec
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
@@ -25,9 +25,6 @@ from connbench.thresholds import (
     concerns,
     plain,
 )
-
-_FIELDS = {"min": "minimum", "p99.9": "p999", "max": "maximum"}
-"""Attributes of a `Distribution` that are not called what they are printed under."""
 
 _NOTHING_OF = {
     "all": "no attempt",
@@ -182,22 +179,26 @@ def _value(metric: Metric, dimension: Dimension, measured: Measured) -> float:
     if measured.origin is Origin.TALK_CSV and (metric.quantity in {"acquire", "tries"} or metric.figure == "wall"):
         raise _NotThereError(f"a {measured.origin} does not hold it")
     if metric.quantity:
-        return _of_group(metric, summarize(measured.strategy).groups[metric.group])
+        return _of_group(metric, measured.strategy)
     if metric.figure == "knee":
         return _knee(measured)
     return _of_whole(metric.figure, dimension, measured.strategy)
 
 
-def _of_group(metric: Metric, group: Group) -> float:
-    if not group.latency.count:
+def _of_group(metric: Metric, strategy: StrategyResult) -> float:
+    group = summarize(strategy).groups[metric.group]
+    number = group.latency.count
+    if not number:
         raise _NotThereError(_NOTHING_OF[metric.group])
+    percent = metric.percent
+    if percent is not None:
+        if number < samples_for(percent):
+            raise _NotThereError(f"{metric.figure} needs {samples_for(percent):,} samples, and there are {number:,}")
+        return percentile(strategy, metric.group, metric.quantity, percent)
     if metric.quantity == "tries":
         return group.tries_mean if metric.figure == "mean" else group.tries_max
     distribution = group.latency if metric.quantity == "latency" else group.acquire
-    value: float | None = getattr(distribution, _FIELDS.get(metric.figure, metric.figure))
-    if value is None:
-        raise _NotThereError(f"{metric.figure} needs {samples_for(99.9):,} samples, and there are {distribution.count}")
-    return value
+    return {"min": distribution.minimum, "mean": distribution.mean, "max": distribution.maximum}[metric.figure]
 
 
 def _of_whole(figure: str, dimension: Dimension, strategy: StrategyResult) -> float:

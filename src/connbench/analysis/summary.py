@@ -178,6 +178,21 @@ def summarize(result: StrategyResult) -> Summary:
     )
 
 
+def percentile(result: StrategyResult, group: str, quantity: str, percent: float) -> float:
+    """One percentile of a strategy over all its rounds, in ns or tries.
+
+    Args:
+        result: The strategy; the group must have an attempt.
+        group: `all`, `even`, `odd` or `errored`.
+        quantity: `latency`, `acquire` or `tries`.
+        percent: 0 to 100.
+    """
+    samples = result.samples
+    values = {"latency": samples.latency_ns, "acquire": samples.acquire_ns, "tries": samples.tries}[quantity]
+    masks = {"even": samples.even, "odd": samples.odd, "errored": samples.failed}
+    return float(np.percentile(values if group == "all" else values[masks[group]], percent))
+
+
 def _total(samples: Samples) -> int:
     """The talk's total time, in whole ns where the samples have fractions of one."""
     total: float = samples.latency_ns.sum().item()

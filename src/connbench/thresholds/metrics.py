@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import Enum
 from itertools import product
 
@@ -44,12 +46,19 @@ GROUPS = ("all", "even", "odd", "errored")
 
 LATENCY, ACQUIRE, TRIES = "latency", "acquire", "tries"
 
+_PERCENTILES = ("p50", "p75", "p90", "p95", "p99", "p99.9")
+
 FIGURES = {
-    LATENCY: ("min", "mean", "p50", "p90", "p99", "p99.9", "max"),
-    ACQUIRE: ("min", "mean", "p50", "p90", "p99", "p99.9", "max"),
-    TRIES: ("mean", "max"),
+    LATENCY: ("min", "mean", *_PERCENTILES, "max"),
+    ACQUIRE: ("min", "mean", *_PERCENTILES, "max"),
+    TRIES: ("mean", *_PERCENTILES, "max"),
 }
-"""What there is of each group."""
+"""What there is of each group, but for further percentiles."""
+
+_PERCENTILE = re.compile(r"(?P<prefix>(?:[a-z]+\.)*)p(?P<percent>\d+(?:\.\d+)?)", re.ASCII)
+
+LEAST_TAIL = 1e-6
+"""How close to p0 and p100 a percentile can be asked for; it takes 100 million samples."""
 
 WHOLE = {
     "errors": frozenset({Dimension.COUNT, Dimension.SHARE}),
@@ -86,6 +95,12 @@ class Metric:
     of_base: bool = False
 
     @property
+    def percent(self) -> float | None:
+        """99.9 of the percentile p99.9; None of what is no percentile."""
+        found = _PERCENTILE.fullmatch(self.figure)
+        return float(found["percent"]) if found else None
+
+    @property
     def dimensions(self) -> frozenset[Dimension]:
         """The kinds of limit it can be held against."""
         return _OF_GROUPS[self.quantity] if self.quantity else WHOLE[self.figure]
@@ -112,4 +127,20 @@ def _spellings() -> dict[str, Metric]:
 
 
 METRICS = _spellings()
-"""Every metric by every name it may be written as, but for those of a base."""
+"""Every metric by every name it may be written as, but for those of a base and further percentiles: see `find`."""
+
+
+def is_percentile(name: str) -> bool:
+    """Whether a name ends as percentiles do, in p and a number, whichever number that is."""
+    return bool(_PERCENTILE.fullmatch(name))
+
+
+def find(name: str) -> Metric | None:
+    """The metric of a name such as `p99`, `even.acquire.p99.99` or `errors`; None if there is none."""
+    found = _PERCENTILE.fullmatch(name)
+    if name in METRICS or not found:
+        return METRICS.get(name)
+    percent, like = float(found["percent"]), METRICS.get(f"{found['prefix']}p50")
+    if like is None or not LEAST_TAIL <= percent <= 100 - LEAST_TAIL:
+        return None
+    return replace(like, figure=f"p{Decimal(found['percent']).normalize():f}")

@@ -3,7 +3,7 @@
 expression = [strategy ":"] ( metric operator bound | "slower" )
 operator   = ">" | ">=" | "<" | "<="
 bound      = number [unit] | [number "x"] metric
-metric     = ["base."] name, one of `connbench.thresholds.metrics.METRICS`
+metric     = ["base."] name, one that `connbench.thresholds.metrics.find` knows
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ from typing import Never
 
 from connbench.errors import UsageError
 from connbench.thresholds.expression import Expression, Limit, Multiple, Operator, Slower, Threshold
-from connbench.thresholds.metrics import FIGURES, LATENCY, METRICS, NO_UNIT, UNITS, WHOLE, Dimension, Metric
+from connbench.thresholds.metrics import (
+    FIGURES,
+    LATENCY,
+    METRICS,
+    NO_UNIT,
+    UNITS,
+    WHOLE,
+    Dimension,
+    Metric,
+    find,
+    is_percentile,
+)
 
 _SPACE = re.compile(r"\s*")
 _WORD = re.compile(r"[^\W\d_][\w.]*")
@@ -94,12 +105,13 @@ class _Parser:
             self._wrong("a metric is expected here", _known())
         self._take(_WORD)
         name = word.removeprefix("base.")
-        if name not in METRICS:
+        metric = find(name)
+        if metric is None:
             self._wrong(f"there is no metric {word!r}", _nearest(name), at)
         if name == word:
-            return METRICS[name]
+            return metric
         self._refuse_without_base(word, at)
-        return replace(METRICS[name], of_base=True)
+        return replace(metric, of_base=True)
 
     def _operator(self) -> Operator:
         found = self._peek(_OPERATOR)
@@ -192,6 +204,8 @@ def _nearest(name: str) -> str:
     prefix, dot, figure = name.lower().rpartition(".")
     if dot and figure in WHOLE:
         return f"{figure} is of all attempts: write {figure}"
+    if is_percentile(name.lower()) and find(f"{name.lower().partition('p')[0]}p50"):
+        return "percentiles lie between p0, which is called min, and p100, which is max"
     guess = f"{prefix}{dot}{_SAME_AS.get(figure, figure)}"
     found = [guess] if guess in METRICS else get_close_matches(guess, METRICS, n=1)
     return f"did you mean {found[0]}?" if found else _known()
@@ -199,4 +213,4 @@ def _nearest(name: str) -> str:
 
 def _known() -> str:
     whole = ", ".join(WHOLE)
-    return f"there are {', '.join(FIGURES[LATENCY])}, even.p99, acquire.p99, tries.max, {whole}"
+    return f"there are {', '.join(FIGURES[LATENCY])}, any pNN.N, even.p99, acquire.p99, tries.max, {whole}"
