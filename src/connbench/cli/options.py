@@ -52,7 +52,7 @@ def _milliseconds(text: str | float) -> float:
 
 
 def _whole(text: str | int) -> int:
-    """Read a whole number that a result file can hold."""
+    """Read a whole number that a result file can hold, and every program that reads the file."""
     digits = str(text)
     if not (digits.isdecimal() and len(digits) < 20 and int(digits) <= LARGEST):
         raise click.BadParameter(f"{digits} is not a whole number from 0 to {LARGEST}")

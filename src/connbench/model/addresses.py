@@ -10,8 +10,8 @@ from typing import Self
 from connbench.errors import UsageError
 
 MAX_PORT = 65535
-LARGEST = 2**63 - 1
-"""The largest whole number that a JSON file keeps as one."""
+LARGEST = 2**53 - 1
+"""The largest whole number that every reader of JSON keeps to the last digit (RFC 8259, section 6)."""
 
 DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from connbench.model import LARGEST, MAX_LANES, MAX_PORT, Phase, Plan, StrategySpec
+from connbench.model import MAX_LANES, MAX_PORT, Phase, Plan, StrategySpec
 from connbench.results.result import Numbers, Result
 from connbench.samples import COLUMNS
+
+LARGEST = 2**63 - 1
+"""The largest whole number of a file: options once took seeds up to here."""
 
 LONGEST_NS = 10**15
 """More than eleven days; and sums over a thousand such times still fit into 64 bits."""
