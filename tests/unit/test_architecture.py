@@ -181,9 +181,3 @@ def test_nothing_below_the_command_line_speaks_or_exits(module: str) -> None:
 def test_speaking_is_seen_where_it_is() -> None:
     """The test above knows speech when it sees it: the command line has it."""
     assert {"sys.exit", "click"} <= set(spoken_names("connbench.cli"))
-
-
-def test_no_module_is_long() -> None:
-    """Whatever takes more than 250 lines is more than one thing."""
-    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
-    assert {module: length for module, length in lengths.items() if length > 250} == {}
