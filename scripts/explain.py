@@ -33,7 +33,8 @@ from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.order import Search, traced
 from connbench.portsearch.simulate import USUAL, Machine, simulate, spaces_of
 from connbench.portsearch.tcp import TcpPorts
-from connbench.report.charts.canvas import LINES, PALETTES, Grid, legend_below, styled, to_bytes
+from connbench.report.charts.canvas import PALETTES, Grid, legend_below, styled, to_bytes
+from connbench.report.series import COLOURS as LINES
 from connbench.strategies import Draw
 from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
 

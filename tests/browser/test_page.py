@@ -298,7 +298,7 @@ def test_paper_is_white_and_holds_the_charts(browser: Browser, page: Path) -> No
     assert browser.chart(colour) == "rgb(255, 255, 255)"
     assert browser.chart("chart.getBoundingClientRect().width") <= 701
     browser.command("Emulation.setEmulatedMedia", media="print")
-    assert not browser.find("#controls").is_displayed()
+    assert not any(one.is_displayed() for one in browser.driver.find_elements("css selector", ".controls"))
     browser.run("dispatchEvent(new Event('afterprint'))")
     browser.command(
         "Emulation.setEmulatedMedia", media="", features=[{"name": "prefers-color-scheme", "value": "dark"}]

@@ -23,17 +23,20 @@ from hypothesis import strategies as st
 from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault, RunFault
 from connbench.findings import Finding, Severity, printable
-from connbench.model import Load, Placement, StrategySpec
+from connbench.model import Churn, Load, Phase, Placement, StrategySpec
 from connbench.report import sweep
 from connbench.report.html import charts, points
+from connbench.report.html.charts import Bar
 from connbench.report.html.facts import environment_table
 from connbench.report.html.labels import Mark, sides
-from connbench.report.html.page import comparison_blocks, html_page
+from connbench.report.html.page import Opening, comparison_blocks, html_page
+from connbench.report.rows import Block, Table
 from connbench.report.series import series_of
 from connbench.report.talk import six_lines
+from connbench.report.verdict import run_verdict
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
-from made import BIND, PLAIN, PORTS, WINDOW, result_of, round_of, samples_of, unhurried
+from made import BIND, PLAIN, PLAN, PORTS, WINDOW, result_of, round_of, samples_of, unhurried
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&<b>%{x}$\"'\u2028"
 VOID = {"meta", "link", "input", "img", "br"}
@@ -124,6 +127,47 @@ def test_page_has_each_strategys_six_lines_and_tables() -> None:
     assert "errors: EADDRINUSE 1, EADDRNOTAVAIL 1, ECONNREFUSED 1" in page.words["li"]
 
 
+def test_page_opens_with_what_it_is_of_the_verdict_and_the_picture() -> None:
+    """Strategies, file, kernel, CPU, date and range come first, then the verdict, then the chart; all tables follow."""
+    result = result_of({PLAIN: [round_of(samples_of([10_000] * 60))]}, PLAN)
+    result.environment |= {"cpu_model": "Some CPU", "time": "2026-11-28T04:12:55+00:00"}
+    result.name = "a.json"
+    assert result.plan
+    source = html_page([result])
+    page = Page(source)
+    assert page.words["h1"] == ["connect() with plain"]
+    kernel = result.environment["kernel"]
+    origin = f"a.json · Linux {kernel} · Some CPU · 2026-11-28 04:12:55 UTC · ports {result.plan.port_range}"
+    assert page.words["p"][0] == origin
+    verdict = run_verdict(result)
+    assert verdict
+    assert page.words["li"][: len(verdict)] == list(verdict)
+    places = [source.index(mark) for mark in ("<h1>", 'class="verdict"', 'id="utilisation"', "<table", 'id="terms"')]
+    assert places == sorted(places)
+
+
+def test_page_of_churn_opens_with_its_scatter() -> None:
+    """Churn fills no range: the first chart is the one that has it."""
+    load = Load(churn=Churn(10))
+    source = html_page([result_of({StrategySpec("plain", load=load, phase=Phase.CHURN): [round_of(MIXED)]})])
+    assert source.index('id="scatter"') < source.index('id="charts"') < source.index('id="utilisation"')
+
+
+def test_page_shows_the_picture_that_it_is_given() -> None:
+    """A command's own verdict and picture take the first screen; rows to compare with are muted, long lists folded."""
+    picture = charts.bars([Bar("plain", "here", 1.0, "1 x"), Bar("plain", "the talk", 2.0, "2 x")], "speed-up")
+    table = Table(("a", "b"), [("one", "1"), ("the talk", "2")])
+    more = [Block("First", table, muted=(1,)), Block("Second", table, folded="all 2 hold")]
+    source = html_page([two_strategies()], more, Opening(("It holds.",), picture, "Measured beside the talk"))
+    page = Page(source)
+    assert page.words["li"][0] == "It holds."
+    assert "plain turns slow" not in source
+    assert page.figures["picture"]["data"][1]["meta"] == {"muted": True}
+    assert source.index('id="picture"') < source.index("<table") < source.index('id="utilisation"')
+    assert [a.get("class") for tag, a in page.elements if tag == "tr"].count("muted") == 1
+    assert "all 2 hold" in page.words["summary"]
+
+
 def test_page_compares_with_the_first_strategy() -> None:
     """Total time, speed-up, errors and their share, as in the closing table of the text."""
     [block] = comparison_blocks([two_strategies()])
@@ -169,7 +213,7 @@ def test_page_has_findings_command_plan_and_environment() -> None:
     finding = next(words for words in page.words["li"] if words.startswith("warning"))
     assert finding.split("\n") == [f"warning {NOTE.text}", NOTE.advice]
     assert page.words["code"] == ["connbench run --window 500 -o 'my file.json'"]
-    assert "runs/kernel.json" in page.words["h2"]
+    assert "Findings" in page.words["h2"]
     *_, plan, environment = page.words["table"]
     assert "port_range 9024-65535" in plan
     assert "kernel 6.8.0-test" in environment
@@ -295,11 +339,11 @@ def test_policy_allows_the_pages_own_scripts_and_no_network() -> None:
 
 
 def test_page_refers_to_nothing_outside_of_it() -> None:
-    """No element has an address but the empty icon's, so that the page works alone."""
+    """No element has an address but the empty icon's and places in the page itself, so that the page works alone."""
     addresses = [
         a[name] for _, a in page_of_two().elements for name in ("src", "href", "action", "srcset") if name in a
     ]
-    assert addresses == ["data:,"]
+    assert [address for address in addresses if not (address or "").startswith("#")] == ["data:,"]
 
 
 def test_scatter_has_every_attempt_in_its_colour() -> None:

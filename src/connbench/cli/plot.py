@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
 """Those of `connbench.report.charts`, named here so that `--help` need not load numpy."""
 
-PALETTE_NAMES = ("talk", "safe")
+PALETTE_NAMES = ("safe", "talk")
 LARGEST = 20_000
 
 
@@ -44,9 +44,8 @@ LARGEST = 20_000
 @click.option(
     "--palette",
     type=click.Choice(PALETTE_NAMES),
-    default="talk",
-    show_default=True,
-    help="Even green and odd red as in the talk, or colours safe for the colour-blind.",
+    help="Colours that colour-blind readers tell apart (safe), or green and red (talk).  "
+    "[default: safe; for a file of reproduce: talk]",
 )
 @click.option(
     "--width",

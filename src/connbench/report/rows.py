@@ -24,13 +24,21 @@ class Table(NamedTuple):
 class Block:
     """A table under a heading of its own, and what is to be said below it.
 
-    `words` are the columns that hold words, counted from 0: they are set to the left, figures to the right.
+    Attributes:
+        title: The heading.
+        table: The rows.
+        remarks: Sentences below them.
+        words: Columns that hold words, counted from 0: they are set to the left, figures to the right.
+        muted: Rows, counted from 0, that are there to compare with and not what was measured.
+        folded: What stands for the table until a reader unfolds it; None shows it at once.
     """
 
     title: str
     table: Table
     remarks: tuple[str, ...] = ()
     words: tuple[int, ...] = ()
+    muted: tuple[int, ...] = ()
+    folded: str | None = None
 
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")

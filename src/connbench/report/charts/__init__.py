@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from connbench.report.charts import histogram, ports, scatter, utilisation, windows
-from connbench.report.charts.canvas import Options, styled, to_bytes
+from connbench.report.charts.canvas import DPI, Options, name_origin, styled, to_bytes
 from connbench.report.series import Series
 
 if TYPE_CHECKING:
@@ -35,4 +35,6 @@ def picture(kind: str, series: Sequence[Series], options: Options, file_format: 
         UsageError: The picture is too small for so many panels, or the series have nothing that this kind shows.
     """
     with styled():
-        return to_bytes(KINDS[kind](series, options), file_format)
+        figure = KINDS[kind](series, options)
+        name_origin(figure, series, int(figure.get_figwidth() * DPI))
+        return to_bytes(figure, file_format)

@@ -14,6 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from connbench.errors import EnvironmentFault, UsageError
+from connbench.findings import printable
 from connbench.report.series import Series
 
 if TYPE_CHECKING:
@@ -63,27 +64,10 @@ class Palette:
 
 
 PALETTES = {
+    "safe": Palette(even="#0072b2", odd="#d55e00", failed="#000000", trend="#e69f00"),
     "talk": Palette(even="#2ca02c", odd="#d62728", failed="#000000", trend="#ff8c00"),
-    "safe": Palette(even="#0072b2", odd="#cc79a7", failed="#000000", trend="#e69f00"),
 }
-"""The talk's own, and one that holds for every kind of colour blindness (Okabe and Ito, Color Universal Design)."""
-
-LINES = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#000000",
-    "#8c6d31",
-    "#7a3e9d",
-    "#7f7f7f",
-    "#a6d854",
-    "#e6194b",
-    "#17becf",
-)
-"""Of strategies: those of Okabe and Ito but the yellow, which is too faint on white, then six more."""
+"""One that holds for every kind of colour blindness (Okabe and Ito, Color Universal Design), and the talk's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +83,7 @@ class Options:
     """
 
     yscale: str | None = None
-    palette: str = "talk"
+    palette: str = "safe"
     width: int | None = None
     height: int | None = None
     latency_ms: tuple[float, float] | None = None
@@ -241,6 +225,16 @@ def legend_below(figure: Figure, handles: Sequence[Any], width: int, *, may_grow
     more = ceil(len(handles) / columns) - LEGEND_ROWS
     if may_grow and more > 0:
         figure.set_figheight(figure.get_figheight() + more * LEGEND_ROW / DPI)
+
+
+def name_origin(figure: Figure, series: Sequence[Series], width: int) -> None:
+    """Write above all panels which files the figures are from, and the kernel that was measured."""
+    results = {id(one.result): one.result for one in series}.values()
+    kernels = dict.fromkeys(f"Linux {r.environment['kernel']}" for r in results if r.environment.get("kernel"))
+    names = dict.fromkeys(r.name for r in results if r.name)
+    words = printable(" · ".join((", ".join(kernels) or "kernel unknown", *filter(None, [", ".join(names)]))))
+    size = STYLE["legend.fontsize"]
+    figure.suptitle(folded(words, width - 40, size, GLYPH), x=0.01, ha="left", fontsize=size, color="#555555")
 
 
 def share_text(series: Series, in_use: int | None) -> str:

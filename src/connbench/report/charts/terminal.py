@@ -22,7 +22,7 @@ FINER = 2
 """Points are thinned to so many a cell and direction: a terminal shows no more, and plotext would take seconds."""
 
 MARKS = ("·", "+", "x")
-COLOURS = {"talk": ("green", "red", "default"), "safe": ("blue", "magenta", "default")}
+COLOURS = {"safe": ("blue", "orange", "default"), "talk": ("green", "red", "default")}
 """Of even, odd and failed: the failed in the terminal's own colour, for black may be its background."""
 
 
@@ -38,7 +38,7 @@ def require() -> None:
         )
 
 
-def scatter(one: Series, width: int, *, yscale: str = "log", palette: str = "talk", colour: bool = False) -> str:
+def scatter(one: Series, width: int, *, yscale: str = "log", palette: str = "safe", colour: bool = False) -> str:
     """Latency over the connection's number: even `·`, odd `+`, failed `x`, an upright line at the knee.
 
     Args:

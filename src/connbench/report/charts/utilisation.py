@@ -14,9 +14,9 @@ from connbench.analysis.knee import Knee, find_knee, rolling_percentiles
 from connbench.analysis.patterns import Floats, held_before
 from connbench.model import Phase
 from connbench.report.charts import canvas, scales
-from connbench.report.charts.canvas import LINES, Options
+from connbench.report.charts.canvas import Options
 from connbench.report.charts.shares import Line, lines_of, share_of
-from connbench.report.series import Series, latency_name
+from connbench.report.series import Series, colour_of, latency_name
 from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     # Beside churn's own p99 that of the filling would say the same twice, and many of them hide one another.
     p99_alpha = 0.0 if has_churn else FAINT if len(lines) > CROWD else 1.0
     for line in lines:
-        colour = LINES[line.colour % len(LINES)]
+        colour = colour_of(line.colour)
         if line.is_churn:
             handles.append(Line2D([], [], color=colour, linewidth=2, marker="o", label=line.label))
             _churn(axes, line, colour)

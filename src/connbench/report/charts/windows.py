@@ -15,8 +15,8 @@ from connbench.analysis.sweep import split
 from connbench.errors import UsageError
 from connbench.model import Load, Phase, StrategySpec
 from connbench.report.charts import canvas, scales
-from connbench.report.charts.canvas import LINES, Options
-from connbench.report.series import Series, stem
+from connbench.report.charts.canvas import Options
+from connbench.report.series import Series, colour_of, stem
 from connbench.samples import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     without the filling before it.
 
     Raises:
-        UsageError: No strategy has a window.
+        UsageError: Fewer than two sizes of a window were measured.
     """
     loads = loads_of(series)
     several = len(loads) > 1
@@ -48,14 +48,20 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     if not lines:
         raise UsageError(
             "no strategy here has a window",
-            "measure some, as in connbench run --strategy window --window 500 -o w500.json",
+            "measure several, as in connbench sweep --strategy window --window 100,500,2000 -o windows.json.gz",
+        )
+    different = {_size(one) for some in lines.values() for one in some}
+    if len(different) == 1:
+        raise UsageError(
+            f"--kind windows compares windows of several sizes, and here is one, {different.pop():,} ports",
+            "measure more, as in connbench sweep --strategy window --window 100,500,2000 -o windows.json.gz",
         )
     grid = canvas.grid(2, options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
     times, errors = canvas.panels_of(figure, grid, 2)
     variants: dict[StrategySpec, str] = {}
     for position, (label, some) in enumerate(lines.items()):
-        colour, marker = LINES[position % len(LINES)], MARKERS[position % len(MARKERS)]
+        colour, marker = colour_of(position), MARKERS[position % len(MARKERS)]
         if several:  # colours from dark to light as the loads grow, markers by what else differs
             setting, load = split(some[0].strategy.strategy)
             variant = variants.setdefault(replace(setting, window=None), MARKERS[len(variants) % len(MARKERS)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,11 @@ from connbench.results.result import Samples
 from connbench.samples import NS_PER_S
 from connbench.units import count, duration
 
-SERIES_COLOURS = (
-    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
-)  # fmt: skip
-"""Told apart on white and on black (Tableau 10, plotly's and matplotlib's own); an eleventh strategy begins anew."""
-
 PARITY_COLOURS = {"even": "#009e73", "odd": "#d55e00"}
-"""The talk's green and red, in the shades that colour-blind readers tell apart too (Okabe and Ito, 2008)."""
+"""Green and red in the shades that colour-blind readers tell apart too (Okabe and Ito, 2008)."""
+
+CROWD, FAINT = 2, 0.4
+"""Series above which each one's p99 is drawn so faintly that the medians stand out."""
 
 _NAME_LENGTH = 60
 """Characters of a name within a chart; elsewhere on the page it stands in full."""
@@ -40,11 +40,6 @@ _LATENCY_AXIS = {
     # Between the decades of a logarithmic axis plotly.js leaves the suffix out.
     "labelalias": {label: f"{label}s" for label in (*_BETWEEN_DECADES, *map(str, range(2, 10)))},
 }
-
-
-def colour(position: int) -> str:
-    """The colour of the strategy at this position."""
-    return SERIES_COLOURS[position % len(SERIES_COLOURS)]
 
 
 def chart_text(text: str) -> str:
@@ -108,7 +103,7 @@ def utilisation(series: Sequence[Series]) -> dict[str, Any]:
         trace
         for position, each in enumerate(series)
         if each.strategy.strategy.phase is Phase.FILL
-        for trace in _rolling(position, each)
+        for trace in _rolling(position, each, FAINT if len(series) > CROWD else 1.0)
     ]
     _label_knees([trace for trace in traces if trace["meta"]["group"] == "knee"])
     layout = {
@@ -119,7 +114,7 @@ def utilisation(series: Sequence[Series]) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _rolling(position: int, series: Series) -> list[dict[str, Any]]:
+def _rolling(position: int, series: Series, p99_opacity: float) -> list[dict[str, Any]]:
     samples = shown_round(series.strategy).samples
     latency = samples.latency_ns[~samples.failed]
     positions, percentiles = rolling_percentiles(latency, (50, 99))
@@ -134,7 +129,8 @@ def _rolling(position: int, series: Series) -> list[dict[str, Any]]:
             "meta": {"series": position, "group": kind},
             "x": packed(share),
             "y": packed(values / NS_PER_S),
-            "line": {"width": 2 if kind == "median" else 1.2, "dash": "solid" if kind == "median" else "dot"},
+            "line": {"width": 2, "dash": "solid"} if kind == "median" else {"width": 1.2, "dash": "dot"},
+            "opacity": 1.0 if kind == "median" else p99_opacity,
             "hovertemplate": f"<b>{name}</b><br>%{{x:.1%}} in use<br>{kind}: %{{y:.3s}}s<extra></extra>",
         }
         for kind, values in zip(("median", "p99"), percentiles, strict=True)
@@ -167,3 +163,59 @@ def _label_knees(knees: Sequence[dict[str, Any]]) -> None:
         knee["mode"] = "markers+text" if side else "markers"
         if side:
             knee["textposition"] = side
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of `bars`: its place on the axis, which of the groups it belongs to, how long it is, and what it says."""
+
+    place: str
+    group: str
+    value: float
+    text: str
+
+
+def bars(found: Sequence[Bar], axis: str) -> dict[str, Any]:
+    """Bars from left to right on a logarithmic axis, a trace for each group; the second group's are muted by the page.
+
+    Args:
+        found: Bars in the order of their places, from the top down; those without a length are left out.
+        axis: What their length is.
+    """
+    groups = dict.fromkeys(bar.group for bar in found)
+    traces = []
+    for position, group in enumerate(groups):
+        some = [bar for bar in found if bar.group == group and bar.value > 0]
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": chart_text(group),
+                "meta": {"muted": position > 0},
+                "x": [bar.value for bar in some],
+                "y": [chart_text(bar.place) for bar in some],
+                "text": [chart_text(bar.text) for bar in some],
+                "textposition": "outside",
+                "cliponaxis": False,
+                "hovertemplate": f"<b>%{{y}}</b><br>{chart_text(group)}: %{{text}}<extra></extra>",
+            }
+        )
+    largest = max((bar.value for bar in found), default=1.0)
+    layout = {
+        "barmode": "group",
+        "xaxis": {
+            "title": {"text": axis},
+            "type": "log",
+            "dtick": 1,
+            "range": [min(0.0, *(log10(bar.value) for bar in found if bar.value > 0)) - 0.05, log10(largest) + 0.35],
+        },
+        "yaxis": {
+            "automargin": True,
+            "categoryorder": "array",
+            "categoryarray": [chart_text(place) for place in reversed(dict.fromkeys(bar.place for bar in found))],
+        },
+        "showlegend": len(groups) > 1,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        "hovermode": "closest",
+    }
+    return {"data": traces, "layout": layout}

@@ -22,6 +22,21 @@ def command_of(result: Result) -> str:
     return str(result.environment.get(COMMAND) or "")
 
 
+def origin(result: Result) -> str:
+    """File, kernel, CPU, date and range, as far as they are known."""
+    environment = result.environment
+    kernel = f"Linux {environment['kernel']}" if environment.get("kernel") else "kernel unknown"
+    time = str(environment.get("time") or "").replace("T", " ").removesuffix("+00:00")
+    parts = (
+        result.name,
+        kernel,
+        str(environment.get("cpu_model") or ""),
+        f"{time} UTC" if time else "",
+        f"ports {result.plan.port_range}" if result.plan else "",
+    )
+    return " · ".join(filter(None, parts))
+
+
 def plan_table(result: Result) -> Table | None:
     """All that decided the run; None where the file does not tell."""
     if result.plan is None:

@@ -1,11 +1,13 @@
 "use strict";
 /* Draws the charts of this page and lets its switches change what they show. Asks no other page for anything. */
 (() => {
-  const controls = document.getElementById("controls");
-  if (!controls) return;
+  if (!document.getElementById("charts")) return;
+  const page = document.querySelector("main");
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const scatter = document.getElementById("scatter");
   const utilisation = document.getElementById("utilisation");
+  const picture = document.getElementById("picture"); /* null on the page of a run */
+  const charts = [scatter, utilisation, picture].filter(Boolean);
   const PRINT_WIDTH = 700; /* CSS pixels of A4 and Letter between their margins */
 
   /* Attempts of one trace that fall into the same square of so many pixels are drawn once: they would cover each
@@ -84,11 +86,11 @@
 
   /* ---- what the switches and the colour scheme say ---- */
 
-  const checked = (name) => [...controls.querySelectorAll(`input[name="${name}"]:checked`)].map((box) => box.value);
+  const checked = (name) => [...page.querySelectorAll(`input[name="${name}"]:checked`)].map((box) => box.value);
   const isLogarithmic = () => checked("scale")[0] === "log";
   const swatches = (name) =>
     Object.fromEntries(
-      [...controls.querySelectorAll(`input[name="${name}"]`)].map((box) => [
+      [...page.querySelectorAll(`input[name="${name}"]`)].map((box) => [
         box.value,
         getComputedStyle(box.parentElement.querySelector(".swatch")).backgroundColor,
       ]),
@@ -96,7 +98,7 @@
 
   function visible(figure) {
     const series = new Set(checked("series"));
-    const off = new Set([...controls.querySelectorAll('input[name="group"]:not(:checked)')].map((box) => box.value));
+    const off = new Set([...page.querySelectorAll('input[name="group"]:not(:checked)')].map((box) => box.value));
     return figure.data.map(({ meta }) => series.has(String(meta.series)) && !off.has(meta.group));
   }
 
@@ -127,6 +129,20 @@
     };
   }
 
+  /* The first group of bars is what was measured; the other is there to compare with. */
+  function pictureColours() {
+    const style = getComputedStyle(document.documentElement);
+    return figures.picture.data.map((trace, position) => {
+      if (trace.type !== "bar") return trace.line.color;
+      return style.getPropertyValue(trace.meta.muted ? "--quiet" : "--accent");
+    });
+  }
+
+  function redrawPicture() {
+    const colours = pictureColours();
+    return Plotly.update(picture, { "marker.color": colours, "line.color": colours }, themed(picture.layout));
+  }
+
   /* ---- drawing ---- */
 
   let isZoomed = false;
@@ -144,10 +160,15 @@
     }
     await refill(shown);
     const colours = coloured(figures.utilisation);
-    const style = { visible: visible(figures.utilisation), "line.color": colours, "marker.color": colours };
+    /* The words beside the knees are placed for a desk's screen; on a narrower one they would be cut off. */
+    const isNarrow = utilisation.clientWidth < 600;
+    const modes = figures.utilisation.data.map(({ mode }) => (isNarrow && mode === "markers+text" ? "markers" : mode));
+    const shownLines = visible(figures.utilisation);
+    const style = { visible: shownLines, mode: modes, "line.color": colours, "marker.color": colours };
     const layout = themed(utilisation.layout);
     Object.assign(layout.yaxis, { ...scale, autorange: true });
     await Plotly.update(utilisation, style, layout);
+    if (picture) await redrawPicture();
   }
 
   function refill(shown = visible(figures.scatter)) {
@@ -185,6 +206,9 @@
     await Plotly.newPlot(scatter, empty, { ...base, ...figures.scatter.layout }, config(home));
     const { data, layout } = figures.utilisation;
     await Plotly.newPlot(utilisation, data, { ...base, ...layout }, config("resetScale2d"));
+    if (picture) {
+      await Plotly.newPlot(picture, figures.picture.data, { ...base, ...figures.picture.layout }, config("resetScale2d"));
+    }
     await redraw();
     scatter.on("plotly_doubleclick", fit);
     scatter.on("plotly_relayout", (change) => {
@@ -195,11 +219,10 @@
     document.documentElement.dataset.drawn = "yes";
   }
 
-  controls.addEventListener("change", (event) => (event.target.name === "scale" ? fit() : redraw()));
-  controls.addEventListener("submit", (event) => event.preventDefault());
+  page.addEventListener("change", (event) => (event.target.name === "scale" ? fit() : redraw()));
   for (const [id, on] of [["all", true], ["none", false]]) {
     document.getElementById(id)?.addEventListener("click", () => {
-      controls.querySelectorAll('input[name="series"]').forEach((box) => (box.checked = on));
+      page.querySelectorAll('input[name="series"]').forEach((box) => (box.checked = on));
       redraw();
     });
   }
@@ -213,7 +236,7 @@
   /* Paper is white, and narrower than a window: the charts are printed as they are, in its colours, made to fit. */
   addEventListener("beforeprint", () => {
     document.documentElement.dataset.printing = "yes";
-    for (const chart of [scatter, utilisation]) {
+    for (const chart of charts) {
       const { width, height } = chart.getBoundingClientRect();
       Object.assign(chart.style, { width: `${width}px`, height: `${height}px`, zoom: Math.min(1, PRINT_WIDTH / width) });
       Plotly.relayout(chart, themed(chart.layout));
@@ -221,7 +244,7 @@
   });
   addEventListener("afterprint", () => {
     delete document.documentElement.dataset.printing;
-    for (const chart of [scatter, utilisation]) Object.assign(chart.style, { width: "", height: "", zoom: "" });
+    for (const chart of charts) Object.assign(chart.style, { width: "", height: "", zoom: "" });
     repaint();
   });
 

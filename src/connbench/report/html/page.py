@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,15 +24,52 @@ from connbench.report.comparison_rows import blocks
 from connbench.report.html import charts, facts
 from connbench.report.html.points import shown_round
 from connbench.report.rows import Block, Table
-from connbench.report.series import Series, series_of
+from connbench.report.series import Series, colour_of, series_of
 from connbench.report.talk import six_lines
+from connbench.report.verdict import run_verdict
 from connbench.results.result import Result
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+MOST_NAMED = 5
+"""Strategies that a heading names; of more it says how many."""
+
+TERMS = (
+    ("latency", "the time in connect() alone; for UDP the acquire time"),
+    ("acquire", "what a program waits for its connection: setsockopt(), bind(), connect(), and every further try"),
+    ("even, odd", "the parity of the local port that the connection got"),
+    ("errored, failed", "attempts that ended without a connection; their errno says why"),
+    ("p50, p99", "half, and 99 in 100, of the attempts took no longer than this"),
+    ("share of the range in use", "connections open, divided by the ports that they could have"),
+    ("knee", "the connection from which on connections are slow, and stay slow"),
+    ("plain, bind", "the kernel chooses the port in connect(): all ports of one parity first, then the other parity"),
+    ("random", "the program draws a port, and binds to it; it draws again while the port is taken"),
+    ("window, partition", "the kernel chooses within some ports only, which IP_LOCAL_PORT_RANGE names"),
+    ("range", "IP_LOCAL_PORT_RANGE names the whole range: from Linux 6.8 on no parity comes first"),
+    ("harness floor", "what connbench itself adds to each connect()"),
+)
+"""What a reader of a page may not know."""
+
 SCRIPT_SAFE = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 """What ends or changes a script element wherever it stands in it, and how JSON says the same otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the first screen of a page says and shows, where that is not a run's own.
+
+    Attributes:
+        verdict: Sentences.
+        picture: A figure as plotly takes it, which shows what the verdict says.
+        title: Above the picture.
+        note: Below that title.
+    """
+
+    verdict: Sequence[str]
+    picture: dict[str, Any]
+    title: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +89,7 @@ class ResultPart:
     """One result: where it comes from and what is to be said of all of it."""
 
     name: str
+    origin: str
     command: str
     findings: list[tuple[list[Finding], list[Finding]]]
     tables: tuple[Table, ...]
@@ -66,10 +104,15 @@ def check_libraries() -> None:
     _libraries()
 
 
-def html_page(results: Sequence[Result], more: Sequence[Block] = ()) -> str:
-    """The page: everything in one document, which never asks the network for anything; `more` stands before the rest.
+def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Opening | None = None) -> str:
+    """The page: everything in one document, which never asks the network for anything.
 
     Whatever comes from a result's file is escaped, and the page's own policy forbids any script but its two.
+
+    Args:
+        results: What was measured.
+        more: Tables that stand before all others.
+        opening: What the first screen says and shows; without it the verdict of each run, and its chart.
 
     Raises:
         EnvironmentFault: jinja2 or plotly is not installed.
@@ -77,8 +120,14 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = ()) -> str:
     environment, plotly = _libraries()
     series = series_of(results)
     script = _asset("page.js")
+    utilisation = charts.utilisation(series)
     page = environment.from_string(_asset("page.html.j2")).render(
         version=connbench.__version__,
+        what=_what(results),
+        verdict=opening.verdict if opening else _run_verdicts(results),
+        opening=opening,
+        first="picture" if opening else "utilisation" if utilisation["data"] else "scatter",
+        terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
         the_rest=the_rest,
@@ -86,13 +135,39 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = ()) -> str:
         strategies=[_strategy(position, each) for position, each in enumerate(series)],
         parities=charts.PARITY_COLOURS,
         notes=_chart_notes(series),
-        figures=_script_safe({"scatter": charts.scatter(series), "utilisation": charts.utilisation(series)}),
+        figures=_script_safe(
+            {
+                "scatter": charts.scatter(series),
+                "utilisation": utilisation,
+                "picture": opening.picture if opening else None,
+            }
+        ),
         style=_asset("style.css"),
         plotly=plotly,
         script=script,
         policy=_policy(plotly, script),
     )
     return page.encode(errors="replace").decode()  # a file's name may be no text; a page cannot but be
+
+
+def _what(results: Sequence[Result]) -> str:
+    """What was measured, in a few words: the strategies, or how many there are."""
+    labels = list(dict.fromkeys(spec.label for result in results for spec in result.specs))
+    if not labels:
+        return "No attempt was measured"
+    if len(labels) > MOST_NAMED:
+        return f"connect() with {len(labels)} settings"
+    return f"connect() with {labels[0] if len(labels) == 1 else ', '.join(labels[:-1]) + ' and ' + labels[-1]}"
+
+
+def _run_verdicts(results: Sequence[Result]) -> list[str]:
+    """The verdict of each result that is no sweep, whose own page says what it comes to."""
+    found: list[str] = []
+    for result in results:
+        if not is_sweep(result):
+            sentences = run_verdict(result)
+            found += [f"{result.name}: {sentences[0]}", *sentences[1:]] if len(results) > 1 and sentences else sentences
+    return found
 
 
 def is_lone_sweep(results: Sequence[Result]) -> bool:
@@ -131,6 +206,7 @@ def _result(result: Result) -> ResultPart:
     tables = (facts.plan_table(result), facts.environment_table(result))
     return ResultPart(
         name=result.name or "this run",
+        origin=facts.origin(result),
         command=facts.command_of(result),
         findings=by_kind(findings(result)),
         tables=tuple(table for table in tables if table),
@@ -141,7 +217,7 @@ def _strategy(position: int, series: Series) -> StrategyPart:
     result, strategy = series.result, series.strategy
     return StrategyPart(
         label=series.label,
-        colour=charts.colour(position),
+        colour=colour_of(position),
         header=text.header(result, strategy.strategy),
         six_lines=six_lines(summarize(strategy)),
         tables=tuple(table for table in account.tables(result, strategy) if table.rows),
