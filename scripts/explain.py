@@ -66,7 +66,7 @@ SEARCHED = {
 }
 """What the curves compare; each has a colour of its own in all of them."""
 
-COLOURS, TAKEN, IN_VAIN = PALETTES["talk"], "#dcdcdc", "#9a9a9a"
+COLOURS, TAKEN, IN_VAIN = PALETTES["safe"], "#dcdcdc", "#9a9a9a"
 FROM_6_8 = Algorithm.FROM_6_8
 Curves = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 """Share of the range in use and what is drawn over it, by label."""
