@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -22,9 +23,9 @@ CLEAN = samples_of([10_000, 20_000, 30_000])
 MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
 HEADER = (
     "strategy,window,placement,retries,connections,fill,sources,protocol,lanes,give_up_ms,churn,close,churn_rate,phase,"
-    "round,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,lane"
+    "round,fault,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,lane"
 )
-PREFIX = 15
+PREFIX = 16
 USUAL = ["", "", "", "tcp", "1", "", "", "", "", "fill"]
 """The columns of a load as usual, filled once."""
 
@@ -41,7 +42,12 @@ def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
     assert ",".join(header) == HEADER
     begin = {BIND: ["bind", "", "", "", *USUAL], WINDOW: ["window", "500", "inside", "0", *USUAL]}
     expected = [
-        [*begin[spec], str(measured.number), *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS)]
+        [
+            *begin[spec],
+            str(measured.number),
+            "",
+            *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS),
+        ]
         for spec, some in rounds.items()
         for measured in some
         for i in range(len(measured.samples))
@@ -68,22 +74,51 @@ def test_times_with_fractions_are_rounded() -> None:
     assert [row[PREFIX + 2] for row in rows_of(result)[1:]] == ["10001", "20001"]
 
 
-def test_cut_short_round_adds_a_comment() -> None:
-    """Rows cannot tell that there should have been more of them: a comment line at the end does, with the reason."""
+NOTHING = [""] * len(CSV_COLUMNS)
+
+
+def test_cut_short_round_says_why_in_each_of_its_rows() -> None:
+    """Rows cannot tell that there should have been more of them; no row has other columns than the rest."""
     result = result_of({PLAIN: [round_of(CLEAN)], LONG: [round_of(MIXED, fault=Interrupted(2))]})
-    assert (
-        csv_rows(result).splitlines()[-1] == "# partial,window,10000,clipped,1000,,,,tcp,1,,,,,fill,1,stopped by SIGINT"
-    )
+    header, *rows = rows_of(result)
+    assert {len(row) for row in rows} == {len(header)}
+    assert [row[header.index("fault")] for row in rows] == [""] * 3 + ["stopped by SIGINT"] * 3
 
 
-def test_rounds_that_were_not_run_add_a_comment() -> None:
+def test_round_without_an_attempt_has_a_row_for_its_fault() -> None:
+    """What ended a round before its first attempt is told in a row without samples, and without a quoted field."""
+    fault = RunFault('engine died: "9", at once')
+    result = result_of({BIND: [round_of(CLEAN)], WINDOW: [round_of(samples_of([]), fault=fault)]})
+    told = "engine died: '9'; at once"
+    assert csv_rows(result).splitlines()[-1] == ",".join(("window,500,inside,0", *USUAL, "1", told, *NOTHING))
+    read = read_csv(csv_rows(result), "x.csv")
+    [back] = read.rounds[WINDOW]
+    assert back.fault
+    assert (len(back.samples), back.fault.message) == (0, told)
+
+
+def test_rounds_that_were_not_run_add_a_row() -> None:
     """A run that ended between two rounds is partial too."""
     result = result_of({PLAIN: [round_of(CLEAN), round_of(CLEAN, 2)]})
     result.rounds[PLAIN].pop()
-    assert csv_rows(result).splitlines()[-1] == "# partial,,,,,,,,,,,,,,,,not all rounds were run"
+    assert rows_of(result)[-1] == [*[""] * (PREFIX - 1), "not all rounds were run", *NOTHING]
     read = read_csv(csv_rows(result), "x.csv")
     assert read.is_partial
     assert [(f.code, f.message) for f in read.known] == [(PARTIAL, "partial: not all rounds were run")]
+
+
+def test_csv_of_before_is_read() -> None:
+    """A file whose last line is a comment, as connbench wrote them, has the fault that the comment tells."""
+    text = (Path(__file__).parents[1] / "files" / "partial-0.1.csv").read_text(encoding="utf-8")
+    result = read_csv(text, "before.csv")
+    assert [[len(r.samples) for r in some] for some in result.rounds.values()] == [[3, 3], [3, 1]]
+    assert [[r.fault and r.fault.message for r in some] for some in result.rounds.values()] == [
+        [None, None],
+        [None, "stopped by SIGINT"],
+    ]
+    *rows, _ = text.splitlines(keepends=True)
+    of_run = read_csv("".join(rows) + "# partial,,,,,,,,,,,,,,,,not all rounds were run\n", "before.csv")
+    assert [finding.code for finding in of_run.known] == [PARTIAL]
 
 
 @st.composite
@@ -92,7 +127,10 @@ def attempts(draw: st.DrawFn) -> Result:
     result = Result(None, {}, origin=Origin.CSV, name="x.csv")
     for spec in draw(st.lists(specs, max_size=3, unique=True)):
         for number in range(1, draw(st.integers(1, 3)) + 1):
-            fault = draw(st.none() | st.builds(RunFault, st.text(st.characters(exclude_categories=["Cs"]), max_size=9)))
+            fault = draw(
+                st.none()
+                | st.builds(RunFault, st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9))
+            )
             measured = draw(samples(spec))
             if len(measured) or fault:
                 result.add(spec, Round(number, measured, fault=fault))
@@ -102,14 +140,14 @@ def attempts(draw: st.DrawFn) -> Result:
 @settings(unhurried, max_examples=EXAMPLES)
 @given(attempts())
 def test_attempts_come_back_as_they_were(result: Result) -> None:
-    """Strategies with all their parameters, rounds, columns and faults survive a CSV; line breaks become blanks."""
+    """Strategies with all their parameters, rounds, columns and faults survive a CSV, a fault without commas, quotes and breaks."""
     read = read_csv(csv_rows(result), "x.csv")
     assert (read.plan, read.origin, read.name, read.is_partial) == (None, Origin.CSV, "x.csv", result.is_partial)
     assert set(read.rounds) == set(result.rounds)
     for spec, rounds in result.rounds.items():
         for back, measured in zip(sorted(read.rounds[spec], key=lambda r: r.number), rounds, strict=True):
             assert (back.number, facts(back.samples)) == (measured.number, facts(measured.samples))
-            expected = measured.fault and measured.fault.message.replace("\r", " ").replace("\n", " ")
+            expected = measured.fault and measured.fault.message.translate(str.maketrans('\r\n,"', "  ;'"))
             assert (back.fault and back.fault.message) == expected
 
 
@@ -131,14 +169,14 @@ def test_line_ends_of_windows_are_read() -> None:
 
 
 BEGIN = "bind,,,,,,,tcp,1,,,,,fill,"
-ROW = BEGIN + "1,0,1000,10000,11000,9024,0,1,0,0,0\n"
+ROW = BEGIN + "1,,0,1000,10000,11000,9024,0,1,0,0,0\n"
 REFUSALS = {
     "header in the middle": (ROW + HEADER + "\n" + ROW, "line 3"),
     "row of another file": (ROW + "9024,0.001\n", "line 3"),
     "empty line": (ROW + "\n" + ROW, "line 3"),
     "field too few": (ROW.replace("9024,", "", 1), "line 2"),
     "field too many": (ROW.replace("9024,", "9024,7,", 1), "line 2"),
-    "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: '" + BEGIN + "1,0,1000,fast,11000"),
+    "word for a number": (ROW + ROW.replace("10000", "fast"), "line 3: '" + BEGIN + "1,,0,1000,fast,11000"),
     "word in a later round": (ROW + ROW + ROW.replace("bind", "plain").replace("10000", "fast"), "line 4"),
     "fraction": (ROW + ROW.replace("10000", "1.5"), "line 3"),
     "no number": (ROW + ROW.replace("10000", ""), "line 3"),
@@ -155,9 +193,13 @@ REFUSALS = {
     "no lane": (ROW.replace("tcp,1,", "tcp,0,"), "lanes is 0"),
     "unknown protocol": (ROW.replace("tcp", "sctp"), "sctp"),
     "churn of none": (ROW.replace(",fill,", ",churn,"), "has a phase churn and no churn"),
-    "comment cut off": (ROW + "# partial,bind\n", "# partial,bind"),
-    "comment in the middle": (ROW + "# partial,,,,,,,,,,,,,,,,x\n" + ROW, "line 3"),
-    "comment of no round": (ROW + f"# partial,{BEGIN}x,y\n", "'x'"),
+    "comment": (ROW + "# partial,,,,,,,,,,,,,,,,x\n", "line 3"),
+    "fault in the middle of a round": (
+        ROW + ROW.replace("fill,1,,", "fill,1,died,"),
+        "line 3: round 1 of bind comes twice",
+    ),
+    "no samples and no fault": (BEGIN + "1," + "," * 10 + "\n", "line 2"),
+    "fault of no round": (BEGIN + ",died" + "," * 10 + "\n", "line 2"),
     "no line break at the end": (ROW + ROW.rstrip("\n"), "cut off in line 3"),
     "very long field": ("x" * 200_000 + ROW, "line 2"),
 }
@@ -171,6 +213,21 @@ def test_what_no_run_wrote_is_refused(rows: str, reason: str) -> None:
     assert refused.value.message.startswith("folder/x.csv")
     assert reason in refused.value.message
     assert refused.value.hint
+
+
+REFUSALS_OF_BEFORE = {
+    "comment cut off": ("# partial,bind\n", "# partial,bind"),
+    "comment in the middle": ("# partial,,,,,,,,,,,,,,,,x\n" + ROW.replace("1,,", "1,", 1), "line 2"),
+    "comment of no round": (f"# partial,{BEGIN}x,y\n", "'x'"),
+}
+
+
+@pytest.mark.parametrize(("rows", "reason"), REFUSALS_OF_BEFORE.values(), ids=REFUSALS_OF_BEFORE)
+def test_comment_that_no_run_wrote_is_refused(rows: str, reason: str) -> None:
+    """The comments of older files are looked at as closely."""
+    with pytest.raises(InputError) as refused:
+        read_csv(f"{HEADER.replace('fault,', '')}\n{rows}", "folder/x.csv")
+    assert reason in refused.value.message
 
 
 def test_header_is_known_with_its_line_end() -> None:

@@ -31,34 +31,44 @@ CSV_COLUMNS = (
 )
 """In the order the design names them; in memory they lie widest first."""
 
-_PREFIX = (*SPEC_COLUMNS, "round")
+_PREFIX = (*SPEC_COLUMNS, "round", "fault")
 HEADER = (*_PREFIX, *CSV_COLUMNS)
+
+_BEFORE = (*SPEC_COLUMNS, "round")
+"""What stood before the samples until 0.1; a fault was a line of its own at the end, `# partial` and then these."""
+
+_HEADERS = {",".join((*prefix, *CSV_COLUMNS)): prefix for prefix in (_PREFIX, _BEFORE)}
 _PARTIAL_MARK = "# partial"
+_NO_SAMPLES = "," * len(CSV_COLUMNS)
 
 
 def csv_rows(result: Result) -> str:
     """A header, then a row an attempt: the strategy with its parameters, the round, and the columns of its samples.
 
-    A round that was cut short adds a comment line after the last row, with the same first fields and the reason.
+    Every row has all columns. `fault` is why the attempt's round was cut short, empty where it was not; commas and
+    quotes in it are replaced. A round that was cut short before its first attempt has one row without samples. If no
+    round was cut short and some were never begun, the last row says so, without samples, strategy and round.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
-    for strategy in result.strategies:
-        for measured in strategy.rounds:
-            columns = [np.rint(getattr(measured.samples, name)).astype(np.int64).tolist() for name in CSV_COLUMNS]
-            prefix = _prefix(strategy.strategy, measured.number)
-            writer.writerows((*prefix, *row) for row in zip(*columns, strict=True))
-    faults = [(s.strategy, m.number, m.fault.message) for s in result.strategies for m in s.rounds if m.fault]
-    for spec, number, message in faults:
-        writer.writerow((_PARTIAL_MARK, *_prefix(spec, number), _in_one_line(message)))
-    if result.is_partial and not faults:
-        writer.writerow((_PARTIAL_MARK, *[""] * len(_PREFIX), "not all rounds were run"))
+    rounds = [(s.strategy, measured) for s in result.strategies for measured in s.rounds]
+    for spec, measured in rounds:
+        columns = [np.rint(getattr(measured.samples, name)).astype(np.int64).tolist() for name in CSV_COLUMNS]
+        prefix = _prefix(spec, measured)
+        writer.writerows((*prefix, *row) for row in zip(*columns, strict=True))
+        if measured.fault and not len(measured.samples):
+            writer.writerow((*prefix, *[""] * len(CSV_COLUMNS)))
+    if result.is_partial and not any(measured.fault for _, measured in rounds):
+        writer.writerow((*[""] * len(_BEFORE), "not all rounds were run", *[""] * len(CSV_COLUMNS)))
     return text.getvalue()
 
 
-def _prefix(spec: StrategySpec, number: int) -> tuple[str, ...]:
-    return (*map(_in_one_line, to_columns(spec)), str(number))
+def _prefix(spec: StrategySpec, measured: Round) -> tuple[str, ...]:
+    fault = measured.fault.message if measured.fault else ""
+    # DuckDB looks for quotes in the first 20,480 rows alone, and a fault is often in the last ones.
+    unquoted = _in_one_line(fault).replace(",", ";").replace('"', "'")
+    return (*map(_in_one_line, to_columns(spec)), str(measured.number), unquoted)
 
 
 def _in_one_line(text: str) -> str:
@@ -68,7 +78,7 @@ def _in_one_line(text: str) -> str:
 
 def is_own_header(line: str) -> bool:
     """Whether a file that begins with this line is one of `csv_rows`."""
-    return line.rstrip("\r\n") == ",".join(HEADER)
+    return line.rstrip("\r\n") in _HEADERS
 
 
 def read_csv(text: str, name: str) -> Result:
@@ -80,21 +90,33 @@ def read_csv(text: str, name: str) -> Result:
     lines = text.split("\n")  # a row may end in \r, which neither csv nor numpy minds
     if lines.pop():
         raise InputError(f"{name} is cut off in line {len(lines) + 1}", "copy the whole file again")
-    comments = [line for line in lines if line.startswith(_PARTIAL_MARK)]
-    rows = lines[1 : len(lines) - len(comments)]
+    names = _HEADERS[lines[0].rstrip("\r")]
     result = Result(None, {}, origin=Origin.CSV, name=name)
-    faults, result.known = _read_comments(comments, name)
+    comments = [line for line in lines if line.startswith(_PARTIAL_MARK)] if names is _BEFORE else []
+    faults = _read_comments(comments, result)
     first = 2
+    rows = lines[1 : len(lines) - len(comments)]
     for prefix, group in groupby(rows, key=lambda line: line.rsplit(",", len(CSV_COLUMNS))[0]):
         some = list(group)
         place = f"{name}, line {first}"
-        spec, number = _read_prefix(_fields(prefix), place)
-        samples = _read_rows(some, spec, prefix.count(",") + 1, name, first)
-        _add(result, spec, Round(number, samples, fault=faults.pop((spec, number), None)), place)
+        fields = _checked(_fields(prefix), len(names), place)
+        *round_fields, fault = fields if "fault" in names else (*fields, "")
+        is_empty = bool(fault) and [row.rstrip("\r") for row in some] == [prefix + _NO_SAMPLES]
+        if is_empty and not any(round_fields):
+            result.known += (_not_all(fault),)
+        else:
+            spec, number = _read_prefix(round_fields, place)
+            samples = _read_rows([] if is_empty else some, spec, prefix.count(",") + 1, name, first)
+            reason = RunFault(fault) if fault else faults.pop((spec, number), None)
+            _add(result, spec, Round(number, samples, fault=reason), place)
         first += len(some)
-    for (spec, number), fault in faults.items():  # rounds that were cut short before their first attempt
-        _add(result, spec, Round(number, _read_rows([], spec, 0, name, first), fault=fault), name)
+    for (spec, number), of_before in faults.items():  # rounds that were cut short before their first attempt
+        _add(result, spec, Round(number, _read_rows([], spec, 0, name, first), fault=of_before), name)
     return result
+
+
+def _not_all(reason: str) -> Finding:
+    return Finding(PARTIAL, Severity.WARNING, f"partial: {reason}", "run it again for the rest")
 
 
 def _add(result: Result, spec: StrategySpec, measured: Round, place: str) -> None:
@@ -112,18 +134,17 @@ def _fields(line: str) -> list[str]:
         return []
 
 
-def _read_comments(
-    comments: list[str], name: str
-) -> tuple[dict[tuple[StrategySpec, int], RunFault], tuple[Finding, ...]]:
-    faults, known = {}, []
+def _read_comments(comments: list[str], result: Result) -> dict[tuple[StrategySpec, int], RunFault]:
+    """The faults of a file of before; what is said of the whole run is added to the result."""
+    faults = {}
     for line in comments:
-        place = f"{name}, {line[:40]!r}"
-        _, *prefix, message = _checked(_fields(line), len(_PREFIX) + 2, place)
+        place = f"{result.name}, {line[:40]!r}"
+        _, *prefix, message = _checked(_fields(line), len(_BEFORE) + 2, place)
         if any(prefix):
             faults[_read_prefix(prefix, place)] = RunFault(message)
         else:
-            known.append(Finding(PARTIAL, Severity.WARNING, f"partial: {message}", "run it again for the rest"))
-    return faults, tuple(known)
+            result.known += (_not_all(message),)
+    return faults
 
 
 def _checked(fields: list[str], number: int, place: str) -> list[str]:
@@ -133,7 +154,7 @@ def _checked(fields: list[str], number: int, place: str) -> list[str]:
 
 
 def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
-    columns = dict(zip(_PREFIX, _checked(fields, len(_PREFIX), place), strict=True))
+    columns = dict(zip(_BEFORE, fields, strict=True))
     try:
         spec = from_columns(columns)
         check_spec(spec)
