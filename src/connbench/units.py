@@ -7,6 +7,9 @@ from math import isfinite
 IN_BYTES = frozenset({"memory_total", "memory_available"})
 """Names in a machine's environment whose values are bytes."""
 
+NS_IN = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
+"""Nanoseconds in each unit that a CSV of ports and times may have them in, by the name that `--unit` takes."""
+
 _SCALE = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 
 

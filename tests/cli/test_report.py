@@ -95,6 +95,38 @@ def test_talk_csv_prints_the_six_lines(tmp_path: Path) -> None:
     assert printed(str(path)).startswith(f"1700000000-6.1: Linux 6.1, talk CSV {path}\n")
 
 
+def test_unit_of_a_csv_is_asked_for(tmp_path: Path) -> None:
+    """A CSV of microseconds is not taken for one of seconds: it is refused with the option that settles it."""
+    path, of_us = tmp_path / "us.csv", ("connect() takes 11.6 s", "--unit s, ms, us or ns")
+    path.write_text("port, latency\n9024, 11.6\n9025, 2900\n9026, 11.5\n", encoding="utf-8")
+    other = saved(ONE, tmp_path / "r.json")
+    for command in ("report", "compare", "plot"):
+        more = {"report": (), "compare": (other,), "plot": ("-o", str(tmp_path / f"{command}.png"))}[command]
+        finished = connbench(command, str(path), *more)
+        assert (finished.returncode, finished.stdout) == (ExitCode.INPUT, "")
+        assert all(words in finished.stderr for words in of_us)
+        settled = connbench(command, str(path), *more, "--unit", "us")
+        assert (settled.returncode, settled.stderr) == (ExitCode.OK, "")
+    assert "latency min: 0.011ms max: 2.9ms" in printed(str(path), "--unit", "us")
+
+
+def test_doubt_about_the_unit_is_told_with_any_format(tmp_path: Path) -> None:
+    """Milliseconds might be the seconds of a distant target: figures and charts come with a warning."""
+    path = tmp_path / "ms.csv"
+    path.write_text("9024,0.0116\n9025,2.9\n9026,0.0115\n", encoding="utf-8")
+    for form in ("talk", "talk-csv"):
+        assert "--unit ms" in connbench("report", str(path), "--format", form).stderr
+    assert "--unit ms" in printed(str(path))
+    assert "--unit ms" in connbench("plot", str(path), "-o", str(tmp_path / "ms.png")).stderr
+
+
+def test_unit_of_what_has_its_own_is_refused(tmp_path: Path) -> None:
+    """The files of connbench are in ns, and no option changes that."""
+    finished = connbench("report", saved(ONE, tmp_path / "r.json"), "--unit", "us")
+    assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
+    assert "--unit is for a CSV of port and time" in finished.stderr
+
+
 def test_metrics_are_for_the_textfile_collector(tmp_path: Path) -> None:
     """What is written to a .prom file is read by Prometheus' own parser."""
     metrics = printed(saved(SEVERAL, tmp_path / "r.json"), "--format", "openmetrics")

@@ -140,7 +140,7 @@ def attempts(draw: st.DrawFn) -> Result:
 @settings(unhurried, max_examples=EXAMPLES)
 @given(attempts())
 def test_attempts_come_back_as_they_were(result: Result) -> None:
-    """Strategies with all their parameters, rounds, columns and faults survive a CSV, a fault without commas, quotes and breaks."""
+    """Strategies with their parameters, rounds, columns and faults survive a CSV; a fault loses commas and quotes."""
     read = read_csv(csv_rows(result), "x.csv")
     assert (read.plan, read.origin, read.name, read.is_partial) == (None, Origin.CSV, "x.csv", result.is_partial)
     assert set(read.rounds) == set(result.rounds)

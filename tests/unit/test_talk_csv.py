@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from connbench.analysis.summary import summarize
 from connbench.errors import InputError, UsageError
+from connbench.findings import Severity
 from connbench.model import StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result
-from connbench.results.talk_csv import read_talk_csv, refuse_several, talk_rows
+from connbench.results.talk_csv import is_talk_csv, read_talk_csv, refuse_several, talk_rows
 from connbench.samples import UNKNOWN_ERRNO
 from made import BIND, PLAIN, result_of, round_of, samples_of, unhurried
 
@@ -72,12 +73,12 @@ MANY = [(-1 if i % 37 == 5 else 9024 + i, 1.1e-05 + i * 3.3e-07 + (i % 11) * 1.7
 )
 def test_six_lines_are_the_authors(rows: list[Row]) -> None:
     """A talk CSV prints exactly what the author's own figures give: no latency is rounded on its way."""
-    assert FORMATS["talk"](read_talk_csv(text_of(rows), "x.csv")) == authors_lines(rows)
+    assert FORMATS["talk"](read_talk_csv(text_of(rows), "x.csv", "s")) == authors_lines(rows)
 
 
 def test_total_is_rounded_to_whole_ns() -> None:
     """Fractions of a ns are added up first, and then rounded, not cut off."""
-    [strategy] = read_talk_csv("9024,1.3e-09\n9026,1.3e-09\n", "x.csv").strategies
+    [strategy] = read_talk_csv("9024,1.3e-09\n9026,1.3e-09\n", "x.csv", "s").strategies
     assert summarize(strategy).total_ns == 3
     assert summarize(strategy).rounds_total_ns == (3,)
 
@@ -93,7 +94,7 @@ def test_latency_between_two_figures_goes_where_the_author_has_it() -> None:
 @given(rows)
 def test_what_is_read_is_written_back(rows: list[Row]) -> None:
     """Ports, failures and seconds survive being read and written; his floats come back to within a ns's fraction."""
-    read = read_talk_csv(text_of(rows), "x.csv")
+    read = read_talk_csv(text_of(rows), "x.csv", "s")
     back = [line.split(",") for line in talk_rows(read).splitlines()]
     assert [int(port) for port, _ in back] == [port for port, _ in rows]
     assert [float(seconds) for _, seconds in back] == pytest.approx([s for _, s in rows], rel=1e-15, abs=1e-18)
@@ -104,7 +105,7 @@ def test_what_is_read_is_written_back(rows: list[Row]) -> None:
 def test_whole_ns_survive_the_authors_form(times: list[int]) -> None:
     """A run's own latencies, in whole ns, are the same ns after a way through seconds."""
     text = talk_rows(result_of({PLAIN: [round_of(samples_of(times, prepare_ns=[0] * len(times)))]}))
-    [strategy] = read_talk_csv(text, "x.csv").strategies
+    [strategy] = read_talk_csv(text, "x.csv", "s").strategies
     assert strategy.samples.latency_ns.round().astype(int).tolist() == times
 
 
@@ -186,6 +187,101 @@ def test_cut_off_row_is_found_even_if_it_looks_whole() -> None:
     """1.2e-0 is a number too, but not what was written: the line break that should follow is missing."""
     with pytest.raises(InputError, match=r"^x\.csv is cut off in line 2: it has no line break"):
         read_talk_csv("9024,1.2e-05\n9025,1.2e-0", "x.csv")
+
+
+SHAPE = [(9024 + i if i % 9 else -1, 5e-6 if i < 60 else 2e-3) for i in range(100)]
+"""A plain run's: fast, and from the middle on slow."""
+
+
+def scaled(per_second: float, header: str = "", blank: str = "") -> str:
+    """The same attempts with their times in another unit."""
+    return header + "".join(f"{port},{blank}{seconds * per_second!r}\n" for port, seconds in SHAPE)
+
+
+def told(text: str, unit: str | None = None) -> str:
+    """The six lines of a file."""
+    return FORMATS["talk"](read_talk_csv(text, "x.csv", unit))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "port,seconds",
+        "port, latency_s",
+        "Port,Time",
+        '"port","seconds"',
+        "local_port,connect (sec)",
+        "source port , latency",
+    ],
+)
+def test_header_and_blanks_are_read(header: str) -> None:
+    """A header line and blanks after the commas change nothing."""
+    text = scaled(1, f"{header}\n", " ")
+    assert is_talk_csv(header)
+    assert is_talk_csv(text.splitlines()[1])
+    assert told(text) == authors_lines(SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("header", "per_second"),
+    [
+        ("port,latency_ms", 1e3),
+        ("port,milliseconds", 1e3),
+        ("port,connect_us", 1e6),
+        ("port,latency (µs)", 1e6),
+        ("port,\N{GREEK SMALL LETTER MU}s", 1e6),
+        ("PORT,LATENCY_NS", 1e9),
+        ("port,time in nanoseconds", 1e9),
+    ],
+)
+def test_header_tells_the_unit(header: str, per_second: float) -> None:
+    """The unit is taken from the name of the column, and nothing is doubted."""
+    text = scaled(per_second, f"{header}\n")
+    assert told(text) == authors_lines(SHAPE)
+    assert read_talk_csv(text, "x.csv").known == ()
+
+
+@pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)])
+def test_unit_settles_what_the_times_are(unit: str, per_second: float) -> None:
+    """What the user says counts, whatever a header says, and nothing is doubted."""
+    for header in ("", "port,latency_ms\n"):
+        text = scaled(per_second, header)
+        assert told(text, unit) == authors_lines(SHAPE)
+        assert read_talk_csv(text, "x.csv", unit).known == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "takes"),
+    [
+        (scaled(1e6), "taken as seconds, and then the median connect() takes 5.0 s"),
+        (scaled(1e9), "taken as seconds, and then the median connect() takes 1 h 23 min"),
+        (scaled(1e12), "taken as seconds, and then the median connect() takes 1388 h 53 min"),
+        (scaled(1, "port,seconds\n").replace("e-06", ""), "taken as seconds (its header says so), and then the median"),
+        (scaled(1, "port,latency_ns\n"), "taken as nanoseconds (its header says so), and then the median connect()"),
+        (scaled(1, "port,latency_us\n"), "takes 0.005 ns"),
+    ],
+)
+def test_times_that_no_connect_takes_are_refused(text: str, takes: str) -> None:
+    """Micro- or nanoseconds taken for seconds are hours a connect(): the file is refused with the option that helps."""
+    with pytest.raises(InputError) as refused:
+        read_talk_csv(text, "x.csv")
+    assert takes in refused.value.message
+    assert "--unit s, ms, us or ns" in refused.value.hint
+
+
+def test_times_that_are_rather_long_are_doubted() -> None:
+    """Milliseconds taken for seconds could be those of a distant target: a warning tells both ways out."""
+    result = read_talk_csv(scaled(1e3), "x.csv")
+    [doubt] = result.known
+    assert (doubt.severity, "5.00 ms" in doubt.message, "--unit ms" in doubt.advice) == (Severity.WARNING, True, True)
+    assert doubt.text in FORMATS["text"](result)
+    assert read_talk_csv(scaled(1), "x.csv").known == ()
+
+
+def test_no_more_than_a_header_holds_no_attempts() -> None:
+    """A file that ends after its header is told as such."""
+    with pytest.raises(InputError, match=r"^x\.csv holds no attempts$"):
+        read_talk_csv("port,seconds\n", "x.csv")
 
 
 @pytest.mark.parametrize("rounds", [{PLAIN: 2}, {PLAIN: 1, BIND: 1}], ids=["two rounds", "two strategies"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from connbench.cli import gates
-from connbench.cli.options import format_option
+from connbench.cli.options import format_option, unit_option
 from connbench.errors import ExitCode
 from connbench.findings import Severity
 from connbench.interrupts import Interrupts
@@ -21,10 +21,18 @@ FORMAT_NAMES = ("text", "markdown", "json")
 @click.argument("base", type=click.Path(path_type=Path, readable=False))
 @click.argument("new", type=click.Path(path_type=Path, readable=False))
 @format_option(FORMAT_NAMES)
+@unit_option
 @gates.fail_if_option(with_base=True)
 @click.pass_obj
 def command(
-    interrupts: Interrupts, /, base: Path, new: Path, output_format: str, thresholds: tuple[Expression, ...]
+    interrupts: Interrupts,
+    /,
+    base: Path,
+    new: Path,
+    output_format: str,
+    thresholds: tuple[Expression, ...],
+    *,
+    unit: str | None,
 ) -> int:
     """Tell what changed from the result file BASE to the result file NEW.
 
@@ -40,9 +48,9 @@ def command(
     from connbench.analysis.gate import hold  # noqa: PLC0415  # as above
     from connbench.cli.pages import width  # noqa: PLC0415  # as above
     from connbench.report import comparison as report  # noqa: PLC0415  # as above
-    from connbench.results.reading import read  # noqa: PLC0415  # as above
+    from connbench.results.reading import read_all  # noqa: PLC0415  # as above
 
-    compared = compare(read(base), read(new))
+    compared = compare(*read_all((base, new), unit))
     refuse_strangers(thresholds, compared.new.specs, compared.new.name)
     if output_format == "text":
         click.echo(report.text(compared, width()))

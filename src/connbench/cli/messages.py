@@ -32,18 +32,18 @@ def warn(finding: Finding) -> None:
 
 
 def warn_of_grave_findings(result: Result, output_format: str) -> bool:
-    """Say on stderr what makes figures invalid or partial, where the format they are printed in cannot.
+    """Say on stderr what makes figures invalid, partial or of an unknown unit, where their format cannot.
 
     Returns:
         Whether anything makes them invalid, said or not.
     """
     from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy, which `--help` need not
-    from connbench.results.result import PARTIAL  # noqa: PLC0415  # as above
+    from connbench.results.result import PARTIAL, UNIT  # noqa: PLC0415  # as above
 
     found = findings(result)
     invalid = [finding for finding in found if finding.severity is Severity.INVALID]
     if output_format in WITHOUT_FINDINGS:
-        for finding in (*invalid, *(f for f in found if f.code == PARTIAL)):
+        for finding in (*invalid, *(f for f in found if f.code in {PARTIAL, UNIT})):
             warn(finding)
     return bool(invalid)
 

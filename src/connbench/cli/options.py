@@ -13,6 +13,7 @@ from connbench.cli.load_options import LOAD_OPTIONS, number_or_nan
 from connbench.errors import UsageError
 from connbench.model import LARGEST, Isolation, Link, Listener, Placement, PortRange, Spread
 from connbench.planning.request import CpuChoice
+from connbench.units import NS_IN
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
 SHORTEST_DELAY, LONGEST_DELAY = 0.001, 900.0
@@ -81,6 +82,11 @@ def format_option(names: tuple[str, ...]) -> Callable[[Callable[..., int]], Call
     )
 
 
+unit_option = click.option(
+    "--unit",
+    type=click.Choice(tuple(NS_IN)),
+    help="What the times are in, if a file is a CSV of port and time.  [default: as its header says, or s]",
+)
 seed_option = click.option(
     "--seed",
     type=_whole,

@@ -85,7 +85,7 @@ def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
     from connbench.portsearch.predict import beside  # noqa: PLC0415  # commands load what they use
     from connbench.results.reading import read  # noqa: PLC0415  # as above
 
-    results = [read(file) for file in files]
+    results = [read(file, "s") for file in files]  # whatever the unit of a CSV: it has no plan
     return [pair for result in results for pair in beside(result)], release_of(results[0])
 
 

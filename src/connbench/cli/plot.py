@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.cli.messages import warn
+from connbench.cli.options import unit_option
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 
@@ -54,6 +56,7 @@ LARGEST = 20_000
     help="Of the picture.  [default: what its panels need]",
 )
 @click.option("--height", type=click.IntRange(1, LARGEST), metavar="PIXELS", help="As --width.")
+@unit_option
 @click.option("--by-source", is_flag=True, help="A panel or a line for each source address.")
 @click.option("--terminal", is_flag=True, help="Print the scatter to the terminal.")
 @click.option("--force", is_flag=True, help="Replace an existing picture.")
@@ -66,6 +69,7 @@ def command(  # noqa: PLR0913  # one for each option
     kind: str,
     chosen: tuple[str, ...],
     *,
+    unit: str | None,
     by_source: bool,
     terminal: bool,
     force: bool,
@@ -88,7 +92,8 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.report.charts import terminal as characters  # noqa: PLC0415  # as above
     from connbench.report.series import series_of  # noqa: PLC0415  # as above
     from connbench.results.files import PICTURE_SUFFIXES, check_output, write_atomically  # noqa: PLC0415  # as above
-    from connbench.results.reading import read  # noqa: PLC0415  # as above
+    from connbench.results.reading import read_all  # noqa: PLC0415  # as above
+    from connbench.results.result import UNIT  # noqa: PLC0415  # as above
 
     options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
     if terminal:
@@ -97,11 +102,14 @@ def command(  # noqa: PLR0913  # one for each option
     if output:
         canvas.require()
         file_format = check_output(output, force=force, suffixes=PICTURE_SUFFIXES)
-    series = _choose(series_of([read(path) for path in files], by_source=by_source), chosen)
+    results = read_all(files, unit)
+    series = _choose(series_of(results, by_source=by_source), chosen)
     if output and file_format:
         write_atomically(output, picture(kind, series, options, file_format))
     if terminal:
         _print(series, options)
+    for finding in (f for result in results for f in result.known if f.code == UNIT):
+        warn(finding)
     return ExitCode.OK
 
 

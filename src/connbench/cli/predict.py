@@ -153,7 +153,7 @@ def _of_file(
     from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
     from connbench.results.reading import read  # noqa: PLC0415  # as above
 
-    result = read(file)
+    result = read(file, "s")  # whatever the unit of a CSV: it has no plan
     release = release_of(result)
     chosen = algorithm or algorithm_of(release)
     pairs = beside(result, chosen, reserved)

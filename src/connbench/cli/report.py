@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import discard_stdout, warn_of_grave_findings
-from connbench.cli.options import FORMAT_NAMES, format_option
+from connbench.cli.options import FORMAT_NAMES, format_option, unit_option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
@@ -28,6 +28,7 @@ SINGLE = {"json", "csv", "talk-csv", "openmetrics"}
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
 @format_option(FORMAT_NAMES)
 @page_option
+@unit_option
 @error_budget_option
 @click.option("--blocks", is_flag=True, help="A block for every strategy of a sweep too, instead of its table.")
 @click.option("--force", is_flag=True, help="Replace an existing page.")
@@ -41,6 +42,7 @@ def command(  # noqa: PLR0913  # one for each option
     page: Path | None,
     thresholds: tuple[Expression, ...],
     *,
+    unit: str | None,
     budget: float,
     blocks: bool,
     force: bool,
@@ -55,9 +57,9 @@ def command(  # noqa: PLR0913  # one for each option
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
     _check(output_format if is_asked or not page else None, len(files), page, force=force)
 
-    from connbench.results.reading import read  # noqa: PLC0415  # commands load what they use
+    from connbench.results.reading import read_all  # noqa: PLC0415  # commands load what they use
 
-    results = [read(path) for path in files]
+    results = read_all(files, unit)
     for result in results:
         refuse_strangers(thresholds, result.specs, result.name)
     try:

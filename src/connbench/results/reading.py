@@ -7,15 +7,16 @@ import io
 import os
 import zlib
 from codecs import BOM_UTF8
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from connbench.errors import InputError
+from connbench.errors import InputError, UsageError
 from connbench.findings import printable
 from connbench.results.csv_file import is_own_header, read_csv
 from connbench.results.json_file import read_json
-from connbench.results.result import Result
-from connbench.results.talk_csv import is_talk_row, read_talk_csv
+from connbench.results.result import Origin, Result
+from connbench.results.talk_csv import is_talk_csv, read_talk_csv
 
 _GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_FILE = 2 << 30
@@ -26,15 +27,35 @@ PIECE = 1 << 24
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of port,seconds as the talk's"
 
 
-def read(path: Path) -> Result:
+def read_all(paths: Iterable[Path], unit: str | None) -> list[Result]:
+    """Read result files; `unit` is what the times of those are in that are a CSV of port and time.
+
+    Raises:
+        InputError: One of them is none.
+        UsageError: There is a `unit`, and no such CSV.
+    """
+    results = [read(path, unit) for path in paths]
+    if unit and not any(result.origin is Origin.TALK_CSV for result in results):
+        names = " and ".join(result.name for result in results)
+        raise UsageError(
+            f"--unit is for a CSV of port and time, and {names} says itself what its times are", "leave it out"
+        )
+    return results
+
+
+def read(path: Path, unit: str | None = None) -> Result:
     """Read a result file: JSON, JSON in gzip, connbench's CSV or the talk's.
+
+    Args:
+        path: The file.
+        unit: What the times are in if it is the talk's CSV; see `connbench.results.talk_csv.read_talk_csv`.
 
     Raises:
         InputError: It is not there, cut off, empty, of a newer connbench, without an attempt, or no result at all.
     """
     name = printable(os.fsencode(path).decode(errors="replace"))  # whatever bytes it is made of
     try:
-        result = _read(path, name)
+        result = _read(path, name, unit)
     except MemoryError as error:
         raise InputError(f"{name} does not fit into memory", "read it on a machine with more of it") from error
     if not result.rounds:
@@ -42,7 +63,7 @@ def read(path: Path) -> Result:
     return result
 
 
-def _read(path: Path, name: str) -> Result:
+def _read(path: Path, name: str, unit: str | None) -> Result:
     try:
         with path.open("rb") as file:
             data = _take(file, name)
@@ -55,7 +76,7 @@ def _read(path: Path, name: str) -> Result:
         raise InputError(f"{name} is empty", "the run that should have written it did not")
     if data.lstrip().startswith((b"{", b"[")):
         return read_json(data, name)
-    return _read_text(data, name)
+    return _read_text(data, name, unit)
 
 
 def _take(file: BinaryIO, name: str) -> bytes:
@@ -79,7 +100,7 @@ def _unpack(data: bytes, name: str) -> bytes:
         raise InputError(f"{name} is broken: {error}", "copy the file again") from error
 
 
-def _read_text(data: bytes, name: str) -> Result:
+def _read_text(data: bytes, name: str, unit: str | None) -> Result:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -87,6 +108,6 @@ def _read_text(data: bytes, name: str) -> Result:
     first = text.split("\n", 1)[0]
     if is_own_header(first):
         return read_csv(text, name)
-    if is_talk_row(first):
-        return read_talk_csv(text, name)
+    if is_talk_csv(first):
+        return read_talk_csv(text, name, unit)
     raise InputError(f"{name} is no result file: it begins with {first[:40]!r}", _KNOWN)

@@ -23,6 +23,9 @@ Mask = npt.NDArray[np.bool_]
 PARTIAL = "partial"
 """Code of the finding that something was cut short."""
 
+UNIT = "unit"
+"""Code of the finding that a file's times may be in another unit than they were taken for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
