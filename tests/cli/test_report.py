@@ -129,9 +129,18 @@ def test_unit_of_what_has_its_own_is_refused(tmp_path: Path) -> None:
 
 def test_metrics_are_for_the_textfile_collector(tmp_path: Path) -> None:
     """What is written to a .prom file is read by Prometheus' own parser."""
-    metrics = printed(saved(SEVERAL, tmp_path / "r.json"), "--format", "openmetrics")
+    metrics = printed(saved(SEVERAL, tmp_path / "r.json"), "--format", "prometheus")
     families = list(text_string_to_metric_families(metrics))
     assert {"connbench", "connbench_connect_seconds"} <= {family.name.removesuffix("_info") for family in families}
+
+
+def test_former_name_of_the_metrics_is_known(tmp_path: Path) -> None:
+    """Scripts that ask for openmetrics go on; help and errors name prometheus alone."""
+    path = saved(ONE, tmp_path / "r.json")
+    assert printed(path, "--format", "openmetrics") == printed(path, "--format", "prometheus")
+    for words in (connbench("report", path, "--format", "xml").stderr, printed("--help")):
+        assert "prometheus" in words
+        assert "openmetrics" not in words
 
 
 @pytest.mark.parametrize(("form", "title"), [("text", "==> {} <=="), ("talk", "==> {} <=="), ("markdown", "## {}")])
@@ -143,7 +152,7 @@ def test_several_files_stand_under_their_names(form: str, title: str, tmp_path: 
     assert printed(first, second, "--format", form) == "\n".join(parts)
 
 
-@pytest.mark.parametrize("form", ["json", "csv", "talk-csv", "openmetrics"])
+@pytest.mark.parametrize("form", ["json", "csv", "talk-csv", "prometheus"])
 def test_formats_for_programs_take_one_file(form: str, tmp_path: Path) -> None:
     """Two documents one after the other are none: wrong usage, and nothing is printed."""
     path = saved(ONE, tmp_path / "a.json")

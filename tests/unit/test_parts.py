@@ -12,8 +12,8 @@ from connbench.analysis.parts import By, split
 from connbench.model import Churn, Endpoint, Load, Phase, Protocol, StrategySpec
 from connbench.report import text
 from connbench.report.markdown import markdown
-from connbench.report.openmetrics import openmetrics
 from connbench.report.part_rows import part_tables
+from connbench.report.prometheus import prometheus
 from connbench.results.result import Result
 from made import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
 
@@ -98,13 +98,13 @@ def test_markdown_has_a_table_for_each_column_that_differs() -> None:
 
 def test_metrics_are_labelled_by_part() -> None:
     """Attempts and latency of each lane are gauges; a run without parts has no such metric, and no more than 16 do."""
-    families = {f.name: f for f in text_string_to_metric_families(openmetrics(on_two_lanes()))}
+    families = {f.name: f for f in text_string_to_metric_families(prometheus(on_two_lanes()))}
     attempts = {s.labels["part"]: s.value for s in families["connbench_part_attempts"].samples}
     assert attempts == {"0": 2, "1": 1}
     p50 = [s for s in families["connbench_part_latency_seconds"].samples if s.labels["figure"] == "p50"]
     assert {s.labels["by"]: s.value for s in p50} == {"lane": 100e-6}
     many = samples_of([1000] * 20, source=range(20))
     sources = tuple(f"127.9.9.{i + 1}" for i in range(20))
-    page = openmetrics(result_of({BIND: [round_of(many)]}, replace(PLAN, sources=sources)))
+    page = prometheus(result_of({BIND: [round_of(many)]}, replace(PLAN, sources=sources)))
     assert page.count("connbench_part_attempts{") == 16
-    assert "connbench_part" not in openmetrics(result_of({BIND: [round_of(samples_of([1000]))]}))
+    assert "connbench_part" not in prometheus(result_of({BIND: [round_of(samples_of([1000]))]}))

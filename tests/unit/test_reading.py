@@ -247,4 +247,4 @@ def test_damaged_file_is_read_or_refused(form: str, tmp_path: Path, data: st.Dat
     except InputError as error:
         assert str(path) in error.message  # noqa: PT017  # either is right
     if result is not None and result.strategies:
-        assert all(FORMATS[form](result) for form in ("text", "json", "csv", "markdown", "openmetrics"))
+        assert all(FORMATS[form](result) for form in ("text", "json", "csv", "markdown", "prometheus"))

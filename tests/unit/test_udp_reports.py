@@ -13,7 +13,7 @@ from connbench.report.charts import KINDS
 from connbench.report.charts.canvas import Options
 from connbench.report.html.page import html_page
 from connbench.report.markdown import markdown
-from connbench.report.openmetrics import openmetrics
+from connbench.report.prometheus import prometheus
 from connbench.report.series import latency_name, series_of
 from connbench.results.result import DatagramSamples, Result, Round, Samples
 from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
@@ -82,7 +82,7 @@ def test_page_markdown_and_metrics_say_it_too() -> None:
     result = run_of([2_000] * 100)
     assert SAID in html_page([result])
     assert "- bind, UDP: UDP: latency is acquire time" in markdown(result)
-    assert "Of UDP the acquire time." in openmetrics(result)
+    assert "Of UDP the acquire time." in prometheus(result)
 
 
 def test_axes_are_named_after_what_they_show() -> None:

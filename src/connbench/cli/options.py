@@ -60,7 +60,7 @@ def _whole(text: str | int) -> int:
     return int(digits)
 
 
-FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "openmetrics")
+FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "prometheus")
 """Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
 
 _LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])
@@ -70,12 +70,25 @@ _SPREADS = click.Choice([spread.value for spread in Spread])
 _PLACEMENTS = click.Choice([placement.value for placement in Placement])
 
 
+_RENAMED = {"openmetrics": "prometheus"}
+"""Formats by a name they once had; help and errors do not name it."""
+
+
+class _Formats(click.Choice[str]):
+    """The formats of a command, under their present and their former names."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The present name of a format."""
+        present = _RENAMED.get(value, value)
+        return super().convert(present if present in self.choices else value, param, ctx)
+
+
 def format_option(names: tuple[str, ...]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """The option --format of a command that prints in one of these; text without it."""
     return click.option(
         "--format",
         "output_format",
-        type=click.Choice(names),
+        type=_Formats(names),
         default="text",
         show_default=True,
         help="What to print.",

@@ -20,7 +20,7 @@ from connbench.thresholds import Expression, refuse_strangers
 if TYPE_CHECKING:
     from connbench.results.result import Result
 
-SINGLE = {"json", "csv", "talk-csv", "openmetrics"}
+SINGLE = {"json", "csv", "talk-csv", "prometheus"}
 """Formats that other programs read: two documents one after the other are none."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from connbench.analysis.summary import summarize
-from connbench.report import machine, markdown, openmetrics, talk, text
+from connbench.report import machine, markdown, prometheus, talk, text
 from connbench.results.csv_file import csv_rows
 from connbench.results.result import Result
 from connbench.results.talk_csv import talk_rows
@@ -22,5 +22,5 @@ FORMATS: dict[str, Callable[[Result], str]] = {
     "csv": csv_rows,
     "talk-csv": talk_rows,
     "markdown": markdown.markdown,
-    "openmetrics": openmetrics.openmetrics,
+    "prometheus": prometheus.prometheus,
 }

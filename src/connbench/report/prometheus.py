@@ -29,7 +29,7 @@ BOUNDS_TRIES = tuple(step * 10**power for power in range(6) for step in _STEPS i
 """Upper bounds of the histogram of tries: near exhaustion `random` draws a hundred thousand times."""
 
 
-def openmetrics(result: Result) -> str:
+def prometheus(result: Result) -> str:
     """Histograms of latency, acquire time and tries, errors, total times, knee and findings, and what was run.
 
     Times are in seconds, as Prometheus wants them. There are no timestamps, which node_exporter would refuse, and no
@@ -77,7 +77,7 @@ def _named(result: Result) -> dict[str, StrategyResult]:
 
 
 def _info(result: Result) -> Metric:
-    from prometheus_client.core import InfoMetricFamily  # noqa: PLC0415  # see openmetrics()
+    from prometheus_client.core import InfoMetricFamily  # noqa: PLC0415  # see prometheus()
 
     plan = result.plan
     known = {
@@ -130,7 +130,7 @@ def _tries(named: dict[str, StrategyResult]) -> Metric:
 
 
 def _histogram(name: str, documentation: str, labels: list[str] | None = None) -> HistogramMetricFamily:
-    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see openmetrics()
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see prometheus()
 
     return HistogramMetricFamily(name, documentation, labels=labels or ["strategy"])
 
@@ -145,7 +145,7 @@ def _add(
 
 
 def _errors(named: dict[str, StrategyResult]) -> Metric:
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see openmetrics()
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see prometheus()
 
     family = CounterMetricFamily("connbench_errors", "Failed attempts by their errno.", labels=["strategy", "errno"])
     for label, strategy in named.items():
@@ -155,7 +155,7 @@ def _errors(named: dict[str, StrategyResult]) -> Metric:
 
 
 def _gauge(name: str, documentation: str, labels: list[str] | None = None) -> GaugeMetricFamily:
-    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see openmetrics()
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see prometheus()
 
     return GaugeMetricFamily(name, documentation, labels=labels or ["strategy"])
 

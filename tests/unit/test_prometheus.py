@@ -18,7 +18,7 @@ from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
 from connbench.findings import printable
 from connbench.model import StrategySpec
-from connbench.report.openmetrics import openmetrics
+from connbench.report.prometheus import prometheus
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
@@ -54,7 +54,7 @@ def samples_in(text: str) -> Iterator[tuple[tuple[str, Labels], float]]:
 
 def metrics_of(result: Result) -> Metrics:
     """The samples of a result by name and labels, none of them twice."""
-    found = list(samples_in(openmetrics(result)))
+    found = list(samples_in(prometheus(result)))
     assert len(dict(found)) == len(found)
     return dict(found)
 
@@ -194,7 +194,7 @@ def test_strategies_of_one_label_are_told_apart() -> None:
 
 def test_text_is_the_classic_format() -> None:
     """Lines end in a newline, with nothing but help, type and samples: no `# EOF`, no `_created`."""
-    text = openmetrics(RESULT)
+    text = prometheus(RESULT)
     assert text.endswith("\n")
     line = re.compile(r'# (HELP|TYPE) connbench_\w+ .+|connbench_\w+(\{(\w+="[^"\\]*",?)+\})? [0-9.e+-]+')
     assert [found for found in text.splitlines() if not line.fullmatch(found)] == []
