@@ -45,6 +45,38 @@ def rows_of(printed: str) -> list[str]:
     return lines[start + 1 : lines.index("", start)]
 
 
+def test_verdict_stands_first(quick: tuple[str, Path]) -> None:
+    """The first lines say how many claims hold, and what plain, a window and the range take."""
+    first, plain, others, *_ = quick[0].splitlines()
+    assert re.match(r"(All 37|\d+ of 37) claims of the talk 'connect\(\) - why you so slow\?' hold on Linux ", first)
+    assert re.match(r"plain takes .* for 4,096 connections, and an odd port costs .* x an even one \(the talk: ", plain)
+    assert re.match(r"window 36 takes .*% of its connections fail; range takes .*, and none fails\.$", others)
+
+
+def test_report_of_the_file_is_what_was_printed(quick: tuple[str, Path], tmp_path: Path) -> None:
+    """The file records that it is a reproduction: its report has verdict, table and claims, and so has a page of it."""
+    told = connbench("report", str(quick[1]))
+    assert told.returncode == ExitCode.OK, told.stderr
+    assert told.stdout == quick[0]
+    page = tmp_path / "again.html"
+    assert connbench("report", str(quick[1]), "--html", str(page)).returncode == ExitCode.OK
+    assert "<h2>What the talk claims, and whether it holds here</h2>" in page.read_text(encoding="utf-8")
+    assert connbench("report", str(quick[1]), "--blocks").stdout.startswith("plain: Linux ")
+
+
+def test_json_has_claims_and_rows() -> None:
+    """Programs get every claim with its limits, and the table, without the attempts."""
+    finished = connbench("reproduce", "--quick", "--format", "json", "-q")
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    document = json.loads(finished.stdout)
+    assert [row["row"] for row in document["rows"]] == [*ROWS, "range", *SHARED]
+    assert len(document["claims"]) == 37
+    assert document["claims_that_hold"] == sum(claim["holds"] for claim in document["claims"])
+    [knee] = [c for c in document["claims"] if (c["row"], c["figure"]) == ("plain", "connections_before_knee")]
+    assert (knee["holds"], knee["measured"], knee["expected"]["at_least"]) == (True, 2048, 2048)
+    assert len(finished.stdout) < 100_000
+
+
 def test_every_row_stands_above_the_talks(quick: tuple[str, Path]) -> None:
     """Ten rows in the talk's order with a verdict each, nine with the talk's figures below."""
     rows = rows_of(quick[0])
@@ -95,6 +127,8 @@ def test_kernel_without_the_option_leaves_out_what_needs_it() -> None:
     assert own == ["plain", "bind", "random", *SHARED]
     assert finished.stderr.count("left out: strategy window needs IP_LOCAL_PORT_RANGE") == 4
     assert finished.stderr.count("left out: ") == 7
+    left_out = ", ".join([*ROWS[3:], "range"])
+    assert f" This kernel does not support {left_out}." in finished.stdout.splitlines()[0]
 
 
 def test_no_namespace_no_reproduction() -> None:

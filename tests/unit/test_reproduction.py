@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pytest
 
 from connbench.analysis.summary import summarize
@@ -14,9 +16,11 @@ from connbench.errors import Interrupted
 from connbench.model import PortRange, StrategySpec
 from connbench.portsearch.windows import expect_failures
 from connbench.report import reproduction
+from connbench.report.formats import FORMATS
 from connbench.reproduction.cases import FULL_RANGE, QUICK_RANGE, Case, cases
 from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
 from connbench.reproduction.published import published
+from connbench.results.json_file import read_json
 from connbench.results.result import Result, Round, Samples
 from made import PLAN, round_of, samples_of
 
@@ -82,13 +86,19 @@ def result_of(made: dict[StrategySpec, Samples], ports: PortRange = QUICK_RANGE,
     """A result of the quick run, or of one on other ports, with these measurements."""
     plan = replace(PLAN, sources=SOURCES, port_range=ports, connections=PORTS, strategies=tuple(made))
     rounds = {spec: [faulty.get(spec.name, round_of(samples))] for spec, samples in made.items()}
-    return Result(plan, {"kernel": "6.8.0-test"}, (), rounds)
+    return Result(plan, {"kernel": "6.8.0-test"}, (), rounds, is_reproduction=True)
+
+
+def word(case: Case, result: Result) -> str:
+    """Whether all claims of a case hold, as the table has it."""
+    [row] = [row for row in reproduction.document(result)["rows"] if row["strategy"] == case.spec.label]
+    return {True: "holds", False: "differs", None: "-"}[row["holds"]]
 
 
 def verdict(case: Case, **changed: Samples) -> str:
-    """The verdict on a case, its measurement or those of other strategies replaced."""
+    """The word on a case, its measurement or those of other strategies replaced."""
     made = {spec: changed.get(spec.name, samples) for spec, samples in as_the_talk_says().items()}
-    return reproduction.verdict(judge(case, result_of(made)))
+    return word(case, result_of(made))
 
 
 def claim_of(case: Case, result: Result, words: str) -> Claim:
@@ -203,7 +213,7 @@ def test_filled_range_needs_every_port(case: Case) -> None:
     """One port of a filled range that was not had is one too many."""
     window = case.spec.window or 0
     made = as_the_talk_says() | {case.spec: samples_of([FAST] * window, errno=[*[0] * (window - 1), 99])}
-    assert reproduction.verdict(judge(case, result_of(made))) == "differs"
+    assert word(case, result_of(made)) == "differs"
 
 
 @pytest.mark.parametrize(("moved", "holds"), [(0, True), (1, False)], ids=["half each", "two apart"])
@@ -213,7 +223,7 @@ def test_filled_range_has_half_of_each_parity(case: Case, moved: int, holds: boo
     window = case.spec.window or 0
     ports = [QUICK_RANGE.low + i for i in range(window)]
     ports[1] -= moved
-    claim = claim_of(case, result_of({case.spec: samples_of([FAST] * window, port=ports)}), "every port was had")
+    claim = claim_of(case, result_of({case.spec: samples_of([FAST] * window, port=ports)}), " even, ")
     assert claim.holds is holds
 
 
@@ -234,14 +244,14 @@ def test_shared_connections_turn_slow_at_half_of_all_ports(case: Case) -> None:
     failing = right.errno.copy()
     failing[0] = errno.EADDRNOTAVAIL
     for wrong in (replace(right, connect_ns=early), replace(right, errno=failing)):
-        assert reproduction.verdict(judge(case, result_of(as_the_talk_says() | {case.spec: wrong}))) == "differs"
+        assert word(case, result_of(as_the_talk_says() | {case.spec: wrong})) == "differs"
 
 
 def test_partial_or_missing_row_is_not_judged() -> None:
     """What was cut short or never measured proves nothing either way."""
     made = as_the_talk_says()
     partial = result_of(made, plain=round_of(made[PLAIN.spec], fault=Interrupted(2)))
-    assert reproduction.verdict(judge(PLAIN, partial)) == "-"
+    assert word(PLAIN, partial) == "-"
     del made[PLAIN.spec]
     assert judge(PLAIN, result_of(made)) == ()
     assert "plain" not in " ".join(claim.text for claim in judge(RANGE, result_of(made)))
@@ -253,8 +263,8 @@ def test_unsound_row_is_not_judged() -> None:
     sound = round_of(made[PLAIN.spec])
     overflow = replace(sound.report, counters={"TcpExt.ListenOverflows": 1})
     result = result_of(made, plain=replace(sound, report=overflow))
-    assert reproduction.verdict(judge(PLAIN, result)) == "-"
-    assert reproduction.verdict(judge(BIND, result)) == "holds"
+    assert word(PLAIN, result) == "-"
+    assert word(BIND, result) == "holds"
 
 
 def test_full_cases_are_the_talks() -> None:
@@ -312,11 +322,16 @@ def test_speed_up_is_per_attempt() -> None:
     assert talk_speed_up(FILLED[0]) == pytest.approx(130.494 / 56512 / (0.127 / 1000))
 
 
+def table_of(printed: str) -> list[str]:
+    """The heading and the rows."""
+    lines = printed.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.lstrip().startswith("errors  total time"))
+    return lines[start : lines.index("", start)]
+
+
 def test_rows_line_up_below_their_heading_within_80_columns() -> None:
     """Every row, the talk's too, puts its figures where the heading says, and none is wide."""
-    result = result_of(as_the_talk_says())
-    heading = reproduction.heading()
-    lines = [line for case in CASES for line in reproduction.row(case, result).splitlines()]
+    heading, *lines = table_of(reproduction.report(result_of(as_the_talk_says())))
     assert len(lines) == 13 + 9
     assert all(len(line) <= 80 for line in (heading, *lines))
     for end in (heading.index(name) + len(name) for name in ("errors", "total time", "speed-up", "even mean")):
@@ -325,27 +340,135 @@ def test_rows_line_up_below_their_heading_within_80_columns() -> None:
     assert lines[0].endswith("  holds")
 
 
+def test_verdict_stands_first() -> None:
+    """A reader sees at once that the claims hold, what plain takes, and what a window and the range take instead."""
+    result = result_of(as_the_talk_says())
+    verdict = reproduction.verdict(result)
+    assert reproduction.report(result).splitlines()[: len(verdict)] == list(verdict)
+    errors = round(expect_failures(PORTS, 36, PORTS).mean)
+    assert list(verdict[:3]) == [
+        "All 37 claims of the talk 'connect() - why you so slow?' hold on Linux 6.8.0-test.",
+        (
+            "plain takes 217 ms for 4,096 connections, and an odd port costs 7.15 x an even one "
+            "(the talk: 130 s for 56,512, 184 x)."
+        ),
+        (
+            f"window 36 takes 53.6 ms (4.05 x as fast as plain), and {errors / PORTS:.1%} of its connections fail; "
+            "range takes 53.2 ms (4.08 x as fast as plain), and none fails."
+        ),
+    ]
+    assert "without --quick" in verdict[3]
+    in_full = reproduction.verdict(result_of({PLAIN.spec: cliff()}, FULL_RANGE))
+    assert not any("--quick" in sentence for sentence in in_full)
+
+
+def test_verdict_names_what_does_not_hold() -> None:
+    """The claims that do not hold here stand in the first sentence, the first three of them in full."""
+    made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
+    [first, *_] = reproduction.verdict(result_of(made))
+    assert first.startswith("36 of 37 claims of the talk")
+    assert first.endswith("Not so: range: 2 connections failed.")
+    made |= {PLAIN.spec: drawn(), BIND.spec: drawn()}
+    [first, *_] = reproduction.verdict(result_of(made))
+    assert first.count("plain: ") == 2
+    assert re.search(
+        r"Not so: plain: odd ports cost 1 x even ones; more than 3 x is expected .*; and \d+ more\.$", first
+    )
+
+
 def test_claims_are_told_one_a_line_and_folded_to_the_terminal() -> None:
     """Each claim begins with whether it holds and whose it is; a narrow terminal folds it."""
     made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
-    told = reproduction.closing(CASES, result_of(made))
+    told = reproduction.report(result_of(made))
     assert "differs  range: 2 connections failed" in told.splitlines()
-    assert re.search(r"^36 of 37 claims hold here$", told, re.MULTILINE)
     assert "holds    plain: no connection failed" in told.splitlines()
-    assert all(len(line) <= 60 for line in reproduction.closing(CASES, result_of(made), 60).splitlines())
+    narrow = reproduction.report(result_of(made), 60)
+    assert all(len(line) <= 60 for line in narrow.splitlines() if line not in table_of(narrow))
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_rows_that_are_not_judged_are_counted(number: int) -> None:
-    """The total says how many rows prove nothing, so that few claims are not taken for all."""
+def test_rows_that_are_not_judged_are_named(number: int) -> None:
+    """The verdict says which rows prove nothing, so that few claims are not taken for all."""
     made = as_the_talk_says()
-    for case in (BIND, RANDOM, RANGE)[:number]:
-        del made[case.spec]
-    [total] = [line for line in reproduction.closing(CASES, result_of(made)).splitlines() if "claims hold here" in line]
-    assert total.partition(" claims hold here")[2] == (f"; {number} rows not judged" if number else "")
+    cut = [case.spec.name for case in (RANDOM, RANGE, BIND)[:number]]
+    result = result_of(made)
+    for spec in [spec for spec in made if spec.name in cut]:
+        result.rounds[spec] = [round_of(made[spec], fault=Interrupted(2))]
+    first = reproduction.verdict(result)[0]
+    names = ["random", "range", *["bind", *(f"bind, {n} source{'s' * (n > 1)}" for n in (1, 2, 3))]]
+    expected = {0: [], 1: ["random"], 3: ["bind", "random", "range", *names[3:]]}[number]
+    assert first.partition(" Not judged: ")[2] == (f"{', '.join(expected)}." if expected else "")
+
+
+def test_nothing_judged_is_said() -> None:
+    """Where no row is whole and sound, no claim holds or fails."""
+    made = {PLAIN.spec: cliff()}
+    [only] = reproduction.verdict(result_of(made, plain=round_of(cliff(), fault=Interrupted(2))))
+    assert "could be judged" in only
+
+
+def test_document_has_each_claim_with_its_limits() -> None:
+    """Programs get what was measured, what is expected, and what the talk has, claim by claim as the text has them."""
+    made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
+    result = result_of(made)
+    document = json.loads(reproduction.json(result))
+    assert (document["claims_that_hold"], len(document["claims"])) == (36, 37)
+    claims = {(claim["row"], claim["figure"]): claim for claim in document["claims"]}
+    assert claims["plain", "odd_to_even_mean_ratio"] == {
+        "row": "plain",
+        "figure": "odd_to_even_mean_ratio",
+        "holds": True,
+        "measured": SLOW / FAST,
+        "expected": {"at_least": None, "at_most": None, "more_than": 3.0},
+        "talk": pytest.approx(4.593 / 0.025),
+        "text": "odd ports cost 7.15 x even ones (the talk: 184 x)",
+    }
+    assert claims["range", "errors"] | {"text": ""} == {
+        "row": "range",
+        "figure": "errors",
+        "holds": False,
+        "measured": 2,
+        "expected": {"at_least": None, "at_most": 0, "more_than": None},
+        "talk": None,
+        "text": "",
+    }
+    assert [row["row"] for row in document["rows"]][:4] == ["plain", "bind", "random", "window 36"]
+    plain = document["rows"][0]
+    assert (plain["total_ns"], plain["even_mean_ns"], plain["talk"]["total_ns"]) == (
+        PORTS // 2 * (FAST + SLOW),
+        FAST,
+        pytest.approx(130.494e9),
+    )
+    assert document["verdict"] == list(reproduction.verdict(result))
+    told = reproduction.report(result).splitlines()
+    for claim in document["claims"]:
+        assert f"{'holds' if claim['holds'] else 'differs':<8} {claim['row']}: {claim['text']}" in told
+
+
+def test_figure_without_a_connection_is_null() -> None:
+    """A kernel that gave even ports alone has no odd mean and no ratio: the claim does not hold, and nothing is 0."""
+    evens = samples_of([FAST] * 100, port=[QUICK_RANGE.low + 2 * i for i in range(100)])
+    result = result_of({RANGE.spec: evens})
+    row = json.loads(reproduction.json(result))["rows"][0]
+    assert (row["odd_mean_ns"], row["even_mean_ns"]) == (None, FAST)
+    claim = claim_of(RANGE, result, "both parities")
+    assert (claim.measured, claim.holds) == (None, False)
+
+
+def test_file_records_that_it_is_a_reproduction() -> None:
+    """What -o saves is read back as one, with the same verdict; a run's file is none."""
+    result = result_of(as_the_talk_says())
+    text = FORMATS["json"](result)
+    assert json.loads(text)["reproduction"] == json.loads(orjson.dumps(reproduction.document(result)))
+    back = read_json(text.encode(), "talk.json")
+    assert back.is_reproduction
+    assert reproduction.verdict(back) == reproduction.verdict(result)
+    run = FORMATS["json"](replace(result, is_reproduction=False))
+    assert json.loads(run)["reproduction"] is None
+    assert not read_json(run.encode(), "run.json").is_reproduction
 
 
 def test_the_talks_range_is_told_where_it_is_another() -> None:
     """The quick run stands beside figures of fourteen times as many ports, and says so; the full one need not."""
-    assert "range 9024-13119 (the talk: 9024-65535)," in reproduction.opening(result_of({}))
-    assert "the talk:" not in reproduction.opening(result_of({}, FULL_RANGE))
+    assert "range 9024-13119 (the talk: 9024-65535)," in reproduction.report(result_of(as_the_talk_says()))
+    assert "(the talk: 9024-65535)" not in reproduction.report(result_of({}, FULL_RANGE))

@@ -14,7 +14,6 @@ from connbench.report import reproduction, sweep, sweep_markdown, text
 from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
 from connbench.report.series import series_of
-from connbench.reproduction.cases import Case
 from connbench.results.result import Result
 
 
@@ -71,27 +70,11 @@ class DocumentPages:
         return self.write(self.result).rstrip("\n")
 
 
-@dataclass
-class ReproductionPages:
-    """The table of the talk's measurements, a row as soon as it is measured; then the claims and the findings."""
-
-    result: Result
-    cases: tuple[Case, ...]
-    told: tuple[Finding, ...]
-    gap: str = ""
-    has_heading: bool = False
-
-    def piece(self, spec: StrategySpec) -> str:
-        """The row, the first one below the heading."""
-        row = reproduction.row(next(case for case in self.cases if case.spec == spec), self.result)
-        if self.has_heading:
-            return row
-        self.has_heading = True
-        return f"{reproduction.opening(self.result, width())}\n\n{reproduction.heading()}\n{row}"
-
-    def end(self) -> str:
-        """What holds, and what a reader must know besides."""
-        return "\n" + reproduction.closing(self.cases, self.result, width(), self.told)
+def reproduction_pages(result: Result, output_format: str, told: tuple[Finding, ...]) -> Pages:
+    """What stdout gets of a reproduction, all of it at the end: its verdict stands first."""
+    if output_format == "json":
+        return DocumentPages(result, reproduction.json)
+    return DocumentPages(result, lambda made: reproduction.report(made, width(), told))
 
 
 def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:

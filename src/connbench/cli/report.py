@@ -30,7 +30,11 @@ SINGLE = {"json", "csv", "talk-csv", "prometheus"}
 @page_option
 @unit_option
 @error_budget_option
-@click.option("--blocks", is_flag=True, help="A block for every strategy of a sweep too, instead of its table.")
+@click.option(
+    "--blocks",
+    is_flag=True,
+    help="Print a block for every strategy of a sweep or a reproduction too, instead of its table.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing page.")
 @gates.fail_if_option()
 @click.pass_context
@@ -63,7 +67,7 @@ def command(  # noqa: PLR0913  # one for each option
     for result in results:
         refuse_strangers(thresholds, result.specs, result.name)
     try:
-        _show(results, output_format, page, None if blocks else budget)
+        _show(results, output_format, page, budget, blocks=blocks)
     except BrokenPipeError:
         discard_stdout()  # whoever reads no further may still want to know whether a threshold failed
     finally:
@@ -85,31 +89,42 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
     check_page(page, force=force)
 
 
-def _show(results: list[Result], output_format: str, page: Path | None, budget: float | None) -> None:
-    """Print or write results, a sweep by its error budget; None for a block a strategy instead."""
+def _show(results: list[Result], output_format: str, page: Path | None, budget: float, *, blocks: bool) -> None:
+    """Print or write results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
     from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
-    from connbench.cli.pages import width  # noqa: PLC0415  # as above
-    from connbench.report import sweep, sweep_markdown, text  # noqa: PLC0415  # as above
-    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
+    from connbench.report import reproduction, sweep  # noqa: PLC0415  # as above
 
-    budgets = [budget if is_sweep(result) else None for result in results]
+    budgets = [budget if is_sweep(result) and not blocks else None for result in results]
     if page:
-        parts = [sweep.blocks(r, one) for r, one in zip(results, budgets, strict=True) if one is not None]
-        write_page(results, page, [block for some in parts for block in some])
+        more = []
+        for result, one in zip(results, budgets, strict=True):
+            if result.is_reproduction:
+                more += reproduction.blocks(result)
+            elif one is not None:
+                more += sweep.blocks(result, one)
+        write_page(results, page, more)
         return
 
     for position, (result, one) in enumerate(zip(results, budgets, strict=True)):
         if len(results) > 1:
             click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
-        if output_format == "markdown" and one is not None:
-            printed = sweep_markdown.markdown(result, one)
-        elif output_format != "text":
-            printed = FORMATS[output_format](result)
-        elif one is None:
-            printed = text.report(result, width())
-        else:
-            printed = sweep.report(result, one, width())
-        click.echo(printed.rstrip("\n"))
+        is_table = result.is_reproduction and not blocks
+        click.echo(_printed(result, output_format, one, as_reproduction=is_table).rstrip("\n"))
+
+
+def _printed(result: Result, output_format: str, budget: float | None, *, as_reproduction: bool) -> str:
+    """A result in a format, as a sweep where there is a budget."""
+    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
+    from connbench.report import reproduction, sweep, sweep_markdown, text  # noqa: PLC0415  # as above
+    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
+
+    if output_format == "markdown" and budget is not None:
+        return sweep_markdown.markdown(result, budget)
+    if output_format != "text":
+        return FORMATS[output_format](result)
+    if as_reproduction:
+        return reproduction.report(result, width())
+    return text.report(result, width()) if budget is None else sweep.report(result, budget, width())
 
 
 def _title(name: str, output_format: str) -> str:

@@ -10,26 +10,30 @@ import click
 
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import warn_of_grave_findings
-from connbench.cli.options import cpu_option, force_option, output_option, quiet_option, seed_option
+from connbench.cli.options import cpu_option, force_option, format_option, output_option, quiet_option, seed_option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
 from connbench.planning import Request, first_sources, make_plan, only_supported
+
+FORMAT_NAMES = ("text", "json")
 
 
 @click.command("reproduce")
 @click.option("--quick", is_flag=True, help="4,096 ports and windows in proportion: seconds instead of minutes.")
 @seed_option
 @cpu_option
+@format_option(FORMAT_NAMES)
 @output_option
 @page_option
 @force_option
 @quiet_option
 @click.pass_obj
-def command(
+def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
     /,
     output: Path | None,
     page: Path | None,
+    output_format: str,
     *,
     quick: bool,
     force: bool,
@@ -46,14 +50,13 @@ def command(
     ports = QUICK_RANGE if quick else FULL_RANGE
     request = Request(strategies=("plain",), port_range=ports, isolate=Isolation.ALWAYS, **asked)
     plan, known = make_plan(request)
-    rows = cases(ports)
-    specs, missing = only_supported(tuple(case.spec for case in rows))
+    specs, missing = only_supported(tuple(case.spec for case in cases(ports)))
     plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.measuring import begin, exit_code, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
-    from connbench.cli.pages import ReproductionPages  # noqa: PLC0415  # as above
+    from connbench.cli.pages import reproduction_pages  # noqa: PLC0415  # as above
     from connbench.report import reproduction  # noqa: PLC0415  # as above
     from connbench.results.files import check_output  # noqa: PLC0415  # as above
 
@@ -62,9 +65,9 @@ def command(
         check_page(page, force=force)
     known = [*known, *missing]
     result = begin(plan, known)
-    runnable = tuple(case for case in rows if case.spec in specs)
-    outlet = Outlet(result, ReproductionPages(result, runnable, tuple(known)), output, file_format)
+    result.is_reproduction = True
+    outlet = Outlet(result, reproduction_pages(result, output_format, tuple(known)), output, file_format)
     failures = measure(plan, outlet, interrupts, quiet=quiet)
     if page and result.rounds:
-        write_page([result], page, reproduction.blocks(runnable, result))
-    return exit_code(failures, is_invalid=warn_of_grave_findings(result, "text"))
+        write_page([result], page, reproduction.blocks(result))
+    return exit_code(failures, is_invalid=warn_of_grave_findings(result, output_format))

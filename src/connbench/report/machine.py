@@ -10,6 +10,7 @@ import orjson
 from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
+from connbench.report import reproduction
 from connbench.results.json_file import SCHEMA, FaultRecord
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.samples import COLUMNS
@@ -26,6 +27,7 @@ def json_document(result: Result) -> str:
         "plan": result.plan,
         "environment": result.environment | {"namespace_sysctls": _settings(result)},
         "partial": result.is_partial,
+        "reproduction": reproduction.document(result) if result.is_reproduction else None,
         "strategies": [_strategy(strategy, result.origin) for strategy in result.strategies],
         "findings": findings(result),
         "known_findings": result.known,

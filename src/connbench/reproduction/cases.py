@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Load, Placement, PortRange, StrategySpec
+from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Load, Placement, Plan, PortRange, StrategySpec
 
 FULL_RANGE = PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
 QUICK_RANGE = PortRange(DEFAULT_RANGE_LOW, DEFAULT_RANGE_LOW + 4095)
@@ -44,3 +44,8 @@ def cases(ports: PortRange) -> tuple[Case, ...]:
         *(replace(case, spec=replace(case.spec, load=replace(case.spec.load, sources=1))) for case in one_address),
         *(Case(StrategySpec("bind", load=Load(scaled(SHARED), sources=n)), None) for n in range(1, MOST_SOURCES + 1)),
     )
+
+
+def cases_of(plan: Plan) -> tuple[Case, ...]:
+    """Those that a reproduction's plan has: all that this kernel supports."""
+    return tuple(case for case in cases(plan.port_range) if case.spec in plan.strategies)

@@ -72,6 +72,7 @@ class _Document:
     known_findings: tuple[Finding, ...]
     strategies: list[_StrategyRecord]
     origin: Origin
+    reproduction: dict[str, Any] | None = None
 
 
 def read_json(data: bytes, name: str) -> Result:
@@ -97,9 +98,16 @@ def _result(raw: Any, name: str) -> Result:  # noqa: ANN401  # JSON not looked i
     document = msgspec.convert(raw, _Document)
     if document.plan:
         check_plan(document.plan)
-    elif document.origin is Origin.RUN:
+    elif document.origin is Origin.RUN or document.reproduction is not None:
         raise ValueError("it has no plan")
-    result = Result(document.plan, document.environment, document.known_findings, origin=document.origin, name=name)
+    result = Result(
+        document.plan,
+        document.environment,
+        document.known_findings,
+        origin=document.origin,
+        name=name,
+        is_reproduction=document.reproduction is not None,
+    )
     for record in document.strategies:
         check_spec(record.strategy)
         for measured in (_round(raw_round, record.strategy) for raw_round in record.rounds):

@@ -187,6 +187,7 @@ class Result:
         rounds: What was measured, each strategy's rounds in order.
         origin: Where this was taken from.
         name: The file it was read from, as the user named it; empty if it was just measured.
+        is_reproduction: Whether it is the talk's measurements, made again by `connbench reproduce`.
     """
 
     plan: Plan | None
@@ -195,6 +196,7 @@ class Result:
     rounds: dict[StrategySpec, list[Round]] = field(default_factory=dict)
     origin: Origin = Origin.RUN
     name: str = ""
+    is_reproduction: bool = False
 
     def add(self, strategy: StrategySpec, measured: Round) -> None:
         """Take in a round that has ended."""
