@@ -115,7 +115,8 @@ def _row(name: str, result: Result) -> Row:
     for strategy in result.strategies:
         if strategy.strategy.name in SHOWN:
             summary = summarize(strategy)
-            costs[strategy.strategy.name] = Cost(summary.even.latency.mean, summary.odd.latency.mean, summary.total_ns)
+            even, odd = (g.latency.mean if g.latency.count else 0.0 for g in (summary.even, summary.odd))
+            costs[strategy.strategy.name] = Cost(even, odd, summary.total_ns)
     release = str(result.environment.get("kernel") or "unknown kernel")
     plain, ports = costs.get("plain"), len(result.plan.port_range) if result.plan else 0
     return Row(

@@ -48,7 +48,9 @@ def rows_of(printed: str) -> list[str]:
 def test_verdict_stands_first(quick: tuple[str, Path]) -> None:
     """The first lines say how many claims hold, and what plain, a window and the range take."""
     first, plain, others, *_ = quick[0].splitlines()
-    assert re.match(r"(All 37|\d+ of 37) claims of the talk 'connect\(\) - why you so slow\?' hold on Linux ", first)
+    assert re.match(
+        r"verdict: (All 37|\d+ of 37) claims of the talk 'connect\(\) - why you so slow\?' hold on Linux ", first
+    )
     assert re.match(r"plain takes .* for 4,096 connections, and an odd port costs .* x an even one \(the talk: ", plain)
     assert re.match(r"window 36 takes .*% of its connections fail; range takes .*, and none fails\.$", others)
 

@@ -344,7 +344,9 @@ def test_verdict_stands_first() -> None:
     """A reader sees at once that the claims hold, what plain takes, and what a window and the range take instead."""
     result = result_of(as_the_talk_says())
     verdict = reproduction.verdict(result)
-    assert reproduction.report(result).splitlines()[: len(verdict)] == list(verdict)
+    told = reproduction.report(result).splitlines()
+    assert told[: len(verdict)] == [f"verdict: {verdict[0]}", *verdict[1:]]
+    assert told[-1] == "All 37 claims hold; the verdict stands above the table"
     errors = round(expect_failures(PORTS, 36, PORTS).mean)
     assert list(verdict[:3]) == [
         "All 37 claims of the talk 'connect() - why you so slow?' hold on Linux 6.8.0-test.",

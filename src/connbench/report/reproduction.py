@@ -13,7 +13,7 @@ from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Finding, printable
 from connbench.model import Plan
 from connbench.report.rows import Block, Table
-from connbench.report.text import finding, fold
+from connbench.report.text import finding, fold, verdict_lines
 from connbench.reproduction.cases import FULL_RANGE, Case, cases, cases_of
 from connbench.reproduction.claims import Claim, judge, odd_to_even, speed_up, talk_speed_up
 from connbench.reproduction.published import published
@@ -83,11 +83,12 @@ def report(result: Result, width: int | None = None, told: Collection[Finding] =
         fold(f"{_word(claim):<8} {_name(case)}: {claim.text}", width, " " * 9) for case, claim in judged.each_claim
     ]
     parts = (
-        "\n".join(fold(sentence, width) for sentence in _verdict(judged)),
+        verdict_lines(_verdict(judged), width),
         fold(_opening(judged), width),
         "\n".join(map(_line, (_HEADER, *_cells(judged)))),
         "\n".join(claims),
         "\n".join(finding(one, width) for one in findings(result) if one not in told),
+        f"{_held(judged)} claims hold; the verdict stands above the table" if claims else "",
     )
     return "\n\n".join(part for part in parts if part)
 
@@ -180,16 +181,21 @@ def _verdict(judged: _Judged) -> tuple[str, ...]:
     differing = [f"{_name(case)}: {claim.text}" for case, claim in claims if not claim.holds]
     if differing:
         more = f"; and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
-        number = f"{len(claims) - len(differing)} of {len(claims)}"
         not_so = f" Not so: {'; '.join(differing[:MOST_NAMED])}{more}."
     else:
-        number, not_so = f"All {len(claims)}", ""
+        not_so = ""
     unjudged = [_name(case) for case, some in judged.claims.items() if not some]
     missing = f" Not judged: {', '.join(unjudged)}." if unjudged else ""
     left_out = [_name(case) for case in cases(judged.plan.port_range) if case not in judged.claims]
     missing += f" This kernel does not support {', '.join(left_out)}." if left_out else ""
-    first = f"{number} claims of {TALK} hold on {judged.kernel}.{not_so}{missing}"
+    first = f"{_held(judged)} claims of {TALK} hold on {judged.kernel}.{not_so}{missing}"
     return (first, *_plain(judged), *_others(judged), *_next(judged))
+
+
+def _held(judged: _Judged) -> str:
+    """How many claims hold: `All 37`, or `36 of 37`."""
+    held, number = sum(claim.holds for _, claim in judged.each_claim), len(judged.each_claim)
+    return f"All {number}" if held == number else f"{held} of {number}"
 
 
 def _plain(judged: _Judged) -> Iterator[str]:
