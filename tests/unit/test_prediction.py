@@ -214,6 +214,16 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
         connbench(*of_udp, "--algorithm", "pre-6.8")
 
 
+def test_group_without_an_attempt_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three connections from even ports leave nothing to say of odd ones: no port was looked at in no search."""
+    connbench("predict", "--strategy", "plain", "-n", "3", "--port-range", SMALL, "--format", "json")
+    [one] = json.loads(capsys.readouterr().out)["strategies"]
+    assert one["looked_at"]["even"]["mean"] == 1
+    assert one["looked_at"]["odd"] == {"count": 0} | dict.fromkeys(
+        ("minimum", "mean", "p50", "p75", "p90", "p95", "p99", "p999", "maximum")
+    )
+
+
 @pytest.mark.parametrize("ports", [44, 45, 1000, 1001, 56_512])
 @pytest.mark.parametrize("word", ["pre-6.8", "6.8"])
 def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:
