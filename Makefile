@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser servers run test test-all lint format overhead files pictures explain kernel-lab clean
+.PHONY: help setup browser servers run test test-all lint format overhead accuracy files pictures explain kernel-lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: $(READY) ## Format the code, apply safe fixes
 
 overhead: $(READY) ## What the harness costs against C (needs cc and an idle machine)
 	$(BIN)/python scripts/overhead.py
+
+accuracy: $(READY) ## How well model and reports go with this machine: a table (a minute)
+	$(BIN)/python scripts/accuracy.py
 
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py

@@ -1,0 +1,328 @@
+"""How well connbench's model and its reports go with what this machine does: measured and printed, never a test.
+
+Each figure is the median of several runs of the installed command, in network namespaces of their own. An idle machine
+says most; on a busy one the figures scatter. No figure is a failure: the exit code is 0 unless it cannot be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import mean, median, stdev
+
+import numpy as np
+import numpy.typing as npt
+
+from connbench.analysis.knee import find_knee
+from connbench.analysis.summary import summarize
+from connbench.analysis.turnover import achieved_rate
+from connbench.errors import ExitCode
+from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
+from connbench.portsearch.agreement import rank_correlation
+from connbench.portsearch.algorithm import algorithm_of
+from connbench.portsearch.fit import calibrate
+from connbench.portsearch.predict import beside
+from connbench.portsearch.tcp import tcp_ports
+from connbench.portsearch.windows import simulate_failures
+from connbench.report.reproduction import verdict
+from connbench.report.tables import render
+from connbench.reproduction.cases import QUICK_RANGE, cases
+from connbench.reproduction.claims import judge
+from connbench.results.reading import read
+from connbench.results.result import Result, StrategyResult
+from connbench.strategies.sharing import draw_victims
+
+PORTS, LARGE, TALK = 4096, 8192, MAX_PORT - DEFAULT_RANGE_LOW + 1
+WINDOW, LOW = 64, 20000
+BLOCK = 128
+"""Attempts that follow each other whose median is taken: what else runs on the machine shows in few of them."""
+
+RATE = 2000.0
+NONE = math.inf
+"""Stands for a knee that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure's meaning, and the bounds within which one expects it."""
+
+    meaning: str
+    low: float
+    high: float
+
+    @property
+    def expected(self) -> str:
+        """The bounds as they are printed."""
+        if self.low == self.high:
+            return shown(self.low)
+        return f"{shown(self.low)} to {shown(self.high)}" if self.high < NONE else f"{shown(self.low)} and more"
+
+
+def at(value: float, meaning: str) -> Figure:
+    """A figure of which one value is expected."""
+    return Figure(meaning, value, value)
+
+
+FIGURES = {
+    "predicted / measured total": Figure(
+        f"plain over {LARGE:,} ports: total time by costs fitted to runs on 1,024, 2,048 and 4,096 ports, over the"
+        " measured one. What a port costs beyond the sizes that were measured is assumed: a CPU whose caches end there"
+        " gives 0.6 and less.",
+        0.7,
+        1.3,
+    ),
+    "latency ~ ports, filling": Figure(
+        f"plain over {PORTS:,} ports: correlation of the ports that the model looks at and the latency, by medians of"
+        f" {BLOCK} attempts.",
+        0.9,
+        1.0,
+    ),
+    "latency ~ ports, churn": Figure(
+        f"2,000 replacements with 52 % of {PORTS:,} ports in use: rank correlation, attempt by attempt, of the latency"
+        " and the ports that the model looks at, which is told where each search before it has stopped.",
+        0.9,
+        1.0,
+    ),
+    "knee of plain": at(PORTS // 2 + 1, f"the connection from which on plain is slow, of {PORTS:,} ports."),
+    "knee of bind": at(PORTS // 2 + 1, "the same of bind."),
+    "knee of two lanes": Figure(
+        "the same of plain by two lanes; it may be off by as many as the rolling median is wide.",
+        PORTS // 2 - 40,
+        PORTS // 2 + 42,
+    ),
+    "knee of range": at(NONE, "range has no second half, and no knee."),
+    "odd / even, plain": Figure("median latency of odd ports over that of even ones, plain.", 3.0, NONE),
+    "odd / even, range": Figure("the same of range: no parity costs more.", 0.8, 1.25),
+    "odd / even, UDP": Figure("the same of bind over UDP, whose search knows no parity.", 0.8, 1.25),
+    "rate / rate asked for": Figure(
+        f"a churn of 2,000 replacements at --churn-rate {RATE:.0f}: what was reached of it.", 0.95, 1.05
+    ),
+    "window errors, deviations": Figure(
+        f"errors of window {WINDOW} over {PORTS:,} ports, less the model's mean, in standard deviations of the model.",
+        -4.0,
+        4.0,
+    ),
+    "rows of reproduce that hold": at(
+        len(cases(QUICK_RANGE)),
+        "rows of `reproduce --quick` of which each claim holds; a claim that does not is named.",
+    ),
+}
+FULL_FIGURES = {
+    "knee of plain, talk's range": at(TALK // 2 + 1, f"the connection from which on plain is slow, of {TALK:,} ports."),
+    "odd / even, talk's range": Figure("median latency of odd ports over that of even ones there.", 20.0, NONE),
+    "odd / even, UDP, talk's range": Figure("the same of bind over UDP.", 0.8, 1.25),
+    "given up at 1 ms": Figure(
+        "bind over the talk's range with --give-up-after 1: share of the second half that is given up. It says whether"
+        " a search of the second half takes longer than 1 ms here.",
+        0.9,
+        1.0,
+    ),
+}
+"""With --full: plain and bind over the talk's range take a minute or two each time."""
+
+
+class CannotMeasureError(Exception):
+    """The command ended in a fault; `code` is its exit code."""
+
+    def __init__(self, command: str, code: int, said: str) -> None:
+        super().__init__(f"accuracy: `{command}` ended with exit code {code}\n{said}")
+        self.code = code
+
+
+def measured(*arguments: str) -> Result:
+    """What a command of connbench that takes -o leaves behind.
+
+    Raises:
+        CannotMeasureError: It ended in a fault, or what it measured is not sound.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.json"
+        command = [str(Path(sys.executable).with_name("connbench")), *arguments]
+        try:
+            done = subprocess.run([*command, "-q", "-o", str(path)], capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise CannotMeasureError(command[0], ExitCode.ENVIRONMENT, f"{error.strerror}: is it installed?") from error
+        if done.returncode != ExitCode.OK:
+            said = done.stderr or done.stdout[done.stdout.rfind("\ninvalid") + 1 :]
+            raise CannotMeasureError(f"connbench {' '.join(arguments)}", done.returncode, said.strip())
+        return read(path)
+
+
+def run(*arguments: str, ports: int = PORTS, low: int = LOW) -> Result:
+    """What `connbench run` leaves behind, over so many ports."""
+    return measured("run", "--isolate", "always", "--port-range", f"{low}-{low + ports - 1}", *arguments)
+
+
+def knee(strategy: StrategyResult) -> float:
+    """The connection at the knee."""
+    return find_knee(strategy).connection or NONE
+
+
+def odd_to_even(strategy: StrategyResult) -> float:
+    """Median latency of odd ports over that of even ones."""
+    summary = summarize(strategy)
+    return summary.odd.latency.p50 / summary.even.latency.p50
+
+
+def filling() -> Iterator[tuple[str, float]]:
+    """Where each strategy turns slow, and how much."""
+    result = run("--strategy", "plain", "--strategy", "bind", "--strategy", "range")
+    plain, bind, flat = result.strategies
+    yield from (("knee of plain", knee(plain)), ("knee of bind", knee(bind)), ("knee of range", knee(flat)))
+    yield from (("odd / even, plain", odd_to_even(plain)), ("odd / even, range", odd_to_even(flat)))
+    [(prediction, samples)] = beside(result)[0].rounds
+    blocks = [values.reshape(-1, BLOCK) for values in (prediction.walk.looked_at, samples.connect_ns)]
+    yield "latency ~ ports, filling", float(np.corrcoef(blocks[0].mean(axis=1), np.median(blocks[1], axis=1))[0, 1])
+    yield "knee of two lanes", knee(run("--strategy", "plain", "--lanes", "2").strategies[0])
+    yield "odd / even, UDP", odd_to_even(run("--strategy", "bind", "--protocol", "udp").strategies[0])
+
+
+def prediction_from_smaller_runs() -> Iterator[tuple[str, float]]:
+    """What `predict --calibrate` makes of smaller runs, by medians of attempts that follow each other."""
+    pairs = [pair for ports in (1024, 2048, 4096) for pair in beside(run("--strategy", "plain", ports=ports))]
+    fitted = calibrate(pairs, Protocol.TCP, "smaller runs")
+    [(prediction, samples)] = beside(run("--strategy", "plain", ports=LARGE))[0].rounds
+    if fitted:
+        totals = [
+            float(np.median(latency.reshape(-1, BLOCK), axis=1).sum())
+            for latency in (fitted.latency_ns(prediction), samples.connect_ns)
+        ]
+        yield "predicted / measured total", totals[0] / totals[1]
+
+
+def churning() -> Iterator[tuple[str, float]]:
+    """How a churn's latency goes with the model, and whether it keeps its rate."""
+    result = run("--strategy", "plain", "--fill", "52%", "--churn", "2000")
+    latency = result.strategies[1].samples.latency_ns
+    yield "latency ~ ports, churn", rank_correlation(followed(result), latency) or 0.0
+    paced = run("--strategy", "bind", "--fill", "50%", "--churn", "2000", "--churn-rate", f"{RATE:.0f}")
+    churn = paced.strategies[1]
+    yield "rate / rate asked for", (achieved_rate(churn.strategy, churn.rounds[0]) or 0.0) / RATE
+
+
+def followed(result: Result) -> npt.NDArray[np.int64]:
+    """Ports that the model looks at for each replacement, where it goes along with the ports that the kernel took."""
+    filled, churned = result.strategies
+    plan = RoundPlan(result.plan, result.plan.strategies[0], 1) if result.plan else None
+    held, ports = filled.samples.port.tolist(), PortRange(LOW, LOW + PORTS - 1)
+    [space] = tcp_ports(ports, 1, Random(1), has_parity=True)  # noqa: S311  # where it begins is told below
+    for port in held:
+        space.take(port)
+    stopped, looked_at = held[-1], []
+    for victim, port in zip(draw_victims(plan) if plan else (), churned.samples.port.tolist(), strict=True):
+        space.release(held[victim])
+        space.start = (stopped - ports.low) // 2 * 2 + 2
+        found = space.search(ports.low, ports.high)
+        looked_at.append(space.looked_at)
+        space.release(found)
+        space.take(port)
+        held[victim] = stopped = port
+    return np.array(looked_at)
+
+
+def windows() -> Iterator[tuple[str, float]]:
+    """How far the failures of random windows are from the model's."""
+    result = run("--strategy", "window", "--window", str(WINDOW))
+    search = algorithm_of(str(result.environment["kernel"]))
+    trials = [simulate_failures(PORTS, WINDOW, PORTS, search, Random(seed)) for seed in range(30)]  # noqa: S311  # reproducible, not secret
+    errors = int(result.strategies[0].samples.failed.sum())
+    yield "window errors, deviations", (errors - mean(trials)) / stdev(trials)
+
+
+def reproduction() -> Iterator[tuple[str, float]]:
+    """Which rows of the talk hold on a small range."""
+    result = measured("reproduce", "--quick")
+    claims = {case.spec.label: judge(case, result) for case in cases(QUICK_RANGE)}
+    for label, found in claims.items():
+        for claim in found:
+            if not claim.holds:
+                print(f"  reproduce --quick, {label}: {claim.text}")
+    yield "rows of reproduce that hold", sum(verdict(found) == "holds" for found in claims.values())
+
+
+def full() -> Iterator[tuple[str, float]]:
+    """What the talk's range shows."""
+    wide = {"ports": TALK, "low": DEFAULT_RANGE_LOW}
+    [plain] = run("--strategy", "plain", **wide).strategies
+    yield from (("knee of plain, talk's range", knee(plain)), ("odd / even, talk's range", odd_to_even(plain)))
+    [udp] = run("--strategy", "bind", "--protocol", "udp", **wide).strategies
+    yield "odd / even, UDP, talk's range", odd_to_even(udp)
+    [bind] = run("--strategy", "bind", "--give-up-after", "1", "-n", str(TALK // 2 + 2000), **wide).strategies
+    yield "given up at 1 ms", float(bind.samples.given_up[TALK // 2 :].mean())
+
+
+EXPERIMENTS: tuple[Callable[[], Iterator[tuple[str, float]]], ...] = (
+    prediction_from_smaller_runs,
+    filling,
+    churning,
+    windows,
+    reproduction,
+)
+
+
+def shown(value: float) -> str:
+    """A figure as the table has it."""
+    if value == NONE:
+        return "none"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
+
+
+def explained(figures: dict[str, Figure]) -> str:
+    """What each figure means and what one expects of it, for --help."""
+    lines = []
+    for name, figure in figures.items():
+        words = f"{figure.meaning} Expected: {figure.expected}."
+        lines += [name, *textwrap.wrap(words, 76, initial_indent="    ", subsequent_indent="    ")]
+    return "\n".join(lines)
+
+
+def options() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(
+        description=textwrap.fill(" ".join((__doc__ or "").split()), 80),
+        epilog=f"figures:\n{explained(FIGURES)}\n\nfigures of --full:\n{explained(FULL_FIGURES)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="measure each figure N times (default 3)")
+    parser.add_argument("--full", action="store_true", help="the talk's range too: some minutes each time")
+    asked = parser.parse_args()
+    if asked.repeat < 1:
+        parser.error(f"--repeat {asked.repeat} is not possible: once at least")
+    return asked
+
+
+def main() -> int:
+    """Measure, and print the table."""
+    asked = options()
+    figures = FIGURES | (FULL_FIGURES if asked.full else {})
+    values: dict[str, list[float]] = {name: [] for name in figures}
+    experiments = (*EXPERIMENTS, full) if asked.full else EXPERIMENTS
+    try:
+        for number in range(1, asked.repeat + 1):
+            for experiment in experiments:
+                print(f"{number} of {asked.repeat}: {experiment.__name__.replace('_', ' ')}", flush=True)
+                for name, value in experiment():
+                    values[name].append(value)
+    except CannotMeasureError as fault:
+        print(fault, file=sys.stderr)
+        return fault.code
+    rows = []
+    for name, found in values.items():
+        middle = median(found)
+        is_there = figures[name].low <= middle <= figures[name].high
+        cells = (shown(middle), shown(min(found)), shown(max(found)), figures[name].expected)
+        rows.append((name, *cells, "" if is_there else "differs"))
+    print("\n" + render(("figure", "median", "lowest", "highest", "expected", ""), rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
