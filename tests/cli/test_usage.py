@@ -162,6 +162,21 @@ def test_another_system_than_linux() -> None:
     assert "darwin" in complaint(finished)
 
 
+@pytest.mark.parametrize(("mode", "reason"), [(0o644, "Permission denied"), (None, "No such file or directory")])
+def test_interpreter_that_cannot_be_executed_again(mode: int | None, reason: str, tmp_path: Path) -> None:
+    """A Python that this user may not execute, as one in root's home under setpriv: exit code 4, and what to do."""
+    python = tmp_path / "python"
+    if mode is not None:
+        python.touch(mode)
+    script = f"import sys; sys.executable = {str(python)!r}; from connbench.cli import main; main({list(SMALL)!r})"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert complaint(finished).splitlines() == [
+        f"connbench: user {os.geteuid()} cannot execute this Python again, {python}: {reason}",
+        "  -> connbench starts it for each round: install connbench where this user can execute it",
+    ]
+
+
 def test_a_refusing_target() -> None:
     """Nobody listens: said before anything is measured."""
     finished = connbench(*SMALL[:3], "-q", "--target", "127.0.0.1:9", inside=("--sysctl", "net.core.somaxconn=64"))

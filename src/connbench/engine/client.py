@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, Interrupted, RunFault
+from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, EnvironmentFault, Interrupted, RunFault
 from connbench.linux.process import describe_end
 from connbench.model import RoundPlan
 from connbench.roundreport import RoundReport
@@ -73,14 +73,25 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
 
 
 def _start(descriptor: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=complaints,
-        pass_fds=[descriptor],
-        process_group=0,  # a Ctrl-C reaches us alone; we pass it on in our own time
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            pass_fds=[descriptor],
+            process_group=0,  # a Ctrl-C reaches us alone; we pass it on in our own time
+        )
+    except (PermissionError, FileNotFoundError) as error:
+        # setpriv and sudo may execute a Python in a folder that is closed to the user they become.
+        raise EnvironmentFault(
+            f"user {os.geteuid()} cannot execute this Python again, {sys.executable}: {error.strerror}",
+            "connbench starts it for each round: install connbench where this user can execute it",
+        ) from error
+    except OSError as error:
+        raise EnvironmentFault(
+            f"no engine process: {error.strerror}", "raise RLIMIT_NPROC, the cgroup's pids.max or RLIMIT_NOFILE"
+        ) from error
 
 
 def _follow(
