@@ -26,6 +26,7 @@ from connbench.model import StrategySpec
 from connbench.report.html.page import html_page
 from connbench.results.result import Result
 from made import PLAIN, WINDOW, result_of, round_of, samples_of
+from support import HANG_S
 
 FLAGS = (
     "--headless=new",
@@ -97,8 +98,8 @@ class Browser:
         self.find(f'input[name="{name}"][value="{value}"]').click()
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Look until a condition holds; a test fails if it does not within 20 s."""
-        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: condition())
+        """Look until a condition holds; a test fails if it does not before what counts as hanging."""
+        WebDriverWait(self.driver, HANG_S, poll_frequency=0.05).until(lambda _: condition())
 
     def wait_for_axes(self, kind: str) -> None:
         """Wait until the latency axes of both charts are linear or log."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from support import INSIDE, command_line
+from support import HANG_S, INSIDE, command_line
 
 pytestmark = [
     pytest.mark.skipif(
@@ -29,7 +29,7 @@ def as_nobody(*arguments: str, inside: tuple[str, ...]) -> subprocess.CompletedP
     """Run the command as nobody, in a stand-in for the host."""
     reachable = [word for folder in REACHABLE for word in ("--expose", str(folder))]
     command = [*INSIDE, *reachable, *inside, "--", *AS_NOBODY, *command_line(*arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=HANG_S)
 
 
 def user_namespaces_allowed() -> bool:

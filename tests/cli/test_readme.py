@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from support import INSIDE
+from support import HANG_S, INSIDE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def test_command_runs(folder: Path, command: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=HANG_S,
     )
     busy = {"doctor": ExitCode.UNSOUND, "--fail-if": ExitCode.THRESHOLD}
     allowed = {ExitCode.OK, *(code for word, code in busy.items() if f" {word}" in command)}

@@ -15,7 +15,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from outside import ESTABLISHED, TIME_WAIT, clients, heard, next_report, report, serving, started, states, tell, until
-from support import INSIDE, children, command_line, connbench, started_here, wait_until
+from support import HANG_S, INSIDE, children, command_line, connbench, started_here, wait_until
 
 JSON = ("--format", "json", "--processes", "2")
 
@@ -33,7 +33,7 @@ def test_connections_are_held_until_their_peer_closes_them() -> None:
             until(server, open=0, closed_by_fin=20)
             assert states(server.pid, 8080, remote=True) == [TIME_WAIT] * 20
         last = report(server, signal.SIGTERM)
-        assert server.wait(60) == ExitCode.OK
+        assert server.wait(HANG_S) == ExitCode.OK
     assert sum(process["accepted"] for process in held["processes"]) == 20
     assert (last["accepted"], last["most_open"], last["closed_by_reset"]) == (20, 20, 0)
     assert (last["full"], last["waiting"], set(last["counters"].values())) == (False, 0, {0})
@@ -93,7 +93,7 @@ def test_an_overflow_is_reported() -> None:
             inside=("--join", str(server.pid)),
         )
         server.terminate()
-        stdout, _ = server.communicate(timeout=60)
+        stdout, _ = server.communicate(timeout=HANG_S)
     assert finished.returncode == ExitCode.UNSOUND
     assert "the listener's queue overflowed (ListenOverflows" in finished.stdout
     assert "waiting in the queue: 2 of 1\n" in stdout
@@ -116,7 +116,7 @@ def test_a_killed_process_is_reported_and_the_others_go_on() -> None:
             with clients(server, 5):
                 until(server, accepted=25, open=other["open"] + 5)
             server.terminate()
-            _, stderr = server.communicate(timeout=60)
+            _, stderr = server.communicate(timeout=HANG_S)
     assert server.returncode == ExitCode.FAULT
     assert f"accepting process {killed['pid']} was killed by SIGKILL" in stderr
     assert "1 of 2 accepting processes were lost" in stderr
@@ -127,7 +127,7 @@ def test_the_last_process_killed_ends_it() -> None:
     with serving("--processes", "1") as server:
         heard(server)  # it says so once all its processes are there
         os.kill(children(server.pid)[0], signal.SIGKILL)
-        stdout, stderr = server.communicate(timeout=60)
+        stdout, stderr = server.communicate(timeout=HANG_S)
     assert server.returncode == ExitCode.FAULT
     assert "was killed by SIGKILL" in stdout
     assert "1 of 1 accepting processes were lost" in stderr
@@ -144,7 +144,7 @@ def test_no_process_is_left(number: signal.Signals) -> None:
             for pid in acceptors:
                 os.kill(pid, number)
         server.send_signal(number)
-        stdout, stderr = server.communicate(timeout=60)
+        stdout, stderr = server.communicate(timeout=HANG_S)
         wait_until(lambda: set(acceptors).isdisjoint(started_here()), "all are gone")
     assert stderr == ""
     if number is signal.SIGINT:
@@ -188,7 +188,7 @@ def test_where_it_cannot_listen(arguments: tuple[str, ...], code: ExitCode, says
 def test_a_privileged_port() -> None:
     """Without CAP_NET_BIND_SERVICE the way out is a port that anybody may have."""
     command = [*INSIDE, "--", "setpriv", "--bounding-set=-net_bind_service", *command_line("serve", "--port", "80")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
     assert finished.returncode == ExitCode.TARGET
     assert "cannot listen on 127.0.0.1:80: Permission denied" in finished.stderr
     assert "from 1024 on" in finished.stderr

@@ -19,7 +19,7 @@ from connbench.interrupts import Interrupts
 from connbench.tracing.checks import find_means
 from connbench.tracing.child import running
 from connbench.tracing.program import Trace
-from support import COMMAND, INSIDE, children, connbench, wait_until
+from support import COMMAND, HANG_S, INSIDE, children, connbench, wait_until
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 COUNTING = """
@@ -62,7 +62,7 @@ def test_ordinary_users_cannot_trace() -> None:
     folders = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]))
     exposed = [word for folder in folders for word in ("--expose", folder)]
     command = [*INSIDE, *exposed, "--", *AS_NOBODY, COMMAND, "trace", "parity"]
-    told = refused(subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=60))
+    told = refused(subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=HANG_S))
     assert "needs root, and this is user 65534" in told
     assert "sudo" in told
 

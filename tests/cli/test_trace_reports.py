@@ -16,12 +16,12 @@ import pytest
 
 from bpf import BPFTRACE, needs_bpf
 from connbench.cli.tracing import Request, report_on
-from connbench.errors import RunFault, TargetError
+from connbench.errors import Interrupted, RunFault, TargetError
 from connbench.interrupts import Interrupts
 from connbench.model import Endpoint
 from connbench.tracing.child import Bpftrace, running
 from connbench.tracing.program import Trace
-from support import wait_until
+from support import HANG_S, wait_until
 
 COUNTING = """
 BEGIN { printf("ready\\n"); }
@@ -43,17 +43,40 @@ def counting() -> Iterator[Bpftrace]:
         yield child
 
 
-def asked_for(*, duration_s: float | None = 0.2, as_json: bool = False, exporter: Endpoint | None = None) -> Request:
+class After(Interrupts):
+    """A Ctrl-C that comes once so many lines of reports are printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], reports: int, line: str) -> None:
+        super().__init__()
+        self._capsys, self._reports, self._line = capsys, reports, line
+        self.printed = ""
+
+    def check(self) -> None:
+        """Raise if it is time."""
+        self.printed += self._capsys.readouterr().out
+        if self.printed.count(self._line) >= self._reports:
+            raise Interrupted(signal.SIGINT)
+
+
+def asked_for(*, duration_s: float | None = None, as_json: bool = False, exporter: Endpoint | None = None) -> Request:
     """A trace of parity."""
     return Request(Trace.PARITY, 0.02, duration_s, as_json, exporter, None)
 
 
 def test_reports_end_with_the_time(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each report has at least what the one before had; the last one, and it alone, says that it is."""
+    """Once it is over there is a last report."""
     with counting() as child:
-        report_on(child, asked_for(as_json=True), Interrupts())
-    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(reports) > 1
+        report_on(child, asked_for(duration_s=0.2, as_json=True), Interrupts())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["final"]
+
+
+def test_reports_grow_until_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each report has at least what the one before had; the last one, and it alone, says that it is."""
+    interrupts = After(capsys, 3, "final")
+    with counting() as child:
+        report_on(child, asked_for(as_json=True), interrupts)
+    reports = [json.loads(line) for line in (interrupts.printed + capsys.readouterr().out).splitlines()]
+    assert len(reports) == 4
     assert [report["final"] for report in reports] == [False] * (len(reports) - 1) + [True]
     evens = [report["even"] for report in reports]
     assert evens == sorted(evens)
@@ -62,10 +85,11 @@ def test_reports_end_with_the_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_reports_into_a_pipe_are_set_apart(capsys: pytest.CaptureFixture[str]) -> None:
     """Between one table and the next is an empty line."""
+    interrupts = After(capsys, 2, "ports chosen in")
     with counting() as child:
-        report_on(child, asked_for(), Interrupts())
-    printed = capsys.readouterr().out
-    assert printed.count("ports chosen in") > 1
+        report_on(child, asked_for(), interrupts)
+    printed = interrupts.printed + capsys.readouterr().out
+    assert printed.count("ports chosen in") == 3
     assert printed.count("\n\n") == 2 * printed.count("ports chosen in") - 1
 
 
@@ -86,7 +110,7 @@ def test_exporter_serves_while_the_trace_goes_on(capsys: pytest.CaptureFixture[s
     served: list[float] = []
 
     def scrape() -> float:
-        with urllib.request.urlopen(said[0], timeout=60) as answer:  # noqa: S310  # an address of our own
+        with urllib.request.urlopen(said[0], timeout=HANG_S) as answer:  # noqa: S310  # an address of our own
             found = re.search(r"^connect_port_parity_switches_total\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 

@@ -18,7 +18,7 @@ from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import PortRange
 from connbench.portsearch.snippets import snippets
 from connbench.portsearch.way import Way
-from support import INSIDE
+from support import HANG_S, INSIDE
 
 PORTS = PortRange(40000, 40063)
 INNER = PortRange(40008, 40039)
@@ -112,7 +112,7 @@ def run(*command: str, target: str = TARGET) -> list[tuple[str, int]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stderr
     return [(str(host), int(port)) for host, port, *_ in json.loads(done.stdout)]

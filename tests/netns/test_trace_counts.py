@@ -164,14 +164,14 @@ def test_exporter_serves_switches_and_latency() -> None:
         run = attempts("--strategy", "plain")
 
         def scraped() -> str:
-            with urllib.request.urlopen(address[0], timeout=60) as answer:  # noqa: S310  # an address of our own
+            with urllib.request.urlopen(address[0], timeout=HANG_S) as answer:  # noqa: S310  # an address of our own
                 text: str = answer.read().decode()
             return text
 
         wait_until(lambda: 'connect_ports_total{parity="odd"} 200.0' in scraped(), "the run is in the metrics")
         metrics = scraped()
         trace.send_signal(signal.SIGINT)
-        printed, _ = trace.communicate(timeout=60)
+        printed, _ = trace.communicate(timeout=HANG_S)
     assert len(had(run)) == 400
     switches = re.findall(
         r'^connect_port_parity_switches_total\{cgroup="/",comm="python[^"]*"\} (\S+)$', metrics, re.MULTILINE

@@ -26,7 +26,7 @@ from connbench.results.result import StrategyResult
 from connbench.strategies import STRATEGIES
 from made import BIND, result_of, round_of, samples_of
 from place import NAMESPACE
-from support import LOW, children, connbench, engine_of, measure, running, spec, started_here
+from support import HANG_S, LOW, children, connbench, engine_of, measure, running, spec, started_here
 
 PORTS = 16
 PERMANENT = 0x80  # NUD_PERMANENT (linux/neighbour.h)
@@ -191,7 +191,7 @@ def test_packets_cross_and_nothing_is_left(to_engine: bool, number: signal.Signa
         assert sent["near"] >= 2 * 1000  # a SYN and an ACK for each connection
         assert (_listening(engine), _listening(acceptor)) == (0, 1)
         os.kill(engine if to_engine else process.pid, number)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=HANG_S)
     assert (process.returncode, "Traceback" in stderr) == (code, False)
     assert "198.19.0.1:9023, own " in stdout
     assert "veth link, accept listener" in stdout
