@@ -1,43 +1,39 @@
 # Everything a new Debian 12 with python3, python3-venv and make needs; `make help` lists the targets.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser servers run test test-all lint format overhead accuracy files pictures explain kernel-lab clean
+.PHONY: help setup packages run test test-all environments lint format overhead accuracy files pictures explain kernel-lab clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Of the Python that was asked for: with another one the environment is made anew.
 $(READY): pyproject.toml
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip -a -e $@ || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 setup: $(READY) ## Make .venv and install connbench in it
 
-browser: ## Debian's chromium, which the tests of the HTML page drive (installed if you are root)
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq \
-	    && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
-	  else echo "no chromium and chromium-driver here: the tests of the HTML page will be skipped" >&2; fi; }
-
-servers: ## nginx, redis-server, bpftrace and go, which the tests use (installed if you are root)
-	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null && command -v redis-server >/dev/null && command -v bpftrace >/dev/null && command -v go >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq \
-	    && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends nginx-light redis-server bpftrace golang-go; \
-	  else echo "no nginx, redis-server, bpftrace and go here: tests that need them will be skipped" >&2; fi; }
+packages: ## Install what the tests use of the distribution (root)
+	@$(PYTHON) scripts/packages.py $(if $(NO_INSTALL),--list)
 
 run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 	$(BIN)/connbench run --strategy window --window 500
 
+# NO_INSTALL=1 leaves the machine's packages alone: tests that need more are skipped, and say what to install.
 # Two at a time, the tests of a file one after the other: they share what the first of them measured or wrote.
-test: $(READY) browser servers ## Run the tests (under 5 minutes)
+test: $(READY) packages ## Run the tests; root: NO_INSTALL=1 installs no packages
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: $(READY) browser servers ## Run the slow tests too (some minutes more)
+test-all: $(READY) packages ## Run the slow tests too; some minutes more
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+environments: $(READY) ## The tests in each of ENVIRONMENTS="busy user ...", or all
+	$(BIN)/python scripts/environments.py $(ENVIRONMENTS)
 
 lint: $(READY) ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check
@@ -48,19 +44,19 @@ format: $(READY) ## Format the code, apply safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-overhead: $(READY) ## What the harness costs against C (needs cc and an idle machine)
+overhead: $(READY) ## What the harness costs against C; needs cc, and idle CPUs
 	$(BIN)/python scripts/overhead.py
 
-accuracy: $(READY) ## How well model and reports go with this machine: a table (a minute)
+accuracy: $(READY) ## How well the model goes with this machine: a minute
 	$(BIN)/python scripts/accuracy.py
 
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py
 
-pictures: $(READY) ## Draw the README's two pictures from RESULT=file of plain and window 500
+pictures: $(READY) ## Draw the README's two pictures from RESULT=file
 	$(BIN)/python scripts/pictures.py $(RESULT)
 
-explain: $(READY) ## Draw the pictures of docs/how-connect-picks-a-port.md from the model
+explain: $(READY) ## Draw the pictures of docs/how-connect-picks-a-port.md
 	$(BIN)/python scripts/explain.py
 
 kernel-lab: $(READY) ## Measure in Debian's kernels 5.10 to 7.x and user-mode-linux, into LAB=folder (three minutes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
 import pytest
 
-BPFTRACE = shutil.which("bpftrace") or ""
+from needs import program, reason
+
+BPFTRACE = program("bpftrace") or ""
 
 
 def has_bpf() -> bool:
@@ -18,4 +19,6 @@ def has_bpf() -> bool:
     return subprocess.run([BPFTRACE, "-e", "BEGIN { exit(); }"], capture_output=True, check=False).returncode == 0
 
 
-needs_bpf = pytest.mark.skipif(not has_bpf(), reason="bpftrace loads no program here")
+needs_bpf = pytest.mark.skipif(
+    not has_bpf(), reason="bpftrace loads no program here, for that takes root" if BPFTRACE else reason("bpftrace")
+)

@@ -6,8 +6,6 @@ import base64
 import errno
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from connbench.model import StrategySpec
 from connbench.report.html.page import html_page
 from connbench.results.result import Result
 from made import PLAIN, WINDOW, result_of, round_of, samples_of
+from needs import require
 from support import HANG_S
 
 FLAGS = (
@@ -64,11 +63,11 @@ class Browser:
 
     def __init__(self, profile: Path) -> None:
         options = webdriver.ChromeOptions()
-        options.binary_location = _program("chromium")
+        options.binary_location = require("chromium")
         for flag in (*FLAGS, f"--user-data-dir={profile}", "about:blank"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options, Service(executable_path=_program("chromedriver")))
+        self.driver = webdriver.Chrome(options, Service(executable_path=require("chromedriver")))
         self.driver.get("about:blank")  # away from the browser's own first page, which asks for a lot
 
     def open(self, path: Path, width: int = 1280, *, phone: bool = False, dark: bool = False) -> None:
@@ -145,14 +144,6 @@ class Browser:
         clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
         png = self.command("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
         return np.asarray(image.imread(io.BytesIO(base64.b64decode(png))))[..., :3]
-
-
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
-        refuse(f"{name} is not installed: apt-get install chromium chromium-driver")
-    return path
 
 
 @pytest.fixture(scope="module")

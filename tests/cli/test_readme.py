@@ -45,7 +45,9 @@ def scaled(command: str) -> str:
     if words.startswith("connbench reproduce") and "--quick" not in words:
         words += " --quick"
     if words.startswith("make"):
-        words += f" --directory={shlex.quote(str(ROOT))} --old-file=.venv/.ready BIN={shlex.quote(str(BIN))}"
+        ready = ".venv/.ready-{}.{}".format(*sys.version_info)
+        mine = {"--directory": ROOT, "--old-file": ready, "PYTHON": sys.executable, "BIN": BIN}
+        words += "".join(f" {name}={shlex.quote(str(value))}" for name, value in mine.items())
     return words + redirection + file
 
 

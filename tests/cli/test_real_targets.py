@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
+from needs import require
 from outside import listening, next_report, report, serving, started, until
 from support import HANG_S, command_line, connbench, wait_until
 
@@ -55,9 +55,7 @@ FULL = ("--strategy", "bind", "-n", str(PORTS), "--churn", "100", "--churn-rate"
 
 def command_of(server: str, folder: Path, most: int = 1000) -> list[str]:
     """The server in the foreground on 127.0.0.1:8080, for `most` connections at once."""
-    program = shutil.which(server) or shutil.which(server, path="/usr/sbin")
-    if program is None:
-        pytest.skip(f"needs {server}")
+    program = require(server)
     text, before = SERVERS[server]
     configuration = folder / "configuration"
     configuration.write_text(text.format(folder=folder, most=most), encoding="ascii")

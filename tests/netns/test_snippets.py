@@ -18,6 +18,7 @@ from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import PortRange
 from connbench.portsearch.snippets import snippets
 from connbench.portsearch.way import Way
+from needs import needs, program, require
 from support import HANG_S, INSIDE
 
 PORTS = PortRange(40000, 40063)
@@ -67,8 +68,7 @@ int main(void)
 }
 """
 
-GO = shutil.which("go") or ""
-needs_go = pytest.mark.skipif(not GO, reason="needs go")
+GO = program("go") or ""
 GO_MAIN = f"""
 func main() {{
 	held := make([]net.Conn, {NUMBER})
@@ -137,14 +137,11 @@ def test_python_connects(way: Way) -> None:
 @pytest.mark.parametrize("way", ways())
 def test_c_connects(way: Way, tmp_path: Path) -> None:
     """It compiles without a warning, and connects as Python's does."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs cc")
-    source, program = tmp_path / "main.c", tmp_path / "main"
+    source, compiled = tmp_path / "main.c", tmp_path / "main"
     source.write_text(snippets(way)["C"] + C_MAIN, encoding="ascii")
     warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
-    subprocess.run([compiler, *warnings, f"-DNUMBER={NUMBER}", "-o", program, source], check=True)
-    check(way, run(str(program)), 1)
+    subprocess.run([require("cc"), *warnings, f"-DNUMBER={NUMBER}", "-o", compiled, source], check=True)
+    check(way, run(str(compiled)), 1)
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
@@ -153,30 +150,24 @@ def test_code_connects_over_ipv6(way: Way, tmp_path: Path) -> None:
     """The same code with an address of IPv6: the options are where those of IPv4 are."""
     python = snippets(way)["Python"].replace("192.0.2.1", "::1") + PYTHON_MAIN.replace("127.9.9.2", "::1")
     check(way, run(sys.executable, "-c", python, target=TARGET6), 1, "::1")
-    if compiler := shutil.which("cc"):
-        source, program = tmp_path / "main.c", tmp_path / "main"
-        source.write_text(snippets(way)["C"] + C_MAIN, encoding="ascii")
-        subprocess.run([compiler, "-Wall", f"-DNUMBER={NUMBER}", "-DSIX=1", "-o", program, source], check=True)
-        check(way, run(str(program), target=TARGET6), 1, "::1")
+    source, compiled = tmp_path / "main.c", tmp_path / "main"
+    source.write_text(snippets(way)["C"] + C_MAIN, encoding="ascii")
+    subprocess.run([require("cc"), "-Wall", f"-DNUMBER={NUMBER}", "-DSIX=1", "-o", compiled, source], check=True)
+    check(way, run(str(compiled), target=TARGET6), 1, "::1")
 
 
 def test_c_draws_anew_in_every_process(tmp_path: Path) -> None:
     """Two processes that drew the same ports would go through all that the other has taken before them."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs cc")
-    source, program = tmp_path / "main.c", tmp_path / "main"
+    source, compiled = tmp_path / "main.c", tmp_path / "main"
     source.write_text(snippets(WAYS["random"])["C"] + C_MAIN, encoding="ascii")
-    subprocess.run([compiler, f"-DNUMBER={NUMBER}", "-o", program, source], check=True)
-    assert run(str(program)) != run(str(program))
+    subprocess.run([require("cc"), f"-DNUMBER={NUMBER}", "-o", compiled, source], check=True)
+    assert run(str(compiled)) != run(str(compiled))
 
 
 @pytest.mark.parametrize("sources", [1, 3, 7])
 def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
     """`nginx -t` finds nothing wrong with it; only the kernel's own search has it, for nginx knows no port range."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("needs nginx")
+    nginx = require("nginx")
     code = snippets(Way(PORTS, sources=sources))["nginx"]
     assert code.count("192.0.2.") == sources
     outer, _, inner = code.rpartition("# where proxy_pass stands:\n")
@@ -191,7 +182,7 @@ def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
         f"http {{ access_log off; {paths}\n{outer}\nserver {{ listen {listen}; {location} }} }}\n",
         encoding="ascii",
     )
-    done = subprocess.run([program, "-t", "-c", configuration], capture_output=True, text=True, check=False)
+    done = subprocess.run([nginx, "-t", "-c", configuration], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -207,18 +198,18 @@ def test_nginx_shares_are_equal(sources: int) -> None:
 
 
 @pytest.mark.parametrize("way", ways())
-@needs_go
+@needs("go")
 def test_go_connects(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
     """It builds, and connects as Python's does."""
-    source, program = tmp_path / "main.go", tmp_path / "main"
+    source, compiled = tmp_path / "main.go", tmp_path / "main"
     code = snippets(way)["Go"].replace("import (\n", 'import (\n\t"fmt"\n')
     source.write_text("package main\n\n" + code + GO_MAIN, encoding="ascii")
-    subprocess.run([GO, "build", "-o", program, source], check=True, env=go_environment)
-    check(way, run(str(program)), 1)
+    subprocess.run([GO, "build", "-o", compiled, source], check=True, env=go_environment)
+    check(way, run(str(compiled)), 1)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-@needs_go
+@needs("go")
 def test_go_builds_where_int_has_32_bits(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
     """65535<<16 is no constant that such an int takes, and no value that it must not overflow to."""
     source = tmp_path / "dial.go"

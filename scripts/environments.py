@@ -1,0 +1,172 @@
+"""The tests in each environment that has broken them: `make test` once in each, one after the other, and a table.
+
+Every command is printed as it is run, so that one of them can be repeated by hand; packages of the distribution are
+left alone (NO_INSTALL=1). Exit code 1: the tests fail somewhere. An environment that this machine cannot give is said
+with the reason, and fails nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ("3.11", "3.12", "3.13")
+NOBODY = 65534
+LOOP = [sys.executable, "-c", "while True: pass"]
+BUSY_LOOPS = 2
+TARGET = ("make", "test", "NO_INSTALL=1")
+
+Command = list[str]
+
+
+class CannotError(Exception):
+    """Why this machine cannot give an environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an environment: pytest's last line, the exit code of the command, and how long it took."""
+
+    name: str
+    said: str
+    code: int
+    seconds: float
+
+
+@contextmanager
+def busy() -> Iterator[Command]:
+    """Two processes that always want a CPU, beside the tests."""
+    loops = [subprocess.Popen(LOOP) for _ in range(BUSY_LOOPS)]
+    try:
+        yield [*TARGET]
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@contextmanager
+def one_cpu() -> Iterator[Command]:
+    """All of it on one CPU."""
+    yield ["taskset", "-c", str(min(os.sched_getaffinity(0))), *TARGET]
+
+
+@contextmanager
+def no_ipv6() -> Iterator[Command]:
+    """A network namespace in which IPv6 is switched off, as a host's administrator does."""
+    off = [word for where in ("all", "default") for word in ("--sysctl", f"net.ipv6.conf.{where}.disable_ipv6=1")]
+    yield [f"{ROOT}/.venv/bin/python", "tests/inside.py", *off, "--", *TARGET]
+
+
+@contextmanager
+def ordinary_user() -> Iterator[Command]:
+    """User 65534 with a checkout and an environment of its own, for root's may be closed to it."""
+    if os.geteuid() != 0:
+        raise CannotError("becoming another user needs root; all others are run as an ordinary user already")
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
+    found = [python for python in ("/usr/bin/python3", *_pythons("3")) if _works([*become, python])]
+    if not found:
+        raise CannotError("no Python here that user 65534 may execute")
+    with tempfile.TemporaryDirectory(prefix="connbench-user-") as folder:
+        home, checkout = Path(folder), Path(folder) / "connbench"
+        _copy_checkout(checkout)
+        for path in (home, *home.rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        there = ["env", f"--chdir={checkout}", f"HOME={home}", f"TMPDIR={home}"]
+        yield [*become, *there, *TARGET, f"PYTHON={found[0]}"]
+
+
+@contextmanager
+def with_python(version: str) -> Iterator[Command]:
+    """A Python of that version, with a virtual environment of its own beside .venv."""
+    found = [python for python in _pythons(version) if _works([python])]
+    if not found:
+        raise CannotError(f"no python{version} in PATH or ~/.pyenv")
+    yield [*TARGET, f"PYTHON={found[0]}", f"VENV=.venv-{version}"]
+
+
+def _pythons(version: str) -> list[str]:
+    in_path = shutil.which(f"python{version}")
+    pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
+    return [*map(str, pyenv), *([in_path] if in_path else [])]
+
+
+def _works(python: Command) -> bool:
+    return subprocess.run([*python, "-c", "import venv"], capture_output=True, check=False, cwd="/").returncode == 0
+
+
+def _copy_checkout(into: Path) -> None:
+    """What git knows of this checkout, as it stands here, and what is new and not ignored."""
+    listing = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, capture_output=True, check=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, into / name)
+
+
+ENVIRONMENTS: dict[str, Callable[[], AbstractContextManager[Command]]] = {
+    "busy": busy,
+    "one-cpu": one_cpu,
+    "no-ipv6": no_ipv6,
+    "user": ordinary_user,
+    **{f"python{version}": partial(with_python, version) for version in PYTHONS},
+}
+
+
+def meaning(environment: Callable[[], AbstractContextManager[Command]]) -> str:
+    """What it is, in a line."""
+    function = environment.func if isinstance(environment, partial) else environment
+    return (function.__doc__ or "").splitlines()[0]
+
+
+def run_in(name: str, environment: Callable[[], AbstractContextManager[Command]]) -> Outcome:
+    """Run the tests there; what they print is passed on."""
+    begun = time.monotonic()
+    try:
+        with environment() as command:
+            print(f"\n== {name}: {meaning(environment)}\n{shlex.join(command)}", flush=True)
+            last = ""
+            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+                for line in process.stdout or ():
+                    print(line, end="", flush=True)
+                    last = line.strip(" =\n") or last
+        return Outcome(name, last, process.returncode, time.monotonic() - begun)
+    except CannotError as reason:
+        return Outcome(name, f"not here: {reason}", 0, 0.0)
+
+
+def main() -> int:
+    """Run the tests in the environments asked for, or in all of them."""
+    lines = [f"  {name:<12}{meaning(environment)}" for name, environment in ENVIRONMENTS.items()]
+    parser = argparse.ArgumentParser(
+        description=textwrap.dedent(__doc__ or ""),
+        epilog="environments:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="ENVIRONMENT", help="which of them; all if none is named")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - set(ENVIRONMENTS):
+        parser.error(f"no such environment: {', '.join(sorted(unknown))}")
+    outcomes = [run_in(name, ENVIRONMENTS[name]) for name in asked.names or ENVIRONMENTS]
+    print()
+    for one in outcomes:
+        print(f"{one.name:<12}{'failed' if one.code else 'ok':<8}{one.seconds:6.0f} s  {one.said}")
+    return int(any(one.code for one in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
