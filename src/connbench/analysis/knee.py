@@ -37,6 +37,8 @@ class Knee:
         in_use: Connections held already when that attempt was made.
         first_failed: The first attempt that failed; one given up is none, for it shows no want of ports.
         in_use_at_failure: Connections held already when that attempt was made.
+        fullest: The largest share of the ports of one source (and one target, where a port is taken for one) that was
+            in use, 0 to 1; None if the range is not known.
     """
 
     baseline_ns: float = 0.0
@@ -45,6 +47,7 @@ class Knee:
     in_use: int | None = None
     first_failed: int | None = None
     in_use_at_failure: int | None = None
+    fullest: float | None = None
 
     @property
     def limit_ns(self) -> float:
@@ -64,7 +67,26 @@ def find_knee(result: StrategyResult) -> Knee:
     knees = [knee_of(r.samples) for r in result.rounds]
     knee = _middle(knees, lambda knee: knee.connection)
     failure = _middle(knees, lambda knee: knee.first_failed)
-    return replace(knee, first_failed=failure.first_failed, in_use_at_failure=failure.in_use_at_failure)
+    return replace(
+        knee,
+        first_failed=failure.first_failed,
+        in_use_at_failure=failure.in_use_at_failure,
+        fullest=_fullest(result),
+    )
+
+
+def _fullest(result: StrategyResult) -> float | None:
+    """See `Knee.fullest`; of several rounds the middle one, as of the knee."""
+    if not result.ports_each:
+        return None
+    most = []
+    for measured in result.rounds:
+        made = measured.samples.chosen(~measured.samples.failed)
+        spaces = made.source.astype(np.int64)
+        if result.strategy.has_ports_per_target:
+            spaces += made.target.astype(np.int64) << 16  # a source's number has 16 bits
+        most.append(int(np.unique(spaces, return_counts=True)[1].max(initial=0)))
+    return sorted(most)[(len(most) - 1) // 2] / result.ports_each
 
 
 def _middle(knees: list[Knee], attempt: Callable[[Knee], int | None]) -> Knee:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from connbench.cli.options import format_option
+from connbench.cli.options import PORTS, format_option, read_ports
 from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.errors import EnvironmentFault, ExitCode, UsageError
@@ -64,8 +64,8 @@ def read_kernel(text: str) -> tuple[int, int]:
 @click.option("--hold", type=read_hold, metavar="TIME", help="How long each is held, as in 120s or 2m.")
 @click.option(
     "--port-range",
-    type=PortRange.parse,
-    metavar="LOW-HIGH",
+    type=read_ports,
+    metavar=PORTS,
     help="Ports to choose from.  [default: this host's; with --kernel 32768-60999]",
 )
 @reserved_ports_option

@@ -11,12 +11,23 @@ import click
 from connbench.cli.gates import fail_if_option
 from connbench.cli.load_options import LOAD_OPTIONS, number_or_nan
 from connbench.errors import UsageError
+from connbench.linux import sysctl
 from connbench.model import LARGEST, Isolation, Link, Listener, Placement, PortRange, Spread
 from connbench.planning.request import CpuChoice
 from connbench.units import NS_IN
 
+PORTS = "LOW-HIGH|host"
+"""How --port-range is written."""
+
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
 SHORTEST_DELAY, LONGEST_DELAY = 0.001, 900.0
+
+
+def read_ports(text: str | PortRange) -> PortRange:
+    """Read `LOW-HIGH`, or `host` for net.ipv4.ip_local_port_range as it is on this host."""
+    if isinstance(text, PortRange):
+        return text
+    return PortRange(*sysctl.read_port_range()) if text.strip() == "host" else PortRange.parse(text)
 
 
 def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
@@ -139,9 +150,9 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--port-range",
-        type=PortRange.parse,
-        metavar="LOW-HIGH",
-        help="Ports to choose from.  [default: 9024-65535; in the host's namespace the host's]",
+        type=read_ports,
+        metavar=PORTS,
+        help="Ports to choose from; host for this host's.  [default: 9024-65535; in the host's namespace the host's]",
     ),
     click.option("--window", type=int, help="Ports of a window, for window and partition.  [default: 500]"),
     click.option(

@@ -33,7 +33,7 @@ class Pages(Protocol):
 
 @dataclass(frozen=True)
 class TextPages:
-    """The default report; `plot` puts a chart of each strategy below. `told` are findings the user has been told."""
+    """The default report; `plot` puts a chart of each strategy below. `told` are findings that stderr has been told."""
 
     result: Result
     told: tuple[Finding, ...] = ()
@@ -46,7 +46,7 @@ class TextPages:
 
     def end(self) -> str:
         """The comparison and the findings, the charts if they are wanted, and last the verdict."""
-        parts = [text.closing(self.result, width(), self.told)]
+        parts = [text.closing(self.result, width(), seen(self.told))]
         if self.plot:
             parts += scatters(self.result)
         parts.append(text.verdict(self.result, width()))
@@ -74,7 +74,7 @@ def reproduction_pages(result: Result, output_format: str, told: tuple[Finding, 
     """What stdout gets of a reproduction, all of it at the end: its verdict stands first."""
     if output_format == "json":
         return DocumentPages(result, reproduction.json)
-    return DocumentPages(result, lambda made: reproduction.report(made, width(), told))
+    return DocumentPages(result, lambda made: reproduction.report(made, width(), seen(told)))
 
 
 def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:
@@ -86,7 +86,7 @@ def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[F
 
     def write(made: Result) -> str:
         charts = scatters(made) if plot else []
-        return "\n\n".join([*charts, sweep.report(made, budget, width(), told)])
+        return "\n\n".join([*charts, sweep.report(made, budget, width(), seen(told))])
 
     return DocumentPages(result, write)
 
@@ -95,6 +95,11 @@ def scatters(result: Result) -> list[str]:
     """The talk's chart of each strategy, in characters."""
     columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
     return [f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([result])]
+
+
+def seen(told: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Those of the findings told on stderr that stand on the terminal that stdout is; a file has to hold them too."""
+    return told if sys.stdout.isatty() and sys.stderr.isatty() else ()
 
 
 def width() -> int | None:

@@ -17,10 +17,11 @@ from connbench.model.choices import (
     Spread,
 )
 from connbench.model.plan import Plan, RoundPlan, addresses_text
-from connbench.model.strategy import MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
+from connbench.model.strategy import HALF, MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
+    "HALF",
     "LARGEST",
     "MAX_LANES",
     "MAX_PORT",

@@ -43,7 +43,7 @@ class PortRange:
         """
         low, dash, high = text.strip().partition("-")
         if not (dash and low.strip().isdecimal() and high.strip().isdecimal()):
-            raise UsageError(f"port range {text!r} is not LOW-HIGH", "for example 9024-65535")
+            raise UsageError(f"port range {text!r} is not LOW-HIGH", "for example 9024-65535, or host for this host's")
         return cls(int(low), int(high))
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import secrets
 from dataclasses import replace
 
@@ -14,7 +15,15 @@ from connbench.planning.choice import choose_strategies, refuse_unsupported
 from connbench.planning.link import check_link, settle_link
 from connbench.planning.load import check_rounds, most_rows, note_lanes
 from connbench.planning.peers import choose_targets, is_loopback, note_listener_in_range, own_endpoint, probe
-from connbench.planning.place import choose_listener, choose_range, settle_namespace
+from connbench.planning.place import (
+    choose_listener,
+    choose_range,
+    count_reserved,
+    note_reserved,
+    refuse_all_reserved,
+    settle_namespace,
+)
+from connbench.planning.reach import note_unseen
 from connbench.planning.request import CpuChoice, Request
 from connbench.planning.room import Room, refuse_without_room
 from connbench.planning.sources import choose_sources
@@ -67,8 +76,12 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
         link=request.link,
         delay_ms=request.delay_ms,
         cpus=cpus,
+        reserved=count_reserved(ports, namespace),
     )
+    refuse_all_reserved(plan)
+    findings += note_reserved(plan)
     plan = _with_peers(plan, request, external=external)
+    findings += note_unseen(plan, platform.release())
     findings += note_lanes(plan, len(os.sched_getaffinity(0)))
     if not external and not is_udp and not veth:  # whose listener takes no port of the namespace that connects
         findings += note_listener_in_range(plan.targets, ports)

@@ -6,7 +6,17 @@ from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux import sysctl
 from connbench.linux.namespace import best_available
-from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Isolation, Listener, Namespace, PortRange
+from connbench.model import (
+    DEFAULT_RANGE_LOW,
+    MAX_PORT,
+    Isolation,
+    Listener,
+    Namespace,
+    Plan,
+    PortRange,
+    RoundPlan,
+    parse_ports,
+)
 from connbench.strategies import DEFAULT_NAMES
 
 COST_OF_HOST = "the host's port range applies, and its other connections take part"
@@ -79,6 +89,48 @@ def choose_range(asked: PortRange | None, namespace: Namespace, strategies: tupl
             "the kernel ignores bounds outside it; choose a part of it, or use --isolate always",
         )
     return asked
+
+
+def count_reserved(ports: PortRange, namespace: Namespace) -> int:
+    """Ports of a range that the kernel's search passes over.
+
+    net.ipv4.ip_local_reserved_ports is of the network namespace, and empty in a new one (`ipv4_sysctl_init_net` in
+    net/ipv4/sysctl_net_ipv4.c), so those of the host matter in the host's namespace alone.
+    """
+    return 0 if namespace.is_own else ports.count_of(parse_ports(sysctl.read(sysctl.RESERVED_PORTS)))
+
+
+def refuse_all_reserved(plan: Plan) -> None:
+    """Make sure that the range has a port for every strategy.
+
+    Raises:
+        EnvironmentFault: A strategy that leaves the port to the kernel would find none.
+    """
+    without = [spec.name for spec in plan.strategies if not RoundPlan(plan, spec, 1).ports_each]
+    if without:
+        raise EnvironmentFault(
+            f"{', '.join(dict.fromkeys(without))}: every port of {plan.port_range} is reserved "
+            f"({sysctl.RESERVED_PORTS})",
+            "use --strategy random, which binds to reserved ports too, or reserve fewer",
+        )
+
+
+def note_reserved(plan: Plan) -> list[Finding]:
+    """What to know of ports of the range that are reserved."""
+    if not plan.reserved:
+        return []
+    free = len(plan.port_range) - plan.reserved
+    takes_them = any(spec.name == "random" for spec in plan.strategies)
+    return [
+        Finding(
+            "reserved-ports",
+            Severity.NOTE,
+            f"{plan.reserved:,} of the {len(plan.port_range):,} ports of {plan.port_range} are reserved "
+            f"({sysctl.RESERVED_PORTS}): connect() never chooses them",
+            f"-n, --fill and each share of the range count the other {free:,}"
+            + ("; random binds to reserved ports too, and counts them" if takes_them else ""),
+        )
+    ]
 
 
 def choose_listener(

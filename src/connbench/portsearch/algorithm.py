@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from connbench.release import version_of
+from connbench.release import ONE_STEP_SINCE, version_of
 
 
 class Algorithm(Enum):
@@ -39,9 +39,6 @@ ALGORITHMS = {
     "rejected-patch": Algorithm.REJECTED_PATCH,
 }
 """By the word that the command line has for each."""
-
-ONE_STEP_SINCE = (6, 8)
-"""The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
 
 
 def algorithm_of(kernel: str) -> Algorithm:

@@ -11,7 +11,7 @@ from connbench.analysis.summary import Distribution, summarize
 from connbench.model import addresses_text
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
-from connbench.report.rows import comparison, link
+from connbench.report.rows import comparison, is_unseen, link, port_range
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Result, StrategyResult
 from connbench.units import count, duration
@@ -58,7 +58,7 @@ def _plan(result: Result) -> str:
         parts = [f"{result.origin} {result.name}"]
     else:
         parts = [
-            f"range {plan.port_range}",
+            port_range(result),
             f"{addresses_text(plan.sources, 'source')} to {addresses_text(plan.targets, 'target')}",
             str(plan.namespace),
             *filter(None, [link(plan)]),
@@ -85,7 +85,7 @@ def _table(result: Result) -> str:
             "odd p50 / mean",
             "knee",
         ),
-        *(_row(strategy, cells) for strategy, cells in zip(result.strategies, compared, strict=True)),
+        *(_row(strategy, cells, result.kernel) for strategy, cells in zip(result.strategies, compared, strict=True)),
     ]
     if len(result.strategies) < 2:  # than itself nothing is faster
         rows = [(*row[:4], *row[5:]) for row in rows]
@@ -106,7 +106,7 @@ def laid_out(rows: Sequence[tuple[str, ...]], words: tuple[int, ...] = ()) -> st
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
 
 
-def _row(strategy: StrategyResult, compared: tuple[str, ...]) -> tuple[str, ...]:
+def _row(strategy: StrategyResult, compared: tuple[str, ...], kernel: str) -> tuple[str, ...]:
     label, total, speed_up, errors, share = compared
     summary = summarize(strategy)
     latency = summary.all.latency
@@ -119,7 +119,7 @@ def _row(strategy: StrategyResult, compared: tuple[str, ...]) -> tuple[str, ...]
         *(duration(value) if latency.count else "-" for value in (latency.mean, latency.p50, latency.p99)),
         _both(summary.even.latency),
         _both(summary.odd.latency),
-        _knee(find_knee(strategy), strategy.capacity),
+        _knee(strategy, find_knee(strategy), kernel),
     )
 
 
@@ -127,9 +127,12 @@ def _both(latency: Distribution) -> str:
     return f"{duration(latency.p50)} / {duration(latency.mean)}" if latency.count else "-"
 
 
-def _knee(knee: Knee, ports: int | None) -> str:
+def _knee(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
     if knee.connection is None or knee.in_use is None:
+        if is_unseen(strategy.strategy, knee, kernel):
+            return f"not seen ({knee.fullest:.1%} in use)"
         return "none" if knee.is_judged else "-"
+    ports = strategy.capacity
     return count(knee.connection) + (f" ({knee.in_use / ports:.1%})" if ports else "")
 
 
