@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connbench.findings import Finding, Severity
 from connbench.host.checks import Check, Verdict, as_finding, check_namespace, check_somaxconn
-from connbench.model import Namespace
+from connbench.model import Namespace, format_ports, parse_ports
+from made import unhurried
 
 
 def test_passed_check_is_no_finding() -> None:
@@ -43,3 +46,12 @@ def test_namespace_of_its_own_passes() -> None:
 def test_somaxconn_matters_on_the_host_only(namespace: Namespace, somaxconn: int, verdict: Verdict) -> None:
     """The host's somaxconn has to have room for all connections; a namespace of its own gets what it needs."""
     assert check_somaxconn(namespace, 5000, somaxconn).verdict is verdict
+
+
+@given(st.frozensets(st.integers(0, 65535)))
+@unhurried
+def test_reserved_ports_are_written_as_they_are_read(ports: frozenset[int]) -> None:
+    """The list that doctor proposes reads back as the ports it is made of, in as few stretches as there are."""
+    text = format_ports(ports)
+    assert parse_ports(text) == ports
+    assert len(text.split(",")) == max(1, sum(port - 1 not in ports for port in ports))

@@ -82,6 +82,17 @@ def parse_ports(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
+def format_ports(ports: Iterable[int]) -> str:
+    """Ports in the form that `parse_ports` reads, ascending: `8080,9148,30000-32767`."""
+    stretches: list[list[int]] = []
+    for port in sorted(set(ports)):
+        if stretches and port == stretches[-1][1] + 1:
+            stretches[-1][1] = port
+        else:
+            stretches.append([port, port])
+    return ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in stretches)
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An IPv4 or IPv6 address and a TCP port."""
