@@ -94,5 +94,7 @@ def test_what_is_unseen_is_told_in_figures() -> None:
         "plain and bind: 10,000 connections use 17.7% of the 56,512 ports; connect() turns slow once half of them are "
         "in use, which this run cannot show"
     )
+    [finding] = note_unseen(plan_of(PLAIN, connections=4), KERNEL)
+    assert "use less than 0.1% of the 56,512 ports; " in finding.text
     [finding] = note_unseen(plan_of(BIND, sources=TWO, reserved=6512), KERNEL)
     assert "use 10.0% of the 50,000 ports that each source has for each target; " in finding.text

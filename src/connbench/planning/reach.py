@@ -41,12 +41,16 @@ def note_unseen(plan: Plan, kernel: str) -> list[Finding]:
         Finding(
             "knee-unseen",
             Severity.NOTE,
-            f"{' and '.join(unseen)}: {planned.connections:,} connections use {used:.1%} of the "
+            f"{' and '.join(unseen)}: {planned.connections:,} connections use {_share(used)} of the "
             f"{planned.ports_each:,} ports{place}; connect() turns slow once half of them are in use, "
             "which this run cannot show",
             _way_out(planned),
         )
     ]
+
+
+def _share(used: float) -> str:
+    return f"{used:.1%}" if used >= 0.001 else "less than 0.1%"
 
 
 def _way_out(planned: RoundPlan) -> str:
