@@ -63,10 +63,10 @@ def test_too_few_ports_in_use_are_said_where_the_search_has_a_slow_half(plan: Pl
 @pytest.mark.parametrize(
     ("plan", "advice"),
     [
-        (plan_of(PLAIN), "give -n 10000 --port-range 20000-29999, or leave out -n: "),
-        (plan_of(PLAIN, connections=20_000, sources=TWO), "give -n 20000 --port-range 20000-29999, "),
-        (plan_of(PLAIN, connections=10_001, sources=TWO), "give -n 10002 --port-range 20000-25000, "),
-        (plan_of(PLAIN, connections=100), "give -n 1000 --port-range 20000-20999, "),
+        (plan_of(PLAIN), "give -n 10000 --port-range 9024-19023, or leave out -n: "),
+        (plan_of(PLAIN, connections=20_000, sources=TWO), "give -n 20000 --port-range 9024-19023, "),
+        (plan_of(PLAIN, connections=10_001, sources=TWO), "give -n 10002 --port-range 9024-14024, "),
+        (plan_of(PLAIN, connections=100), "give -n 1000 --port-range 9024-10023, "),
         (plan_of(PLAIN, port_range=PortRange(30000, 59999)), "give -n 10000 --port-range 30000-39999, "),
         (plan_of(PLAIN, connections=9, port_range=PortRange(30000, 30199)), "leave out -n: "),
         (plan_of(PLAIN, replace(WINDOW, window=20_000)), "leave out -n: "),

@@ -234,7 +234,7 @@ def _knee(measured: Measured) -> float:
         raise _NotThereError("the range is not known")
     if knee.in_use is not None:
         return 100 * knee.in_use / capacity
-    if knee.fullest <= HALF:
+    if not knee.shows_half:
         raise _NotThereError(f"only {knee.fullest:.1%} of the range was in use, and a knee comes beyond {HALF:.0%}")
     return 100.0
 

@@ -49,10 +49,9 @@ def _choose_churn(request: Request) -> Churn | None:
         return None
     _check("--churn", request.churn, 1, MOST_ROWS, f"1 to {MOST_ROWS}")
     _check("--churn-rate", request.churn_rate, 1e-6, LARGEST, "replacements a second, more than 0")
-    close = request.close or Close.RST
-    if close is Close.FIN and request.protocol is Protocol.UDP:
-        raise UsageError("--close fin: UDP has no FIN", "leave out --close")
-    return Churn(request.churn, close, request.churn_rate)
+    if request.close and request.protocol is Protocol.UDP:
+        raise UsageError(f"--close {request.close}: UDP has neither RST nor FIN", "leave out --close")
+    return Churn(request.churn, request.close or Close.RST, request.churn_rate)
 
 
 def _check(option: str, value: float | None, low: float, high: float, allowed: str) -> None:

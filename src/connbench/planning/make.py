@@ -14,7 +14,7 @@ from connbench.model import Close, Link, Listener, Plan, Protocol, RoundPlan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
 from connbench.planning.link import check_link, settle_link
 from connbench.planning.load import check_rounds, most_rows, note_lanes
-from connbench.planning.peers import choose_targets, is_loopback, note_listener_in_range, own_endpoint, probe
+from connbench.planning.peers import choose_targets, note_listener_in_range, own_endpoint, probe
 from connbench.planning.place import (
     choose_listener,
     choose_range,
@@ -51,7 +51,8 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     is_udp = request.protocol is Protocol.UDP
     if is_udp and request.listener is not None:
         raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: there is no handshake")
-    external = bool(targets) and request.listener is None and not (is_udp and (veth or all(map(is_loopback, targets))))
+    needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
+    external = bool(targets) and request.listener is None and not needs_nobody
     cpus = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
     joined = settle_link(request, external=external)
     namespace, findings = (joined, []) if joined else settle_namespace(request.isolate, external=external)

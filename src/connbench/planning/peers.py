@@ -40,11 +40,6 @@ def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_r
     return tuple(targets)
 
 
-def is_loopback(target: Endpoint) -> bool:
-    """Whether a target is of this machine whatever its network, so that a namespace of its own has it too."""
-    return ipaddress.ip_address(target.host).is_loopback
-
-
 def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endpoint:
     """Read `HOST:PORT`.
 
@@ -59,7 +54,7 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
         raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
     address = _resolve(host.strip("[]"), family)
     endpoint = Endpoint(address, int(port))
-    if not is_loopback(endpoint) and not allow_remote:
+    if not endpoint.is_loopback and not allow_remote:
         raise UsageError(
             f"--target {text} is not a loopback address",
             "if you may load that machine with connections, add --allow-remote",

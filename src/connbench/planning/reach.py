@@ -5,9 +5,6 @@ from __future__ import annotations
 from connbench.findings import Finding, Severity
 from connbench.model import HALF, Plan, PortRange, RoundPlan, StrategySpec
 
-EXAMPLE_LOW = 20000
-"""Where a smaller range begins in advice, if it can."""
-
 FEWEST = 1000
 """Connections that advice asks for at least: with fewer a knee is hard to tell from noise."""
 
@@ -63,6 +60,5 @@ def _way_out(planned: RoundPlan) -> str:
     ports = planned.plan.port_range
     if not planned.plan.namespace.is_own or each > len(ports) * HALF or widest > each:
         return everything
-    last = EXAMPLE_LOW + each - 1
-    low = EXAMPLE_LOW if EXAMPLE_LOW in ports and last in ports else ports.low
-    return f"give -n {each * planned.spaces} --port-range {PortRange(low, low + each - 1)}, or {everything}"
+    narrower = PortRange(ports.low, ports.low + each - 1)
+    return f"give -n {each * planned.spaces} --port-range {narrower}, or {everything}"

@@ -65,7 +65,7 @@ def choose_sources(
         return found if are_given else _bindable(found)
     if link is Link.VETH:
         return first_sources(1, family, link)
-    if external or (not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6)):
+    if external or (not target.is_loopback and not (namespace.is_own and family == 6)):
         return (_routed_source(target),)
     return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
 

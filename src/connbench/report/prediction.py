@@ -10,7 +10,7 @@ import numpy as np
 from connbench.analysis.knee import Knee, knee_of, knee_of_searches
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
-from connbench.model import Phase, Protocol, addresses_text
+from connbench.model import HALF, Phase, Protocol, addresses_text
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL_OF, Calibration
 from connbench.portsearch.prediction import Prediction
@@ -72,7 +72,7 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
         if calibration or protocol is Protocol.UDP
         else knee_of_searches(samples, prediction.walk.looked_at, len(prediction.plan.plan.port_range))
     )
-    return replace(found, fullest=prediction.plan.fullest)
+    return replace(found, fullest=prediction.plan.fullest, shows_half=prediction.plan.fullest > HALF)
 
 
 def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from connbench.analysis.knee import SLOWDOWN, Knee
 from connbench.analysis.summary import Distribution, Summary, summarize
 from connbench.errors import UsageError
-from connbench.model import HALF, Link, Phase, Plan, PortRange, StrategySpec
+from connbench.model import Link, Phase, Plan, PortRange, StrategySpec
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
 
@@ -154,7 +154,7 @@ def facts(result: Result, summary: Summary) -> list[str]:
 
 def is_unseen(strategy: StrategySpec, knee: Knee, kernel: str = "") -> bool:
     """Whether a run without a knee tells nothing of one: too few ports were in use for a search that has one."""
-    too_few = knee.is_judged and knee.connection is None and knee.fullest is not None and knee.fullest <= HALF
+    too_few = knee.is_judged and knee.connection is None and knee.shows_half is False
     return too_few and strategy.searches_one_parity_first(kernel)
 
 
