@@ -73,7 +73,7 @@ def check_rounds(plan: Plan) -> None:
         if spec.load.lanes > planned.connections:
             raise UsageError(
                 f"--lanes {spec.load.lanes} are more than the {planned.connections} connections",
-                "ask for fewer lanes, or for more connections with -n",
+                "ask for fewer lanes, or for more connections",
             )
 
 

@@ -55,8 +55,8 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     external = bool(targets) and request.listener is None and not needs_nobody
     cpus = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
     joined = settle_link(request, external=external)
-    namespace, findings = (joined, []) if joined else settle_namespace(request.isolate, external=external)
-    ports = choose_range(request.port_range, namespace, request.strategies)
+    namespace, findings = (joined, []) if joined else settle_namespace(request, targets, external=external)
+    ports = choose_range(request, namespace, external=external)
     strategies = choose_strategies(request, ports, further)
     refuse_unsupported(strategies)
     targets = targets or (own_endpoint(ports, namespace, _family(request), request.link),)
@@ -97,7 +97,7 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
     if plan.listener is not Listener.NONE:
         closes_by_fin = any(spec.load.churn and spec.load.churn.close is Close.FIN for spec in plan.strategies)
         listener = choose_listener(
-            request.listener, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
+            request, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
         )
         plan = replace(plan, listener=listener)
     room = Room.here()
@@ -107,7 +107,7 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
     check_link(plan)
     if plan.listener is Listener.EXTERNAL:
         for target in plan.targets:
-            probe(plan.sources[0], target, request.timeout)
+            probe(plan.sources[0], target, request.timeout, request.without_target)
     return plan
 
 
@@ -128,7 +128,9 @@ def _family(request: Request) -> int:
     """That of the addresses asked for, IPv4 without any."""
     family = request.family or (6 if ":" in (request.source or "") else 4)
     if family == 6 and not has_ipv6():
-        raise EnvironmentFault("this kernel has no IPv6, or it is switched off", "leave out --family 6")
+        raise EnvironmentFault(
+            "this kernel has no IPv6, or it is switched off", "leave out --family 6, and IPv6 addresses of --source"
+        )
     return family
 
 

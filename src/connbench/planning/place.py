@@ -9,6 +9,7 @@ from connbench.linux.namespace import best_available
 from connbench.model import (
     DEFAULT_RANGE_LOW,
     MAX_PORT,
+    Endpoint,
     Isolation,
     Listener,
     Namespace,
@@ -17,39 +18,45 @@ from connbench.model import (
     RoundPlan,
     parse_ports,
 )
+from connbench.planning.request import Request
 from connbench.strategies import DEFAULT_NAMES
 
+ALLOW_NAMESPACES = "run as root, or allow user namespaces"
 COST_OF_HOST = "the host's port range applies, and its other connections take part"
 COST_OF_OWN_LISTENER = "; more connections than the host's somaxconn need an accepting listener"
 
 
-def settle_namespace(isolate: Isolation, *, external: bool) -> tuple[Namespace, list[Finding]]:
+def settle_namespace(
+    request: Request, targets: tuple[Endpoint, ...] = (), *, external: bool
+) -> tuple[Namespace, list[Finding]]:
     """The namespace to run in.
 
     Args:
-        isolate: What was asked for.
-        external: Whether the target listens already, and so in the host's namespace.
+        request: What was asked for.
+        targets: Where to connect, as far as it was asked for.
+        external: Whether the targets listen already, and so in the host's namespace or beyond it.
 
     Raises:
         UsageError: An external target together with `always`.
         EnvironmentFault: `always`, where it is not allowed.
     """
-    if isolate is Isolation.NEVER:
+    if request.isolate is Isolation.NEVER:
         return Namespace.HOST, []
     if external:
-        if isolate is Isolation.ALWAYS:
+        if request.isolate is Isolation.ALWAYS:
             raise UsageError(
                 "--isolate always cannot reach a --target outside its namespace",
-                "leave out --target, or add --listener backlog for a listener of its own there",
+                f"leave out --isolate always; or {request.without_target}",
             )
-        return Namespace.HOST, [_on_host("the target listens in it", COST_OF_HOST)]
+        is_here = all(target.is_loopback for target in targets)
+        why = "the target listens in it" if is_here else "a namespace of its own has no route to the target"
+        return Namespace.HOST, [_on_host(why, COST_OF_HOST)]
     namespace, reason = best_available()
     if namespace.is_own:
         return namespace, []
-    if isolate is Isolation.ALWAYS:
+    if request.isolate is Isolation.ALWAYS:
         raise EnvironmentFault(
-            f"no network namespace of its own: {reason}",
-            "run as root, allow user namespaces, or use --isolate never",
+            f"no network namespace of its own: {reason}", f"{ALLOW_NAMESPACES}, or leave out --isolate always"
         )
     return namespace, [_on_host(reason, COST_OF_HOST + COST_OF_OWN_LISTENER)]
 
@@ -63,12 +70,20 @@ def _on_host(reason: str, cost: str) -> Finding:
     )
 
 
-def choose_range(asked: PortRange | None, namespace: Namespace, strategies: tuple[str, ...]) -> PortRange:
+def to_isolate(request: Request, *, external: bool) -> str:
+    """How to have a network namespace of its own where a request has led to the host's, as a hint says it."""
+    if request.isolate is Isolation.NEVER:
+        return "leave out --isolate never"
+    return request.without_target if external else ALLOW_NAMESPACES
+
+
+def choose_range(request: Request, namespace: Namespace, *, external: bool = False) -> PortRange:
     """The ports to search: what was asked for; else the talk's range, or the host's where it cannot be set.
 
     Raises:
         UsageError: A single port; or, in the host's namespace, a range that the strategies cannot keep to.
     """
+    asked = request.port_range
     if asked is not None and len(asked) < 2:
         raise UsageError(f"port range {asked} is one port", "a search needs two or more")
     if namespace.is_own:
@@ -76,17 +91,17 @@ def choose_range(asked: PortRange | None, namespace: Namespace, strategies: tupl
     host = PortRange(*sysctl.read_port_range())
     if asked is None or asked == host:
         return host
-    bound_to_host = {"plain", "bind"} & set(strategies or DEFAULT_NAMES)
+    bound_to_host = {"plain", "bind"} & set(request.strategies or DEFAULT_NAMES)
     if bound_to_host:
         raise UsageError(
             f"--port-range {asked}: in the host's namespace {', '.join(sorted(bound_to_host))} "
             f"search the host's {host}",
-            "leave it out, or use --isolate always",
+            f"leave out --port-range; or {to_isolate(request, external=external)}",
         )
     if not host.covers(asked):
         raise UsageError(
             f"--port-range {asked} is not inside the host's {host}",
-            "the kernel ignores bounds outside it; choose a part of it, or use --isolate always",
+            f"the kernel ignores bounds outside it: choose a part of it; or {to_isolate(request, external=external)}",
         )
     return asked
 
@@ -134,12 +149,12 @@ def note_reserved(plan: Plan) -> list[Finding]:
 
 
 def choose_listener(
-    asked: Listener | None, namespace: Namespace, connections: int, *, external: bool, closes_by_fin: bool = False
+    request: Request, namespace: Namespace, connections: int, *, external: bool, closes_by_fin: bool = False
 ) -> Listener:
     """Who completes the handshakes; nobody accepts wherever the queue can be made long enough.
 
     Args:
-        asked: What was asked for.
+        request: What was asked for.
         namespace: Where.
         connections: How many the queue gets, those that are closed again too.
         external: Whether somebody else listens.
@@ -149,6 +164,7 @@ def choose_listener(
         UsageError: `backlog` was asked for, and it would leave every FIN without an answer.
         EnvironmentFault: `backlog` was asked for and the host's somaxconn is too small.
     """
+    asked = request.listener
     if external:
         return Listener.EXTERNAL
     if closes_by_fin:
@@ -165,6 +181,6 @@ def choose_listener(
     if asked is Listener.BACKLOG and not fits:
         raise EnvironmentFault(
             f"--listener backlog: {connections} connections do not fit the host's somaxconn of {somaxconn}",
-            "use --listener accept, fewer connections (-n), or --isolate always",
+            f"use --listener accept, or ask for fewer connections; or {to_isolate(request, external=external)}",
         )
     return asked or (Listener.BACKLOG if fits else Listener.ACCEPT)

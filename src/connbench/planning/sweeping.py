@@ -70,7 +70,8 @@ def _part(part: str, named: str, unit: str) -> list[Decimal]:
             f"give a list or a range with a step, as in 10{unit},50{unit}-90{unit}:10{unit}",
         )
     if match[3] is None:
-        raise UsageError(f"{named}: range {part} has no step", f"add one, as in {part}:5{unit}")
+        quarter = max(1, int(abs(Decimal(match[2]) - Decimal(match[1]))) // 4)
+        raise UsageError(f"{named}: range {part} has no step", f"add one, as in {part}:{quarter}{unit}")
     low, high, step = Decimal(match[1]), Decimal(match[2]), Decimal(match[3])
     if low > high:
         raise UsageError(f"{named}: range {part} is reversed", f"write it as {high}{unit}-{low}{unit}:{step}{unit}")
