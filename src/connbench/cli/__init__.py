@@ -76,7 +76,7 @@ def cli(context: click.Context) -> None:
     \b
     Try:
       connbench run --strategy window --window 500
-      connbench run -n 10000 --rounds 3 -o result.json
+      connbench run --port-range 20000-29999 --rounds 3 -o result.json
     """  # noqa: D301  # click wants the character \b itself
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
