@@ -100,7 +100,7 @@ def test_a_run_draws_what_it_has_measured() -> None:
     assert finished.returncode == ExitCode.OK
     report, *charts = finished.stdout.split("┌")
     assert "connection attempts: 64" in report
-    assert "speed-up" in report
+    assert "vs plain" in report
     assert len(charts) == 2
     assert all("· even  + odd" in chart for chart in charts)
 

@@ -64,7 +64,7 @@ def printed(*arguments: str) -> str:
 
 def test_report_is_what_the_run_printed(measured: Measured) -> None:
     """Tables, comparison and findings come from the file as they came from the run."""
-    assert "speed-up" in measured.stdout
+    assert "vs " in measured.stdout
     assert printed(str(measured.path)) == measured.stdout
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from connbench.analysis.knee import find_knee
+from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
 from connbench.report import reproduction
@@ -46,7 +47,7 @@ def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
         "strategy": strategy.strategy,
         "label": strategy.strategy.label,
         "partial": strategy.is_partial,
-        "summary": _summary(summarize(strategy), origin),
+        "summary": _summary(summarize(strategy), origin) | {"acquire_per_connection_ns": _cost(strategy, origin)},
         "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None},
         "rounds": [_round(measured) for measured in strategy.rounds],
     }
@@ -61,6 +62,10 @@ def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
     if origin is Origin.TALK_CSV:
         figures["wall_ns"] = None
     return figures
+
+
+def _cost(strategy: StrategyResult, origin: Origin) -> float | None:
+    return None if origin is Origin.TALK_CSV else cost(strategy)
 
 
 def _group(group: Group, origin: Origin) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from connbench.analysis.knee import SLOWDOWN, Knee
-from connbench.analysis.summary import Distribution, Summary, summarize
-from connbench.model import Link, Phase, Plan
+from connbench.analysis.summary import Distribution, Summary
+from connbench.model import Link, Plan
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
 
@@ -90,29 +90,6 @@ def acquire(summary: Summary) -> Table:
         if group.acquire.count
     ]
     return Table(("acquire", "mean", "p99", "tries mean", "tries max"), rows)
-
-
-def comparison(strategies: Sequence[tuple[str, StrategyResult]], *, several_rounds: bool) -> Table:
-    """Strategies side by side: total time, speed-up over the first, errors and their share of the attempts.
-
-    Churn is compared with the first churn: it meets a range that is in use, which filling comes to at its end alone.
-    """
-    firsts: dict[Phase, Summary] = {}
-    rows = []
-    for label, strategy in strategies:
-        summary = summarize(strategy)
-        ratio = summary.speed_up(firsts.setdefault(strategy.strategy.phase, summary))
-        rows.append(
-            (
-                label,
-                duration(summary.round_total_ns) if summary.round_total_ns else "partial",
-                "-" if ratio is None else f"{ratio:.2f} x",
-                count(summary.errored.latency.count),
-                f"{summary.errored.latency.count / summary.attempts:.2%}" if summary.attempts else "-",
-            )
-        )
-    total = "median total" if several_rounds else "total time"
-    return Table(("strategy", total, "speed-up", "errors", "share"), rows)
 
 
 def facts(result: Result, summary: Summary) -> list[str]:

@@ -10,6 +10,7 @@ from connbench.analysis.summary import summarize
 from connbench.findings import Finding, printable
 from connbench.model import Plan, StrategySpec, addresses_text
 from connbench.report import account, rows
+from connbench.report.ranking import ranking_of
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
 from connbench.report.verdict import run_verdict
@@ -41,9 +42,8 @@ def closing(result: Result, width: int | None = None, told: Collection[Finding] 
     """After the last strategy: the comparison of all, if there are several, and the findings but those in `told`."""
     parts = []
     if len(result.strategies) > 1:
-        labelled = [(s.strategy.label, s) for s in result.strategies]
-        table = rows.comparison(labelled, several_rounds=result.most_rounds > 1)
-        parts.append(render(*table, width=width))
+        ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
+        parts.append(f"{render(*ranking.table, width=width)}\n{fold(ranking.remark, width)}")
     found = [f for f in findings(result) if f not in told]
     if found:
         parts.append("\n".join(finding(f, width) for f in found))
