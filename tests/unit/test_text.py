@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import Endpoint, Link, Listener, Namespace, StrategySpec
-from connbench.report import text
+from connbench.report import markdown, text
 from connbench.results.result import Origin, Result, Round, Samples
 from connbench.samples import UNKNOWN_ERRNO
 from made import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
@@ -69,7 +70,6 @@ def test_block_is_header_six_lines_tables_and_facts() -> None:
         "latency min: 0.01ms max: 0.03ms avg: 0.02ms",
         "even ports: 2 latency min: 0.01ms max: 0.03ms avg: 0.02ms",
         "odd ports: 1 latency min: 0.02ms max: 0.02ms avg: 0.02ms",
-        "errored ports: 0 latency min: infms max: 0ms avg: 0.0ms",
         "",
         "latency  n     mean      p50      p90      p99  p99.9      max",
         "all      3  20.0 µs  20.0 µs  28.0 µs  29.8 µs      -  30.0 µs",
@@ -180,6 +180,25 @@ def test_closing_table_compares_with_plain_by_acquire_time() -> None:
             "vs plain: how many times as fast as plain by acquire"
         ),
     ]
+
+
+def test_names_that_a_reader_looks_for_can_be_bold() -> None:
+    """The strategy above its block and the verdict, each at the beginning of a line; nothing else changes."""
+    result = result_of({BIND: [round_of(MIXED)], WINDOW: [round_of(MIXED)]})
+    plain, bold = text.report(result, 80), text.report(result, 80, bold=True)
+    stressed = re.findall(r"^\x1b\[1m(.*?)\x1b\[0m", bold, re.MULTILINE)
+    assert stressed == ["bind:", "window 500:", "verdict:"]
+    assert re.sub(r"\x1b\[[01]m", "", bold) == plain
+    assert "\x1b" not in plain
+
+
+def test_equal_findings_of_several_strategies_are_one() -> None:
+    """They name the strategies; so does Markdown."""
+    rounds = {spec: [round_of(samples_of([SLOWEST_NS] * 4))] for spec in (PLAIN, BIND, RANDOM)}
+    result = result_of(rounds)
+    line = line_with(text.closing(result), "warning: ")
+    assert line == "warning: plain, bind and random: 4 connect() took more than 0.9 s"
+    assert markdown.markdown(result).count("took more than 0.9 s") == 1
 
 
 def test_single_strategy_has_nothing_to_close_with() -> None:

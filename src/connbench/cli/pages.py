@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -42,14 +43,15 @@ class TextPages:
 
     def piece(self, spec: StrategySpec) -> str:
         """The strategy's block."""
-        return text.block(self.result, next(s for s in self.result.strategies if s.strategy == spec), width())
+        strategy = next(s for s in self.result.strategies if s.strategy == spec)
+        return text.block(self.result, strategy, width(), bold=can_be_bold())
 
     def end(self) -> str:
         """The comparison and the findings, the charts if they are wanted, and last the verdict."""
         parts = [text.closing(self.result, width(), self.told)]
         if self.plot:
             parts += scatters(self.result)
-        parts.append(text.verdict(self.result, width()))
+        parts.append(text.verdict(self.result, width(), bold=can_be_bold()))
         return "\n\n".join(part for part in parts if part)
 
 
@@ -95,6 +97,11 @@ def scatters(result: Result) -> list[str]:
     """The talk's chart of each strategy, in characters."""
     columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
     return [f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([result])]
+
+
+def can_be_bold() -> bool:
+    """Whether stdout is a terminal that knows more than plain characters."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def width() -> int | None:

@@ -114,7 +114,7 @@ def _show(results: list[Result], output_format: str, page: Path | None, budget: 
 
 def _printed(result: Result, output_format: str, budget: float | None, *, as_reproduction: bool) -> str:
     """A result in a format, as a sweep where there is a budget."""
-    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.pages import can_be_bold, width  # noqa: PLC0415  # commands load what they use
     from connbench.report import reproduction, sweep, sweep_markdown, text  # noqa: PLC0415  # as above
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
@@ -124,7 +124,9 @@ def _printed(result: Result, output_format: str, budget: float | None, *, as_rep
         return FORMATS[output_format](result)
     if as_reproduction:
         return reproduction.report(result, width())
-    return text.report(result, width()) if budget is None else sweep.report(result, budget, width())
+    if budget is not None:
+        return sweep.report(result, budget, width())
+    return text.report(result, width(), bold=can_be_bold())
 
 
 def _title(name: str, output_format: str) -> str:

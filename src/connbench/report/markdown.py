@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
+from connbench.findings import together
 from connbench.model import addresses_text
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
@@ -34,7 +35,7 @@ def markdown(result: Result) -> str:
     remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
     if remarks:
         parts.append("\n".join(remarks))
-    found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in findings(result)]
+    found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in together(findings(result))]
     if found:
         parts.append("\n".join(found))
     return "\n\n".join(parts) + "\n"
