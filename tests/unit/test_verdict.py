@@ -14,7 +14,7 @@ from connbench.report import markdown, text
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Origin, Result, Samples
 from connbench.samples import GIVEN_UP, TIMED_OUT
-from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
+from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
 FEW = replace(PLAN, port_range=PortRange(20000, 20999))
@@ -234,6 +234,12 @@ def test_several_rounds_count_together() -> None:
     rounds = [round_of(samples_of([5_000] * at + [60_000] * (1000 - at)), i) for i, at in enumerate((498, 500, 502), 1)]
     said = run_verdict(result_of({PLAIN: rounds}, FEW))
     assert said[0] == ("plain turns slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.")
+
+
+def test_a_sweep_has_a_verdict_of_its_own() -> None:
+    """What is said of a run makes no sense of settings and loads combined."""
+    specs = [replace(WINDOW, window=window, load=Load(fill=fill)) for window in (100, 500) for fill in (0.5, 0.9)]
+    assert run_verdict(result_of({spec: [round_of(FLAT)] for spec in specs}, FEW)) == ()
 
 
 def test_nothing_measured_has_no_verdict() -> None:

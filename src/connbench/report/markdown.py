@@ -10,6 +10,7 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
 from connbench.findings import together
 from connbench.model import addresses_text
+from connbench.report import reproduction
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
 from connbench.report.ranking import Line, Ranking, ranking_of
@@ -30,7 +31,8 @@ _LINKED = re.compile(r"[@#]|:(?=//)")
 
 def markdown(result: Result) -> str:
     """The figures that strategies are compared by, as GitHub's tables have them, and what to make of them."""
-    parts = [heading(result), *map(escape, run_verdict(result)), *_table(result)]
+    said = reproduction.verdict(result) if result.is_reproduction else run_verdict(result)
+    parts = [heading(result), *map(escape, said), *_table(result)]
     parts += [part for strategy in result.strategies for part in _of_parts(result, strategy)]
     remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
     if remarks:

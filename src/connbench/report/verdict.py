@@ -11,6 +11,7 @@ from connbench.analysis.course import Course, course_of
 from connbench.analysis.knee import FEWEST
 from connbench.analysis.soundness import GROWTH, findings
 from connbench.analysis.summary import errno_name, summarize
+from connbench.analysis.sweep import is_sweep
 from connbench.findings import Finding, Severity, printable
 from connbench.model import Phase, RoundPlan
 from connbench.report.next_step import next_step
@@ -26,13 +27,13 @@ _Measured = tuple[StrategyResult, Course]
 
 
 def run_verdict(result: Result) -> tuple[str, ...]:
-    """The verdict on a result that is no sweep: sentences without any markup; none where nothing was measured.
+    """The verdict on a run: sentences without any markup; none where nothing was measured, nor for a sweep.
 
     The last one says what to run next. Where figures cannot be used, the first one says so. A strategy is called fast
     to the last connection only where enough of its ports were in use to show it.
     """
     measured = [s for s in result.strategies if any(len(r.samples) for r in s.rounds)]
-    if not measured:
+    if not measured or is_sweep(result):
         return ()
     invalid = [f for f in findings(result) if f.severity is Severity.INVALID]
     unsound = {f.strategy for f in invalid}
