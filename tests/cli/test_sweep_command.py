@@ -15,7 +15,7 @@ RANGE = ("--port-range", "40000-40199", "-q")
 
 
 def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
-    """Every combination is measured and saved, drawn, and the last line has the one setting within the budget."""
+    """Every combination is measured and saved, drawn, and the verdict has a setting within the budget."""
     file, prefix = tmp_path / "sweep.json", tmp_path / "chart"
     finished = connbench(
         *("sweep", *RANGE, "--strategy", "range,window", "--window", "3-5:2", "--fill", "50%,90%"),
@@ -23,7 +23,7 @@ def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
     )
     assert finished.returncode == ExitCode.OK, finished.stderr
     assert "connbench: 6 combinations of setting and load, 2 rounds each: 12 turns, 2,160 attempts" in finished.stderr
-    assert finished.stdout.splitlines()[-1].startswith("cheapest within 1% errors: range, ")
+    [verdict] = [line for line in finished.stdout.splitlines() if line.startswith("Cheapest within 1% errors: range, ")]
     result = read(file)
     assert result.plan
     assert [(spec.name, spec.window, spec.load.fill) for spec in result.plan.strategies] == [
@@ -34,19 +34,24 @@ def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
     assert (tmp_path / "chart-windows.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "chart-utilisation.png").read_bytes().startswith(b"\x89PNG")
     again = connbench("report", str(file))
-    assert again.stdout.splitlines()[-1] == finished.stdout.splitlines()[-1]
+    assert verdict in again.stdout.splitlines()
+    of_file = json.loads(connbench("report", str(file), "--format", "json").stdout)["sweep"]
+    assert verdict == of_file["verdict"][0]
     assert "connection attempts:" not in again.stdout
     assert connbench("report", str(file), "--blocks").stdout.count("connection attempts:") == 12
 
 
 def test_sweep_in_another_format() -> None:
-    """A sweep's JSON has every combination, and a threshold is held to each of them."""
+    """A sweep's JSON has every combination and their ranking, and a threshold is held to each of them."""
     finished = connbench(
         *("sweep", *RANGE, "--window", "50", "--lanes", "1,2", "-n", "40"),
         *("--rounds", "1", "--format", "json", "--fail-if", "attempts < 41"),
     )
     assert finished.returncode == ExitCode.THRESHOLD
-    assert len(json.loads(finished.stdout)["strategies"]) == 2
+    document = json.loads(finished.stdout)
+    assert len(document["strategies"]) == 2
+    assert [one["label"] for one in document["sweep"]["ranking"]] == ["window 50"]
+    assert document["sweep"]["choice"]["keeps_budget"]
     assert finished.stderr.count("threshold failed: window 50") == 2
 
 

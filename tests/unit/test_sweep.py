@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from math import inf
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.analysis.sweep import Cell, Standing, Sweep, is_sweep, split
+from connbench.analysis.sweep import Standing, Sweep, is_sweep
+from connbench.analysis.sweep_cells import Cell, split
 from connbench.cli.load_options import share
 from connbench.cli.options import run_options
 from connbench.cli.outlet import Outlet
 from connbench.cli.pages import DocumentPages
 from connbench.cli.progress import turn_name
 from connbench.cli.sweep_options import DEFAULT_BUDGET, LISTS, read_budget, with_lists
+from connbench.cli.sweep_variants import variants_of
 from connbench.errors import EnvironmentFault, Interrupted, UsageError
 from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
 from connbench.planning import Request, sweeping
 from connbench.planning.choice import choose_strategies
+from connbench.portsearch.algorithm import Algorithm
+from connbench.portsearch.simulate import simulate
 from connbench.report import sweep as report
 from connbench.report.formats import FORMATS
+from connbench.report.sweep_json import json as sweep_json
 from connbench.report.sweep_markdown import markdown
 from connbench.report.sweep_names import Names
+from connbench.report.sweep_verdict import budget_for
+from connbench.report.sweep_verdict import share as report_share
 from connbench.report.text import report as run_report
 from connbench.reproduction.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
@@ -236,16 +246,48 @@ def test_cheapest_keeps_the_budget_at_every_load() -> None:
     """A setting that is over the budget at one load is out, however cheap; a load by itself may have another answer."""
     sweep = Sweep.of(swept(TWO_BY_TWO))
     small, large = split(SMALL)[0], split(LARGE)[0]
-    assert [(one.setting, one.cost_ns, one.worst_share, one.worst_load) for one in sweep.standings] == [
-        (large, 24_000, 0.07, FULL),
-        (small, 30_000, 0.01, FULL),
+    assert [(one.setting, one.worst_share, one.worst_load) for one in sweep.standings] == [
+        (large, 0.07, FULL),
+        (small, 0.01, FULL),
     ]
+    assert [one.cost_ns for one in sweep.standings] == pytest.approx(
+        [(18_000 + 30_000 / 0.93) / 2, (20_000 + 40_000 / 0.99) / 2]
+    )
     assert chosen(sweep.cheapest(0.01)) == small
     assert chosen(sweep.cheapest(0.07)) == large
     assert chosen(sweep.cheapest_at(HALF, 0.01)) == large
     assert chosen(sweep.cheapest_at(FULL, 0.01)) == small
     assert sweep.cheapest(0.001) is None
-    assert chosen(sweep.nearest()) == small
+    assert [one.setting for one in sweep.fell_out(0.001)] == [small, large]
+    assert [one.setting for one in sweep.fell_out(0.01)] == [large]
+    assert sweep.fell_out(0.07) == []
+
+
+def test_failing_fast_makes_nothing_cheap() -> None:
+    """Half the attempts in vain make each connection twice as dear; without any there is no cost to rank by."""
+    sweep = Sweep.of(swept({(SMALL, HALF): (20, 0.5), (LARGE, HALF): (30, 0.0), (WINDOW, HALF): (1, 1.0)}))
+    assert [(one.setting.window, one.cost_ns) for one in sweep.standings] == [(1000, 30_000), (100, 40_000), (500, inf)]
+    assert chosen(sweep.cheapest(1.0)) == split(LARGE)[0]
+
+
+def test_what_is_not_shown_to_be_cheaper_did_not_fall_out() -> None:
+    """A setting beyond the budget whose rounds overlap with the cheapest's is no loss."""
+
+    def of(setting: StrategySpec, share: float, *costs: int) -> tuple[StrategySpec, list[Round]]:
+        return replace(setting, load=HALF), [round_of(attempts(cost, share), i + 1) for i, cost in enumerate(costs)]
+
+    near, far = of(LARGE, 0.2, 15, 18), of(WINDOW, 0.5, 5, 6)
+    assert Sweep.of(result_of(dict([of(SMALL, 0, 20, 30), near]))).fell_out(0.01) == []
+    both = Sweep.of(result_of(dict([of(SMALL, 0, 20, 30), of(LARGE, 0.2, 5, 6), far])))
+    assert [one.setting.window for one in both.fell_out(0.01)] == [1000, 500]
+
+
+@unhurried
+@given(st.floats(1e-6, 1.0))
+def test_a_budget_as_large_as_the_errors_lets_a_setting_in(errors: float) -> None:
+    """What the verdict names is read back as a budget that the errors keep, and is not far above them."""
+    named = report_share(budget_for(errors))
+    assert errors <= read_budget(named) <= max(1.11 * errors, errors + 1e-4)
 
 
 settings = st.lists(st.integers(1, 5000), min_size=1, max_size=4, unique=True).map(
@@ -262,7 +304,7 @@ def test_cheapest_by_its_definition(data: st.DataObject) -> None:
     budget = data.draw(st.sampled_from([0.0, 0.01, 0.1]))
     by_setting = {setting: [cells[setting, load] for load in (HALF, FULL)] for setting, _ in cells}
     keeping = {
-        setting: sum(cost for cost, _ in some) / 2 * 1000
+        setting: sum(cost / (1 - share) for cost, share in some) / 2 * 1000
         for setting, some in by_setting.items()
         if all(share <= budget for _, share in some)
     }
@@ -288,7 +330,8 @@ def test_figures_are_the_median_rounds() -> None:
     rounds = [round_of(attempts(20), 1), round_of(attempts(900, 0.5), 2), round_of(attempts(22, 0.01), 3)]
     [cell] = Sweep.of(result_of({replace(SMALL, load=HALF): rounds})).cells
     assert (cell.figures.acquire_ns, cell.figures.error_share) == (22_000, 0.01)
-    assert cell.spread == pytest.approx(40)
+    assert cell.figures.cost_ns == pytest.approx(22_000 / 0.99)
+    assert cell.spread == pytest.approx((1800 - 20) / (22 / 0.99))
 
 
 def test_settings_whose_rounds_overlap_are_rivals() -> None:
@@ -317,7 +360,7 @@ def test_churn_is_judged_and_not_the_filling() -> None:
     printed = report.report(result, 0.01)
     assert printed.index("the filling before the churn") < printed.index("\nthe churn\n")
     assert printed.splitlines()[-1] == (
-        "cheapest within 1% errors: window 1000, 20.0 µs an attempt (mean acquire of the churn; no errors)"
+        "Cheapest within 1% errors: window 1000, 20.0 µs a connection (mean of the churn; no errors)."
     )
 
 
@@ -327,27 +370,92 @@ def test_an_unfinished_setting_is_not_judged() -> None:
     result.rounds[replace(LARGE, load=FULL)] = [round_of(attempts(30), fault=Interrupted(2))]
     printed = report.report(result, 1.0)
     assert "95%, partial" in printed
-    assert printed.splitlines()[-1].startswith("cheapest within 100% errors: window 100, ")
-    assert printed.splitlines()[-1].endswith("; 1 not measured at every load and not judged")
+    assert printed.splitlines()[-2].startswith("Cheapest within 100% errors: window 100, ")
+    assert printed.splitlines()[-1] == "1 setting has no complete round at every load and is not judged."
     del result.rounds[replace(SMALL, load=FULL)]
-    assert report.report(result, 1.0).splitlines()[-1].startswith("cheapest: not judged")
+    assert report.report(result, 1.0).splitlines()[-1].startswith("No setting is judged")
 
 
-def test_report_has_tables_choices_and_a_last_line() -> None:
-    """Settings with a row a load, the cheapest at each load, each setting over all loads, and the one sentence."""
+CHEAPEST = (
+    "Cheapest within 1% errors: window 100, 30.2 µs a connection "
+    "(mean over the 2 loads; at worst 1% errors at fill 95%)."
+)
+FELL_OUT = (
+    "window 1000 takes 25.1 µs a connection, 1.2 times less, and fell out: "
+    "7% of its attempts found no free port at fill 95%."
+)
+
+
+def test_report_has_tables_choices_and_a_verdict() -> None:
+    """Settings with a row a load, the cheapest at each load, each setting over all loads, and what to make of it."""
     printed = report.report(swept(TWO_BY_TWO), 0.01)
-    assert printed.splitlines()[-1] == (
-        "cheapest within 1% errors: window 100, 30.0 µs an attempt "
-        "(mean acquire, every load alike; worst at fill 95%: 1% errors)"
-    )
+    assert printed.splitlines()[-3:] == [CHEAPEST, FELL_OUT, "window 1000 is let in by --error-budget 7%."]
     rows = [line.split() for line in printed.splitlines()]
     assert ["50%", "window", "1000", "18.0", "µs", "0.00%"] in rows
-    assert ["95%", "window", "100", "40.0", "µs", "1.00%"] in rows
-    assert ["window", "1000", "24.0", "µs", "7.00%", "95%", "exceeded"] in rows
-    assert ["window", "100", "30.0", "µs", "1.00%", "95%", "kept"] in rows
+    assert ["95%", "window", "100", "40.4", "µs", "1.00%"] in rows
+    assert ["window", "1000", "25.1", "µs", "7.00%", "95%", "exceeded"] in rows
+    assert ["window", "100", "30.2", "µs", "1.00%", "95%", "kept"] in rows
     assert "2 settings at 2 loads" in printed
-    none = report.report(swept(TWO_BY_TWO), 0.001).splitlines()[-1]
-    assert none.startswith("no setting keeps within 0.1% errors; nearest: window 100, 30.0 µs an attempt")
+    none, way_in = report.report(swept(TWO_BY_TWO), 0.001).splitlines()[-2:]
+    assert none.startswith("No setting keeps within 0.1% errors; nearest: window 100, 30.2 µs a connection")
+    assert way_in == "window 100 is let in by --error-budget 1%."
+
+
+def test_the_runner_up_says_what_would_let_it_in() -> None:
+    """A cheap setting without retries is beaten by a slow one: it is named, and the model says what would do."""
+    few = Load(fill=0.95)
+    window = StrategySpec("window", 16, Placement.INSIDE, 0)
+    plan = replace(PLAN, port_range=PortRange(9024, 10023), strategies=(replace(window, load=few),))
+    walk = simulate(RoundPlan(plan, plan.strategies[0], 1), Algorithm.FROM_6_8)[Phase.FILL]
+    found = samples_of([35_000] * len(walk), errno=[errno.EADDRNOTAVAIL * int(port == 0) for port in walk.port])
+    result = result_of(
+        {
+            replace(PLAIN, load=few): [round_of(samples_of([124_000] * len(walk)))],
+            replace(window, load=few): [round_of(found)],
+        },
+        plan,
+    )
+    missed = float(np.mean(walk.port == 0))
+    assert missed > 0.01
+    found_variants = variants_of(result, 0.01)
+    best = found_variants[0]
+    assert best.options.startswith("--retries ")
+    assert all(one.error_share <= 0.01 for one in found_variants)
+    first, second, third = report.report(result, 0.01, variants=found_variants).splitlines()[-3:]
+    assert first.startswith("Cheapest within 1% errors: plain, 125 µs a connection")
+    assert second.startswith("window 16 takes ")
+    assert f"and fell out: {report_share(missed)} of its attempts found no free port" in second
+    assert f"{best.options} (the model predicts {report_share(best.error_share)} errors)" in third
+    assert f"repeat the sweep with --strategy window --window 16 {best.options}" in third
+    swept_json = json.loads(sweep_json(result, 0.01, found_variants))["sweep"]
+    assert swept_json["choice"]["label"] == "plain"
+    assert [one["label"] for one in swept_json["ranking"]] == ["window 16", "plain"]
+    let_in = swept_json["runner_up"]["let_in_by"]
+    assert let_in["options"][0]["options"] == best.options
+    assert missed <= let_in["error_budget_share"] < missed + 0.02
+    assert swept_json["verdict"] == [first, second, third]
+
+
+def test_the_model_is_not_asked_where_it_does_not_hold() -> None:
+    """Errors for another reason than ports, and errors that the model does not see, have no cure by it."""
+    few = Load(fill=0.5)
+    slow, fast = replace(PLAIN, load=few), replace(StrategySpec("window", 16, Placement.INSIDE, 0), load=few)
+    plan = replace(PLAN, port_range=PortRange(9024, 9223))
+    for code, fault in ((errno.ECONNREFUSED, "failed"), (errno.EADDRNOTAVAIL, "found no free port")):
+        failing = samples_of([30_000] * 100, errno=[code] * 40 + [0] * 60)
+        result = result_of({slow: [round_of(attempts(124))], fast: [round_of(failing)]}, plan)
+        assert variants_of(result, 0.01) == ()
+        assert report.report(result, 0.01).splitlines()[-2].endswith(f"40% of its attempts {fault}.")
+
+
+def test_json_of_a_sweep_has_null_for_an_empty_group() -> None:
+    """A parity without a port and a cost without a connection are no 0."""
+    cells = {(SMALL, HALF): (20, 1.0), (LARGE, HALF): (18, 0.0)}
+    found = json.loads(sweep_json(swept(cells), 0.01))["sweep"]
+    assert [one["cost_ns"] for one in found["ranking"]] == [18_000, None]
+    [at] = found["ranking"][1]["by_load"]
+    assert (at["figures"]["even_ns"], at["figures"]["odd_ns"], at["figures"]["cost_ns"]) == (None, None, None)
+    assert found["runner_up"] is None
 
 
 def test_report_of_long_names_stays_within_a_terminal() -> None:
@@ -379,7 +487,7 @@ def test_one_load_makes_one_flat_table() -> None:
     """With a single load there is nothing to group by and nothing to choose load by load."""
     printed = report.report(swept({(SMALL, HALF): (20, 0), (LARGE, HALF): (18, 0.5)}), 0.01)
     assert "2 settings at one load: fill 50%" in printed
-    assert any(line.startswith("window 1000  100  50.00%  18.0 µs") for line in printed.splitlines())
+    assert any(line.startswith("window 1000  100  50.00%  36.0 µs") for line in printed.splitlines())
     assert "at each" not in printed
     assert "over all loads" not in printed
 
@@ -412,23 +520,24 @@ def test_sweeps_are_told_from_runs() -> None:
 
 
 def test_blocks_for_a_page_say_the_same() -> None:
-    """The page has the table, the choices and the last line of the text."""
+    """The page has the verdict of the text, its table and its choices."""
     blocks = report.blocks(swept(TWO_BY_TWO), 0.01)
     assert [block.title for block in blocks] == [
+        "Verdict",
         "Sweep: every setting at every load",
         "cheapest within 1% errors at each fill",
         "over all loads, every one alike",
     ]
-    assert len(blocks[0].table.rows) == 4
-    assert blocks[-1].remarks[-1].startswith("cheapest within 1% errors: window 100")
+    assert len(blocks[1].table.rows) == 4
+    assert blocks[0].remarks[:2] == (CHEAPEST, FELL_OUT)
     assert run_report(swept(TWO_BY_TWO)).count("connection attempts:") == 4
 
 
 def test_markdown_has_the_choice_too() -> None:
-    """What is pasted into an issue has a table for each of the text's, and the one sentence."""
+    """What is pasted into an issue has a table for each of the text's, and the verdict before them."""
     printed = markdown(swept(TWO_BY_TWO), 0.01).splitlines()
     assert sum(line.startswith("| ---") for line in printed) == 3
-    assert any(line.startswith("cheapest within 1% errors: window 100, 30.0 µs an attempt") for line in printed)
+    assert printed.index(CHEAPEST) < next(i for i, line in enumerate(printed) if line.startswith("| ---"))
     choice = next(line for line in printed if line.startswith("| window 1000 ") and "exceeded" in line)
     assert len(choice.split("|")) == 7
 

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from connbench.cli.sweep_variants import variants_of
 from connbench.findings import Finding
 from connbench.model import StrategySpec
-from connbench.report import reproduction, sweep, sweep_markdown, text
+from connbench.report import reproduction, sweep, sweep_json, sweep_markdown, text
 from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
 from connbench.report.series import series_of
 from connbench.results.result import Result
+
+SWEEP_FORMATS = {"text", "markdown", "json"}
+"""Formats that hold what a sweep is made for: its choice."""
 
 
 class Pages(Protocol):
@@ -80,15 +84,18 @@ def reproduction_pages(result: Result, output_format: str, told: tuple[Finding, 
 
 
 def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:
-    """What stdout gets of a sweep: the choice is part of the text and of markdown, the other formats are as ever."""
-    if output_format == "markdown":
-        return DocumentPages(result, lambda made: sweep_markdown.markdown(made, budget))
-    if output_format != "text":
-        return DocumentPages(result, FORMATS[output_format])
+    """What stdout gets of a sweep: text, markdown and JSON hold the choice, the other formats are as ever."""
 
     def write(made: Result) -> str:
+        if output_format not in SWEEP_FORMATS:
+            return FORMATS[output_format](made)
+        variants = variants_of(made, budget)
+        if output_format == "json":
+            return sweep_json.json(made, budget, variants)
+        if output_format == "markdown":
+            return sweep_markdown.markdown(made, budget, variants)
         charts = scatters(made) if plot else []
-        return "\n\n".join([*charts, sweep.report(made, budget, width(), told)])
+        return "\n\n".join([*charts, sweep.report(made, budget, width(), told, variants)])
 
     return DocumentPages(result, write)
 

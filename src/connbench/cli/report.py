@@ -92,6 +92,7 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
 def _show(results: list[Result], output_format: str, page: Path | None, budget: float, *, blocks: bool) -> None:
     """Print or write results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
     from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # as above
     from connbench.report import reproduction, sweep  # noqa: PLC0415  # as above
 
     budgets = [budget if is_sweep(result) and not blocks else None for result in results]
@@ -101,7 +102,7 @@ def _show(results: list[Result], output_format: str, page: Path | None, budget: 
             if result.is_reproduction:
                 more += reproduction.blocks(result)
             elif one is not None:
-                more += sweep.blocks(result, one)
+                more += sweep.blocks(result, one, variants_of(result, one))
         write_page(results, page, more)
         return
 
@@ -114,18 +115,16 @@ def _show(results: list[Result], output_format: str, page: Path | None, budget: 
 
 def _printed(result: Result, output_format: str, budget: float | None, *, as_reproduction: bool) -> str:
     """A result in a format, as a sweep where there is a budget."""
-    from connbench.cli.pages import can_be_bold, width  # noqa: PLC0415  # commands load what they use
-    from connbench.report import reproduction, sweep, sweep_markdown, text  # noqa: PLC0415  # as above
+    from connbench.cli.pages import can_be_bold, sweep_pages, width  # noqa: PLC0415  # commands load what they use
+    from connbench.report import reproduction, text  # noqa: PLC0415  # as above
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
-    if output_format == "markdown" and budget is not None:
-        return sweep_markdown.markdown(result, budget)
+    if budget is not None:
+        return sweep_pages(result, output_format, budget, (), plot=False).end()
     if output_format != "text":
         return FORMATS[output_format](result)
     if as_reproduction:
         return reproduction.report(result, width())
-    if budget is not None:
-        return sweep.report(result, budget, width())
     return text.report(result, width(), bold=can_be_bold())
 
 

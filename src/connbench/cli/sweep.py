@@ -60,8 +60,8 @@ def command(  # noqa: PLR0913  # one for each option
       connbench sweep --strategy plain,window --churn 20000 -o churn.json.gz
 
     A setting (strategy, window, placement, retries, sources, when it gives up) is put to every load (connections or
-    fill, lanes, churn). The last line names the setting of least mean acquire time among those whose errors are within
-    --error-budget at every load.
+    fill, lanes, churn). The report ends with the setting of which a connection costs least among those whose errors are
+    within --error-budget at every load, and with a cheaper one that is beyond it: what would let that one in.
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
@@ -76,6 +76,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import sweep_pages  # noqa: PLC0415  # as above
     from connbench.cli.sweep_charts import check_charts, write_charts  # noqa: PLC0415  # as above
+    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # as above
     from connbench.report import sweep  # noqa: PLC0415  # as above
 
     file_format = check_outputs(plan, output, output_format, plot=plot, force=force)
@@ -92,7 +93,7 @@ def command(  # noqa: PLR0913  # one for each option
         if charts:
             write_charts(charts, result)
         if page:
-            write_page([result], page, sweep.blocks(result, budget))
+            write_page([result], page, sweep.blocks(result, budget, variants_of(result, budget)))
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,10 +18,11 @@ from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.samples import COLUMNS
 
 
-def json_document(result: Result) -> str:
+def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
     """Plan, environment, and per strategy its summary and rounds, samples as columns; times in ns.
 
-    What there is nothing of, as the percentiles of no samples, is null: orjson writes NaN as that.
+    What there is nothing of, as the percentiles of no samples, is null: orjson writes NaN as that. `more` stands before
+    the strategies.
     """
     document = {
         "schema": SCHEMA,
@@ -29,6 +31,7 @@ def json_document(result: Result) -> str:
         "environment": result.environment | {"namespace_sysctls": _settings(result)},
         "partial": result.is_partial,
         "reproduction": reproduction.document(result) if result.is_reproduction else None,
+        **(more or {}),
         "strategies": [_strategy(strategy, result.origin) for strategy in result.strategies],
         "findings": findings(result),
         "known_findings": result.known,
