@@ -59,7 +59,7 @@ def begin(plan: Plan, known: Iterable[Finding]) -> Result:
     told = tuple(known)
     for finding in told:
         warn(finding)
-    return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start()))
+    return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start(plan)))
 
 
 def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> str | None:

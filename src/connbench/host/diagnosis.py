@@ -41,7 +41,7 @@ def verdict(plan: Plan | None, checks: Sequence[Check]) -> tuple[str, ...]:
         return (f"A full run here would be sound: {', '.join([what, *seen])}.", "Next: connbench run")
     many = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
     return (
-        f"A full run here would be sound (exit code 0; {what}), and its report would have {many}: {reasons}.",
+        f"A full run here would end in exit code 0 with {many} in its report ({what}): {reasons}.",
         *_advice(warnings),
     )
 

@@ -17,7 +17,7 @@ from connbench.report.rows import NO_TABLE, Block, Table
 from connbench.report.sweep_names import Names
 from connbench.report.sweep_verdict import share, verdict
 from connbench.report.tables import render
-from connbench.report.text import finding, fold
+from connbench.report.text import finding, fold, verdict_lines
 from connbench.results.result import Result
 from connbench.units import count, duration
 
@@ -68,7 +68,7 @@ def report(
         "\n".join(fold(line, width) for line in remarks(result, sweep, names)),
         *(f"{block.title}\n{render(*block.table, words=block.words)}" for block in _choices(sweep, names, budget)),
         "\n".join(_findings(result, told, width)),
-        "\n".join(fold(sentence, width) for sentence in verdict(sweep, names, budget, variants)),
+        verdict_lines(verdict(sweep, names, budget, variants), width),
     ]
     return "\n\n".join(part for part in parts if part)
 
