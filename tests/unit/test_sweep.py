@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from math import inf
@@ -31,12 +31,13 @@ from connbench.planning import Request, sweeping
 from connbench.planning.choice import choose_strategies
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.simulate import simulate
+from connbench.portsearch.variants import Variant
 from connbench.report import sweep as report
 from connbench.report.formats import FORMATS
 from connbench.report.sweep_json import json as sweep_json
 from connbench.report.sweep_markdown import markdown
 from connbench.report.sweep_names import Names
-from connbench.report.sweep_verdict import budget_for
+from connbench.report.sweep_verdict import budget_for, verdict
 from connbench.report.sweep_verdict import share as report_share
 from connbench.report.text import report as run_report
 from connbench.reproduction.cases import FULL_RANGE, cases
@@ -66,6 +67,12 @@ def swept(cells: Cells, number: int = 1) -> Result:
             for (setting, load), cell in cells.items()
         }
     )
+
+
+def said(result: Result, budget: float = 0.01, variants: Sequence[Variant] = ()) -> tuple[str, ...]:
+    """The verdict on a sweep."""
+    sweep = Sweep.of(result)
+    return verdict(sweep, Names.of(sweep.loads, sweep.settings), budget, variants)
 
 
 def chosen(found: Standing | Cell | None) -> StrategySpec:
@@ -359,7 +366,7 @@ def test_churn_is_judged_and_not_the_filling() -> None:
     result.plan = replace(result.plan, strategies=tuple(spec for spec in measured if spec.phase is Phase.FILL))
     printed = report.report(result, 0.01)
     assert printed.index("the filling before the churn") < printed.index("\nthe churn\n")
-    assert printed.splitlines()[-1] == (
+    assert said(result)[0] == (
         "Cheapest within 1% errors: window 1000, 20.0 µs a connection (mean of the churn; no errors)."
     )
 
@@ -370,10 +377,10 @@ def test_an_unfinished_setting_is_not_judged() -> None:
     result.rounds[replace(LARGE, load=FULL)] = [round_of(attempts(30), fault=Interrupted(2))]
     printed = report.report(result, 1.0)
     assert "95%, partial" in printed
-    assert printed.splitlines()[-2].startswith("Cheapest within 100% errors: window 100, ")
-    assert printed.splitlines()[-1] == "1 setting has no complete round at every load and is not judged."
+    assert said(result, 1.0)[0].startswith("Cheapest within 100% errors: window 100, ")
+    assert said(result, 1.0)[1] == "1 setting has no complete round at every load and is not judged."
     del result.rounds[replace(SMALL, load=FULL)]
-    assert report.report(result, 1.0).splitlines()[-1].startswith("No setting is judged")
+    assert said(result) == ("No setting is judged, for none has a complete round at every load.",)
 
 
 CHEAPEST = (
@@ -389,14 +396,19 @@ FELL_OUT = (
 def test_report_has_tables_choices_and_a_verdict() -> None:
     """Settings with a row a load, the cheapest at each load, each setting over all loads, and what to make of it."""
     printed = report.report(swept(TWO_BY_TWO), 0.01)
-    assert printed.splitlines()[-3:] == [CHEAPEST, FELL_OUT, "window 1000 is let in by --error-budget 7%."]
+    assert printed.splitlines()[-4:] == [
+        f"verdict: {CHEAPEST}",
+        FELL_OUT,
+        "window 1000 is let in by --error-budget 7%.",
+        "Next: repeat the sweep with --rounds 5; one round does not show how far the figures scatter.",
+    ]
     rows = [line.split() for line in printed.splitlines()]
     assert ["50%", "window", "1000", "18.0", "µs", "0.00%"] in rows
     assert ["95%", "window", "100", "40.4", "µs", "1.00%"] in rows
     assert ["window", "1000", "25.1", "µs", "7.00%", "95%", "exceeded"] in rows
     assert ["window", "100", "30.2", "µs", "1.00%", "95%", "kept"] in rows
     assert "2 settings at 2 loads" in printed
-    none, way_in = report.report(swept(TWO_BY_TWO), 0.001).splitlines()[-2:]
+    none, way_in, _ = said(swept(TWO_BY_TWO), 0.001)
     assert none.startswith("No setting keeps within 0.1% errors; nearest: window 100, 30.2 µs a connection")
     assert way_in == "window 100 is let in by --error-budget 1%."
 
@@ -421,19 +433,19 @@ def test_the_runner_up_says_what_would_let_it_in() -> None:
     best = found_variants[0]
     assert best.options.startswith("--retries ")
     assert all(one.error_share <= 0.01 for one in found_variants)
-    first, second, third = report.report(result, 0.01, variants=found_variants).splitlines()[-3:]
+    first, second, third, last = said(result, variants=found_variants)
     assert first.startswith("Cheapest within 1% errors: plain, 125 µs a connection")
     assert second.startswith("window 16 takes ")
     assert f"and fell out: {report_share(missed)} of its attempts found no free port" in second
     assert f"{best.options} (the model predicts {report_share(best.error_share)} errors)" in third
-    assert f"repeat the sweep with --strategy window --window 16 {best.options}" in third
+    assert last == f"Next: repeat the sweep with --strategy window --window 16 {best.options}, which measures it."
     swept_json = json.loads(sweep_json(result, 0.01, found_variants))["sweep"]
     assert swept_json["choice"]["label"] == "plain"
     assert [one["label"] for one in swept_json["ranking"]] == ["window 16", "plain"]
     let_in = swept_json["runner_up"]["let_in_by"]
     assert let_in["options"][0]["options"] == best.options
     assert missed <= let_in["error_budget_share"] < missed + 0.02
-    assert swept_json["verdict"] == [first, second, third]
+    assert swept_json["verdict"] == [first, second, third, last]
 
 
 def test_the_model_is_not_asked_where_it_does_not_hold() -> None:
@@ -445,7 +457,8 @@ def test_the_model_is_not_asked_where_it_does_not_hold() -> None:
         failing = samples_of([30_000] * 100, errno=[code] * 40 + [0] * 60)
         result = result_of({slow: [round_of(attempts(124))], fast: [round_of(failing)]}, plan)
         assert variants_of(result, 0.01) == ()
-        assert report.report(result, 0.01).splitlines()[-2].endswith(f"40% of its attempts {fault}.")
+        assert said(result)[1].endswith(f"and fell out: 40% of its attempts {fault}.")
+        assert "let in" not in " ".join(said(result))
 
 
 def test_json_of_a_sweep_has_null_for_an_empty_group() -> None:

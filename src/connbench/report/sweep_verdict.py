@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import ceil, floor, log10
+from math import ceil, floor, isfinite, log10
 from typing import TYPE_CHECKING
 
 from connbench.analysis.sweep import Standing, Sweep
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MOST_RIVALS = 3
 """Settings that a sentence has room for."""
+
+LARGEST_BUDGET = 0.1
+"""A larger one is no advice: of ten connections a program would miss one."""
 
 
 def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Variant] = ()) -> tuple[str, ...]:
@@ -36,20 +39,30 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
         if chosen
         else f"No setting keeps within {share(budget)} errors; nearest: {_described(out[0], sweep, names)}."
     ]
-    sentences += _rivals(sweep, budget)
+    rivals = [rival.setting.label for rival in sweep.rivals(budget)]
+    if rivals:
+        sentences.append(f"Its rounds overlap with those of {_some(rivals)}: no difference shown.")
     if chosen and out:
         sentences.append(_fell_out(out, chosen, sweep, names))
-    if out:
-        sentences.append(_ways_in(out[0], variants))
+    ways = _ways_in(out[0], variants) if out else []
+    if ways:
+        sentences.append(f"{out[0].setting.label} is let in by {_either(ways)}.")
     missing = len(sweep.settings) - len(sweep.standings)
     if missing:
-        them = (
-            "setting has no complete round at every load and is"
-            if missing == 1
-            else ("settings have no complete round at every load and are")
-        )
-        sentences.append(f"{missing} {them} not judged.")
-    return tuple(sentences)
+        have = "setting has no complete round at every load and is"
+        many = "settings have no complete round at every load and are"
+        sentences.append(f"{missing} {have if missing == 1 else many} not judged.")
+    return (*sentences, *_next(sweep, variants, is_close=bool(rivals)))
+
+
+def _next(sweep: Sweep, variants: Sequence[Variant], *, is_close: bool) -> Iterator[str]:
+    """What to run next: nothing where the sweep has answered what it was asked."""
+    if variants:
+        yield f"Next: repeat the sweep with {_options(variants[0].setting)}, which measures it."
+    elif len(sweep.settings) > 1 and all(len(cell.costs_ns) == 1 for cell in sweep.cells):
+        yield "Next: repeat the sweep with --rounds 5; one round does not show how far the figures scatter."
+    elif is_close:
+        yield "Next: repeat the sweep with these settings alone and more --rounds, which may tell them apart."
 
 
 def _described(standing: Standing, sweep: Sweep, names: Names) -> str:
@@ -62,15 +75,16 @@ def _described(standing: Standing, sweep: Sweep, names: Names) -> str:
 
 
 def _cost(standing: Standing) -> str:
-    return f"{duration(standing.cost_ns)} a connection"
+    return f"{duration(standing.cost_ns)} a connection" if isfinite(standing.cost_ns) else "not one connection"
 
 
-def _rivals(sweep: Sweep, budget: float) -> Iterator[str]:
-    labels = [rival.setting.label for rival in sweep.rivals(budget)]
-    if labels:
-        more = len(labels) - MOST_RIVALS
-        shown = "; ".join(labels[:MOST_RIVALS]) + (f" and {more} more" if more > 0 else "")
-        yield f"Its rounds overlap with those of {shown}: no difference shown; more --rounds may tell them apart."
+def _some(labels: Sequence[str]) -> str:
+    more = len(labels) - MOST_RIVALS
+    return "; ".join(labels[:MOST_RIVALS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _either(ways: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(ways[:-1]), ways[-1])))
 
 
 def _fell_out(out: Sequence[Standing], chosen: Standing, sweep: Sweep, names: Names) -> str:
@@ -86,15 +100,12 @@ def _fell_out(out: Sequence[Standing], chosen: Standing, sweep: Sweep, names: Na
     )
 
 
-def _ways_in(runner_up: Standing, variants: Sequence[Variant]) -> str:
+def _ways_in(runner_up: Standing, variants: Sequence[Variant]) -> list[str]:
     """What would let a setting in: a budget as large as its errors, or what the model says of it."""
-    ways = [f"--error-budget {share(budget_for(runner_up.worst_share))}"]
-    ways += [f"{one.options} (the model predicts {share(one.error_share)} errors)" for one in variants]
-    listed = " or ".join(filter(None, (", ".join(ways[:-1]), ways[-1])))
-    sentence = f"{runner_up.setting.label} is let in by {listed}"
-    if not variants:
-        return f"{sentence}."
-    return f"{sentence}; to measure that, repeat the sweep with {_options(variants[0].setting)}."
+    budget = [f"--error-budget {share(budget_for(runner_up.worst_share))}"]
+    return (budget if runner_up.worst_share <= LARGEST_BUDGET else []) + [
+        f"{one.options} (the model predicts {share(one.error_share)} errors)" for one in variants
+    ]
 
 
 def _options(setting: StrategySpec) -> str:
