@@ -16,14 +16,16 @@ RANGE = ("--port-range", "40000-40199", "-q")
 
 def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
     """Every combination is measured and saved, drawn, and the verdict has a setting within the budget."""
-    file, prefix = tmp_path / "sweep.json", tmp_path / "chart"
+    file, prefix, page = tmp_path / "sweep.json", tmp_path / "chart", tmp_path / "sweep.html"
     finished = connbench(
         *("sweep", *RANGE, "--strategy", "range,window", "--window", "3-5:2", "--fill", "50%,90%"),
         *("--rounds", "2", "--churn", "40", "--seed", "7", "-o", str(file), "--charts", str(prefix)),
+        *("--html", str(page)),
     )
     assert finished.returncode == ExitCode.OK, finished.stderr
     assert "connbench: 6 combinations of setting and load, 2 rounds each: 12 turns, 2,160 attempts" in finished.stderr
-    [verdict] = [line for line in finished.stdout.splitlines() if line.startswith("Cheapest within 1% errors: range, ")]
+    start = "verdict: Cheapest within 1% errors: "
+    [verdict] = [line for line in finished.stdout.splitlines() if line.startswith(start)]
     result = read(file)
     assert result.plan
     assert [(spec.name, spec.window, spec.load.fill) for spec in result.plan.strategies] == [
@@ -36,7 +38,10 @@ def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
     again = connbench("report", str(file))
     assert verdict in again.stdout.splitlines()
     of_file = json.loads(connbench("report", str(file), "--format", "json").stdout)["sweep"]
-    assert verdict == of_file["verdict"][0]
+    assert verdict == f"verdict: {of_file['verdict'][0]}"
+    assert of_file["choice"]["worst_error_share"] <= 0.01
+    opening = page.read_text(encoding="utf-8").partition('<section id="opening">')[2].partition("</section>")[0]
+    assert f"<li>{of_file['verdict'][0]}</li>" in opening
     assert "connection attempts:" not in again.stdout
     assert connbench("report", str(file), "--blocks").stdout.count("connection attempts:") == 12
 

@@ -92,7 +92,6 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
 def _show(results: list[Result], output_format: str, page: Path | None, budget: float, *, blocks: bool) -> None:
     """Print or write results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
     from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
-    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # as above
     from connbench.report import reproduction, sweep  # noqa: PLC0415  # as above
 
     budgets = [budget if is_sweep(result) and not blocks else None for result in results]
@@ -102,8 +101,9 @@ def _show(results: list[Result], output_format: str, page: Path | None, budget: 
             if result.is_reproduction:
                 more += reproduction.blocks(result)
             elif one is not None:
-                more += sweep.blocks(result, one, variants_of(result, one))
-        write_page(results, page, more)
+                more += sweep.blocks(result, one)
+        has_sweep = any(one is not None for one in budgets)
+        write_page(results, page, more, _verdicts(results, budgets) if has_sweep else None)
         return
 
     for position, (result, one) in enumerate(zip(results, budgets, strict=True)):
@@ -126,6 +126,20 @@ def _printed(result: Result, output_format: str, budget: float | None, *, as_rep
     if as_reproduction:
         return reproduction.report(result, width())
     return text.report(result, width(), bold=can_be_bold())
+
+
+def _verdicts(results: list[Result], budgets: list[float | None]) -> list[str]:
+    """What a page of sweeps, and runs beside them, begins with; the file is named where there are several."""
+    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # commands load what they use
+    from connbench.report import sweep  # noqa: PLC0415  # as above
+    from connbench.report.verdict import run_verdict  # noqa: PLC0415  # as above
+
+    found = []
+    for result, budget in zip(results, budgets, strict=True):
+        name = f"{result.name}: " if len(results) > 1 else ""
+        said = run_verdict(result) if budget is None else sweep.sentences(result, budget, variants_of(result, budget))
+        found += [name * (not place) + sentence for place, sentence in enumerate(said)]
+    return found
 
 
 def _title(name: str, output_format: str) -> str:

@@ -93,7 +93,8 @@ def command(  # noqa: PLR0913  # one for each option
         if charts:
             write_charts(charts, result)
         if page:
-            write_page([result], page, sweep.blocks(result, budget, variants_of(result, budget)))
+            said = sweep.sentences(result, budget, variants_of(result, budget))
+            write_page([result], page, sweep.blocks(result, budget), said)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 

@@ -20,10 +20,6 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
-NO_TABLE = Table((), ())
-"""That of a block which has sentences alone."""
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """A table under a heading of its own, and what is to be said below it.

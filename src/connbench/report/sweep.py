@@ -13,7 +13,7 @@ from connbench.analysis.sweep import Sweep
 from connbench.analysis.sweep_cells import Cell
 from connbench.findings import Finding, by_kind, printable, the_rest
 from connbench.model import addresses_text
-from connbench.report.rows import NO_TABLE, Block, Table
+from connbench.report.rows import Block, Table
 from connbench.report.sweep_names import Names
 from connbench.report.sweep_verdict import share, verdict
 from connbench.report.tables import render
@@ -73,11 +73,11 @@ def report(
     return "\n\n".join(part for part in parts if part)
 
 
-def blocks(result: Result, budget: float, variants: Sequence[Variant] = ()) -> list[Block]:
-    """The same as tables under headings, for a page; the first of them is the verdict, which has no table."""
+def blocks(result: Result, budget: float) -> list[Block]:
+    """The same as tables under headings, for a page."""
     sweep = Sweep.of(result)
     names = Names.of(sweep.loads, sweep.settings)
-    found = [Block("Verdict", NO_TABLE, verdict(sweep, names, budget, variants))]
+    found = []
     for judged in (False, True):
         if cells := sweep.of_phase(judged=judged):
             rows = [(names.setting[cell.setting], names.short.get(cell.load, ""), *_figures(cell)) for cell in cells]
@@ -85,6 +85,12 @@ def blocks(result: Result, budget: float, variants: Sequence[Variant] = ()) -> l
             notes = remarks(result, sweep, names) if judged else []
             found.append(Block(f"Sweep: {_title(sweep, judged=judged)}", table, tuple(notes), words=(1,)))
     return [*found, *_choices(sweep, names, budget)]
+
+
+def sentences(result: Result, budget: float, variants: Sequence[Variant] = ()) -> tuple[str, ...]:
+    """The verdict alone; arguments as those of `report`."""
+    sweep = Sweep.of(result)
+    return verdict(sweep, Names.of(sweep.loads, sweep.settings), budget, variants)
 
 
 def opening(result: Result, sweep: Sweep, names: Names) -> list[str]:

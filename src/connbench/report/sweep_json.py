@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from connbench.analysis.sweep import Standing, Sweep
 from connbench.report.machine import json_document
-from connbench.report.sweep_names import Names
-from connbench.report.sweep_verdict import budget_for, verdict
+from connbench.report.sweep import sentences
+from connbench.report.sweep_verdict import budget_for
 from connbench.results.result import Result
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def json(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str
         {
             "sweep": {
                 "error_budget_share": budget,
-                "verdict": verdict(sweep, Names.of(sweep.loads, sweep.settings), budget, variants),
+                "verdict": sentences(result, budget, variants),
                 "loads": sweep.loads,
                 "ranking": [_standing(one, sweep, budget) for one in sweep.standings],
                 "choice": chosen and _standing(chosen, sweep, budget),

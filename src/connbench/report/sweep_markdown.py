@@ -24,11 +24,12 @@ def markdown(result: Result, budget: float, variants: Sequence[Variant] = ()) ->
         variants: What would let the runner-up in, by the model.
     """
     found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in findings(result)]
-    parts = [heading(result), *map(_block, sweep.blocks(result, budget, variants)), "\n".join(found)]
+    verdict = map(escape, sweep.sentences(result, budget, variants))
+    parts = [heading(result), *verdict, *map(_block, sweep.blocks(result, budget)), "\n".join(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _block(block: Block) -> str:
     rows = [tuple(map(escape, row)) for row in (block.table.header, *block.table.rows)]
-    table = [laid_out(rows, block.words)] if block.table.header else []
-    return "\n\n".join([f"**{escape(block.title)}**", *table, *map(escape, block.remarks)])
+    parts = [f"**{escape(block.title)}**", laid_out(rows, block.words), *map(escape, block.remarks)]
+    return "\n\n".join(parts)

@@ -62,14 +62,14 @@ class Opening:
 
     Attributes:
         verdict: Sentences.
-        picture: A figure as plotly takes it, which shows what the verdict says.
+        picture: A figure as plotly takes it, which shows what the verdict says; None for the charts of the results.
         title: Above the picture.
         note: Below that title.
     """
 
     verdict: Sequence[str]
-    picture: dict[str, Any]
-    title: str
+    picture: dict[str, Any] | None = None
+    title: str = ""
     note: str = ""
 
 
@@ -127,7 +127,7 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
         what=_what(results),
         verdict=opening.verdict if opening else _run_verdicts(results),
         opening=opening,
-        first="picture" if opening else "utilisation" if utilisation["data"] else "scatter",
+        first="picture" if opening and opening.picture else "utilisation" if utilisation["data"] else "scatter",
         terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
