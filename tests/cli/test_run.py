@@ -238,7 +238,7 @@ def test_an_own_listener_at_an_address_of_ones_choice() -> None:
 
 
 def test_the_progress_bar_is_for_terminals() -> None:
-    """It names strategy, count and rate on stderr, and never gets into stdout."""
+    """It names strategy, attempts and mean on stderr, and never gets into stdout."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         command_line("run", "--strategy", "random", "--format", "talk"),
@@ -251,8 +251,8 @@ def test_the_progress_bar_is_for_terminals() -> None:
     stdout = process.communicate()[0]
     assert process.returncode == ExitCode.OK
     assert b"random" in drawn
-    assert b"/56512" in drawn
-    assert b"/s" in drawn
+    assert b"of 56,512 attempts" in drawn
+    assert b"mean connect() so far: " in drawn or b"mean connect() of the last 1,000: " in drawn
     assert stdout.startswith(b"connection attempts: 56512 errored: 0 total: 56512")
     assert stdout.count(b"\n") == 6
 
@@ -270,7 +270,7 @@ def test_a_stop_is_answered_at_once() -> None:
     drawn, is_sent = b"", False
     for piece in read_terminal(leader):
         drawn += piece
-        if not is_sent and b"/56512" in drawn:
+        if not is_sent and b"of 56,512 attempts" in drawn:
             process.send_signal(signal.SIGINT)
             is_sent = True
     process.communicate()

@@ -22,7 +22,6 @@ from connbench.cli.load_options import share
 from connbench.cli.options import run_options
 from connbench.cli.outlet import Outlet
 from connbench.cli.pages import DocumentPages
-from connbench.cli.progress import turn_name
 from connbench.cli.sweep_options import DEFAULT_BUDGET, LISTS, read_budget, with_lists
 from connbench.cli.sweep_variants import variants_of
 from connbench.errors import EnvironmentFault, Interrupted, UsageError
@@ -552,19 +551,6 @@ def test_markdown_has_the_choice_too() -> None:
     assert printed.index(CHEAPEST) < next(i for i, line in enumerate(printed) if line.startswith("| ---"))
     choice = next(line for line in printed if line.startswith("| window 1000 ") and "exceeded" in line)
     assert len(choice.split("|")) == 7
-
-
-def test_progress_names_the_turn() -> None:
-    """Which turn of all rounds, the setting and its load, cut where they are too long for the line."""
-    plan = swept(TWO_BY_TWO, number=3).plan
-    assert plan
-    assert turn_name(RoundPlan(plan, plan.strategies[2], 2)) == "7/12 window 100, fill 95%"
-    long = StrategySpec("window", 10_000, Placement.CLIPPED, 1000, Load(fill=0.95, churn=Churn(5)))
-    churn = replace(long, phase=Phase.CHURN)
-    name = turn_name(RoundPlan(replace(plan, strategies=(long,)), churn, 1))
-    assert name.startswith("1/3 window 10000 cl")
-    assert name.endswith("…, churn")
-    assert len(name) <= len("1/3 ") + 30
 
 
 def test_thresholds_concern_every_setting() -> None:

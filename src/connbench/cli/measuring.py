@@ -30,10 +30,10 @@ def measure(
     Returns:
         What went wrong, the worst last.
     """
-    bar = Bar(is_sweep=is_sweep) if sys.stderr.isatty() and not quiet else Silent()
+    bar = Bar(plan, is_sweep=is_sweep) if sys.stderr.isatty() and not quiet else Silent()
 
     def take_round(finished: RoundPlan) -> None:
-        bar.clear()
+        bar.end_turn()
         outlet.take_round(finished)
 
     def say_stopping() -> None:
