@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import log
+from math import log, sqrt
 
 from connbench.model import Phase, Placement, Plan, RoundPlan, StrategySpec
 from connbench.portsearch.algorithm import Algorithm
@@ -21,6 +21,11 @@ MOST_ROWS = 200_000
 RELATIVE_ERROR, ABSOLUTE_ERROR = 0.25, 0.002
 """How far the predicted share of errors may be from the measured one, whichever allows more, for the model to be asked
 about other settings: where other programs use ports too, it does not know of them."""
+
+
+MARGIN = 3.0
+"""Standard deviations by which a prediction keeps the budget: other seeds, other windows, and errors that come by
+themselves scatter by the root of their number at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,10 @@ class _Model:
     algorithm: Algorithm
     machine: Machine
 
+    def attempts(self, spec: StrategySpec) -> int:
+        planned = RoundPlan(self.plan, spec, 1)
+        return planned.replacements or planned.connections
+
     def share(self, spec: StrategySpec) -> float:
         walk = simulate(RoundPlan(self.plan, spec, 1), self.algorithm, self.machine)
         judged = walk[Phase.CHURN if spec.load.churn else Phase.FILL]
@@ -77,7 +86,7 @@ class _Model:
         worst, share = specs[0], 0.0
         for spec in specs:
             found = self.share(spec)
-            if found > self.budget:
+            if found + MARGIN * sqrt(found / self.attempts(spec)) > self.budget:
                 return None
             if found > share:
                 worst, share = spec, found

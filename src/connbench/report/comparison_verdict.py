@@ -98,7 +98,8 @@ def _rounds(comparison: Comparison, figures: list[Named]) -> Iterator[str]:
     totals = [figure.change for _, name, figure in figures if name == "total" and figure.change]
     if totals:
         widest = max(max(change.high / change.estimate, change.estimate / change.low) - 1 for change in totals)
-        yield f"The rounds are enough to show a change of the total time by {widest * 100:.2g} % or more."
+        percent = f"{widest * 100:.{0 if widest > 0.1 else 1}f}"
+        yield f"A change of the total time by less than {percent} % does not show with these rounds."
 
 
 def _missing(comparison: Comparison, figures: list[Named]) -> tuple[int, int] | None:
