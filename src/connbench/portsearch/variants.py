@@ -18,9 +18,9 @@ RETRIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 MOST_ROWS = 200_000
 """Attempts of a round above which nothing is simulated: a reader waits for the answer."""
 
-RELATIVE_ERROR, ABSOLUTE_ERROR = 0.25, 0.002
-"""How far the predicted share of errors may be from the measured one, whichever allows more, for the model to be asked
-about other settings: where other programs use ports too, it does not know of them."""
+RELATIVE_ERROR = 0.25
+"""How far the predicted share of errors may be from the measured one, besides `MARGIN` of both, for the model to be
+asked about other settings: where other programs use ports too, it does not know of them."""
 
 
 MARGIN = 3.0
@@ -59,8 +59,8 @@ def variants(
     if any(RoundPlan(plan, spec, 1).rows > MOST_ROWS or spec.load.give_up_ms is not None for spec in specs):
         return []
     model = _Model(plan, budget, algorithm, machine)
-    off = abs(model.share(specs[0]) - measured)
-    if off > max(RELATIVE_ERROR * measured, ABSOLUTE_ERROR):
+    predicted, attempts = model.share(specs[0]), model.attempts(specs[0])
+    if abs(predicted - measured) > RELATIVE_ERROR * measured + MARGIN * sqrt((predicted + measured) / attempts):
         return []
     return [found for found in (_retries(model, specs), _placement(model, specs), _window(model, specs)) if found]
 
