@@ -43,7 +43,9 @@ def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
     opening = page.read_text(encoding="utf-8").partition('<section id="opening">')[2].partition("</section>")[0]
     assert f"<li>{of_file['verdict'][0]}</li>" in opening
     assert "connection attempts:" not in again.stdout
-    assert connbench("report", str(file), "--blocks").stdout.count("connection attempts:") == 12
+    in_blocks = connbench("report", str(file), "--blocks").stdout
+    assert in_blocks.count("connection attempts:") == 12
+    assert verdict in in_blocks.splitlines()
 
 
 def test_sweep_in_another_format() -> None:

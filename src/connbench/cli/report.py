@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
 
 if TYPE_CHECKING:
+    from connbench.report.rows import Block
     from connbench.results.result import Result
 
 SINGLE = {"json", "csv", "talk-csv", "prometheus"}
@@ -91,54 +93,65 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
 
 def _show(results: list[Result], output_format: str, page: Path | None, budget: float, *, blocks: bool) -> None:
     """Print or write results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
+    if page:
+        more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
+        write_page(results, page, more, _verdicts(results, budget))
+        return
+
+    for position, result in enumerate(results):
+        if len(results) > 1:
+            click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
+        click.echo(_printed(result, output_format, budget, blocks=blocks).rstrip("\n"))
+
+
+def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
+    """What a page has of a result before the tables that every page has."""
     from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
     from connbench.report import reproduction, sweep  # noqa: PLC0415  # as above
 
-    budgets = [budget if is_sweep(result) and not blocks else None for result in results]
-    if page:
-        more = []
-        for result, one in zip(results, budgets, strict=True):
-            if result.is_reproduction:
-                more += reproduction.blocks(result)
-            elif one is not None:
-                more += sweep.blocks(result, one)
-        has_sweep = any(one is not None for one in budgets)
-        write_page(results, page, more, _verdicts(results, budgets) if has_sweep else None)
-        return
-
-    for position, (result, one) in enumerate(zip(results, budgets, strict=True)):
-        if len(results) > 1:
-            click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
-        is_table = result.is_reproduction and not blocks
-        click.echo(_printed(result, output_format, one, as_reproduction=is_table).rstrip("\n"))
+    if result.is_reproduction:
+        return reproduction.blocks(result)
+    return sweep.blocks(result, budget) if is_sweep(result) and not blocks else []
 
 
-def _printed(result: Result, output_format: str, budget: float | None, *, as_reproduction: bool) -> str:
-    """A result in a format, as a sweep where there is a budget."""
-    from connbench.cli.pages import can_be_bold, sweep_pages, width  # noqa: PLC0415  # commands load what they use
+def _printed(result: Result, output_format: str, budget: float, *, blocks: bool) -> str:
+    """A result in a format."""
+    from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.pages import can_be_bold, sweep_pages, width  # noqa: PLC0415  # as above
     from connbench.report import reproduction, text  # noqa: PLC0415  # as above
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
-    if budget is not None:
+    if is_sweep(result) and not blocks:
         return sweep_pages(result, output_format, budget, (), plot=False).end()
     if output_format != "text":
         return FORMATS[output_format](result)
-    if as_reproduction:
+    if result.is_reproduction and not blocks:
         return reproduction.report(result, width())
-    return text.report(result, width(), bold=can_be_bold())
+    if not is_sweep(result):
+        return text.report(result, width(), bold=can_be_bold())
+    parts = [text.block(result, strategy, width(), bold=can_be_bold()) for strategy in result.strategies]
+    parts += [text.closing(result, width()), text.verdict_lines(_verdict(result, budget), width())]
+    return "\n\n".join(filter(None, parts))
 
 
-def _verdicts(results: list[Result], budgets: list[float | None]) -> list[str]:
-    """What a page of sweeps, and runs beside them, begins with; the file is named where there are several."""
-    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # commands load what they use
-    from connbench.report import sweep  # noqa: PLC0415  # as above
+def _verdict(result: Result, budget: float) -> Sequence[str]:
+    """What to make of a result, a sweep by its error budget."""
+    from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # as above
+    from connbench.report import reproduction, sweep  # noqa: PLC0415  # as above
     from connbench.report.verdict import run_verdict  # noqa: PLC0415  # as above
 
+    if result.is_reproduction:
+        return reproduction.verdict(result)
+    return sweep.sentences(result, budget, variants_of(result, budget)) if is_sweep(result) else run_verdict(result)
+
+
+def _verdicts(results: Sequence[Result], budget: float) -> list[str]:
+    """What a page begins with; where there are several files, each is named."""
     found = []
-    for result, budget in zip(results, budgets, strict=True):
+    for result in results:
         name = f"{result.name}: " if len(results) > 1 else ""
-        said = run_verdict(result) if budget is None else sweep.sentences(result, budget, variants_of(result, budget))
-        found += [name * (not place) + sentence for place, sentence in enumerate(said)]
+        found += [name * (not place) + sentence for place, sentence in enumerate(_verdict(result, budget))]
     return found
 
 
