@@ -10,7 +10,7 @@ import numpy as np
 
 from connbench.analysis.knee import knee_of
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
-from connbench.analysis.turnover import judge_churn
+from connbench.analysis.turnover import advice_on_retransmission, judge_churn
 from connbench.findings import Finding, Severity
 from connbench.model import Clock, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round
@@ -92,7 +92,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iter
         )
     is_tcp = spec.load.protocol is Protocol.TCP
     if is_tcp and plan:
-        yield from _judge_network(plan, measured)
+        yield from _judge_network(plan, spec, measured)
     if is_tcp:
         yield from _judge_timers(measured, plan.timeout if plan else None)
     yield from _judge_failures(measured)
@@ -106,7 +106,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iter
     yield from _judge_machine(plan, spec, measured)
 
 
-def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
+def _judge_network(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     overflow = _moved(measured, OVERFLOW_COUNTERS)
     if overflow:
         yield Finding(
@@ -123,7 +123,9 @@ def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
             "syn-retransmission",
             Severity.INVALID,
             f"SYNs were sent again ({retransmitted}); their connect() waited for a timer",
-            "find out who drops them: the listener's queue, a firewall, the path",
+            "the listener's queue dropped them: see the finding above"
+            if overflow
+            else advice_on_retransmission(RoundPlan(plan, spec, measured.number)),
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from connbench.findings import Finding, Severity
-from connbench.model import Close, Plan, RoundPlan, StrategySpec
+from connbench.model import Close, Phase, Plan, RoundPlan, StrategySpec
 from connbench.results.result import Round
 from connbench.samples import NO_PORT_FREE, NS_PER_S
 
@@ -71,6 +71,28 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
             f"{measured.report.time_wait:,} are in TIME_WAIT",
             _advice(plan, spec, measured),
         )
+
+
+def advice_on_retransmission(planned: RoundPlan) -> str:
+    """Who may have dropped a SYN that the listener's queue did not drop, and the way out.
+
+    close() with SO_LINGER 0 frees a port before it sends the RST (see `connbench.linux.peerreset`). The kernel counts
+    the SYN that another lane sends meanwhile nowhere but in TCPSynRetrans, so this is what can be, and not what was.
+    """
+    load = planned.strategy.load
+    has_closed = planned.strategy.phase is Phase.CHURN or load.give_up_ms is not None
+    if not (planned.resets_while_others_connect and has_closed):
+        queue = "" if planned.is_listener_ours else "the target's queue, "
+        return f"find out who drops them: {queue}a firewall, the path"
+    ways = ["--lanes 1"]
+    if load.give_up_ms is None:
+        ways.append("--close fin")
+    if not planned.is_listener_ours:
+        ways.append("a listener of connbench's own (no --target)")
+    return (
+        "a port that one lane closes by reset is free before the RST is sent; the SYN of another lane that takes the "
+        f"port can arrive first and is dropped: use {' or '.join(ways)}"
+    )
 
 
 def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:

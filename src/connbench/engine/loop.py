@@ -80,6 +80,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
     free_ports, room = [len(plan.port_range) - held_before for held_before in share.held_before], share.capacity
     victims, opened, begins_at = share.victims, round_plan.connections, share.rows.start
     resets = load.churn is None or load.churn.close is Close.RST
+    reset_peer = share.reset_peer
     slot, timeouts = 0, turnover.timeouts if turnover else 0
 
     for index in turnover.rows if turnover else share.rows:
@@ -90,6 +91,8 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
             leaving, held[slot] = held[slot], None
             if leaving:
                 if resets:
+                    if reset_peer:
+                        reset_peer(leaving)
                     leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
                 leaving.close()
             if max_tries > 1:
@@ -143,6 +146,8 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
         target_number[index] = path // many
         lane_number[index] = lane
         if finished - begun > limit_ns and (not failure or failure == TIMED_OUT):
+            if reset_peer and not failure:
+                reset_peer(sock)
             failure = GIVEN_UP
             sock.setsockopt(SOL_SOCKET, SO_LINGER, reset)
         if failure:
