@@ -23,9 +23,9 @@ class Share:
         order: The path of each row, and `victims` the row that each row of the churn replaces.
         held_before: Connections that earlier holders of the lane hold, by source.
         epoch: perf_counter_ns() at the beginning of the round.
-        far: Descriptor of the namespace that the listener is in; None where it is the holder's own.
         retries: Draws further tries; its state goes from holder to holder, so that their number changes no draw.
         descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
+        far: Descriptor of the namespace that the listener is in; None where it is the holder's own.
         reset_peer: Resets a connection from the listener's end, in the holder; None where nobody takes its port
             meanwhile, or the listener is not connbench's own.
     """
@@ -41,9 +41,9 @@ class Share:
     retries: Random
     descriptor: int
     epoch: int
+    columns: dict[str, memoryview] = field(default_factory=dict)
     far: int | None = None
     reset_peer: PeerReset | None = None
-    columns: dict[str, memoryview] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
