@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from connbench.analysis.knee import knee_of
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Churn, Close, Listener, Load, Phase
+from connbench.model import Churn, Close, Listener, Load, Namespace, Phase
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO
@@ -342,3 +344,25 @@ def test_crowded_hash_table_is_named() -> None:
     assert crowded(200) == []
     assert crowded(199, last_ns=13_000) == []
     assert crowded(199, last_ns=100_000) == ["hash-table"]
+
+
+def growing_million() -> Round:
+    """1,000,000 connections that grow as those of a real run did, in a table of 262,144 entries; by two thousands."""
+    latencies = np.interp(np.linspace(0, 1, 2000), [0, 0.1, 0.15, 0.5, 1], [5_000, 11_000, 14_000, 23_000, 36_000])
+    measured = round_of(samples_of(latencies.astype(int).tolist(), port=[40000] * 2000))
+    settings = {"net.ipv4.tcp_ehash_entries": "-262144"}
+    return replace(measured, report=replace(measured.report, settings=settings, established=1_000_000))
+
+
+def test_growth_by_a_crowded_table_is_no_knee() -> None:
+    """A million connections become seven times slower all the way: the table is named, its figures and the way out."""
+    measured = growing_million()
+    assert knee_of(measured.samples).connection is None
+    own, host = (
+        next(f for f in findings(result_of({BIND: [measured]}, replace(PLAN, namespace=n))) if f.code == "hash-table")
+        for n in (Namespace.NETWORK, Namespace.HOST)
+    )
+    assert own.message.startswith("2,000,000 sockets are in an established-hash table of 262,144 entries, 7.6 each: ")
+    assert own.message.endswith("median connect() 6.48 µs in the first 5% of the connections, 35.4 µs in the last 5%")
+    assert "net.ipv4.tcp_child_ehash_entries=2097152 " in own.advice
+    assert "thash_entries=2097152 " in host.advice

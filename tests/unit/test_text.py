@@ -387,6 +387,22 @@ def test_run_without_a_knee_says_so() -> None:
     assert "knee" not in text.report(run_of(BIND, samples_of([10_000] * 10)))
 
 
+def test_steady_growth_has_a_line_of_its_own() -> None:
+    """It has the first and the last median, and where it passes three times the baseline no knee is claimed."""
+    growing = samples_of(list(range(10_000, 70_000, 100)))
+    report = text.report(run_of(BIND, growing))
+    assert line_with(report, "knee: ") == "knee: none, the connections become slower without a step"
+    assert line_with(report, "grows steadily: ") == (
+        "grows steadily: median 11.4 µs in the first 5% of the connections, 68.4 µs in the last 5%"
+    )
+    little = text.report(run_of(BIND, samples_of(list(range(10_000, 20_000, 100)))))
+    assert line_with(little, "knee: ") == "knee: none, the rolling median does not stay above 3 x 10.2 µs"
+    assert line_with(little, "grows steadily: ").endswith(
+        "10.2 µs in the first 5% of the connections, 19.7 µs in the last 5%"
+    )
+    assert "grows" not in text.report(run_of(BIND, samples_of([10_000] * 100)))
+
+
 @pytest.mark.parametrize("origin", [Origin.CSV, Origin.TALK_CSV])
 def test_header_without_a_plan_is_one_line_whatever_the_kernel_is_called(origin: Origin) -> None:
     """A document that has no plan may name any kernel and file: nothing of them ends the line or steers a terminal."""

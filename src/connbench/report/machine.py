@@ -51,7 +51,7 @@ def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
         "label": strategy.strategy.label,
         "partial": strategy.is_partial,
         "summary": _summary(summarize(strategy), origin) | {"acquire_per_connection_ns": _cost(strategy, origin)},
-        "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None},
+        "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None, "last_ns": knee.last_ns or None},
         "rounds": [_round(measured) for measured in strategy.rounds],
     }
 

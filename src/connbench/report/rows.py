@@ -110,15 +110,20 @@ def facts(result: Result, summary: Summary) -> list[str]:
 
 
 def knee_lines(strategy: StrategyResult, knee: Knee) -> list[str]:
-    """Where the strategy turned slow, or that it did not, and where it first failed."""
+    """Where the strategy turned slow, or that it did not, whether it slows down steadily, and where it first failed."""
     lines = []
     if knee.connection is not None:
         lines.append(
             f"knee: connection {count(knee.connection)}{_share(strategy, knee.in_use)}, "
             f"from there on above {SLOWDOWN:g} x {duration(knee.baseline_ns)}"
         )
+    elif knee.is_judged and knee.last_ns > knee.limit_ns:
+        lines.append("knee: none, the connections become slower without a step")
     elif knee.is_judged:
         lines.append(f"knee: none, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}")
+    if knee.is_growing:
+        first, last = duration(knee.baseline_ns), duration(knee.last_ns)
+        lines.append(f"grows steadily: median {first} in the first 5% of the connections, {last} in the last 5%")
     if knee.first_failed is not None:
         lines.append(f"first failed: attempt {count(knee.first_failed)}{_share(strategy, knee.in_use_at_failure)}")
     return lines

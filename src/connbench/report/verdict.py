@@ -8,8 +8,8 @@ from math import floor
 import numpy as np
 
 from connbench.analysis.course import Course, course_of
-from connbench.analysis.knee import FEWEST
-from connbench.analysis.soundness import GROWTH, findings
+from connbench.analysis.knee import FEWEST, GROWTH
+from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep import is_sweep
 from connbench.findings import Finding, Severity, printable
