@@ -109,6 +109,13 @@ def test_slow_from_the_start_has_no_knee() -> None:
     assert knee_of(step(0, 1000)).connection is None
 
 
+@pytest.mark.parametrize("unmeasured", [3, 50, 500])
+def test_connections_of_no_time_at_first_are_searched_to_an_end(unmeasured: int) -> None:
+    """A file may say 0 ns, which has no multiples."""
+    latencies = [0] * unmeasured + [FAST] * (1000 - unmeasured)
+    assert knee_of(samples_of(latencies, port=[EVEN] * 1000)).connection in {None, unmeasured + 1}
+
+
 def test_baseline_is_the_median_of_the_first_twentieth() -> None:
     """5 % of the connections, and outliers among them count for nothing."""
     latencies = [FAST] * 40 + [SLOW * 100] * 10 + [FAST * 2] * 950

@@ -102,6 +102,17 @@ def test_time_wait_is_named_with_the_rate_that_fits(
     assert advice in found.advice
 
 
+def test_connections_without_a_time_wait_are_told() -> None:
+    """Beyond tcp_max_tw_buckets the kernel drops what FIN closes at once: such ports are found free too soon."""
+    churned = every(1_000)
+    churned.report.settings["net.ipv4.tcp_max_tw_buckets"] = "4096"
+    churned.report.counters["TcpExt.TCPTimeWaitOverflow"] = 5000
+    [found] = found_in(churning(close=Close.FIN), churned)
+    assert (found.code, found.severity) == ("time-wait-overflow", Severity.WARNING)
+    assert found.message.startswith("5,000 closed connections had no TIME_WAIT: net.ipv4.tcp_max_tw_buckets is 4,096, ")
+    assert found_in(churning(), churned) == []
+
+
 def test_rate_that_fits_can_be_given_as_it_stands() -> None:
     """The full range has 11,302 ports left at 80 %, and the option takes a number without a comma."""
     [found] = found_in(churning(close=Close.FIN), every(1_000, failing=30, time_wait=50), PLAN)

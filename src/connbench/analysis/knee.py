@@ -127,8 +127,8 @@ def _step(latency: Numbers, baseline: float) -> int | None:
         return half > rolling_width(len(latency)) // 2 and position - half <= stretch
 
     slow = passed(SLOWDOWN)
-    if slow is None:
-        return None
+    if slow is None or not baseline:
+        return slow
     stretch = max(NARROWEST // 2, int(STRETCH * len(latency)))
     if is_step(SLOWDOWN, slow):
         return slow

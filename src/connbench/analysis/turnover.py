@@ -14,6 +14,7 @@ from connbench.results.result import Round
 from connbench.samples import NO_PORT_FREE, NS_PER_S
 
 TW_REUSE, TW_REUSE_DELAY = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_tw_reuse_delay"
+TW_BUCKETS = "net.ipv4.tcp_max_tw_buckets"
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
 
 TIME_WAIT_S = 60.0
@@ -61,6 +62,16 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
             f"{in_turn} holder processes take turns in a lane: a replacement just after a change of process is slower, "
             "for its caches are cold",
             "raise RLIMIT_NOFILE (ulimit -n) for a single one, or compare only loads with as many",
+        )
+    overflow = measured.report.counters.get("TcpExt.TCPTimeWaitOverflow", 0)
+    if churn and churn.close is Close.FIN and overflow:
+        most = int(measured.report.settings.get(TW_BUCKETS) or 0)
+        yield Finding(
+            "time-wait-overflow",
+            Severity.WARNING,
+            f"{overflow:,} closed connections had no TIME_WAIT: {TW_BUCKETS} is {most:,}, beyond which ports are free "
+            "at once",
+            "close fewer than that within a minute: lower --churn or --churn-rate",
         )
     without_port = int(np.isin(measured.samples.errno, list(NO_PORT_FREE)).sum())
     if churn and churn.close is Close.FIN and without_port and measured.report.time_wait:
