@@ -1,11 +1,11 @@
 """Reset a connection from the end that listens: its port is then free only once both ends are gone.
 
 close() with SO_LINGER 0 frees the port before it sends the RST: tcp_disconnect() in net/ipv4/tcp.c calls
-tcp_set_state(), which gives the port back, and then tcp_send_active_reset(). Where another CPU connects from that
-port in between, its SYN meets the old connection at the listener's end. While that end is established, it answers by
-a challenge ACK, and the SYN is sent again after two jiffies. While the RST is closing that end, it drops the SYN
-(tcp_rcv_state_process() in TCP_CLOSE), which is sent again after a second. SOCK_DESTROY on the listener's end goes
-the other way round: that end is gone before its RST frees the port.
+tcp_set_state(), which gives the port back, and then tcp_send_active_reset(). Where another process connects from that
+port in between, on another CPU or because this one is preempted, its SYN meets the old connection at the listener's
+end. While that end is established, it answers by a challenge ACK, and the SYN is sent again after two jiffies. While
+the RST is closing that end, it drops the SYN (tcp_rcv_state_process() in TCP_CLOSE), which is sent again after a
+second. SOCK_DESTROY on the listener's end goes the other way round: that end is gone before its RST frees the port.
 """
 
 from __future__ import annotations
