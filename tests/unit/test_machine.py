@@ -55,6 +55,7 @@ def test_document_says_what_was_run_and_where() -> None:
         "plan",
         "environment",
         "partial",
+        "reproduction",
         "strategies",
         "findings",
         "known_findings",
