@@ -6,11 +6,13 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from connbench.errors import ExitCode
+from connbench.report.charts.canvas import PALETTES
 from connbench.report.machine import json_document
 from made import PLAIN, WINDOW, result_of, round_of, samples_of
 from support import connbench
@@ -36,6 +38,23 @@ def test_a_picture_is_written_without_a_word(saved: str, tmp_path: Path) -> None
         assert (finished.returncode, finished.stdout, finished.stderr) == (ExitCode.OK, "", "")
         assert (tmp_path / name).read_bytes().startswith(magic)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
+
+
+def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_path: Path) -> None:
+    """Without --palette everybody can tell the colours apart, but beside the talk's own charts they are the talk's."""
+    made = replace(result_of({PLAIN: [round_of(samples_of([13_000] * 60))]}), is_reproduction=True)
+    talk = tmp_path / "talk.json"
+    talk.write_text(json_document(made), encoding="utf-8")
+    for file, options, palette in (
+        (saved, (), "safe"),
+        (str(talk), (), "talk"),
+        (saved, ("--palette", "talk"), "talk"),
+        (str(talk), ("--palette", "safe"), "safe"),
+    ):
+        finished = connbench("plot", file, "-o", str(tmp_path / "a.svg"), "--force", *options)
+        assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
+        picture = (tmp_path / "a.svg").read_text(encoding="utf-8")
+        assert {name for name, colours in PALETTES.items() if colours.even in picture} == {palette}
 
 
 def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_path: Path) -> None:

@@ -95,7 +95,6 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.results.reading import read_all  # noqa: PLC0415  # as above
     from connbench.results.result import UNIT  # noqa: PLC0415  # as above
 
-    options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
     if terminal:
         characters.require()
     file_format = None
@@ -103,6 +102,8 @@ def command(  # noqa: PLR0913  # one for each option
         canvas.require()
         file_format = check_output(output, force=force, suffixes=PICTURE_SUFFIXES)
     results = read_all(files, unit)
+    look["palette"] = look["palette"] or ("talk" if any(result.is_reproduction for result in results) else "safe")
+    options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
     series = _choose(series_of(results, by_source=by_source), chosen)
     if output and file_format:
         write_atomically(output, picture(kind, series, options, file_format))
