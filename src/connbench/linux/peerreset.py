@@ -73,7 +73,10 @@ class PeerReset:
         """
         if self._is_refused:
             return False
-        near, far = connection.getsockname(), connection.getpeername()
+        try:
+            near, far = connection.getsockname(), connection.getpeername()
+        except OSError:  # ENOTCONN: it has been reset already
+            return False
         family = family_of(near[0])
         (far_address, far_port), (near_address, near_port) = (_packed(family, end) for end in (far, near))
         request = REQUEST.pack(
