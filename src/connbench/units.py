@@ -9,9 +9,6 @@ from math import isfinite
 IN_BYTES = frozenset({"memory_total", "memory_available"})
 """Names in a machine's environment whose values are bytes."""
 
-NS_IN = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
-"""Nanoseconds in each unit that a CSV of ports and times may have them in, by the name that `--unit` takes."""
-
 _SCALE = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 
 
@@ -88,6 +85,9 @@ TIME_UNITS_NS = {
     "h": 60 * _MINUTE_NS,
 }
 """Units of time as they are typed, and how many ns each is."""
+
+NS_IN = {unit: float(TIME_UNITS_NS[unit]) for unit in ("s", "ms", "us", "ns")}
+"""Nanoseconds in each unit that a CSV of ports and times may have them in, by the name that `--unit` takes."""
 
 _MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6}
 _RATE_UNITS_S = {"s": 1, "min": 60, "h": 3600}

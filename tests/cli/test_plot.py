@@ -79,7 +79,7 @@ def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_
         (("-o", "a.png", "--width", "99"), "--width 99 is too narrow"),
         (
             ("-o", "a.png", "--strategy", "bind"),
-            "--strategy bind: no such strategy in these files\n  -> there are plain, ",
+            "--strategy bind: no such strategy in these files\n  -> known: plain, ",
         ),
         (("-o", "a.png", "--kind", "windows", "--strategy", "plain"), "no strategy here has a window"),
     ],

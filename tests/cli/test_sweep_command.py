@@ -66,7 +66,7 @@ def test_sweep_in_another_format() -> None:
     ("asked", "named"),
     [
         (("--window", "500"), "nothing to sweep"),
-        (("--window", "10,20.5"), "20.5 is not a whole number"),
+        (("--window", "10,20.5"), "'20.5' is not a whole number"),
         (("--window", "10,300"), "--window 300 does not fit"),
         (("--strategy", "window,fastest"), "unknown strategy 'fastest'"),
         (("-n", "10,20", "--fill", "50%"), "both say how many"),

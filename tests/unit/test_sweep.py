@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from math import inf
@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from connbench.analysis.sweep import Standing, Sweep, is_sweep
 from connbench.analysis.sweep_cells import Cell, split
-from connbench.cli.load_options import share
 from connbench.cli.options import run_options
 from connbench.cli.outlet import Outlet
 from connbench.cli.pages import DocumentPages
-from connbench.cli.sweep_options import DEFAULT_BUDGET, LISTS, read_budget, with_lists
+from connbench.cli.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists
 from connbench.cli.sweep_variants import variants_of
+from connbench.cli.values import SEVERAL_SHARES, SHARE, count
 from connbench.errors import EnvironmentFault, Interrupted, UsageError
 from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
 from connbench.planning import Request, sweeping
@@ -43,12 +43,23 @@ from connbench.reproduction.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Round, Samples
 from connbench.thresholds import concerns, parse
+from connbench.units import (
+    COUNT_FORM,
+    RATE_FORM,
+    SHARE_FORM,
+    TIME_FORM,
+    read_count,
+    read_rate,
+    read_share,
+    read_time,
+)
 from made import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, unhurried
 
 HUNDRED = PortRange(40000, 40099)
 HALF, FULL = Load(fill=0.5), Load(fill=0.95)
 SMALL, LARGE = replace(WINDOW, window=100), replace(WINDOW, window=1000)
 
+Reader = Callable[[str], int | Decimal]
 Cells = Mapping[tuple[StrategySpec, Load], tuple[int, float]]
 
 
@@ -88,46 +99,78 @@ TWO_BY_TWO: Cells = {
 }
 
 
-@pytest.mark.parametrize(
-    ("text", "unit", "values"),
-    [
-        ("500", "", [500]),
-        ("100,250, 500", "", [100, 250, 500]),
-        ("100-500:200", "", [100, 300, 500]),
-        ("100-400:200", "", [100, 300]),
-        ("50%,70%-90%:10%", "%", [50, 70, 80, 90]),
-        ("0.1-0.3:0.1", "", [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]),
-        ("3,1,3,1-3:1", "", [3, 1, 2]),
-        ("7-7:5", "", [7]),
-    ],
-)
-def test_lists_are_read(text: str, unit: str, values: list[Decimal]) -> None:
-    """Numbers by commas, ranges with a step up to their end, each value once and in the order given."""
-    assert list(sweeping.parse_numbers(text, "--window", unit=unit)) == values
+def milliseconds(text: str) -> Decimal:
+    """A time in ms."""
+    return read_time(text, "ms")
+
+
+READERS: dict[str, tuple[Reader, str]] = {
+    "count": (read_count, COUNT_FORM),
+    "share": (read_share, SHARE_FORM),
+    "rate": (read_rate, RATE_FORM),
+    "time": (milliseconds, TIME_FORM),
+}
 
 
 @pytest.mark.parametrize(
-    ("text", "unit", "message"),
+    ("text", "kind", "values"),
     [
-        ("", "", "'' is not a number"),
-        ("1,,2", "", "'' is not a number"),
-        ("many", "", "'many' is not a number"),
-        ("-5", "", "'-5' is not a number"),
-        ("\u0661", "", "is not a number"),
-        ("50", "%", "'50' is not a number with %"),
-        ("50%-90%", "%", "range 50%-90% has no step"),
-        ("90%-50%:5%", "%", "range 90%-50%:5% is reversed"),
-        ("1-9:0", "", "has a step of 0"),
-        ("1-1000000:1", "", "1,000,000 are too many"),
-        (",".join(map(str, range(1, 1002))), "", "1,001 are too many"),
+        ("500", "count", [500]),
+        ("100,250, 500", "count", [100, 250, 500]),
+        ("10k,1e4,20k", "count", [10_000, 20_000]),
+        ("1k-2k:500", "count", [1000, 1500, 2000]),
+        ("100-500:200", "count", [100, 300, 500]),
+        ("100-400:200", "count", [100, 300]),
+        ("1,500", "count", [1, 500]),
+        ("0,1,2", "count", [0, 1, 2]),
+        ("50%,70%-90%:10%", "share", [Decimal("0.5"), Decimal("0.7"), Decimal("0.8"), Decimal("0.9")]),
+        ("0.1-0.3:0.1", "rate", [Decimal("0.1"), Decimal("0.2"), Decimal("0.3")]),
+        ("100/s-200/s:100/s", "rate", [100, 200]),
+        ("1ms-2ms:500us,5", "time", [1, Decimal("1.5"), 2, 5]),
+        ("1e-3-3e-3:1e-3", "time", [Decimal("0.001"), Decimal("0.002"), Decimal("0.003")]),
+        ("1e-3", "time", [Decimal("0.001")]),
+        ("3,1,3,1-3:1", "count", [3, 1, 2]),
+        ("7-7:5", "count", [7]),
     ],
 )
-def test_what_is_no_list_is_refused(text: str, unit: str, message: str) -> None:
+def test_lists_are_read(text: str, kind: str, values: list[Decimal]) -> None:
+    """Values with units, ranges with a step up to their end, each value once and in the order given."""
+    assert list(sweeping.parse_values(text, "--window", *READERS[kind])) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("", "count", "'' is not a whole number"),
+        ("1,,2", "count", "'' is not a whole number"),
+        ("many", "count", "'many' is not a whole number"),
+        ("-5", "count", "'-5' is not a whole number"),
+        ("1-2-3:1", "count", "'1-2-3:1' is not a whole number"),
+        ("\u0661", "count", "is not a whole number"),
+        ("50", "share", "'50' is not a share"),
+        ("50%-90", "share", "'50%-90' is not a share"),
+        ("50%-90%", "share", "range 50%-90% has no step"),
+        ("90%-50%:5%", "share", "range 90%-50%:5% is reversed"),
+        ("1-9:0", "count", "has a step of 0"),
+        ("1-1000000:1", "count", "1,000,000 are too many"),
+        ("0-1e29:1", "count", "are too many"),
+        (",".join(map(str, range(1, 1002))), "count", "1,001 are too many"),
+    ],
+)
+def test_what_is_no_list_is_refused(text: str, kind: str, message: str) -> None:
     """The message names the option and the fault."""
     with pytest.raises(UsageError, match=r"--fill ") as caught:
-        sweeping.parse_numbers(text, "--fill", unit=unit)
+        sweeping.parse_values(text, "--fill", *READERS[kind])
     assert message in caught.value.message
     assert caught.value.hint
+
+
+def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
+    """1,000 is one number for `run`; as a list it would be 1 and 0, which nobody means: refused with what to write."""
+    assert count().read("1,000", "-n") == 1000
+    with pytest.raises(UsageError, match="000 is no value") as caught:
+        sweeping.parse_values("1,000", "-n", read_count, COUNT_FORM)
+    assert caught.value.hint == "write 1,000 as 1000 or 1k"
 
 
 @unhurried
@@ -135,51 +178,52 @@ def test_what_is_no_list_is_refused(text: str, unit: str, message: str) -> None:
 def test_a_range_is_the_list_of_its_steps(low: int, step: int, steps: int, rest: int) -> None:
     """A range means the same as its values written out, and what is left of its last step adds nothing."""
     high = low + step * steps + rest % step
-    values = sweeping.parse_numbers(f"{low}-{high}:{step}", "--window")
+    values = sweeping.parse_values(f"{low}-{high}:{step}", "--window", read_count, COUNT_FORM)
     written_out = ",".join(str(low + step * i) for i in range(steps + 1))
-    assert values == sweeping.parse_numbers(written_out, "--window")
+    assert values == sweeping.parse_values(written_out, "--window", read_count, COUNT_FORM)
 
 
 @unhurried
 @given(st.lists(st.decimals(0, 10_000, places=2), min_size=1, max_size=20))
 def test_a_list_comes_back_as_it_was_written(values: list[Decimal]) -> None:
     """Writing out what was read and reading it again gives the same, each value once."""
-    read = sweeping.parse_numbers(",".join(map(str, values)), "--churn-rate")
+    read = sweeping.parse_values(",".join(map(str, values)), "--churn-rate", read_rate, RATE_FORM)
     assert read == tuple(dict.fromkeys(values))
-    assert sweeping.parse_numbers(",".join(map(str, read)), "--churn-rate") == read
+    assert sweeping.parse_values(",".join(map(str, read)), "--churn-rate", read_rate, RATE_FORM) == read
 
 
 def test_words_are_read_and_unknown_ones_refused() -> None:
-    """Words by commas, each once."""
+    """Words by commas, each once; a near one is suggested."""
     assert sweeping.parse_words("rst, fin,rst", "--close", ["rst", "fin"]) == ("rst", "fin")
     with pytest.raises(UsageError, match="--close 'rst,kill': 'kill' is unknown"):
         sweeping.parse_words("rst,kill", "--close", ["rst", "fin"])
+    with pytest.raises(UsageError) as caught:
+        sweeping.parse_words("rst,fn", "--close", ["rst", "fin"])
+    assert caught.value.hint == "did you mean fin?"
 
 
 @given(st.integers(1, 1000))
 def test_a_share_is_the_same_in_run_and_sweep(tenths: int) -> None:
     """Else the same fill of a run and of a sweep were two loads, and 7 errors in 1,000 beyond a budget of 0.7%."""
     text = f"{tenths / 10:g}%"
-    [fills] = (option.type for option in LISTS if option.name == "fill")
-    assert isinstance(fills, click.types.FuncParamType)
-    [of_sweep] = fills.func(text)
-    assert of_sweep == share(text) == read_budget(text) == tenths / 1000
+    [of_sweep] = SEVERAL_SHARES.read(text, "--fill")
+    assert of_sweep == SHARE.read(text, "--fill") == BUDGET.read(text, "--error-budget") == tenths / 1000
 
 
 @pytest.mark.parametrize("text", ["nan%", "inf%", "1e999%", "1e99999999%", "half%", "5%%", "%"])
 def test_a_share_is_a_number(text: str) -> None:
     """What is none is refused by name."""
-    with pytest.raises(UsageError, match="is not a share"):
-        share(text)
+    with pytest.raises(UsageError, match=r"--fill .* is not a share"):
+        SHARE.read(text, "--fill")
 
 
 def test_budget_is_a_share() -> None:
     """An error budget is 0% to 100%, with its sign."""
-    assert read_budget(DEFAULT_BUDGET) == 0.01
-    assert read_budget("0%") == 0
+    assert BUDGET.read(DEFAULT_BUDGET, "--error-budget") == 0.01
+    assert BUDGET.read("0%", "--error-budget") == 0
     for text in ("1", "-1%", "101%", "nan%", "few"):
         with pytest.raises(UsageError, match="--error-budget"):
-            read_budget(text)
+            BUDGET.read(text, "--error-budget")
 
 
 def test_product_has_every_combination_once() -> None:

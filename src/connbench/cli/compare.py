@@ -9,6 +9,7 @@ import click
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.options import format_option, unit_option
+from connbench.cli.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
 from connbench.interrupts import Interrupts
@@ -18,13 +19,13 @@ FORMAT_NAMES = ("text", "markdown", "json")
 """Those of `connbench.report.comparison`, named here so that `--help` need not load numpy."""
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("base", type=click.Path(path_type=Path, readable=False))
 @click.argument("new", type=click.Path(path_type=Path, readable=False))
 @format_option(FORMAT_NAMES)
 @unit_option
 @page_option
-@click.option("--force", is_flag=True, help="Replace an existing page.")
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @gates.fail_if_option(with_base=True)
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
@@ -41,13 +42,13 @@ def command(  # noqa: PLR0913  # one for each option
 ) -> int:
     """Tell what changed from the result file BASE to the result file NEW.
 
-    Each strategy that both have is compared by total time, mean, median and p99, of all, even and odd ports, and by its
-    share of errors. A verdict takes five complete rounds in each file: measure with --rounds 5, or better 10.
+    For each strategy in both files, it compares total time, mean, median and p99 over all, even and odd ports, and the
+    share of errors. A verdict needs five complete rounds in each file: measure with --rounds 5, or better 10.
 
-    The last lines say what to make of it; that the two are not comparable is said first.
+    The last lines say what to make of it. If the two files are not comparable, the first line says so.
 
-    --fail-if takes what run's takes, and beside it `base.` for BASE's figures, as in 'p99 > 1.2x base.p99', and the
-    word slower: the total time is, by its verdict.
+    --fail-if takes the conditions of run. Further, `base.` names a figure of BASE, as in 'p99 > 1.2x base.p99', and
+    the word slower means that the verdict for the total time is slower.
     """
     interrupts.immediate = True  # nothing is lost: files are read, and written in one step
     if page:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.cli.options import format_option
+from connbench.cli.sections import Command
 from connbench.errors import ConnbenchError
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ SECONDS = 1.0
 """How long the use of the CPUs is watched."""
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @format_option(("text", "json"))
 def command(output_format: str) -> int:
-    """Check beforehand whether a full run here would be sound.
+    """Check whether a full run on this machine would be sound.
 
-    Prints the environment that is recorded with every result, then each check with what `connbench run` says of it: ok,
-    a note, a warning, or that it is refused. The exit code is the run's too: 0 with warnings, 4 where it is refused.
+    Prints the environment that every result records, then each check with what `connbench run` says of it: ok, a note,
+    a warning, or that it refuses to run. The exit code is that of the run: 0 with warnings, 4 if it refuses.
     """
     from connbench.planning import Request, make_plan  # noqa: PLC0415  # commands load what they use
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.cli.sections import Section, option
+
 if TYPE_CHECKING:
     from connbench.report.rows import Block
     from connbench.results.result import Result
@@ -15,12 +17,13 @@ if TYPE_CHECKING:
 ENDINGS = {".html": "html", ".htm": "html"}
 OPTION = "--html"
 
-page_option = click.option(
+page_option = option(
+    Section.OUTPUT,
     OPTION,
     "page",
     type=click.Path(path_type=Path, readable=False),
-    metavar="OUT.html",
-    help="Write one page of all results that opens in any browser, offline too.",
+    metavar="FILE",
+    help="Write one HTML page of all results to FILE (.html). It opens in any browser, also offline.",
 )
 
 

@@ -13,6 +13,7 @@ from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import discard_stdout, warn_of_grave_findings
 from connbench.cli.options import FORMAT_NAMES, format_option, unit_option
+from connbench.cli.sections import Command, Section, option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
@@ -26,18 +27,19 @@ SINGLE = {"json", "csv", "talk-csv", "prometheus"}
 """Formats that other programs read: two documents one after the other are none."""
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
 @format_option(FORMAT_NAMES)
 @page_option
 @unit_option
 @error_budget_option
-@click.option(
+@option(
+    Section.OUTPUT,
     "--blocks",
     is_flag=True,
-    help="Print a block for every strategy of a sweep or a reproduction too, instead of its table.",
+    help="Print a sweep or a reproduction strategy by strategy, not as a table.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing page.")
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @gates.fail_if_option()
 @click.pass_context
 def command(  # noqa: PLR0913  # one for each option
@@ -53,10 +55,10 @@ def command(  # noqa: PLR0913  # one for each option
     blocks: bool,
     force: bool,
 ) -> int:
-    """Print result files as `connbench run` or `sweep` would have, or make a page of them.
+    """Print result files as `connbench run` or `sweep` prints them, or write an HTML page of them.
 
-    Takes what `run -o` wrote, and the CSV of port,seconds that the talk's author publishes. With --fail-if each file is
-    held to each condition, and to being sound (exit code 3).
+    FILE is what `run -o` wrote, or a CSV of port,seconds as the talk's author publishes it. --fail-if checks each
+    condition for each file, and then a result that is not sound ends with exit code 3.
     """
     interrupts: Interrupts = context.obj
     interrupts.immediate = True  # nothing is lost: files are read, and written in one step

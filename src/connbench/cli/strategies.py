@@ -8,6 +8,7 @@ import platform
 import click
 
 from connbench.cli.options import format_option
+from connbench.cli.sections import Command
 from connbench.errors import ExitCode
 from connbench.linux.sockopts import SocketOption, is_supported
 from connbench.strategies import STRATEGIES, Strategy
@@ -16,10 +17,10 @@ SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""
 
 
-@click.command("strategies")
+@click.command("strategies", cls=Command)
 @format_option(("text", "json"))
 def command(output_format: str) -> int:
-    """List the strategies, and whether this kernel has what they need."""
+    """List the strategies, and say whether this kernel has what they need."""
     if output_format == "json":
         document = {
             "schema": SCHEMA,

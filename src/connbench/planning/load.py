@@ -59,7 +59,7 @@ def _choose_churn(request: Request) -> Churn | None:
     return Churn(request.churn, close, request.churn_rate)
 
 
-def _check(  # noqa: PLR0913  # a bound is all of these
+def _check(  # a bound is all of these
     option: str,
     value: float | None,
     low: float,
