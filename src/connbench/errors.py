@@ -93,10 +93,10 @@ ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
 """Turns a fault that crossed a process boundary as a number back into its class."""
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The hint for a word that is none of those known: the one that was probably meant, or else all of them."""
+def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """The hint for a word that is none of those known: the one that was probably meant; else `otherwise`, or all."""
     from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it, and the engine loads this module
 
     names = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), names, n=1)
-    return f"did you mean {names[near[0]]}?" if near else f"known: {', '.join(names.values())}"
+    return f"did you mean {names[near[0]]}?" if near else otherwise or f"known: {', '.join(names.values())}"
