@@ -102,7 +102,7 @@ def test_help_names_every_format() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (("one.json",), ExitCode.USAGE, "connbench compare needs NEW"),
+        (("one.json",), ExitCode.USAGE, "NEW is missing for compare"),
         (("one.json", "two.json", "three.json"), ExitCode.USAGE, "three.json"),
         (("/dev/null", "/dev/null"), ExitCode.INPUT, "/dev/null is empty"),
         (("missing.json", "/dev/null"), ExitCode.INPUT, "missing.json cannot be read"),

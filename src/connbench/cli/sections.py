@@ -10,7 +10,6 @@ from typing import Any, Never, TypeVar
 import click
 
 from connbench.errors import UsageError, suggest
-from connbench.strategies import STRATEGIES
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -107,10 +106,12 @@ class Command(_Sectioned):
         return rest
 
     def _refuse(self, ctx: click.Context, word: str) -> Never:
+        from connbench.strategies import STRATEGIES  # noqa: PLC0415  # only this mistake needs them
+
         names = set(word.split(","))
         takes_strategies = any("--strategy" in parameter.opts for parameter in self.params)
         hint = f"write --strategy {word}" if takes_strategies and names <= set(STRATEGIES) else _usage(ctx)
-        raise UsageError(f"{ctx.command_path}: the argument {word!r} is one too many", hint)
+        raise UsageError(f"the argument {word!r}{_for(ctx)} is one too many", hint)
 
 
 class Group(_Sectioned, click.Group):
@@ -131,7 +132,7 @@ class Group(_Sectioned, click.Group):
         """
         name = args[0]
         if not (ctx.resilient_parsing or name.startswith("-")) and self.get_command(ctx, name) is None:
-            raise UsageError(f"{ctx.command_path} has no command {name!r}", suggest(name, self.list_commands(ctx)))
+            raise UsageError(f"there is no command {name!r}{_for(ctx)}", suggest(name, self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
 
@@ -140,9 +141,8 @@ def _in_our_words(error: click.UsageError, context: click.Context) -> UsageError
     options = {name: one for one in context.command.get_params(context) for name in one.opts if name.startswith("-")}
     match error:
         case click.NoSuchOption(option_name=name):
-            hint = suggest(name, options)
-            is_known = hint.startswith("known: ")
-            return UsageError(f"{context.command_path} has no option {name}", _help(context) if is_known else hint)
+            hint = suggest(name, options, otherwise=_help(context))
+            return UsageError(f"there is no option {name}{_for(context)}", hint)
         case click.BadOptionUsage(option_name=name) if name in options:
             option = options[name]
             if getattr(option, "is_flag", False):
@@ -151,8 +151,14 @@ def _in_our_words(error: click.UsageError, context: click.Context) -> UsageError
             such = f", as in {name} {examples[0]}" if examples else ""
             return UsageError(f"{name} needs a value", f"write {name} {_metavar(option)}{such}")
         case click.MissingParameter(param=click.Parameter() as missing):
-            return UsageError(f"{context.command_path} needs {_metavar(missing)}", _usage(context))
+            return UsageError(f"{_metavar(missing)} is missing{_for(context)}", _usage(context))
     return UsageError(error.format_message().rstrip("."), _help(context))
+
+
+def _for(context: click.Context) -> str:
+    """The command that is meant, where it is not connbench itself: its name begins the line anyway."""
+    _, _, command = context.command_path.partition(" ")
+    return f" for {command}" if command else ""
 
 
 def _metavar(parameter: click.Parameter) -> str:
