@@ -30,7 +30,7 @@ FEWER = {"window": "10,50", "churn": "50"}
 LISTENER = ("--listen", "127.0.0.1:8080/2000", "--sysctl", "net.core.somaxconn=4096")
 BIN = Path(sys.executable).parent
 
-NOT_HERE = {"make test", "connbench run --strategy range --sources 20 -n 1000000"}
+NOT_HERE = {"make test", "connbench run --strategy range --sources 20 -n 1M"}
 """The first runs this test: within itself it would not end. The other takes a minute: `make test-all` tries it."""
 
 

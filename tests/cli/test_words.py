@@ -341,6 +341,20 @@ def test_completion_in_bash() -> None:
     assert registered.endswith("-F _connbench_completion connbench")
 
 
+FISH = shutil.which("fish")
+
+
+@pytest.mark.skipif(FISH is None, reason="needs fish")
+def test_completion_in_fish(tmp_path: Path) -> None:
+    """The printed script, sourced in a fish, does so too: a comma is no end of the value."""
+    environment = {**os.environ, "PATH": f"{Path(COMMAND).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    show = "connbench completion fish | source; complete -C 'connbench run --strategy plain,w'"
+    assert FISH
+    command = [FISH, "--no-config", "-c", show]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (finished.stdout, finished.stderr) == ("plain,window\n", "")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell: str) -> None:
     """One for each shell, which asks connbench, and which that shell can read where it is installed."""

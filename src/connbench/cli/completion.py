@@ -33,4 +33,6 @@ def command(context: click.Context, /, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101  # click has all three
     script = kind(program.command, {}, "connbench", "_CONNBENCH_COMPLETE")
-    click.echo(ShellComplete.source(script).rstrip("\n"))  # not bash's own, which starts a bash to ask for its version
+    source = ShellComplete.source(script)  # not the one of bash's class, which starts a bash to ask for its version
+    # click splits type and value at each comma, and so fish was offered plain for plain,bind.
+    click.echo(source.replace('string split ","', 'string split -m 1 ","').rstrip("\n"))
