@@ -137,6 +137,8 @@ MISTAKES = {
     "value of a flag": ("run --plot=yes", "--plot takes no value", "write --plot alone"),
     "part of a count": ("run -n 1.5", "-n 1.5 is not a whole number", "write a whole number, as in 10000, 10k or 1e4"),
     "unit of a count": ("run --lanes 2s", "--lanes 2s is not a whole number", "write a whole number, as in 10000"),
+    "more than a run can have": ("run -n 1e99", "-n 1e99 is not possible", "give 1 to 10,000,000"),
+    "lanes": ("sweep --lanes 1,2000", "--lanes 2000 is not possible", "give 1 to 1,024"),
     "no time": ("run --timeout soon", "--timeout soon is not a time", "write a time, as in 250us, 1ms, 5s"),
     "time out of bounds": ("run --timeout 25h", "--timeout 25h is not possible", "give 1ms to 24h"),
     "interval": ("trace parity --interval 1us", "--interval 1us is not possible", "give 100ms to 24h"),

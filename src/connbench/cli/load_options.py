@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from connbench.cli.sections import Section, option
 from connbench.cli.values import RATE, SHARE, Word, count, time
-from connbench.model import Close, Protocol
+from connbench.model import MAX_LANES, Close, Protocol
+from connbench.planning.load import MOST_ROWS
 
 PROTOCOLS = Word([protocol.value for protocol in Protocol])
 CLOSES = Word([close.value for close in Close])
@@ -29,7 +30,7 @@ LOAD_OPTIONS = (
     option(
         Section.LOAD,
         "--lanes",
-        type=count("K"),
+        type=count("K", 1, MAX_LANES),
         default=1,
         show_default=True,
         help="Connect from K processes at the same time.",
@@ -43,7 +44,7 @@ LOAD_OPTIONS = (
     option(
         Section.LOAD,
         "--churn",
-        type=count(),
+        type=count(low=1, high=MOST_ROWS),
         help="Replace connections N times after the filling: close one at random, open a new one and time it.",
     ),
     option(

@@ -14,8 +14,10 @@ from connbench.cli.load_options import LOAD_OPTIONS
 from connbench.cli.sections import Section, option
 from connbench.cli.values import Word, Words, count, time
 from connbench.errors import UsageError
-from connbench.model import LARGEST, Isolation, Link, Listener, Placement, PortRange, Spread
+from connbench.model import LARGEST, MAX_PORT, Isolation, Link, Listener, Placement, PortRange, Spread
+from connbench.planning.load import MOST_ROWS
 from connbench.planning.request import CpuChoice
+from connbench.planning.sources import MOST_SOURCES
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES
 from connbench.units import NS_IN
 
@@ -131,14 +133,14 @@ _RUN_OPTIONS = (
         Section.OPEN,
         "-n",
         "--connections",
-        type=count(),
+        type=count(low=1, high=MOST_ROWS),
         help="Open N connections with each strategy.  [default: one for each port and source address]",
     ),
     *LOAD_OPTIONS,
     option(
         Section.OPEN,
         "--window",
-        type=count(),
+        type=count(low=1, high=MAX_PORT),
         help="Give each window N ports, with the strategies window and partition.  [default: 500]",
     ),
     option(
@@ -181,7 +183,7 @@ _RUN_OPTIONS = (
     option(
         Section.PORTS,
         "--sources",
-        type=count(),
+        type=count(low=1, high=MOST_SOURCES),
         help="Connect from N addresses, counted up from 127.9.9.1 or 2001:db8::1.",
     ),
     option(

@@ -11,7 +11,9 @@ from connbench.cli.load_options import GIVE_UP_EXAMPLES
 from connbench.cli.options import NAMES, flatten
 from connbench.cli.sections import Option, Section, option
 from connbench.cli.values import SEVERAL_RATES, SEVERAL_SHARES, Quantity, Words, count, counts, times
-from connbench.model import Close, Placement
+from connbench.model import MAX_LANES, MAX_PORT, Close, Placement
+from connbench.planning.load import MOST_ROWS
+from connbench.planning.sources import MOST_SOURCES
 from connbench.strategies import STRATEGIES
 from connbench.units import SHARE_FORM, read_share
 
@@ -48,7 +50,7 @@ LISTS = (
     Option(
         ("-n", "--connections"),
         section=Section.OPEN,
-        type=counts(),
+        type=counts(low=1, high=MOST_ROWS),
         help="Open N connections.  [default: one for each port and source address]",
     ),
     Option(
@@ -61,7 +63,7 @@ LISTS = (
     Option(
         ("--window",),
         section=Section.OPEN,
-        type=counts(),
+        type=counts(low=1, high=MAX_PORT),
         help="Give each window N ports, with the strategies window and partition.  [default: 500]",
     ),
     Option(
@@ -88,13 +90,13 @@ LISTS = (
     Option(
         ("--sources",),
         section=Section.PORTS,
-        type=counts(),
+        type=counts(low=1, high=MOST_SOURCES),
         help="Connect from N addresses, counted up from 127.9.9.1 or 2001:db8::1.",
     ),
     Option(
         ("--lanes",),
         section=Section.LOAD,
-        type=counts("K,..."),
+        type=counts("K,...", 1, MAX_LANES),
         help="Connect from K processes at the same time.  [default: 1]",
     ),
     Option(
@@ -106,7 +108,7 @@ LISTS = (
     Option(
         ("--churn",),
         section=Section.LOAD,
-        type=counts(),
+        type=counts(low=1, high=MOST_ROWS),
         help="Replace connections N times after the filling: close one at random, open a new one and time it. "
         "The churn is judged, not the filling.",
     ),

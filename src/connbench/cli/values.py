@@ -158,9 +158,9 @@ def count(name: str = "N", low: int = 0, high: int = LARGEST) -> Quantity:
     return Quantity(name, read_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
 
 
-def counts(name: str = "N,...") -> Quantities:
-    """Whole numbers that a file can hold; what else bounds them is checked with the plan."""
-    return Quantities(name, read_count, COUNT_FORM, int, allows=_within(0, LARGEST), bounds=f"0 to {LARGEST:,}")
+def counts(name: str = "N,...", low: int = 0, high: int = LARGEST) -> Quantities:
+    """Whole numbers within bounds."""
+    return Quantities(name, read_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
 
 
 def _within(low: int, high: int) -> Callable[[float], bool]:

@@ -72,7 +72,7 @@ def _check(  # a bound is all of these
 
 
 def _milliseconds(value: float) -> str:
-    return f"{value:g}ms"
+    return f"{value:,.12g}ms"
 
 
 def check_rounds(plan: Plan) -> None:
