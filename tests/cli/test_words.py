@@ -183,7 +183,21 @@ VERBS = {
         "Fit",
         "Give",
     ),
-    *("Leave", "Listen", "Make", "Measure", "Open", "Place", "Print", "Replace", "Report", "Save", "Serve", "Show"),
+    *(
+        "Leave",
+        "Read",
+        "Listen",
+        "Make",
+        "Measure",
+        "Open",
+        "Place",
+        "Print",
+        "Replace",
+        "Report",
+        "Save",
+        "Serve",
+        "Show",
+    ),
     *("Simulate", "Start", "Stop", "Use", "Write"),
 }
 """What an option does is said first."""

@@ -337,7 +337,7 @@ def test_what_is_not_shown_to_be_cheaper_did_not_fall_out() -> None:
 def test_a_budget_as_large_as_the_errors_lets_a_setting_in(errors: float) -> None:
     """What the verdict names is read back as a budget that the errors keep, and is not far above them."""
     named = report_share(budget_for(errors))
-    assert errors <= read_budget(named) <= max(1.11 * errors, errors + 1e-4)
+    assert errors <= BUDGET.read(named, "--error-budget") <= max(1.11 * errors, errors + 1e-4)
 
 
 settings = st.lists(st.integers(1, 5000), min_size=1, max_size=4, unique=True).map(
