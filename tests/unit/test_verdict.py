@@ -195,6 +195,10 @@ def test_churn_is_told_with_how_full_the_range_is() -> None:
         measured[filled] = [round_of(samples_of([5_000] * 800))]
         measured[replace(filled, phase=Phase.CHURN)] = [round_of(samples_of([level] * 100))]
     said = run_verdict(replace_strategies(result_of(measured, FEW)))
+    assert said[2] == (
+        "Next: connbench sweep --strategy plain,range --churn 100 --port-range 20000-20999 "
+        "shows what each costs as the range fills."
+    )
     assert said[:2] == (
         "With 800 of 1,000 ports (80 %) in use a new connection takes 9 µs with range, 61 µs with plain (acquire p50).",
         "No replacement failed.",

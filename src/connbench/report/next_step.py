@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connbench.analysis.course import Course, course_of
-from connbench.model import MAX_PORT, Phase, PortRange, Protocol, RoundPlan
+from connbench.model import MAX_PORT, PortRange, Protocol, RoundPlan
 from connbench.results.result import Result, StrategyResult
 
 WITHOUT_PARITY = {"range", "window", "partition"}
@@ -27,20 +27,24 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
         return "Next: the run was cut short; run it again for the rest."
     if plan is None:
         return "Next: connbench run measures the same on this machine."
-    if any(s.strategy.phase is Phase.CHURN for s in strategies) or plan.strategies[0].load.protocol is Protocol.UDP:
-        return "Next: connbench sweep finds the cheapest setting as the range fills; see connbench sweep --help."
+    ports = f" --port-range {plan.port_range}" if plan.namespace.is_own else ""
+    load = strategies[0].strategy.load
+    if load.churn or load.protocol is Protocol.UDP:
+        names = ",".join(dict.fromkeys(s.strategy.name for s in strategies))
+        udp = " --protocol udp" if load.protocol is Protocol.UDP else ""
+        churn = f" --churn {load.churn.replacements}" if load.churn else " --fill 50%-95%:5%"
+        return f"Next: connbench sweep --strategy {names}{udp}{churn}{ports} shows what each costs as the range fills."
     courses = [course_of(s, plan) for s in strategies]
     if any(course.shows_half is False and course.knee.connection is None for course in courses):
         return _next_larger(
             plan.port_range, max(courses, key=lambda one: one.held), can_set_range=plan.namespace.is_own
         )
-    ports = f" --port-range {plan.port_range}" if plan.namespace.is_own else ""
     if not {s.strategy.name for s in strategies} & WITHOUT_PARITY:
         return f"Next: connbench run --strategy range --strategy window{ports} shows what helps."
     planned = RoundPlan(plan, strategies[0].strategy, 1)
     sources = f" --sources {len(planned.sources)}" if len(planned.sources) > 1 else ""
-    load = f"-n {planned.connections}{sources}{ports}"
-    return f"Next: connbench advise {load} says which strategy and setting fit such a load."
+    asked = f"-n {planned.connections}{sources}{ports}"
+    return f"Next: connbench advise {asked} says which strategy and setting fit such a load."
 
 
 def _next_larger(ports: PortRange, course: Course, *, can_set_range: bool) -> str:
