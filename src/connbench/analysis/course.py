@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from connbench.analysis.knee import BASELINE_SHARE, FEWEST, Knee, find_knee, knee_of, rolling_width
+from connbench.analysis.knee import BASELINE_SHARE, FEWEST, GROWTH, Knee, find_knee, knee_of, rolling_width
 from connbench.model import Plan, RoundPlan, Spread
 from connbench.results.result import Numbers, StrategyResult
 
@@ -37,6 +37,11 @@ class Course:
     median_ns: float | None
     first_ns: float | None
     last_ns: float | None
+
+    @property
+    def grows(self) -> bool:
+        """Whether the last connections took longer than the first."""
+        return self.first_ns is not None and self.last_ns is not None and self.last_ns > GROWTH * self.first_ns
 
     @property
     def shows_half(self) -> bool | None:
@@ -77,15 +82,15 @@ def _first_space(strategy: StrategyResult, plan: Plan | None) -> StrategyResult 
     if plan is None or strategy.capacity is None or plan.spread is not Spread.FILL:
         return None
     planned = RoundPlan(plan, strategy.strategy, 1)
-    if planned.capacity == len(plan.port_range):
+    every_target = planned.capacity <= len(plan.port_range) * len(planned.sources)
+    spaces = len(planned.sources) * (1 if every_target else len(plan.targets))
+    if spaces == 1:
         return None
-    every_target = not planned.has_ports_per_target
     rounds = tuple(
         replace(r, samples=r.samples.chosen((r.samples.source == 0) & ((r.samples.target == 0) | every_target)))
         for r in strategy.rounds
     )
-    spaces = planned.capacity // len(plan.port_range)
-    return StrategyResult(strategy.strategy, rounds, strategy.capacity // spaces)
+    return replace(strategy, rounds=rounds, capacity=strategy.capacity // spaces)
 
 
 def _around_knees(strategy: StrategyResult) -> tuple[list[Numbers], list[Numbers]]:

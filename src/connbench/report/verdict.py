@@ -8,7 +8,7 @@ from math import floor
 import numpy as np
 
 from connbench.analysis.course import Course, course_of
-from connbench.analysis.knee import FEWEST, GROWTH
+from connbench.analysis.knee import FEWEST
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep import is_sweep
@@ -111,11 +111,7 @@ def _knees(courses: Sequence[Course]) -> str:
 def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
     """What became of strategies that do not turn slow: those that stay as they are first, then those that grow."""
     late = [(s, course) for s, course in shown if _is_late(course)]
-    growing = [
-        (s, course)
-        for s, course in shown
-        if (s, course) not in late and (course.last_ns or 0.0) > GROWTH * (course.first_ns or 0.0)
-    ]
+    growing = [(s, course) for s, course in shown if (s, course) not in late and course.grows]
     steady = [one for one in shown if one not in late and one not in growing]
     for alike in _grouped(steady, _failures):
         level = _stay(result, alike, [course.median_ns for _, course in alike])
