@@ -6,6 +6,7 @@ way out, and an exit code. The command line prints both and exits; nothing else 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -90,3 +91,12 @@ ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
     kind.exit_code: kind for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError)
 }
 """Turns a fault that crossed a process boundary as a number back into its class."""
+
+
+def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """The hint for a word that is none of those known: the one that was probably meant; else `otherwise`, or all."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it, and the engine loads this module
+
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), names, n=1)
+    return f"did you mean {names[near[0]]}?" if near else otherwise or f"known: {', '.join(names.values())}"

@@ -42,6 +42,44 @@ class Finding:
         return printable(f"{place}: {self.message}" if place else self.message)
 
 
+MOST_TOLD = 3
+"""Messages of one kind that are told in full as one finding."""
+
+
+def together(found: Iterable[Finding]) -> list[Finding]:
+    """Findings of the same kind with the same advice as one each, in the order of their first, for a reader.
+
+    The same message is told once, with all that it is about: `plain and bind: ...`; different ones, as those of other
+    figures, one after the other.
+    """
+    kinds: dict[tuple[str, Severity, str], dict[str, list[Finding]]] = {}
+    for one in found:
+        kinds.setdefault((one.code, one.severity, one.advice), {}).setdefault(one.message, []).append(one)
+    return [
+        Finding(code, severity, "; ".join(_told(by_message)), advice)
+        for (code, severity, advice), by_message in kinds.items()
+    ]
+
+
+def _told(by_message: dict[str, list[Finding]]) -> list[str]:
+    told = []
+    for message, alike in list(by_message.items())[:MOST_TOLD]:
+        rounds: dict[str, list[int]] = {}
+        for one in alike:
+            rounds.setdefault(one.strategy or "", []).extend([] if one.round is None else [one.round])
+        places = [name + (f", {_rounds(numbers)}" if numbers else "") for name, numbers in rounds.items()]
+        place = " and ".join(filter(None, (", ".join(places[:-1]), places[-1])))
+        told.append(f"{place}: {message}" if place else message)
+    more = len(by_message) - MOST_TOLD
+    return [*told, f"and {more} more of the kind"] if more > 0 else told
+
+
+def _rounds(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"round {numbers[0]}"
+    return f"rounds {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
 MOST_ALIKE = 2
 """Findings of one kind that are told in full: of many rounds the same is to be said."""
 

@@ -1,14 +1,13 @@
-"""Numbers as people read them."""
+"""Numbers as people write and read them: each kind of quantity is read and formatted here, and nowhere else."""
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from math import isfinite
 
 IN_BYTES = frozenset({"memory_total", "memory_available"})
 """Names in a machine's environment whose values are bytes."""
-
-NS_IN = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
-"""Nanoseconds in each unit that a CSV of ports and times may have them in, by the name that `--unit` takes."""
 
 _SCALE = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 
@@ -55,3 +54,116 @@ def about(nanoseconds: float) -> str:
     rounded = float(f"{nanoseconds:.2g}")
     factor, unit = next(((factor, unit) for factor, unit in _SCALE if rounded >= factor), _SCALE[-1])
     return f"{rounded / factor:.2g} {unit}" if rounded / factor < 100 else f"{rounded / factor:.0f} {unit}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 with all its digits: `80%`, `0.7%`."""
+    return f"{share * 100:g}%"
+
+
+def per_second(rate: float) -> str:
+    """How many a second, with all its digits: `100/s`, `0.5/s`."""
+    return f"{rate:g}/s"
+
+
+COUNT_FORM = "a whole number, as in 10000, 10k or 1e4"
+TIME_FORM = "a time, as in 250us, 1ms, 5s, 2min or 1.5h"
+RATE_FORM = "a rate, as in 100/s, 10k/s or 600/min"
+SHARE_FORM = "a share, as in 80%"
+"""What the readers below take, for the messages that refuse a word."""
+
+_MINUTE_NS = 60 * 10**9
+TIME_UNITS_NS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "\N{GREEK SMALL LETTER MU}s": 10**3,  # looks like the micro sign; some keyboards write it
+    "ms": 10**6,
+    "s": 10**9,
+    "m": _MINUTE_NS,
+    "min": _MINUTE_NS,
+    "h": 60 * _MINUTE_NS,
+}
+"""Units of time as they are typed, and how many ns each is."""
+
+NS_IN = {unit: float(TIME_UNITS_NS[unit]) for unit in ("s", "ms", "us", "ns")}
+"""Nanoseconds in each unit that a CSV of ports and times may have them in, by the name that `--unit` takes."""
+
+_MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6}
+_RATE_UNITS_S = {"s": 1, "min": 60, "h": 3600}
+_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,30})?(\.\d{0,30})?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+
+
+def read_count(text: str) -> int:
+    """Read a whole number: `10000`, `10,000`, `10k`, `1.5M`, `1e4`.
+
+    Raises:
+        ValueError: Not of that form, or not whole.
+    """
+    number, multiple = _split(text)
+    value = number * _MULTIPLES[multiple] if multiple in _MULTIPLES else Decimal("NaN")
+    if value.is_nan() or value != value.to_integral_value():
+        raise ValueError(f"{text!r} is not {COUNT_FORM}")
+    return int(value)
+
+
+def read_time(text: str, unit: str, *, bare: bool = True) -> Decimal:
+    """Read a time: `250us`, `1ms`, `5s`, `2min`, `1.5h`, and a number alone in `unit` if `bare` allows it.
+
+    Args:
+        text: What was typed.
+        unit: The unit of what is returned, one of `TIME_UNITS_NS`.
+        bare: Whether a number alone is a time.
+
+    Raises:
+        ValueError: Not of that form.
+    """
+    number, word = _split(text)
+    if word not in TIME_UNITS_NS and not (bare and not word):
+        raise ValueError(f"{text!r} is not {TIME_FORM}")
+    return number * TIME_UNITS_NS[word or unit] / TIME_UNITS_NS[unit]
+
+
+def read_rate(text: str) -> Decimal:
+    """Read how many a second: `100/s`, `10k/s`, `600/min`, `3600/h`, and `100` alone.
+
+    Raises:
+        ValueError: Not of that form.
+    """
+    many, slash, unit = text.partition("/")
+    number, multiple = _split(many)
+    seconds = _RATE_UNITS_S.get(unit.strip() if slash else "s")
+    if multiple not in _MULTIPLES or seconds is None:
+        raise ValueError(f"{text!r} is not {RATE_FORM}")
+    return number * _MULTIPLES[multiple] / seconds
+
+
+def read_share(text: str) -> Decimal:
+    """Read a share of the whole, `80%`, as a share of 1.
+
+    In decimal: 0.7 / 100 in binary is less than 0.007, and another share than the one that a range with a step reaches.
+
+    Raises:
+        ValueError: Not of that form.
+    """
+    number, sign = _split(text)
+    if sign != "%":
+        raise ValueError(f"{text!r} is not {SHARE_FORM}")
+    return number / 100
+
+
+def _split(text: str) -> tuple[Decimal, str]:
+    """The number that a text begins with, and the unit after it.
+
+    Digits and exponent are bounded, so that no word on the command line makes a number that takes long to compute.
+
+    Raises:
+        ValueError: It begins with no number.
+    """
+    stripped = text.strip()
+    found = _NUMBER.match(stripped)
+    digits = (found[1] or "") + (found[2] or "") if found else ""
+    if not found or not digits.strip("."):
+        raise ValueError(f"{text!r} does not begin with a number")
+    number = Decimal(digits.replace(",", "") + (found[3] or ""))
+    return number, stripped[found.end() :].strip()

@@ -45,6 +45,7 @@ def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_file_against_itself_shows_no_difference(files: dict[str, str]) -> None:
     """Real rounds against the very same ones: every figure has a ratio of 1 and no difference shown."""
     lines = compare(files["a"], files["a"]).stdout.splitlines()
+    assert "verdict: The two are comparable: of 22 figures, 22 show no difference." in lines
     assert f"{files['a']}: Linux " in lines[0] + " " + lines[1]
     rows = [line for line in lines if line.startswith(("total ", "p99 ", "odd.mean "))]
     assert len(rows) == 6
@@ -77,15 +78,31 @@ def test_json_and_markdown(files: dict[str, str]) -> None:
     assert "| --- | ---: | ---: |" in compare(files["a"], files["b"], "--format", "markdown").stdout
 
 
+def test_a_page_begins_with_the_verdict(files: dict[str, str], tmp_path: Path) -> None:
+    """--html makes the page of both: the verdict on its first screen, the comparison below; text is printed too."""
+    page = tmp_path / "c.html"
+    finished = connbench("compare", files["a"], files["b"], "--html", str(page))
+    assert (finished.returncode, finished.stderr.startswith(f"wrote {page}, ")) == (ExitCode.OK, True)
+    document = json.loads(compare(files["a"], files["b"], "--format", "json").stdout)
+    assert finished.stdout.startswith(document["verdict"][0][:40])
+    opening, rest = page.read_text(encoding="utf-8").split("</section>", 1)
+    assert f"<li>{document['verdict'][0]}</li>" in opening
+    assert "What may be the reason of a change" in rest
+    again = connbench("compare", files["a"], files["b"], "--html", str(page))
+    assert again.returncode == ExitCode.OUTPUT
+    assert connbench("compare", files["a"], files["b"], "--force").returncode == ExitCode.USAGE
+
+
 def test_help_names_every_format() -> None:
     """The formats that --help offers are those there are."""
-    assert f"[{'|'.join(FORMATS)}]" in compare("--help").stdout
+    *others, last = FORMATS
+    assert f"Print {', '.join(others)} or {last}." in compare("--help").stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (("one.json",), ExitCode.USAGE, "'NEW'"),
+        (("one.json",), ExitCode.USAGE, "NEW is missing for compare"),
         (("one.json", "two.json", "three.json"), ExitCode.USAGE, "three.json"),
         (("/dev/null", "/dev/null"), ExitCode.INPUT, "/dev/null is empty"),
         (("missing.json", "/dev/null"), ExitCode.INPUT, "missing.json cannot be read"),

@@ -6,11 +6,13 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from connbench.errors import ExitCode
+from connbench.report.charts.canvas import PALETTES
 from connbench.report.machine import json_document
 from made import PLAIN, WINDOW, result_of, round_of, samples_of
 from support import connbench
@@ -38,6 +40,23 @@ def test_a_picture_is_written_without_a_word(saved: str, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
 
 
+def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_path: Path) -> None:
+    """Without --palette everybody can tell the colours apart, but beside the talk's own charts they are the talk's."""
+    made = replace(result_of({PLAIN: [round_of(samples_of([13_000] * 60))]}), is_reproduction=True)
+    talk = tmp_path / "talk.json"
+    talk.write_text(json_document(made), encoding="utf-8")
+    for file, options, palette in (
+        (saved, (), "safe"),
+        (str(talk), (), "talk"),
+        (saved, ("--palette", "talk"), "talk"),
+        (str(talk), ("--palette", "safe"), "safe"),
+    ):
+        finished = connbench("plot", file, "-o", str(tmp_path / "a.svg"), "--force", *options)
+        assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
+        picture = (tmp_path / "a.svg").read_text(encoding="utf-8")
+        assert {name for name, colours in PALETTES.items() if colours.even in picture} == {palette}
+
+
 def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_path: Path) -> None:
     """Before a file is read, let alone drawn, it is known whether the picture may be written."""
     path = tmp_path / "a.png"
@@ -60,7 +79,7 @@ def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_
         (("-o", "a.png", "--width", "99"), "--width 99 is too narrow"),
         (
             ("-o", "a.png", "--strategy", "bind"),
-            "--strategy bind: no such strategy in these files\n  -> there are plain, ",
+            "--strategy bind: no such strategy in these files\n  -> known: plain, ",
         ),
         (("-o", "a.png", "--kind", "windows", "--strategy", "plain"), "no strategy here has a window"),
     ],
@@ -100,7 +119,7 @@ def test_a_run_draws_what_it_has_measured() -> None:
     assert finished.returncode == ExitCode.OK
     report, *charts = finished.stdout.split("┌")
     assert "connection attempts: 64" in report
-    assert "speed-up" in report
+    assert "vs plain" in report
     assert len(charts) == 2
     assert all("· even  + odd" in chart for chart in charts)
 

@@ -30,7 +30,7 @@ FEWER = {"window": "10,50", "churn": "50"}
 LISTENER = ("--listen", "127.0.0.1:8080/2000", "--sysctl", "net.core.somaxconn=4096")
 BIN = Path(sys.executable).parent
 
-NOT_HERE = {"make test", "connbench run --strategy range --sources 20 -n 1000000"}
+NOT_HERE = {"make test", "connbench run --strategy range --sources 20 -n 1M"}
 """The first runs this test: within itself it would not end. The other takes a minute: `make test-all` tries it."""
 
 
@@ -67,7 +67,7 @@ def test_commands_are_found() -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in NOT_HERE])
 def test_command_runs(folder: Path, command: str) -> None:
-    """Each command does what it is there for; on a busy machine the doctor may be right, and a gate may close."""
+    """Each command does what it is there for; on a busy machine a gate may close."""
     finished = subprocess.run(
         [*INSIDE, *LISTENER, "--", "bash", "-c", scaled(command)],
         cwd=folder,
@@ -77,7 +77,7 @@ def test_command_runs(folder: Path, command: str) -> None:
         check=False,
         timeout=HANG_S,
     )
-    busy = {"doctor": ExitCode.UNSOUND, "--fail-if": ExitCode.THRESHOLD}
+    busy = {"--fail-if": ExitCode.THRESHOLD}
     allowed = {ExitCode.OK, *(code for word, code in busy.items() if f" {word}" in command)}
     assert finished.returncode in allowed, finished.stderr
     assert "Traceback" not in finished.stderr

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import pty
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def printed(*arguments: str) -> str:
 
 def test_report_is_what_the_run_printed(measured: Measured) -> None:
     """Tables, comparison and findings come from the file as they came from the run."""
-    assert "speed-up" in measured.stdout
+    assert "vs " in measured.stdout
     assert printed(str(measured.path)) == measured.stdout
 
 
@@ -218,7 +219,7 @@ def test_formats_with_findings_have_them_once(form: str, tmp_path: Path) -> None
 
 
 def test_terminal_of_80_columns_is_kept_to(tmp_path: Path) -> None:
-    """On a terminal, headers and findings are folded to its width, the longest of labels included."""
+    """On a terminal, headers and findings are folded to its width, the longest of labels included; names are bold."""
     path = saved(SEVERAL, tmp_path / "r.csv", "csv")
     leader, follower = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
@@ -226,10 +227,12 @@ def test_terminal_of_80_columns_is_kept_to(tmp_path: Path) -> None:
     os.close(follower)
     drawn = b"".join(read_terminal(leader))
     assert process.wait() == ExitCode.OK
-    lines = drawn.decode().splitlines()
-    assert any(line.startswith("window 10000 clipped, 1000 retries") for line in lines)
+    assert "\r\n\x1b[1mwindow 10000 clipped, 1000 retries:\x1b[0m kernel unknown" in drawn.decode()
+    lines = re.sub(r"\x1b\[[01]m", "", drawn.decode()).splitlines()
     assert [line for line in lines if len(line) > 80 and path not in line] == []
-    assert len(lines) > len(printed(path).splitlines())
+    in_a_pipe = printed(path)
+    assert len(lines) > len(in_a_pipe.splitlines())
+    assert "\x1b" not in in_a_pipe
 
 
 def test_reader_that_leaves_is_no_error(measured: Measured) -> None:

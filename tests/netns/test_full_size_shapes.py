@@ -8,6 +8,7 @@ from itertools import groupby
 
 import pytest
 
+from connbench.analysis.knee import GROWTH, find_knee
 from connbench.analysis.soundness import findings
 from connbench.findings import Severity
 from connbench.linux.families import has_ipv6
@@ -98,7 +99,7 @@ def test_churn_at_four_fifths(close: Close) -> None:
 
 
 def test_a_million_connections() -> None:
-    """All open at once from 20 addresses, with 600 bytes of memory each at most."""
+    """All open at once from 20 addresses, with 600 bytes of memory each at most; what slows the last is told."""
     strategy, million = spec("range"), 1_000_000
     sources = first_sources(20)
     result = measure(strategy, PORTS, million, low=LOW, sources=sources)
@@ -110,3 +111,6 @@ def test_a_million_connections() -> None:
     plan = make_plan(strategy, PORTS, million, low=LOW, sources=sources)
     found = findings(Result(plan, {}, rounds={strategy: [measured]}))
     assert not [finding for finding in found if finding.severity is Severity.INVALID]
+    knee, entries = find_knee(result), abs(int(measured.report.settings["net.ipv4.tcp_ehash_entries"]))
+    is_slower = knee.connection is None and knee.last_ns > GROWTH * knee.baseline_ns
+    assert ("hash-table" in {finding.code for finding in found}) == (is_slower and 2 * million > entries)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, P
 from connbench.results.result import Result, Samples, StrategyResult
 from connbench.runner import run
 from connbench.samples import GIVEN_UP
-from support import LOW, OVER_VETH, make_plan, measure, measure_phases, spec
+from support import LOW, OVER_VETH, connbench, make_plan, measure, measure_phases, spec
 
 PORTS = 32
 STRATEGIES = ("plain", "bind", "random", "window", "range")
@@ -92,6 +94,22 @@ def test_closing_in_good_order_keeps_the_port() -> None:
     assert not gone.samples.failed.any()
     assert (gone.rounds[0].report.held, gone.rounds[0].report.time_wait) == (16, 0)
     assert "net.ipv4.tcp_tw_reuse" in left.rounds[0].report.settings
+
+
+@pytest.mark.skipif(
+    not Path("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists(), reason="this kernel has no such sysctl (Linux 6.1)"
+)
+def test_more_closings_than_time_wait_takes_are_found() -> None:
+    """The kernel allows half as many as its table of connections has entries; what is beyond that has no TIME_WAIT."""
+    load = ("--strategy", "bind", "-n", "16", "--churn", "600", "--close", "fin", "--port-range", "40000-41999")
+    run = connbench("run", *load, "--format", "json", inside=("--sysctl", "net.ipv4.tcp_child_ehash_entries=512"))
+    told = json.loads(run.stdout)
+    [churned] = told["strategies"][1]["rounds"]
+    most = int(churned["settings"]["net.ipv4.tcp_max_tw_buckets"])
+    overflow = churned["counters"]["TcpExt.TCPTimeWaitOverflow"]
+    assert (churned["time_wait"] <= most, overflow > 0) == (True, True)
+    [found] = [finding for finding in told["findings"] if finding["code"] == "time-wait-overflow"]
+    assert found["message"].startswith(f"{overflow} closed connections had no TIME_WAIT")
 
 
 def test_partition_goes_on_where_the_filling_ended() -> None:

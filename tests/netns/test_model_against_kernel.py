@@ -17,6 +17,7 @@ from connbench.portsearch.simulate import Machine, simulate
 from connbench.portsearch.tcp import tcp_ports
 from connbench.portsearch.walk import Walk
 from connbench.strategies.sharing import draw_victims
+from connbench.strategies.userspace import MOST_DRAWS
 from support import make_plan, measure, measure_phases, needs_port_range, spec
 
 PORTS = 4096
@@ -98,3 +99,12 @@ def test_ports_drawn_here_are_the_same_to_the_last(protocol: Protocol) -> None:
         assert walk.tries.tolist() == result.samples.tries.tolist()
         assert walk.errno.tolist() == result.samples.errno.tolist()
         assert walk.failed.any()
+
+
+def test_draws_in_vain_are_as_many_as_the_engine_makes() -> None:
+    """Beyond the last port of a range nobody tells `random` so: ports and tries are the same here and there."""
+    measured = measure(spec("random"), 64, 70).samples
+    walk = simulated(spec("random"), 64, 70)
+    assert walk.port.tolist() == measured.port.tolist()
+    assert walk.tries.tolist() == measured.tries.tolist()
+    assert walk.tries.tolist()[64:] == [MOST_DRAWS] * 6

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from connbench.analysis.knee import find_knee
+from connbench.analysis.knee import GROWTH, find_knee
 from connbench.results.result import Round, StrategyResult
-from support import measure, needs_port_range, spec
+from support import connbench, measure, needs_port_range, spec
 
 PORTS = 4096
 
@@ -45,3 +47,18 @@ def test_windows_have_no_knee_but_failures() -> None:
     assert knee.connection is None
     assert knee.first_failed == failures[0] + 1
     assert knee.in_use_at_failure == failures[0]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists(), reason="this kernel has no such sysctl (Linux 6.1)"
+)
+@pytest.mark.parametrize(("entries", "is_crowded"), [(512, True), (2048, False)])
+def test_the_table_that_is_advised_is_had(entries: int, is_crowded: bool) -> None:
+    """The sysctl of the host gives a run's namespace a table of its own, and one that is large enough is not named."""
+    command = ("run", "--strategy", "bind", "--port-range", "40000-42047", "-n", "1000", "--format", "json")
+    told = json.loads(connbench(*command, inside=("--sysctl", f"net.ipv4.tcp_child_ehash_entries={entries}")).stdout)
+    [strategy] = told["strategies"]
+    assert strategy["rounds"][0]["settings"]["net.ipv4.tcp_ehash_entries"] == str(entries)
+    knee = strategy["knee"]
+    slower = knee["connection"] is None and knee["last_ns"] > GROWTH * knee["baseline_ns"]
+    assert ("hash-table" in {finding["code"] for finding in told["findings"]}) == (is_crowded and slower)

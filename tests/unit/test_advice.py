@@ -9,7 +9,7 @@ from textwrap import indent
 import pytest
 
 from connbench.cli import cli
-from connbench.cli.advise import read_hold, read_kernel, read_rate
+from connbench.cli.advise import HOLD, RATE, read_kernel
 from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
@@ -407,13 +407,13 @@ def test_faults_name_the_way_out(arguments: list[str], fault: str) -> None:
 
 def test_words_are_read() -> None:
     """Rates, times, releases and SLOs in the forms that the help names, and no others."""
-    assert (read_rate("500/s"), read_rate("0.5")) == (500, 0.5)
-    assert (read_hold("120s"), read_hold("2m"), read_hold("1.5h"), read_hold("250ms")) == (120, 120, 5400, 0.25)
+    assert [RATE.read(text, "--rate") for text in ("500/s", "0.5", "1k/s", "600/min")] == [500, 0.5, 1000, 10]
+    assert [HOLD.read(text, "--hold") for text in ("120s", "2m", "1.5h", "250ms")] == [120, 120, 5400, 0.25]
     assert (read_kernel("6.1"), read_kernel("5.10.0-28-amd64")) == ((6, 1), (5, 10))
     assert (Slo.parse("p99.9 <= 2 ms").statistic, Slo.parse("mean<50us").limit_ns) == ("p99.9", 50_000)
     for reader, wrong in (
-        (read_rate, ("0/s", "nan", "-1", "5/m", "1e3")),
-        (read_hold, ("0s", "5", "nan", "5d")),
+        (lambda text: RATE.read(text, "--rate"), ("0/s", "nan", "-1", "5/m", "1e30")),
+        (lambda text: HOLD.read(text, "--hold"), ("0s", "5", "nan", "5d")),
         (read_kernel, ("6", "v6.1", "")),
         (Slo.parse, ("p95 < 1ms", "p99 > 1ms", "p99 < 1", "p99 < nans")),
     ):

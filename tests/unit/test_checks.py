@@ -1,51 +1,166 @@
-"""What the checks before a run become once they are part of its result."""
+"""The checks before a run: what each makes of a machine, and that `doctor` and a run judge alike."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connbench.errors import EnvironmentFault, ExitCode
 from connbench.findings import Finding, Severity
-from connbench.host.checks import Check, Verdict, as_finding, check_namespace, check_somaxconn
-from connbench.model import Namespace, format_ports, parse_ports
-from made import unhurried
+from connbench.host import checks, diagnosis
+from connbench.host.checks import Check, Verdict, as_finding
+from connbench.linux import limits, sysctl
+from connbench.linux.sockopts import LOCAL_PORT_RANGE
+from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
+from connbench.planning import Request, make_plan, place
+from connbench.planning.choice import refuse_unsupported
+from made import PLAN, WINDOW, unhurried
+
+HOST = replace(PLAN, namespace=Namespace.HOST, listener=Listener.ACCEPT, connections=5000)
+
+
+def busy(monkeypatch: pytest.MonkeyPatch) -> Check:
+    """CPUs that are in use."""
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: 97.0)
+    return checks.check_load(0.1)
+
+
+def one_cpu(monkeypatch: pytest.MonkeyPatch) -> Check:
+    """One CPU for all."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    return checks.check_cpus()
+
+
+def slow_governor(monkeypatch: pytest.MonkeyPatch) -> Check:
+    """A CPU that changes its frequency."""
+    monkeypatch.setattr(checks, "governor", lambda _: "powersave")
+    return checks.check_governor(PLAN.cpus)
+
+
+def few_files(monkeypatch: pytest.MonkeyPatch) -> Check:
+    """So few files a process that it takes many processes."""
+    monkeypatch.setattr(limits, "open_files", lambda: (40, 40))
+    return checks.check_descriptors(56512)
+
+
+def short_queue(monkeypatch: pytest.MonkeyPatch) -> Check:
+    """A host whose listeners queue fewer connections."""
+    monkeypatch.setattr(sysctl, "read", lambda _: "4096")
+    found = checks.check_queue(HOST)
+    assert found
+    return found
+
+
+FAILING: dict[Callable[[pytest.MonkeyPatch], Check], tuple[str, Severity]] = {
+    busy: ("cpu-load", Severity.WARNING),
+    one_cpu: ("cpus", Severity.WARNING),
+    slow_governor: ("governor", Severity.WARNING),
+    few_files: ("open-files", Severity.NOTE),
+    short_queue: ("somaxconn", Severity.NOTE),
+}
+
+
+@pytest.mark.parametrize("fail", FAILING, ids=lambda one: one.__name__)
+def test_doctor_and_run_judge_alike(
+    fail: Callable[[pytest.MonkeyPatch], Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that failed has in `doctor` the severity of the run's finding, and leaves the exit code alone in both."""
+    check = fail(monkeypatch)
+    code, severity = FAILING[fail]
+    assert (check.code, check.verdict) == (code, Verdict(severity))
+    assert as_finding(check) == Finding(code, severity, check.text, check.advice)
+    assert check.advice
+    assert diagnosis.exit_code([check]) == ExitCode.OK
+
+
+def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both go through the same checks: of one machine the run has a finding for each that did not pass."""
+    for fail in FAILING:
+        fail(monkeypatch)
+    told = [(check.code, str(check.verdict)) for check in checks.of_plan(HOST, seconds=0.1)]
+    found = [(finding.code, str(finding.severity)) for finding in checks.at_start(HOST)]
+    assert found == [(code, verdict) for code, verdict in told if verdict != "ok"]
+    assert {code for code, _ in found} == {code for code, _ in FAILING.values()}
+
+
+def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a namespace of its own a run goes on with a warning, and so says doctor."""
+    monkeypatch.setattr(place, "best_available", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
+    plan, [known] = make_plan(Request(("random",), connections=4))
+    told = checks.of_finding(known)
+    assert (told.code, told.verdict, told.text) == ("host-namespace", Verdict.WARNING, known.text)
+    assert diagnosis.exit_code([told]) == ExitCode.OK
+    assert "network namespace: Operation not permitted" in known.text
+    assert checks.check_namespace(plan) is None
+    own = checks.check_namespace(PLAN)
+    assert own
+    assert own.verdict is Verdict.OK
+
+
+def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket option that the kernel lacks ends a run with exit code 4; that is doctor's, too, and no finding."""
+    for module in (checks.__name__, "connbench.planning.choice"):
+        monkeypatch.setattr(f"{module}.is_supported", lambda _: False)
+    with pytest.raises(EnvironmentFault) as caught:
+        refuse_unsupported((WINDOW,))
+    option = checks.check_option(LOCAL_PORT_RANGE)
+    assert option.verdict is Verdict.REFUSED
+    assert as_finding(option) is None
+    assert diagnosis.exit_code([option]) == caught.value.exit_code
+    refused = checks.of_refusal(caught.value)
+    assert diagnosis.exit_code([refused]) == ExitCode.ENVIRONMENT
+    assert diagnosis.verdict(None, [refused])[0] == (
+        f"A full run here would be refused (exit code 4): {caught.value.message}."
+    )
 
 
 def test_passed_check_is_no_finding() -> None:
     """Only what did not pass is worth telling."""
-    assert as_finding(Check("CPUs", Verdict.OK, "4 usable")) is None
-
-
-@pytest.mark.parametrize("verdict", [Verdict.WARN, Verdict.FAIL])
-def test_check_that_did_not_pass_is_a_warning(verdict: Verdict) -> None:
-    """A run goes on in spite of a check, and its result warns of it, under a code made of the check's name."""
-    check = Check("CPU load", verdict, "97 % in use", "stop what else runs here")
-    assert as_finding(check) == Finding(
-        "cpu-load", Severity.WARNING, "CPU load: 97 % in use", "stop what else runs here"
-    )
-
-
-def test_namespace_of_its_own_passes() -> None:
-    """A network namespace of its own is all that a sound run needs, and the reason for having none is told."""
-    assert check_namespace(Namespace.USER, "").verdict is Verdict.OK
-    refused = check_namespace(Namespace.HOST, "unshare(CLONE_NEWNET): Operation not permitted")
-    assert refused.verdict is Verdict.FAIL
-    assert refused.message.endswith("unshare(CLONE_NEWNET): Operation not permitted")
-    assert refused.advice
+    assert as_finding(Check("cpus", "CPUs", Verdict.OK, "4 usable")) is None
 
 
 @pytest.mark.parametrize(
-    ("namespace", "somaxconn", "verdict"),
+    ("plan", "somaxconn", "verdict"),
     [
-        (Namespace.NETWORK, 128, Verdict.OK),
-        (Namespace.HOST, 5000, Verdict.OK),
-        (Namespace.HOST, 4999, Verdict.WARN),
+        (replace(HOST, namespace=Namespace.NETWORK), "128", Verdict.OK),
+        (HOST, "5000", Verdict.OK),
+        (HOST, "4999", Verdict.NOTE),
     ],
 )
-def test_somaxconn_matters_on_the_host_only(namespace: Namespace, somaxconn: int, verdict: Verdict) -> None:
+def test_somaxconn_matters_on_the_host_only(
+    plan: Plan, somaxconn: str, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The host's somaxconn has to have room for all connections; a namespace of its own gets what it needs."""
-    assert check_somaxconn(namespace, 5000, somaxconn).verdict is verdict
+    monkeypatch.setattr(sysctl, "read", lambda _: somaxconn)
+    found = checks.check_queue(plan)
+    assert found
+    assert found.verdict is verdict
+
+
+def test_no_queue_of_ones_own_is_not_judged() -> None:
+    """A target that listens already has a queue that connbench knows nothing of."""
+    assert checks.check_queue(replace(HOST, listener=Listener.EXTERNAL)) is None
+
+
+def test_the_verdict_has_figures_reasons_and_the_next_step() -> None:
+    """Sound: what would be measured and what to type; with a warning: which, and what to do about it first."""
+    quiet = Check("cpus", "CPUs", Verdict.OK, "2 usable")
+    sound, command = diagnosis.verdict(PLAN, [quiet])
+    what = "4 connections for each strategy, range 9024-65535, own network namespace"
+    assert sound == f"A full run here would be sound: {what}, CPUs: 2 usable."
+    assert command == "Next: connbench run"
+    loud = Check("cpu-load", "CPU load", Verdict.WARNING, "97 % in use", "stop what else runs here, then measure")
+    warned, advice = diagnosis.verdict(PLAN, [quiet, loud])
+    assert warned == (
+        f"A full run here would end in exit code 0 with a warning in its report ({what}): CPU load: 97 % in use."
+    )
+    assert advice == "Next: stop what else runs here, then measure."
 
 
 @given(st.frozensets(st.integers(0, 65535)))

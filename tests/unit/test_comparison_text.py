@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,10 +13,11 @@ from markdown_it import MarkdownIt
 
 from connbench.analysis.comparison import FIGURES, Comparison, compare
 from connbench.errors import Interrupted
-from connbench.model import Churn, Load, PortRange, StrategySpec
+from connbench.model import Churn, Link, Listener, Load, Namespace, Plan, PortRange, StrategySpec
 from connbench.report import comparison as report
 from connbench.report.comparison_rows import HEADER, blocks
-from connbench.results.result import Result, Round
+from connbench.report.comparison_verdict import verdict
+from connbench.results.result import Origin, Result, Round
 from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 GITHUB = MarkdownIt("commonmark").enable("table")
@@ -66,8 +67,10 @@ def mixed() -> Comparison:
 
 
 def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
-    """The files stand first, then in what they differ, then each strategy, then what is in one file only."""
+    """Whether they are comparable stands first, then files, differences, each strategy; the verdict at the end."""
     assert report.text(mixed, 80).splitlines() == [
+        "Not comparable: port range: 9024-65535 in BASE, 10000-10999 in NEW.",
+        "",
         "BASE old.json: Linux 6.8.0-test, range 9024-65535, 4 connections, 2 to 6 rounds",
         "NEW  new_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6",
         "  rounds (1 partial, left out)",
@@ -96,6 +99,11 @@ def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
         "only in NEW: window 500",
         "11 figures judged, each at 95%: where nothing has changed, 1 of them may look",
         "  different by chance",
+        "",
+        "verdict: Not comparable: port range: 9024-65535 in BASE, 10000-10999 in NEW.",
+        "Of 11 figures, 10 are slower and 1 has more errors; the largest change: bind",
+        "  even.mean, 10.8 µs to 22.5 µs, 2.095 x (95 % interval 2.042 to 2.150).",
+        "Next: measure both with the same options.",
     ]
 
 
@@ -140,7 +148,7 @@ def test_no_complete_round_leaves_the_remark_alone() -> None:
         [],
         ("undetermined: BASE needs 5 and NEW 5 more complete rounds, for a verdict takes 5",),
     )
-    assert "figure " not in report.text(of(cut, cut))
+    assert "figure  " not in report.text(of(cut, cut))
 
 
 def test_nothing_in_common_is_said() -> None:
@@ -150,7 +158,9 @@ def test_nothing_in_common_is_said() -> None:
         "",
         "only in BASE: bind",
         "only in NEW: plain",
-        "nothing to compare: no strategy of the same name and parameters is in both",
+        "",
+        "verdict: Nothing to compare: no strategy of the same name and parameters is in both.",
+        "Next: measure the same strategies for both.",
     ]
 
 
@@ -179,9 +189,10 @@ def test_errors_are_told_in_percentage_points(new: int, shown: str) -> None:
 def test_markdown_has_warnings_and_tables(mixed: Comparison) -> None:
     """The warnings are a block of their own above the tables, one row a figure."""
     lines = report.markdown(mixed).splitlines()
-    assert lines[1] == (
+    assert lines[0] == "Not comparable: port range: 9024-65535 in BASE, 10000-10999 in NEW."
+    assert (
         "- NEW new_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6 rounds (1 partial, left out)"
-    )
+    ) in lines
     assert "> - **warning** kernel: 6.8.0-test in BASE, 6.18.0 in NEW" in lines
     top = lines.index("| figure | BASE | NEW | NEW/BASE | 95% interval | verdict |")
     assert lines.index("> [!WARNING]") < top
@@ -201,6 +212,8 @@ def test_json_has_figures_for_programs(mixed: Comparison) -> None:
     """Times in ns, shares of 1, differences and rounds, with the names the thresholds use."""
     document = json.loads(report.json(mixed))
     assert document["alike"] is False
+    assert document["comparable"] is False
+    assert document["verdict"] == list(verdict(mixed))
     assert [d["code"] for d in document["differences"]] == ["kernel", "port-range", "seed"]
     assert (document["base"]["file"], document["new"]["kernel"]) == ("old.json", "6.18.0")
     assert [spec["name"] for spec in document["only_in_base"]] == ["plain"]
@@ -210,7 +223,8 @@ def test_json_has_figures_for_programs(mixed: Comparison) -> None:
     total, errors = strategy["figures"]["total"], strategy["figures"]["errors"]
     assert total["new"] == pytest.approx(127_000, rel=0.01)
     assert total["change"]["low"] < total["change"]["estimate"] < total["change"]["high"]
-    assert (total["compared_by"], total["verdict"]) == ("ratio", "slower")
+    assert (total["compared_by"], total["verdict"], total["unit"]) == ("ratio", "slower", "ns")
+    assert errors["unit"] == "share"
     assert (errors["new"], errors["change"]["estimate"], errors["compared_by"]) == (0.25, 0.25, "difference")
 
 
@@ -225,6 +239,79 @@ def test_json_of_like_files_says_so() -> None:
 def test_rows_have_a_cell_a_column(mixed: Comparison) -> None:
     """Whatever lays the blocks out finds as many cells in a row as there are columns."""
     assert {len(cells) for block in blocks(mixed) for cells in block.table.rows} == {len(HEADER)}
+
+
+def test_json_has_null_for_an_empty_group() -> None:
+    """Odd ports that one side never had are no 0."""
+    even = rounds_of(5, port=[9024, 9026, 9028, 9030])
+    odd = json.loads(report.json(of(rounds_of(5), even)))["strategies"][0]["figures"]["odd.p50"]
+    assert (odd["base"] is None, odd["new"], odd["change"]) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "The two are comparable: of 11 figures, 10 are slower and 1 shows no difference; the largest change: "),
+        ({"kernel": "6.18.0"}, "The two are comparable, with another kernel in NEW: of 11 figures, 10 are slower and "),
+    ],
+    ids=["alike", "another kernel"],
+)
+def test_the_verdict_counts_and_names_the_largest(change: dict[str, object], said: str) -> None:
+    """Figures by verdict, the largest change with its interval, what else differs, and how small a change shows."""
+    base, new = named({BIND: rounds_of(6)}, "a"), named({BIND: rounds_of(6, [2 * t for t in LATENCY])}, "b")
+    new.environment |= change
+    first, second = verdict(compare(base, new))
+    assert first.startswith(said)
+    assert first.endswith("63.5 µs to 127 µs, 2.000 x (95 % interval 1.949 to 2.052).")
+    assert second == "A change of the total time by less than 2.6 % does not show with these rounds."
+
+
+def test_the_verdict_says_whether_rounds_were_enough() -> None:
+    """Too few: how many are missing, and what to type; enough and alike: what change they would have shown."""
+    few = verdict(of(rounds_of(3), rounds_of(5)))
+    assert few == (
+        "The two are comparable: of 11 figures, 11 are undetermined.",
+        "Too few rounds: BASE needs 2 more complete rounds; a verdict takes 5 of each.",
+        "Next: measure both with --rounds 10.",
+    )
+    alike = verdict(of(rounds_of(5), rounds_of(5)))
+    assert alike[0] == "The two are comparable: of 11 figures, 11 show no difference."
+    assert alike[1] == "A change of the total time by less than 2.8 % does not show with these rounds."
+
+
+@pytest.mark.parametrize(
+    ("change", "is_comparable"),
+    [
+        (lambda plan: replace(plan, port_range=PortRange(10000, 10999)), False),
+        (lambda plan: replace(plan, connections=3), False),
+        (lambda plan: replace(plan, listener=Listener.ACCEPT), False),
+        (lambda plan: replace(plan, namespace=Namespace.HOST), False),
+        (lambda plan: replace(plan, namespace=Namespace.USER), True),
+        (lambda plan: replace(plan, link=Link.VETH), False),
+        (lambda plan: replace(plan, delay_ms=2.0), False),
+        (lambda plan: replace(plan, timeout=3.0), True),
+        (lambda plan: replace(plan, seed=7), True),
+    ],
+    ids=["range", "connections", "listener", "host", "user namespace", "link", "delay", "timeout", "seed"],
+)
+def test_what_was_measured_otherwise_is_not_comparable(change: Callable[[Plan], Plan], *, is_comparable: bool) -> None:
+    """Another range, number, listener, link: the change may come from that alone, and it is said before all else."""
+    base, new = named({BIND: rounds_of(5)}, "a"), named({BIND: rounds_of(5)}, "b")
+    assert new.plan
+    new.plan = change(new.plan)
+    found = compare(base, new)
+    assert found.is_comparable is is_comparable
+    assert report.text(found).startswith("Not comparable: ") is not is_comparable
+    assert verdict(found)[0].startswith("Not comparable: ") is not is_comparable
+
+
+def test_what_a_csv_does_not_tell_is_not_known() -> None:
+    """Whether a CSV was measured in the same way nobody can say."""
+    base, new = named({BIND: rounds_of(5)}, "a.csv"), named({BIND: rounds_of(5)}, "b")
+    base.origin, base.plan = Origin.CSV, None
+    found = compare(base, new)
+    assert found.is_comparable is None
+    assert report.text(found).startswith("Whether the two are comparable is not known: BASE is a connbench CSV.")
 
 
 def test_another_load_is_told() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from connbench.analysis.knee import (
     FEWEST,
     NARROWEST,
+    SLOWDOWN,
     WIDEST,
     Knee,
     find_knee,
@@ -107,12 +109,130 @@ def test_slow_from_the_start_has_no_knee() -> None:
     assert knee_of(step(0, 1000)).connection is None
 
 
+@pytest.mark.parametrize("unmeasured", [3, 50, 500])
+def test_connections_of_no_time_at_first_are_searched_to_an_end(unmeasured: int) -> None:
+    """A file may say 0 ns, which has no multiples."""
+    latencies = [0] * unmeasured + [FAST] * (1000 - unmeasured)
+    assert knee_of(samples_of(latencies, port=[EVEN] * 1000)).connection in {None, unmeasured + 1}
+
+
 def test_baseline_is_the_median_of_the_first_twentieth() -> None:
     """5 % of the connections, and outliers among them count for nothing."""
     latencies = [FAST] * 40 + [SLOW * 100] * 10 + [FAST * 2] * 950
     knee = knee_of(samples_of(latencies, port=[EVEN] * 1000))
     assert knee.baseline_ns == FAST
     assert knee_of(samples_of([5, 7], port=[2, 4])).baseline_ns == 5
+
+
+def noise(seed: int, connections: int, spread: float) -> NDArray[np.float64]:
+    """Factors about 1, spread as latencies are: most of them close, some of them far above."""
+    return np.exp(np.random.default_rng(seed).normal(0, spread, connections))
+
+
+def shaped(heights: NDArray[np.float64]) -> Knee:
+    """The knee of connections of such heights, in multiples of a fast one; all ports are of one parity."""
+    return knee_of(samples_of((FAST * heights).astype(int).tolist(), port=[EVEN] * len(heights)))
+
+
+CURVES = {
+    "line": lambda along, most: 1 + (most - 1) * along,
+    "square root": lambda along, most: 1 + (most - 1) * np.sqrt(along),
+    "square": lambda along, most: 1 + (most - 1) * along**2,
+    "logarithm": lambda along, most: 1 + (most - 1) * np.log1p(99 * along) / np.log(100),
+}
+
+
+@unhurried
+@given(
+    st.sampled_from(sorted(CURVES)),
+    st.integers(1000, 4000),
+    st.floats(1.5, 40),
+    st.floats(0, 0.2),
+    st.integers(0, 2**32),
+)
+def test_growth_is_no_knee(curve: str, connections: int, most: float, spread: float, seed: int) -> None:
+    """However slow the last connections are: where each is a little slower than the one before, none turns slow."""
+    heights = CURVES[curve](np.linspace(0, 1, connections), most) * noise(seed, connections, spread)
+    knee = shaped(heights)
+    assert knee.connection is None
+    assert knee.is_judged
+    assert knee.is_growing or knee.last_ns < 6 * knee.baseline_ns  # where it is less the noise may be as large
+
+
+@pytest.mark.parametrize("connections", [FEWEST, 100, 1000])
+@pytest.mark.parametrize("most", [2.0, 5.0, 10.0])
+def test_exponential_growth_is_no_knee(connections: int, most: float) -> None:
+    """Each doubling takes as many connections as the one before; few connections are enough to tell."""
+    knee = shaped(most ** np.linspace(0, 1, connections))
+    assert (knee.connection, knee.is_growing) == (None, True)
+
+
+@unhurried
+@given(
+    st.integers(500, 3000),
+    st.floats(0.15, 0.85),
+    st.tuples(st.floats(1, 3.5), st.floats(5, 400), st.floats(1, 3)),
+    st.floats(0, 0.2),
+    st.integers(0, 2**32),
+)
+def test_step_amid_growth_is_the_knee(
+    connections: int, share: float, factors: tuple[float, float, float], spread: float, seed: int
+) -> None:
+    """Connections grow up to a step and beyond it: the knee is the step, not where growth passes 3 x the baseline."""
+    fast, (before, cliff, after) = int(share * connections), factors
+    heights = np.concatenate(
+        (np.linspace(1, before, fast), before * cliff * np.linspace(1, after, connections - fast))
+    ) * noise(seed, connections, spread)
+    knee = shaped(heights)
+    assert knee.connection is not None
+    assert abs(knee.connection - fast - 1) <= rolling_width(connections) // 2
+    assert not knee.is_growing
+
+
+@unhurried
+@given(st.integers(500, 3000), st.lists(st.tuples(st.floats(0, 0.9), st.floats(2, 500)), max_size=4), st.integers(1, 9))
+def test_bursts_that_end_are_no_knee(connections: int, bursts: list[tuple[float, float]], width: int) -> None:
+    """A neighbour on the CPU makes stretches of connections slow; the last twentieth at least is as it was."""
+    heights = np.ones(connections)
+    for begin, height in bursts:
+        heights[int(begin * connections) :][: connections * width // 200] *= height
+    knee = shaped(heights)
+    assert (knee.connection, knee.is_growing) == (None, False)
+
+
+@unhurried
+@given(st.integers(2000, 5000), st.floats(0.97, 1), st.floats(0, 0.1), st.integers(0, 2**32))
+def test_growth_that_speeds_up_has_its_knee_where_it_is_slow(
+    connections: int, fullest: float, spread: float, seed: int
+) -> None:
+    """Tries grow as 1 / (1 - share in use), of UDP's search and of drawn ports: slow for good at 3 x, two thirds."""
+    in_use = np.linspace(0, fullest, connections, endpoint=False)
+    baseline = 1 / (1 - 0.025 * fullest)
+    knee = shaped(noise(seed, connections, spread) / (1 - in_use))
+    assert knee.connection is not None
+    assert in_use[knee.connection - 1] == pytest.approx(1 - 1 / (SLOWDOWN * baseline), abs=0.08)
+
+
+def test_growth_of_twentieths_as_measured_is_no_knee() -> None:
+    """A million connections of 20 addresses on a kernel with 262,144 entries in its table of connections: 6.4 times."""
+    twentieths = [5.5, 9.7, 13.9, 14.3, 16, 17, 18, 19, 20, 21.5, 22, 23, 24, 25, 26.5, 28, 29.5, 31, 33, 34.5]
+    knee = shaped(np.repeat(twentieths, 100))
+    assert (knee.connection, knee.is_growing) == (None, True)
+    assert knee.last_ns / knee.baseline_ns == pytest.approx(34.5 / 5.5)
+
+
+def test_sources_one_after_the_other_have_a_knee_of_their_own() -> None:
+    """Where an address is used up before the next, connections turn fast again; the last address's step is for good."""
+    each = np.repeat([1, 20], 500)
+    assert shaped(np.tile(each, 3)).connection == 2 * 1000 + 501
+    assert shaped(np.concatenate((np.tile(each, 2), np.ones(500)))).connection is None
+
+
+def test_growth_is_told_of_the_middle_round() -> None:
+    """Growth comes with the round whose knee is told."""
+    growing = samples_of((FAST * np.linspace(1, 7, 1000)).astype(int).tolist(), port=[EVEN] * 1000)
+    assert find_knee(strategy_of(growing, growing, step(500, 500))).is_growing
+    assert not find_knee(strategy_of(growing, step(500, 500))).is_growing
 
 
 @pytest.mark.parametrize("early", [0, 1, 3, 7])

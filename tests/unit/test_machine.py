@@ -55,6 +55,7 @@ def test_document_says_what_was_run_and_where() -> None:
         "plan",
         "environment",
         "partial",
+        "reproduction",
         "strategies",
         "findings",
         "known_findings",
@@ -127,6 +128,7 @@ def test_figures_of_an_empty_group_are_null() -> None:
 def test_what_a_csv_does_not_hold_is_null() -> None:
     """The talk's CSV tells neither acquire times nor tries, and no CSV tells what was open at the end."""
     taken = document(read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv"))["strategies"][0]["summary"]
+    assert taken["acquire_per_connection_ns"] is None
     assert (taken["all"]["latency_ns"]["p50"], taken["all"]["acquire_ns"], taken["all"]["tries_max"]) == (
         15e3,
         None,
@@ -137,6 +139,7 @@ def test_what_a_csv_does_not_hold_is_null() -> None:
         "summary"
     ]
     assert own["all"]["acquire_ns"]["p50"] == 21_000
+    assert own["acquire_per_connection_ns"] == 21_000
     assert (own["established"], own["wall_ns"]) == (None, 63_000)
 
 

@@ -399,7 +399,7 @@ def test_rows_that_are_not_judged_are_named(number: int) -> None:
     first = reproduction.verdict(result)[0]
     names = ["random", "range", *["bind", *(f"bind, {n} source{'s' * (n > 1)}" for n in (1, 2, 3))]]
     expected = {0: [], 1: ["random"], 3: ["bind", "random", "range", *names[3:]]}[number]
-    assert first.partition(" Not judged: ")[2] == (f"{', '.join(expected)}." if expected else "")
+    assert first.partition(" Not judged: ")[2] == (f"{'; '.join(expected)}." if expected else "")
 
 
 def test_nothing_judged_is_said() -> None:

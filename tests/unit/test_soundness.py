@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from connbench.analysis.knee import knee_of
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Listener, Load
+from connbench.model import Churn, Close, Listener, Load, Namespace, Phase
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO
@@ -74,6 +76,55 @@ def test_syn_retransmission_makes_the_figures_invalid() -> None:
     [found] = found_in(counting(CLEAN, TCPSynRetrans=2))
     assert (found.code, found.severity) == ("syn-retransmission", Severity.INVALID)
     assert "TCPSynRetrans 2" in found.message
+
+
+def advice_on_retransmission(load: Load, listener: Listener, phase: Phase | None = None, **moved: int) -> str:
+    """What is said to do where a SYN was sent again under a load; in the churn, where it has one."""
+    measured = counting(CLEAN, TCPSynRetrans=1, **moved)
+    spec = replace(BIND, load=load, phase=phase or (Phase.CHURN if load.churn else Phase.FILL))
+    found = findings(result_of({spec: [measured]}, replace(PLAN, listener=listener)))
+    return next(f.advice for f in found if f.code == "syn-retransmission")
+
+
+@pytest.mark.parametrize(
+    ("load", "listener", "ways"),
+    [
+        (Load(lanes=2, churn=Churn(9)), Listener.BACKLOG, "use --lanes 1 or --close fin"),
+        (Load(lanes=2, give_up_ms=1.0), Listener.ACCEPT, "use --lanes 1"),
+        (
+            Load(lanes=2, churn=Churn(9)),
+            Listener.EXTERNAL,
+            "use --lanes 1 or --close fin or a listener of connbench's own (no --target)",
+        ),
+    ],
+)
+def test_lanes_that_reset_are_named_where_syns_were_sent_again(load: Load, listener: Listener, ways: str) -> None:
+    """A port is free before its RST is sent: no queue need have overflowed, no firewall need be there."""
+    advice = advice_on_retransmission(load, listener)
+    assert advice.endswith(f": {ways}")
+    assert "queue" not in advice
+
+
+BY_RST, BY_FIN = Churn(9), Churn(9, Close.FIN)
+
+
+@pytest.mark.parametrize("load", [Load(), Load(lanes=2), Load(churn=BY_RST), Load(lanes=2, churn=BY_FIN)])
+def test_lanes_are_not_named_where_none_resets_beside_another(load: Load) -> None:
+    """With one lane a reset goes before the SYN; by FIN the port stays in TIME_WAIT."""
+    assert advice_on_retransmission(load, Listener.BACKLOG) == "find out who drops them: a firewall, the path"
+    assert "the target's queue" in advice_on_retransmission(load, Listener.EXTERNAL)
+
+
+def test_lanes_are_not_named_before_the_churn() -> None:
+    """While the range is filled nothing is closed yet."""
+    advice = advice_on_retransmission(Load(lanes=2, churn=Churn(9)), Listener.BACKLOG, Phase.FILL)
+    assert advice == "find out who drops them: a firewall, the path"
+
+
+def test_queue_that_overflowed_is_named_where_syns_were_sent_again() -> None:
+    """The counters tell who dropped them."""
+    advice = advice_on_retransmission(Load(lanes=2, churn=Churn(9)), Listener.BACKLOG, ListenDrops=1)
+    assert advice == "the listener's queue dropped them: see the finding above"
 
 
 @pytest.mark.parametrize(("longest", "codes"), [(900_000_000, []), (900_000_001, ["slow-connect"])])
@@ -293,3 +344,25 @@ def test_crowded_hash_table_is_named() -> None:
     assert crowded(200) == []
     assert crowded(199, last_ns=13_000) == []
     assert crowded(199, last_ns=100_000) == ["hash-table"]
+
+
+def growing_million() -> Round:
+    """1,000,000 connections that grow as those of a real run did, in a table of 262,144 entries; by two thousands."""
+    latencies = np.interp(np.linspace(0, 1, 2000), [0, 0.1, 0.15, 0.5, 1], [5_000, 11_000, 14_000, 23_000, 36_000])
+    measured = round_of(samples_of(latencies.astype(int).tolist(), port=[40000] * 2000))
+    settings = {"net.ipv4.tcp_ehash_entries": "-262144"}
+    return replace(measured, report=replace(measured.report, settings=settings, established=1_000_000))
+
+
+def test_growth_by_a_crowded_table_is_no_knee() -> None:
+    """A million connections become seven times slower all the way: the table is named, its figures and the way out."""
+    measured = growing_million()
+    assert knee_of(measured.samples).connection is None
+    own, host = (
+        next(f for f in findings(result_of({BIND: [measured]}, replace(PLAN, namespace=n))) if f.code == "hash-table")
+        for n in (Namespace.NETWORK, Namespace.HOST)
+    )
+    assert own.message.startswith("2,000,000 sockets are in an established-hash table of 262,144 entries, 7.6 each: ")
+    assert own.message.endswith("median connect() 6.48 µs in the first 5% of the connections, 35.4 µs in the last 5%")
+    assert "net.ipv4.tcp_child_ehash_entries=2097152 " in own.advice
+    assert "thash_entries=2097152 " in host.advice

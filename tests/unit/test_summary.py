@@ -18,7 +18,6 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import Distribution, Group, Summary, count_errors, samples_for, summarize
 from connbench.errors import Interrupted
 from connbench.model import MAX_PORT
-from connbench.report import rows
 from connbench.results.result import Round, Samples, StrategyResult
 from made import PLAIN, round_of, samples_of, unhurried
 
@@ -237,16 +236,16 @@ def test_floor_is_none_where_no_round_has_one() -> None:
 def test_speed_up_is_by_the_attempt() -> None:
     """Strategies that make different numbers of attempts are compared by what one costs."""
     plain, filled = summary_of(samples_of([90_000] * 100)), summary_of(samples_of([10_000] * 7))
-    assert filled.speed_up(plain) == same(9)
-    assert plain.speed_up(filled) == same(1 / 9)
-    assert plain.speed_up(plain) == 1
+    assert filled.connect_speed_up(plain) == same(9)
+    assert plain.connect_speed_up(filled) == same(1 / 9)
+    assert plain.connect_speed_up(plain) == 1
 
 
 def test_speed_up_is_of_the_median_rounds() -> None:
     """One round that was disturbed moves it neither way, and rounds of other lengths count each by its mean."""
     plain = summary_of(*(samples_of([ns] * 10) for ns in (60_000, 9_000_000, 62_000)))
     faster = summary_of(samples_of([1] * 10), samples_of([31_000] * 4), samples_of([32_000] * 1000))
-    assert faster.speed_up(plain) == same(2)
+    assert faster.connect_speed_up(plain) == same(2)
 
 
 def test_speed_up_is_of_complete_rounds_alone() -> None:
@@ -255,32 +254,23 @@ def test_speed_up_is_of_complete_rounds_alone() -> None:
     whole = summarize(StrategyResult(PLAIN, (round_of(samples_of([20_000] * 10)),)))
     mended = summarize(StrategyResult(PLAIN, (round_of(samples_of([10_000] * 10)), cut)))
     partial = summarize(StrategyResult(PLAIN, (cut,)))
-    assert mended.speed_up(whole) == same(2)
-    assert (partial.speed_up(whole), whole.speed_up(partial), partial.speed_up(partial)) == (None, None, None)
+    assert mended.connect_speed_up(whole) == same(2)
+    assert (partial.connect_speed_up(whole), whole.connect_speed_up(partial), partial.connect_speed_up(partial)) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_speed_up_without_an_attempt_or_a_time_is_none() -> None:
     """Nothing is so and so many times as fast as what was not measured, or took no time at all."""
     some, nothing = summary_of(samples_of([10_000])), summary_of(samples_of([]))
     no_time = summary_of(samples_of([0], prepare_ns=[0]))
-    assert (nothing.speed_up(some), some.speed_up(nothing), no_time.speed_up(some)) == (None, None, None)
-
-
-def test_comparison_shows_the_speed_up_by_the_attempt() -> None:
-    """The table of strategies side by side has the same figure, and a dash where there is none."""
-    cut = StrategyResult(PLAIN, (round_of(samples_of([1] * 10), 1, Interrupted(2)),))
-    whole = [
-        (label, StrategyResult(PLAIN, (round_of(samples_of(times)),)))
-        for label, times in (("plain", [90_000] * 100), ("few", [10_000] * 7))
-    ]
-    table = rows.comparison([*whole, ("cut", cut)], several_rounds=False)
-    assert [row[:3] for row in table.rows] == [
-        ("plain", "9.00 ms", "1.00 x"),
-        ("few", "70.0 µs", "9.00 x"),
-        ("cut", "partial", "-"),
-    ]
-    from_cut = rows.comparison([("cut", cut), *whole], several_rounds=False)
-    assert [row[2] for row in from_cut.rows] == ["-", "-", "-"]
+    assert (nothing.connect_speed_up(some), some.connect_speed_up(nothing), no_time.connect_speed_up(some)) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_no_pooled_copy_outlives_its_summary(monkeypatch: pytest.MonkeyPatch) -> None:

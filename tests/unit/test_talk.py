@@ -56,6 +56,15 @@ def test_group_without_a_port_has_no_minimum() -> None:
     ]
 
 
+def test_lines_of_empty_groups_can_be_left_out() -> None:
+    """The default text has no `infms`; what is left is as it was, to the letter."""
+    summary = summarize(StrategyResult(PLAIN, (round_of(samples_of([10_000, 30_000], port=[9024, 9026])),)))
+    whole, short = (six_lines(summary, with_empty=with_empty).splitlines() for with_empty in (True, False))
+    assert [line for line in whole if line not in short] == whole[4:]
+    assert short == whole[:4]
+    assert not any("inf" in line for line in short)
+
+
 def test_run_without_an_attempt_still_has_six_lines() -> None:
     """Where nothing was measured every group is an empty one."""
     nothing = "latency min: infms max: 0ms avg: 0.0ms"

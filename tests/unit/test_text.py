@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,7 @@ import pytest
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import Endpoint, Link, Listener, Load, Namespace, Plan, PortRange, Protocol, StrategySpec
-from connbench.report import text
-from connbench.report.markdown import markdown
+from connbench.report import markdown, text
 from connbench.results.result import Origin, Result, Round, Samples
 from connbench.samples import UNKNOWN_ERRNO
 from made import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
@@ -70,7 +70,6 @@ def test_block_is_header_six_lines_tables_and_facts() -> None:
         "latency min: 0.01ms max: 0.03ms avg: 0.02ms",
         "even ports: 2 latency min: 0.01ms max: 0.03ms avg: 0.02ms",
         "odd ports: 1 latency min: 0.02ms max: 0.02ms avg: 0.02ms",
-        "errored ports: 0 latency min: infms max: 0ms avg: 0.0ms",
         "",
         "latency  n     mean      p50      p90      p99  p99.9      max",
         "all      3  20.0 µs  20.0 µs  28.0 µs  29.8 µs      -  30.0 µs",
@@ -164,18 +163,42 @@ def test_single_round_has_no_median() -> None:
     assert "by round" not in text.report(run_of(BIND, MIXED))
 
 
-def test_closing_table_compares_with_the_first_strategy() -> None:
-    """With several strategies a table gives total time, speed-up over the first, errors and their share."""
-    failing = samples_of([1_000_000] * 4, errno=[0, 0, 0, errno.EADDRNOTAVAIL])
+def test_closing_table_compares_with_plain_by_acquire_time() -> None:
+    """With several strategies a table gives what a connection costs, how that compares, and errors with their share."""
+    failing = samples_of([999_000] * 400, errno=[0, 0, 0, errno.EADDRNOTAVAIL] * 100)
+    random = samples_of([9_000] * 400, prepare_ns=[91_000] * 400)
     result = result_of(
-        {PLAIN: [round_of(samples_of([10_000_000] * 4))], WINDOW: [round_of(failing)], RANDOM: [round_of(MIXED)]}
+        {PLAIN: [round_of(samples_of([9_999_000] * 400))], WINDOW: [round_of(failing)], RANDOM: [round_of(random)]}
     )
-    assert text.closing(result).splitlines()[:4] == [
-        "strategy    total time  speed-up  errors   share",
-        "plain          40.0 ms    1.00 x       0   0.00%",
-        "window 500     4.00 ms   10.00 x       1  25.00%",
-        "random          462 µs  108.23 x       2  40.00%",
+    assert text.closing(result).splitlines()[:5] == [
+        "strategy    acquire  vs plain  connect()  errors  share",
+        "random       100 µs  100.00 x    9.00 µs       0   0.0%",
+        "window 500  1.33 ms    7.50 x    1.33 ms     100  25.0%",
+        "plain       10.0 ms    1.00 x    10.0 ms       0   0.0%",
+        (
+            "acquire and connect(): the time of all attempts, failed ones too, divided by the connections made; "
+            "vs plain: how many times as fast as plain by acquire"
+        ),
     ]
+
+
+def test_names_that_a_reader_looks_for_can_be_bold() -> None:
+    """The strategy above its block and the verdict, each at the beginning of a line; nothing else changes."""
+    result = result_of({BIND: [round_of(MIXED)], WINDOW: [round_of(MIXED)]})
+    plain, bold = text.report(result, 80), text.report(result, 80, bold=True)
+    stressed = re.findall(r"^\x1b\[1m(.*?)\x1b\[0m", bold, re.MULTILINE)
+    assert stressed == ["bind:", "window 500:", "verdict:"]
+    assert re.sub(r"\x1b\[[01]m", "", bold) == plain
+    assert "\x1b" not in plain
+
+
+def test_equal_findings_of_several_strategies_are_one() -> None:
+    """They name the strategies; so does Markdown."""
+    rounds = {spec: [round_of(samples_of([SLOWEST_NS] * 4))] for spec in (PLAIN, BIND, RANDOM)}
+    result = result_of(rounds)
+    line = line_with(text.closing(result), "warning: ")
+    assert line == "warning: plain, bind and random: 4 connect() took more than 0.9 s"
+    assert markdown.markdown(result).count("took more than 0.9 s") == 1
 
 
 def test_single_strategy_has_nothing_to_close_with() -> None:
@@ -186,19 +209,20 @@ def test_single_strategy_has_nothing_to_close_with() -> None:
 
 
 def test_several_rounds_are_compared_by_their_median() -> None:
-    """The closing table of several rounds says that its total time is a median, and it is."""
-    slow, fast = samples_of([9_000_000] * 10), samples_of([1_000_000] * 10)
+    """The closing table of several rounds says that its figures are the median round's, and they are."""
+    slow, fast = samples_of([9_000_000] * 10), samples_of([999_000] * 10)
     rounds = [round_of(samples, number) for number, samples in enumerate((slow, fast, fast), 1)]
     comparison = text.closing(result_of({PLAIN: rounds, BIND: rounds}))
-    assert cells(comparison, "strategy", "plain")["median total"] == "10.0 ms"
+    assert cells(comparison, "strategy", "plain")["acquire"] == "1.00 ms"
+    assert "of the median round" in comparison
 
 
 def test_strategy_without_an_attempt_has_dashes_in_the_comparison() -> None:
-    """A strategy that broke before its first attempt is listed, without a speed-up or a share."""
+    """A strategy that broke before its first attempt is listed, without a ratio or a share."""
     broken = round_of(samples_of([]), fault=RunFault("socket() failed"))
     comparison = text.closing(result_of({PLAIN: [round_of(MIXED)], BIND: [broken]}))
     row = cells(comparison, "strategy", "bind")
-    assert (row["speed-up"], row["share"]) == ("-", "-")
+    assert (row["vs plain"], row["share"]) == ("-", "-")
 
 
 def test_findings_stand_before_the_verdict_with_their_advice() -> None:
@@ -373,7 +397,7 @@ def test_knee_that_too_few_ports_in_use_hide_is_not_said_to_be_none(
     expected = "none, the rolling" if is_seen else f"cannot be seen, only {100 / ports:.1%} of the range in use"
     assert line_with(text.report(flat), "knee: ").startswith(f"knee: {expected}")
     cell = "| none" if is_seen else f"| not seen ({100 / ports:.1%} in use)"
-    assert cell in markdown(flat)
+    assert cell in markdown.markdown(flat)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +415,7 @@ def test_header_names_the_recorded_hosts_range_beside_the_runs(host: str | None,
     result = result_of({BIND: [round_of(MIXED)]}, plan)
     result.environment["host_sysctls"] = {"net.ipv4.ip_local_port_range": host} if host else None
     assert words in text.header(result, BIND)
-    assert words.replace("_", "\\_") in markdown(result)
+    assert words.replace("_", "\\_") in markdown.markdown(result)
 
 
 def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
@@ -411,6 +435,22 @@ def test_run_without_a_knee_says_so() -> None:
     flat = result_of({BIND: [round_of(samples_of([10_000] * 100))]}, replace(PLAN, port_range=PortRange(9024, 9203)))
     assert line_with(text.report(flat), "knee: ") == "knee: none, the rolling median does not stay above 3 x 10.0 µs"
     assert "knee" not in text.report(run_of(BIND, samples_of([10_000] * 10)))
+
+
+def test_steady_growth_has_a_line_of_its_own() -> None:
+    """It has the first and the last median, and where it passes three times the baseline no knee is claimed."""
+    growing = samples_of(list(range(10_000, 70_000, 100)))
+    report = text.report(run_of(BIND, growing))
+    assert line_with(report, "knee: ") == "knee: none, the connections become slower without a step"
+    assert line_with(report, "grows steadily: ") == (
+        "grows steadily: median 11.4 µs in the first 5% of the connections, 68.4 µs in the last 5%"
+    )
+    little = text.report(run_of(BIND, samples_of(list(range(10_000, 20_000, 100)))))
+    assert line_with(little, "knee: ") == "knee: cannot be seen, only 0.2% of the range in use"
+    assert line_with(little, "grows steadily: ").endswith(
+        "10.2 µs in the first 5% of the connections, 19.7 µs in the last 5%"
+    )
+    assert "grows" not in text.report(run_of(BIND, samples_of([10_000] * 100)))
 
 
 @pytest.mark.parametrize("origin", [Origin.CSV, Origin.TALK_CSV])

@@ -1,14 +1,26 @@
-"""Durations and counts as people read them."""
+"""Quantities as people read and write them."""
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.units import count, duration, elapsed, memory
+from connbench.units import (
+    count,
+    duration,
+    elapsed,
+    memory,
+    per_second,
+    percent,
+    read_count,
+    read_rate,
+    read_share,
+    read_time,
+)
 from made import unhurried
 
 NANOSECONDS = {"ns": 1.0, "µs": 1e3, "ms": 1e6, "s": 1e9}
@@ -100,3 +112,116 @@ def test_memory(number: int, text: str) -> None:
 def test_elapsed(seconds: float, text: str) -> None:
     """Two units at most, and never 60 of the smaller."""
     assert elapsed(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("10000", 10_000),
+        ("1,000", 1000),
+        ("12,345,678", 12_345_678),
+        ("10k", 10_000),
+        ("10K", 10_000),
+        (" 10 k ", 10_000),
+        ("1M", 1_000_000),
+        ("1.5k", 1500),
+        ("1e4", 10_000),
+        ("1.5E3", 1500),
+        ("9223372036854775807", 2**63 - 1),
+    ],
+)
+def test_count_is_read(text: str, number: int) -> None:
+    """Thousands set apart, multiples and exponents: exactly, beyond what a float holds too."""
+    assert read_count(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "k",
+        "1.5",
+        "1e-1",
+        "-5",
+        "+5",
+        "1,00",
+        "1,0000",
+        "1_000",
+        "10m",
+        "10kk",
+        "1 000",
+        "nan",
+        "inf",
+        "0x10",
+        "\u0663",
+    ],
+)
+def test_what_is_no_count_is_refused(text: str) -> None:
+    """A part of a number, a sign, another unit, or digits of another script."""
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        read_count(text)
+
+
+@given(st.integers(0, 10**18))
+def test_count_reads_what_it_writes(number: int) -> None:
+    """Up to where a float holds every whole number it comes back; beyond, as it is printed."""
+    assert read_count(count(number)) == int(f"{number:.0f}")
+    assert read_count(str(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "value"),
+    [
+        ("1ms", "ms", "1"),
+        ("5s", "s", "5"),
+        ("250us", "ms", "0.25"),
+        ("250 µs", "ms", "0.25"),
+        ("250\N{GREEK SMALL LETTER MU}s", "ms", "0.25"),
+        ("100ns", "ms", "0.0001"),
+        ("2m", "s", "120"),
+        ("2min", "s", "120"),
+        ("1.5h", "s", "5400"),
+        ("5", "s", "5"),
+        ("1", "ms", "1"),
+        ("1e-3", "ms", "0.001"),
+        (".5", "s", "0.5"),
+        ("1,000", "ms", "1000"),
+    ],
+)
+def test_time_is_read(text: str, unit: str, value: str) -> None:
+    """In the unit that is asked for, exactly; a number alone is of that unit."""
+    assert read_time(text, unit) == Decimal(value)
+
+
+@pytest.mark.parametrize("text", ["", "ms", "nan", "inf", "-1s", "5d", "5 s s", "5%", "5/s", "1e999s", "1k"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """Neither is a number alone where the unit has to be said."""
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        read_time(text, "s")
+    with pytest.raises(ValueError, match="'5' is not a time"):
+        read_time("5", "s", bare=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("100/s", "100"), ("100", "100"), ("0.5/s", "0.5"), ("10k/s", "10000"), ("600/min", "10"), ("7200 / h", "2")],
+)
+def test_rate_is_read(text: str, rate: str) -> None:
+    """How many a second, minute or hour; a second where none is named."""
+    assert read_rate(text) == Decimal(rate)
+
+
+@pytest.mark.parametrize("text", ["", "/s", "100/", "100/m", "100/ms", "100s", "nan", "-1/s", "1/s/s"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    """`/m` might be a minute, a month or a metre."""
+    with pytest.raises(ValueError, match=r"rate|number"):
+        read_rate(text)
+
+
+@given(st.integers(0, 10_000))
+def test_shares_and_rates_come_back(number: int) -> None:
+    """What is printed of a load can be typed again, and means the same."""
+    share, rate = number / 10_000, number / 10
+    assert float(read_share(percent(share))) == share
+    assert float(read_rate(per_second(rate))) == rate

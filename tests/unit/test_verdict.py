@@ -14,7 +14,7 @@ from connbench.report import markdown, text
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Origin, Result, Samples
 from connbench.samples import GIVEN_UP, TIMED_OUT
-from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
+from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
 FEW = replace(PLAN, port_range=PortRange(20000, 20999))
@@ -51,6 +51,25 @@ def test_knees_at_different_shares_are_told_apart() -> None:
     first = run_verdict(run_of(plain=CLIFF, bind=late))[0]
     assert "plain turns slow at connection 501 (50 % of the ports)" in first
     assert "bind turns slow at connection 701 (70 % of the ports)" in first
+
+
+def test_turning_slow_among_the_last_ports_is_told_after_what_matters() -> None:
+    """The last free ports of a range are found late whichever way: that is no cliff at half of the range."""
+    late = samples_of([7_000] * 970 + [50_000] * 30)
+    assert run_verdict(run_of(random=late, plain=CLIFF, range=late, bind=samples_of([7_000] * 999 + [50_000])))[:2] == (
+        "plain turns slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.",
+        (
+            "bind stays at 8 µs (acquire p50) to the last connection, without an error; random and range stay at 8 µs "
+            "(acquire p50) up to connection 971 (97 % of the ports), without an error."
+        ),
+    )
+
+
+def test_less_than_all_is_not_rounded_to_all() -> None:
+    """99.96 % are not 100 %."""
+    samples = samples_of([8_000] * 10_000, errno=[0] * 9_996 + [errno.EADDRNOTAVAIL] * 4)
+    plan = replace(PLAN, port_range=PortRange(20000, 29999))
+    assert "the first with 99.9 % of the ports in use" in run_verdict(result_of({RANGE: [round_of(samples)]}, plan))[0]
 
 
 @pytest.mark.parametrize("connections", [100, 500])
@@ -176,10 +195,25 @@ def test_churn_is_told_with_how_full_the_range_is() -> None:
         measured[filled] = [round_of(samples_of([5_000] * 800))]
         measured[replace(filled, phase=Phase.CHURN)] = [round_of(samples_of([level] * 100))]
     said = run_verdict(replace_strategies(result_of(measured, FEW)))
+    assert said[2] == (
+        "Next: connbench sweep --strategy plain,range --churn 100 --port-range 20000-20999 "
+        "shows what each costs as the range fills."
+    )
     assert said[:2] == (
         "With 800 of 1,000 ports (80 %) in use a new connection takes 9 µs with range, 61 µs with plain (acquire p50).",
         "No replacement failed.",
     )
+
+
+def test_a_replacement_that_fails_fast_makes_churn_no_faster() -> None:
+    """The median is of connections; what failed is told beside it."""
+    spec = replace(RANGE, load=Load(fill=0.8, churn=Churn(100)))
+    numbers = [errno.EADDRNOTAVAIL] * 60 + [0] * 40
+    churned = samples_of([1_000] * 60 + [60_000] * 40, errno=numbers)
+    measured = {spec: [round_of(samples_of([5_000] * 800))], replace(spec, phase=Phase.CHURN): [round_of(churned)]}
+    said = run_verdict(replace_strategies(result_of(measured, FEW)))
+    assert said[0].endswith("a new connection takes 61 µs with range (acquire p50).")
+    assert said[1] == "With range, 60 of 100 attempts (60.0 %) find no port."
 
 
 def replace_strategies(result: Result) -> Result:
@@ -204,6 +238,12 @@ def test_several_rounds_count_together() -> None:
     rounds = [round_of(samples_of([5_000] * at + [60_000] * (1000 - at)), i) for i, at in enumerate((498, 500, 502), 1)]
     said = run_verdict(result_of({PLAIN: rounds}, FEW))
     assert said[0] == ("plain turns slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.")
+
+
+def test_a_sweep_has_a_verdict_of_its_own() -> None:
+    """What is said of a run makes no sense of settings and loads combined."""
+    specs = [replace(WINDOW, window=window, load=Load(fill=fill)) for window in (100, 500) for fill in (0.5, 0.9)]
+    assert run_verdict(result_of({spec: [round_of(FLAT)] for spec in specs}, FEW)) == ()
 
 
 def test_nothing_measured_has_no_verdict() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from connbench.analysis.bootstrap import FEWEST, Interval, Values, difference_of_means, geometric_mean, ratio_of_means
 from connbench.analysis.differences import Difference, differences
 from connbench.analysis.summary import Distribution
+from connbench.findings import Severity
 from connbench.model import Clock, StrategySpec
 from connbench.results.result import Result, Round, StrategyResult
 
@@ -28,6 +29,10 @@ FIGURES = ("total", *(f"{group}{name}" for group in ("", "even.", "odd.") for na
 RESOLUTION = 0.005
 """Where instructions are counted there is no spread to judge by, and a round is enough: two runs of the same agree
 within this, and what differs by more has changed."""
+
+
+MEASURED_OTHERWISE = {"clock", "port-range", "connections", "link", "delay", "listener", "target"}
+"""Codes of differences in what was asked for: a change may come from them alone, whatever is compared."""
 
 
 class Verdict(StrEnum):
@@ -96,6 +101,26 @@ class Comparison:
     only_base: tuple[StrategySpec, ...]
     only_new: tuple[StrategySpec, ...]
     differences: tuple[Difference, ...]
+
+    @property
+    def obstacles(self) -> list[Difference]:
+        """Why the two are not comparable: they were not measured in the same way, or a side is not sound."""
+        plans = self.base.plan, self.new.plan
+        is_same_place = None in plans or len({plan.namespace.is_own for plan in plans if plan}) == 1
+        return [
+            difference
+            for difference in self.differences
+            if difference.severity is Severity.INVALID
+            or (difference.severity is Severity.WARNING and difference.code in MEASURED_OTHERWISE)
+            or (difference.code == "isolation" and not is_same_place)
+        ]
+
+    @property
+    def is_comparable(self) -> bool | None:
+        """Whether the two were measured in the same way; None where a file does not tell."""
+        if self.obstacles:
+            return False
+        return None if any(difference.code.startswith("unknown-") for difference in self.differences) else True
 
     @property
     def judged(self) -> int:

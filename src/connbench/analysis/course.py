@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from connbench.analysis.knee import BASELINE_SHARE, Knee, can_show_half, find_knee, knee_of
+from connbench.analysis.knee import BASELINE_SHARE, GROWTH, Knee, can_show_half, find_knee, knee_of
 from connbench.model import Plan, RoundPlan, Spread
 from connbench.results.result import Numbers, StrategyResult
 
@@ -37,6 +37,11 @@ class Course:
     median_ns: float | None
     first_ns: float | None
     last_ns: float | None
+
+    @property
+    def grows(self) -> bool:
+        """Whether the last connections took longer than the first."""
+        return self.first_ns is not None and self.last_ns is not None and self.last_ns > GROWTH * self.first_ns
 
     @property
     def shows_half(self) -> bool | None:

@@ -19,6 +19,31 @@ BASELINE_SHARE = 0.05
 SLOWDOWN = 3.0
 """Times the baseline above which a connection counts as slow."""
 
+STEP, STRETCH = 2.0, 0.02
+"""At a step the rolling median doubles within one connection in fifty.
+
+Growth along a line takes longer: its baseline lies at 2.5 % of the connections, twice that at 5 % at the earliest.
+"""
+
+RUNGS = 4
+"""Heights in each doubling at which a step is looked for: one of 2.4 times is found at whatever height it begins."""
+
+TAIL = 0.05
+"""Share of the connections that come after a step on top of growth: growth that speeds up is as steep at its end."""
+
+SPEEDS_UP = 0.75
+"""Growth speeds up where from 3 to 6 x the baseline takes at most so much of what from 1.5 to 3 x took.
+
+Tries of a strategy that draws ports grow as 1 / (1 - share in use): each doubling takes half of the one before.
+Exponential growth takes as much as before, growth along a line twice as much.
+"""
+
+GROWTH = 1.3
+"""Times the baseline above which the last 5 % of the connections are said to have become slower."""
+
+PARTS, STEADILY = 20, 0.9
+"""Growth is steady where the medians of so many parts rise with such a rank correlation; a step at half has 0.75."""
+
 NARROWEST, WIDEST = 11, 101
 """Connections of the rolling median's window: one in a hundred, within these bounds."""
 
@@ -32,9 +57,11 @@ class Knee:
 
     Attributes:
         baseline_ns: The median latency of the first 5 % of the connections; 0 without any.
+        last_ns: That of the last 5 %; 0 without any.
         is_judged: Whether there were connections enough to look for a knee.
+        is_growing: Whether the connections became slower all the way, and not by a step.
         connection: The first attempt from which on the rolling median stays above 3 x the baseline, or the change of
-            parity right beside it; None where it does not.
+            parity right beside it; on top of growth, the first after a step. None where it does not, or grows steadily.
         in_use: Connections held already when that attempt was made.
         first_failed: The first attempt that failed; one given up is none, for it shows no want of ports.
         in_use_at_failure: Connections held already when that attempt was made.
@@ -44,7 +71,9 @@ class Knee:
     """
 
     baseline_ns: float = 0.0
+    last_ns: float = 0.0
     is_judged: bool = False
+    is_growing: bool = False
     connection: int | None = None
     in_use: int | None = None
     first_failed: int | None = None
@@ -120,8 +149,44 @@ def knee_of(samples: Samples) -> Knee:
     """
     made = _made(samples)
     latency = samples.latency_ns[made]
-    baseline = float(np.median(latency[: max(1, int(len(latency) * BASELINE_SHARE))])) if len(latency) else 0.0
-    return replace(_knee(samples, made, latency > SLOWDOWN * baseline), baseline_ns=baseline)
+    part = max(1, int(len(latency) * BASELINE_SHARE))
+    baseline, last = (float(np.median(some)) if len(some) else 0.0 for some in (latency[:part], latency[-part:]))
+    found = _knee(samples, made, _step(latency, baseline))
+    is_growing = found.is_judged and found.connection is None and last > GROWTH * baseline and _is_steady(latency)
+    return replace(found, baseline_ns=baseline, last_ns=last, is_growing=is_growing)
+
+
+def _step(latency: Numbers, baseline: float) -> int | None:
+    """Position of the first slow connection; None where none stays slow, or all become slower steadily."""
+
+    def passed(times: float) -> int | None:
+        return _turn(latency > times * baseline)
+
+    def is_step(height: float, position: int) -> bool:
+        """Whether half of the height is passed just before the position, and not from the start."""
+        half = passed(height / STEP) or 0
+        return half > rolling_width(len(latency)) // 2 and position - half <= stretch
+
+    slow = passed(SLOWDOWN)
+    if slow is None or not baseline:
+        return slow
+    stretch = max(NARROWEST // 2, int(STRETCH * len(latency)))
+    if is_step(SLOWDOWN, slow):
+        return slow
+    height = STEP * 2 ** (1 / RUNGS)
+    while (position := passed(height)) is not None and position <= (1 - TAIL) * len(latency):
+        if is_step(height, position):
+            return position
+        height *= 2 ** (1 / RUNGS)
+    before, doubled = passed(SLOWDOWN / STEP) or 0, passed(STEP * SLOWDOWN)
+    return slow if doubled is not None and doubled - slow <= SPEEDS_UP * (slow - before) else None
+
+
+def _is_steady(latency: Numbers) -> bool:
+    """Whether the medians of consecutive parts rise all the way, by Spearman's rank correlation."""
+    medians = np.array([np.median(part) for part in np.array_split(latency, PARTS)])
+    ranks = medians.argsort(kind="stable").argsort(kind="stable")
+    return float(np.corrcoef(np.arange(PARTS), ranks)[0, 1]) >= STEADILY
 
 
 def knee_of_searches(samples: Samples, looked_at: npt.NDArray[np.int64], ports: int) -> Knee:
@@ -136,7 +201,7 @@ def knee_of_searches(samples: Samples, looked_at: npt.NDArray[np.int64], ports: 
         ports: Of the range.
     """
     made = _made(samples)
-    return _knee(samples, made, looked_at[made] > ports // 2)
+    return _knee(samples, made, _turn(looked_at[made] > ports // 2))
 
 
 def _made(samples: Samples) -> Numbers:
@@ -144,10 +209,9 @@ def _made(samples: Samples) -> Numbers:
     return np.flatnonzero(~samples.failed | samples.given_up)
 
 
-def _knee(samples: Samples, made: Numbers, is_slow: Mask) -> Knee:
+def _knee(samples: Samples, made: Numbers, position: int | None) -> Knee:
     failures = np.flatnonzero(samples.failed & ~samples.given_up)
     first_failed = int(failures[0]) if len(failures) else None
-    position = _turn(is_slow)
     if position is not None:
         position = _at_change_of_parity(_parities(samples, made), position)
     return Knee(

@@ -8,21 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from connbench.analysis.knee import knee_of
+from connbench.analysis.knee import GROWTH, knee_of
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
-from connbench.analysis.turnover import judge_churn
+from connbench.analysis.turnover import advice_on_retransmission, judge_churn
 from connbench.findings import Finding, Severity
 from connbench.model import Clock, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
+from connbench.units import duration
 
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow was hardly the port search."""
 
-EHASH_ENTRIES = "net.ipv4.tcp_ehash_entries"
-GROWTH = 1.3
-"""Times the mean of the first 5 % of the connects above which the last 5 % are said to have become slower."""
-
+EHASH_ENTRIES, CHILD_ENTRIES = "net.ipv4.tcp_ehash_entries", "net.ipv4.tcp_child_ehash_entries"
 SWITCHES_PER_ATTEMPT = 0.01
 STEAL_SHARE = 0.01
 FLOOR_SHARE = 0.25
@@ -92,7 +90,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iter
         )
     is_tcp = spec.load.protocol is Protocol.TCP
     if is_tcp and plan:
-        yield from _judge_network(plan, measured)
+        yield from _judge_network(plan, spec, measured)
     if is_tcp:
         yield from _judge_timers(measured, plan.timeout if plan else None)
     yield from _judge_failures(measured)
@@ -106,7 +104,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iter
     yield from _judge_machine(plan, spec, measured)
 
 
-def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
+def _judge_network(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     overflow = _moved(measured, OVERFLOW_COUNTERS)
     if overflow:
         yield Finding(
@@ -123,7 +121,9 @@ def _judge_network(plan: Plan, measured: Round) -> Iterator[Finding]:
             "syn-retransmission",
             Severity.INVALID,
             f"SYNs were sent again ({retransmitted}); their connect() waited for a timer",
-            "find out who drops them: the listener's queue, a firewall, the path",
+            "the listener's queue dropped them: see the finding above"
+            if overflow
+            else advice_on_retransmission(RoundPlan(plan, spec, measured.number)),
         )
 
 
@@ -171,22 +171,30 @@ def _judge_held(measured: Round) -> Iterator[Finding]:
 
 
 def _judge_hash(plan: Plan, measured: Round) -> Iterator[Finding]:
-    """Whether later connects are slower because the kernel's table of connections is crowded, and not by the search."""
+    """Whether later connects are slower because the kernel's table of connections is crowded, and not by the search.
+
+    Each lookup in the table walks past the sockets of one entry; a connect() makes one for each port that it looks at,
+    and the listener's end some more.
+    """
     entries = abs(int(measured.report.settings.get(EHASH_ENTRIES, "0") or 0))
     sockets = measured.report.established * (1 if plan.listener in {Listener.EXTERNAL, Listener.NONE} else 2)
-    latency = measured.samples.latency_ns[~measured.samples.failed]
-    part = len(latency) // 20
-    if not entries or sockets <= entries or not part or knee_of(measured.samples).connection is not None:
+    if not entries or sockets <= entries:
         return
-    growth = float(latency[-part:].mean() / max(1.0, float(latency[:part].mean())))
-    if growth > GROWTH:
-        yield Finding(
-            "hash-table",
-            Severity.NOTE,
-            f"{sockets:,} sockets are in an established-hash table of {entries:,} entries: "
-            f"the last 5 % of the connects took {growth:.1f} x the first",
-            "a lookup walks past several sockets; boot with a larger thash_entries= to see the search alone",
-        )
+    knee = knee_of(measured.samples)
+    if knee.connection is not None or knee.last_ns <= GROWTH * knee.baseline_ns:
+        return
+    first, last, enough = duration(knee.baseline_ns), duration(knee.last_ns), 1 << (sockets - 1).bit_length()
+    yield Finding(
+        "hash-table",
+        Severity.NOTE,
+        f"{sockets:,} sockets are in an established-hash table of {entries:,} entries, {sockets / entries:.1f} each: "
+        f"each lookup walks past them; median connect() {first} in the first 5% of the connections, {last} in the "
+        "last 5%",
+        f"that is not the port search; sysctl {CHILD_ENTRIES}={enough} on the host (Linux 6.1) gives new namespaces a "
+        "larger table"
+        if plan.namespace.is_own
+        else f"that is not the port search; boot with thash_entries={enough} for a larger table",
+    )
 
 
 def _moved(measured: Round, names: tuple[str, ...]) -> str:

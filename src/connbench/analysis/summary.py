@@ -142,10 +142,11 @@ class Summary:
         """The median complete round's 'total time', 0 without one."""
         return float(np.median(self.rounds_total_ns)) if self.rounds_total_ns else 0.0
 
-    def speed_up(self, over: Summary) -> float | None:
-        """How many times as fast as another this is, by the median complete round's time an attempt; None without.
+    def connect_speed_up(self, over: Summary) -> float | None:
+        """How many times as fast as another this is by latency alone, as the talk counts; None without a round.
 
-        By the attempt, for strategies need not make the same number of them.
+        By the median round's time an attempt, for strategies need not make the same number of them. What a program
+        waits for its connection is compared by `analysis.ranking`.
         """
         if not (self.rounds_mean_ns and over.rounds_mean_ns and np.median(self.rounds_mean_ns)):
             return None

@@ -1,116 +1,20 @@
-"""A sweep seen as what it is: settings, the loads each was put to, and which setting is the cheapest.
+"""A sweep: every setting put to every load, which setting is the cheapest, and which cheaper one fell out.
 
-A *setting* is a strategy with its parameters: window, placement, retries, source addresses, when it gives up. A *load*
-is what it is put to: how many connections or how full, by how many lanes, and the churn. Every setting of a sweep is
-put to every load.
-
-Each figure is the median over the complete rounds of that figure of a round. Where there is churn, the churn is judged
-and not the filling before it.
+Settings and loads are those of `sweep_cells`. Each figure is the median over the complete rounds of that figure of a
+round. Where there is churn, the churn is judged and not the filling before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from connbench.analysis.sweep_cells import Cell, split
 from connbench.model import Load, Phase, StrategySpec
-from connbench.results.result import Result, Samples, StrategyResult
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What the attempts of a round came to; times in ns, NaN where there is no attempt of the kind.
-
-    Attributes:
-        error_share: Attempts without a connection, those given up too, 0 to 1.
-        acquire_ns: Mean acquire time of an attempt, failed ones counted: what the strategy costs whoever waits.
-        mean_ns: Mean latency of all attempts, as are `p50_ns` and `p99_ns`.
-        even_ns: Mean latency of the connections from even ports; `odd_ns` of those from odd ones.
-    """
-
-    error_share: float
-    acquire_ns: float
-    mean_ns: float
-    p50_ns: float
-    p99_ns: float
-    even_ns: float
-    odd_ns: float
-
-    @classmethod
-    def of(cls, samples: Samples) -> Figures:
-        """Those of some attempts, at least one."""
-        latency = samples.latency_ns
-        p50, p99 = (float(value) for value in np.percentile(latency, (50, 99)))
-        even, odd = (float(latency[of].mean()) if of.any() else np.nan for of in (samples.even, samples.odd))
-        return cls(
-            float(samples.failed.mean()), float(samples.acquire_ns.mean()), float(latency.mean()), p50, p99, even, odd
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A setting at a load, in one phase.
-
-    Attributes:
-        attempts: Of the longest round.
-        figures: The median round's, each figure by itself.
-        costs_ns: Each round's mean acquire time.
-        is_partial: Whether there is no complete round; the figures are then those of what there is.
-    """
-
-    setting: StrategySpec
-    load: Load
-    phase: Phase
-    attempts: int
-    figures: Figures
-    costs_ns: tuple[float, ...]
-    is_partial: bool
-
-    @property
-    def spread(self) -> float:
-        """From the smallest to the largest round's mean acquire time, as a share of the median; 0 of one round."""
-        median = self.figures.acquire_ns
-        return (max(self.costs_ns) - min(self.costs_ns)) / median if median else 0.0
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether this is what the sweep is about: the churn where there is one, else the filling."""
-        return self.phase is (Phase.CHURN if self.load.churn else Phase.FILL)
-
-    @classmethod
-    def of(cls, strategy: StrategyResult) -> Cell | None:
-        """A strategy's rounds as a cell; None without an attempt."""
-        complete = [r.samples for r in strategy.rounds if not r.fault and len(r.samples)]
-        rounds = complete or [r.samples for r in strategy.rounds if len(r.samples)]
-        if not rounds:
-            return None
-        figures = [Figures.of(samples) for samples in rounds]
-        setting, load = split(strategy.strategy)
-        return cls(
-            setting=setting,
-            load=load,
-            phase=strategy.strategy.phase,
-            attempts=max(map(len, rounds)),
-            figures=_median(figures),
-            costs_ns=tuple(one.acquire_ns for one in figures),
-            is_partial=not complete,
-        )
-
-
-def _median(rounds: Sequence[Figures]) -> Figures:
-    values = {name: [getattr(figures, name) for figures in rounds] for name in Figures.__slots__}
-    known = {name: [value for value in some if value == value] for name, some in values.items()}  # noqa: PLR0124  # NaN is not
-    return Figures(**{name: float(np.median(some)) if some else np.nan for name, some in known.items()})
-
-
-def split(spec: StrategySpec) -> tuple[StrategySpec, Load]:
-    """A strategy's setting, as one without a load of its own, and its load without what is the setting's."""
-    load = spec.load
-    own = Load(sources=load.sources, give_up_ms=load.give_up_ms)
-    return replace(spec, load=own, phase=Phase.FILL), replace(load, sources=None, give_up_ms=None)
+from connbench.results.result import Result
 
 
 def is_sweep(result: Result) -> bool:
@@ -130,7 +34,7 @@ class Standing:
     """How a setting did over all loads.
 
     Attributes:
-        cost_ns: The mean over the loads of its mean acquire time: every load weighs the same, however many attempts.
+        cost_ns: The mean over the loads of what a connection takes: every load weighs the same, however many attempts.
         least_ns: The same of the quickest round at each load; `most_ns` of the slowest.
         worst_share: The largest share of errors at a load.
         worst_load: Which.
@@ -146,6 +50,11 @@ class Standing:
     def keeps(self, budget: float) -> bool:
         """Whether its errors are within a share of the attempts at every load."""
         return self.worst_share <= budget
+
+    def is_cheaper_than(self, other: Standing) -> bool:
+        """Whether it costs less, and the rounds show it: not one of its rounds costs as much as one of the other's."""
+        has_rounds = self.least_ns < self.most_ns or other.least_ns < other.most_ns
+        return self.most_ns < other.least_ns if has_rounds else self.cost_ns < other.cost_ns
 
 
 @dataclass(frozen=True)
@@ -206,19 +115,29 @@ class Sweep:
             one for one in self.standings if one is not chosen and one.keeps(budget) and one.least_ns <= chosen.most_ns
         ]
 
-    def nearest(self) -> Standing | None:
-        """The setting of the smallest worst share of errors, of equals the cheapest; None where none is judged."""
-        return min(self.standings, key=lambda standing: standing.worst_share, default=None)
+    def fell_out(self, budget: float) -> list[Standing]:
+        """The settings beyond the budget that are cheaper than the cheapest within it; the fewest errors first.
+
+        Where no setting keeps within the budget these are all. The first of them is the runner-up.
+        """
+        chosen = self.cheapest(budget)
+        beyond = [one for one in self.standings if not one.keeps(budget)]
+        cheaper = [one for one in beyond if chosen is None or one.is_cheaper_than(chosen)]
+        return sorted(cheaper, key=lambda standing: standing.worst_share)
+
+    def cell(self, setting: StrategySpec, load: Load) -> Cell:
+        """The complete cell of a setting that has a standing."""
+        return next(cell for cell in self.judged_at(load) if cell.setting == setting)
 
     def cheapest_at(self, load: Load, budget: float) -> Cell | None:
         """The same at one load by itself."""
         keeping = [cell for cell in self.judged_at(load) if cell.figures.error_share <= budget]
-        return min(keeping, key=lambda cell: cell.figures.acquire_ns, default=None)
+        return min(keeping, key=lambda cell: cell.figures.cost_ns, default=None)
 
     def nearest_at(self, load: Load) -> Cell | None:
         """The cell of fewest errors at a load, of equals the cheapest."""
         return min(
-            self.judged_at(load), key=lambda cell: (cell.figures.error_share, cell.figures.acquire_ns), default=None
+            self.judged_at(load), key=lambda cell: (cell.figures.error_share, cell.figures.cost_ns), default=None
         )
 
 
@@ -227,7 +146,7 @@ def _standing(setting: StrategySpec, cells: Sequence[Cell]) -> Standing:
     worst = max(cells, key=lambda cell: cell.figures.error_share)
     return Standing(
         setting=setting,
-        cost_ns=float(np.mean([cell.figures.acquire_ns for cell in cells])),
+        cost_ns=float(np.mean([cell.figures.cost_ns for cell in cells])),
         least_ns=float(np.mean([min(cell.costs_ns) for cell in cells])),
         most_ns=float(np.mean([max(cell.costs_ns) for cell in cells])),
         worst_share=worst.figures.error_share,

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from connbench.findings import Finding, Severity
-from connbench.model import HALF, Close, Plan, RoundPlan, StrategySpec
+from connbench.model import HALF, Close, Phase, Plan, RoundPlan, StrategySpec
 from connbench.results.result import Round
 from connbench.samples import NO_PORT_FREE, NS_PER_S
 
 TW_REUSE, TW_REUSE_DELAY = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_tw_reuse_delay"
+TW_BUCKETS = "net.ipv4.tcp_max_tw_buckets"
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
 
 TIME_WAIT_S = 60.0
@@ -61,6 +62,16 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
             "for its caches are cold",
             "raise RLIMIT_NOFILE (ulimit -n) for a single one, or compare only loads with as many",
         )
+    overflow = measured.report.counters.get("TcpExt.TCPTimeWaitOverflow", 0)
+    if churn and churn.close is Close.FIN and overflow:
+        most = int(measured.report.settings.get(TW_BUCKETS) or 0)
+        yield Finding(
+            "time-wait-overflow",
+            Severity.WARNING,
+            f"{overflow:,} closed connections had no TIME_WAIT: {TW_BUCKETS} is {most:,}, beyond which ports are free "
+            "at once",
+            "close fewer than that within a minute: lower --churn or --churn-rate",
+        )
     without_port = int(np.isin(measured.samples.errno, list(NO_PORT_FREE)).sum())
     if churn and churn.close is Close.FIN and without_port and measured.report.time_wait:
         yield Finding(
@@ -102,6 +113,28 @@ def _judge_reuse(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fi
         "add --link veth to measure that"
         if plan.namespace.is_own
         else "set net.ipv4.tcp_tw_reuse to 0 on this host, or measure with --link veth and connbench's own listener",
+    )
+
+
+def advice_on_retransmission(planned: RoundPlan) -> str:
+    """Who may have dropped a SYN that the listener's queue did not drop, and the way out.
+
+    close() with SO_LINGER 0 frees a port before it sends the RST (see `connbench.linux.peerreset`). The kernel counts
+    the SYN that another lane sends meanwhile nowhere but in TCPSynRetrans, so this is what can be, and not what was.
+    """
+    load = planned.strategy.load
+    has_closed = planned.strategy.phase is Phase.CHURN or load.give_up_ms is not None
+    if not (planned.resets_while_others_connect and has_closed):
+        queue = "" if planned.is_listener_ours else "the target's queue, "
+        return f"find out who drops them: {queue}a firewall, the path"
+    ways = ["--lanes 1"]
+    if load.give_up_ms is None:
+        ways.append("--close fin")
+    if not planned.is_listener_ours:
+        ways.append("a listener of connbench's own (no --target)")
+    return (
+        "a port that one lane closes by reset is free before the RST is sent; the SYN of another lane that takes the "
+        f"port can arrive first and is dropped: use {' or '.join(ways)}"
     )
 
 

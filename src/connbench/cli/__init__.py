@@ -6,36 +6,41 @@ import errno
 import os
 import sys
 from importlib import import_module
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import click
 
 import connbench
 from connbench.cli.messages import complain, discard_stdout
+from connbench.cli.sections import Group
 from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux.limits import OUT_OF_RESOURCES
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 COMMANDS = {
-    "run": "Open N sockets with each strategy, time every connect(), summarise per port parity.",
-    "sweep": "Run every combination of settings and loads, and name the cheapest setting.",
-    "reproduce": "Measure what the talk measured, beside its figures, and say what holds here.",
+    "run": "Open N connections with each strategy, and time every connect().",
+    "sweep": "Measure combinations of settings and loads; name the cheapest.",
+    "reproduce": "Measure what the talk measured; say which claims hold here.",
     "report": "Print result files, as text or for other programs.",
-    "compare": "Tell what changed from one result file to another, and how sure that is.",
-    "predict": "Say what a run would come to, or lay that over what it came to.",
-    "advise": "Say which strategy, window or number of sources keeps so many connections quick.",
+    "compare": "Tell what changed from one result file to another.",
+    "predict": "Predict what a run would measure; check a result against it.",
+    "advise": "Say which strategy keeps your connections fast, with the code.",
     "plot": "Draw charts of result files, as pictures or in the terminal.",
-    "strategies": "List the strategies, and whether this kernel has what they need.",
-    "doctor": "Check beforehand whether a full run here would be sound.",
-    "serve": "Listen, accept and hold connections: a target for run --target.",
-    "trace": "Watch every connect() of this machine in the kernel: latency, parity, offsets.",
+    "strategies": "List the strategies; say which of them this kernel can run.",
+    "doctor": "Check whether a full run on this machine would be sound.",
+    "serve": "Accept and hold connections: a target for run --target.",
+    "trace": "Watch every connect() on this machine: latency, parity, offsets.",
+    "completion": "Print the script that completes connbench in bash, zsh or fish.",
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands live in modules of their own under `connbench.cli`."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -54,12 +59,19 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands, likewise, and the options."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only a completion needs it
+
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
 
 EPILOG = """\b
-Exit codes: 0 done; 1 a --fail-if came true; 2 wrong usage; 3 measured, but
-not soundly (see the findings); 4 this machine or user cannot; 5 listener or
-target; 6 a fault in mid-run; 7 the output; 8 a result file cannot be read;
-130 Ctrl-C; 143 SIGTERM."""
+Exit codes: 0 done; 1 a --fail-if condition is true; 2 wrong usage; 3 the
+measurement is not sound (see the findings); 4 this machine or user cannot do
+it; 5 fault of the listener or target; 6 fault during the run; 7 the output
+cannot be written; 8 a result file cannot be read; 130 Ctrl-C; 143 SIGTERM."""
 
 
 @click.group(
@@ -68,10 +80,10 @@ target; 6 a fault in mid-run; 7 the output; 8 a result file cannot be read;
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-@click.version_option(connbench.__version__, message="connbench %(version)s")
+@click.version_option(connbench.__version__, "-V", "--version", message="connbench %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """What each ephemeral-port strategy costs connect(), per port parity, on your own kernel.
+    """Measure what connect() costs with each ephemeral-port strategy, by port parity, on your own kernel.
 
     \b
     Try:
@@ -110,8 +122,7 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
             )
         result: Any = cli.main(arguments, prog_name="connbench", standalone_mode=False, obj=interrupts)
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "connbench"
-        complain(UsageError(error.format_message(), f"{command} --help"))
+        complain(UsageError(error.format_message(), "connbench --help"))
         return ExitCode.USAGE
     except ConnbenchError as error:
         complain(error)

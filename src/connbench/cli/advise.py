@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from connbench.cli.options import PORTS, format_option, read_ports
 from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option
 from connbench.cli.sweep_options import error_budget_option
+from connbench.cli.values import RATES, Quantity
 from connbench.errors import EnvironmentFault, ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
@@ -22,27 +22,28 @@ from connbench.planning.sources import MOST_SOURCES
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
 from connbench.portsearch.counsel import Flow, Situation
 from connbench.release import version_of
+from connbench.units import RATE_FORM, TIME_FORM, read_rate, read_time
 
 USUAL_RANGE = PortRange(32768, 60999)
 """net.ipv4.ip_local_port_range as the kernel has it by default."""
 
-HOLDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-
-def read_rate(text: str | float) -> float:
-    """Read `500/s` or `500`."""
-    digits = str(text).strip().removesuffix("/s")
-    if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", digits, re.ASCII) or not float(digits):
-        raise UsageError(f"--rate {text!r} is no rate", "connections a second, as in 500/s")
-    return float(digits)
-
-
-def read_hold(text: str | float) -> float:
-    """Read `120s`, `2m`, `1.5h` or `250ms`, as seconds."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)", str(text).strip(), re.ASCII)
-    if not found or not float(found[1]):
-        raise UsageError(f"--hold {text!r} is no time", "as in 120s, 2m, 1.5h or 250ms")
-    return float(found[1]) * HOLDS[found[2]]
+RATE = Quantity(
+    "RATE",
+    read_rate,
+    RATE_FORM,
+    allows=lambda rate: 1e-6 <= rate <= 1e12,
+    bounds="a rate above 0, as in 100/s",
+    examples=RATES,
+)
+HOLD = Quantity(
+    "TIME",
+    lambda text: read_time(text, "s", bare=False),
+    TIME_FORM,
+    allows=lambda s: 1e-6 <= s <= 1e9,
+    bounds="a time above 0, as in 120s",
+    examples=("100ms", "10s", "2min"),
+)
 
 
 def read_kernel(text: str) -> tuple[int, int]:
@@ -60,8 +61,8 @@ def read_kernel(text: str) -> tuple[int, int]:
     type=click.IntRange(1, MOST_ROWS),
     help="Open at once, or as many as rate x hold if that is more.",
 )
-@click.option("--rate", type=read_rate, metavar="R/s", help="Opened a second.")
-@click.option("--hold", type=read_hold, metavar="TIME", help="How long each is held, as in 120s or 2m.")
+@click.option("--rate", type=RATE, help="Opened a second.")
+@click.option("--hold", type=HOLD, help="How long each is held, as in 120s or 2m.")
 @click.option(
     "--port-range",
     type=read_ports,

@@ -2,42 +2,88 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from connbench.errors import ExitCode
-from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange
+from connbench.cli.options import format_option
+from connbench.cli.sections import Command
+from connbench.errors import ConnbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from connbench.host.checks import Check
+    from connbench.model import Plan
+
+SCHEMA = 1
+"""Version of the JSON document; raised when a key changes its name or meaning."""
+
+SECONDS = 1.0
+"""How long the use of the CPUs is watched."""
 
 
-@click.command("doctor")
-def command() -> int:
-    """Check beforehand whether a full run here would be sound.
+@click.command("doctor", cls=Command)
+@format_option(("text", "json"))
+def command(output_format: str) -> int:
+    """Check whether a full run on this machine would be sound.
 
-    Prints the environment that is recorded with every result, then each check. Exit code 0 only if all that a full run
-    over 9024-65535 needs is there, 3 otherwise.
+    Prints the environment that every result records, then each check with what `connbench run` says of it: ok, a note,
+    a warning, or that it refuses to run. The exit code is that of the run: 0 with warnings, 4 if it refuses.
     """
-    from connbench.linux import sysctl  # noqa: PLC0415  # commands load what they use
-    from connbench.linux.namespace import best_available  # noqa: PLC0415  # as above
+    from connbench.planning import Request, make_plan  # noqa: PLC0415  # commands load what they use
 
-    namespace, reason = best_available()
+    plan: Plan | None = None
+    try:
+        plan, known = make_plan(Request())
+    except ConnbenchError as fault:
+        refusal = fault
 
-    from connbench.host import checks, environment  # noqa: PLC0415  # as above
+    from connbench.host import checks, diagnosis, environment  # noqa: PLC0415  # as above
 
-    for name, value in environment.collect().items():
+    if plan:
+        found = [*map(checks.of_finding, known), *checks.options(), *checks.of_plan(plan, SECONDS)]
+    else:
+        found = [*checks.without_plan(refusal, SECONDS)]
+    found.append(checks.check_listeners())
+    machine = environment.collect(plan.cpus if plan else ())
+    said = diagnosis.verdict(plan, found)
+    code = diagnosis.exit_code(found)
+    if output_format == "json":
+        document = {
+            "schema": SCHEMA,
+            "environment": machine,
+            "plan": plan,
+            "checks": found,
+            "exit_code": int(code),
+            "verdict": said,
+        }
+        _print_json(document)
+    else:
+        _print_text(machine, found, said)
+    return code
+
+
+def _print_json(document: dict[str, object]) -> None:
+    import orjson  # noqa: PLC0415  # commands load what they use
+
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+
+
+def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
+    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
+    from connbench.report.text import fold, verdict_lines  # noqa: PLC0415  # as above
+
+    for name, value in machine.items():
         _print_fact(name, value)
     click.echo()
-    results = checks.check_all(
-        namespace,
-        reason,
-        PortRange(DEFAULT_RANGE_LOW, MAX_PORT),
-        int(sysctl.read(sysctl.SOMAXCONN)),
-    )
-    for check in results:
-        click.echo(f"{check.verdict:4}  {check.name}: {check.message}")
+    widest = max(len(check.verdict) for check in found)
+    indent = " " * (widest + 2)
+    for check in found:
+        click.echo(fold(f"{check.verdict:{widest}}  {check.text}", width(), indent))
         if check.advice:
-            click.echo(f"      -> {check.advice}")
-    sound = all(check.verdict is not checks.Verdict.FAIL for check in results)
-    click.echo("\na full run here would be sound" if sound else "\na full run here would not be sound")
-    return ExitCode.OK if sound else ExitCode.UNSOUND
+            click.echo(fold(f"{indent}-> {check.advice}", width(), indent + "   "))
+    click.echo("\n" + verdict_lines(said, width()))
 
 
 def _print_fact(name: str, value: object) -> None:

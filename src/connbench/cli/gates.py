@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.cli.messages import tell, warn
+from connbench.cli.sections import Section, option
 from connbench.errors import ExitCode
 from connbench.findings import Finding, Severity, printable
 from connbench.thresholds import Expression, parse
@@ -30,13 +31,14 @@ def fail_if_option(*, with_base: bool = False) -> _Decorator:
     def expression(text: str) -> Expression:
         return parse(text, with_base=with_base)
 
-    return click.option(
+    return option(
+        Section.GATE,
         "--fail-if",
         "thresholds",
         multiple=True,
         type=expression,
         metavar="EXPR",
-        help="Exit with 1 if this comes true: 'p99 > 5ms', 'window: errors > 2%'. Repeatable.",
+        help="Exit with code 1 if this is true, as in 'p99 > 5ms' or 'window: errors > 2%'. Repeatable.",
     )
 
 

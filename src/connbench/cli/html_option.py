@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.cli.sections import Section, option
+
 if TYPE_CHECKING:
     from connbench.report.rows import Block
     from connbench.results.result import Result
@@ -15,12 +17,13 @@ if TYPE_CHECKING:
 ENDINGS = {".html": "html", ".htm": "html"}
 OPTION = "--html"
 
-page_option = click.option(
+page_option = option(
+    Section.OUTPUT,
     OPTION,
     "page",
     type=click.Path(path_type=Path, readable=False),
-    metavar="OUT.html",
-    help="Write one page of all results that opens in any browser, offline too.",
+    metavar="FILE",
+    help="Write one HTML page of all results to FILE (.html). It opens in any browser, also offline.",
 )
 
 
@@ -39,15 +42,19 @@ def check_page(page: Path, *, force: bool) -> None:
     check_libraries()
 
 
-def write_page(results: Sequence[Result], page: Path, more: Sequence[Block] = ()) -> None:
-    """Write the page, with `more` before all else, and say so on stderr.
+def write_page(
+    results: Sequence[Result], page: Path, more: Sequence[Block] = (), verdict: Sequence[str] | None = None
+) -> None:
+    """Write the page, with `more` before all other tables, and say so on stderr.
+
+    The page begins with `verdict`; without one with that of each run.
 
     Raises:
         OutputError: It cannot be written.
     """
-    from connbench.report.html.page import html_page  # noqa: PLC0415  # commands load what they use
+    from connbench.report.html.page import Opening, html_page  # noqa: PLC0415  # commands load what they use
     from connbench.results.files import write_atomically  # noqa: PLC0415  # as above
 
-    text = html_page(results, more)
+    text = html_page(results, more, None if verdict is None else Opening(verdict))
     write_atomically(page, text, option=OPTION)
     click.echo(f"wrote {page}, {len(text.encode()) / 1e6:.1f} MB", err=True)

@@ -30,10 +30,10 @@ def measure(
     Returns:
         What went wrong, the worst last.
     """
-    bar = Bar(is_sweep=is_sweep) if sys.stderr.isatty() and not quiet else Silent()
+    bar = Bar(plan, is_sweep=is_sweep) if sys.stderr.isatty() and not quiet else Silent()
 
     def take_round(finished: RoundPlan) -> None:
-        bar.clear()
+        bar.end_turn()
         outlet.take_round(finished)
 
     def say_stopping() -> None:
@@ -59,7 +59,7 @@ def begin(plan: Plan, known: Iterable[Finding]) -> Result:
     told = tuple(known)
     for finding in told:
         warn(finding)
-    return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start()))
+    return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start(plan)))
 
 
 def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> str | None:

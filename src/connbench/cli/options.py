@@ -5,22 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import click
 
 from connbench.cli.gates import fail_if_option
-from connbench.cli.load_options import LOAD_OPTIONS, number_or_nan
+from connbench.cli.load_options import LOAD_OPTIONS
+from connbench.cli.sections import Section, option
+from connbench.cli.values import Word, Words, count, time
 from connbench.errors import UsageError
 from connbench.linux import sysctl
-from connbench.model import LARGEST, Isolation, Link, Listener, Placement, PortRange, Spread
+from connbench.model import LARGEST, MAX_PORT, Isolation, Link, Listener, Placement, PortRange, Spread
+from connbench.planning.load import MOST_ROWS
 from connbench.planning.request import CpuChoice
+from connbench.planning.sources import MOST_SOURCES
+from connbench.strategies import DEFAULT_NAMES, STRATEGIES
 from connbench.units import NS_IN
 
 PORTS = "LOW-HIGH|host"
 """How --port-range is written."""
 
-SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 86400.0
-SHORTEST_DELAY, LONGEST_DELAY = 0.001, 900.0
+VALUES_EPILOG = """\b
+Values: a count is 10000, 10,000, 10k or 1e4; a time is 250us, 1ms, 5s, 2min
+or 1.5h; a rate is 100/s, 10k/s or 600/min."""
+
+TIMEOUT = time("s", ("1s", "5s", "30s"), allows=lambda s: 0.001 <= s <= 86_400, bounds="1ms to 24h")
+DELAY = time(
+    "ms",
+    ("1ms", "10ms", "50ms"),
+    allows=lambda ms: ms == 0 or 0.001 <= ms <= 900,
+    bounds="1us to 900ms: after a second the kernel sends a SYN again",
+)
 
 
 def read_ports(text: str | PortRange) -> PortRange:
@@ -42,53 +57,25 @@ def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
     return tuple(map(int, numbers))
 
 
-def _seconds(text: str | float) -> float:
-    """Read a time-out; click's own range would let `nan` pass."""
-    seconds = number_or_nan(text)
-    if not SHORTEST_TIMEOUT <= seconds <= LONGEST_TIMEOUT:
-        raise UsageError(
-            f"--timeout {text} is no time-out", f"give {SHORTEST_TIMEOUT:g} to {LONGEST_TIMEOUT:g} seconds"
-        )
-    return seconds
-
-
-def _milliseconds(text: str | float) -> float:
-    """Read a delay; `nan` as above."""
-    delay = number_or_nan(text)
-    if not (delay == 0 or SHORTEST_DELAY <= delay <= LONGEST_DELAY):
-        raise UsageError(
-            f"--delay {text} is no delay",
-            f"give {SHORTEST_DELAY:g} to {LONGEST_DELAY:g} milliseconds: after a second the kernel sends a SYN again",
-        )
-    return delay
-
-
-def _whole(text: str | int) -> int:
-    """Read a whole number that a result file can hold, and every program that reads the file."""
-    digits = str(text)
-    if not (digits.isdecimal() and len(digits) < 20 and int(digits) <= LARGEST):
-        raise click.BadParameter(f"{digits} is not a whole number from 0 to {LARGEST}")
-    return int(digits)
-
-
 FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "prometheus")
 """Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
 
-_LISTENERS = click.Choice([Listener.BACKLOG.value, Listener.ACCEPT.value])
-_LINKS = click.Choice([link.value for link in Link])
-_ISOLATIONS = click.Choice([isolation.value for isolation in Isolation])
-_SPREADS = click.Choice([spread.value for spread in Spread])
-_PLACEMENTS = click.Choice([placement.value for placement in Placement])
+NAMES = Words("NAME,...", STRATEGIES, refuses=False)
+
+
+def flatten(_context: click.Context, _option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Strategies by commas and by repetition, as one list."""
+    return tuple(name for names in given for name in names)
 
 
 _RENAMED = {"openmetrics": "prometheus"}
 """Formats by a name they once had; help and errors do not name it."""
 
 
-class _Formats(click.Choice[str]):
+class _Formats(Word):
     """The formats of a command, under their present and their former names."""
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  # click's signature
         """The present name of a format."""
         present = _RENAMED.get(value, value)
         return super().convert(present if present in self.choices else value, param, ctx)
@@ -96,157 +83,196 @@ class _Formats(click.Choice[str]):
 
 def format_option(names: tuple[str, ...]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """The option --format of a command that prints in one of these; text without it."""
-    return click.option(
+    return option(
+        Section.OUTPUT,
         "--format",
         "output_format",
         type=_Formats(names),
         default="text",
         show_default=True,
-        help="What to print.",
+        metavar="FORMAT",
+        help=f"Print {', '.join(names[:-1])} or {names[-1]}.",
     )
 
 
-unit_option = click.option(
+unit_option = option(
+    Section.INPUT,
     "--unit",
-    type=click.Choice(tuple(NS_IN)),
-    help="What the times are in, if a file is a CSV of port and time.  [default: as its header says, or s]",
+    type=Word(NS_IN),
+    metavar="UNIT",
+    help="Read the times of a CSV of port and time in this unit: s, ms, us or ns.  [default: as its header says, or s]",
 )
-seed_option = click.option(
+strategy_option = option(
+    Section.OPEN,
+    "--strategy",
+    "strategies",
+    multiple=True,
+    type=NAMES,
+    callback=flatten,
+    help=f"Measure these strategies, in this order: {', '.join(STRATEGIES)}. Repeatable.  "
+    f"[default: {','.join(DEFAULT_NAMES)}]",
+)
+seed_option = option(
+    Section.OPEN,
     "--seed",
-    type=_whole,
-    metavar="N",
-    help="Same seed, same windows and ports.  [default: random, and printed]",
+    type=count(high=LARGEST),
+    help="Draw the windows and ports that another run with this seed drew.  [default: random, and printed]",
 )
-cpu_option = click.option(
+cpu_option = option(
+    Section.PLACE,
     "--cpu",
     "cpus",
     type=_cpus,
-    metavar="N,N...|none",
+    metavar="N,...|none",
     default=CpuChoice.LAST,
-    help="CPU to connect on, one for each lane.  [default: the last usable ones]",
+    help="Connect on these CPUs, one for each lane; none lets the scheduler choose.  [default: the last usable ones]",
 )
-output_option = click.option(
+output_option = option(
+    Section.OUTPUT,
     "-o",
     "--output",
     type=click.Path(path_type=Path, readable=False),
-    help="Also write a file, .json, .json.gz or .csv, after every round.",
+    metavar="FILE",
+    help="Save the result to FILE (.json, .json.gz or .csv) after every round.",
 )
-force_option = click.option("--force", is_flag=True, help="Replace an existing output file.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+force_option = option(Section.OUTPUT, "--force", is_flag=True, help="Replace output files that exist.")
+quiet_option = option(Section.OUTPUT, "-q", "--quiet", is_flag=True, help="Show no progress bar.")
 
 _RUN_OPTIONS = (
-    click.option(
-        "--strategy",
-        "strategies",
-        multiple=True,
-        metavar="NAME",
-        help="Strategy to measure; repeatable, run in the order given.  [default: plain, bind, random, window]",
-    ),
-    click.option(
+    strategy_option,
+    option(
+        Section.OPEN,
         "-n",
         "--connections",
-        type=int,
-        help="Connections to open.  [default: the ports of the range, times the sources]",
+        type=count(low=1, high=MOST_ROWS),
+        help="Open N connections with each strategy.  [default: one for each port and source address]",
     ),
-    click.option(
+    *LOAD_OPTIONS,
+    option(
+        Section.OPEN,
+        "--window",
+        type=count(low=1, high=MAX_PORT),
+        help="Give each window N ports, with the strategies window and partition.  [default: 500]",
+    ),
+    option(
+        Section.OPEN,
+        "--placement",
+        type=Word([placement.value for placement in Placement]),
+        metavar="WHERE",
+        help="Place random windows inside the range, or let them be clipped at its ends.  [default: inside]",
+    ),
+    option(
+        Section.OPEN,
+        "--retries",
+        type=count(),
+        help="Draw up to N more times when a draw gives no port, with window and random.  "
+        "[default: window 0; random until it has a port]",
+    ),
+    seed_option,
+    option(
+        Section.OPEN,
+        "--rounds",
+        type=count(low=1),
+        default=1,
+        show_default=True,
+        help="Measure all strategies N times, in turn.",
+    ),
+    option(
+        Section.PORTS,
         "--port-range",
         type=read_ports,
         metavar=PORTS,
-        help="Ports to choose from; host for this host's.  [default: 9024-65535; in the host's namespace the host's]",
+        help="Choose local ports from this range; host takes this host's.  "
+        "[default: 9024-65535; in the host's namespace the host's]",
     ),
-    click.option("--window", type=int, help="Ports of a window, for window and partition.  [default: 500]"),
-    click.option(
-        "--placement",
-        type=_PLACEMENTS,
-        help="Random windows wholly inside the range, or clipped at its ends.  [default: inside]",
-    ),
-    click.option(
-        "--retries",
-        type=_whole,
-        metavar="N",
-        help="Further draws after one without a port, for window and random.  "
-        "[default: window 0; random until it has one]",
-    ),
-    click.option(
+    option(
+        Section.PORTS,
         "--source",
-        metavar="ADDRS",
-        help="Addresses to bind to: a list, a range (A-B) or a network (A/28).  "
+        metavar="ADDR,...",
+        help="Connect from these addresses: also a range (A-B) or a network (A/28).  "
         "[default: 127.9.9.1; with --target the kernel's choice]",
     ),
-    click.option(
-        "--family",
-        type=click.Choice(["4", "6"]),
-        help="IPv4 or IPv6.  [default: that of --target or --source, else 4]",
+    option(
+        Section.PORTS,
+        "--sources",
+        type=count(low=1, high=MOST_SOURCES),
+        help="Connect from N addresses, counted up from 127.9.9.1 or 2001:db8::1.",
     ),
-    click.option(
-        "--sources", type=int, metavar="N", help="The first so many addresses from 127.9.9.1 or 2001:db8::1 on."
-    ),
-    click.option(
+    option(
+        Section.PORTS,
         "--spread",
-        type=_SPREADS,
+        type=Word([spread.value for spread in Spread]),
         default=Spread.ROUND_ROBIN.value,
         show_default=True,
-        help="Take the addresses in turn, or fill one after the other.",
+        metavar="HOW",
+        help="Use the source addresses in turn (round-robin), or fill one after the other (fill).",
     ),
-    click.option(
+    option(
+        Section.PORTS,
         "--target",
         "targets",
         multiple=True,
         metavar="HOST:PORT",
-        help="Where to connect; repeatable, taken in turn.  [default: its own listener on 127.9.9.2]",
+        help="Connect to this address and port. Repeatable: several are used in turn.  "
+        "[default: connbench's own listener on 127.9.9.2]",
     ),
-    *LOAD_OPTIONS,
-    click.option(
-        "--listener",
-        type=_LISTENERS,
-        help="Have its own listener, and whether anybody accepts.  [default: backlog, where somaxconn allows it]",
+    option(Section.PORTS, "--allow-remote", is_flag=True, help="Allow a --target on another machine."),
+    option(
+        Section.PORTS,
+        "--family",
+        type=Word(["4", "6"]),
+        metavar="4|6",
+        help="Use IPv4 or IPv6.  [default: that of --target or --source, else 4]",
     ),
-    click.option(
+    option(
+        Section.PLACE,
         "--isolate",
-        type=_ISOLATIONS,
+        type=Word([isolation.value for isolation in Isolation]),
         default=Isolation.AUTO.value,
         show_default=True,
-        help="Whether to run in a network namespace of its own.",
+        metavar="WHEN",
+        help="Create a network namespace for each round: always, never, or auto, which uses the host's where it must.",
     ),
-    click.option(
+    option(
+        Section.PLACE,
+        "--listener",
+        type=Word([Listener.BACKLOG.value, Listener.ACCEPT.value]),
+        metavar="KIND",
+        help="Start a listener that accepts each connection (accept), or leaves all in its queue (backlog).  "
+        "[default: backlog, where somaxconn allows it]",
+    ),
+    option(
+        Section.PLACE,
         "--link",
-        type=_LINKS,
+        type=Word([link.value for link in Link]),
         default=Link.LOOPBACK.value,
         show_default=True,
-        help="Over the loopback, or a veth pair to a second namespace with the listener.",
+        metavar="LINK",
+        help="Connect over the loopback interface, or over a veth pair to a second namespace (veth).",
     ),
-    click.option(
+    option(
+        Section.PLACE,
         "--delay",
         "delay_ms",
-        type=_milliseconds,
-        metavar="MS",
+        type=DELAY,
         default=0.0,
-        help="With --link veth: milliseconds added to each round trip, by netem.",
-    ),
-    click.option("--allow-remote", is_flag=True, help="Let --target be on another machine."),
-    seed_option,
-    click.option(
-        "--rounds",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Repeat so often, the strategies taking turns.",
-    ),
-    click.option(
-        "--timeout",
-        type=_seconds,
-        default=5.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long one connect() may take.",
+        help="Add this time to each round trip of --link veth, by netem, as in 2ms. A number alone is in ms.",
     ),
     cpu_option,
+    option(
+        Section.PLACE,
+        "--timeout",
+        type=TIMEOUT,
+        default="5s",
+        show_default=True,
+        help="Fail a connect() that takes longer. A number alone is in seconds.",
+    ),
     format_option(FORMAT_NAMES),
     output_option,
-    fail_if_option(),
     force_option,
-    click.option("--plot", is_flag=True, help="Also draw each strategy in the terminal."),
+    option(Section.OUTPUT, "--plot", is_flag=True, help="Draw a chart of each strategy in the terminal, too."),
     quiet_option,
+    fail_if_option(),
 )
 
 

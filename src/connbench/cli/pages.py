@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from connbench.cli.sweep_variants import variants_of
 from connbench.findings import Finding
 from connbench.model import StrategySpec
-from connbench.report import reproduction, sweep, sweep_markdown, text
+from connbench.report import reproduction, sweep, sweep_json, sweep_markdown, text
 from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
 from connbench.report.series import series_of
 from connbench.results.result import Result
+
+SWEEP_FORMATS = {"text", "markdown", "json"}
+"""Formats that hold what a sweep is made for: its choice."""
 
 
 class Pages(Protocol):
@@ -42,14 +47,15 @@ class TextPages:
 
     def piece(self, spec: StrategySpec) -> str:
         """The strategy's block."""
-        return text.block(self.result, next(s for s in self.result.strategies if s.strategy == spec), width())
+        strategy = next(s for s in self.result.strategies if s.strategy == spec)
+        return text.block(self.result, strategy, width(), bold=can_be_bold())
 
     def end(self) -> str:
         """The comparison and the findings, the charts if they are wanted, and last the verdict."""
         parts = [text.closing(self.result, width(), seen(self.told))]
         if self.plot:
             parts += scatters(self.result)
-        parts.append(text.verdict(self.result, width()))
+        parts.append(text.verdict(self.result, width(), bold=can_be_bold()))
         return "\n\n".join(part for part in parts if part)
 
 
@@ -78,15 +84,18 @@ def reproduction_pages(result: Result, output_format: str, told: tuple[Finding, 
 
 
 def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:
-    """What stdout gets of a sweep: the choice is part of the text and of markdown, the other formats are as ever."""
-    if output_format == "markdown":
-        return DocumentPages(result, lambda made: sweep_markdown.markdown(made, budget))
-    if output_format != "text":
-        return DocumentPages(result, FORMATS[output_format])
+    """What stdout gets of a sweep: text, markdown and JSON hold the choice, the other formats are as ever."""
 
     def write(made: Result) -> str:
+        if output_format not in SWEEP_FORMATS:
+            return FORMATS[output_format](made)
+        variants = variants_of(made, budget)
+        if output_format == "json":
+            return sweep_json.json(made, budget, variants)
+        if output_format == "markdown":
+            return sweep_markdown.markdown(made, budget, variants)
         charts = scatters(made) if plot else []
-        return "\n\n".join([*charts, sweep.report(made, budget, width(), seen(told))])
+        return "\n\n".join([*charts, sweep.report(made, budget, width(), seen(told), variants)])
 
     return DocumentPages(result, write)
 
@@ -100,6 +109,11 @@ def scatters(result: Result) -> list[str]:
 def seen(told: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Those of the findings told on stderr that stand on the terminal that stdout is; a file has to hold them too."""
     return told if sys.stdout.isatty() and sys.stderr.isatty() else ()
+
+
+def can_be_bold() -> bool:
+    """Whether stdout is a terminal that knows more than plain characters."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def width() -> int | None:

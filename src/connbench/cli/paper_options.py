@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connbench.cli.options import PORTS, read_ports
+from connbench.cli.sections import Option, Section, option
+from connbench.cli.values import count
 from connbench.errors import UsageError
 from connbench.model import LARGEST, Close, Link, Placement, Protocol, Spread, parse_ports
 from connbench.planning import Request
@@ -41,23 +43,25 @@ TAKEN_FROM_RUN = (
 )
 """What decides a search; the rest of run's options is about where and how it is measured."""
 
-calibrate_option = click.option(
+calibrate_option = option(
+    Section.KERNEL,
     "--calibrate",
     "calibrating",
     multiple=True,
     type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
-    help="Result file to fit the costs to; repeatable: several sizes of plain tell most.",
+    help="Fit the costs of a port to this result file. Repeatable: plain of several sizes fits best.",
 )
 
 
-reserved_ports_option = click.option(
+reserved_ports_option = option(
+    Section.PORTS,
     "--reserved-ports",
     "reserved",
     type=parse_ports,
     metavar="LIST",
-    help="net.ipv4.ip_local_reserved_ports, as in 8080,30000-32767; '' for none.  [default: RESULT's; of advise this"
-    " host's; else none]",
+    help="Leave out the ports that ip_local_reserved_ports names, as in 8080,30000-32767; '' for none.  "
+    "[default: RESULT's; with advise this host's; else none]",
 )
 
 
@@ -120,17 +124,19 @@ def on_paper(parameters: Sequence[click.Parameter], own: Sequence[str]) -> list[
     A plan on paper has the same seed each time, and takes a host's range only where it is told to.
     """
     kept = {option.name: option for option in parameters if option.name in (*TAKEN_FROM_RUN, *own)}
-    kept["seed"] = click.Option(
+    kept["seed"] = Option(
         ("--seed",),
-        type=click.IntRange(0, LARGEST),
+        section=Section.OPEN,
+        type=count(high=LARGEST),
         default=DEFAULT_SEED,
         show_default=True,
-        help="Windows and ports of a run of this seed.",
+        help="Draw the windows and ports that a run with this seed draws.",
     )
-    kept["port_range"] = click.Option(
+    kept["port_range"] = Option(
         ("--port-range",),
+        section=Section.PORTS,
         type=read_ports,
         metavar=PORTS,
-        help="Ports to choose from; host for this host's.  [default: 9024-65535]",
+        help="Choose local ports from this range; host takes this host's.  [default: 9024-65535]",
     )
     return list(kept.values())

@@ -11,8 +11,11 @@ import click
 
 from connbench.cli.messages import warn
 from connbench.cli.options import unit_option
-from connbench.errors import ExitCode, UsageError
+from connbench.cli.sections import Command, Section, option
+from connbench.cli.values import Word, count
+from connbench.errors import ExitCode, UsageError, suggest
 from connbench.interrupts import Interrupts
+from connbench.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from connbench.report.charts.canvas import Options
@@ -25,41 +28,65 @@ PALETTE_NAMES = ("safe", "talk")
 LARGEST = 20_000
 
 
-@click.command("plot")
+@click.command("plot", cls=Command)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
-@click.option("-o", "--output", type=click.Path(path_type=Path, readable=False), help="Picture to write, .png or .svg.")
-@click.option(
-    "--kind", type=click.Choice(KIND_NAMES), default="scatter", show_default=True, help="What to draw, as above."
+@option(
+    Section.OUTPUT,
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="PICTURE",
+    help="Write the chart to PICTURE (.png or .svg).",
 )
-@click.option(
+@option(
+    Section.DRAW,
+    "--kind",
+    type=Word(KIND_NAMES),
+    default="scatter",
+    show_default=True,
+    metavar="KIND",
+    help="Draw this kind of chart: one of those above.",
+)
+@option(
+    Section.DRAW,
     "--strategy",
     "chosen",
     multiple=True,
     metavar="LABEL",
-    help="Draw this strategy, as 'window 500' or window; repeatable.  [default: all]",
+    shell_complete=lambda _context, _option, begun: [name for name in STRATEGIES if name.startswith(begun)],
+    help="Draw this strategy, as in window or 'window 500'. Repeatable.  [default: all]",
 )
-@click.option(
+@option(
+    Section.DRAW,
     "--yscale",
-    type=click.Choice(("linear", "log")),
-    help="Latency axis.  [default: log for times, linear for counts]",
+    type=Word(("linear", "log")),
+    metavar="SCALE",
+    help="Make the latency axis linear or log.  [default: log for times, linear for counts]",
 )
-@click.option(
+@option(
+    Section.DRAW,
     "--palette",
-    type=click.Choice(PALETTE_NAMES),
-    help="Colours that colour-blind readers tell apart (safe), or green and red (talk).  "
+    type=Word(PALETTE_NAMES),
+    metavar="NAME",
+    help="Draw in colours that colour-blind readers tell apart (safe), or in green and red (talk).  "
     "[default: safe; for a file of reproduce: talk]",
 )
-@click.option(
+@option(Section.DRAW, "--by-source", is_flag=True, help="Draw a panel or a line for each source address.")
+@option(
+    Section.OUTPUT,
     "--width",
-    type=click.IntRange(1, LARGEST),
-    metavar="PIXELS",
-    help="Of the picture.  [default: what its panels need]",
+    type=count("PIXELS", 1, LARGEST),
+    help="Make the picture this wide.  [default: what its panels need]",
 )
-@click.option("--height", type=click.IntRange(1, LARGEST), metavar="PIXELS", help="As --width.")
 @unit_option
-@click.option("--by-source", is_flag=True, help="A panel or a line for each source address.")
-@click.option("--terminal", is_flag=True, help="Print the scatter to the terminal.")
-@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@option(
+    Section.OUTPUT,
+    "--height",
+    type=count("PIXELS", 1, LARGEST),
+    help="Make the picture this high.  [default: what its panels need]",
+)
+@option(Section.OUTPUT, "--terminal", is_flag=True, help="Print the scatter to the terminal.")
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a picture that exists.")
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -95,7 +122,6 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.results.reading import read_all  # noqa: PLC0415  # as above
     from connbench.results.result import UNIT  # noqa: PLC0415  # as above
 
-    options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
     if terminal:
         characters.require()
     file_format = None
@@ -103,6 +129,8 @@ def command(  # noqa: PLR0913  # one for each option
         canvas.require()
         file_format = check_output(output, force=force, suffixes=PICTURE_SUFFIXES)
     results = read_all(files, unit)
+    look["palette"] = look["palette"] or ("talk" if any(result.is_reproduction for result in results) else "safe")
+    options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
     series = _choose(series_of(results, by_source=by_source), chosen)
     if output and file_format:
         write_atomically(output, picture(kind, series, options, file_format))
@@ -127,7 +155,7 @@ def _choose(series: list[Series], chosen: tuple[str, ...]) -> list[Series]:
     names = {one.label: {one.label, one.strategy.strategy.label, one.strategy.strategy.name} for one in series}
     for wanted in chosen:
         if not any(wanted in some for some in names.values()):
-            raise UsageError(f"--strategy {wanted}: no such strategy in these files", f"there are {', '.join(names)}")
+            raise UsageError(f"--strategy {wanted}: no such strategy in these files", suggest(wanted, names))
     found = [one for one in series if not chosen or names[one.label] & set(chosen)]
     if not found:
         raise UsageError("no strategy was measured in these files", "name a file that holds attempts")

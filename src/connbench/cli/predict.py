@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from connbench.cli.options import format_option, run_options
+from connbench.cli.options import VALUES_EPILOG, format_option, run_options
 from connbench.cli.paper_options import (
     TAKEN_FROM_RUN,
     calibrate_option,
@@ -19,6 +19,8 @@ from connbench.cli.paper_options import (
     request_on_paper,
     reserved_ports_option,
 )
+from connbench.cli.sections import Command, Section, option
+from connbench.cli.values import Word
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Protocol
@@ -33,21 +35,28 @@ if TYPE_CHECKING:
 OWN = ("file", "algorithm", "reserved", "calibrating", "output_format", "chart", "force")
 
 
-@click.command("predict")
+@click.command("predict", cls=Command, epilog=VALUES_EPILOG)
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False), metavar="[RESULT]")
 @run_options
-@click.option(
+@option(
+    Section.KERNEL,
     "--algorithm",
-    type=click.Choice(list(ALGORITHMS)),
-    help="Search of connect().  [default: that of RESULT's kernel, else 6.8]",
+    type=Word(ALGORITHMS),
+    metavar="NAME",
+    help=f"Simulate the port search of connect() in {', '.join(ALGORITHMS)}.  "
+    "[default: that of RESULT's kernel, else 6.8]",
 )
 @reserved_ports_option
 @calibrate_option
 @format_option(("text", "json"))
-@click.option(
-    "--chart", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="Also draw a .png or .svg."
+@option(
+    Section.OUTPUT,
+    "--chart",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="Draw a chart to FILE (.png or .svg), too.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a chart that exists.")
 @click.pass_context
 def command(  # noqa: PLR0913  # one for each option
     context: click.Context,
@@ -62,16 +71,16 @@ def command(  # noqa: PLR0913  # one for each option
     force: bool,
     **asked: Any,  # noqa: ANN401  # what the plan is made of
 ) -> int:
-    """Say what a run would come to, by a model of the kernel's search: no socket is made, and no root needed.
+    """Predict what a run would measure, by a model of the kernel's port search.
 
     \b
-      connbench predict --strategy plain --strategy window
+      connbench predict --strategy plain,window
       connbench predict --strategy plain --calibrate 4k.json --calibrate 16k.json
       connbench predict RESULT --chart overlay.png
 
-    Of each strategy: errors, ports looked at, the knee; with --calibrate times too. With RESULT, what run -o wrote, the
-    prediction of the same plan is laid beside what was measured; the costs are then fitted to RESULT itself, unless
-    --calibrate names others.
+    It opens no socket and needs no root. For each strategy it prints errors, ports probed and the knee; with
+    --calibrate also times. With RESULT, a file of run -o, it predicts the same plan and prints the prediction beside
+    the measured figures; it fits the costs to RESULT itself, unless --calibrate names other files.
     """  # noqa: D301  # click wants the character \b itself
     interrupts: Interrupts = context.obj
     interrupts.immediate = True  # nothing is lost: a picture is written in one step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,30 +13,33 @@ from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import discard_stdout, warn_of_grave_findings
 from connbench.cli.options import FORMAT_NAMES, format_option, unit_option
+from connbench.cli.sections import Command, Section, option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
 
 if TYPE_CHECKING:
+    from connbench.report.rows import Block
     from connbench.results.result import Result
 
 SINGLE = {"json", "csv", "talk-csv", "prometheus"}
 """Formats that other programs read: two documents one after the other are none."""
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
 @format_option(FORMAT_NAMES)
 @page_option
 @unit_option
 @error_budget_option
-@click.option(
+@option(
+    Section.OUTPUT,
     "--blocks",
     is_flag=True,
-    help="Print a block for every strategy of a sweep or a reproduction too, instead of its table.",
+    help="Print a sweep or a reproduction strategy by strategy, not as a table.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing page.")
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @gates.fail_if_option()
 @click.pass_context
 def command(  # noqa: PLR0913  # one for each option
@@ -51,10 +55,10 @@ def command(  # noqa: PLR0913  # one for each option
     blocks: bool,
     force: bool,
 ) -> int:
-    """Print result files as `connbench run` or `sweep` would have, or make a page of them.
+    """Print result files as `connbench run` or `sweep` prints them, or write an HTML page of them.
 
-    Takes what `run -o` wrote, and the CSV of port,seconds that the talk's author publishes. With --fail-if each file is
-    held to each condition, and to being sound (exit code 3).
+    FILE is what `run -o` wrote, or a CSV of port,seconds as the talk's author publishes it. --fail-if checks each
+    condition for each file, and then a result that is not sound ends with exit code 3.
     """
     interrupts: Interrupts = context.obj
     interrupts.immediate = True  # nothing is lost: files are read, and written in one step
@@ -91,40 +95,66 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
 
 def _show(results: list[Result], output_format: str, page: Path | None, budget: float, *, blocks: bool) -> None:
     """Print or write results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
+    if page:
+        more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
+        write_page(results, page, more, _verdicts(results, budget))
+        return
+
+    for position, result in enumerate(results):
+        if len(results) > 1:
+            click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
+        click.echo(_printed(result, output_format, budget, blocks=blocks).rstrip("\n"))
+
+
+def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
+    """What a page has of a result before the tables that every page has."""
     from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
     from connbench.report import reproduction, sweep  # noqa: PLC0415  # as above
 
-    budgets = [budget if is_sweep(result) and not blocks else None for result in results]
-    if page:
-        more = []
-        for result, one in zip(results, budgets, strict=True):
-            if result.is_reproduction:
-                more += reproduction.blocks(result)
-            elif one is not None:
-                more += sweep.blocks(result, one)
-        write_page(results, page, more)
-        return
-
-    for position, (result, one) in enumerate(zip(results, budgets, strict=True)):
-        if len(results) > 1:
-            click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
-        is_table = result.is_reproduction and not blocks
-        click.echo(_printed(result, output_format, one, as_reproduction=is_table).rstrip("\n"))
+    if result.is_reproduction:
+        return reproduction.blocks(result)
+    return sweep.blocks(result, budget) if is_sweep(result) and not blocks else []
 
 
-def _printed(result: Result, output_format: str, budget: float | None, *, as_reproduction: bool) -> str:
-    """A result in a format, as a sweep where there is a budget."""
-    from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
-    from connbench.report import reproduction, sweep, sweep_markdown, text  # noqa: PLC0415  # as above
+def _printed(result: Result, output_format: str, budget: float, *, blocks: bool) -> str:
+    """A result in a format."""
+    from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.pages import can_be_bold, sweep_pages, width  # noqa: PLC0415  # as above
+    from connbench.report import reproduction, text  # noqa: PLC0415  # as above
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
-    if output_format == "markdown" and budget is not None:
-        return sweep_markdown.markdown(result, budget)
+    if is_sweep(result) and not blocks:
+        return sweep_pages(result, output_format, budget, (), plot=False).end()
     if output_format != "text":
         return FORMATS[output_format](result)
-    if as_reproduction:
+    if result.is_reproduction and not blocks:
         return reproduction.report(result, width())
-    return text.report(result, width()) if budget is None else sweep.report(result, budget, width())
+    if not is_sweep(result):
+        return text.report(result, width(), bold=can_be_bold())
+    parts = [text.block(result, strategy, width(), bold=can_be_bold()) for strategy in result.strategies]
+    parts += [text.closing(result, width()), text.verdict_lines(_verdict(result, budget), width())]
+    return "\n\n".join(filter(None, parts))
+
+
+def _verdict(result: Result, budget: float) -> Sequence[str]:
+    """What to make of a result, a sweep by its error budget."""
+    from connbench.analysis.sweep import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # as above
+    from connbench.report import reproduction, sweep  # noqa: PLC0415  # as above
+    from connbench.report.verdict import run_verdict  # noqa: PLC0415  # as above
+
+    if result.is_reproduction:
+        return reproduction.verdict(result)
+    return sweep.sentences(result, budget, variants_of(result, budget)) if is_sweep(result) else run_verdict(result)
+
+
+def _verdicts(results: Sequence[Result], budget: float) -> list[str]:
+    """What a page begins with; where there are several files, each is named."""
+    found = []
+    for result in results:
+        name = f"{result.name}: " if len(results) > 1 else ""
+        found += [name * (not place) + sentence for place, sentence in enumerate(_verdict(result, budget))]
+    return found
 
 
 def _title(name: str, output_format: str) -> str:

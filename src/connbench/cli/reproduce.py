@@ -11,6 +11,7 @@ import click
 from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import warn_of_grave_findings
 from connbench.cli.options import cpu_option, force_option, format_option, output_option, quiet_option, seed_option
+from connbench.cli.sections import Command, Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
 from connbench.planning import Request, first_sources, make_plan, only_supported
@@ -18,8 +19,13 @@ from connbench.planning import Request, first_sources, make_plan, only_supported
 FORMAT_NAMES = ("text", "json")
 
 
-@click.command("reproduce")
-@click.option("--quick", is_flag=True, help="4,096 ports and windows in proportion: seconds instead of minutes.")
+@click.command("reproduce", cls=Command)
+@option(
+    Section.OPEN,
+    "--quick",
+    is_flag=True,
+    help="Use 4,096 ports, and windows in proportion. It takes seconds instead of minutes.",
+)
 @seed_option
 @cpu_option
 @format_option(FORMAT_NAMES)
@@ -40,10 +46,10 @@ def command(  # noqa: PLR0913  # one for each option
     quiet: bool,
     **asked: Any,  # noqa: ANN401  # seed and cpu, which go on as they are
 ) -> int:
-    """Measure what the talk measured, beside the figures it published, and say which of its claims hold here.
+    """Measure what the talk measured, and say which of its claims hold on this kernel.
 
-    Takes about five minutes: plain, bind, and bind from one or two addresses need a minute or two each, for that is
-    what the talk is about. All of it runs in network namespaces of its own.
+    Prints each figure beside the one that the talk published. It takes about five minutes: plain, bind, and bind from
+    one or two addresses take a minute or two each. Everything runs in network namespaces of its own.
     """
     from connbench.reproduction.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases  # noqa: PLC0415  # commands load what they use
 

@@ -9,7 +9,8 @@ import click
 
 from connbench.cli import gates
 from connbench.cli.messages import warn_of_grave_findings
-from connbench.cli.options import run_options
+from connbench.cli.options import VALUES_EPILOG, run_options
+from connbench.cli.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Close, Isolation, Link, Listener, Placement, Protocol, Spread
@@ -17,7 +18,7 @@ from connbench.planning import Request, make_plan
 from connbench.thresholds import Expression, refuse_strangers
 
 
-@click.command("run")
+@click.command("run", cls=Command, epilog=VALUES_EPILOG)
 @run_options
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
@@ -32,10 +33,15 @@ def command(  # noqa: PLR0913  # one for each option
     plot: bool,
     **asked: object,
 ) -> int:
-    """Open N sockets with each strategy, time every connect(), and summarise per port parity.
+    """Open N connections with each strategy, time every connect(), and report the times by port parity.
 
-    Each round runs in a network namespace of its own, which is gone when it ends; the host's settings are not touched.
-    """
+    \b
+      connbench run --strategy plain,window --port-range 20000-29999
+      connbench run --fill 80% --churn 10k --rounds 5 -o result.json
+
+    Each round runs in a network namespace of its own, which the kernel removes afterwards. The settings of the host do
+    not change.
+    """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
     interrupts.immediate = True  # an external target may keep us waiting

@@ -8,6 +8,8 @@ import click
 
 from connbench.cli.messages import complain
 from connbench.cli.options import format_option
+from connbench.cli.sections import Command, Section, option
+from connbench.cli.values import count
 from connbench.errors import ExitCode, RunFault, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint
@@ -25,36 +27,45 @@ accepting process was lost; 7 the output."""
 MOST_PROCESSES = 4096
 
 
-@click.command("serve", epilog=EPILOG)
-@click.option("--bind", "host", default="127.0.0.1", show_default=True, metavar="ADDR", help="Address to listen on.")
-@click.option(
+@click.command("serve", cls=Command, epilog=EPILOG)
+@option(
+    Section.PORTS,
+    "--bind",
+    "host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDR",
+    help="Listen on this address.",
+)
+@option(
+    Section.PORTS,
     "--port",
-    type=click.IntRange(0, MAX_PORT),
+    type=count("PORT", 0, MAX_PORT),
     default=9023,
     show_default=True,
-    metavar="P",
-    help="Port to listen on; 0 takes a free one, and prints it.",
+    help="Listen on this port; 0 takes a free one and prints it.",
 )
-@click.option(
+@option(
+    Section.PLACE,
     "--processes",
-    type=click.IntRange(1, MOST_PROCESSES),
-    metavar="K",
-    help="Processes that accept.  [default: one a CPU, and enough to hold 65,535 connections]",
+    type=count("K", 1, MOST_PROCESSES),
+    help="Accept in K processes.  [default: one for each CPU, and enough to hold 65,535 connections]",
 )
 @format_option(("text", "json"))
 @click.pass_obj
 def command(interrupts: Interrupts, /, host: str, port: int, processes: int | None, output_format: str) -> int:
-    """Listen, accept and hold connections: a target for connbench run.
+    """Accept and hold connections: a target for connbench run.
 
-    Says where it listens once it does. What comes in is discarded, and a connection is closed when its peer closes
-    it. SIGUSR1 prints a report: what was accepted, is open, was closed, waits in the queue, and was dropped by the
-    kernel. Ctrl-C or SIGTERM prints the last one and ends it.
+    Prints the address once it listens. It discards all data, and closes a connection when its peer does. SIGUSR1
+    prints a report: how many connections it accepted, holds, and closed, how many wait in the queue, and how many the
+    kernel dropped. Ctrl-C or SIGTERM prints the last report and ends it.
 
-    Several processes accept from one queue, each as many as RLIMIT_NOFILE (raised to its hard limit) lets it hold; a
-    full one leaves the queue to the others. If one is killed its connections are gone, and the others go on.
+    Several processes accept from one queue. Each holds as many connections as RLIMIT_NOFILE (raised to its hard limit)
+    allows; a full process leaves the queue to the others. If a process is killed, its connections are lost and the
+    others go on.
 
-    connbench run tries each target before it measures: one connection more is accepted than it counts, and reset
-    at once. Nothing tells it apart from others, so the report has it too.
+    connbench run tries each target before it measures: it opens one connection more, and resets it at once. The report
+    counts that connection, too.
     """
     address = Endpoint(_address(host), port)
 

@@ -12,6 +12,7 @@ from connbench.cli.html_option import check_page, page_option, write_page
 from connbench.cli.messages import tell, warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.cli.run import request_of
+from connbench.cli.sections import Command
 from connbench.cli.sweep_options import charts_option, error_budget_option, with_lists
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
@@ -26,11 +27,15 @@ from connbench.planning.sweeping import (
 )
 from connbench.thresholds import Expression, refuse_strangers
 
+LISTS_EPILOG = """\b
+Values: a count is 10000, 10k or 1e4 (a comma separates values: 1,000 is not
+a thousand here); a time is 250us, 1ms, 5s, 2min or 1.5h; a rate is 100/s."""
+
 SAVES_APART = 10.0
 """Times what a save takes: a tenth of the time goes into saving at most."""
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Command, epilog=LISTS_EPILOG)
 @run_options
 @error_budget_option
 @charts_option
@@ -51,17 +56,18 @@ def command(  # noqa: PLR0913  # one for each option
     plot: bool,
     **asked: Any,  # noqa: ANN401  # what the plan is made of
 ) -> int:
-    """Run every combination of settings and loads, and name the cheapest setting.
+    """Measure every combination of settings and loads, and name the cheapest setting.
 
     \b
-    Options with ,... take lists and ranges with a step, and their product is
-    run, all of it once a round:
+    Options with ,... take lists, and ranges with a step. Each round measures
+    every combination of their values:
       connbench sweep --window 100,500,1000 --fill 50%-95%:5%
-      connbench sweep --strategy plain,window --churn 20000 -o churn.json.gz
+      connbench sweep --strategy plain,window --churn 20k -o churn.json.gz
 
-    A setting (strategy, window, placement, retries, sources, when it gives up) is put to every load (connections or
-    fill, lanes, churn). The last line names the setting of least mean acquire time among those whose errors are within
-    --error-budget at every load.
+    A setting is a strategy with its window, placement, retries, sources and --give-up-after; a load is -n or --fill,
+    --lanes and --churn. Each setting is measured at each load. The report ends with the setting whose connections cost
+    least among those whose errors are within --error-budget at every load. It also names a cheaper setting with more
+    errors, and what would let it in.
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
@@ -76,6 +82,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import sweep_pages  # noqa: PLC0415  # as above
     from connbench.cli.sweep_charts import check_charts, write_charts  # noqa: PLC0415  # as above
+    from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # as above
     from connbench.report import sweep  # noqa: PLC0415  # as above
 
     file_format = check_outputs(plan, output, output_format, plot=plot, force=force)
@@ -92,7 +99,8 @@ def command(  # noqa: PLR0913  # one for each option
         if charts:
             write_charts(charts, result)
         if page:
-            write_page([result], page, sweep.blocks(result, budget))
+            said = sweep.sentences(result, budget, variants_of(result, budget))
+            write_page([result], page, sweep.blocks(result, budget), said)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 

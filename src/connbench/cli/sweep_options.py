@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from connbench.cli.load_options import share
-from connbench.errors import UsageError
-from connbench.model import Close, Placement
-from connbench.planning.sweeping import parse_numbers, parse_words
+from connbench.cli.load_options import GIVE_UP_EXAMPLES
+from connbench.cli.options import NAMES, flatten
+from connbench.cli.sections import Option, Section, option
+from connbench.cli.values import SEVERAL_RATES, SEVERAL_SHARES, Quantity, Words, count, counts, times
+from connbench.model import MAX_LANES, MAX_PORT, Close, Placement
+from connbench.planning.load import MOST_ROWS
+from connbench.planning.sources import MOST_SOURCES
+from connbench.strategies import STRATEGIES
+from connbench.units import SHARE_FORM, read_share
 
 DEFAULT_ROUNDS = 3
 """The fewest whose median a single disturbed round cannot move."""
@@ -19,149 +23,132 @@ DEFAULT_ROUNDS = 3
 DEFAULT_BUDGET = "1%"
 
 
-def _wholes(option: str) -> Callable[[str], tuple[int, ...]]:
-    def read(text: str) -> tuple[int, ...]:
-        numbers = parse_numbers(text, option)
-        for number in numbers:
-            if number != number.to_integral_value():
-                raise UsageError(f"{option} {text!r}: {number} is not a whole number", "for example 1,2,4")
-        return tuple(map(int, numbers))
-
-    return read
-
-
-def _decimals(option: str) -> Callable[[str], tuple[float, ...]]:
-    return lambda text: tuple(map(float, parse_numbers(text, option)))
+BUDGET = Quantity(
+    "SHARE",
+    read_share,
+    SHARE_FORM,
+    allows=lambda share: 0 <= share <= 1,
+    bounds="0% to 100%",
+    examples=("0%", DEFAULT_BUDGET, "5%"),
+)
 
 
-def _shares(text: str) -> tuple[float, ...]:
-    return tuple(float(number / Decimal(100)) for number in parse_numbers(text, "--fill", unit="%"))
-
-
-def _words(option: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    return lambda text: parse_words(text, option, known)
-
-
-def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Strategies by commas and by repetition, each once; unknown ones are refused with the plan."""
-    return tuple(dict.fromkeys(name.strip() for value in values for name in value.split(",")))
-
-
-def read_budget(text: str) -> float:
-    """Read the share of attempts that may fail, `1%`, as a share of 1."""
-    try:
-        budget = share(text)
-    except UsageError:
-        budget = -1.0
-    if not 0 <= budget <= 1:
-        raise UsageError(f"--error-budget {text!r} is not a share from 0% to 100%", "write it as in 1%")
-    return budget
+def _once(context: click.Context, option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Strategies, each once: whoever names one twice wants it in the product once, as with every other list."""
+    return tuple(dict.fromkeys(flatten(context, option, given)))
 
 
 LISTS = (
-    click.Option(
+    Option(
         ("--strategy", "strategies"),
+        section=Section.OPEN,
         multiple=True,
-        callback=_names,
-        metavar="NAME,...",
-        help="Strategies, run in the order given.  [default: window]",
+        type=NAMES,
+        callback=_once,
+        help=f"Measure these strategies, in this order: {', '.join(STRATEGIES)}. Repeatable.  [default: window]",
     ),
-    click.Option(
+    Option(
         ("-n", "--connections"),
-        type=_wholes("-n"),
-        metavar="N,...",
-        help="Connections to open.  [default: the ports of the range, times the sources]",
+        section=Section.OPEN,
+        type=counts(low=1, high=MOST_ROWS),
+        help="Open N connections.  [default: one for each port and source address]",
     ),
-    click.Option(
-        ("--window",),
-        type=_wholes("--window"),
-        metavar="N,...",
-        help="Ports of a window, for window and partition.  [default: 500]",
-    ),
-    click.Option(
-        ("--placement",),
-        type=_words("--placement", [placement.value for placement in Placement]),
-        metavar="WORD,...",
-        help="Random windows inside the range, or clipped at its ends.  [default: inside]",
-    ),
-    click.Option(
-        ("--retries",),
-        type=_wholes("--retries"),
-        metavar="N,...",
-        help="Further draws after one without a port, for window and random.  "
-        "[default: window 0; random until it has one]",
-    ),
-    click.Option(
-        ("--sources",),
-        type=_wholes("--sources"),
-        metavar="N,...",
-        help="The first so many addresses from 127.9.9.1 or 2001:db8::1 on.",
-    ),
-    click.Option(
+    Option(
         ("--fill",),
-        type=_shares,
-        metavar="SHARE,...",
-        help="Open so many of the ports there are, as in 50%-95%:5%; for -n.  [default with --churn: 50%-95%:5%]",
+        section=Section.OPEN,
+        type=SEVERAL_SHARES,
+        help="Open a share of the ports, as in 50%-95%:5%, instead of a number of connections.  "
+        "[default with --churn: 50%-95%:5%]",
     ),
-    click.Option(
-        ("--lanes",),
-        type=_wholes("--lanes"),
-        metavar="K,...",
-        help="Connect from K processes at once.  [default: 1]",
+    Option(
+        ("--window",),
+        section=Section.OPEN,
+        type=counts(low=1, high=MAX_PORT),
+        help="Give each window N ports, with the strategies window and partition.  [default: 500]",
     ),
-    click.Option(
-        ("--give-up-after",),
-        type=_decimals("--give-up-after"),
-        metavar="MS,...",
-        help="Give up an attempt that takes longer; it counts as an error.",
+    Option(
+        ("--placement",),
+        section=Section.OPEN,
+        type=Words("WHERE,...", [placement.value for placement in Placement]),
+        help="Place random windows inside the range, or let them be clipped at its ends.  [default: inside]",
     ),
-    click.Option(
-        ("--churn",),
-        type=_wholes("--churn"),
-        metavar="N,...",
-        help="Then, N times, close a connection at random and open one, timing each; judged instead of the filling.",
+    Option(
+        ("--retries",),
+        section=Section.OPEN,
+        type=counts(),
+        help="Draw up to N more times when a draw gives no port, with window and random.  "
+        "[default: window 0; random until it has a port]",
     ),
-    click.Option(
-        ("--close",),
-        type=_words("--close", [close.value for close in Close]),
-        metavar="WORD,...",
-        help="How churn closes: by rst, or by fin into TIME_WAIT.  [default: rst]",
-    ),
-    click.Option(
-        ("--churn-rate",),
-        type=_decimals("--churn-rate"),
-        metavar="R,...",
-        help="Replacements a second.  [default: as fast as it goes]",
-    ),
-    click.Option(
+    Option(
         ("--rounds",),
-        type=click.IntRange(min=1),
+        section=Section.OPEN,
+        type=count(low=1),
         default=DEFAULT_ROUNDS,
         show_default=True,
-        help="Repeat all combinations so often; every figure is the median round's.",
+        help="Measure all combinations N times, in turn. Each figure is that of the median round.",
     ),
-    click.Option(
+    Option(
+        ("--sources",),
+        section=Section.PORTS,
+        type=counts(low=1, high=MOST_SOURCES),
+        help="Connect from N addresses, counted up from 127.9.9.1 or 2001:db8::1.",
+    ),
+    Option(
+        ("--lanes",),
+        section=Section.LOAD,
+        type=counts("K,...", 1, MAX_LANES),
+        help="Connect from K processes at the same time.  [default: 1]",
+    ),
+    Option(
+        ("--give-up-after",),
+        section=Section.LOAD,
+        type=times("ms", GIVE_UP_EXAMPLES),
+        help="Give up an attempt that takes longer, as in 1ms, and count it as an error. A number alone is in ms.",
+    ),
+    Option(
+        ("--churn",),
+        section=Section.LOAD,
+        type=counts(low=1, high=MOST_ROWS),
+        help="Replace connections N times after the filling: close one at random, open a new one and time it. "
+        "The churn is judged, not the filling.",
+    ),
+    Option(
+        ("--churn-rate",),
+        section=Section.LOAD,
+        type=SEVERAL_RATES,
+        help="Replace connections at this rate, as in 100/s.  [default: as fast as possible]",
+    ),
+    Option(
+        ("--close",),
+        section=Section.LOAD,
+        type=Words("HOW,...", [close.value for close in Close]),
+        help="Close connections in the churn by rst, or by fin, which leaves ports in TIME_WAIT.  [default: rst]",
+    ),
+    Option(
         ("-o", "--output"),
+        section=Section.OUTPUT,
         type=click.Path(path_type=Path, readable=False),
-        help="Also write a file, .json, .json.gz or .csv, time and again while it runs and at the end.",
+        metavar="FILE",
+        help="Save the result to FILE (.json, .json.gz or .csv), several times during the sweep and at its end.",
     ),
 )
 """What stands in the place of run's options of the same names."""
 
-error_budget_option = click.option(
+error_budget_option = option(
+    Section.GATE,
     "--error-budget",
     "budget",
-    type=read_budget,
+    type=BUDGET,
     default=DEFAULT_BUDGET,
     show_default=True,
-    metavar="SHARE",
-    help="Share of the attempts that may fail, at each load.",
+    help="Allow this share of the attempts to fail, at each load.",
 )
-charts_option = click.option(
+charts_option = option(
+    Section.OUTPUT,
     "--charts",
     type=click.Path(path_type=Path, readable=False),
     metavar="PREFIX",
-    help="Also draw PREFIX-windows.png and PREFIX-utilisation.png.",
+    help="Draw the pictures PREFIX-windows.png and PREFIX-utilisation.png.",
 )
 
 

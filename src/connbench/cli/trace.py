@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections.abc import Callable
 from contextlib import suppress
 
 import click
 
+from connbench.cli.sections import Command, Group, Section, option
+from connbench.cli.values import Word, time
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint
@@ -16,7 +17,7 @@ from connbench.model import MAX_PORT, Endpoint
 EPILOG = """\b
 Try:
   connbench trace parity
-  connbench trace latency --json --duration 60
+  connbench trace latency --json --duration 1min
   connbench trace parity --exporter 127.0.0.1:9435
 
 \b
@@ -25,82 +26,103 @@ wrong usage; 4 this user or kernel cannot trace; 5 the exporter cannot listen
 there; 6 bpftrace broke off; 7 the output."""
 
 SHORTEST_S = 0.1
-LONGEST_S = {"--interval": 86400, "--duration": 366 * 86400}
+LONGEST_INTERVAL_S, LONGEST_DURATION_S = 86_400, 366 * 86_400
 """bpftrace keeps an interval's ms in 32 bits, and does not mind those it loses."""
 
-
-def _seconds(context: click.Context, parameter: click.Parameter, given: str | float | None) -> float | None:
-    """Read a time in s; `nan` compares with nothing, so click's own range would let it pass."""
-    del context
-    if given is None:
-        return None
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = math.nan
-    option = parameter.opts[0]
-    if not SHORTEST_S <= seconds <= LONGEST_S[option]:
-        raise UsageError(f"{option} {given} is no time", f"give {SHORTEST_S:g} to {LONGEST_S[option]} seconds")
-    return seconds
+INTERVAL = time(
+    "s", ("100ms", "1s", "10s"), allows=lambda s: SHORTEST_S <= s <= LONGEST_INTERVAL_S, bounds="100ms to 24h"
+)
+DURATION = time(
+    "s", ("10s", "1min", "1h"), allows=lambda s: SHORTEST_S <= s <= LONGEST_DURATION_S, bounds="100ms to 8784h"
+)
 
 
 OPTIONS = (
-    click.option("--interval", default="1", show_default=True, metavar="S", callback=_seconds, help="Between reports."),
-    click.option("--duration", metavar="S", callback=_seconds, help="End after so many seconds.  [default: Ctrl-C]"),
-    click.option("--json", "as_json", is_flag=True, help='A line of JSON a report, the last with "final": true.'),
-    click.option("--exporter", metavar="ADDR:PORT", help="Serve the counts to Prometheus there; print the last alone."),
-    click.option("--probes", type=click.Choice(["kprobe", "kfunc"]), help="How to attach.  [default: what there is]"),
+    option(
+        Section.TRACE,
+        "--interval",
+        type=INTERVAL,
+        default="1s",
+        show_default=True,
+        help="Report once in this time. A number alone is in seconds.",
+    ),
+    option(
+        Section.TRACE,
+        "--duration",
+        type=DURATION,
+        help="Stop after this time. A number alone is in seconds.  [default: run until Ctrl-C]",
+    ),
+    option(
+        Section.TRACE,
+        "--probes",
+        type=Word(["kprobe", "kfunc"]),
+        metavar="KIND",
+        help="Attach by kprobe or by kfunc.  [default: what this kernel has]",
+    ),
+    option(
+        Section.OUTPUT,
+        "--json",
+        "as_json",
+        is_flag=True,
+        help='Print each report as one line of JSON, the last with "final": true.',
+    ),
+    option(
+        Section.OUTPUT,
+        "--exporter",
+        metavar="ADDR:PORT",
+        help="Serve the counts to Prometheus there, and print only the last report.",
+    ),
 )
 
 
 def _trace_options(function: Callable[..., int]) -> Callable[..., int]:
-    for option in reversed(OPTIONS):
-        function = option(function)
+    for decorate in reversed(OPTIONS):
+        function = decorate(function)
     return click.pass_obj(function)
 
 
-@click.group("trace", epilog=EPILOG, invoke_without_command=True)
+@click.group("trace", cls=Group, epilog=EPILOG, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Watch every connect() of this machine, in the kernel, while others make them.
+    """Watch every connect() on this machine in the kernel: latency, parity or offsets.
 
-    Needs root, bpftrace, and a kernel with kprobes and BTF, as the distributions' are. All counts are since the trace
-    began, of all network namespaces. "lost" are connects whose return the kernel did not tell: it watches few at
-    once, and slow ones of many threads overlap.
+    Needs root, bpftrace, and a kernel with kprobes and BTF, which distributions have. It counts connects of all
+    programs in all network namespaces, from the start of the trace. "lost" counts connects whose return the kernel did
+    not report: it can watch only a few at the same time, and slow connects of many threads overlap.
     """
     if context.invoked_subcommand is None:
         raise UsageError("trace what? latency, parity or offsets", "connbench trace --help")
 
 
-@command.command("latency", epilog=EPILOG)
+@command.command("latency", cls=Command, epilog=EPILOG)
 @_trace_options
 def latency(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
-    """How long connect() takes in the kernel, by the port's parity.
+    """Show how long connect() takes in the kernel, by port parity.
 
-    The time in tcp_v4_connect() and tcp_v6_connect(): the search for a port and sending the SYN. The answer is part
-    of it on the loopback interface alone.
+    It measures the time in tcp_v4_connect() and tcp_v6_connect(): the search for a port, and sending the SYN. Only on
+    the loopback interface does that time include the answer.
     """
     return _trace("latency", interrupts, options)
 
 
-@command.command("parity", epilog=EPILOG)
+@command.command("parity", cls=Command, epilog=EPILOG)
 @_trace_options
 def parity(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
-    """Whether connects have crossed into the second half of the range.
+    """Show whether the first half of the port range is used up.
 
-    Counts ports that connect() chose by parity, and switches: a port of another parity than the same process's port
-    before. A process that switches has used up the first half towards one of its targets, or sets IP_LOCAL_PORT_RANGE
-    on Linux 6.8 or later, where ports of both parities are as good. The exporter has the latency, too.
+    It counts by parity the ports that connect() chose, and the switches: a port whose parity differs from that of the
+    process's port before. A process that switches has used up the first half towards one of its targets, or it sets
+    IP_LOCAL_PORT_RANGE on Linux 6.8 or later, which prefers no parity then. The exporter reports the latency, too.
     """
     return _trace("parity", interrupts, options)
 
 
-@command.command("offsets", epilog=EPILOG)
+@command.command("offsets", cls=Command, epilog=EPILOG)
 @_trace_options
 def offsets(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
-    """Where connect() begins its search for a port, by ten thousands.
+    """Show where connect() begins its search for a port.
 
-    Looks at each port that is looked at, and so makes slow connects slower still.
+    It counts by ten thousand ports. It watches each port that the kernel probes, and so makes slow connects slower.
     """
     return _trace("offsets", interrupts, options)
 

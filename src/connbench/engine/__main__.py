@@ -46,7 +46,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     raise_open_files()
     joined = network.set_up(plan)
     die_with_parent(parent)
-    shares = _shares(plan, descriptor)
+    shares = _shares(plan, descriptor, joined)
     with joined.listening_end():
         running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows)
     say("ready", settings=joined.settings)
@@ -57,7 +57,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     say("finished", reports=reports)
 
 
-def _shares(plan: RoundPlan, descriptor: int) -> list[Share]:
+def _shares(plan: RoundPlan, descriptor: int, joined: Network) -> list[Share]:
     """The whole round as a share for each lane, its draws made."""
     victims = draw_victims(plan)
     order = shared_out(plan, victims)
@@ -76,6 +76,7 @@ def _shares(plan: RoundPlan, descriptor: int) -> list[Share]:
             retries=further_tries(plan, lane),
             descriptor=descriptor,
             epoch=epoch,
+            far=joined.far,
         )
         for lane, rows in enumerate(plan.rows_of_lanes(Phase.FILL))
     ]

@@ -22,6 +22,7 @@ from connbench.engine.loop import go_through, measure_floor, warm_up
 from connbench.engine.share import Share, Turnover
 from connbench.errors import RunFault
 from connbench.linux.limits import free_descriptors
+from connbench.linux.peerreset import PeerReset
 from connbench.linux.process import PrivateMemory, die_with_parent
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import Protocol
@@ -91,11 +92,15 @@ class Holder:
     def __init__(self, share: Share) -> None:
         self._held: list[socket | None] = []
         self._memory = PrivateMemory()
+        plan = share.plan
+        is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours
+        reset_peer = PeerReset.of(share.far) if is_reset_there else None
         self._room = free_descriptors() - SPARE_DESCRIPTORS
         # Mapped anew: fork() does not hand down the pages of a shared mapping, the loop would fault each of them in.
         rows = share.plan.rows
         columns = views(attach(share.descriptor, rows), rows)
-        self._share = replace(share, columns=columns, capacity=min(share.capacity, self._room))
+        capacity = min(share.capacity, self._room)
+        self._share = replace(share, columns=columns, capacity=capacity, reset_peer=reset_peer)
         gc.freeze()
         gc.disable()
 

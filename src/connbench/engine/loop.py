@@ -26,6 +26,7 @@ from connbench.model import Close, Protocol, RoundPlan
 from connbench.samples import GIVEN_UP, MS_PER_S, NO_PORT_FREE, NS_PER_MS, NS_PER_S, TIMED_OUT
 from connbench.strategies import Draw
 from connbench.strategies.sharing import seed_further_tries
+from connbench.strategies.userspace import MOST_DRAWS
 
 TIMEOUTS_IN_A_ROW = 5
 """A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""
@@ -73,11 +74,13 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
     option = b""
     max_tries, redraw, rng = recipe.max_tries, recipe.redraw, share.retries
     limit_ns = NEVER_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
-    # Unbounded draws end once every port of a source is ours, or after an attempt that has used up all its tries.
-    gives_up = draws_port and round_plan.strategy.retries is None and turnover is None
+    # Unbounded draws have a bound once every port of a source is ours, or an attempt has used up all its tries: the one
+    # of a program, which knows neither.
+    gives_up, most_draws = draws_port and round_plan.strategy.retries is None and turnover is None, MOST_DRAWS
     free_ports, room = [len(plan.port_range) - held_before for held_before in share.held_before], share.capacity
     victims, opened, begins_at = share.victims, round_plan.connections, share.rows.start
     resets = load.churn is None or load.churn.close is Close.RST
+    reset_peer = share.reset_peer
     slot, timeouts = 0, turnover.timeouts if turnover else 0
 
     for index in turnover.rows if turnover else share.rows:
@@ -88,6 +91,8 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
             leaving, held[slot] = held[slot], None
             if leaving:
                 if resets:
+                    if reset_peer:
+                        reset_peer(leaving)
                     leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
                 leaving.close()
             if max_tries > 1:
@@ -121,7 +126,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
             begun = begun or try_begun
             if not failure or tries >= max_tries or failure not in no_port_free:
                 break
-            if gives_up and free_ports[source] <= 0:
+            if gives_up and tries >= most_draws and free_ports[source] <= 0:
                 break
             if finished - begun > limit_ns:
                 failure = GIVEN_UP
@@ -141,6 +146,8 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
         target_number[index] = path // many
         lane_number[index] = lane
         if finished - begun > limit_ns and (not failure or failure == TIMED_OUT):
+            if reset_peer and not failure:
+                reset_peer(sock)
             failure = GIVEN_UP
             sock.setsockopt(SOL_SOCKET, SO_LINGER, reset)
         if failure:

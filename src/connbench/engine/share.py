@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Self
 
+from connbench.linux.peerreset import PeerReset
 from connbench.model import RoundPlan
 from connbench.samples import NS_PER_S
 from connbench.strategies import Recipe
@@ -24,6 +25,9 @@ class Share:
         epoch: perf_counter_ns() at the beginning of the round.
         retries: Draws further tries; its state goes from holder to holder, so that their number changes no draw.
         descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
+        far: Descriptor of the namespace that the listener is in; None where it is the holder's own.
+        reset_peer: Resets a connection from the listener's end, in the holder; None where nobody takes its port
+            meanwhile, or the listener is not connbench's own.
     """
 
     plan: RoundPlan
@@ -38,6 +42,8 @@ class Share:
     descriptor: int
     epoch: int
     columns: dict[str, memoryview] = field(default_factory=dict)
+    far: int | None = None
+    reset_peer: PeerReset | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,93 +1,108 @@
-"""What can be known before measuring: small checks with a verdict and advice, for `doctor` and for a run's start."""
+"""What can be known before measuring: checks with a verdict and advice, for `doctor` and for a run's start alike."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from connbench.findings import Finding, Severity
+from connbench.errors import ConnbenchError
+from connbench.findings import Finding, Severity, printable
 from connbench.host.environment import governor
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
-from connbench.model import Namespace, PortRange, format_ports, parse_ports
+from connbench.model import Listener, Plan, PortRange, format_ports, parse_ports
 
 BUSY_PERCENT = 20.0
 """CPU use over all CPUs, before anything is started, above which the figures would be of two things at once."""
 
-FEWEST_DESCRIPTORS = 64
 MANY_HOLDERS = 100
 MOST_NAMED = 5
 
 
 class Verdict(StrEnum):
-    """`FAIL` means that a full run would not be sound, `WARN` that its figures need care."""
+    """What a run says of a check: nothing, a finding of that severity, or that it is refused (exit code 4)."""
 
     OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
+    NOTE = Severity.NOTE.value
+    WARNING = Severity.WARNING.value
+    INVALID = Severity.INVALID.value
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at."""
+    """One thing looked at; `code` is that of the finding it becomes in a run, where it did not pass."""
 
+    code: str
     name: str
     verdict: Verdict
     message: str
     advice: str = ""
 
+    @property
+    def text(self) -> str:
+        """What was looked at, and what was seen."""
+        return printable(f"{self.name}: {self.message}" if self.name else self.message)
 
-def check_namespace(namespace: Namespace, reason: str) -> Check:
-    """Whether a run has a network namespace of its own; arguments from `connbench.linux.namespace.best_available`."""
-    if namespace.is_own:
-        return Check("namespace", Verdict.OK, str(namespace))
-    return Check(
-        "namespace",
-        Verdict.FAIL,
-        f"no network namespace of its own: {reason}",
-        "run as root, or allow user namespaces (kernel.unprivileged_userns_clone, user.max_user_namespaces)",
-    )
+
+def of_finding(finding: Finding) -> Check:
+    """What a run warns of beforehand, as a check."""
+    return Check(finding.code, "", Verdict(finding.severity), finding.text, finding.advice)
+
+
+def of_refusal(fault: ConnbenchError) -> Check:
+    """Why a run is refused, as a check."""
+    return Check("refused", "", Verdict.REFUSED, fault.message, fault.hint)
+
+
+def check_namespace(plan: Plan) -> Check | None:
+    """That a run has a network namespace of its own; where it has none, planning has a finding with the reason."""
+    return Check("namespace", "namespace", Verdict.OK, str(plan.namespace)) if plan.namespace.is_own else None
 
 
 def check_option(option: SocketOption) -> Check:
-    """Whether this kernel has a socket option."""
+    """Whether this kernel has a socket option; a run that needs it is refused without it."""
     if is_supported(option):
-        return Check(option.name, Verdict.OK, "supported")
+        return Check("option", option.name, Verdict.OK, "supported")
     return Check(
+        "option",
         option.name,
-        Verdict.FAIL,
+        Verdict.REFUSED,
         f"unknown to kernel {platform.release()}",
-        f"Linux {option.since} brings it; until then the strategies that need it are refused",
+        f"Linux {option.since} brings it; `connbench strategies` lists what runs here",
     )
 
 
 def check_descriptors(connections: int) -> Check:
-    """Whether RLIMIT_NOFILE lets that many connections be held, by however many processes."""
+    """How many processes hold that many connections under RLIMIT_NOFILE."""
     _, hard = limits.open_files()
-    message = f"hard limit {hard} for {connections} connections"
-    if hard < FEWEST_DESCRIPTORS:
-        return Check("open files", Verdict.FAIL, message, "raise it: ulimit -Hn 20000")
-    holders = -(-connections // hard)
+    holders = -(-connections // max(1, hard))
+    processes = "process" if holders == 1 else "processes"
+    message = f"hard limit {hard} for {connections} connections: {holders} holder {processes}"
     if holders > MANY_HOLDERS:
-        advice = f"{holders} holder processes will be needed; raise it: ulimit -Hn {connections}"
-        return Check("open files", Verdict.WARN, message, advice)
-    plural = "process" if holders == 1 else "processes"
-    return Check("open files", Verdict.OK, f"{message}: {holders} holder {plural}")
+        advice = f"a change of process takes time between two attempts; raise it: ulimit -Hn {connections}"
+        return Check("open-files", "open files", Verdict.NOTE, message, advice)
+    return Check("open-files", "open files", Verdict.OK, message)
 
 
-def check_somaxconn(namespace: Namespace, connections: int, somaxconn: int) -> Check:
-    """Whether a listener can queue that many connections without accepting them."""
-    if namespace.is_own:
-        return Check("somaxconn", Verdict.OK, f"will be {connections} or more in its own namespace")
-    if somaxconn >= connections:
-        return Check("somaxconn", Verdict.OK, str(somaxconn))
+def check_queue(plan: Plan) -> Check | None:
+    """Whether its own listener queues the connections without accepting them; None without such a listener."""
+    if plan.listener not in {Listener.BACKLOG, Listener.ACCEPT}:
+        return None
+    if plan.namespace.is_own:
+        return Check("somaxconn", "somaxconn", Verdict.OK, f"set to {plan.connections} or more in its own namespace")
+    somaxconn = int(sysctl.read(sysctl.SOMAXCONN))
+    if somaxconn >= plan.connections:
+        return Check("somaxconn", "somaxconn", Verdict.OK, str(somaxconn))
     return Check(
         "somaxconn",
-        Verdict.WARN,
-        f"{somaxconn} on this host for {connections} connections",
+        "somaxconn",
+        Verdict.NOTE,
+        f"{somaxconn} on this host for {plan.connections} connections",
         "an accepting listener is used instead, on the same CPUs as the measurement",
     )
 
@@ -99,29 +114,36 @@ def check_load(seconds: float) -> Check:
     busy = psutil.cpu_percent(interval=seconds)
     message = f"{busy:.0f} % in use, load {os.getloadavg()[0]:.2f}"
     if busy > BUSY_PERCENT:
-        return Check("CPU load", Verdict.FAIL, message, "stop what else runs here, then measure")
-    return Check("CPU load", Verdict.OK, message)
+        return Check("cpu-load", "CPU load", Verdict.WARNING, message, "stop what else runs here, then measure")
+    return Check("cpu-load", "CPU load", Verdict.OK, message)
 
 
 def check_cpus() -> Check:
     """Whether the measured CPU can be kept clear of everything else connbench does."""
-    count = len(os.sched_getaffinity(0))
-    if count > 1:
-        return Check("CPUs", Verdict.OK, f"{count} usable")
+    number = len(os.sched_getaffinity(0))
+    if number > 1:
+        return Check("cpus", "CPUs", Verdict.OK, f"{number} usable")
     return Check(
+        "cpus",
         "CPUs",
-        Verdict.WARN,
+        Verdict.WARNING,
         "one usable CPU",
         "the progress display and the listener share it with the measurement: use -q",
     )
 
 
-def check_governor() -> Check:
-    """Whether the CPU that is measured on by default keeps one frequency."""
-    name = governor(max(os.sched_getaffinity(0)))
-    if name in {None, "performance"}:
-        return Check("governor", Verdict.OK, name or "none to be seen (a virtual machine?)")
-    return Check("governor", Verdict.WARN, str(name), "cpupower frequency-set -g performance, for the run")
+def check_governor(cpus: Iterable[int]) -> Check:
+    """Whether the measured CPUs, or any usable one where none is chosen, keep one frequency."""
+    names = sorted({governor(cpu) or "" for cpu in cpus or os.sched_getaffinity(0)})
+    if set(names) <= {"", "performance"}:
+        return Check("governor", "governor", Verdict.OK, " ".join(names) or "none to be seen (a virtual machine?)")
+    return Check(
+        "governor",
+        "governor",
+        Verdict.WARNING,
+        ", ".join(filter(None, names)),
+        "cpupower frequency-set -g performance, for the run",
+    )
 
 
 def check_listeners() -> Check:
@@ -133,12 +155,13 @@ def check_listeners() -> Check:
     ports, reserved = PortRange(*sysctl.read_port_range()), parse_ports(sysctl.read(sysctl.RESERVED_PORTS))
     exposed = {port: name for port, name in sorted(_listening().items()) if port in ports and port not in reserved}
     if not exposed:
-        return Check("listeners", Verdict.OK, f"no unreserved port of {ports} has a TCP listener")
+        return Check("listeners", "listeners", Verdict.OK, f"no unreserved port of {ports} has a TCP listener")
     named = [f"{name or 'a program'} on {port}" for port, name in exposed.items()]
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     return Check(
         "listeners",
-        Verdict.WARN,
+        "listeners",
+        Verdict.NOTE,
         f"{', '.join(named[:MOST_NAMED])}{more}: connect() can take such a port of {ports} while its listener restarts",
         f"reserve those that are fixed: sysctl -w {sysctl.RESERVED_PORTS}={format_ports(reserved | exposed.keys())}",
     )
@@ -158,31 +181,36 @@ def _listening() -> dict[int, str]:
     return found
 
 
-def check_all(namespace: Namespace, reason: str, port_range: PortRange, somaxconn: int) -> list[Check]:
-    """Every check for a run over `port_range`; the first two arguments as for `check_namespace`."""
-    connections = len(port_range)
-    return [
-        check_namespace(namespace, reason),
-        check_option(NO_PORT),
-        check_option(LOCAL_PORT_RANGE),
-        check_descriptors(connections),
-        check_somaxconn(namespace, connections, somaxconn),
+def options() -> list[Check]:
+    """Whether this kernel has the socket options that strategies need."""
+    return [check_option(NO_PORT), check_option(LOCAL_PORT_RANGE)]
+
+
+def of_plan(plan: Plan, seconds: float) -> list[Check]:
+    """Every check of a plan on this machine as it is now; its CPU use is watched for so many seconds."""
+    found = (
+        check_namespace(plan),
+        check_descriptors(plan.connections),
+        check_queue(plan),
         check_cpus(),
-        check_load(seconds=1.0),
-        check_governor(),
-        check_listeners(),
-    ]
+        check_load(seconds),
+        check_governor(plan.cpus),
+    )
+    return [check for check in found if check]
 
 
-def at_start() -> list[Finding]:
-    """What would spoil any measurement on this machine now, looked at just before one."""
-    found = map(as_finding, (check_cpus(), check_load(seconds=0.1)))
-    return [finding for finding in found if finding]
+def without_plan(fault: ConnbenchError, seconds: float) -> list[Check]:
+    """What can be checked where a run is refused: why, and how quiet the machine is."""
+    return [of_refusal(fault), check_cpus(), check_load(seconds), check_governor(())]
+
+
+def at_start(plan: Plan) -> list[Finding]:
+    """What a run's report says of the machine, looked at just before it begins."""
+    return [finding for finding in map(as_finding, of_plan(plan, seconds=0.1)) if finding]
 
 
 def as_finding(check: Check) -> Finding | None:
-    """A check that did not pass, as a finding of a run; None for one that did."""
-    if check.verdict is Verdict.OK:
+    """A check that did not pass, as a finding of a run; None for one that did, and for what a run is refused for."""
+    if check.verdict in {Verdict.OK, Verdict.REFUSED}:
         return None
-    code = check.name.lower().replace(" ", "-")
-    return Finding(code, Severity.WARNING, f"{check.name}: {check.message}", check.advice)
+    return Finding(check.code, Severity(check.verdict), check.text, check.advice)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 from connbench.model.addresses import Endpoint, PortRange
-from connbench.model.choices import Close, Link, Listener, Namespace, Phase, Spread
+from connbench.model.choices import Close, Link, Listener, Namespace, Phase, Protocol, Spread
 from connbench.model.strategy import StrategySpec
 
 
@@ -124,6 +124,18 @@ class RoundPlan:
         rows, lanes = self.rows_of(phase), self.strategy.load.lanes
         bounds = [len(rows) * lane // lanes for lane in range(lanes + 1)]
         return [rows[begin:end] for begin, end in pairwise(bounds)]
+
+    @property
+    def resets_while_others_connect(self) -> bool:
+        """Whether a lane closes connections by reset while other lanes take ports."""
+        load = self.strategy.load
+        resets = load.give_up_ms is not None or (load.churn is not None and load.churn.close is Close.RST)
+        return resets and load.lanes > 1 and load.protocol is Protocol.TCP
+
+    @property
+    def is_listener_ours(self) -> bool:
+        """Whether connbench listens itself."""
+        return self.plan.listener in {Listener.BACKLOG, Listener.ACCEPT}
 
     def cpu_of(self, lane: int) -> int | None:
         """The CPU that a lane connects on; None for any."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 from connbench.findings import printable
 from connbench.model.choices import Close, Phase, Placement, Protocol
 from connbench.release import ONE_STEP_SINCE, version_of
+from connbench.units import per_second, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Churn:
         if self.close is Close.FIN:
             words += " by fin"
         if self.rate is not None:
-            words += f" at {self.rate:g}/s"
+            words += f" at {per_second(self.rate)}"
         return words
 
 
@@ -63,7 +64,7 @@ class Load:
         if self.connections is not None:
             found.append(f"n={self.connections}")
         if self.fill is not None:
-            found.append(f"fill {self.fill * 100:g}%")
+            found.append(f"fill {percent(self.fill)}")
         if self.lanes > 1:
             found.append(f"{self.lanes} lanes")
         if self.give_up_ms is not None:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 
-from connbench.errors import EnvironmentFault, UsageError
+from connbench.errors import EnvironmentFault, UsageError, suggest
 from connbench.findings import Finding, Severity
 from connbench.linux.sockopts import is_supported
 from connbench.model import Placement, PortRange, StrategySpec
@@ -46,7 +46,7 @@ def _names(request: Request) -> tuple[str, ...]:
     names = request.strategies or DEFAULT_NAMES
     for name in names:
         if name not in STRATEGIES:
-            raise UsageError(f"unknown strategy {name!r}", f"known: {', '.join(STRATEGIES)}")
+            raise UsageError(f"unknown strategy {name!r}", suggest(name, STRATEGIES))
         if names.count(name) > 1:
             raise UsageError(f"strategy {name} is named twice", "to repeat it, use --rounds")
     return names

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from connbench.errors import UsageError
 from connbench.findings import Finding, Severity
 from connbench.model import LARGEST, MAX_LANES, Churn, Close, Load, Plan, Protocol, RoundPlan
 from connbench.planning.request import Request
+from connbench.units import per_second, percent
 
 MOST_ROWS = 10_000_000
 MOST_GIVE_UP_MS = 86_400_000.0
@@ -24,12 +27,12 @@ def choose_load(request: Request, *, is_one_of_several: bool) -> Load:
     """
     if request.fill is not None and request.connections is not None:
         raise UsageError(
-            f"-n {request.connections} and --fill {request.fill * 100:g}% both say how many", "leave one of them out"
+            f"-n {request.connections} and --fill {percent(request.fill)} both say how many", "leave one of them out"
         )
-    _check("--fill", request.fill, 1e-6, 1, "more than 0% to 100%")
-    _check("-n", request.connections, 1, MOST_ROWS, f"1 to {MOST_ROWS}")
-    _check("--lanes", request.lanes, 1, MAX_LANES, f"1 to {MAX_LANES}")
-    _check("--give-up-after", request.give_up_after, 1e-6, MOST_GIVE_UP_MS, "milliseconds, more than 0")
+    _check("--fill", request.fill, 1e-6, 1, "more than 0%, up to 100%", percent)
+    _check("-n", request.connections, 1, MOST_ROWS, f"1 to {MOST_ROWS:,}")
+    _check("--lanes", request.lanes, 1, MAX_LANES, f"1 to {MAX_LANES:,}")
+    _check("--give-up-after", request.give_up_after, 1e-6, MOST_GIVE_UP_MS, "1ns to 24h", _milliseconds)
     return Load(
         connections=request.connections if is_one_of_several else None,
         fill=request.fill,
@@ -43,21 +46,32 @@ def choose_load(request: Request, *, is_one_of_several: bool) -> Load:
 
 def _choose_churn(request: Request) -> Churn | None:
     if request.churn is None:
-        for option, value in (("--close", request.close), ("--churn-rate", request.churn_rate)):
+        rate = None if request.churn_rate is None else per_second(request.churn_rate)
+        for option, value in (("--close", request.close), ("--churn-rate", rate)):
             if value is not None:
                 raise UsageError(f"{option} {value} does nothing without --churn", "add --churn N, or leave it out")
         return None
-    _check("--churn", request.churn, 1, MOST_ROWS, f"1 to {MOST_ROWS}")
-    _check("--churn-rate", request.churn_rate, 1e-6, LARGEST, "replacements a second, more than 0")
+    _check("--churn", request.churn, 1, MOST_ROWS, f"1 to {MOST_ROWS:,}")
+    _check("--churn-rate", request.churn_rate, 1e-6, LARGEST, "a rate above 0, as in 100/s", per_second)
     if request.close and request.protocol is Protocol.UDP:
         raise UsageError(f"--close {request.close}: UDP has neither RST nor FIN", "leave out --close")
     return Churn(request.churn, request.close or Close.RST, request.churn_rate)
 
 
-def _check(option: str, value: float | None, low: float, high: float, allowed: str) -> None:
+def _check(  # a bound is all of these
+    option: str,
+    value: float | None,
+    low: float,
+    high: float,
+    allowed: str,
+    shown: Callable[[float], str] = str,
+) -> None:
     if value is not None and not low <= value <= high:
-        shown = f"{value * 100:g}%" if option == "--fill" else f"{value}"
-        raise UsageError(f"{option} {shown} is not possible", f"give {allowed}")
+        raise UsageError(f"{option} {shown(value)} is not possible", f"give {allowed}")
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.12g}ms"
 
 
 def check_rounds(plan: Plan) -> None:

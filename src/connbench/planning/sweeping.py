@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from itertools import product
 from math import prod
 from typing import Any
 
-from connbench.errors import EnvironmentFault, UsageError
+from connbench.errors import EnvironmentFault, UsageError, suggest
 from connbench.linux.limits import available_memory
 from connbench.model import Plan, RoundPlan
 from connbench.planning.request import Request
@@ -34,50 +35,56 @@ MOST_VALUES = 1000
 COPIES = 3
 """How often the samples are in memory while a result file is written."""
 
-_NUMBER = r"\d+(?:\.\d+)?"
+Number = int | Decimal
 
 
-def parse_numbers(text: str, option: str, *, unit: str = "") -> tuple[Decimal, ...]:
-    """Read numbers and ranges with a step by commas: `100,500-2000:500` is 100, 500, 1000, 1500, 2000.
+def parse_values(text: str, option: str, read: Callable[[str], Number], form: str) -> tuple[Number, ...]:
+    """Read values and ranges with a step by commas: `100,500-2000:500` is 100, 500, 1000, 1500, 2000.
 
-    A range goes up from its first number as long as it is not above the last. A number named twice counts once, at
-    its first place.
+    A range goes up from its first value as long as it is not above the last. A value named twice counts once, at
+    its first place. A comma parts values here, and no thousands: what looks like the end of `1,000` is refused.
 
     Args:
         text: What was typed.
         option: Under which, for messages.
-        unit: What follows every number, as `%`.
+        read: Reads one value, and raises ValueError for what is none: a reader of `connbench.units`.
+        form: The form that it takes.
 
     Raises:
         UsageError: Not of that form, a range that is reversed or has no step, or too many values.
     """
-    found: dict[Decimal, None] = {}
-    for part in text.split(","):
-        found |= dict.fromkeys(_part(part.strip(), f"{option} {text!r}", unit))
+    found: dict[Number, None] = {}
+    parts: list[str] = [part.strip() for part in text.split(",")]
+    for before, part in zip(("", *parts), parts, strict=False):
+        if before and re.fullmatch(r"0\d\d", part, re.ASCII):
+            raise UsageError(
+                f"{option} {text!r}: a comma separates values in a list, and {part} is no value",
+                f"write {before},{part} as {before}{part} or {before}k",
+            )
+        found |= dict.fromkeys(_part(part, f"{option} {text!r}", read, form))
     if len(found) > MOST_VALUES:
         raise _too_many(f"{option} {text!r}", len(found))
     return tuple(found)
 
 
-def _part(part: str, named: str, unit: str) -> list[Decimal]:
-    number = rf"({_NUMBER}){re.escape(unit)}"
-    if match := re.fullmatch(number, part, re.ASCII):
-        return [Decimal(match[1])]
-    match = re.fullmatch(rf"{number}-{number}(?::{number})?", part, re.ASCII)
-    if not match:
+def _part(part: str, named: str, read: Callable[[str], Number], form: str) -> list[Number]:
+    with suppress(ValueError):
+        return [read(part)]
+    ends = re.fullmatch(r"(.+?)(?<![eE])-([^:]+)(?::(.+))?", part)  # the hyphen in 1e-3 is no range's
+    low_text, high_text, step_text = ends.groups(default="") if ends else ("", "", "")
+    try:
+        low, high, step = read(low_text), read(high_text), read(step_text or low_text)
+    except ValueError as error:
         raise UsageError(
-            f"{named}: {part!r} is not a number{f' with {unit}' if unit else ''}",
-            f"give a list or a range with a step, as in 10{unit},50{unit}-90{unit}:10{unit}",
-        )
-    if match[3] is None:
-        quarter = max(1, int(abs(Decimal(match[2]) - Decimal(match[1]))) // 4)
-        raise UsageError(f"{named}: range {part} has no step", f"add one, as in {part}:{quarter}{unit}")
-    low, high, step = Decimal(match[1]), Decimal(match[2]), Decimal(match[3])
+            f"{named}: {part!r} is not {form.partition(',')[0]}", f"write {form}; a range has a step: LOW-HIGH:STEP"
+        ) from error
+    if not step_text:
+        raise UsageError(f"{named}: range {part} has no step", f"add one: {part}:STEP")
     if low > high:
-        raise UsageError(f"{named}: range {part} is reversed", f"write it as {high}{unit}-{low}{unit}:{step}{unit}")
+        raise UsageError(f"{named}: range {part} is reversed", f"write it as {high_text}-{low_text}:{step_text}")
     if not step:
         raise UsageError(f"{named}: range {part} has a step of 0", "give a step above 0")
-    count = int((high - low) / step) + 1
+    count = int((high - low) // step) + 1
     if count > MOST_VALUES:
         raise _too_many(named, count)
     return [low + step * i for i in range(count)]
@@ -96,7 +103,7 @@ def parse_words(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]
     words = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     for word in words:
         if word not in known:
-            raise UsageError(f"{option} {text!r}: {word!r} is unknown", f"known: {', '.join(known)}")
+            raise UsageError(f"{option} {text!r}: {word!r} is unknown", suggest(word, known))
     return words
 
 

@@ -26,12 +26,10 @@ from connbench.portsearch.prediction import Prediction
 from connbench.portsearch.simulate import Machine, simulate
 from connbench.portsearch.slo import PERCENTILES, Slo
 from connbench.strategies import STRATEGIES
+from connbench.strategies.userspace import MOST_DRAWS
 
 REPLACEMENTS = 5000
 """Connections replaced at random once all are open: errors to a tenth of a percent show."""
-
-MOST_DRAWS = 1000
-"""Ports that `random` draws for a connection, in the code to paste and here: a full range takes as many as it has."""
 
 WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
 ALIKE = 1.05

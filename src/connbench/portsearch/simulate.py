@@ -20,6 +20,7 @@ from connbench.portsearch.udp import Slots, UdpPorts
 from connbench.portsearch.walk import Walk
 from connbench.strategies import STRATEGIES, Draw
 from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, seed_further_tries, shared_out
+from connbench.strategies.userspace import MOST_DRAWS
 
 TIME_WAIT_S, REUSE_S = 60.0, 1.0
 """How long a port stays in TIME_WAIT, and after how long connect() may have it over the loopback all the same
@@ -90,7 +91,7 @@ class _Simulation:
         self._spaces = spaces_of(plan, algorithm, machine)
         self._draws_port = self._recipe.draw is Draw.PORT
         self._errno = _errno_of_failure(load.protocol, binds=self._recipe.binds, draws_port=self._draws_port)
-        # As the engine: draws without a bound end once every port of a source is the lane's.
+        # As the engine: draws without a bound have one once every port of a source is the lane's, or one used up all.
         self._is_unbounded = self._draws_port and strategy.retries is None
         ports, many = plan.plan.port_range, len(plan.sources)
         self._unused = [[len(ports)] * many for _ in range(load.lanes)]
@@ -126,10 +127,12 @@ class _Simulation:
         unused, source = self._unused[lane], self._order[row] % len(self._plan.sources)
         max_tries = self._recipe.max_tries
         if self._is_unbounded and unused[source] <= 0:
-            max_tries = 1
+            max_tries = min(max_tries, MOST_DRAWS)
         self._held[row] = self._acquire(row, self._retries[lane], max_tries)
         if self._held[row]:
             unused[source] -= 1
+        elif self._is_unbounded:
+            unused[source] = 0
 
     def _replace(self, row: int, lane: int) -> None:
         victim = self._victims[row - self._plan.connections]

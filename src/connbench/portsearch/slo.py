@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from connbench.errors import UsageError
+from connbench.units import TIME_UNITS_NS
 
-UNITS_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 """Statistics that are percentiles; `mean` is the other one."""
 
@@ -36,4 +36,4 @@ class Slo:
                 f"--slo {text!r} is not STATISTIC < TIME",
                 "for example 'p99 < 1ms'; statistics: mean, p50, p90, p99, p99.9, max; units: ns, us, ms, s",
             )
-        return cls(found[1], float(found[2]) * UNITS_NS[found[3]], text.strip())
+        return cls(found[1], float(found[2]) * TIME_UNITS_NS[found[3]], text.strip())

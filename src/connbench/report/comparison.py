@@ -13,29 +13,38 @@ from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount
 from connbench.analysis.differences import Difference
 from connbench.findings import Severity, printable
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
+from connbench.report.comparison_verdict import not_comparable, verdict
 from connbench.report.markdown import escape
 from connbench.report.rows import Block
 from connbench.report.tables import render
-from connbench.report.text import fold
+from connbench.report.text import fold, verdict_lines
 from connbench.results.result import Result
 from connbench.units import count
+
+SCHEMA = 1
+"""Version of the JSON document; raised when a key changes its name or meaning."""
 
 ALARM = "a change below may have one of these for its reason:"
 
 
 def text(comparison: Comparison, width: int | None = None) -> str:
-    """The comparison for `width` columns, or a pipe: the files, in what they differ, and a table a strategy."""
-    parts = ["\n".join(fold(line, width) for line in _files(comparison))]
+    """The comparison for `width` columns, or a pipe: the files, in what they differ, a table a strategy, the verdict.
+
+    That the two are not comparable stands before all of it.
+    """
+    parts = [fold(not_comparable(comparison), width), "\n".join(fold(line, width) for line in _files(comparison))]
     parts += _warnings(comparison, width)
     for block in blocks(comparison):
         parts.append("\n".join((block.title, *_table(block), *(fold(remark, width) for remark in block.remarks))))
     parts.append("\n".join(fold(line, width) for line in _closing(comparison)))
+    parts.append(verdict_lines(verdict(comparison), width))
     return "\n\n".join(filter(None, parts))
 
 
 def markdown(comparison: Comparison) -> str:
-    """The comparison to paste into an issue."""
-    parts = ["\n".join(f"- {escape(line)}" for line in _files(comparison))]
+    """The comparison to paste into an issue, the verdict first."""
+    parts = [escape(sentence) for sentence in verdict(comparison)]
+    parts.append("\n".join(f"- {escape(line)}" for line in _files(comparison)))
     alarming, notes = _split(comparison)
     if alarming:
         items = "\n".join(f"> - **{d.severity}** {escape(d.text)}" for d in alarming)
@@ -54,8 +63,11 @@ def markdown(comparison: Comparison) -> str:
 
 
 def json(comparison: Comparison) -> str:
-    """The comparison for programs: times in ns, `errors` as shares of 1, what is not known null."""
+    """The comparison for programs: each figure tells its unit, what is not known is null."""
     document = {
+        "schema": SCHEMA,
+        "comparable": comparison.is_comparable,
+        "verdict": verdict(comparison),
         "base": _file(comparison.base),
         "new": _file(comparison.new),
         "alike": not _split(comparison)[0],
@@ -122,8 +134,6 @@ def _closing(comparison: Comparison) -> list[str]:
         if specs
     ]
     lines += _other_loads(comparison)
-    if not comparison.strategies:
-        lines.append("nothing to compare: no strategy of the same name and parameters is in both")
     if comparison.judged:
         chance = max(1, round((1 - CONFIDENCE) * comparison.judged))
         lines.append(
@@ -168,6 +178,7 @@ def _strategy(compared: StrategyComparison) -> dict[str, Any]:
 
 def _figure(name: str, figure: Figure) -> dict[str, Any]:
     return {
+        "unit": "share" if name == ERRORS else "ns",
         "base": figure.base,
         "new": figure.new,
         "compared_by": "difference" if name == ERRORS else "ratio",

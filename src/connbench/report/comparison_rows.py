@@ -32,11 +32,16 @@ def rounds_in_words(counted: RoundCount, span: str = "") -> str:
 
 def _row(name: str, figure: Figure) -> tuple[str, ...]:
     is_share = name == ERRORS
-    values = ("-" if v is None else f"{v:.2%}" if is_share else duration(v) for v in (figure.base, figure.new))
-    return (name, *values, *_change(figure, is_share=is_share), str(figure.verdict))
+    values = (value_in_words(value, is_share=is_share) for value in (figure.base, figure.new))
+    return (name, *values, *change_in_words(figure, is_share=is_share), str(figure.verdict))
 
 
-def _change(figure: Figure, *, is_share: bool) -> tuple[str, str]:
+def value_in_words(value: float | None, *, is_share: bool) -> str:
+    """A figure of a side: a time in ns, or a share of 1."""
+    return "-" if value is None else f"{value:.2%}" if is_share else duration(value)
+
+
+def change_in_words(figure: Figure, *, is_share: bool) -> tuple[str, str]:
     """NEW against BASE, without an interval too, and the interval if there is one."""
     shown = _points if is_share else _ratio
     interval = f"{shown(figure.change.low)} to {shown(figure.change.high)}" if figure.change else "-"
@@ -68,18 +73,19 @@ def _remarks(compared: StrategyComparison) -> list[str]:
     rounds = (max(0, FEWEST - compared.base_rounds.complete), max(0, FEWEST - compared.new_rounds.complete))
     all_judged = compared.figures and all(f.verdict is not Verdict.UNDETERMINED for f in compared.figures.values())
     lines = (
-        [f"undetermined: {_needs(rounds, 'complete round')}, for a verdict takes {FEWEST}"]
+        [f"undetermined: {needs(rounds, 'complete round')}, for a verdict takes {FEWEST}"]
         if any(rounds) and not all_judged
         else []
     )
     return lines + [
-        f"{', '.join(names)}: {_needs(missing, 'round')} with such connections"
+        f"{', '.join(names)}: {needs(missing, 'round')} with such connections"
         for missing, names in lacking.items()
         if any(missing) and missing != rounds
     ]
 
 
-def _needs(numbers: tuple[int, int], what: str) -> str:
+def needs(numbers: tuple[int, int], what: str) -> str:
+    """How many more of something BASE and NEW need, at least one of them: `BASE needs 1 and NEW 4 more rounds`."""
     lacking = [(side, number) for side, number in zip(("BASE", "NEW"), numbers, strict=True) if number]
     (first, needed), *others = lacking
     words = [f"{first} needs {needed}", *(f"{side} {number}" for side, number in others)]

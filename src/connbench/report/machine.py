@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from connbench.analysis.knee import find_knee
+from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
 from connbench.report import reproduction
@@ -16,10 +18,11 @@ from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.samples import COLUMNS
 
 
-def json_document(result: Result) -> str:
+def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
     """Plan, environment, and per strategy its summary and rounds, samples as columns; times in ns.
 
-    What there is nothing of, as the percentiles of no samples, is null: orjson writes NaN as that.
+    What there is nothing of, as the percentiles of no samples, is null: orjson writes NaN as that. `more` stands before
+    the strategies.
     """
     document = {
         "schema": SCHEMA,
@@ -28,6 +31,7 @@ def json_document(result: Result) -> str:
         "environment": result.environment | {"namespace_sysctls": _settings(result)},
         "partial": result.is_partial,
         "reproduction": reproduction.document(result) if result.is_reproduction else None,
+        **(more or {}),
         "strategies": [_strategy(strategy, result.origin) for strategy in result.strategies],
         "findings": findings(result),
         "known_findings": result.known,
@@ -46,8 +50,8 @@ def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
         "strategy": strategy.strategy,
         "label": strategy.strategy.label,
         "partial": strategy.is_partial,
-        "summary": _summary(summarize(strategy), origin),
-        "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None},
+        "summary": _summary(summarize(strategy), origin) | {"acquire_per_connection_ns": _cost(strategy, origin)},
+        "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None, "last_ns": knee.last_ns or None},
         "rounds": [_round(measured) for measured in strategy.rounds],
     }
 
@@ -61,6 +65,10 @@ def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
     if origin is Origin.TALK_CSV:
         figures["wall_ns"] = None
     return figures
+
+
+def _cost(strategy: StrategyResult, origin: Origin) -> float | None:
+    return None if origin is Origin.TALK_CSV else cost(strategy)
 
 
 def _group(group: Group, origin: Origin) -> dict[str, Any]:

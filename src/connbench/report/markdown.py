@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
+from connbench.findings import together
 from connbench.model import addresses_text
+from connbench.report import reproduction
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
-from connbench.report.rows import comparison, is_unseen, link, port_range
+from connbench.report.ranking import Line, Ranking, ranking_of
+from connbench.report.rows import is_unseen, link, port_range
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Result, StrategyResult
 from connbench.units import count, duration
 
-_LATENCY = ("mean", "p50", "p99")
+_LATENCY = ("latency mean", "p50", "p99")
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MARKUP = re.compile(r"[\\`*{}\[\]|~!$]|(?<![^\W_])_|_(?![^\W_])")
@@ -28,12 +31,13 @@ _LINKED = re.compile(r"[@#]|:(?=//)")
 
 def markdown(result: Result) -> str:
     """The figures that strategies are compared by, as GitHub's tables have them, and what to make of them."""
-    parts = [heading(result), *map(escape, run_verdict(result)), _table(result)]
+    said = reproduction.verdict(result) if result.is_reproduction else run_verdict(result)
+    parts = [heading(result), *map(escape, said), *_table(result)]
     parts += [part for strategy in result.strategies for part in _of_parts(result, strategy)]
     remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
     if remarks:
         parts.append("\n".join(remarks))
-    found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in findings(result)]
+    found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in together(findings(result))]
     if found:
         parts.append("\n".join(found))
     return "\n\n".join(parts) + "\n"
@@ -70,26 +74,25 @@ def _plan(result: Result) -> str:
     return escape(", ".join(parts))
 
 
-def _table(result: Result) -> str:
-    labelled = [(s.strategy.label, s) for s in result.strategies]
-    (_, total, *_), compared = comparison(labelled, several_rounds=result.most_rounds > 1)
-    rows = [
-        (
-            "strategy",
-            "attempts",
-            "errors",
-            total,
-            "speed-up",
-            *_LATENCY,
-            "even p50 / mean",
-            "odd p50 / mean",
-            "knee",
-        ),
-        *(_row(strategy, cells, result.kernel) for strategy, cells in zip(result.strategies, compared, strict=True)),
-    ]
-    if len(result.strategies) < 2:  # than itself nothing is faster
-        rows = [(*row[:4], *row[5:]) for row in rows]
-    return laid_out(rows)
+def _table(result: Result) -> list[str]:
+    """A row a strategy, and what its columns are; nothing without a strategy."""
+    if not result.strategies:
+        return []
+    ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
+    header = (
+        "strategy",
+        "attempts",
+        "errors",
+        *(("acquire",) if ranking.has_acquire else ()),
+        *((ranking.versus,) if len(ranking.lines) > 1 else ()),  # than itself nothing is faster
+        *(("connect()",) if ranking.has_connect else ()),
+        *_LATENCY,
+        "even p50 / mean",
+        "odd p50 / mean",
+        "knee",
+    )
+    rows = [tuple(map(escape, header)), *(_row(line, ranking, result.kernel) for line in ranking.lines)]
+    return [laid_out(rows), *([escape(ranking.remark)] if len(ranking.lines) > 1 else [])]
 
 
 def _of_parts(result: Result, strategy: StrategyResult) -> list[str]:
@@ -106,16 +109,16 @@ def laid_out(rows: Sequence[tuple[str, ...]], words: tuple[int, ...] = ()) -> st
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
 
 
-def _row(strategy: StrategyResult, compared: tuple[str, ...], kernel: str) -> tuple[str, ...]:
-    label, total, speed_up, errors, share = compared
-    summary = summarize(strategy)
+def _row(line: Line, ranking: Ranking, kernel: str) -> tuple[str, ...]:
+    strategy, summary = line.strategy, summarize(line.strategy)
     latency = summary.all.latency
     return (
-        escape(label),
+        escape(line.label),
         count(summary.attempts),
-        errors if errors == "0" else f"{errors} ({share})",
-        total,
-        speed_up,
+        line.errors if line.errors == "0" else f"{line.errors} ({line.share})",
+        *((line.acquire,) if ranking.has_acquire else ()),
+        *((line.speed,) if len(ranking.lines) > 1 else ()),
+        *((line.connect,) if ranking.has_connect else ()),
         *(duration(value) if latency.count else "-" for value in (latency.mean, latency.p50, latency.p99)),
         _both(summary.even.latency),
         _both(summary.odd.latency),

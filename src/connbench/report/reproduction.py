@@ -185,7 +185,7 @@ def _verdict(judged: _Judged) -> tuple[str, ...]:
     else:
         not_so = ""
     unjudged = [_name(case) for case, some in judged.claims.items() if not some]
-    missing = f" Not judged: {', '.join(unjudged)}." if unjudged else ""
+    missing = f" Not judged: {'; '.join(unjudged)}." if unjudged else ""
     left_out = [_name(case) for case in cases(judged.plan.port_range) if case not in judged.claims]
     missing += f" This kernel does not support {', '.join(left_out)}." if left_out else ""
     first = f"{_held(judged)} claims of {TALK} hold on {judged.kernel}.{not_so}{missing}"

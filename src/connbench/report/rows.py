@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from connbench.analysis.knee import SLOWDOWN, Knee
-from connbench.analysis.summary import Distribution, Summary, summarize
+from connbench.analysis.summary import Distribution, Summary
 from connbench.errors import UsageError
-from connbench.model import Link, Phase, Plan, PortRange, StrategySpec
+from connbench.model import Link, Plan, PortRange, StrategySpec
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
 
@@ -112,29 +112,6 @@ def acquire(summary: Summary) -> Table:
     return Table(("acquire", "mean", "p99", "tries mean", "tries max"), rows)
 
 
-def comparison(strategies: Sequence[tuple[str, StrategyResult]], *, several_rounds: bool) -> Table:
-    """Strategies side by side: total time, speed-up over the first, errors and their share of the attempts.
-
-    Churn is compared with the first churn: it meets a range that is in use, which filling comes to at its end alone.
-    """
-    firsts: dict[Phase, Summary] = {}
-    rows = []
-    for label, strategy in strategies:
-        summary = summarize(strategy)
-        ratio = summary.speed_up(firsts.setdefault(strategy.strategy.phase, summary))
-        rows.append(
-            (
-                label,
-                duration(summary.round_total_ns) if summary.round_total_ns else "partial",
-                "-" if ratio is None else f"{ratio:.2f} x",
-                count(summary.errored.latency.count),
-                f"{summary.errored.latency.count / summary.attempts:.2%}" if summary.attempts else "-",
-            )
-        )
-    total = "median total" if several_rounds else "total time"
-    return Table(("strategy", total, "speed-up", "errors", "share"), rows)
-
-
 def facts(result: Result, summary: Summary) -> list[str]:
     """Wall time, totals by round, errors by name and the harness floor: each where it is known, in a line."""
     lines = []
@@ -159,17 +136,22 @@ def is_unseen(strategy: StrategySpec, knee: Knee, kernel: str = "") -> bool:
 
 
 def knee_lines(strategy: StrategyResult, knee: Knee, kernel: str = "") -> list[str]:
-    """Where the strategy turned slow, that it did not, or that it cannot be seen; and where it first failed."""
+    """Where the strategy turned slow, that it did not or cannot be seen to, and where it first failed."""
     lines = []
     if knee.connection is not None:
         lines.append(
             f"knee: connection {count(knee.connection)}{_share(strategy, knee.in_use)}, "
             f"from there on above {SLOWDOWN:g} x {duration(knee.baseline_ns)}"
         )
+    elif knee.is_judged and knee.last_ns > knee.limit_ns:
+        lines.append("knee: none, the connections become slower without a step")
     elif knee.fullest is not None and is_unseen(strategy.strategy, knee, kernel):
         lines.append(f"knee: cannot be seen, only {knee.fullest:.1%} of the range in use")
     elif knee.is_judged:
         lines.append(f"knee: none, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}")
+    if knee.is_growing:
+        first, last = duration(knee.baseline_ns), duration(knee.last_ns)
+        lines.append(f"grows steadily: median {first} in the first 5% of the connections, {last} in the last 5%")
     if knee.first_failed is not None:
         lines.append(f"first failed: attempt {count(knee.first_failed)}{_share(strategy, knee.in_use_at_failure)}")
     return lines

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from connbench.analysis.soundness import findings
-from connbench.analysis.sweep import Cell, Sweep
+from connbench.analysis.sweep import Sweep
+from connbench.analysis.sweep_cells import Cell
 from connbench.findings import Finding, by_kind, printable, the_rest
 from connbench.model import addresses_text
 from connbench.report.rows import Block, Table, port_range
 from connbench.report.sweep_names import Names
-from connbench.report.sweep_verdict import conclusion, share
+from connbench.report.sweep_verdict import share, verdict
 from connbench.report.tables import render
-from connbench.report.text import finding, fold
+from connbench.report.text import finding, fold, verdict_lines
 from connbench.results.result import Result
 from connbench.units import count, duration
+
+if TYPE_CHECKING:
+    from connbench.portsearch.variants import Variant  # which loads what simulates, and a report does not
 
 WIDEST = 80
 """Columns a table may take; beyond it leaves out `LEAVING`, the first of them first."""
@@ -27,7 +32,7 @@ LEAVING = ("mean", "n", "even", "odd", "p50")
 COLUMNS: dict[str, Callable[[Cell], str]] = {
     "n": lambda cell: count(cell.attempts),
     "errors": lambda cell: f"{cell.figures.error_share:.2%}",
-    "acquire": lambda cell: duration(cell.figures.acquire_ns),
+    "cost": lambda cell: duration(cell.figures.cost_ns),
     "mean": lambda cell: duration(cell.figures.mean_ns),
     "p50": lambda cell: duration(cell.figures.p50_ns),
     "p99": lambda cell: duration(cell.figures.p99_ns),
@@ -39,14 +44,21 @@ LONGEST_NAME = 36
 """Characters of a setting beyond which its figures stand on a line of their own."""
 
 
-def report(result: Result, budget: float, width: int | None = None, told: Collection[Finding] = ()) -> str:
-    """The whole report of a sweep; its last line names the cheapest setting.
+def report(
+    result: Result,
+    budget: float,
+    width: int | None = None,
+    told: Collection[Finding] = (),
+    variants: Sequence[Variant] = (),
+) -> str:
+    """The whole report of a sweep; the verdict stands at its end.
 
     Args:
         result: What was measured.
         budget: The share of attempts that may fail at each load, 0 to 1.
         width: Columns to fold prose to; None leaves each sentence on one line, as a pipe wants it.
         told: Findings the user has been told already.
+        variants: What would let the runner-up in, by the model.
     """
     sweep = Sweep.of(result)
     names = Names.of(sweep.loads, sweep.settings)
@@ -54,9 +66,9 @@ def report(result: Result, budget: float, width: int | None = None, told: Collec
         "\n".join(fold(line, width) for line in opening(result, sweep, names)),
         *_tables(sweep, names),
         "\n".join(fold(line, width) for line in remarks(result, sweep, names)),
-        *(f"{block.title}\n{render(*block.table, words=block.words)}" for block in _verdicts(sweep, names, budget)),
+        *(f"{block.title}\n{render(*block.table, words=block.words)}" for block in _choices(sweep, names, budget)),
         "\n".join(_findings(result, told, width)),
-        fold(conclusion(sweep, names, budget), width),
+        verdict_lines(verdict(sweep, names, budget, variants), width),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -72,8 +84,13 @@ def blocks(result: Result, budget: float) -> list[Block]:
             table = Table(("setting", names.heading, *COLUMNS), rows)
             notes = remarks(result, sweep, names) if judged else []
             found.append(Block(f"Sweep: {_title(sweep, judged=judged)}", table, tuple(notes), words=(1,)))
-    *others, last = [*found, *_verdicts(sweep, names, budget)]
-    return [*others, Block(last.title, last.table, (*last.remarks, conclusion(sweep, names, budget)), last.words)]
+    return [*found, *_choices(sweep, names, budget)]
+
+
+def sentences(result: Result, budget: float, variants: Sequence[Variant] = ()) -> tuple[str, ...]:
+    """The verdict alone; arguments as those of `report`."""
+    sweep = Sweep.of(result)
+    return verdict(sweep, Names.of(sweep.loads, sweep.settings), budget, variants)
 
 
 def opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
@@ -104,13 +121,15 @@ def opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
 
 def remarks(result: Result, sweep: Sweep, names: Names) -> list[str]:
     """How the figures are to be read, and how far the rounds are apart."""
-    lines = ["acquire: the mean that an attempt takes, failed ones too; mean, p50, p99, even, odd: latency"]
+    lines = [
+        "cost: acquire time of all attempts, failed ones too, by the connections made; the other times are latency"
+    ]
     cells = sweep.of_phase(judged=True)
     if result.most_rounds > 1 and cells:
         widest = max(cells, key=lambda cell: cell.spread)
         middle = float(np.median([cell.spread for cell in cells]))
         lines.append(
-            f"each figure is the median round's; acquire differs between rounds by {middle:.1%} in the median of all "
+            f"each figure is the median round's; cost differs between rounds by {middle:.1%} in the median of all "
             f"rows, by {widest.spread:.1%} at most ({widest.setting.label}{names.at(widest.load)})"
         )
     return lines
@@ -161,13 +180,13 @@ def _figures(cell: Cell, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[str, 
     return tuple(COLUMNS[name](cell) for name in columns)
 
 
-def _verdicts(sweep: Sweep, names: Names, budget: float) -> Iterator[Block]:
+def _choices(sweep: Sweep, names: Names, budget: float) -> Iterator[Block]:
     """Who is cheapest at each load, where there are several settings and loads; and how each did over all."""
     if len(sweep.settings) < 2 or len(sweep.loads) < 2:
         return
     rows = [_at_load(sweep, names, budget, position) for position in range(len(sweep.loads))]
     title = f"cheapest within {share(budget)} errors at each {names.heading}"
-    yield Block(title, Table((names.heading, "setting", "acquire", "errors"), rows), words=(1,))
+    yield Block(title, Table((names.heading, "setting", "cost", "errors"), rows), words=(1,))
     if sweep.standings:
         over_all = [
             (
@@ -179,7 +198,7 @@ def _verdicts(sweep: Sweep, names: Names, budget: float) -> Iterator[Block]:
             )
             for standing in sweep.standings
         ]
-        table = Table(("setting", "acquire", "worst errors", "at", "budget"), over_all)
+        table = Table(("setting", "cost", "worst errors", "at", "budget"), over_all)
         yield Block("over all loads, every one alike", table, words=(4,))
 
 
@@ -191,7 +210,7 @@ def _at_load(sweep: Sweep, names: Names, budget: float, position: int) -> tuple[
         return names.short[load], "not measured", "-", "-"
     name = names.setting[cell.setting]
     words = name if chosen else f"none; nearest {name}"
-    return names.short[load], words, duration(cell.figures.acquire_ns), f"{cell.figures.error_share:.2%}"
+    return names.short[load], words, duration(cell.figures.cost_ns), f"{cell.figures.error_share:.2%}"
 
 
 def _findings(result: Result, told: Collection[Finding], width: int | None) -> Iterator[str]:

@@ -1,6 +1,9 @@
-"""A sweep to paste into an issue: its tables as GitHub has them, the findings, and the cheapest setting."""
+"""A sweep to paste into an issue: the verdict, its tables as GitHub has them, and the findings."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from connbench.analysis.soundness import findings
 from connbench.report import sweep
@@ -8,16 +11,21 @@ from connbench.report.markdown import escape, heading, laid_out
 from connbench.report.rows import Block
 from connbench.results.result import Result
 
+if TYPE_CHECKING:
+    from connbench.portsearch.variants import Variant  # which loads what simulates, and a report does not
 
-def markdown(result: Result, budget: float) -> str:
-    """The tables of `connbench.report.sweep.blocks` with their remarks; the last of these names the cheapest setting.
+
+def markdown(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str:
+    """The verdict and the tables of `connbench.report.sweep.blocks` with their remarks, and the findings.
 
     Args:
         result: What was measured.
         budget: The share of attempts that may fail at each load, 0 to 1.
+        variants: What would let the runner-up in, by the model.
     """
     found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in findings(result)]
-    parts = [heading(result), *map(_block, sweep.blocks(result, budget)), "\n".join(found)]
+    verdict = map(escape, sweep.sentences(result, budget, variants))
+    parts = [heading(result), *verdict, *map(_block, sweep.blocks(result, budget)), "\n".join(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connbench.model import Churn, Load, StrategySpec
+from connbench.units import per_second, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,10 @@ class Names:
 
 def _parts(load: Load) -> dict[str, str]:
     churn = load.churn
-    rate = "" if churn is None else "at full speed" if churn.rate is None else f"at {churn.rate:g}/s"
+    rate = "" if churn is None else "at full speed" if churn.rate is None else f"at {per_second(churn.rate)}"
     parts = {
         "protocol": load.protocol.upper(),
-        "fill": "" if load.fill is None else f"{load.fill * 100:g}%",
+        "fill": "" if load.fill is None else percent(load.fill),
         "connections": "" if load.connections is None else f"n={load.connections}",
         "lanes": f"{load.lanes} lane{'s' if load.lanes > 1 else ''}",
     }

@@ -8,18 +8,23 @@ from connbench.samples import NS_PER_S
 MS_PER_S = 1e3
 
 
-def six_lines(summary: Summary) -> str:
-    """The talk's summary of a strategy: milliseconds, three decimals, trailing zeros dropped but one."""
+def six_lines(summary: Summary, *, with_empty: bool = True) -> str:
+    """The talk's summary of a strategy: milliseconds, three decimals, trailing zeros dropped but one.
+
+    Without `with_empty` the line of a group that has no attempt, `latency min: infms`, is left out.
+    """
     errored = summary.errored.latency
-    attempts = summary.attempts
+    groups = {
+        "": summary.all.latency,
+        f"even ports: {summary.even.latency.count} ": summary.even.latency,
+        f"odd ports: {summary.odd.latency.count} ": summary.odd.latency,
+        f"errored ports: {errored.count} ": errored,
+    }
     return "\n".join(
         (
-            f"connection attempts: {attempts} errored: {errored.count} total: {summary.connected}",
+            f"connection attempts: {summary.attempts} errored: {errored.count} total: {summary.connected}",
             f"total time: {_rounded(summary.total_ns / NS_PER_S)}s",
-            _latency(summary.all.latency),
-            f"even ports: {summary.even.latency.count} {_latency(summary.even.latency)}",
-            f"odd ports: {summary.odd.latency.count} {_latency(summary.odd.latency)}",
-            f"errored ports: {errored.count} {_latency(errored)}",
+            *(name + _latency(group) for name, group in groups.items() if with_empty or group.count),
         )
     )
 

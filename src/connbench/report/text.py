@@ -7,30 +7,40 @@ from collections.abc import Collection, Sequence
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
-from connbench.findings import Finding, printable
+from connbench.findings import Finding, printable, together
 from connbench.model import Plan, StrategySpec, addresses_text
 from connbench.report import account, rows
+from connbench.report.ranking import ranking_of
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Result, StrategyResult
 
+BOLD, NORMAL = "\x1b[1m", "\x1b[0m"
+"""What a terminal takes for the begin and the end of bold characters (ECMA-48, SGR)."""
 
-def report(result: Result, width: int | None = None) -> str:
-    """The whole report; see `block` and `closing` for its parts.
+
+def report(result: Result, width: int | None = None, *, bold: bool = False) -> str:
+    """The whole report; see `block`, `closing` and `verdict` for its parts.
 
     Args:
         result: What was measured.
         width: Columns to fold prose to; None leaves each header and finding on one line, as a pipe wants it.
+        bold: Whether names that a reader looks for are set in bold, as a terminal shows it.
     """
-    blocks = [block(result, strategy, width) for strategy in result.strategies]
-    return "\n\n".join(part for part in (*blocks, closing(result, width), verdict(result, width)) if part)
+    blocks = [block(result, strategy, width, bold=bold) for strategy in result.strategies]
+    ends = closing(result, width), verdict(result, width, bold=bold)
+    return "\n\n".join(part for part in (*blocks, *ends) if part)
 
 
-def block(result: Result, strategy: StrategyResult, width: int | None = None) -> str:
-    """One strategy: header line, the talk's six lines, tables, and a few lines beside; see `account` for both."""
+def block(result: Result, strategy: StrategyResult, width: int | None = None, *, bold: bool = False) -> str:
+    """One strategy: header line, the talk's six lines, tables, and a few lines beside; see `account` for both.
+
+    Of the six lines that of a group without an attempt is left out; `--format talk` has it.
+    """
+    head = _stressed(header(result, strategy.strategy, width), f"{strategy.strategy.label}:", bold=bold)
     parts = [
-        header(result, strategy.strategy, width) + "\n" + six_lines(summarize(strategy)),
+        head + "\n" + six_lines(summarize(strategy), with_empty=False),
         *(render(*table) for table in account.tables(result, strategy)),
         "\n".join(fold(line, width) for line in account.lines(result, strategy)),
     ]
@@ -41,23 +51,29 @@ def closing(result: Result, width: int | None = None, told: Collection[Finding] 
     """After the last strategy: the comparison of all, if there are several, and the findings but those in `told`."""
     parts = []
     if len(result.strategies) > 1:
-        labelled = [(s.strategy.label, s) for s in result.strategies]
-        table = rows.comparison(labelled, several_rounds=result.most_rounds > 1)
-        parts.append(render(*table, width=width))
-    found = [f for f in findings(result) if f not in told]
+        ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
+        parts.append(f"{render(*ranking.table, width=width)}\n{fold(ranking.remark, width)}")
+    found = together(f for f in findings(result) if f not in told)
     if found:
         parts.append("\n".join(finding(f, width) for f in found))
     return "\n\n".join(parts)
 
 
-def verdict(result: Result, width: int | None = None) -> str:
+def verdict(result: Result, width: int | None = None, *, bold: bool = False) -> str:
     """What to take away, where the eye of a terminal's reader is: at the very end; empty where nothing was measured."""
-    return verdict_lines(run_verdict(result), width)
+    return verdict_lines(run_verdict(result), width, bold=bold)
 
 
-def verdict_lines(sentences: Sequence[str], width: int | None = None) -> str:
+def verdict_lines(sentences: Sequence[str], width: int | None = None, *, bold: bool = False) -> str:
     """The sentences of a verdict, each on a line of its own."""
-    return "\n".join(fold(one, width) for one in ("verdict: " * (not at) + one for at, one in enumerate(sentences)))
+    word = "verdict:"
+    lines = [fold(f"{word} {one}" if at == 0 else one, width) for at, one in enumerate(sentences)]
+    return _stressed("\n".join(lines), word, bold=bold)
+
+
+def _stressed(text: str, beginning: str, *, bold: bool) -> str:
+    """A text with its first words in bold, if that is wanted; a name that is folded itself stays as it is."""
+    return f"{BOLD}{beginning}{NORMAL}{text.removeprefix(beginning)}" if bold and text.startswith(beginning) else text
 
 
 def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:

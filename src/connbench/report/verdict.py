@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from math import floor
 
 import numpy as np
 
 from connbench.analysis.course import Course, course_of
 from connbench.analysis.knee import FEWEST
-from connbench.analysis.soundness import GROWTH, findings
+from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
+from connbench.analysis.sweep import is_sweep
 from connbench.findings import Finding, Severity, printable
-from connbench.model import MAX_PORT, Phase, PortRange, Protocol, RoundPlan
+from connbench.model import Phase, RoundPlan
+from connbench.report.next_step import next_step
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 from connbench.units import about, count
 
-FEWEST_PORTS = 1000
-"""Ports of the smaller range that is recommended: walking fewer in vain hardly shows beside the rest of a connect()."""
+LATE = 0.95
+"""Share of the ports from which on a strategy that turns slow has stayed fast for all that matters: what is told first
+is where half of the ports are enough to be slow."""
 
-WITHOUT_PARITY = {"range", "window", "partition"}
-"""Strategies that a kernel from 6.8 on searches for without a preferred parity."""
+_Measured = tuple[StrategyResult, Course]
 
 
 def run_verdict(result: Result) -> tuple[str, ...]:
-    """The verdict on a result that is no sweep: sentences without any markup; none where nothing was measured.
+    """The verdict on a run: sentences without any markup; none where nothing was measured, nor for a sweep.
 
     The last one says what to run next. Where figures cannot be used, the first one says so. A strategy is called fast
     to the last connection only where enough of its ports were in use to show it.
     """
     measured = [s for s in result.strategies if any(len(r.samples) for r in s.rounds)]
-    if not measured:
+    if not measured or is_sweep(result):
         return ()
     invalid = [f for f in findings(result) if f.severity is Severity.INVALID]
     unsound = {f.strategy for f in invalid}
@@ -41,7 +44,7 @@ def run_verdict(result: Result) -> tuple[str, ...]:
     warning = [_unusable(invalid)] if invalid else []
     churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
     said = _of_churn(result, churned) if churned else _of_filling(result, usable)
-    return (*warning, *said, _next(result, churned or usable))
+    return (*warning, *said, next_step(result, churned or usable))
 
 
 def _unusable(invalid: Sequence[Finding]) -> str:
@@ -58,57 +61,64 @@ def _name(result: Result, strategy: StrategyResult) -> str:
 
 def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterator[str]:
     courses = [(s, course_of(s, result.plan)) for s in strategies]
-    slow = [(s, course) for s, course in courses if course.knee.connection is not None]
-    rest = [(s, course) for s, course in courses if course.knee.connection is None]
+    slow = [(s, course) for s, course in courses if course.knee.connection is not None and not _is_late(course)]
+    shown = [
+        (s, course)
+        for s, course in courses
+        if (s, course) not in slow
+        and course.median_ns is not None
+        and (_is_late(course) or course.shows_half is not False)
+    ]
+    hidden = [one for one in courses if one not in slow and one not in shown]
     if slow:
         yield f"{'; '.join(_turns(result, slow))}."
-    shown = [(s, course) for s, course in rest if course.shows_half is not False and course.median_ns is not None]
     if shown:
         is_unknown = any(course.shows_half is None for _, course in shown)
         beyond = (
             "; the file does not tell how many ports there were, so a knee may lie further on" if is_unknown else ""
         )
         yield f"{'; '.join(_stays(result, shown))}{beyond}."
-    hidden = [(s, course) for s, course in rest if (s, course) not in shown]
     if hidden:
         yield _too_small(result, hidden)
 
 
-def _turns(result: Result, slow: Sequence[tuple[StrategyResult, Course]]) -> Iterator[str]:
+def _is_late(course: Course) -> bool:
+    """Whether it turned slow among its last few ports alone."""
+    in_use = course.knee.in_use
+    return bool(in_use is not None and course.ports and in_use >= LATE * course.ports)
+
+
+def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
     """Where strategies turn slow; those that do at the same share of their ports, and fail alike, are told together."""
-    groups: dict[tuple[str, str], list[tuple[StrategyResult, Course]]] = {}
-    for strategy, course in slow:
-        share = _share(course.knee.in_use, course) or f"connection {course.knee.connection}"
-        groups.setdefault((share, _failures(strategy, course)), []).append((strategy, course))
-    for (_, failures), alike in groups.items():
+    for alike in _grouped(slow, lambda s, c: _share(c.knee.in_use, c) + _failures(s, c)):
         courses = [course for _, course in alike]
-        numbers = sorted({course.knee.connection or 0 for course in courses})
-        where = " to ".join(map(count, dict.fromkeys((numbers[0], numbers[-1]))))
-        share = _share(courses[0].knee.in_use, courses[0])
-        before, after = _span([c.before_ns for c in courses]), _span([c.after_ns for c in courses])
         yield (
-            f"{_listed([_name(result, s) for s, _ in alike])} {'turns' if len(alike) == 1 else 'turn'} slow at "
-            f"connection {where}{' of the first address' if courses[0].is_of_first else ''}"
-            f"{f' ({share})' if share else ''}: {_figure(result)} {before} before, {after} after{failures}"
+            f"{_names(result, alike)} {'turns' if len(alike) == 1 else 'turn'} slow at {_knees(courses)}: "
+            f"{_figure(result)} {_span([c.before_ns for c in courses])} before, "
+            f"{_span([c.after_ns for c in courses])} after{_failures(*alike[0])}"
         )
 
 
-def _stays(result: Result, shown: Sequence[tuple[StrategyResult, Course]]) -> Iterator[str]:
-    """What became of strategies without a knee: those that stay as they are and do not fail first, and together."""
-    steady: list[tuple[StrategyResult, Course]] = []
-    growing, failing = steady.copy(), steady.copy()
-    for strategy, course in shown:
-        if (course.last_ns or 0.0) > GROWTH * (course.first_ns or 0.0):
-            growing.append((strategy, course))
-        elif summarize(strategy).errored.latency.count:
-            failing.append((strategy, course))
-        else:
-            steady.append((strategy, course))
-    if steady:
-        yield f"{_stay(result, steady)} to the last connection, without an error"
-    for failures in dict.fromkeys(_failures(*one) for one in failing):
-        alike = [one for one in failing if _failures(*one) == failures]
-        yield f"{_stay(result, alike)}{failures}"
+def _knees(courses: Sequence[Course]) -> str:
+    """The connections from which on strategies are slow, and how full their range is there."""
+    numbers = sorted({course.knee.connection or 0 for course in courses})
+    where = " to ".join(map(count, dict.fromkeys((numbers[0], numbers[-1]))))
+    share = _share(courses[0].knee.in_use, courses[0])
+    first = " of the first address" if courses[0].is_of_first else ""
+    return f"connection {where}{first}{f' ({share})' if share else ''}"
+
+
+def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
+    """What became of strategies that do not turn slow: those that stay as they are first, then those that grow."""
+    late = [(s, course) for s, course in shown if _is_late(course)]
+    growing = [(s, course) for s, course in shown if (s, course) not in late and course.grows]
+    steady = [one for one in shown if one not in late and one not in growing]
+    for alike in _grouped(steady, _failures):
+        level = _stay(result, alike, [course.median_ns for _, course in alike])
+        yield level + (_failures(*alike[0]) or " to the last connection, without an error")
+    for alike in _grouped(late, _failures):
+        level = _stay(result, alike, [course.before_ns for _, course in alike])
+        yield f"{level} up to {_knees([c for _, c in alike])}{_failures(*alike[0]) or ', without an error'}"
     for position, (strategy, course) in enumerate(growing):
         first, last = about(course.first_ns or 0.0), about(course.last_ns or 0.0)
         words = (
@@ -120,14 +130,25 @@ def _stays(result: Result, shown: Sequence[tuple[StrategyResult, Course]]) -> It
         yield f"{_name(result, strategy)} {words}{_failures(strategy, course)}"
 
 
-def _stay(result: Result, alike: Sequence[tuple[StrategyResult, Course]]) -> str:
-    names = _listed([_name(result, s) for s, _ in alike])
-    span = _span([course.median_ns for _, course in alike])
-    return f"{names} {'stays' if len(alike) == 1 else 'stay'} at {span} ({_figure(result)})"
+def _grouped(
+    measured: Sequence[_Measured], key: Callable[[StrategyResult, Course], str]
+) -> Iterator[Sequence[_Measured]]:
+    """Those of the same key together, in the order of their first."""
+    for value in dict.fromkeys(key(*one) for one in measured):
+        yield [one for one in measured if key(*one) == value]
 
 
-def _too_small(result: Result, hidden: Sequence[tuple[StrategyResult, Course]]) -> str:
-    names = _listed([_name(result, s) for s, _ in hidden])
+def _names(result: Result, measured: Sequence[_Measured]) -> str:
+    return _listed([_name(result, s) for s, _ in measured])
+
+
+def _stay(result: Result, alike: Sequence[_Measured], levels: Sequence[float | None]) -> str:
+    verb = "stays" if len(alike) == 1 else "stay"
+    return f"{_names(result, alike)} {verb} at {_span(levels)} ({_figure(result)})"
+
+
+def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
+    names = _names(result, hidden)
     most = max((course for _, course in hidden), key=lambda course: course.held)
     if not most.held:
         failures = "; ".join(_failures(s, None).removeprefix(", ") for s, _ in hidden)
@@ -140,9 +161,11 @@ def _too_small(result: Result, hidden: Sequence[tuple[StrategyResult, Course]]) 
 
 def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str]:
     """What a replacement takes with each strategy, the quickest first."""
-    medians = sorted((summarize(s).all.acquire.p50, _name(result, s)) for s in churned)
-    words = ", ".join(f"{about(median)} with {name}" for median, name in medians)
-    yield f"{_in_use(result, churned[0])} a new connection takes {words} ({_figure(result)})."
+    courses = [(course_of(s, None).median_ns, _name(result, s)) for s in churned]
+    medians = sorted((median, name) for median, name in courses if median is not None)
+    if medians:
+        words = ", ".join(f"{about(median)} with {name}" for median, name in medians)
+        yield f"{_in_use(result, churned[0])} a new connection takes {words} ({_figure(result)})."
     failing = [s for s in churned if summarize(s).errored.latency.count]
     if failing:
         told = "; ".join(f"with {_name(result, s)}{_failures(s, None)}" for s in failing)
@@ -170,9 +193,7 @@ def _failures(strategy: StrategyResult, course: Course | None) -> str:
         if number:
             by_reason[_reason(number)] = by_reason.get(_reason(number), 0) + times
     told = " and ".join(
-        f"{count(times)} of {count(summary.attempts)} attempts ({times / summary.attempts:.1%}) {reason}".replace(
-            "%", " %"
-        )
+        f"{count(times)} of {count(summary.attempts)} attempts ({_percent(times / summary.attempts, 1)}) {reason}"
         for reason, times in by_reason.items()
     )
     if course and course.ports and course.knee.in_use_at_failure == course.ports:
@@ -196,7 +217,8 @@ def _share(in_use: int | None, course: Course) -> str:
 
 
 def _percent(share: float, digits: int = 0) -> str:
-    return f"{share * 100:.{digits}f} %"
+    """In percent; what is less than all is not rounded to 100."""
+    return f"{floor(share * 1000) / 10:.1f} %" if 0.99 <= share < 1 else f"{share * 100:.{digits}f} %"
 
 
 def _figure(result: Result) -> str:
@@ -204,41 +226,14 @@ def _figure(result: Result) -> str:
 
 
 def _span(values: Sequence[float | None]) -> str:
-    """Times as one where they read alike, else from the smallest to the largest."""
+    """Times as one where they read alike, else from the smallest to the largest: `62 µs`, `5.2 to 6.7 µs`."""
     known = sorted(value for value in values if value is not None)
-    return " to ".join(dict.fromkeys(map(about, (known[0], known[-1])))) if known else "-"
+    if not known:
+        return "-"
+    low, high = about(known[0]), about(known[-1])
+    number, unit = low.split()
+    return high if low == high else f"{number if high.endswith(f' {unit}') else low} to {high}"
 
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _next(result: Result, strategies: Sequence[StrategyResult]) -> str:
-    plan = result.plan
-    if result.is_partial:
-        return "Next: the run was cut short; run it again for the rest."
-    if plan is None:
-        return "Next: connbench run measures the same on this machine."
-    if any(s.strategy.phase is Phase.CHURN for s in strategies) or plan.strategies[0].load.protocol is Protocol.UDP:
-        return "Next: connbench sweep finds the cheapest setting as the range fills; see connbench sweep --help."
-    courses = [course_of(s, plan) for s in strategies]
-    if any(course.shows_half is False and course.knee.connection is None for course in courses):
-        return _next_larger(
-            plan.port_range, max(courses, key=lambda one: one.held), can_set_range=plan.namespace.is_own
-        )
-    ports = f" --port-range {plan.port_range}" if plan.namespace.is_own else ""
-    if not {s.strategy.name for s in strategies} & WITHOUT_PARITY:
-        return f"Next: connbench run --strategy range --strategy window{ports} shows what helps."
-    planned = RoundPlan(plan, strategies[0].strategy, 1)
-    sources = f" --sources {len(planned.sources)}" if len(planned.sources) > 1 else ""
-    load = f"-n {planned.connections}{sources}{ports}"
-    return f"Next: connbench advise {load} says which strategy and setting fit such a load."
-
-
-def _next_larger(ports: PortRange, course: Course, *, can_set_range: bool) -> str:
-    if not can_set_range:
-        return f"Next: the same with -n {course.ports}, as many connections as there are ports."
-    size = max(course.held, FEWEST_PORTS)
-    low = min(ports.low, MAX_PORT + 1 - size)
-    narrower = PortRange(low, low + size - 1)
-    return f"Next: the same with --port-range {narrower} and without -n, so that the connections fill the range."

@@ -208,7 +208,7 @@ def _faster_than_plain(case: Case, summary: Summary, result: Result) -> Iterator
 def speed_up(summary: Summary, result: Result) -> float | None:
     """Plain's time an attempt over this row's; None without either."""
     plain = next((summarize(s) for s in result.strategies if s.strategy.name == "plain" and not s.is_partial), None)
-    return None if plain is None else summary.speed_up(plain)
+    return None if plain is None else summary.connect_speed_up(plain)
 
 
 def talk_speed_up(case: Case) -> float | None:

@@ -10,6 +10,10 @@ from connbench.strategies.base import Draw, Recipe, Strategy, numbers
 UNBOUNDED_TRIES_PER_PORT = 20
 """Without `--retries` an attempt gives up after 20 tries a port of the range: one free port is missed once in e^20."""
 
+MOST_DRAWS = 1000
+"""Ports that a program draws for a connection before it gives up, as the code that `advise` prints does: it cannot know
+that none is left. Attempts that the engine knows to be hopeless end after as many, and so cost what a program pays."""
+
 
 def _random(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random) -> Recipe:
     low, count = ports.low, len(ports)

@@ -8,6 +8,8 @@ from decimal import Decimal
 from enum import Enum
 from itertools import product
 
+from connbench.units import TIME_UNITS_NS
+
 
 class Dimension(Enum):
     """What kind of figure a metric is; only figures of one kind can be compared. The value is its name in a message."""
@@ -29,15 +31,8 @@ class Unit:
 NO_UNIT = Unit("", Dimension.COUNT, 1.0)
 
 UNITS = {
-    unit.name: unit
-    for unit in (
-        Unit("ns", Dimension.TIME, 1.0),
-        Unit("us", Dimension.TIME, 1e3),
-        Unit("µs", Dimension.TIME, 1e3),
-        Unit("ms", Dimension.TIME, 1e6),
-        Unit("s", Dimension.TIME, 1e9),
-        Unit("%", Dimension.SHARE, 1.0),
-    )
+    "%": Unit("%", Dimension.SHARE, 1.0),
+    **{name: Unit(name, Dimension.TIME, float(ns)) for name, ns in TIME_UNITS_NS.items()},
 }
 UNITS["\N{GREEK SMALL LETTER MU}s"] = UNITS["µs"]
 """Two characters look alike here: some keyboards write the letter, connbench prints the micro sign."""

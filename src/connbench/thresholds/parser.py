@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from difflib import get_close_matches
 from math import isfinite
 from typing import Never
 
-from connbench.errors import UsageError
+from connbench.errors import UsageError, suggest
 from connbench.thresholds.expression import Expression, Limit, Multiple, Operator, Slower, Threshold
 from connbench.thresholds.metrics import (
     FIGURES,
@@ -38,7 +37,7 @@ _UNIT = re.compile(r"[^\W\d_]+|%")
 
 _OPERATORS = "use one of > >= < <="
 _TAKES = {
-    Dimension.TIME: "a time takes ns, us, ms or s",
+    Dimension.TIME: "a time takes ns, us, ms, s, min or h",
     Dimension.COUNT: "a number takes no unit",
     Dimension.SHARE: "a share takes %",
 }
@@ -207,8 +206,7 @@ def _nearest(name: str) -> str:
     if is_percentile(name.lower()) and find(f"{name.lower().partition('p')[0]}p50"):
         return "percentiles lie between p0, which is called min, and p100, which is max"
     guess = f"{prefix}{dot}{_SAME_AS.get(figure, figure)}"
-    found = [guess] if guess in METRICS else get_close_matches(guess, METRICS, n=1)
-    return f"did you mean {found[0]}?" if found else _known()
+    return suggest(guess, METRICS, otherwise=_known())
 
 
 def _known() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from connbench.analysis.patterns import Floats
 from connbench.analysis.summary import summarize
-from connbench.analysis.sweep import split
+from connbench.analysis.sweep_cells import split
 from connbench.errors import UsageError
 from connbench.model import Load, Phase, StrategySpec
 from connbench.report.charts import canvas, scales

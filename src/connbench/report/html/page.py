@@ -19,10 +19,11 @@ from connbench.analysis.sweep import is_sweep
 from connbench.errors import EnvironmentFault
 from connbench.findings import Finding, by_kind, the_rest
 from connbench.model import Phase
-from connbench.report import account, rows, text
+from connbench.report import account, text
 from connbench.report.comparison_rows import blocks
 from connbench.report.html import charts, facts
 from connbench.report.html.points import shown_round
+from connbench.report.ranking import ranking_of
 from connbench.report.rows import Block, Table
 from connbench.report.series import Series, colour_of, series_of
 from connbench.report.talk import six_lines
@@ -61,14 +62,14 @@ class Opening:
 
     Attributes:
         verdict: Sentences.
-        picture: A figure as plotly takes it, which shows what the verdict says.
+        picture: A figure as plotly takes it, which shows what the verdict says; None for the charts of the results.
         title: Above the picture.
         note: Below that title.
     """
 
     verdict: Sequence[str]
-    picture: dict[str, Any]
-    title: str
+    picture: dict[str, Any] | None = None
+    title: str = ""
     note: str = ""
 
 
@@ -126,7 +127,7 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
         what=_what(results),
         verdict=opening.verdict if opening else _run_verdicts(results),
         opening=opening,
-        first="picture" if opening else "utilisation" if utilisation["data"] else "scatter",
+        first="picture" if opening and opening.picture else "utilisation" if utilisation["data"] else "scatter",
         terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
@@ -180,12 +181,8 @@ def comparison_blocks(results: Sequence[Result]) -> list[Block]:
     series = series_of(results)
     if len(series) < 2:
         return []
-    several = any(result.most_rounds > 1 for result in results)
-    table = rows.comparison([(s.label, s.strategy) for s in series], several_rounds=several)
-    firsts = {s.strategy.strategy.phase: s.label for s in reversed(series)}
-    others = [f"; of churn against {label}" for phase, label in firsts.items() if phase is Phase.CHURN]
-    remark = f"speed-up: against {firsts.get(Phase.FILL, series[0].label)}{''.join(others)}"
-    side_by_side = Block("Comparison", table, (remark,))
+    ranking = ranking_of(results, [(s.label, s.strategy) for s in series])
+    side_by_side = Block("Comparison", ranking.table, (ranking.remark,))
     return [side_by_side, *_verdicts(*results)] if len(results) == 2 else [side_by_side]
 
 

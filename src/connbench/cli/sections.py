@@ -1,0 +1,176 @@
+"""Options in sections: a command's help lists them by what they are about, not in one long row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Never, TypeVar
+
+import click
+
+from connbench.errors import UsageError, suggest
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Section(Enum):
+    """What options are about, in the order of the help."""
+
+    OPEN = "What to open"
+    INPUT = "What to read"
+    DRAW = "What to draw"
+    PORTS = "Ports and addresses"
+    LOAD = "Load"
+    KERNEL = "Kernel and costs"
+    PLACE = "Where it runs"
+    TRACE = "How to trace"
+    OUTPUT = "Output"
+    GATE = "Gate"
+    OTHER = "Other"
+
+
+class Option(click.Option):
+    """An option with its section."""
+
+    def __init__(self, names: tuple[str, ...], *, section: Section, **attributes: Any) -> None:  # noqa: ANN401  # click's
+        super().__init__(names, **attributes)
+        self.section = section
+
+
+def option(section: Section, *names: str, **attributes: Any) -> Callable[[_Function], _Function]:  # noqa: ANN401  # click's
+    """As `click.option`, in a section of the help."""
+    return click.option(*names, cls=Option, section=section, **attributes)
+
+
+_UNBREAKABLE = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
+_BREAKABLE = str.maketrans("\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}", " -")
+_ONE_PIECE = re.compile(r"(?<=[ (])'[^']+'|\[default: [^\s\]]+\]|\S+-\S+")
+
+
+def _unbroken(text: str) -> str:
+    """A text whose quotations, defaults of one word and words with a hyphen stay in one line when it is wrapped."""
+    return _ONE_PIECE.sub(lambda found: found[0].translate(_UNBREAKABLE), text)
+
+
+LONGEST_NAME = 26
+"""Columns for an option and its value: what is longer has a line of its own."""
+
+
+class _Sectioned(click.Command):
+    """Lists options by section, all sections in columns of the same width, and says in our words what is wrong."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments.
+
+        Raises:
+            UsageError: They are wrong.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise _in_our_words(error, ctx) from error
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list for each section that has options."""
+        sections: dict[Section, list[tuple[str, str]]] = {section: [] for section in Section}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record and isinstance(parameter, click.Option):  # arguments are told of in the text above
+                sections[getattr(parameter, "section", Section.OTHER)].append(record)
+        names = [name for records in sections.values() for name, _ in records]
+        width = max((len(name) for name in names if len(name) <= LONGEST_NAME), default=0)
+        for section, records in sections.items():
+            if records:
+                is_alone = len(records) == len(names)
+                with formatter.section("Options" if is_alone else section.value):
+                    formatter.write_dl([(f"{name:{width}}", _unbroken(text)) for name, text in records], col_max=width)
+        for place, written in enumerate(formatter.buffer):
+            formatter.buffer[place] = written.translate(_BREAKABLE)
+
+
+class Command(_Sectioned):
+    """A command that says what to write instead where an argument is one too many."""
+
+    allow_extra_args = True  # they are refused below, in our own words
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments.
+
+        Raises:
+            UsageError: One too many.
+        """
+        rest = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            self._refuse(ctx, ctx.args[0])
+        return rest
+
+    def _refuse(self, ctx: click.Context, word: str) -> Never:
+        from connbench.strategies import STRATEGIES  # noqa: PLC0415  # only this mistake needs them
+
+        names = set(word.split(","))
+        takes_strategies = any("--strategy" in parameter.opts for parameter in self.params)
+        hint = f"write --strategy {word}" if takes_strategies and names <= set(STRATEGIES) else _usage(ctx)
+        raise UsageError(f"the argument {word!r}{_for(ctx)} is one too many", hint)
+
+
+class Group(_Sectioned, click.Group):
+    """A group that says which command was probably meant."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, then the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command.
+
+        Raises:
+            UsageError: There is none of this name.
+        """
+        name = args[0]
+        if not (ctx.resilient_parsing or name.startswith("-")) and self.get_command(ctx, name) is None:
+            raise UsageError(f"there is no command {name!r}{_for(ctx)}", suggest(name, self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+
+def _in_our_words(error: click.UsageError, context: click.Context) -> UsageError:
+    """What click found wrong, with the way out."""
+    options = {name: one for one in context.command.get_params(context) for name in one.opts if name.startswith("-")}
+    match error:
+        case click.NoSuchOption(option_name=name):
+            hint = suggest(name, options, otherwise=_help(context))
+            return UsageError(f"there is no option {name}{_for(context)}", hint)
+        case click.BadOptionUsage(option_name=name) if name in options:
+            option = options[name]
+            if getattr(option, "is_flag", False):
+                return UsageError(f"{name} takes no value", f"write {name} alone")
+            examples = getattr(option.type, "examples", ()) or getattr(option.type, "choices", ())
+            such = f", as in {name} {examples[0]}" if examples else ""
+            return UsageError(f"{name} needs a value", f"write {name} {_metavar(option)}{such}")
+        case click.MissingParameter(param=click.Parameter() as missing):
+            return UsageError(f"{_metavar(missing)} is missing{_for(context)}", _usage(context))
+    return UsageError(error.format_message().rstrip("."), _help(context))
+
+
+def _for(context: click.Context) -> str:
+    """The command that is meant, where it is not connbench itself: its name begins the line anyway."""
+    _, _, command = context.command_path.partition(" ")
+    return f" for {command}" if command else ""
+
+
+def _metavar(parameter: click.Parameter) -> str:
+    return (
+        parameter.metavar
+        or str(parameter.name if isinstance(parameter, click.Argument) else parameter.type.name).upper()
+    ).strip("[]")
+
+
+def _help(context: click.Context) -> str:
+    return f"{context.command_path} --help lists what there is"
+
+
+def _usage(context: click.Context) -> str:
+    return "write " + " ".join((context.command_path, *context.command.collect_usage_pieces(context)))

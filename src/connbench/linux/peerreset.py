@@ -1,0 +1,100 @@
+"""Reset a connection from the end that listens: its port is then free only once both ends are gone.
+
+close() with SO_LINGER 0 frees the port before it sends the RST: tcp_disconnect() in net/ipv4/tcp.c calls
+tcp_set_state(), which gives the port back, and then tcp_send_active_reset(). Where another process connects from that
+port in between, on another CPU or because this one is preempted, its SYN meets the old connection at the listener's
+end. While that end is established, it answers by a challenge ACK, and the SYN is sent again after two jiffies. While
+the RST is closing that end, it drops the SYN (tcp_rcv_state_process() in TCP_CLOSE), which is sent again after a
+second. SOCK_DESTROY on the listener's end goes the other way round: that end is gone before its RST frees the port.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from contextlib import nullcontext
+from typing import Any, Protocol, Self
+
+from connbench.linux.families import family_of
+from connbench.linux.namespace import inside
+
+NETLINK_SOCK_DIAG = 4
+SOCK_DESTROY = 21
+NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
+ANY = 0xFFFFFFFF
+"""All states, and no cookie (INET_DIAG_NOCOOKIE)."""
+
+HEADER = struct.Struct("=IHHII")
+"""struct nlmsghdr: length, type, flags, sequence number, port."""
+
+REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
+"""struct inet_diag_req_v2: family, protocol, extensions, states; then ports, addresses, device, cookie."""
+
+ERROR_AT = HEADER.size
+"""Where struct nlmsgerr begins: with minus an errno, 0 for done."""
+
+
+class Connected(Protocol):
+    """What is asked of a socket: the addresses of its two ends."""
+
+    def getsockname(self) -> Any:  # noqa: ANN401  # as _socket.socket has it: of IPv4 a pair, of IPv6 four values
+        """Its own."""
+
+    def getpeername(self) -> Any:  # noqa: ANN401  # as above
+        """The other end's."""
+
+
+class PeerReset:
+    """Resets connections from their other end, as long as this kernel does that.
+
+    The kernel needs CONFIG_INET_DIAG_DESTROY, and the caller CAP_NET_ADMIN over the network namespace in which this is
+    made: the listener's.
+    """
+
+    def __init__(self) -> None:
+        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+        self._has_worked = False
+        self._is_refused = False
+
+    @classmethod
+    def of(cls, listening: int | None) -> Self | None:
+        """One for a listener in the namespace of a descriptor, or in this one; None where the kernel has no such."""
+        try:
+            with nullcontext() if listening is None else inside(listening):
+                return cls()
+        except OSError:
+            return None
+
+    def __call__(self, connection: Connected) -> bool:
+        """Reset a connection from its other end, and say whether the kernel did that.
+
+        When this returns, this end has seen the RST, unless the kernel has left that to ksoftirqd.
+        """
+        if self._is_refused:
+            return False
+        try:
+            near, far = connection.getsockname(), connection.getpeername()
+        except OSError:  # ENOTCONN: it has been reset already
+            return False
+        family = family_of(near[0])
+        (far_address, far_port), (near_address, near_port) = (_packed(family, end) for end in (far, near))
+        request = REQUEST.pack(
+            family, socket.IPPROTO_TCP, 0, ANY, far_port, near_port, far_address, near_address, 0, ANY, ANY
+        )
+        flags = NLM_F_REQUEST | NLM_F_ACK
+        self._netlink.send(HEADER.pack(HEADER.size + len(request), SOCK_DESTROY, flags, 0, 0) + request)
+        number: int
+        (number,) = struct.unpack_from("=i", self._netlink.recv(4096), ERROR_AT)
+        if number == 0:
+            self._has_worked = True
+        elif number != -errno.ENOENT or not self._has_worked:
+            # The kernel answers ENOENT for a connection that is gone, and also where it has no tcp_diag: then it looks
+            # for the module at each request, which takes milliseconds.
+            self._is_refused = True
+        return number == 0
+
+
+def _packed(family: int, end: Any) -> tuple[bytes, bytes]:  # noqa: ANN401  # as above
+    """An end's address, padded to 16 bytes, and its port, both in network byte order."""
+    return socket.inet_pton(family, end[0]).ljust(16, b"\0"), struct.pack("!H", end[1])

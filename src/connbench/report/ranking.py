@@ -1,0 +1,126 @@
+"""The strategies of a run side by side, those that cost a program least first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from connbench.analysis.comparison import Verdict
+from connbench.analysis.ranking import base_of, cost, speed
+from connbench.analysis.summary import summarize
+from connbench.model import Clock, Phase, Protocol
+from connbench.report.rows import Table
+from connbench.results.result import Origin, Result, StrategyResult
+from connbench.units import count, duration
+
+LONGEST_HEADER = 16
+"""Characters of a column's name that leave room for all columns on a terminal: a longer base is named below alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A strategy's cells: what a connection costs, how that compares, and what failed."""
+
+    strategy: StrategyResult
+    label: str
+    acquire: str
+    speed: str
+    connect: str
+    errors: str
+    share: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Strategies by their cost, the cheapest first, fillings before churns; those without a cost at the end.
+
+    Attributes:
+        base: The label of what the others are compared with: `plain` where it was measured, else the first.
+        has_acquire: Whether all acquire times are known: the talk's CSV has latencies alone, which then decide.
+        has_connect: Whether connect() stands by itself: UDP's latency is its acquire time.
+    """
+
+    lines: tuple[Line, ...]
+    base: str
+    has_acquire: bool
+    has_connect: bool
+
+    @property
+    def versus(self) -> str:
+        """The name of the column that compares."""
+        words = f"vs {self.base}"
+        return words if len(words) <= LONGEST_HEADER else "vs base"
+
+    @property
+    def table(self) -> Table:
+        """All of it."""
+        kept = [True, self.has_acquire, True, self.has_connect, True, True]
+        header = ("strategy", "acquire", self.versus, "connect()", "errors", "share")
+        rows = [(one.label, one.acquire, one.speed, one.connect, one.errors, one.share) for one in self.lines]
+        return Table(_kept(header, kept), [_kept(row, kept) for row in rows])
+
+    @property
+    def remark(self) -> str:
+        """What the columns of the table are."""
+        figures = [name for name, has in (("acquire", self.has_acquire), ("connect()", self.has_connect)) if has]
+        rounds = ", of the median round" if any(len(one.strategy.rounds) > 1 for one in self.lines) else ""
+        decides = f" by {figures[0]}" if len(figures) > 1 else ""
+        return (
+            f"{' and '.join(figures)}: the time of all attempts, failed ones too, divided by the connections made"
+            f"{rounds}; {self.versus}: how many times as fast as {self.base}{decides}"
+        )
+
+
+def _kept(cells: tuple[str, ...], kept: Sequence[bool]) -> tuple[str, ...]:
+    return tuple(cell for cell, keep in zip(cells, kept, strict=True) if keep)
+
+
+def ranking_of(results: Sequence[Result], labelled: Sequence[tuple[str, StrategyResult]]) -> Ranking:
+    """Strategies of one or several results against the base among them.
+
+    A churn is compared with the base's churn: it meets a range that is in use, which a filling does at its end alone.
+
+    Args:
+        results: Where the strategies come from.
+        labelled: The strategies by the names that they are to have, at least one.
+    """
+    has_acquire = all(result.origin is not Origin.TALK_CSV for result in results)
+    clock = Clock.INSTRUCTIONS if all(result.clock is Clock.INSTRUCTIONS for result in results) else Clock.TIME
+    lines = []
+    bases: list[str] = []
+    for phase in Phase:
+        alike = [(label, s) for label, s in labelled if s.strategy.phase is phase]
+        if not alike:
+            continue
+        base = base_of([s for _, s in alike])
+        bases += [label if len(results) > 1 else s.strategy.setting for label, s in alike if s is base]
+        costs = {label: cost(s, of_connect=not has_acquire) for label, s in alike}
+        alike.sort(key=lambda one: (costs[one[0]] is None, costs[one[0]] or 0.0))
+        lines += [_line(label, s, base, clock, has_acquire=has_acquire) for label, s in alike]
+    has_connect = any(s.strategy.load.protocol is not Protocol.UDP for _, s in labelled)
+    return Ranking(tuple(lines), bases[0], has_acquire, has_connect)
+
+
+def _line(label: str, strategy: StrategyResult, base: StrategyResult, clock: Clock, *, has_acquire: bool) -> Line:
+    errors, attempts = summarize(strategy).errored.latency.count, summarize(strategy).attempts
+    found = speed(strategy, base, clock=clock, of_connect=not has_acquire)
+    if found is None:
+        compared = "-"
+    else:
+        compared = f"{found.ratio:.2f} x" if found.is_shown or strategy is base else str(Verdict.NO_DIFFERENCE)
+    return Line(
+        strategy,
+        label,
+        _cost(strategy, of_connect=False),
+        compared,
+        _cost(strategy, of_connect=True),
+        count(errors),
+        f"{errors / attempts:.1%}" if attempts else "-",
+    )
+
+
+def _cost(strategy: StrategyResult, *, of_connect: bool) -> str:
+    found = cost(strategy, of_connect=of_connect)
+    if found is None:
+        return "partial" if all(r.fault for r in strategy.rounds) else "-"
+    return duration(found)

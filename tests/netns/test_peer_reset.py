@@ -1,0 +1,109 @@
+"""Connections closed by reset while another lane takes ports: no SYN meets what its port was used for before."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connbench.linux.families import has_ipv6
+from connbench.model import Churn, Endpoint, Listener, Load
+from support import INSIDE, LOW, OVER_VETH, connbench, measure_phases, spec
+
+RESET = """
+import errno, json, socket, sys
+from connbench.linux.peerreset import PeerReset
+host, told = sys.argv[1], {}
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
+reset = PeerReset.of(None)
+with socket.socket(family) as listening, socket.socket(family) as near, socket.socket(family) as other:
+    listening.bind((host, 0))
+    listening.listen()
+    for sock in (near, other):
+        sock.connect(listening.getsockname())
+    far, _ = listening.accept()
+    told["done"] = [reset(near)] if reset else [False]
+    for name, sock in (("near", near), ("far", far)):
+        told[name] = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    told["done"] += [reset(near), reset(other)] if reset else [False]
+    port = near.getsockname()[1]
+    with socket.socket(family) as again:
+        again.bind((host, port))
+        told["again"] = again.connect_ex(listening.getsockname())
+print(json.dumps(told))
+"""
+
+
+def after_reset(host: str) -> dict[str, Any]:
+    """What became of the two ends of a connection that was reset from the listener's."""
+    command = [*INSIDE, "--", sys.executable, "-c", RESET, host]
+    told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return told
+
+
+@pytest.fixture(scope="module")
+def resets() -> dict[str, Any]:
+    """What became of a connection over IPv4; skips where the kernel cannot destroy sockets."""
+    told = after_reset("127.0.0.1")
+    if not told["done"][0]:
+        pytest.skip("this kernel has no CONFIG_INET_DIAG_DESTROY, or no module tcp_diag")
+    return told
+
+
+def test_both_ends_are_gone(resets: dict[str, Any]) -> None:
+    """The far end is aborted, its RST resets the near end, and the port can be had at once; there is no second time."""
+    assert resets == {"done": [True, False, True], "near": errno.ECONNRESET, "far": errno.ECONNABORTED, "again": 0}
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
+def test_ipv6_is_reset_likewise(resets: dict[str, Any]) -> None:
+    """Addresses of 16 bytes are told the kernel in full."""
+    assert after_reset("::1") == resets
+
+
+CHURN = Load(connections=510, lanes=2, churn=Churn(8000))
+IPV6 = {"sources": ("2001:db8::1",), "targets": (Endpoint("2001:db8::2", LOW - 1),)}
+
+
+LOADS = (
+    pytest.param(CHURN, {}, id="churn"),
+    pytest.param(CHURN, {"listener": Listener.ACCEPT}, id="churn, accepting"),
+    pytest.param(CHURN, OVER_VETH, id="churn over veth"),
+    pytest.param(
+        CHURN, IPV6, id="churn over IPv6", marks=pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
+    ),
+    pytest.param(Load(connections=8000, lanes=2, give_up_ms=0.000_001), {}, id="giving up"),
+)
+"""Two lanes that close by reset and take each other's ports, over all that a listener of connbench's own has."""
+
+
+@pytest.mark.usefixtures("resets")
+@pytest.mark.parametrize(("load", "place"), LOADS)
+def test_no_syn_overtakes_the_reset_of_another_lane(load: Load, place: dict[str, Any]) -> None:
+    """More than half of 1,000 ports are in use, so that each port that a lane frees is soon found by the other."""
+    strategy = replace(spec("plain"), load=load)
+    for phase in measure_phases(strategy, 1000, 0, **place):
+        [measured] = phase.rounds
+        assert measured.report.counters["TcpExt.TCPSynRetrans"] == 0
+        assert measured.report.established == measured.report.held
+
+
+def test_another_ones_listener_is_not_blamed() -> None:
+    """Its end cannot be reset from here: a SYN that was sent again is laid to the lanes, not to a queue with room."""
+    host = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40999", "--sysctl", "net.core.somaxconn=9000")
+    load = ("--strategy", "plain", "--lanes", "2", "-n", "510", "--churn", "8000")
+    run = connbench(
+        *("run", *load, "--isolate", "never", "--target", "127.9.9.2:39999", "--format", "json"),
+        inside=(*host, "--listen", "127.9.9.2:39999/9000"),
+    )
+    found = {finding["code"]: finding for finding in json.loads(run.stdout)["findings"]}
+    assert "listener-overflow" not in found
+    moved = [s["rounds"][0]["counters"]["TcpExt.TCPSynRetrans"] for s in json.loads(run.stdout)["strategies"]]
+    assert any(moved) == ("syn-retransmission" in found)
+    if any(moved):
+        assert "use --lanes 1 or --close fin" in found["syn-retransmission"]["advice"]

@@ -1,0 +1,46 @@
+"""Findings as a reader has them: those of one kind together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from connbench.findings import MOST_TOLD, Finding, Severity, together
+
+SLOW = Finding("slow", Severity.WARNING, "it was slow", "wait")
+
+
+def test_the_same_of_several_strategies_and_rounds_is_told_once() -> None:
+    """With all that it is about, in the order of the first."""
+    found = [
+        replace(SLOW, strategy="plain", round=1),
+        Finding("other", Severity.NOTE, "all is well", "go on"),
+        replace(SLOW, strategy="bind", round=2),
+        replace(SLOW, strategy="plain", round=2),
+        replace(SLOW, strategy="plain", round=3),
+    ]
+    assert [one.text for one in together(found)] == [
+        "plain, rounds 1, 2 and 3 and bind, round 2: it was slow",
+        "all is well",
+    ]
+    assert [one.advice for one in together(found)] == ["wait", "go on"]
+
+
+def test_what_is_about_all_names_nobody() -> None:
+    """A finding of the whole run stays as it is."""
+    assert together([SLOW]) == [SLOW]
+
+
+def test_other_figures_of_one_kind_follow_each_other_and_many_are_counted() -> None:
+    """Three messages are told in full."""
+    found = [replace(SLOW, message=f"{number} were slow", strategy="plain", round=number) for number in range(1, 6)]
+    [one] = together(found)
+    assert one.text == (
+        "plain, round 1: 1 were slow; plain, round 2: 2 were slow; plain, round 3: 3 were slow; and 2 more of the kind"
+    )
+    assert MOST_TOLD == 3
+
+
+def test_another_severity_or_advice_is_another_finding() -> None:
+    """What is to be done differs: nothing is put together."""
+    others = [SLOW, replace(SLOW, severity=Severity.INVALID), replace(SLOW, advice="do not wait")]
+    assert together(others) == others
