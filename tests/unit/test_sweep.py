@@ -627,8 +627,10 @@ def test_picture_has_a_line_for_each_setting_over_the_loads() -> None:
     picture = of_sweep(
         swept(
             {
-                **{(SMALL, half): (10, 0.0), (SMALL, most): (20, 0.5)},
-                **{(LARGE, half): (30, 0.0), (LARGE, most): (40, 0.0)},
+                (SMALL, half): (10, 0.0),
+                (SMALL, most): (20, 0.5),
+                (LARGE, half): (30, 0.0),
+                (LARGE, most): (40, 0.0),
             }
         )
     )
