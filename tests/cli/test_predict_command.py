@@ -37,6 +37,16 @@ def test_run_on_a_host_that_reserves_ports_is_met(tmp_path: Path) -> None:
     assert document["strategies"][0]["errors"] == {"predicted": 50, "measured": 50}
 
 
+def test_time_wait_over_a_link_is_met(tmp_path: Path) -> None:
+    """Over a veth pair no port comes back within a minute: of 60 connections, 24 find one of 30 ports, 6 being open."""
+    file = tmp_path / "result.json"
+    churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--link", "veth")
+    words = ("run", "--strategy", "bind", "--port-range", "40000-40029", *churn, "-o", str(file), "-q")
+    assert connbench(*words).returncode == ExitCode.OK
+    document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
+    assert document["strategies"][1]["errors"] == {"predicted": 36, "measured": 36}
+
+
 def test_advice_is_given_and_refused() -> None:
     """Exit code 0 and prose, or 2 and two lines that say what is missing."""
     given = connbench("advise", "-n", "500", "--port-range", "40000-40999")

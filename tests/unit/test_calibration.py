@@ -242,6 +242,15 @@ def test_usual_costs_of_older_kernels_are_the_talks(strategy: StrategySpec, seco
 @pytest.mark.parametrize(
     ("kernel", "algorithm"),
     [
+        ("3.10.0", Algorithm.PRE_4_2),
+        ("3.10.0-327.el7.x86_64", Algorithm.PRE_4_2),
+        ("3.10.0-514.16.1.el7.x86_64", Algorithm.FROM_4_2),
+        ("3.10.0-1160.el7.x86_64", Algorithm.FROM_4_2),
+        ("4.1.52", Algorithm.PRE_4_2),
+        ("4.2", Algorithm.FROM_4_2),
+        ("4.5.7", Algorithm.FROM_4_2),
+        ("4.6", Algorithm.PRE_6_8),
+        ("4.18.0-553.el8_10.x86_64", Algorithm.PRE_6_8),
         ("5.10.0-28-amd64", Algorithm.PRE_6_8),
         ("6.7.12", Algorithm.PRE_6_8),
         ("6.8.0-45-generic", Algorithm.FROM_6_8),

@@ -65,6 +65,15 @@ reserved_ports_option = option(
 )
 
 
+tw_reuse_option = click.option(
+    "--tcp-tw-reuse",
+    "tw_reuse",
+    type=click.IntRange(0, 2),
+    help="net.ipv4.tcp_tw_reuse: whether connect() may take a port in TIME_WAIT after a second: 0 never, 1 always, 2"
+    " over the loopback.  [default: RESULT's; of advise this host's, or that of --kernel; else 2]",
+)
+
+
 def request_on_paper(asked: dict[str, Any]) -> Request:
     """What was asked for, with the words that click has checked as the model's values."""
     return Request(

@@ -8,9 +8,9 @@ from math import ceil
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import StrategySpec
+from connbench.model.time_wait import TIME_WAIT_S
 from connbench.portsearch.candidates import candidates, is_possible
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Enough, Flow, Situation
-from connbench.portsearch.simulate import TIME_WAIT_S
 from connbench.portsearch.snippets import snippets
 from connbench.portsearch.way import Way
 from connbench.strategies import STRATEGIES
