@@ -10,7 +10,7 @@ import click
 
 from connbench.cli.sections import Option, Section, option
 from connbench.cli.values import count
-from connbench.errors import UsageError
+from connbench.errors import InputError, UsageError
 from connbench.model import LARGEST, Close, Link, Placement, PortRange, Protocol, Spread, parse_ports
 from connbench.planning import Request
 from connbench.planning.paper import DEFAULT_SEED
@@ -43,12 +43,24 @@ TAKEN_FROM_RUN = (
 )
 """What decides a search; the rest of run's options is about where and how it is measured."""
 
+
+def _readable(_context: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Make sure that files can be opened, before anything else is done; what they hold is read later."""
+    for file in files:
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}", "name a result file") from error
+    return files
+
+
 calibrate_option = option(
     Section.KERNEL,
     "--calibrate",
     "calibrating",
     multiple=True,
     type=click.Path(path_type=Path, readable=False),
+    callback=_readable,
     metavar="FILE",
     help="Fit the costs of a port to this result file. Repeatable: plain of several sizes fits best.",
 )
