@@ -272,6 +272,25 @@ def test_without_time_wait_plain_does(changes: dict[str, Any]) -> None:
     assert counsel.tried[0].mean_ns == pytest.approx(USUAL.base_ns, rel=0.02)
 
 
+def test_no_more_are_in_time_wait_than_may_be() -> None:
+    """tcp_max_tw_buckets: at 8,000/s with 131,072 of them five sources do, where 480,000 would take eighteen."""
+    counsel = advise(flowing(8000, time_wait=TimeWait(most=131_072)))
+    assert counsel.situation.taken() == 131_752
+    assert counsel.enough
+    assert counsel.enough.sources == 5
+    assert (
+        "131,072 in TIME_WAIT (8,000/s x 60 s, cut to net.ipv4.tcp_max_tw_buckets)" in advice(counsel, "ports").reason
+    )
+    assert flowing(331, time_wait=TimeWait(most=131_072)).waiting() == 19_860
+
+
+def test_what_leaves_too_few_ports_is_no_way_out() -> None:
+    """40,000 are open of 28,232 ports: neither who closes first nor tcp_tw_reuse changes that."""
+    counsel = advise(flowing(1000, 40))
+    assert "time-wait" not in {one.topic for one in counsel.advices}
+    assert len(counsel.verdict) == 2
+
+
 def test_reuse_does_not_help_random() -> None:
     """14,340/s with tcp_tw_reuse=1 are past plain's knee and leave random out: bind() waits for the whole minute."""
     counsel = advise(flowing(14_340, time_wait=TimeWait(1)))
@@ -657,8 +676,8 @@ def test_backports_are_told(capsys: pytest.CaptureFixture[str]) -> None:
         ({}, ("--target", "127.0.0.1:80", "--target", "127.0.0.2:80"), "(this host), loopback: TIME_WAIT 1 s", 1),
         ({}, ("--target", "127.0.0.1:80", "--target", "192.0.2.1:80"), "not loopback: TIME_WAIT 60 s", 60),
         ({"net.ipv4.tcp_timestamps": "0"}, ("--tcp-tw-reuse", "1"), "no TCP timestamps: TIME_WAIT 60 s", 60),
-        ({"net.ipv4.tcp_tw_reuse": "1"}, ("--kernel", "4.9"), "tcp_tw_reuse 0 (its default), not loopback", 60),
-        ({}, ("--kernel", "5.10", "--target", "[::1]:80"), "(its default), loopback: TIME_WAIT 1 s", 1),
+        ({"net.ipv4.tcp_tw_reuse": "1"}, ("--kernel", "4.9"), "tcp_tw_reuse 0 (default), not loopback", 60),
+        ({}, ("--kernel", "5.10", "--target", "[::1]:80"), "(default), loopback: TIME_WAIT 1 s", 1),
         ({}, ("--closes-first", "server"), "server first: it has TIME_WAIT", 0),
     ],
 )

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model import Churn, Close, Endpoint, Link, Load, Phase, Protocol, RoundPlan, Spread, StrategySpec
-from connbench.model.time_wait import TW_REUSE, TW_REUSE_DELAY, TimeWait
+from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY, TimeWait
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.simulate import USUAL, Machine, simulate
 from connbench.portsearch.walk import Walk
@@ -275,6 +275,14 @@ def test_time_wait_is_by_tcp_tw_reuse_and_by_the_way_there(reuse: int, host: str
         assert simulate(plan, FROM_6_8, machine)[Phase.CHURN].failed.sum() == failed
     without_timestamps = Machine(time_wait=TimeWait(reuse, has_timestamps=False))
     assert simulate(plan, FROM_6_8, without_timestamps)[Phase.CHURN].failed.sum() == 206
+
+
+def test_no_more_are_in_time_wait_than_the_kernel_allows() -> None:
+    """net.ipv4.tcp_max_tw_buckets: what is closed beyond it frees its port at once."""
+    plan = round_of(replace(spec("bind"), load=Load(churn=Churn(700, Close.FIN, 100.0))), 500, 6)
+    for most, failed in (("494", 0), ("1000", 206)):
+        machine = Machine(time_wait=TimeWait.of({TW_REUSE: "0", MOST_WAITING: most}))
+        assert simulate(plan, FROM_6_8, machine)[Phase.CHURN].failed.sum() == failed
 
 
 def test_delay_of_reuse_is_the_kernels() -> None:

@@ -78,7 +78,7 @@ HOLD = Quantity(
     help="Where they go; repeatable. One on the loopback has ports reused by tcp_tw_reuse 2.",
 )
 @click.option(
-    "--targets", type=click.IntRange(1, MOST_TARGETS), metavar="N", help="The same as a number.  [default: 1]"
+    "--targets", type=click.IntRange(1, MOST_TARGETS), metavar="N", help="How many there are, unnamed.  [default: 1]"
 )
 @click.option(
     "--port-range",

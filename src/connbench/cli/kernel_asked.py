@@ -27,7 +27,7 @@ def time_wait_of(kernel: Kernel, tw_reuse: int | None, *, is_here: bool) -> tupl
     found = TimeWait.of(sysctl.read_all(SETTINGS)) if is_here else TimeWait(kernel.tw_reuse)
     if tw_reuse is not None:
         return replace(found, reuse=tw_reuse), "as told"
-    return found, "this host" if is_here else "its default"
+    return found, "this host" if is_here else "default"
 
 
 def search_of(kernel: Kernel, algorithm: str | None, *, is_here: bool, is_udp: bool) -> tuple[Algorithm, str]:

@@ -15,7 +15,8 @@ TIME_WAIT_S = 60.0
 
 TW_REUSE, TW_REUSE_DELAY = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_tw_reuse_delay"
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
-SETTINGS = (TW_REUSE, TW_REUSE_DELAY, TIMESTAMPS)
+MOST_WAITING = "net.ipv4.tcp_max_tw_buckets"
+SETTINGS = (TW_REUSE, TW_REUSE_DELAY, TIMESTAMPS, MOST_WAITING)
 
 NEVER, ALWAYS, ON_LOOPBACK = range(3)
 """The values of tcp_tw_reuse."""
@@ -35,11 +36,14 @@ class TimeWait:
         reuse: net.ipv4.tcp_tw_reuse: 0, 1, or 2 for connections over the loopback alone.
         delay_s: After how many seconds connect() may take the port where that lets it (tcp_tw_reuse_delay).
         has_timestamps: Whether connections have TCP timestamps, without which no port is taken again.
+        most: How many may be in TIME_WAIT in a network namespace (tcp_max_tw_buckets): whatever is closed beyond that
+            leaves none (inet_twsk_alloc() in net/ipv4/inet_timewait_sock.c). None where that is not known.
     """
 
     reuse: int = ON_LOOPBACK
     delay_s: float = REUSE_DELAY_S
     has_timestamps: bool = True
+    most: int | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Self:
@@ -49,6 +53,7 @@ class TimeWait:
             reuse=int(settings.get(TW_REUSE, ON_LOOPBACK)),
             delay_s=float(delay_ms) / 1e3 if delay_ms else REUSE_DELAY_S,
             has_timestamps=settings.get(TIMESTAMPS) != "0",
+            most=int(settings[MOST_WAITING]) if settings.get(MOST_WAITING) else None,
         )
 
     def is_reused(self, *, is_loopback: bool) -> bool:

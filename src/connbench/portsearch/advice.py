@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
 from connbench.model import Protocol
-from connbench.model.time_wait import ALWAYS, TW_REUSE
+from connbench.model.time_wait import ALWAYS, MOST_WAITING, TW_REUSE
 from connbench.portsearch.candidates import candidates, prefers_parity, searching
 from connbench.portsearch.counsel import Advice, Counsel, Situation
 from connbench.portsearch.more_sources import below_knee, enough_sources, more_sources
@@ -56,7 +56,9 @@ def _ports(situation: Situation) -> Iterator[Advice]:
     kind = "" if situation.protocol is Protocol.TCP else "UDP sockets "
     reason = f"{situation.connections:,} {kind}open at once{_by_flow(situation)}"
     if waiting and situation.flow:
-        reason += f", {waiting:,} in TIME_WAIT ({situation.flow.rate:,g}/s x {situation.seconds_waiting():g} s)"
+        law = f"{situation.flow.rate:,g}/s x {situation.seconds_waiting():g} s"
+        most = f", cut to {MOST_WAITING}" if situation.has_most_waiting() else ""
+        reason += f", {waiting:,} in TIME_WAIT ({law}{most})"
     yield Advice("ports", f"{taken:,} of {capacity:,} ports are taken, {share}", reason)
 
 
@@ -89,13 +91,17 @@ def _time_wait(situation: Situation) -> Iterator[Advice]:
     """What takes TIME_WAIT off the ports."""
     if not situation.waiting():
         return
-    without = replace(situation, client_closes=False).taken()
-    line = f"if the server closes first, {without:,} ports are taken"
+    without = replace(situation, client_closes=False)
     reusing = replace(situation, time_wait=replace(situation.time_wait, reuse=ALWAYS))
     is_less = reusing.waiting() < situation.waiting()
-    if is_less:
-        line += f"; with {TW_REUSE}=1, {reusing.taken():,}"
-    yield Advice("time-wait", line, "but random's bind() gets none in TIME_WAIT" if is_less else "")
+    ways = [
+        (without, "if the server closes first, {taken:,} ports are taken"),
+        (reusing, f"with {TW_REUSE}=1, {{taken:,}}"),
+    ]
+    # Where there are too few ports, what leaves too few as well is no way out.
+    lines = [words.format(taken=one.taken()) for one, words in ways[: 1 + is_less] if one.fits() or situation.fits()]
+    if lines:
+        yield Advice("time-wait", "; ".join(lines), "but random's bind() gets none in TIME_WAIT" if is_less else "")
 
 
 def _knee(situation: Situation) -> Iterator[Advice]:

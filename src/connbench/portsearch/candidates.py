@@ -64,14 +64,13 @@ def _predictions(situation: Situation, spec: StrategySpec) -> tuple[Prediction, 
     """The filling, and the replacements once as many ports are in TIME_WAIT as ever will be."""
     name = spec.name
     is_drawn = name == "random"  # bind() would have the reserved ports, too
-    spaces, rate = situation.spaces(name), situation.flow.rate if situation.flow else 0.0
-    before = -(-situation.waiting(name) // spaces)
+    spaces, waiting = situation.spaces(name), situation.waiting(name)
+    before = -(-waiting // spaces)
     rows = before + REPLACEMENTS
+    rate = waiting / situation.seconds_waiting(name) / spaces if waiting else 0.0  # of those that do leave TIME_WAIT
     loaded = replace(
         spec,
-        load=Load(
-            protocol=situation.protocol, churn=Churn(rows, Close.FIN, rate / spaces) if before else Churn(REPLACEMENTS)
-        ),
+        load=Load(protocol=situation.protocol, churn=Churn(rows, Close.FIN, rate) if before else Churn(REPLACEMENTS)),
         retries=MOST_DRAWS - 1 if is_drawn else spec.retries,
     )
     plan = Plan(
@@ -85,7 +84,7 @@ def _predictions(situation: Situation, spec: StrategySpec) -> tuple[Prediction, 
         seed=situation.seed,
     )
     planned = RoundPlan(plan, loaded, 1)
-    machine = Machine(reserved=situation.reserved, time_wait=situation.time_wait)
+    machine = Machine(reserved=situation.reserved, time_wait=replace(situation.time_wait, most=None))
     walks = simulate(planned, situation.algorithm, machine)
     filled, churned = (Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN))
     steady = replace(

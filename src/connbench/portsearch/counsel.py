@@ -100,7 +100,15 @@ class Situation:
         return self.time_wait.seconds(is_loopback=self.is_loopback, binds_to_port=name == "random")
 
     def waiting(self, name: str = "plain") -> int:
-        """Ports in TIME_WAIT that a strategy cannot have: those closed within `seconds_waiting`."""
+        """Ports in TIME_WAIT that a strategy cannot have: closed within `seconds_waiting`, and no more than may be."""
+        closed, most = self._closed(name), self.time_wait.most
+        return closed if most is None else min(closed, most)
+
+    def has_most_waiting(self, name: str = "plain") -> bool:
+        """Whether more would be in TIME_WAIT if tcp_max_tw_buckets let them."""
+        return self.waiting(name) < self._closed(name)
+
+    def _closed(self, name: str) -> int:
         return _whole(self.flow.rate * self.seconds_waiting(name)) if self.flow else 0
 
     def taken(self, name: str = "plain") -> int:

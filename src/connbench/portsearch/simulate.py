@@ -192,11 +192,12 @@ class _Waiting:
         rate = churn.rate if churn else None
         seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
         self._rows = None if rate is None else rate * seconds
+        self._most = time_wait.most
         self._ports: deque[tuple[int, Ports, int]] = deque()
 
     def close(self, row: int, space: Ports, port: int) -> None:
         """Close the connection of a port before the attempt of a row."""
-        if self._is_left:
+        if self._is_left and (self._most is None or len(self._ports) < self._most):
             self._ports.append((row, space, port))
         else:
             space.release(port)
