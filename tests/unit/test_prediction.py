@@ -17,6 +17,7 @@ from connbench.errors import ConnbenchError, InputError, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
+from connbench.model.time_wait import TW_REUSE
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
 from connbench.portsearch.agreement import Both, agreement, rank_correlation
@@ -376,6 +377,17 @@ def test_reserved_ports_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
         connbench("predict", written(tmp_path, result))
     with pytest.raises(UsageError, match="reserved ports '1-99999'"):
         connbench("predict", "--strategy", "plain", "--reserved-ports", "1-99999")
+
+
+def test_tcp_tw_reuse_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
+    """The same of what it recorded of TIME_WAIT; the option stands in for it."""
+    result = measured()
+    for rounds in result.rounds.values():
+        rounds[0] = replace(rounds[0], report=RoundReport(settings={TW_REUSE: "two"}))
+    file = written(tmp_path, result)
+    with pytest.raises(InputError, match="tcp_tw_reuse is 'two', which is no number"):
+        connbench("predict", file)
+    connbench("predict", file, "--tcp-tw-reuse", "2")
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Self
 
+from connbench.errors import UsageError
 from connbench.model.choices import Link
 from connbench.model.plan import Plan
 
@@ -47,13 +48,17 @@ class TimeWait:
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Self:
-        """What the values of sysctls say; of those that are missing, today's defaults."""
-        delay_ms = settings.get(TW_REUSE_DELAY)
+        """What the values of sysctls say; of those that are missing, today's defaults.
+
+        Raises:
+            UsageError: One is no whole number, as in a file that was changed.
+        """
+        reuse, delay_ms, most = (_number(settings, name) for name in (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING))
         return cls(
-            reuse=int(settings.get(TW_REUSE, ON_LOOPBACK)),
-            delay_s=float(delay_ms) / 1e3 if delay_ms else REUSE_DELAY_S,
+            reuse=ON_LOOPBACK if reuse is None else reuse,
+            delay_s=REUSE_DELAY_S if delay_ms is None else delay_ms / 1e3,
             has_timestamps=settings.get(TIMESTAMPS) != "0",
-            most=int(settings[MOST_WAITING]) if settings.get(MOST_WAITING) else None,
+            most=most,
         )
 
     def is_reused(self, *, is_loopback: bool) -> bool:
@@ -70,6 +75,13 @@ class TimeWait:
         """
         is_kept = binds_to_port or not self.is_reused(is_loopback=is_loopback)
         return TIME_WAIT_S if is_kept else min(self.delay_s, TIME_WAIT_S)
+
+
+def _number(settings: Mapping[str, str], name: str) -> int | None:
+    text = settings.get(name) or None
+    if text is not None and not text.isdecimal():
+        raise UsageError(f"{name} is {text!r}, which is no number", "say it with --tcp-tw-reuse")
+    return None if text is None else int(text)
 
 
 USUAL = TimeWait()

@@ -8,7 +8,7 @@ from functools import lru_cache
 from connbench.errors import InputError, UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
-from connbench.model.time_wait import TimeWait
+from connbench.model.time_wait import TW_REUSE, TimeWait
 from connbench.portsearch.algorithm import Algorithm, algorithm_of
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.portsearch.simulate import USUAL, Machine, simulate
@@ -43,7 +43,7 @@ def beside(
         tw_reuse: net.ipv4.tcp_tw_reuse; None for what each round has recorded.
 
     Raises:
-        InputError: The file has no plan, as a CSV has none; or what it has recorded is no list of reserved ports.
+        InputError: The file has no plan, as a CSV has none; or a setting that it has recorded cannot be read.
     """
     if result.plan is None:
         raise InputError(
@@ -53,7 +53,8 @@ def beside(
     try:
         return [_pair(result.plan, strategy, chosen, reserved, tw_reuse) for strategy in result.strategies]
     except UsageError as fault:
-        raise InputError(f"{result.name}: {fault.message}", "name them with --reserved-ports") from fault
+        way_out = "say what it was with --reserved-ports or --tcp-tw-reuse"
+        raise InputError(f"{result.name}: {fault.message}", way_out) from fault
 
 
 def _pair(
@@ -68,10 +69,10 @@ def _pair(
     for measured in strategy.rounds:
         planned = RoundPlan(plan, _whole(plan, spec), measured.number)
         settings = measured.report.settings
-        recorded = TimeWait.of(settings)
+        told = {} if tw_reuse is None else {TW_REUSE: str(tw_reuse)}
         machine = Machine(
             reserved=parse_ports(settings.get(RESERVED_PORTS, "")) if reserved is None else reserved,
-            time_wait=recorded if tw_reuse is None else replace(recorded, reuse=tw_reuse),
+            time_wait=TimeWait.of({**settings, **told}),
         )
         found = next(p for p in _round(planned, algorithm, machine) if p.plan.strategy.phase is spec.phase)
         rounds.append((_first(found, len(measured.samples)), measured.samples))
