@@ -53,8 +53,8 @@ HOLD = Quantity(
     type=click.IntRange(1, MOST_ROWS),
     help="Open at once, or as many as rate x hold if that is more.",
 )
-@click.option("--rate", type=RATE, help="Opened a second.")
-@click.option("--hold", type=HOLD, help="How long each is held, as in 120s or 2m.")
+@click.option("--rate", type=RATE, help="Connections opened a second, as in 500/s.")
+@click.option("--hold", type=HOLD, help="How long each stays open, as in 250ms, 120s or 2m.")
 @click.option(
     "--closes-first",
     type=click.Choice(["client", "server"]),
@@ -75,7 +75,7 @@ HOLD = Quantity(
     "named_targets",
     multiple=True,
     metavar="HOST:PORT",
-    help="Where they go; repeatable. One on the loopback has ports reused by tcp_tw_reuse 2.",
+    help="Where they go; repeatable. On the loopback tcp_tw_reuse 2 lets connect() take a port again.",
 )
 @click.option(
     "--targets", type=click.IntRange(1, MOST_TARGETS), metavar="N", help="How many there are, unnamed.  [default: 1]"
