@@ -181,7 +181,6 @@ def test_cost_of_a_port_grows_as_is_usual_beyond_what_was_measured() -> None:
     last, largest = found.sizes[-1], USUAL.sizes[-1]
     grown = found.port_ns[-1] * USUAL.port_ns_at(largest) / USUAL.port_ns_at(last)
     assert found.port_ns_at(largest) == pytest.approx(max(grown, replace(found, growth=()).port_ns_at(largest)))
-    assert found.port_ns_at(largest) >= grown
     below = [1, 600, last]
     assert found.port_ns_at(below).tolist() == replace(found, growth=()).port_ns_at(below).tolist()
 
