@@ -139,12 +139,14 @@ def run_in(name: str, environment: Callable[[], AbstractContextManager[Command]]
     try:
         with environment() as command:
             print(f"\n== {name}: {meaning(environment)}\n{shlex.join(command)}", flush=True)
-            last = ""
-            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-                for line in process.stdout or ():
-                    print(line, end="", flush=True)
-                    last = line.strip(" =\n") or last
-        return Outcome(name, last, process.returncode, time.monotonic() - begun)
+            end = b""
+            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, bufsize=0) as process:
+                while process.stdout and (piece := process.stdout.read(4096)):
+                    sys.stdout.buffer.write(piece)
+                    sys.stdout.flush()
+                    end = (end + piece)[-4096:]
+        lines = [line.strip(" =") for line in end.decode(errors="replace").splitlines()]
+        return Outcome(name, next(filter(None, reversed(lines)), ""), process.returncode, time.monotonic() - begun)
     except CannotError as reason:
         return Outcome(name, f"not here: {reason}", 0, 0.0)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+PARITY_WALK_SINCE = (4, 6)
+"""The first Linux whose connect() looks at all ports of one parity before it looks at the others (1580ab63fc9a)."""
+
 ONE_STEP_SINCE = (6, 8)
 """The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
 

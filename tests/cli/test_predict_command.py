@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from connbench.errors import ExitCode
 from connbench.linux.sysctl import PORT_RANGE, RESERVED_PORTS
+from connbench.model.time_wait import MOST_WAITING, TW_REUSE
 from support import connbench
 
 OF_RUN = ("--strategy", "plain", "--strategy", "random", "--retries", "2", "--port-range", "40000-40399")
@@ -37,11 +40,34 @@ def test_run_on_a_host_that_reserves_ports_is_met(tmp_path: Path) -> None:
     assert document["strategies"][0]["errors"] == {"predicted": 50, "measured": 50}
 
 
+def test_time_wait_over_a_link_is_met(tmp_path: Path) -> None:
+    """Over a veth pair no port comes back within a minute: of 60 connections, 24 find one of 30 ports, 6 being open."""
+    file = tmp_path / "result.json"
+    churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--link", "veth")
+    words = ("run", "--strategy", "bind", "--port-range", "40000-40029", *churn, "-o", str(file), "-q")
+    assert connbench(*words).returncode == ExitCode.OK
+    document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
+    assert document["strategies"][1]["errors"] == {"predicted": 36, "measured": 36}
+
+
+@pytest.mark.parametrize(("most", "failed"), [(10, 0), (1000, 36)])
+def test_settings_of_the_host_are_met(most: int, failed: int, tmp_path: Path) -> None:
+    """Without tcp_tw_reuse no port comes back on the loopback either, but for those beyond tcp_max_tw_buckets."""
+    file = tmp_path / "result.json"
+    settings = {PORT_RANGE: "40000 40029", TW_REUSE: "0", MOST_WAITING: str(most)}
+    host = tuple(word for name, value in settings.items() for word in ("--sysctl", f"{name}={value}"))
+    churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--isolate", "never")
+    assert connbench("run", "--strategy", "bind", *churn, "-o", str(file), "-q", inside=host).returncode == ExitCode.OK
+    document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
+    assert document["strategies"][1]["errors"] == {"predicted": failed, "measured": failed}
+
+
 def test_advice_is_given_and_refused() -> None:
     """Exit code 0 and prose, or 2 and two lines that say what is missing."""
     given = connbench("advise", "-n", "500", "--port-range", "40000-40999")
     assert (given.returncode, given.stderr) == (ExitCode.OK, "")
-    assert "50.0% of the ports are in use" in given.stdout
+    assert given.stdout.startswith("Use ")
+    assert "500 of 1,000 ports are taken, 50.0%" in given.stdout
     refused = connbench("advise")
     assert refused.returncode == ExitCode.USAGE
     assert refused.stderr.splitlines() == [

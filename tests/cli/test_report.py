@@ -197,7 +197,7 @@ def test_no_file_is_wrong_usage() -> None:
     """Without a file there is nothing to report."""
     finished = connbench("report")
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
-    assert finished.stderr.startswith("connbench: Missing argument 'FILE...'")
+    assert finished.stderr.startswith("connbench: FILE... is missing for report")
 
 
 @pytest.mark.parametrize("form", ["talk", "csv", "talk-csv"])

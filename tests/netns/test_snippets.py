@@ -27,12 +27,19 @@ INNER = PortRange(40008, 40039)
 
 TARGET, TARGET6 = "127.9.9.2:39999", "[::1]:39999"
 WAYS = {
-    "bind": Way(PORTS),
+    "nothing": Way(PORTS),
     "random": Way(PORTS, tries=1000, draws_port=True),
     "window": Way(INNER, window=4, tries=1000),
     "range": Way(INNER, window=len(INNER)),
     "two sources": Way(INNER, window=len(INNER), sources=2),
     "many sources": Way(INNER, window=len(INNER), sources=7),
+    "window from two sources": Way(INNER, window=4, tries=1000, sources=2),
+    "random from two sources": Way(PORTS, tries=1000, sources=2, draws_port=True),
+    "bind from two sources": Way(PORTS, sources=2),
+    "UDP": Way(PORTS, is_udp=True),
+    "random UDP": Way(PORTS, tries=1000, draws_port=True, is_udp=True),
+    "window UDP": Way(INNER, window=4, tries=1000, is_udp=True),
+    "range UDP from two sources": Way(INNER, window=len(INNER), sources=2, is_udp=True),
 }
 NUMBER = 32
 PYTHON_MAIN = f"""
@@ -48,22 +55,51 @@ int main(void)
 #if SIX
     struct sockaddr_in6 source = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT}, target = source, own;
     target.sin6_port = htons(39999);
-    const char *text = "::1";
 #else
     struct sockaddr_in source = {.sin_family = AF_INET}, target = source, own;
     target.sin_port = htons(39999);
-    const char *text = "127.0.2.1";
-    inet_pton(AF_INET, text, &source.sin_addr);
+    inet_pton(AF_INET, "127.0.2.1", &source.sin_addr);
     inet_pton(AF_INET, "127.9.9.2", &target.sin_addr);
 #endif
     for (int i = 0; i < NUMBER; i++) {
+#if FROM_SOURCE
         int fd = connect_from((struct sockaddr *)&source, (struct sockaddr *)&target, sizeof source);
+#else
+        int fd = connect_from((struct sockaddr *)&target, sizeof source);
+#endif
         socklen_t size = sizeof own;
         if (fd < 0 || getsockname(fd, (struct sockaddr *)&own, &size) != 0)
             return 1;
+        char text[INET6_ADDRSTRLEN];
+#if SIX
+        inet_ntop(AF_INET6, &own.sin6_addr, text, sizeof text);
+#else
+        inet_ntop(AF_INET, &own.sin_addr, text, sizeof text);
+#endif
         printf("%s[\\"%s\\", %d]", i ? ", " : "[", text, ntohs(((struct sockaddr_in *)&own)->sin_port));
     }
     puts("]");
+    (void)source;
+    return 0;
+}
+"""
+C_FOREIGN = """
+#include <arpa/inet.h>
+#include <stdio.h>
+static int calls;
+int counted_bind(int fd, const struct sockaddr *address, socklen_t size)
+{
+    calls++;
+    return (bind)(fd, address, size);
+}
+int main(void)
+{
+    struct sockaddr_in source = {.sin_family = AF_INET}, target = source;
+    target.sin_port = htons(39999);
+    inet_pton(AF_INET, "192.0.2.1", &source.sin_addr);
+    inet_pton(AF_INET, "127.9.9.2", &target.sin_addr);
+    int fd = connect_from((struct sockaddr *)&source, (struct sockaddr *)&target, sizeof source);
+    printf("[[\\"%s\\", %d]]", fd < 0 && errno == EADDRNOTAVAIL ? "EADDRNOTAVAIL" : "another end", calls);
     return 0;
 }
 """
@@ -71,15 +107,16 @@ int main(void)
 GO = program("go") or ""
 GO_MAIN = f"""
 func main() {{
+	_ = net.ParseIP("127.0.2.1")
 	held := make([]net.Conn, {NUMBER})
 	for i := range held {{
-		conn, err := dial(net.ParseIP("127.0.2.1"), "127.9.9.2:39999")
+		conn, err := dial(SOURCE"127.9.9.2:39999")
 		if err != nil {{
 			panic(err)
 		}}
 		held[i] = conn
-		own := conn.LocalAddr().(*net.TCPAddr)
-		fmt.Printf("%s[%q, %d]", map[bool]string{{true: "[", false: ", "}}[i == 0], own.IP, own.Port)
+		host, port, _ := net.SplitHostPort(conn.LocalAddr().String())
+		fmt.Printf("%s[%q, %s]", map[bool]string{{true: "[", false: ", "}}[i == 0], host, port)
 	}}
 	fmt.Println("]")
 }}
@@ -118,11 +155,13 @@ def run(*command: str, target: str = TARGET) -> list[tuple[str, int]]:
     return [(str(host), int(port)) for host, port, *_ in json.loads(done.stdout)]
 
 
-def check(way: Way, ends: list[tuple[str, int]], sources: int, address: str = "") -> None:
+def check(way: Way, ends: list[tuple[str, int]], sources: int, address: str = "127.0.0.1") -> None:
     """As many connections as were asked for, from the addresses and ports that were meant."""
     assert len(set(ends)) == NUMBER
     assert all(port in way.ports for _, port in ends)
-    assert {host for host, _ in ends} == ({address} if address else {f"127.0.2.{i + 1}" for i in range(sources)})
+    assert {host for host, _ in ends} == (
+        {f"127.0.2.{i + 1}" for i in range(sources)} if way.takes_turns else {address}
+    )
     if way.window is not None and sources == 1:
         assert {port for _, port in ends} == set(range(INNER.low, INNER.high + 1))  # as many as it has, so all of them
 
@@ -134,37 +173,67 @@ def test_python_connects(way: Way) -> None:
     check(way, run(sys.executable, "-c", code + PYTHON_MAIN), way.sources)
 
 
+def compiled(way: Way, folder: Path, *flags: str, main: str = C_MAIN) -> str:
+    """The program that C's code makes."""
+    source, binary = folder / "main.c", folder / "main"
+    source.write_text(snippets(way)["C"] + main, encoding="ascii")
+    warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
+    values = (f"-DNUMBER={NUMBER}", f"-DFROM_SOURCE={int(way.takes_turns)}")
+    subprocess.run([require("cc"), *warnings, *values, *flags, "-o", binary, source], check=True)
+    return str(binary)
+
+
 @pytest.mark.parametrize("way", ways())
 def test_c_connects(way: Way, tmp_path: Path) -> None:
     """It compiles without a warning, and connects as Python's does."""
-    source, compiled = tmp_path / "main.c", tmp_path / "main"
-    source.write_text(snippets(way)["C"] + C_MAIN, encoding="ascii")
-    warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
-    subprocess.run([require("cc"), *warnings, f"-DNUMBER={NUMBER}", "-o", compiled, source], check=True)
-    check(way, run(str(compiled)), 1)
+    check(way, run(compiled(way, tmp_path)), 1)
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
 @pytest.mark.parametrize("way", [way for way in ways() if "sources" not in str(way.id)])
 def test_code_connects_over_ipv6(way: Way, tmp_path: Path) -> None:
-    """The same code with an address of IPv6: the options are where those of IPv4 are."""
-    python = snippets(way)["Python"].replace("192.0.2.1", "::1") + PYTHON_MAIN.replace("127.9.9.2", "::1")
+    """The same code to a target of IPv6: the options are where those of IPv4 are."""
+    python = snippets(way)["Python"] + PYTHON_MAIN.replace("127.9.9.2", "::1")
     check(way, run(sys.executable, "-c", python, target=TARGET6), 1, "::1")
-    source, compiled = tmp_path / "main.c", tmp_path / "main"
-    source.write_text(snippets(way)["C"] + C_MAIN, encoding="ascii")
-    subprocess.run([require("cc"), "-Wall", f"-DNUMBER={NUMBER}", "-DSIX=1", "-o", compiled, source], check=True)
-    check(way, run(str(compiled), target=TARGET6), 1, "::1")
+    check(way, run(compiled(way, tmp_path, "-DSIX=1"), target=TARGET6), 1, "::1")
+
+
+RETRYING = {name: replace(way, sources=2) for name, way in WAYS.items() if way.tries > 1 and not way.is_udp}
+
+
+@pytest.mark.parametrize("way", RETRYING.values(), ids=list(RETRYING))
+def test_python_gives_up_an_address_of_another_host(way: Way) -> None:
+    """bind() says EADDRNOTAVAIL as connect() does, and no further try would change that: there is one."""
+    counting = """
+import json
+bind, calls = socket.socket.bind, []
+socket.socket.bind = lambda self, address: (calls.append(address), bind(self, address))
+try:
+    connect(("127.9.9.2", 39999))
+except OSError as error:
+    print(json.dumps([[errno.errorcode[error.errno], len(calls)]]))
+"""
+    assert run(sys.executable, "-c", snippets(way)["Python"] + counting) == [("EADDRNOTAVAIL", 1)]
+
+
+@pytest.mark.parametrize("way", RETRYING.values(), ids=list(RETRYING))
+def test_c_gives_up_an_address_of_another_host(way: Way, tmp_path: Path) -> None:
+    """The same: one bind()."""
+    counted = "#include <sys/socket.h>\n#define bind(...) counted_bind(__VA_ARGS__)\n"
+    declared = "int counted_bind(int, const struct sockaddr *, socklen_t);\n"
+    header = tmp_path / "counted.h"
+    header.write_text(counted + declared, encoding="ascii")
+    binary = compiled(way, tmp_path, "-include", str(header), main=C_FOREIGN)
+    assert run(binary) == [("EADDRNOTAVAIL", 1)]
 
 
 def test_c_draws_anew_in_every_process(tmp_path: Path) -> None:
     """Two processes that drew the same ports would go through all that the other has taken before them."""
-    source, compiled = tmp_path / "main.c", tmp_path / "main"
-    source.write_text(snippets(WAYS["random"])["C"] + C_MAIN, encoding="ascii")
-    subprocess.run([require("cc"), f"-DNUMBER={NUMBER}", "-o", compiled, source], check=True)
-    assert run(str(compiled)) != run(str(compiled))
+    binary = compiled(WAYS["random"], tmp_path)
+    assert run(binary) != run(binary)
 
 
-@pytest.mark.parametrize("sources", [1, 3, 7])
+@pytest.mark.parametrize("sources", [2, 3, 7])
 def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
     """`nginx -t` finds nothing wrong with it; only the kernel's own search has it, for nginx knows no port range."""
     nginx = require("nginx")
@@ -197,15 +266,37 @@ def test_nginx_shares_are_equal(sources: int) -> None:
     assert max(shares) - min(shares) < 0.0101
 
 
+def go_program(way: Way, folder: Path, environment: dict[str, str], main: str = GO_MAIN) -> str:
+    """The program that Go's code makes, looked over by `go vet`."""
+    source, binary = folder / "main.go", folder / "main"
+    code = snippets(way)["Go"].replace("import (\n", 'import (\n\t"fmt"\n')
+    given = 'net.ParseIP("127.0.2.1"), ' if way.takes_turns else ""
+    source.write_text("package main\n\n" + code + main.replace("SOURCE", given), encoding="ascii")
+    subprocess.run([GO, "vet", source], check=True, env=environment)
+    subprocess.run([GO, "build", "-o", binary, source], check=True, env=environment)
+    return str(binary)
+
+
 @pytest.mark.parametrize("way", ways())
 @needs("go")
 def test_go_connects(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
-    """It builds, and connects as Python's does."""
-    source, compiled = tmp_path / "main.go", tmp_path / "main"
-    code = snippets(way)["Go"].replace("import (\n", 'import (\n\t"fmt"\n')
-    source.write_text("package main\n\n" + code + GO_MAIN, encoding="ascii")
-    subprocess.run([GO, "build", "-o", compiled, source], check=True, env=go_environment)
-    check(way, run(str(compiled)), 1)
+    """`go vet` finds nothing in it, and it connects as Python's does."""
+    check(way, run(go_program(way, tmp_path, go_environment)), 1)
+
+
+@pytest.mark.parametrize("way", RETRYING.values(), ids=list(RETRYING))
+@needs("go")
+def test_go_gives_up_an_address_of_another_host(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
+    """Bind's EADDRNOTAVAIL ends it: with tries without an end it would never come back."""
+    main = """
+func main() {
+	_, err := dial(net.ParseIP("192.0.2.1"), "127.9.9.2:39999")
+	fmt.Printf("[[%q, %d]]", err, 1)
+}
+"""
+    endless = replace(way, tries=2**31 - 1)
+    [(error, _)] = run(go_program(endless, tmp_path, go_environment, main))
+    assert "bind: cannot assign requested address" in error
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
@@ -227,8 +318,43 @@ def test_go_is_of_one_piece(way: Way, tmp_path: Path) -> None:
     for opening, closing in ("()", "{}"):
         assert code.count(opening) == code.count(closing)
     assert ('"math/rand"' in code) == ("rand." in code)
+    assert all(f"{name}." in code.partition(")\n")[2] for name in ("os", "errors", "syscall") if f'"{name}"' in code)
     if gofmt := shutil.which("gofmt"):
         path = tmp_path / "dial.go"
         path.write_text("package main\n\n" + code, encoding="ascii")
         done = subprocess.run([gofmt, "-l", path], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+def test_python_imports_what_it_uses(way: Way) -> None:
+    """Ruff finds no import too many, no name unknown, and nothing that does not parse."""
+    ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
+    if ruff is None:
+        pytest.skip("needs ruff")
+    words = ("check", "--isolated", "--select", "F,E9,E4", "-")
+    code = snippets(way)["Python"]
+    done = subprocess.run([ruff, *words], input=code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert max(map(len, code.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS.values() if not way.is_udp])
+def test_haproxy_takes_the_ports(way: Way, tmp_path: Path) -> None:
+    """`haproxy -c` finds nothing wrong with it; a server line a source, each with the ports that it may go through."""
+    code = snippets(replace(way, listed=INNER))["haproxy"]
+    assert code.count(f":{INNER}\n") == way.sources
+    haproxy = require("haproxy")
+    configuration = tmp_path / "haproxy.cfg"
+    frontend = f"\nfrontend f\n    bind unix@{tmp_path}/socket\n    default_backend b\n"
+    timeouts = "    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\n"
+    configuration.write_text(f"defaults\n    mode tcp\n{timeouts}{frontend}\nbackend b\n{code}", encoding="ascii")
+    done = subprocess.run([haproxy, "-c", "-f", configuration], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_neither_proxy_speaks_udp() -> None:
+    """Nginx and haproxy have no code for it; nginx has none for one source, which the kernel chooses."""
+    assert set(snippets(WAYS["UDP"])) == {"Python", "C", "Go"}
+    assert set(snippets(Way(PORTS))) == {"Python", "C", "Go", "haproxy"}
+    assert set(snippets(WAYS["bind from two sources"])) == {"Python", "C", "Go", "nginx", "haproxy"}

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from textwrap import indent
+from typing import Any
 
+import click
 import pytest
 
 from connbench.cli import cli
-from connbench.cli.advise import HOLD, RATE, read_kernel
+from connbench.cli.advise import HOLD, RATE
+from connbench.cli.kernel_asked import read_kernel
 from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from connbench.model import Namespace, PortRange, StrategySpec
-from connbench.portsearch.advice import advise, code
+from connbench.model import Namespace, PortRange, Protocol, StrategySpec
+from connbench.model.time_wait import TimeWait
+from connbench.portsearch.advice import advise
 from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import USUAL
-from connbench.portsearch.candidates import supported
+from connbench.portsearch.calibration import USUAL, USUAL_UDP
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
+from connbench.portsearch.kernels import kernel_of
 from connbench.portsearch.slo import Slo
+from connbench.portsearch.use import code
+from connbench.report.advice import LANGUAGES, Asked, text
 from connbench.report.advice import json as advice_json
-from connbench.report.advice import text
 from connbench.units import duration
 
-ALL_OPTIONS = supported((6, 12))
+ASKED = Asked("Linux 6.12", "this host")
+
+
+def options_of(release: str) -> frozenset[str]:
+    """Names of the options that a kernel has."""
+    kernel = kernel_of(release)
+    assert kernel
+    return kernel.options
+
+
+ALL_OPTIONS = options_of("6.12")
 SITUATION = Situation(
     connections=900,
     ports=PortRange(40000, 41999),
@@ -52,9 +68,10 @@ def tried(counsel: Counsel) -> dict[str, Candidate]:
 
 def test_below_half_every_strategy_does() -> None:
     """The knee is at half the range and not reached; plain keeps the budget and costs what the others do."""
-    counsel = advise(SITUATION, None)
-    assert advice(counsel, "share").line == "45.0% of the ports are in use"
-    assert "knee is at connection 1,001; 900 are 90% of the way" in advice(counsel, "knee").line
+    counsel = advise(SITUATION)
+    assert advice(counsel, "ports").line == "900 of 2,000 ports are taken, 45.0%"
+    assert advice(counsel, "knee").line == "the knee of plain is at 1,001 taken ports, 900 are 90.0% of it"
+    assert counsel.verdict[1] == "900 of 2,000 ports are taken, 45.0%; the knee is at 1,001."
     assert tried(counsel)["plain"].is_kept
     assert tried(counsel)["plain"].mean_ns == pytest.approx(USUAL.base_ns, rel=0.05)
     assert {one.topic for one in counsel.advices} & {"exhaustion", "time-wait", "sources"} == set()
@@ -62,41 +79,40 @@ def test_below_half_every_strategy_does() -> None:
 
 def test_past_half_plain_misses_the_slo_that_range_keeps() -> None:
     """1,800 of 2,000: plain walks a thousand ports in vain, 44 µs; the option does without."""
-    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p50 < 20us")), None)
+    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p50 < 20us")))
     found = tried(counsel)
     assert not found["plain"].keeps_slo
     assert found["plain"].keeps_budget
     assert found["range"].is_kept
-    assert "1,800 go past it" in advice(counsel, "knee").line
+    assert "1,800 are past it" in advice(counsel, "knee").line
+    assert "past the knee at 1,001: plain takes " in counsel.verdict[1]
     assert advice(counsel, "use").line.split()[1] in {"range", "random", "window"}
     assert counsel.is_kept
 
 
 def test_without_the_option_no_window_is_advised() -> None:
     """A kernel before 6.3 has no IP_LOCAL_PORT_RANGE: plain, bind and random are all there is."""
-    counsel = advise(
-        replace(SITUATION, connections=1800, options=supported((5, 10)), algorithm=Algorithm.PRE_6_8), None
-    )
-    assert set(tried(counsel)) == {"plain", "bind", "random"}
+    counsel = advise(replace(SITUATION, connections=1800, options=options_of("5.10"), algorithm=Algorithm.PRE_6_8))
+    assert set(tried(counsel)) == {"plain", "random"}
     assert "Linux 6.3 brings it" in advice(counsel, "kernel").reason
     below = advice(counsel, "below-knee")
     assert below.line.endswith("bind, from 2 addresses in turn")
     assert below.code["nginx"].count("192.0.2.") == 2
     assert "IP_LOCAL_PORT_RANGE" not in "".join(advice(counsel, "use").code.values())
-    assert supported((4, 1)) == frozenset()
-    assert supported((6, 3)) == ALL_OPTIONS
+    assert options_of("4.1") == frozenset()
+    assert options_of("6.3") == ALL_OPTIONS
 
 
 def test_windows_are_the_smallest_that_keep_the_budget() -> None:
     """At 80 % a window of 16 fails too often by itself; a larger one keeps it; at 90 % a small one does by retries."""
     wide = replace(SITUATION, connections=8000, ports=PortRange(20000, 29999))
-    found = [one for label, one in tried(advise(wide, None)).items() if "window" in label]
+    found = [one for label, one in tried(advise(wide)).items() if "window" in label]
     alone = next(one for one in found if not one.spec.retries)
     assert alone.keeps_budget
     assert (alone.spec.window or 0) > 16
-    loose = tried(advise(replace(wide, budget=1.0), None))
+    loose = tried(advise(replace(wide, budget=1.0)))
     assert "window 16" in loose
-    strict = tried(advise(replace(wide, connections=9000, budget=0.001), None))
+    strict = tried(advise(replace(wide, connections=9000, budget=0.001)))
     retried = [one for one in strict.values() if one.spec.retries]
     assert retried
     assert all(one.errors <= 0.001 and one.tries > 1 for one in retried)
@@ -104,12 +120,12 @@ def test_windows_are_the_smallest_that_keep_the_budget() -> None:
 
 def test_more_connections_than_ports_need_more_sources() -> None:
     """5,000 of 2,000 ports take three addresses; what is then used is simulated with them."""
-    counsel = advise(replace(SITUATION, connections=5000), None)
+    counsel = advise(replace(SITUATION, connections=5000))
     assert counsel.tried == ()
     assert not counsel.is_kept
     sources = advice(counsel, "sources")
     assert sources.line == "use 3 source addresses instead of 1"
-    assert "5,000 connections are more than the 2,000 ports" in sources.reason
+    assert "5,000 ports are needed, and there are 2,000" in sources.reason
     assert "from 3 addresses in turn" in advice(counsel, "use").line
     assert "192.0.2.3" in advice(counsel, "use").code["Python"]
 
@@ -119,18 +135,18 @@ def test_slo_without_the_option_takes_sources_below_half() -> None:
     old = replace(
         SITUATION,
         connections=3900,
-        options=supported((5, 10)),
+        options=options_of("5.10"),
         algorithm=Algorithm.PRE_6_8,
         slo=Slo.parse("mean < 13.5us"),
     )
-    counsel = advise(old, None)
+    counsel = advise(old)
     assert advice(counsel, "sources").line == "use 5 source addresses instead of 1"
     assert "nginx" in advice(counsel, "use").code
 
 
 def test_nothing_that_keeps_is_said() -> None:
     """A connect() costs more than an SLO of 1 µs, whatever the strategy."""
-    counsel = advise(replace(SITUATION, slo=Slo.parse("p99 < 1us")), None)
+    counsel = advise(replace(SITUATION, slo=Slo.parse("p99 < 1us")))
     found = advice(counsel, "sources")
     assert found.line == "nothing keeps 1.00% errors and p99 < 1us with 2, 3, 4, 5 source addresses"
     assert not any(one.topic == "use" for one in counsel.advices)
@@ -147,66 +163,200 @@ def test_kernel_that_can_do_nothing_of_it_is_told() -> None:
         algorithm=Algorithm.PRE_6_8,
         reserved=frozenset(range(20050, 20151)),
     )
-    counsel = advise(asked, None)
+    counsel = advise(asked)
     assert counsel.tried == ()
     found = advice(counsel, "sources")
     assert found.line == "use 3 source addresses instead of 2"
-    assert "random has 50 ports in a row that are not reserved, for 70 connections" in found.reason
+    assert "random has 50 ports in a row that are not reserved, for 70" in found.reason
 
 
 def test_more_sources_than_are_tried_are_told() -> None:
     """A million connections of two ports take half a million addresses: that is said, and not that nothing does."""
-    found = advice(advise(replace(SITUATION, connections=1_000_000, ports=PortRange(40000, 40001)), None), "sources")
+    found = advice(advise(replace(SITUATION, connections=1_000_000, ports=PortRange(40000, 40001))), "sources")
     assert found.line == "it takes 500,000 source addresses or more"
 
 
 def test_knee_is_named_of_every_strategy_that_has_it() -> None:
     """From 6.3 until 6.8 the option's range has the two-parity walk too; of several sources plain has no choice."""
     lines = {}
-    for kernel, algorithm in (("6.5", Algorithm.PRE_6_8), ("6.12", Algorithm.FROM_6_8)):
-        found = advice(advise(replace(SITUATION, algorithm=algorithm), None), "knee")
-        lines[kernel] = found.line.partition(":")[0]
-        assert found.reason.startswith("with IP_LOCAL_PORT_RANGE or without") == (kernel == "6.5")
-    assert lines == {"6.5": "plain, bind, range", "6.12": "plain, bind"}
-    assert advice(advise(replace(SITUATION, sources=2), None), "knee").line.startswith("bind: the knee")
+    for kernel, algorithm in (
+        ("3.10", Algorithm.PRE_4_2),
+        ("4.4", Algorithm.FROM_4_2),
+        ("6.5", Algorithm.PRE_6_8),
+        ("6.12", Algorithm.FROM_6_8),
+    ):
+        found = [one.line for one in advise(replace(SITUATION, algorithm=algorithm)).advices if one.topic == "knee"]
+        lines[kernel] = [line.partition(" is at")[0] for line in found]
+    assert lines == {
+        "3.10": [],
+        "4.4": [],
+        "6.5": ["the knee of plain and range"],
+        "6.12": ["the knee of plain"],
+    }
+    assert advice(advise(replace(SITUATION, sources=2)), "knee").line.startswith("the knee of bind is at 2,001")
 
 
 def test_plain_is_advised_where_it_does_as_well() -> None:
     """Of strategies within a twentieth of the quickest, the one that asks least of a program: below the knee, plain."""
-    counsel = advise(replace(SITUATION, connections=400), None)
+    counsel = advise(replace(SITUATION, connections=400))
     assert advice(counsel, "use").line == "use plain (connect() as it is)"
     assert not advice(counsel, "use").code
     assert not any(one.topic == "without-option" for one in counsel.advices)
-    assert advise(replace(SITUATION, connections=1800), None).tried[0].spec.name == "range"
+    assert advise(replace(SITUATION, connections=1800)).tried[0].spec.name == "range"
 
 
-def test_flow_tells_when_ports_are_used_up() -> None:
-    """2,000 ports at 10/s last 200 s; held for 90 s it does not come to that; TIME_WAIT would take 600 ports."""
-    counsel = advise(SITUATION, Flow(10, 90))
-    assert advice(counsel, "concurrency").reason.startswith("10/s x 90 s")
-    assert advice(counsel, "exhaustion").line.startswith("200.0 s after the first")
-    assert "does not come to that" in advice(counsel, "exhaustion").reason
-    assert "add 600 ports for TIME_WAIT" in advice(counsel, "time-wait").line
-    assert "bind() to it (random) does not" in advice(counsel, "time-wait").reason
-    assert "held longer than that" in advice(advise(SITUATION, Flow(10, 300)), "exhaustion").reason
-    assert "--hold" in advice(advise(SITUATION, Flow(10, None)), "exhaustion").reason
+ISSUED = replace(SITUATION, ports=PortRange(32768, 60999))
+"""28,232 ports; the knee is at 14,117."""
+
+
+def flowing(rate: float, hold: float = 0.085, **changes: Any) -> Situation:  # noqa: ANN401  # any field of Situation
+    """So many a second over the usual range, from a client that closes first unless that is changed."""
+    flow = Flow(rate, hold)
+    return replace(ISSUED, connections=flow.at_once, flow=flow, **changes)
+
+
+@pytest.mark.parametrize("is_loopback", [True, False])
+@pytest.mark.parametrize("reuse", [0, 1, 2])
+@pytest.mark.parametrize("client_closes", [True, False])
+@pytest.mark.parametrize(("rate", "at_once"), [(331, 29), (670, 57), (8000, 680), (14_340, 1219)])
+def test_ports_in_time_wait_are_taken(
+    rate: int, at_once: int, client_closes: bool, reuse: int, is_loopback: bool
+) -> None:
+    """Where the client closes first for 60 s each, and for a second where tcp_tw_reuse lets connect() have them."""
+    asked = flowing(rate, client_closes=client_closes, time_wait=TimeWait(reuse), is_loopback=is_loopback)
+    seconds = 0 if not client_closes else 1 if reuse == 1 or (reuse == 2 and is_loopback) else 60
+    assert (asked.taken(), asked.waiting()) == (at_once + rate * seconds, rate * seconds)
+    assert asked.waiting("random") == (rate * 60 if client_closes else 0)
+    assert asked.fits() == (at_once + rate * seconds <= 28_232)
+
+
+def test_time_wait_takes_plain_past_its_knee() -> None:
+    """331/s of 85 ms are 29 connections, and 19,860 ports in TIME_WAIT: plain walks half of the range each time."""
+    counsel = advise(flowing(331, slo=Slo.parse("mean < 100us")))
+    found = tried(counsel)
+    assert found["plain"].mean_ns > 10 * USUAL.base_ns
+    assert not found["plain"].keeps_slo
+    assert found["range"].is_kept
+    assert found["random"].tries == pytest.approx(28_232 / (28_232 - 19_889), rel=0.05)
+    assert advice(counsel, "ports").line == "19,889 of 28,232 ports are taken, 70.4%"
+    assert "past the knee at 14,117: plain takes " in counsel.verdict[1]
+    assert "if the server closes first, 29 ports are taken" in advice(counsel, "time-wait").line
+    assert advice(counsel, "time-wait").line.endswith("with net.ipv4.tcp_tw_reuse=1, 360")
+    assert "exhaustion" not in {one.topic for one in counsel.advices}
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "sources", "reused"),
+    [(670, "42.1", 2, 727), (8000, "3.5", 18, 8680), (14_340, "2.0", 31, 15_559)],
+)
+def test_time_wait_uses_the_ports_up(rate: int, seconds: str, sources: int, reused: int) -> None:
+    """It is said when, and what does with that; never that it does not come to it."""
+    counsel = advise(flowing(rate))
+    assert counsel.tried == ()
+    assert counsel.verdict[0] == f"At {rate:,}/s all 28,232 ports are taken after {seconds} s."
+    assert counsel.verdict[1].startswith(f"Use {sources} source addresses instead of 1.")
+    assert counsel.verdict[2].endswith(f"net.ipv4.tcp_tw_reuse=1, {reused:,}.")
+    assert counsel.enough
+    assert counsel.enough.sources == sources
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"client_closes": False}, {"is_loopback": True}, {"time_wait": TimeWait(1)}],
+    ids=lambda one: next(iter(one)),
+)
+def test_without_time_wait_plain_does(changes: dict[str, Any]) -> None:
+    """At 331/s plain is as quick as ever where the server closes first, and where ports are taken again."""
+    counsel = advise(flowing(331, **changes))
+    assert counsel.tried[0].spec.name == "plain"
+    assert counsel.tried[0].mean_ns == pytest.approx(USUAL.base_ns, rel=0.02)
+
+
+def test_no_more_are_in_time_wait_than_may_be() -> None:
+    """tcp_max_tw_buckets: at 8,000/s with 131,072 of them five sources do, where 480,000 would take eighteen."""
+    counsel = advise(flowing(8000, time_wait=TimeWait(most=131_072)))
+    assert counsel.situation.taken() == 131_752
+    assert counsel.enough
+    assert counsel.enough.sources == 5
+    assert (
+        "131,072 in TIME_WAIT (8,000/s x 60 s, cut to net.ipv4.tcp_max_tw_buckets)" in advice(counsel, "ports").reason
+    )
+    assert flowing(331, time_wait=TimeWait(most=131_072)).waiting() == 19_860
+
+
+def test_what_leaves_too_few_ports_is_no_way_out() -> None:
+    """40,000 are open of 28,232 ports: neither who closes first nor tcp_tw_reuse changes that."""
+    counsel = advise(flowing(1000, 40))
+    assert "time-wait" not in {one.topic for one in counsel.advices}
+    assert len(counsel.verdict) == 2
+
+
+def test_reuse_does_not_help_random() -> None:
+    """14,340/s with tcp_tw_reuse=1 are past plain's knee and leave random out: bind() waits for the whole minute."""
+    counsel = advise(flowing(14_340, time_wait=TimeWait(1)))
+    assert set(tried(counsel)) >= {"plain", "range"}
+    assert "random" not in tried(counsel)
+    assert "it needs 861,619 ports of 28,232" in advice(counsel, "random").line
+    assert "15,559 are past it" in advice(counsel, "knee").line
+
+
+def test_ports_are_used_up_where_connections_are_held() -> None:
+    """2,000 ports at 10/s last 200 s; other connections than the flow's take their part of it."""
+    held = replace(SITUATION, connections=3000, flow=Flow(10, 300), client_closes=False)
+    assert advise(held).verdict[0] == "At 10/s all 2,000 ports are taken after 200.0 s."
+    assert advice(advise(held), "exhaustion").reason.startswith("each port is taken for 300 s open: ")
+    beside = replace(SITUATION, connections=1500, flow=Flow(10, 120))
+    assert advise(beside).verdict[0] == "At 10/s all 2,000 ports are taken after 170.0 s."
+    unknown = replace(SITUATION, connections=1500, flow=Flow(10, None))
+    assert advise(unknown).verdict[0] == "At 10/s all 2,000 ports are taken after 50.0 s."
+    assert "exhaustion" not in {one.topic for one in advise(replace(SITUATION, flow=Flow(10, 90))).advices}
+
+
+def test_each_target_has_ports_of_its_own() -> None:
+    """But with random, whose bind() takes a port for all of them, and with UDP."""
+    five = replace(ISSUED, connections=40_000, targets=5)
+    assert (five.capacity(), five.capacity("random"), five.each(), five.each("random")) == (
+        141_160,
+        28_232,
+        8000,
+        40_000,
+    )
+    counsel = advise(five)
+    assert counsel.tried[0].spec.name == "plain"
+    assert "random" not in tried(counsel)
+    assert "the knee of plain is at 70,581 taken ports, 40,000 are 56.7% of it" in advice(counsel, "knee").line
+    udp = replace(five, protocol=Protocol.UDP, calibration=USUAL_UDP)
+    assert (udp.capacity(), udp.waiting()) == (28_232, 0)
+    assert advise(udp).verdict[0] == "40,000 ports are needed, and there are 28,232."
+
+
+def test_udp_has_no_knee_and_no_time_wait() -> None:
+    """Its search has no parities; a closed socket's port is free at once, whoever closes first."""
+    asked = replace(flowing(331), connections=20_000, protocol=Protocol.UDP, calibration=USUAL_UDP)
+    counsel = advise(asked)
+    assert asked.taken() == 20_000
+    assert {one.topic for one in counsel.advices}.isdisjoint({"knee", "time-wait"})
+    assert set(tried(counsel)) >= {"plain", "range", "random"}
+    printed = text(counsel, ASKED, 80)
+    assert "UDP's search" in printed
+    assert "closing" not in printed
 
 
 def test_random_takes_as_many_tries_as_few_ports_are_free() -> None:
     """At 90 % the last tries are one in ten: as it replaces connections it draws ten times."""
-    found = tried(advise(replace(SITUATION, connections=1800), None))["random"]
+    found = tried(advise(replace(SITUATION, connections=1800)))["random"]
     assert found.tries == pytest.approx(10, rel=0.15)
 
 
 def test_figures_are_written_one_way() -> None:
     """Times have three digits and a unit, wherever they stand; more than all ports are so many times the ports."""
-    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p99 < 1ms")), None)
+    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p99 < 1ms")))
     use = next(one for one in counsel.tried if one.is_kept)
     assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in advice(counsel, "use").reason
     dear = replace(USUAL, sizes=(1.0,), port_ns=(4000.0,))
-    counsel = advise(replace(SITUATION, connections=1800, calibration=dear), None)
-    assert advice(counsel, "knee").reason.endswith("in vain, about 4.00 ms")
-    assert advice(advise(replace(SITUATION, connections=5000), None), "share").line == "2.5 times the ports"
+    counsel = advise(replace(SITUATION, connections=1800, calibration=dear))
+    assert advice(counsel, "knee").reason.endswith("in vain from there on, about 4.00 ms")
+    assert advice(advise(replace(SITUATION, connections=5000)), "ports").line.endswith("2.5 times as many as there are")
 
 
 def test_rate_times_hold_has_no_noise() -> None:
@@ -217,55 +367,55 @@ def test_rate_times_hold_has_no_noise() -> None:
 
 def test_sources_advised_have_a_table_of_their_own() -> None:
     """Where the ports do not suffice, the table is of what each strategy comes to with the addresses that do."""
-    counsel = advise(replace(SITUATION, connections=5000), None)
+    counsel = advise(replace(SITUATION, connections=5000))
     assert counsel.enough is not None
     assert counsel.enough.sources == 3
-    printed = text(counsel, "Linux 6.12")
-    table = printed.partition("with 3 source addresses:\n\n")[2].partition("\n\n")[0]
+    printed = text(counsel, ASKED)
+    table = printed.partition("with 3 source addresses:\n")[2].partition("\n\n")[0]
     assert {line.split()[0] for line in table.splitlines()} >= {"strategy", "bind", "range", "random"}
-    document = json.loads(advice_json(counsel, "Linux 6.12"))
+    document = json.loads(advice_json(counsel, ASKED))
     assert document["strategies"] == []
     assert document["with_sources"]["sources"] == 3
-    assert advise(SITUATION, None).enough is None
+    assert advise(SITUATION).enough is None
 
 
 def test_code_is_short_and_stands_once() -> None:
     """Many addresses are counted, not listed, but in nginx, which has to."""
-    counsel = advise(replace(SITUATION, connections=100_000), None)
-    printed = text(counsel, "Linux 6.12")
+    counsel = advise(replace(SITUATION, connections=100_000))
+    printed = text(counsel, ASKED, languages=LANGUAGES)
     blocks = [one.code[language] for one in counsel.advices for language in one.code]
     assert max(map(len, blocks[0].splitlines())) < 100
     assert set(advice(counsel, "below-knee").code) == {"nginx"}
     for block in blocks:
         assert printed.count(indent(block.rstrip("\n"), "    ")) == 1
-    old = replace(SITUATION, connections=3000, options=supported((5, 10)), slo=Slo.parse("mean < 13.5us"))
-    twice = advise(old, None)
+    old = replace(SITUATION, connections=3000, options=options_of("5.10"), slo=Slo.parse("mean < 13.5us"))
+    twice = advise(old)
     shared = set(advice(twice, "use").code.values()) & set(advice(twice, "below-knee").code.values())
     assert len(shared) == 1
-    assert text(twice, "Linux 5.10").count("split_clients") == 1
+    assert text(twice, ASKED, languages=("nginx",)).count("split_clients") == 1
 
 
 def test_reserved_ports_are_nobodys() -> None:
     """NodePorts within the range: less capacity, an earlier knee, and no code that binds to one of them."""
     reserved = replace(SITUATION, connections=1800, reserved=frozenset(range(40000, 40301)))
     assert (reserved.free, reserved.first_half, reserved.longest_free) == (1699, 849, PortRange(40301, 41999))
-    assert advise(reserved, None).tried == ()
-    assert advice(advise(reserved, None), "sources").reason.startswith(
-        "1,800 connections are more than the 1,699 ports"
-    )
-    counsel = advise(replace(reserved, connections=1600), None)
-    assert advice(counsel, "share").line == f"{1600 / 1699:.1%} of the ports are in use"
-    assert "the knee is at connection 850; 1,600 go past it" in advice(counsel, "knee").line
+    assert advise(reserved).tried == ()
+    assert advice(advise(reserved), "sources").reason.startswith("1,800 ports are needed, and there are 1,699")
+    counsel = advise(replace(reserved, connections=1600))
+    assert advice(counsel, "ports").line == f"1,600 of 1,699 ports are taken, {1600 / 1699:.1%}"
+    assert advice(counsel, "knee").line == "the knee of plain is at 850 taken ports, 1,600 are past it"
     assert tried(counsel)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
     assert "random.randint(40301, 41999)" in code(reserved, StrategySpec("random"))["Python"]
-    assert "range 40000-41999 (301 of its ports reserved)" in text(counsel, "Linux 6.12")
+    assert "range 40000-41999 (301 of its ports reserved)" in text(counsel, ASKED)
 
 
 def test_reserved_ports_are_the_hosts_or_those_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The sysctl of this host counts where its kernel does; a named kernel has none but those of the option."""
-    monkeypatch.setattr(sysctl, "read_all", lambda names: dict.fromkeys(names, "40000-40099,41000"))
+    monkeypatch.setattr(
+        sysctl, "read_all", lambda names: dict.fromkeys({sysctl.RESERVED_PORTS} & set(names), "40000-40099,41000")
+    )
     seen = []
     for more in ((), ("--kernel", "6.12"), ("--kernel", "6.12", "--reserved-ports", "40007"), ("--reserved-ports", "")):
         connbench("advise", "-n", "500", "--port-range", "40000-40999", "--format", "json", *more)
@@ -276,35 +426,53 @@ def test_reserved_ports_are_the_hosts_or_those_named(
 def test_random_draws_no_longer_than_its_code() -> None:
     """To replace connections of a full range takes as many draws as it has ports: those are given up as in the code."""
     full = replace(SITUATION, connections=6000, ports=PortRange(40000, 45999))
-    found = tried(advise(full, None))["random"]
+    found = tried(advise(full))["random"]
     assert found.errors > 0
     assert found.tries < 300
     assert "tries=1000" in code(full, StrategySpec("random"))["Python"]
-    assert "random" not in tried(advise(replace(full, connections=5000, reserved=frozenset({43000})), None))
+    assert "random" not in tried(advise(replace(full, connections=5000, reserved=frozenset({43000}))))
 
 
-def test_advice_fits_a_terminal() -> None:
-    """Prose is folded, and the code stands as it is, in less than 80 columns but for Go's and C's own lines."""
-    printed = text(
-        advise(replace(SITUATION, connections=1800, slo=Slo.parse("p99 < 1ms")), Flow(20, 90)), "Linux 6.12", 80
-    )
-    prose = [line for line in printed.splitlines() if not line.startswith("    ")]
-    assert max(map(len, prose)) <= 80
-    assert printed.startswith("1,800 connections at once, range 40000-41999, one source, Linux 6.12:")
-    assert "\nPython: use range" in printed
+SCREENS = {
+    "plenty": replace(ISSUED, connections=25_000, slo=Slo.parse("p99 < 1ms")),
+    "TIME_WAIT": flowing(331, slo=Slo.parse("p99 < 1ms")),
+    "used up": flowing(8000),
+    "reused": flowing(14_340, time_wait=TimeWait(1)),
+    "loopback": flowing(331, is_loopback=True),
+    "server": flowing(670, client_closes=False),
+    "targets": replace(ISSUED, connections=40_000, targets=5),
+    "old": replace(ISSUED, connections=20_000, options=options_of("5.10"), algorithm=Algorithm.PRE_6_8),
+    "UDP": replace(ISSUED, connections=20_000, protocol=Protocol.UDP, calibration=USUAL_UDP),
+}
 
 
-def test_all_advice_stands_before_the_code() -> None:
-    """Pages of code do not part one advice from the next; of them there are as many as were asked for."""
-    counsel = advise(replace(SITUATION, connections=1800), None)
+@pytest.mark.parametrize("name", SCREENS)
+def test_advice_fits_a_screen(name: str) -> None:
+    """24 lines of 80 columns, one of them the prompt's, and what to do stands at the top; the code is not there yet."""
+    counsel = advise(replace(SCREENS[name], is_here=True))
+    lines = text(counsel, Asked("Linux 6.18.44-cloud-amd64 (probed)", "this host"), 80).splitlines()
+    assert len(lines) <= 23
+    assert max(len(line) for line in lines if not line.startswith("Next: ")) <= 80
+    assert re.match(r"Use |At [\d,]+/s all ", lines[0])
+    assert "import " not in "\n".join(lines)
+    assert any(line.startswith("asked    ") for line in lines)
+
+
+def test_code_stands_below_all_else() -> None:
+    """As many languages as were asked for; pages of them do not part one advice from the next."""
+    counsel = advise(replace(SITUATION, connections=1800))
+    by_code = {
+        code: f"{language}: {one.line}" for one in reversed(counsel.advices) for language, code in one.code.items()
+    }
     codes = [f"{language}: {one.line}" for one in counsel.advices for language in one.code]
-    lines = text(counsel, "Linux 6.12").splitlines()
-    places = [lines.index(one.line) for one in counsel.advices]
-    assert max(places) < lines.index(next(line for line in lines if line.startswith("calibration: ")))
+    codes = [line for line in codes if line in by_code.values()]  # the same code stands once
+    assert {code.partition(":")[0] for code in codes} == {"Python", "C", "Go", "nginx", "haproxy"}
+    lines = text(counsel, ASKED, languages=LANGUAGES).splitlines()
     assert [line for line in lines if line in codes] == codes
-    assert lines.index(codes[0]) > max(places)
-    of_two = text(counsel, "Linux 6.12", languages=("c", "nginx")).splitlines()
+    assert max(i for i, line in enumerate(lines) if line.startswith("- ")) < lines.index(codes[0])
+    of_two = text(counsel, ASKED, languages=("c", "nginx")).splitlines()
     assert [line for line in of_two if line in codes] == [c for c in codes if c.startswith(("C: ", "nginx: "))]
+    assert text(counsel, ASKED).splitlines()[-1] == "code to paste: --code python | c | go | nginx | haproxy"
 
 
 def connbench(*arguments: str) -> None:
@@ -335,14 +503,17 @@ def test_rate_and_hold_make_a_number(capsys: pytest.CaptureFixture[str]) -> None
     assert document["options"] == ["IP_BIND_ADDRESS_NO_PORT"]
     assert document["algorithm"] == "pre-6.8"
     assert document["kept"]
-    assert {one["topic"] for one in document["advice"]} >= {"concurrency", "share", "exhaustion", "knee", "use"}
+    assert {one["topic"] for one in document["advice"]} >= {"ports", "time-wait", "knee", "use"}
+    assert (document["time_wait"], document["ports_taken"]) == ({"seconds": 60.0, "ports": 600}, 1800)
+    assert (document["rate_per_s"], document["hold_s"], document["closes_first"]) == (10.0, 120.0, "client")
+    assert document["verdict"][0].startswith("Use ")
 
 
 def test_here_the_kernel_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
     """Without --kernel the host's range and the running kernel count."""
     connbench("advise", "-n", "100")
     out = capsys.readouterr().out
-    assert out.startswith("100 connections at once, range ")
+    assert f"100 open at once; one source, one target, range {'-'.join(map(str, sysctl.read_port_range()))}" in out
 
 
 @pytest.mark.parametrize("goes_first", [True, False])
@@ -350,13 +521,14 @@ def test_search_is_probed_and_not_taken_from_the_release(
     goes_first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
-    monkeypatch.setattr("connbench.cli.advise.one_parity_goes_first", lambda: goes_first)
-    monkeypatch.setattr("connbench.cli.advise.is_supported", lambda _: True)
+    monkeypatch.setattr("connbench.cli.kernel_asked.one_parity_goes_first", lambda: goes_first)
+    for module in ("advise", "kernel_asked"):
+        monkeypatch.setattr(f"connbench.cli.{module}.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
     asked = ("advise", "-n", "500", "--port-range", "40000-40999")
     connbench(*asked)
     out = capsys.readouterr().out
-    assert "(probed): the search of Linux " + ("before 6.8" if goes_first else "6.8 and later") in out
+    assert "(probed): the search of Linux " + ("4.6 to 6.7" if goes_first else "6.8 and later") in out
     connbench(*asked, "--format", "json", "--algorithm", "pre-6.8")
     document = json.loads(capsys.readouterr().out)
     assert (document["algorithm"], document["calibration"]["port_ns"]) == ("pre-6.8", [80.0, 160.0])
@@ -377,9 +549,9 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
     """10/s for 2 minutes are 1,200 at once, whether 900 were asked for or not; where 1,500 were, both are told."""
     connbench("advise", "-n", asked, "--rate", "10/s", "--hold", "2m", "--port-range", "40000-41999")
     out = capsys.readouterr().out
-    assert out.startswith(f"{number:,} connections at once")
-    assert f"{number:,} connections are open at once" in out
-    assert ("are 1,200; the 1,500 that were asked for are more" in out) == (number == 1500)
+    law = "10/s x 120 s"
+    said = f"({law})" if number == 1200 else f"(-n; {law} are 1,200)"
+    assert f"asked    {number:,} open at once {said}, 600 in TIME_WAIT" in out
 
 
 @pytest.mark.parametrize(
@@ -390,6 +562,12 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
         (["--rate", "5/s"], "nothing says how many"),
         (["--rate", "1000000/s", "--hold", "1h"], "3,600,000,000 connections"),
         (["-n", "5", "--slo", "quick"], "--slo 'quick' is not"),
+        (["-n", "5", "--slo", "p99 < 0ms"], "no connection takes so little"),
+        (["-n", "5", "--slo", "p99 < -1ms"], "is not STATISTIC < TIME"),
+        (["-n", "5", "--backported", "IP_LOCAL_PORT_RANGE"], "--backported says what --kernel has"),
+        (["-n", "5", "--protocol", "udp", "--algorithm", "6.8"], "--algorithm is of connect()"),
+        (["-n", "5", "--targets", "2", "--target", "127.0.0.1:80"], "--target and --targets both say"),
+        (["-n", "5", "--target", "127.0.0.1"], "has no port"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),
         (["-n", "5", "--kernel", ""], "--kernel '' is no Linux release"),
         (["-n", "5", "--port-range", "7-7"], "is one port"),
@@ -405,17 +583,138 @@ def test_faults_name_the_way_out(arguments: list[str], fault: str) -> None:
     assert raised.value.hint
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--slo", "p99 < 1"],
+        ["--calibrate", "missing.json"],
+        ["--kernel", "new"],
+        ["--target", "127.0.0.1"],
+        ["--tcp-tw-reuse", "3"],
+        ["--rate", "x"],
+        ["--port-range", "9-8"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_faults_are_found_before_the_kernel_is_probed(wrong: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong word costs no namespace."""
+
+    def refuse() -> None:
+        raise AssertionError("the kernel is probed")
+
+    monkeypatch.setattr("connbench.cli.kernel_asked.one_parity_goes_first", refuse)
+    with pytest.raises((ConnbenchError, click.UsageError)):
+        connbench("advise", "-n", "500", *wrong)
+
+
+def test_limit_itself_keeps_an_slo_that_says_so() -> None:
+    """`<=` and `<` differ by the limit alone."""
+    below, within = Slo.parse("p99 < 1ms"), Slo.parse("p99 <= 1ms")
+    assert [below.is_kept_by(ns) for ns in (999_999, 1e6, 1_000_001)] == [True, False, False]
+    assert [within.is_kept_by(ns) for ns in (999_999, 1e6, 1_000_001)] == [True, True, False]
+    flat = replace(USUAL, port_ns=(0.0,) * 4)  # each takes a connection's base, to the nanosecond
+    for slo, is_kept in ((f"p99 < {USUAL.base_ns}ns", False), (f"p99 <= {USUAL.base_ns}ns", True)):
+        counsel = advise(replace(SITUATION, connections=50, calibration=flat, slo=Slo.parse(slo)))
+        assert tried(counsel)["plain"].keeps_slo == is_kept
+
+
+@pytest.mark.parametrize(
+    ("release", "algorithm", "options", "tw_reuse", "doubt"),
+    [
+        ("3.10", Algorithm.PRE_4_2, 0, 0, ""),
+        ("3.10.0-1160.el7.x86_64", Algorithm.FROM_4_2, 0, 0, "whether el7 has the walk of 4.6"),
+        ("4.18.0-553.el8_10.x86_64", Algorithm.PRE_6_8, 1, 0, "whether el8 has IP_LOCAL_PORT_RANGE"),
+        ("5.14.0-427.el9.x86_64", Algorithm.PRE_6_8, 1, 2, "whether el9 has IP_LOCAL_PORT_RANGE"),
+        ("5.10.0-28-amd64", Algorithm.PRE_6_8, 1, 2, ""),
+        ("6.1", Algorithm.PRE_6_8, 1, 2, "6.1.32 and later of 6.1 have IP_LOCAL_PORT_RANGE"),
+        ("6.1.31", Algorithm.PRE_6_8, 1, 2, ""),
+        ("6.1.32", Algorithm.PRE_6_8, 2, 2, ""),
+        ("6.1.0-9-amd64", Algorithm.PRE_6_8, 1, 2, ""),
+        ("6.1.0-13-amd64", Algorithm.PRE_6_8, 2, 2, ""),
+        ("6.3", Algorithm.PRE_6_8, 2, 2, ""),
+        ("6.12.9+deb13-amd64", Algorithm.FROM_6_8, 2, 2, ""),
+    ],
+)
+def test_kernels_are_known_by_name(release: str, algorithm: Algorithm, options: int, tw_reuse: int, doubt: str) -> None:
+    """What each has, by its version and by what is known to be backported; the rest is said to be in doubt."""
+    found = read_kernel(release)
+    assert (found.algorithm, len(found.options), found.tw_reuse) == (algorithm, options, tw_reuse)
+    assert found.doubt.startswith(doubt)
+    assert bool(found.doubt) == bool(doubt)
+    assert LOCAL_PORT_RANGE.name in read_kernel(release, frozenset({LOCAL_PORT_RANGE.name})).options
+
+
+def test_backports_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Debian's 6.1 has windows but no quick range; 3.10 has no knee, and its own default range."""
+    asked = ("advise", "-n", "20000", "--format", "json", "--kernel")
+    found = {}
+    for name, words in {
+        "debian": ("6.1.0-13-amd64",),
+        "el9": ("5.14.0-427.el9.x86_64",),
+        "told": ("5.14.0-427.el9.x86_64", "--backported", "IP_LOCAL_PORT_RANGE"),
+        "3.10": ("3.10",),
+    }.items():
+        connbench(*asked, *words)
+        found[name] = json.loads(capsys.readouterr().out)
+    labels = {name: {one["label"].split()[0] for one in document["strategies"]} for name, document in found.items()}
+    assert labels["debian"] == labels["told"] == {"plain", "range", "window", "random"}
+    assert labels["el9"] == labels["3.10"] == {"plain", "random"}
+    topics = {name: {one["topic"] for one in document["advice"]} for name, document in found.items()}
+    assert "knee" in topics["debian"] & topics["el9"]
+    assert "knee" not in topics["3.10"]
+    assert found["3.10"]["port_range"] == {"low": 32768, "high": 61000}
+    assert found["3.10"]["strategies"][0]["label"] == "plain"
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "said", "seconds"),
+    [
+        ({}, (), "tcp_tw_reuse 2 (this host), not loopback: TIME_WAIT 60 s", 60),
+        ({"net.ipv4.tcp_tw_reuse": "1"}, (), "tcp_tw_reuse 1 (this host), not loopback: TIME_WAIT 1 s", 1),
+        ({"net.ipv4.tcp_tw_reuse": "1"}, ("--tcp-tw-reuse", "0"), "tcp_tw_reuse 0 (as told), not loopback", 60),
+        ({"net.ipv4.tcp_tw_reuse_delay": "250"}, ("--target", "127.0.0.1:80"), "loopback: TIME_WAIT 0.25 s", 0.25),
+        ({}, ("--target", "127.0.0.1:80", "--target", "127.0.0.2:80"), "(this host), loopback: TIME_WAIT 1 s", 1),
+        ({}, ("--target", "127.0.0.1:80", "--target", "192.0.2.1:80"), "not loopback: TIME_WAIT 60 s", 60),
+        ({"net.ipv4.tcp_timestamps": "0"}, ("--tcp-tw-reuse", "1"), "no TCP timestamps: TIME_WAIT 60 s", 60),
+        ({"net.ipv4.tcp_tw_reuse": "1"}, ("--kernel", "4.9"), "tcp_tw_reuse 0 (default), not loopback", 60),
+        ({}, ("--kernel", "5.10", "--target", "[::1]:80"), "(default), loopback: TIME_WAIT 1 s", 1),
+        ({}, ("--closes-first", "server"), "server first: it has TIME_WAIT", 0),
+    ],
+)
+def test_time_wait_is_said_and_set(  # a case's parts, and two fixtures
+    settings: dict[str, str],
+    more: tuple[str, ...],
+    said: str,
+    seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """tcp_tw_reuse is this host's, or the default of a kernel that is named, or as the option says."""
+    here = {"net.ipv4.tcp_tw_reuse": "2", "net.ipv4.tcp_timestamps": "1"} | settings
+    monkeypatch.setattr(sysctl, "read_all", lambda names: {name: here[name] for name in names if name in here})
+    asked = ("advise", "--rate", "10/s", "--hold", "20s", "--port-range", "40000-41999", *more)
+    connbench(*asked)
+    assert said in capsys.readouterr().out
+    connbench(*asked, "--format", "json")
+    assert json.loads(capsys.readouterr().out)["time_wait"]["seconds"] == seconds
+
+
 def test_words_are_read() -> None:
     """Rates, times, releases and SLOs in the forms that the help names, and no others."""
     assert [RATE.read(text, "--rate") for text in ("500/s", "0.5", "1k/s", "600/min")] == [500, 0.5, 1000, 10]
     assert [HOLD.read(text, "--hold") for text in ("120s", "2m", "1.5h", "250ms")] == [120, 120, 5400, 0.25]
-    assert (read_kernel("6.1"), read_kernel("5.10.0-28-amd64")) == ((6, 1), (5, 10))
+    assert (read_kernel("6.1").version, read_kernel("5.10.0-28-amd64").version) == ((6, 1), (5, 10))
     assert (Slo.parse("p99.9 <= 2 ms").statistic, Slo.parse("mean<50us").limit_ns) == ("p99.9", 50_000)
+    assert (Slo.parse("p95 < 1ms").percentile, Slo.parse("max < 1s").percentile, Slo.parse("mean < 1s").percentile) == (
+        95.0,
+        100.0,
+        None,
+    )
     for reader, wrong in (
         (lambda text: RATE.read(text, "--rate"), ("0/s", "nan", "-1", "5/m", "1e30")),
         (lambda text: HOLD.read(text, "--hold"), ("0s", "5", "nan", "5d")),
         (read_kernel, ("6", "v6.1", "")),
-        (Slo.parse, ("p95 < 1ms", "p99 > 1ms", "p99 < 1", "p99 < nans")),
+        (Slo.parse, ("p100 < 1ms", "p99 > 1ms", "p99 < 1", "p99 < nans", "p99 < -1ms", "p99 < 0ms", "p99 <= 0s")),
     ):
         for word in wrong:
             with pytest.raises(UsageError):

@@ -181,7 +181,6 @@ def test_cost_of_a_port_grows_as_is_usual_beyond_what_was_measured() -> None:
     last, largest = found.sizes[-1], USUAL.sizes[-1]
     grown = found.port_ns[-1] * USUAL.port_ns_at(largest) / USUAL.port_ns_at(last)
     assert found.port_ns_at(largest) == pytest.approx(max(grown, replace(found, growth=()).port_ns_at(largest)))
-    assert found.port_ns_at(largest) >= grown
     below = [1, 600, last]
     assert found.port_ns_at(below).tolist() == replace(found, growth=()).port_ns_at(below).tolist()
 
@@ -242,6 +241,15 @@ def test_usual_costs_of_older_kernels_are_the_talks(strategy: StrategySpec, seco
 @pytest.mark.parametrize(
     ("kernel", "algorithm"),
     [
+        ("3.10.0", Algorithm.PRE_4_2),
+        ("3.10.0-327.el7.x86_64", Algorithm.PRE_4_2),
+        ("3.10.0-514.16.1.el7.x86_64", Algorithm.FROM_4_2),
+        ("3.10.0-1160.el7.x86_64", Algorithm.FROM_4_2),
+        ("4.1.52", Algorithm.PRE_4_2),
+        ("4.2", Algorithm.FROM_4_2),
+        ("4.5.7", Algorithm.FROM_4_2),
+        ("4.6", Algorithm.PRE_6_8),
+        ("4.18.0-553.el8_10.x86_64", Algorithm.PRE_6_8),
         ("5.10.0-28-amd64", Algorithm.PRE_6_8),
         ("6.7.12", Algorithm.PRE_6_8),
         ("6.8.0-45-generic", Algorithm.FROM_6_8),

@@ -11,12 +11,13 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from connbench.analysis.comparison import FIGURES, Comparison, compare
+from connbench.analysis.comparison import FIGURES, Comparison, Verdict, compare
 from connbench.errors import Interrupted
 from connbench.model import Churn, Link, Listener, Load, Namespace, Plan, PortRange, StrategySpec
 from connbench.report import comparison as report
 from connbench.report.comparison_rows import HEADER, blocks
 from connbench.report.comparison_verdict import verdict
+from connbench.report.html.pictures import VERDICT_COLOURS, of_comparison
 from connbench.results.result import Origin, Result, Round
 from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
@@ -331,3 +332,18 @@ def test_name_that_is_no_text_has_a_mark() -> None:
     base, new = (named({BIND: rounds_of(5)}, name) for name in ("a.json", "b\udcff.json"))
     for render in report.FORMATS.values():
         assert "b?.json" in render(compare(base, new))
+
+
+def test_picture_has_the_intervals_that_the_verdicts_rest_on() -> None:
+    """A mark for each figure with an interval, green where NEW is faster; nothing without an interval."""
+    compared = of(rounds_of(6, [2 * t for t in LATENCY]), rounds_of(6))
+    picture = of_comparison(compared)
+    assert picture
+    [trace] = picture.figure["data"]
+    change = compared.strategies[0].figures["total"].change
+    assert change
+    place = trace["y"].index("bind: total")
+    assert trace["x"][place] == change.estimate
+    assert trace["error_x"]["array"][place] == pytest.approx(change.high - change.estimate)
+    assert trace["marker"]["color"][place] == VERDICT_COLOURS[Verdict.FASTER]
+    assert of_comparison(of(rounds_of(2), rounds_of(2))) is None

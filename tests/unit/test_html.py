@@ -26,10 +26,10 @@ from connbench.findings import Finding, Severity, printable
 from connbench.model import Churn, Load, Phase, Placement, StrategySpec
 from connbench.report import sweep
 from connbench.report.html import charts, points
-from connbench.report.html.charts import Bar
 from connbench.report.html.facts import environment_table
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.page import Opening, comparison_blocks, html_page
+from connbench.report.html.pictures import Bar, Picture, bars
 from connbench.report.ranking import ranking_of
 from connbench.report.rows import Block, Table
 from connbench.report.series import series_of
@@ -156,10 +156,10 @@ def test_page_of_churn_opens_with_its_scatter() -> None:
 
 def test_page_shows_the_picture_that_it_is_given() -> None:
     """A command's own verdict and picture take the first screen; rows to compare with are muted, long lists folded."""
-    picture = charts.bars([Bar("plain", "here", 1.0, "1 x"), Bar("plain", "the talk", 2.0, "2 x")], "speed-up")
+    picture = bars([Bar("plain", "here", 1.0, "1 x"), Bar("plain", "the talk", 2.0, "2 x")], "speed-up")
     table = Table(("a", "b"), [("one", "1"), ("the talk", "2")])
     more = [Block("First", table, muted=(1,)), Block("Second", table, folded="all 2 hold")]
-    source = html_page([two_strategies()], more, Opening(("It holds.",), picture, "Measured beside the talk"))
+    source = html_page([two_strategies()], more, Opening(("It holds.",), Picture(picture, "Measured")))
     page = Page(source)
     assert page.words["li"][0] == "It holds."
     assert "plain turns slow" not in source

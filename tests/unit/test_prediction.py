@@ -16,7 +16,8 @@ from connbench.cli import cli
 from connbench.errors import ConnbenchError, InputError, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux.sysctl import RESERVED_PORTS
-from connbench.model import Churn, Load, Phase, PortRange, Protocol
+from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
+from connbench.model.time_wait import TW_REUSE
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
 from connbench.portsearch.agreement import Both, agreement, rank_correlation
@@ -308,6 +309,72 @@ def test_reserved_ports_are_failures_and_told(
         assert "connection attempts: 900 errored: 0 " in out
 
 
+CHURN_BY_FIN = (
+    "bind",
+    "-n",
+    "6",
+    "--port-range",
+    "40000-40499",
+    "--churn",
+    "700",
+    "--close",
+    "fin",
+    "--churn-rate",
+    "100",
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "reuse", "seconds", "errors"),
+    [
+        ((), 2, 1, 0),
+        (("--target", "192.0.2.7:80"), 2, 60, 206),
+        (("--link", "veth"), 2, 60, 206),
+        (("--target", "192.0.2.7:80", "--tcp-tw-reuse", "1"), 1, 1, 0),
+        (("--tcp-tw-reuse", "0"), 0, 60, 206),
+    ],
+)
+def test_time_wait_is_told(
+    more: tuple[str, ...], reuse: int, seconds: int, errors: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """700 connections at 100/s over 500 ports fail 206 times, but where connect() takes a port again after a second."""
+    connbench("predict", "--strategy", *CHURN_BY_FIN, *more)
+    out = capsys.readouterr().out
+    assert f"tcp_tw_reuse {reuse}, target " in out
+    assert f"a port in TIME_WAIT is free again after {seconds} s" in out
+    connbench("predict", "--strategy", *CHURN_BY_FIN, *more, "--format", "json")
+    document = json.loads(capsys.readouterr().out)
+    assert (document["tcp_tw_reuse"], document["strategies"][1]["errors"]) == (reuse, errors)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "link", "more", "errors"),
+    [
+        ("2", Link.LOOPBACK, (), 0),
+        ("0", Link.LOOPBACK, (), 206),
+        ("2", Link.VETH, (), 206),
+        ("1", Link.VETH, (), 0),
+        ("2", Link.VETH, ("--tcp-tw-reuse", "1"), 0),
+    ],
+)
+def test_time_wait_of_a_file_is_what_it_records(  # a case's parts, and two fixtures
+    recorded: str, link: Link, more: tuple[str, ...], errors: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The round's tcp_tw_reuse and the plan's link count, unless the option says otherwise."""
+    strategy = replace(spec("bind"), load=Load(churn=Churn(700, Close.FIN, 100.0)))
+    plan = replace(PLAN, strategies=(strategy,), connections=6, port_range=PortRange(40000, 40499), link=link)
+    result = Result(plan, {"kernel": "6.18.0"})
+    for one in predict(plan, Algorithm.FROM_6_8):
+        measured = Round(1, USUAL.samples(one), RoundReport(settings={"net.ipv4.tcp_tw_reuse": recorded}))
+        result.add(one.plan.strategy, measured)
+    file = written(tmp_path, result)
+    connbench("predict", file, *more, "--format", "json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["strategies"][1]["errors"]["predicted"] == errors
+    connbench("predict", file, *more)
+    assert f"tcp_tw_reuse {more[-1] if more else recorded}, target " in capsys.readouterr().out
+
+
 def test_reserved_ports_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
     """A file says whose fault it is that its reserved ports cannot be read; on the command line it is the user's."""
     result = measured()
@@ -317,6 +384,17 @@ def test_reserved_ports_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
         connbench("predict", written(tmp_path, result))
     with pytest.raises(UsageError, match="reserved ports '1-99999'"):
         connbench("predict", "--strategy", "plain", "--reserved-ports", "1-99999")
+
+
+def test_tcp_tw_reuse_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
+    """The same of what it recorded of TIME_WAIT; the option stands in for it."""
+    result = measured()
+    for rounds in result.rounds.values():
+        rounds[0] = replace(rounds[0], report=RoundReport(settings={TW_REUSE: "two"}))
+    file = written(tmp_path, result)
+    with pytest.raises(InputError, match="tcp_tw_reuse is 'two', which is no number"):
+        connbench("predict", file)
+    connbench("predict", file, "--tcp-tw-reuse", "2")
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:

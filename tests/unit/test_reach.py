@@ -53,6 +53,8 @@ def with_load(spec: StrategySpec, **load: Any) -> StrategySpec:  # noqa: ANN401 
         (plan_of(PLAIN, connections=9, port_range=PortRange(30000, 30098)), KERNEL, True),
         (plan_of(RANGE), KERNEL, True),
         (plan_of(RANGE), OLD, False),
+        (plan_of(PLAIN), "4.4.0", True),
+        (plan_of(PLAIN, RANGE), "4.6.0", False),
     ],
 )
 def test_too_few_ports_in_use_are_said_where_the_search_has_a_slow_half(plan: Plan, kernel: str, is_seen: bool) -> None:

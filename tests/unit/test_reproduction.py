@@ -17,6 +17,7 @@ from connbench.model import PortRange, StrategySpec
 from connbench.portsearch.windows import expect_failures
 from connbench.report import reproduction
 from connbench.report.formats import FORMATS
+from connbench.report.html.pictures import of_reproduction
 from connbench.reproduction.cases import FULL_RANGE, QUICK_RANGE, Case, cases
 from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
 from connbench.reproduction.published import published
@@ -474,3 +475,31 @@ def test_the_talks_range_is_told_where_it_is_another() -> None:
     """The quick run stands beside figures of fourteen times as many ports, and says so; the full one need not."""
     assert "range 9024-13119 (the talk: 9024-65535)," in reproduction.report(result_of(as_the_talk_says()))
     assert "(the talk: 9024-65535)" not in reproduction.report(result_of({}, FULL_RANGE))
+
+
+def test_picture_has_a_pair_of_bars_for_what_the_talk_published() -> None:
+    """How much odd ports cost comes first, then each strategy's speed-up; measured and published stand side by side."""
+    result = result_of(as_the_talk_says())
+    picture = of_reproduction(result)
+    assert picture
+    here, talk = picture.figure["data"]
+    assert here["y"] == talk["y"]
+    assert here["y"][0].startswith("plain")
+    assert here["x"][0] == pytest.approx(SLOW / FAST)
+    assert talk["x"][0] == pytest.approx(published()["plain"].odd_to_even)
+    assert (here["meta"], talk["meta"]) == ({"muted": False}, {"muted": True})
+    window = next(case for case in WINDOWS if case.published)
+    place = f"window {window.spec.window}: plain / this"
+    summary = summarize(next(s for s in result.strategies if s.strategy == window.spec))
+    assert here["x"][here["y"].index(place)] == speed_up(summary, result)
+    assert talk["x"][talk["y"].index(place)] == talk_speed_up(window)
+
+
+def test_page_mutes_the_talks_rows_and_folds_claims_that_all_hold() -> None:
+    """A reader sees what was measured; a list of claims is long, and says nothing new where all of them hold."""
+    table, claims = reproduction.blocks(result_of(as_the_talk_says()))
+    assert table.muted
+    assert all(("the talk" in row[0]) == (place in table.muted) for place, row in enumerate(table.table.rows))
+    assert claims.folded == f"All {len(claims.table.rows)} claims hold: show each"
+    _, claims = reproduction.blocks(result_of({**as_the_talk_says(), PLAIN.spec: drawn()}))
+    assert claims.folded is None

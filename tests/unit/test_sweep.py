@@ -33,6 +33,7 @@ from connbench.portsearch.simulate import simulate
 from connbench.portsearch.variants import Variant
 from connbench.report import sweep as report
 from connbench.report.formats import FORMATS
+from connbench.report.html.pictures import of_sweep
 from connbench.report.sweep_json import json as sweep_json
 from connbench.report.sweep_markdown import markdown
 from connbench.report.sweep_names import Names
@@ -618,3 +619,28 @@ def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
     assert lengths == [1, 1, 1, 1]
     outlet.finish()
     assert len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds) == len(specs)
+
+
+def test_picture_has_a_line_for_each_setting_over_the_loads() -> None:
+    """A page of a sweep opens with what a connection costs; one load alone is shown as bars."""
+    half, most = Load(fill=0.5), Load(fill=0.9)
+    picture = of_sweep(
+        swept(
+            {
+                (SMALL, half): (10, 0.0),
+                (SMALL, most): (20, 0.5),
+                (LARGE, half): (30, 0.0),
+                (LARGE, most): (40, 0.0),
+            }
+        )
+    )
+    assert picture
+    small, large = picture.figure["data"]
+    assert small["x"] == large["x"] == ["50&#37;", "90&#37;"]
+    assert small["y"] == pytest.approx([10e-6, 40e-6])  # half of the attempts fail: a connection costs twice as much
+    assert small["text"][1] == "40.0 µs, 50&#37; fail"
+    assert large["y"] == pytest.approx([30e-6, 40e-6])
+    alone = of_sweep(swept({(SMALL, half): (10, 0.0), (LARGE, half): (30, 0.0)}))
+    assert alone
+    assert [trace["type"] for trace in alone.figure["data"]] == ["bar"]
+    assert alone.figure["data"][0]["x"] == pytest.approx([10.0, 30.0])

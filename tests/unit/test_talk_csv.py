@@ -168,6 +168,7 @@ def test_line_ends_of_windows_are_read() -> None:
         ("9024,\u0661", "not port,seconds"),
         ("9024,1e999", "inf s is no latency"),
         ("9024,1e30", "1e+30 s is no latency"),
+        ("9024,1e305", "inf s is no latency"),
         ("70000,0.1", "70000 is no port"),
         ("0,0.1", "0 is no port"),
         ("-2,0.1", "-2 is no port"),
@@ -267,6 +268,13 @@ def test_times_that_no_connect_takes_are_refused(text: str, takes: str) -> None:
         read_talk_csv(text, "x.csv")
     assert takes in refused.value.message
     assert "--unit s, ms, us or ns" in refused.value.hint
+
+
+def test_infinite_times_are_refused_without_a_warning() -> None:
+    """Times beyond what a float of ns holds, all or half of them, are told like any that are too long."""
+    for text in ("9024,1e305\n", "9024,1e305\n9025,1e999\n9026,0.1\n9027,0.1\n"):
+        with pytest.raises(InputError, match=r"^x\.csv"):
+            read_talk_csv(text, "x.csv")
 
 
 def test_times_that_are_rather_long_are_doubted() -> None:

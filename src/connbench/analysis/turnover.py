@@ -9,18 +9,11 @@ import numpy as np
 
 from connbench.findings import Finding, Severity
 from connbench.model import HALF, Close, Phase, Plan, RoundPlan, StrategySpec
+from connbench.model.time_wait import TIME_WAIT_S, TW_REUSE, TimeWait, is_over_loopback
 from connbench.results.result import Round
 from connbench.samples import NO_PORT_FREE, NS_PER_S
 
-TW_REUSE, TW_REUSE_DELAY = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_tw_reuse_delay"
 TW_BUCKETS = "net.ipv4.tcp_max_tw_buckets"
-TIMESTAMPS = "net.ipv4.tcp_timestamps"
-
-TIME_WAIT_S = 60.0
-"""What the kernel keeps a closed connection for (TCP_TIMEWAIT_LEN in include/net/tcp.h)."""
-
-DEFAULT_REUSE_DELAY_MS = 1000.0
-"""After which connect() may take such a port where tcp_tw_reuse lets it: before 6.14 there is no sysctl for it."""
 
 RATE_REACHED = 0.95
 """Share of the rate asked for from which on it was reached: the last replacements of few may come a little late."""
@@ -149,17 +142,7 @@ def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
     return f"a port is free again after {seconds:g} s: --churn-rate {fitting} fits, or use --close rst"
 
 
-def _is_on_loopback(plan: Plan) -> bool:
-    return all(target.is_loopback for target in plan.targets)
-
-
 def time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:
-    """How long a port in TIME_WAIT cannot be had, by the namespace's sysctls.
-
-    tcp_tw_reuse lets connect() take one after a delay: 1 does, and 2 over loopback; bind() to a port never does.
-    """
-    reuse = settings.get(TW_REUSE, "0")
-    is_reused = (reuse == "1" or (reuse == "2" and _is_on_loopback(plan))) and settings.get(TIMESTAMPS) != "0"
-    if spec.name == "random" or not is_reused:
-        return TIME_WAIT_S
-    return float(settings.get(TW_REUSE_DELAY) or DEFAULT_REUSE_DELAY_MS) / 1e3
+    """How long a port in TIME_WAIT cannot be had, by the namespace's sysctls."""
+    binds_to_port = spec.name == "random"
+    return TimeWait.of(settings).seconds(is_loopback=is_over_loopback(plan), binds_to_port=binds_to_port)

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import click
 
+from connbench.cli.kernel_asked import read_kernel, reserved_here, search_of, time_wait_of
 from connbench.cli.options import PORTS, format_option, read_ports
-from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option
+from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option, tw_reuse_option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.cli.values import RATES, Quantity
-from connbench.errors import EnvironmentFault, ExitCode, UsageError
+from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
-from connbench.linux.parity import one_parity_goes_first
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, is_supported
-from connbench.model import PortRange, Protocol, parse_ports
+from connbench.linux.sockopts import is_supported
+from connbench.model import PortRange, Protocol
 from connbench.planning.load import MOST_ROWS
+from connbench.planning.peers import choose_targets
 from connbench.planning.sources import MOST_SOURCES
-from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
+from connbench.portsearch.algorithm import ALGORITHMS
 from connbench.portsearch.counsel import Flow, Situation
-from connbench.release import version_of
+from connbench.portsearch.kernels import OPTIONS
+from connbench.portsearch.slo import Slo
 from connbench.units import RATE_FORM, TIME_FORM, read_rate, read_time
 
-USUAL_RANGE = PortRange(32768, 60999)
-"""net.ipv4.ip_local_port_range as the kernel has it by default."""
-
+MOST_TARGETS = 100_000
 
 RATE = Quantity(
     "RATE",
@@ -46,14 +46,6 @@ HOLD = Quantity(
 )
 
 
-def read_kernel(text: str) -> tuple[int, int]:
-    """Read `6.1`, or a release as `uname -r` has it."""
-    version = version_of(text.strip())
-    if version is None:
-        raise UsageError(f"--kernel {text!r} is no Linux release", "for example 5.10, 6.1 or 6.12")
-    return version
-
-
 @click.command("advise")
 @click.option(
     "-n",
@@ -61,8 +53,33 @@ def read_kernel(text: str) -> tuple[int, int]:
     type=click.IntRange(1, MOST_ROWS),
     help="Open at once, or as many as rate x hold if that is more.",
 )
-@click.option("--rate", type=RATE, help="Opened a second.")
-@click.option("--hold", type=HOLD, help="How long each is held, as in 120s or 2m.")
+@click.option("--rate", type=RATE, help="Connections opened a second, as in 500/s.")
+@click.option("--hold", type=HOLD, help="How long each stays open, as in 250ms, 120s or 2m.")
+@click.option(
+    "--closes-first",
+    type=click.Choice(["client", "server"]),
+    default="client",
+    show_default=True,
+    help="Who closes first: that side has TIME_WAIT, and the client's ports stay taken.",
+)
+@tw_reuse_option
+@click.option(
+    "--protocol",
+    type=click.Choice([one.value for one in Protocol]),
+    default="tcp",
+    show_default=True,
+    help="TCP or UDP.",
+)
+@click.option(
+    "--target",
+    "named_targets",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where they go; repeatable. On the loopback tcp_tw_reuse 2 lets connect() take a port again.",
+)
+@click.option(
+    "--targets", type=click.IntRange(1, MOST_TARGETS), metavar="N", help="How many there are, unnamed.  [default: 1]"
+)
 @click.option(
     "--port-range",
     type=read_ports,
@@ -73,21 +90,29 @@ def read_kernel(text: str) -> tuple[int, int]:
 @click.option(
     "--sources", type=click.IntRange(1, MOST_SOURCES), default=1, show_default=True, help="Addresses to connect from."
 )
-@click.option("--kernel", type=str, metavar="X.Y", help="Linux to advise for.  [default: this one, probed]")
+@click.option(
+    "--kernel", type=str, metavar="X.Y", help="Linux to advise for, or its uname -r.  [default: this one, probed]"
+)
+@click.option(
+    "--backported",
+    multiple=True,
+    type=click.Choice([option.name for option in OPTIONS]),
+    help="Option that --kernel has beyond its version; repeatable.",
+)
 @click.option(
     "--algorithm",
     type=click.Choice(list(ALGORITHMS)),
     help="Search of connect().  [default: that of --kernel, else as a few connections here show it]",
 )
 @error_budget_option
-@click.option("--slo", metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
+@click.option("--slo", type=Slo.parse, metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
 @calibrate_option
 @click.option(
     "--code",
     "languages",
-    type=click.Choice(["python", "c", "go", "nginx"]),
+    type=click.Choice(["python", "c", "go", "nginx", "haproxy"]),
     multiple=True,
-    help="Code to print, in text; repeatable.  [default: all there is]",
+    help="Print the code to paste below the text; repeatable.",
 )
 @format_option(("text", "json"))
 @click.pass_obj
@@ -98,89 +123,98 @@ def command(  # noqa: PLR0913  # one for each option
     connections: int | None,
     rate: float | None,
     hold: float | None,
+    closes_first: str,
+    tw_reuse: int | None,
+    protocol: str,
+    named_targets: tuple[str, ...],
+    targets: int | None,
     port_range: PortRange | None,
     reserved: frozenset[int] | None,
     sources: int,
     kernel: str | None,
+    backported: tuple[str, ...],
     algorithm: str | None,
     budget: float,
-    slo: str | None,
+    slo: Slo | None,
     calibrating: tuple[Path, ...],
     languages: tuple[str, ...],
     output_format: str,
 ) -> int:
-    """Say how to come by so many connections to one target: which strategy, which window, how many sources.
+    """Say how to open so many connections: which strategy, which window, how many source addresses.
 
     \b
       connbench advise -n 25000
       connbench advise --rate 500/s --hold 120s --slo 'p99 < 1ms'
-      connbench advise -n 50000 --kernel 6.1 --calibrate plain.json
+      connbench advise --rate 8000/s --hold 85ms --closes-first server --code go
+      connbench advise -n 50000 --kernel 6.1.0-13-amd64 --calibrate plain.json
 
-    Each strategy that the kernel has is simulated, as it opens them all and as it replaces 5,000 of them. Each advice
-    has its reason, and the code to paste. Times are by --calibrate, else by what
-    is usual on such a kernel.
+    Each strategy that the kernel has is simulated: as it opens all connections, and as it replaces 5,000 of them. With
+    --rate ports in TIME_WAIT are counted. Times are by --calibrate, else those that are usual on such a kernel.
     """  # noqa: D301  # click wants the character \b itself
     interrupts.immediate = True  # nothing is lost: all is printed at the end
     if languages and output_format != "text":
         raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
+    if backported and kernel is None:
+        raise UsageError("--backported says what --kernel has, and there is none", "this kernel is asked itself")
+    is_udp = protocol == Protocol.UDP
+    if algorithm and is_udp:
+        raise UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+    if named_targets and targets is not None:
+        raise UsageError("--target and --targets both say how many targets there are", "leave one of them out")
     flow = None if rate is None else Flow(rate, hold)
     number = _concurrent(connections, flow, hold)
-    ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else USUAL_RANGE)
+    release = platform.release() if kernel is None else kernel.strip()
+    told = read_kernel(release, frozenset(backported))
+    ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else told.port_range)
     if len(ports) < 2:
         raise UsageError(f"port range {ports} is one port", "a search needs two or more")
     if reserved is None:
-        reserved = _reserved_here() if kernel is None else frozenset()
+        reserved = reserved_here() if kernel is None else frozenset()
     if ports.count_of(reserved) == len(ports):
         raise UsageError(
             f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
         )
-
-    release = platform.release() if kernel is None else kernel
-    version = read_kernel(release)
-    search, told_by = _search(release, algorithm, is_here=kernel is None)
+    endpoints = choose_targets(named_targets, allow_remote=True)
+    time_wait, reuse_from = time_wait_of(told, tw_reuse, is_here=kernel is None)
+    search, told_by = search_of(told, algorithm, is_here=kernel is None, is_udp=is_udp)
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.advice import advise  # noqa: PLC0415  # as above
-    from connbench.portsearch.calibration import usual  # noqa: PLC0415  # as above
-    from connbench.portsearch.candidates import supported  # noqa: PLC0415  # as above
-    from connbench.portsearch.slo import Slo  # noqa: PLC0415  # as above
+    from connbench.portsearch.calibration import usual, usual_of  # noqa: PLC0415  # as above
     from connbench.report import advice  # noqa: PLC0415  # as above
 
-    probed = frozenset(option.name for option in (NO_PORT, LOCAL_PORT_RANGE) if kernel is None and is_supported(option))
+    calibration = (
+        fitted(calibrating, Protocol(protocol))
+        if calibrating
+        else (usual_of(Protocol.UDP, search) if is_udp else usual(told.version, search))
+    )
     counsel = advise(
         Situation(
             connections=number,
             ports=ports,
             sources=sources,
-            options=probed if kernel is None else supported(version),
+            options=frozenset(option.name for option in OPTIONS if is_supported(option))
+            if kernel is None
+            else told.options,
             algorithm=search,
             budget=budget,
-            slo=Slo.parse(slo) if slo is not None else None,
-            calibration=fitted(calibrating, Protocol.TCP) if calibrating else usual(version, search),
+            slo=slo,
+            calibration=calibration,
             reserved=reserved,
-        ),
-        flow,
+            targets=targets or len(endpoints) or 1,
+            protocol=Protocol(protocol),
+            flow=flow,
+            client_closes=closes_first == "client",
+            time_wait=time_wait,
+            is_loopback=bool(endpoints) and all(one.is_loopback for one in endpoints),
+            doubt="" if kernel is None else told.doubt,
+            is_here=kernel is None,
+        )
     )
-    name = f"Linux {release}{told_by}"
+    asked = advice.Asked(f"Linux {release}{told_by}", reuse_from)
     is_json = output_format == "json"
-    click.echo(advice.json(counsel, name) if is_json else advice.text(counsel, name, width(), languages))
+    click.echo(advice.json(counsel, asked) if is_json else advice.text(counsel, asked, width(), languages))
     return ExitCode.OK
-
-
-def _search(release: str, algorithm: str | None, *, is_here: bool) -> tuple[Algorithm, str]:
-    """The search of connect(), and how it is known where that has to be told."""
-    if algorithm:
-        return ALGORITHMS[algorithm], ""
-    if not is_here or not is_supported(LOCAL_PORT_RANGE):  # without the option all kernels search alike
-        return algorithm_of(release), ""
-    try:
-        return Algorithm.PRE_6_8 if one_parity_goes_first() else Algorithm.FROM_6_8, " (probed)"
-    except EnvironmentFault:
-        return algorithm_of(release), " (by its release, for it cannot be probed here)"
-
-
-def _reserved_here() -> frozenset[int]:
-    return parse_ports(sysctl.read_all((sysctl.RESERVED_PORTS,)).get(sysctl.RESERVED_PORTS, ""))
 
 
 def _concurrent(connections: int | None, flow: Flow | None, hold: float | None) -> int:

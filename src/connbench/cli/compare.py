@@ -70,7 +70,10 @@ def command(  # noqa: PLR0913  # one for each option
     else:
         click.echo(report.FORMATS[output_format](compared).rstrip("\n"))
     if page:
-        write_page([compared.base, compared.new], page, verdict=verdict(compared))
+        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
+        from connbench.report.html.pictures import of_comparison  # noqa: PLC0415  # as above
+
+        write_page([compared.base, compared.new], page, opening=Opening(verdict(compared), of_comparison(compared)))
     if gates.in_github_actions():
         gates.add_to_summary([report.markdown(compared)])
     failures = hold(thresholds, compared.new, compared.base)

@@ -11,6 +11,7 @@ import click
 from connbench.cli.sections import Section, option
 
 if TYPE_CHECKING:
+    from connbench.report.html.page import Opening
     from connbench.report.rows import Block
     from connbench.results.result import Result
 
@@ -43,18 +44,18 @@ def check_page(page: Path, *, force: bool) -> None:
 
 
 def write_page(
-    results: Sequence[Result], page: Path, more: Sequence[Block] = (), verdict: Sequence[str] | None = None
+    results: Sequence[Result], page: Path, more: Sequence[Block] = (), opening: Opening | None = None
 ) -> None:
     """Write the page, with `more` before all other tables, and say so on stderr.
 
-    The page begins with `verdict`; without one with that of each run.
+    The page begins with `opening`; without one with the verdict of each run and its chart.
 
     Raises:
         OutputError: It cannot be written.
     """
-    from connbench.report.html.page import Opening, html_page  # noqa: PLC0415  # commands load what they use
+    from connbench.report.html.page import html_page  # noqa: PLC0415  # commands load what they use
     from connbench.results.files import write_atomically  # noqa: PLC0415  # as above
 
-    text = html_page(results, more, None if verdict is None else Opening(verdict))
+    text = html_page(results, more, opening)
     write_atomically(page, text, option=OPTION)
     click.echo(f"wrote {page}, {len(text.encode()) / 1e6:.1f} MB", err=True)

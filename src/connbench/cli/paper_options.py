@@ -11,7 +11,7 @@ import click
 from connbench.cli.options import PORTS, read_ports
 from connbench.cli.sections import Option, Section, option
 from connbench.cli.values import count
-from connbench.errors import UsageError
+from connbench.errors import InputError, UsageError
 from connbench.model import LARGEST, Close, Link, Placement, Protocol, Spread, parse_ports
 from connbench.planning import Request
 from connbench.planning.paper import DEFAULT_SEED
@@ -43,12 +43,24 @@ TAKEN_FROM_RUN = (
 )
 """What decides a search; the rest of run's options is about where and how it is measured."""
 
+
+def _readable(_context: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Make sure that files can be opened, before anything else is done; what they hold is read later."""
+    for file in files:
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}", "name a result file") from error
+    return files
+
+
 calibrate_option = option(
     Section.KERNEL,
     "--calibrate",
     "calibrating",
     multiple=True,
     type=click.Path(path_type=Path, readable=False),
+    callback=_readable,
     metavar="FILE",
     help="Fit the costs of a port to this result file. Repeatable: plain of several sizes fits best.",
 )
@@ -62,6 +74,15 @@ reserved_ports_option = option(
     metavar="LIST",
     help="Leave out the ports that ip_local_reserved_ports names, as in 8080,30000-32767; '' for none.  "
     "[default: RESULT's; with advise this host's; else none]",
+)
+
+
+tw_reuse_option = click.option(
+    "--tcp-tw-reuse",
+    "tw_reuse",
+    type=click.IntRange(0, 2),
+    help="net.ipv4.tcp_tw_reuse: whether connect() may take a port in TIME_WAIT after a second: 0 never, 1 always, 2"
+    " over the loopback.  [default: RESULT's; of advise this host's, or that of --kernel; else 2]",
 )
 
 

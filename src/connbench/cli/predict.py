@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -18,12 +18,14 @@ from connbench.cli.paper_options import (
     on_paper,
     request_on_paper,
     reserved_ports_option,
+    tw_reuse_option,
 )
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import Word
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Protocol
+from connbench.model.time_wait import ON_LOOPBACK, TimeWait
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
@@ -32,7 +34,14 @@ if TYPE_CHECKING:
     from connbench.portsearch.prediction import Pair
     from connbench.report.charts.prediction import Overlay
 
-OWN = ("file", "algorithm", "reserved", "calibrating", "output_format", "chart", "force")
+OWN = ("file", "algorithm", "reserved", "tw_reuse", "calibrating", "output_format", "chart", "force")
+
+
+class _Sysctls(NamedTuple):
+    """What the options say of the kernel's settings; None for what they do not say."""
+
+    reserved: frozenset[int] | None
+    tw_reuse: int | None
 
 
 @click.command("predict", cls=Command, epilog=VALUES_EPILOG)
@@ -47,6 +56,7 @@ OWN = ("file", "algorithm", "reserved", "calibrating", "output_format", "chart",
     "[default: that of RESULT's kernel, else 6.8]",
 )
 @reserved_ports_option
+@tw_reuse_option
 @calibrate_option
 @format_option(("text", "json"))
 @option(
@@ -68,6 +78,7 @@ def command(  # noqa: PLR0913  # one for each option
     chart: Path | None,
     *,
     reserved: frozenset[int] | None,
+    tw_reuse: int | None,
     force: bool,
     **asked: Any,  # noqa: ANN401  # what the plan is made of
 ) -> int:
@@ -90,9 +101,10 @@ def command(  # noqa: PLR0913  # one for each option
     file_format = _check_chart(chart, force=force) if chart else ""
     if algorithm and asked["protocol"] == Protocol.UDP:
         raise _no_search_of_udp()
+    sysctls = _Sysctls(reserved, tw_reuse)
     if file is None:
         by = chosen or Algorithm.FROM_6_8
-        printed, overlays = _of_plan(request_on_paper(asked), by, reserved, calibrating, output_format)
+        printed, overlays = _of_plan(request_on_paper(asked), by, sysctls, calibrating, output_format)
     else:
         given = [o for o in command.params if o.name in TAKEN_FROM_RUN and _is_given(context, o.name)]
         if given:
@@ -100,7 +112,7 @@ def command(  # noqa: PLR0913  # one for each option
                 f"{given[0].opts[-1]} and RESULT {file} both say what to predict",
                 "leave one out; a file to fit the costs to is named by --calibrate, once for each",
             )
-        printed, overlays = _of_file(file, chosen, reserved, calibrating, output_format)
+        printed, overlays = _of_file(file, chosen, sysctls, calibrating, output_format)
     click.echo(printed.rstrip("\n"))
     if chart:
         _draw(chart, overlays, file_format)
@@ -118,11 +130,11 @@ def _is_given(context: click.Context, name: str | None) -> bool:
 def _of_plan(
     request: Request,
     algorithm: Algorithm,
-    reserved: frozenset[int] | None,
+    sysctls: _Sysctls,
     calibrating: tuple[Path, ...],
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
-    plan = plan_on_paper(request, reserved or frozenset())
+    plan = plan_on_paper(request, sysctls.reserved or frozenset())
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.calibration import usual_of  # noqa: PLC0415  # as above
@@ -132,7 +144,9 @@ def _of_plan(
     from connbench.report.charts.prediction import Overlay  # noqa: PLC0415  # as above
 
     calibration = fitted(calibrating, request.protocol) if calibrating else None
-    predictions = predict(plan, algorithm, Machine(reserved=reserved or frozenset()))
+    reuse = ON_LOOPBACK if sysctls.tw_reuse is None else sysctls.tw_reuse
+    machine = Machine(reserved=sysctls.reserved or frozenset(), time_wait=TimeWait(reuse))
+    predictions = predict(plan, algorithm, machine)
     costs, words = (
         (calibration, "predicted")
         if calibration
@@ -147,7 +161,7 @@ def _of_plan(
 def _of_file(
     file: Path,
     algorithm: Algorithm | None,
-    reserved: frozenset[int] | None,
+    sysctls: _Sysctls,
     calibrating: tuple[Path, ...],
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
@@ -164,7 +178,7 @@ def _of_file(
     result = read(file, "s")  # whatever the unit of a CSV: it has no plan
     release = result.kernel
     chosen = algorithm or algorithm_of(release)
-    pairs = beside(result, chosen, reserved)
+    pairs = beside(result, chosen, sysctls.reserved, sysctls.tw_reuse)
     if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
         raise _no_search_of_udp()
     fitting, fitted_on = measured_in(calibrating) if calibrating else (pairs, release)

@@ -97,7 +97,9 @@ def _show(results: list[Result], output_format: str, page: Path | None, budget: 
     """Print or write results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
     if page:
         more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
-        write_page(results, page, more, _verdicts(results, budget))
+        from connbench.report.html.page import Opening  # noqa: PLC0415  # commands load what they use
+
+        write_page(results, page, more, Opening(_verdicts(results, budget)))
         return
 
     for position, result in enumerate(results):

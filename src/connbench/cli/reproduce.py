@@ -75,5 +75,7 @@ def command(  # noqa: PLR0913  # one for each option
     outlet = Outlet(result, reproduction_pages(result, output_format, tuple(known)), output, file_format)
     failures = measure(plan, outlet, interrupts, quiet=quiet)
     if page and result.rounds:
-        write_page([result], page, reproduction.blocks(result))
+        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
+
+        write_page([result], page, reproduction.blocks(result), Opening(reproduction.verdict(result)))
     return exit_code(failures, is_invalid=warn_of_grave_findings(result, output_format))

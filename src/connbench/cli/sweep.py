@@ -100,7 +100,9 @@ def command(  # noqa: PLR0913  # one for each option
             write_charts(charts, result)
         if page:
             said = sweep.sentences(result, budget, variants_of(result, budget))
-            write_page([result], page, sweep.blocks(result, budget), said)
+            from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
+
+            write_page([result], page, sweep.blocks(result, budget), Opening(said))
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 

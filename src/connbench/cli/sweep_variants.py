@@ -9,6 +9,7 @@ from connbench.analysis.sweep_cells import split
 from connbench.errors import UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import parse_ports
+from connbench.model.time_wait import TimeWait
 from connbench.portsearch.algorithm import algorithm_of
 from connbench.portsearch.simulate import Machine
 from connbench.portsearch.variants import Variant, variants
@@ -31,7 +32,7 @@ def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
     worst_first = sorted(sweep.loads, key=lambda load: -shares[load])
     settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds), {})
     try:
-        reserved = parse_ports(settings.get(RESERVED_PORTS, ""))
+        machine = Machine(reserved=parse_ports(settings.get(RESERVED_PORTS, "")), time_wait=TimeWait.of(settings))
     except UsageError:  # a file that was changed: its figures stand, and the model has nothing to go by
         return ()
     return tuple(
@@ -41,6 +42,6 @@ def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
             shares[worst_first[0]],
             budget,
             algorithm_of(str(result.environment.get("kernel", ""))),
-            Machine(reserved=reserved),
+            machine,
         )
     )

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from connbench.findings import printable
 from connbench.model.choices import Close, Phase, Placement, Protocol
-from connbench.release import ONE_STEP_SINCE, version_of
+from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 from connbench.units import per_second, percent
 
 
@@ -134,16 +134,15 @@ class StrategySpec:
     def searches_one_parity_first(self, kernel: str) -> bool:
         """Whether connect() looks at all ports of one parity of the range before it looks at the others.
 
-        That is the search without IP_LOCAL_PORT_RANGE; before Linux 6.8 the option does not change it. A window of the
-        option is searched so too, but then the halves are those of the window.
+        That is the search without IP_LOCAL_PORT_RANGE from Linux 4.6 on; until 6.8 the option does not change it. A
+        window of the option is searched so too, but then the halves are those of the window.
 
         Args:
             kernel: The kernel's release; empty if not known, which is taken for 6.8 or later.
         """
-        version = version_of(kernel)
-        is_old = version is not None and version < ONE_STEP_SINCE
-        searching = {"plain", "bind", "range"} if is_old else {"plain", "bind"}
-        return self.load.protocol is Protocol.TCP and self.name in searching
+        version = version_of(kernel) or ONE_STEP_SINCE
+        searching = {"plain", "bind"} if version >= ONE_STEP_SINCE else {"plain", "bind", "range"}
+        return version >= PARITY_WALK_SINCE and self.load.protocol is Protocol.TCP and self.name in searching
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

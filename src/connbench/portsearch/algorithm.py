@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
-from connbench.release import ONE_STEP_SINCE, version_of
+from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 
 
 class Algorithm(Enum):
     """The order in which `__inet_hash_connect` (net/ipv4/inet_hashtables.c) looks at ports; UDP has one alone."""
+
+    PRE_4_2 = "every port, from the one after the last that was found: Linux before 4.2"
+    """No parity is preferred; there is neither IP_BIND_ADDRESS_NO_PORT nor IP_LOCAL_PORT_RANGE."""
+
+    FROM_4_2 = "every port, from an even distance to the low end on: Linux 4.2 (07f4c90062f8) until 4.6"
+    """Ports of the low end's parity are found first, but a taken one costs one step to its neighbour and no walk."""
 
     PRE_6_8 = "every second port, with IP_LOCAL_PORT_RANGE too: Linux 4.6 (1580ab63fc9a) until 6.8"
     """The parity of the low end is looked at wholly before the other, in the range or in the option's window."""
@@ -34,17 +41,36 @@ class Algorithm(Enum):
 
 
 ALGORITHMS = {
+    "pre-4.2": Algorithm.PRE_4_2,
+    "4.2": Algorithm.FROM_4_2,
     "pre-6.8": Algorithm.PRE_6_8,
     "6.8": Algorithm.FROM_6_8,
     "rejected-patch": Algorithm.REJECTED_PATCH,
 }
 """By the word that the command line has for each."""
 
+BY_VERSION = (
+    (ONE_STEP_SINCE, Algorithm.FROM_6_8),
+    (PARITY_WALK_SINCE, Algorithm.PRE_6_8),
+    ((4, 2), Algorithm.FROM_4_2),
+)
+"""The first Linux of each search, the latest first: 207184853dbd, 1580ab63fc9a, 07f4c90062f8."""
+
+OF_EL7 = re.compile(r"3\.10\.0-(\d+)\b.*\.el7")
+EVEN_FIRST_IN_EL7 = 514
+"""Seen in the kernel of CentOS 7.3, 3.10.0-514.16.1.el7: connect() takes ports of one parity (CentOS's mailing list, 24
+May 2017, "local ephemeral ports usage and distribution"). Whether it has the walk of 4.6 as well is not known."""
+
 
 def algorithm_of(kernel: str) -> Algorithm:
     """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 where the release says nothing.
 
-    Distributions backport: a kernel that behaves as a later one has to be told from outside.
+    Distributions backport: beyond those known here, a kernel that behaves as a later one has to be told from outside.
     """
     version = version_of(kernel)
-    return Algorithm.PRE_6_8 if version and version < ONE_STEP_SINCE else Algorithm.FROM_6_8
+    if version is None:
+        return Algorithm.FROM_6_8
+    el7 = OF_EL7.match(kernel)
+    if el7 and int(el7[1]) >= EVEN_FIRST_IN_EL7:
+        return Algorithm.FROM_4_2
+    return next((search for first, search in BY_VERSION if version >= first), Algorithm.PRE_4_2)

@@ -170,8 +170,8 @@ def usual(kernel: tuple[int, int], algorithm: Algorithm) -> Calibration:
 
 
 def usual_of(protocol: Protocol, algorithm: Algorithm) -> Calibration:
-    """The same where the search is all that is known: the one before 6.8 is of a kernel before 6.15."""
-    is_old = protocol is Protocol.TCP and algorithm is Algorithm.PRE_6_8
+    """The same where the search is all that is known: those before 6.8 are of a kernel before 6.15."""
+    is_old = protocol is Protocol.TCP and algorithm in {Algorithm.PRE_4_2, Algorithm.FROM_4_2, Algorithm.PRE_6_8}
     return USUAL_BEFORE if is_old else USUAL_OF[protocol]
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from connbench.errors import InputError, UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
+from connbench.model.time_wait import TW_REUSE, TimeWait
 from connbench.portsearch.algorithm import Algorithm, algorithm_of
 from connbench.portsearch.prediction import Pair, Prediction
 from connbench.portsearch.simulate import USUAL, Machine, simulate
@@ -24,19 +25,25 @@ def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[
 def _round(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
     walks = simulate(plan, algorithm, machine)
     reserved = plan.plan.port_range.count_of(machine.reserved)
-    return [Prediction.of_phase(plan, walks, phase, reserved) for phase in walks]
+    return [replace(Prediction.of_phase(plan, walks, phase, reserved), time_wait=machine.time_wait) for phase in walks]
 
 
-def beside(result: Result, algorithm: Algorithm | None = None, reserved: frozenset[int] | None = None) -> list[Pair]:
+def beside(
+    result: Result,
+    algorithm: Algorithm | None = None,
+    reserved: frozenset[int] | None = None,
+    tw_reuse: int | None = None,
+) -> list[Pair]:
     """Every phase of every strategy of a result beside what the model says of the same plan, seed and round.
 
     Args:
         result: What was measured.
         algorithm: The search of connect(); None for that of the kernel it was measured on.
         reserved: net.ipv4.ip_local_reserved_ports; None for those that each round has recorded.
+        tw_reuse: net.ipv4.tcp_tw_reuse; None for what each round has recorded.
 
     Raises:
-        InputError: The file has no plan, as a CSV has none; or what it has recorded is no list of reserved ports.
+        InputError: The file has no plan, as a CSV has none; or a setting that it has recorded cannot be read.
     """
     if result.plan is None:
         raise InputError(
@@ -44,18 +51,29 @@ def beside(result: Result, algorithm: Algorithm | None = None, reserved: frozens
         )
     chosen = algorithm or algorithm_of(result.kernel)
     try:
-        return [_pair(result.plan, strategy, chosen, reserved) for strategy in result.strategies]
+        return [_pair(result.plan, strategy, chosen, reserved, tw_reuse) for strategy in result.strategies]
     except UsageError as fault:
-        raise InputError(f"{result.name}: {fault.message}", "name them with --reserved-ports") from fault
+        way_out = "say what it was with --reserved-ports or --tcp-tw-reuse"
+        raise InputError(f"{result.name}: {fault.message}", way_out) from fault
 
 
-def _pair(plan: Plan, strategy: StrategyResult, algorithm: Algorithm, reserved: frozenset[int] | None) -> Pair:
+def _pair(
+    plan: Plan,
+    strategy: StrategyResult,
+    algorithm: Algorithm,
+    reserved: frozenset[int] | None,
+    tw_reuse: int | None,
+) -> Pair:
     spec = strategy.strategy
     rounds = []
     for measured in strategy.rounds:
         planned = RoundPlan(plan, _whole(plan, spec), measured.number)
-        recorded = measured.report.settings.get(RESERVED_PORTS, "")
-        machine = Machine(reserved=parse_ports(recorded) if reserved is None else reserved)
+        settings = measured.report.settings
+        told = {} if tw_reuse is None else {TW_REUSE: str(tw_reuse)}
+        machine = Machine(
+            reserved=parse_ports(settings.get(RESERVED_PORTS, "")) if reserved is None else reserved,
+            time_wait=TimeWait.of({**settings, **told}),
+        )
         found = next(p for p in _round(planned, algorithm, machine) if p.plan.strategy.phase is spec.phase)
         rounds.append((_first(found, len(measured.samples)), measured.samples))
     return Pair(strategy, tuple(rounds))

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.model import Phase, Protocol, RoundPlan
+from connbench.model.time_wait import USUAL as AS_USUAL
+from connbench.model.time_wait import TimeWait, is_over_loopback
 from connbench.portsearch.walk import Walk
 from connbench.results.result import Mask, Samples, StrategyResult
 
@@ -24,12 +26,14 @@ class Prediction:
         walk: The attempts.
         open_before: Connections open when each attempt begins, int64: what the kernel's tables are filled by.
         reserved: Ports of the range that no search may have (net.ipv4.ip_local_reserved_ports).
+        time_wait: When a port that churn has closed by FIN may be taken again.
     """
 
     plan: RoundPlan
     walk: Walk
     open_before: Counts
     reserved: int = 0
+    time_wait: TimeWait = AS_USUAL
 
     @classmethod
     def of_phase(cls, plan: RoundPlan, walks: dict[Phase, Walk], phase: Phase, reserved: int = 0) -> Prediction:
@@ -39,6 +43,17 @@ class Prediction:
         is_fill = phase is Phase.FILL
         before: Counts = opened - ~walk.failed if is_fill else np.full(len(walk), opened[-1])
         return cls(plan.in_phase(phase), walk, before.astype(np.int64), reserved)
+
+    @property
+    def is_over_loopback(self) -> bool:
+        """Whether the connections stay on the loopback."""
+        return is_over_loopback(self.plan.plan)
+
+    @property
+    def time_wait_seconds(self) -> float:
+        """How long a port that churn has closed by FIN cannot be taken."""
+        binds_to_port = self.plan.strategy.name == "random"
+        return self.time_wait.seconds(is_loopback=self.is_over_loopback, binds_to_port=binds_to_port)
 
     @property
     def searches(self) -> bool:

@@ -13,18 +13,19 @@ from random import Random
 import numpy as np
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
-from connbench.model import Close, Link, Phase, Protocol, RoundPlan
+from connbench.model import Close, Phase, Protocol, RoundPlan
+from connbench.model.time_wait import USUAL as AS_USUAL
+from connbench.model.time_wait import TimeWait, is_over_loopback
 from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.tcp import Ports, tcp_ports
+from connbench.portsearch.tcp import EveryPort, EveryPortBefore42, EveryPortFrom42, Ports, tcp_ports
 from connbench.portsearch.udp import Slots, UdpPorts
 from connbench.portsearch.walk import Walk
 from connbench.strategies import STRATEGIES, Draw
 from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, seed_further_tries, shared_out
 from connbench.strategies.userspace import MOST_DRAWS
 
-TIME_WAIT_S, REUSE_S = 60.0, 1.0
-"""How long a port stays in TIME_WAIT, and after how long connect() may have it over the loopback all the same
-(net.ipv4.tcp_tw_reuse is 2 there by default); bind() may not."""
+EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
+"""How kernels search that know nothing of parities; the others as `EveryPort`, where they look at every port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,13 @@ class Machine:
         udp_slots: Slots of UDP's hash table, a power of two: `UDP hash table entries` of the kernel's log.
         trial: Which of many trials: each has hashes and random numbers of its own in the kernel's place, while those
             that the plan's seed settles stay.
+        time_wait: When a port that churn has closed by FIN may be taken again.
     """
 
     reserved: frozenset[int] = frozenset()
     udp_slots: int = 4096
     trial: int = 0
+    time_wait: TimeWait = AS_USUAL
 
 
 USUAL = Machine()
@@ -77,7 +80,8 @@ def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> Sequen
         return [UdpPorts(ports, slots, machine.reserved, rng) for _ in range(number)]
     has_option = LOCAL_PORT_RANGE in STRATEGIES[strategy.name].needs
     has_parity = algorithm.prefers_parity(has_option=has_option)
-    return tcp_ports(ports, number, rng, has_parity=has_parity, reserved=machine.reserved)
+    every_port = EVERY_PORT.get(algorithm, EveryPort)
+    return tcp_ports(ports, number, rng, has_parity=has_parity, reserved=machine.reserved, every_port=every_port)
 
 
 class _Simulation:
@@ -96,7 +100,7 @@ class _Simulation:
         ports, many = plan.plan.port_range, len(plan.sources)
         self._unused = [[len(ports)] * many for _ in range(load.lanes)]
         self._retries = [further_tries(plan, lane) for lane in range(load.lanes)]
-        self._time_wait = _TimeWait(plan)
+        self._time_wait = _Waiting(plan, machine.time_wait)
         rows = plan.rows
         self._looked_at, self._checked = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
         self._tries, self._port = array("I", bytes(4 * rows)), array("H", bytes(2 * rows))
@@ -178,20 +182,22 @@ class _Simulation:
             number = recipe.redraw(rng)
 
 
-class _TimeWait:
+class _Waiting:
     """Ports that churn has closed and that are not free yet; time goes by its rate."""
 
-    def __init__(self, plan: RoundPlan) -> None:
+    def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
         load = plan.strategy.load
-        churn, may_reuse = load.churn, plan.plan.link is Link.LOOPBACK and plan.strategy.name != "random"
+        churn, binds_to_port = load.churn, plan.strategy.name == "random"
         self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
         rate = churn.rate if churn else None
-        self._rows = None if rate is None else rate * (REUSE_S if may_reuse else TIME_WAIT_S)
+        seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
+        self._rows = None if rate is None else rate * seconds
+        self._most = time_wait.most
         self._ports: deque[tuple[int, Ports, int]] = deque()
 
     def close(self, row: int, space: Ports, port: int) -> None:
         """Close the connection of a port before the attempt of a row."""
-        if self._is_left:
+        if self._is_left and (self._most is None or len(self._ports) < self._most):
             self._ports.append((row, space, port))
         else:
             space.release(port)

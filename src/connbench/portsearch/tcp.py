@@ -1,7 +1,6 @@
 """connect()'s own search, by distances: as many ports looked at as the kernel's loop would, without walking them.
 
-Ports lie in byte lines, one byte each, so that the next free one is found by `bytearray.find` (memchr). A search goes
-round a *circle*, a stretch of a line that begins somewhere inside it and comes round to where it began.
+See `connbench.portsearch.circle` for how ports are kept.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from random import Random
 from typing import Protocol
 
 from connbench.model import PortRange
-
-TAKEN, FREE, RESERVED = range(3)
-"""What a byte of a line says. Reserved ports (net.ipv4.ip_local_reserved_ports) are passed over, at a step each."""
+from connbench.portsearch.circle import FREE, RESERVED, TAKEN, distance, reserved_within
 
 JITTER = 8
 """Steps below which the next start is moved on at random: get_random_u32_below(8), since Linux 5.12."""
@@ -94,8 +91,12 @@ class TcpPorts(ABC):
         if self._sockets[bucket]:
             self.checked += 1
         self._sockets[bucket] += 1
-        self.start = (self.start + (max(steps, int(self._random() * JITTER)) + 1) * self.step) % U32
+        self.start = (self.start + self._advance(steps)) % U32
         return port
+
+    def _advance(self, steps: int) -> int:
+        """How far a search that took so many steps moves the next one's start."""
+        return (max(steps, int(self._random() * JITTER)) + 1) * self.step
 
 
 class EveryPort(TcpPorts):
@@ -111,7 +112,7 @@ class EveryPort(TcpPorts):
     def search(self, low: int, high: int) -> int:
         """See `Ports.search`."""
         line, begin, length = self._line, low - self._low, high - low + 1
-        first = begin + self.start % length
+        first = begin + self._offset() % length
         steps = distance(line, begin, first, begin + length)
         self.checked = length if steps < 0 else steps
         self.looked_at = self.checked + (steps >= 0)
@@ -124,6 +125,10 @@ class EveryPort(TcpPorts):
             place -= length
         line[place] = TAKEN
         return self._found(self._low + place, steps)
+
+    def _offset(self) -> int:
+        """What a search begins at, before it is taken modulo the number of ports."""
+        return self.start
 
     def take(self, port: int) -> bool:
         """See `Ports.take`; a reserved port may be bound to, for only searches pass it over."""
@@ -138,6 +143,23 @@ class EveryPort(TcpPorts):
         """See `Ports.release`."""
         self._line[port - self._low] = RESERVED if port in self._reserved else FREE
         self._sockets[port - self._low] -= 1
+
+
+class EveryPortBefore42(EveryPort):
+    """The search of Linux before 4.2: each begins at the port after the one that the last has found."""
+
+    def _advance(self, steps: int) -> int:
+        return steps + 1
+
+
+class EveryPortFrom42(EveryPort):
+    """The search of Linux 4.2 to 4.5 (07f4c90062f8): the same, but each begins at an even distance from the low end."""
+
+    def _offset(self) -> int:
+        return self.start & ~1
+
+    def _advance(self, steps: int) -> int:
+        return (steps + 2) & ~1
 
 
 class ParityFirst(TcpPorts):
@@ -201,7 +223,13 @@ class ParityFirst(TcpPorts):
 
 
 def tcp_ports(
-    ports: PortRange, number: int, rng: Random, *, has_parity: bool, reserved: frozenset[int] = frozenset()
+    ports: PortRange,
+    number: int,
+    rng: Random,
+    *,
+    has_parity: bool,
+    reserved: frozenset[int] = frozenset(),
+    every_port: type[EveryPort] = EveryPort,
 ) -> list[TcpPorts]:
     """So many paths over a range, all free.
 
@@ -211,25 +239,9 @@ def tcp_ports(
         rng: See `TcpPorts`.
         has_parity: Whether their searches look at one parity wholly before the other.
         reserved: See `RESERVED`; those outside the range do not matter.
+        every_port: How they search where one parity is not looked at before the other.
     """
     buckets, inside = Buckets(ports), frozenset(port for port in reserved if port in ports)
-    kind = ParityFirst if has_parity else EveryPort
+    kind = ParityFirst if has_parity else every_port
     spaces: list[TcpPorts] = [kind(buckets, inside, rng) for _ in range(number)]
     return spaces
-
-
-def distance(line: bytearray, begin: int, first: int, end: int) -> int:
-    """Steps from `first` to the next free place of the circle from `begin` to before `end`; -1 if none is free."""
-    place = line.find(FREE, first, end)
-    if place >= 0:
-        return place - first
-    place = line.find(FREE, begin, first)
-    return place - begin + end - first if place >= 0 else -1
-
-
-def reserved_within(line: bytearray, begin: int, first: int, end: int, steps: int) -> int:
-    """Reserved places among the first `steps` of a circle."""
-    last = first + steps
-    if last <= end:
-        return line.count(RESERVED, first, last)
-    return line.count(RESERVED, first, end) + line.count(RESERVED, begin, begin + last - end)

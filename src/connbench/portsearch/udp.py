@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 
 from connbench.model import PortRange
-from connbench.portsearch.tcp import FREE, RESERVED, TAKEN
+from connbench.portsearch.circle import FREE, RESERVED, TAKEN
 
 ALL_PORTS = 2**16
 

@@ -18,8 +18,11 @@ class Way:
         ports: The range.
         window: Ports of a random window; as many as the range has for the whole; None for no option.
         tries: Tries of a connection, 1 or more.
-        sources: How many addresses to take in turn.
+        sources: How many addresses to take in turn; with one the code binds to none, and the kernel chooses it.
         draws_port: Whether bind() is given a random port.
+        is_udp: Whether the sockets are UDP's.
+        listed: The ports that a program may go through by itself, as haproxy does: none of them reserved; None for
+            `ports`.
     """
 
     ports: PortRange
@@ -27,12 +30,24 @@ class Way:
     tries: int = 1
     sources: int = 1
     draws_port: bool = False
+    is_udp: bool = False
+    listed: PortRange | None = None
 
     @property
     def addresses(self) -> list[str]:
         """Placeholders for the source addresses."""
         few = self.sources <= FEW
         return [f"192.0.2.{i}" if few else f"198.18.{i // 256}.{i % 256}" for i in range(1, self.sources + 1)]
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether there are several addresses to bind to."""
+        return self.sources > 1
+
+    @property
+    def defers_port(self) -> bool:
+        """Whether bind() is to leave the port to connect(); UDP's search is in bind()."""
+        return self.takes_turns and not self.draws_port and not self.is_udp
 
     @property
     def is_random(self) -> bool:
@@ -55,4 +70,5 @@ class Way:
             "last": high - window + 1,
             "more": window - 1,
             "offsets": len(self.ports) - window + 1,
+            "tries": self.tries,
         }

@@ -11,7 +11,7 @@ from connbench.portsearch.agreement import Agreement, Both
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import Calibration
 from connbench.portsearch.prediction import Pair
-from connbench.report.prediction import calibration_lines, knee, reserved_text, search
+from connbench.report.prediction import calibration_lines, knee, reserved_text, search, time_wait_text
 from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.report.text import fold
@@ -41,7 +41,8 @@ def report(
     range_text = f", range {result.plan.port_range}{reserved_text(reserved)}" if result.plan and reserved else ""
     head = f"{printable(result.name)}: Linux {kernel}{range_text}, beside {by}"
     agreements = [agreement for _, agreement in compared]
-    parts = [fold(head, width), render(*_counts(agreements), width=width)]
+    freed = dict.fromkeys(filter(None, (time_wait_text(p) for pair, _ in compared for p, _ in pair.rounds)))
+    parts = ["\n".join(fold(line, width) for line in (head, *freed)), render(*_counts(agreements), width=width)]
     parts += [fold(line, width) for line in _tops_out(compared)]
     if calibrations:
         tables = (

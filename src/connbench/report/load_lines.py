@@ -6,8 +6,9 @@ import numpy as np
 
 from connbench.analysis.giving_up import steps
 from connbench.analysis.summary import Summary, summarize
-from connbench.analysis.turnover import TW_REUSE, achieved_rate, rate_text
+from connbench.analysis.turnover import achieved_rate, rate_text
 from connbench.model import Churn, Close, Phase, Protocol
+from connbench.model.time_wait import TW_REUSE
 from connbench.report.rows import Table
 from connbench.results.result import StrategyResult
 from connbench.units import count, duration

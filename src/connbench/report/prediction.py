@@ -10,7 +10,7 @@ import numpy as np
 from connbench.analysis.knee import Knee, knee_of, knee_of_searches
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
-from connbench.model import HALF, Phase, Protocol, addresses_text
+from connbench.model import HALF, Close, Phase, Protocol, addresses_text
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL_OF, Calibration
 from connbench.portsearch.prediction import Prediction
@@ -23,7 +23,9 @@ from connbench.results.result import Round, StrategyResult
 from connbench.units import count, duration
 
 SEARCHES = {
-    Algorithm.PRE_6_8: "the search of Linux before 6.8",
+    Algorithm.PRE_4_2: "the search of Linux before 4.2",
+    Algorithm.FROM_4_2: "the search of Linux 4.2 to 4.5",
+    Algorithm.PRE_6_8: "the search of Linux 4.6 to 6.7",
     Algorithm.FROM_6_8: "the search of Linux 6.8 and later",
     Algorithm.REJECTED_PATCH: "the search that was rejected: every port, option or not",
 }
@@ -38,6 +40,19 @@ def search(algorithm: Algorithm, protocols: Collection[Protocol]) -> str:
 def reserved_text(number: int) -> str:
     """How many ports of a range are reserved, as a header has it behind the range; nothing where none is."""
     return f" ({count(number)} of its ports reserved)" if number else ""
+
+
+def time_wait_text(prediction: Prediction) -> str:
+    """When a port that churn has closed by FIN is free again, and why; nothing where no port is left in TIME_WAIT."""
+    load = prediction.plan.strategy.load
+    churn = load.churn
+    if churn is None or churn.close is not Close.FIN or load.protocol is not Protocol.TCP:
+        return ""
+    where = "on" if prediction.is_over_loopback else "not on"
+    words = f"tcp_tw_reuse {prediction.time_wait.reuse}, target {where} the loopback: a port in TIME_WAIT is "
+    if churn.rate is None:
+        return words + "never free again, for no --churn-rate says how time passes"
+    return words + f"free again after {prediction.time_wait_seconds:g} s"
 
 
 def report(
@@ -85,6 +100,8 @@ def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibratio
         printable(f"{spec.label}: predicted by {by}, {ports}{sources}") + f", seed {plan.plan.seed}",
         width,
     )
+    if freed := time_wait_text(prediction):
+        head += f"\n{fold(freed, width)}"
     if calibration is None:
         failures = prediction.failures
         counts = f"connection attempts: {len(walk)} errored: {failures} total: {len(walk) - failures}"

@@ -27,6 +27,7 @@ def predicted(predictions: Sequence[Prediction], algorithm: Algorithm, calibrati
             "algorithm": _word(algorithm),
             "plan": predictions[0].plan.plan,
             "reserved": predictions[0].reserved,
+            "tcp_tw_reuse": predictions[0].time_wait.reuse,
             "calibration": calibration,
             "strategies": [_strategy(one, calibration) for one in predictions],
         }
@@ -46,6 +47,7 @@ def compared(
             "file": result.name,
             "kernel": result.environment.get("kernel"),
             "reserved": max((p.reserved for pair, _ in found for p, _ in pair.rounds), default=0),
+            "tcp_tw_reuse": max((p.time_wait.reuse for pair, _ in found for p, _ in pair.rounds), default=None),
             "algorithm": _word(algorithm),
             "calibrations": {protocol.value: one for protocol, one in calibrations.items()},
             "strategies": [agreement for _, agreement in found],

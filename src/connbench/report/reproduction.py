@@ -33,6 +33,9 @@ HOLDS, DIFFERS, NOT_JUDGED = "holds", "differs", "-"
 
 _HEADER = ("", "errors", "total time", "speed-up", "even mean", "odd mean", "claim")
 
+PUBLISHED = "  the talk"
+"""What a row of published figures begins with; it stands below what was measured."""
+
 MOST_NAMED = 3
 """Claims that do not hold which the verdict tells in full."""
 
@@ -98,9 +101,14 @@ def blocks(result: Result) -> list[Block]:
     judged = _Judged.of(result)
     claims = [(_name(case), _word(claim), claim.text) for case, claim in judged.each_claim]
     note = f"speed-up: against plain, by the attempt; below each row what the talk published, over {FULL_RANGE}"
+    rows = _cells(judged)
+    published = tuple(position for position, row in enumerate(rows) if row[0].startswith(PUBLISHED))
+    each = Table(("", "here", "claim"), claims)
+    all_hold = claims and all(claim.holds for _, claim in judged.each_claim)
+    folded = f"{_held(judged)} claims hold: show each" if all_hold else None
     return [
-        Block(f"{TALK}, again", Table(_HEADER, _cells(judged)), (note,), words=(6,)),
-        Block("What the talk claims, and whether it holds here", Table(("", "here", "claim"), claims), words=(1, 2)),
+        Block(f"{TALK}, again", Table(_HEADER, rows), (note,), words=(6,), muted=published),
+        Block("What the talk claims, and whether it holds here", each, words=(1, 2), folded=folded),
     ]
 
 
@@ -256,7 +264,7 @@ def _measured(judged: _Judged, case: Case, summary: Summary) -> tuple[str, ...]:
 def _published(key: str, faster: float | None) -> tuple[str, ...]:
     talk, (_, _, window) = published()[key], key.partition("-")
     return (
-        f"  the talk, {window}" if window else "  the talk",
+        f"{PUBLISHED}, {window}" if window else PUBLISHED,
         count(talk.errored),
         duration(talk.total_ns),
         "-" if faster is None else f"{faster:.3g} x",

@@ -99,7 +99,8 @@ def read_talk_csv(text: str, name: str, unit: str | None = None) -> Result:
     header = _HEADER.fullmatch(lines[0])
     named = _unit_of(header["time"]) if header else None
     ports, times = _columns(lines, name, skipped=1 if header else 0)
-    latency = times * NS_IN[unit or named or "s"]
+    with np.errstate(over="ignore"):  # what is infinite then is refused below
+        latency = times * NS_IN[unit or named or "s"]
     known = () if unit else _question(latency, named, name)
     _check(latency, name, 2 if header else 1)
     failed = ports == FAILED
@@ -136,14 +137,15 @@ def _question(latency: Numbers, named: str | None, name: str) -> tuple[Finding, 
     Raises:
         InputError: The median is not between 10 ns and a second.
     """
-    median = float(np.median(latency))
+    bounded = np.minimum(latency, 1000.0 * LONGEST_NS)  # percentiles of infinite values are no numbers
+    median = float(np.median(bounded))
     taken = f"its times are taken as {_UNIT_WORDS[named or 's'][0]}{' (its header says so)' if named else ''}"
     if median and not SHORTEST_MEDIAN_NS <= median <= LONGEST_MEDIAN_NS:
         raise InputError(
             f"{name}: {taken}, and then the median connect() takes {_roughly(median)}",
             "give the unit that they are in: --unit s, ms, us or ns",
         )
-    quick = float(np.percentile(latency, 10))
+    quick = float(np.percentile(bounded, 10))
     if named or quick < SLOW_NS:
         return ()
     return (

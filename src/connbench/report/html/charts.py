@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import log10
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ _BETWEEN_DECADES = [
     f"{digit}{zeros}{prefix}" for digit in range(2, 10) for zeros in ("", "0", "00") for prefix in "nµm"
 ]
 
-_LATENCY_AXIS = {
+LATENCY_AXIS = {
     "type": "log",
     "tickformat": "~s",
     "ticksuffix": "s",
@@ -69,7 +67,7 @@ def scatter(series: Sequence[Series]) -> dict[str, Any]:
     ]
     layout = {
         "xaxis": {"title": {"text": "connection"}, "tickformat": ",", "rangemode": "nonnegative"},
-        "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
+        "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **LATENCY_AXIS},
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
@@ -108,7 +106,7 @@ def utilisation(series: Sequence[Series]) -> dict[str, Any]:
     _label_knees([trace for trace in traces if trace["meta"]["group"] == "knee"])
     layout = {
         "xaxis": {"title": {"text": "share of the range in use"}, "tickformat": ".0%", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **_LATENCY_AXIS},
+        "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **LATENCY_AXIS},
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
@@ -163,59 +161,3 @@ def _label_knees(knees: Sequence[dict[str, Any]]) -> None:
         knee["mode"] = "markers+text" if side else "markers"
         if side:
             knee["textposition"] = side
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar of `bars`: its place on the axis, which of the groups it belongs to, how long it is, and what it says."""
-
-    place: str
-    group: str
-    value: float
-    text: str
-
-
-def bars(found: Sequence[Bar], axis: str) -> dict[str, Any]:
-    """Bars from left to right on a logarithmic axis, a trace for each group; the second group's are muted by the page.
-
-    Args:
-        found: Bars in the order of their places, from the top down; those without a length are left out.
-        axis: What their length is.
-    """
-    groups = dict.fromkeys(bar.group for bar in found)
-    traces = []
-    for position, group in enumerate(groups):
-        some = [bar for bar in found if bar.group == group and bar.value > 0]
-        traces.append(
-            {
-                "type": "bar",
-                "orientation": "h",
-                "name": chart_text(group),
-                "meta": {"muted": position > 0},
-                "x": [bar.value for bar in some],
-                "y": [chart_text(bar.place) for bar in some],
-                "text": [chart_text(bar.text) for bar in some],
-                "textposition": "outside",
-                "cliponaxis": False,
-                "hovertemplate": f"<b>%{{y}}</b><br>{chart_text(group)}: %{{text}}<extra></extra>",
-            }
-        )
-    largest = max((bar.value for bar in found), default=1.0)
-    layout = {
-        "barmode": "group",
-        "xaxis": {
-            "title": {"text": axis},
-            "type": "log",
-            "dtick": 1,
-            "range": [min(0.0, *(log10(bar.value) for bar in found if bar.value > 0)) - 0.05, log10(largest) + 0.35],
-        },
-        "yaxis": {
-            "automargin": True,
-            "categoryorder": "array",
-            "categoryarray": [chart_text(place) for place in reversed(dict.fromkeys(bar.place for bar in found))],
-        },
-        "showlegend": len(groups) > 1,
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-        "hovermode": "closest",
-    }
-    return {"data": traces, "layout": layout}

@@ -133,14 +133,14 @@
   function pictureColours() {
     const style = getComputedStyle(document.documentElement);
     return figures.picture.data.map((trace, position) => {
-      if (trace.type !== "bar") return trace.line.color;
+      if (trace.type !== "bar") return trace.marker.color;
       return style.getPropertyValue(trace.meta.muted ? "--quiet" : "--accent");
     });
   }
 
   function redrawPicture() {
     const colours = pictureColours();
-    return Plotly.update(picture, { "marker.color": colours, "line.color": colours }, themed(picture.layout));
+    return Plotly.update(picture, { "marker.color": colours }, themed(picture.layout));
   }
 
   /* ---- drawing ---- */

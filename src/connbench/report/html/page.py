@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -15,13 +15,14 @@ import connbench
 from connbench.analysis.comparison import compare
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
-from connbench.analysis.sweep import is_sweep
+from connbench.analysis.sweep import Sweep, is_sweep
 from connbench.errors import EnvironmentFault
 from connbench.findings import Finding, by_kind, the_rest
 from connbench.model import Phase
 from connbench.report import account, text
 from connbench.report.comparison_rows import blocks
 from connbench.report.html import charts, facts
+from connbench.report.html.pictures import Picture, picture_of
 from connbench.report.html.points import shown_round
 from connbench.report.ranking import ranking_of
 from connbench.report.rows import Block, Table
@@ -62,15 +63,11 @@ class Opening:
 
     Attributes:
         verdict: Sentences.
-        picture: A figure as plotly takes it, which shows what the verdict says; None for the charts of the results.
-        title: Above the picture.
-        note: Below that title.
+        picture: What shows what they say; None for the charts of the results.
     """
 
     verdict: Sequence[str]
-    picture: dict[str, Any] | None = None
-    title: str = ""
-    note: str = ""
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +119,13 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
     series = series_of(results)
     script = _asset("page.js")
     utilisation = charts.utilisation(series)
+    picture = (opening and opening.picture) or picture_of(results)
     page = environment.from_string(_asset("page.html.j2")).render(
         version=connbench.__version__,
         what=_what(results),
         verdict=opening.verdict if opening else _run_verdicts(results),
-        opening=opening,
-        first="picture" if opening and opening.picture else "utilisation" if utilisation["data"] else "scatter",
+        picture=picture,
+        first="picture" if picture else "utilisation" if utilisation["data"] else "scatter",
         terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
@@ -140,7 +138,7 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
             {
                 "scatter": charts.scatter(series),
                 "utilisation": utilisation,
-                "picture": opening.picture if opening else None,
+                "picture": picture and picture.figure,
             }
         ),
         style=_asset("style.css"),
@@ -153,6 +151,11 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
 
 def _what(results: Sequence[Result]) -> str:
     """What was measured, in a few words: the strategies, or how many there are."""
+    if len(results) == 1 and results[0].is_reproduction:
+        return "connect() as the talk measured it, measured again"
+    if is_lone_sweep(results):
+        sweep = Sweep.of(results[0])
+        return f"connect() with {len(sweep.settings)} settings at {len(sweep.loads)} loads"
     labels = list(dict.fromkeys(spec.label for result in results for spec in result.specs))
     if not labels:
         return "No attempt was measured"

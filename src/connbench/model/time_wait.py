@@ -1,0 +1,92 @@
+"""How long a port stays taken after its connection was closed in good order: TIME_WAIT and net.ipv4.tcp_tw_reuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from connbench.errors import UsageError
+from connbench.model.choices import Link
+from connbench.model.plan import Plan
+
+TIME_WAIT_S = 60.0
+"""How long the side that closes first keeps the connection (TCP_TIMEWAIT_LEN in include/net/tcp.h)."""
+
+TW_REUSE, TW_REUSE_DELAY = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_tw_reuse_delay"
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
+MOST_WAITING = "net.ipv4.tcp_max_tw_buckets"
+SETTINGS = (TW_REUSE, TW_REUSE_DELAY, TIMESTAMPS, MOST_WAITING)
+
+NEVER, ALWAYS, ON_LOOPBACK = range(3)
+"""The values of tcp_tw_reuse."""
+
+ON_LOOPBACK_SINCE = (4, 19)
+"""The first Linux with tcp_tw_reuse=2, its default since then (79e9fed46038); before, the default is 0."""
+
+REUSE_DELAY_S = 1.0
+"""After which connect() may take such a port where tcp_tw_reuse lets it: before 6.14 there is no sysctl for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWait:
+    """What decides when a port in TIME_WAIT may be taken again (tcp_twsk_unique() in net/ipv4/tcp_ipv4.c).
+
+    Attributes:
+        reuse: net.ipv4.tcp_tw_reuse: 0, 1, or 2 for connections over the loopback alone.
+        delay_s: After how many seconds connect() may take the port where that lets it (tcp_tw_reuse_delay).
+        has_timestamps: Whether connections have TCP timestamps, without which no port is taken again.
+        most: How many may be in TIME_WAIT in a network namespace (tcp_max_tw_buckets): whatever is closed beyond that
+            leaves none (inet_twsk_alloc() in net/ipv4/inet_timewait_sock.c). None where that is not known.
+    """
+
+    reuse: int = ON_LOOPBACK
+    delay_s: float = REUSE_DELAY_S
+    has_timestamps: bool = True
+    most: int | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> Self:
+        """What the values of sysctls say; of those that are missing, today's defaults.
+
+        Raises:
+            UsageError: One is no whole number, as in a file that was changed.
+        """
+        reuse, delay_ms, most = (_number(settings, name) for name in (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING))
+        return cls(
+            reuse=ON_LOOPBACK if reuse is None else reuse,
+            delay_s=REUSE_DELAY_S if delay_ms is None else delay_ms / 1e3,
+            has_timestamps=settings.get(TIMESTAMPS) != "0",
+            most=most,
+        )
+
+    def is_reused(self, *, is_loopback: bool) -> bool:
+        """Whether connect() may take a port in TIME_WAIT again."""
+        return self.has_timestamps and (self.reuse == ALWAYS or (self.reuse == ON_LOOPBACK and is_loopback))
+
+    def seconds(self, *, is_loopback: bool, binds_to_port: bool = False) -> float:
+        """How long a closed connection keeps its port taken, in seconds.
+
+        Args:
+            is_loopback: Whether one end has an address of the loopback.
+            binds_to_port: Whether the port is asked for by bind(), which never takes one in TIME_WAIT (it may with
+                SO_REUSEADDR, which no strategy here sets).
+        """
+        is_kept = binds_to_port or not self.is_reused(is_loopback=is_loopback)
+        return TIME_WAIT_S if is_kept else min(self.delay_s, TIME_WAIT_S)
+
+
+def _number(settings: Mapping[str, str], name: str) -> int | None:
+    text = settings.get(name) or None
+    if text is not None and not text.isdecimal():
+        raise UsageError(f"{name} is {text!r}, which is no number", "say it with --tcp-tw-reuse")
+    return None if text is None else int(text)
+
+
+USUAL = TimeWait()
+"""As Linux has it from 4.19 on."""
+
+
+def is_over_loopback(plan: Plan) -> bool:
+    """Whether a plan's connections stay on the loopback, as net.ipv4.tcp_tw_reuse=2 asks."""
+    return plan.link is Link.LOOPBACK and all(target.is_loopback for target in plan.targets)
