@@ -138,7 +138,7 @@ def test_more_lanes_than_cpus_are_warned_of() -> None:
         (("--churn-rate", "5"), "--churn-rate 5/s does nothing without --churn"),
         (("--churn", "5", "--churn-rate", "0"), "--churn-rate 0/s is not possible"),
         (("--churn", "5", "--close", "fin", "--listener", "backlog"), "--close fin: a backlog listener never closes"),
-        (("--churn", "5", "--close", "fin", "--protocol", "udp"), "--close fin: UDP has no FIN"),
+        (("--churn", "5", "--close", "fin", "--protocol", "udp"), "--close fin: UDP has neither RST nor FIN"),
         (("--protocol", "udp", "--listener", "accept"), "--listener accept does nothing for UDP"),
         (("--target", "127.0.0.1:1", "--target", "127.0.0.1:1"), "127.0.0.1:1 is there twice"),
         (("--target", "127.0.0.1:1", "--target", "[::1]:1"), "are not of one family"),

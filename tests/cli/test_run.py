@@ -323,3 +323,59 @@ def test_doctor_names_listeners_whose_ports_connect_may_take(
     names = re.sub(r"\b(?:python[\d.]*|connbench) on", "python on", line)
     assert re.match(f"note +listeners: {named}: ", names)
     assert f"sysctl -w net.ipv4.ip_local_reserved_ports={advice}\n" in out
+
+
+HOST_RANGE = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40199")
+HOST_RESERVED = ("--sysctl", "net.ipv4.ip_local_reserved_ports=40000-40049")
+
+
+def test_reserved_ports_are_not_counted() -> None:
+    """In the host's namespace 50 of 200 are reserved: connect() has the other 150, bind() to a port has all."""
+    finished = connbench(
+        *("run", "-q", "--isolate", "never", "--listener", "accept", "--strategy", "plain", "--strategy", "random"),
+        inside=(*HOST_RANGE, *HOST_RESERVED),
+    )
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    assert "range 40000-40199 (the host's; 50 of its ports reserved)" in finished.stdout
+    assert "connection attempts: 150 errored: 0 total: 150\n" in finished.stdout
+    assert "connection attempts: 200 errored: 0 total: 200\n" in finished.stdout
+    assert "note: 50 of the 200 ports of 40000-40199 are reserved" in finished.stderr
+
+
+def test_fill_is_a_share_of_what_is_not_reserved() -> None:
+    """80 % of 150 ports are 120 connections; where all are reserved the run is refused."""
+    asked = ("run", "-q", "--isolate", "never", "--listener", "accept", "--strategy", "bind", "--fill", "80%")
+    finished = connbench(*asked, inside=(*HOST_RANGE, *HOST_RESERVED))
+    assert "connection attempts: 120 errored: 0 total: 120\n" in finished.stdout
+    none_left = ("--sysctl", "net.ipv4.ip_local_reserved_ports=40000-40199")
+    refused = connbench(*asked, inside=(*HOST_RANGE, *none_left))
+    assert refused.returncode == ExitCode.ENVIRONMENT
+    assert "bind: every port of 40000-40199 is reserved" in refused.stderr
+
+
+def test_range_of_the_host_is_taken_by_name() -> None:
+    """--port-range host, in a namespace of its own, which reserves none of its ports; predict knows the range too."""
+    inside = (*HOST_RANGE, *HOST_RESERVED)
+    out = connbench("run", "-q", "--strategy", "bind", "--port-range", "host", inside=inside).stdout
+    assert "range 40000-40199 (the host's), " in out
+    assert "connection attempts: 200 errored: 0 total: 200\n" in out
+    predicted = connbench("predict", "--strategy", "bind", "--port-range", "host", inside=inside).stdout
+    assert "range 40000-40199" in predicted
+    default = connbench("run", "-q", "--strategy", "range", "-n", "5", inside=inside).stdout
+    assert "range 9024-65535 (the host's is 40000-40199), " in default
+
+
+def test_small_number_of_connections_is_said_to_hide_the_knee() -> None:
+    """Beforehand, in the report, and by a gate, which fails; what the note says to do shows the knee."""
+    asked = ("run", "-q", "--strategy", "plain", "--fail-if", "knee < 40%")
+    finished = connbench(*asked, "-n", "1000")
+    note = "plain: 1,000 connections use 1.8% of the 56,512 ports; connect() turns slow once half of them are in use"
+    assert f"note: {note}" in finished.stderr
+    assert f"note: {note}" in finished.stdout
+    assert "knee: cannot be seen, only 1.8% of the range in use" in finished.stdout
+    assert finished.returncode == ExitCode.THRESHOLD
+    assert "knee < 40% cannot be judged: only 1.8% of the range was in use" in finished.stderr
+    [said] = re.findall(r"give (-n \d+ --port-range [\d-]+)", finished.stderr)
+    followed = connbench(*asked, *said.split())
+    assert "cannot be" not in followed.stdout + followed.stderr
+    assert "connection attempts: 1000 errored: 0 total: 1000\n" in followed.stdout
