@@ -296,3 +296,30 @@ def test_doctor_finds_what_is_missing(denied: str, check: str) -> None:
     assert finished.returncode == ExitCode.UNSOUND
     assert re.search(rf"^fail  {check}: .*\n      -> ", finished.stdout, re.MULTILINE)
     assert finished.stdout.endswith("would not be sound\n")
+
+
+LISTENERS = ("--listen", "127.0.0.1:40003/8", "--listen", "127.0.0.1:40001/8", "--listen", "127.0.0.1:50100/8")
+
+
+@pytest.mark.parametrize(
+    ("reserved", "named", "advice"),
+    [
+        ("", "python on 40001, python on 40003", "40001,40003"),
+        ("8080,40000-40002", "python on 40003", "8080,40000-40003"),
+        ("40001-40003", None, None),
+    ],
+)
+def test_doctor_names_listeners_whose_ports_connect_may_take(
+    reserved: str, named: str | None, advice: str | None
+) -> None:
+    """Those in the host's range that are not reserved, with the setting that reserves them beside what is reserved."""
+    settings = {"ip_local_port_range": "40000 40199", "ip_local_reserved_ports": reserved}
+    options = [word for name, value in settings.items() for word in ("--sysctl", f"net.ipv4.{name}={value}")]
+    out = connbench("doctor", inside=(*options, *LISTENERS)).stdout
+    if named is None:
+        assert re.search(r"^ok +listeners: no unreserved port of 40000-40199 has a TCP listener$", out, re.MULTILINE)
+        return
+    line = next(line for line in out.splitlines() if re.match("note +listeners: ", line))
+    names = re.sub(r"\b(?:python[\d.]*|connbench) on", "python on", line)
+    assert re.match(f"note +listeners: {named}: ", names)
+    assert f"sysctl -w net.ipv4.ip_local_reserved_ports={advice}\n" in out

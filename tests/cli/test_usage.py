@@ -203,6 +203,7 @@ def test_a_taken_listener_port() -> None:
     """The listener of a run does not share a port."""
     finished = connbench(
         *("run", "-q", "-n", "4", "--isolate", "never", "--listener", "accept", "--target", "127.0.0.1:5000"),
+        *("--strategy", "random"),
         inside=("--listen", "127.0.0.1:5000/8"),
     )
     assert finished.returncode == ExitCode.TARGET

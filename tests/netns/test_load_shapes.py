@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from connbench.analysis.soundness import findings
+from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, Phase, Spread, StrategySpec
-from connbench.results.result import Samples, StrategyResult
+from connbench.results.result import Result, Samples, StrategyResult
+from connbench.runner import run
 from connbench.samples import GIVEN_UP
-from support import LOW, OVER_VETH, connbench, measure, measure_phases, spec
+from support import LOW, OVER_VETH, connbench, make_plan, measure, measure_phases, spec
 
 PORTS = 32
 STRATEGIES = ("plain", "bind", "random", "window", "range")
@@ -188,3 +191,20 @@ def test_shapes_go_together() -> None:
     for samples in (filled.samples, churned.samples):
         assert not samples.failed.any()
         assert {*zip(samples.source.tolist(), samples.target.tolist(), strict=True)} == {(0, 0), (1, 0), (0, 1), (1, 1)}
+
+
+@pytest.mark.parametrize("is_far", [False, True])
+def test_loopback_hides_that_ports_in_time_wait_run_out(is_far: bool) -> None:
+    """Of 50 ports 25 are free: over veth 60 replacements by FIN use them up; the loopback has them again soon."""
+    link = OVER_VETH if is_far else {}
+    strategy = under("bind", Load(fill=0.5, churn=Churn(60, Close.FIN, rate=20.0)))
+    plan = make_plan(strategy, 50, 0, listener=Listener.ACCEPT, **link)
+    result = Result(plan, {})
+    run(plan, result, lambda _: None, lambda _: None, Interrupts())
+    settings = result.strategies[-1].rounds[0].report.settings
+    assert settings["net.ipv4.tcp_tw_reuse"] == "2"
+    failed = int(result.strategies[-1].samples.failed.sum())
+    codes = {finding.code for finding in findings(result)}
+    if is_far:
+        assert failed == 60 - 25
+    assert ("loopback-reuse" in codes) is not is_far

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.findings import Finding, Severity
@@ -15,10 +17,10 @@ from connbench.host import checks, diagnosis
 from connbench.host.checks import Check, Verdict, as_finding
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
-from connbench.model import Listener, Namespace, Plan
+from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
 from connbench.planning import Request, make_plan, place
 from connbench.planning.choice import refuse_unsupported
-from made import PLAN, WINDOW
+from made import PLAN, WINDOW, unhurried
 
 HOST = replace(PLAN, namespace=Namespace.HOST, listener=Listener.ACCEPT, connections=5000)
 
@@ -90,7 +92,7 @@ def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a namespace of its own a run goes on with a warning, and so says doctor."""
     monkeypatch.setattr(place, "best_available", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
-    plan, [known] = make_plan(Request(connections=4))
+    plan, [known] = make_plan(Request(("random",), connections=4))
     told = checks.of_finding(known)
     assert (told.code, told.verdict, told.text) == ("host-namespace", Verdict.WARNING, known.text)
     assert diagnosis.exit_code([told]) == ExitCode.OK
@@ -159,3 +161,12 @@ def test_the_verdict_has_figures_reasons_and_the_next_step() -> None:
         f"A full run here would end in exit code 0 with a warning in its report ({what}): CPU load: 97 % in use."
     )
     assert advice == "Next: stop what else runs here, then measure."
+
+
+@given(st.frozensets(st.integers(0, 65535)))
+@unhurried
+def test_reserved_ports_are_written_as_they_are_read(ports: frozenset[int]) -> None:
+    """The list that doctor proposes reads back as the ports it is made of, in as few stretches as there are."""
+    text = format_ports(ports)
+    assert parse_ports(text) == ports
+    assert len(text.split(",")) == max(1, sum(port - 1 not in ports for port in ports))

@@ -10,7 +10,7 @@ import pytest
 
 from connbench.analysis.gate import hold
 from connbench.errors import Interrupted, RunFault
-from connbench.model import Churn, Load, Phase
+from connbench.model import Churn, Load, Phase, PortRange
 from connbench.results.result import Origin, Result, Samples
 from connbench.thresholds import parse
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
@@ -33,6 +33,13 @@ def failures(result: Result, *expressions: str, base: Result | None = None) -> l
     """What fails, as it is told."""
     asked = [parse(text, with_base=base is not None) for text in expressions]
     return [failure.text for failure in hold(asked, result, base)]
+
+
+def over(ports: int, result: Result, sources: tuple[str, ...] = ("127.9.9.1",)) -> Result:
+    """The same, measured over so many ports."""
+    assert result.plan
+    result.plan = replace(result.plan, port_range=PortRange(9024, 9024 + ports - 1), sources=sources)
+    return result
 
 
 def searched(slow_from: int, connections: int = 200) -> Samples:
@@ -183,9 +190,8 @@ def test_phases_of_a_strategy_are_held_by_themselves() -> None:
     """A threshold is about the attempts of one phase, whose label it may name; churn has no knee to be judged by."""
     filling = replace(PLAIN, load=Load(fill=0.8, churn=Churn(50)))
     churning = replace(filling, phase=Phase.CHURN)
-    result = result_of(
-        {filling: [round_of(samples_of([10_000] * 80))], churning: [round_of(samples_of([30_000] * 50))]}
-    )
+    measured = {filling: [round_of(samples_of([10_000] * 80))], churning: [round_of(samples_of([30_000] * 50))]}
+    result = over(100, result_of(measured))
     label = "plain, fill 80%, churn 50"
     assert failures(result, "p99 > 20us", f"{label}: errors >= 0", "knee < 99%", f"{label}: knee < 99%") == [
         f"{label}: p99 > 20us, measured 30us",
@@ -208,22 +214,40 @@ def test_planned_strategy_without_a_round_fails() -> None:
 
 def test_knee_is_the_share_of_the_range_in_use() -> None:
     """A knee before the limit fails, in percent of the range's ports."""
-    result = run_of(searched(100))
-    assert result.plan
-    result.plan = replace(result.plan, port_range=replace(result.plan.port_range, high=9024 + 199))
+    result = over(200, run_of(searched(100)))
     assert failures(result, "knee < 50%", "knee < 60%") == ["bind: knee < 60%, measured 50%"]
 
 
 def test_without_a_knee_the_whole_range_counts_as_fast() -> None:
-    """Where nothing turns slow the knee counts as 100%, of a file that does not tell its range too."""
-    steady = replace(run_of(samples_of([10_000] * 200)), plan=None, origin=Origin.CSV)
+    """Where nothing turns slow in more than half of the range the knee counts as 100%."""
+    steady = over(200, run_of(samples_of([10_000] * 200)))
     assert failures(steady, "knee < 99%", "knee < 100%", "knee >= 100%") == ["bind: knee >= 100%, measured 100%"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "sources", "in_use"), [(400, 1, "50.0%"), (1000, 1, "20.0%"), (200, 2, "50.0%"), (1000, 2, "10.0%")]
+)
+def test_knee_cannot_be_judged_by_less_than_half_of_the_range(ports: int, sources: int, in_use: str) -> None:
+    """A gate on the knee must not pass because a run used too few ports of each source to have one."""
+    addresses = tuple(f"127.9.9.{i + 1}" for i in range(sources))
+    steady = run_of(samples_of([10_000] * 200, source=[i % sources for i in range(200)]))
+    assert failures(over(ports, steady, addresses), "knee < 40%", "knee > 99%") == [
+        f"bind: {condition} cannot be judged: only {in_use} of the range was in use, and a knee comes beyond 50%"
+        for condition in ("knee < 40%", "knee > 99%")
+    ]
+
+
+def test_knee_within_little_of_the_range_is_judged() -> None:
+    """A knee that is there is one, however few ports were in use."""
+    assert failures(over(1000, run_of(searched(100))), "knee < 40%") == ["bind: knee < 40%, measured 10%"]
 
 
 def test_csv_knows_no_range_and_no_floor() -> None:
     """What a CSV of attempts does not tell cannot be judged; what it tells is."""
     result = replace(run_of(searched(100)), plan=None, origin=Origin.CSV)
     result.rounds[BIND] = [replace(r, report=type(r.report)()) for r in result.rounds[BIND]]
+    steady = replace(run_of(samples_of([10_000] * 200)), plan=None, origin=Origin.CSV)
+    assert failures(steady, "knee < 99%") == ["bind: knee < 99% cannot be judged: the range is not known"]
     assert failures(result, "knee < 10%", "floor > 1ms", "wall > 1s", "acquire.mean > 1s") == [
         "bind: knee < 10% cannot be judged: the range is not known",
         "bind: floor > 1ms cannot be judged: the harness floor is not known",

@@ -18,7 +18,7 @@ from connbench.findings import Finding, Severity, printable
 from connbench.model import Link, StrategySpec
 from connbench.report.markdown import escape, markdown
 from connbench.results.result import Origin, Result, Round
-from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, unhurried
+from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 GITHUB = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = "a|b <script>alert(1)</script> `x` **y** _z_ [l](http://e.org) ~~s~~ \\ &amp; \n# @who #12 $m$"
@@ -70,7 +70,7 @@ def test_table_has_a_row_a_strategy_with_its_figures() -> None:
 
 def test_single_strategy_is_not_compared() -> None:
     """Alone there is nothing to be faster than."""
-    [row] = table(result_of({PLAIN: [round_of(samples_of([1000] * 100))]}))
+    [row] = table(result_of({RANDOM: [round_of(samples_of([1000] * 100))]}))
     assert not any(name.startswith("vs") for name in row)
     assert row["knee"] == "none"
 

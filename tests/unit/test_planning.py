@@ -77,7 +77,9 @@ def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endp
         ("::1", "--source ::1 and target 127.9.9.2:9023 are not both IPv4"),
         ("localhost", "--source 'localhost' is not an IP address"),
         ("127.0.0.256", "--source '127.0.0.256' is not an IP address"),
-        ("127.0.0.1:80", "--source '127.0.0.1:80' is not an IP address"),
+        ("127.0.0.1:80", "--source '127.0.0.1:80' has a port"),
+        ("[2001:db8::1]:80", "--source '[2001:db8::1]:80' has a port"),
+        ("127.0.0.1:http", "--source '127.0.0.1:http' is not an IP address"),
         ("", "--source '' is not an IP address"),
     ],
 )
@@ -195,6 +197,8 @@ def test_no_retries_is_other_than_no_say() -> None:
         (Request(strategies=("partition",), placement=Placement.INSIDE), "--placement does nothing for partition"),
         (Request(strategies=("partition", "range"), retries=0), "--retries does nothing for partition, range"),
         (Request(source="127.0.0.1"), "--source 127.0.0.1: plain cannot choose its source"),
+        (Request(source="127.0.0.1:80"), "--source '127.0.0.1:80' has a port"),
+        (Request(source="localhost"), "--source 'localhost' is not an IP address"),
         (Request(strategies=("bind", "plain"), source="127.0.0.1"), "plain cannot choose its source"),
     ],
 )
@@ -252,16 +256,16 @@ def test_parameter_that_one_strategy_takes_is_no_fault_of_the_others() -> None:
 def test_range_is_the_talks_in_a_namespace_of_its_own() -> None:
     """Where it can be set, the range is what was asked for, or the talk's."""
     asked = PortRange(20, 29)
-    assert choose_range(None, Namespace.NETWORK, ()) == PORTS
-    assert choose_range(asked, Namespace.USER, ("plain",)) == asked
-    assert choose_range(PortRange(7, 8), Namespace.NETWORK, ()) == PortRange(7, 8)
+    assert choose_range(Request(), Namespace.NETWORK) == PORTS
+    assert choose_range(Request(("plain",), port_range=asked), Namespace.USER) == asked
+    assert choose_range(Request(port_range=PortRange(7, 8)), Namespace.NETWORK) == PortRange(7, 8)
 
 
 @pytest.mark.parametrize("namespace", Namespace)
 def test_range_of_one_port_is_refused(namespace: Namespace) -> None:
     """One port needs no search."""
     with pytest.raises(UsageError, match="port range 7-7 is one port"):
-        choose_range(PortRange(7, 7), namespace, ())
+        choose_range(Request(port_range=PortRange(7, 7)), namespace)
 
 
 @pytest.mark.parametrize(
@@ -277,31 +281,31 @@ def test_nobody_accepts_where_the_queue_can_be_made_long_enough(
     asked: Listener | None, external: bool, expected: Listener
 ) -> None:
     """In a namespace of its own any number of connections fits the queue."""
-    assert choose_listener(asked, Namespace.NETWORK, 10_000_000, external=external) is expected
+    assert choose_listener(Request(listener=asked), Namespace.NETWORK, 10_000_000, external=external) is expected
 
 
 def test_range_on_the_host_is_the_hosts() -> None:
     """Where the range cannot be set it is the host's, asked for or not, and every strategy searches it."""
     host = PortRange(*sysctl.read_port_range())
-    assert choose_range(None, Namespace.HOST, ()) == host
-    assert choose_range(host, Namespace.HOST, ("plain",)) == host
+    assert choose_range(Request(), Namespace.HOST) == host
+    assert choose_range(Request(("plain",), port_range=host), Namespace.HOST) == host
 
 
 def test_part_of_the_hosts_range_is_for_strategies_that_can_keep_to_it() -> None:
     """In the host's namespace a smaller range is possible, but not for those that search the host's whole range."""
     host = PortRange(*sysctl.read_port_range())
     part = PortRange(host.low, host.high - 1)
-    assert choose_range(part, Namespace.HOST, ("random", "window")) == part
+    assert choose_range(Request(("random", "window"), port_range=part), Namespace.HOST) == part
     for names, named in [(("window", "bind"), "bind"), (("plain", "bind"), "bind, plain"), ((), "bind, plain")]:
         with pytest.raises(UsageError, match=f"in the host's namespace {named} search the host's {host}"):
-            choose_range(part, Namespace.HOST, names)
+            choose_range(Request(names, port_range=part), Namespace.HOST)
 
 
 def test_range_beyond_the_hosts_is_refused() -> None:
     """The kernel ignores bounds outside the host's range, so they are refused rather than measured in vain."""
     host = PortRange(*sysctl.read_port_range())
     with pytest.raises(UsageError, match=f"is not inside the host's {host}"):
-        choose_range(PortRange(host.low - 1, host.high), Namespace.HOST, ("random",))
+        choose_range(Request(("random",), port_range=PortRange(host.low - 1, host.high)), Namespace.HOST)
 
 
 def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
@@ -314,24 +318,26 @@ def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
         (Listener.ACCEPT, somaxconn, Listener.ACCEPT),
         (Listener.ACCEPT, somaxconn + 1, Listener.ACCEPT),
     ):
-        assert choose_listener(asked, Namespace.HOST, connections, external=False) is expected
+        assert choose_listener(Request(listener=asked), Namespace.HOST, connections, external=False) is expected
     with pytest.raises(EnvironmentFault, match=f"{somaxconn + 1} connections do not fit the host's somaxconn"):
-        choose_listener(Listener.BACKLOG, Namespace.HOST, somaxconn + 1, external=False)
+        choose_listener(Request(listener=Listener.BACKLOG), Namespace.HOST, somaxconn + 1, external=False)
 
 
 def test_host_namespace_asked_for_needs_no_telling() -> None:
     """--isolate never gives what it says, and no finding."""
-    assert settle_namespace(Isolation.NEVER, external=False) == (Namespace.HOST, [])
+    assert settle_namespace(Request(isolate=Isolation.NEVER), external=False) == (Namespace.HOST, [])
 
 
 def test_external_target_is_measured_from_where_it_listens() -> None:
-    """A target that listens already is in the host's namespace, and the user is told that it is measured from there."""
-    namespace, findings = settle_namespace(Isolation.AUTO, external=True)
-    assert namespace is Namespace.HOST
-    assert [finding.code for finding in findings] == ["host-namespace"]
+    """A target that listens already is reached from the host's namespace alone, and the user is told why."""
+    for host, why in (("127.0.0.1", "the target listens in it"), ("192.0.2.1", "has no route to the target")):
+        namespace, [finding] = settle_namespace(Request(), (Endpoint(host, 80),), external=True)
+        assert namespace is Namespace.HOST
+        assert finding.code == "host-namespace"
+        assert why in finding.text
 
 
 def test_external_target_cannot_be_isolated() -> None:
     """--isolate always and a target outside contradict each other."""
     with pytest.raises(UsageError, match="--isolate always cannot reach a --target outside its namespace"):
-        settle_namespace(Isolation.ALWAYS, external=True)
+        settle_namespace(Request(isolate=Isolation.ALWAYS), external=True)

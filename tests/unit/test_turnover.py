@@ -11,7 +11,19 @@ from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.turnover import achieved_rate
 from connbench.findings import Finding, Severity
-from connbench.model import Churn, Close, Endpoint, Load, Phase, Plan, PortRange, StrategySpec
+from connbench.model import (
+    Churn,
+    Close,
+    Endpoint,
+    Listener,
+    Load,
+    Namespace,
+    Phase,
+    Plan,
+    PortRange,
+    Protocol,
+    StrategySpec,
+)
 from connbench.report import text
 from connbench.report.html.charts import utilisation
 from connbench.report.ranking import ranking_of
@@ -96,7 +108,7 @@ def test_time_wait_is_named_with_the_rate_that_fits(
     spec: StrategySpec, plan: Plan, settings: dict[str, str], advice: str
 ) -> None:
     """The ports left free, over the time that one is held, are what can be closed by FIN a second."""
-    [found] = found_in(churning(spec, close=Close.FIN), every(1_000, failing=30, time_wait=50, **settings), plan)
+    found = found_in(churning(spec, close=Close.FIN), every(1_000, failing=30, time_wait=50, **settings), plan)[0]
     assert (found.code, found.severity) == ("time-wait", Severity.NOTE)
     assert found.message == "30 of 100 replacements found no port: 50 are in TIME_WAIT"
     assert advice in found.advice
@@ -107,7 +119,7 @@ def test_connections_without_a_time_wait_are_told() -> None:
     churned = every(1_000)
     churned.report.settings["net.ipv4.tcp_max_tw_buckets"] = "4096"
     churned.report.counters["TcpExt.TCPTimeWaitOverflow"] = 5000
-    [found] = found_in(churning(close=Close.FIN), churned)
+    found = found_in(churning(close=Close.FIN), churned)[0]
     assert (found.code, found.severity) == ("time-wait-overflow", Severity.WARNING)
     assert found.message.startswith("5,000 closed connections had no TIME_WAIT: net.ipv4.tcp_max_tw_buckets is 4,096, ")
     assert found_in(churning(), churned) == []
@@ -123,7 +135,7 @@ def test_full_range_leaves_no_rate() -> None:
     """Where every port is in use, the one just closed is the only one, and it is in TIME_WAIT."""
     churn = Churn(ATTEMPTS, Close.FIN)
     spec = replace(BIND, load=Load(fill=1.0, churn=churn), phase=Phase.CHURN)
-    [found] = found_in(spec, every(1_000, failing=100, time_wait=100))
+    found = found_in(spec, every(1_000, failing=100, time_wait=100))[0]
     assert "lower --fill" in found.advice
 
 
@@ -131,7 +143,61 @@ def test_full_range_leaves_no_rate() -> None:
 def test_failures_without_fin_or_time_wait_are_of_other_reasons(close: str, failing: int, time_wait: int) -> None:
     """A reset leaves no TIME_WAIT behind, and without failures nobody lacks a port."""
     measured = every(1_000, failing=failing, time_wait=time_wait)
-    assert found_in(churning(close=Close(close)), measured) == []
+    assert "time-wait" not in {found.code for found in found_in(churning(close=Close(close)), measured)}
+
+
+FAR = replace(HUNDRED_PORTS, targets=(Endpoint("192.0.2.1", 80),))
+MANY_PORTS = replace(HUNDRED_PORTS, port_range=PortRange(9024, 9823))
+
+
+@pytest.mark.parametrize(
+    ("spec", "plan", "settings", "hidden"),
+    [
+        (BIND, HUNDRED_PORTS, {}, "the 20 free ports do not last for 100 replacements in that time"),
+        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_tw_reuse_delay": "500"}, "again after 0.5 s "),
+        (BIND, replace(HUNDRED_PORTS, reserved=10), {}, "the 18 free ports do not last"),
+        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_tw_reuse": "1"}, None),
+        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_tw_reuse": "0"}, None),
+        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_timestamps": "0"}, None),
+        (RANDOM, HUNDRED_PORTS, {}, None),
+        (BIND, FAR, {}, None),
+        (BIND, MANY_PORTS, {}, None),
+    ],
+)
+@pytest.mark.parametrize("failing", [0, 30])
+def test_exhaustion_that_the_loopback_hides_is_said(
+    spec: StrategySpec, plan: Plan, settings: dict[str, str], hidden: str | None, failing: int
+) -> None:
+    """tcp_tw_reuse 2 frees ports after a second there alone: a run without an error tells nothing of other links."""
+    measured = every(1_000, failing=failing, time_wait=50, **settings)
+    found = [f for f in found_in(churning(spec, close=Close.FIN), measured, plan) if f.code == "loopback-reuse"]
+    assert [f.severity for f in found] == ([Severity.WARNING] if hidden else [])
+    assert all(hidden and hidden in f.text and f.advice == "add --link veth to measure that" for f in found)
+
+
+@pytest.mark.parametrize(("name", "codes"), [("bind", ["loopback-reuse"]), ("range", [])])
+def test_slow_half_that_the_loopback_hides_is_said(name: str, codes: list[str]) -> None:
+    """40 of 150 held and 100 closed within a minute leave ports, but none of the half that is searched first."""
+    load = Load(fill=0.25, churn=Churn(ATTEMPTS, Close.FIN))
+    spec = StrategySpec(name, load=load, phase=Phase.CHURN)
+    plan = replace(HUNDRED_PORTS, port_range=PortRange(9024, 9173))
+    assert [f.code for f in found_in(spec, every(1_000), plan)] == codes
+
+
+def test_reuse_of_the_host_is_set_on_the_host() -> None:
+    """Where the run has no namespace of its own, the way out is the host's setting."""
+    plan = replace(HUNDRED_PORTS, namespace=Namespace.HOST, listener=Listener.EXTERNAL)
+    [found] = found_in(churning(close=Close.FIN), every(1_000), plan)
+    assert found.advice.startswith("set net.ipv4.tcp_tw_reuse to 0 on this host, or ")
+
+
+def test_datagrams_are_not_closed_by_a_reset() -> None:
+    """UDP has neither RST nor FIN, so its churn names none."""
+    spec = churning()
+    spec = replace(spec, load=replace(spec.load, protocol=Protocol.UDP))
+    result = result_of({spec: [every(1_000)]}, HUNDRED_PORTS)
+    [line] = [line for line in text.report(result).splitlines() if line.startswith("churn: ")]
+    assert line == "churn: 100 replacements"
 
 
 def both_phases() -> Result:

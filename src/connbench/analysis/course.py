@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from connbench.analysis.knee import BASELINE_SHARE, FEWEST, GROWTH, Knee, find_knee, knee_of, rolling_width
+from connbench.analysis.knee import BASELINE_SHARE, GROWTH, Knee, can_show_half, find_knee, knee_of
 from connbench.model import Plan, RoundPlan, Spread
 from connbench.results.result import Numbers, StrategyResult
 
@@ -45,14 +45,8 @@ class Course:
 
     @property
     def shows_half(self) -> bool | None:
-        """Whether a knee at half of the ports would have been seen; None where their number is not known.
-
-        connect() searches far from half of the ports on. A knee takes 44 connections to be looked for, and more than
-        half of the rolling median's window must lie beyond it.
-        """
-        if self.ports is None:
-            return None
-        return self.held >= FEWEST and self.held > self.ports // 2 + rolling_width(self.held) // 2
+        """Whether a knee at half of the ports would have been seen; None where their number is not known."""
+        return None if self.ports is None else can_show_half(self.held, self.ports)
 
 
 @lru_cache(maxsize=32)
@@ -82,15 +76,14 @@ def _first_space(strategy: StrategyResult, plan: Plan | None) -> StrategyResult 
     if plan is None or strategy.capacity is None or plan.spread is not Spread.FILL:
         return None
     planned = RoundPlan(plan, strategy.strategy, 1)
-    every_target = planned.capacity <= len(plan.port_range) * len(planned.sources)
-    spaces = len(planned.sources) * (1 if every_target else len(plan.targets))
-    if spaces == 1:
+    if planned.spaces == 1:
         return None
+    every_target = not strategy.strategy.has_ports_per_target
     rounds = tuple(
         replace(r, samples=r.samples.chosen((r.samples.source == 0) & ((r.samples.target == 0) | every_target)))
         for r in strategy.rounds
     )
-    return replace(strategy, rounds=rounds, capacity=strategy.capacity // spaces)
+    return replace(strategy, rounds=rounds, capacity=planned.ports_each)
 
 
 def _around_knees(strategy: StrategyResult) -> tuple[list[Numbers], list[Numbers]]:

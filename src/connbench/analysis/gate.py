@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from connbench.analysis.comparison import Verdict, compare_totals
 from connbench.analysis.knee import FEWEST, find_knee
 from connbench.analysis.summary import percentile, samples_for, summarize
-from connbench.model import Phase, StrategySpec
+from connbench.model import HALF, Phase, StrategySpec
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
     Dimension,
@@ -71,8 +71,7 @@ class Measured:
     @classmethod
     def of(cls, result: Result, spec: StrategySpec) -> Measured | None:
         """A result's strategy; None where the result has nothing of it."""
-        rounds = result.rounds.get(spec)
-        return cls(StrategyResult(spec, tuple(rounds), result.capacity(spec)), result.origin) if rounds else None
+        return cls(result.strategy(spec), result.origin) if result.rounds.get(spec) else None
 
 
 class _NotThereError(Exception):
@@ -221,18 +220,23 @@ def _of_whole(figure: str, dimension: Dimension, strategy: StrategyResult) -> fl
 
 
 def _knee(measured: Measured) -> float:
-    """Percent of the range in use at the knee; 100 where nothing turned slow, as if the knee came after the end."""
+    """Percent of the range in use at the knee; 100 where nothing turned slow, as if the knee came after the end.
+
+    That nothing turned slow says something only where more than half of the range was in use.
+    """
     knee = find_knee(measured.strategy)
     if measured.strategy.strategy.phase is Phase.CHURN:
         raise _NotThereError("churn has no knee")
     if not knee.is_judged:
         raise _NotThereError(f"a knee needs {FEWEST} connections in a round")
-    if knee.in_use is None:
-        return 100.0
     capacity = measured.strategy.capacity
-    if capacity is None:
+    if capacity is None or knee.fullest is None:
         raise _NotThereError("the range is not known")
-    return 100 * knee.in_use / capacity
+    if knee.in_use is not None:
+        return 100 * knee.in_use / capacity
+    if not knee.shows_half:
+        raise _NotThereError(f"only {knee.fullest:.1%} of the range was in use, and a knee comes beyond {HALF:.0%}")
+    return 100.0
 
 
 def _shown(value: float, operator: Operator, limit: float) -> str:

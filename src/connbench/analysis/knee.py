@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,9 @@ class Knee:
         in_use: Connections held already when that attempt was made.
         first_failed: The first attempt that failed; one given up is none, for it shows no want of ports.
         in_use_at_failure: Connections held already when that attempt was made.
+        fullest: The largest share of the ports of one source (and one target, where a port is taken for one) that was
+            in use, 0 to 1; None if the range is not known.
+        shows_half: Whether a knee at half of the ports would have been seen; None likewise.
     """
 
     baseline_ns: float = 0.0
@@ -74,6 +78,8 @@ class Knee:
     in_use: int | None = None
     first_failed: int | None = None
     in_use_at_failure: int | None = None
+    fullest: float | None = None
+    shows_half: bool | None = None
 
     @property
     def limit_ns(self) -> float:
@@ -93,7 +99,42 @@ def find_knee(result: StrategyResult) -> Knee:
     knees = [knee_of(r.samples) for r in result.rounds]
     knee = _middle(knees, lambda knee: knee.connection)
     failure = _middle(knees, lambda knee: knee.first_failed)
-    return replace(knee, first_failed=failure.first_failed, in_use_at_failure=failure.in_use_at_failure)
+    return replace(
+        knee,
+        first_failed=failure.first_failed,
+        in_use_at_failure=failure.in_use_at_failure,
+        **_reach(result),
+    )
+
+
+def can_show_half(held: int, ports: int) -> bool:
+    """Whether so many connections show a knee at half of so many ports.
+
+    connect() searches far from half of the ports on. A knee takes 44 connections to be looked for, and more than half
+    of the rolling median's window must lie beyond it.
+    """
+    return held >= FEWEST and held > ports // 2 + rolling_width(held) // 2
+
+
+class _Reach(TypedDict, total=False):
+    fullest: float
+    shows_half: bool
+
+
+def _reach(result: StrategyResult) -> _Reach:
+    """See `Knee.fullest` and `Knee.shows_half`; of several rounds the middle one, as of the knee."""
+    if not result.ports_each or not result.capacity:
+        return {}
+    most = []
+    for measured in result.rounds:
+        made = measured.samples.chosen(~measured.samples.failed)
+        spaces = made.source.astype(np.int64)
+        if result.strategy.has_ports_per_target:
+            spaces += made.target.astype(np.int64) << 16  # a source's number has 16 bits
+        most.append(int(np.unique(spaces, return_counts=True)[1].max(initial=0)))
+    in_one = sorted(most)[(len(most) - 1) // 2]
+    held = in_one * (result.capacity // result.ports_each)
+    return {"fullest": in_one / result.ports_each, "shows_half": can_show_half(held, result.capacity)}
 
 
 def _middle(knees: list[Knee], attempt: Callable[[Knee], int | None]) -> Knee:

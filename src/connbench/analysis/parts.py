@@ -43,7 +43,7 @@ def split(result: Result, strategy: StrategyResult, by: By) -> list[Part]:
 
     def chosen(number: int) -> StrategyResult:
         rounds = (replace(r, samples=r.samples.chosen(getattr(r.samples, by) == number)) for r in strategy.rounds)
-        return StrategyResult(strategy.strategy, tuple(rounds), capacity)
+        return replace(strategy, rounds=tuple(rounds), capacity=capacity)
 
     return [Part(_name(result, by, number), chosen(number), fills) for number in used]
 
@@ -58,7 +58,7 @@ def _range_of_each(result: Result, strategy: StrategyResult, by: By) -> tuple[in
     planned = RoundPlan(plan, spec, 1)
     if by is By.SOURCE:
         return planned.capacity // len(planned.sources), True
-    if planned.has_ports_per_target:
+    if spec.has_ports_per_target:
         return planned.capacity // len(plan.targets), True
     return None, False
 

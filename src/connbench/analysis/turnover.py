@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from connbench.findings import Finding, Severity
-from connbench.model import Close, Phase, Plan, RoundPlan, StrategySpec
-from connbench.model.time_wait import TimeWait, is_over_loopback
+from connbench.model import HALF, Close, Phase, Plan, RoundPlan, StrategySpec
+from connbench.model.time_wait import TIME_WAIT_S, TW_REUSE, TimeWait, is_over_loopback
 from connbench.results.result import Round
 from connbench.samples import NO_PORT_FREE, NS_PER_S
 
@@ -74,6 +74,39 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
             f"{measured.report.time_wait:,} are in TIME_WAIT",
             _advice(plan, spec, measured),
         )
+    if churn and churn.close is Close.FIN:
+        yield from _judge_reuse(plan, spec, measured)
+
+
+def _judge_reuse(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
+    """Whether the loopback alone kept ports in TIME_WAIT from running out, or from filling half of the range.
+
+    tcp_tw_reuse 2, the default, is for the loopback alone (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
+    """
+    settings, churn = measured.report.settings, spec.load.churn
+    seconds = time_wait_seconds(plan, spec, settings)
+    if not churn or settings.get(TW_REUSE) != "2" or seconds == TIME_WAIT_S:
+        return
+    planned = RoundPlan(plan, spec, measured.number)
+    rate = achieved_rate(spec, measured)
+    closed = min(len(measured.samples), round(rate * TIME_WAIT_S)) if rate else len(measured.samples)
+    free = planned.capacity - planned.connections
+    half = int(planned.capacity * HALF)
+    if closed > free:
+        hidden = f"the {free:,} free ports do not last for {closed:,} replacements in that time"
+    elif planned.connections <= half < planned.connections + closed and spec.searches_one_parity_first(""):
+        hidden = f"{planned.connections + closed:,} of {planned.capacity:,} ports are taken then, and connect() is slow"
+    else:
+        return
+    yield Finding(
+        "loopback-reuse",
+        Severity.WARNING,
+        f"the loopback alone lets connect() use a closed port again after {seconds:g} s (tcp_tw_reuse is 2); over any "
+        f"other link it takes {TIME_WAIT_S:g} s, and {hidden}",
+        "add --link veth to measure that"
+        if plan.namespace.is_own
+        else "set net.ipv4.tcp_tw_reuse to 0 on this host, or measure with --link veth and connbench's own listener",
+    )
 
 
 def advice_on_retransmission(planned: RoundPlan) -> str:

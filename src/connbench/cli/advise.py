@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from connbench.cli.kernel_asked import read_kernel, reserved_here, search_of, time_wait_of
-from connbench.cli.options import format_option
+from connbench.cli.options import PORTS, format_option, read_ports
 from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option, tw_reuse_option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.cli.values import RATES, Quantity
@@ -18,7 +18,7 @@ from connbench.linux import sysctl
 from connbench.linux.sockopts import is_supported
 from connbench.model import PortRange, Protocol
 from connbench.planning.load import MOST_ROWS
-from connbench.planning.peers import choose_targets, is_loopback
+from connbench.planning.peers import choose_targets
 from connbench.planning.sources import MOST_SOURCES
 from connbench.portsearch.algorithm import ALGORITHMS
 from connbench.portsearch.counsel import Flow, Situation
@@ -82,8 +82,8 @@ HOLD = Quantity(
 )
 @click.option(
     "--port-range",
-    type=PortRange.parse,
-    metavar="LOW-HIGH",
+    type=read_ports,
+    metavar=PORTS,
     help="Ports to choose from.  [default: this host's; with --kernel 32768-60999]",
 )
 @reserved_ports_option
@@ -206,7 +206,7 @@ def command(  # noqa: PLR0913  # one for each option
             flow=flow,
             client_closes=closes_first == "client",
             time_wait=time_wait,
-            is_loopback=bool(endpoints) and all(map(is_loopback, endpoints)),
+            is_loopback=bool(endpoints) and all(one.is_loopback for one in endpoints),
             doubt="" if kernel is None else told.doubt,
             is_here=kernel is None,
         )

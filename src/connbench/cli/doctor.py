@@ -45,6 +45,7 @@ def command(output_format: str) -> int:
         found = [*map(checks.of_finding, known), *checks.options(), *checks.of_plan(plan, SECONDS)]
     else:
         found = [*checks.without_plan(refusal, SECONDS)]
+    found.append(checks.check_listeners())
     machine = environment.collect(plan.cpus if plan else ())
     said = diagnosis.verdict(plan, found)
     code = diagnosis.exit_code(found)

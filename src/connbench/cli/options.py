@@ -14,12 +14,16 @@ from connbench.cli.load_options import LOAD_OPTIONS
 from connbench.cli.sections import Section, option
 from connbench.cli.values import Word, Words, count, time
 from connbench.errors import UsageError
+from connbench.linux import sysctl
 from connbench.model import LARGEST, MAX_PORT, Isolation, Link, Listener, Placement, PortRange, Spread
 from connbench.planning.load import MOST_ROWS
 from connbench.planning.request import CpuChoice
 from connbench.planning.sources import MOST_SOURCES
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES
 from connbench.units import NS_IN
+
+PORTS = "LOW-HIGH|host"
+"""How --port-range is written."""
 
 VALUES_EPILOG = """\b
 Values: a count is 10000, 10,000, 10k or 1e4; a time is 250us, 1ms, 5s, 2min
@@ -32,6 +36,13 @@ DELAY = time(
     allows=lambda ms: ms == 0 or 0.001 <= ms <= 900,
     bounds="1us to 900ms: after a second the kernel sends a SYN again",
 )
+
+
+def read_ports(text: str | PortRange) -> PortRange:
+    """Read `LOW-HIGH`, or `host` for net.ipv4.ip_local_port_range as it is on this host."""
+    if isinstance(text, PortRange):
+        return text
+    return PortRange(*sysctl.read_port_range()) if text.strip() == "host" else PortRange.parse(text)
 
 
 def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
@@ -169,9 +180,10 @@ _RUN_OPTIONS = (
     option(
         Section.PORTS,
         "--port-range",
-        type=PortRange.parse,
-        metavar="LOW-HIGH",
-        help="Choose local ports from this range.  [default: 9024-65535; in the host's namespace the host's]",
+        type=read_ports,
+        metavar=PORTS,
+        help="Choose local ports from this range; host takes this host's.  "
+        "[default: 9024-65535; in the host's namespace the host's]",
     ),
     option(
         Section.PORTS,

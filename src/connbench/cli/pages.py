@@ -38,7 +38,7 @@ class Pages(Protocol):
 
 @dataclass(frozen=True)
 class TextPages:
-    """The default report; `plot` puts a chart of each strategy below. `told` are findings the user has been told."""
+    """The default report; `plot` puts a chart of each strategy below. `told` are findings that stderr has been told."""
 
     result: Result
     told: tuple[Finding, ...] = ()
@@ -52,7 +52,7 @@ class TextPages:
 
     def end(self) -> str:
         """The comparison and the findings, the charts if they are wanted, and last the verdict."""
-        parts = [text.closing(self.result, width(), self.told)]
+        parts = [text.closing(self.result, width(), seen(self.told))]
         if self.plot:
             parts += scatters(self.result)
         parts.append(text.verdict(self.result, width(), bold=can_be_bold()))
@@ -80,7 +80,7 @@ def reproduction_pages(result: Result, output_format: str, told: tuple[Finding, 
     """What stdout gets of a reproduction, all of it at the end: its verdict stands first."""
     if output_format == "json":
         return DocumentPages(result, reproduction.json)
-    return DocumentPages(result, lambda made: reproduction.report(made, width(), told))
+    return DocumentPages(result, lambda made: reproduction.report(made, width(), seen(told)))
 
 
 def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:
@@ -95,7 +95,7 @@ def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[F
         if output_format == "markdown":
             return sweep_markdown.markdown(made, budget, variants)
         charts = scatters(made) if plot else []
-        return "\n\n".join([*charts, sweep.report(made, budget, width(), told, variants)])
+        return "\n\n".join([*charts, sweep.report(made, budget, width(), seen(told), variants)])
 
     return DocumentPages(result, write)
 
@@ -104,6 +104,11 @@ def scatters(result: Result) -> list[str]:
     """The talk's chart of each strategy, in characters."""
     columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
     return [f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([result])]
+
+
+def seen(told: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Those of the findings told on stderr that stand on the terminal that stdout is; a file has to hold them too."""
+    return told if sys.stdout.isatty() and sys.stderr.isatty() else ()
 
 
 def can_be_bold() -> bool:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from connbench.cli.options import PORTS, read_ports
 from connbench.cli.sections import Option, Section, option
 from connbench.cli.values import count
 from connbench.errors import InputError, UsageError
-from connbench.model import LARGEST, Close, Link, Placement, PortRange, Protocol, Spread, parse_ports
+from connbench.model import LARGEST, Close, Link, Placement, Protocol, Spread, parse_ports
 from connbench.planning import Request
 from connbench.planning.paper import DEFAULT_SEED
 
 if TYPE_CHECKING:
     from connbench.portsearch.calibration import Calibration
     from connbench.portsearch.prediction import Pair
-    from connbench.results.result import Result
 
 TAKEN_FROM_RUN = (
     "strategies",
@@ -111,12 +111,7 @@ def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
     from connbench.results.reading import read  # noqa: PLC0415  # as above
 
     results = [read(file, "s") for file in files]  # whatever the unit of a CSV: it has no plan
-    return [pair for result in results for pair in beside(result)], release_of(results[0])
-
-
-def release_of(result: Result) -> str:
-    """The release of the kernel that a result was measured on; empty where it does not say."""
-    return str(result.environment.get("kernel") or "")
+    return [pair for result in results for pair in beside(result)], results[0].kernel
 
 
 def names_of(files: tuple[Path, ...]) -> str:
@@ -147,7 +142,7 @@ def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
 def on_paper(parameters: Sequence[click.Parameter], own: Sequence[str]) -> list[click.Parameter]:
     """Those of run that decide a search, and a command's own.
 
-    A plan on paper has the same seed each time, and knows no host whose range it would take.
+    A plan on paper has the same seed each time, and takes a host's range only where it is told to.
     """
     kept = {option.name: option for option in parameters if option.name in (*TAKEN_FROM_RUN, *own)}
     kept["seed"] = Option(
@@ -161,8 +156,8 @@ def on_paper(parameters: Sequence[click.Parameter], own: Sequence[str]) -> list[
     kept["port_range"] = Option(
         ("--port-range",),
         section=Section.PORTS,
-        type=PortRange.parse,
-        metavar="LOW-HIGH",
-        help="Choose local ports from this range.  [default: 9024-65535]",
+        type=read_ports,
+        metavar=PORTS,
+        help="Choose local ports from this range; host takes this host's.  [default: 9024-65535]",
     )
     return list(kept.values())

@@ -16,7 +16,6 @@ from connbench.cli.paper_options import (
     measured_in,
     names_of,
     on_paper,
-    release_of,
     request_on_paper,
     reserved_ports_option,
     tw_reuse_option,
@@ -135,7 +134,7 @@ def _of_plan(
     calibrating: tuple[Path, ...],
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
-    plan = plan_on_paper(request)
+    plan = plan_on_paper(request, sysctls.reserved or frozenset())
 
     from connbench.cli.pages import width  # noqa: PLC0415  # commands load what they use
     from connbench.portsearch.calibration import usual_of  # noqa: PLC0415  # as above
@@ -177,7 +176,7 @@ def _of_file(
     from connbench.results.reading import read  # noqa: PLC0415  # as above
 
     result = read(file, "s")  # whatever the unit of a CSV: it has no plan
-    release = release_of(result)
+    release = result.kernel
     chosen = algorithm or algorithm_of(release)
     pairs = beside(result, chosen, sysctls.reserved, sysctls.tw_reuse)
     if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):

@@ -17,7 +17,7 @@ from connbench.model import MAX_PORT, Endpoint
 EPILOG = """\b
 Try:
   connbench serve --port 8080 &
-  connbench run -n 1000 --target 127.0.0.1:8080
+  connbench run --strategy window --target 127.0.0.1:8080
 
 \b
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, after the last report; 2 wrong

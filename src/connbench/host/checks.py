@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,12 +14,13 @@ from connbench.findings import Finding, Severity, printable
 from connbench.host.environment import governor
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
-from connbench.model import Listener, Plan
+from connbench.model import Listener, Plan, PortRange, format_ports, parse_ports
 
 BUSY_PERCENT = 20.0
 """CPU use over all CPUs, before anything is started, above which the figures would be of two things at once."""
 
 MANY_HOLDERS = 100
+MOST_NAMED = 5
 
 
 class Verdict(StrEnum):
@@ -142,6 +144,41 @@ def check_governor(cpus: Iterable[int]) -> Check:
         ", ".join(filter(None, names)),
         "cpupower frequency-set -g performance, for the run",
     )
+
+
+def check_listeners() -> Check:
+    """Whether a program that connects can be given the port that a program of this host listens on.
+
+    It can while the listener restarts, if the port lies in net.ipv4.ip_local_port_range and is not reserved. The
+    listener then fails with EADDRINUSE.
+    """
+    ports, reserved = PortRange(*sysctl.read_port_range()), parse_ports(sysctl.read(sysctl.RESERVED_PORTS))
+    exposed = {port: name for port, name in sorted(_listening().items()) if port in ports and port not in reserved}
+    if not exposed:
+        return Check("listeners", "listeners", Verdict.OK, f"no unreserved port of {ports} has a TCP listener")
+    named = [f"{name or 'a program'} on {port}" for port, name in exposed.items()]
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return Check(
+        "listeners",
+        "listeners",
+        Verdict.NOTE,
+        f"{', '.join(named[:MOST_NAMED])}{more}: connect() can take such a port of {ports} while its listener restarts",
+        f"reserve those that are fixed: sysctl -w {sysctl.RESERVED_PORTS}={format_ports(reserved | exposed.keys())}",
+    )
+
+
+def _listening() -> dict[int, str]:
+    """The TCP ports of this network namespace that have a listener, each with its program's name if we may see it."""
+    import psutil  # noqa: PLC0415  # 20 ms, and only these functions need it
+
+    found: dict[int, str] = {}
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr:
+            port = connection.laddr.port
+            found.setdefault(port, "")
+            with suppress(psutil.Error):  # it has ended meanwhile
+                found[port] = psutil.Process(connection.pid).name() if connection.pid else found[port]
+    return found
 
 
 def options() -> list[Check]:

@@ -3,7 +3,15 @@
 Everything here is frozen, made of plain values, and survives a trip through JSON: the engine is another process.
 """
 
-from connbench.model.addresses import DEFAULT_RANGE_LOW, LARGEST, MAX_PORT, Endpoint, PortRange, parse_ports
+from connbench.model.addresses import (
+    DEFAULT_RANGE_LOW,
+    LARGEST,
+    MAX_PORT,
+    Endpoint,
+    PortRange,
+    format_ports,
+    parse_ports,
+)
 from connbench.model.choices import (
     Clock,
     Close,
@@ -17,10 +25,11 @@ from connbench.model.choices import (
     Spread,
 )
 from connbench.model.plan import Plan, RoundPlan, addresses_text
-from connbench.model.strategy import MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
+from connbench.model.strategy import HALF, MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
+    "HALF",
     "LARGEST",
     "MAX_LANES",
     "MAX_PORT",
@@ -43,5 +52,6 @@ __all__ = [
     "Spread",
     "StrategySpec",
     "addresses_text",
+    "format_ports",
     "parse_ports",
 ]

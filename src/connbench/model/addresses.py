@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class PortRange:
         """
         low, dash, high = text.strip().partition("-")
         if not (dash and low.strip().isdecimal() and high.strip().isdecimal()):
-            raise UsageError(f"port range {text!r} is not LOW-HIGH", "for example 9024-65535")
+            raise UsageError(f"port range {text!r} is not LOW-HIGH", "for example 9024-65535, or host for this host's")
         return cls(int(low), int(high))
 
     def __str__(self) -> str:
@@ -82,12 +83,32 @@ def parse_ports(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
+def format_ports(ports: Iterable[int]) -> str:
+    """Ports in the form that `parse_ports` reads, ascending: `8080,9148,30000-32767`."""
+    stretches: list[list[int]] = []
+    for port in sorted(set(ports)):
+        if stretches and port == stretches[-1][1] + 1:
+            stretches[-1][1] = port
+        else:
+            stretches.append([port, port])
+    return ",".join(f"{low}-{high}" if low < high else f"{low}" for low, high in stretches)
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An IPv4 or IPv6 address and a TCP port."""
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is of this machine whatever its network; False for what is no address, as a file may have it."""
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

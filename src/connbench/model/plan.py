@@ -18,7 +18,8 @@ class Plan:
 
     `sources` are the addresses to connect from, `targets` those to connect to, and `spread` how attempts are shared
     out among them; `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpus` are the CPUs that lanes take in
-    turn, none for any; `delay_ms` is what the link adds to each round trip, in milliseconds.
+    turn, none for any; `delay_ms` is what the link adds to each round trip, in milliseconds; `reserved` is how many
+    ports of the range the kernel's search passes over (net.ipv4.ip_local_reserved_ports of the namespace).
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -35,6 +36,7 @@ class Plan:
     spread: Spread = Spread.ROUND_ROBIN
     link: Link = Link.LOOPBACK
     delay_ms: float = 0.0
+    reserved: int = 0
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:
@@ -92,18 +94,30 @@ class RoundPlan:
         return self.plan.sources[: self.strategy.load.sources]
 
     @property
-    def has_ports_per_target(self) -> bool:
-        """Whether a port is taken for one target alone.
+    def spaces(self) -> int:
+        """How often each port can be used at once: by each source, and for each target where it is taken for one."""
+        return len(self.sources) * (len(self.plan.targets) if self.strategy.has_ports_per_target else 1)
 
-        The search of connect() goes by the whole 4-tuple; bind() to a port takes it for every target, and so does UDP.
+    @property
+    def ports_each(self) -> int:
+        """Ports of the range that can be used in one such space.
+
+        Only a search passes over reserved ports: `random` binds to a port by its number, and the kernel lets it.
         """
-        return self.strategy.load.protocol is Protocol.TCP and self.strategy.name != "random"
+        return len(self.plan.port_range) - (0 if self.strategy.name == "random" else self.plan.reserved)
 
     @property
     def capacity(self) -> int:
         """Connections there are ports for."""
-        targets = len(self.plan.targets) if self.has_ports_per_target else 1
-        return len(self.plan.port_range) * len(self.sources) * targets
+        return self.ports_each * self.spaces
+
+    @property
+    def fullest(self) -> float:
+        """Largest share of the ports of one space that can be in use at once, those in TIME_WAIT counted: 0 to 1."""
+        churn = self.strategy.load.churn
+        number = self.connections + (churn.replacements if churn and churn.close is Close.FIN else 0)
+        in_one = number if self.plan.spread is Spread.FILL else -(-number // self.spaces)
+        return min(1.0, in_one / self.ports_each)
 
     def rows_of_lanes(self, phase: Phase) -> list[range]:
         """The rows of each lane in a phase, as even as can be."""

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from connbench.findings import printable
 from connbench.model.choices import Close, Phase, Placement, Protocol
+from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 from connbench.units import per_second, percent
 
 
@@ -79,6 +80,9 @@ class Load:
 
 MAX_LANES = 1024
 
+HALF = 0.5
+"""Share of the ports beyond which a search that prefers one parity walks that whole half in vain."""
+
 NO_LOAD = Load()
 """As usual: the plan's number of TCP connections, one after the other."""
 
@@ -118,6 +122,27 @@ class StrategySpec:
         if self.load.churn:
             words.append(f"{'before ' if self.phase is Phase.FILL else ''}{self.load.churn}")
         return ", ".join(words)
+
+    @property
+    def has_ports_per_target(self) -> bool:
+        """Whether a port is taken for one target alone.
+
+        The search of connect() goes by the whole 4-tuple; bind() to a port takes it for every target, and so does UDP.
+        """
+        return self.load.protocol is Protocol.TCP and self.name != "random"
+
+    def searches_one_parity_first(self, kernel: str) -> bool:
+        """Whether connect() looks at all ports of one parity of the range before it looks at the others.
+
+        That is the search without IP_LOCAL_PORT_RANGE from Linux 4.6 on; until 6.8 the option does not change it. A
+        window of the option is searched so too, but then the halves are those of the window.
+
+        Args:
+            kernel: The kernel's release; empty if not known, which is taken for 6.8 or later.
+        """
+        version = version_of(kernel) or ONE_STEP_SINCE
+        searching = {"plain", "bind"} if version >= ONE_STEP_SINCE else {"plain", "bind", "range"}
+        return version >= PARITY_WALK_SINCE and self.load.protocol is Protocol.TCP and self.name in searching
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Self
 
 from connbench.errors import UsageError
@@ -90,4 +89,4 @@ USUAL = TimeWait()
 
 def is_over_loopback(plan: Plan) -> bool:
     """Whether a plan's connections stay on the loopback, as net.ipv4.tcp_tw_reuse=2 asks."""
-    return plan.link is Link.LOOPBACK and all(ip_address(target.host).is_loopback for target in plan.targets)
+    return plan.link is Link.LOOPBACK and all(target.is_loopback for target in plan.targets)

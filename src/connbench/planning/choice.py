@@ -12,6 +12,7 @@ from connbench.linux.sockopts import is_supported
 from connbench.model import Placement, PortRange, StrategySpec
 from connbench.planning.load import choose_load
 from connbench.planning.request import Request
+from connbench.planning.sources import parse_sources
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy
 
 DEFAULT_WINDOW = 500
@@ -57,12 +58,14 @@ def _refuse_unused(request: Request, names: tuple[str, ...]) -> None:
         if getattr(request, parameter) is not None and parameter not in taken:
             takers = ", ".join(s.name for s in STRATEGIES.values() if parameter in s.takes)
             raise UsageError(f"--{parameter} does nothing for {', '.join(names)}", f"it is for {takers}")
+    if request.source is not None:
+        parse_sources(request.source)  # what is no address at all must not be told that another strategy takes it
     asked = [f"--source {request.source}"] if request.source is not None else []
     asked += [f"--sources {request.sources}"] if request.sources is not None else []
     if asked and "plain" in names:
         raise UsageError(
             f"{asked[0]}: plain cannot choose its source",
-            "bind can: --strategy bind",
+            f"use a strategy that can, as in --strategy bind; or leave out {asked[0].split()[0]}",
         )
 
 

@@ -9,6 +9,7 @@ from connbench.linux import veth
 from connbench.linux.namespace import best_available
 from connbench.model import Isolation, Link, Namespace, Plan
 from connbench.planning.request import Request
+from connbench.planning.sources import first_sources
 
 MS_PER_S = 1000
 
@@ -25,9 +26,12 @@ def settle_link(request: Request, *, external: bool) -> Namespace | None:
             the rest.
         EnvironmentFault: No network namespace of its own is allowed.
     """
+    without = "leave out --link veth" + (" and --delay" if request.delay_ms else "")
     if request.link is not Link.VETH:
         if request.delay_ms:
-            raise UsageError(f"--delay {request.delay_ms:g} does nothing on the loopback", "add --link veth")
+            raise UsageError(
+                f"--delay {request.delay_ms:g} does nothing on the loopback", "leave out --delay, or add --link veth"
+            )
         return None
     if request.delay_ms >= request.timeout * MS_PER_S:
         raise UsageError(
@@ -37,15 +41,18 @@ def settle_link(request: Request, *, external: bool) -> Namespace | None:
     if external:
         raise UsageError(
             f"--link veth cannot reach --target {' and '.join(request.targets)} outside its namespaces",
-            "add --listener backlog for a listener of its own there, or leave out --link veth",
+            f"{without}; or {request.without_target}",
         )
     if request.isolate is Isolation.NEVER:
-        raise UsageError("--link veth makes namespaces of its own, and --isolate never forbids them", "leave one out")
+        raise UsageError(
+            "--link veth makes namespaces of its own, and --isolate never forbids them",
+            f"leave out --isolate never; or {without}",
+        )
     namespace, reason = best_available()
     if not namespace.is_own:
         raise EnvironmentFault(
             f"--link veth needs a network namespace of its own: {reason}",
-            "run as root, allow user namespaces, or leave out --link veth",
+            f"run as root, or allow user namespaces; or {without}",
         )
     return namespace
 
@@ -69,7 +76,11 @@ def check_link(plan: Plan) -> None:
             )
     both = {ipaddress.ip_address(host) for host in hosts} & {ipaddress.ip_address(source) for source in plan.sources}
     if both:
-        raise UsageError(f"--link veth: {min(both, key=str)} would be at both of its ends", "choose another --target")
+        here = set(plan.sources) <= set(first_sources(len(plan.sources), 6 if ":" in hosts[0] else 4, Link.VETH))
+        raise UsageError(
+            f"--link veth: {min(both, key=str)} would be at both of its ends",
+            f"choose another --{'target' if here else 'source'}",
+        )
     veth.try_out(plan.namespace, plan.sources, hosts, plan.delay_ms)
 
 

@@ -53,10 +53,9 @@ def _choose_churn(request: Request) -> Churn | None:
         return None
     _check("--churn", request.churn, 1, MOST_ROWS, f"1 to {MOST_ROWS:,}")
     _check("--churn-rate", request.churn_rate, 1e-6, LARGEST, "a rate above 0, as in 100/s", per_second)
-    close = request.close or Close.RST
-    if close is Close.FIN and request.protocol is Protocol.UDP:
-        raise UsageError("--close fin: UDP has no FIN", "leave out --close")
-    return Churn(request.churn, close, request.churn_rate)
+    if request.close and request.protocol is Protocol.UDP:
+        raise UsageError(f"--close {request.close}: UDP has neither RST nor FIN", "leave out --close")
+    return Churn(request.churn, request.close or Close.RST, request.churn_rate)
 
 
 def _check(  # a bound is all of these
@@ -88,7 +87,7 @@ def check_rounds(plan: Plan) -> None:
         if spec.load.lanes > planned.connections:
             raise UsageError(
                 f"--lanes {spec.load.lanes} are more than the {planned.connections} connections",
-                "ask for fewer lanes, or for more connections with -n",
+                "ask for fewer lanes, or for more connections",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import secrets
 from dataclasses import replace
 
@@ -13,8 +14,16 @@ from connbench.model import Close, Link, Listener, Plan, Protocol, RoundPlan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
 from connbench.planning.link import check_link, settle_link
 from connbench.planning.load import check_rounds, most_rows, note_lanes
-from connbench.planning.peers import choose_targets, is_loopback, note_listener_in_range, own_endpoint, probe
-from connbench.planning.place import choose_listener, choose_range, settle_namespace
+from connbench.planning.peers import choose_targets, note_listener_in_range, own_endpoint, probe
+from connbench.planning.place import (
+    choose_listener,
+    choose_range,
+    count_reserved,
+    note_reserved,
+    refuse_all_reserved,
+    settle_namespace,
+)
+from connbench.planning.reach import note_unseen
 from connbench.planning.request import CpuChoice, Request
 from connbench.planning.room import Room, refuse_without_room
 from connbench.planning.sources import choose_sources
@@ -42,11 +51,12 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     is_udp = request.protocol is Protocol.UDP
     if is_udp and request.listener is not None:
         raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: there is no handshake")
-    external = bool(targets) and request.listener is None and not (is_udp and (veth or all(map(is_loopback, targets))))
+    needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
+    external = bool(targets) and request.listener is None and not needs_nobody
     cpus = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
     joined = settle_link(request, external=external)
-    namespace, findings = (joined, []) if joined else settle_namespace(request.isolate, external=external)
-    ports = choose_range(request.port_range, namespace, request.strategies)
+    namespace, findings = (joined, []) if joined else settle_namespace(request, targets, external=external)
+    ports = choose_range(request, namespace, external=external)
     strategies = choose_strategies(request, ports, further)
     refuse_unsupported(strategies)
     targets = targets or (own_endpoint(ports, namespace, _family(request), request.link),)
@@ -67,8 +77,12 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
         link=request.link,
         delay_ms=request.delay_ms,
         cpus=cpus,
+        reserved=count_reserved(ports, namespace),
     )
+    refuse_all_reserved(plan)
+    findings += note_reserved(plan)
     plan = _with_peers(plan, request, external=external)
+    findings += note_unseen(plan, platform.release())
     findings += note_lanes(plan, len(os.sched_getaffinity(0)))
     if not external and not is_udp and not veth:  # whose listener takes no port of the namespace that connects
         findings += note_listener_in_range(plan.targets, ports)
@@ -83,7 +97,7 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
     if plan.listener is not Listener.NONE:
         closes_by_fin = any(spec.load.churn and spec.load.churn.close is Close.FIN for spec in plan.strategies)
         listener = choose_listener(
-            request.listener, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
+            request, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
         )
         plan = replace(plan, listener=listener)
     room = Room.here()
@@ -93,7 +107,7 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
     check_link(plan)
     if plan.listener is Listener.EXTERNAL:
         for target in plan.targets:
-            probe(plan.sources[0], target, request.timeout)
+            probe(plan.sources[0], target, request.timeout, request.without_target)
     return plan
 
 
@@ -114,7 +128,9 @@ def _family(request: Request) -> int:
     """That of the addresses asked for, IPv4 without any."""
     family = request.family or (6 if ":" in (request.source or "") else 4)
     if family == 6 and not has_ipv6():
-        raise EnvironmentFault("this kernel has no IPv6, or it is switched off", "leave out --family 6")
+        raise EnvironmentFault(
+            "this kernel has no IPv6, or it is switched off", "leave out --family 6, and IPv6 addresses of --source"
+        )
     return family
 
 

@@ -9,20 +9,23 @@ from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Endpoint, Listener, Nam
 from connbench.planning.choice import choose_strategies
 from connbench.planning.load import check_rounds
 from connbench.planning.peers import choose_targets, own_endpoint
+from connbench.planning.place import refuse_all_reserved
 from connbench.planning.request import Request
 from connbench.planning.sources import DEFAULT_SOURCES, MOST_SOURCES, first_sources, parse_sources
 
 DEFAULT_SEED = 1
 
 
-def plan_on_paper(request: Request) -> Plan:
+def plan_on_paper(request: Request, reserved: frozenset[int] = frozenset()) -> Plan:
     """Settle what a request leaves open without a look at this machine: no socket is made and no option asked for.
 
     Args:
         request: What is asked for; where it is to run, and how long a connect() may take, does not matter.
+        reserved: net.ipv4.ip_local_reserved_ports.
 
     Raises:
         UsageError: It asks for what cannot be on any machine.
+        EnvironmentFault: Every port of the range is reserved.
         TargetError: A target's name does not resolve.
     """
     if request.port_range is not None and len(request.port_range) < 2:
@@ -43,7 +46,9 @@ def plan_on_paper(request: Request) -> Plan:
         namespace=Namespace.NETWORK,
         seed=DEFAULT_SEED if request.seed is None else request.seed,
         link=request.link,
+        reserved=ports.count_of(reserved),
     )
+    refuse_all_reserved(plan)
     if request.connections is None:
         plan = replace(plan, connections=max(RoundPlan(plan, spec, 1).capacity for spec in plan.strategies))
     check_rounds(plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 from connbench.errors import TargetError, UsageError
@@ -10,6 +9,7 @@ from connbench.findings import Finding, Severity
 from connbench.linux.families import family_of
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange
+from connbench.planning.sources import is_address
 
 DEFAULT_TARGET_HOST, DEFAULT_TARGET_HOST_6 = "127.9.9.2", "2001:db8::2"
 """The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
@@ -34,15 +34,11 @@ def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_r
             raise UsageError(f"--target {text}: {target} is there twice", "name each once")
         if targets and family_of(target.host) != family_of(targets[0].host):
             raise UsageError(
-                f"--target {text}: {target} and {targets[0]} are not of one family", "choose one with --family 4 or 6"
+                f"--target {text}: {target} and {targets[0]} are not of one family",
+                "give addresses of one family; a name that has both takes that of --family",
             )
         targets.append(target)
     return tuple(targets)
-
-
-def is_loopback(target: Endpoint) -> bool:
-    """Whether a target is of this machine whatever its network, so that a namespace of its own has it too."""
-    return ipaddress.ip_address(target.host).is_loopback
 
 
 def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endpoint:
@@ -59,7 +55,7 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
         raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
     address = _resolve(host.strip("[]"), family)
     endpoint = Endpoint(address, int(port))
-    if not is_loopback(endpoint) and not allow_remote:
+    if not endpoint.is_loopback and not allow_remote:
         raise UsageError(
             f"--target {text} is not a loopback address",
             "if you may load that machine with connections, add --allow-remote",
@@ -74,7 +70,7 @@ def _resolve(host: str, family: int | None) -> str:
         UsageError: An address of the other family.
         TargetError: Nothing of that name.
     """
-    if family is not None and _is_address(host) and (6 if ":" in host else 4) != family:
+    if family is not None and is_address(host) and (6 if ":" in host else 4) != family:
         raise UsageError(f"--target {host} is not of IPv{family}", f"leave out --family {family}, or give another")
     kind = {None: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[family]
     try:
@@ -85,14 +81,6 @@ def _resolve(host: str, family: int | None) -> str:
         asked = f" with --family {family}" if family else ""
         raise TargetError(f"--target {host!r}{asked}: {reason}", "give an address") from error
     return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def own_endpoint(ports: PortRange, namespace: Namespace, family: int = 4, link: Link = Link.LOOPBACK) -> Endpoint:
@@ -134,8 +122,14 @@ def _is_free(endpoint: Endpoint) -> bool:
     return True
 
 
-def probe(source: str, target: Endpoint, timeout: float) -> None:
+def probe(source: str, target: Endpoint, timeout: float, without_target: str) -> None:
     """Make sure that somebody answers at the target.
+
+    Args:
+        source: The address to connect from.
+        target: Where to.
+        timeout: How long to wait, in seconds.
+        without_target: The way out for whoever wants a listener of connbench's own.
 
     Raises:
         TargetError: It refuses, does not answer, or cannot be reached from `source`.
@@ -154,10 +148,10 @@ def probe(source: str, target: Endpoint, timeout: float) -> None:
         except ConnectionRefusedError as error:
             raise TargetError(
                 f"{target} refuses connections",
-                "start what should listen there, or add --listener backlog for one of connbench's own",
+                f"start what should listen there; or {without_target}",
             ) from error
         except OSError as error:
             raise TargetError(
                 f"{target} cannot be reached from {source}: {error.strerror}",
-                "choose another --source",
+                "check the address, and the route to it",
             ) from error

@@ -49,3 +49,14 @@ class Request:
     timeout: float = 5.0
     cpus: tuple[int, ...] | CpuChoice = CpuChoice.LAST
     allow_remote: bool = False
+
+    @property
+    def without_target(self) -> str:
+        """What to do for a listener of connbench's own in place of one that is there already, as a hint says it.
+
+        UDP takes no --listener, and a backlog listener never closes its end, which a FIN waits for.
+        """
+        if self.protocol is Protocol.UDP:
+            return "leave out --target"
+        listener = Listener.ACCEPT if self.close is Close.FIN else Listener.BACKLOG
+        return f"leave out --target, or add --listener {listener} for a listener of its own there"

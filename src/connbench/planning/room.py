@@ -70,12 +70,12 @@ def refuse_without_room(connections: int, listener: Listener, room: Room, replac
     if sockets > room.files:
         raise EnvironmentFault(
             f"{connections:,} connections need {sockets:,} open files, and fs.file-max leaves {room.files:,}",
-            f"raise it: sysctl fs.file-max={sockets * 2}, or ask for fewer with -n",
+            f"raise it: sysctl fs.file-max={sockets * 2}, or ask for fewer with -n or --fill",
         )
     holders = -(-sockets // max(1, room.files_each - SPARE_DESCRIPTORS))
     if holders > room.processes:
         raise EnvironmentFault(
             f"{connections:,} connections need {holders:,} processes of {room.files_each:,} files each, "
             f"and {room.processes:,} more may be started",
-            "raise RLIMIT_NOFILE, kernel.pid_max or the cgroup's pids.max, or ask for fewer with -n",
+            "raise RLIMIT_NOFILE, kernel.pid_max or the cgroup's pids.max, or ask for fewer with -n or --fill",
         )

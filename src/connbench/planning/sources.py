@@ -60,12 +60,15 @@ def choose_sources(
         found = parse_sources(asked)
         other = next((address for address in found if (":" in address) != (family == 6)), None)
         if other:
-            raise UsageError(f"--source {other} and target {target} are not both IPv{family}", f"see --family {family}")
+            raise UsageError(
+                f"--source {other} and target {target} are not both IPv{family}",
+                f"give a --source of IPv{family} alone",
+            )
         are_given = link is Link.VETH or (family == 6 and namespace.is_own)
-        return found if are_given else _bindable(found)
+        return found if are_given else _bindable(found, target)
     if link is Link.VETH:
         return first_sources(1, family, link)
-    if external or (not ipaddress.ip_address(target.host).is_loopback and not (namespace.is_own and family == 6)):
+    if external or (not target.is_loopback and not (namespace.is_own and family == 6)):
         return (_routed_source(target),)
     return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
 
@@ -104,10 +107,23 @@ def _part(part: str, whole: str) -> Iterator[Address]:
         else:
             yield ipaddress.ip_address(part)
     except ValueError as error:
+        host, _, port = part.rpartition(":")
+        if port.isdecimal() and is_address(host.strip("[]")):
+            fault, hint = f"--source {whole!r} has a port", f"give the address alone, as in {host.strip('[]')}"
+            raise UsageError(fault, f"{hint}; --port-range says from which ports") from error
         raise UsageError(f"--source {whole!r} is not an IP address: {error}", _FORMS) from error
 
 
-def _bindable(addresses: tuple[str, ...]) -> tuple[str, ...]:
+def is_address(text: str) -> bool:
+    """Whether it is an IP address in digits."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _bindable(addresses: tuple[str, ...], target: Endpoint) -> tuple[str, ...]:
     for address in addresses:
         if ipaddress.ip_address(address).is_multicast or ipaddress.ip_address(address) == BROADCAST:
             raise UsageError(f"--source {address} belongs to no single host", _FORMS)
@@ -117,7 +133,9 @@ def _bindable(addresses: tuple[str, ...]) -> tuple[str, ...]:
             except OSError as error:
                 raise UsageError(
                     f"--source {address} is not an address of this host",
-                    "any of 127.0.0.0/8 is; `ip address` lists the others",
+                    "any of 127.0.0.0/8 is; `ip address` lists the others"
+                    if target.is_loopback and ":" not in target.host
+                    else "`ip address` lists those that are",
                 ) from error
     return addresses
 

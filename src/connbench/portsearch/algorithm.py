@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from connbench.release import version_of
+from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 
 
 class Algorithm(Enum):
@@ -49,7 +49,11 @@ ALGORITHMS = {
 }
 """By the word that the command line has for each."""
 
-BY_VERSION = (((6, 8), Algorithm.FROM_6_8), ((4, 6), Algorithm.PRE_6_8), ((4, 2), Algorithm.FROM_4_2))
+BY_VERSION = (
+    (ONE_STEP_SINCE, Algorithm.FROM_6_8),
+    (PARITY_WALK_SINCE, Algorithm.PRE_6_8),
+    ((4, 2), Algorithm.FROM_4_2),
+)
 """The first Linux of each search, the latest first: 207184853dbd, 1580ab63fc9a, 07f4c90062f8."""
 
 OF_EL7 = re.compile(r"3\.10\.0-(\d+)\b.*\.el7")

@@ -49,7 +49,7 @@ def beside(
         raise InputError(
             f"{result.name} has no plan to predict: it is a {result.origin}", "name the .json that run -o wrote"
         )
-    chosen = algorithm or algorithm_of(str(result.environment.get("kernel", "")))
+    chosen = algorithm or algorithm_of(result.kernel)
     try:
         return [_pair(result.plan, strategy, chosen, reserved, tw_reuse) for strategy in result.strategies]
     except UsageError as fault:

@@ -74,7 +74,7 @@ def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> Sequen
     """
     rng = Random(plan.seed_text(f"kernel {machine.trial}"))  # noqa: S311  # reproducible, not secret
     ports, strategy = plan.plan.port_range, plan.strategy
-    number = plan.capacity // len(ports)
+    number = plan.spaces
     if strategy.load.protocol is Protocol.UDP:
         slots = Slots(machine.udp_slots)
         return [UdpPorts(ports, slots, machine.reserved, rng) for _ in range(number)]

@@ -32,5 +32,5 @@ def lines(result: Result, strategy: StrategyResult) -> list[str]:
     return [
         *rows.facts(result, summarize(strategy)),
         *load_lines(strategy),
-        *rows.knee_lines(strategy, find_knee(strategy)),
+        *rows.knee_lines(strategy, find_knee(strategy), result.kernel),
     ]

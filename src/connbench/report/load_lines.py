@@ -59,7 +59,8 @@ def _churn(strategy: StrategyResult, churn: Churn, summary: Summary) -> str:
     """How many were replaced and how, at what rate, and what TIME_WAIT holds at the end: of several rounds the most."""
     rounds = len(strategy.rounds)
     words = f"churn: {count(summary.attempts)} replacements{f' in {rounds} rounds' if rounds > 1 else ''}"
-    words += f", closed by {churn.close}"
+    if strategy.strategy.load.protocol is Protocol.TCP:  # UDP closes by nothing that the other end would hear of
+        words += f", closed by {churn.close}"
     rates = [rate for r in strategy.rounds if (rate := achieved_rate(strategy.strategy, r)) is not None]
     if churn.rate and rates:
         words += f", {rate_text(min(rates))}/s of {rate_text(churn.rate)}/s asked for"

@@ -14,7 +14,7 @@ from connbench.report import reproduction
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
 from connbench.report.ranking import Line, Ranking, ranking_of
-from connbench.report.rows import link
+from connbench.report.rows import is_unseen, link, port_range
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Result, StrategyResult
 from connbench.units import count, duration
@@ -62,7 +62,7 @@ def _plan(result: Result) -> str:
         parts = [f"{result.origin} {result.name}"]
     else:
         parts = [
-            f"range {plan.port_range}",
+            port_range(result),
             f"{addresses_text(plan.sources, 'source')} to {addresses_text(plan.targets, 'target')}",
             str(plan.namespace),
             *filter(None, [link(plan)]),
@@ -91,7 +91,7 @@ def _table(result: Result) -> list[str]:
         "odd p50 / mean",
         "knee",
     )
-    rows = [tuple(map(escape, header)), *(_row(line, ranking) for line in ranking.lines)]
+    rows = [tuple(map(escape, header)), *(_row(line, ranking, result.kernel) for line in ranking.lines)]
     return [laid_out(rows), *([escape(ranking.remark)] if len(ranking.lines) > 1 else [])]
 
 
@@ -109,7 +109,7 @@ def laid_out(rows: Sequence[tuple[str, ...]], words: tuple[int, ...] = ()) -> st
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
 
 
-def _row(line: Line, ranking: Ranking) -> tuple[str, ...]:
+def _row(line: Line, ranking: Ranking, kernel: str) -> tuple[str, ...]:
     strategy, summary = line.strategy, summarize(line.strategy)
     latency = summary.all.latency
     return (
@@ -122,7 +122,7 @@ def _row(line: Line, ranking: Ranking) -> tuple[str, ...]:
         *(duration(value) if latency.count else "-" for value in (latency.mean, latency.p50, latency.p99)),
         _both(summary.even.latency),
         _both(summary.odd.latency),
-        _knee(find_knee(strategy), strategy.capacity),
+        _knee(strategy, find_knee(strategy), kernel),
     )
 
 
@@ -130,9 +130,12 @@ def _both(latency: Distribution) -> str:
     return f"{duration(latency.p50)} / {duration(latency.mean)}" if latency.count else "-"
 
 
-def _knee(knee: Knee, ports: int | None) -> str:
+def _knee(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
     if knee.connection is None or knee.in_use is None:
+        if is_unseen(strategy.strategy, knee, kernel):
+            return f"not seen ({knee.fullest:.1%} in use)"
         return "none" if knee.is_judged else "-"
+    ports = strategy.capacity
     return count(knee.connection) + (f" ({knee.in_use / ports:.1%})" if ports else "")
 
 

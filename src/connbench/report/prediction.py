@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from connbench.analysis.knee import Knee, knee_of, knee_of_searches
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
-from connbench.model import Close, Phase, Protocol, addresses_text
+from connbench.model import HALF, Close, Phase, Protocol, addresses_text
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL_OF, Calibration
 from connbench.portsearch.prediction import Prediction
-from connbench.report.rows import Table, knee_lines
+from connbench.report.rows import Table, is_unseen, knee_lines
 from connbench.report.rows import latency as latency_table
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
@@ -81,9 +82,12 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
         return Knee()
     protocol = prediction.plan.strategy.load.protocol
     samples = (calibration or USUAL_OF[protocol]).samples(prediction)
-    if calibration or protocol is Protocol.UDP:
-        return knee_of(samples)
-    return knee_of_searches(samples, prediction.walk.looked_at, len(prediction.plan.plan.port_range))
+    found = (
+        knee_of(samples)
+        if calibration or protocol is Protocol.UDP
+        else knee_of_searches(samples, prediction.walk.looked_at, len(prediction.plan.plan.port_range))
+    )
+    return replace(found, fullest=prediction.plan.fullest, shows_half=prediction.plan.fullest > HALF)
 
 
 def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
@@ -119,7 +123,9 @@ def _knee_without_times(prediction: Prediction) -> list[str]:
     found, capacity = knee(prediction, None), prediction.capacity
     is_udp = prediction.plan.strategy.load.protocol is Protocol.UDP
     judged = "by the usual costs of UDP" if is_udp else "by ports looked at"
-    if capacity is None or found.in_use is None:
+    if is_unseen(prediction.plan.strategy, found):
+        lines = [f"knee: cannot be seen, only {found.fullest:.1%} of the range in use"]
+    elif capacity is None or found.in_use is None:
         lines = [f"knee: none, {judged}"] if found.is_judged else []
     else:
         used = f"{found.in_use / capacity:.1%} of the range in use"

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from connbench.analysis.knee import SLOWDOWN, Knee
 from connbench.analysis.summary import Distribution, Summary
-from connbench.model import Link, Plan
+from connbench.errors import UsageError
+from connbench.model import Link, Plan, PortRange, StrategySpec
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
 
@@ -49,6 +50,25 @@ def link(plan: Plan) -> str:
     if plan.link is Link.LOOPBACK:
         return ""
     return f"{plan.link} link" + (f", {plan.delay_ms:g} ms delay" if plan.delay_ms else "")
+
+
+def port_range(result: Result) -> str:
+    """The range as a header names it, beside that of the host it was measured on, if the result tells."""
+    if result.plan is None:
+        return ""
+    ports, host = result.plan.port_range, _host_range(result)
+    words = [] if host is None else ["the host's" if host == ports else f"the host's is {host}"]
+    words += [f"{count(result.plan.reserved)} of its ports reserved"] if result.plan.reserved else []
+    return f"range {ports}" + (f" ({'; '.join(words)})" if words else "")
+
+
+def _host_range(result: Result) -> PortRange | None:
+    settings = result.environment.get("host_sysctls")
+    text = settings.get("net.ipv4.ip_local_port_range") if isinstance(settings, dict) else None
+    try:
+        return PortRange.parse("-".join(str(text).split()))
+    except UsageError:  # a file may say anything
+        return None
 
 
 def latency(summary: Summary) -> Table:
@@ -109,8 +129,14 @@ def facts(result: Result, summary: Summary) -> list[str]:
     return lines
 
 
-def knee_lines(strategy: StrategyResult, knee: Knee) -> list[str]:
-    """Where the strategy turned slow, or that it did not, whether it slows down steadily, and where it first failed."""
+def is_unseen(strategy: StrategySpec, knee: Knee, kernel: str = "") -> bool:
+    """Whether a run without a knee tells nothing of one: too few ports were in use for a search that has one."""
+    too_few = knee.is_judged and knee.connection is None and knee.shows_half is False
+    return too_few and strategy.searches_one_parity_first(kernel)
+
+
+def knee_lines(strategy: StrategyResult, knee: Knee, kernel: str = "") -> list[str]:
+    """Where the strategy turned slow, that it did not or cannot be seen to, and where it first failed."""
     lines = []
     if knee.connection is not None:
         lines.append(
@@ -119,6 +145,8 @@ def knee_lines(strategy: StrategyResult, knee: Knee) -> list[str]:
         )
     elif knee.is_judged and knee.last_ns > knee.limit_ns:
         lines.append("knee: none, the connections become slower without a step")
+    elif knee.fullest is not None and is_unseen(strategy.strategy, knee, kernel):
+        lines.append(f"knee: cannot be seen, only {knee.fullest:.1%} of the range in use")
     elif knee.is_judged:
         lines.append(f"knee: none, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}")
     if knee.is_growing:

@@ -13,7 +13,7 @@ from connbench.analysis.sweep import Sweep
 from connbench.analysis.sweep_cells import Cell
 from connbench.findings import Finding, by_kind, printable, the_rest
 from connbench.model import addresses_text
-from connbench.report.rows import Block, Table
+from connbench.report.rows import Block, Table, port_range
 from connbench.report.sweep_names import Names
 from connbench.report.sweep_verdict import share, verdict
 from connbench.report.tables import render
@@ -99,7 +99,7 @@ def opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
     parts = [printable(f"Linux {kernel}") if kernel else "kernel unknown"]
     if plan:
         parts += [
-            f"range {plan.port_range}",
+            port_range(result),
             f"{addresses_text(plan.sources, 'source')} -> {addresses_text(plan.targets, 'target')}",
             str(plan.namespace),
             f"{plan.listener} listener",

@@ -87,7 +87,7 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
         return fold(", ".join([f"{spec.label}: {machine}", origin, *rounds]), width)
     parts = [
         f"{spec.label}: {machine}",
-        f"range {plan.port_range}",
+        rows.port_range(result),
         f"{_source(plan, spec)} -> {addresses_text(plan.targets, 'target')}",
         str(plan.namespace),
         *filter(None, [rows.link(plan)]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from connbench.model import MAX_LANES, MAX_PORT, Phase, Plan, StrategySpec
+from connbench.model import MAX_LANES, MAX_PORT, Phase, Plan, RoundPlan, StrategySpec
 from connbench.results.result import Numbers, Result
 from connbench.samples import COLUMNS
 
@@ -54,6 +54,9 @@ def check_plan(plan: Plan) -> None:
     for spec in plan.strategies:
         check_spec(spec)
     _check("connections", plan.connections, 0, LARGEST)
+    _check("reserved", plan.reserved, 0, len(plan.port_range))
+    for spec in plan.strategies:
+        _check(f"ports of {spec.label}", RoundPlan(plan, spec, 1).ports_each, 1, MAX_PORT)
     _check("number of sources", len(plan.sources), 1, LARGEST)
     _check("rounds", plan.rounds, 1, LARGEST)
     _check("seed", plan.seed, 0, LARGEST)

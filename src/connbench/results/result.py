@@ -146,12 +146,15 @@ class Round:
 class StrategyResult:
     """A strategy and its rounds, at least one.
 
-    `capacity` is how many connections there were ports for, those of each source address counted; None if not known.
+    `capacity` is how many connections there were ports for, those of each source address counted; `ports_each` is how
+    many of them one source has, towards one target where a port is taken for one target alone. Both are None if not
+    known.
     """
 
     strategy: StrategySpec
     rounds: tuple[Round, ...]
     capacity: int | None = None
+    ports_each: int | None = None
 
     @property
     def samples(self) -> Samples:
@@ -205,7 +208,24 @@ class Result:
     @property
     def strategies(self) -> list[StrategyResult]:
         """What was measured, a strategy at a time."""
-        return [StrategyResult(spec, tuple(rounds), self.capacity(spec)) for spec, rounds in self.rounds.items()]
+        return [self.strategy(spec) for spec in self.rounds]
+
+    def strategy(self, spec: StrategySpec) -> StrategyResult:
+        """What was measured of one strategy; how many ports churn has is left out, for its attempts do not add up.
+
+        Raises:
+            KeyError: Nothing was.
+        """
+        rounds = tuple(self.rounds[spec])
+        if self.plan is None or spec.phase is Phase.CHURN:
+            return StrategyResult(spec, rounds)
+        planned = RoundPlan(self.plan, spec, 1)
+        return StrategyResult(spec, rounds, planned.capacity, planned.ports_each)
+
+    @property
+    def kernel(self) -> str:
+        """Release of the kernel that it was measured on; empty if the file does not say."""
+        return str(self.environment.get("kernel") or "")
 
     @property
     def clock(self) -> Clock:
@@ -223,13 +243,6 @@ class Result:
         rounds = [r for some in self.rounds.values() for r in some]
         planned = len(self.plan.phases) * self.plan.rounds if self.plan else 0
         return len(rounds) < planned or any(r.fault for r in rounds) or any(f.code == PARTIAL for f in self.known)
-
-    def capacity(self, spec: StrategySpec) -> int | None:
-        """Connections that a strategy had ports for, those of each source and target counted, if that is known.
-
-        None for churn, too: its attempts do not add up to connections held.
-        """
-        return RoundPlan(self.plan, spec, 1).capacity if self.plan and spec.phase is Phase.FILL else None
 
     @property
     def most_rounds(self) -> int:

@@ -19,19 +19,19 @@ from connbench.strategies.base import numbers
 def shared_out(plan: RoundPlan, victims: array[int]) -> array[int]:
     """The path of each row.
 
-    Spread.FILL gives each source, or each path where ports are per target, as many attempts as the range has ports;
-    what is more than all can hold goes to the last.
+    Spread.FILL gives each source, or each path where ports are per target, as many attempts as it can have ports; what
+    is more than all can hold goes to the last.
 
     Args:
         plan: The round.
         victims: The row that each row of the churn replaces.
     """
-    ports, paths = len(plan.plan.port_range), len(plan.sources) * len(plan.plan.targets)
+    ports, paths = plan.ports_each, len(plan.sources) * len(plan.plan.targets)
     rows = range(plan.connections)
     if plan.plan.spread is Spread.ROUND_ROBIN:
         order = array("I", (row % paths for row in rows))
     else:
-        spaces = plan.capacity // ports
+        spaces = plan.spaces
         order = array("I", (min(row // ports, spaces - 1) + spaces * (row % (paths // spaces)) for row in rows))
     order.extend(order[victim] for victim in victims)
     return order
@@ -58,7 +58,7 @@ def _drawn(plan: RoundPlan, order: array[int], before: array[int], stream: str) 
     """
     make, ports = STRATEGIES[plan.strategy.name].recipe, plan.plan.port_range
     rng = Random(plan.seed_text(stream))  # noqa: S311  # reproducible, not secret
-    spaces = plan.capacity // len(ports)
+    spaces = plan.spaces
     counts, earlier = (Counter(path % spaces for path in some) for some in (order, before))
     recipes = [make(plan.strategy, ports, earlier[space] + counts[space], rng) for space in range(spaces)]
     firsts = [recipe.first[earlier[space] :] for space, recipe in enumerate(recipes)]

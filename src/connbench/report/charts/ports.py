@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connbench.analysis.patterns import Counts, bucket_edges, bucket_width, switches_so_far
+from connbench.model import RoundPlan
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Grid, Options
 from connbench.report.series import Series
@@ -70,8 +71,7 @@ def _buckets(panel: Axes, one: Series, picked: Counts, options: Options, panel_w
     panel.bar(places, even, color=options.colours.even, alpha=0.75)
     panel.bar(places, odd, bottom=even, color=options.colours.odd, alpha=0.75)
     if plan and one.strategy.capacity:
-        # A port is there once for each source, and for each target where it is taken for one alone.
-        there_are = np.diff(edges) * len(one.strategy.rounds) * (one.strategy.capacity // len(plan.port_range))
+        there_are = np.diff(edges) * len(one.strategy.rounds) * RoundPlan(plan, one.strategy.strategy, 1).spaces
         panel.hlines(there_are, places - 0.45, places + 0.45, color="#444444", linestyle="--", linewidth=1)
     labelled = slice(None, None, ceil(len(places) * LABEL_WIDTH / (panel_width - 90)))
     panel.set_xticks(places[labelled], [f"{edge}-" for edge in edges[:-1][labelled]])
