@@ -77,12 +77,13 @@ reserved_ports_option = option(
 )
 
 
-tw_reuse_option = click.option(
+tw_reuse_option = option(
+    Section.PORTS,
     "--tcp-tw-reuse",
     "tw_reuse",
     type=click.IntRange(0, 2),
-    help="net.ipv4.tcp_tw_reuse: whether connect() may take a port in TIME_WAIT after a second: 0 never, 1 always, 2"
-    " over the loopback.  [default: RESULT's; of advise this host's, or that of --kernel; else 2]",
+    help="Take this net.ipv4.tcp_tw_reuse: connect() may have a port in TIME_WAIT after a second with 1, or with 2 "
+    "on the loopback.  [default: RESULT's; with advise this host's, or that of --kernel; else 2]",
 )
 
 
