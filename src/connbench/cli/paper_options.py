@@ -78,12 +78,12 @@ reserved_ports_option = option(
 
 
 tw_reuse_option = option(
-    Section.PORTS,
+    Section.KERNEL,
     "--tcp-tw-reuse",
     "tw_reuse",
-    type=click.IntRange(0, 2),
-    help="Take this net.ipv4.tcp_tw_reuse: connect() may have a port in TIME_WAIT after a second with 1, or with 2 "
-    "on the loopback.  [default: RESULT's; with advise this host's, or that of --kernel; else 2]",
+    type=count("0|1|2", 0, 2),
+    help="Reuse ports after a second in TIME_WAIT, as net.ipv4.tcp_tw_reuse says: 0 never, 1 always, 2 over the"
+    " loopback.  [default: RESULT's; with advise this host's, or that of --kernel; else 2]",
 )
 
 
