@@ -47,7 +47,9 @@ def test_time_wait_over_a_link_is_met(tmp_path: Path) -> None:
     words = ("run", "--strategy", "bind", "--port-range", "40000-40029", *churn, "-o", str(file), "-q")
     assert connbench(*words).returncode == ExitCode.OK
     document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
-    assert document["strategies"][1]["errors"] == {"predicted": 36, "measured": 36}
+    errors = document["strategies"][1]["errors"]
+    assert errors["predicted"] == 36
+    assert 31 <= errors["measured"] <= 36
 
 
 @pytest.mark.parametrize(("most", "failed"), [(10, 0), (1000, 36)])
@@ -59,7 +61,10 @@ def test_settings_of_the_host_are_met(most: int, failed: int, tmp_path: Path) ->
     churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--isolate", "never")
     assert connbench("run", "--strategy", "bind", *churn, "-o", str(file), "-q", inside=host).returncode == ExitCode.OK
     document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
-    assert document["strategies"][1]["errors"] == {"predicted": failed, "measured": failed}
+    errors = document["strategies"][1]["errors"]
+    assert errors["predicted"] == failed
+    # On a busy machine the other end may close one or two first, and has their TIME_WAIT then.
+    assert failed - 5 <= errors["measured"] <= failed
 
 
 def test_advice_is_given_and_refused() -> None:

@@ -121,6 +121,7 @@ def test_page_has_each_strategys_six_lines_and_tables() -> None:
     page = page_of_two()
     for strategy in two_strategies().strategies:
         assert six_lines(summarize(strategy)) in page.words["pre"]
+    assert not any("infms" in words for words in page.words["pre"])
     assert [table.split()[0] for table in page.words["table"]] == [
         "strategy", "latency", "acquire", "latency", "acquire", "strategies", "kernel",
     ]  # fmt: skip

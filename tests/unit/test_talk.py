@@ -15,7 +15,7 @@ from made import PLAIN, WINDOW, result_of, round_of, samples_of
 
 def lines_of(samples: Samples) -> list[str]:
     """The six lines of these samples."""
-    return six_lines(summarize(StrategyResult(PLAIN, (round_of(samples),)))).split("\n")
+    return six_lines(summarize(StrategyResult(PLAIN, (round_of(samples),))), with_empty=True).split("\n")
 
 
 def spread(count: int, lowest: int, highest: int, mean: int) -> list[int]:

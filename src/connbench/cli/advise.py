@@ -10,8 +10,9 @@ import click
 from connbench.cli.kernel_asked import read_kernel, reserved_here, search_of, time_wait_of
 from connbench.cli.options import PORTS, format_option, read_ports
 from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option, tw_reuse_option
+from connbench.cli.sections import Command, Section, option
 from connbench.cli.sweep_options import error_budget_option
-from connbench.cli.values import RATES, Quantity
+from connbench.cli.values import RATES, Quantity, Word, count
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
@@ -46,73 +47,105 @@ HOLD = Quantity(
 )
 
 
-@click.command("advise")
-@click.option(
+@click.command("advise", cls=Command)
+@option(
+    Section.OPEN,
     "-n",
     "--connections",
-    type=click.IntRange(1, MOST_ROWS),
-    help="Open at once, or as many as rate x hold if that is more.",
+    type=count(low=1, high=MOST_ROWS),
+    help="Keep N connections open at once, or rate x hold if that is more.",
 )
-@click.option("--rate", type=RATE, help="Connections opened a second, as in 500/s.")
-@click.option("--hold", type=HOLD, help="How long each stays open, as in 250ms, 120s or 2m.")
-@click.option(
+@option(Section.OPEN, "--rate", type=RATE, help="Open connections at this rate, as in 500/s.")
+@option(Section.OPEN, "--hold", type=HOLD, help="Hold each connection for this time, as in 120s or 2min.")
+@option(
+    Section.OPEN,
     "--closes-first",
-    type=click.Choice(["client", "server"]),
+    type=Word(["client", "server"]),
     default="client",
     show_default=True,
-    help="Who closes first: that side has TIME_WAIT, and the client's ports stay taken.",
+    metavar="SIDE",
+    help="Close by the client or by the server first. TIME_WAIT is on that side; on the client it keeps the port.",
 )
-@tw_reuse_option
-@click.option(
+@option(
+    Section.OPEN,
     "--protocol",
-    type=click.Choice([one.value for one in Protocol]),
+    type=Word([one.value for one in Protocol]),
     default="tcp",
     show_default=True,
-    help="TCP or UDP.",
+    metavar="PROTOCOL",
+    help="Open tcp or udp sockets.",
 )
-@click.option(
+@option(
+    Section.PORTS,
     "--target",
     "named_targets",
     multiple=True,
     metavar="HOST:PORT",
-    help="Where they go; repeatable. On the loopback tcp_tw_reuse 2 lets connect() take a port again.",
+    help="Connect to this address and port. Repeatable. On the loopback tcp_tw_reuse 2 lets connect() reuse a port.",
 )
-@click.option(
-    "--targets", type=click.IntRange(1, MOST_TARGETS), metavar="N", help="How many there are, unnamed.  [default: 1]"
+@option(
+    Section.PORTS,
+    "--targets",
+    type=count(low=1, high=MOST_TARGETS),
+    help="Connect to N targets, without naming them.  [default: 1]",
 )
-@click.option(
+@option(
+    Section.PORTS,
     "--port-range",
     type=read_ports,
     metavar=PORTS,
-    help="Ports to choose from.  [default: this host's; with --kernel 32768-60999]",
+    help="Choose local ports from this range; host takes this host's.  "
+    "[default: this host's; with --kernel 32768-60999]",
 )
 @reserved_ports_option
-@click.option(
-    "--sources", type=click.IntRange(1, MOST_SOURCES), default=1, show_default=True, help="Addresses to connect from."
+@option(
+    Section.PORTS,
+    "--sources",
+    type=count(low=1, high=MOST_SOURCES),
+    default=1,
+    show_default=True,
+    help="Connect from N addresses.",
 )
-@click.option(
-    "--kernel", type=str, metavar="X.Y", help="Linux to advise for, or its uname -r.  [default: this one, probed]"
+@option(
+    Section.KERNEL,
+    "--kernel",
+    metavar="X.Y",
+    help="Advise for this version of Linux, or for this `uname -r`.  [default: this host's kernel, probed]",
 )
-@click.option(
+@option(
+    Section.KERNEL,
     "--backported",
     multiple=True,
-    type=click.Choice([option.name for option in OPTIONS]),
-    help="Option that --kernel has beyond its version; repeatable.",
+    type=Word([one.name for one in OPTIONS]),
+    metavar="OPTION",
+    help=f"Give --kernel a socket option that its version lacks: {', '.join(one.name for one in OPTIONS)}. Repeatable.",
 )
-@click.option(
+@tw_reuse_option
+@option(
+    Section.KERNEL,
     "--algorithm",
-    type=click.Choice(list(ALGORITHMS)),
-    help="Search of connect().  [default: that of --kernel, else as a few connections here show it]",
+    type=Word(ALGORITHMS),
+    metavar="NAME",
+    help=f"Simulate the port search of connect() in {', '.join(ALGORITHMS)}.  "
+    "[default: that of --kernel, else as a few connections here show it]",
 )
-@error_budget_option
-@click.option("--slo", type=Slo.parse, metavar="WORDS", help="What a connection may take, as in 'p99 < 1ms'.")
 @calibrate_option
-@click.option(
+@error_budget_option
+@option(
+    Section.GATE,
+    "--slo",
+    type=Slo.parse,
+    metavar="EXPR",
+    help="Advise only what keeps this limit on the time of a connection, as in 'p99 < 1ms'.",
+)
+@option(
+    Section.OUTPUT,
     "--code",
     "languages",
-    type=click.Choice(["python", "c", "go", "nginx", "haproxy"]),
+    type=Word(["python", "c", "go", "nginx", "haproxy"]),
     multiple=True,
-    help="Print the code to paste below the text; repeatable.",
+    metavar="LANGUAGE",
+    help="Print the code to paste, below the text: python, c, go, nginx or haproxy. Repeatable.",
 )
 @format_option(("text", "json"))
 @click.pass_obj
@@ -140,7 +173,7 @@ def command(  # noqa: PLR0913  # one for each option
     languages: tuple[str, ...],
     output_format: str,
 ) -> int:
-    """Say how to open so many connections: which strategy, which window, how many source addresses.
+    """Advise how to open N connections: which strategy, which window, how many source addresses.
 
     \b
       connbench advise -n 25000

@@ -77,12 +77,13 @@ reserved_ports_option = option(
 )
 
 
-tw_reuse_option = click.option(
+tw_reuse_option = option(
+    Section.KERNEL,
     "--tcp-tw-reuse",
     "tw_reuse",
-    type=click.IntRange(0, 2),
-    help="net.ipv4.tcp_tw_reuse: whether connect() may take a port in TIME_WAIT after a second: 0 never, 1 always, 2"
-    " over the loopback.  [default: RESULT's; of advise this host's, or that of --kernel; else 2]",
+    type=count("0|1|2", 0, 2),
+    help="Reuse ports after a second in TIME_WAIT, as net.ipv4.tcp_tw_reuse says: 0 never, 1 always, 2 over the"
+    " loopback.  [default: RESULT's; with advise this host's, or that of --kernel; else 2]",
 )
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from connbench.errors import UsageError
-from connbench.units import TIME_UNITS_NS
+from connbench.units import read_time
 
 _STATISTIC = r"mean|max|p\d{1,2}(?:\.\d{1,3})?"
-_FORM = re.compile(rf"({_STATISTIC})\s*(<=?)\s*(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)", re.ASCII)
+_FORM = re.compile(rf"({_STATISTIC})\s*(<=?)\s*([^=\s].*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,15 @@ class Slo:
             UsageError: Not of that form, or no time can keep it.
         """
         found = _FORM.fullmatch(text.strip())
+        try:
+            limit_ns = float(read_time(found[3] if found else "", "ns", bare=False))
+        except ValueError:
+            found = None
         if not found:
             raise UsageError(
                 f"--slo {text!r} is not STATISTIC < TIME",
                 "for example 'p99 < 1ms'; statistics: mean, max, p50, p99, p99.9; units: ns, us, ms, s",
             )
-        limit_ns = float(found[3]) * TIME_UNITS_NS[found[4]]
         if not limit_ns:
             raise UsageError(f"--slo {text!r}: no connection takes so little", "give a limit above 0")
         return cls(found[1], limit_ns, text.strip(), found[2] == "<=")

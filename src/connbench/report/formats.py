@@ -12,7 +12,7 @@ from connbench.results.talk_csv import talk_rows
 
 
 def _talk(result: Result) -> str:
-    return "\n\n".join(talk.six_lines(summarize(strategy)) for strategy in result.strategies)
+    return "\n\n".join(talk.six_lines(summarize(strategy), with_empty=True) for strategy in result.strategies)
 
 
 FORMATS: dict[str, Callable[[Result], str]] = {

@@ -8,10 +8,10 @@ from connbench.samples import NS_PER_S
 MS_PER_S = 1e3
 
 
-def six_lines(summary: Summary, *, with_empty: bool = True) -> str:
+def six_lines(summary: Summary, *, with_empty: bool = False) -> str:
     """The talk's summary of a strategy: milliseconds, three decimals, trailing zeros dropped but one.
 
-    Without `with_empty` the line of a group that has no attempt, `latency min: infms`, is left out.
+    The line of a group that has no attempt, `latency min: infms`, is there `with_empty` only, as the talk prints it.
     """
     errored = summary.errored.latency
     groups = {

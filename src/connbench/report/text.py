@@ -40,7 +40,7 @@ def block(result: Result, strategy: StrategyResult, width: int | None = None, *,
     """
     head = _stressed(header(result, strategy.strategy, width), f"{strategy.strategy.label}:", bold=bold)
     parts = [
-        head + "\n" + six_lines(summarize(strategy), with_empty=False),
+        head + "\n" + six_lines(summarize(strategy)),
         *(render(*table) for table in account.tables(result, strategy)),
         "\n".join(fold(line, width) for line in account.lines(result, strategy)),
     ]
