@@ -61,7 +61,10 @@ def test_run_within_its_thresholds() -> None:
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
-        ("p98 > 5ms", "connbench: --fail-if: there is no metric 'p98'\n    p98 > 5ms\n    ^\n  -> did you mean p99?\n"),
+        (
+            "meen > 5ms",
+            "connbench: --fail-if: there is no metric 'meen'\n    meen > 5ms\n    ^\n  -> did you mean mean?\n",
+        ),
         ("slower", "connbench: --fail-if: 'slower' needs a run to compare with, and here is none\n    slower\n    ^\n"),
         ("range: p99 > 5ms", "connbench: --fail-if 'range: p99 > 5ms': this run has no strategy 'range'\n  -> it has "),
     ],

@@ -59,7 +59,9 @@ def test_settings_of_the_host_are_met(most: int, failed: int, tmp_path: Path) ->
     settings = {PORT_RANGE: "40000 40029", TW_REUSE: "0", MOST_WAITING: str(most)}
     host = tuple(word for name, value in settings.items() for word in ("--sysctl", f"{name}={value}"))
     churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--isolate", "never")
-    assert connbench("run", "--strategy", "bind", *churn, "-o", str(file), "-q", inside=host).returncode == ExitCode.OK
+    ran = connbench("run", "--strategy", "bind", *churn, "-o", str(file), "-q", inside=host)
+    # A port without a TIME_WAIT is free before the last ACK has come: on a busy machine its next SYN may be dropped.
+    assert ran.returncode in {ExitCode.OK, ExitCode.UNSOUND}, ran.stderr
     document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
     errors = document["strategies"][1]["errors"]
     assert errors["predicted"] == failed
