@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages run test test-all environments lint format overhead accuracy files pictures explain kernel-lab clean
+.PHONY: help setup packages kernels run test test-all environments lint format overhead accuracy files pictures explain kernel-lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,11 @@ run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 test: $(READY) packages ## Run the tests; root: NO_INSTALL=1 installs no packages
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: $(READY) packages ## Run the slow tests too; some minutes more
+# The slow tests boot two other kernels; where they cannot be fetched, those tests are skipped.
+kernels: $(READY)
+	@$(if $(NO_INSTALL),,$(BIN)/python scripts/kernel-lab setup --kernel 6.1 --kernel 6.12 || true)
+
+test-all: $(READY) packages kernels ## Run the slow tests too; some minutes more
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 environments: $(READY) ## The tests in each of ENVIRONMENTS="busy user ...", or all

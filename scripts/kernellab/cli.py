@@ -17,7 +17,7 @@ from . import chart, commands, table
 from .guests import CannotBoot, Job, Outcome, run_guest
 from .image import write_image
 from .kernel import UML, Kernel
-from .kernels import SERIES, TOOLS, TRACER, check_series, fetch, install_tools, installed
+from .kernels import SERIES, TRACER, check_series, fetch, install_tools, installed
 
 kernel_option = click.option(
     "--kernel",
@@ -53,8 +53,9 @@ def cli() -> None:
 @kernel_option
 def setup(series: tuple[str, ...]) -> int:
     """Install the tools, and fetch the kernels that are not here yet. Nothing becomes this machine's boot kernel."""
-    install_tools(_say)
-    lacking = fetch(_chosen(series), _say)
+    chosen = _chosen(series)
+    install_tools(chosen, _say)
+    lacking = fetch(chosen, _say)
     for name in lacking:
         _say(f"{name}: Debian's mirror has no such kernel")
     return int(ExitCode.FAULT if lacking else ExitCode.OK)
@@ -101,7 +102,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
             raise UsageError("--deterministic cannot count uml's instructions", "leave --kernel uml out")
         chosen = tuple(name for name in chosen if name != UML)
     _make_folder(folder, force=force)
-    install_tools(_say)
+    install_tools(chosen, _say)
     lacking = fetch(chosen, _say)
     failures = [f"{name}: Debian's mirror has no such kernel" for name in lacking]
     with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
@@ -140,7 +141,7 @@ def test(
     if is_tracing and UML in series:
         raise UsageError("uml has no kprobes to --trace with", "leave --kernel uml out")
     chosen = tuple(name for name in _chosen(series) if not (is_tracing and name == UML))
-    install_tools(_say, TOOLS | TRACER if is_tracing else TOOLS)
+    install_tools(chosen, _say, TRACER if is_tracing else None)
     failures = [f"{name}: Debian's mirror has no such kernel" for name in fetch(chosen, _say)]
     with tempfile.TemporaryDirectory(prefix="connbench-lab-") as temporary:
         image = Path(temporary) / "image"

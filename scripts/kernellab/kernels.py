@@ -21,8 +21,11 @@ SUITES = "bullseye bookworm bookworm-backports trixie trixie-backports sid"
 SECURITY_SUITES = "bullseye-security bookworm-security trixie-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "linux.uml": "user-mode-linux", "busybox": "busybox-static"}
+TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static"}
 """What the lab runs, and the Debian packages it comes in."""
+
+UML_TOOLS = {"linux.uml": "user-mode-linux"}
+"""The same for user-mode-linux alone."""
 
 TRACER = {"bpftrace": "bpftrace"}
 """What tests of tracing run in a guest, with the libraries it has here."""
@@ -67,19 +70,20 @@ def installed(series: str) -> Kernel | None:
     return Kernel(series, version.read_text(encoding="utf-8").strip(), folder / "vmlinuz")
 
 
-def install_tools(say: Callable[[str], None], tools: Mapping[str, str] = TOOLS) -> None:
-    """Install what the lab runs and this machine lacks.
+def install_tools(series: tuple[str, ...], say: Callable[[str], None], more: Mapping[str, str] | None = None) -> None:
+    """Install what the lab runs for these kernels, and `more`, and this machine lacks.
 
     Raises:
         EnvironmentFault: Something is missing, and cannot be installed.
     """
+    tools = {**TOOLS, **(UML_TOOLS if UML in series else {}), **(more or {})}
     missing = {package for tool, package in tools.items() if shutil.which(tool) is None}
     if not missing:
         return
     names = " ".join(sorted(missing))
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise EnvironmentFault(f"not installed: {names}", f"as root: apt-get install {names}")
-    say(f"installing {names}")
+    say(f"installing {names}, which boot other kernels")
     # RUNLEVEL: the packages' services are not started, for nothing here needs them.
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     _run(["apt-get", "update", "-qq"], quiet)
