@@ -16,7 +16,8 @@ from support import HANG_S, command_line, connbench, wait_until
 
 NGINX = """
 daemon off;
-master_process off;  # in a user namespace its workers could not become another user
+master_process off;
+user root;  # in a user namespace there is no other to become, or to give its folders to
 pid {folder}/pid;
 error_log {folder}/error.log;
 events {{ worker_connections {most}; }}
