@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
+from connbench.linux.families import has_ipv6
 from outside import ESTABLISHED, TIME_WAIT, clients, heard, next_report, report, serving, started, states, tell, until
 from support import HANG_S, INSIDE, children, command_line, connbench, started_here, wait_until
 
@@ -152,6 +153,7 @@ def test_no_process_is_left(number: signal.Signals) -> None:
         assert '"accepted": 5, "open": 5' in stdout.splitlines()[-1]
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
 def test_a_free_port_of_an_address_of_ipv6() -> None:
     """Port 0 is any free one, and the line says which."""
     with started([*INSIDE, "--", *command_line("serve", "--bind", "::1", "--port", "0")]) as server:

@@ -39,7 +39,7 @@ WRONG = {
     "negative retries": ("--strategy random --retries -1", "-1"),
     "foreign source": ("--strategy bind --source 192.0.2.7", "192.0.2.7"),
     "source is no address": ("--strategy bind --source here", "here"),
-    "source of another family": ("--strategy bind --source 127.9.9.1 --family 6", "not both IPv6"),
+    "source of another family": ("--strategy bind --source ::1 --family 4", "not both IPv4"),
     "target without a port": ("--target 127.0.0.1", "127.0.0.1"),
     "port out of range": ("--target 127.0.0.1:70000", "127.0.0.1:70000"),
     "unknown family": ("--family 5", "5"),
