@@ -172,9 +172,7 @@ def test_page_opens_without_errors_and_without_the_network(browser: Browser, pag
     browser.driver.get_log("performance")  # type: ignore[no-untyped-call]  # selenium's own gap
     browser.open(page)
     said = [entry["message"] for entry in browser.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # as above
-    assert [
-        text for text in said if not text.startswith("chrome://")
-    ] == []  # its own first page may be said to be slow
+    assert [text for text in said if not text.startswith("chrome://")] == []  # of its own first page
     messages = [json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance")]  # type: ignore[no-untyped-call]  # as above
     asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}

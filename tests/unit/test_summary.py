@@ -196,7 +196,8 @@ def test_rounds_are_summarized_as_one(rounds: list[Samples]) -> None:
     found = summary_of(*rounds)
     at_once = summary_of(Samples.pooled(rounds))
     alone = [summary_of(samples) for samples in rounds]
-    assert (found.groups, found.errors, found.total_ns) == (at_once.groups, at_once.errors, at_once.total_ns)
+    assert repr(found.groups) == repr(at_once.groups)  # of nothing each figure is nan, which equals nothing
+    assert (found.errors, found.total_ns) == (at_once.errors, at_once.total_ns)
     assert found.rounds_total_ns == tuple(one.total_ns for one in alone)
     assert (found.attempts, found.total_ns) == (sum(map(len, rounds)), sum(one.total_ns for one in alone))
     assert found.wall_ns == sum(one.wall_ns for one in alone)
