@@ -14,17 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from connbench.analysis.knee import (
-    FEWEST,
-    NARROWEST,
     SLOWDOWN,
-    WIDEST,
     Knee,
     find_knee,
     knee_of,
     rolling_percentiles,
-    rolling_width,
 )
 from connbench.errors import RunFault
+from connbench.model.half import FEWEST, NARROWEST, WIDEST, rolling_width
 from connbench.results.result import Samples, StrategyResult
 from made import PLAIN, round_of, samples_of, unhurried
 

@@ -225,6 +225,15 @@ def test_group_without_an_attempt_is_null(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+def test_knee_of_addresses_used_up_one_by_one_is_the_first_one_s(capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is measured: the second address begins with a fast half again."""
+    load = ("-n", 3000, "--sources", 2, "--spread", "fill")
+    connbench("predict", "--strategy", "bind", "--port-range", WIDER, *load)
+    assert (
+        "knee: connection 1,001 of the first address with 50.0% of its range in use, by ports looked at"
+    ) in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("ports", [44, 45, 1000, 1001, 56_512])
 @pytest.mark.parametrize("word", ["pre-6.8", "6.8"])
 def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:

@@ -8,9 +8,26 @@ from typing import Any
 
 import pytest
 
-from connbench.model import Churn, Close, Load, Namespace, Plan, PortRange, Protocol, RoundPlan, Spread, StrategySpec
+from connbench.analysis.gate import hold
+from connbench.analysis.knee import find_knee
+from connbench.model import (
+    Churn,
+    Close,
+    Load,
+    Namespace,
+    Plan,
+    PortRange,
+    Protocol,
+    RoundPlan,
+    Spread,
+    StrategySpec,
+    can_show_half,
+)
 from connbench.planning.reach import note_unseen
-from made import BIND, PLAIN, PLAN, RANDOM, WINDOW
+from connbench.report import markdown, text
+from connbench.report.verdict import run_verdict
+from connbench.thresholds import parse
+from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
 KERNEL, OLD = "6.18.0", "6.1.0-13-amd64"
@@ -33,14 +50,14 @@ def with_load(spec: StrategySpec, **load: Any) -> StrategySpec:  # noqa: ANN401 
         (plan_of(PLAIN), KERNEL, False),
         (plan_of(BIND), KERNEL, False),
         (plan_of(WINDOW, BIND), KERNEL, False),
-        (plan_of(BIND, connections=28_256), KERNEL, False),
-        (plan_of(BIND, connections=28_257), KERNEL, True),
-        (plan_of(BIND, connections=28_257, sources=TWO), KERNEL, False),
-        (plan_of(BIND, connections=56_514, sources=TWO), KERNEL, True),
-        (plan_of(BIND, connections=28_257, sources=TWO, spread=Spread.FILL), KERNEL, True),
-        (plan_of(BIND, connections=28_000, reserved=1000), KERNEL, True),
-        (plan_of(BIND, connections=56_514, targets=(PLAN.targets * 2)), KERNEL, True),
-        (plan_of(BIND, connections=28_257, targets=(PLAN.targets * 2)), KERNEL, False),
+        (plan_of(BIND, connections=28_306), KERNEL, False),
+        (plan_of(BIND, connections=28_307), KERNEL, True),
+        (plan_of(BIND, connections=28_307, sources=TWO), KERNEL, False),
+        (plan_of(BIND, connections=56_563, sources=TWO), KERNEL, True),
+        (plan_of(BIND, connections=28_307, sources=TWO, spread=Spread.FILL), KERNEL, True),
+        (plan_of(BIND, connections=27_807, reserved=1000), KERNEL, True),
+        (plan_of(BIND, connections=56_563, targets=(PLAN.targets * 2)), KERNEL, True),
+        (plan_of(BIND, connections=28_307, targets=(PLAN.targets * 2)), KERNEL, False),
         (plan_of(with_load(PLAIN, fill=0.5)), KERNEL, False),
         (plan_of(with_load(PLAIN, fill=0.51)), KERNEL, True),
         (plan_of(with_load(PLAIN, fill=0.3, churn=Churn(50_000))), KERNEL, False),
@@ -60,6 +77,42 @@ def with_load(spec: StrategySpec, **load: Any) -> StrategySpec:  # noqa: ANN401 
 def test_too_few_ports_in_use_are_said_where_the_search_has_a_slow_half(plan: Plan, kernel: str, is_seen: bool) -> None:
     """By the ports of one source and target that are not reserved; nobody is told of what the strategy cannot have."""
     assert [finding.code for finding in note_unseen(plan, kernel)] == ([] if is_seen else ["knee-unseen"])
+
+
+@pytest.mark.parametrize("connections", [43, 44, 505, 506, 1000])
+@pytest.mark.parametrize(
+    ("kernel", "sources", "spread"),
+    [
+        ("6.18.0", TWO[:1], Spread.ROUND_ROBIN),
+        ("6.18.0", TWO, Spread.ROUND_ROBIN),
+        ("6.18.0", TWO, Spread.FILL),
+        ("6.1.0", TWO[:1], Spread.ROUND_ROBIN),
+    ],
+)
+@pytest.mark.parametrize("spec", [BIND, RANGE])
+def test_plan_verdict_line_table_prediction_and_gate_judge_alike(
+    spec: StrategySpec, kernel: str, sources: tuple[str, ...], spread: Spread, connections: int
+) -> None:
+    """Whether a knee could have been seen is asked in six places, and nobody may answer otherwise than the others."""
+    each = PortRange(20000, 20999)
+    ports = 1000 * (1 if spread is Spread.FILL else len(sources))
+    number = connections * ports // 1000
+    plan = plan_of(spec, connections=number, port_range=each, sources=sources, spread=spread)
+    source = [i % len(sources) if spread is Spread.ROUND_ROBIN else 0 for i in range(number)]
+    run = result_of({spec: [round_of(samples_of([8_000] * number, source=source))]}, plan)
+    run.environment["kernel"] = kernel
+    measured = find_knee(run.strategies[0])
+    shown = can_show_half(number, ports)
+    unseen = not shown and spec.searches_one_parity_first(kernel)
+    assert RoundPlan(plan, spec, 1).shows_half is measured.shows_half is shown
+    assert bool(note_unseen(plan, kernel)) is unseen
+    if measured.is_judged:
+        assert ("knee: cannot be seen" in text.report(run)) is unseen
+        assert ("| not seen" in markdown.markdown(run)) is unseen
+        assert ("cannot show" in run_verdict(run)[0]) is unseen
+        assert ("Next: the same with " in run_verdict(run)[-1]) is unseen
+    refused = hold([parse("knee < 50%")], run)
+    assert bool(refused) is not shown
 
 
 @pytest.mark.parametrize(

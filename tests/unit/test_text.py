@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from connbench.analysis.knee import find_knee
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import Endpoint, Link, Listener, Load, Namespace, Plan, PortRange, Protocol, StrategySpec
@@ -394,7 +395,9 @@ def test_knee_that_too_few_ports_in_use_hide_is_not_said_to_be_none(
     flat = result_of({spec: [round_of(samples_of([10_000] * 100))]}, plan)
     flat.environment["kernel"] = kernel
     ports = len(plan.port_range) - plan.reserved
-    expected = "none, the rolling" if is_seen else f"cannot be seen, only {100 / ports:.1%} of the range in use"
+    few = f"{100 / ports:.1%} of the range in use"
+    far = "" if find_knee(flat.strategies[0]).shows_half else f" up to {few}"
+    expected = f"none{far}, the rolling" if is_seen else f"cannot be seen, only {few}"
     assert line_with(text.report(flat), "knee: ").startswith(f"knee: {expected}")
     cell = "| none" if is_seen else f"| not seen ({100 / ports:.1%} in use)"
     assert cell in markdown.markdown(flat)

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from connbench.analysis.gate import hold
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
 from connbench.model import Churn, Load, Namespace, Phase, PortRange, Spread, StrategySpec
-from connbench.report import markdown, text
+from connbench.report import markdown, prometheus, text
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Origin, Result, Samples
 from connbench.samples import GIVEN_UP, TIMED_OUT
+from connbench.thresholds import parse
 from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
@@ -75,14 +77,41 @@ def test_less_than_all_is_not_rounded_to_all() -> None:
 @pytest.mark.parametrize("connections", [100, 500])
 def test_less_than_half_of_the_ports_shows_nothing(connections: int) -> None:
     """What connect() costs from half of the ports on was not seen: nothing is said to stay fast."""
-    said = run_verdict(run_of(plain=samples_of([8_000] * connections), range=samples_of([8_000] * connections)))
-    assert said == (
+    flat = round_of(samples_of([8_000] * connections))
+    measured = {StrategySpec(name): [flat] for name in ("plain", "bind", "range")}
+    assert run_verdict(result_of(measured, replace(FEW, connections=connections))) == (
         (
-            f"{connections} connections of 1,000 ports cannot show whether plain and range turn slow: "
+            f"range stays at 9 µs (acquire p50) to the last connection ({connections // 10} % of the ports in use), "
+            "without an error."
+        ),
+        (
+            f"{connections} connections of 1,000 ports cannot show whether plain and bind turn slow: "
             "connect() turns slow when more than half are in use."
         ),
-        "Next: the same with --port-range 20000-20999 and without -n, so that the connections fill the range.",
+        "Next: the same with -n 1000, as many connections as there are ports.",
     )
+
+
+def test_little_more_than_half_is_told_with_the_number_that_is_needed() -> None:
+    """The rolling median needs some connections beyond half: "more than half" would be no reason."""
+    few = replace(FEW, connections=503)
+    said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 503))]}, few))
+    assert said[0] == "503 connections of 1,000 ports cannot show whether plain turns slow: 506 are needed."
+
+
+def test_smaller_range_has_a_port_for_each_connection_of_one_source() -> None:
+    """Two sources share the connections: a range for all of them would be half empty."""
+    plan = replace(PLAN, connections=20_000, sources=("127.9.9.1", "127.9.9.2"))
+    samples = samples_of([8_000] * 20_000, source=[0, 1] * 10_000)
+    said = run_verdict(result_of({BIND: [round_of(samples)]}, plan))
+    assert "--port-range 9024-19023 and without -n" in said[-1]
+
+
+def test_share_of_a_fill_is_made_larger() -> None:
+    """Without -n it would be the same again."""
+    filled = replace(PLAIN, load=Load(fill=0.3))
+    said = run_verdict(result_of({filled: [round_of(samples_of([8_000] * 300))]}, FEW))
+    assert said[-1] == "Next: the same with a larger share, as in --fill 80%."
 
 
 def test_a_smaller_range_is_as_large_as_what_was_opened() -> None:
@@ -229,8 +258,16 @@ def test_addresses_used_up_one_by_one_are_judged_by_the_first() -> None:
     both = samples_of(
         ([5_000] * 500 + [60_000] * 500) * 2, source=[0] * 1000 + [1] * 1000, port=[*range(20000, 21000)] * 2
     )
-    said = run_verdict(result_of({BIND: [round_of(both)]}, plan))
+    run = result_of({BIND: [round_of(both)]}, plan)
+    said = run_verdict(run)
     assert said[0].startswith("bind turns slow at connection 501 of the first address (50 % of its ports)")
+    assert "\nknee: connection 501 of the first address with 50.0% of its range in use, " in text.report(run)
+    assert "| 501 (50.0%) |" in markdown.markdown(run)
+    assert [failure.text for failure in hold([parse("knee < 60%")], run)] == ["bind: knee < 60%, measured 50%"]
+    [share] = [
+        line for line in prometheus.prometheus(run).splitlines() if line.startswith("connbench_knee_used_ratio{")
+    ]
+    assert share.endswith(" 0.5")
 
 
 def test_several_rounds_count_together() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from connbench.analysis.knee import BASELINE_SHARE, GROWTH, Knee, can_show_half, find_knee, knee_of
-from connbench.model import Plan, RoundPlan, Spread
+from connbench.analysis.knee import BASELINE_SHARE, GROWTH, Knee, find_knee, first_address, knee_of
 from connbench.results.result import Numbers, StrategyResult
 
 
@@ -19,19 +18,15 @@ class Course:
     With several rounds the connections of all of them count, each by its own round's order.
 
     Attributes:
-        knee: Where it turned slow. Where each address is used up before the next (`Spread.FILL`), this and the ports
-            are the first one's: `is_of_first` says so.
-        ports: How many ports the connections were to fill; None where that is not known.
-        held: Connections of the fullest round over these ports.
+        knee: Where it turned slow, and of how many ports.
+        held: Connections over the ports of the knee.
         before_ns: The median before the knee, and `after_ns` from there on; None without a knee.
         median_ns: That of all connections.
         first_ns: That of the first 5 %, and `last_ns` of the last 5 %.
     """
 
     knee: Knee
-    ports: int | None
     held: int
-    is_of_first: bool
     before_ns: float | None
     after_ns: float | None
     median_ns: float | None
@@ -43,47 +38,22 @@ class Course:
         """Whether the last connections took longer than the first."""
         return self.first_ns is not None and self.last_ns is not None and self.last_ns > GROWTH * self.first_ns
 
-    @property
-    def shows_half(self) -> bool | None:
-        """Whether a knee at half of the ports would have been seen; None where their number is not known."""
-        return None if self.ports is None else can_show_half(self.held, self.ports)
-
 
 @lru_cache(maxsize=32)
-def course_of(strategy: StrategyResult, plan: Plan | None) -> Course:
-    """How the filling of a strategy went on; `plan` is the run's, None where that is not known."""
-    space = _first_space(strategy, plan)
+def course_of(strategy: StrategyResult) -> Course:
+    """How the filling of a strategy went on."""
     had = [r.samples.acquire_ns[~r.samples.failed] for r in strategy.rounds]
-    fast, slow = _around_knees(space or strategy)
+    knee = find_knee(strategy)
+    fast, slow = _around_knees(first_address(strategy) or strategy)
     return Course(
-        knee=find_knee(space or strategy),
-        ports=(space or strategy).capacity,
-        held=max(int((~r.samples.failed).sum()) for r in (space or strategy).rounds),
-        is_of_first=space is not None,
+        knee=knee,
+        held=knee.held or max(map(len, had)),
         before_ns=_median(fast),
         after_ns=_median(slow),
         median_ns=_median(had),
         first_ns=_median([acquire[: _part(acquire)] for acquire in had]),
         last_ns=_median([acquire[len(acquire) - _part(acquire) :] for acquire in had]),
     )
-
-
-def _first_space(strategy: StrategyResult, plan: Plan | None) -> StrategyResult | None:
-    """The attempts of the first address, where each is used up before the next; else None.
-
-    Addresses that are taken in turn are equally full at any time: there the ports of all are as one range.
-    """
-    if plan is None or strategy.capacity is None or plan.spread is not Spread.FILL:
-        return None
-    planned = RoundPlan(plan, strategy.strategy, 1)
-    if planned.spaces == 1:
-        return None
-    every_target = not strategy.strategy.has_ports_per_target
-    rounds = tuple(
-        replace(r, samples=r.samples.chosen((r.samples.source == 0) & ((r.samples.target == 0) | every_target)))
-        for r in strategy.rounds
-    )
-    return replace(strategy, rounds=rounds, capacity=planned.ports_each)
 
 
 def _around_knees(strategy: StrategyResult) -> tuple[list[Numbers], list[Numbers]]:

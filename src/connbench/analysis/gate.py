@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from connbench.analysis.comparison import Verdict, compare_totals
-from connbench.analysis.knee import FEWEST, find_knee
+from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import percentile, samples_for, summarize
-from connbench.model import HALF, Phase, StrategySpec
+from connbench.model import Phase, StrategySpec, fewest_to_show_half
+from connbench.model.half import FEWEST
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
     Dimension,
@@ -222,20 +223,20 @@ def _of_whole(figure: str, dimension: Dimension, strategy: StrategyResult) -> fl
 def _knee(measured: Measured) -> float:
     """Percent of the range in use at the knee; 100 where nothing turned slow, as if the knee came after the end.
 
-    That nothing turned slow says something only where more than half of the range was in use.
+    That nothing turned slow says something only where more than half of the range was in use, whatever the strategy.
     """
     knee = find_knee(measured.strategy)
     if measured.strategy.strategy.phase is Phase.CHURN:
         raise _NotThereError("churn has no knee")
     if not knee.is_judged:
         raise _NotThereError(f"a knee needs {FEWEST} connections in a round")
-    capacity = measured.strategy.capacity
-    if capacity is None or knee.fullest is None:
+    if not knee.ports:
         raise _NotThereError("the range is not known")
-    if knee.in_use is not None:
-        return 100 * knee.in_use / capacity
+    if knee.share is not None:
+        return 100 * knee.share
     if not knee.shows_half:
-        raise _NotThereError(f"only {knee.fullest:.1%} of the range was in use, and a knee comes beyond {HALF:.0%}")
+        few = f"only {knee.held:,} of {knee.ports:,} ports were in use"
+        raise _NotThereError(f"{few}, and a knee at half of them is seen from {fewest_to_show_half(knee.ports):,} on")
     return 100.0
 
 

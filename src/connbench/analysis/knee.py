@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from connbench.model import Phase
+from connbench.model import Phase, Spread, StrategySpec
+from connbench.model.half import FEWEST, NARROWEST, can_show_half, rolling_width
 from connbench.results.result import Mask, Numbers, Samples, StrategyResult
 
 BASELINE_SHARE = 0.05
@@ -44,12 +44,6 @@ GROWTH = 1.3
 PARTS, STEADILY = 20, 0.9
 """Growth is steady where the medians of so many parts rise with such a rank correlation; a step at half has 0.75."""
 
-NARROWEST, WIDEST = 11, 101
-"""Connections of the rolling median's window: one in a hundred, within these bounds."""
-
-FEWEST = 4 * NARROWEST
-"""Connections below which there is too little to roll over."""
-
 
 @dataclass(frozen=True, slots=True)
 class Knee:
@@ -65,8 +59,11 @@ class Knee:
         in_use: Connections held already when that attempt was made.
         first_failed: The first attempt that failed; one given up is none, for it shows no want of ports.
         in_use_at_failure: Connections held already when that attempt was made.
-        fullest: The largest share of the ports of one source (and one target, where a port is taken for one) that was
-            in use, 0 to 1; None if the range is not known.
+        ports: How many ports the connections were to fill; None if the range is not known. Where each address is used
+            up before the next (`Spread.FILL`), ports, connections and the knee are the first one's: `is_of_first`.
+        held: The connections that these ports can be said to hold: of the fullest source (and target, where a port is
+            taken for one), as often as there are such; 0 if the range is not known.
+        fullest: The largest share of the ports of one source (and target) that was in use, 0 to 1; None likewise.
         shows_half: Whether a knee at half of the ports would have been seen; None likewise.
     """
 
@@ -78,8 +75,16 @@ class Knee:
     in_use: int | None = None
     first_failed: int | None = None
     in_use_at_failure: int | None = None
+    ports: int | None = None
+    held: int = 0
+    is_of_first: bool = False
     fullest: float | None = None
     shows_half: bool | None = None
+
+    @property
+    def share(self) -> float | None:
+        """The share of the ports in use at the knee; None without a knee, or where the ports are not known."""
+        return None if self.in_use is None or not self.ports else self.in_use / self.ports
 
     @property
     def limit_ns(self) -> float:
@@ -96,35 +101,49 @@ def find_knee(result: StrategyResult) -> Knee:
     """
     if result.strategy.phase is Phase.CHURN:
         return Knee()
-    knees = [knee_of(r.samples) for r in result.rounds]
-    knee = _middle(knees, lambda knee: knee.connection)
-    failure = _middle(knees, lambda knee: knee.first_failed)
+    first = first_address(result)
+    knee = _middle([knee_of(r.samples) for r in (first or result).rounds], lambda knee: knee.connection)
+    failure = _middle([knee_of(r.samples) for r in result.rounds], lambda knee: knee.first_failed)
     return replace(
-        knee,
+        _reaching(knee, first or result),
         first_failed=failure.first_failed,
         in_use_at_failure=failure.in_use_at_failure,
-        **_reach(result),
+        is_of_first=first is not None,
     )
 
 
-def can_show_half(held: int, ports: int) -> bool:
-    """Whether so many connections show a knee at half of so many ports.
+def is_unseen(strategy: StrategySpec, knee: Knee, kernel: str = "") -> bool:
+    """Whether a run without a knee tells nothing of one: too few ports were in use for a search that has one.
 
-    connect() searches far from half of the ports on. A knee takes 44 connections to be looked for, and more than half
-    of the rolling median's window must lie beyond it.
+    The one judgement of verdict, next step, tables and lines. A gate is stricter: it asks the same of every strategy.
     """
-    return held >= FEWEST and held > ports // 2 + rolling_width(held) // 2
+    too_few = knee.is_judged and knee.connection is None and knee.shows_half is False
+    return too_few and strategy.searches_one_parity_first(kernel)
 
 
-class _Reach(TypedDict, total=False):
-    fullest: float
-    shows_half: bool
+def first_address(result: StrategyResult) -> StrategyResult | None:
+    """The attempts of the first source (and target), where each is used up before the next; else None.
+
+    Addresses that are taken in turn are equally full at any time: there the ports of all are as one range.
+    """
+    if result.spread is not Spread.FILL or not result.ports_each or result.capacity == result.ports_each:
+        return None
+    rounds = tuple(
+        replace(r, samples=r.samples.chosen(of_first_address(r.samples, result.strategy))) for r in result.rounds
+    )
+    return replace(result, rounds=rounds, capacity=result.ports_each)
 
 
-def _reach(result: StrategyResult) -> _Reach:
-    """See `Knee.fullest` and `Knee.shows_half`; of several rounds the middle one, as of the knee."""
+def of_first_address(samples: Samples, strategy: StrategySpec) -> Mask:
+    """Which attempts are from the first source, and to the first target where a port is taken for one."""
+    mask: Mask = samples.source == 0
+    return mask & (samples.target == 0) if strategy.has_ports_per_target else mask
+
+
+def _reaching(knee: Knee, result: StrategyResult) -> Knee:
+    """With the ports, and whether enough were in use; of several rounds the middle one, as of the knee."""
     if not result.ports_each or not result.capacity:
-        return {}
+        return replace(knee, ports=result.capacity)
     most = []
     for measured in result.rounds:
         made = measured.samples.chosen(~measured.samples.failed)
@@ -134,7 +153,13 @@ def _reach(result: StrategyResult) -> _Reach:
         most.append(int(np.unique(spaces, return_counts=True)[1].max(initial=0)))
     in_one = sorted(most)[(len(most) - 1) // 2]
     held = in_one * (result.capacity // result.ports_each)
-    return {"fullest": in_one / result.ports_each, "shows_half": can_show_half(held, result.capacity)}
+    return replace(
+        knee,
+        ports=result.capacity,
+        held=held,
+        fullest=in_one / result.ports_each,
+        shows_half=can_show_half(held, result.capacity),
+    )
 
 
 def _middle(knees: list[Knee], attempt: Callable[[Knee], int | None]) -> Knee:
@@ -264,11 +289,6 @@ def _at_change_of_parity(parity: Numbers, turned: int) -> int:
     first = max(0, turned - width)
     changes = np.flatnonzero(np.diff(parity[first : turned + width].astype(np.int8)))
     return first + int(changes[0]) + 1 if len(changes) == 1 else turned
-
-
-def rolling_width(connections: int) -> int:
-    """Odd number of connections that a rolling figure is taken over."""
-    return min(WIDEST, max(NARROWEST, connections // 100 | 1))
 
 
 def rolling_percentiles(

@@ -24,6 +24,7 @@ from connbench.model.choices import (
     Protocol,
     Spread,
 )
+from connbench.model.half import can_show_half, fewest_to_show_half
 from connbench.model.plan import Plan, RoundPlan, addresses_text
 from connbench.model.strategy import HALF, MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
 
@@ -52,6 +53,8 @@ __all__ = [
     "Spread",
     "StrategySpec",
     "addresses_text",
+    "can_show_half",
+    "fewest_to_show_half",
     "format_ports",
     "parse_ports",
 ]

@@ -9,7 +9,11 @@ from typing import Any, Self
 
 from connbench.model.addresses import Endpoint, PortRange
 from connbench.model.choices import Close, Link, Listener, Namespace, Phase, Protocol, Spread
-from connbench.model.strategy import StrategySpec
+from connbench.model.half import can_show_half
+from connbench.model.strategy import HALF, StrategySpec
+
+FEWEST_PORTS = 1000
+"""Ports of the smallest range that advice names: with fewer a knee is hard to tell from noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,38 @@ class RoundPlan:
         return self.ports_each * self.spaces
 
     @property
+    def taken(self) -> int:
+        """Ports that can be taken at once, those in TIME_WAIT counted."""
+        churn = self.strategy.load.churn
+        return self.connections + (churn.replacements if churn and churn.close is Close.FIN else 0)
+
+    @property
     def fullest(self) -> float:
         """Largest share of the ports of one space that can be in use at once, those in TIME_WAIT counted: 0 to 1."""
-        churn = self.strategy.load.churn
-        number = self.connections + (churn.replacements if churn and churn.close is Close.FIN else 0)
-        in_one = number if self.plan.spread is Spread.FILL else -(-number // self.spaces)
+        in_one = self.taken if self.plan.spread is Spread.FILL else -(-self.taken // self.spaces)
         return min(1.0, in_one / self.ports_each)
+
+    @property
+    def shows_half(self) -> bool:
+        """Whether a knee at half of the ports would be seen; where spaces are filled one after the other, the first's.
+
+        Spaces that are taken in turn are equally full at any time: there the ports of all are as one range.
+        """
+        ports = self.ports_each if self.plan.spread is Spread.FILL else self.capacity
+        return can_show_half(min(self.taken, ports), ports)
+
+    @property
+    def smaller_range(self) -> PortRange | None:
+        """A range that as many connections fill, which so shows the knee; None where no smaller one does.
+
+        It has a port for each connection of a space, and at least `FEWEST_PORTS`.
+        """
+        ports = self.plan.port_range
+        each = max(FEWEST_PORTS, -(-self.connections // self.spaces))
+        widest = max((spec.window or 0 for spec in self.plan.strategies), default=0)
+        if not self.plan.namespace.is_own or each > len(ports) * HALF or widest > each:
+            return None
+        return PortRange(ports.low, ports.low + each - 1)
 
     def rows_of_lanes(self, phase: Phase) -> list[range]:
         """The rows of each lane in a phase, as even as can be."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from connbench.findings import Finding, Severity
-from connbench.model import HALF, Plan, PortRange, RoundPlan, StrategySpec
-
-FEWEST = 1000
-"""Connections that advice asks for at least: with fewer a knee is hard to tell from noise."""
+from connbench.model import Plan, RoundPlan, StrategySpec
 
 FEWEST_PORTS = 100
 """With fewer there is hardly a search: nobody looks for a knee there."""
@@ -28,7 +25,7 @@ def note_unseen(plan: Plan, kernel: str) -> list[Finding]:
             planned = RoundPlan(plan, spec, 1)
             if planned.ports_each >= FEWEST_PORTS and planned.fullest > fullest.get(spec.setting, (0.0, spec))[0]:
                 fullest[spec.setting] = planned.fullest, spec
-    unseen = {setting: found for setting, found in fullest.items() if found[0] <= HALF}
+    unseen = {setting: found for setting, found in fullest.items() if not RoundPlan(plan, found[1], 1).shows_half}
     if not unseen:
         return []
     used, spec = max(unseen.values(), key=lambda found: found[0])
@@ -55,10 +52,7 @@ def _way_out(planned: RoundPlan) -> str:
     if planned.strategy.load.fill is not None:
         return "give a larger share, as in --fill 80%"
     everything = "leave out -n: the default is as many connections as there are ports"
-    each = max(FEWEST, -(-planned.connections // planned.spaces))
-    widest = max((spec.window or 0 for spec in planned.plan.strategies), default=0)
-    ports = planned.plan.port_range
-    if not planned.plan.namespace.is_own or each > len(ports) * HALF or widest > each:
+    narrower = planned.smaller_range
+    if narrower is None:
         return everything
-    narrower = PortRange(ports.low, ports.low + each - 1)
-    return f"give -n {each * planned.spaces} --port-range {narrower}, or {everything}"
+    return f"give -n {len(narrower) * planned.spaces} --port-range {narrower}, or {everything}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from connbench.analysis.knee import Knee, find_knee
+from connbench.analysis.knee import Knee, find_knee, is_unseen
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
 from connbench.findings import together
@@ -14,7 +14,7 @@ from connbench.report import reproduction
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
 from connbench.report.ranking import Line, Ranking, ranking_of
-from connbench.report.rows import is_unseen, link, port_range
+from connbench.report.rows import link, port_range
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Result, StrategyResult
 from connbench.units import count, duration
@@ -134,9 +134,9 @@ def _knee(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
     if knee.connection is None or knee.in_use is None:
         if is_unseen(strategy.strategy, knee, kernel):
             return f"not seen ({knee.fullest:.1%} in use)"
-        return "none" if knee.is_judged else "-"
-    ports = strategy.capacity
-    return count(knee.connection) + (f" ({knee.in_use / ports:.1%})" if ports else "")
+        far = f" up to {knee.fullest:.1%} in use" if knee.shows_half is False else ""
+        return f"none{far}" if knee.is_judged else "-"
+    return count(knee.connection) + ("" if knee.share is None else f" ({knee.share:.1%})")
 
 
 def _column(cells: tuple[str, ...], *, is_number: bool) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connbench.analysis.course import Course, course_of
+from connbench.analysis.knee import find_knee, is_unseen
 from connbench.model import MAX_PORT, PortRange, Protocol, RoundPlan
+from connbench.model.plan import FEWEST_PORTS
 from connbench.results.result import Result, StrategyResult
 
 WITHOUT_PARITY = {"range", "window", "partition"}
 """Strategies that a kernel from 6.8 on searches for without a preferred parity."""
-
-FEWEST_PORTS = 1000
-"""Ports of the smaller range that is recommended: walking fewer in vain hardly shows beside the rest of a connect()."""
 
 
 def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
@@ -34,23 +32,32 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
         udp = " --protocol udp" if load.protocol is Protocol.UDP else ""
         churn = f" --churn {load.churn.replacements}" if load.churn else " --fill 50%-95%:5%"
         return f"Next: connbench sweep --strategy {names}{udp}{churn}{ports} shows what each costs as the range fills."
-    courses = [course_of(s, plan) for s in strategies]
-    if any(course.shows_half is False and course.knee.connection is None for course in courses):
-        return _next_larger(
-            plan.port_range, max(courses, key=lambda one: one.held), can_set_range=plan.namespace.is_own
-        )
+    planned = [RoundPlan(plan, s.strategy, 1) for s in strategies if _is_unseen(s, result.kernel)]
+    fullest = max(planned, key=lambda one: one.fullest, default=None)
+    if fullest and not fullest.shows_half:
+        return _next_larger(fullest)
     if not {s.strategy.name for s in strategies} & WITHOUT_PARITY:
         return f"Next: connbench run --strategy range --strategy window{ports} shows what helps."
-    planned = RoundPlan(plan, strategies[0].strategy, 1)
-    sources = f" --sources {len(planned.sources)}" if len(planned.sources) > 1 else ""
-    asked = f"-n {planned.connections}{sources}{ports}"
+    first = RoundPlan(plan, strategies[0].strategy, 1)
+    sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
+    asked = f"-n {first.connections}{sources}{ports}"
     return f"Next: connbench advise {asked} says which strategy and setting fit such a load."
 
 
-def _next_larger(ports: PortRange, course: Course, *, can_set_range: bool) -> str:
-    if not can_set_range:
-        return f"Next: the same with -n {course.ports}, as many connections as there are ports."
-    size = max(course.held, FEWEST_PORTS)
-    low = min(ports.low, MAX_PORT + 1 - size)
-    narrower = PortRange(low, low + size - 1)
-    return f"Next: the same with --port-range {narrower} and without -n, so that the connections fill the range."
+def _is_unseen(strategy: StrategyResult, kernel: str) -> bool:
+    """Whether there were too few connections to look for a knee, or too few of the ports in use to see one."""
+    knee = find_knee(strategy)
+    return not knee.is_judged or is_unseen(strategy.strategy, knee, kernel)
+
+
+def _next_larger(planned: RoundPlan) -> str:
+    """The same with more of the ports in use: fewer ports, or more connections; more ports where there are too few."""
+    if planned.strategy.load.fill is not None:
+        return "Next: the same with a larger share, as in --fill 80%."
+    ports = planned.smaller_range
+    if planned.plan.namespace.is_own and planned.connections >= planned.capacity:
+        low = min(planned.plan.port_range.low, MAX_PORT + 1 - FEWEST_PORTS)
+        ports = PortRange(low, low + FEWEST_PORTS - 1)
+    if ports is None:
+        return f"Next: the same with -n {planned.capacity}, as many connections as there are ports."
+    return f"Next: the same with --port-range {ports} and without -n, so that the connections fill the range."

@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from connbench.analysis.knee import Knee, knee_of, knee_of_searches
+from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
-from connbench.model import HALF, Close, Phase, Protocol, addresses_text
+from connbench.model import Close, Phase, Protocol, Spread, addresses_text
 from connbench.portsearch.algorithm import Algorithm
 from connbench.portsearch.calibration import USUAL_OF, Calibration
 from connbench.portsearch.prediction import Prediction
-from connbench.report.rows import Table, is_unseen, knee_lines
+from connbench.report.rows import Table, knee_lines
 from connbench.report.rows import latency as latency_table
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
 from connbench.report.text import fold
-from connbench.results.result import Round, StrategyResult
+from connbench.results.result import Mask, Round, StrategyResult
 from connbench.units import count, duration
 
 SEARCHES = {
@@ -80,14 +80,30 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     """
     if prediction.plan.strategy.phase is Phase.CHURN:
         return Knee()
-    protocol = prediction.plan.strategy.load.protocol
+    plan = prediction.plan
+    protocol = plan.strategy.load.protocol
     samples = (calibration or USUAL_OF[protocol]).samples(prediction)
-    found = (
-        knee_of(samples)
-        if calibration or protocol is Protocol.UDP
-        else knee_of_searches(samples, prediction.walk.looked_at, len(prediction.plan.plan.port_range))
+    first = None
+    if plan.plan.spread is Spread.FILL and plan.spaces > 1:
+        first = of_first_address(samples, plan.strategy)
+
+    def of(mask: Mask) -> Knee:
+        if calibration or protocol is Protocol.UDP:
+            return knee_of(samples.chosen(mask))
+        looked_at = prediction.walk.looked_at[mask]
+        return knee_of_searches(samples.chosen(mask), looked_at, len(plan.plan.port_range))
+
+    whole = of(np.ones(len(samples), np.bool_))
+    found = whole if first is None else of(first)
+    return replace(
+        found,
+        first_failed=whole.first_failed,
+        in_use_at_failure=whole.in_use_at_failure,
+        ports=prediction.capacity if first is None else plan.ports_each,
+        is_of_first=first is not None,
+        fullest=plan.fullest,
+        shows_half=plan.shows_half,
     )
-    return replace(found, fullest=prediction.plan.fullest, shows_half=prediction.plan.fullest > HALF)
 
 
 def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
@@ -125,11 +141,12 @@ def _knee_without_times(prediction: Prediction) -> list[str]:
     judged = "by the usual costs of UDP" if is_udp else "by ports looked at"
     if is_unseen(prediction.plan.strategy, found):
         lines = [f"knee: cannot be seen, only {found.fullest:.1%} of the range in use"]
-    elif capacity is None or found.in_use is None:
+    elif found.share is None:
         lines = [f"knee: none, {judged}"] if found.is_judged else []
     else:
-        used = f"{found.in_use / capacity:.1%} of the range in use"
-        lines = [f"knee: connection {count(found.connection or 0)} with {used}, {judged}"]
+        first, whose = (" of the first address", "its") if found.is_of_first else ("", "the")
+        used = f"{found.share:.1%} of {whose} range in use"
+        lines = [f"knee: connection {count(found.connection or 0)}{first} with {used}, {judged}"]
     if found.first_failed is not None and capacity is not None:
         share = (found.in_use_at_failure or 0) / capacity
         lines.append(f"first failed: attempt {count(found.first_failed)} with {share:.1%} of the range in use")

@@ -184,14 +184,13 @@ def _floors(named: dict[str, StrategyResult]) -> Metric:
 
 def _knees(named: dict[str, StrategyResult]) -> Iterator[Metric]:
     """A strategy without a knee, or without a failure, has no sample in that metric."""
-    knees = {label: (find_knee(strategy), strategy.capacity) for label, strategy in named.items()}
+    knees = {label: find_knee(strategy) for label, strategy in named.items()}
     baseline = _gauge("connbench_baseline_seconds", "Median latency of the first 5 % of the connections.")
     knee = _gauge("connbench_knee_attempt", "First attempt from which on the rolling median stays above 3 x baseline.")
     used = _gauge("connbench_knee_used_ratio", "Share of the range that was in use at the knee.")
     failed = _gauge("connbench_first_failed_attempt", "First attempt that failed.")
-    for label, (found, capacity) in knees.items():
-        share = found.in_use / capacity if found.in_use is not None and capacity else None
-        values = (found.baseline_ns / NS_PER_S or None, found.connection, share, found.first_failed)
+    for label, found in knees.items():
+        values = (found.baseline_ns / NS_PER_S or None, found.connection, found.share, found.first_failed)
         for family, value in zip((baseline, knee, used, failed), values, strict=True):
             if value is not None:
                 family.add_metric([label], value)

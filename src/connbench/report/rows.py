@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from connbench.analysis.knee import SLOWDOWN, Knee
+from connbench.analysis.knee import SLOWDOWN, Knee, is_unseen
 from connbench.analysis.summary import Distribution, Summary
 from connbench.errors import UsageError
-from connbench.model import Link, Plan, PortRange, StrategySpec
+from connbench.model import Link, Plan, PortRange
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
 
@@ -129,18 +129,15 @@ def facts(result: Result, summary: Summary) -> list[str]:
     return lines
 
 
-def is_unseen(strategy: StrategySpec, knee: Knee, kernel: str = "") -> bool:
-    """Whether a run without a knee tells nothing of one: too few ports were in use for a search that has one."""
-    too_few = knee.is_judged and knee.connection is None and knee.shows_half is False
-    return too_few and strategy.searches_one_parity_first(kernel)
-
-
 def knee_lines(strategy: StrategyResult, knee: Knee, kernel: str = "") -> list[str]:
     """Where the strategy turned slow, that it did not or cannot be seen to, and where it first failed."""
     lines = []
     if knee.connection is not None:
+        first = " of the first address" if knee.is_of_first else ""
+        whose = "its" if knee.is_of_first else "the"
+        share = "" if knee.share is None else f" with {knee.share:.1%} of {whose} range in use"
         lines.append(
-            f"knee: connection {count(knee.connection)}{_share(strategy, knee.in_use)}, "
+            f"knee: connection {count(knee.connection)}{first}{share}, "
             f"from there on above {SLOWDOWN:g} x {duration(knee.baseline_ns)}"
         )
     elif knee.is_judged and knee.last_ns > knee.limit_ns:
@@ -148,7 +145,10 @@ def knee_lines(strategy: StrategyResult, knee: Knee, kernel: str = "") -> list[s
     elif knee.fullest is not None and is_unseen(strategy.strategy, knee, kernel):
         lines.append(f"knee: cannot be seen, only {knee.fullest:.1%} of the range in use")
     elif knee.is_judged:
-        lines.append(f"knee: none, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}")
+        far = f" up to {knee.fullest:.1%} of the range in use" if knee.shows_half is False else ""
+        lines.append(
+            f"knee: none{far}, the rolling median does not stay above {SLOWDOWN:g} x {duration(knee.baseline_ns)}"
+        )
     if knee.is_growing:
         first, last = duration(knee.baseline_ns), duration(knee.last_ns)
         lines.append(f"grows steadily: median {first} in the first 5% of the connections, {last} in the last 5%")

@@ -8,12 +8,13 @@ from math import floor
 import numpy as np
 
 from connbench.analysis.course import Course, course_of
-from connbench.analysis.knee import FEWEST
+from connbench.analysis.knee import is_unseen
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep import is_sweep
 from connbench.findings import Finding, Severity, printable
-from connbench.model import Phase, RoundPlan
+from connbench.model import Phase, RoundPlan, fewest_to_show_half
+from connbench.model.half import FEWEST
 from connbench.report.next_step import next_step
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
@@ -60,20 +61,21 @@ def _name(result: Result, strategy: StrategyResult) -> str:
 
 
 def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterator[str]:
-    courses = [(s, course_of(s, result.plan)) for s in strategies]
+    courses = [(s, course_of(s)) for s in strategies]
     slow = [(s, course) for s, course in courses if course.knee.connection is not None and not _is_late(course)]
     shown = [
         (s, course)
         for s, course in courses
         if (s, course) not in slow
         and course.median_ns is not None
-        and (_is_late(course) or course.shows_half is not False)
+        and (course.knee.is_judged or course.knee.shows_half)
+        and not is_unseen(s.strategy, course.knee, result.kernel)
     ]
     hidden = [one for one in courses if one not in slow and one not in shown]
     if slow:
         yield f"{'; '.join(_turns(result, slow))}."
     if shown:
-        is_unknown = any(course.shows_half is None for _, course in shown)
+        is_unknown = any(course.knee.shows_half is None for _, course in shown)
         beyond = (
             "; the file does not tell how many ports there were, so a knee may lie further on" if is_unknown else ""
         )
@@ -85,7 +87,7 @@ def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterato
 def _is_late(course: Course) -> bool:
     """Whether it turned slow among its last few ports alone."""
     in_use = course.knee.in_use
-    return bool(in_use is not None and course.ports and in_use >= LATE * course.ports)
+    return bool(in_use is not None and course.knee.ports and in_use >= LATE * course.knee.ports)
 
 
 def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
@@ -104,7 +106,7 @@ def _knees(courses: Sequence[Course]) -> str:
     numbers = sorted({course.knee.connection or 0 for course in courses})
     where = " to ".join(map(count, dict.fromkeys((numbers[0], numbers[-1]))))
     share = _share(courses[0].knee.in_use, courses[0])
-    first = " of the first address" if courses[0].is_of_first else ""
+    first = " of the first address" if courses[0].knee.is_of_first else ""
     return f"connection {where}{first}{f' ({share})' if share else ''}"
 
 
@@ -113,9 +115,10 @@ def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
     late = [(s, course) for s, course in shown if _is_late(course)]
     growing = [(s, course) for s, course in shown if (s, course) not in late and course.grows]
     steady = [one for one in shown if one not in late and one not in growing]
-    for alike in _grouped(steady, _failures):
+    for alike in _grouped(steady, lambda s, c: _reach(c) + _failures(s, c)):
         level = _stay(result, alike, [course.median_ns for _, course in alike])
-        yield level + (_failures(*alike[0]) or " to the last connection, without an error")
+        failures, reach = _failures(*alike[0]), _reach(alike[0][1])
+        yield level + (f"{reach}{failures}" if failures else f" to the last connection{reach}, without an error")
     for alike in _grouped(late, _failures):
         level = _stay(result, alike, [course.before_ns for _, course in alike])
         yield f"{level} up to {_knees([c for _, c in alike])}{_failures(*alike[0]) or ', without an error'}"
@@ -128,6 +131,12 @@ def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
             f"({_figure(result)})"
         )
         yield f"{_name(result, strategy)} {words}{_failures(strategy, course)}"
+
+
+def _reach(course: Course) -> str:
+    """How full the ports were where that is too little to speak of all of them; else empty."""
+    share = _percent(course.knee.fullest) if course.knee.fullest is not None else ""
+    return f" ({share} of the ports in use)" if course.knee.shows_half is False else ""
 
 
 def _grouped(
@@ -153,15 +162,19 @@ def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
     if not most.held:
         failures = "; ".join(_failures(s, None).removeprefix(", ") for s, _ in hidden)
         return f"{names} opened no connection: {failures}."
-    of = f" of {count(most.ports)} ports" if most.ports else ""
-    why = f"{FEWEST} are needed" if most.held < FEWEST else "connect() turns slow when more than half are in use"
+    of = f" of {count(most.knee.ports)} ports" if most.knee.ports else ""
+    why = "connect() turns slow when more than half are in use"
+    if most.held < FEWEST:
+        why = f"{FEWEST} are needed"
+    elif most.knee.ports and most.held > most.knee.ports // 2:
+        why = f"{count(fewest_to_show_half(most.knee.ports))} are needed"
     verb = "turns" if len(hidden) == 1 else "turn"
     return f"{count(most.held)} connections{of} cannot show whether {names} {verb} slow: {why}."
 
 
 def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str]:
     """What a replacement takes with each strategy, the quickest first."""
-    courses = [(course_of(s, None).median_ns, _name(result, s)) for s in churned]
+    courses = [(course_of(s).median_ns, _name(result, s)) for s in churned]
     medians = sorted((median, name) for median, name in courses if median is not None)
     if medians:
         words = ", ".join(f"{about(median)} with {name}" for median, name in medians)
@@ -196,7 +209,7 @@ def _failures(strategy: StrategyResult, course: Course | None) -> str:
         f"{count(times)} of {count(summary.attempts)} attempts ({_percent(times / summary.attempts, 1)}) {reason}"
         for reason, times in by_reason.items()
     )
-    if course and course.ports and course.knee.in_use_at_failure == course.ports:
+    if course and course.knee.ports and course.knee.in_use_at_failure == course.knee.ports:
         return f", {told}, for all ports are in use"
     share = _share(course.knee.in_use_at_failure, course) if course else ""
     return f", {told}" + (f", the first with {share} in use" if share else "")
@@ -210,10 +223,10 @@ def _reason(number: int) -> str:
 
 
 def _share(in_use: int | None, course: Course) -> str:
-    if in_use is None or not course.ports:
+    if in_use is None or not course.knee.ports:
         return ""
-    whose = "its ports" if course.is_of_first else "the ports"
-    return f"{_percent(in_use / course.ports)} of {whose}"
+    whose = "its ports" if course.knee.is_of_first else "the ports"
+    return f"{_percent(in_use / course.knee.ports)} of {whose}"
 
 
 def _percent(share: float, digits: int = 0) -> str:

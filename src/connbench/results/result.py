@@ -13,7 +13,7 @@ import numpy.typing as npt
 from connbench import samples
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding
-from connbench.model import Clock, Phase, Plan, Protocol, RoundPlan, StrategySpec
+from connbench.model import Clock, Phase, Plan, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.roundreport import RoundReport
 from connbench.samples import GIVEN_UP
 
@@ -147,14 +147,15 @@ class StrategyResult:
     """A strategy and its rounds, at least one.
 
     `capacity` is how many connections there were ports for, those of each source address counted; `ports_each` is how
-    many of them one source has, towards one target where a port is taken for one target alone. Both are None if not
-    known.
+    many of them one source has, towards one target where a port is taken for one target alone; `spread` is how they
+    were filled. All are None if not known.
     """
 
     strategy: StrategySpec
     rounds: tuple[Round, ...]
     capacity: int | None = None
     ports_each: int | None = None
+    spread: Spread | None = None
 
     @property
     def samples(self) -> Samples:
@@ -220,7 +221,7 @@ class Result:
         if self.plan is None or spec.phase is Phase.CHURN:
             return StrategyResult(spec, rounds)
         planned = RoundPlan(self.plan, spec, 1)
-        return StrategyResult(spec, rounds, planned.capacity, planned.ports_each)
+        return StrategyResult(spec, rounds, planned.capacity, planned.ports_each, self.plan.spread)
 
     @property
     def kernel(self) -> str:

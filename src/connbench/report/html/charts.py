@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from connbench.analysis.knee import knee_of, rolling_percentiles
+from connbench.analysis.knee import find_knee, rolling_percentiles
 from connbench.model import Phase
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.points import MOST_POINTS, Group, groups_of, packed, shown_round, thinned
@@ -113,7 +114,8 @@ def utilisation(series: Sequence[Series]) -> dict[str, Any]:
 
 
 def _rolling(position: int, series: Series, p99_opacity: float) -> list[dict[str, Any]]:
-    samples = shown_round(series.strategy).samples
+    measured = shown_round(series.strategy)
+    samples = measured.samples
     latency = samples.latency_ns[~samples.failed]
     positions, percentiles = rolling_percentiles(latency, (50, 99))
     ports = series.strategy.capacity or max(1, len(latency))
@@ -134,7 +136,7 @@ def _rolling(position: int, series: Series, p99_opacity: float) -> list[dict[str
         for kind, values in zip(("median", "p99"), percentiles, strict=True)
         if len(positions)
     ]
-    knee = knee_of(samples)
+    knee = find_knee(replace(series.strategy, rounds=(measured,)))
     if knee.connection is not None and knee.in_use is not None:
         median = float(np.interp(knee.in_use, positions, percentiles[0]))
         words = f"connection {count(knee.connection)}<br>{knee.in_use / ports:.1%} in use"
