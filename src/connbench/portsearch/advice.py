@@ -101,7 +101,11 @@ def _time_wait(situation: Situation) -> Iterator[Advice]:
     # Where there are too few ports, what leaves too few as well is no way out.
     lines = [words.format(taken=one.taken()) for one, words in ways[: 1 + is_less] if one.fits() or situation.fits()]
     if lines:
-        yield Advice("time-wait", "; ".join(lines), "but random's bind() gets none in TIME_WAIT" if is_less else "")
+        yield Advice(
+            "time-wait",
+            "; ".join(lines),
+            "but not with random, whose bind() cannot take a port in TIME_WAIT" if is_less else "",
+        )
 
 
 def _knee(situation: Situation) -> Iterator[Advice]:
