@@ -10,7 +10,7 @@ import pytest
 from connbench.analysis.gate import hold
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
-from connbench.model import Churn, Load, Namespace, Phase, PortRange, Spread, StrategySpec
+from connbench.model import Churn, Close, Link, Load, Namespace, Phase, Plan, PortRange, Spread, StrategySpec
 from connbench.report import markdown, prometheus, text
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Origin, Result, Samples
@@ -250,6 +250,29 @@ def replace_strategies(result: Result) -> Result:
     assert result.plan
     fills = tuple(spec for spec in result.plan.strategies if spec.phase is Phase.FILL)
     return replace(result, plan=replace(result.plan, strategies=fills))
+
+
+@pytest.mark.parametrize(
+    ("load", "plan", "words"),
+    [
+        (Load(churn=Churn(9)), FEW, "--churn 9 --port-range"),
+        (Load(churn=Churn(9, Close.FIN, 50)), FEW, "--churn 9 --churn-rate 50/s --close fin --port-range"),
+        (Load(churn=Churn(9), lanes=2), replace(FEW, link=Link.VETH), "--churn 9 --lanes 2 --link veth --port-range"),
+        (Load(churn=Churn(9)), replace(FEW, link=Link.VETH, delay_ms=2.5), "--link veth --delay 2.5ms --port-range"),
+        (Load(churn=Churn(9)), replace(FEW, sources=("127.9.9.1", "127.9.9.2")), "--churn 9 --sources 2 --port-range"),
+        (
+            Load(),
+            replace(FEW, sources=("127.9.9.1", "127.9.9.2"), spread=Spread.FILL),
+            "--strategy window --sources 2 --spread fill --port-range",
+        ),
+    ],
+)
+def test_next_command_keeps_the_conditions_of_the_run(load: Load, plan: Plan, words: str) -> None:
+    """A churn that was closed by fin and is repeated by rst has no port in TIME_WAIT, and finds nothing wrong."""
+    spec = replace(BIND, load=load)
+    run = result_of({phase: [round_of(CLIFF)] for phase in spec.phases}, plan)
+    run.plan = replace(plan, strategies=(spec,))
+    assert words in run_verdict(run)[-1]
 
 
 def test_addresses_used_up_one_by_one_are_judged_by_the_first() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connbench.analysis.knee import find_knee, is_unseen
-from connbench.model import MAX_PORT, PortRange, Protocol, RoundPlan
+from connbench.model import MAX_PORT, Churn, Close, Link, Load, Plan, PortRange, Protocol, RoundPlan, Spread
 from connbench.model.plan import FEWEST_PORTS
 from connbench.results.result import Result, StrategyResult
+from connbench.units import per_second
 
 WITHOUT_PARITY = {"range", "window", "partition"}
 """Strategies that a kernel from 6.8 on searches for without a preferred parity."""
@@ -30,18 +31,43 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     if load.churn or load.protocol is Protocol.UDP:
         names = ",".join(dict.fromkeys(s.strategy.name for s in strategies))
         udp = " --protocol udp" if load.protocol is Protocol.UDP else ""
-        churn = f" --churn {load.churn.replacements}" if load.churn else " --fill 50%-95%:5%"
-        return f"Next: connbench sweep --strategy {names}{udp}{churn}{ports} shows what each costs as the range fills."
+        churn = _churn(load.churn) if load.churn else " --fill 50%-95%:5%"
+        return (
+            f"Next: connbench sweep --strategy {names}{udp}{churn}{_conditions(plan, load)}{ports} "
+            "shows what each costs as the range fills."
+        )
     planned = [RoundPlan(plan, s.strategy, 1) for s in strategies if _is_unseen(s, result.kernel)]
     fullest = max(planned, key=lambda one: one.fullest, default=None)
     if fullest and not fullest.shows_half:
         return _next_larger(fullest)
     if not {s.strategy.name for s in strategies} & WITHOUT_PARITY:
-        return f"Next: connbench run --strategy range --strategy window{ports} shows what helps."
+        kept = _conditions(plan, load)
+        return f"Next: connbench run --strategy range --strategy window{kept}{ports} shows what helps."
     first = RoundPlan(plan, strategies[0].strategy, 1)
     sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
     asked = f"-n {first.connections}{sources}{ports}"
     return f"Next: connbench advise {asked} says which strategy and setting fit such a load."
+
+
+def _churn(churn: Churn) -> str:
+    """How connections are replaced: closed by fin they leave ports in TIME_WAIT, which by rst nobody would see."""
+    rate = "" if churn.rate is None else f" --churn-rate {per_second(churn.rate)}"
+    return f" --churn {churn.replacements}{rate}{' --close fin' if churn.close is Close.FIN else ''}"
+
+
+def _conditions(plan: Plan, load: Load) -> str:
+    """Sources, lanes and link as they were, for with others the figures are not to be compared."""
+    words = []
+    sources = len(plan.sources[: load.sources])
+    if sources > 1:
+        words.append(f"--sources {sources}")
+        if plan.spread is Spread.FILL:
+            words.append("--spread fill")
+    if load.lanes > 1:
+        words.append(f"--lanes {load.lanes}")
+    if plan.link is Link.VETH:
+        words.append("--link veth" + (f" --delay {plan.delay_ms:g}ms" if plan.delay_ms else ""))
+    return "".join(f" {word}" for word in words)
 
 
 def _is_unseen(strategy: StrategyResult, kernel: str) -> bool:
