@@ -53,7 +53,8 @@ def test_lanes_and_churn_stop_in_good_order(tmp_path: Path) -> None:
     assert (filled["partial"], replaced["partial"]) == (False, True)
     assert len(filled["rounds"][0]["samples"]["port"]) == 32
     assert 0 < len(replaced["rounds"][0]["samples"]["port"]) < 100000
-    assert replaced["rounds"][0]["established"] == 32
+    # Each of the two lanes may be stopped after it has closed a connection and before it opens the next.
+    assert 30 <= replaced["rounds"][0]["established"] <= 32
 
 
 def _signals(pid: int, field: str) -> int:

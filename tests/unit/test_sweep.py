@@ -582,7 +582,7 @@ def test_blocks_for_a_page_say_the_same() -> None:
     assert [block.title for block in blocks] == [
         "Sweep: every setting at every load",
         "cheapest within 1% errors at each fill",
-        "over all loads, every one alike",
+        "mean over all loads",
     ]
     assert len(blocks[0].table.rows) == 4
     assert report.sentences(swept(TWO_BY_TWO), 0.01)[:2] == (CHEAPEST, FELL_OUT)

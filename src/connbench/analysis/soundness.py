@@ -47,7 +47,8 @@ def findings(result: Result) -> list[Finding]:
         for measured in strategy.rounds:
             number = measured.number if result.most_rounds > 1 else None
             found += (
-                replace(f, strategy=label, round=number) for f in _judge_round(result.plan, strategy.strategy, measured)
+                replace(f, strategy=label, round=number)
+                for f in _judge_round(result.plan, strategy.strategy, measured, result.kernel)
             )
         found += (replace(f, strategy=label) for f in _judge_floor(summarize(strategy)))
     found += _judge_completeness(result)
@@ -79,7 +80,7 @@ def _attempts_alone(result: Result) -> Finding:
     )
 
 
-def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
+def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round, kernel: str) -> Iterator[Finding]:
     if measured.fault:
         planned = f" of {RoundPlan(plan, spec, measured.number).attempts}" if plan else ""
         yield Finding(
@@ -98,7 +99,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iter
         return
     yield from _judge_held(measured)
     if spec.phase is Phase.CHURN:
-        yield from judge_churn(plan, spec, measured)
+        yield from judge_churn(plan, spec, measured, kernel)
     elif is_tcp:
         yield from _judge_hash(plan, measured)
     yield from _judge_machine(plan, spec, measured)

@@ -35,8 +35,8 @@ def rate_text(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
-def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
-    """What the reader of a round's churn must know."""
+def judge_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str) -> Iterator[Finding]:
+    """What the reader of a round's churn must know; `kernel` is the release, empty where the file does not say."""
     churn, achieved = spec.load.churn, achieved_rate(spec, measured)
     if churn and churn.rate and achieved and achieved < RATE_REACHED * churn.rate:
         yield Finding(
@@ -75,10 +75,10 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
             _advice(plan, spec, measured),
         )
     if churn and churn.close is Close.FIN:
-        yield from _judge_reuse(plan, spec, measured)
+        yield from _judge_reuse(plan, spec, measured, kernel)
 
 
-def _judge_reuse(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
+def _judge_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel: str) -> Iterator[Finding]:
     """Whether the loopback alone kept ports in TIME_WAIT from running out, or from filling half of the range.
 
     tcp_tw_reuse 2, the default, is for the loopback alone (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
@@ -94,7 +94,7 @@ def _judge_reuse(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fi
     half = int(planned.capacity * HALF)
     if closed > free:
         hidden = f"the {free:,} free ports do not last for {closed:,} replacements in that time"
-    elif planned.connections <= half < planned.connections + closed and spec.searches_one_parity_first(""):
+    elif planned.connections <= half < planned.connections + closed and spec.searches_one_parity_first(kernel):
         hidden = f"{planned.connections + closed:,} of {planned.capacity:,} ports are taken then, and connect() is slow"
     else:
         return

@@ -70,7 +70,7 @@ def text(counsel: Counsel, asked: Asked, width: int | None = None, languages: Co
     lines = [_indented("- ", ": ".join(filter(None, (one.line, one.reason))), width) for one in reasons]
     lines += [fold(line, width) for line in _costs(counsel)]
     has_code = {language.lower() for one in counsel.advices for language in one.code}
-    if has_code and not languages:
+    if has_code and not languages and counsel.is_kept:
         lines.append(f"code to paste: --code {' | '.join(word for word in LANGUAGES if word in has_code)}")
     parts += ["\n".join(lines)] if lines else []
     return "\n\n".join([*parts, *_codes(counsel, languages, width)])

@@ -199,7 +199,7 @@ def _choices(sweep: Sweep, names: Names, budget: float) -> Iterator[Block]:
             for standing in sweep.standings
         ]
         table = Table(("setting", "cost", "worst errors", "at", "budget"), over_all)
-        yield Block("over all loads, every one alike", table, words=(4,))
+        yield Block("mean over all loads", table, words=(4,))
 
 
 def _at_load(sweep: Sweep, names: Names, budget: float, position: int) -> tuple[str, ...]:
