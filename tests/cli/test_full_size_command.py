@@ -24,14 +24,11 @@ def test_sweep_of_the_whole_range(tmp_path: Path) -> None:
     settings = ("--strategy", "window,range", "--window", "100,500,5000", "--fill", "50%,95%")
     swept = connbench("sweep", *settings, "--rounds", "1", "--seed", "1", "-o", str(path))
     assert swept.returncode == ExitCode.OK, swept.stderr
-    over_all = swept.stdout[swept.stdout.index("over all loads") :]
-    budget = {line.rsplit(maxsplit=1)[-1]: line for line in over_all.splitlines() if line.startswith("window 5000")}
-    assert "exceeded" in budget
-    chosen = swept.stdout.splitlines()[-1].removeprefix("cheapest within 1% errors: ").partition(", ")[0]
-    [row] = [line for line in over_all.splitlines() if line.startswith(f"{chosen} ")]  # which of them the machine says
-    assert not row.endswith("exceeded")
-    again = connbench("report", str(path))
-    assert again.stdout.splitlines()[-1] == swept.stdout.splitlines()[-1]
+    sweep = json.loads(connbench("report", str(path), "--format", "json").stdout)["sweep"]
+    within = {one["label"]: one["keeps_budget"] for one in sweep["ranking"]}
+    assert (within["range"], within["window 5000"]) == (True, False)
+    assert sweep["choice"]["label"] in {label for label, keeps in within.items() if keeps}  # which, the machine says
+    assert f"verdict: {sweep['verdict'][0]}" in swept.stdout.splitlines()
 
 
 def test_server_holds_them_all() -> None:
