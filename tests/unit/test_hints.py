@@ -179,7 +179,11 @@ def test_no_hint_leads_back_whatever_goes_with_where_it_runs(
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (BAD[0], "--port-range 20000-20999: in the host's namespace bind, plain search", "leave out --port-range; or "),
+        (
+            BAD[0],
+            "--port-range 20000-20999: in the host's namespace plain and bind search the host's ",
+            "leave out --port-range; or ",
+        ),
         (
             BAD[2],
             "--isolate always cannot reach",

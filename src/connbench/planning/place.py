@@ -91,11 +91,11 @@ def choose_range(request: Request, namespace: Namespace, *, external: bool = Fal
     host = PortRange(*sysctl.read_port_range())
     if asked is None or asked == host:
         return host
-    bound_to_host = {"plain", "bind"} & set(request.strategies or DEFAULT_NAMES)
+    bound_to_host = [name for name in ("plain", "bind") if name in (request.strategies or DEFAULT_NAMES)]
     if bound_to_host:
+        searches = f"{' and '.join(bound_to_host)} search{'es' if len(bound_to_host) == 1 else ''}"
         raise UsageError(
-            f"--port-range {asked}: in the host's namespace {', '.join(sorted(bound_to_host))} "
-            f"search the host's {host}",
+            f"--port-range {asked}: in the host's namespace {searches} the host's {host}",
             f"leave out --port-range; or {to_isolate(request, external=external)}",
         )
     if not host.covers(asked):
