@@ -630,6 +630,8 @@ def test_limit_itself_keeps_an_slo_that_says_so() -> None:
         ("6.1.31", Algorithm.PRE_6_8, 1, 2, ""),
         ("6.1.32", Algorithm.PRE_6_8, 2, 2, ""),
         ("6.1.0-9-amd64", Algorithm.PRE_6_8, 1, 2, ""),
+        ("6.1.0-1010-oem", Algorithm.PRE_6_8, 1, 2, ""),
+        ("6.1.0-13-cloud-amd64", Algorithm.PRE_6_8, 2, 2, ""),
         ("6.1.0-13-amd64", Algorithm.PRE_6_8, 2, 2, ""),
         ("6.3", Algorithm.PRE_6_8, 2, 2, ""),
         ("6.12.9+deb13-amd64", Algorithm.FROM_6_8, 2, 2, ""),

@@ -17,10 +17,11 @@ from connbench.release import version_of
 
 OPTIONS = (NO_PORT, LOCAL_PORT_RANGE)
 
-OF_6_1 = re.compile(r"6\.1\.(\d+)(?:-(\d+)-)?")
+OF_6_1 = re.compile(r"6\.1\.(\d+)(?:-(\d{1,2})-)?")
 STABLE_WITH_RANGE, DEBIAN_ABI_WITH_RANGE = 32, 10
 """6.1.32 has IP_LOCAL_PORT_RANGE (6728486447ee of linux-6.1.y), not the step of 6.8. Debian names its 6.1 kernels
-6.1.0-ABI-ARCHITECTURE: ABI 9 is 6.1.27, ABI 10 is 6.1.37."""
+6.1.0-ABI-ARCHITECTURE: ABI 9 is 6.1.27, ABI 10 is 6.1.37. Numbers of four
+digits are Ubuntu's (6.1.0-1010-oem), which say nothing of the stable release."""
 
 OF_RED_HAT = re.compile(r"\.el(\d+)")
 
