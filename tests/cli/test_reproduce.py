@@ -100,7 +100,7 @@ def test_claims_that_need_no_clock_hold(quick: tuple[str, Path]) -> None:
         ports = f"{4096 * sources:,}"
         text = f"{failed} of 5,074 connections failed; there are ports for {ports}"
         assert any(line.endswith(text) and line.startswith(f"bind, {sources} source") for line in held)
-    assert "partition 72: every port was had: 36 even, 36 odd" in held
+    assert "partition 72: every port was taken: 36 even, 36 odd" in held
     assert sum("the model of the search expects" in line for line in held) == 4
 
 

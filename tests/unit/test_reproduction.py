@@ -230,9 +230,9 @@ def test_filled_range_has_half_of_each_parity(case: Case, moved: int, holds: boo
 
 @pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
 def test_filled_range_of_an_odd_number_of_ports_is_whole(case: Case) -> None:
-    """Where there is one port more of one parity than of the other, every port may have been had."""
+    """Where there is one port more of one parity than of the other, every port may have been taken."""
     ports = [QUICK_RANGE.low + i for i in range((case.spec.window or 0) // 2 * 2 + 1)]
-    claim = claim_of(case, result_of({case.spec: samples_of([FAST] * len(ports), port=ports)}), "every port was had")
+    claim = claim_of(case, result_of({case.spec: samples_of([FAST] * len(ports), port=ports)}), "every port was taken")
     assert claim.holds
 
 

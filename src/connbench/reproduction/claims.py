@@ -160,7 +160,7 @@ def _filled(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[
     yield _no_errors(summary)
     even, odd = summary.even.latency.count, summary.odd.latency.count
     is_whole = abs(even - odd) <= 1 and not summary.errored.latency.count
-    text = f"{'every port was had: ' if is_whole else ''}{even:,} even, {odd:,} odd" + ("" if is_whole else " ports")
+    text = f"{'every port was taken: ' if is_whole else ''}{even:,} even, {odd:,} odd" + ("" if is_whole else " ports")
     yield Claim("even_less_odd_ports", even - odd, text, at_least=-1, at_most=1)
 
 
