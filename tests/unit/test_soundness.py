@@ -322,6 +322,7 @@ def test_attempts_alone_are_judged_by_what_they_tell() -> None:
     found = findings(attempts_alone(Origin.CSV, round_of(samples, fault=RunFault("killed"))))
     assert [f.code for f in found] == ["attempts-alone", "partial", "slow-connect", "timed-out", "failed-otherwise"]
     assert found[1].message == "partial, 3 attempts: killed"
+    assert found[2].advice == "that is a SYN timer, not the port search; a CSV has no counters that would show it"
     assert found[3].advice == "the target did not answer within --timeout"
 
 

@@ -93,7 +93,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round, kernel:
     if is_tcp and plan:
         yield from _judge_network(plan, spec, measured)
     if is_tcp:
-        yield from _judge_timers(measured, plan.timeout if plan else None)
+        yield from _judge_timers(measured, plan)
     yield from _judge_failures(measured)
     if not plan:
         return
@@ -128,15 +128,16 @@ def _judge_network(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[
         )
 
 
-def _judge_timers(measured: Round, timeout: float | None) -> Iterator[Finding]:
+def _judge_timers(measured: Round, plan: Plan | None) -> Iterator[Finding]:
     samples = measured.samples
     slow = int((samples.connect_ns > SLOW_CONNECT_NS).sum())
     if slow:
         yield Finding(
             "slow-connect",
             Severity.WARNING,
-            f"{slow} connect() took more than 0.9 s",
-            "that is a SYN timer, not the port search: see the counters in --format json",
+            f"{slow:,} connect() took more than 0.9 s",
+            "that is a SYN timer, not the port search"
+            + (": see the counters in --format json" if plan else "; a CSV has no counters that would show it"),
         )
     timed_out = int((samples.errno == TIMED_OUT).sum())
     if timed_out:
@@ -144,7 +145,7 @@ def _judge_timers(measured: Round, timeout: float | None) -> Iterator[Finding]:
             "timed-out",
             Severity.WARNING,
             f"{timed_out} connect() ran into the time-out ({errno_name(TIMED_OUT)})",
-            "the target did not answer within --timeout" + (f" {timeout:g}" if timeout else ""),
+            "the target did not answer within --timeout" + (f" {plan.timeout:g}" if plan and plan.timeout else ""),
         )
 
 
