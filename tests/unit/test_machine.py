@@ -22,7 +22,7 @@ from connbench.report.formats import FORMATS
 from connbench.report.machine import json_document
 from connbench.results.csv_file import read_csv
 from connbench.results.files import SUFFIXES
-from connbench.results.json_file import SCHEMA
+from connbench.results.json_file import SCHEMA, read_json
 from connbench.results.result import Result, Samples
 from connbench.results.talk_csv import read_talk_csv
 from connbench.roundreport import RoundReport
@@ -141,6 +141,19 @@ def test_what_a_csv_does_not_hold_is_null() -> None:
     assert own["all"]["acquire_ns"]["p50"] == 21_000
     assert own["acquire_per_connection_ns"] == 21_000
     assert (own["established"], own["wall_ns"]) == (None, 63_000)
+
+
+def test_what_a_csv_does_not_hold_of_a_round_is_null_and_read_back() -> None:
+    """A 0 would say that no CPU time was stolen and nothing was in TIME_WAIT: nobody looked."""
+    taken = read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv")
+    own = read_csv(FORMATS["csv"](result_of({PLAIN: [round_of(CLEAN)]})), "own.csv")
+    names = ("established", "time_wait", "close_ns", "steal", "engine_rss")
+    for read, wall_ns in ((taken, None), (own, 63_000)):
+        measured = document(read)["strategies"][0]["rounds"][0]
+        assert [measured[name] for name in names] == [None] * len(names)
+        assert measured["wall_ns"] == wall_ns
+        assert document(read_json(json_document(read).encode(), read.name)) == document(read)
+    assert document(result_of({PLAIN: [round_of(CLEAN)]}))["strategies"][0]["rounds"][0]["steal"] == 0
 
 
 def numbers(value: object, path: str = "") -> Iterator[str]:

@@ -17,6 +17,9 @@ from connbench.results.json_file import SCHEMA, FaultRecord
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.samples import COLUMNS
 
+UNTOLD_BY_CSV = ("established", "time_wait", "close_ns", "steal", "engine_rss")
+"""What a round's report has and no CSV does."""
+
 
 def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
     """Plan, environment, and per strategy its summary and rounds, samples as columns; times in ns.
@@ -52,7 +55,7 @@ def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
         "partial": strategy.is_partial,
         "summary": _summary(summarize(strategy), origin) | {"acquire_per_connection_ns": _cost(strategy, origin)},
         "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None, "last_ns": knee.last_ns or None},
-        "rounds": [_round(measured) for measured in strategy.rounds],
+        "rounds": [_round(measured, origin) for measured in strategy.rounds],
     }
 
 
@@ -77,11 +80,16 @@ def _group(group: Group, origin: Origin) -> dict[str, Any]:
     return {"latency_ns": group.latency, "acquire_ns": acquire, **tries}
 
 
-def _round(measured: Round) -> dict[str, Any]:
+def _round(measured: Round, origin: Origin) -> dict[str, Any]:
+    """A round; null is what a CSV does not hold, but for its columns, which stay as they are read."""
+    untold = {} if origin is Origin.RUN else dict.fromkeys(UNTOLD_BY_CSV)
+    if origin is Origin.TALK_CSV:
+        untold["wall_ns"] = None
     return {
         "number": measured.number,
         "fault": measured.fault and FaultRecord.of(measured.fault),
         "wall_ns": measured.samples.wall_ns,
         **asdict(measured.report),
+        **untold,
         "samples": {c.name: getattr(measured.samples, c.name) for c in COLUMNS},
     }

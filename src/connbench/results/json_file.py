@@ -136,7 +136,7 @@ def _round(raw: Any, spec: StrategySpec) -> Round:  # noqa: ANN401  # JSON not l
     return Round(
         record.number,
         samples_class(spec)(**columns),
-        msgspec.convert(raw, RoundReport),
+        msgspec.convert({name: value for name, value in raw.items() if value is not None}, RoundReport),
         record.fault.revive() if record.fault else None,
     )
 
