@@ -108,7 +108,8 @@ def test_unit_of_a_csv_is_asked_for(tmp_path: Path) -> None:
         assert all(words in finished.stderr for words in of_us)
         settled = connbench(command, str(path), *more, "--unit", "us")
         assert (settled.returncode, settled.stderr) == (ExitCode.OK, "")
-    assert "latency min: 0.011ms max: 2.9ms" in printed(str(path), "--unit", "us")
+    for unit in ("us", "µs", "\N{GREEK SMALL LETTER MU}s"):  # as reports write it, and as some keyboards do
+        assert "latency min: 0.011ms max: 2.9ms" in printed(str(path), "--unit", unit)
 
 
 def test_doubt_about_the_unit_is_told_with_any_format(tmp_path: Path) -> None:

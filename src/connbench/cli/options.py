@@ -98,7 +98,7 @@ def format_option(names: tuple[str, ...]) -> Callable[[Callable[..., int]], Call
 unit_option = option(
     Section.INPUT,
     "--unit",
-    type=Word(NS_IN),
+    type=Word(NS_IN, {"µs": "us", "\N{GREEK SMALL LETTER MU}s": "us"}),
     metavar="UNIT",
     help="Read the times of a CSV of port and time in this unit: s, ms, us or ns.  [default: as its header says, or s]",
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -109,10 +110,15 @@ class Quantities(Quantity):
 
 
 class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
-    """One of a few words."""
+    """One of a few words, of which some may be spelled otherwise."""
+
+    def __init__(self, known: Iterable[str], spellings: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(list(known))
+        self.spellings = spellings
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002  # click's signature
         """The word, if it is one of them."""
+        value = self.spellings.get(value, value)
         if value not in self.choices:
             option = param.opts[0] if param else self.name
             raise UsageError(f"{option} {_shown(str(value))} is unknown", suggest(str(value), self.choices))
