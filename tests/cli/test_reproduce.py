@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
+from json_units import without_unit
 from support import connbench
 
 ROWS = [
@@ -69,6 +70,7 @@ def test_report_of_the_file_is_what_was_printed(quick: tuple[str, Path], tmp_pat
 def test_json_has_claims_and_rows() -> None:
     """Programs get every claim with its limits, and the table, without the attempts."""
     finished = connbench("reproduce", "--quick", "--format", "json", "-q")
+    assert without_unit(json.loads(finished.stdout)) == set()
     assert finished.returncode == ExitCode.OK, finished.stderr
     document = json.loads(finished.stdout)
     assert [row["row"] for row in document["rows"]] == [*ROWS, "range", *SHARED]

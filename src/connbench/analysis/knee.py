@@ -38,7 +38,7 @@ Tries of a strategy that draws ports grow as 1 / (1 - share in use): each doubli
 Exponential growth takes as much as before, growth along a line twice as much.
 """
 
-GROWTH = 1.3
+GROWTH = 1.5
 """Times the baseline above which the last 5 % of the connections are said to have become slower."""
 
 PARTS, STEADILY = 20, 0.9

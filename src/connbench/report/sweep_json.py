@@ -52,7 +52,7 @@ def _standing(standing: Standing, sweep: Sweep, budget: float) -> dict[str, Any]
         "cost_quickest_round_ns": standing.least_ns,
         "cost_slowest_round_ns": standing.most_ns,
         "worst_error_share": standing.worst_share,
-        "worst_load": standing.worst_load,
+        "worst_load": standing.worst_load if standing.worst_share else None,
         "keeps_budget": standing.keeps(budget),
         "by_load": [_figures(sweep, standing, position) for position in range(len(sweep.loads))],
     }
