@@ -190,7 +190,7 @@ def test_every_chart_names_kernel_and_file(kind: str) -> None:
     result.name, result.environment["kernel"] = "runs/a.json", "6.8.0-test"
     figure = drawn(kind, series_of([result]))
     name_origin(figure, series_of([result]), 1000)
-    assert figure.get_suptitle() == "Linux 6.8.0-test · runs/a.json"
+    assert figure.get_suptitle() == "Linux 6.8.0-test · a.json"
 
 
 XYZ = np.array([[0.412456, 0.357576, 0.180438], [0.212673, 0.715152, 0.072175], [0.019334, 0.119192, 0.950304]])

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import ceil
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from connbench.errors import EnvironmentFault, UsageError
@@ -228,10 +229,10 @@ def legend_below(figure: Figure, handles: Sequence[Any], width: int, *, may_grow
 
 
 def name_origin(figure: Figure, series: Sequence[Series], width: int) -> None:
-    """Write above all panels which files the figures are from, and the kernel that was measured."""
+    """Write above all panels the kernel that was measured and the files' names, without their folders."""
     results = {id(one.result): one.result for one in series}.values()
     kernels = dict.fromkeys(f"Linux {r.environment['kernel']}" for r in results if r.environment.get("kernel"))
-    names = dict.fromkeys(r.name for r in results if r.name)
+    names = dict.fromkeys(PurePath(r.name).name for r in results if r.name)
     words = printable(" · ".join((", ".join(kernels) or "kernel unknown", *filter(None, [", ".join(names)]))))
     size = STYLE["legend.fontsize"]
     figure.suptitle(folded(words, width - 40, size, GLYPH), x=0.01, ha="left", fontsize=size, color="#555555")
