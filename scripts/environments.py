@@ -145,7 +145,7 @@ def run_in(name: str, environment: Callable[[], AbstractContextManager[Command]]
                     sys.stdout.buffer.write(piece)
                     sys.stdout.flush()
                     end = (end + piece)[-4096:]
-        lines = [line.strip(" =") for line in end.decode(errors="replace").splitlines()]
+        lines = [line.strip(" =") for line in end.decode(errors="replace").splitlines() if not line.startswith("make")]
         return Outcome(name, next(filter(None, reversed(lines)), ""), process.returncode, time.monotonic() - begun)
     except CannotError as reason:
         return Outcome(name, f"not here: {reason}", 0, 0.0)
