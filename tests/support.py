@@ -35,7 +35,7 @@ HANG_S = 300
 
 os.environ.pop("GITHUB_ACTIONS", None)  # where GitHub runs the tests, their failures are not the job's
 os.environ["CONNBENCH_TESTS"] = str(os.getpid())
-MARK = f"CONNBENCH_TESTS={os.getpid()}".encode()
+MARK = f"CONNBENCH_TESTS={os.getpid()}"
 
 needs_port_range = pytest.mark.skipif(
     not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"
@@ -111,13 +111,18 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 def started_here() -> list[int]:
     """Process ids of all that these tests started, and of what that started: told by a mark in the environment."""
+    return [pid for pid in marked(MARK) if pid != os.getpid()]
+
+
+def marked(mark: str) -> list[int]:
+    """Process ids of all that have this line in the environment they were started with."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if MARK in variables and int(entry.name) != os.getpid():
+        if mark.encode() in variables:
             found.append(int(entry.name))
     return sorted(found)
 
