@@ -18,7 +18,7 @@ import numpy as np
 
 from connbench.model import Endpoint, Listener, Namespace, Plan, PortRange, StrategySpec
 from connbench.report.formats import FORMATS
-from connbench.results.files import check_output, write_atomically
+from connbench.results.files import format_of, write_atomically
 from connbench.results.reading import read
 from connbench.results.result import Result, Round, Samples
 from connbench.roundreport import RoundReport
@@ -76,7 +76,7 @@ def seconds(task: Callable[[T], object], argument: T) -> float:
 def measure(folder: Path, ending: str) -> tuple[float, float, float]:
     """Median seconds of saving and of loading, and the file's size in MB."""
     path = folder / f"result{ending}"
-    form = FORMATS[check_output(path, force=True)]
+    form = FORMATS[format_of(path)]
 
     def save(result: Result) -> None:
         write_atomically(path, form(result))

@@ -12,8 +12,11 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --tmpfs DIR:OPTIONS     mount a tmpfs over DIR, seen by the command alone
 --expose DIR            let other users reach DIR, whatever folders above it deny, for the command alone
 --read-only DIR         make DIR read-only for the command alone
+--all-read-only         make every folder read-only for the command alone, those for temporary files too
+--writable DIR          all but this one
 --nofile N              RLIMIT_NOFILE, soft and hard
---deny unshare|port-range   have the kernel (seccomp) refuse unshare(), or not know IP_LOCAL_PORT_RANGE
+--deny unshare|port-range|tmpfile|link|renameat2   have the kernel (seccomp) refuse unshare(), or not know
+                        IP_LOCAL_PORT_RANGE, O_TMPFILE, linkat() or the flags of renameat2()
 """
 
 from __future__ import annotations
@@ -37,9 +40,12 @@ from connbench.linux.netlink import bring_up_loopback
 from connbench.model import Namespace
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
-SYSTEM_CALLS = {"x86_64": {"unshare": 272, "setsockopt": 54}, "aarch64": {"unshare": 97, "setsockopt": 208}}
-NUMBER_AT, LEVEL_AT, OPTION_AT = 0, 24, 32  # offsets in struct seccomp_data of nr, args[1], args[2]
-LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+SYSTEM_CALLS = {
+    "x86_64": {"unshare": 272, "setsockopt": 54, "openat": 257, "linkat": 265, "renameat2": 316},
+    "aarch64": {"unshare": 97, "setsockopt": 208, "openat": 56, "linkat": 37, "renameat2": 276},
+}
+NUMBER_AT, LEVEL_AT, OPTION_AT, LAST_AT = 0, 24, 32, 48  # offsets in struct seccomp_data of nr, args[1], [2] and [4]
+LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JSET|K, BPF_RET|K
 ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
 
 CLONE_NEWNS = 0x00020000
@@ -71,7 +77,45 @@ def deny_port_range(numbers: dict[str, int]) -> list[Instruction]:
     ]
 
 
-DENIALS = {"unshare": deny_unshare, "port-range": deny_port_range}
+def deny_flags(number: int, flags_at: int, flags: int, error: int) -> list[Instruction]:
+    """A call with one of these flags fails."""
+    return [
+        (LOAD, 0, 0, NUMBER_AT),
+        (JUMP_IF_EQUAL, 0, 3, number),
+        (LOAD, 0, 0, flags_at),
+        (JUMP_IF_SET, 0, 1, flags),
+        (RETURN, 0, 0, FAIL_WITH | error),
+        (RETURN, 0, 0, ALLOW),
+    ]
+
+
+def deny_tmpfile(numbers: dict[str, int]) -> list[Instruction]:
+    """openat(O_TMPFILE) fails with EOPNOTSUPP, as on FAT and NFS."""
+    return deny_flags(numbers["openat"], OPTION_AT, os.O_TMPFILE & ~os.O_DIRECTORY, errno.EOPNOTSUPP)
+
+
+def deny_link(numbers: dict[str, int]) -> list[Instruction]:
+    """linkat() fails with EPERM, as on FAT."""
+    return [
+        (LOAD, 0, 0, NUMBER_AT),
+        (JUMP_IF_EQUAL, 0, 1, numbers["linkat"]),
+        (RETURN, 0, 0, FAIL_WITH | errno.EPERM),
+        (RETURN, 0, 0, ALLOW),
+    ]
+
+
+def deny_renameat2(numbers: dict[str, int]) -> list[Instruction]:
+    """renameat2() with a flag fails with EINVAL, as on NFS."""
+    return deny_flags(numbers["renameat2"], LAST_AT, 0xFFFF, errno.EINVAL)
+
+
+DENIALS = {
+    "unshare": deny_unshare,
+    "port-range": deny_port_range,
+    "tmpfile": deny_tmpfile,
+    "link": deny_link,
+    "renameat2": deny_renameat2,
+}
 
 
 class Program(ctypes.Structure):
@@ -99,6 +143,16 @@ def mount_tmpfs(argument: str) -> None:
     """Mount a tmpfs."""
     folder, _, options = argument.partition(":")
     mount("-t", "tmpfs", "-o", options, "tmpfs", folder)
+
+
+def make_all_read_only(but: list[str]) -> None:
+    """Make every folder read-only but some, as in a container without a writable layer."""
+    places = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    for place in dict.fromkeys(p for p in places if not p.startswith(("/proc", "/sys"))):
+        mount("-o", "remount,bind,ro", place)
+    for folder in but:
+        mount("--bind", folder, folder)
+        mount("-o", "remount,bind,rw", folder)
 
 
 def expose(folders: list[Path]) -> None:
@@ -155,6 +209,22 @@ def listen_once(argument: str) -> None:
     listening.close()
 
 
+def change_folders(asked: argparse.Namespace) -> None:
+    """Do to folders what was asked for, for the command alone."""
+    if not (asked.tmpfs or asked.expose or asked.read_only or asked.all_read_only):
+        return
+    process.unshare(CLONE_NEWNS)
+    mount("--make-rprivate", "/")
+    if asked.all_read_only:
+        make_all_read_only(asked.writable)
+    for argument in asked.tmpfs:
+        mount_tmpfs(argument)
+    for folder in asked.read_only:
+        mount("--bind", folder, folder)
+        mount("-o", "remount,bind,ro", folder)
+    expose([Path(folder).resolve() for folder in asked.expose])
+
+
 def main() -> None:
     """Prepare, and become the command."""
     parser = argparse.ArgumentParser()
@@ -166,9 +236,11 @@ def main() -> None:
         "--tmpfs",
         "--expose",
         "--read-only",
+        "--writable",
         "--deny",
     ):
         parser.add_argument(option, action="append", default=[])
+    parser.add_argument("--all-read-only", action="store_true")
     parser.add_argument("--nofile", type=int)
     parser.add_argument("--join", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -179,17 +251,9 @@ def main() -> None:
         sysctl.write(name, value)
     for argument in asked.listen:
         listen(argument)
-    if asked.tmpfs or asked.expose or asked.read_only:
-        process.unshare(CLONE_NEWNS)
-        mount("--make-rprivate", "/")
     for argument in asked.listen_once:
         listen_once(argument)
-    for argument in asked.tmpfs:
-        mount_tmpfs(argument)
-    for folder in asked.read_only:
-        mount("--bind", folder, folder)
-        mount("-o", "remount,bind,ro", folder)
-    expose([Path(folder).resolve() for folder in asked.expose])
+    change_folders(asked)
     if asked.nofile:
         resource.setrlimit(resource.RLIMIT_NOFILE, (asked.nofile, asked.nofile))
     for name in asked.deny:

@@ -1,18 +1,39 @@
-"""Result files: refused beforehand where they cannot be, and never left half written."""
+"""Output files: refused beforehand where they cannot be, never half written, and never in the place of another's."""
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
+import re
 import resource
-from collections.abc import Iterator
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connbench.errors import OutputError, UsageError
-from connbench.results.files import PICTURE_SUFFIXES, check_output, write_atomically
+from connbench.linux import files
+from connbench.results.files import (
+    PICTURE_SUFFIXES,
+    Output,
+    SavedElsewhereError,
+    format_of,
+    write_atomically,
+)
 
 OLD = "what was there before"
+NOBODY = 65534
+TEMPORARY = re.compile(r"\.connbench-[0-9a-f]{16}\.tmp")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user, and be another")
 
 
 @contextmanager
@@ -26,29 +47,78 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be another user, who may do in this folder what its mode says."""
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.fixture
+def sticky(tmp_path: Path) -> Path:
+    """A folder as /tmp: everybody may add files, and remove their own."""
+    folder = tmp_path / "sticky"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def by_nobody(path: Path) -> Path:
+    """Give a file, or a link itself, to another user, as far as this one may."""
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def check(path: Path, *, force: bool = False) -> None:
+    """Reserve a file, and give it free without a save."""
+    Output(path, force=force).close()
+
+
+def run_python(code: str, *arguments: str) -> list[str]:
+    """The lines that a fresh Python prints."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("a.json", "json"), ("a.csv", "csv"), ("a.b.json", "json"), ("a.json.gz", "json")],
 )
 def test_ending_decides_the_format(tmp_path: Path, name: str, expected: str) -> None:
-    """The format of an output file is the one its name ends in, and looking leaves nothing behind."""
-    assert check_output(tmp_path / name, force=False) == expected
-    assert list(tmp_path.iterdir()) == []
+    """The format of an output file is the one its name ends in, and reserving it leaves nothing behind."""
+    assert format_of(tmp_path / name) == expected
+    check(tmp_path / name)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["a", "a.txt", "a.JSON", "a.csv.gz", ".json", ".json.gz", "a."])
 def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
     """A name that ends in no format is refused as wrong usage, with the endings there are."""
     with pytest.raises(UsageError, match="unknown ending") as caught:
-        check_output(tmp_path / name, force=True)
+        format_of(tmp_path / name)
     assert caught.value.hint == "use .json, .json.gz, .csv"
 
 
 def test_pictures_have_endings_of_their_own(tmp_path: Path) -> None:
     """Where a picture is to be written, a result's ending is refused, and the hint names the pictures'."""
-    assert check_output(tmp_path / "a.svg", force=False, suffixes=PICTURE_SUFFIXES) == "svg"
+    assert format_of(tmp_path / "a.svg", PICTURE_SUFFIXES) == "svg"
     with pytest.raises(UsageError, match="unknown ending") as caught:
-        check_output(tmp_path / "a.json", force=False, suffixes=PICTURE_SUFFIXES)
+        format_of(tmp_path / "a.json", PICTURE_SUFFIXES)
     assert caught.value.hint == "use .png, .svg"
 
 
@@ -61,14 +131,14 @@ def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
     """A folder that does not exist is named."""
     with pytest.raises(OutputError, match=f"folder {tmp_path / 'missing'} does not exist"):
-        check_output(tmp_path / "missing" / "a.json", force=True)
+        check(tmp_path / "missing" / "a.json", force=True)
 
 
 def test_folder_in_the_files_place_is_refused(tmp_path: Path) -> None:
     """A folder cannot be replaced by a file, with --force neither."""
     (tmp_path / "a.json").mkdir()
     with pytest.raises(OutputError, match=r"a\.json is a folder"):
-        check_output(tmp_path / "a.json", force=True)
+        check(tmp_path / "a.json", force=True)
 
 
 def test_existing_file_needs_force(tmp_path: Path) -> None:
@@ -76,9 +146,9 @@ def test_existing_file_needs_force(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(OLD)
     with pytest.raises(OutputError, match="exists already") as caught:
-        check_output(path, force=False)
+        check(path)
     assert "--force" in caught.value.hint
-    assert check_output(path, force=True) == "csv"
+    check(path, force=True)
     assert path.read_text() == OLD
     assert list(tmp_path.iterdir()) == [path]
 
@@ -86,7 +156,7 @@ def test_existing_file_needs_force(tmp_path: Path) -> None:
 def test_place_where_nothing_can_be_made_is_refused() -> None:
     """A folder that takes no files, here /proc, is found out before anything is measured."""
     with pytest.raises(OutputError, match="cannot be written"):
-        check_output(Path("/proc/connbench.json"), force=False)
+        check(Path("/proc/connbench.json"))
 
 
 @pytest.mark.parametrize("before", [None, OLD], ids=["new", "existing"])
@@ -117,17 +187,510 @@ def test_failed_first_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_replacement_leaves_no_temporary_file(tmp_path: Path) -> None:
-    """When the file's place is taken by a folder meanwhile, the folder stays and nothing lies beside it."""
-    path = tmp_path / "a.json"
-    path.mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_atomically(path, "text")
-    assert list(tmp_path.iterdir()) == [path]
-    assert list(path.iterdir()) == []
-
-
 def test_write_to_a_folder_that_is_gone_is_an_output_error(tmp_path: Path) -> None:
-    """A folder removed while the run went on ends in the error that names the file."""
-    with pytest.raises(OutputError, match="No such file or directory"):
-        write_atomically(tmp_path / "gone" / "a.json", "text")
+    """A folder removed while the run went on ends in the error that names it."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with Output(folder / "a.json") as output:
+        folder.rmdir()
+        with pytest.raises(OutputError, match=f"folder {folder} does not exist"):
+            output.save("text")
+
+
+def test_a_folder_that_was_made_anew_gets_the_file(tmp_path: Path) -> None:
+    """A folder that was removed and made again while the run went on is the one of that name."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    with Output(folder / "a.json") as output:
+        folder.rmdir()
+        folder.mkdir()
+        output.save("text")
+    assert names(folder) == ["a.json"]
+
+
+def test_the_folder_that_was_checked_gets_the_file(tmp_path: Path) -> None:
+    """Whoever puts a link in the place of the folder meanwhile does not lead the file elsewhere."""
+    folder, moved, elsewhere = (tmp_path / name for name in ("results", "moved", "elsewhere"))
+    folder.mkdir()
+    elsewhere.mkdir()
+    with Output(folder / "a.json") as output:
+        folder.rename(moved)
+        folder.symlink_to(elsewhere)
+        output.save("text")
+    assert (names(moved), names(elsewhere)) == (["a.json"], [])
+
+
+def link_to_itself(path: Path) -> None:
+    """A loop of links."""
+    path.symlink_to(path.name)
+
+
+def link_to_nothing(path: Path) -> None:
+    """A link to a file that could be made."""
+    path.symlink_to("other.json")
+
+
+def link_to_file(path: Path) -> None:
+    """A link to a file that is there."""
+    path.with_name("other.json").write_text(OLD)
+    path.symlink_to("other.json")
+
+
+def folder(path: Path) -> None:
+    """A folder."""
+    path.mkdir()
+
+
+def fifo(path: Path) -> None:
+    """A named pipe."""
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path) -> None:
+    """A socket."""
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.relpath(path))
+
+
+STRANGE: dict[Callable[[Path], None], str] = {
+    link_to_itself: "a symbolic link",
+    link_to_nothing: "a symbolic link",
+    link_to_file: "a symbolic link",
+    folder: "a folder",
+    fifo: "a FIFO",
+    unix_socket: "a socket",
+}
+"""What no output file can be, and how messages name it."""
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["new", "force"])
+@pytest.mark.parametrize("make", STRANGE, ids=lambda make: make.__name__)
+def test_what_is_no_regular_file_is_refused(make: Callable[[Path], None], *, force: bool, tmp_path: Path) -> None:
+    """Links, folders and pipes are neither followed nor replaced, not by --force either; the message names the kind."""
+    make(tmp_path / "a.json")
+    before = names(tmp_path)
+    with pytest.raises(OutputError, match=STRANGE[make]):
+        check(tmp_path / "a.json", force=force)
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["new", "force"])
+@pytest.mark.parametrize("make", STRANGE, ids=lambda make: make.__name__)
+def test_what_is_no_regular_file_and_appears_meanwhile_stays(
+    make: Callable[[Path], None], *, force: bool, sticky: Path
+) -> None:
+    """What another user plants after the start stays as it is, and so does what a link points to; nothing is lost."""
+    path = sticky / "a.json"
+    with Output(path, force=force) as output:
+        make(path)
+        by_nobody(path)
+        before = path.lstat()
+        others = {name: (sticky / name).lstat() for name in names(sticky)}
+        with pytest.raises(SavedElsewhereError, match=f"{STRANGE[make]} of that name appeared") as caught:
+            output.save("text")
+    (kept,) = set(names(sticky)) - set(others)
+    assert path.lstat() == before
+    assert {name: (sticky / name).lstat() for name in others} == others
+    assert (sticky / kept).read_text() == "text"
+    assert str(sticky / kept) in caught.value.hint
+
+
+@needs_root
+def test_a_link_planted_by_another_user_opens_no_file_of_root(sticky: Path, tmp_path: Path) -> None:
+    """In a sticky folder root's result does not go where another user's link points, and no mode becomes wider."""
+    secret = tmp_path / "secret"
+    secret.write_text(OLD)
+    secret.chmod(0o600)
+    with Output(sticky / "a.json") as output:
+        (sticky / "a.json").symlink_to(secret)
+        by_nobody(sticky / "a.json")
+        with pytest.raises(SavedElsewhereError):
+            output.save("text")
+    assert secret.read_text() == OLD
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path) -> None:
+    """Without --force a file that somebody else made after the start stays; all further saves go to the one beside."""
+    path = tmp_path / "a.json.gz"
+    with Output(path) as output:
+        path.write_text(OLD)
+        for text in ("first", "second"):
+            with pytest.raises(SavedElsewhereError, match=r"a\.json\.gz cannot be written: another file"):
+                output.save(text)
+    assert path.read_text() == OLD
+    (kept,) = set(names(tmp_path)) - {path.name}
+    assert re.fullmatch(r"a\.kept-[0-9a-f]{8}\.json\.gz", kept)
+    assert gzip.decompress((tmp_path / kept).read_bytes()) == b"second"
+
+
+def test_a_file_that_took_the_place_of_ours_stays(tmp_path: Path) -> None:
+    """Without --force a save replaces the file of the save before it, and no other that has its name by now."""
+    path = tmp_path / "a.json"
+    with Output(path) as output:
+        output.save("first")
+        output.save("second")
+        assert path.read_text() == "second"
+        path.unlink()
+        path.write_text(OLD)
+        with pytest.raises(SavedElsewhereError):
+            output.save("third")
+    assert path.read_text() == OLD
+    (kept,) = set(names(tmp_path)) - {path.name}
+    assert (tmp_path / kept).read_text() == "third"
+
+
+def test_a_file_that_takes_the_place_of_ours_at_the_last_moment_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is replaced by accident between the look at a name and the call that replaces: it is put back."""
+    path = tmp_path / "a.json"
+    rename = files.rename
+
+    def late(*arguments: Any) -> None:  # noqa: ANN401  # those of rename
+        monkeypatch.undo()
+        path.unlink()
+        path.write_text(OLD)
+        rename(*arguments)
+
+    with Output(path) as output:
+        output.save("first")
+        monkeypatch.setattr(files, "rename", late)
+        with pytest.raises(SavedElsewhereError):
+            output.save("second")
+    assert path.read_text() == OLD
+    (kept,) = set(names(tmp_path)) - {path.name}
+    assert (tmp_path / kept).read_text() == "second"
+
+
+def test_a_file_that_appears_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is replaced by accident between the look at a name and the call that gives it."""
+    path = tmp_path / "a.json"
+    link = os.link
+
+    def late(*arguments: Any, **keywords: Any) -> None:  # noqa: ANN401  # those of os.link
+        monkeypatch.undo()
+        path.write_text(OLD)
+        link(*arguments, **keywords)
+
+    with Output(path) as output:
+        monkeypatch.setattr(os, "link", late)
+        with pytest.raises(SavedElsewhereError):
+            output.save("text")
+    assert path.read_text() == OLD
+    (kept,) = set(names(tmp_path)) - {path.name}
+    assert (tmp_path / kept).read_text() == "text"
+
+
+def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
+    """Whoever removes or moves the file between two saves gets the next one under its name."""
+    path = tmp_path / "a.json"
+    with Output(path) as output:
+        output.save("first")
+        path.rename(tmp_path / "moved.json")
+        output.save("second")
+    assert path.read_text() == "second"
+    assert (tmp_path / "moved.json").read_text() == "first"
+
+
+def test_the_longest_name_has_room_for_another_beside_it(tmp_path: Path) -> None:
+    """What was measured is kept where the name asked for is as long as names may be."""
+    path = tmp_path / ("a" * 250 + ".json")
+    with Output(path) as output:
+        path.write_text(OLD)
+        with pytest.raises(SavedElsewhereError):
+            output.save("text")
+    assert sorted(entry.read_text() for entry in tmp_path.iterdir()) == sorted([OLD, "text"])
+
+
+def test_force_replaces_a_file_that_appears_meanwhile(tmp_path: Path) -> None:
+    """--force asks for it."""
+    path = tmp_path / "a.json"
+    with Output(path, force=True) as output:
+        path.write_text(OLD)
+        output.save("text")
+    assert (names(tmp_path), path.read_text()) == (["a.json"], "text")
+
+
+@needs_root
+def test_force_keeps_mode_and_owner(tmp_path: Path) -> None:
+    """A file replaced stays another user's, and as closed as it was, for each of several saves."""
+    path = tmp_path / "a.json"
+    path.write_text(OLD)
+    path.chmod(0o640)
+    by_nobody(path)
+    with Output(path, force=True) as output:
+        for text in ("first", "second"):
+            output.save(text)
+            found = path.stat()
+            assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, NOBODY, NOBODY)
+            assert path.read_text() == text
+
+
+@needs_root
+def test_force_opens_a_file_to_nobody_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the group cannot be kept, another group does not get its rights."""
+    tmp_path.chmod(0o777)
+    path = tmp_path / "a.json"
+    path.write_text(OLD)
+    path.chmod(0o666)
+    with Output(path, force=True) as output:
+        output.save("root's")
+    path.chmod(0o662)  # so that nobody may write it, as --force asks for
+    monkeypatch.chdir(tmp_path)  # a user who may not go through the folders above
+    with as_nobody(), Output(Path("a.json"), force=True) as output:
+        output.save("nobody's")
+    found = path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o622, NOBODY)
+
+
+def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
+    """As any other file that is made."""
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "a.json", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+
+
+def test_what_an_earlier_release_left_is_neither_used_nor_removed(tmp_path: Path) -> None:
+    """Its temporary had the process's id in its name: in a container ids repeat, and anybody can plant a link there."""
+    left, victim = tmp_path / f".connbench-{os.getpid()}.tmp", tmp_path / "victim"
+    victim.write_text(OLD)
+    left.symlink_to(victim)
+    write_atomically(tmp_path / "a.json", "text")
+    assert names(tmp_path) == [left.name, "a.json", "victim"]
+    assert victim.read_text() == OLD
+    assert left.is_symlink()
+
+
+def test_the_disk_has_the_content_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync() of the file comes before it has its name, that of the folder after it: a crash leaves no empty file."""
+    told: list[tuple[str, list[str]]] = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        told.append((stat.filemode(os.fstat(descriptor).st_mode)[0], names(tmp_path)))
+        fsync(descriptor)
+
+    with Output(tmp_path / "a.json") as output:
+        monkeypatch.setattr(os, "fsync", seen)
+        output.save("text")
+    assert told == [("-", []), ("d", ["a.json"])]
+
+
+RESERVE = """
+import sys
+from pathlib import Path
+from connbench.results.files import Output
+output = Output(Path(sys.argv[1]))
+print("reserved", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def reserved_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process has the file reserved."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RESERVE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "reserved\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_one_writes_a_file_at_a_time(tmp_path: Path) -> None:
+    """A second run is refused at once, also by another way to the folder; another file of the folder is free."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to("real")
+    with reserved_elsewhere(tmp_path / "real" / "a.json") as other:
+        for force in (False, True):
+            with pytest.raises(
+                OutputError, match=f"another run of connbench, process {other.pid}, is writing"
+            ) as caught:
+                check(tmp_path / "linked" / "a.json", force=force)
+            assert caught.value.hint == "name another file, or wait until it ends"
+        check(tmp_path / "real" / "b.json")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        check(tmp_path / "real" / "a.json")
+    assert names(tmp_path / "real") == []
+
+
+def name_of_lock(path: Path) -> bytes:
+    """The abstract address that reserves a file, as /proc/net/unix shows it to everybody."""
+
+    def shown() -> set[str]:
+        lines = Path("/proc/net/unix").read_text(encoding="ascii").splitlines()
+        return {line.split()[-1] for line in lines if "@connbench-output-" in line}
+
+    before = shown()
+    with Output(path):
+        (found,) = shown() - before
+    return b"\0" + found.removeprefix("@").encode()
+
+
+@needs_root
+@pytest.mark.parametrize(("mode", "is_heeded"), [(0o755, False), (0o1777, True)], ids=["closed", "open"])
+def test_who_cannot_write_to_the_folder_cannot_reserve_in_it(mode: int, *, is_heeded: bool, tmp_path: Path) -> None:
+    """Another user who takes the lock of a file in a folder that is closed to them keeps nobody from writing it."""
+    tmp_path.chmod(mode)
+    address = name_of_lock(tmp_path / "a.json")
+    with socket.socket(socket.AF_UNIX) as squatter:
+        with as_nobody():
+            squatter.bind(address)
+            squatter.listen()
+        if is_heeded:
+            with pytest.raises(OutputError, match="another run of connbench"):
+                check(tmp_path / "a.json")
+        else:
+            write_atomically(tmp_path / "a.json", "text")
+
+
+KILL = """
+import json, os, signal, sys
+from itertools import count
+from pathlib import Path
+from connbench.results.files import Output
+import inside, platform
+folder, case, *denied = sys.argv[1:]
+for name in denied:
+    inside.install(inside.DENIALS[name](inside.SYSTEM_CALLS[platform.machine()]))
+for n in count(1):
+    path = Path(folder, str(n), "a.json")
+    path.parent.mkdir()
+    pid = os.fork()
+    if pid == 0:
+        if case == "force":
+            path.write_text("old")
+        output = Output(path, force=case == "force")
+        if case == "again":
+            output.save("old")
+        seen = count(1)
+        def look(event, arguments):
+            if event in {"open", "os.link", "os.rename", "os.remove"} and next(seen) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(look)
+        output.save("new")
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    content = path.read_text() if path.exists() else None
+    others = [name for name in os.listdir(path.parent) if name != "a.json"]
+    with Output(path, force=True) as output:
+        output.save("later")
+    print(json.dumps([content, others, path.read_text()]))
+    if status == 0:
+        break
+"""
+"""Save in a child that kills itself before its n-th call that names a file; look what is there; save again."""
+
+
+@pytest.mark.parametrize("denied", [(), ("tmpfile",)], ids=["unnamed", "named"])
+@pytest.mark.parametrize("case", ["new", "again", "force"])
+def test_a_kill_during_a_save(case: str, denied: tuple[str, ...], tmp_path: Path) -> None:
+    """SIGKILL at any of its calls leaves the old file or the new one, whole; the next run works as if nothing had been.
+
+    A new file leaves nothing beside it. Where one is replaced, one with a name that is never used again may stay.
+    """
+    ends = [json.loads(line) for line in run_python(KILL, str(tmp_path), case, *denied)]
+    assert len(ends) >= 4
+    assert ends[-1][0] == "new"
+    assert ends[-1][1] == []
+    for content, others, later in ends:
+        assert content in ("new", None if case == "new" else "old")
+        assert later == "later"
+        assert len(others) <= (0 if case == "new" and not denied else 1)
+        assert all(TEMPORARY.fullmatch(name) for name in others)
+    left = [name for _, others, _ in ends for name in others]
+    assert len(set(left)) == len(left)
+
+
+WITHOUT = """
+import os, platform, sys
+from pathlib import Path
+import inside
+from connbench.results.files import Output, SavedElsewhereError
+folder = Path(sys.argv[1])
+for name in sys.argv[2:]:
+    inside.install(inside.DENIALS[name](inside.SYSTEM_CALLS[platform.machine()]))
+with Output(folder / "new.json") as output:
+    for text in ("first", "second"):
+        output.save(text)
+with Output(folder / "taken.json") as output:
+    (folder / "taken.json").write_text("another's")
+    try:
+        output.save("kept")
+    except SavedElsewhereError as error:
+        (kept,) = folder.glob("taken.kept-*.json")
+        assert kept.name in error.hint
+        kept.rename(folder / "kept.json")
+with Output(folder / "late.json") as output:
+    output.save("first")
+    (folder / "late.json").unlink()
+    (folder / "late.json").write_text("another's")
+    try:
+        output.save("kept")
+    except SavedElsewhereError as error:
+        (kept,) = folder.glob("late.kept-*.json")
+        kept.rename(folder / "late-kept.json")
+(folder / "old.json").write_text("old")
+(folder / "old.json").chmod(0o600)
+with Output(folder / "old.json", force=True) as output:
+    output.save("replaced")
+assert (folder / "old.json").stat().st_mode & 0o777 == 0o600
+for entry in sorted(folder.iterdir()):
+    print(entry.name, entry.read_text())
+"""
+
+
+@pytest.mark.parametrize(
+    "denied",
+    [(), ("tmpfile",), ("link",), ("renameat2",), ("tmpfile", "link"), ("tmpfile", "link", "renameat2")],
+    ids="-".join,
+)
+def test_every_file_system_does(denied: tuple[str, ...], tmp_path: Path) -> None:
+    """Where the kernel refuses O_TMPFILE, link() and flags of renameat2(), as on FAT and NFS, all promises hold."""
+    assert run_python(WITHOUT, str(tmp_path), *denied) == [
+        "kept.json kept",
+        "late-kept.json kept",
+        "late.json another's",
+        "new.json second",
+        "old.json replaced",
+        "taken.json another's",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("loop/a.json", "Too many levels of symbolic links"),
+        ("file/a.json", "file is not a folder"),
+        ("file/folder/a.json", "file/folder is not a folder"),
+        ("a" * 300 + ".json", "File name too long"),
+        ("a/" * 3000 + "a.json", "File name too long"),
+        (os.fsdecode(b"missing/\xff\n.json"), "-o missing/\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.json"),
+    ],
+    ids=["loop", "file", "below a file", "long name", "long path", "bytes"],
+)
+def test_paths_that_cannot_be(path: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that leads nowhere is an output error in printable words."""
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    with pytest.raises(OutputError) as caught:
+        check(Path(path))
+    assert says in caught.value.message
+    assert len(caught.value.message) < 1200
+
+
+def test_a_name_of_any_bytes_is_written(tmp_path: Path) -> None:
+    """A file name is bytes; these are no UTF-8, and end no line."""
+    path = tmp_path / os.fsdecode(b"\xff\n.json")
+    write_atomically(path, "text")
+    assert [os.fsencode(name) for name in names(tmp_path)] == [b"\xff\n.json"]

@@ -42,6 +42,7 @@ from connbench.report.sweep_verdict import share as report_share
 from connbench.report.text import report as run_report
 from connbench.reproduction.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
+from connbench.results.files import Output
 from connbench.results.result import Result, Round, Samples
 from connbench.thresholds import concerns, parse
 from connbench.units import (
@@ -610,14 +611,15 @@ def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
     assert plan
     everything, result.rounds = dict(result.rounds), {}
     path = tmp_path / "sweep.csv"
-    outlet = Outlet(result, DocumentPages(result, FORMATS["talk"]), path, "csv", spacing=1e9)
     lengths = []
-    for spec in specs:
-        result.rounds[spec] = everything[spec]
-        outlet.take_round(RoundPlan(plan, spec, 1))
-        lengths.append(len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds))
-    assert lengths == [1, 1, 1, 1]
-    outlet.finish()
+    with Output(path) as output:
+        outlet = Outlet(result, DocumentPages(result, FORMATS["talk"]), output, spacing=1e9)
+        for spec in specs:
+            result.rounds[spec] = everything[spec]
+            outlet.take_round(RoundPlan(plan, spec, 1))
+            lengths.append(len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds))
+        assert lengths == [1, 1, 1, 1]
+        outlet.finish()
     assert len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds) == len(specs)
 
 

@@ -8,7 +8,9 @@ import click
 
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
+from connbench.cli.messages import exit_code
 from connbench.cli.options import format_option, unit_option
+from connbench.cli.outlet import Stdout, each
 from connbench.cli.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
@@ -51,9 +53,8 @@ def command(  # noqa: PLR0913  # one for each option
     the word slower means that the verdict for the total time is slower.
     """
     interrupts.immediate = True  # nothing is lost: files are read, and written in one step
-    if page:
-        check_page(page, force=force)
-    elif force:
+    page_file = check_page(page, force=force) if page else None
+    if force and not page:
         raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
 
     from connbench.analysis.comparison import compare  # noqa: PLC0415  # commands load what they use
@@ -65,19 +66,22 @@ def command(  # noqa: PLR0913  # one for each option
 
     compared = compare(*read_all((base, new), unit))
     refuse_strangers(thresholds, compared.new.specs, compared.new.name)
+    stdout = Stdout()
     if output_format == "text":
-        click.echo(report.text(compared, width()))
+        stdout.say(report.text(compared, width()))
     else:
-        click.echo(report.FORMATS[output_format](compared).rstrip("\n"))
-    if page:
+        stdout.say(report.FORMATS[output_format](compared).rstrip("\n"))
+    failures = stdout.failures
+    if page_file:
         from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
         from connbench.report.html.pictures import of_comparison  # noqa: PLC0415  # as above
 
-        write_page([compared.base, compared.new], page, opening=Opening(verdict(compared), of_comparison(compared)))
+        opening = Opening(verdict(compared), of_comparison(compared))
+        failures += each(lambda: write_page([compared.base, compared.new], page_file, opening=opening))
     if gates.in_github_actions():
         gates.add_to_summary([report.markdown(compared)])
-    failures = hold(thresholds, compared.new, compared.base)
-    gates.announce([("", failure) for failure in failures])
-    if thresholds and any(difference.severity is Severity.INVALID for difference in compared.differences):
-        return ExitCode.UNSOUND
-    return ExitCode.THRESHOLD if failures else ExitCode.OK
+    failed = hold(thresholds, compared.new, compared.base)
+    gates.announce([("", failure) for failure in failed])
+    is_invalid = any(difference.severity is Severity.INVALID for difference in compared.differences)
+    gate = ExitCode.THRESHOLD if failed else ExitCode.OK
+    return exit_code(failures, gate, is_invalid=bool(thresholds) and is_invalid)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.cli.outlet import reserve, say_written
 from connbench.cli.sections import Section, option
 
 if TYPE_CHECKING:
     from connbench.report.html.page import Opening
     from connbench.report.rows import Block
+    from connbench.results.files import Output
     from connbench.results.result import Result
 
 ENDINGS = {".html": "html", ".htm": "html"}
@@ -28,8 +30,8 @@ page_option = option(
 )
 
 
-def check_page(page: Path, *, force: bool) -> None:
-    """Make sure that the page can be made and written.
+def check_page(page: Path, *, force: bool) -> Output:
+    """Make sure that the page can be made and written, and reserve its name.
 
     Raises:
         UsageError: Another ending than .html.
@@ -37,14 +39,15 @@ def check_page(page: Path, *, force: bool) -> None:
         EnvironmentFault: The libraries are not installed.
     """
     from connbench.report.html.page import check_libraries  # noqa: PLC0415  # commands load what they use
-    from connbench.results.files import check_output  # noqa: PLC0415  # as above
+    from connbench.results.files import format_of  # noqa: PLC0415  # as above
 
-    check_output(page, force=force, suffixes=ENDINGS, option=OPTION)
+    format_of(page, ENDINGS, OPTION)
     check_libraries()
+    return reserve(page, force=force, option=OPTION)
 
 
 def write_page(
-    results: Sequence[Result], page: Path, more: Sequence[Block] = (), opening: Opening | None = None
+    results: Sequence[Result], page: Output, more: Sequence[Block] = (), opening: Opening | None = None
 ) -> None:
     """Write the page, with `more` before all other tables, and say so on stderr.
 
@@ -54,8 +57,7 @@ def write_page(
         OutputError: It cannot be written.
     """
     from connbench.report.html.page import html_page  # noqa: PLC0415  # commands load what they use
-    from connbench.results.files import write_atomically  # noqa: PLC0415  # as above
 
-    text = html_page(results, more, opening)
-    write_atomically(page, text, option=OPTION)
-    click.echo(f"wrote {page}, {len(text.encode()) / 1e6:.1f} MB", err=True)
+    data = html_page(results, more, opening).encode()
+    page.save(data)
+    say_written(f"wrote {page.shown}, {len(data) / 1e6:.1f} MB")

@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from connbench.cli.messages import complain, tell, warn
-from connbench.cli.outlet import Outlet
+from connbench.cli.messages import tell, warn
+from connbench.cli.outlet import Outlet, reserve
 from connbench.cli.progress import Bar, Silent
-from connbench.errors import ConnbenchError, ExitCode
+from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.host import checks, environment
 from connbench.interrupts import Interrupts
 from connbench.model import Plan, RoundPlan
 from connbench.report.charts import terminal
-from connbench.results.files import check_output
+from connbench.results.files import Output, format_of
 from connbench.results.result import Result
 from connbench.results.talk_csv import refuse_several
 from connbench.runner import run
@@ -62,11 +62,11 @@ def begin(plan: Plan, known: Iterable[Finding]) -> Result:
     return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start(plan)))
 
 
-def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> str | None:
+def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> Output | None:
     """Make sure, before anything is measured, that it can be printed and saved as asked for.
 
     Returns:
-        The format of the output file; None without one.
+        The output file, reserved; None without one.
 
     Raises:
         ConnbenchError: It cannot.
@@ -75,18 +75,21 @@ def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: 
         terminal.require()
     if output_format == "talk-csv":
         refuse_several(len(plan.phases) * plan.rounds)
-    return check_output(output, force=force) if output else None
+    return result_file(output, force=force)
+
+
+def result_file(output: Path | None, *, force: bool) -> Output | None:
+    """Reserve the file of -o for a result; None without one.
+
+    Raises:
+        ConnbenchError: It cannot be written, or its ending names no format.
+    """
+    if output is None:
+        return None
+    format_of(output)
+    return reserve(output, force=force)
 
 
 def command_line() -> str:
     """What the user typed, as a shell takes it; bytes that are no text, as a file's name may have, become `?`."""
     return shlex.join(["connbench", *sys.argv[1:]]).encode(errors="replace").decode()
-
-
-def exit_code(failures: list[ConnbenchError], otherwise: ExitCode = ExitCode.OK, *, is_invalid: bool) -> int:
-    """Complain of what went wrong; the exit code is the worst's, and `otherwise` after a sound run without a fault."""
-    for failure in failures:
-        complain(failure)
-    if failures:
-        return failures[-1].exit_code
-    return ExitCode.UNSOUND if is_invalid else otherwise

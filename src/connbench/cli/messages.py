@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from connbench.errors import ConnbenchError
+from connbench.errors import ConnbenchError, ExitCode
 from connbench.findings import Finding, Severity, printable
 
 if TYPE_CHECKING:
@@ -24,6 +25,24 @@ WITHOUT_FINDINGS = {"talk", "csv", "talk-csv"}
 def complain(error: ConnbenchError) -> None:
     """Print an error and its way out."""
     _say("", error.message, error.hint)
+
+
+def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode.OK, *, is_invalid: bool) -> int:
+    """Complain of everything that went wrong, and tell the exit code of the worst.
+
+    The order, worst first: what broke or stopped the measurement, an output that cannot be written, a measurement that
+    is not sound, a threshold that failed.
+
+    Args:
+        failures: What went wrong, the worst last.
+        otherwise: What the thresholds say.
+        is_invalid: Whether the measurement is not sound.
+    """
+    for failure in failures:
+        complain(failure)
+    if failures:
+        return failures[-1].exit_code
+    return ExitCode.UNSOUND if is_invalid else otherwise
 
 
 def warn(finding: Finding) -> None:

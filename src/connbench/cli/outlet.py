@@ -1,20 +1,97 @@
-"""Where results go while a run goes on: stdout as soon as a strategy is done, the output file after every round."""
+"""Where results go: stdout and files, each by itself, so that one that fails takes no other with it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from connbench.cli.messages import discard_stdout
-from connbench.cli.pages import Pages
-from connbench.errors import OutputError
+from connbench.errors import ConnbenchError, Interrupted, OutputError
 from connbench.model import RoundPlan, StrategySpec
-from connbench.report.formats import FORMATS
-from connbench.results.files import write_atomically
-from connbench.results.result import Result
+
+if TYPE_CHECKING:
+    from connbench.cli.pages import Pages
+    from connbench.results.files import Output
+    from connbench.results.result import Result
+
+
+def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
+    """The output file of this path, which is this command's until it ends.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from connbench.results.files import Output  # noqa: PLC0415  # commands load what they use
+
+    return click.get_current_context().with_resource(Output(path, force=force, option=option))
+
+
+def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
+    """Carry out all of them, whatever becomes of the others.
+
+    Returns:
+        What went wrong.
+    """
+    failures: list[ConnbenchError] = []
+    for write in writes:
+        try:
+            write()
+        except Interrupted:
+            raise
+        except ConnbenchError as failure:
+            failures.append(failure)
+    return failures
+
+
+def say_written(words: str) -> None:
+    """Say on stderr what was written."""
+    with suppress(OSError):  # nobody is left to hear; the file is there
+        click.echo(words, err=True)
+
+
+@dataclass
+class Stdout:
+    """Prints for as long as stdout takes it.
+
+    Attributes:
+        failure: Why it cannot be written; the command goes on, for files can still be.
+        reader_left: Whether nobody reads any more, which is no failure.
+        has_printed: Whether anything has been printed.
+    """
+
+    failure: OutputError | None = None
+    reader_left: bool = False
+    has_printed: bool = False
+
+    @property
+    def failures(self) -> list[ConnbenchError]:
+        """The failure, if there is one."""
+        return [self.failure] if self.failure else []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes nothing more."""
+        return self.reader_left or self.failure is not None
+
+    def say(self, words: str) -> None:
+        """Print words and an end of line, for as long as that works."""
+        if self.is_over:
+            return
+        try:
+            click.echo(words)
+            self.has_printed = True
+        except BrokenPipeError:
+            self.reader_left = True
+            discard_stdout()
+        except OSError as error:
+            self.failure = OutputError(f"stdout cannot be written: {error.strerror}", "send it elsewhere, or -o")
+            discard_stdout()
 
 
 @dataclass
@@ -23,25 +100,26 @@ class Outlet:
 
     Attributes:
         pages: What stdout gets.
-        path: The output file, if one is asked for, and `file_format` its format.
+        output: The output file, if one is asked for; its name's ending names the format.
         spacing: Times what the last save took that must pass until the next, so that the many rounds of a sweep are not
             spent on a growing file; the end is saved in any case.
         file_failure: Why the file could not be written; measuring goes on, for the figures can still be printed.
-        print_failure: Why stdout could not be written; measuring goes on, for the figures can still be saved.
     """
 
     result: Result
     pages: Pages
-    path: Path | None = None
-    file_format: str | None = None
+    output: Output | None = None
     spacing: float = 0.0
     file_failure: OutputError | None = None
-    print_failure: OutputError | None = None
-    reader_left: bool = False
+    stdout: Stdout = field(default_factory=Stdout)
     done: set[StrategySpec] = field(default_factory=set)
-    has_printed: bool = False
     is_saved: bool = True
     next_save: float = 0.0
+
+    @property
+    def print_failure(self) -> OutputError | None:
+        """Why stdout could not be written; measuring goes on, for the figures can still be saved."""
+        return self.stdout.failure
 
     def take_round(self, plan: RoundPlan) -> None:
         """A round has been added to the result: save it, and print its strategy if that was the last of it."""
@@ -62,14 +140,17 @@ class Outlet:
         self._print(self.pages.end())
 
     def _save(self) -> None:
-        if self.path is None or self.file_format is None:
+        if self.output is None:
             return
+        from connbench.report.formats import FORMATS  # noqa: PLC0415  # commands load what they use
+        from connbench.results.files import SavedElsewhereError, format_of  # noqa: PLC0415  # as above
+
         begun = time.monotonic()
         try:
-            write_atomically(self.path, FORMATS[self.file_format](self.result))
+            self.output.save(FORMATS[format_of(self.output.path)](self.result))
             self.file_failure, self.is_saved = None, True
         except OutputError as error:
-            self.file_failure = error
+            self.file_failure, self.is_saved = error, isinstance(error, SavedElsewhereError)
         ended = time.monotonic()
         self.next_save = ended + self.spacing * (ended - begun)
 
@@ -79,14 +160,5 @@ class Outlet:
             self._print(self.pages.piece(spec))
 
     def _print(self, words: str) -> None:
-        if self.reader_left or self.print_failure or not words:
-            return
-        try:
-            click.echo((self.pages.gap if self.has_printed else "") + words)
-            self.has_printed = True
-        except BrokenPipeError:
-            self.reader_left = True
-            discard_stdout()
-        except OSError as error:
-            self.print_failure = OutputError(f"stdout cannot be written: {error.strerror}", "send it elsewhere, or -o")
-            discard_stdout()
+        if words:
+            self.stdout.say((self.pages.gap if self.stdout.has_printed else "") + words)

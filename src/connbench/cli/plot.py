@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.cli.messages import warn
+from connbench.cli.messages import exit_code, warn
 from connbench.cli.options import unit_option
+from connbench.cli.outlet import Stdout, each, reserve
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import Word, count
-from connbench.errors import ExitCode, UsageError, suggest
+from connbench.errors import ConnbenchError, UsageError, suggest
 from connbench.interrupts import Interrupts
 from connbench.strategies import STRATEGIES
 
@@ -118,27 +119,30 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.report.charts import canvas, picture  # noqa: PLC0415  # commands load what they use
     from connbench.report.charts import terminal as characters  # noqa: PLC0415  # as above
     from connbench.report.series import series_of  # noqa: PLC0415  # as above
-    from connbench.results.files import PICTURE_SUFFIXES, check_output, write_atomically  # noqa: PLC0415  # as above
+    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
     from connbench.results.reading import read_all  # noqa: PLC0415  # as above
     from connbench.results.result import UNIT  # noqa: PLC0415  # as above
 
     if terminal:
         characters.require()
-    file_format = None
+    file = None
     if output:
         canvas.require()
-        file_format = check_output(output, force=force, suffixes=PICTURE_SUFFIXES)
+        file_format = format_of(output, PICTURE_SUFFIXES)
+        file = reserve(output, force=force)
     results = read_all(files, unit)
     look["palette"] = look["palette"] or ("talk" if any(result.is_reproduction for result in results) else "safe")
     options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
     series = _choose(series_of(results, by_source=by_source), chosen)
-    if output and file_format:
-        write_atomically(output, picture(kind, series, options, file_format))
+    failures: list[ConnbenchError] = []
+    if file:
+        drawn = picture(kind, series, options, file_format)
+        failures += each(lambda: file.save(drawn))
     if terminal:
-        _print(series, options)
+        failures += _print(series, options)
     for finding in (f for result in results for f in result.known if f.code == UNIT):
         warn(finding)
-    return ExitCode.OK
+    return exit_code(failures, is_invalid=False)
 
 
 def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object) -> None:
@@ -162,14 +166,15 @@ def _choose(series: list[Series], chosen: tuple[str, ...]) -> list[Series]:
     return found
 
 
-def _print(series: list[Series], options: Options) -> None:
+def _print(series: list[Series], options: Options) -> list[ConnbenchError]:
     from connbench.analysis.summary import summarize  # noqa: PLC0415  # commands load what they use
     from connbench.report.charts.terminal import scatter  # noqa: PLC0415  # as above
     from connbench.report.talk import six_lines  # noqa: PLC0415  # as above
 
+    stdout = Stdout()
     for position, one in enumerate(series):
-        click.echo(("\n" if position else "") + one.heading)
-        click.echo(six_lines(summarize(one.strategy)))
+        stdout.say(("\n" if position else "") + one.heading)
+        stdout.say(six_lines(summarize(one.strategy)))
         chart = scatter(
             one,
             shutil.get_terminal_size().columns,
@@ -177,4 +182,5 @@ def _print(series: list[Series], options: Options) -> None:
             palette=options.palette,
             colour=sys.stdout.isatty(),
         )
-        click.echo(chart)
+        stdout.say(chart)
+    return stdout.failures

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
+from connbench.cli.messages import exit_code
 from connbench.cli.options import VALUES_EPILOG, format_option, run_options
+from connbench.cli.outlet import Stdout, each, reserve
 from connbench.cli.paper_options import (
     TAKEN_FROM_RUN,
     calibrate_option,
@@ -22,7 +24,7 @@ from connbench.cli.paper_options import (
 )
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import Word
-from connbench.errors import ExitCode, UsageError
+from connbench.errors import UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Protocol
 from connbench.model.time_wait import ON_LOOPBACK, TimeWait
@@ -33,6 +35,7 @@ from connbench.portsearch.algorithm import ALGORITHMS, Algorithm, algorithm_of
 if TYPE_CHECKING:
     from connbench.portsearch.prediction import Pair
     from connbench.report.charts.prediction import Overlay
+    from connbench.results.files import Output
 
 OWN = ("file", "algorithm", "reserved", "tw_reuse", "calibrating", "output_format", "chart", "force")
 
@@ -98,7 +101,7 @@ def command(  # noqa: PLR0913  # one for each option
     chosen = ALGORITHMS[algorithm] if algorithm else None
     if force and not chart:
         raise UsageError("--force replaces a picture, and there is no --chart", "name the picture with --chart")
-    file_format = _check_chart(chart, force=force) if chart else ""
+    chart_file = _check_chart(chart, force=force) if chart else None
     if algorithm and asked["protocol"] == Protocol.UDP:
         raise _no_search_of_udp()
     sysctls = _Sysctls(reserved, tw_reuse)
@@ -113,10 +116,10 @@ def command(  # noqa: PLR0913  # one for each option
                 "leave one out; a file to fit the costs to is named by --calibrate, once for each",
             )
         printed, overlays = _of_file(file, chosen, sysctls, calibrating, output_format)
-    click.echo(printed.rstrip("\n"))
-    if chart:
-        _draw(chart, overlays, file_format)
-    return ExitCode.OK
+    stdout = Stdout()
+    stdout.say(printed.rstrip("\n"))
+    drawing = each(lambda: _draw(chart_file, overlays)) if chart_file else []
+    return exit_code([*stdout.failures, *drawing], is_invalid=False)
 
 
 def _no_search_of_udp() -> UsageError:
@@ -203,19 +206,20 @@ def _protocol(pair: Pair) -> Protocol:
     return pair.strategy.strategy.load.protocol
 
 
-def _check_chart(chart: Path, *, force: bool) -> str:
+def _check_chart(chart: Path, *, force: bool) -> Output:
     from connbench.report.charts import canvas  # noqa: PLC0415  # commands load what they use
-    from connbench.results.files import PICTURE_SUFFIXES, check_output  # noqa: PLC0415  # as above
+    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
 
     canvas.require()
-    return check_output(chart, force=force, suffixes=PICTURE_SUFFIXES, option="--chart")
+    format_of(chart, PICTURE_SUFFIXES, "--chart")
+    return reserve(chart, force=force, option="--chart")
 
 
-def _draw(chart: Path, overlays: list[Overlay], file_format: str) -> None:
+def _draw(chart: Output, overlays: list[Overlay]) -> None:
     from connbench.report.charts.prediction import picture  # noqa: PLC0415  # commands load what they use
-    from connbench.results.files import write_atomically  # noqa: PLC0415  # as above
+    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
 
-    write_atomically(chart, picture(overlays, file_format), option="--chart")
+    chart.save(picture(overlays, format_of(chart.path, PICTURE_SUFFIXES)))
 
 
 command.params = on_paper(command.params, OWN)

@@ -11,16 +11,18 @@ from click.core import ParameterSource
 
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
-from connbench.cli.messages import discard_stdout, warn_of_grave_findings
+from connbench.cli.messages import exit_code, warn_of_grave_findings
 from connbench.cli.options import FORMAT_NAMES, format_option, unit_option
+from connbench.cli.outlet import Stdout, each
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.sweep_options import error_budget_option
-from connbench.errors import ExitCode, UsageError
+from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
 
 if TYPE_CHECKING:
     from connbench.report.rows import Block
+    from connbench.results.files import Output
     from connbench.results.result import Result
 
 SINGLE = {"json", "csv", "talk-csv", "prometheus"}
@@ -63,49 +65,57 @@ def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts = context.obj
     interrupts.immediate = True  # nothing is lost: files are read, and written in one step
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
-    _check(output_format if is_asked or not page else None, len(files), page, force=force)
+    page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
 
     from connbench.results.reading import read_all  # noqa: PLC0415  # commands load what they use
 
     results = read_all(files, unit)
     for result in results:
         refuse_strangers(thresholds, result.specs, result.name)
-    try:
-        _show(results, output_format, page, budget, blocks=blocks)
-    except BrokenPipeError:
-        discard_stdout()  # whoever reads no further may still want to know whether a threshold failed
-    finally:
-        gate = gates.conclude(results, thresholds)
+    if page_file:
+        failures = each(lambda: _write_page(results, page_file, budget, blocks=blocks))
+    else:
+        failures = _print(results, output_format, budget, blocks=blocks)
+    gate = gates.conclude(results, thresholds)
     invalid = [result for result in results if warn_of_grave_findings(result, "text" if page else output_format)]
-    return ExitCode.UNSOUND if thresholds and invalid else gate
+    return exit_code(failures, gate, is_invalid=bool(thresholds and invalid))
 
 
-def _check(output_format: str | None, files: int, page: Path | None, *, force: bool) -> None:
-    """Refuse what does not go together, before any file is read; `output_format` is None where it does not matter."""
+def _check(output_format: str | None, files: int, page: Path | None, *, force: bool) -> Output | None:
+    """Refuse what does not go together, before any file is read; `output_format` is None where it does not matter.
+
+    Returns:
+        The file of the page, reserved; None without one.
+    """
     if output_format in SINGLE and files > 1:
         raise UsageError(f"--format {output_format} takes one file, and here are {files}", "one after the other")
     if page is None:
         if force:
             raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
-        return
+        return None
     if output_format:
         raise UsageError(f"--html writes a page and prints nothing in --format {output_format}", "ask for one of them")
-    check_page(page, force=force)
+    return check_page(page, force=force)
 
 
-def _show(results: list[Result], output_format: str, page: Path | None, budget: float, *, blocks: bool) -> None:
-    """Print or write results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
-    if page:
-        more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
-        from connbench.report.html.page import Opening  # noqa: PLC0415  # commands load what they use
+def _write_page(results: list[Result], page: Output, budget: float, *, blocks: bool) -> None:
+    """Write a page of results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
+    more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
+    from connbench.report.html.page import Opening  # noqa: PLC0415  # commands load what they use
 
-        write_page(results, page, more, Opening(_verdicts(results, budget)))
-        return
+    write_page(results, page, more, Opening(_verdicts(results, budget)))
 
+
+def _print(results: list[Result], output_format: str, budget: float, *, blocks: bool) -> list[ConnbenchError]:
+    """Print results, as `_write_page` writes them; what went wrong: a threshold may still have failed."""
+    stdout = Stdout()
     for position, result in enumerate(results):
         if len(results) > 1:
-            click.echo(("\n" if position else "") + _title(result.name, output_format) + "\n")
-        click.echo(_printed(result, output_format, budget, blocks=blocks).rstrip("\n"))
+            stdout.say(("\n" if position else "") + _title(result.name, output_format) + "\n")
+        stdout.say(_printed(result, output_format, budget, blocks=blocks).rstrip("\n"))
+        if stdout.is_over:
+            break
+    return stdout.failures
 
 
 def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:

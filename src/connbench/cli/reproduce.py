@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from connbench.cli.html_option import check_page, page_option, write_page
-from connbench.cli.messages import warn_of_grave_findings
+from connbench.cli.messages import exit_code, warn_of_grave_findings
 from connbench.cli.options import cpu_option, force_option, format_option, output_option, quiet_option, seed_option
 from connbench.cli.sections import Command, Section, option
 from connbench.interrupts import Interrupts
@@ -60,22 +60,21 @@ def command(  # noqa: PLR0913  # one for each option
     plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.measuring import begin, exit_code, measure  # noqa: PLC0415  # see the comment above
-    from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
+    from connbench.cli.measuring import begin, measure, result_file  # noqa: PLC0415  # see the comment above
+    from connbench.cli.outlet import Outlet, each  # noqa: PLC0415  # as above
     from connbench.cli.pages import reproduction_pages  # noqa: PLC0415  # as above
     from connbench.report import reproduction  # noqa: PLC0415  # as above
-    from connbench.results.files import check_output  # noqa: PLC0415  # as above
 
-    file_format = check_output(output, force=force) if output else None
-    if page:
-        check_page(page, force=force)
+    file = result_file(output, force=force)
+    page_file = check_page(page, force=force) if page else None
     known = [*known, *missing]
     result = begin(plan, known)
     result.is_reproduction = True
-    outlet = Outlet(result, reproduction_pages(result, output_format, tuple(known)), output, file_format)
+    outlet = Outlet(result, reproduction_pages(result, output_format, tuple(known)), file)
     failures = measure(plan, outlet, interrupts, quiet=quiet)
-    if page and result.rounds:
+    if page_file and result.rounds:
         from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
 
-        write_page([result], page, reproduction.blocks(result), Opening(reproduction.verdict(result)))
+        said = Opening(reproduction.verdict(result))
+        failures = [*each(lambda: write_page([result], page_file, reproduction.blocks(result), said)), *failures]
     return exit_code(failures, is_invalid=warn_of_grave_findings(result, output_format))

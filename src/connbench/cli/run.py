@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from connbench.cli import gates
-from connbench.cli.messages import warn_of_grave_findings
+from connbench.cli.messages import exit_code, warn_of_grave_findings
 from connbench.cli.options import VALUES_EPILOG, run_options
 from connbench.cli.sections import Command
 from connbench.errors import ExitCode, UsageError
@@ -50,16 +50,16 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.measuring import begin, check_outputs, exit_code, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.measuring import begin, check_outputs, measure  # noqa: PLC0415  # see the comment above
     from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
     from connbench.cli.pages import DocumentPages, TextPages  # noqa: PLC0415  # as above
     from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
 
-    file_format = check_outputs(plan, output, output_format, plot=plot, force=force)
+    file = check_outputs(plan, output, output_format, plot=plot, force=force)
     result = begin(plan, known)
     text = TextPages(result, tuple(known), plot=plot)
     pages = text if output_format == "text" else DocumentPages(result, FORMATS[output_format])
-    failures = measure(plan, Outlet(result, pages, output, file_format), interrupts, quiet=quiet)
+    failures = measure(plan, Outlet(result, pages, file), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 

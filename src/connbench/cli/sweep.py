@@ -9,7 +9,7 @@ import click
 
 from connbench.cli import gates
 from connbench.cli.html_option import check_page, page_option, write_page
-from connbench.cli.messages import tell, warn_of_grave_findings
+from connbench.cli.messages import exit_code, tell, warn_of_grave_findings
 from connbench.cli.options import run_options
 from connbench.cli.run import request_of
 from connbench.cli.sections import Command
@@ -78,31 +78,28 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.cli.measuring import begin, check_outputs, exit_code, measure  # noqa: PLC0415  # see the comment above
-    from connbench.cli.outlet import Outlet  # noqa: PLC0415  # as above
+    from connbench.cli.measuring import begin, check_outputs, measure  # noqa: PLC0415  # see the comment above
+    from connbench.cli.outlet import Outlet, each  # noqa: PLC0415  # as above
     from connbench.cli.pages import sweep_pages  # noqa: PLC0415  # as above
     from connbench.cli.sweep_charts import check_charts, write_charts  # noqa: PLC0415  # as above
     from connbench.cli.sweep_variants import variants_of  # noqa: PLC0415  # as above
     from connbench.report import sweep  # noqa: PLC0415  # as above
 
-    file_format = check_outputs(plan, output, output_format, plot=plot, force=force)
-    if page:
-        check_page(page, force=force)
-    if charts:
-        check_charts(charts, plan, force=force)
+    file = check_outputs(plan, output, output_format, plot=plot, force=force)
+    page_file = check_page(page, force=force) if page else None
+    chart_files = check_charts(charts, plan, force=force) if charts else {}
     result = begin(plan, known)
     tell(announcement(plan))
     pages = sweep_pages(result, output_format, budget, tuple(known), plot=plot)
-    outlet = Outlet(result, pages, output, file_format, spacing=SAVES_APART)
+    outlet = Outlet(result, pages, file, spacing=SAVES_APART)
     failures = measure(plan, outlet, interrupts, quiet=quiet, is_sweep=True)
-    if result.rounds:
-        if charts:
-            write_charts(charts, result)
-        if page:
-            said = sweep.sentences(result, budget, variants_of(result, budget))
-            from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
+    if result.rounds and chart_files:
+        failures = [*write_charts(chart_files, result), *failures]
+    if result.rounds and page_file:
+        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
 
-            write_page([result], page, sweep.blocks(result, budget), Opening(said))
+        said = Opening(sweep.sentences(result, budget, variants_of(result, budget)))
+        failures = [*each(lambda: write_page([result], page_file, sweep.blocks(result, budget), said)), *failures]
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 

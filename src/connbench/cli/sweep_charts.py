@@ -3,44 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-import click
-
+from connbench.cli.outlet import each, reserve, say_written
+from connbench.errors import ConnbenchError
 from connbench.model import Plan, StrategySpec
 from connbench.report.charts import canvas, picture
 from connbench.report.series import series_of
-from connbench.results.files import PICTURE_SUFFIXES, check_output, write_atomically
+from connbench.results.files import Output
 from connbench.results.result import Result
 
 OPTION = "--charts"
 
 
-def check_charts(prefix: Path, plan: Plan, *, force: bool) -> None:
+def check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]:
     """Make sure that the pictures can be drawn and written.
+
+    Returns:
+        By kind the file of each picture, reserved.
 
     Raises:
         OutputError: The folder is missing or not writable, or a picture exists and `force` is not given.
         EnvironmentFault: matplotlib is not installed.
     """
     canvas.require()
-    for path in _paths(prefix, plan.strategies).values():
-        check_output(path, force=force, suffixes=PICTURE_SUFFIXES, option=OPTION)
+    return {
+        kind: reserve(prefix.with_name(f"{prefix.name}-{kind}.png"), force=force, option=OPTION)
+        for kind in _kinds(plan.strategies)
+    }
 
 
-def write_charts(prefix: Path, result: Result) -> None:
-    """Draw each kind, and say so on stderr.
+def write_charts(charts: dict[str, Output], result: Result) -> list[ConnbenchError]:
+    """Draw each kind that the settings measured have, and say so on stderr.
 
-    Raises:
-        OutputError: One cannot be written.
+    Returns:
+        What went wrong.
     """
     series = series_of([result])
-    for kind, path in _paths(prefix, result.rounds).items():
-        write_atomically(path, picture(kind, series, canvas.Options(), "png"), option=OPTION)
-        click.echo(f"wrote {path}", err=True)
+
+    def write(kind: str) -> None:
+        charts[kind].save(picture(kind, series, canvas.Options(), "png"))
+        say_written(f"wrote {charts[kind].shown}")
+
+    return each(*(partial(write, kind) for kind in _kinds(result.rounds)))
 
 
-def _paths(prefix: Path, specs: Iterable[StrategySpec]) -> dict[str, Path]:
-    """Pictures by kind; of a single window there is nothing to draw over the window's size."""
-    kinds = ["windows"] if len({spec.window for spec in specs if spec.window}) > 1 else []
-    return {kind: prefix.with_name(f"{prefix.name}-{kind}.png") for kind in (*kinds, "utilisation")}
+def _kinds(specs: Iterable[StrategySpec]) -> tuple[str, ...]:
+    """Kinds of pictures; of a single window there is nothing to draw over the window's size."""
+    windows = {spec.window for spec in specs if spec.window}
+    return ("windows", "utilisation") if len(windows) > 1 else ("utilisation",)

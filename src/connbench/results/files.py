@@ -1,13 +1,39 @@
-"""Writing a result file: never over another by accident, never half."""
+"""Writing an output file: never over another by accident, never half, and never through a link that somebody planted.
+
+An `Output` holds one name from before the measurement until the command ends:
+
+- A lock reserves the name: an abstract Unix socket (unix(7)), which the kernel keeps in memory and removes when the
+  process ends, by SIGKILL too. A lock file, or an empty file of that name, would stay behind. The lock holds within one
+  network namespace; between two of them, and against other programs, the next rule holds.
+- link(2) publishes a new file, and fails if the name exists. What appeared there meanwhile stays as it is, and the
+  content gets another name beside it.
+- The content goes to a file without a name (O_TMPFILE, open(2)), so that a killed process leaves nothing; where the
+  file system has none, to one whose name nobody can guess. A file gets its name when it is complete and on the disk.
+- Every call goes through one descriptor of the folder, so that it is the folder that was checked.
+"""
 
 from __future__ import annotations
 
+import errno
 import gzip
+import hashlib
 import os
+import secrets
+import stat
+import struct
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from connbench.errors import OutputError, UsageError
+from connbench.findings import printable
+from connbench.linux import files
+
+if TYPE_CHECKING:
+    from socket import socket
 
 SUFFIXES = {".json": "json", ".json.gz": "json", ".csv": "csv"}
 """What a result may be written as, by the file name's ending, and the format's name."""
@@ -18,68 +44,500 @@ PICTURE_SUFFIXES = {".png": "png", ".svg": "svg"}
 GZIP_LEVEL = 1
 """Samples shrink to a third at the lowest level already; the highest would take many times as long."""
 
+LONGEST_NAME = 255
+"""Bytes: NAME_MAX of Linux."""
 
-def check_output(path: Path, *, force: bool, suffixes: Mapping[str, str] = SUFFIXES, option: str = "-o") -> str:
-    """Make sure, before anything is measured or read, that a file can be written to `path`.
+LONGEST_SHOWN = 1000
+"""Characters of a path that a message has."""
+
+TRIES = 10
+"""How often a name may come and go between two calls until that counts as a fault."""
+
+_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.ENOSYS}
+"""What open() says where the file system, or an old kernel, has no O_TMPFILE."""
+
+_NO_SUCH_CALL = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
+"""What link() and renameat2() say where the file system has none (FAT has no hard link, NFS no flag)."""
+
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What fsync() says where it has no meaning."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+_ACL = "system.posix_acl_access"
+
+
+class SavedElsewhereError(OutputError):
+    """The content is on disk, but under another name than the one asked for."""
+
+
+class Output:
+    """One file that a command writes, once or again and again; reserved from here until `close`.
 
     Args:
         path: Where to.
-        force: Whether an existing file may be replaced.
-        suffixes: Endings that may be written, and the names of their formats.
+        force: Whether a regular file that exists may be replaced. Its mode, owner and ACL stay.
         option: Under which the user named it, for messages.
 
-    Returns:
-        The format's name, by the ending.
+    Raises:
+        OutputError: The folder is missing or takes no files; another connbench writes this file; it exists and `force`
+            is not given; or it is a symbolic link, a folder or a device: connbench replaces none, and follows no link.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False, option: str = "-o") -> None:
+        self.path = path
+        self._name = path.name
+        self._force = force
+        self.shown = _shown(path)
+        """The path for a message, whatever bytes it is made of."""
+        self._named = f"{option} {self.shown}"
+        self._folder = -1
+        self._own = -1
+        """Descriptor of the file that was published last: while it is open, no other file gets its inode number."""
+        self._lock: socket | None = None
+        self._unnamed = True
+        self._elsewhere: SavedElsewhereError | None = None
+        try:
+            self._folder = self._open_folder()
+            self._lock = self._reserve()
+            found = self._look(self._name)
+            if found:
+                self._refuse(found)
+            self._try_out()
+        except OSError as error:
+            self.close()
+            raise _cannot_write(self._named, error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """The output itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the name free."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the name free. What was saved stays; where nothing was saved, nothing is there."""
+        for descriptor in (self._folder, self._own):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._folder = self._own = -1
+        if self._lock:
+            self._lock.close()
+
+    def save(self, content: str | bytes) -> None:
+        """Publish `content` in one step, packed if the name ends in .gz: a reader sees the old file or the new one.
+
+        Raises:
+            SavedElsewhereError: Something took the name since `Output` was made; the hint names the file beside it that
+                has the content. Further saves go there, too.
+            OutputError: It cannot be written; what was there before still is.
+        """
+        data = content.encode() if isinstance(content, str) else content
+        try:
+            self._write(gzip.compress(data, GZIP_LEVEL, mtime=0) if self.path.suffix == ".gz" else data)
+        except OSError as error:
+            raise _cannot_write(self._named, error) from error
+        if self._elsewhere:
+            raise self._elsewhere
+
+    def _write(self, data: bytes) -> None:
+        if os.fstat(self._folder).st_nlink == 0:  # removed; there may be a new one of that name
+            folder = self._open_folder()
+            os.close(self._folder)
+            self._folder = folder
+        with self._temporary() as temporary:
+            temporary.write(data)
+            try:
+                self._publish(temporary, self._name)
+            except OSError as error:
+                if self._elsewhere:
+                    raise
+                self._keep(temporary, error)
+
+    def _keep(self, temporary: _Temporary, reason: OSError) -> None:
+        """Publish under another name; raises the reason why that must be if it fails, too."""
+        token = secrets.token_hex(4)
+        ending = "".join(self.path.suffixes[-2:] if self.path.suffix == ".gz" else self.path.suffixes[-1:])
+        stem = os.fsencode(self._name.removesuffix(ending))
+        more = f".kept-{token}{ending}"
+        name = os.fsdecode(stem[: LONGEST_NAME - len(os.fsencode(more))]) + more
+        try:
+            self._publish(temporary, name)
+        except OSError:
+            raise reason from None
+        self._name = name
+        kept = _shown(self.path.with_name(name))
+        self._elsewhere = SavedElsewhereError(
+            f"{self._named} cannot be written: {reason.strerror}", f"nothing is lost: connbench wrote {kept} instead"
+        )
+
+    def _publish(self, temporary: _Temporary, name: str) -> None:
+        for _ in range(TRIES):
+            found = self._look(name)
+            if found is None:
+                with suppress(FileExistsError):
+                    temporary.link(name)
+                    break
+            elif self._is_own(found):
+                if temporary.exchange(name, found):
+                    break
+            elif self._force and stat.S_ISREG(found.st_mode):
+                temporary.replace(name)
+                break
+            else:
+                raise _TakenError(found)
+        else:
+            raise OSError(errno.EBUSY, "other programs create and remove it all the time")
+        found = self._look(name)
+        if found and not temporary.is_same(found):
+            raise _TakenError(found)
+        self._sync_folder()
+        self._own, before = temporary.keep(), self._own
+        if before >= 0:
+            os.close(before)
+
+    def _is_own(self, found: os.stat_result) -> bool:
+        return self._own >= 0 and os.path.samestat(os.fstat(self._own), found)
+
+    def _look(self, name: str) -> os.stat_result | None:
+        """What a name is, itself and not what it points to; None if there is nothing."""
+        with suppress(FileNotFoundError):
+            return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+        return None
+
+    def _refuse(self, found: os.stat_result) -> None:
+        """Refuse what may not be replaced."""
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+        if stat.S_ISDIR(found.st_mode):
+            raise OutputError(f"{self._named} is a folder", "name a file in it")
+        if stat.S_ISLNK(found.st_mode):
+            raise OutputError(
+                f"{self._named} is a symbolic link, and connbench follows none",
+                "name the file that it points to, or remove it",
+            )
+        if kind:
+            raise OutputError(f"{self._named} is {kind}, no regular file", "name a new file")
+        if not self._force:
+            raise OutputError(f"{self._named} exists already", "add --force to replace it")
+        if not os.access(self._name, os.W_OK, dir_fd=self._folder):
+            raise OutputError(f"{self._named} is read-only", "choose another file")
+
+    def _open_folder(self) -> int:
+        folder = self.path.parent
+        try:
+            return os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError as error:
+            raise OutputError(f"{self._named}: folder {_shown(folder)} does not exist", "create it first") from error
+        except NotADirectoryError as error:
+            raise OutputError(
+                f"{self._named}: {_shown(folder)} is not a folder", "name a folder that exists"
+            ) from error
+
+    def _try_out(self) -> None:
+        """Make a file and remove it again: the folder may take none, and may have no files without a name."""
+        with self._temporary() as temporary:
+            try:
+                temporary.give_name()
+            except OSError:  # no /proc, or link() is not allowed
+                self._unnamed = False
+        if not self._unnamed:
+            self._temporary().remove()
+
+    def _temporary(self) -> _Temporary:
+        """A new file, with mode and owner of the one it is to replace."""
+        found = self._look(self._name)
+        before = found if found and stat.S_ISREG(found.st_mode) and (self._force or self._is_own(found)) else None
+        temporary = _Temporary(self._folder, 0o600 if before else 0o666, unnamed=self._unnamed)
+        self._unnamed = temporary.name is None
+        if before:
+            try:
+                temporary.take_after(self._name)
+            except BaseException:
+                temporary.remove()
+                raise
+        return temporary
+
+    def _sync_folder(self) -> None:
+        """Have the disk keep the name; at worst, as in a folder that may not be read, it keeps it a little later."""
+        with suppress(OSError):
+            folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._folder)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def _reserve(self) -> socket | None:
+        """Hold the name against other runs of connbench.
+
+        Returns:
+            What holds it; None where that cannot be: `_publish` replaces nothing in any case.
+
+        Raises:
+            OutputError: Another run holds it.
+        """
+        import socket  # noqa: PLC0415  # whoever reads results need not load it
+
+        folder = os.fstat(self._folder)
+        key = f"{folder.st_dev}:{folder.st_ino}:".encode() + os.fsencode(self._name)
+        address = "\0connbench-output-" + hashlib.sha256(key).hexdigest()
+        for _ in range(TRIES):
+            try:
+                lock = socket.socket(socket.AF_UNIX)
+            except OSError:
+                return None
+            try:
+                lock.bind(address)
+                lock.listen()
+            except OSError as error:
+                lock.close()
+                if error.errno != errno.EADDRINUSE:
+                    return None
+            else:
+                return lock
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.setblocking(False)
+                try:
+                    caller.connect(address)
+                except ConnectionRefusedError:  # it has ended, or does not listen yet
+                    time.sleep(0.05)
+                    continue
+                except OSError:
+                    holder, user = 0, os.geteuid()
+                else:
+                    credentials = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+                    holder, user, _ = struct.unpack("iII", credentials)
+            if user in {0, os.geteuid()} or folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                process = f", process {holder}," if holder else ""
+                raise OutputError(
+                    f"{self._named}: another run of connbench{process} is writing this file",
+                    "name another file, or wait until it ends",
+                )
+            return None  # held by somebody who cannot write here: to keep others from it is all it can be for
+        return None
+
+
+class _TakenError(FileExistsError):
+    """A name has something under it that must stay."""
+
+    def __init__(self, found: os.stat_result) -> None:
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "another file")
+        super().__init__(errno.EEXIST, f"{kind} of that name appeared after the start")
+
+
+class _Temporary:
+    """A file in a folder that has no name yet, or one that nobody can guess; gone at the end unless it was published.
+
+    Args:
+        folder: Descriptor of the folder.
+        mode: Less the umask.
+        unnamed: Whether to try O_TMPFILE.
+    """
+
+    def __init__(self, folder: int, mode: int, *, unnamed: bool) -> None:
+        self.name: str | None = None
+        self._folder = folder
+        if unnamed:
+            try:
+                self._descriptor = os.open(".", os.O_TMPFILE | os.O_RDWR, mode, dir_fd=folder)
+            except OSError as error:
+                if error.errno not in _NO_TMPFILE:
+                    raise
+            else:
+                return
+        name = self._new_name()
+        self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=folder)
+        self.name = name
+
+    def __enter__(self) -> Self:
+        """The file itself."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        """Remove it."""
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove what was not published."""
+        if self.name is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self.name, dir_fd=self._folder)
+            self.name = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def keep(self) -> int:
+        """Its descriptor, now the caller's."""
+        kept, self._descriptor = self._descriptor, -1
+        return kept
+
+    def is_same(self, found: os.stat_result) -> bool:
+        """Whether this is the file that was found somewhere."""
+        return os.path.samestat(os.fstat(self._descriptor), found)
+
+    def take_after(self, name: str) -> None:
+        """Take mode, owner and ACL of a file; of what this user may not give, no right goes to anybody else instead."""
+        old = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=self._folder)
+        try:
+            found = os.fstat(old)
+            mode = stat.S_IMODE(found.st_mode) & 0o777
+            own = os.fstat(self._descriptor)
+            if (own.st_uid, own.st_gid) != (found.st_uid, found.st_gid):
+                try:
+                    os.fchown(self._descriptor, found.st_uid, found.st_gid)
+                except OSError:
+                    with suppress(OSError):
+                        os.fchown(self._descriptor, -1, found.st_gid)
+            if os.fstat(self._descriptor).st_gid != found.st_gid:
+                mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+            os.fchmod(self._descriptor, mode)
+            try:
+                acl = os.getxattr(f"/proc/self/fd/{old}", _ACL)
+            except OSError:  # it has none, or the file system
+                return
+            try:
+                os.setxattr(self._descriptor, _ACL, acl)
+            except OSError:
+                os.fchmod(self._descriptor, mode & ~stat.S_IRWXG)  # of an ACL, these bits are the mask (acl(5))
+        finally:
+            os.close(old)
+
+    def write(self, data: bytes) -> None:
+        """Write all, and have the disk keep it: after a crash the name must not lead to an empty file."""
+        with open(self._descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
+
+    def give_name(self) -> str:
+        """A name that nobody can guess, if it has none yet."""
+        if self.name is None:
+            self.name = self._new_name()
+            try:
+                self._link_descriptor(self.name)
+            except OSError:
+                self.name = None
+                raise
+        return self.name
+
+    def link(self, name: str) -> None:
+        """Give it this name, which nothing else may have.
+
+        Raises:
+            FileExistsError: Something has.
+        """
+        if self.name is None:
+            self._link_descriptor(name)
+            return
+        try:
+            os.link(self.name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_CALL:
+                raise
+            self._rename(name)
+            self.name = None
+        else:
+            os.unlink(self.name, dir_fd=self._folder)
+            self.name = None
+
+    def _rename(self, name: str) -> None:
+        """Rename it without replacing anything, on a file system without hard links."""
+        assert self.name is not None  # noqa: S101  # `link` has looked
+        try:
+            files.rename(self.name, name, self._folder, files.NOREPLACE)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_CALL:
+                raise
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self._folder))
+            os.rename(self.name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def exchange(self, name: str, own: os.stat_result) -> bool:
+        """Replace the file of this name, `own`, and no other.
+
+        Returns:
+            Whether that was done; not so if nothing has the name any more.
+
+        Raises:
+            FileExistsError: Another file has it.
+        """
+        temporary = self.give_name()
+        try:
+            files.rename(temporary, name, self._folder, files.EXCHANGE)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_SUCH_CALL:
+                raise
+            self.replace(name)
+            return True
+        got = os.stat(temporary, dir_fd=self._folder, follow_symlinks=False)
+        if not os.path.samestat(got, own):
+            files.rename(temporary, name, self._folder, files.EXCHANGE)
+            raise _TakenError(got)
+        os.unlink(temporary, dir_fd=self._folder)
+        self.name = None
+        return True
+
+    def replace(self, name: str) -> None:
+        """Replace the file of this name; a symbolic link there would be replaced itself."""
+        os.rename(self.give_name(), name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self.name = None
+
+    def _link_descriptor(self, name: str) -> None:
+        # With a descriptor given, Python calls linkat() with AT_SYMLINK_FOLLOW, which /proc's link needs (open(2)).
+        os.link(f"/proc/self/fd/{self._descriptor}", name, dst_dir_fd=self._folder, follow_symlinks=True)
+
+    @staticmethod
+    def _new_name() -> str:
+        return f".connbench-{secrets.token_hex(8)}.tmp"
+
+
+def format_of(path: Path, suffixes: Mapping[str, str] = SUFFIXES, option: str = "-o") -> str:
+    """The format's name, by the file name's ending.
 
     Raises:
         UsageError: An ending that names no format.
-        OutputError: The folder is missing or not writable, or the file exists and `force` is not given.
     """
     ending = next((s for s in suffixes if path.name.endswith(s) and path.name != s), None)
     if ending is None:
-        raise UsageError(f"{option} {path}: unknown ending {path.suffix!r}", f"use {', '.join(suffixes)}")
-    try:
-        _check_place(path, f"{option} {path}", force=force)
-    except OSError as error:
-        raise _cannot_write(f"{option} {path}", error) from error
+        hint = f"use {', '.join(suffixes)}"
+        if "json" in suffixes.values():
+            hint += "" if path.parent != Path("/dev") else "; without -o, --format json prints it to stdout"
+        raise UsageError(f"{option} {_shown(path)}: unknown ending {printable(path.suffix)!r}", hint)
     return suffixes[ending]
 
 
-def _check_place(path: Path, named: str, *, force: bool) -> None:
-    if not path.parent.is_dir():
-        raise OutputError(f"{named}: folder {path.parent} does not exist", "create it first")
-    if path.is_dir():
-        raise OutputError(f"{named} is a folder", "name a file in it")
-    if path.exists() and not force:
-        raise OutputError(f"{named} exists already", "add --force to replace it")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise OutputError(f"{named} is read-only", "choose another file")
-    temporary = _temporary(path)
-    temporary.touch(exist_ok=False)
-    temporary.unlink()
-
-
 def write_atomically(path: Path, content: str | bytes, *, option: str = "-o") -> None:
-    """Replace `path` in one step, packed if the name ends in .gz: a reader sees the old file or the new one.
+    """Write `path` at once, or replace it if it is a regular file; see `Output`.
 
     Raises:
         OutputError: It cannot be written; what was there before still is.
     """
-    temporary = _temporary(path)
-    try:
-        try:
-            data = content.encode() if isinstance(content, str) else content
-            temporary.write_bytes(gzip.compress(data, GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else data)
-            temporary.replace(path.resolve())
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _cannot_write(f"{option} {path}", error) from error
+    with Output(path, force=True, option=option) as output:
+        output.save(content)
 
 
-def _temporary(path: Path) -> Path:
-    return path.resolve().with_name(f".connbench-{os.getpid()}.tmp")
+def _shown(path: Path) -> str:
+    """A path for a message, whatever bytes it is made of; of one that is longer than any that works, both ends."""
+    text = printable(os.fsencode(path).decode(errors="replace"))
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}...{text[-LONGEST_SHOWN // 2 :]}"
 
 
 def _cannot_write(named: str, error: OSError) -> OutputError:
-    return OutputError(f"{named} cannot be written: {error.strerror}", "choose another place")
+    return OutputError(f"{named} cannot be written: {error.strerror}", "choose another place or name")

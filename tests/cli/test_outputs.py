@@ -1,0 +1,185 @@
+"""Output files of commands: one that cannot be written takes nothing with it, and no file of another is replaced."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from connbench.errors import ExitCode
+from connbench.results.reading import read
+from support import HANG_S, command_line, connbench, running
+
+SHORT_RUN = ("run", "--strategy", "plain", "--port-range", "40000-40255")
+LOAD = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "100", "--churn-rate", "200")
+"""Takes half a second after its first connections: every test here does something meanwhile."""
+
+ALWAYS_TRUE = ("--fail-if", "attempts > 1")
+FAILED = "threshold failed"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can remount, and give a file to another user")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A result file."""
+    path = tmp_path_factory.mktemp("result") / "r.json"
+    assert connbench(*SHORT_RUN, "-o", str(path)).returncode == ExitCode.OK
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def files_of_at_most(size: int) -> Callable[[], None]:
+    """What makes a command write no file larger than so many bytes, as on a disk that fills up."""
+    return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+
+
+def ending(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a run that is about to end."""
+    stdout, stderr = process.communicate(timeout=HANG_S)
+    assert "Traceback" not in stderr
+    return process.returncode, stdout, stderr
+
+
+@pytest.mark.parametrize("inside", [(), ("--nofile", "4096")], ids=["one host", "each in a network namespace"])
+def test_three_runs_at_once_with_one_file(inside: tuple[str, ...], tmp_path: Path) -> None:
+    """One of them writes the file. On one host the others are refused at once; else they measure, and lose nothing."""
+    command = command_line("run", "--strategy", "plain", *LOAD, "-o", "r.json", inside=inside)
+    runs = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    ends = [ending(run) for run in runs]
+    assert sorted(code for code, _, _ in ends) == [ExitCode.OK, ExitCode.OUTPUT, ExitCode.OUTPUT]
+    measured = [stdout for _, stdout, _ in ends if stdout]
+    assert len(names(tmp_path)) == len(measured)
+    assert inside or len(measured) == 1
+    for code, stdout, stderr in ends:
+        if code == ExitCode.OUTPUT:
+            assert "r.json" in stderr
+            assert ("r.kept-" in stderr) == bool(stdout)
+
+
+@needs_root
+def test_a_link_planted_in_mid_run(tmp_path: Path) -> None:
+    """As root in a sticky folder: another user's link is not followed, and the result lies beside it."""
+    secret, sticky = tmp_path / "secret", tmp_path / "sticky"
+    secret.write_text("root's")
+    secret.chmod(0o600)
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    path = sticky / "r.json"
+    with running("run", "--strategy", "plain", *LOAD, "-o", str(path), at_least=200) as process:
+        path.symlink_to(secret)
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+        code, stdout, stderr = ending(process)
+    assert code == ExitCode.OUTPUT
+    assert "a symbolic link of that name appeared after the start" in stderr
+    assert "connection attempts:" in stdout
+    assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("root's", 0o600)
+    assert path.is_symlink()
+    (kept,) = set(names(sticky)) - {"r.json"}
+    assert str(sticky / kept) in stderr
+    assert not read(sticky / kept).is_partial
+
+
+def test_a_loop_of_links_planted_in_mid_run(tmp_path: Path) -> None:
+    """The end by a signal, with its exit code, is told beside the file that the result went to."""
+    path = tmp_path / "r.json"
+    with running("run", "--strategy", "plain", "-o", str(path)) as process:
+        path.symlink_to("r.json")
+        process.send_signal(signal.SIGTERM)
+        code, _, stderr = ending(process)
+    assert code == ExitCode.TERMINATED
+    (kept,) = set(names(tmp_path)) - {"r.json"}
+    assert str(tmp_path / kept) in stderr
+    assert read(tmp_path / kept).is_partial
+
+
+def test_after_a_kill_the_same_command_works(tmp_path: Path) -> None:
+    """SIGKILL leaves neither a lock nor a file; a new run with the same file measures."""
+    path = tmp_path / "r.json"
+    with running("run", "--strategy", "plain", "-o", str(path)) as process:
+        process.kill()
+        process.communicate()
+    assert names(tmp_path) == []
+    assert connbench(*SHORT_RUN, "-o", str(path)).returncode == ExitCode.OK
+    assert names(tmp_path) == ["r.json"]
+
+
+def test_pictures_that_cannot_be_written(tmp_path: Path) -> None:
+    """A sweep whose folder for pictures is gone still writes its page and its file, prints, and tells the threshold."""
+    folder, page, file = tmp_path / "charts", tmp_path / "p.html", tmp_path / "r.json"
+    folder.mkdir()
+    outputs = ("--charts", str(folder / "c"), "--html", str(page), "-o", str(file))
+    sweep = ("sweep", "--window", "10,20", "--rounds", "1", *LOAD, *outputs, *ALWAYS_TRUE)
+    with running(*sweep, at_least=200) as process:
+        folder.rmdir()
+        code, stdout, stderr = ending(process)
+    assert code == ExitCode.OUTPUT
+    for kind in ("windows", "utilisation"):
+        assert f"--charts {folder / 'c'}-{kind}.png: folder {folder} does not exist" in stderr
+    assert FAILED in stderr
+    assert "window 10" in stdout
+    assert page.read_text(encoding="utf-8").startswith("<!")
+    assert not read(file).is_partial
+    assert names(tmp_path) == ["p.html", "r.json"]
+
+
+@pytest.mark.parametrize("command", ["report", "compare", pytest.param("reproduce", marks=pytest.mark.slow)])
+def test_a_page_that_cannot_be_written(command: str, result: Path, tmp_path: Path) -> None:
+    """A disk that is full when the page is written does not keep thresholds and reports from being told."""
+    page = tmp_path / "p.html"
+    arguments = {
+        "report": (str(result), *ALWAYS_TRUE),
+        "compare": (str(result), str(result), *ALWAYS_TRUE),
+        "reproduce": ("--quick", "-o", str(tmp_path / "r.json.gz")),
+    }[command]
+    done = connbench(command, *arguments, "--html", str(page), preexec_fn=files_of_at_most(2 << 20))
+    assert done.returncode == ExitCode.OUTPUT
+    assert f"--html {page} cannot be written: File too large" in done.stderr
+    assert (FAILED in done.stderr) == (command != "reproduce")
+    assert bool(done.stdout) == (command != "report")
+    assert names(tmp_path) == (["r.json.gz"] if command == "reproduce" else [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "gate"),
+    [
+        (("report", "RESULT"), None, ALWAYS_TRUE),
+        (("compare", "RESULT", "RESULT"), ("--html", "p.html"), ALWAYS_TRUE),
+        (("predict", "RESULT"), ("--chart", "p.svg"), ()),
+        (("plot", "RESULT", "--terminal"), ("-o", "p.svg"), ()),
+    ],
+    ids=["report", "compare", "predict", "plot"],
+)
+def test_stdout_that_cannot_be_written(
+    arguments: tuple[str, ...], output: tuple[str, str] | None, gate: tuple[str, ...], result: Path, tmp_path: Path
+) -> None:
+    """A device that is full does not keep files from being written, nor thresholds from being told."""
+    words = [str(result) if word == "RESULT" else word for word in (*arguments, *(output or ()), *gate)]
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        done = subprocess.run(
+            command_line(*words),
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=HANG_S,
+            check=False,
+        )
+    assert done.returncode == ExitCode.OUTPUT
+    assert "stdout cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (FAILED in done.stderr) == bool(gate)
+    assert names(tmp_path) == ([output[1]] if output else [])
