@@ -183,3 +183,22 @@ def test_stdout_that_cannot_be_written(
     assert "Traceback" not in done.stderr
     assert (FAILED in done.stderr) == bool(gate)
     assert names(tmp_path) == ([output[1]] if output else [])
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        SHORT_RUN,
+        (*SHORT_RUN, "-o", "OUT/r.json.gz"),
+        ("plot", "RESULT", "-o", "OUT/p.svg"),
+        ("report", "RESULT", "--html", "OUT/p.html"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:1] + arguments[-2:]),
+)
+def test_no_folder_for_temporary_files(arguments: tuple[str, ...], result: Path, tmp_path: Path) -> None:
+    """In a container that can write only where its output goes, if anywhere, each command works as ever."""
+    words = [word.replace("OUT", str(tmp_path)).replace("RESULT", str(result)) for word in arguments]
+    done = connbench(*words, inside=("--all-read-only", "--writable", str(tmp_path)))
+    assert (done.returncode, done.stderr.count("Traceback")) == (ExitCode.OK, 0), done.stderr
+    assert bool(names(tmp_path)) == ("OUT" in " ".join(arguments))

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -53,7 +52,8 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
         ConnbenchError: The round could not begin, so there is nothing to keep.
     """
     outcome = Outcome()
-    with tempfile.TemporaryFile() as complaints, _start(descriptor, complaints) as process:
+    # In memory: a read-only container has no folder for temporary files.
+    with os.fdopen(os.memfd_create("connbench-stderr"), "w+b") as complaints, _start(descriptor, complaints) as process:
         try:
             _follow(process, plan, outcome, on_tick)
         except Interrupted as interruption:

@@ -6,7 +6,6 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,7 +184,8 @@ def running(bpftrace: str, text: str, interval_ms: int, late_s: float = SILENT_S
         late_s: How late they may be.
     """
     parent = os.getpid()
-    with tempfile.TemporaryFile() as errors:
+    # In memory: a read-only container has no folder for temporary files.
+    with os.fdopen(os.memfd_create("connbench-stderr"), "w+b") as errors:
         child = Bpftrace(
             subprocess.Popen(
                 [bpftrace, "-f", "json", "-e", text, str(interval_ms)],

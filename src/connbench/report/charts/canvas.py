@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from math import ceil
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from connbench.errors import EnvironmentFault, UsageError
@@ -173,14 +177,29 @@ def styled() -> Iterator[None]:
     """
     require()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that a font cache is built concerns nobody
-    import matplotlib  # noqa: PLC0415, ICN001  # loaded when something is drawn; `mpl` would be a second name for it
-
+    matplotlib = _load()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         # A file's name in a script that the font lacks is drawn as boxes: nothing can be done about that here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
+
+
+def _load() -> ModuleType:
+    """matplotlib, also where no folder can be written: it insists on one for its settings and its cache of fonts."""
+    found = find_spec("matplotlib")
+    assert found is not None  # noqa: S101  # `require` has looked
+    assert found.origin is not None  # noqa: S101  # as above: a package that is installed
+    # With the settings that it brings it imports without such a folder; `styled` sets its own in any case.
+    os.environ["MATPLOTLIBRC"] = str(Path(found.origin).with_name("mpl-data") / "matplotlibrc")
+    matplotlib = import_module("matplotlib")
+    try:
+        matplotlib.get_configdir(), matplotlib.get_cachedir()
+    except OSError:
+        nowhere = partial(str, os.devnull)  # no folder: nothing is found there, and what should go there is left out
+        matplotlib.get_configdir = matplotlib.get_cachedir = nowhere  # type: ignore[attr-defined]  # a module's functions
+    return matplotlib
 
 
 def to_bytes(figure: Figure, file_format: str) -> bytes:
