@@ -15,6 +15,7 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --all-read-only         make every folder read-only for the command alone, those for temporary files too
 --writable DIR          all but this one
 --nofile N              RLIMIT_NOFILE, soft and hard
+--fsize N               RLIMIT_FSIZE: no file grows beyond so many bytes, as on a disk that is full
 --deny unshare|port-range|tmpfile|link|renameat2   have the kernel (seccomp) refuse unshare(), or not know
                         IP_LOCAL_PORT_RANGE, O_TMPFILE, linkat() or the flags of renameat2()
 """
@@ -242,6 +243,7 @@ def main() -> None:
         parser.add_argument(option, action="append", default=[])
     parser.add_argument("--all-read-only", action="store_true")
     parser.add_argument("--nofile", type=int)
+    parser.add_argument("--fsize", type=int)
     parser.add_argument("--join", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     asked = parser.parse_args()
@@ -254,8 +256,9 @@ def main() -> None:
     for argument in asked.listen_once:
         listen_once(argument)
     change_folders(asked)
-    if asked.nofile:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (asked.nofile, asked.nofile))
+    for kind, limit in ((resource.RLIMIT_NOFILE, asked.nofile), (resource.RLIMIT_FSIZE, asked.fsize)):
+        if limit:
+            resource.setrlimit(kind, (limit, limit))
     for name in asked.deny:
         install(DENIALS[name](SYSTEM_CALLS[platform.machine()]))
     command = asked.command[1:]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,11 +34,6 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(folder: Path) -> list[str]:
     """What is in a folder."""
     return sorted(entry.name for entry in folder.iterdir())
-
-
-def files_of_at_most(size: int) -> Callable[[], None]:
-    """What makes a command write no file larger than so many bytes, as on a disk that fills up."""
-    return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
 
 
 def ending(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -145,7 +137,7 @@ def test_a_page_that_cannot_be_written(command: str, result: Path, tmp_path: Pat
         "compare": (str(result), str(result), *ALWAYS_TRUE),
         "reproduce": ("--quick", "-o", str(tmp_path / "r.json.gz")),
     }[command]
-    done = connbench(command, *arguments, "--html", str(page), preexec_fn=files_of_at_most(2 << 20))
+    done = connbench(command, *arguments, "--html", str(page), inside=("--fsize", str(2 << 20)))
     assert done.returncode == ExitCode.OUTPUT
     assert f"--html {page} cannot be written: File too large" in done.stderr
     assert (FAILED in done.stderr) == (command != "reproduce")

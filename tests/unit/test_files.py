@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -425,6 +426,22 @@ def test_force_keeps_mode_and_owner(tmp_path: Path) -> None:
             found = path.stat()
             assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, NOBODY, NOBODY)
             assert path.read_text() == text
+
+
+def test_force_keeps_the_acl(tmp_path: Path) -> None:
+    """What one more user may do with a file is no part of its mode."""
+    path, name = tmp_path / "a.json", "system.posix_acl_access"
+    entries = ((0x01, 6, -1), (0x02, 4, 1234), (0x04, 0, -1), (0x10, 4, -1), (0x20, 0, -1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)  # <linux/posix_acl_xattr.h>
+    path.write_text(OLD)
+    try:
+        os.setxattr(path, name, acl)
+    except OSError as error:
+        pytest.skip(f"this file system has no ACL: {error.strerror}")
+    with Output(path, force=True) as output:
+        output.save("text")
+    assert os.getxattr(path, name) == acl
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 @needs_root
