@@ -461,6 +461,28 @@ def test_force_opens_a_file_to_nobody_new(tmp_path: Path, monkeypatch: pytest.Mo
     assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o622, NOBODY)
 
 
+def test_a_link_that_takes_the_place_of_a_file_at_the_last_moment_lends_no_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links have mode 0777: what is kept beside one may be written by its owner alone."""
+    path, kept_open = tmp_path / "a.json", os.open
+
+    def late(name: Any, *arguments: Any, **keywords: Any) -> int:  # noqa: ANN401  # those of os.open
+        if name == path.name:
+            path.unlink()
+            path.symlink_to(path.name)
+        return kept_open(name, *arguments, **keywords)
+
+    path.write_text(OLD)
+    with Output(path, force=True) as output:
+        monkeypatch.setattr(os, "open", late)
+        with pytest.raises(SavedElsewhereError):
+            output.save("text")
+        monkeypatch.undo()
+    (kept,) = set(names(tmp_path)) - {path.name}
+    assert stat.S_IMODE((tmp_path / kept).stat().st_mode) & 0o022 == 0
+
+
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
     """As any other file that is made."""
     before = os.umask(0o027)

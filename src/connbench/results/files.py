@@ -163,9 +163,12 @@ class Output:
             except OSError as error:
                 if self._elsewhere:
                     raise
-                self._keep(temporary, error)
+                reason = error
+            else:
+                return
+        self._keep(data, reason)
 
-    def _keep(self, temporary: _Temporary, reason: OSError) -> None:
+    def _keep(self, data: bytes, reason: OSError) -> None:
         """Publish under another name; raises the reason why that must be if it fails, too."""
         token = secrets.token_hex(4)
         ending = "".join(self.path.suffixes[-2:] if self.path.suffix == ".gz" else self.path.suffixes[-1:])
@@ -173,7 +176,9 @@ class Output:
         more = f".kept-{token}{ending}"
         name = os.fsdecode(stem[: LONGEST_NAME - len(os.fsencode(more))]) + more
         try:
-            self._publish(temporary, name)
+            with self._made(0o666) as temporary:
+                temporary.write(data)
+                self._publish(temporary, name)
         except OSError:
             raise reason from None
         self._name = name
@@ -256,16 +261,27 @@ class Output:
 
     def _temporary(self) -> _Temporary:
         """A new file, with mode and owner of the one it is to replace."""
-        found = self._look(self._name)
-        before = found if found and stat.S_ISREG(found.st_mode) and (self._force or self._is_own(found)) else None
-        temporary = _Temporary(self._folder, 0o600 if before else 0o666, unnamed=self._unnamed)
-        self._unnamed = temporary.name is None
-        if before:
+        try:
+            old = os.open(self._name, os.O_PATH | os.O_NOFOLLOW, dir_fd=self._folder)
+        except FileNotFoundError:
+            return self._made(0o666)
+        try:
+            found = os.fstat(old)
+            if not (stat.S_ISREG(found.st_mode) and (self._force or self._is_own(found))):
+                return self._made(0o666)
+            temporary = self._made(0o600)
             try:
-                temporary.take_after(self._name)
+                temporary.take_after(old)
             except BaseException:
                 temporary.remove()
                 raise
+            return temporary
+        finally:
+            os.close(old)
+
+    def _made(self, mode: int) -> _Temporary:
+        temporary = _Temporary(self._folder, mode, unnamed=self._unnamed)
+        self._unnamed = temporary.name is None
         return temporary
 
     def _sync_folder(self) -> None:
@@ -373,7 +389,8 @@ class _Temporary:
         """Remove what was not published."""
         if self.name is not None:
             with suppress(FileNotFoundError):
-                os.unlink(self.name, dir_fd=self._folder)
+                if self.is_same(os.stat(self.name, dir_fd=self._folder, follow_symlinks=False)):
+                    os.unlink(self.name, dir_fd=self._folder)
             self.name = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -388,32 +405,27 @@ class _Temporary:
         """Whether this is the file that was found somewhere."""
         return os.path.samestat(os.fstat(self._descriptor), found)
 
-    def take_after(self, name: str) -> None:
-        """Take mode, owner and ACL of a file; of what this user may not give, no right goes to anybody else instead."""
-        old = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=self._folder)
-        try:
-            found = os.fstat(old)
-            mode = stat.S_IMODE(found.st_mode) & 0o777
-            own = os.fstat(self._descriptor)
-            if (own.st_uid, own.st_gid) != (found.st_uid, found.st_gid):
-                try:
-                    os.fchown(self._descriptor, found.st_uid, found.st_gid)
-                except OSError:
-                    with suppress(OSError):
-                        os.fchown(self._descriptor, -1, found.st_gid)
-            if os.fstat(self._descriptor).st_gid != found.st_gid:
-                mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
-            os.fchmod(self._descriptor, mode)
+    def take_after(self, old: int) -> None:
+        """Take mode, owner and ACL of an open file; a right that this user may not give goes to nobody else instead."""
+        found, own = os.fstat(old), os.fstat(self._descriptor)
+        mode = stat.S_IMODE(found.st_mode) & 0o777
+        if (own.st_uid, own.st_gid) != (found.st_uid, found.st_gid):
             try:
-                acl = os.getxattr(f"/proc/self/fd/{old}", _ACL)
-            except OSError:  # it has none, or the file system
-                return
-            try:
-                os.setxattr(self._descriptor, _ACL, acl)
+                os.fchown(self._descriptor, found.st_uid, found.st_gid)
             except OSError:
-                os.fchmod(self._descriptor, mode & ~stat.S_IRWXG)  # of an ACL, these bits are the mask (acl(5))
-        finally:
-            os.close(old)
+                with suppress(OSError):
+                    os.fchown(self._descriptor, -1, found.st_gid)
+        if os.fstat(self._descriptor).st_gid != found.st_gid:
+            mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+        os.fchmod(self._descriptor, mode)
+        try:
+            acl = os.getxattr(f"/proc/self/fd/{old}", _ACL)
+        except OSError:  # it has none, or the file system
+            return
+        try:
+            os.setxattr(self._descriptor, _ACL, acl)
+        except OSError:
+            os.fchmod(self._descriptor, mode & ~stat.S_IRWXG)  # of an ACL, these bits are the mask (acl(5))
 
     def write(self, data: bytes) -> None:
         """Write all, and have the disk keep it: after a crash the name must not lead to an empty file."""
@@ -488,11 +500,19 @@ class _Temporary:
             return True
         got = os.stat(temporary, dir_fd=self._folder, follow_symlinks=False)
         if not os.path.samestat(got, own):
-            files.rename(temporary, name, self._folder, files.EXCHANGE)
+            self._give_back(temporary, name)
             raise _TakenError(got)
         os.unlink(temporary, dir_fd=self._folder)
         self.name = None
         return True
+
+    def _give_back(self, temporary: str, name: str) -> None:
+        """Undo an exchange; where nothing has the name any more, give it to the other's file, whose name it was."""
+        try:
+            files.rename(temporary, name, self._folder, files.EXCHANGE)
+        except FileNotFoundError:
+            with suppress(OSError):  # and if it is not gone any more, that file stays where it is
+                files.rename(temporary, name, self._folder, files.NOREPLACE)
 
     def replace(self, name: str) -> None:
         """Replace the file of this name; a symbolic link there would be replaced itself."""
