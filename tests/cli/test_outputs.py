@@ -128,6 +128,15 @@ def test_pictures_that_cannot_be_written(tmp_path: Path) -> None:
     assert names(tmp_path) == ["p.html", "r.json"]
 
 
+@pytest.mark.parametrize("prefix", ["/", ".."])
+def test_a_prefix_that_begins_no_name(prefix: str, tmp_path: Path) -> None:
+    """A folder is no beginning of a picture's name: it is refused before anything is measured."""
+    done = connbench("sweep", "--window", "10,20", "--port-range", "40000-40255", "--charts", prefix, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert "this begins no file's name" in done.stderr
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("command", ["report", "compare", pytest.param("reproduce", marks=pytest.mark.slow)])
 def test_a_page_that_cannot_be_written(command: str, result: Path, tmp_path: Path) -> None:
     """A disk that is full when the page is written does not keep thresholds and reports from being told."""

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from connbench.cli.outlet import each, reserve, say_written
-from connbench.errors import ConnbenchError
+from connbench.errors import ConnbenchError, UsageError
 from connbench.model import Plan, StrategySpec
 from connbench.report.charts import canvas, picture
 from connbench.report.series import series_of
@@ -24,10 +24,16 @@ def check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]:
         By kind the file of each picture, reserved.
 
     Raises:
+        UsageError: The prefix is a folder, and no name begins with it.
         OutputError: The folder is missing or not writable, or a picture exists and `force` is not given.
         EnvironmentFault: matplotlib is not installed.
     """
     canvas.require()
+    if prefix.name in {"", ".."}:
+        raise UsageError(
+            f"{OPTION} {prefix}: this begins no file's name",
+            "write charts/sweep, say, for charts/sweep-windows.png",
+        )
     return {
         kind: reserve(prefix.with_name(f"{prefix.name}-{kind}.png"), force=force, option=OPTION)
         for kind in _kinds(plan.strategies)
