@@ -67,10 +67,8 @@ SECOND_TURN: Moment = (Step("command", "subprocess.Popen", "connbench.engine", 2
 ENGINE_LOADING: Moment = (Step("engine", "import", "'connbench.engine.crew'"),)
 STARTING: Moment = (Step("engine", "socket.__new__"),)
 """The engine is in its namespace and makes its first socket: it is not ready."""
-SAVING: Moment = (*BEFORE_THE_ENGINE, Step("command", "write", ".connbench"))
-"""The first round is measured; its file is about to be opened for writing, under whatever name it has until then."""
-EXITING: Moment = (Step("command", "connbench.ends"),)
-"""All is done, and Python is ending."""
+SAVING: Moment = (*BEFORE_THE_ENGINE, Step("command", "os.link", "/proc/self/fd"))
+"""The first round is measured and written to a file without a name, which is about to get its own."""
 
 
 def connecting(count: int, *, holder: int = 1) -> Moment:
@@ -140,7 +138,7 @@ class Run:
         assert says in self.stderr, told
         assert "Traceback" not in self.stdout + self.stderr, told
         asked = self._there | {word.rpartition("=")[2] for word in self.arguments}
-        files = {entry.name for entry in self.folder.iterdir()} - asked
+        files = {entry.name for entry in self.folder.iterdir() if ".kept-" not in entry.name} - asked
         assert not self.left + sorted(files), f"left behind: {', '.join([*self.left, *sorted(files)])}"
 
     def kept(self, name: str) -> Result:
