@@ -16,6 +16,8 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --writable DIR          all but this one
 --nofile N              RLIMIT_NOFILE, soft and hard
 --fsize N               RLIMIT_FSIZE: no file grows beyond so many bytes, as on a disk that is full
+--most KIND=N            user.max_KIND is N (user_namespaces, net_namespaces), in a user namespace of the stand-in's own
+--drop CAPABILITY       take a capability from the command and all it starts, as in net_admin
 --deny unshare|port-range|tmpfile|link|renameat2   have the kernel (seccomp) refuse unshare(), or not know
                         IP_LOCAL_PORT_RANGE, O_TMPFILE, linkat() or the flags of renameat2()
 """
@@ -50,6 +52,9 @@ LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|AB
 ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
 
 CLONE_NEWNS = 0x00020000
+PR_CAPBSET_DROP = 24
+CAPABILITIES = {"net_admin": 12, "net_raw": 13, "sys_admin": 21, "bpf": 39}
+"""Numbers of linux/capability.h."""
 
 Instruction = tuple[int, int, int, int]
 
@@ -184,6 +189,26 @@ def enter_host(pid: int | None, addresses: tuple[str, ...]) -> None:
         os.close(descriptor)
 
 
+def limit_namespaces(limits: list[str]) -> None:
+    """Enter a user and a network namespace, and limit how many may be made from there: the machine's own limits stay.
+
+    The limit does not count those two.
+    """
+    enter(Namespace.USER)
+    bring_up_loopback()
+    for limit in limits:
+        kind, _, most = limit.partition("=")
+        own = {"user_namespaces": 0, "net_namespaces": 1}[kind]
+        sysctl.write(f"user.max_{kind}", str(own + int(most)))
+
+
+def drop(name: str) -> None:
+    """Take a capability out of the bounding set: a program executed afterwards is without it (capabilities(7))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_CAPBSET_DROP, CAPABILITIES[name], 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
 def listen(argument: str) -> int:
     """Listen, and let the command inherit the socket."""
     address, _, backlog = argument.partition("/")
@@ -226,8 +251,8 @@ def change_folders(asked: argparse.Namespace) -> None:
     expose([Path(folder).resolve() for folder in asked.expose])
 
 
-def main() -> None:
-    """Prepare, and become the command."""
+def options() -> argparse.Namespace:
+    """What is asked for."""
     parser = argparse.ArgumentParser()
     for option in (
         "--sysctl",
@@ -238,6 +263,8 @@ def main() -> None:
         "--expose",
         "--read-only",
         "--writable",
+        "--most",
+        "--drop",
         "--deny",
     ):
         parser.add_argument(option, action="append", default=[])
@@ -246,8 +273,15 @@ def main() -> None:
     parser.add_argument("--fsize", type=int)
     parser.add_argument("--join", type=int)
     parser.add_argument("command", nargs=argparse.REMAINDER)
-    asked = parser.parse_args()
-    enter_host(asked.join, tuple(asked.address))
+    return parser.parse_args()
+
+
+def prepare(asked: argparse.Namespace) -> None:
+    """Make the stand-in host; what takes rights away from the command comes later."""
+    if asked.most:
+        limit_namespaces(asked.most)
+    else:
+        enter_host(asked.join, tuple(asked.address))
     for setting in asked.sysctl:
         name, _, value = setting.partition("=")
         sysctl.write(name, value)
@@ -256,9 +290,17 @@ def main() -> None:
     for argument in asked.listen_once:
         listen_once(argument)
     change_folders(asked)
+
+
+def main() -> None:
+    """Prepare, and become the command."""
+    asked = options()
+    prepare(asked)
     for kind, limit in ((resource.RLIMIT_NOFILE, asked.nofile), (resource.RLIMIT_FSIZE, asked.fsize)):
         if limit:
             resource.setrlimit(kind, (limit, limit))
+    for name in asked.drop:
+        drop(name)
     for name in asked.deny:
         install(DENIALS[name](SYSTEM_CALLS[platform.machine()]))
     command = asked.command[1:]

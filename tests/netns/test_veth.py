@@ -208,7 +208,7 @@ def test_no_namespace_is_refused() -> None:
             "connbench: --link veth needs a network namespace of its own: "
             "network namespace: Operation not permitted; user namespace: Operation not permitted"
         ),
-        "  -> run as root, or allow user namespaces; or leave out --link veth",
+        "  -> run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow user namespaces; or leave out --link veth",
     ]
 
 

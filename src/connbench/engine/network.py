@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from connbench.engine.listener import backlog_for
 from connbench.errors import EnvironmentFault
 from connbench.linux import counters, sysctl, veth
-from connbench.linux.namespace import enter, inside
+from connbench.linux.namespace import PATIENCE, enter, inside, why_not
 from connbench.linux.netlink import bring_up_loopback
 from connbench.model import Link, PortRange, RoundPlan
 
@@ -51,11 +52,13 @@ def set_up(round_plan: RoundPlan) -> Network:
     plan = round_plan.plan
     far: int | None = None
     try:
-        enter(plan.namespace)
+        enter(plan.namespace, PATIENCE)
     except OSError as error:
         raise EnvironmentFault(
-            f"no {plan.namespace}: {error.strerror}",
-            "run as root, allow user namespaces, or use --isolate never",
+            f"no {plan.namespace}: {why_not(error, plan.namespace)}",
+            "raise that limit, or use --isolate never"
+            if error.errno == errno.ENOSPC
+            else "run as root, allow user namespaces, or use --isolate never",
         ) from error
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     if plan.link is Link.VETH:

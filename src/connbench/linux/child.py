@@ -6,12 +6,13 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 from connbench.errors import EnvironmentFault
 from connbench.linux.process import die_with_parent
 
 
-def in_child(work: Callable[[], None], undone: str, way_out: str) -> None:
+def in_child(work: Callable[[], object], undone: str, way_out: str) -> Any:  # noqa: ANN401  # whatever `work` returns
     """Do something in a child of this process, which ends with it.
 
     Args:
@@ -19,15 +20,25 @@ def in_child(work: Callable[[], None], undone: str, way_out: str) -> None:
         undone: The fault if it raises anything else.
         way_out: The hint beside that.
 
+    Returns:
+        What `work` returns, which is of the types that JSON has.
+
     Raises:
-        EnvironmentFault: It failed.
+        EnvironmentFault: It failed, or the kernel gives no process for it.
     """
     reader, writer = os.pipe()
     parent = os.getpid()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        raise EnvironmentFault(
+            f"{undone}: fork: {error.strerror}", "raise RLIMIT_NPROC (ulimit -u) or the cgroup's pids.max"
+        ) from error
     if child == 0:
         die_with_parent(parent)
-        _tell_failure(work, writer, undone, way_out)
+        _tell_outcome(work, writer, undone, way_out)
     os.close(writer)
     try:
         with os.fdopen(reader, encoding="utf-8") as pipe:
@@ -39,12 +50,13 @@ def in_child(work: Callable[[], None], undone: str, way_out: str) -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != 0:
         raise EnvironmentFault(*(json.loads(told) if told else (f"{undone}: status {status}", way_out)))
+    return json.loads(told)
 
 
-def _tell_failure(work: Callable[[], None], writer: int, undone: str, way_out: str) -> None:
+def _tell_outcome(work: Callable[[], object], writer: int, undone: str, way_out: str) -> None:
     status = 1
     try:
-        work()
+        os.write(writer, json.dumps(work()).encode())
         status = 0
     except EnvironmentFault as fault:
         os.write(writer, json.dumps([fault.message, fault.hint]).encode())

@@ -17,7 +17,7 @@ from connbench.linux.child import in_child
 from connbench.linux.families import family_of
 from connbench.linux.process import CLONE_NEWNET, set_namespace
 
-NO_LOOPBACK = "the loopback interface cannot be set up in the new namespace"
+NO_LOOPBACK = "the loopback interface of the new namespace cannot be set up"
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
 IFREQ = "16sh22x"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import ExitStack
 
@@ -32,20 +31,15 @@ def one_parity_goes_first() -> bool:
     namespace, reason = best_available()
     if not namespace.is_own:
         raise EnvironmentFault(f"{UNDONE}: {reason}", WAY_OUT)
-    reader, writer = os.pipe()
-    try:
-        in_child(lambda: _tell(namespace, writer), UNDONE, WAY_OUT)
-        return os.read(reader, 1) == b"1"
-    finally:
-        os.close(reader)
-        os.close(writer)
+    is_parity: bool = in_child(lambda: _has_parity(namespace), UNDONE, WAY_OUT)
+    return is_parity
 
 
-def _tell(namespace: Namespace, writer: int) -> None:
+def _has_parity(namespace: Namespace) -> bool:
     enter(namespace)
     bring_up_loopback()
     sysctl.write(sysctl.PORT_RANGE, f"{LOW} {LOW + PORTS - 1}")
-    os.write(writer, b"1" if len({port % 2 for port in _had()}) == 1 else b"0")
+    return len({port % 2 for port in _had()}) == 1
 
 
 def _had() -> list[int]:

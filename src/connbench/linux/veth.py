@@ -10,12 +10,12 @@ from contextlib import suppress
 from connbench.errors import EnvironmentFault
 from connbench.linux.child import in_child
 from connbench.linux.families import family_of
-from connbench.linux.namespace import enter, inside, make_another
+from connbench.linux.namespace import PATIENCE, enter, inside, make_another, why_not
 from connbench.linux.netlink import join
 from connbench.linux.process import die_with_parent
 from connbench.model import Namespace
 
-PATIENCE = 10.0
+ANSWER_WITHIN = 10.0
 """Seconds until a link that carries nothing is given up."""
 
 INTERVAL = 0.02
@@ -37,10 +37,10 @@ def lay(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
         EnvironmentFault: The kernel lacks something of it, or does not allow it.
     """
     try:
-        namespace = make_another()
+        namespace = make_another(PATIENCE)
     except OSError as error:
         raise EnvironmentFault(
-            f"no second network namespace for --link veth: {error.strerror}",
+            f"no second network namespace for --link veth: {why_not(error)}",
             "raise user.max_net_namespaces, or leave out --link veth",
         ) from error
     try:
@@ -63,7 +63,7 @@ def try_out(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_
 
     def work() -> None:
         parent = os.getppid()
-        enter(kind)
+        enter(kind, PATIENCE)
         die_with_parent(parent)
         lay(near, far, delay_ms)
 
@@ -82,7 +82,7 @@ def _await_answer(namespace: int, near: str, far: str) -> None:
     with there, socket.socket(family, socket.SOCK_DGRAM) as here:
         there.bind((far, 0))
         here.bind((near, 0))
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + ANSWER_WITHIN
         _pass(here, there, end)
         _pass(there, here, end)
 

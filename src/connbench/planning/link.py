@@ -8,6 +8,7 @@ from connbench.errors import EnvironmentFault, UsageError
 from connbench.linux import veth
 from connbench.linux.namespace import best_available
 from connbench.model import Isolation, Link, Namespace, Plan
+from connbench.planning.place import ALLOW_NAMESPACES
 from connbench.planning.request import Request
 from connbench.planning.sources import first_sources
 
@@ -52,7 +53,7 @@ def settle_link(request: Request, *, external: bool) -> Namespace | None:
     if not namespace.is_own:
         raise EnvironmentFault(
             f"--link veth needs a network namespace of its own: {reason}",
-            f"run as root, or allow user namespaces; or {without}",
+            f"{ALLOW_NAMESPACES}; or {without}",
         )
     return namespace
 

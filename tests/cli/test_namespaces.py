@@ -1,0 +1,110 @@
+"""Which namespace a run takes with which rights: what planning chooses, what a round then can do, what doctor says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from connbench.errors import ExitCode
+from connbench.model import Namespace
+from support import HANG_S, INSIDE, connbench
+
+PROGRAM = """
+import json, os
+from connbench import samples
+from connbench.engine.client import run_round
+from connbench.errors import EnvironmentFault
+from connbench.model import Isolation, RoundPlan
+from connbench.planning import Request, make_plan
+
+plan, known = make_plan(Request(("bind",), connections=4))
+always = ""
+try:
+    make_plan(Request(("bind",), connections=4, isolate=Isolation.ALWAYS))
+except EnvironmentFault as fault:
+    always = fault.message
+memory = samples.create(4)
+outcome = run_round(RoundPlan(plan, plan.strategies[0], 1), memory, lambda: None)
+ports = samples.views(samples.attach(memory, 4), 4)["port"]
+print(json.dumps({
+    "namespace": plan.namespace,
+    "warned": [finding.message for finding in known if finding.code == "host-namespace"],
+    "always": always,
+    "opened": sum(map(bool, ports)),
+}))
+"""
+"""Plans and measures four connections, and tells where; its round is made ready by the engine as in any run."""
+
+NETWORK, USER, HOST = Namespace.NETWORK, Namespace.USER, Namespace.HOST
+NO_USER = ("--most", "user_namespaces=0")
+LIMIT = "the limit user.max_net_namespaces is reached"
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected", "reason"),
+    [
+        ((), NETWORK, ""),
+        (NO_USER, NETWORK, ""),
+        ((*NO_USER, "--drop", "net_raw", "--drop", "bpf"), NETWORK, ""),
+        (("--drop", "net_admin"), USER, ""),
+        (("--drop", "sys_admin"), USER, ""),
+        (("--drop", "net_admin", "--drop", "sys_admin", "--drop", "net_raw", "--drop", "bpf"), USER, ""),
+        (
+            (*NO_USER, "--drop", "net_admin"),
+            HOST,
+            "loopback interface of the new namespace cannot be set up: Operation",
+        ),
+        ((*NO_USER, "--drop", "sys_admin"), HOST, "network namespace: Operation not permitted"),
+        ((*NO_USER, "--drop", "net_admin", "--drop", "sys_admin"), HOST, "user.max_user_namespaces"),
+        (("--most", "net_namespaces=0"), HOST, LIMIT),
+        (("--deny", "unshare"), HOST, "user namespace: Operation not permitted"),
+        (("--read-only", "/proc/sys"), HOST, "net.ipv4.ip_local_port_range cannot be set there: Read-only file system"),
+    ],
+    ids=lambda value: " ".join(value).replace("--", "") or "all rights" if isinstance(value, tuple) else "",
+)
+def test_the_namespace_that_rights_allow(inside: tuple[str, ...], expected: Namespace, reason: str) -> None:
+    """What planning chooses, the engine can make ready; the host's comes with a warning that names the reason."""
+    command = [*INSIDE, *inside, "--", sys.executable, "-c", PROGRAM]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert finished.returncode == 0, finished.stderr
+    told = json.loads(finished.stdout)
+    assert (told["namespace"], told["opened"]) == (expected, 4)
+    if expected.is_own:
+        assert (told["warned"], told["always"]) == ([], "")
+        return
+    [warning] = told["warned"]
+    assert reason in warning
+    assert told["always"] == f"no network namespace of its own: {warning.partition('(')[2].rstrip(')')}"
+
+
+def test_run_and_doctor_agree_without_net_admin() -> None:
+    """CAP_SYS_ADMIN enters a namespace in which nothing can be set up: both measure the host's, and say why."""
+    inside = (*NO_USER, "--drop", "net_admin")
+    told = json.loads(connbench("doctor", "--format", "json", inside=inside).stdout)
+    run = connbench("run", "-n", "4", "--strategy", "bind", "--format", "json", inside=inside)
+    assert told["exit_code"] == run.returncode == ExitCode.OK, run.stderr
+    measured = json.loads(run.stdout)
+    assert told["plan"]["namespace"] == measured["plan"]["namespace"] == HOST
+    [checked] = [check for check in told["checks"] if check["code"] == "host-namespace"]
+    [found] = [finding for finding in measured["findings"] if finding["code"] == "host-namespace"]
+    assert (checked["verdict"], checked["message"]) == ("warning", found["message"])
+
+
+ONE_AFTER_THE_OTHER = """
+from connbench.linux.child import in_child
+from connbench.linux.namespace import PATIENCE, enter
+from connbench.model import Namespace
+
+for _ in range(10):
+    in_child(lambda: enter(Namespace.NETWORK, PATIENCE), "not entered", "")
+"""
+
+
+def test_a_round_waits_until_the_namespace_before_is_removed() -> None:
+    """The kernel counts a namespace until it has removed it in the background, and one is all that is allowed here."""
+    command = [*INSIDE, "--most", "net_namespaces=1", "--", sys.executable, "-c", ONE_AFTER_THE_OTHER]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert finished.returncode == 0, finished.stderr
