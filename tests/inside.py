@@ -18,8 +18,8 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --fsize N               RLIMIT_FSIZE: no file grows beyond so many bytes, as on a disk that is full
 --most KIND=N            user.max_KIND is N (user_namespaces, net_namespaces), in a user namespace of the stand-in's own
 --drop CAPABILITY       take a capability from the command and all it starts, as in net_admin
---deny unshare|port-range|tmpfile|link|renameat2   have the kernel (seccomp) refuse unshare(), or not know
-                        IP_LOCAL_PORT_RANGE, O_TMPFILE, linkat() or the flags of renameat2()
+--deny unshare|port-range|ipv6|tmpfile|link|renameat2   have the kernel (seccomp) refuse unshare(), or not know
+                        IP_LOCAL_PORT_RANGE, IPv6, O_TMPFILE, linkat() or the flags of renameat2()
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from connbench.model import Namespace
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 SYSTEM_CALLS = {
-    "x86_64": {"unshare": 272, "setsockopt": 54, "openat": 257, "linkat": 265, "renameat2": 316},
-    "aarch64": {"unshare": 97, "setsockopt": 208, "openat": 56, "linkat": 37, "renameat2": 276},
+    "x86_64": {"unshare": 272, "setsockopt": 54, "openat": 257, "linkat": 265, "renameat2": 316, "socket": 41},
+    "aarch64": {"unshare": 97, "setsockopt": 208, "openat": 56, "linkat": 37, "renameat2": 276, "socket": 198},
 }
-NUMBER_AT, LEVEL_AT, OPTION_AT, LAST_AT = 0, 24, 32, 48  # offsets in struct seccomp_data of nr, args[1], [2] and [4]
+NUMBER_AT, FIRST_AT, LEVEL_AT, OPTION_AT, LAST_AT = 0, 16, 24, 32, 48  # in struct seccomp_data: nr, args[0] to [4]
 LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JSET|K, BPF_RET|K
 ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
 
@@ -79,6 +79,18 @@ def deny_port_range(numbers: dict[str, int]) -> list[Instruction]:
         (LOAD, 0, 0, OPTION_AT),
         (JUMP_IF_EQUAL, 0, 1, 51),
         (RETURN, 0, 0, FAIL_WITH | errno.ENOPROTOOPT),
+        (RETURN, 0, 0, ALLOW),
+    ]
+
+
+def deny_ipv6(numbers: dict[str, int]) -> list[Instruction]:
+    """socket(AF_INET6) fails with EAFNOSUPPORT, as in a kernel that was booted with ipv6.disable=1."""
+    return [
+        (LOAD, 0, 0, NUMBER_AT),
+        (JUMP_IF_EQUAL, 0, 3, numbers["socket"]),
+        (LOAD, 0, 0, FIRST_AT),
+        (JUMP_IF_EQUAL, 0, 1, socket.AF_INET6),
+        (RETURN, 0, 0, FAIL_WITH | errno.EAFNOSUPPORT),
         (RETURN, 0, 0, ALLOW),
     ]
 
@@ -118,6 +130,7 @@ def deny_renameat2(numbers: dict[str, int]) -> list[Instruction]:
 DENIALS = {
     "unshare": deny_unshare,
     "port-range": deny_port_range,
+    "ipv6": deny_ipv6,
     "tmpfile": deny_tmpfile,
     "link": deny_link,
     "renameat2": deny_renameat2,

@@ -7,16 +7,22 @@ from typing import Any
 
 import pytest
 
-from connbench.linux.families import has_ipv6
+from connbench.errors import ExitCode
+from connbench.linux import sysctl
+from connbench.linux.child import in_child
+from connbench.linux.families import DISABLE_IPV6, has_ipv6, has_ipv6_here
+from connbench.linux.namespace import enter
+from connbench.linux.netlink import bring_up_loopback
 from connbench.linux.sockopts import is_supported
 from connbench.model import Endpoint, Listener
 from connbench.results.result import Samples
 from connbench.strategies import STRATEGIES
-from support import LOW, measure, needs_port_range, spec
+from place import NAMESPACE
+from support import LOW, connbench, measure, needs_port_range, spec
 
 PORTS = 16
 
-pytestmark = pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
+pytestmark = pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
 
 
 def measure6(name: str, window: int | None = None, attempts: int = PORTS, **changes: Any) -> Samples:  # noqa: ANN401  # any field of Plan
@@ -51,3 +57,47 @@ def test_windows_are_kept_to() -> None:
     assert [sorted(ports[i : i + 4]) for i in range(0, PORTS, 4)] == [
         list(range(LOW + i, LOW + i + 4)) for i in range(0, PORTS, 4)
     ]
+
+
+OFF = ("--sysctl", f"{DISABLE_IPV6}=1")
+NO_IPV6_HERE = "IPv6 is switched off in the host's namespace: its loopback interface has no address ::1"
+NO_IPV6 = "this kernel has no IPv6, or was booted with ipv6.disable=1"
+
+
+@pytest.mark.parametrize(
+    ("inside", "asked", "refusal"),
+    [
+        (OFF, ("--family", "6"), None),
+        (OFF, ("--target", f"[::1]:{LOW - 1}", "--listener", "backlog"), None),
+        (OFF, ("--family", "6", "--isolate", "never"), NO_IPV6_HERE),
+        ((*OFF, "--deny", "unshare"), ("--source", "::1"), NO_IPV6_HERE),
+        (("--nofile", "64"), ("--family", "6", "--isolate", "never"), None),
+        (("--deny", "ipv6"), ("--family", "6"), NO_IPV6),
+        (("--deny", "ipv6"), ("--target", "[::1]:9"), NO_IPV6),
+    ],
+)
+def test_ipv6_counts_in_the_namespace_that_is_used(
+    inside: tuple[str, ...], asked: tuple[str, ...], refusal: str | None
+) -> None:
+    """Switched off on the host, a new namespace has it; the host's own is refused, and a kernel without it."""
+    finished = connbench("run", "-q", "-n", "4", "--strategy", "bind", *asked, inside=inside)
+    if refusal is None:
+        assert finished.returncode == ExitCode.OK, finished.stderr
+        assert "connection attempts: 4 errored: 0 total: 4" in finished.stdout
+    else:
+        assert (finished.returncode, finished.stdout) == (ExitCode.ENVIRONMENT, "")
+        fault, advice = finished.stderr.splitlines()
+        assert fault == f"connbench: {refusal}"
+        assert "use addresses of IPv4" in advice
+
+
+def test_a_new_namespace_that_inherits_no_ipv6_has_it_all_the_same() -> None:
+    """net.core.devconf_inherit_init_net and ipv6.disable_ipv6=1 make one that begins with IPv6 switched off."""
+
+    def work() -> bool:
+        enter(NAMESPACE)
+        sysctl.write(DISABLE_IPV6, "1")
+        bring_up_loopback()
+        return has_ipv6_here()
+
+    assert in_child(work, "not tried", "")

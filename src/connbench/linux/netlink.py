@@ -14,7 +14,7 @@ from typing import Any
 
 from connbench.errors import EnvironmentFault
 from connbench.linux.child import in_child
-from connbench.linux.families import family_of
+from connbench.linux.families import family_of, switch_on_ipv6
 from connbench.linux.process import CLONE_NEWNET, set_namespace
 
 NO_LOOPBACK = "the loopback interface of the new namespace cannot be set up"
@@ -63,12 +63,14 @@ def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
 
 def _set_loopback_up() -> None:
     try:
+        switch_on_ipv6()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack(IFREQ, b"lo", 0))
             _, flags = struct.unpack(IFREQ, answer)
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack(IFREQ, b"lo", flags | IFF_UP))
-    except OSError as error:
-        raise EnvironmentFault(f"{NO_LOOPBACK}: {error.strerror}", "try --isolate never") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise EnvironmentFault(f"{NO_LOOPBACK}: {reason}", "try --isolate never") from error
 
 
 def join(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ...], delay_ms: float) -> None:
@@ -145,6 +147,7 @@ def _delay(route: Any, device: str, delay_ms: float) -> None:  # noqa: ANN401  #
 
 def _set_up(route: Any, device: str) -> int:  # noqa: ANN401  # as above
     """Set a device up, and return its index."""
+    switch_on_ipv6()
     index: int = route.link_lookup(ifname=device)[0]
     route.link("set", index=index, state="up")
     return index

@@ -7,9 +7,8 @@ import platform
 import secrets
 from dataclasses import replace
 
-from connbench.errors import EnvironmentFault, UsageError
+from connbench.errors import UsageError
 from connbench.findings import Finding
-from connbench.linux.families import has_ipv6
 from connbench.model import Close, Link, Listener, Plan, Protocol, RoundPlan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
 from connbench.planning.link import check_link, settle_link
@@ -19,8 +18,10 @@ from connbench.planning.place import (
     choose_listener,
     choose_range,
     count_reserved,
+    family_asked,
     note_reserved,
     refuse_all_reserved,
+    refuse_without_ipv6,
     settle_namespace,
 )
 from connbench.planning.reach import note_unseen
@@ -57,9 +58,10 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     joined = settle_link(request, external=external)
     namespace, findings = (joined, []) if joined else settle_namespace(request, targets, external=external)
     ports = choose_range(request, namespace, external=external)
+    refuse_without_ipv6(request, targets, namespace, external=external)
     strategies = choose_strategies(request, ports, further)
     refuse_unsupported(strategies)
-    targets = targets or (own_endpoint(ports, namespace, _family(request), request.link),)
+    targets = targets or (own_endpoint(ports, namespace, family_asked(request), request.link),)
     number = max((one.sources for one in (request, *further) if one.sources is not None), default=None)
     sources = choose_sources(request.source, number, targets[0], namespace, request.link, external=external)
     plan = Plan(
@@ -122,16 +124,6 @@ def _filled(plan: Plan) -> Plan:
         for spec, ports in zip(plan.strategies, capacities, strict=True)
     )
     return replace(plan, connections=most, strategies=strategies)
-
-
-def _family(request: Request) -> int:
-    """That of the addresses asked for, IPv4 without any."""
-    family = request.family or (6 if ":" in (request.source or "") else 4)
-    if family == 6 and not has_ipv6():
-        raise EnvironmentFault(
-            "this kernel has no IPv6, or it is switched off", "leave out --family 6, and IPv6 addresses of --source"
-        )
-    return family
 
 
 def _choose_cpus(asked: tuple[int, ...] | CpuChoice, lanes: int) -> tuple[int, ...]:

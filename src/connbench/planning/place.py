@@ -5,6 +5,7 @@ from __future__ import annotations
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux import sysctl
+from connbench.linux.families import has_ipv6, has_ipv6_here
 from connbench.linux.namespace import best_available
 from connbench.model import (
     DEFAULT_RANGE_LOW,
@@ -104,6 +105,38 @@ def choose_range(request: Request, namespace: Namespace, *, external: bool = Fal
             f"the kernel ignores bounds outside it: choose a part of it; or {to_isolate(request, external=external)}",
         )
     return asked
+
+
+def family_asked(request: Request) -> int:
+    """That of the addresses asked for where no target is, IPv4 without any."""
+    return request.family or (6 if ":" in (request.source or "") else 4)
+
+
+def refuse_without_ipv6(
+    request: Request, targets: tuple[Endpoint, ...], namespace: Namespace, *, external: bool
+) -> None:
+    """Make sure that IPv6, where it is asked for, is there in the namespace to run in.
+
+    Args:
+        request: What was asked for.
+        targets: Where to connect, as far as it was asked for.
+        namespace: Where the run takes place; one of its own has IPv6 wherever the kernel has it.
+        external: Whether somebody listens there already, at addresses that need not be of this machine.
+
+    Raises:
+        EnvironmentFault: The kernel has no IPv6, or it is switched off in this host's namespace.
+    """
+    family = 6 if any(":" in target.host for target in targets) else family_asked(request)
+    if family == 4:
+        return
+    use_ipv4 = "use addresses of IPv4, without --family 6"
+    if not has_ipv6():
+        raise EnvironmentFault("this kernel has no IPv6, or was booted with ipv6.disable=1", use_ipv4)
+    if not namespace.is_own and not external and not has_ipv6_here():
+        raise EnvironmentFault(
+            "IPv6 is switched off in the host's namespace: its loopback interface has no address ::1",
+            f"set net.ipv6.conf.all.disable_ipv6=0, or {use_ipv4}; or {to_isolate(request, external=external)}",
+        )
 
 
 def count_reserved(ports: PortRange, namespace: Namespace) -> int:
