@@ -8,6 +8,7 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --sysctl NAME=VALUE     set there
 --address ADDR          give `lo` a further address
 --listen ADDR:PORT/LEN  a socket listens there, and nobody accepts, for as long as the command runs
+--deaf ADDR:PORT/N      a socket listens there, and the kernel drops what comes from each port that N divides
 --listen-once ADDR:PORT/N   somebody accepts N connections there, holds them, and stops listening
 --tmpfs DIR:OPTIONS     mount a tmpfs over DIR, seen by the command alone
 --expose DIR            let other users reach DIR, whatever folders above it deny, for the command alone
@@ -49,6 +50,7 @@ SYSTEM_CALLS = {
 }
 NUMBER_AT, FIRST_AT, LEVEL_AT, OPTION_AT, LAST_AT = 0, 16, 24, 32, 48  # in struct seccomp_data: nr, args[0] to [4]
 LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JSET|K, BPF_RET|K
+LOAD_HALF, MODULO, SO_ATTACH_FILTER = 0x28, 0x94, 26  # BPF_LD|H|ABS, BPF_ALU|MOD|K
 ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
 
 CLONE_NEWNS = 0x00020000
@@ -137,17 +139,32 @@ DENIALS = {
 }
 
 
+def drop_each(divisor: int) -> list[Instruction]:
+    """A socket's filter: of TCP it sees the header, which begins with the source port, and drops by returning 0."""
+    return [
+        (LOAD_HALF, 0, 0, 0),
+        (MODULO, 0, 0, divisor),
+        (JUMP_IF_EQUAL, 0, 1, 0),
+        (RETURN, 0, 0, 0),
+        (RETURN, 0, 0, 0xFFFFFFFF),
+    ]
+
+
 class Program(ctypes.Structure):
     """struct sock_fprog."""
 
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
+def program_of(instructions: list[Instruction]) -> Program:
+    """The instructions as the kernel takes them."""
+    return Program(len(instructions), b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions))
+
+
 def install(instructions: list[Instruction]) -> None:
     """Put a seccomp filter on this process and all it starts."""
     libc = ctypes.CDLL(None, use_errno=True)
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    program = Program(len(instructions), code)
+    program = program_of(instructions)
     for call in ((PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)):
         if libc.prctl(*call) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
@@ -234,6 +251,14 @@ def listen(argument: str) -> int:
     return sock.detach()
 
 
+def listen_deaf(argument: str) -> None:
+    """Listen, for as long as the command runs, and drop each N-th port's packets."""
+    address, _, divisor = argument.partition("/")
+    deaf = socket.socket(fileno=listen(f"{address}/4096"))
+    deaf.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(program_of(drop_each(int(divisor)))))
+    deaf.detach()
+
+
 def listen_once(argument: str) -> None:
     """Accept so many connections in a child that outlives the last of them by as long as this process does."""
     address, _, number = argument.partition("/")
@@ -271,6 +296,7 @@ def options() -> argparse.Namespace:
         "--sysctl",
         "--address",
         "--listen",
+        "--deaf",
         "--listen-once",
         "--tmpfs",
         "--expose",
@@ -300,6 +326,8 @@ def prepare(asked: argparse.Namespace) -> None:
         sysctl.write(name, value)
     for argument in asked.listen:
         listen(argument)
+    for argument in asked.deaf:
+        listen_deaf(argument)
     for argument in asked.listen_once:
         listen_once(argument)
     change_folders(asked)

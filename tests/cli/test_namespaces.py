@@ -57,7 +57,6 @@ LIMIT = "the limit user.max_net_namespaces is reached"
         ((*NO_USER, "--drop", "sys_admin"), HOST, "network namespace: Operation not permitted"),
         (("--most", "net_namespaces=0"), HOST, LIMIT),
         (("--deny", "unshare"), HOST, "user namespace: Operation not permitted"),
-        (("--read-only", "/proc/sys"), HOST, "net.ipv4.ip_local_port_range cannot be set there: Read-only file system"),
     ],
     ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, tuple) else "",
 )

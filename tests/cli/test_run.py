@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.results.csv_file import CSV_COLUMNS
 from connbench.results.spec_columns import SPEC_COLUMNS
-from support import command_line, connbench, read_terminal
+from support import command_line, connbench, needs_port_range, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
 
@@ -173,7 +174,9 @@ def test_a_container_with_read_only_sysctls_falls_back() -> None:
     """A namespace whose port range cannot be set is none to measure in."""
     finished = connbench("run", "-n", "8", "--strategy", "bind", inside=("--read-only", "/proc/sys"))
     assert finished.returncode == ExitCode.OK
-    assert "network namespace: Read-only file system" in finished.stderr
+    assert (
+        "network namespace: net.ipv4.ip_local_port_range cannot be set there: Read-only file system" in finished.stderr
+    )
     assert "host namespace" in finished.stdout
 
 
@@ -206,17 +209,43 @@ def test_an_overflowing_listener_makes_the_measurement_invalid() -> None:
     assert finished.returncode == ExitCode.UNSOUND
     assert "invalid: plain: the listener's queue overflowed (ListenOverflows" in finished.stdout
     assert "invalid: plain: SYNs were sent again (TCPSynRetrans" in finished.stdout
-    assert "connect() ran into the time-out (EINPROGRESS)" in finished.stdout
+    assert "connect() had no answer to the SYN within --timeout 1.3 s (EINPROGRESS)" in finished.stdout
     assert "errors: EINPROGRESS" in finished.stdout
 
 
-def test_a_silent_target_ends_the_run() -> None:
+@pytest.mark.parametrize(("option", "limit"), [("--timeout", "0.1"), ("--give-up-after", "100ms")])
+def test_a_silent_target_ends_the_run(option: str, limit: str) -> None:
     """Five time-outs in a row: exit code 6, and what was measured is printed as partial."""
-    finished = against_a_short_queue("-n", "400", "--timeout", "0.2")
+    finished = against_a_short_queue("-n", "400", option, limit)
     assert finished.returncode == ExitCode.FAULT
-    assert "5 connect() in a row ran into the time-out" in finished.stderr
+    assert "5 connect() in a row ran into the time-out of 0.1 s" in finished.stderr
+    assert f"or give more {option}" in finished.stderr
     assert "partial" in finished.stdout
     assert "connection attempts: 400" not in finished.stdout
+
+
+@needs_port_range
+@pytest.mark.parametrize(("option", "limit"), [("--timeout", "0.05"), ("--give-up-after", "50ms")])
+def test_a_tenth_of_the_syns_dropped_makes_the_measurement_invalid(option: str, limit: str) -> None:
+    """No counter of this namespace tells of them: a filter drops them, and the limit is over before any is sent again.
+
+    Each window has one port, so each port is taken once; a tenth of 64 are those that 10 divides.
+    """
+    finished = connbench(
+        *("run", "--isolate", "never", "--target", "127.0.0.1:5000", option, limit, "-n", "64", "--format", "json"),
+        *("--strategy", "partition", "--window", "1"),
+        inside=("--deaf", "127.0.0.1:5000/10", "--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
+    )
+    assert finished.returncode == ExitCode.UNSOUND, finished.stderr
+    told = json.loads(finished.stdout)
+    [measured] = told["strategies"]
+    assert measured["rounds"][0]["counters"]["TcpExt.TCPSynRetrans"] == 0
+    failed = measured["rounds"][0]["samples"]["errno"]
+    assert [number for number in range(64) if failed[number] == errno.EINPROGRESS] == list(range(0, 64, 10))
+    [found] = [finding for finding in told["findings"] if finding["code"] == "timed-out"]
+    assert found["severity"] == "invalid"
+    assert found["message"].startswith(f"7 connect() had no answer to the SYN within {option} ")
+    assert "a firewall" in found["advice"]
 
 
 def test_a_target_that_stops_listening_makes_the_measurement_invalid() -> None:

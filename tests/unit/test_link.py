@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from connbench.errors import UsageError
-from connbench.model import Endpoint, Isolation, Link, Namespace, PortRange
+from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange
 from connbench.planning import Request
 from connbench.planning.link import check_link, settle_link
 from connbench.planning.peers import own_endpoint
 from connbench.planning.sources import choose_sources, first_sources
 from connbench.report.rows import link
-from made import PLAN
+from made import BIND, PLAN
 
 VETH, OWN = Request(link=Link.VETH), Namespace.NETWORK
 FAR = Endpoint("198.19.0.1", 80)
@@ -24,6 +24,13 @@ def test_a_loopback_needs_nothing_of_a_link() -> None:
     """Without --link there is no link to settle, and no address that it could not have."""
     assert settle_link(Request(), external=True) is None
     check_link(replace(PLAN, sources=("127.9.9.1",), targets=(Endpoint("127.9.9.1", 80),)))
+
+
+def test_no_attempt_is_given_up_within_the_delay() -> None:
+    """None would have its answer in time."""
+    impatient = replace(BIND, load=Load(give_up_ms=2.0))
+    with pytest.raises(UsageError, match="--delay 2 is not shorter than --give-up-after 2 "):
+        check_link(replace(PLAN, link=Link.VETH, delay_ms=2.0, strategies=(BIND, impatient)))
 
 
 @pytest.mark.parametrize(

@@ -141,12 +141,16 @@ def test_slow_connects_are_counted() -> None:
 
 
 def test_timed_out_connect_is_found() -> None:
-    """A connect() that ran into SO_SNDTIMEO is found by its errno, and the time-out in force is named."""
+    """A connect() that ran into SO_SNDTIMEO is found by its errno, and the limit in force is named."""
     samples = samples_of([20_000] * 98 + [800_000_000] * 2, errno=[0] * 98 + [errno.EINPROGRESS] * 2)
-    [found] = findings(result_of({BIND: [round_of(samples)]}, replace(PLAN, timeout=0.8)))
-    assert (found.code, found.severity) == ("timed-out", Severity.WARNING)
-    assert found.message == "2 connect() ran into the time-out (EINPROGRESS)"
-    assert "--timeout 0.8" in found.advice
+    for limit, named in ((None, "--timeout 0.8 s"), (1000.0, "--timeout 0.8 s"), (50.0, "--give-up-after 50 ms")):
+        spec = replace(BIND, load=Load(give_up_ms=limit))
+        [found] = findings(result_of({spec: [round_of(samples)]}, replace(PLAN, timeout=0.8)))
+        assert (found.code, found.severity) == ("timed-out", Severity.INVALID)
+        assert found.message == (
+            f"2 connect() had no answer to the SYN within {named} (EINPROGRESS); a slow port search is not the reason"
+        )
+        assert found.advice.startswith("find out who drops them: a firewall, the path; or")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +327,8 @@ def test_attempts_alone_are_judged_by_what_they_tell() -> None:
     assert [f.code for f in found] == ["attempts-alone", "partial", "slow-connect", "timed-out", "failed-otherwise"]
     assert found[1].message == "partial, 3 attempts: killed"
     assert found[2].advice == "that is a SYN timer, not the port search; a CSV has no counters that would show it"
-    assert found[3].advice == "the target did not answer within --timeout"
+    assert "within --timeout (EINPROGRESS)" in found[3].message
+    assert found[3].advice == "find out who dropped them: the target's queue, a firewall, the path"
 
 
 def test_failure_of_unknown_reason_is_not_taken_for_another_reason() -> None:

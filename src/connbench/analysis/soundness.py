@@ -14,7 +14,7 @@ from connbench.analysis.turnover import advice_on_retransmission, judge_churn
 from connbench.findings import Finding, Severity
 from connbench.model import Clock, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round
-from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
+from connbench.samples import GIVEN_UP, MS_PER_S, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 from connbench.units import duration
 
 SLOW_CONNECT_NS = 900_000_000
@@ -93,7 +93,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round, kernel:
     if is_tcp and plan:
         yield from _judge_network(plan, spec, measured)
     if is_tcp:
-        yield from _judge_timers(measured, plan)
+        yield from _judge_timers(plan, spec, measured)
     yield from _judge_failures(measured)
     if not plan:
         return
@@ -128,7 +128,7 @@ def _judge_network(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[
         )
 
 
-def _judge_timers(measured: Round, plan: Plan | None) -> Iterator[Finding]:
+def _judge_timers(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     samples = measured.samples
     slow = int((samples.connect_ns > SLOW_CONNECT_NS).sum())
     if slow:
@@ -139,14 +139,32 @@ def _judge_timers(measured: Round, plan: Plan | None) -> Iterator[Finding]:
             "that is a SYN timer, not the port search"
             + (": see the counters in --format json" if plan else "; a CSV has no counters that would show it"),
         )
-    timed_out = int((samples.errno == TIMED_OUT).sum())
-    if timed_out:
+    unanswered = int((samples.errno == TIMED_OUT).sum())
+    if unanswered:
         yield Finding(
             "timed-out",
-            Severity.WARNING,
-            f"{timed_out} connect() ran into the time-out ({errno_name(TIMED_OUT)})",
-            "the target did not answer within --timeout" + (f" {plan.timeout:g}" if plan and plan.timeout else ""),
+            Severity.INVALID,
+            f"{unanswered:,} connect() had no answer to the SYN within {_patience(plan, spec)} "
+            f"({errno_name(TIMED_OUT)}); a slow port search is not the reason",
+            _advice_on_silence(plan, spec, measured),
         )
+
+
+def _patience(plan: Plan | None, spec: StrategySpec) -> str:
+    """The option that limits how long a connect() waits for the answer, with its value where that is known."""
+    limit = spec.load.give_up_ms
+    if limit is not None and (plan is None or limit < plan.timeout * MS_PER_S):
+        return f"--give-up-after {limit:g} ms"
+    return f"--timeout {plan.timeout:g} s" if plan else "--timeout"
+
+
+def _advice_on_silence(plan: Plan | None, spec: StrategySpec, measured: Round) -> str:
+    if plan is None:
+        return "find out who dropped them: the target's queue, a firewall, the path"
+    if _moved(measured, OVERFLOW_COUNTERS):
+        return "the listener's queue dropped them: see the finding above"
+    advice = advice_on_retransmission(RoundPlan(plan, spec, measured.number))
+    return f"{advice}; or allow more time than a round trip takes"
 
 
 def _judge_failures(measured: Round) -> Iterator[Finding]:

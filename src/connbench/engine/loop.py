@@ -145,8 +145,9 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
         source_number[index] = source
         target_number[index] = path // many
         lane_number[index] = lane
-        if finished - begun > limit_ns and (not failure or failure == TIMED_OUT):
-            if reset_peer and not failure:
+        # A SYN without an answer (TIMED_OUT) is no slow search: it keeps its own error.
+        if finished - begun > limit_ns and not failure:
+            if reset_peer:
                 reset_peer(sock)
             failure = GIVEN_UP
             sock.setsockopt(SOL_SOCKET, SO_LINGER, reset)
@@ -156,7 +157,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
             tries_made[index] = tries
             timeouts = timeouts + 1 if failure == TIMED_OUT else 0
             if timeouts == TIMEOUTS_IN_A_ROW:
-                raise _silent(round_plan, index)
+                raise _silent(round_plan, index, patience)
             if gives_up and tries == max_tries:
                 free_ports[source] = 0
             if not turnover:
@@ -189,12 +190,13 @@ def _new_socket(family: int, kind: int, timeout: bytes, index: int) -> socket:
     return sock
 
 
-def _silent(plan: RoundPlan, index: int) -> RunFault:
+def _silent(plan: RoundPlan, index: int, patience: float) -> RunFault:
     targets = " and ".join(map(str, plan.plan.targets))
+    option = "--timeout" if patience == plan.plan.timeout else "--give-up-after"
     return RunFault(
-        f"{TIMEOUTS_IN_A_ROW} connect() in a row ran into the time-out of {plan.plan.timeout:g} s, "
+        f"{TIMEOUTS_IN_A_ROW} connect() in a row ran into the time-out of {patience:g} s, "
         f"the last at attempt {index + 1}",
-        f"check that {targets} still accepts, or give more --timeout",
+        f"check that {targets} still accepts, or give more {option}",
     )
 
 

@@ -62,11 +62,17 @@ def check_link(plan: Plan) -> None:
     """Make sure that a veth link can have the plan's addresses, and that this machine can lay it, in a child.
 
     Raises:
-        UsageError: An address no device can have, or one that both ends would have.
+        UsageError: An address no device can have, or one that both ends would have; a delay that no attempt outlasts.
         EnvironmentFault: The kernel has no veth or no netem, or does not allow what it takes.
     """
     if plan.link is not Link.VETH:
         return
+    limits = [spec.load.give_up_ms for spec in plan.strategies if spec.load.give_up_ms is not None]
+    if plan.delay_ms and limits and min(limits) <= plan.delay_ms:
+        raise UsageError(
+            f"--delay {plan.delay_ms:g} is not shorter than --give-up-after {min(limits):g} (ms)",
+            "each connect() takes the delay at least: give more --give-up-after",
+        )
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     asked = [("--source", address) for address in plan.sources] + [("--target", host) for host in hosts]
     for option, address in asked:

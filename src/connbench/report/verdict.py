@@ -17,7 +17,7 @@ from connbench.model import Phase, RoundPlan, fewest_to_show_half
 from connbench.model.half import FEWEST
 from connbench.report.next_step import next_step
 from connbench.results.result import Origin, Result, StrategyResult
-from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
+from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
 from connbench.units import about, count
 
 LATE = 0.95
@@ -218,7 +218,7 @@ def _failures(strategy: StrategyResult, course: Course | None) -> str:
 def _reason(number: int) -> str:
     if number in NO_PORT_FREE:
         return "find no port"
-    known = {GIVEN_UP: "are given up", TIMED_OUT: "get no answer in time", UNKNOWN_ERRNO: "fail"}
+    known = {GIVEN_UP: "are given up", UNKNOWN_ERRNO: "fail"}
     return known.get(number, f"fail with {errno_name(number)}")
 
 
