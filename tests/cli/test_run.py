@@ -351,6 +351,37 @@ def test_reserved_ports_are_not_counted() -> None:
     assert "note: 50 of the 200 ports of 40000-40199 are reserved" in finished.stderr
 
 
+MOST_RESERVED = (
+    *("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"),
+    *("--sysctl", "net.ipv4.ip_local_reserved_ports=40000-40029,40032-40061"),
+)
+"""Four ports of 64 are left: two in the middle, two at the end."""
+
+
+@needs_port_range
+def test_partition_has_no_attempt_for_a_reserved_port() -> None:
+    """The search passes over reserved ports, and windows of 16 that have no other are left out: four are opened."""
+    told = document("run", "--isolate", "never", "--strategy", "partition", "--window", "16", inside=MOST_RESERVED)
+    [measured] = told["strategies"]
+    ports = measured["rounds"][0]["samples"]["port"]
+    assert (set(ports[:2]), set(ports[2:])) == ({40030, 40031}, {40062, 40063})
+    assert measured["summary"]["errors"] == {}
+
+
+@needs_port_range
+def test_a_strategy_without_a_connection_is_no_sound_measurement() -> None:
+    """Windows of reserved ports alone give nothing: exit code 3, and the finding says so once for both strategies."""
+    finished = connbench(
+        *("run", "--isolate", "never", "--strategy", "window", "--window", "2", "-n", "3", "--seed", "3"),
+        inside=MOST_RESERVED,
+    )
+    assert "connection attempts: 3 errored: 3 total: 0" in finished.stdout
+    assert finished.returncode == ExitCode.UNSOUND, finished.stderr
+    assert "invalid: window 2: not one of 3 attempts had a connection (EADDRNOTAVAIL 3)" in finished.stdout
+    assert "of which 60 are reserved: choose another --port-range" in finished.stdout
+    assert "92.1% of the windows of 2 ports have no other" in finished.stdout
+
+
 def test_fill_is_a_share_of_what_is_not_reserved() -> None:
     """80 % of 150 ports are 120 connections; where all are reserved the run is refused."""
     asked = ("run", "-q", "--isolate", "never", "--listener", "accept", "--strategy", "bind", "--fill", "80%")

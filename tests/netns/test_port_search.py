@@ -155,5 +155,5 @@ def _windows(strategy: StrategySpec, ports: int, attempts: int, seed: int = 1) -
     """The windows drawn for first tries, worked out again from the seed."""
     plan = make_plan(strategy, ports, attempts, seed=seed)
     rng = Random(RoundPlan(plan, strategy, 1).seed_text("first tries"))  # reproducible, not secret
-    recipe = STRATEGIES[strategy.name].recipe(strategy, plan.port_range, attempts, rng)
+    recipe = STRATEGIES[strategy.name].recipe(strategy, plan.port_range, attempts, rng, frozenset())
     return [(number & 0xFFFF, number >> 16) for number in recipe.first]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from connbench.errors import UsageError
-from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange
+from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange, first_sources
 from connbench.planning import Request
 from connbench.planning.link import check_link, settle_link
 from connbench.planning.peers import own_endpoint
-from connbench.planning.sources import choose_sources, first_sources
+from connbench.planning.sources import choose_sources
 from connbench.report.rows import link
 from made import BIND, PLAN
 

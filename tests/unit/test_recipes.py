@@ -42,9 +42,15 @@ def generator(seed: int) -> Random:
     return Random(seed)  # reproducible, not secret
 
 
-def recipe(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random | None = None) -> Recipe:
+def recipe(
+    spec: StrategySpec,
+    ports: PortRange,
+    attempts: int,
+    rng: Random | None = None,
+    reserved: frozenset[int] = frozenset(),
+) -> Recipe:
     """The recipe of a strategy by name."""
-    return STRATEGIES[spec.name].recipe(spec, ports, attempts, rng or generator(1))
+    return STRATEGIES[spec.name].recipe(spec, ports, attempts, rng or generator(1), reserved)
 
 
 def window_spec(width: int, placement: Placement = Placement.INSIDE, retries: int = 0) -> StrategySpec:
@@ -55,6 +61,17 @@ def window_spec(width: int, placement: Placement = Placement.INSIDE, retries: in
 def unpacked(value: int) -> PortRange:
     """The window that a value of IP_LOCAL_PORT_RANGE stands for."""
     return PortRange(value & 0xFFFF, value >> 16)
+
+
+def test_partition_has_an_attempt_for_each_port_that_is_not_reserved() -> None:
+    """The search passes over reserved ports: an attempt for one of them would fail while other windows have room."""
+    ports, reserved = PortRange(10, 21), frozenset({10, 14, 15, 16, 17, 21, 30})
+    made = recipe(StrategySpec("partition", 4), ports, 8, reserved=reserved)
+    assert [unpacked(value) for value in made.first] == [PortRange(10, 13)] * 3 + [PortRange(18, 21)] * 3 + [
+        PortRange(10, 13)
+    ] * 2
+    nothing_left = recipe(StrategySpec("partition", 4), ports, 2, reserved=frozenset(range(10, 22)))
+    assert [unpacked(value) for value in nothing_left.first] == [ports] * 2
 
 
 @given(ranges_with_window(), ATTEMPTS, SEEDS)

@@ -162,9 +162,25 @@ def test_more_attempts_than_ports_fail_for_that_reason() -> None:
 
 
 def test_no_connection_at_all() -> None:
-    """Neither fast nor slow."""
-    said = run_verdict(run_of(plain=samples_of([8_000] * 100, errno=[errno.EADDRNOTAVAIL] * 100)))[0]
-    assert said == "plain opened no connection: 100 of 100 attempts (100.0 %) find no port."
+    """Neither fast nor slow; and of two strategies that fail alike it is told once."""
+    nothing = samples_of([8_000] * 100, errno=[errno.EADDRNOTAVAIL] * 100)
+    alone = "not one of 100 attempts had a connection (EADDRNOTAVAIL 100)."
+    assert run_verdict(run_of(plain=nothing))[0] == f"Do not use these figures: plain: {alone}"
+    assert run_verdict(run_of(plain=nothing, bind=nothing)) == (
+        f"Do not use these figures: plain and bind: {alone}",
+        (
+            "Next: no port was free in 20000-20999: choose another --port-range, or find out who has them; then "
+            "measure again."
+        ),
+    )
+    said = run_verdict(run_of(plain=nothing, bind=nothing, range=FLAT))
+    assert said[0] == f"Do not use the figures of plain and bind: {alone}"
+    assert said[1].startswith("range stays at 9 µs")
+    fewer = samples_of([8_000] * 50, errno=[errno.EADDRNOTAVAIL] * 50)
+    assert run_verdict(run_of(plain=nothing, bind=fewer, range=FLAT))[0] == (
+        "Do not use the figures of plain and bind: plain: not one of 100 attempts had a connection "
+        "(EADDRNOTAVAIL 100); bind: not one of 50 attempts had a connection (EADDRNOTAVAIL 50)."
+    )
 
 
 def test_unusable_figures_are_said_first_and_no_other_is_told() -> None:

@@ -95,6 +95,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round, kernel:
     if is_tcp:
         yield from _judge_timers(plan, spec, measured)
     yield from _judge_failures(measured)
+    yield from _judge_emptiness(plan, spec, measured)
     if not plan:
         return
     yield from _judge_held(measured)
@@ -177,6 +178,32 @@ def _judge_failures(measured: Round) -> Iterator[Finding]:
             "attempts failed for another reason than ports: " + ", ".join(f"{k} {v}" for k, v in others.items()),
             "check that the target still accepts; such attempts say nothing of the port search",
         )
+
+
+def _judge_emptiness(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
+    """A phase without any connection says nothing of what one costs, though each failure was measured well."""
+    samples = measured.samples
+    numbers = set(samples.errno.tolist())
+    if not numbers or not numbers <= {*NO_PORT_FREE, GIVEN_UP, UNKNOWN_ERRNO}:  # others are findings by themselves
+        return
+    reasons = ", ".join(f"{name} {times:,}" for name, times in count_errors(samples.errno).items())
+    yield Finding(
+        "no-connection",
+        Severity.INVALID,
+        f"not one of {len(samples):,} attempts had a connection ({reasons})",
+        _advice_on_emptiness(plan, spec, numbers),
+    )
+
+
+def _advice_on_emptiness(plan: Plan | None, spec: StrategySpec, numbers: set[int]) -> str:
+    if numbers == {GIVEN_UP}:
+        return f"give more time than --give-up-after {spec.load.give_up_ms or 0:g} ms"
+    if plan is None or UNKNOWN_ERRNO in numbers:
+        return "find out why before its times are compared with any other"
+    if spec.phase is Phase.CHURN:
+        return "no port was free again: lower --fill, or use --close rst"
+    reserved = f", of which {plan.reserved:,} are reserved" if plan.reserved else ""
+    return f"no port was free in {plan.port_range}{reserved}: choose another --port-range, or find out who has them"
 
 
 def _judge_held(measured: Round) -> Iterator[Finding]:

@@ -22,10 +22,10 @@ from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.network import Network
 from connbench.engine.share import Share
 from connbench.errors import ConnbenchError, EnvironmentFault
-from connbench.linux import counters
+from connbench.linux import counters, sysctl
 from connbench.linux.limits import OUT_OF_RESOURCES, raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
-from connbench.model import Phase, RoundPlan
+from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.roundreport import RoundReport
 from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, shared_out
 
@@ -61,7 +61,7 @@ def _shares(plan: RoundPlan, descriptor: int, joined: Network) -> list[Share]:
     """The whole round as a share for each lane, its draws made."""
     victims = draw_victims(plan)
     order = shared_out(plan, victims)
-    recipe = recipe_over(plan, order)
+    recipe = recipe_over(plan, order, parse_ports(joined.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     return [
         Share(

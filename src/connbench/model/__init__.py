@@ -5,10 +5,12 @@ Everything here is frozen, made of plain values, and survives a trip through JSO
 
 from connbench.model.addresses import (
     DEFAULT_RANGE_LOW,
+    DEFAULT_SOURCES,
     LARGEST,
     MAX_PORT,
     Endpoint,
     PortRange,
+    first_sources,
     format_ports,
     parse_ports,
 )
@@ -30,6 +32,7 @@ from connbench.model.strategy import HALF, MAX_LANES, NO_LOAD, Churn, Load, Stra
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
+    "DEFAULT_SOURCES",
     "HALF",
     "LARGEST",
     "MAX_LANES",
@@ -55,6 +58,7 @@ __all__ = [
     "addresses_text",
     "can_show_half",
     "fewest_to_show_half",
+    "first_sources",
     "format_ports",
     "parse_ports",
 ]

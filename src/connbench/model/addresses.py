@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from connbench.errors import UsageError
+from connbench.model.choices import Link
 
 MAX_PORT = 65535
 LARGEST = 2**53 - 1
@@ -16,6 +17,12 @@ LARGEST = 2**53 - 1
 
 DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""
+
+DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
+"""The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
+
+NEAR_SOURCES = {4: "198.18.0.1", 6: "2001:db8::1"}
+"""At this end of a link: the range for benchmarks of network devices (RFC 2544), and as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,12 @@ class PortRange:
     def covers(self, other: PortRange) -> bool:
         """Whether every port of `other` is one of these."""
         return self.low <= other.low and other.high <= self.high
+
+
+def first_sources(number: int, family: int = 4, link: Link = Link.LOOPBACK) -> tuple[str, ...]:
+    """So many source addresses, counted up from the default one of a family and a link."""
+    first = ipaddress.ip_address((NEAR_SOURCES if link is Link.VETH else DEFAULT_SOURCES)[family])
+    return tuple(str(first + i) for i in range(number))
 
 
 def parse_ports(text: str) -> frozenset[int]:

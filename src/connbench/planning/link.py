@@ -7,10 +7,9 @@ import ipaddress
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.linux import veth
 from connbench.linux.namespace import best_available
-from connbench.model import Isolation, Link, Namespace, Plan
+from connbench.model import Isolation, Link, Namespace, Plan, first_sources
 from connbench.planning.place import ALLOW_NAMESPACES
 from connbench.planning.request import Request
-from connbench.planning.sources import first_sources
 
 MS_PER_S = 1000
 

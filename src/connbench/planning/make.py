@@ -17,11 +17,11 @@ from connbench.planning.peers import choose_targets, note_listener_in_range, own
 from connbench.planning.place import (
     choose_listener,
     choose_range,
-    count_reserved,
     family_asked,
     note_reserved,
     refuse_all_reserved,
     refuse_without_ipv6,
+    reserved_ports,
     settle_namespace,
 )
 from connbench.planning.reach import note_unseen
@@ -64,6 +64,7 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     targets = targets or (own_endpoint(ports, namespace, family_asked(request), request.link),)
     number = max((one.sources for one in (request, *further) if one.sources is not None), default=None)
     sources = choose_sources(request.source, number, targets[0], namespace, request.link, external=external)
+    reserved = reserved_ports(namespace)
     plan = Plan(
         strategies=strategies,
         connections=request.connections or 1,
@@ -79,10 +80,10 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
         link=request.link,
         delay_ms=request.delay_ms,
         cpus=cpus,
-        reserved=count_reserved(ports, namespace),
+        reserved=ports.count_of(reserved),
     )
     refuse_all_reserved(plan)
-    findings += note_reserved(plan)
+    findings += note_reserved(plan, reserved)
     plan = _with_peers(plan, request, external=external)
     findings += note_unseen(plan, platform.release())
     findings += note_lanes(plan, len(os.sched_getaffinity(0)))

@@ -5,13 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from connbench.errors import UsageError
-from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Endpoint, Listener, Namespace, Plan, PortRange, RoundPlan
+from connbench.model import (
+    DEFAULT_RANGE_LOW,
+    DEFAULT_SOURCES,
+    MAX_PORT,
+    Endpoint,
+    Listener,
+    Namespace,
+    Plan,
+    PortRange,
+    RoundPlan,
+    first_sources,
+)
 from connbench.planning.choice import choose_strategies
 from connbench.planning.load import check_rounds
 from connbench.planning.peers import choose_targets, own_endpoint
 from connbench.planning.place import refuse_all_reserved
 from connbench.planning.request import Request
-from connbench.planning.sources import DEFAULT_SOURCES, MOST_SOURCES, first_sources, parse_sources
+from connbench.planning.sources import MOST_SOURCES, parse_sources
 
 DEFAULT_SEED = 1
 

@@ -139,13 +139,13 @@ def refuse_without_ipv6(
         )
 
 
-def count_reserved(ports: PortRange, namespace: Namespace) -> int:
-    """Ports of a range that the kernel's search passes over.
+def reserved_ports(namespace: Namespace) -> frozenset[int]:
+    """Ports that the kernel's search passes over.
 
     net.ipv4.ip_local_reserved_ports is of the network namespace, and empty in a new one (`ipv4_sysctl_init_net` in
     net/ipv4/sysctl_net_ipv4.c), so those of the host matter in the host's namespace alone.
     """
-    return 0 if namespace.is_own else ports.count_of(parse_ports(sysctl.read(sysctl.RESERVED_PORTS)))
+    return frozenset() if namespace.is_own else parse_ports(sysctl.read(sysctl.RESERVED_PORTS))
 
 
 def refuse_all_reserved(plan: Plan) -> None:
@@ -163,22 +163,39 @@ def refuse_all_reserved(plan: Plan) -> None:
         )
 
 
-def note_reserved(plan: Plan) -> list[Finding]:
+def note_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
     """What to know of ports of the range that are reserved."""
     if not plan.reserved:
         return []
     free = len(plan.port_range) - plan.reserved
     takes_them = any(spec.name == "random" for spec in plan.strategies)
+    widths = {spec.window for spec in plan.strategies if spec.name == "window" and spec.window}
+    empty = {
+        width: share
+        for width in sorted(widths)
+        if (share := _without_a_port(plan.port_range, width, reserved)) >= 0.001
+    }
+    told = "".join(f"; {share:.1%} of the windows of {width} ports have no other" for width, share in empty.items())
     return [
         Finding(
             "reserved-ports",
             Severity.NOTE,
             f"{plan.reserved:,} of the {len(plan.port_range):,} ports of {plan.port_range} are reserved "
-            f"({sysctl.RESERVED_PORTS}): connect() never chooses them",
+            f"({sysctl.RESERVED_PORTS}): connect() never chooses them{told}",
             f"-n, --fill and each share of the range count the other {free:,}"
             + ("; random binds to reserved ports too, and counts them" if takes_them else ""),
         )
     ]
+
+
+def _without_a_port(ports: PortRange, width: int, reserved: frozenset[int]) -> float:
+    """Share of the windows inside a range all of whose ports are reserved: 0 to 1."""
+    starts, run = len(ports) - width + 1, 0
+    empty = 0
+    for port in range(ports.low, ports.high + 1):
+        run = run + 1 if port in reserved else 0
+        empty += run >= width
+    return empty / starts
 
 
 def choose_listener(

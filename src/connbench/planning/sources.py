@@ -9,16 +9,10 @@ from itertools import islice
 
 from connbench.errors import TargetError, UsageError
 from connbench.linux.families import family_of
-from connbench.model import Endpoint, Link, Namespace
-
-DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
-"""The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
+from connbench.model import DEFAULT_SOURCES, Endpoint, Link, Namespace, first_sources
 
 MOST_SOURCES = 4096
 """More than anybody has; a column of 16 bits names them."""
-
-NEAR_SOURCES = {4: "198.18.0.1", 6: "2001:db8::1"}
-"""At this end of a link: the range for benchmarks of network devices (RFC 2544), and as above."""
 
 BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -71,12 +65,6 @@ def choose_sources(
     if external or (not target.is_loopback and not (namespace.is_own and family == 6)):
         return (_routed_source(target),)
     return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
-
-
-def first_sources(number: int, family: int = 4, link: Link = Link.LOOPBACK) -> tuple[str, ...]:
-    """So many addresses from the default one on."""
-    first = ipaddress.ip_address((NEAR_SOURCES if link is Link.VETH else DEFAULT_SOURCES)[family])
-    return tuple(str(first + i) for i in range(number))
 
 
 def parse_sources(text: str) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ class _Simulation:
         strategy, load = plan.strategy, plan.strategy.load
         self._plan, self._victims = plan, draw_victims(plan)
         self._order = shared_out(plan, self._victims)
-        self._recipe = recipe_over(plan, self._order)
+        self._recipe = recipe_over(plan, self._order, machine.reserved)
         self._spaces = spaces_of(plan, algorithm, machine)
         self._draws_port = self._recipe.draw is Draw.PORT
         self._errno = _errno_of_failure(load.protocol, binds=self._recipe.binds, draws_port=self._draws_port)

@@ -12,7 +12,7 @@ from connbench.analysis.knee import is_unseen
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep import is_sweep
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity, printable, together
 from connbench.model import Phase, RoundPlan, fewest_to_show_half
 from connbench.model.half import FEWEST
 from connbench.report.next_step import next_step
@@ -40,7 +40,7 @@ def run_verdict(result: Result) -> tuple[str, ...]:
     unsound = {f.strategy for f in invalid}
     usable = [] if None in unsound else [s for s in measured if s.strategy.label not in unsound]
     if not usable:
-        first = invalid[0]
+        [first, *_] = together(_firsts(invalid))
         return (f"Do not use these figures: {first.text}.", f"Next: {printable(first.advice)}; then measure again.")
     warning = [_unusable(invalid)] if invalid else []
     churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
@@ -48,9 +48,18 @@ def run_verdict(result: Result) -> tuple[str, ...]:
     return (*warning, *said, next_step(result, churned or usable))
 
 
+def _firsts(invalid: Sequence[Finding]) -> list[Finding]:
+    """The first finding of each strategy; that of all alone where there is one."""
+    firsts = {finding.strategy: finding for finding in reversed(invalid)}
+    return [firsts[None]] if None in firsts else [firsts[name] for name in dict.fromkeys(f.strategy for f in invalid)]
+
+
 def _unusable(invalid: Sequence[Finding]) -> str:
-    labels = list(dict.fromkeys(f.strategy for f in invalid if f.strategy))
-    return f"Do not use the figures of {_listed(labels)}: {printable(invalid[0].message)}."
+    firsts = _firsts(invalid)
+    messages = {finding.message for finding in firsts}
+    reasons = [firsts[0].message] if len(messages) == 1 else [kind.message for kind in together(firsts)]
+    labels = [finding.strategy for finding in firsts if finding.strategy]
+    return f"Do not use the figures of {_listed(labels)}: {printable('; '.join(reasons))}."
 
 
 def _name(result: Result, strategy: StrategyResult) -> str:
@@ -159,9 +168,6 @@ def _stay(result: Result, alike: Sequence[_Measured], levels: Sequence[float | N
 def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
     names = _names(result, hidden)
     most = max((course for _, course in hidden), key=lambda course: course.held)
-    if not most.held:
-        failures = "; ".join(_failures(s, None).removeprefix(", ") for s, _ in hidden)
-        return f"{names} opened no connection: {failures}."
     of = f" of {count(most.knee.ports)} ports" if most.knee.ports else ""
     why = "connect() turns slow when more than half are in use"
     if most.held < FEWEST:

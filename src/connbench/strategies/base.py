@@ -20,6 +20,9 @@ class Draw(Enum):
     WINDOW = "the value of IP_LOCAL_PORT_RANGE"
 
 
+Reserved = frozenset[int]
+"""Ports that the kernel's search passes over: net.ipv4.ip_local_reserved_ports of the namespace."""
+
 Redraw = Callable[[Random], int]
 """Draws the number of a further try."""
 
@@ -56,14 +59,14 @@ class Strategy:
         summary: One line for `connbench strategies`.
         needs: Socket options without which it cannot run.
         takes: The parameters of `StrategySpec` it knows.
-        recipe: Makes the recipe for a range, a number of attempts and a seeded generator.
+        recipe: Makes the recipe for a range, a number of attempts, a seeded generator, and the ports that are reserved.
     """
 
     name: str
     summary: str
     needs: tuple[SocketOption, ...]
     takes: frozenset[str]
-    recipe: Callable[[StrategySpec, PortRange, int, Random], Recipe]
+    recipe: Callable[[StrategySpec, PortRange, int, Random, Reserved], Recipe]
 
 
 def numbers(values: Iterable[int]) -> array[int]:

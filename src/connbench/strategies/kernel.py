@@ -6,14 +6,14 @@ from random import Random
 
 from connbench.linux.sockopts import NO_PORT
 from connbench.model import PortRange, StrategySpec
-from connbench.strategies.base import Draw, Recipe, Strategy, numbers
+from connbench.strategies.base import Draw, Recipe, Reserved, Strategy, numbers
 
 
-def _plain(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random) -> Recipe:
+def _plain(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random, _reserved: Reserved) -> Recipe:
     return Recipe(Draw.NOTHING, numbers([0]) * attempts, binds=False)
 
 
-def _bind(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random) -> Recipe:
+def _bind(_spec: StrategySpec, _ports: PortRange, attempts: int, _rng: Random, _reserved: Reserved) -> Recipe:
     return Recipe(Draw.NOTHING, numbers([0]) * attempts)
 
 

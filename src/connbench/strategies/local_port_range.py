@@ -10,7 +10,7 @@ from random import Random
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, port_range_value
 from connbench.model import Placement, PortRange, StrategySpec
-from connbench.strategies.base import Draw, Recipe, Strategy, numbers
+from connbench.strategies.base import Draw, Recipe, Reserved, Strategy, numbers
 
 _NEEDS = (NO_PORT, LOCAL_PORT_RANGE)
 
@@ -21,7 +21,7 @@ def _width(spec: StrategySpec) -> int:
     return spec.window
 
 
-def _window(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random) -> Recipe:
+def _window(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random, _reserved: Reserved) -> Recipe:
     width = _width(spec)
     # Clipped: every port lies under as many windows as any other, at the price of narrower windows at the ends.
     overhang = width - 1 if spec.placement is Placement.CLIPPED else 0
@@ -36,7 +36,7 @@ def _window(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random) ->
     return Recipe(Draw.WINDOW, first, redraw=draw, max_tries=1 + (spec.retries or 0))
 
 
-def _range(_spec: StrategySpec, ports: PortRange, attempts: int, _rng: Random) -> Recipe:
+def _range(_spec: StrategySpec, ports: PortRange, attempts: int, _rng: Random, _reserved: Reserved) -> Recipe:
     return Recipe(Draw.WINDOW, numbers([port_range_value(ports.low, ports.high)]) * attempts)
 
 
@@ -46,11 +46,14 @@ def windows_of(ports: PortRange, width: int) -> list[PortRange]:
     return [PortRange(start, min(start + width - 1, ports.high)) for start in starts]
 
 
-def _partition(spec: StrategySpec, ports: PortRange, attempts: int, _rng: Random) -> Recipe:
-    width = _width(spec)
+def _partition(spec: StrategySpec, ports: PortRange, attempts: int, _rng: Random, reserved: Reserved) -> Recipe:
+    """As many attempts in each window as it has ports to give: the search passes over those that are reserved."""
     one_filling = numbers(
-        port_range_value(window.low, window.high) for window in windows_of(ports, width) for _ in range(len(window))
-    )
+        port_range_value(window.low, window.high)
+        for window in windows_of(ports, _width(spec))
+        for port in range(window.low, window.high + 1)
+        if port not in reserved
+    ) or numbers([port_range_value(ports.low, ports.high)])  # all are reserved: every attempt fails, in whatever window
     fillings = -(-attempts // len(one_filling))
     return Recipe(Draw.WINDOW, (one_filling * fillings)[:attempts])
 

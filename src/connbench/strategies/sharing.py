@@ -13,7 +13,7 @@ from random import Random
 
 from connbench.model import Phase, RoundPlan, Spread
 from connbench.strategies import STRATEGIES, Recipe
-from connbench.strategies.base import numbers
+from connbench.strategies.base import Reserved, numbers
 
 
 def shared_out(plan: RoundPlan, victims: array[int]) -> array[int]:
@@ -37,21 +37,22 @@ def shared_out(plan: RoundPlan, victims: array[int]) -> array[int]:
     return order
 
 
-def recipe_over(plan: RoundPlan, order: array[int]) -> Recipe:
+def recipe_over(plan: RoundPlan, order: array[int], reserved: Reserved = frozenset()) -> Recipe:
     """The strategy's recipe for all rows, drawn for each port space by itself: each has a range of its own.
 
     Args:
         plan: The round.
         order: The path of each row, from `shared_out`.
+        reserved: Ports of the namespace that no search has.
     """
     filling, churning = order[: plan.connections], order[plan.connections :]
-    fill = _drawn(plan, filling, array("I"), "first tries")
+    fill = _drawn(plan, filling, array("I"), "first tries", reserved)
     if not plan.replacements:
         return fill
-    return replace(fill, first=fill.first + _drawn(plan, churning, filling, "churn").first)
+    return replace(fill, first=fill.first + _drawn(plan, churning, filling, "churn", reserved).first)
 
 
-def _drawn(plan: RoundPlan, order: array[int], before: array[int], stream: str) -> Recipe:
+def _drawn(plan: RoundPlan, order: array[int], before: array[int], stream: str, reserved: Reserved) -> Recipe:
     """A phase's recipe; its first tries are drawn one port space after the other.
 
     What comes in turn, the windows of a partition, goes on where the attempts before have left off.
@@ -60,7 +61,7 @@ def _drawn(plan: RoundPlan, order: array[int], before: array[int], stream: str) 
     rng = Random(plan.seed_text(stream))  # noqa: S311  # reproducible, not secret
     spaces = plan.spaces
     counts, earlier = (Counter(path % spaces for path in some) for some in (order, before))
-    recipes = [make(plan.strategy, ports, earlier[space] + counts[space], rng) for space in range(spaces)]
+    recipes = [make(plan.strategy, ports, earlier[space] + counts[space], rng, reserved) for space in range(spaces)]
     firsts = [recipe.first[earlier[space] :] for space, recipe in enumerate(recipes)]
     if spaces == 1:
         return replace(recipes[0], first=firsts[0])

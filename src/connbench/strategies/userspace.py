@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from connbench.model import PortRange, StrategySpec
-from connbench.strategies.base import Draw, Recipe, Strategy, numbers
+from connbench.strategies.base import Draw, Recipe, Reserved, Strategy, numbers
 
 UNBOUNDED_TRIES_PER_PORT = 20
 """Without `--retries` an attempt gives up after 20 tries a port of the range: one free port is missed once in e^20."""
@@ -15,7 +15,7 @@ MOST_DRAWS = 1000
 that none is left. Attempts that the engine knows to be hopeless end after as many, and so cost what a program pays."""
 
 
-def _random(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random) -> Recipe:
+def _random(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random, _reserved: Reserved) -> Recipe:
     low, count = ports.low, len(ports)
 
     def draw(source: Random) -> int:
