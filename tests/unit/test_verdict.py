@@ -10,13 +10,27 @@ import pytest
 from connbench.analysis.gate import hold
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
-from connbench.model import Churn, Close, Link, Load, Namespace, Phase, Plan, PortRange, Spread, StrategySpec
+from connbench.model import (
+    Churn,
+    Close,
+    Endpoint,
+    Link,
+    Listener,
+    Load,
+    Namespace,
+    Phase,
+    Placement,
+    Plan,
+    PortRange,
+    Spread,
+    StrategySpec,
+)
 from connbench.report import markdown, prometheus, text
 from connbench.report.verdict import run_verdict
 from connbench.results.result import Origin, Result, Samples
 from connbench.samples import GIVEN_UP
 from connbench.thresholds import parse
-from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
 FEW = replace(PLAN, port_range=PortRange(20000, 20999))
@@ -267,26 +281,84 @@ def replace_strategies(result: Result) -> Result:
     return replace(result, plan=replace(result.plan, strategies=fills))
 
 
+FULL = replace(FEW, connections=1000)
+OVER_VETH = replace(FULL, link=Link.VETH, sources=("198.18.0.1",), targets=(Endpoint("198.19.0.1", 19999),))
+HOST = replace(FULL, namespace=Namespace.HOST)
+
+
 @pytest.mark.parametrize(
     ("load", "plan", "words"),
     [
-        (Load(churn=Churn(9)), FEW, "--churn 9 --port-range"),
-        (Load(churn=Churn(9, Close.FIN, 50)), FEW, "--churn 9 --churn-rate 50/s --close fin --port-range"),
-        (Load(churn=Churn(9), lanes=2), replace(FEW, link=Link.VETH), "--churn 9 --lanes 2 --link veth --port-range"),
-        (Load(churn=Churn(9)), replace(FEW, link=Link.VETH, delay_ms=2.5), "--link veth --delay 2.5ms --port-range"),
-        (Load(churn=Churn(9)), replace(FEW, sources=("127.9.9.1", "127.9.9.2")), "--churn 9 --sources 2 --port-range"),
+        (Load(churn=Churn(9)), FULL, "--churn 9 --port-range"),
+        (Load(churn=Churn(9, Close.FIN, 50)), FULL, "--churn 9 --churn-rate 50/s --close fin --port-range"),
+        (Load(churn=Churn(9), lanes=2), OVER_VETH, "--churn 9 --lanes 2 --link veth --port-range"),
+        (Load(churn=Churn(9)), replace(OVER_VETH, delay_ms=2.5), "--churn 9 --link veth --delay 2.5ms --port-range"),
+        (Load(churn=Churn(9)), replace(FULL, sources=("127.9.9.1", "127.9.9.2")), "--churn 9 --sources 2 --port-range"),
         (
             Load(),
-            replace(FEW, sources=("127.9.9.1", "127.9.9.2"), spread=Spread.FILL),
+            replace(FULL, connections=2000, sources=("127.9.9.1", "127.9.9.2"), spread=Spread.FILL),
             "--strategy window --sources 2 --spread fill --port-range",
         ),
+        (Load(fill=0.85), FULL, "--strategy window --fill 85% --port-range"),
+        (Load(give_up_ms=0.5), replace(FULL, timeout=2.5), "--give-up-after 0.5ms --timeout 2.5s --port-range"),
+        (Load(), replace(FULL, connections=800, rounds=3), "--strategy window -n 800 --rounds 3 --port-range"),
+        (Load(), replace(FULL, listener=Listener.ACCEPT), "--strategy window --listener accept --port-range"),
+        (
+            Load(churn=Churn(9, Close.FIN)),
+            replace(FULL, listener=Listener.ACCEPT),
+            "--churn 9 --close fin --port-range",
+        ),
+        (Load(), replace(FULL, sources=("127.1.1.7",)), "--strategy window --source 127.1.1.7 --port-range"),
+        (
+            Load(),
+            replace(FULL, connections=4000, sources=("127.1.1.7", "127.1.1.8", "127.1.1.9", "127.2.2.2")),
+            "--strategy window --source 127.1.1.7-127.1.1.9,127.2.2.2 --port-range",
+        ),
+        (
+            Load(),
+            replace(FULL, sources=("2001:db8::1",), targets=(Endpoint("2001:db8::2", 19999),)),
+            "--strategy window --family 6 --port-range",
+        ),
+        (
+            Load(),
+            replace(HOST, sources=("127.0.0.1",), targets=(Endpoint("127.0.0.1", 80),), listener=Listener.EXTERNAL),
+            "--strategy window --source 127.0.0.1 --target 127.0.0.1:80 shows",
+        ),
+        (
+            Load(),
+            replace(HOST, sources=("192.0.2.1",), targets=(Endpoint("192.0.2.9", 80),), listener=Listener.EXTERNAL),
+            "--source 192.0.2.1 --target 192.0.2.9:80 --allow-remote shows",
+        ),
+        (Load(), HOST, "--strategy window --isolate never shows"),
     ],
 )
 def test_next_command_keeps_the_conditions_of_the_run(load: Load, plan: Plan, words: str) -> None:
     """A churn that was closed by fin and is repeated by rst has no port in TIME_WAIT, and finds nothing wrong."""
     spec = replace(BIND, load=load)
-    run = result_of({phase: [round_of(CLIFF)] for phase in spec.phases}, plan)
+    rounds = [round_of(CLIFF, number) for number in range(1, plan.rounds + 1)]
+    run = result_of(dict.fromkeys(spec.phases, rounds), plan)
     run.plan = replace(plan, strategies=(spec,))
+    assert words in run_verdict(run)[-1]
+
+
+@pytest.mark.parametrize(
+    ("specs", "words"),
+    [
+        ((WINDOW,), "--strategy window --window 500 --churn 9"),
+        ((replace(WINDOW, retries=3), RANDOM), "--strategy window,random --window 500 --retries 3 --churn 9"),
+        (
+            (StrategySpec("partition", 64), replace(WINDOW, placement=Placement.CLIPPED)),
+            "--strategy partition,window --window 64,500 --placement clipped --churn 9",
+        ),
+        ((StrategySpec("partition", 64), BIND), "--strategy partition,bind --window 64 --churn 9"),
+        ((replace(RANDOM, retries=0),), "--strategy random --retries 0 --churn 9"),
+    ],
+)
+def test_next_command_keeps_the_settings_of_the_strategies(specs: tuple[StrategySpec, ...], words: str) -> None:
+    """Windows of 100 are not those of 500."""
+    churned = [replace(spec, load=Load(churn=Churn(9))) for spec in specs]
+    run = result_of({phase: [round_of(FLAT)] for spec in churned for phase in spec.phases}, FULL)
+    run.plan = replace(FULL, strategies=tuple(churned))
     assert words in run_verdict(run)[-1]
 
 

@@ -12,6 +12,9 @@ from connbench.model.choices import Close, Link, Listener, Namespace, Phase, Pro
 from connbench.model.half import can_show_half
 from connbench.model.strategy import HALF, StrategySpec
 
+DEFAULT_TIMEOUT = 5.0
+"""Seconds that a connect() waits for an answer."""
+
 FEWEST_PORTS = 1000
 """Ports of the smallest range that advice names: with fewer a knee is hard to tell from noise."""
 
@@ -35,7 +38,7 @@ class Plan:
     namespace: Namespace
     seed: int
     rounds: int = 1
-    timeout: float = 5.0
+    timeout: float = DEFAULT_TIMEOUT
     cpus: tuple[int, ...] = ()
     spread: Spread = Spread.ROUND_ROBIN
     link: Link = Link.LOOPBACK

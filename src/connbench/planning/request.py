@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from connbench.model import Close, Isolation, Link, Listener, Placement, PortRange, Protocol, Spread
+from connbench.model.plan import DEFAULT_TIMEOUT
 
 
 class CpuChoice(Enum):
@@ -46,7 +47,7 @@ class Request:
     retries: int | None = None
     seed: int | None = None
     rounds: int = 1
-    timeout: float = 5.0
+    timeout: float = DEFAULT_TIMEOUT
     cpus: tuple[int, ...] | CpuChoice = CpuChoice.LAST
     allow_remote: bool = False
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ipaddress
+from collections.abc import Iterable, Sequence
 
 from connbench.analysis.knee import find_knee, is_unseen
-from connbench.model import MAX_PORT, Churn, Close, Link, Load, Plan, PortRange, Protocol, RoundPlan, Spread
-from connbench.model.plan import FEWEST_PORTS
+from connbench.model import (
+    MAX_PORT,
+    Churn,
+    Close,
+    Link,
+    Listener,
+    Placement,
+    Plan,
+    PortRange,
+    Protocol,
+    RoundPlan,
+    Spread,
+    StrategySpec,
+    first_sources,
+)
+from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
 from connbench.results.result import Result, StrategyResult
-from connbench.units import per_second
+from connbench.units import per_second, percent
 
 WITHOUT_PARITY = {"range", "window", "partition"}
 """Strategies that a kernel from 6.8 on searches for without a preferred parity."""
@@ -27,26 +42,36 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     if plan is None:
         return "Next: connbench run measures the same on this machine."
     ports = f" --port-range {plan.port_range}" if plan.namespace.is_own else ""
-    load = strategies[0].strategy.load
+    specs = [s.strategy for s in strategies]
+    load = specs[0].load
     if load.churn or load.protocol is Protocol.UDP:
         names = ",".join(dict.fromkeys(s.strategy.name for s in strategies))
         udp = " --protocol udp" if load.protocol is Protocol.UDP else ""
         churn = _churn(load.churn) if load.churn else " --fill 50%-95%:5%"
         return (
-            f"Next: connbench sweep --strategy {names}{udp}{churn}{_conditions(plan, load)}{ports} "
+            f"Next: connbench sweep --strategy {names}{_settings(specs)}{udp}{churn}{_conditions(plan, specs)}{ports} "
             "shows what each costs as the range fills."
         )
+    first = RoundPlan(plan, specs[0], 1)
     planned = [RoundPlan(plan, s.strategy, 1) for s in strategies if _is_unseen(s, result.kernel)]
     fullest = max(planned, key=lambda one: one.fullest, default=None)
     if fullest and not fullest.shows_half:
         return _next_larger(fullest)
     if not {s.strategy.name for s in strategies} & WITHOUT_PARITY:
-        kept = _conditions(plan, load)
-        return f"Next: connbench run --strategy range --strategy window{kept}{ports} shows what helps."
-    first = RoundPlan(plan, strategies[0].strategy, 1)
+        kept = _settings(specs) + _number(first) + _conditions(plan, specs)
+        rounds = f" --rounds {plan.rounds}" if plan.rounds > 1 else ""
+        return f"Next: connbench run --strategy range --strategy window{kept}{rounds}{ports} shows what helps."
     sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
-    asked = f"-n {first.connections}{sources}{ports}"
+    targets = "".join(f" --target {target}" for target in plan.targets) if plan.listener is Listener.EXTERNAL else ""
+    asked = f"-n {first.connections}{sources}{targets}{ports}"
     return f"Next: connbench advise {asked} says which strategy and setting fit such a load."
+
+
+def _number(planned: RoundPlan) -> str:
+    """How many connections, where they are not as many as there are ports."""
+    if planned.strategy.load.fill is not None:
+        return f" --fill {percent(planned.strategy.load.fill)}"
+    return "" if planned.connections == planned.capacity else f" -n {planned.connections}"
 
 
 def _churn(churn: Churn) -> str:
@@ -55,19 +80,84 @@ def _churn(churn: Churn) -> str:
     return f" --churn {churn.replacements}{rate}{' --close fin' if churn.close is Close.FIN else ''}"
 
 
-def _conditions(plan: Plan, load: Load) -> str:
-    """Sources, lanes and link as they were, for with others the figures are not to be compared."""
+def _settings(specs: Sequence[StrategySpec]) -> str:
+    """What the strategies were set to, as `connbench sweep` takes it: in lists; retries that are not the default."""
+    windows = dict.fromkeys(spec.window for spec in specs if spec.window)
+    placements = dict.fromkeys(spec.placement for spec in specs if spec.placement)
+    retries = dict.fromkeys(
+        spec.retries for spec in specs if spec.retries or (spec.name, spec.retries) == ("random", 0)
+    )
     words = []
-    sources = len(plan.sources[: load.sources])
-    if sources > 1:
-        words.append(f"--sources {sources}")
-        if plan.spread is Spread.FILL:
-            words.append("--spread fill")
+    if windows:
+        words.append(f"--window {_list(windows)}")
+    if Placement.CLIPPED in placements:
+        words.append(f"--placement {_list(placements)}")
+    if retries:
+        words.append(f"--retries {_list(retries)}")
+    return "".join(f" {word}" for word in words)
+
+
+def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
+    """Where from, where to and how it was measured: with anything else the figures are not to be compared."""
+    load = strategies[0].load
+    words = [*_source_words(plan, strategies), *_target_words(plan)]
     if load.lanes > 1:
         words.append(f"--lanes {load.lanes}")
+    if load.give_up_ms is not None:
+        words.append(f"--give-up-after {load.give_up_ms:g}ms")
     if plan.link is Link.VETH:
         words.append("--link veth" + (f" --delay {plan.delay_ms:g}ms" if plan.delay_ms else ""))
+    if (
+        plan.listener is Listener.ACCEPT
+        and plan.namespace.is_own
+        and not (load.churn and load.churn.close is Close.FIN)
+    ):
+        words.append("--listener accept")
+    if not plan.namespace.is_own and plan.listener is not Listener.EXTERNAL:
+        words.append("--isolate never")
+    if plan.timeout != DEFAULT_TIMEOUT:
+        words.append(f"--timeout {plan.timeout:g}s")
     return "".join(f" {word}" for word in words)
+
+
+def _source_words(plan: Plan, strategies: Sequence[StrategySpec]) -> list[str]:
+    """The source addresses where they are not the default ones; `plain` takes none."""
+    sources = plan.sources[: strategies[0].load.sources]
+    family, is_external = 6 if ":" in sources[0] else 4, plan.listener is Listener.EXTERNAL
+    default = ("::1",) if family == 6 and not plan.namespace.is_own else first_sources(1, family, plan.link)
+    words = [f"--family {family}"] if family == 6 and not is_external else []
+    if any(spec.name == "plain" for spec in strategies):
+        return words
+    if sources == first_sources(len(sources), family, plan.link) and not is_external:
+        words += [f"--sources {len(sources)}"] if len(sources) > 1 else []
+    elif is_external or sources != default:
+        words.append(f"--source {_spelled(sources)}")
+    if len(sources) > 1 and plan.spread is Spread.FILL:
+        words.append("--spread fill")
+    return words
+
+
+def _spelled(sources: Sequence[str]) -> str:
+    """Addresses by commas, those that follow one another as a range."""
+    stretches: list[list[ipaddress.IPv4Address | ipaddress.IPv6Address]] = []
+    for address in map(ipaddress.ip_address, sources):
+        if stretches and int(address) == int(stretches[-1][-1]) + 1:
+            stretches[-1][1:] = [address]
+        else:
+            stretches.append([address])
+    return ",".join("-".join(map(str, stretch)) for stretch in stretches)
+
+
+def _target_words(plan: Plan) -> list[str]:
+    """The targets where they listened already."""
+    if plan.listener is not Listener.EXTERNAL:
+        return []
+    words = [f"--target {target}" for target in plan.targets]
+    return words if all(target.is_loopback for target in plan.targets) else [*words, "--allow-remote"]
+
+
+def _list(values: Iterable[object]) -> str:
+    return ",".join(map(str, values))
 
 
 def _is_unseen(strategy: StrategyResult, kernel: str) -> bool:
