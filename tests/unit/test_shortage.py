@@ -1,0 +1,52 @@
+"""What a call lacked that failed, and how many processes may be started: the limits named, and none exceeded."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from connbench.errors import EnvironmentFault
+from connbench.linux import shortage
+from connbench.linux.shortage import MEMORY_LEFT, PROCESS_BYTES, refuse_processes, way_out
+
+
+@pytest.mark.parametrize(
+    ("number", "names"),
+    [
+        (errno.EAGAIN, ("ulimit -u", "pids.max", "kernel.pid_max", "kernel.threads-max")),
+        (errno.EMFILE, ("RLIMIT_NOFILE", "ulimit -n")),
+        (errno.ENFILE, ("fs.file-max",)),
+        (errno.ENOMEM, ("memory.max", "ulimit -v")),
+        (errno.ENOBUFS, ("memory",)),
+        (errno.ENOSPC, ("fs.epoll.max_user_watches",)),
+        (None, ("ulimit -a",)),
+    ],
+)
+def test_the_way_out_names_the_limit_that_was_reached(number: int | None, names: tuple[str, ...]) -> None:
+    """Each errno has the advice of its own limit, and nobody else's: fork()'s EAGAIN says nothing of open files."""
+    assert all(name in way_out(number) for name in names)
+    assert ("ulimit -n" in way_out(number)) == (number == errno.EMFILE)
+
+
+@pytest.mark.parametrize(
+    ("processes", "memory", "limit"),
+    [
+        (100, 1 << 40, "100 are allowed (ulimit -u, pids.max, kernel.pid_max)"),
+        (1 << 22, MEMORY_LEFT + 100 * PROCESS_BYTES, "100 are allowed (free memory)"),
+        (-58, 1 << 40, "0 are allowed (ulimit -u, pids.max, kernel.pid_max)"),
+        (100, 0, "0 are allowed (free memory)"),
+    ],
+)
+def test_as_many_processes_as_are_allowed(
+    processes: int, memory: int, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last that is allowed will do, and one more is refused with what was asked, what there is, and why."""
+    monkeypatch.setattr(shortage, "free_processes", lambda: processes)
+    monkeypatch.setattr(shortage, "available_memory", lambda: memory)
+    allowed = shortage.allowed_processes().processes
+    refuse_processes(allowed, "500 connections", "ask for fewer")
+    with pytest.raises(EnvironmentFault) as refused:
+        refuse_processes(allowed + 1, "500 connections", "ask for fewer")
+    assert refused.value.message == f"500 connections: it takes {allowed + 1} more processes, and {limit}"
+    assert refused.value.hint == "ask for fewer"
