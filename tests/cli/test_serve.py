@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -134,23 +136,143 @@ def test_the_last_process_killed_ends_it() -> None:
     assert "1 of 1 accepting processes were lost" in stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
 def test_no_process_is_left(number: signal.Signals) -> None:
-    """Ctrl-C, which a terminal sends to all of its processes, is an orderly end; SIGKILL takes all with it."""
+    """Ctrl-C, which a terminal sends to all of its processes, is an orderly end; SIGKILL takes all with it.
+
+    So are the signals of a terminal that is closed, and of Ctrl-backslash.
+    """
     with serving(*JSON) as server, clients(server, 5):
         next_report(server)
         until(server, accepted=5)
         acceptors = children(server.pid)
-        if number is signal.SIGINT:
+        if number is not signal.SIGKILL:
             for pid in acceptors:
                 os.kill(pid, number)
         server.send_signal(number)
         stdout, stderr = server.communicate(timeout=HANG_S)
         wait_until(lambda: set(acceptors).isdisjoint(started_here()), "all are gone")
     assert stderr == ""
-    if number is signal.SIGINT:
+    if number is not signal.SIGKILL:
         assert server.returncode == ExitCode.OK
         assert '"accepted": 5, "open": 5' in stdout.splitlines()[-1]
+
+
+def test_a_closed_terminal_ends_nothing_that_was_started_with_nohup() -> None:
+    """Where SIGHUP is ignored from the start, as nohup(1) has it, it still is."""
+    ignoring = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
+    with started([*ignoring, *command_line("serve", "--port", "0", *JSON)]) as server:
+        next_report(server)
+        server.send_signal(signal.SIGHUP)
+        assert report(server)["event"] == "report"
+        assert report(server, signal.SIGTERM)["event"] == "report"
+        assert server.wait(HANG_S) == ExitCode.OK
+
+
+def test_it_goes_on_when_the_reader_of_its_stdout_has_left() -> None:
+    """As with `| head -1`: connections stay open, stderr gets the reports and is told why, and the end is in order."""
+    with serving(*JSON) as server, clients(server, 3):
+        next_report(server)
+        until(server, accepted=3)
+        assert server.stdout
+        assert server.stderr
+        server.stdout.close()
+        server.send_signal(signal.SIGUSR1)
+        why, found = server.stderr.readline(), json.loads(server.stderr.readline())
+        server.terminate()
+        last = json.loads(server.stderr.readline())
+        assert server.wait(HANG_S) == ExitCode.OK
+    assert why == "connbench: nobody reads stdout any more; serve goes on, and its reports go to stderr\n"
+    assert (found["open"], last["open"]) == (3, 3)
+
+
+def test_it_goes_on_when_its_stdout_takes_no_more(tmp_path: Path) -> None:
+    """A log that may not grow costs no connection; the exit code tells of it."""
+    log = tmp_path / "log"
+    with (
+        log.open("w") as stdout,
+        subprocess.Popen(
+            command_line("serve", "--port", "0", *JSON), stdout=stdout, stderr=subprocess.PIPE, text=True
+        ) as server,
+    ):
+        wait_until(lambda: log.read_text().endswith("\n"), "it says where it listens")
+        size = log.stat().st_size
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, size))
+        server.send_signal(signal.SIGUSR1)
+        assert server.stderr
+        why, found = server.stderr.readline(), json.loads(server.stderr.readline())
+        server.terminate()
+        _, rest = server.communicate(timeout=HANG_S)
+    assert "the output cannot be written: File too large; serve goes on" in why
+    assert found["event"] == "report"
+    assert '"event": "report"' in rest
+    assert "connbench: the output cannot be written: File too large\n  -> " in rest
+    assert server.returncode == ExitCode.OUTPUT
+    assert log.stat().st_size == size
+
+
+AS_ORDINARY_USER = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--bounding-set=-all")
+REACHABLE = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2]]
+MOST_PROCESSES = 600
+
+needs_another_user = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("prlimit"),
+    reason="a limit of processes holds back an ordinary user alone: needs root, and setpriv and prlimit (util-linux)",
+)
+
+
+def with_few_files(files: int, *arguments: str) -> list[str]:
+    """`serve --port 0` as a user that may open few files, and start no more than `MOST_PROCESSES`, whatever it asks."""
+    reachable = [word for folder in REACHABLE for word in ("--expose", str(folder))]
+    bound = ["prlimit", f"--nproc={MOST_PROCESSES}", *AS_ORDINARY_USER]
+    return [
+        *INSIDE,
+        *reachable,
+        "--nofile",
+        str(files),
+        "--",
+        *bound,
+        *command_line("serve", "--port", "0", *arguments),
+    ]
+
+
+@needs_another_user
+@pytest.mark.parametrize("files", [20, 64, 256, 1024])
+def test_few_files_take_no_end_of_processes(files: int) -> None:
+    """The number of processes is bounded by CPUs and by what the user may start; what they hold is said."""
+    with started(with_few_files(files, "--format", "json")) as server:
+        place = next_report(server)
+        assert place["event"] == "listening"
+        assert len(children(server.pid)) == place["processes"]
+        last = report(server, signal.SIGTERM)
+        assert server.wait(HANG_S) == ExitCode.OK
+    most = min(64 * len(os.sched_getaffinity(0)), MOST_PROCESSES // 2)
+    assert 1 <= place["processes"] <= most
+    assert place["processes_wanted"] == -(-65535 // place["room"])
+    assert bool(place["bounded_by"]) == (place["processes"] < place["processes_wanted"])
+    assert len(last["processes"]) == place["processes"]
+
+
+@needs_another_user
+def test_more_processes_than_the_user_may_start() -> None:
+    """Those that are asked for are refused before the first of them is started, with both figures and the limit."""
+    finished = subprocess.run(
+        with_few_files(1024, "--processes", "4096"), capture_output=True, text=True, check=False, timeout=HANG_S
+    )
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert "--processes 4096: it takes 4,096 more processes, and " in finished.stderr
+    assert "are allowed (ulimit -u, pids.max, kernel.pid_max)\n  -> " in finished.stderr
+    assert finished.stdout == ""
+
+
+def test_files_that_leave_no_room_for_a_connection() -> None:
+    """Where RLIMIT_NOFILE leaves an accepting process nothing it is refused: value and way out."""
+    finished = connbench("serve", "--port", "0", inside=("--nofile", "8"))
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert finished.stderr == (
+        "connbench: RLIMIT_NOFILE of 8 leaves an accepting process no file for a connection\n"
+        "  -> raise it: ulimit -n 1024\n"
+    )
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
@@ -200,4 +322,4 @@ def test_help_is_readable_at_80_columns() -> None:
     """`serve --help` fits, and names its signals and its exit codes."""
     text = connbench("serve", "--help").stdout
     assert max(map(len, text.splitlines())) <= 80
-    assert {"SIGUSR1", "SIGTERM", "--bind", "--port", "--processes"} <= set(text.replace(".", " ").split())
+    assert {"SIGUSR1", "SIGTERM", "--bind", "--port", "--processes"} <= set(re.split(r"[\s.,]+", text))

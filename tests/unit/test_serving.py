@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 from dataclasses import replace
 
 from connbench.report import serving as pages
+from connbench.serving.acceptors import STOPS, start_acceptors
 from connbench.serving.account import Account, Place, ProcessAccount
 from connbench.serving.tally import Column, Tally
 
-PLACE = Place("[::1]:9023", processes=4, files=20000, room=19978, somaxconn=4096, backlog=4096)
+PLACE = Place(
+    "[::1]:9023",
+    processes=4,
+    processes_wanted=4,
+    bounded_by="",
+    files=20000,
+    room=19978,
+    somaxconn=4096,
+    backlog=4096,
+)
 BUSY = ProcessAccount(pid=4194301, accepted=19990, open=19978, ended=10, reset=2, is_full=True)
 IDLE = ProcessAccount(pid=4194302, accepted=1200, open=1000, ended=200, reset=0, is_full=False)
 KILLED = replace(IDLE, end="was killed by SIGKILL")
@@ -24,6 +36,20 @@ def test_where_it_listens() -> None:
     )
     assert "1 process of" in pages.place_text(replace(PLACE, processes=1))
     assert json.loads(pages.place_json(PLACE)).items() >= {"event": "listening", "room": 19978, "files": 20000}.items()
+
+
+def test_what_it_cannot_hold_is_said() -> None:
+    """Where a connection from each port takes more processes than there may be: how many, why, and two ways out."""
+    bound = "half of the 58 allowed (ulimit -u, pids.max, kernel.pid_max)"
+    few = replace(PLACE, processes=29, processes_wanted=6554, bounded_by=bound, files=20, room=10)
+    text = pages.place_text(few)
+    assert text.splitlines()[1:] == [
+        "  29 processes of 20 files: 290 connections; SIGUSR1 reports, Ctrl-C ends it",
+        "  A connection from each of 65,535 ports takes 6,554 processes. It starts",
+        f"  {bound}.",
+        "  -> raise the hard limit of open files (ulimit -Hn), or give --processes",
+    ]
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_how_it_stands() -> None:
@@ -67,6 +93,20 @@ def test_json_has_every_figure_of_the_text() -> None:
     assert (found["event"], found["open"], found["lost"], found["full"]) == ("report", 19978, 1000, True)
     assert found["counters"] == ACCOUNT.counters
     assert [process["end"] for process in found["processes"]] == [None, "was killed by SIGKILL"]
+
+
+def test_a_signal_that_asks_to_end_ends_the_start() -> None:
+    """What comes while processes are started is not kept waiting until all are."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            signal.raise_signal(signal.SIGTERM)
+            acceptors = start_acceptors([sock], 20, 1)
+            acceptors.close()
+            assert signal.sigwait(STOPS) == signal.SIGTERM
+            assert acceptors.pids == []
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def test_rows_of_a_tally_are_apart() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+from contextlib import suppress
 
 import click
 
-from connbench.cli.messages import complain
+from connbench.cli.messages import complain, discard_stdout, tell
 from connbench.cli.options import format_option
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import count
-from connbench.errors import ExitCode, RunFault, UsageError
+from connbench.errors import ExitCode, OutputError, RunFault, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint
+from connbench.serving.account import MOST_PROCESSES
 
 EPILOG = """\b
 Try:
@@ -20,11 +23,9 @@ Try:
   connbench run --strategy window --target 127.0.0.1:8080
 
 \b
-Exit codes: 0 stopped by Ctrl-C or SIGTERM, after the last report; 2 wrong
-usage; 4 no room for so many processes; 5 it cannot listen there; 6 an
-accepting process was lost; 7 the output."""
-
-MOST_PROCESSES = 4096
+Exit codes: 0 stopped by Ctrl-C, SIGTERM, SIGHUP or SIGQUIT, after the last
+report; 2 wrong usage; 4 no room for so many processes; 5 it cannot listen
+there; 6 an accepting process was lost; 7 the output cannot be written."""
 
 
 @click.command("serve", cls=Command, epilog=EPILOG)
@@ -49,7 +50,8 @@ MOST_PROCESSES = 4096
     Section.PLACE,
     "--processes",
     type=count("K", 1, MOST_PROCESSES),
-    help="Accept in K processes.  [default: one for each CPU, and enough to hold 65,535 connections]",
+    help="Accept in K processes.  [default: one for each CPU, and enough to hold 65,535 connections, as far as "
+    "CPUs, memory and the limits of processes allow]",
 )
 @format_option(("text", "json"))
 @click.pass_obj
@@ -58,7 +60,8 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
 
     Prints the address once it listens. It discards all data, and closes a connection when its peer does. SIGUSR1
     prints a report: how many connections it accepted, holds, and closed, how many wait in the queue, and how many the
-    kernel dropped. Ctrl-C or SIGTERM prints the last report and ends it.
+    kernel dropped. Ctrl-C, SIGTERM, SIGHUP or SIGQUIT prints the last report and ends it. If nobody reads stdout any
+    more, as in `| head -1`, it goes on serving, and its reports go to stderr.
 
     Several processes accept from one queue. Each holds as many connections as RLIMIT_NOFILE (raised to its hard limit)
     allows; a full process leaves the queue to the others. If a process is killed, its connections are lost and the
@@ -73,14 +76,15 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
     from connbench.serving.server import Event, serving  # noqa: PLC0415  # as above
 
     as_json = output_format == "json"
+    outlet = _Outlet()
     with serving(address, processes) as server:
         interrupts.check()  # a signal that came before they were blocked
-        click.echo((pages.place_json if as_json else pages.place_text)(server.place))
+        outlet.say((pages.place_json if as_json else pages.place_text)(server.place))
         write_account = pages.account_json if as_json else pages.account_text
         event = Event.LOSS  # one may have ended already
         while event is not Event.STOP and server.acceptors.is_any_running:
             if event is Event.REPORT:
-                click.echo(write_account(server.account()))
+                outlet.say(write_account(server.account()))
             for lost in server.take_losses():
                 complain(
                     RunFault(
@@ -92,11 +96,51 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
                 event = server.wait()
         server.take_losses()
         account = server.account()
-        click.echo(write_account(account))
+        outlet.say(write_account(account))
     gone = len(account.processes) - len(account.running)
     if gone:
         raise RunFault(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
+    if outlet.fault:
+        raise outlet.fault
     return ExitCode.OK
+
+
+class _Outlet:
+    """Where reports go: stdout, and from the first that it does not take, stderr.
+
+    Attributes:
+        fault: Why stdout took no more; None as long as it does, and where its reader left.
+    """
+
+    def __init__(self) -> None:
+        self.fault: OutputError | None = None
+        self._has_begun = False
+        self._is_stdout_lost = False
+
+    def say(self, text: str) -> None:
+        """Print a text, whatever becomes of stdout: the connections that are held are not to be lost with it.
+
+        Raises:
+            OSError: stdout takes not even the first text, which says where it listens, for want of space.
+        """
+        if not self._is_stdout_lost:
+            try:
+                click.echo(text)
+            except OSError as error:
+                if error.errno != errno.EPIPE and not self._has_begun:
+                    raise
+                discard_stdout()
+                self._is_stdout_lost = True
+                reason = "nobody reads stdout any more"
+                if error.errno != errno.EPIPE:
+                    reason = f"the output cannot be written: {error.strerror}"
+                    self.fault = OutputError(reason, "send it elsewhere")
+                tell(f"{reason}; serve goes on, and its reports go to stderr")
+            else:
+                self._has_begun = True
+                return
+        with suppress(OSError):  # nobody reads stderr, either
+            click.echo(text, err=True)
 
 
 def _address(text: str) -> str:

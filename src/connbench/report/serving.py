@@ -14,13 +14,20 @@ OVERFLOWED = "the queue overflowed: SYNs were dropped, and connect() took a seco
 
 
 def place_text(place: Place) -> str:
-    """Two lines; the first begins with `listening on`."""
+    """Two lines, the first begins with `listening on`; three more where it can hold fewer than there are ports."""
     capacity = count(place.processes * place.room)
     processes = f"{place.processes} process" + ("es" if place.processes > 1 else "")
-    return (
-        f"listening on {place.address}, backlog {count(place.backlog)} (somaxconn {count(place.somaxconn)})\n"
-        f"  {processes} of {count(place.files)} files: {capacity} connections; SIGUSR1 reports, Ctrl-C ends it"
-    )
+    lines = [
+        f"listening on {place.address}, backlog {count(place.backlog)} (somaxconn {count(place.somaxconn)})",
+        f"  {processes} of {count(place.files)} files: {capacity} connections; SIGUSR1 reports, Ctrl-C ends it",
+    ]
+    if place.bounded_by:
+        lines += [
+            f"  A connection from each of 65,535 ports takes {count(place.processes_wanted)} processes. It starts",
+            f"  {place.bounded_by}.",
+            "  -> raise the hard limit of open files (ulimit -Hn), or give --processes",
+        ]
+    return "\n".join(lines)
 
 
 def place_json(place: Place) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -9,21 +10,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Never
 
-from connbench.linux.limits import free_descriptors
-from connbench.linux.process import die_with_parent
+from connbench.errors import EnvironmentFault
+from connbench.linux.limits import free_descriptors, open_files
+from connbench.linux.process import describe_end, die_with_parent
+from connbench.linux.shortage import way_out
 from connbench.serving.acceptor import Acceptor
-from connbench.serving.tally import Tally
+from connbench.serving.tally import Column, Tally
 
-SPARE_DESCRIPTORS = 16
-"""Kept free in an accepting process: its epoll instance, and what the interpreter may open."""
+SPARE_DESCRIPTORS = 4
+"""Kept free in an accepting process: its epoll instance, the eventfd that wakes it, and two that nobody counted."""
 
-NOT_THEIRS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+"""Signals that ask a server to end."""
+
+NOT_THEIRS = STOPS | {signal.SIGUSR1}
 """Signals for the process that started them: a terminal, or a manager of services, sends them to all of a group."""
 
 
 def room_of_one() -> int:
-    """Connections that one accepting process can hold under the soft limit of open files."""
-    return max(1, free_descriptors() - SPARE_DESCRIPTORS)
+    """Connections that one accepting process can hold under the soft limit of open files.
+
+    Raises:
+        EnvironmentFault: None.
+    """
+    room = free_descriptors() - SPARE_DESCRIPTORS
+    if room < 1:
+        raise EnvironmentFault(
+            f"RLIMIT_NOFILE of {open_files()[0]} leaves an accepting process no file for a connection",
+            "raise it: ulimit -n 1024",
+        )
+    return room
 
 
 @dataclass(slots=True)
@@ -48,6 +64,13 @@ class Acceptors:
         if ended:
             os.eventfd_write(self.nudge, 1)
         return ended
+
+    def end_of(self, number: int) -> tuple[str, str]:
+        """How a process ended, and what to do about it; two empty texts while it runs."""
+        if number not in self.ends:
+            return "", ""
+        fault = self.tally.row(number)[Column.FAULT]
+        return (f"ended: {os.strerror(fault)}", way_out(fault)) if fault else describe_end(self.ends[number])
 
     @property
     def is_any_running(self) -> bool:
@@ -77,8 +100,10 @@ class Acceptors:
 def start_acceptors(listening: Sequence[socket.socket], processes: int, room: int) -> Acceptors:
     """Fork processes that accept from these sockets, which stop blocking, and hold up to `room` connections each.
 
+    One of `STOPS` that comes meanwhile ends it early: there are fewer processes then, and perhaps none.
+
     Raises:
-        OSError: There is no room for so many processes; none is left.
+        EnvironmentFault: So many cannot be started, and none is left.
     """
     for sock in listening:
         sock.setblocking(False)  # another process may have taken what this one was woken for
@@ -88,13 +113,18 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, room: in
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_THEIRS)
     try:
         for number in range(processes):
+            if signal.sigpending() & STOPS:
+                break
             pid = os.fork()
             if pid == 0:
                 _be(Acceptor(listening, room, acceptors.tally, number, acceptors.nudge), parent)
             acceptors.pids.append(pid)
-    except OSError:
+    except OSError as error:
         acceptors.close()
-        raise
+        raise EnvironmentFault(
+            f"{len(acceptors.pids)} of {processes} accepting processes started, and no further one: {error.strerror}",
+            f"{way_out(error.errno)}; or ask for fewer",
+        ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return acceptors
@@ -104,5 +134,9 @@ def _be(acceptor: Acceptor, parent: int) -> Never:
     try:
         die_with_parent(parent)
         acceptor.run()
+    except OSError as error:
+        acceptor.tally.row(acceptor.number)[Column.FAULT] = error.errno or 0
+    except MemoryError:
+        acceptor.tally.row(acceptor.number)[Column.FAULT] = errno.ENOMEM
     finally:
         os._exit(1)

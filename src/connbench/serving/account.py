@@ -13,6 +13,9 @@ OVERFLOW_COUNTERS = (
 )
 """What moves when a connection finds no place in the queue; of all listeners in the network namespace together."""
 
+MOST_PROCESSES = 4096
+"""Accepting processes of one listener."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -21,6 +24,8 @@ class Place:
     Attributes:
         address: Address and port.
         processes: How many accept.
+        processes_wanted: How many it takes to hold as many connections as there are ports, one from each.
+        bounded_by: Why there are not as many as that; empty if there are, or if their number was asked for.
         files: Open files each may have (RLIMIT_NOFILE).
         room: Connections each can hold.
         somaxconn: net.core.somaxconn, as it was when it began to listen.
@@ -29,6 +34,8 @@ class Place:
 
     address: str
     processes: int
+    processes_wanted: int
+    bounded_by: str
     files: int
     room: int
     somaxconn: int

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
+from operator import itemgetter
 
 from connbench.errors import TargetError
 from connbench.linux import counters, sysctl
 from connbench.linux.families import family_of
 from connbench.linux.limits import open_files, raise_open_files
-from connbench.linux.process import describe_end
+from connbench.linux.shortage import allowed_processes, refuse_processes
 from connbench.model import MAX_PORT, Endpoint
-from connbench.serving.acceptors import Acceptors, room_of_one, start_acceptors
-from connbench.serving.account import OVERFLOW_COUNTERS, Account, Place, ProcessAccount
+from connbench.serving.acceptors import STOPS, Acceptors, room_of_one, start_acceptors
+from connbench.serving.account import MOST_PROCESSES, OVERFLOW_COUNTERS, Account, Place, ProcessAccount
 from connbench.serving.tally import Column
 
 LONGEST_BACKLOG = 2**31 - 1
@@ -37,15 +38,17 @@ class Event(Enum):
     LOSS = auto()
     """An accepting process has ended."""
     STOP = auto()
-    """SIGINT or SIGTERM."""
+    """SIGINT, SIGTERM, SIGHUP or SIGQUIT."""
 
 
 EVENTS = {
     signal.SIGUSR1: Event.REPORT,
     signal.SIGCHLD: Event.LOSS,
-    signal.SIGINT: Event.STOP,
-    signal.SIGTERM: Event.STOP,
+    **dict.fromkeys(STOPS, Event.STOP),
 }
+
+PROCESSES_PER_CPU = 64
+"""More of them accept nothing faster; they hold more where each may open few files."""
 
 
 @dataclass(slots=True)
@@ -57,16 +60,18 @@ class Server:
         sock: The listening socket.
         acceptors: Who accepts from it.
         before: The namespace's counters when it began to listen.
+        signals: Those it is woken by.
     """
 
     place: Place
     sock: socket.socket
     acceptors: Acceptors
     before: dict[str, int]
+    signals: frozenset[signal.Signals]
 
     def wait(self) -> Event:
         """Sleep until a signal comes; what comes in the meantime waits for the next call."""
-        return EVENTS[signal.Signals(signal.sigwait(EVENTS))]
+        return EVENTS[signal.Signals(signal.sigwait(self.signals))]
 
     def take_losses(self) -> list[ProcessAccount]:
         """Accepting processes that have ended since the last time, with what they held; the rest go on."""
@@ -79,7 +84,7 @@ class Server:
         processes = range(len(self.acceptors.pids))
         return Account(
             processes=tuple(map(self._account_of, processes)),
-            most_open=max(self.acceptors.tally.row(number)[Column.MOST] for number in processes),
+            most_open=max((self.acceptors.tally.row(number)[Column.MOST] for number in processes), default=0),
             waiting=waiting,
             backlog=backlog,
             counters={name: moved[name] for name in OVERFLOW_COUNTERS if name in moved},
@@ -87,7 +92,6 @@ class Server:
 
     def _account_of(self, number: int) -> ProcessAccount:
         row = self.acceptors.tally.row(number)
-        end = self.acceptors.ends.get(number)
         return ProcessAccount(
             pid=self.acceptors.pids[number],
             accepted=row[Column.ACCEPTED],
@@ -95,7 +99,7 @@ class Server:
             ended=row[Column.ENDED],
             reset=row[Column.RESET],
             is_full=bool(row[Column.FULL]),
-            end="" if end is None else describe_end(end)[0],
+            end=self.acceptors.end_of(number)[0],
         )
 
 
@@ -103,30 +107,57 @@ class Server:
 def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]:
     """Listen at an address, port 0 for any free one; at the end everything is closed, and every process is gone.
 
-    The signals of `EVENTS` are blocked meanwhile, and `Server.wait` takes them.
+    The signals of `EVENTS` are blocked meanwhile, and `Server.wait` takes them; but not those that whoever started this
+    process has it ignore, as nohup(1) does with SIGHUP.
 
     Args:
         address: Where.
-        processes: How many accept; without it one for each usable CPU, and as many as hold a connection of each port.
+        processes: How many accept; without it one for each usable CPU, and as many as hold a connection of each port,
+            if this machine and user may have them.
 
     Raises:
         TargetError: It cannot listen there.
-        OSError: There is no room for so many processes.
+        EnvironmentFault: So many processes, or any that can hold a connection, cannot be started.
     """
     raise_open_files()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, EVENTS)
+    signals = frozenset(number for number in EVENTS if signal.getsignal(number) is not signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with _listen(address) as sock:
             room = room_of_one()
-            number = processes or max(len(os.sched_getaffinity(0)), -(-MAX_PORT // room))
+            cpus = len(os.sched_getaffinity(0))
+            wanted = max(cpus, -(-MAX_PORT // room))
+            if processes:
+                refuse_processes(processes, f"--processes {processes}", "ask for fewer, or raise the limit")
+            number, bounded_by = (processes, "") if processes else _bounded(wanted, cpus)
             before = counters.read()
             acceptors = start_acceptors([sock], number, room)
             try:
-                yield Server(_place(sock, number, room), sock, acceptors, before)
+                place = _place(sock, len(acceptors.pids), room, wanted, bounded_by)
+                yield Server(place, sock, acceptors, before, signals)
             finally:
                 acceptors.close()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _bounded(wanted: int, cpus: int) -> tuple[int, str]:
+    """How many processes to start of those that are wanted, and what does not allow them all.
+
+    Raises:
+        EnvironmentFault: None can be started.
+    """
+    refuse_processes(1, "serve", "end other processes of this user, or raise the limit")
+    allowed = allowed_processes()
+    per_cpu = PROCESSES_PER_CPU * cpus
+    bounds = [
+        (wanted, ""),
+        (per_cpu, f"{PROCESSES_PER_CPU} for each of {cpus} CPU{'s' if cpus > 1 else ''}"),
+        (MOST_PROCESSES, f"{MOST_PROCESSES:,}, the most that --processes takes"),
+        # Half is left to the user, who may want to connect here.
+        (max(1, allowed.processes // 2), f"half of the {allowed.processes:,} allowed ({allowed.limit})"),
+    ]
+    return min(bounds, key=itemgetter(0))
 
 
 def _listen(address: Endpoint) -> socket.socket:
@@ -157,11 +188,13 @@ def _cannot_listen(address: Endpoint, error: OSError) -> TargetError:
     return TargetError(message, "choose another --bind or --port")
 
 
-def _place(sock: socket.socket, processes: int, room: int) -> Place:
+def _place(sock: socket.socket, processes: int, room: int, wanted: int, bounded_by: str) -> Place:
     host, port = sock.getsockname()[:2]
     return Place(
         address=str(Endpoint(host, port)),
         processes=processes,
+        processes_wanted=wanted,
+        bounded_by=bounded_by,
         files=open_files()[0],
         room=room,
         somaxconn=int(sysctl.read(sysctl.SOMAXCONN)),

@@ -13,7 +13,7 @@ class Column(IntEnum):
     """The cells of a row.
 
     `ENDED` and `RESET` are the connections whose peer closed them, by FIN or otherwise; `MOST` is the most open at
-    once in all processes together, as far as this one saw.
+    once in all processes together, as far as this one saw. `FAULT` is the errno of the call that ended the process.
     """
 
     ACCEPTED = 0
@@ -22,6 +22,7 @@ class Column(IntEnum):
     RESET = 3
     MOST = 4
     FULL = 5
+    FAULT = 6
 
 
 ROW_CELLS = 8
