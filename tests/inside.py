@@ -19,8 +19,7 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --fsize N               RLIMIT_FSIZE: no file grows beyond so many bytes, as on a disk that is full
 --most KIND=N            user.max_KIND is N (user_namespaces, net_namespaces), in a user namespace of the stand-in's own
 --drop CAPABILITY       take a capability from the command and all it starts, as in net_admin
---deny unshare|port-range|ipv6|tmpfile|link|renameat2   have the kernel (seccomp) refuse unshare(), or not know
-                        IP_LOCAL_PORT_RANGE, IPv6, O_TMPFILE, linkat() or the flags of renameat2()
+--deny NAME             have the kernel (seccomp) refuse a call, or not know an option: see DENIALS
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ import signal
 import socket
 import struct
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from connbench.linux import process, sysctl
@@ -45,9 +45,18 @@ from connbench.model import Namespace
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 SYSTEM_CALLS = {
-    "x86_64": {"unshare": 272, "setsockopt": 54, "openat": 257, "linkat": 265, "renameat2": 316, "socket": 41},
-    "aarch64": {"unshare": 97, "setsockopt": 208, "openat": 56, "linkat": 37, "renameat2": 276, "socket": 198},
-}
+    "x86_64": {
+        "setsockopt": 54, "socket": 41, "unshare": 272, "epoll_create1": 291,
+        "openat": 257, "linkat": 265, "renameat2": 316,
+        "clone": 56, "fork": 57, "vfork": 58, "clone3": 435,
+    },
+    "aarch64": {
+        "setsockopt": 208, "socket": 198, "unshare": 97, "epoll_create1": 20,
+        "openat": 56, "linkat": 37, "renameat2": 276,
+        "clone": 220, "clone3": 435,
+    },
+}  # fmt: skip
+"""Their numbers (asm/unistd.h); aarch64 has no fork() and no vfork()."""
 NUMBER_AT, FIRST_AT, LEVEL_AT, OPTION_AT, LAST_AT = 0, 16, 24, 32, 48  # in struct seccomp_data: nr, args[0] to [4]
 LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JSET|K, BPF_RET|K
 LOAD_HALF, MODULO, SO_ATTACH_FILTER = 0x28, 0x94, 26  # BPF_LD|H|ABS, BPF_ALU|MOD|K
@@ -61,82 +70,53 @@ CAPABILITIES = {"net_admin": 12, "net_raw": 13, "sys_admin": 21, "bpf": 39}
 Instruction = tuple[int, int, int, int]
 
 
-def deny_unshare(numbers: dict[str, int]) -> list[Instruction]:
-    """unshare() fails with EPERM."""
-    return [
-        (LOAD, 0, 0, NUMBER_AT),
-        (JUMP_IF_EQUAL, 0, 1, numbers["unshare"]),
-        (RETURN, 0, 0, FAIL_WITH | errno.EPERM),
-        (RETURN, 0, 0, ALLOW),
-    ]
+@dataclass(frozen=True)
+class Denial:
+    """Which calls fail, with what.
 
+    Attributes:
+        calls: Their names.
+        error: The errno.
+        equal: Arguments that must have a value, all of them, for the call to fail: offset and value.
+        flags: An argument of which one of these bits must be set: offset and bits.
+    """
 
-def deny_port_range(numbers: dict[str, int]) -> list[Instruction]:
-    """setsockopt(SOL_IP, IP_LOCAL_PORT_RANGE) fails with ENOPROTOOPT, as in a kernel before 6.3."""
-    return [
-        (LOAD, 0, 0, NUMBER_AT),
-        (JUMP_IF_EQUAL, 0, 5, numbers["setsockopt"]),
-        (LOAD, 0, 0, LEVEL_AT),
-        (JUMP_IF_EQUAL, 0, 3, socket.SOL_IP),
-        (LOAD, 0, 0, OPTION_AT),
-        (JUMP_IF_EQUAL, 0, 1, 51),
-        (RETURN, 0, 0, FAIL_WITH | errno.ENOPROTOOPT),
-        (RETURN, 0, 0, ALLOW),
-    ]
+    calls: tuple[str, ...]
+    error: int
+    equal: tuple[tuple[int, int], ...] = ()
+    flags: tuple[int, int] | None = None
 
-
-def deny_ipv6(numbers: dict[str, int]) -> list[Instruction]:
-    """socket(AF_INET6) fails with EAFNOSUPPORT, as in a kernel that was booted with ipv6.disable=1."""
-    return [
-        (LOAD, 0, 0, NUMBER_AT),
-        (JUMP_IF_EQUAL, 0, 3, numbers["socket"]),
-        (LOAD, 0, 0, FIRST_AT),
-        (JUMP_IF_EQUAL, 0, 1, socket.AF_INET6),
-        (RETURN, 0, 0, FAIL_WITH | errno.EAFNOSUPPORT),
-        (RETURN, 0, 0, ALLOW),
-    ]
-
-
-def deny_flags(number: int, flags_at: int, flags: int, error: int) -> list[Instruction]:
-    """A call with one of these flags fails."""
-    return [
-        (LOAD, 0, 0, NUMBER_AT),
-        (JUMP_IF_EQUAL, 0, 3, number),
-        (LOAD, 0, 0, flags_at),
-        (JUMP_IF_SET, 0, 1, flags),
-        (RETURN, 0, 0, FAIL_WITH | error),
-        (RETURN, 0, 0, ALLOW),
-    ]
-
-
-def deny_tmpfile(numbers: dict[str, int]) -> list[Instruction]:
-    """openat(O_TMPFILE) fails with EOPNOTSUPP, as on FAT and NFS."""
-    return deny_flags(numbers["openat"], OPTION_AT, os.O_TMPFILE & ~os.O_DIRECTORY, errno.EOPNOTSUPP)
-
-
-def deny_link(numbers: dict[str, int]) -> list[Instruction]:
-    """linkat() fails with EPERM, as on FAT."""
-    return [
-        (LOAD, 0, 0, NUMBER_AT),
-        (JUMP_IF_EQUAL, 0, 1, numbers["linkat"]),
-        (RETURN, 0, 0, FAIL_WITH | errno.EPERM),
-        (RETURN, 0, 0, ALLOW),
-    ]
-
-
-def deny_renameat2(numbers: dict[str, int]) -> list[Instruction]:
-    """renameat2() with a flag fails with EINVAL, as on NFS."""
-    return deny_flags(numbers["renameat2"], LAST_AT, 0xFFFF, errno.EINVAL)
+    def program(self, numbers: dict[str, int]) -> list[Instruction]:
+        """A filter of classic BPF: each test that fails jumps to the last instruction, which allows the call."""
+        tests = [(offset, JUMP_IF_EQUAL, value) for offset, value in self.equal]
+        if self.flags:
+            tests.append((self.flags[0], JUMP_IF_SET, self.flags[1]))
+        found = [numbers[name] for name in self.calls if name in numbers]
+        rest: list[Instruction] = []
+        for place, (offset, jump, value) in enumerate(tests):
+            rest += [(LOAD, 0, 0, offset), (jump, 0, 2 * (len(tests) - place) - 1, value)]
+        rest += [(RETURN, 0, 0, FAIL_WITH | self.error), (RETURN, 0, 0, ALLOW)]
+        # Each call's number jumps to the tests; the last one that does not match jumps to the end.
+        last = len(found) - 1
+        jumps = [
+            (JUMP_IF_EQUAL, last - place, 0 if place < last else len(rest) - 1, number)
+            for place, number in enumerate(found)
+        ]
+        return [(LOAD, 0, 0, NUMBER_AT), *jumps, *rest]
 
 
 DENIALS = {
-    "unshare": deny_unshare,
-    "port-range": deny_port_range,
-    "ipv6": deny_ipv6,
-    "tmpfile": deny_tmpfile,
-    "link": deny_link,
-    "renameat2": deny_renameat2,
+    "unshare": Denial(("unshare",), errno.EPERM),
+    "port-range": Denial(("setsockopt",), errno.ENOPROTOOPT, ((LEVEL_AT, socket.SOL_IP), (OPTION_AT, 51))),
+    "ipv6": Denial(("socket",), errno.EAFNOSUPPORT, ((FIRST_AT, socket.AF_INET6),)),
+    "epoll": Denial(("epoll_create1",), errno.ENOMEM),
+    "fork": Denial(("clone", "fork", "vfork", "clone3"), errno.EAGAIN),
+    "tmpfile": Denial(("openat",), errno.EOPNOTSUPP, flags=(OPTION_AT, os.O_TMPFILE & ~os.O_DIRECTORY)),
+    "link": Denial(("linkat",), errno.EPERM),
+    "renameat2": Denial(("renameat2",), errno.EINVAL, flags=(LAST_AT, 0xFFFF)),
 }
+"""As in kernels before 6.3 (`port-range`) or with ipv6.disable=1 (`ipv6`), where a limit of processes is reached
+(`fork`) or memory is short (`epoll`), and on FAT and NFS (`tmpfile`, `link`, `renameat2`)."""
 
 
 def drop_each(divisor: int) -> list[Instruction]:
@@ -343,7 +323,7 @@ def main() -> None:
     for name in asked.drop:
         drop(name)
     for name in asked.deny:
-        install(DENIALS[name](SYSTEM_CALLS[platform.machine()]))
+        install(DENIALS[name].program(SYSTEM_CALLS[platform.machine()]))
     command = asked.command[1:]
     os.execvp(command[0], command)  # noqa: S606  # becoming the command is the point
 

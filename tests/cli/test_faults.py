@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from faults import SECOND_TURN, STARTING, Moment, Run, at, connecting
-from support import wait_until
+from support import connbench, wait_until
 
 PLAIN = ("run", "--strategy", "plain", "-o", "r.json")
 """Takes about a minute: every test here ends it long before."""
@@ -61,13 +62,34 @@ def test_what_is_left_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_killed_acceptor(tmp_path: Path) -> None:
-    """Connections that the listener lost are not counted as open, and the figures are invalid."""
+    """A process that the listener lost ends the round as a lost holder does: what it held is gone."""
     paced = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "300", "--churn-rate", "100")
     # The engine's first child accepts.
     with at(connecting(200, holder=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
         run.send(signal.SIGKILL, run.children[0])
-    run.ended(ExitCode.UNSOUND)
-    assert " connections were left at the end of " in run.stdout
+    run.ended(ExitCode.FAULT)
+    what = r"the listener's accepting process \d+ was killed by SIGKILL, with 19\d open connections\n"
+    assert re.search(what, run.stderr), run.stderr
+    assert "partial" in run.stdout
+
+
+@pytest.mark.parametrize("command", [("run", "-q", "-n", "10", "--listener", "accept"), ("serve", "--port", "0")])
+def test_acceptors_that_end_before_they_accept(command: tuple[str, ...]) -> None:
+    """The kernel completes the handshakes of a run all the same: without a look at them it would pass as sound."""
+    finished = connbench(*command, inside=("--deny", "epoll"))
+    assert finished.returncode == ExitCode.FAULT
+    assert " ended: Cannot allocate memory" in finished.stderr
+    assert "\n  -> free memory, or raise the cgroup's memory.max or RLIMIT_AS (ulimit -v)\n" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_few_files_take_no_end_of_acceptors() -> None:
+    """A run that would take more processes than its engine has files for is refused before the first attempt."""
+    finished = connbench("run", "-q", "-n", "200", "--listener", "accept", inside=("--nofile", "20"))
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert "200 connections in 1 lane: RLIMIT_NOFILE of 20 makes it 100 processes" in finished.stderr
+    assert "raise the hard limit of open files (ulimit -Hn)" in finished.stderr
+    assert finished.stdout == ""
 
 
 def test_two_signals(tmp_path: Path) -> None:

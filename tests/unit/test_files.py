@@ -600,7 +600,7 @@ from connbench.results.files import Output
 import inside, platform
 folder, case, *denied = sys.argv[1:]
 for name in denied:
-    inside.install(inside.DENIALS[name](inside.SYSTEM_CALLS[platform.machine()]))
+    inside.install(inside.DENIALS[name].program(inside.SYSTEM_CALLS[platform.machine()]))
 for n in count(1):
     path = Path(folder, str(n), "a.json")
     path.parent.mkdir()
@@ -657,7 +657,7 @@ import inside
 from connbench.results.files import Output, SavedElsewhereError
 folder = Path(sys.argv[1])
 for name in sys.argv[2:]:
-    inside.install(inside.DENIALS[name](inside.SYSTEM_CALLS[platform.machine()]))
+    inside.install(inside.DENIALS[name].program(inside.SYSTEM_CALLS[platform.machine()]))
 with Output(folder / "new.json") as output:
     for text in ("first", "second"):
         output.save(text)

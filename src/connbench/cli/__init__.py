@@ -16,6 +16,7 @@ from connbench.cli.sections import Group
 from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux.limits import OUT_OF_RESOURCES
+from connbench.linux.shortage import way_out
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -140,7 +141,7 @@ def _give_in(error: OSError) -> int:
     """Exit code for what the system refused: a resource, or the output; anything else is a bug, and raised."""
     if error.errno in OUT_OF_RESOURCES:
         fault: ConnbenchError = EnvironmentFault(
-            f"this machine has no room for the run: {error.strerror}", "raise RLIMIT_NOFILE (ulimit -n), or free memory"
+            f"this machine has no room for the run: {error.strerror}", way_out(error.errno)
         )
     elif error.errno in UNWRITABLE:
         discard_stdout()

@@ -88,8 +88,7 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
             for lost in server.take_losses():
                 complain(
                     RunFault(
-                        f"accepting process {lost.pid} {lost.end}",
-                        f"its {lost.open:,} connections are gone; the other processes go on",
+                        f"accepting process {lost.pid} {lost.end}: its {lost.open:,} connections are gone", lost.advice
                     )
                 )
             if server.acceptors.is_any_running:

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from connbench.engine import listener, network
-from connbench.engine.crew import Crew
+from connbench.engine.crew import Crew, refuse_without_room
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.network import Network
 from connbench.engine.share import Share
@@ -25,6 +25,7 @@ from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.linux import counters, sysctl
 from connbench.linux.limits import OUT_OF_RESOURCES, raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
+from connbench.linux.shortage import way_out
 from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.roundreport import RoundReport
 from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, shared_out
@@ -49,9 +50,10 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     shares = _shares(plan, descriptor, joined)
     with joined.listening_end():
         running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows)
-    say("ready", settings=joined.settings)
     try:
-        reports = _measure(shares, joined, engine_rss)
+        refuse_without_room(shares)
+        say("ready", settings=joined.settings)
+        reports = _measure(Crew(shares, running.check), shares[0].plan, joined, engine_rss)
     finally:
         running.close()
     say("finished", reports=reports)
@@ -82,14 +84,13 @@ def _shares(plan: RoundPlan, descriptor: int, joined: Network) -> list[Share]:
     ]
 
 
-def _measure(shares: list[Share], joined: Network, engine_rss: int) -> list[dict[str, Any]]:
+def _measure(crew: Crew, plan: RoundPlan, joined: Network, engine_rss: int) -> list[dict[str, Any]]:
     """Run the round's phases; the reports of those that were begun."""
     begun = RoundReport(settings=joined.settings, engine_rss=engine_rss)
-    crew = Crew(shares)
     gc.collect()
     gc.freeze()
     reports = []
-    for phase in shares[0].plan.strategy.phases:
+    for phase in plan.strategy.phases:
         report, is_complete = _run_phase(crew, phase.phase, joined, begun)
         reports.append(report)
         say("measured", report=asdict(report))  # should this process not live to the end of the next
@@ -145,7 +146,7 @@ def main() -> int:
     except OSError as error:
         if error.errno not in OUT_OF_RESOURCES:
             raise
-        _say_failed(EnvironmentFault(f"the engine has no room: {error.strerror}", "raise RLIMIT_NOFILE (ulimit -n)"))
+        _say_failed(EnvironmentFault(f"the engine has no room: {error.strerror}", way_out(error.errno)))
         return 1
     except StopRequestedError:
         return 1

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, EnvironmentFault, Interrupted, RunFault
 from connbench.linux.process import describe_end
+from connbench.linux.shortage import way_out
 from connbench.model import RoundPlan
 from connbench.roundreport import RoundReport
 
@@ -89,9 +90,7 @@ def _start(descriptor: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
             "connbench starts it for each round: install connbench where this user can execute it",
         ) from error
     except OSError as error:
-        raise EnvironmentFault(
-            f"no engine process: {error.strerror}", "raise RLIMIT_NPROC, the cgroup's pids.max or RLIMIT_NOFILE"
-        ) from error
+        raise EnvironmentFault(f"no engine process: {error.strerror}", way_out(error.errno)) from error
 
 
 def _follow(

@@ -6,23 +6,68 @@ import json
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from connbench.engine.holder import SPARE_DESCRIPTORS
 from connbench.engine.lane import STOPPED, Answer, Holder, Lane, Script, start_holder
 from connbench.engine.share import Share
-from connbench.errors import RunFault
+from connbench.errors import EnvironmentFault, RunFault
+from connbench.linux.limits import free_descriptors, open_files
 from connbench.linux.process import describe_end
+from connbench.linux.shortage import refuse_processes, way_out
 from connbench.model import Phase
 from connbench.roundreport import HolderReport
 
+HOLDER_DESCRIPTORS = SPARE_DESCRIPTORS + 4
+"""What a holder has open besides sockets: a channel, the engine's pipe of `Signals`, the account of its memory."""
 
-class StopSign:
-    """SIGTERM of this process, from now on, as a descriptor to poll: nothing is broken off by it where it stands."""
+ENGINE_DESCRIPTORS = 3
+"""What the engine opens besides a channel for each holder: the pipe of `Signals`, and one file at a time."""
+
+
+class Signals:
+    """SIGTERM and SIGCHLD of this process, from now on, as a descriptor to poll: they break nothing off."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda _signal, _frame: None)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, lambda _signal, _frame: None)
+
+    def read(self) -> bytes:
+        """The numbers of those that have come."""
+        return os.read(self.reader, 64)
+
+
+def refuse_without_room(shares: list[Share]) -> None:
+    """Make sure that holders enough for all connections can be started, before the first of them is.
+
+    Attempts for which there is no port take no file: they are not counted.
+
+    Args:
+        shares: What each lane is to make, lane by lane.
+
+    Raises:
+        EnvironmentFault: They cannot: for want of files, processes or memory.
+    """
+    plan, free = shares[0].plan, free_descriptors()
+    held = min(plan.connections, plan.capacity)
+    room = free - HOLDER_DESCRIPTORS
+    files = open_files()[0]
+    if room < 1:
+        raise EnvironmentFault(
+            f"RLIMIT_NOFILE of {files} leaves a holder process no socket", "raise it: ulimit -n 20000"
+        )
+    holders = max(sum(1 for share in shares if share.rows), -(-held // room))
+    purpose = f"{held:,} connections in {len(shares)} lane{'s' if len(shares) > 1 else ''}"
+    advice = "raise the hard limit of open files (ulimit -Hn), or ask for fewer with -n, --fill or --lanes"
+    if holders > free - ENGINE_DESCRIPTORS:
+        raise EnvironmentFault(
+            f"{purpose}: RLIMIT_NOFILE of {files:,} makes it {holders:,} processes, and leaves the engine files for "
+            f"{max(0, free - ENGINE_DESCRIPTORS):,} of them",
+            advice,
+        )
+    refuse_processes(holders, purpose, advice)
 
 
 class Crew:
@@ -30,9 +75,10 @@ class Crew:
 
     Args:
         shares: What each lane is to make, lane by lane.
+        check_listener: Raises RunFault once a process of the listener is lost.
     """
 
-    def __init__(self, shares: list[Share]) -> None:
+    def __init__(self, shares: list[Share], check_listener: Callable[[], None] = lambda: None) -> None:
         self._plan = shares[0].plan
         self._lanes = [Lane(share, self._start) for share in shares]
         self._holders: dict[int, Holder] = {}
@@ -41,9 +87,10 @@ class Crew:
         """Scripts that wait for an answer, by the holder's."""
         self._fault: RunFault | None = None
         self._is_stopped = False
-        self._sign = StopSign()
+        self._check_listener = check_listener
+        self._signals = Signals()
         self._poller = select.poll()
-        self._poller.register(self._sign.reader, select.POLLIN)
+        self._poller.register(self._signals.reader, select.POLLIN)
 
     @property
     def reports(self) -> tuple[HolderReport, ...]:
@@ -54,9 +101,11 @@ class Crew:
         """Run a phase to its end, or until SIGTERM asks to stop.
 
         Raises:
-            RunFault: A holder reports a fault or is gone, or SIGTERM came. What the others hold stays open.
+            RunFault: A holder reports a fault or is gone, a process of the listener is gone, or SIGTERM came. What the
+                others hold stays open.
         """
         self._fault = RunFault(*STOPPED) if self._is_stopped else None
+        self._check_listener()  # SIGCHLD tells of those that end from now on
         if phase is Phase.FILL:
             self._run(lane.get_ready() for lane in self._lanes)
             self._run(lane.fill() for lane in self._lanes)
@@ -96,8 +145,7 @@ class Crew:
             holder = start_holder(share, self._holders.values())
         except OSError as error:  # no process, or no socket pair, to be had
             raise RunFault(
-                f"no further holder process: {error.strerror}",
-                "raise RLIMIT_NPROC, the cgroup's pids.max or RLIMIT_NOFILE, or ask for fewer with -n",
+                f"no further holder process: {error.strerror}", f"{way_out(error.errno)}; or ask for fewer with -n"
             ) from error
         self._holders[holder.channel.fileno()] = holder
         self._poller.register(holder.channel, select.POLLIN)
@@ -111,15 +159,24 @@ class Crew:
             self._go_on(script, None)
         while self._waiting:
             for descriptor, _ in self._poller.poll():
-                if descriptor == self._sign.reader:
-                    os.read(descriptor, 64)
-                    self._is_stopped = True
-                    if heeds_stop:
-                        self._end_early(RunFault(*STOPPED))
+                if descriptor == self._signals.reader:
+                    came = self._signals.read()
+                    if signal.SIGTERM in came:
+                        self._is_stopped = True
+                        if heeds_stop:
+                            self._end_early(RunFault(*STOPPED))
+                    self._look_after_listener()
                 elif descriptor in self._holders:
                     self._hear(self._holders[descriptor])
+        self._look_after_listener()  # its SIGCHLD may be behind the last answer
         if self._fault:
             raise self._fault
+
+    def _look_after_listener(self) -> None:
+        try:
+            self._check_listener()
+        except RunFault as fault:
+            self._end_early(fault)
 
     def _go_on(self, script: Script, answer: Answer | None) -> None:
         try:

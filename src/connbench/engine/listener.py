@@ -6,10 +6,13 @@ import errno
 import socket
 from dataclasses import dataclass, field
 
-from connbench.errors import TargetError
+from connbench.errors import RunFault, TargetError
 from connbench.linux.families import family_of
+from connbench.linux.limits import open_files
+from connbench.linux.shortage import refuse_processes
 from connbench.model import Endpoint, Listener
 from connbench.serving.acceptors import Acceptors, room_of_one, start_acceptors
+from connbench.serving.tally import Column
 
 
 @dataclass(slots=True)
@@ -18,6 +21,21 @@ class RunningListener:
 
     socks: list[socket.socket] = field(default_factory=list)
     acceptors: Acceptors | None = None
+
+    def check(self) -> None:
+        """Make sure that every accepting process is still there.
+
+        Raises:
+            RunFault: One has ended since the last time, with what it held.
+        """
+        ended = self.acceptors.reap() if self.acceptors else []
+        if self.acceptors and ended:
+            first = ended[0]
+            row = self.acceptors.tally.row(first)
+            how, advice = self.acceptors.end_of(first)
+            accepted = row[Column.ACCEPTED]
+            when = f"with {row[Column.OPEN]:,} open connections" if accepted else "before it accepted a connection"
+            raise RunFault(f"the listener's accepting process {self.acceptors.pids[first]} {how}, {when}", advice)
 
     def close(self) -> None:
         """Drop every accepted connection and stop listening."""
@@ -40,6 +58,7 @@ def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, in_
 
     Raises:
         TargetError: An address cannot be listened on.
+        EnvironmentFault: So many accepting processes cannot be started.
     """
     listener = RunningListener()
     if kind in {Listener.EXTERNAL, Listener.NONE}:
@@ -50,7 +69,13 @@ def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, in_
         if kind is Listener.ACCEPT:
             # Accepting processes share the work; each stops when full, so together they must have room for all.
             room = room_of_one()
-            listener.acceptors = start_acceptors(listener.socks, connections // room + 1, room)
+            processes = connections // room + 1
+            refuse_processes(
+                processes,
+                f"{connections:,} connections to accept, with {open_files()[0]:,} files for each process",
+                "raise the hard limit of open files (ulimit -Hn), ask for fewer with -n, or use --listener backlog",
+            )
+            listener.acceptors = start_acceptors(listener.socks, processes, room)
     except BaseException:
         listener.close()
         raise

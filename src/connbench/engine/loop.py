@@ -14,6 +14,7 @@ from time import perf_counter_ns, sleep
 from connbench.engine.share import Share, Turnover
 from connbench.errors import RunFault
 from connbench.linux.families import family_of
+from connbench.linux.shortage import way_out
 from connbench.linux.sockopts import (
     IP_BIND_ADDRESS_NO_PORT,
     IP_LOCAL_PORT_RANGE,
@@ -184,7 +185,7 @@ def _new_socket(family: int, kind: int, timeout: bytes, index: int) -> socket:
         name = errno.errorcode.get(error.errno or 0, "")
         raise RunFault(
             f"socket() failed at attempt {index + 1} with {name} ({error.strerror})",
-            "raise RLIMIT_NOFILE or fs.file-max, or ask for fewer with -n",
+            f"{way_out(error.errno)}; or ask for fewer with -n",
         ) from error
     sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
     return sock

@@ -54,6 +54,7 @@ class ProcessAccount:
         reset: Those whose peer reset them, or was lost.
         is_full: Whether it accepts no more until one of its connections is closed.
         end: How it ended before its time, empty if it did not.
+        advice: What to do about that.
     """
 
     pid: int
@@ -63,6 +64,7 @@ class ProcessAccount:
     reset: int
     is_full: bool
     end: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class Server:
 
     def _account_of(self, number: int) -> ProcessAccount:
         row = self.acceptors.tally.row(number)
+        end, advice = self.acceptors.end_of(number)
         return ProcessAccount(
             pid=self.acceptors.pids[number],
             accepted=row[Column.ACCEPTED],
@@ -99,7 +100,8 @@ class Server:
             ended=row[Column.ENDED],
             reset=row[Column.RESET],
             is_full=bool(row[Column.FULL]),
-            end=self.acceptors.end_of(number)[0],
+            end=end,
+            advice=advice,
         )
 
 
