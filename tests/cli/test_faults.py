@@ -83,6 +83,31 @@ def test_acceptors_that_end_before_they_accept(command: tuple[str, ...]) -> None
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("run", "-q", "-n", "10"), "Resource temporarily unavailable"),
+        (("run", "-q", "-n", "10", "--isolate", "never", "--strategy", "bind"), "no engine process: Resource"),
+        (("serve", "--port", "0", "--processes", "3"), "0 of 3 accepting processes started, and no further one"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_no_further_process_is_no_matter_of_open_files(command: tuple[str, ...], says: str) -> None:
+    """fork() that fails with EAGAIN speaks of the limits of processes, and of nothing else."""
+    finished = connbench(*command, inside=("--deny", "fork"))
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert says in finished.stderr
+    assert "\n  -> raise the limit of processes: ulimit -u, the cgroup's pids.max, kernel.pid_max" in finished.stderr
+    assert "ulimit -n" not in finished.stderr
+    assert "OpenBLAS" not in finished.stderr
+
+
+def test_a_model_takes_no_process() -> None:
+    """Numpy's library starts threads by itself, and ends a process that may not start any."""
+    finished = connbench("predict", "-n", "100", inside=("--deny", "fork"))
+    assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
+
+
 def test_few_files_take_no_end_of_acceptors() -> None:
     """A run that would take more processes than its engine has files for is refused before the first attempt."""
     finished = connbench("run", "-q", "-n", "200", "--listener", "accept", inside=("--nofile", "20"))

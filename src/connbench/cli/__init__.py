@@ -98,6 +98,8 @@ def cli(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> Never:
     """Entry point of the `connbench` command."""
     _mend_standard_streams()
+    # numpy's OpenBLAS starts threads as it is loaded, and raises SIGINT where it may not. Nothing here needs them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     interrupts = Interrupts()
     interrupts.install()
     sys.exit(_run(arguments, interrupts))
