@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from connbench.errors import EnvironmentFault
+from connbench.linux import shortage
 from connbench.linux.process import die_with_parent
 
 
@@ -33,9 +34,7 @@ def in_child(work: Callable[[], object], undone: str, way_out: str) -> Any:  # n
     except OSError as error:
         os.close(reader)
         os.close(writer)
-        raise EnvironmentFault(
-            f"{undone}: fork: {error.strerror}", "raise RLIMIT_NPROC (ulimit -u) or the cgroup's pids.max"
-        ) from error
+        raise EnvironmentFault(f"{undone}: fork: {error.strerror}", shortage.way_out(error.errno)) from error
     if child == 0:
         die_with_parent(parent)
         _tell_outcome(work, writer, undone, way_out)
