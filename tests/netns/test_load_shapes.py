@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import socket
+from array import array
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ import pytest
 from connbench.analysis.soundness import findings
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, Phase, Spread, StrategySpec
+from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, Phase, RoundPlan, Spread, StrategySpec
 from connbench.results.result import Result, Samples, StrategyResult
 from connbench.runner import run
 from connbench.samples import GIVEN_UP, TIMED_OUT
+from connbench.strategies.sharing import recipe_over, seed_further_tries, shared_out
 from support import LOW, OVER_VETH, connbench, make_plan, measure, measure_phases, spec
 
 PORTS = 32
@@ -148,6 +151,35 @@ def test_slow_attempts_are_given_up() -> None:
     assert set(result.samples.errno.tolist()) == {GIVEN_UP}
     assert (result.rounds[0].report.held, result.rounds[0].report.time_wait) == (0, 0)
     assert measure(under("bind", Load(give_up_ms=60_000)), 8, 8).samples.errno.tolist() == [0] * 8
+
+
+@pytest.mark.parametrize("strategy", [spec("random"), spec("window", 4, retries=9)], ids=["random", "window"])
+def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
+    """Which of two lanes wins a port is the kernel's race: tries and ports may differ, what a try draws may not.
+
+    A lane's attempts are its rows in order. `random` has the port that the row's last try drew; `window` has one of the
+    window that it drew.
+    """
+    if strategy.name == "window" and not is_supported(LOCAL_PORT_RANGE):
+        pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
+    strategy = replace(strategy, load=Load(lanes=2))
+    planned = RoundPlan(make_plan(strategy, 64, 60), strategy, 1)
+    recipe = recipe_over(planned, shared_out(planned, array("I")))
+    for _ in range(2):
+        samples = measure(strategy, 64, 60).samples
+        for lane, rows in enumerate(planned.rows_of_lanes(Phase.FILL)):
+            of_lane = samples.chosen(samples.lane == lane)
+            for row, tries, port in zip(rows, of_lane.tries.tolist(), of_lane.port.tolist(), strict=True):
+                rng = Random()
+                seed_further_tries(rng, planned, row)
+                drawn = [recipe.first[row], *(recipe.redraw(rng) for _ in range(tries - 1))][-1]
+                assert port in {0, drawn} if strategy.name == "random" else _lies_in(port, drawn)
+        assert samples.tries.max() > 1
+
+
+def _lies_in(port: int, window: int) -> bool:
+    """Whether a value of IP_LOCAL_PORT_RANGE allows a port; 0 is none."""
+    return port == 0 or window & 0xFFFF <= port <= window >> 16
 
 
 def test_giving_up_ends_further_tries() -> None:

@@ -14,7 +14,7 @@ from connbench.engine import loop
 from connbench.engine.share import Share, Turnover
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
 from connbench.samples import NS_PER_S
-from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, shared_out
+from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
 from support import make_plan, spec
 
 READ_NS, BEGAN = 1000, 5_000_000
@@ -47,7 +47,7 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
     recipe, filled = recipe_over(plan, order), plan.rows_of_lanes(Phase.FILL)[0]
-    share = Share(plan, recipe, 0, filled, order, victims, 64, (0,), further_tries(plan, 0), -1, 0, columns)
+    share = Share(plan, recipe, 0, filled, order, victims, 64, (0,), -1, 0, columns)
     rows = plan.rows_of_lanes(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)

@@ -116,7 +116,8 @@ seed_option = option(
     Section.OPEN,
     "--seed",
     type=count(high=LARGEST),
-    help="Draw the windows and ports that another run with this seed drew.  [default: random, and printed]",
+    help="Draw the windows and ports that another run with this seed drew. Which connection gets which port is the "
+    "kernel's choice, and with --lanes a race.  [default: random, and printed]",
 )
 cpu_option = option(
     Section.PLACE,

@@ -28,7 +28,7 @@ from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.linux.shortage import way_out
 from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.roundreport import RoundReport
-from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, shared_out
+from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
 
 
 def say(event: str, **fields: object) -> None:
@@ -75,7 +75,6 @@ def _shares(plan: RoundPlan, descriptor: int, joined: Network) -> list[Share]:
             victims=victims,
             capacity=len(rows),
             held_before=(0,) * len(plan.sources),
-            retries=further_tries(plan, lane),
             descriptor=descriptor,
             epoch=epoch,
             far=joined.far,

@@ -80,12 +80,6 @@ def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
         os._exit(status)
 
 
-def to_state(state: list[Any]) -> tuple[Any, ...]:
-    """State of a random generator as `setstate` wants it, from the lists that JSON made of its tuples."""
-    version, numbers, gauss = state
-    return version, tuple(numbers), gauss
-
-
 class Holder:
     """The connections of a share, and what may be asked of them."""
 
@@ -142,7 +136,6 @@ class Holder:
         return outcome | {
             "report": asdict(report),
             "opened_by_source": [opened[source] for source in range(len(share.plan.sources))],
-            "retries": share.retries.getstate(),
         }
 
     def _churn(self, first: int, end: int, lane_first: int, began: int, timeouts: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from operator import add
 from typing import Any
 
-from connbench.engine.holder import run_holder, to_state
+from connbench.engine.holder import run_holder
 from connbench.engine.share import Share
 from connbench.errors import RunFault
 from connbench.roundreport import HolderReport
@@ -87,7 +87,6 @@ class Lane:
             report = HolderReport(**answer["report"])
             self.reports.append(report)
             _raise_what_ended(answer)
-            self.share.retries.setstate(to_state(answer["retries"]))
             held = tuple(map(add, self.share.held_before, answer["opened_by_source"]))
             rest = range(self.share.rows.start + report.attempts, self.share.rows.stop)
             self.share = replace(self.share, rows=rest, held_before=held)

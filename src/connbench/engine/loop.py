@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from _socket import SO_LINGER, SO_SNDTIMEO, SOCK_DGRAM, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
+from random import Random
 from statistics import median
 from time import perf_counter_ns, sleep
 
@@ -73,7 +74,8 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
     # UDP's search is in bind(): nothing is to be deferred.
     defers_port, sets_window = binds and is_tcp and not draws_port, recipe.draw is Draw.WINDOW
     option = b""
-    max_tries, redraw, rng = recipe.max_tries, recipe.redraw, share.retries
+    max_tries, redraw = recipe.max_tries, recipe.redraw
+    rng = Random()  # noqa: S311  # reproducible, not secret: seeded for each row
     limit_ns = NEVER_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
     # Unbounded draws have a bound once every port of a source is ours, or an attempt has used up all its tries: the one
     # of a program, which knows neither.
@@ -96,8 +98,8 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
                         reset_peer(leaving)
                     leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
                 leaving.close()
-            if max_tries > 1:
-                seed_further_tries(rng, round_plan, index)
+        if max_tries > 1:
+            seed_further_tries(rng, round_plan, index)
         sock = _new_socket(family, kind, timeout, index)
         number, path = first[index], order[index]
         source, target = path % many, targets[path // many]

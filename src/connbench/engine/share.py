@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from random import Random
 from typing import Self
 
 from connbench.linux.peerreset import PeerReset
@@ -23,7 +22,6 @@ class Share:
         order: The path of each row, and `victims` the row that each row of the churn replaces.
         held_before: Connections that earlier holders of the lane hold, by source.
         epoch: perf_counter_ns() at the beginning of the round.
-        retries: Draws further tries; its state goes from holder to holder, so that their number changes no draw.
         descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
         far: Descriptor of the namespace that the listener is in; None where it is the holder's own.
         reset_peer: Resets a connection from the listener's end, in the holder; None where nobody takes its port
@@ -38,7 +36,6 @@ class Share:
     victims: array[int]
     capacity: int
     held_before: tuple[int, ...]
-    retries: Random
     descriptor: int
     epoch: int
     columns: dict[str, memoryview] = field(default_factory=dict)

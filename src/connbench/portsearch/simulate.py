@@ -21,7 +21,7 @@ from connbench.portsearch.tcp import EveryPort, EveryPortBefore42, EveryPortFrom
 from connbench.portsearch.udp import Slots, UdpPorts
 from connbench.portsearch.walk import Walk
 from connbench.strategies import STRATEGIES, Draw
-from connbench.strategies.sharing import draw_victims, further_tries, recipe_over, seed_further_tries, shared_out
+from connbench.strategies.sharing import draw_victims, recipe_over, seed_further_tries, shared_out
 from connbench.strategies.userspace import MOST_DRAWS
 
 EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
@@ -99,7 +99,7 @@ class _Simulation:
         self._is_unbounded = self._draws_port and strategy.retries is None
         ports, many = plan.plan.port_range, len(plan.sources)
         self._unused = [[len(ports)] * many for _ in range(load.lanes)]
-        self._retries = [further_tries(plan, lane) for lane in range(load.lanes)]
+        self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
         self._time_wait = _Waiting(plan, machine.time_wait)
         rows = plan.rows
         self._looked_at, self._checked = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
@@ -108,10 +108,12 @@ class _Simulation:
 
     def run(self, phase: Phase) -> Walk:
         """Make the attempts of a phase."""
-        attempt = self._open if phase is Phase.FILL else self._replace
         made = list(_in_turns(self._plan.rows_of_lanes(phase)))
         for lane, row in made:
-            attempt(row, lane)
+            if phase is Phase.FILL:
+                self._open(row, lane)
+            else:
+                self._replace(row)
         rows = np.array([row for _, row in made], dtype=np.int64)
         port = np.frombuffer(self._port, np.uint16)[rows]
         path = np.frombuffer(self._order, np.uint32)[rows]
@@ -132,40 +134,39 @@ class _Simulation:
         max_tries = self._recipe.max_tries
         if self._is_unbounded and unused[source] <= 0:
             max_tries = min(max_tries, MOST_DRAWS)
-        self._held[row] = self._acquire(row, self._retries[lane], max_tries)
+        self._held[row] = self._acquire(row, max_tries)
         if self._held[row]:
             unused[source] -= 1
         elif self._is_unbounded:
             unused[source] = 0
 
-    def _replace(self, row: int, lane: int) -> None:
+    def _replace(self, row: int) -> None:
         victim = self._victims[row - self._plan.connections]
         space = self._spaces[self._order[victim] % len(self._spaces)]
         if self._held[victim]:
             self._time_wait.close(row, space, self._held[victim])
         self._time_wait.end(row)
-        rng = self._retries[lane]
-        if self._recipe.max_tries > 1:
-            seed_further_tries(rng, self._plan, row)
-        self._held[victim] = self._acquire(row, rng, self._recipe.max_tries)
+        self._held[victim] = self._acquire(row, self._recipe.max_tries)
 
-    def _acquire(self, row: int, rng: Random, max_tries: int) -> int:
+    def _acquire(self, row: int, max_tries: int) -> int:
         """Make the tries of an attempt; returns its port, 0 if it has none."""
+        if max_tries > 1:
+            seed_further_tries(self._rng, self._plan, row)
         space = self._spaces[self._order[row] % len(self._spaces)]
         recipe, number = self._recipe, self._recipe.first[row]
         if self._draws_port:
             tries = 1
             while not (had := space.take(number)) and tries < max_tries:
-                number = recipe.redraw(rng)
+                number = recipe.redraw(self._rng)
                 tries += 1
             self._looked_at[row] = tries
             port = number if had else 0
         else:
-            port, tries = self._search(row, space, rng, max_tries)
+            port, tries = self._search(row, space, max_tries)
         self._tries[row], self._port[row] = tries, port
         return port
 
-    def _search(self, row: int, space: Ports, rng: Random, max_tries: int) -> tuple[int, int]:
+    def _search(self, row: int, space: Ports, max_tries: int) -> tuple[int, int]:
         """Have the kernel search until a port is found; returns it, and the tries that took."""
         recipe, number = self._recipe, self._recipe.first[row]
         if recipe.draw is Draw.NOTHING:
@@ -179,7 +180,7 @@ class _Simulation:
             self._checked[row] += space.checked
             if port or tries >= max_tries:
                 return port, tries
-            number = recipe.redraw(rng)
+            number = recipe.redraw(self._rng)
 
 
 class _Waiting:

@@ -79,11 +79,9 @@ def draw_victims(plan: RoundPlan) -> array[int]:
     return victims
 
 
-def further_tries(plan: RoundPlan, lane: int) -> Random:
-    """What draws the further tries of a lane's filling."""
-    return Random(plan.seed_text(f"further tries {lane}" if lane else "further tries"))  # noqa: S311  # reproducible, not secret
-
-
 def seed_further_tries(rng: Random, plan: RoundPlan, row: int) -> None:
-    """Begin those of a row of the churn: of its own, for who holds the connection must not change what is drawn."""
+    """Begin the further tries of a row: what they draw goes by seed, strategy, round, row and try alone.
+
+    How many tries other rows took, which depends on who won a port, changes nothing of it.
+    """
     rng.seed(plan.seed_text(f"further tries of {row}"))
