@@ -203,10 +203,10 @@ def test_it_goes_on_when_its_stdout_takes_no_more(tmp_path: Path) -> None:
         why, found = server.stderr.readline(), json.loads(server.stderr.readline())
         server.terminate()
         _, rest = server.communicate(timeout=HANG_S)
-    assert "the output cannot be written: File too large; serve goes on" in why
+    assert "stdout cannot be written: File too large; serve goes on" in why
     assert found["event"] == "report"
     assert '"event": "report"' in rest
-    assert "connbench: the output cannot be written: File too large\n  -> " in rest
+    assert "connbench: stdout cannot be written: File too large\n  -> " in rest
     assert server.returncode == ExitCode.OUTPUT
     assert log.stat().st_size == size
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 from contextlib import suppress
 
 import click
 
-from connbench.cli.messages import complain, discard_stdout, tell
+from connbench.cli.messages import complain, tell
 from connbench.cli.options import format_option
+from connbench.cli.outlet import Stdout
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import count
 from connbench.errors import ExitCode, OutputError, RunFault, UsageError
@@ -76,15 +76,15 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
     from connbench.serving.server import Event, serving  # noqa: PLC0415  # as above
 
     as_json = output_format == "json"
-    outlet = _Outlet()
+    reports = _Reports()
     with serving(address, processes) as server:
         interrupts.check()  # a signal that came before they were blocked
-        outlet.say((pages.place_json if as_json else pages.place_text)(server.place))
+        reports.say((pages.place_json if as_json else pages.place_text)(server.place))
         write_account = pages.account_json if as_json else pages.account_text
         event = Event.LOSS  # one may have ended already
         while event is not Event.STOP and server.acceptors.is_any_running:
             if event is Event.REPORT:
-                outlet.say(write_account(server.account()))
+                reports.say(write_account(server.account()))
             for lost in server.take_losses():
                 complain(
                     RunFault(
@@ -95,49 +95,43 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
                 event = server.wait()
         server.take_losses()
         account = server.account()
-        outlet.say(write_account(account))
+        reports.say(write_account(account))
     gone = len(account.processes) - len(account.running)
     if gone:
         raise RunFault(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
-    if outlet.fault:
-        raise outlet.fault
+    if reports.failure:
+        raise reports.failure
     return ExitCode.OK
 
 
-class _Outlet:
-    """Where reports go: stdout, and from the first that it does not take, stderr.
-
-    Attributes:
-        fault: Why stdout took no more; None as long as it does, and where its reader left.
-    """
+class _Reports:
+    """Where reports go: stdout, and from the first that it does not take, stderr."""
 
     def __init__(self) -> None:
-        self.fault: OutputError | None = None
-        self._has_begun = False
-        self._is_stdout_lost = False
+        self._stdout = Stdout()
+
+    @property
+    def failure(self) -> OutputError | None:
+        """Why stdout took no more; None where its reader left, which is no failure."""
+        failure = self._stdout.failure
+        return failure and OutputError(failure.message, "send it elsewhere")
 
     def say(self, text: str) -> None:
         """Print a text, whatever becomes of stdout: the connections that are held are not to be lost with it.
 
         Raises:
-            OSError: stdout takes not even the first text, which says where it listens, for want of space.
+            OutputError: stdout takes not even the first text, which says where it listens, for want of space.
         """
-        if not self._is_stdout_lost:
-            try:
-                click.echo(text)
-            except OSError as error:
-                if error.errno != errno.EPIPE and not self._has_begun:
-                    raise
-                discard_stdout()
-                self._is_stdout_lost = True
-                reason = "nobody reads stdout any more"
-                if error.errno != errno.EPIPE:
-                    reason = f"the output cannot be written: {error.strerror}"
-                    self.fault = OutputError(reason, "send it elsewhere")
-                tell(f"{reason}; serve goes on, and its reports go to stderr")
-            else:
-                self._has_begun = True
-                return
+        stdout = self._stdout
+        was_over = stdout.is_over
+        stdout.say(text)
+        if not stdout.is_over:
+            return
+        if self.failure and not stdout.has_printed:
+            raise self.failure
+        if not was_over:
+            reason = stdout.failure.message if stdout.failure else "nobody reads stdout any more"
+            tell(f"{reason}; serve goes on, and its reports go to stderr")
         with suppress(OSError):  # nobody reads stderr, either
             click.echo(text, err=True)
 
