@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from array import array
 from collections import Counter
 from dataclasses import replace
@@ -110,6 +111,21 @@ def test_each_source_has_draws_of_its_own(spread: Spread, attempts: int, number:
         alone = round_plan(partition, count, spread, sources[:1])
         own = [draw for draw, of in zip(drawn, order, strict=True) if of == source]
         assert own == recipe_over(alone, shared_out(alone, NONE)).first.tolist()
+
+
+def test_a_space_without_an_attempt_costs_nothing() -> None:
+    """4,096 addresses to 1,000 targets are four million port spaces, of which ten attempts draw in ten."""
+    partition = StrategySpec("partition", 4)
+    sources = tuple(map(str, range(4096)))
+    plan = round_plan(partition, 10, Spread.ROUND_ROBIN, sources)
+    many = replace(plan, plan=replace(plan.plan, targets=tuple(Endpoint("127.0.0.1", 1 + i) for i in range(1000))))
+    tracemalloc.start()
+    try:
+        drawn = recipe_over(many, shared_out(many, NONE)).first
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(set(drawn)) == 1
 
 
 def two_sources() -> Result:

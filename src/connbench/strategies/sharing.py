@@ -61,12 +61,17 @@ def _drawn(plan: RoundPlan, order: array[int], before: array[int], stream: str, 
     rng = Random(plan.seed_text(stream))  # noqa: S311  # reproducible, not secret
     spaces = plan.spaces
     counts, earlier = (Counter(path % spaces for path in some) for some in (order, before))
-    recipes = [make(plan.strategy, ports, earlier[space] + counts[space], rng, reserved) for space in range(spaces)]
-    firsts = [recipe.first[earlier[space] :] for space, recipe in enumerate(recipes)]
+    # A space without an attempt draws nothing: thousands of sources and of targets are millions of spaces.
+    recipes = {
+        space: make(plan.strategy, ports, earlier[space] + counts[space], rng, reserved)
+        for space in sorted(counts | earlier) or (0,)
+    }
+    firsts = {space: recipe.first[earlier[space] :] for space, recipe in recipes.items()}
+    recipe = next(iter(recipes.values()))
     if spaces == 1:
-        return replace(recipes[0], first=firsts[0])
-    draws = [iter(first) for first in firsts]
-    return replace(recipes[0], first=numbers(next(draws[path % spaces]) for path in order))
+        return replace(recipe, first=firsts[0])
+    draws = {space: iter(first) for space, first in firsts.items()}
+    return replace(recipe, first=numbers(next(draws[path % spaces]) for path in order))
 
 
 def draw_victims(plan: RoundPlan) -> array[int]:
