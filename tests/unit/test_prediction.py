@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from connbench.cli import cli
-from connbench.errors import ConnbenchError, InputError, OutputError, UsageError
+from connbench.errors import ConnbenchError, EnvironmentFault, InputError, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
 from connbench.model.time_wait import TW_REUSE
 from connbench.planning import Request
 from connbench.planning.paper import plan_on_paper
+from connbench.portsearch import predict as prediction_module
 from connbench.portsearch.agreement import Both, agreement, rank_correlation
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
 from connbench.portsearch.calibration import USUAL, USUAL_BEFORE, usual_of
@@ -119,6 +120,22 @@ def test_open_connections_are_counted_by_those_that_have_a_port() -> None:
         "odd": 5,
         "errored": 2,
     }
+
+
+def test_prediction_that_has_no_memory_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts, and ports of thousands of addresses, are counted before one is simulated: what fits is simulated."""
+    monkeypatch.setattr(prediction_module, "simulate", lambda *_: {})
+    many = plan_on_paper(Request(strategies=("bind", "range"), connections=1_000_000))
+    wide = plan_on_paper(Request(strategies=("bind",), connections=1, sources=4096, port_range=PortRange(1, 60000)))
+    for plan, attempts, needed in (
+        (many, "2,000,000 attempts", 2_000_000 * 70 + 1_000_000 * 130),
+        (wide, "1 attempts", 4096 * 60000),
+    ):
+        monkeypatch.setattr(prediction_module, "available_memory", lambda least=needed: 2 * least)
+        assert predict(plan, Algorithm.FROM_6_8) == []
+        monkeypatch.setattr(prediction_module, "available_memory", lambda least=needed: least - 1)
+        with pytest.raises(EnvironmentFault, match=rf"{attempts}, from .* needs about .* are free"):
+            predict(plan, Algorithm.FROM_6_8)
 
 
 def test_agreement_is_worked_out_by_hand() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 
-from connbench.errors import InputError, UsageError
+from connbench.errors import EnvironmentFault, InputError, UsageError
+from connbench.linux.limits import available_memory
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
 from connbench.model.time_wait import TW_REUSE, TimeWait
@@ -14,11 +16,45 @@ from connbench.portsearch.prediction import Pair, Prediction
 from connbench.portsearch.simulate import USUAL, Machine, simulate
 from connbench.portsearch.walk import Walk
 from connbench.results.result import Result, StrategyResult
+from connbench.units import memory
+
+KEPT_BYTES = 70
+"""Memory of a predicted attempt as long as its prediction is kept: 65 bytes were seen."""
+
+WORKING_BYTES = 130
+"""What it takes besides while it is simulated, or its figures are worked out: 110 bytes were seen."""
+
+SPACE_BYTES = 512
+"""Memory of a port space besides its ports, a byte each: 450 bytes were seen."""
 
 
 def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
-    """The first round of each strategy of a plan, a prediction a phase, in order."""
-    return [found for spec in plan.strategies for found in _round(RoundPlan(plan, spec, 1), algorithm, machine)]
+    """The first round of each strategy of a plan, a prediction a phase, in order.
+
+    Raises:
+        EnvironmentFault: There is no memory for so many attempts, or port spaces.
+    """
+    rounds = [RoundPlan(plan, spec, 1) for spec in plan.strategies]
+    refuse_without_memory(rounds)
+    return [found for planned in rounds for found in _round(planned, algorithm, machine)]
+
+
+def refuse_without_memory(rounds: Sequence[RoundPlan]) -> None:
+    """Make sure that there is memory for the predictions of these rounds, before any is made.
+
+    Raises:
+        EnvironmentFault: There is not.
+    """
+    rows = [planned.rows for planned in rounds]
+    widest = max(rounds, key=lambda planned: planned.spaces * (len(planned.plan.port_range) + SPACE_BYTES))
+    spaces = widest.spaces * (len(widest.plan.port_range) + SPACE_BYTES)
+    needed, free = KEPT_BYTES * sum(rows) + WORKING_BYTES * max(rows) + spaces, available_memory()
+    if needed > free:
+        raise EnvironmentFault(
+            f"the prediction of {sum(rows):,} attempts, from {len(widest.sources):,} addresses to "
+            f"{len(widest.plan.targets):,} targets, needs about {memory(needed)}, and {memory(free)} are free",
+            "predict fewer connections, strategies, addresses or targets",
+        )
 
 
 @lru_cache(maxsize=4)
@@ -44,12 +80,17 @@ def beside(
 
     Raises:
         InputError: The file has no plan, as a CSV has none; or a setting that it has recorded cannot be read.
+        EnvironmentFault: There is no memory for the predictions.
     """
     if result.plan is None:
         raise InputError(
             f"{result.name} has no plan to predict: it is a {result.origin}", "name the .json that run -o wrote"
         )
     chosen = algorithm or algorithm_of(result.kernel)
+    whole = [(_whole(result.plan, one.strategy), one.rounds) for one in result.strategies]
+    planned = [RoundPlan(result.plan, spec, measured.number) for spec, rounds in whole for measured in rounds]
+    if planned:
+        refuse_without_memory(planned)
     try:
         return [_pair(result.plan, strategy, chosen, reserved, tw_reuse) for strategy in result.strategies]
     except UsageError as fault:
