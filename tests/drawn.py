@@ -88,7 +88,7 @@ reports = st.builds(
     steal=st.floats(0, 1),
     engine_rss=counts,
 )
-faults: st.SearchStrategy[ConnbenchError] = st.builds(Interrupted, st.sampled_from([2, 15])) | st.builds(
+faults: st.SearchStrategy[ConnbenchError] = st.builds(Interrupted, st.sampled_from([1, 2, 3, 15])) | st.builds(
     lambda kind, message, hint: kind(message, hint),
     st.sampled_from([RunFault, EnvironmentFault, TargetError, OutputError]),
     texts,

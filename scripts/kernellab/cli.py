@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from connbench.errors import ConnbenchError, ExitCode, OutputError, UsageError
+from connbench.errors import INTERRUPTIONS, ConnbenchError, ExitCode, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.results.files import write_atomically
 
@@ -201,7 +201,7 @@ def _run_in(kernel: Kernel, image: Path, job: Job, folder: Path, *, is_named: bo
         _say(f"{error.message}; left out")
         return []
     except ConnbenchError as error:
-        if error.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+        if error.exit_code in INTERRUPTIONS:
             raise
         return [f"{error.message}\n  -> {error.hint}"]
     _say(_told(kernel, outcome))

@@ -6,12 +6,16 @@ way out, and an exit code. The command line prints both and exits; nothing else 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the exit status of `connbench` means."""
+    """What the exit status of `connbench` means.
+
+    `BUG` is EX_SOFTWARE of sysexits.h; those from 128 on are 128 and the number of a signal, as a shell has them.
+    """
 
     OK = 0
     THRESHOLD = 1
@@ -22,8 +26,18 @@ class ExitCode(IntEnum):
     FAULT = 6
     OUTPUT = 7
     INPUT = 8
+    BUG = 70
+    HUNG_UP = 129
     INTERRUPTED = 130
+    QUIT = 131
     TERMINATED = 143
+
+
+INTERRUPTIONS = frozenset({ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.QUIT, ExitCode.TERMINATED})
+"""Exit codes of a command that a signal has stopped."""
+
+ENDS_IN_GOOD_ORDER = frozenset({ExitCode.INTERRUPTED, ExitCode.TERMINATED})
+"""Those of Ctrl-C and SIGTERM, which are how `serve` and `trace` end: their exit code is then 0."""
 
 
 class ConnbenchError(Exception):
@@ -32,9 +46,13 @@ class ConnbenchError(Exception):
     Args:
         message: What is wrong, with the value at fault; no full stop.
         hint: What to do about it, or an empty string.
+
+    Attributes:
+        trace: The traceback of the exception that it was made of, if it was made of one.
     """
 
     exit_code = ExitCode.FAULT
+    trace = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -78,17 +96,22 @@ class InputError(ConnbenchError):
     exit_code = ExitCode.INPUT
 
 
+class UnexpectedFault(ConnbenchError):  # noqa: N818  # as the others that are no error of the user's
+    """An exception that connbench does not expect: a bug of its own."""
+
+    exit_code = ExitCode.BUG
+
+
 class Interrupted(ConnbenchError):  # noqa: N818  # what happened is no error, and signal(7) has no better word
-    """A signal asked to end: SIGINT or SIGTERM."""
+    """A signal asked to end: SIGHUP, SIGINT, SIGQUIT or SIGTERM."""
 
     def __init__(self, signal_number: int) -> None:
         self.exit_code = ExitCode(128 + signal_number)
-        name = {2: "SIGINT", 15: "SIGTERM"}[signal_number]
-        super().__init__(f"stopped by {name}")
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
 
 
 ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
-    kind.exit_code: kind for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError)
+    kind.exit_code: kind for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError, UnexpectedFault)
 }
 """Turns a fault that crossed a process boundary as a number back into its class."""
 

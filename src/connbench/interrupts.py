@@ -1,39 +1,83 @@
-"""SIGINT and SIGTERM, kept until somebody asks.
+"""The signals that ask connbench to end, kept until somebody asks for them.
 
 A handler that raises can raise anywhere: in an import, whose machinery may swallow it, or between a measurement and its
 being saved. So the signal is only noted, and a run asks for it five times a second.
+
+This module is imported before any other, and what it imports delays the handlers: it imports little.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from connbench.errors import Interrupted
 
+ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+"""What a closed terminal, Ctrl-C, Ctrl-backslash and a service manager send."""
 
-@dataclass(slots=True)
+
+def heeded() -> frozenset[signal.Signals]:
+    """Those of `ENDING` that this process does not ignore.
+
+    nohup starts it with SIGHUP ignored, and a script's `&` with SIGINT and SIGQUIT ignored.
+    """
+    return frozenset(number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN)
+
+
+class HeldBack:
+    """A block in which no signal of `ENDING` arrives; one that comes meanwhile arrives at its end.
+
+    A child that is started in the block begins with these signals blocked.
+    """
+
+    def __enter__(self) -> None:
+        """Block them."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+    def __exit__(self, *_: object) -> None:
+        """Let them through again."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
 class Interrupts:
     """What signals have come.
 
     Attributes:
         immediate: Whether the handler raises at once: while something blocks, and there is nothing to lose.
         on_stop: Called before the first signal is raised: ending in good order may take seconds.
+        number: The signal that came last; 0 if none did.
+        is_pending: Whether one has come that `check` has not raised yet.
     """
 
-    immediate: bool = False
-    on_stop: Callable[[], None] | None = None
-    _number: int = 0
-    _pending: bool = False
+    def __init__(self, *, immediate: bool = False) -> None:
+        self.immediate = immediate
+        self.on_stop: Callable[[], None] | None = None
+        self.number = 0
+        self.is_pending = False
+        self._handled: frozenset[signal.Signals] = frozenset()
 
     def install(self) -> None:
-        """Handle SIGINT and SIGTERM from now on."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Handle the signals of `ENDING` from now on, but for those that this process was started to ignore."""
+        self._handled = heeded()
+        for number in self._handled:
             signal.signal(number, self._take)
 
+    def release(self, code: int) -> int:
+        """Let the kernel end this process at the next signal: from now on no handler of ours can print a traceback.
+
+        Returns:
+            The exit code: `code`, or that of a signal nobody has asked for.
+        """
+        with HeldBack():  # one that comes before its handler is gone would be reported as ignored
+            for number in self._handled:
+                signal.signal(number, signal.SIG_DFL)
+        return 128 + self.number if self.is_pending else code
+
     def _take(self, number: int, _frame: object) -> None:
-        self._number, self._pending = number, True
+        if number == self.number == signal.SIGHUP:
+            return  # a terminal's kernel and its shell both send one: the second asks for nothing more
+        self.number, self.is_pending = number, True
         if self.immediate:
             raise Interrupted(number)
 
@@ -43,9 +87,9 @@ class Interrupts:
         Raises:
             Interrupted: One has.
         """
-        if self._pending:
-            self._pending = False
+        if self.is_pending:
+            self.is_pending = False
             on_stop, self.on_stop = self.on_stop, None
             if on_stop:
                 on_stop()
-            raise Interrupted(self._number)
+            raise Interrupted(self.number)

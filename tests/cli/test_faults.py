@@ -34,10 +34,16 @@ def assert_kept(run: Run, name: str = "r.json") -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)]
+    ("number", "code"),
+    [
+        (signal.SIGHUP, ExitCode.HUNG_UP),
+        (signal.SIGINT, ExitCode.INTERRUPTED),
+        (signal.SIGQUIT, ExitCode.QUIT),
+        (signal.SIGTERM, ExitCode.TERMINATED),
+    ],
 )
 def test_a_signal(number: signal.Signals, code: ExitCode, tmp_path: Path) -> None:
-    """Ctrl-C and SIGTERM end the run in good order."""
+    """A closed terminal, Ctrl-C, Ctrl-backslash and SIGTERM end the run in good order."""
     with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
         run.send(number)
     run.ended(code, f"stopped by {number.name}")

@@ -12,6 +12,7 @@ from connbench.errors import (
     OutputError,
     RunFault,
     TargetError,
+    UnexpectedFault,
     UsageError,
 )
 
@@ -25,6 +26,7 @@ from connbench.errors import (
         (TargetError, 5),
         (RunFault, 6),
         (OutputError, 7),
+        (UnexpectedFault, 70),
     ],
 )
 def test_error_has_the_documented_exit_code(kind: type[ConnbenchError], code: int) -> None:
@@ -32,7 +34,7 @@ def test_error_has_the_documented_exit_code(kind: type[ConnbenchError], code: in
     assert kind("message").exit_code == code
 
 
-@pytest.mark.parametrize("kind", [UsageError, EnvironmentFault, TargetError, RunFault, OutputError])
+@pytest.mark.parametrize("kind", [UsageError, EnvironmentFault, TargetError, RunFault, OutputError, UnexpectedFault])
 def test_error_crosses_a_process_boundary_by_its_exit_code(kind: type[ConnbenchError]) -> None:
     """The exit code a process reported leads back to the class it came from."""
     assert ERRORS_BY_EXIT_CODE[kind.exit_code] is kind
@@ -44,7 +46,10 @@ def test_error_has_a_message_and_a_way_out() -> None:
     assert (str(error), error.message, error.hint) == ("socket() failed", "socket() failed", "raise RLIMIT_NOFILE")
 
 
-@pytest.mark.parametrize(("number", "name", "code"), [(2, "SIGINT", 130), (15, "SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("number", "name", "code"),
+    [(1, "SIGHUP", 129), (2, "SIGINT", 130), (3, "SIGQUIT", 131), (15, "SIGTERM", 143)],
+)
 def test_interruption_ends_as_the_shell_expects(number: int, name: str, code: int) -> None:
     """A signal ends in 128 and its number, as from a process that it killed."""
     error = Interrupted(number)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Never
 
 import click
 
 import connbench
-from connbench.cli.messages import complain, discard_stdout
+from connbench.cli.messages import complain, discard_stdout, is_debugging
 from connbench.cli.sections import Group
-from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, OutputError, UsageError
+from connbench.errors import (
+    INTERRUPTIONS,
+    ConnbenchError,
+    EnvironmentFault,
+    ExitCode,
+    Interrupted,
+    OutputError,
+    UsageError,
+)
 from connbench.interrupts import Interrupts
-from connbench.linux.limits import OUT_OF_RESOURCES
-from connbench.linux.shortage import way_out
+from connbench.linux.faults import fault_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -72,7 +81,8 @@ EPILOG = """\b
 Exit codes: 0 done; 1 a --fail-if condition is true; 2 wrong usage; 3 the
 measurement is not sound (see the findings); 4 this machine or user cannot do
 it; 5 fault of the listener or target; 6 fault during the run; 7 the output
-cannot be written; 8 a result file cannot be read; 130 Ctrl-C; 143 SIGTERM."""
+cannot be written; 8 a result file cannot be read; 70 a bug in connbench;
+129 SIGHUP; 130 Ctrl-C (SIGINT); 131 SIGQUIT; 143 SIGTERM."""
 
 
 @click.group(
@@ -95,14 +105,33 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def main(arguments: list[str] | None = None) -> Never:
-    """Entry point of the `connbench` command."""
+def main(arguments: list[str] | None = None, interrupts: Interrupts | None = None) -> Never:
+    """Entry point of the command line; ends the process.
+
+    Args:
+        arguments: What the user typed after `connbench`; by default that of this process.
+        interrupts: The signals, if they are handled already.
+    """
+    if interrupts is None:
+        interrupts = Interrupts()
+        interrupts.install()
     _mend_standard_streams()
     # numpy's OpenBLAS starts threads as it is loaded, and raises SIGINT where it may not. Nothing here needs them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    interrupts = Interrupts()
-    interrupts.install()
-    sys.exit(_run(arguments, interrupts))
+    if not is_debugging():
+        _silence_libraries()
+    try:
+        code = _run(arguments, interrupts)
+    except Interrupted as late:  # raised at the very moment in which another one had ended the command
+        code = late.exit_code
+    sys.exit(interrupts.release(code))
+
+
+def _silence_libraries() -> None:
+    """Keep warnings of Python's libraries, and exceptions that nobody can take, off the user's terminal."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda unraisable: sys.__unraisablehook__(unraisable) if is_debugging() else None
 
 
 def _mend_standard_streams() -> None:
@@ -117,38 +146,50 @@ def _mend_standard_streams() -> None:
 
 
 def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
+    """Carry the command out, and say what went wrong; the exit code."""
     try:
-        if sys.platform != "linux":
-            raise EnvironmentFault(
-                f"connbench measures the Linux kernel, and this is {sys.platform}",
-                "run it on Linux, in a virtual machine for instance",
-            )
-        result: Any = cli.main(arguments, prog_name="connbench", standalone_mode=False, obj=interrupts)
-    except click.ClickException as error:
-        complain(UsageError(error.format_message(), "connbench --help"))
-        return ExitCode.USAGE
-    except ConnbenchError as error:
-        complain(error)
-        return error.exit_code
-    except OSError as error:
-        return _give_in(error)
+        try:
+            interrupts.check()
+            interrupts.immediate = True  # until something is measured there is nothing to lose
+            code = int(_obey(arguments, interrupts) or ExitCode.OK)
+        finally:
+            interrupts.immediate = False
+        sys.stdout.flush()
+        if code not in INTERRUPTIONS:
+            interrupts.check()  # one that the command did not ask for any more
     except SystemExit:
         # click's way of saying that the reader of our output has left, as in `| head`: nobody is there to be told.
         discard_stdout()
-        return ExitCode.OK
-    return int(result or ExitCode.OK)
+        return 128 + interrupts.number if interrupts.is_pending else ExitCode.OK
+    except Exception as error:  # noqa: BLE001  # the one place where everything unforeseen ends
+        fault = _fault(error, interrupts)
+        complain(fault)
+        return fault.exit_code
+    return code
 
 
-def _give_in(error: OSError) -> int:
-    """Exit code for what the system refused: a resource, or the output; anything else is a bug, and raised."""
-    if error.errno in OUT_OF_RESOURCES:
-        fault: ConnbenchError = EnvironmentFault(
-            f"this machine has no room for the run: {error.strerror}", way_out(error.errno)
+def _obey(arguments: list[str] | None, interrupts: Interrupts) -> Any:  # noqa: ANN401  # click's
+    if sys.platform != "linux":
+        raise EnvironmentFault(
+            f"connbench measures the Linux kernel, and this is {sys.platform}",
+            "run it on Linux, in a virtual machine for instance",
         )
-    elif error.errno in UNWRITABLE:
-        discard_stdout()
-        fault = OutputError(f"the output cannot be written: {error.strerror}", "send it elsewhere")
-    else:
-        raise error
-    complain(fault)
-    return fault.exit_code
+    return cli.main(arguments, prog_name="connbench", standalone_mode=False, obj=interrupts)
+
+
+def _fault(error: Exception, interrupts: Interrupts) -> ConnbenchError:
+    """What to tell the user of an exception."""
+    if interrupts.is_pending and not isinstance(error, Interrupted):
+        # Raised in the middle of a library, the signal may have come out of it as anything.
+        interrupts.is_pending = False
+        return Interrupted(interrupts.number)
+    match error:
+        case click.ClickException():
+            return UsageError(error.format_message(), "connbench --help")
+        case OSError(errno=number) if number in UNWRITABLE or hasattr(error, "characters_written"):
+            discard_stdout()
+            if interrupts.number == signal.SIGHUP:  # the terminal is gone: that it takes no output is no news
+                return Interrupted(signal.SIGHUP)
+            return OutputError(f"the output cannot be written: {error.strerror}", "send it elsewhere")
+    interrupts.is_pending = False
+    return fault_of(error)

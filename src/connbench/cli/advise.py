@@ -14,7 +14,6 @@ from connbench.cli.sections import Command, Section, option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.cli.values import RATES, Quantity, Word, count
 from connbench.errors import ExitCode, UsageError
-from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
 from connbench.linux.sockopts import is_supported
 from connbench.model import PortRange, Protocol
@@ -148,10 +147,7 @@ HOLD = Quantity(
     help="Print the code to paste, below the text: python, c, go, nginx or haproxy. Repeatable.",
 )
 @format_option(("text", "json"))
-@click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
-    interrupts: Interrupts,
-    /,
     *,
     connections: int | None,
     rate: float | None,
@@ -184,7 +180,6 @@ def command(  # noqa: PLR0913  # one for each option
     Each strategy that the kernel has is simulated: as it opens all connections, and as it replaces 5,000 of them. With
     --rate ports in TIME_WAIT are counted. Times are by --calibrate, else those that are usual on such a kernel.
     """  # noqa: D301  # click wants the character \b itself
-    interrupts.immediate = True  # nothing is lost: all is printed at the end
     if languages and output_format != "text":
         raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
     if backported and kernel is None:

@@ -14,7 +14,6 @@ from connbench.cli.outlet import Stdout, each
 from connbench.cli.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
-from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
 
 FORMAT_NAMES = ("text", "markdown", "json")
@@ -29,10 +28,7 @@ FORMAT_NAMES = ("text", "markdown", "json")
 @page_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @gates.fail_if_option(with_base=True)
-@click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
-    interrupts: Interrupts,
-    /,
     base: Path,
     new: Path,
     output_format: str,
@@ -52,7 +48,6 @@ def command(  # noqa: PLR0913  # one for each option
     --fail-if takes the conditions of run. Further, `base.` names a figure of BASE, as in 'p99 > 1.2x base.p99', and
     the word slower means that the verdict for the total time is slower.
     """
-    interrupts.immediate = True  # nothing is lost: files are read, and written in one step
     page_file = check_page(page, force=force) if page else None
     if force and not page:
         raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")

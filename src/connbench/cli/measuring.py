@@ -14,6 +14,7 @@ from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.host import checks, environment
 from connbench.interrupts import Interrupts
+from connbench.linux.faults import fault_of
 from connbench.model import Plan, RoundPlan
 from connbench.report.charts import terminal
 from connbench.results.files import Output, format_of
@@ -40,13 +41,14 @@ def measure(
         bar.clear()
         tell("stopping, every connection is being closed; once more ends it at once")
 
+    interrupts.immediate = False
     if sys.stderr.isatty():
         interrupts.on_stop = say_stopping
     fault: ConnbenchError | None = None
     try:
         run(plan, outlet.result, bar.show, take_round, interrupts)
-    except ConnbenchError as error:
-        fault = error
+    except Exception as error:  # noqa: BLE001  # whatever it is: what was measured is printed and saved
+        fault = fault_of(error)
     finally:
         bar.clear()
     if outlet.result.rounds:

@@ -18,12 +18,16 @@ from connbench.findings import Finding, Severity, printable
 if TYPE_CHECKING:
     from connbench.results.result import Result
 
+DEBUG = "CONNBENCH_DEBUG"
+
 WITHOUT_FINDINGS = {"talk", "csv", "talk-csv"}
 """Formats that have no place for what a reader of their figures must know."""
 
 
 def complain(error: ConnbenchError) -> None:
-    """Print an error and its way out."""
+    """Print an error and its way out; before them its traceback, if it has one and --debug asks for it."""
+    if error.trace and is_debugging():
+        _print(error.trace.rstrip("\n"))
     _say("", error.message, error.hint)
 
 
@@ -43,6 +47,11 @@ def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode
     if failures:
         return failures[-1].exit_code
     return ExitCode.UNSOUND if is_invalid else otherwise
+
+
+def is_debugging() -> bool:
+    """Whether tracebacks are asked for: by --debug, which sets this variable, or by the variable itself."""
+    return os.environ.get(DEBUG, "") not in {"", "0"}
 
 
 def warn(finding: Finding) -> None:
@@ -68,10 +77,20 @@ def warn_of_grave_findings(result: Result, output_format: str) -> bool:
 
 
 def discard_stdout() -> None:
-    """Send stdout nowhere from now on, so that what it could not take is not tried again when the process ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    """Send stdout nowhere from now on: what it did not take is tried again at the end, and makes the exit code 120."""
+    _discard(1)
+
+
+def discard_stderr() -> None:
+    """Send stderr nowhere from now on, likewise: after the terminal was closed, for instance."""
+    _discard(2)
+
+
+def _discard(descriptor: int) -> None:
+    with suppress(OSError):  # no descriptor is free: then nothing is sent nowhere, and the exit code suffers
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def tell(message: str) -> None:
@@ -81,8 +100,14 @@ def tell(message: str) -> None:
 
 def _say(kind: str, message: str, advice: str) -> None:
     lines = _folded(f"connbench: {kind}{message}", " " * 2) + (_folded(f"  -> {advice}", " " * 5) if advice else [])
-    with suppress(OSError):  # nobody is left to hear that nobody hears
-        click.echo("\n".join(lines), err=True)
+    _print("\n".join(lines))
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except OSError:  # nobody is left to hear that nobody hears
+        discard_stderr()
 
 
 def _folded(text: str, indent: str) -> list[str]:

@@ -13,6 +13,7 @@ import click
 
 from connbench.cli.messages import discard_stdout
 from connbench.errors import ConnbenchError, Interrupted, OutputError
+from connbench.linux.faults import fault_of
 from connbench.model import RoundPlan, StrategySpec
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
             write()
         except Interrupted:
             raise
-        except ConnbenchError as failure:
-            failures.append(failure)
+        except Exception as error:  # noqa: BLE001  # nor may a bug in one of them take another
+            failures.append(fault_of(error))
     return failures
 
 
@@ -65,7 +66,7 @@ class Stdout:
         has_printed: Whether anything has been printed.
     """
 
-    failure: OutputError | None = None
+    failure: ConnbenchError | None = None
     reader_left: bool = False
     has_printed: bool = False
 
@@ -110,14 +111,14 @@ class Outlet:
     pages: Pages
     output: Output | None = None
     spacing: float = 0.0
-    file_failure: OutputError | None = None
+    file_failure: ConnbenchError | None = None
     stdout: Stdout = field(default_factory=Stdout)
     done: set[StrategySpec] = field(default_factory=set)
     is_saved: bool = True
     next_save: float = 0.0
 
     @property
-    def print_failure(self) -> OutputError | None:
+    def print_failure(self) -> ConnbenchError | None:
         """Why stdout could not be written; measuring goes on, for the figures can still be saved."""
         return self.stdout.failure
 
@@ -137,7 +138,7 @@ class Outlet:
             self._save()
         for strategy in self.result.strategies:
             self._print_piece(strategy.strategy)
-        self._print(self.pages.end())
+        self._print(self.pages.end)
 
     def _save(self) -> None:
         if self.output is None:
@@ -151,14 +152,23 @@ class Outlet:
             self.file_failure, self.is_saved = None, True
         except OutputError as error:
             self.file_failure, self.is_saved = error, isinstance(error, SavedElsewhereError)
+        except Exception as error:  # noqa: BLE001  # a bug, or no memory, in saving must not take the report with it
+            self.file_failure = fault_of(error)
         ended = time.monotonic()
         self.next_save = ended + self.spacing * (ended - begun)
 
     def _print_piece(self, spec: StrategySpec) -> None:
         if spec not in self.done:
             self.done.add(spec)
-            self._print(self.pages.piece(spec))
+            self._print(lambda: self.pages.piece(spec))
 
-    def _print(self, words: str) -> None:
+    def _print(self, write: Callable[[], str]) -> None:
+        if self.stdout.is_over:
+            return
+        try:
+            words = write()
+        except Exception as error:  # noqa: BLE001  # as of the file
+            self.stdout.failure = fault_of(error)
+            return
         if words:
             self.stdout.say((self.pages.gap if self.stdout.has_printed else "") + words)

@@ -15,7 +15,6 @@ from connbench.cli.outlet import Stdout, each, reserve
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import Word, count
 from connbench.errors import ConnbenchError, UsageError, suggest
-from connbench.interrupts import Interrupts
 from connbench.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -88,10 +87,7 @@ LARGEST = 20_000
 )
 @option(Section.OUTPUT, "--terminal", is_flag=True, help="Print the scatter to the terminal.")
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a picture that exists.")
-@click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
-    interrupts: Interrupts,
-    /,
     files: tuple[Path, ...],
     output: Path | None,
     kind: str,
@@ -113,7 +109,6 @@ def command(  # noqa: PLR0913  # one for each option
     ports        ports picked per bucket; changes of parity
     windows      total time and errors over the window's size
     """  # noqa: D301  # click wants the character \b itself
-    interrupts.immediate = True  # nothing is lost: a picture is written in one step
     _check(kind, output, terminal=terminal, yscale=look["yscale"])
 
     from connbench.report.charts import canvas, picture  # noqa: PLC0415  # commands load what they use

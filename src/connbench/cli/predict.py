@@ -25,7 +25,6 @@ from connbench.cli.paper_options import (
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import Word
 from connbench.errors import UsageError
-from connbench.interrupts import Interrupts
 from connbench.model import Protocol
 from connbench.model.time_wait import ON_LOOPBACK, TimeWait
 from connbench.planning import Request
@@ -96,8 +95,6 @@ def command(  # noqa: PLR0913  # one for each option
     --calibrate also times. With RESULT, a file of run -o, it predicts the same plan and prints the prediction beside
     the measured figures; it fits the costs to RESULT itself, unless --calibrate names other files.
     """  # noqa: D301  # click wants the character \b itself
-    interrupts: Interrupts = context.obj
-    interrupts.immediate = True  # nothing is lost: a picture is written in one step
     chosen = ALGORITHMS[algorithm] if algorithm else None
     if force and not chart:
         raise UsageError("--force replaces a picture, and there is no --chart", "name the picture with --chart")

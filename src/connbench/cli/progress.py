@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from connbench.cli.messages import discard_stderr
 from connbench.model import Phase
 
 if TYPE_CHECKING:
@@ -149,8 +152,9 @@ class Bar:
         line = Table.grid(padding=(0, 1))
         line.add_row(Text(name), ProgressBar(progress.plan.attempts, progress.done, width=bar), Text(count))
         detail = "; ".join(details(progress, self._forecast.seconds))
-        self._live.start()
-        self._live.update(Group(line, Text(cut(detail, width - ECHO), no_wrap=True)), refresh=True)
+        with self._as_long_as_there_is_a_terminal():
+            self._live.start()
+            self._live.update(Group(line, Text(cut(detail, width - ECHO), no_wrap=True)), refresh=True)
 
     def end_turn(self) -> None:
         """A turn is over: take the lines away, so that a report can be printed in their place."""
@@ -159,7 +163,17 @@ class Bar:
 
     def clear(self) -> None:
         """Take the lines away."""
-        self._live.stop()
+        with self._as_long_as_there_is_a_terminal():
+            self._live.stop()
+
+    @contextmanager
+    def _as_long_as_there_is_a_terminal(self) -> Iterator[None]:
+        """Draw; once the terminal is closed (EIO), into nothing: what is measured goes on."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # a terminal that is only slow has room again later
+                discard_stderr()
 
 
 def attempts(progress: Progress) -> str:

@@ -17,7 +17,6 @@ from connbench.cli.outlet import Stdout, each
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.sweep_options import error_budget_option
 from connbench.errors import ConnbenchError, UsageError
-from connbench.interrupts import Interrupts
 from connbench.thresholds import Expression, refuse_strangers
 
 if TYPE_CHECKING:
@@ -62,8 +61,6 @@ def command(  # noqa: PLR0913  # one for each option
     FILE is what `run -o` wrote, or a CSV of port,seconds as the talk's author publishes it. --fail-if checks each
     condition for each file, and then a result that is not sound ends with exit code 3.
     """
-    interrupts: Interrupts = context.obj
-    interrupts.immediate = True  # nothing is lost: files are read, and written in one step
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
     page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
 

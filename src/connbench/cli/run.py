@@ -44,9 +44,7 @@ def command(  # noqa: PLR0913  # one for each option
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
-    interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(request_of(asked))
-    interrupts.immediate = False
     refuse_strangers(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from enum import Enum
@@ -9,6 +10,7 @@ from typing import Any, Never, TypeVar
 
 import click
 
+from connbench.cli.messages import DEBUG
 from connbench.errors import UsageError, suggest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -43,6 +45,21 @@ def option(section: Section, *names: str, **attributes: Any) -> Callable[[_Funct
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
+def _set_debugging(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # click's
+    if value:
+        os.environ[DEBUG] = "1"
+
+
+DEBUG_OPTION = Option(
+    ("--debug",),
+    section=Section.OTHER,
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_debugging,
+    help=f"After a bug or a lack of memory, print the traceback, too. {DEBUG}=1 does the same.",
+)
+
 _UNBREAKABLE = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
 _BREAKABLE = str.maketrans("\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}", " -")
 _ONE_PIECE = re.compile(r"(?<=[ (])'[^']+'|\[default: [^\s\]]+\]|\S+-\S+")
@@ -70,6 +87,11 @@ class _Sectioned(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             raise _in_our_words(error, ctx) from error
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its parameters, with the option that every command has."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, DEBUG_OPTION, help_option]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a list for each section that has options."""

@@ -71,10 +71,8 @@ def command(  # noqa: PLR0913  # one for each option
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
-    interrupts.immediate = True  # an external target may keep us waiting
     plan, known = make_plan(*_requests(asked))
     refuse_without_memory(plan)
-    interrupts.immediate = False
     refuse_strangers(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.

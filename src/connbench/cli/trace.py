@@ -23,7 +23,8 @@ Try:
 \b
 Exit codes: 0 done, or stopped by Ctrl-C or SIGTERM after the last report; 2
 wrong usage; 4 this user or kernel cannot trace; 5 the exporter cannot listen
-there; 6 bpftrace broke off; 7 the output."""
+there; 6 bpftrace broke off; 7 the output; 129 SIGHUP and 131 SIGQUIT, after
+the last report."""
 
 SHORTEST_S = 0.1
 LONGEST_INTERVAL_S, LONGEST_DURATION_S = 86_400, 366 * 86_400

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from connbench.errors import Interrupted, TargetError
+from connbench.errors import ENDS_IN_GOOD_ORDER, Interrupted, TargetError
 from connbench.interrupts import Interrupts
 from connbench.model import Endpoint
 from connbench.report.tracemetrics import TraceCollector
@@ -52,6 +52,7 @@ def watch(request: Request, interrupts: Interrupts) -> None:
         TargetError: The exporter cannot listen there.
         RunFault: bpftrace broke off.
     """
+    interrupts.immediate = False
     means = find_means(request.trace, request.probes)
     text = program(request.trace, means.functions, means.probes)
     with running(means.bpftrace, text, round(request.interval_s * 1000)) as child:
@@ -65,19 +66,25 @@ def report_on(child: Bpftrace, request: Request, interrupts: Interrupts) -> None
     Raises:
         TargetError: The exporter cannot listen there.
         RunFault: bpftrace broke off.
+        Interrupted: SIGHUP or SIGQUIT came, and the last report has been printed.
     """
+    ended: Interrupted | None = None
     begun = time.monotonic()
     until = None if request.duration_s is None else begun + request.duration_s
     cgroups = Cgroups()
     collector = TraceCollector(COUNTING[request.trace](child.maps), cgroups.name)
     with _exporting(request.exporter, collector), _screen(request) as show:
         click.echo(f"connbench: tracing connect(): {request.trace}; Ctrl-C ends it", err=True)
-        with suppress(Interrupted):  # it is how people end a trace
+        try:
             while child.wait_for_interval(interrupts, until):
                 collector.counts = _count(request, child, cgroups)
                 show(collector.counts, time.monotonic() - begun, cgroups, is_final=False)
+        except Interrupted as signalled:
+            ended = signalled
         child.stop()
         show(_count(request, child, cgroups), time.monotonic() - begun, cgroups, is_final=True)
+    if ended and ended.exit_code not in ENDS_IN_GOOD_ORDER:
+        raise ended
 
 
 def _count(request: Request, child: Bpftrace, cgroups: Cgroups) -> Counts:

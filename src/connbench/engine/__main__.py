@@ -21,11 +21,12 @@ from connbench.engine.crew import Crew, refuse_without_room
 from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.network import Network
 from connbench.engine.share import Share
-from connbench.errors import ConnbenchError, EnvironmentFault
+from connbench.errors import ConnbenchError, RunFault
+from connbench.interrupts import ENDING
 from connbench.linux import counters, sysctl
-from connbench.linux.limits import OUT_OF_RESOURCES, raise_open_files
+from connbench.linux.faults import fault_of, told
+from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
-from connbench.linux.shortage import way_out
 from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.roundreport import RoundReport
 from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
@@ -131,25 +132,32 @@ def _run_phase(crew: Crew, phase: Phase, joined: Network, begun: RoundReport) ->
 
 
 def _say_failed(fault: ConnbenchError) -> None:
-    say("failed", message=fault.message, hint=fault.hint, exit_code=fault.exit_code)
+    say("failed", **told(fault))
 
 
 def main() -> int:
     """Entry point of the process; the exit status is 0 once a round has been reported."""
-    stop_on_sigterm()
     try:
+        _take_signals()
         run(RoundPlan.from_dict(json.loads(sys.stdin.readline())), *map(int, sys.argv[1:]))
-    except ConnbenchError as fault:
-        _say_failed(fault)
-        return 1
-    except OSError as error:
-        if error.errno not in OUT_OF_RESOURCES:
-            raise
-        _say_failed(EnvironmentFault(f"the engine has no room: {error.strerror}", way_out(error.errno)))
-        return 1
     except StopRequestedError:
+        _say_failed(RunFault("the engine process was stopped by SIGTERM before the round began", "run it again"))
+        return 1
+    except Exception as error:  # noqa: BLE001  # a bug of the engine's, too, is told by the parent
+        _say_failed(fault_of(error))
         return 1
     return 0
+
+
+def _take_signals() -> None:
+    """Heed SIGTERM alone, and let it through: the parent began this process with all of them blocked.
+
+    The others are the parent's to answer, however many processes they were sent to.
+    """
+    for number in ENDING - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
+    stop_on_sigterm()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 if __name__ == "__main__":

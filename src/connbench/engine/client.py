@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, EnvironmentFault, Interrupted, RunFault
-from connbench.linux.process import describe_end
+from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted
+from connbench.interrupts import HeldBack
+from connbench.linux.faults import end_of, fault_of, heard
 from connbench.linux.shortage import way_out
 from connbench.model import RoundPlan
 from connbench.roundreport import RoundReport
@@ -57,8 +58,13 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
     with os.fdopen(os.memfd_create("connbench-stderr"), "w+b") as complaints, _start(descriptor, complaints) as process:
         try:
             _follow(process, plan, outcome, on_tick)
+            if outcome.fault or process.wait():
+                on_tick()  # a manager of services sends its signal to all processes: then it is what ended the engine
         except Interrupted as interruption:
             outcome.fault = interruption
+            _stop(process, outcome, on_tick)
+        except Exception as error:  # noqa: BLE001  # a bug, or no memory: what was measured until then is kept
+            outcome.fault = fault_of(error)
             _stop(process, outcome, on_tick)
         except BaseException:
             _kill(process)
@@ -67,7 +73,7 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
         complaints.seek(0)
         last_words = complaints.read().decode(errors="replace").strip()
     if outcome.fault is None and status != 0:
-        outcome.fault = _unexpected_end(status, last_words)
+        outcome.fault = end_of("the engine process", status, last_words)
     if outcome.fault is not None and not outcome.began:
         raise outcome.fault
     return outcome
@@ -75,14 +81,15 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
 
 def _start(descriptor: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            pass_fds=[descriptor],
-            process_group=0,  # a Ctrl-C reaches us alone; we pass it on in our own time
-        )
+        with HeldBack():  # and so they stay in the engine until it has its own handlers
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                pass_fds=[descriptor],
+                process_group=0,  # a Ctrl-C reaches us alone; we pass it on in our own time
+            )
     except (PermissionError, FileNotFoundError) as error:
         # setpriv and sudo may execute a Python in a folder that is closed to the user they become.
         raise EnvironmentFault(
@@ -133,16 +140,15 @@ def _take(message: dict[str, Any], outcome: Outcome) -> None:
         case "finished":
             outcome.reports = list(map(RoundReport.from_dict, message["reports"]))
         case "failed" if outcome.fault is None:
-            kind = ERRORS_BY_EXIT_CODE[message["exit_code"]]
-            outcome.fault = kind(message["message"], message["hint"])
+            outcome.fault = heard(message)
 
 
 def _stop(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
-    """End the round in good order; a second interruption ends it at once."""
+    """End the round in good order; a second interruption or fault ends it at once."""
     process.terminate()
     try:
         _take_answers(process, outcome, on_tick)
-    except Interrupted:
+    except Exception:  # noqa: BLE001  # another signal, or the fault that has ended the round once more
         _kill(process)
         _take_answers(process, outcome, lambda: None)
 
@@ -150,10 +156,3 @@ def _stop(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[
 def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _unexpected_end(status: int, last_words: str) -> RunFault:
-    how, advice = describe_end(status)
-    if last_words:
-        how += f": {last_words.splitlines()[-1]}"
-    return RunFault(f"the engine process {how}", advice)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from connbench.engine.holder import SPARE_DESCRIPTORS
 from connbench.engine.lane import STOPPED, Answer, Holder, Lane, Script, start_holder
 from connbench.engine.share import Share
-from connbench.errors import EnvironmentFault, RunFault
+from connbench.errors import ConnbenchError, EnvironmentFault, RunFault
+from connbench.linux.faults import heard
 from connbench.linux.limits import free_descriptors, open_files
 from connbench.linux.process import describe_end
 from connbench.linux.shortage import refuse_processes, way_out
@@ -85,7 +86,7 @@ class Crew:
         """Those alive, by the descriptor of their channel."""
         self._waiting: dict[int, Script] = {}
         """Scripts that wait for an answer, by the holder's."""
-        self._fault: RunFault | None = None
+        self._fault: ConnbenchError | None = None
         self._is_stopped = False
         self._check_listener = check_listener
         self._signals = Signals()
@@ -199,11 +200,11 @@ class Crew:
             holder.text = b""
             script = self._waiting.pop(descriptor)
             if "crash" in answer:
-                self._end_early(RunFault(f"a holder process broke: {answer['crash']}", "report this as a bug"))
+                self._end_early(heard(answer["crash"]))
             else:
                 self._go_on(script, answer)
 
-    def _end_early(self, fault: RunFault) -> None:
+    def _end_early(self, fault: ConnbenchError) -> None:
         """Remember the first fault, and have what is at work stop."""
         if self._fault:
             return

@@ -21,6 +21,7 @@ from typing import Any, Never
 from connbench.engine.loop import go_through, measure_floor, warm_up
 from connbench.engine.share import Share, Turnover
 from connbench.errors import RunFault
+from connbench.linux.faults import fault_of, told
 from connbench.linux.limits import free_descriptors
 from connbench.linux.peerreset import PeerReset
 from connbench.linux.process import PrivateMemory, die_with_parent
@@ -41,9 +42,10 @@ class StopRequestedError(BaseException):
 
 
 def stop_on_sigterm() -> None:
-    """Have SIGTERM raise `StopRequestedError` in this process."""
+    """Have SIGTERM raise `StopRequestedError` in this process, once: another one has nothing more to stop."""
 
     def stop(_signal: int, _frame: object) -> Never:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise StopRequestedError
 
     signal.signal(signal.SIGTERM, stop)
@@ -60,7 +62,6 @@ def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
     status = 1
     try:
         die_with_parent(engine)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         cpu, usable = share.plan.cpu_of(share.lane), os.sched_getaffinity(0)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
@@ -75,7 +76,7 @@ def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
         holder.reset_all()
         status = 0
     except Exception as error:  # noqa: BLE001  # a fault of ours: nobody else would ever hear of it
-        channel.sendall(json.dumps({"crash": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        channel.sendall(json.dumps({"crash": told(fault_of(error))}).encode() + b"\n")
     finally:
         os._exit(status)
 

@@ -11,6 +11,14 @@ PR_SET_PDEATHSIG = 1
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+"""What the kernel, or abort(3), ends a process with that has gone wrong itself."""
+
+WHO_SENDS = {
+    signal.SIGXCPU: "raise RLIMIT_CPU (ulimit -t)",
+    signal.SIGSYS: "a sandbox (seccomp) forbids one of its system calls",
+}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -57,10 +65,15 @@ def describe_end(status: int) -> tuple[str, str]:
     Args:
         status: Its exit status, or minus the signal that killed it.
     """
-    if status == -signal.SIGKILL:
-        return "was killed by SIGKILL", "if nobody killed it, dmesg shows whether the OOM killer did; then run it again"
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    return how, "run it again; if that happens again, report it as a bug"
+    if status >= 0:
+        return f"ended with status {status}", "run it again"
+    number = signal.Signals(-status)
+    how = f"was killed by {number.name}"
+    if number is signal.SIGKILL:
+        return how, "if nobody killed it, dmesg shows whether the OOM killer did; then run it again"
+    if number in CRASHES:
+        return how, "run it again; if that happens again, report it on connbench's issue tracker"
+    return how, WHO_SENDS.get(number, "another process sent that signal: run it again")
 
 
 def resident_bytes() -> int:

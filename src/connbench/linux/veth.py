@@ -10,6 +10,7 @@ from contextlib import suppress
 from connbench.errors import EnvironmentFault
 from connbench.linux.child import in_child
 from connbench.linux.families import family_of
+from connbench.linux.faults import lack_of
 from connbench.linux.namespace import PATIENCE, enter, inside, make_another, why_not
 from connbench.linux.netlink import join
 from connbench.linux.process import die_with_parent
@@ -39,7 +40,7 @@ def lay(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
     try:
         namespace = make_another(PATIENCE)
     except OSError as error:
-        raise EnvironmentFault(
+        raise lack_of(error) or EnvironmentFault(
             f"no second network namespace for --link veth: {why_not(error)}",
             "raise user.max_net_namespaces, or leave out --link veth",
         ) from error

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 import connbench
-from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, ExitCode, InputError, Interrupted, UsageError
+from connbench.errors import ERRORS_BY_EXIT_CODE, INTERRUPTIONS, ConnbenchError, InputError, Interrupted, UsageError
 from connbench.findings import Finding
 from connbench.model import Plan, StrategySpec
 from connbench.results.limits import HIGHEST, LOWEST, check_plan, check_round, check_spec, first_wrong
@@ -43,7 +43,7 @@ class FaultRecord:
 
     def revive(self) -> ConnbenchError:
         """The fault again, of its own class."""
-        if self.exit_code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+        if self.exit_code in INTERRUPTIONS:
             return Interrupted(self.exit_code - 128)
         return ERRORS_BY_EXIT_CODE.get(self.exit_code, ConnbenchError)(self.message, self.hint)
 
