@@ -15,7 +15,7 @@ import pytest
 
 from bpf import BPFTRACE, needs_bpf
 from connbench.errors import EnvironmentFault, ExitCode, Interrupted, RunFault
-from connbench.interrupts import Interrupts
+from connbench.interrupts import ENDING, Interrupts
 from connbench.tracing.checks import find_means
 from connbench.tracing.child import running
 from connbench.tracing.program import Trace
@@ -233,8 +233,8 @@ def test_a_signal_is_noticed_between_intervals() -> None:
             with pytest.raises(Interrupted):
                 child.wait_for_interval(interrupts, None)
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in ENDING:
+                signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 @needs_bpf

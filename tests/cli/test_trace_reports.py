@@ -17,7 +17,7 @@ import pytest
 from bpf import BPFTRACE, needs_bpf
 from connbench.cli.tracing import Request, report_on
 from connbench.errors import Interrupted, RunFault, TargetError
-from connbench.interrupts import Interrupts
+from connbench.interrupts import ENDING, Interrupts
 from connbench.model import Endpoint
 from connbench.tracing.child import Bpftrace, running
 from connbench.tracing.program import Trace
@@ -44,10 +44,17 @@ def counting() -> Iterator[Bpftrace]:
 
 
 class After(Interrupts):
-    """A Ctrl-C that comes once so many lines of reports are printed."""
+    """A signal, Ctrl-C by default, that comes once so many lines of reports are printed."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str], reports: int, line: str) -> None:
+    def __init__(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        reports: int,
+        line: str,
+        sent: signal.Signals = signal.SIGINT,
+    ) -> None:
         super().__init__()
+        self._sent = sent
         self._capsys, self._reports, self._line = capsys, reports, line
         self.printed = ""
 
@@ -55,7 +62,7 @@ class After(Interrupts):
         """Raise if it is time."""
         self.printed += self._capsys.readouterr().out
         if self.printed.count(self._line) >= self._reports:
-            raise Interrupted(signal.SIGINT)
+            raise Interrupted(self._sent)
 
 
 def asked_for(*, duration_s: float | None = None, as_json: bool = False, exporter: Endpoint | None = None) -> Request:
@@ -67,6 +74,16 @@ def test_reports_end_with_the_time(capsys: pytest.CaptureFixture[str]) -> None:
     """Once it is over there is a last report."""
     with counting() as child:
         report_on(child, asked_for(duration_s=0.2, as_json=True), Interrupts())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["final"]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_closed_terminal_ends_a_trace_with_its_code(sent: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last report is printed as after Ctrl-C, which ends in 0; these end in 129 and 131."""
+    interrupts = After(capsys, 1, "final", sent)
+    with counting() as child, pytest.raises(Interrupted) as ended:
+        report_on(child, asked_for(as_json=True), interrupts)
+    assert ended.value.exit_code == 128 + sent
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["final"]
 
 
@@ -129,7 +146,7 @@ def test_exporter_serves_while_the_trace_goes_on(capsys: pytest.CaptureFixture[s
             os.kill(os.getpid(), signal.SIGTERM)
 
     scraper = Thread(target=scrape_until_it_grows)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     interrupts.install()
     try:
         with counting() as child:

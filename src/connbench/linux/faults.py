@@ -27,10 +27,10 @@ NEAR = 0.95
 HOW_TO_REPORT = "report it on connbench's issue tracker: this line, the command, the output of --debug, and"
 
 _CAUSES = {
-    errno.EMFILE: re.compile(r"\[Errno 24\]|Too many open files(?! in system)"),
-    errno.ENFILE: re.compile(r"\[Errno 23\]|Too many open files in system"),
-    errno.ENOMEM: re.compile(r"\[Errno 12\]|Cannot allocate memory|MemoryError|failed to map|[Oo]ut of memory"),
-    errno.EAGAIN: re.compile(r"\[Errno 11\]|Resource temporarily unavailable|can't start new thread"),
+    errno.EMFILE: re.compile(r"Err(?:no|or) 24\b|Too many open files(?! in system)"),
+    errno.ENFILE: re.compile(r"Err(?:no|or) 23\b|Too many open files in system"),
+    errno.ENOMEM: re.compile(r"Err(?:no|or) 12\b|Cannot allocate memory|MemoryError|failed to map|[Oo]ut of memory"),
+    errno.EAGAIN: re.compile(r"Err(?:no|or) 11\b|Resource temporarily unavailable|can't start new thread"),
 }
 """How Python and the dynamic loader name what they lack where they cannot begin."""
 

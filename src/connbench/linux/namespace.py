@@ -13,6 +13,7 @@ from pathlib import Path
 from connbench.errors import EnvironmentFault
 from connbench.linux import sysctl
 from connbench.linux.child import in_child
+from connbench.linux.faults import lack_of
 from connbench.linux.netlink import bring_up_loopback
 from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
 from connbench.model import Namespace
@@ -115,11 +116,15 @@ def _refusal(namespace: Namespace) -> str:
     try:
         enter(namespace)
     except OSError as error:
+        if lack_of(error):
+            raise  # no policy, but a limit of this process: to go on in the host's namespace would be no way out
         return why_not(error, namespace)
     for name in (sysctl.PORT_RANGE, sysctl.UNPRIVILEGED_START, sysctl.SOMAXCONN, sysctl.SYN_BACKLOG):
         try:
             sysctl.write(name, sysctl.read(name))
         except (OSError, ValueError) as error:
+            if lack_of(error):
+                raise  # as above
             return f"{name} cannot be set there: {getattr(error, 'strerror', None) or error}"
     try:
         bring_up_loopback()

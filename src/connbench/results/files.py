@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Self
 
 from connbench.errors import OutputError, UsageError
 from connbench.findings import printable
+from connbench.interrupts import HeldBack
 from connbench.linux import files
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class Output:
             found = self._look(self._name)
             if found:
                 self._refuse(found)
-            self._try_out()
+            with HeldBack():  # as in `save`
+                self._try_out()
         except OSError as error:
             self.close()
             raise _cannot_write(self._named, error) from error
@@ -145,7 +147,9 @@ class Output:
         """
         data = content.encode() if isinstance(content, str) else content
         try:
-            self._write(gzip.compress(data, GZIP_LEVEL, mtime=0) if self.path.suffix == ".gz" else data)
+            packed = gzip.compress(data, GZIP_LEVEL, mtime=0) if self.path.suffix == ".gz" else data
+            with HeldBack():  # a signal's exception between two calls would leave a temporary file behind
+                self._write(packed)
         except OSError as error:
             raise _cannot_write(self._named, error) from error
         if self._elsewhere:

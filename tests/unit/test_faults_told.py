@@ -1,0 +1,124 @@
+"""What an exception, or the end of a process that said nothing, means to the user."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, Interrupted, RunFault, UnexpectedFault
+from connbench.linux.child import in_child
+from connbench.linux.faults import end_of, fault_of, heard, told
+from connbench.linux.process import describe_end
+
+FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), f"too many open files: RLIMIT_NOFILE is {FILES}"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "too many open files on this machine"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "no further process can be started"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory: "),
+        (MemoryError(), "out of memory: "),
+        (ImportError("x.so: cannot open shared object file: Too many open files"), "too many open files: RLIMIT"),
+    ],
+)
+def test_a_limit_is_named_and_is_no_bug(error: Exception, message: str) -> None:
+    """Exit code 4, the limit with its value, and the way out."""
+    fault = fault_of(error)
+    assert fault.exit_code == ExitCode.ENVIRONMENT
+    assert fault.message.startswith(message)
+    assert fault.hint
+    assert "report" not in fault.hint
+
+
+@pytest.mark.parametrize("fault", [RunFault("m", "h"), Interrupted(1), EnvironmentFault("m")])
+def test_a_fault_stays_itself(fault: ConnbenchError) -> None:
+    """Only what nobody expected is made into one."""
+    assert fault_of(fault) is fault
+
+
+def test_a_bug_is_told_with_its_place() -> None:
+    """The innermost place in connbench, although the exception came out of a library; and no control character."""
+    with pytest.raises(ValueError, match="1000") as raised:
+        end_of("it", -1000, "")  # there is no such signal
+    fault = fault_of(raised.value)
+    assert fault.message.startswith("unexpected ValueError: ")
+    assert "(connbench/linux/process.py, line " in fault.message
+    assert fault.trace.startswith("Traceback (most recent call last):")
+    assert "\x1b" not in fault_of(ValueError("\x1b[31m")).message
+
+
+def test_a_fault_crosses_a_process_boundary_whole() -> None:
+    """Class, words and traceback."""
+    fault = fault_of(KeyError("p99"))
+    again = heard(json.loads(json.dumps(told(fault))))
+    assert type(again) is UnexpectedFault
+    assert (again.message, again.hint, again.trace) == (fault.message, fault.hint, fault.trace)
+
+
+def test_what_a_child_prints_stays_there(capfd: pytest.CaptureFixture[str]) -> None:
+    """A library's traceback on stderr, and 100 kB of it, is nobody's; the child's outcome is heard all the same."""
+
+    def work() -> str:
+        os.write(2, b"Traceback\n" * 10000)
+        return "done"
+
+    assert in_child(work, "it cannot be done", "") == "done"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("files", [3, 4])
+def test_an_engine_without_files_names_the_limit(files: int) -> None:
+    """Caused for real: Python cannot begin with three files, and with four it cannot load the engine's modules."""
+    limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files})); "
+    limited += "os.execv(sys.executable, [sys.executable, '-P', '-m', 'connbench.engine', '9', '1'])"
+    engine = subprocess.run([sys.executable, "-c", limited], input=b"{}\n", capture_output=True, check=False)
+    assert engine.returncode > 0
+    said = [json.loads(line) for line in engine.stdout.splitlines()]
+    fault = heard(said[0]) if said else end_of("the engine process", engine.returncode, engine.stderr.decode())
+    assert fault.exit_code == ExitCode.ENVIRONMENT, fault.message
+    assert "too many open files: RLIMIT_NOFILE is" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind", "says"),
+    [
+        (
+            1,
+            "Traceback\n  ...\nOSError: [Errno 24] Too many open files: 'x.pyc'\n",
+            EnvironmentFault,
+            "RLIMIT_NOFILE is",
+        ),
+        (127, "python: libc.so.6: failed to map segment from shared object\n", EnvironmentFault, "out of memory"),
+        (1, "ModuleNotFoundError: No module named 'connbench'\n", EnvironmentFault, "No module named 'connbench'"),
+        (1, "KeyError: 'p99'\n", UnexpectedFault, "KeyError: 'p99'"),
+        (1, "", UnexpectedFault, "it said nothing"),
+        (-signal.SIGKILL, "", RunFault, "was killed by SIGKILL"),
+    ],
+)
+def test_an_engine_that_ends_without_a_word(status: int, words: str, kind: type[ConnbenchError], says: str) -> None:
+    """Its status and what Python or the loader printed tell which."""
+    fault = end_of("the engine process", status, words)
+    assert type(fault) is kind
+    assert says in fault.message
+    assert "\n" not in fault.message + fault.hint
+
+
+@pytest.mark.parametrize("number", signal.Signals)
+def test_only_a_crash_is_to_be_reported(number: signal.Signals) -> None:
+    """What somebody sends, and what a limit or a sandbox sends, is no bug."""
+    if number.name.startswith("SIGRT"):
+        return
+    how, advice = describe_end(-number)
+    crashes = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+    assert number.name in how
+    assert ("report" in advice) == (number in crashes)
