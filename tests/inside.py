@@ -269,6 +269,27 @@ def change_folders(asked: argparse.Namespace) -> None:
     expose([Path(folder).resolve() for folder in asked.expose])
 
 
+def confine(asked: argparse.Namespace) -> None:
+    """Hide what was asked for of /proc and /sys, and set the limits: last, for what prepares them needs both."""
+    for folder in asked.cgroup:
+        Path(folder, "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+    if asked.mask or asked.proc:
+        process.unshare(CLONE_NEWNS)
+        mount("--make-rprivate", "/")
+    own = f"/proc/{os.getpid()}"  # `self` would be that of the program that mounts
+    for path in asked.mask:
+        masked = path.replace("/proc/self", own)
+        if Path(masked).is_dir():
+            mount("-t", "tmpfs", "-o", "ro", "tmpfs", masked)
+        else:
+            mount("--bind", "/dev/null", masked)
+    for kinds in asked.proc:
+        mount("-t", "proc", "-o", kinds, "proc", "/proc")
+    for limit in asked.rlimit:
+        name, _, value = limit.partition("=")
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(value), int(value)))
+
+
 def options() -> argparse.Namespace:
     """What is asked for."""
     parser = argparse.ArgumentParser()
@@ -285,6 +306,10 @@ def options() -> argparse.Namespace:
         "--most",
         "--drop",
         "--deny",
+        "--proc",
+        "--mask",
+        "--rlimit",
+        "--cgroup",
     ):
         parser.add_argument(option, action="append", default=[])
     parser.add_argument("--all-read-only", action="store_true")
@@ -320,6 +345,7 @@ def main() -> None:
     for kind, limit in ((resource.RLIMIT_NOFILE, asked.nofile), (resource.RLIMIT_FSIZE, asked.fsize)):
         if limit:
             resource.setrlimit(kind, (limit, limit))
+    confine(asked)
     for name in asked.drop:
         drop(name)
     for name in asked.deny:

@@ -7,8 +7,9 @@ import signal
 import socket
 from dataclasses import replace
 
+from connbench.interrupts import ENDING
 from connbench.report import serving as pages
-from connbench.serving.acceptors import STOPS, start_acceptors
+from connbench.serving.acceptors import start_acceptors
 from connbench.serving.account import Account, Place, ProcessAccount
 from connbench.serving.tally import Column, Tally
 
@@ -97,13 +98,13 @@ def test_json_has_every_figure_of_the_text() -> None:
 
 def test_a_signal_that_asks_to_end_ends_the_start() -> None:
     """What comes while processes are started is not kept waiting until all are."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         with socket.create_server(("127.0.0.1", 0)) as sock:
             signal.raise_signal(signal.SIGTERM)
             acceptors = start_acceptors([sock], 20, 1)
             acceptors.close()
-            assert signal.sigwait(STOPS) == signal.SIGTERM
+            assert signal.sigwait(ENDING) == signal.SIGTERM
             assert acceptors.pids == []
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -12,7 +12,15 @@ from connbench.cli.options import format_option
 from connbench.cli.outlet import Stdout
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import count
-from connbench.errors import ExitCode, OutputError, RunFault, UsageError
+from connbench.errors import (
+    ENDS_IN_GOOD_ORDER,
+    ExitCode,
+    Interrupted,
+    OutputError,
+    RunFault,
+    UnexpectedFault,
+    UsageError,
+)
 from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint
 from connbench.serving.account import MOST_PROCESSES
@@ -23,9 +31,10 @@ Try:
   connbench run --strategy window --target 127.0.0.1:8080
 
 \b
-Exit codes: 0 stopped by Ctrl-C, SIGTERM, SIGHUP or SIGQUIT, after the last
-report; 2 wrong usage; 4 no room for so many processes; 5 it cannot listen
-there; 6 an accepting process was lost; 7 the output cannot be written."""
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, after the last report; 2 wrong
+usage; 4 no room for so many processes; 5 it cannot listen there; 6 an
+accepting process was lost; 7 the output cannot be written; 129 SIGHUP and
+131 SIGQUIT, after the last report."""
 
 
 @click.command("serve", cls=Command, epilog=EPILOG)
@@ -98,9 +107,18 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
         reports.say(write_account(account))
     gone = len(account.processes) - len(account.running)
     if gone:
+<<<<<<< HEAD
         raise RunFault(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
     if reports.failure:
         raise reports.failure
+=======
+        kind = UnexpectedFault if ExitCode.BUG in server.acceptors.ends.values() else RunFault
+        raise kind(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
+    if outlet.fault:
+        raise outlet.fault
+    if event is Event.STOP and (ended := Interrupted(server.woken_by)).exit_code not in ENDS_IN_GOOD_ORDER:
+        raise ended
+>>>>>>> 6288547 (End serve by the code of SIGHUP and SIGQUIT, too; tell a bug in an accepting process; one list of ways out)
     return ExitCode.OK
 
 

@@ -17,6 +17,7 @@ from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, EnvironmentFau
 from connbench.findings import printable
 from connbench.linux.limits import OUT_OF_RESOURCES, available_memory, open_files
 from connbench.linux.process import describe_end
+from connbench.linux.shortage import way_out
 
 LONGEST_WORDS = 300
 """Characters of an exception's text that are shown: it may quote a file."""
@@ -78,30 +79,26 @@ def _lack_in(words: str) -> EnvironmentFault | None:
 
 
 def _lack(number: int) -> EnvironmentFault:
-    if number == errno.EMFILE:
-        return EnvironmentFault(f"too many open files: RLIMIT_NOFILE is {open_files()[0]}", "raise it: ulimit -n 20000")
-    if number == errno.ENFILE:
-        return EnvironmentFault("too many open files on this machine", "raise fs.file-max (sysctl)")
-    if number == errno.ENOMEM:
-        return EnvironmentFault(*_out_of_memory())
-    return EnvironmentFault(
-        f"no further process can be started: {os.strerror(number)}",
-        "raise RLIMIT_NPROC (ulimit -u) or the cgroup's pids.max, or end other processes",
-    )
+    messages = {
+        errno.EMFILE: f"too many open files: RLIMIT_NOFILE is {open_files()[0]}",
+        errno.ENFILE: "too many open files on this machine",
+        errno.ENOMEM: f"out of memory: {_memory()}",
+    }
+    return EnvironmentFault(messages.get(number, f"no further process: {os.strerror(number)}"), way_out(number))
 
 
-def _out_of_memory() -> tuple[str, str]:
+def _memory() -> str:
+    """The limits on this process's memory; without one what this machine has left."""
     limits = {
         name: resource.getrlimit(number)[0]
         for name, number in (("RLIMIT_AS", resource.RLIMIT_AS), ("RLIMIT_DATA", resource.RLIMIT_DATA))
     }
     low = [f"{name} is {limit >> 20:,} MB" for name, limit in limits.items() if limit != resource.RLIM_INFINITY]
     if low:
-        option = "-v" if low[0].startswith("RLIMIT_AS") else "-d"
-        return f"out of memory: {' and '.join(low)}", f"raise it (ulimit {option} unlimited), or ask for less"
+        return " and ".join(low)
     with suppress(OSError, ValueError, KeyError, MemoryError):
-        return f"out of memory: {available_memory() >> 20:,} MB are available", "free memory, or ask for less"
-    return "out of memory", "free memory, or ask for less"
+        return f"{available_memory() >> 20:,} MB are available"
+    return "none is available"
 
 
 def _described(error: Exception) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Never
 
 from connbench.errors import EnvironmentFault
+from connbench.interrupts import ENDING
+from connbench.linux.faults import fault_of
 from connbench.linux.limits import free_descriptors, open_files
 from connbench.linux.process import describe_end, die_with_parent
 from connbench.linux.shortage import way_out
@@ -20,10 +22,7 @@ from connbench.serving.tally import Column, Tally
 SPARE_DESCRIPTORS = 4
 """Kept free in an accepting process: its epoll instance, the eventfd that wakes it, and two that nobody counted."""
 
-STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
-"""Signals that ask a server to end."""
-
-NOT_THEIRS = STOPS | {signal.SIGUSR1}
+NOT_THEIRS = ENDING | {signal.SIGUSR1}
 """Signals for the process that started them: a terminal, or a manager of services, sends them to all of a group."""
 
 
@@ -100,7 +99,7 @@ class Acceptors:
 def start_acceptors(listening: Sequence[socket.socket], processes: int, room: int) -> Acceptors:
     """Fork processes that accept from these sockets, which stop blocking, and hold up to `room` connections each.
 
-    One of `STOPS` that comes meanwhile ends it early: there are fewer processes then, and perhaps none.
+    One of `ENDING` that comes meanwhile ends it early: there are fewer processes then, and perhaps none.
 
     Raises:
         EnvironmentFault: So many cannot be started, and none is left.
@@ -113,7 +112,7 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, room: in
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_THEIRS)
     try:
         for number in range(processes):
-            if signal.sigpending() & STOPS:
+            if signal.sigpending() & ENDING:
                 break
             pid = os.fork()
             if pid == 0:
@@ -131,6 +130,7 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, room: in
 
 
 def _be(acceptor: Acceptor, parent: int) -> Never:
+    status = 1
     try:
         die_with_parent(parent)
         acceptor.run()
@@ -138,5 +138,9 @@ def _be(acceptor: Acceptor, parent: int) -> Never:
         acceptor.tally.row(acceptor.number)[Column.FAULT] = error.errno or 0
     except MemoryError:
         acceptor.tally.row(acceptor.number)[Column.FAULT] = errno.ENOMEM
+    except Exception as error:  # noqa: BLE001  # a bug: nobody else would ever hear of it
+        fault = fault_of(error)
+        os.write(2, f"connbench: accepting process {os.getpid()}: {fault.message}\n  -> {fault.hint}\n".encode())
+        status = fault.exit_code
     finally:
-        os._exit(1)
+        os._exit(status)

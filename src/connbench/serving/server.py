@@ -14,12 +14,13 @@ from enum import Enum, auto
 from operator import itemgetter
 
 from connbench.errors import TargetError
+from connbench.interrupts import ENDING
 from connbench.linux import counters, sysctl
 from connbench.linux.families import family_of
 from connbench.linux.limits import open_files, raise_open_files
 from connbench.linux.shortage import allowed_processes, refuse_processes
 from connbench.model import MAX_PORT, Endpoint
-from connbench.serving.acceptors import STOPS, Acceptors, room_of_one, start_acceptors
+from connbench.serving.acceptors import Acceptors, room_of_one, start_acceptors
 from connbench.serving.account import MOST_PROCESSES, OVERFLOW_COUNTERS, Account, Place, ProcessAccount
 from connbench.serving.tally import Column
 
@@ -44,7 +45,7 @@ class Event(Enum):
 EVENTS = {
     signal.SIGUSR1: Event.REPORT,
     signal.SIGCHLD: Event.LOSS,
-    **dict.fromkeys(STOPS, Event.STOP),
+    **dict.fromkeys(ENDING, Event.STOP),
 }
 
 PROCESSES_PER_CPU = 64
@@ -61,6 +62,7 @@ class Server:
         acceptors: Who accepts from it.
         before: The namespace's counters when it began to listen.
         signals: Those it is woken by.
+        woken_by: The one that woke it last; 0 before the first.
     """
 
     place: Place
@@ -68,10 +70,12 @@ class Server:
     acceptors: Acceptors
     before: dict[str, int]
     signals: frozenset[signal.Signals]
+    woken_by: int = 0
 
     def wait(self) -> Event:
         """Sleep until a signal comes; what comes in the meantime waits for the next call."""
-        return EVENTS[signal.Signals(signal.sigwait(self.signals))]
+        self.woken_by = signal.sigwait(self.signals)
+        return EVENTS[signal.Signals(self.woken_by)]
 
     def take_losses(self) -> list[ProcessAccount]:
         """Accepting processes that have ended since the last time, with what they held; the rest go on."""
