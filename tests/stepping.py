@@ -36,6 +36,7 @@ class Stepped:
         code: Its exit code as a shell has it: 128 and the signal's number, if that killed it.
         calls: System calls of its main thread; up to the signal, if one was sent.
         handled: The signals it had handlers for when that came.
+        ready: Without a signal: the system call from which on it has a handler for SIGTERM.
     """
 
     code: int
@@ -43,6 +44,7 @@ class Stepped:
     stderr: str
     calls: int
     handled: frozenset[signal.Signals]
+    ready: int
 
 
 def stepped(command: list[str], number: signal.Signals | None = None, at: int = 0) -> Stepped:
@@ -58,19 +60,19 @@ def stepped(command: list[str], number: signal.Signals | None = None, at: int = 
         pid = process.pid
         os.waitpid(pid, 0)  # it stops once it is the command
         _ptrace(PTRACE_SETOPTIONS, pid, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
-        code, stops, handled = _follow(pid, at, lambda: _send(pid, number))
+        code, stops, handled, ready = _follow(pid, at, lambda: _send(pid, number))
         process.returncode = code
         for file in (out, err):
             file.seek(0)
         stdout, stderr = out.read().decode(), err.read().decode()
-    return Stepped(code, stdout, stderr, (stops + 1) // 2, handled)
+    return Stepped(code, stdout, stderr, (stops + 1) // 2, handled, (ready + 1) // 2)
 
 
 def _follow(
     pid: int, at: int, send: Callable[[], frozenset[signal.Signals]]
-) -> tuple[int, int, frozenset[signal.Signals]]:
-    """Step to the end; exit code, stops at system calls, and what `send` said."""
-    stops, delivered = 0, 0
+) -> tuple[int, int, frozenset[signal.Signals], int]:
+    """Step to the end; exit code, stops at system calls, what `send` said, and the first stop with our handlers."""
+    stops, delivered, ready = 0, 0, 0
     handled: frozenset[signal.Signals] = frozenset()
     while True:
         # After the signal has been sent nothing is counted any more: go on at full speed.
@@ -78,11 +80,13 @@ def _follow(
         _, status = os.waitpid(pid, 0)
         if not os.WIFSTOPPED(status):
             ended = os.waitstatus_to_exitcode(status)
-            return (ended if ended >= 0 else 128 - ended), stops, handled
+            return (ended if ended >= 0 else 128 - ended), stops, handled, ready
         delivered = os.WSTOPSIG(status)
         if delivered == AT_SYSCALL:
             delivered = 0
             stops += 1
+            if not at and not ready and signal.SIGTERM in caught(pid):
+                ready = stops
             if stops == 2 * at - 1:
                 handled = send()
 

@@ -39,17 +39,25 @@ def assert_ended_by(number: signal.Signals, ended: Stepped) -> None:
 
 
 @pytest.fixture(scope="module")
-def calls() -> int:
-    """System calls of `connbench --version`."""
+def short() -> Stepped:
+    """`connbench --version`, without a signal."""
     ended = stepped([*SHORT])
     assert (ended.code, ended.stderr) == (ExitCode.OK, "")
-    return ended.calls
+    return ended
+
+
+@pytest.fixture(scope="module")
+def calls(short: Stepped) -> int:
+    """Its system calls."""
+    return short.calls
 
 
 @numbers
-def test_a_signal_while_it_starts_and_ends(number: signal.Signals, calls: int) -> None:
-    """At six moments from the first imports of connbench to the last calls of the process."""
-    for at in (calls // 2, calls * 2 // 3, calls * 5 // 6, calls - 30, calls - 8, calls - 2):
+def test_a_signal_while_it_starts_and_ends(number: signal.Signals, short: Stepped) -> None:
+    """At six moments from the handlers on, which connbench installs first of all, to the last calls of the process."""
+    begin, calls = short.ready, short.calls
+    middle = (calls - begin) // 3
+    for at in (begin, begin + middle, begin + 2 * middle, calls - 30, calls - 8, calls - 2):
         ended = stepped([*SHORT], number, at)
         assert not of_pythons_own_start(ended)
         assert_ended_by(number, ended)

@@ -14,6 +14,7 @@ from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import count
 from connbench.errors import (
     ENDS_IN_GOOD_ORDER,
+    ConnbenchError,
     ExitCode,
     Interrupted,
     OutputError,
@@ -107,18 +108,12 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
         reports.say(write_account(account))
     gone = len(account.processes) - len(account.running)
     if gone:
-<<<<<<< HEAD
-        raise RunFault(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
-    if reports.failure:
-        raise reports.failure
-=======
         kind = UnexpectedFault if ExitCode.BUG in server.acceptors.ends.values() else RunFault
         raise kind(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
-    if outlet.fault:
-        raise outlet.fault
+    if reports.failure:
+        raise reports.failure
     if event is Event.STOP and (ended := Interrupted(server.woken_by)).exit_code not in ENDS_IN_GOOD_ORDER:
         raise ended
->>>>>>> 6288547 (End serve by the code of SIGHUP and SIGQUIT, too; tell a bug in an accepting process; one list of ways out)
     return ExitCode.OK
 
 
@@ -129,10 +124,10 @@ class _Reports:
         self._stdout = Stdout()
 
     @property
-    def failure(self) -> OutputError | None:
+    def failure(self) -> ConnbenchError | None:
         """Why stdout took no more; None where its reader left, which is no failure."""
         failure = self._stdout.failure
-        return failure and OutputError(failure.message, "send it elsewhere")
+        return OutputError(failure.message, "send it elsewhere") if isinstance(failure, OutputError) else failure
 
     def say(self, text: str) -> None:
         """Print a text, whatever becomes of stdout: the connections that are held are not to be lost with it.
