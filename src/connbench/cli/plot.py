@@ -14,8 +14,10 @@ from connbench.cli.options import unit_option
 from connbench.cli.outlet import Stdout, each, reserve
 from connbench.cli.sections import Command, Section, option
 from connbench.cli.values import Word, count
-from connbench.errors import ConnbenchError, UsageError, suggest
+from connbench.errors import ConnbenchError, EnvironmentFault, UsageError, suggest
+from connbench.linux.limits import available_memory
 from connbench.strategies import STRATEGIES
+from connbench.units import memory
 
 if TYPE_CHECKING:
     from connbench.report.charts.canvas import Options
@@ -26,6 +28,9 @@ KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
 
 PALETTE_NAMES = ("safe", "talk")
 LARGEST = 20_000
+
+PIXEL_BYTES = 5
+"""Memory that a pixel takes while a picture is drawn: 4.1 bytes were seen, its colours and what is compressed of it."""
 
 
 @click.command("plot", cls=Command)
@@ -110,6 +115,7 @@ def command(  # noqa: PLR0913  # one for each option
     windows      total time and errors over the window's size
     """  # noqa: D301  # click wants the character \b itself
     _check(kind, output, terminal=terminal, yscale=look["yscale"])
+    _refuse_without_memory(int(look["width"] or 0), int(look["height"] or 0))
 
     from connbench.report.charts import canvas, picture  # noqa: PLC0415  # commands load what they use
     from connbench.report.charts import terminal as characters  # noqa: PLC0415  # as above
@@ -147,6 +153,16 @@ def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object) ->
         raise UsageError(f"--terminal prints the scatter, not --kind {kind}", f"use --kind {kind} -o {kind}.png")
     if kind == "ports" and yscale:
         raise UsageError("--kind ports counts, and has no --yscale", "leave it out")
+
+
+def _refuse_without_memory(width: int, height: int) -> None:
+    """Make sure that there is memory for a picture; 0 where no size was asked for, which takes little."""
+    needed, free = width * height * PIXEL_BYTES, available_memory()
+    if needed > free:
+        raise EnvironmentFault(
+            f"a picture of {width:,} x {height:,} pixels needs about {memory(needed)}, and {memory(free)} are free",
+            "give a smaller --width or --height",
+        )
 
 
 def _choose(series: list[Series], chosen: tuple[str, ...]) -> list[Series]:
