@@ -24,7 +24,7 @@ from connbench.cli.pages import DocumentPages
 from connbench.cli.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists
 from connbench.cli.sweep_variants import variants_of
 from connbench.cli.values import SEVERAL_SHARES, SHARE, count
-from connbench.errors import EnvironmentFault, Interrupted, UsageError
+from connbench.errors import Interrupted, UsageError
 from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
 from connbench.planning import Request, sweeping
 from connbench.planning.choice import choose_strategies
@@ -259,17 +259,13 @@ def test_nothing_to_sweep_and_too_much() -> None:
         sweeping.sweep_requests(Request(), {"window": tuple(range(1, 41)), "lanes": tuple(range(1, 41))})
 
 
-def test_a_sweep_says_how_much_it_is_and_is_refused_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Combinations, rounds and attempts, those of churn too; more than memory can hold is refused."""
+def test_a_sweep_says_how_much_it_is() -> None:
+    """Combinations, rounds and attempts, those of churn too."""
     specs = tuple(replace(WINDOW, load=Load(fill=fill, churn=Churn(10))) for fill in (0.5, 0.9))
     plan = replace(PLAN, strategies=specs, rounds=3, port_range=HUNDRED)
     assert sweeping.announcement(plan) == (
         "2 combinations of setting and load, 3 rounds each: 6 turns, 480 attempts in all"
     )
-    sweeping.refuse_without_memory(plan)
-    monkeypatch.setattr(sweeping, "available_memory", lambda: 1000)
-    with pytest.raises(EnvironmentFault, match="480 attempts need about"):
-        sweeping.refuse_without_memory(plan)
 
 
 def test_options_of_run_stay_in_place() -> None:

@@ -42,7 +42,14 @@ def command(output_format: str) -> int:
     from connbench.host import checks, diagnosis, environment  # noqa: PLC0415  # as above
 
     if plan:
-        found = [*map(checks.of_finding, known), *checks.options(), *checks.of_plan(plan, SECONDS)]
+        from connbench.planning.room import Room, requirements_of  # noqa: PLC0415  # as above
+
+        found = [*map(checks.of_finding, known), *checks.options()]
+        found += [
+            checks.of_requirement(one.name, one.message, one.hint, is_met=one.is_met)
+            for one in requirements_of(plan, Room.here())
+        ]
+        found += checks.of_plan(plan, SECONDS)
     else:
         found = [*checks.without_plan(refusal, SECONDS)]
     found.append(checks.check_listeners())

@@ -22,7 +22,6 @@ from connbench.planning.sweeping import (
     LOADS,
     SETTINGS,
     announcement,
-    refuse_without_memory,
     sweep_requests,
 )
 from connbench.thresholds import Expression, refuse_strangers
@@ -72,7 +71,6 @@ def command(  # noqa: PLR0913  # one for each option
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
     plan, known = make_plan(*_requests(asked))
-    refuse_without_memory(plan)
     refuse_strangers(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.

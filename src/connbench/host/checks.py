@@ -19,6 +19,7 @@ from connbench.model import Listener, Plan, PortRange, format_ports, parse_ports
 BUSY_PERCENT = 20.0
 """CPU use over all CPUs, before anything is started, above which the figures would be of two things at once."""
 
+LISTENERS_OF_OURS = frozenset({Listener.BACKLOG, Listener.ACCEPT})
 MANY_HOLDERS = 100
 MOST_NAMED = 5
 
@@ -59,6 +60,13 @@ def of_refusal(fault: ConnbenchError) -> Check:
     return Check("refused", "", Verdict.REFUSED, fault.message, fault.hint)
 
 
+def of_requirement(name: str, message: str, hint: str, *, is_met: bool) -> Check:
+    """What a run takes of one thing and what there is, as a check."""
+    if is_met:
+        return Check("room", name, Verdict.OK, message)
+    return Check("room", name, Verdict.REFUSED, message, hint)
+
+
 def check_namespace(plan: Plan) -> Check | None:
     """That a run has a network namespace of its own; where it has none, planning has a finding with the reason."""
     return Check("namespace", "namespace", Verdict.OK, str(plan.namespace)) if plan.namespace.is_own else None
@@ -77,10 +85,10 @@ def check_option(option: SocketOption) -> Check:
     )
 
 
-def check_descriptors(connections: int) -> Check:
-    """How many processes hold that many connections under RLIMIT_NOFILE."""
+def check_descriptors(connections: int, listening: int = 0) -> Check:
+    """How many processes hold that many connections under RLIMIT_NOFILE, beside so many sockets that listen."""
     _, hard = limits.open_files()
-    holders = -(-connections // max(1, hard))
+    holders = -(-connections // max(1, hard - limits.SPARE_DESCRIPTORS - listening))
     processes = "process" if holders == 1 else "processes"
     message = f"hard limit {hard} for {connections} connections: {holders} holder {processes}"
     if holders > MANY_HOLDERS:
@@ -91,7 +99,7 @@ def check_descriptors(connections: int) -> Check:
 
 def check_queue(plan: Plan) -> Check | None:
     """Whether its own listener queues the connections without accepting them; None without such a listener."""
-    if plan.listener not in {Listener.BACKLOG, Listener.ACCEPT}:
+    if plan.listener not in LISTENERS_OF_OURS:
         return None
     if plan.namespace.is_own:
         return Check("somaxconn", "somaxconn", Verdict.OK, f"set to {plan.connections} or more in its own namespace")
@@ -190,7 +198,7 @@ def of_plan(plan: Plan, seconds: float) -> list[Check]:
     """Every check of a plan on this machine as it is now; its CPU use is watched for so many seconds."""
     found = (
         check_namespace(plan),
-        check_descriptors(plan.connections),
+        check_descriptors(plan.connections, len(plan.targets) if plan.listener in LISTENERS_OF_OURS else 0),
         check_queue(plan),
         check_cpus(),
         check_load(seconds),

@@ -1,18 +1,42 @@
-"""How much a process, a user and the machine may have: files, memory, processes."""
+"""How much a process, a user, a control group and the machine may have: files, memory, processes, address space.
+
+What cannot be read here (no /proc, a masked file, words where a number belongs) sets no limit: the kernel's own
+refusal is then the first word of it.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
+
+from connbench.linux import cgroup
 
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """What calls fail with where a limit of the process, the user or the machine is reached."""
 
-
 MOST_PROCESSES = 1 << 22
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
+
+UNLIMITED = 1 << 62
+"""Stands for no limit, or for one that cannot be read."""
+
+SPARE_DESCRIPTORS = 24
+"""What a process of a run has open beside its connections and the sockets that listen: 16 were counted."""
+
+CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 21, 24
+WHOLE_ID_MAP = "0 0 4294967295"
+"""/proc/self/uid_map in the first user namespace (user_namespaces(7))."""
+
+
+class Left(NamedTuple):
+    """What a limit leaves, and which limit it is; of several the least binds."""
+
+    amount: int
+    limit: str
 
 
 def open_files() -> tuple[int, int]:
@@ -30,39 +54,160 @@ def raise_open_files() -> int:
 def free_descriptors() -> int:
     """How many more files this process can open under its soft limit."""
     soft, _ = open_files()
-    used = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # one of them is the listing's own
+    try:
+        used = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # one of them is the listing's own
+    except FileNotFoundError:  # without /proc each number is tried
+        used = sum(1 for descriptor in range(soft) if _is_open(descriptor))
     return soft - used
 
 
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
 def available_memory() -> int:
-    """Bytes that can be had without swapping (MemAvailable, proc(5))."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    values = dict(line.split(":", 1) for line in lines)
-    return int(values["MemAvailable"].split()[0]) * 1024
+    """Bytes that can be had without swapping: by the machine and by this process's control groups, the least."""
+    group = group_memory()
+    return min(machine_memory(), group.amount if group else UNLIMITED)
+
+
+def machine_memory() -> int:
+    """Bytes that the machine has available (MemAvailable of proc_meminfo(5)), without /proc the free ones alone."""
+    values = {}
+    for line in _lines("/proc/meminfo"):
+        name, _, value = line.partition(":")
+        words = value.split()
+        if words and words[0].isdecimal():
+            values[name] = int(words[0]) * 1024
+    if "MemAvailable" in values:
+        return values["MemAvailable"]
+    if "MemFree" in values:  # a kernel or an emulation of /proc that has no MemAvailable
+        return values["MemFree"] + values.get("Buffers", 0) + values.get("Cached", 0)
+    with suppress(OSError, ValueError):
+        pages = os.sysconf("SC_AVPHYS_PAGES")
+        if pages > 0:
+            return pages * os.sysconf("SC_PAGESIZE")
+    return UNLIMITED
+
+
+def group_memory() -> Left | None:
+    """Bytes that this process's control groups leave; None where none of them has a limit."""
+    left = cgroup.memory_left()
+    return left and Left(*left)
+
+
+def free_address_space() -> int:
+    """Bytes that this process may still map (RLIMIT_AS)."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        return UNLIMITED
+    words = " ".join(_lines("/proc/self/statm")).split()
+    used = int(words[0]) * os.sysconf("SC_PAGESIZE") if words and words[0].isdecimal() else 0
+    return max(0, soft - used)
 
 
 def free_files() -> int:
-    """Files that may still be opened by all processes together (fs.file-nr, proc(5))."""
-    allocated, _, most = map(int, Path("/proc/sys/fs/file-nr").read_text(encoding="ascii").split())
-    return most - allocated
+    """Files that may still be opened by all processes together (fs.file-nr, proc_sys_fs(5)).
+
+    No limit for whoever has CAP_SYS_ADMIN: the kernel does not hold those to fs.file-max (`alloc_empty_file`).
+    """
+    numbers = [int(word) for word in " ".join(_lines("/proc/sys/fs/file-nr")).split() if word.isdecimal()]
+    if len(numbers) != 3 or _has_capability(CAP_SYS_ADMIN):
+        return UNLIMITED
+    allocated, _, most = numbers
+    return max(0, most - allocated)
 
 
 def free_processes() -> int:
-    """Processes that may still be started: by kernel.pid_max, the user's limit and the control group's, the least."""
-    running = sum(1 for entry in Path("/proc").iterdir() if entry.name.isdecimal())
-    most = int(Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii"))
+    """Processes that may still be started."""
+    return processes_left().amount
+
+
+def processes_left() -> Left:
+    """Processes and threads that may still be started, by the limit that leaves the fewest.
+
+    These are kernel.pid_max and kernel.threads-max, RLIMIT_NPROC of the user, and pids.max of each control group. The
+    kernel counts threads for all four (`copy_process` in kernel/fork.c).
+    """
+    found = [Left(MOST_PROCESSES, "the kernel's PID_MAX_LIMIT")]
+    running = _threads_of_all()
+    for name in ("pid_max", "threads-max"):
+        text = "".join(_lines(f"/proc/sys/kernel/{name}")).strip()
+        if text.isdecimal():
+            most = int(text)
+            # In a pid namespace with a pid_max of its own (Linux 6.14) the number of all threads says nothing.
+            used = running if running < most else _visible_processes()
+            found.append(Left(max(0, most - used), f"kernel.{name}"))
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    if soft != resource.RLIM_INFINITY and os.geteuid() != 0:
-        most = min(most, soft)
-    return min(most - running, _free_in_control_group())
+    if soft != resource.RLIM_INFINITY and not _is_free_of_nproc():
+        found.append(Left(max(0, soft - _threads_of_user(os.getuid())), "RLIMIT_NPROC"))
+    left = cgroup.processes_left()
+    return min([*found, Left(*left)] if left else found)
 
 
-def _free_in_control_group() -> int:
-    """By pids.max of this process's group, cgroup v2; no limit where there is none to be seen."""
+def _lines(path: str) -> list[str]:
+    """Lines of a file; none where it cannot be read."""
     try:
-        text = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-        name = next(line[4:] for line in text.splitlines() if line.startswith("0::/"))
-        group = Path("/sys/fs/cgroup") / name
-        return int((group / "pids.max").read_text()) - int((group / "pids.current").read_text())
-    except (OSError, StopIteration, ValueError):  # no such group, or `max`
-        return MOST_PROCESSES
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _threads_of_all() -> int:
+    """Threads of the machine: the number behind the slash of proc_loadavg(5)."""
+    words = " ".join(_lines("/proc/loadavg")).split()
+    number = words[3].rpartition("/")[2] if len(words) > 3 else ""
+    return int(number) if number.isdecimal() else _visible_processes()
+
+
+def _visible_processes() -> int:
+    try:
+        return sum(1 for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    except OSError:
+        return 0
+
+
+def _threads_of_user(user: int) -> int:
+    """Threads of all processes whose real user id is this one: what the kernel holds against RLIMIT_NPROC.
+
+    Those that /proc does not show (hidepid, another pid namespace) are missing.
+    """
+    threads = 0
+    try:
+        processes = [entry for entry in os.listdir("/proc") if entry.isdecimal()]  # noqa: PTH208  # names are all we need
+    except OSError:
+        return 0
+    for process in processes:
+        fields = dict(line.partition(":")[::2] for line in _lines(f"/proc/{process}/status"))
+        users, number = fields.get("Uid", "").split(), fields.get("Threads", "").strip()
+        if users and users[0] == str(user) and number.isdecimal():
+            threads += int(number)
+    return threads
+
+
+def _is_free_of_nproc() -> bool:
+    """Whether the kernel does not hold this process to RLIMIT_NPROC: root of the machine, or one of two capabilities.
+
+    The kernel asks in the first user namespace (`copy_process`: INIT_USER, capable()): root of a user namespace is an
+    ordinary user of the machine.
+    """
+    if not _is_first_user_namespace():
+        return False
+    return os.getuid() == 0 or _has_capability(CAP_SYS_RESOURCE) or _has_capability(CAP_SYS_ADMIN)
+
+
+def _is_first_user_namespace() -> bool:
+    lines = _lines("/proc/self/uid_map")
+    if not lines:  # without /proc, or in a kernel without user namespaces, where the only one is the first
+        return True
+    return [" ".join(line.split()) for line in lines] == [WHOLE_ID_MAP]
+
+
+def _has_capability(number: int) -> bool:
+    """Whether this process has a capability of the machine, not of a user namespace alone."""
+    effective = next((line.split()[-1] for line in _lines("/proc/self/status") if line.startswith("CapEff:")), "0")
+    return _is_first_user_namespace() and bool(int(effective, 16) >> number & 1)

@@ -103,10 +103,7 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
             request, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
         )
         plan = replace(plan, listener=listener)
-    room = Room.here()
-    for spec in plan.strategies:
-        planned = RoundPlan(plan, spec, 1)
-        refuse_without_room(planned.connections, plan.listener, room, planned.replacements)
+    refuse_without_room(plan, Room.here())
     check_link(plan)
     if plan.listener is Listener.EXTERNAL:
         for target in plan.targets:

@@ -1,21 +1,53 @@
-"""Whether this machine has room for so many connections: memory, open files, processes; asked before they are used."""
+"""Whether this machine, control group and user have room for a round, asked before anything of it is started.
+
+`connbench doctor` shows the same requirements that a run is refused by.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Self
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import limits
-from connbench.model import Listener
+from connbench.linux.limits import SPARE_DESCRIPTORS, UNLIMITED, Left
+from connbench.model import Listener, Plan, RoundPlan
+from connbench.samples import ROW_BYTES
+from connbench.units import memory
 
 KERNEL_BYTES = 8 << 10
 """Slab memory of a connection with both ends on this machine: 7.8 GB were seen for a million, and some to spare."""
 
-RESERVE = 256 << 20
-"""Bytes of memory left to everything else."""
+CHARGED_BYTES = 4608
+"""What a control group is charged for a connecting socket: 4.0 kB were seen on Linux 6.18, of TCP, and 2.8 kB of UDP.
 
-SPARE_DESCRIPTORS = 64
-"""What a process that holds sockets has open besides, generously."""
+The other end of a connection that nobody has accepted is made in a softirq, and charged to no group.
+"""
+
+ACCEPTED_BYTES = 2048
+"""What accept() adds to that charge: 1.4 kB were seen."""
+
+LISTENING_BYTES = 5 << 10
+"""Slab memory of a socket that listens: 4.1 kB were seen."""
+
+WORKER_BYTES = 2560 << 10
+"""Memory that each further process has for itself: 1.9 MB were seen in it, and 2.2 MB charged to its group."""
+
+HELD_BYTES = 256
+"""Memory of a worker for each socket it holds: 150 to 250 bytes were seen."""
+
+COPIES = 3
+"""How often all samples are in memory while a result file is written."""
+
+RESERVE = 256 << 20
+"""Bytes of the machine's memory left to everything else, connbench's own main process included."""
+
+GROUP_RESERVE = 96 << 20
+"""Bytes of a control group's memory for the main process and the engine: a small run's peak is 85 MB."""
+
+RUN_ADDRESS_SPACE = 512 << 20
+"""Address space that the main process takes beside the samples: numpy's libraries reserve more than they use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,59 +55,264 @@ class Room:
     """What this machine and user have left.
 
     Attributes:
-        memory: Bytes available.
+        memory: Bytes available on the machine.
         files: Files that may still be opened by all processes together (fs.file-max).
         files_each: Files one process may open (RLIMIT_NOFILE, hard).
         processes: Processes that may still be started.
+        processes_by: The limit that says so.
+        group: Bytes that the control groups leave, and the tightest limit of them; None without any.
+        address_space: Bytes that a process may still map (RLIMIT_AS).
     """
 
     memory: int
     files: int
     files_each: int
     processes: int
+    processes_by: str = "kernel.pid_max"
+    group: Left | None = None
+    address_space: int = UNLIMITED
 
     @classmethod
-    def here(cls) -> Room:
+    def here(cls) -> Self:
         """As the kernel tells it now."""
-        return cls(limits.available_memory(), limits.free_files(), limits.open_files()[1], limits.free_processes())
+        processes, by = limits.processes_left()
+        return cls(
+            limits.machine_memory(),
+            limits.free_files(),
+            limits.open_files()[1],
+            processes,
+            by,
+            limits.group_memory(),
+            limits.free_address_space(),
+        )
 
 
-def refuse_without_room(connections: int, listener: Listener, room: Room, replaced: int = 0) -> None:
-    """Make sure that so many connections can be open at once.
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a round takes.
 
-    Args:
-        connections: How many.
+    Attributes:
+        connections: How many are open at once.
         listener: Who holds the other ends; a backlog listener keeps those of closed connections, too.
-        room: What there is.
         replaced: How many are closed and opened again meanwhile.
+        lanes: How many connect at the same time, each in a chain of workers of its own.
+        listening: Sockets of connbench's own that listen.
+        attempts: Attempts of all rounds, whose samples are kept to the end.
+    """
+
+    connections: int
+    listener: Listener
+    replaced: int = 0
+    lanes: int = 1
+    listening: int = 0
+    attempts: int = 0
+
+    @classmethod
+    def of(cls, planned: RoundPlan, attempts: int) -> Self:
+        """Those of a round; `attempts` are those of its whole plan, from `total_attempts`."""
+        plan = planned.plan
+        return cls(
+            planned.connections,
+            plan.listener,
+            planned.replacements,
+            planned.strategy.load.lanes,
+            len(plan.targets) if planned.is_listener_ours else 0,
+            attempts,
+        )
+
+    @property
+    def sockets(self) -> int:
+        """Open files of all processes; nobody has one for the far end of a connection that is not accepted."""
+        return self.connections * (2 if self.listener is Listener.ACCEPT else 1) + self.listening
+
+    def workers(self, each: int) -> int:
+        """Processes that hold connections, of which each has room for so many sockets."""
+        of_lane = -(-self.connections // self.lanes)
+        holders = self.lanes * -(-of_lane // each)
+        return holders + (self.connections // each + 1 if self.listener is Listener.ACCEPT else 0)
+
+    @property
+    def samples(self) -> int:
+        """Bytes of the samples: those of this round in shared memory, and those of all while they are saved."""
+        return ROW_BYTES * (self.connections + self.replaced + COPIES * self.attempts)
+
+    def queued(self) -> int:
+        """Bytes of slab memory of the closed connections in a listener's queue."""
+        return self.replaced * KERNEL_BYTES // 2 if self.listener is Listener.BACKLOG else 0
+
+    def memory(self, each: int) -> int:
+        """Bytes of the machine's memory, without `queued`; a worker has room for `each` sockets."""
+        ends = 1 if self.listener in {Listener.EXTERNAL, Listener.NONE} else 2
+        return self.connections * KERNEL_BYTES * ends // 2 + self._own(each) + RESERVE
+
+    def charged(self, each: int) -> int:
+        """Bytes that the control group of this process is charged."""
+        accepted = ACCEPTED_BYTES if self.listener is Listener.ACCEPT else 0
+        return self.connections * (CHARGED_BYTES + accepted) + self._own(each) + GROUP_RESERVE
+
+    def _own(self, each: int) -> int:
+        """Of processes and samples, and of the sockets that listen."""
+        held = HELD_BYTES * self.sockets
+        return self.workers(each) * WORKER_BYTES + held + self.listening * LISTENING_BYTES + self.samples
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a round takes of one thing, and what there is.
+
+    Attributes:
+        name: What of.
+        needed: How much it takes.
+        free: How much there is.
+        message: Both in words.
+        hint: The way out where it is too little.
+    """
+
+    name: str
+    needed: int
+    free: int
+    message: str
+    hint: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether there is enough."""
+        return self.needed <= self.free
+
+
+def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
+    """What a round takes, one after the other; those that follow from one that is not met are left out."""
+    each = room.files_each - SPARE_DESCRIPTORS - needs.listening
+    connections = f"{needs.connections:,} connection{'s' if needs.connections > 1 else ''}"
+    listening = f" and {needs.listening:,} listening sockets" if needs.listening > 1 else ""
+    one = Requirement(
+        "files of a process",
+        needs.listening + SPARE_DESCRIPTORS + 1,
+        room.files_each,
+        f"a process needs {needs.listening + SPARE_DESCRIPTORS + 1:,} open files"
+        + (f" with {needs.listening:,} listening sockets" if listening else "")
+        + f", and RLIMIT_NOFILE allows {room.files_each:,}",
+        f"raise it: ulimit -Hn {max(4096, 2 * needs.listening)}"
+        + (", or give fewer --target" if needs.listening > 1 else ""),
+    )
+    yield one
+    if not one.is_met:
+        return
+    workers = needs.workers(each)
+    yield Requirement(
+        "open files",
+        needs.sockets + workers * SPARE_DESCRIPTORS,
+        room.files,
+        f"{connections}{listening} need {needs.sockets + workers * SPARE_DESCRIPTORS:,} open files, "
+        f"and fs.file-max {_leaves(room.files)}",
+        f"raise it: sysctl fs.file-max={needs.sockets * 2 + workers * SPARE_DESCRIPTORS}, "
+        "or ask for fewer with -n or --fill",
+    )
+    of_files = f"{workers:,} process{'es' if workers > 1 else ''} of {room.files_each:,} files each"
+    yield Requirement(
+        "channels",
+        workers,
+        each,
+        f"{connections} need {of_files}, and one process can follow {each:,}",
+        "raise RLIMIT_NOFILE: ulimit -Hn 20000, or ask for fewer with -n or --fill",
+    )
+    yield Requirement(
+        "processes",
+        workers + 1,  # the engine
+        room.processes,
+        f"{connections} need {of_files} and one that starts them, and {room.processes_by} leaves {room.processes:,}",
+        f"raise RLIMIT_NOFILE or {room.processes_by}, or ask for fewer with -n or --fill",
+    )
+    samples = f" and the samples of {needs.attempts:,} attempts" if needs.attempts > needs.connections else ""
+    yield from _of_memory(needs, room, each, connections + listening + samples)
+
+
+def _of_memory(needs: Needs, room: Room, each: int, what: str) -> Iterator[Requirement]:
+    needed = needs.memory(each)
+    yield Requirement(
+        "memory",
+        needed,
+        room.memory,
+        f"{what} need about {memory(needed)}, and {memory(room.memory)} are free",
+        _fewer(needs, lambda fewer: fewer.memory(each) <= room.memory),
+    )
+    queued = needs.queued()
+    if queued:
+        fits = max(0, room.memory - needed) * 2 // KERNEL_BYTES
+        yield Requirement(
+            "memory of the queue",
+            needed + queued,
+            room.memory,
+            f"{needs.replaced:,} closed connections in the listener's queue, and {needs.connections:,} open ones, "
+            f"need about {memory(needed + queued)}, and {memory(room.memory)} are free",
+            f"--listener accept keeps no closed ones; or --churn {fits} fits",
+        )
+    if room.group:
+        charged = needs.charged(each)
+        yield Requirement(
+            "memory of the control group",
+            charged,
+            room.group.amount,
+            f"{what} need about {memory(charged)}, and the control group leaves {memory(room.group.amount)} "
+            f"({room.group.limit})",
+            "raise that limit, or "
+            + _fewer(needs, lambda fewer: room.group is not None and fewer.charged(each) <= room.group.amount),
+        )
+    if room.address_space < UNLIMITED:
+        mapped = needs.samples + HELD_BYTES * min(each, needs.connections) + RUN_ADDRESS_SPACE
+        yield Requirement(
+            "address space",
+            mapped,
+            room.address_space,
+            f"{what} need about {memory(mapped)} of address space, "
+            f"and RLIMIT_AS leaves a process {memory(room.address_space)}",
+            "raise it (ulimit -v unlimited), or ask for fewer with -n or --rounds",
+        )
+
+
+def _fewer(needs: Needs, fits: Callable[[Needs], bool]) -> str:
+    """The way out where memory is too little: the largest number of connections that fits, of all rounds."""
+    low, high = 0, needs.connections
+    while high - low > 1:
+        middle = (low + high) // 2
+        attempts = needs.attempts * middle // needs.connections
+        if fits(replace(needs, connections=middle, attempts=attempts)):
+            low = middle
+        else:
+            high = middle
+    many = needs.attempts > 2 * needs.connections
+    if not low:
+        return "ask for fewer --rounds or --strategy" if many else "free some: not one connection fits"
+    return f"ask for fewer: -n {low} fits" + (", or fewer --rounds" if many else "")
+
+
+def _leaves(number: int) -> str:
+    return "sets no limit" if number >= UNLIMITED else f"leaves {number:,}"
+
+
+def total_attempts(plan: Plan) -> int:
+    """Attempts of all strategies in all rounds."""
+    return plan.rounds * sum(RoundPlan(plan, spec, 1).rows for spec in plan.strategies)
+
+
+def requirements_of(plan: Plan, room: Room) -> list[Requirement]:
+    """What the rounds of a plan take, of each thing the most that one round takes."""
+    attempts = total_attempts(plan)
+    worst: dict[str, Requirement] = {}
+    for spec in plan.strategies:
+        for found in requirements(Needs.of(RoundPlan(plan, spec, 1), attempts), room):
+            known = worst.get(found.name)
+            if known is None or found.needed > known.needed:
+                worst[found.name] = found
+    return list(worst.values())
+
+
+def refuse_without_room(plan: Plan, room: Room) -> None:
+    """Make sure that each round of a plan has what it takes.
 
     Raises:
-        EnvironmentFault: They cannot, with what they need and what there is.
+        EnvironmentFault: It has not, with what it needs and what there is.
     """
-    ends = 1 if listener in {Listener.EXTERNAL, Listener.NONE} else 2
-    queued = replaced * KERNEL_BYTES // 2 if listener is Listener.BACKLOG else 0
-    needed = connections * KERNEL_BYTES * ends // 2 + RESERVE
-    if needed <= room.memory < needed + queued:
-        raise EnvironmentFault(
-            f"{replaced:,} closed connections in the listener's queue, and {connections:,} open ones, need about "
-            f"{(needed + queued) / 1e9:.1f} GB, and {room.memory / 1e9:.1f} GB are free",
-            f"--listener accept keeps no closed ones; or --churn {(room.memory - needed) * 2 // KERNEL_BYTES} fits",
-        )
-    if needed > room.memory:
-        raise EnvironmentFault(
-            f"{connections:,} connections need about {needed / 1e9:.1f} GB, and {room.memory / 1e9:.1f} GB are free",
-            f"ask for fewer: -n {max(1, (room.memory - RESERVE) * 2 // (KERNEL_BYTES * ends))} fits",
-        )
-    sockets = connections * (2 if listener is Listener.ACCEPT else 1)
-    if sockets > room.files:
-        raise EnvironmentFault(
-            f"{connections:,} connections need {sockets:,} open files, and fs.file-max leaves {room.files:,}",
-            f"raise it: sysctl fs.file-max={sockets * 2}, or ask for fewer with -n or --fill",
-        )
-    holders = -(-sockets // max(1, room.files_each - SPARE_DESCRIPTORS))
-    if holders > room.processes:
-        raise EnvironmentFault(
-            f"{connections:,} connections need {holders:,} processes of {room.files_each:,} files each, "
-            f"and {room.processes:,} more may be started",
-            "raise RLIMIT_NOFILE, kernel.pid_max or the cgroup's pids.max, or ask for fewer with -n or --fill",
-        )
+    for found in requirements_of(plan, room):
+        if not found.is_met:
+            raise EnvironmentFault(found.message, found.hint)

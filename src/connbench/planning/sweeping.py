@@ -11,11 +11,10 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from connbench.errors import EnvironmentFault, UsageError, suggest
-from connbench.linux.limits import available_memory
-from connbench.model import Plan, RoundPlan
+from connbench.errors import UsageError, suggest
+from connbench.model import Plan
 from connbench.planning.request import Request
-from connbench.samples import ROW_BYTES
+from connbench.planning.room import total_attempts
 
 LOADS = ("connections", "fill", "lanes", "churn", "churn_rate", "close")
 """Fields of a request that say what a setting is put to."""
@@ -31,9 +30,6 @@ DEFAULT_STRATEGIES = ("window",)
 
 MOST_VALUES = 1000
 """Values of one list, and combinations of a sweep: more is a slip of the hand."""
-
-COPIES = 3
-"""How often the samples are in memory while a result file is written."""
 
 Number = int | Decimal
 
@@ -146,22 +142,3 @@ def announcement(plan: Plan) -> str:
         f"{len(plan.strategies)} combinations of setting and load, {rounds} each: "
         f"{turns} turns, {total_attempts(plan):,} attempts in all"
     )
-
-
-def total_attempts(plan: Plan) -> int:
-    """Attempts of all strategies in all rounds."""
-    return plan.rounds * sum(RoundPlan(plan, spec, 1).rows for spec in plan.strategies)
-
-
-def refuse_without_memory(plan: Plan) -> None:
-    """Make sure that the samples of the whole sweep can be kept.
-
-    Raises:
-        EnvironmentFault: They cannot.
-    """
-    needed, free = total_attempts(plan) * ROW_BYTES * COPIES, available_memory()
-    if needed > free:
-        raise EnvironmentFault(
-            f"{total_attempts(plan):,} attempts need about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
-            "ask for fewer --rounds, a shorter list, or a smaller --port-range",
-        )

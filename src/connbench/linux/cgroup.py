@@ -1,0 +1,137 @@
+"""Limits of this process's control groups: memory and processes, of cgroup v1 and v2, its own group and those above.
+
+A limit of any group above binds as well, so each folder is read from the process's own up to the mount. What a
+container hides above its mount cannot be read; `hierarchical_memory_limit` of cgroup v1 tells of it all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+
+UNLIMITED = 1 << 60
+"""cgroup v1 writes no limit as the largest number of bytes that is a multiple of a page, just below 2^63."""
+
+
+def folders(controller: str, proc: Path = PROC) -> list[Path]:
+    """The folders of this process's groups that may have the controller's files, its own group first.
+
+    Args:
+        controller: As /proc/self/cgroup names it: `memory` or `pids`.
+        proc: Where proc(5) is mounted.
+
+    Returns:
+        None where /proc cannot be read, or no hierarchy is mounted in this mount namespace.
+    """
+    try:
+        groups = (proc / "self/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
+        mounts = (proc / "self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return []
+    found: dict[Path, None] = {}
+    for path, is_unified in _paths(groups, controller):
+        for root, point in _mounts(mounts, controller, is_unified=is_unified):
+            found |= dict.fromkeys(_upwards(path, root, point))
+    return list(found)
+
+
+def _paths(text: str, controller: str) -> Iterator[tuple[str, bool]]:
+    """Paths of /proc/self/cgroup (cgroups(7)) in the controller's hierarchy, and whether that is cgroup v2."""
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if colon and (controller in controllers.split(",") or (number == "0" and not controllers)):
+            yield path.removesuffix(" (deleted)"), not controllers
+
+
+def _mounts(text: str, controller: str, *, is_unified: bool) -> Iterator[tuple[str, Path]]:
+    """Root and mount point of each mount of the hierarchy in /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    for line in text.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")
+        if not dash or len(fields) < 5 or len(kind) < 3:
+            continue
+        if kind[0] == "cgroup2" if is_unified else kind[0] == "cgroup" and controller in kind[2].split(","):
+            yield _unescaped(fields[3]), Path(_unescaped(fields[4]))
+
+
+def _unescaped(text: str) -> str:
+    r"""The kernel writes blanks and backslashes of a path as `\040` and the like."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _upwards(path: str, root: str, point: Path) -> Iterator[Path]:
+    """The group's folder and those above it, up to the mount point.
+
+    A container without a cgroup namespace has its own group mounted (root `/docker/1234`). Where the path does not lie
+    below the root, as in a group that was entered from outside the namespace (`/../other`), the mount point is all
+    that is seen.
+    """
+    inner = os.path.relpath(path, root) if path.startswith(root.rstrip("/") + "/") else "."
+    if ".." in inner.split("/"):
+        inner = "."
+    folder = point / inner
+    yield folder
+    while folder != point:
+        folder = folder.parent
+        yield folder
+
+
+def memory_left(proc: Path = PROC) -> tuple[int, str] | None:
+    """Bytes of memory that the tightest group leaves, and the file of its limit; None where no group has a limit.
+
+    What is used counts without the file cache that the kernel takes back first (inactive_file of memory.stat).
+    """
+    found = [left for folder in folders("memory", proc) for left in _memory_of(folder)]
+    return min(found, default=None)
+
+
+def _memory_of(folder: Path) -> Iterator[tuple[int, str]]:
+    stat = _stat(folder / "memory.stat")
+    for used_name, limit_names, cache in (
+        ("memory.current", ("memory.max", "memory.high"), "inactive_file"),
+        ("memory.usage_in_bytes", ("memory.limit_in_bytes",), "total_inactive_file"),
+    ):
+        used = _number(folder / used_name)
+        if used is None:
+            continue
+        used = max(0, used - stat.get(cache, 0))
+        for name in limit_names:
+            limit = _number(folder / name)
+            if limit is not None and limit < UNLIMITED:
+                yield max(0, limit - used), str(folder / name)
+        limit = stat.get("hierarchical_memory_limit", UNLIMITED)
+        if limit < UNLIMITED:
+            yield max(0, limit - used), f"hierarchical_memory_limit of {folder / 'memory.stat'}"
+
+
+def processes_left(proc: Path = PROC) -> tuple[int, str] | None:
+    """Processes and threads that the tightest group leaves (pids.max), and the file of its limit; None without one."""
+    found = []
+    for folder in folders("pids", proc):
+        limit, used = _number(folder / "pids.max"), _number(folder / "pids.current")
+        if limit is not None and used is not None:
+            found.append((max(0, limit - used), str(folder / "pids.max")))
+    return min(found, default=None)
+
+
+def _number(path: Path) -> int | None:
+    """A file's number; None for `max`, and where it is not there, cannot be read or holds something else."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):  # no text, or no path: a NUL in it
+        return None
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text, re.ASCII) else None
+
+
+def _stat(path: Path) -> dict[str, int]:
+    """The numbers of memory.stat by their names."""
+    try:
+        words = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+    except (OSError, ValueError):  # no text, or no path: a NUL in it
+        return {}
+    return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdecimal()}
