@@ -182,3 +182,21 @@ def test_sources_are_named_by_the_first_and_how_many_more() -> None:
     ]
     assert replace(RANDOM, load=Load(9, sources=2)).label == "random, 2 sources, n=9"
     assert replace(RANDOM, load=Load(sources=1)).label == "random"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "fault"),
+    [
+        ([f"127.1.{number >> 8}.{number & 255}" for number in range(65_536)], "more than 4096 addresses"),
+        ([f"127.1.{number >> 8}.{number & 255}" for number in range(4000)] * 2, "more than 4096 addresses"),
+        ([f"127.1.{number >> 8}.{number & 255}" for number in (*range(4000), 3999)], "127.1.15.159 is there twice"),
+        (["x" * 100_000], "is not an IP address"),
+    ],
+    ids=["too many", "twice as many", "one twice", "no address"],
+)
+def test_a_long_list_is_refused_in_two_lines(addresses: list[str], fault: str) -> None:
+    """The message repeats its beginning alone."""
+    with pytest.raises(UsageError) as refused:
+        parse_sources(",".join(addresses))
+    assert len(refused.value.message) < 300
+    assert fault in refused.value.message

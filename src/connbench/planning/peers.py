@@ -17,6 +17,12 @@ DEFAULT_TARGET_HOST, DEFAULT_TARGET_HOST_6 = "127.9.9.2", "2001:db8::2"
 FAR_TARGET_HOSTS = {4: "198.19.0.1", 6: "2001:db8:1::1"}
 """At the other end of a link: of the second half of the range for benchmarks (RFC 2544), and of another network."""
 
+MOST_TARGETS = 1 << 16
+"""A column of 16 bits names them."""
+
+MOST_NAMED = 5
+"""Ports that a finding names one by one."""
+
 FIRST_UNPRIVILEGED = 1024
 
 
@@ -24,20 +30,24 @@ def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_r
     """Read every `HOST:PORT`; none where none is given.
 
     Raises:
-        UsageError: As of one; or one comes twice, or they are not all of one family.
+        UsageError: As of one; or one comes twice, they are not all of one family, or they are too many.
         TargetError: A name that does not resolve.
     """
-    targets: list[Endpoint] = []
+    if len(texts) > MOST_TARGETS:
+        raise UsageError(f"{len(texts):,} --target are too many", f"name up to {MOST_TARGETS:,}")
+    targets: dict[Endpoint, None] = {}
+    first: Endpoint | None = None
     for text in texts:
         target = _choose_target(text, family, allow_remote=allow_remote)
+        first = first or target
         if target in targets:
             raise UsageError(f"--target {text}: {target} is there twice", "name each once")
-        if targets and family_of(target.host) != family_of(targets[0].host):
+        if family_of(target.host) != family_of(first.host):
             raise UsageError(
-                f"--target {text}: {target} and {targets[0]} are not of one family",
+                f"--target {text}: {target} and {first} are not of one family",
                 "give addresses of one family; a name that has both takes that of --family",
             )
-        targets.append(target)
+        targets[target] = None
     return tuple(targets)
 
 
@@ -100,16 +110,23 @@ def own_endpoint(ports: PortRange, namespace: Namespace, family: int = 4, link: 
 
 
 def note_listener_in_range(targets: tuple[Endpoint, ...], ports: PortRange) -> list[Finding]:
-    """What to know of listeners of one's own that take a port of the range."""
+    """What to know of listeners of one's own that take ports of the range."""
+    taken = sorted({target.port for target in targets if target.port in ports})
+    if not taken:
+        return []
+    more = f" and {len(taken) - MOST_NAMED} more" if len(taken) > MOST_NAMED else ""
+    named = ", ".join(map(str, taken[:MOST_NAMED])) + more
+    one = len(taken) == 1
     return [
         Finding(
             "listener-in-range",
             Severity.NOTE,
-            f"the listener's port {target.port} is one of the range {ports}",
-            "one connection fewer may fit; a --port-range or --target without it avoids that",
+            f"the listener's port {named} is one of the range {ports}"
+            if one
+            else f"the listeners' ports {named} are of the range {ports}",
+            f"{'one connection' if one else f'{len(taken):,} connections'} fewer may fit; "
+            "a --port-range or --target without it avoids that",
         )
-        for target in targets
-        if target.port in ports
     ]
 
 

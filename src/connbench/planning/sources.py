@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
@@ -13,6 +14,9 @@ from connbench.model import DEFAULT_SOURCES, Endpoint, Link, Namespace, first_so
 
 MOST_SOURCES = 4096
 """More than anybody has; a column of 16 bits names them."""
+
+LONGEST_SHOWN = 80
+"""Characters of a list that a message repeats."""
 
 BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -75,11 +79,16 @@ def parse_sources(text: str) -> tuple[str, ...]:
     """
     found = tuple(islice((str(a) for part in text.split(",") for a in _part(part.strip(), text)), MOST_SOURCES + 1))
     if len(found) > MOST_SOURCES:
-        raise UsageError(f"--source {text}: more than {MOST_SOURCES} addresses", "name fewer")
-    twice = next((address for address in found if found.count(address) > 1), None)
+        raise UsageError(f"--source {_short(text)}: more than {MOST_SOURCES} addresses", "name fewer")
+    twice = next((address for address, number in Counter(found).items() if number > 1), None)
     if twice:
-        raise UsageError(f"--source {text}: {twice} is there twice", "name each address once")
+        raise UsageError(f"--source {_short(text)}: {twice} is there twice", "name each address once")
     return found
+
+
+def _short(text: str) -> str:
+    """The beginning of a list that is too long for a message of two lines."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _part(part: str, whole: str) -> Iterator[Address]:
@@ -90,16 +99,16 @@ def _part(part: str, whole: str) -> Iterator[Address]:
             low, _, high = part.partition("-")
             first, last = ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())
             if first.version != last.version or int(first) > int(last):
-                raise UsageError(f"--source {whole}: range {part} is reversed", f"write it as {last}-{first}")
+                raise UsageError(f"--source {_short(whole)}: range {part} is reversed", f"write it as {last}-{first}")
             yield from (first + i for i in range(int(last) - int(first) + 1))
         else:
             yield ipaddress.ip_address(part)
     except ValueError as error:
         host, _, port = part.rpartition(":")
         if port.isdecimal() and is_address(host.strip("[]")):
-            fault, hint = f"--source {whole!r} has a port", f"give the address alone, as in {host.strip('[]')}"
+            fault, hint = f"--source {_short(whole)!r} has a port", f"give the address alone, as in {host.strip('[]')}"
             raise UsageError(fault, f"{hint}; --port-range says from which ports") from error
-        raise UsageError(f"--source {whole!r} is not an IP address: {error}", _FORMS) from error
+        raise UsageError(f"--source {_short(whole)!r} is not an IP address: {_short(str(error))}", _FORMS) from error
 
 
 def is_address(text: str) -> bool:
