@@ -15,6 +15,11 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --read-only DIR         make DIR read-only for the command alone
 --all-read-only         make every folder read-only for the command alone, those for temporary files too
 --writable DIR          all but this one
+--proc OPTIONS          mount proc(5) anew with these options, for the command alone
+--mask PATH             put /dev/null over a file, an empty folder over a folder, as container runtimes do, for the
+                        command alone
+--rlimit NAME=N         a resource limit, soft and hard, as in AS=300000000
+--cgroup DIR            be in that control group
 --nofile N              RLIMIT_NOFILE, soft and hard
 --fsize N               RLIMIT_FSIZE: no file grows beyond so many bytes, as on a disk that is full
 --most KIND=N            user.max_KIND is N (user_namespaces, net_namespaces), in a user namespace of the stand-in's own
@@ -48,12 +53,12 @@ SYSTEM_CALLS = {
     "x86_64": {
         "setsockopt": 54, "socket": 41, "unshare": 272, "epoll_create1": 291,
         "openat": 257, "linkat": 265, "renameat2": 316,
-        "clone": 56, "fork": 57, "vfork": 58, "clone3": 435,
+        "sched_setaffinity": 203, "clone": 56, "fork": 57, "vfork": 58, "clone3": 435,
     },
     "aarch64": {
         "setsockopt": 208, "socket": 198, "unshare": 97, "epoll_create1": 20,
         "openat": 56, "linkat": 37, "renameat2": 276,
-        "clone": 220, "clone3": 435,
+        "sched_setaffinity": 122, "clone": 220, "clone3": 435,
     },
 }  # fmt: skip
 """Their numbers (asm/unistd.h); aarch64 has no fork() and no vfork()."""
@@ -109,6 +114,7 @@ DENIALS = {
     "unshare": Denial(("unshare",), errno.EPERM),
     "port-range": Denial(("setsockopt",), errno.ENOPROTOOPT, ((LEVEL_AT, socket.SOL_IP), (OPTION_AT, 51))),
     "ipv6": Denial(("socket",), errno.EAFNOSUPPORT, ((FIRST_AT, socket.AF_INET6),)),
+    "affinity": Denial(("sched_setaffinity",), errno.EPERM),
     "epoll": Denial(("epoll_create1",), errno.ENOMEM),
     "fork": Denial(("clone", "fork", "vfork", "clone3"), errno.EAGAIN),
     "tmpfile": Denial(("openat",), errno.EOPNOTSUPP, flags=(OPTION_AT, os.O_TMPFILE & ~os.O_DIRECTORY)),

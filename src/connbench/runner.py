@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from connbench import samples
 from connbench.engine.client import Outcome, run_round
 from connbench.interrupts import Interrupts
+from connbench.linux.process import usable_cpus
 from connbench.model import Plan, RoundPlan, StrategySpec
 from connbench.results.result import Result, Round, samples_class
 from connbench.roundreport import RoundReport
@@ -108,13 +109,15 @@ def _progress(plan: RoundPlan, view: dict[str, memoryview]) -> Progress:
 @contextmanager
 def _away_from(cpus: frozenset[int]) -> Iterator[None]:
     """Keep this process and the engines it starts off the measured CPUs, if there are others; holders move there."""
-    usable = os.sched_getaffinity(0)
+    usable = usable_cpus()
     others = usable - cpus
     if not cpus or not others:
         yield
         return
-    os.sched_setaffinity(0, others)
+    with suppress(OSError):
+        os.sched_setaffinity(0, others)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, usable)
+        with suppress(OSError):  # a cpuset may have been made smaller meanwhile: where we are we may stay
+            os.sched_setaffinity(0, usable)

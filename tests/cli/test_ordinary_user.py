@@ -103,3 +103,31 @@ def test_a_smoke_job_on_a_runner(denied: tuple[str, ...]) -> None:
     failed = as_nobody(*job, "--fail-if", "p50 > 1ns", inside=runner)
     assert failed.returncode == ExitCode.THRESHOLD, failed.stderr
     assert failed.stderr.count("connbench: threshold failed: ") == 2
+
+
+def test_processes_of_others_count_against_no_user() -> None:
+    """RLIMIT_NPROC counts the user's own threads: those of all were counted, and `-58 more` was said."""
+    user = ("setpriv", "--reuid=64329", "--regid=64329", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+    reachable = [word for folder in REACHABLE for word in ("--expose", str(folder))]
+    run = command_line("run", "--port-range", "40000-40999", "-n", "990", "--strategy", "random")
+    # The limit is set behind setpriv: exec() after setuid() fails at once where the user's limit is exceeded.
+    limited = [*INSIDE, *reachable, "--", *user, "prlimit", "--nproc=12"]
+
+    def outcome(files: int) -> subprocess.CompletedProcess[str]:
+        command = [*limited, f"--nofile={files}", *run]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=HANG_S)
+
+    assert len(list(Path("/proc").glob("[0-9]*/task/*"))) > 12
+    alone = outcome(1024)
+    assert "connection attempts: 990" in alone.stdout, alone.stderr
+    sleepers = [subprocess.Popen([*user, "sleep", "100"]) for _ in range(7)]
+    try:
+        crowded = outcome(200)
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.wait()
+    assert (crowded.returncode, crowded.stdout) == (ExitCode.ENVIRONMENT, "")
+    assert "990 connections need 6 processes of 200 files each and one that starts them, and RLIMIT_NPROC leaves 4" in (
+        crowded.stderr
+    )

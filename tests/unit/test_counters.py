@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connbench.errors import EnvironmentFault
+from connbench.linux import counters
 from connbench.linux.counters import WATCHED, difference, parse
 
 SNMP = """\
@@ -45,6 +51,26 @@ def test_counters_of_the_extensions_are_read_too() -> None:
 def test_no_text_has_no_counters() -> None:
     """An empty file is no fault."""
     assert parse("") == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"snmp": SNMP}, "/proc/net/netstat: No such file or directory"),
+        ({"snmp": "", "netstat": NETSTAT}, "/proc/net/snmp: no Tcp.ActiveOpens"),
+        ({"snmp": SNMP, "netstat": ""}, "/proc/net/netstat: no TcpExt.ListenOverflows"),
+        ({"snmp": "Tcp: ActiveOpens\nTcp: many\n", "netstat": NETSTAT}, "/proc/net/snmp: invalid literal"),
+    ],
+)
+def test_counters_that_are_hidden_are_an_error(
+    files: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run without them could not be judged; a container's mask reads as an empty file."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="ascii")
+    monkeypatch.setattr(counters, "Path", lambda path: tmp_path / Path(path).name)
+    with pytest.raises(EnvironmentFault, match=re.escape(said)):
+        counters.read()
 
 
 def test_difference_is_how_far_the_watched_counters_moved() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import limits
-from connbench.linux.limits import SPARE_DESCRIPTORS, Left
+from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, Left
 from connbench.model import Endpoint, Listener, Load, Plan
 from connbench.planning.room import (
     ACCEPTED_BYTES,
@@ -20,7 +20,6 @@ from connbench.planning.room import (
     KERNEL_BYTES,
     LISTENING_BYTES,
     RESERVE,
-    RUN_ADDRESS_SPACE,
     WORKER_BYTES,
     Needs,
     Requirement,
@@ -96,7 +95,7 @@ def unmet(needs: Needs, room: Room) -> Requirement | None:
             Needs(MILLION, Listener.BACKLOG),
             replace(AMPLE, address_space=1 << 40),
             "address_space",
-            MILLION * ROW_BYTES + EACH * HELD_BYTES + RUN_ADDRESS_SPACE,
+            MILLION * ROW_BYTES + EACH * HELD_BYTES + LIBRARY_BYTES,
             "and RLIMIT_AS leaves a process",
         ),
         (
@@ -154,7 +153,7 @@ def test_run_fits_exactly_or_is_refused(needs: Needs, room: Room, field: str, ju
 @pytest.mark.parametrize("room", [AMPLE, IN_GROUP])
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_number_that_fits_is_told(room: Room, rounds: int) -> None:
-    """The way out names a number of connections that there is memory for, and one more does not fit."""
+    """The way out names a number of connections that there is memory for, in two digits; the next does not fit."""
     needs = Needs(MILLION, Listener.BACKLOG, attempts=MILLION * rounds)
     few = 400 << 20
     room = replace(room, group=Left(few, room.group.limit)) if room.group else replace(room, memory=few)
@@ -163,7 +162,7 @@ def test_number_that_fits_is_told(room: Room, rounds: int) -> None:
     fits = int(lacking.hint.partition("-n ")[2].split()[0])
     assert 10_000 < fits < 70_000
     assert unmet(replace(needs, connections=fits, attempts=fits * rounds), room) is None
-    assert unmet(replace(needs, connections=fits + 1, attempts=(fits + 1) * rounds), room)
+    assert unmet(replace(needs, connections=fits + 1000, attempts=(fits + 1000) * rounds), room)
     assert ("--rounds" in lacking.hint) == (rounds > 2)
 
 

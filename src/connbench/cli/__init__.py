@@ -26,6 +26,7 @@ from connbench.errors import (
 )
 from connbench.interrupts import Interrupts
 from connbench.linux.faults import fault_of
+from connbench.linux.limits import refuse_tiny_address_space
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -47,6 +48,9 @@ COMMANDS = {
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
 
+WITHOUT_LIBRARIES = {"strategies", "serve", "completion"}
+"""Commands that load neither numpy nor what draws."""
+
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
@@ -61,6 +65,8 @@ class LazyGroup(Group):
         """Import the command's module; None for an unknown name."""
         if name not in COMMANDS:
             return None
+        if name not in WITHOUT_LIBRARIES:
+            refuse_tiny_address_space()
         command: click.Command = import_module(f"connbench.cli.{name}").command
         return command
 

@@ -15,6 +15,7 @@ import socket as sockets
 from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO, socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Never
 
@@ -24,7 +25,7 @@ from connbench.errors import RunFault
 from connbench.linux.faults import fault_of, told
 from connbench.linux.limits import free_descriptors
 from connbench.linux.peerreset import PeerReset
-from connbench.linux.process import PrivateMemory, die_with_parent
+from connbench.linux.process import PrivateMemory, die_with_parent, usable_cpus
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import Protocol
 from connbench.roundreport import HolderReport
@@ -62,9 +63,9 @@ def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
     status = 1
     try:
         die_with_parent(engine)
-        cpu, usable = share.plan.cpu_of(share.lane), os.sched_getaffinity(0)
+        cpu, usable = share.plan.cpu_of(share.lane), usable_cpus()
         if cpu is not None:
-            os.sched_setaffinity(0, {cpu})
+            _move_to(cpu)
         stop_on_sigterm()  # blocked but for the work: one that comes in between waits for the next order
         holder = Holder(share)
         with channel.makefile("r", encoding="ascii") as orders:
@@ -72,13 +73,28 @@ def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
             for order in orders:
                 channel.sendall(json.dumps(holder.carry_out(order.split())).encode() + b"\n")
         if cpu is not None:
-            os.sched_setaffinity(0, usable | {cpu})  # nothing is measured now: use every CPU there is
+            with suppress(OSError):
+                os.sched_setaffinity(0, usable | {cpu})  # nothing is measured now: use every CPU there is
         holder.reset_all()
         status = 0
     except Exception as error:  # noqa: BLE001  # a fault of ours: nobody else would ever hear of it
         channel.sendall(json.dumps({"crash": told(fault_of(error))}).encode() + b"\n")
     finally:
         os._exit(status)
+
+
+def _move_to(cpu: int) -> None:
+    """Run on this CPU from now on.
+
+    Raises:
+        RunFault: It went offline, or out of the cpuset, after the run was planned.
+    """
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        raise RunFault(
+            f"CPU {cpu} is no longer usable: {error.strerror}", "run it again, on the CPUs that are left"
+        ) from error
 
 
 class Holder:

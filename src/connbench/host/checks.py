@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,8 +10,9 @@ from enum import StrEnum
 
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding, Severity, printable
-from connbench.host.environment import governor
+from connbench.host.environment import governor, load
 from connbench.linux import limits, sysctl
+from connbench.linux.process import usable_cpus
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
 from connbench.model import Listener, Plan, PortRange, format_ports, parse_ports
 
@@ -20,6 +20,12 @@ BUSY_PERCENT = 20.0
 """CPU use over all CPUs, before anything is started, above which the figures would be of two things at once."""
 
 LISTENERS_OF_OURS = frozenset({Listener.BACKLOG, Listener.ACCEPT})
+UNREADABLE = (OSError, LookupError, TypeError, ValueError, RuntimeError)
+"""What psutil raises where files of /proc are missing, empty or those of an emulation, beside its own errors."""
+
+SEE_FOR_YOURSELF = "stop what else runs here; mount the whole of /proc (proc(5)) to have it checked"
+MOUNT_PROC = "mount the whole of /proc (proc(5))"
+
 MANY_HOLDERS = 100
 MOST_NAMED = 5
 
@@ -103,7 +109,7 @@ def check_queue(plan: Plan) -> Check | None:
         return None
     if plan.namespace.is_own:
         return Check("somaxconn", "somaxconn", Verdict.OK, f"set to {plan.connections} or more in its own namespace")
-    somaxconn = int(sysctl.read(sysctl.SOMAXCONN))
+    somaxconn = sysctl.number(sysctl.SOMAXCONN)
     if somaxconn >= plan.connections:
         return Check("somaxconn", "somaxconn", Verdict.OK, str(somaxconn))
     return Check(
@@ -119,8 +125,18 @@ def check_load(seconds: float) -> Check:
     """Whether the machine is idle enough, watched for so many seconds."""
     import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
 
-    busy = psutil.cpu_percent(interval=seconds)
-    message = f"{busy:.0f} % in use, load {os.getloadavg()[0]:.2f}"
+    try:
+        busy = psutil.cpu_percent(interval=seconds)
+    except (*UNREADABLE, psutil.Error) as error:
+        return Check(
+            "cpu-load",
+            "CPU load",
+            Verdict.NOTE,
+            f"not known: /proc/stat tells nothing ({_why(error)})",
+            SEE_FOR_YOURSELF,
+        )
+    average = load()
+    message = f"{busy:.0f} % in use" + ("" if average is None else f", load {average:.2f}")
     if busy > BUSY_PERCENT:
         return Check("cpu-load", "CPU load", Verdict.WARNING, message, "stop what else runs here, then measure")
     return Check("cpu-load", "CPU load", Verdict.OK, message)
@@ -128,7 +144,7 @@ def check_load(seconds: float) -> Check:
 
 def check_cpus() -> Check:
     """Whether the measured CPU can be kept clear of everything else connbench does."""
-    number = len(os.sched_getaffinity(0))
+    number = len(usable_cpus())
     if number > 1:
         return Check("cpus", "CPUs", Verdict.OK, f"{number} usable")
     return Check(
@@ -142,7 +158,7 @@ def check_cpus() -> Check:
 
 def check_governor(cpus: Iterable[int]) -> Check:
     """Whether the measured CPUs, or any usable one where none is chosen, keep one frequency."""
-    names = sorted({governor(cpu) or "" for cpu in cpus or os.sched_getaffinity(0)})
+    names = sorted({governor(cpu) or "" for cpu in cpus or usable_cpus()})
     if set(names) <= {"", "performance"}:
         return Check("governor", "governor", Verdict.OK, " ".join(names) or "none to be seen (a virtual machine?)")
     return Check(
@@ -160,8 +176,16 @@ def check_listeners() -> Check:
     It can while the listener restarts, if the port lies in net.ipv4.ip_local_port_range and is not reserved. The
     listener then fails with EADDRINUSE.
     """
-    ports, reserved = PortRange(*sysctl.read_port_range()), parse_ports(sysctl.read(sysctl.RESERVED_PORTS))
-    exposed = {port: name for port, name in sorted(_listening().items()) if port in ports and port not in reserved}
+    try:
+        ports, reserved = PortRange(*sysctl.read_port_range()), parse_ports(sysctl.required(sysctl.RESERVED_PORTS))
+        listening = _listening()
+    except ConnbenchError as fault:
+        return Check("listeners", "listeners", Verdict.NOTE, f"not known: {fault.message}", fault.hint)
+    except UNREADABLE as error:
+        return Check(
+            "listeners", "listeners", Verdict.NOTE, f"not known: /proc/net tells nothing ({_why(error)})", MOUNT_PROC
+        )
+    exposed = {port: name for port, name in sorted(listening.items()) if port in ports and port not in reserved}
     if not exposed:
         return Check("listeners", "listeners", Verdict.OK, f"no unreserved port of {ports} has a TCP listener")
     named = [f"{name or 'a program'} on {port}" for port, name in exposed.items()]
@@ -180,13 +204,22 @@ def _listening() -> dict[int, str]:
     import psutil  # noqa: PLC0415  # 20 ms, and only these functions need it
 
     found: dict[int, str] = {}
-    for connection in psutil.net_connections("tcp"):
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.Error as error:
+        raise RuntimeError(str(error)) from error
+    for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr:
             port = connection.laddr.port
             found.setdefault(port, "")
             with suppress(psutil.Error):  # it has ended meanwhile
                 found[port] = psutil.Process(connection.pid).name() if connection.pid else found[port]
     return found
+
+
+def _why(error: Exception) -> str:
+    """What psutil stumbled over; of a file without its words it says nothing itself."""
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 def options() -> list[Check]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import connbench
 from connbench.errors import UsageError
 from connbench.linux import limits, sysctl
+from connbench.linux.process import usable_cpus
 from connbench.model import Clock
 
 CLOCK_VARIABLE = "CONNBENCH_CLOCK"
@@ -22,9 +23,6 @@ def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
     Args:
         cpus: The measured CPUs; the governor is asked for the first of them, or for CPU 0.
     """
-    import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
-
-    memory = psutil.virtual_memory()
     soft, hard = limits.open_files()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -33,13 +31,13 @@ def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
         "machine": platform.machine(),
         "cpu_model": cpu_model(),
         "cpu_count": os.cpu_count(),
-        "affinity": sorted(os.sched_getaffinity(0)),
+        "affinity": sorted(usable_cpus()),
         "clock": clock(),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "governor": governor(cpus[0] if cpus else 0),
-        "load_1m": round(os.getloadavg()[0], 2),
-        "memory_total": memory.total,
-        "memory_available": memory.available,
+        "load_1m": load(),
+        "memory_total": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"),
+        "memory_available": limits.machine_memory(),
         "nofile_soft": soft,
         "nofile_hard": hard,
         "user": os.geteuid(),
@@ -61,9 +59,17 @@ def clock() -> Clock:
     return Clock(told)
 
 
+def load() -> float | None:
+    """Processes that ran or waited for a CPU over the last minute, on average; None where /proc does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None
+
+
 def _read(path: str) -> str | None:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from connbench.errors import EnvironmentFault
+
 WATCHED = (
     "Tcp.ActiveOpens",
     "Tcp.PassiveOpens",
@@ -36,11 +38,28 @@ def parse(text: str) -> dict[str, int]:
 
 
 def read() -> dict[str, int]:
-    """All TCP/IP counters of this namespace."""
+    """All TCP/IP counters of this namespace.
+
+    Raises:
+        EnvironmentFault: They cannot be read. Nobody could tell then whether connections were lost.
+    """
     counters: dict[str, int] = {}
-    for path in ("/proc/net/snmp", "/proc/net/netstat"):
-        counters |= parse(Path(path).read_text(encoding="ascii"))
+    for path, telling in (("/proc/net/snmp", "Tcp.ActiveOpens"), ("/proc/net/netstat", "TcpExt.ListenOverflows")):
+        try:
+            counters |= parse(Path(path).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise _unreadable(path, reason) from error
+        if telling not in counters:  # a container's mask reads as an empty file
+            raise _unreadable(path, f"no {telling}")
     return counters
+
+
+def _unreadable(path: str, reason: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"the kernel's counters cannot be read: {path}: {reason}",
+        "mount the whole of /proc (proc(5)), not hidden by subset=pid or a mask",
+    )
 
 
 def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
@@ -49,13 +68,22 @@ def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def read_time_wait() -> int:
-    """Sockets of this namespace in TIME_WAIT, IPv6's too (/proc/net/sockstat, proc(5))."""
-    words = Path("/proc/net/sockstat").read_text(encoding="ascii").split()
+    """Sockets of this namespace in TIME_WAIT, IPv6's too (/proc/net/sockstat, proc(5)); 0 where nobody tells."""
+    try:
+        words = Path("/proc/net/sockstat").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
     return int(words[words.index("tw") + 1]) if "tw" in words else 0
 
 
 def read_cpu_ticks() -> tuple[int, int]:
-    """CPU time of the machine since boot in clock ticks: stolen by the hypervisor, and all told (proc_stat(5))."""
-    first_line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
-    ticks = [int(field) for field in first_line.split()[1:9]]
-    return ticks[7], sum(ticks)
+    """CPU time of the machine since boot in clock ticks: stolen by the hypervisor, and all told (proc_stat(5)).
+
+    Both are 0 where a container hides the file, and `stolen` in an emulation of it that has fewer columns.
+    """
+    try:
+        first_line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    except OSError:
+        return 0, 0
+    ticks = [int(field) for field in first_line.split()[1:9] if field.isdecimal()]
+    return (ticks[7] if len(ticks) > 7 else 0), sum(ticks)

@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from connbench.errors import EnvironmentFault
 from connbench.linux import cgroup
+from connbench.units import memory
 
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """What calls fail with where a limit of the process, the user or the machine is reached."""
@@ -23,6 +25,9 @@ MOST_PROCESSES = 1 << 22
 
 UNLIMITED = 1 << 62
 """Stands for no limit, or for one that cannot be read."""
+
+LIBRARY_BYTES = 256 << 20
+"""Address space for numpy, matplotlib and the code of the command: 150 MB were seen, without threads of OpenBLAS."""
 
 SPARE_DESCRIPTORS = 24
 """What a process of a run has open beside its connections and the sockets that listen: 16 were counted."""
@@ -108,6 +113,22 @@ def free_address_space() -> int:
     words = " ".join(_lines("/proc/self/statm")).split()
     used = int(words[0]) * os.sysconf("SC_PAGESIZE") if words and words[0].isdecimal() else 0
     return max(0, soft - used)
+
+
+def refuse_tiny_address_space() -> None:
+    """Make sure that numpy and the libraries that draw can be loaded.
+
+    Asked beforehand, for none of them fails in good order: OpenBLAS ends the process with status 1.
+
+    Raises:
+        EnvironmentFault: RLIMIT_AS leaves too little.
+    """
+    free = free_address_space()
+    if free < LIBRARY_BYTES:
+        raise EnvironmentFault(
+            f"RLIMIT_AS leaves {memory(free)} of address space, and connbench's libraries need {memory(LIBRARY_BYTES)}",
+            "raise it: ulimit -v unlimited",
+        )
 
 
 def free_files() -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 from pathlib import Path
+from typing import IO
 
 PR_SET_PDEATHSIG = 1
 CLONE_NEWUSER = 0x10000000
@@ -59,6 +61,23 @@ def set_namespace(descriptor: int, kind: int) -> None:
     _check(_libc.setns(descriptor, kind), "setns")
 
 
+def usable_cpus() -> set[int]:
+    """CPUs that this process may run on; all there are where it may not ask (seccomp)."""
+    try:
+        return os.sched_getaffinity(0)
+    except OSError:
+        return set(range(os.cpu_count() or 1))
+
+
+def why_not_pinned() -> str:
+    """Why this process may not choose its CPUs; empty where it may. Nothing is changed."""
+    try:
+        os.sched_setaffinity(0, os.sched_getaffinity(0))
+    except OSError as error:
+        return f"sched_setaffinity: {error.strerror}"
+    return ""
+
+
 def describe_end(status: int) -> tuple[str, str]:
     """How a child ended, and what to do about it.
 
@@ -77,8 +96,11 @@ def describe_end(status: int) -> tuple[str, str]:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process, in bytes."""
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
+    """Resident memory of this process, in bytes; where /proc does not tell, the most that it ever was."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except (OSError, IndexError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class PrivateMemory:
@@ -88,10 +110,15 @@ class PrivateMemory:
     """
 
     def __init__(self) -> None:
-        self._rollup = Path("/proc/self/smaps_rollup").open("rb", buffering=0)  # noqa: SIM115  # lives with the object
+        try:
+            self._rollup: IO[bytes] | None = Path("/proc/self/smaps_rollup").open("rb", buffering=0)  # noqa: SIM115  # lives with the object
+        except FileNotFoundError:  # a kernel without CONFIG_PROC_PAGE_MONITOR, or no /proc
+            self._rollup = None
 
     def read(self) -> int:
-        """The amount in bytes."""
+        """The amount in bytes; 0 where the kernel does not tell."""
+        if self._rollup is None:
+            return 0
         self._rollup.seek(0)
         lines = self._rollup.read().splitlines()
         private = [line for line in lines if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+
+from connbench.errors import EnvironmentFault
+from connbench.model import MAX_PORT
 
 PORT_RANGE = "net.ipv4.ip_local_port_range"
 RESERVED_PORTS = "net.ipv4.ip_local_reserved_ports"
@@ -25,6 +29,9 @@ RECORDED = (
 """What decides how connect() behaves, recorded with every round."""
 
 
+_UNMASK = "something covers the kernel's /proc/sys: mount the whole of /proc (proc(5))"
+
+
 def _path(name: str) -> Path:
     return Path("/proc/sys", *name.split("."))
 
@@ -39,8 +46,40 @@ def read(name: str) -> str:
 
 
 def read_all(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
-    """Values of those of `names` that exist here."""
-    return {name: read(name) for name in names if _path(name).exists()}
+    """Values of those of `names` that exist here and may be read."""
+    found = {}
+    for name in names:
+        with suppress(OSError, ValueError):  # a container may hide or mask /proc/sys
+            found[name] = read(name)
+    return found
+
+
+def required(name: str) -> str:
+    """Value of a sysctl that nothing can be measured without.
+
+    Raises:
+        EnvironmentFault: It cannot be read.
+    """
+    try:
+        return read(name)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise EnvironmentFault(
+            f"{_path(name)} cannot be read: {reason}",
+            "mount the whole of /proc (proc(5)), not hidden by subset=pid or a mask",
+        ) from error
+
+
+def number(name: str) -> int:
+    """Value of a sysctl that is a whole number.
+
+    Raises:
+        EnvironmentFault: It cannot be read, or is none.
+    """
+    text = required(name)
+    if not text.isdecimal():
+        raise EnvironmentFault(f"{name} is {text!r} here, which is no number", _UNMASK)
+    return int(text)
 
 
 def write(name: str, value: str) -> None:
@@ -57,6 +96,13 @@ def write(name: str, value: str) -> None:
 
 
 def read_port_range() -> tuple[int, int]:
-    """Both ends of this namespace's ip_local_port_range."""
-    low, high = read(PORT_RANGE).split()
-    return int(low), int(high)
+    """Both ends of this namespace's ip_local_port_range.
+
+    Raises:
+        EnvironmentFault: It cannot be read, or is no range.
+    """
+    text = required(PORT_RANGE)
+    ends = [int(word) for word in text.split() if word.isdecimal()]
+    if len(ends) != 2 or not 1 <= ends[0] <= ends[1] <= MAX_PORT:
+        raise EnvironmentFault(f"{PORT_RANGE} is {text!r} here, which is no range of ports", _UNMASK)
+    return ends[0], ends[1]

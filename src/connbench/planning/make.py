@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import secrets
 from dataclasses import replace
 
-from connbench.errors import UsageError
-from connbench.findings import Finding
+from connbench.errors import EnvironmentFault, UsageError
+from connbench.findings import Finding, Severity
+from connbench.linux import counters
+from connbench.linux.process import usable_cpus, why_not_pinned
 from connbench.model import Close, Link, Listener, Plan, Protocol, RoundPlan
 from connbench.planning.choice import choose_strategies, refuse_unsupported
 from connbench.planning.link import check_link, settle_link
@@ -54,7 +55,7 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
         raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: there is no handshake")
     needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
     external = bool(targets) and request.listener is None and not needs_nobody
-    cpus = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
+    cpus, unpinned = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
     joined = settle_link(request, external=external)
     namespace, findings = (joined, []) if joined else settle_namespace(request, targets, external=external)
     ports = choose_range(request, namespace, external=external)
@@ -85,8 +86,9 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     refuse_all_reserved(plan)
     findings += note_reserved(plan, reserved)
     plan = _with_peers(plan, request, external=external)
+    findings += unpinned
     findings += note_unseen(plan, platform.release())
-    findings += note_lanes(plan, len(os.sched_getaffinity(0)))
+    findings += note_lanes(plan, len(usable_cpus()))
     if not external and not is_udp and not veth:  # whose listener takes no port of the namespace that connects
         findings += note_listener_in_range(plan.targets, ports)
     return plan, findings
@@ -104,6 +106,7 @@ def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
         )
         plan = replace(plan, listener=listener)
     refuse_without_room(plan, Room.here())
+    counters.read()  # a run is judged by them: where they are hidden nothing is begun
     check_link(plan)
     if plan.listener is Listener.EXTERNAL:
         for target in plan.targets:
@@ -124,14 +127,36 @@ def _filled(plan: Plan) -> Plan:
     return replace(plan, connections=most, strategies=strategies)
 
 
-def _choose_cpus(asked: tuple[int, ...] | CpuChoice, lanes: int) -> tuple[int, ...]:
-    usable = sorted(os.sched_getaffinity(0))
+def _choose_cpus(asked: tuple[int, ...] | CpuChoice, lanes: int) -> tuple[tuple[int, ...], list[Finding]]:
+    """The CPUs that lanes take in turn, and what to know where this process may choose none.
+
+    Raises:
+        UsageError: CPUs were asked for that are offline, not there, or outside the cpuset.
+        EnvironmentFault: CPUs were asked for, and this process may choose none.
+    """
+    usable = sorted(usable_cpus())
     if asked is CpuChoice.ANY:
-        return ()
+        return (), []
     if isinstance(asked, CpuChoice):
-        return tuple(reversed(usable))[:lanes]
+        reason = why_not_pinned()
+        return ((), [_unpinned(reason)]) if reason else (tuple(reversed(usable))[:lanes], [])
     for cpu in asked:
         if cpu not in usable:
             shown = ", ".join(map(str, usable))
             raise UsageError(f"--cpu {cpu} is not usable here", f"usable: {shown}; or none")
-    return asked
+    reason = why_not_pinned()
+    if reason:
+        raise EnvironmentFault(
+            f"--cpu {','.join(map(str, asked))}: this process may not choose its CPUs ({reason})",
+            "use --cpu none, or allow the call where this sandbox is set up",
+        )
+    return asked, []
+
+
+def _unpinned(reason: str) -> Finding:
+    return Finding(
+        "cpus-not-chosen",
+        Severity.WARNING,
+        f"connections are made on whichever CPU the scheduler chooses ({reason})",
+        "moving between CPUs takes time that counts; allow the call where this sandbox is set up",
+    )

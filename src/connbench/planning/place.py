@@ -145,7 +145,9 @@ def reserved_ports(namespace: Namespace) -> frozenset[int]:
     net.ipv4.ip_local_reserved_ports is of the network namespace, and empty in a new one (`ipv4_sysctl_init_net` in
     net/ipv4/sysctl_net_ipv4.c), so those of the host matter in the host's namespace alone.
     """
-    return frozenset() if namespace.is_own else parse_ports(sysctl.read(sysctl.RESERVED_PORTS))
+    if namespace.is_own:
+        return frozenset()
+    return parse_ports(sysctl.read_all((sysctl.RESERVED_PORTS,)).get(sysctl.RESERVED_PORTS, ""))
 
 
 def refuse_all_reserved(plan: Plan) -> None:
@@ -226,7 +228,7 @@ def choose_listener(
         return Listener.ACCEPT
     if namespace.is_own:
         return asked or Listener.BACKLOG
-    somaxconn = int(sysctl.read(sysctl.SOMAXCONN))
+    somaxconn = sysctl.number(sysctl.SOMAXCONN)
     fits = connections <= somaxconn
     if asked is Listener.BACKLOG and not fits:
         raise EnvironmentFault(

@@ -11,7 +11,7 @@ from typing import Self
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import limits
-from connbench.linux.limits import SPARE_DESCRIPTORS, UNLIMITED, Left
+from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, UNLIMITED, Left
 from connbench.model import Listener, Plan, RoundPlan
 from connbench.samples import ROW_BYTES
 from connbench.units import memory
@@ -45,9 +45,6 @@ RESERVE = 256 << 20
 
 GROUP_RESERVE = 96 << 20
 """Bytes of a control group's memory for the main process and the engine: a small run's peak is 85 MB."""
-
-RUN_ADDRESS_SPACE = 512 << 20
-"""Address space that the main process takes beside the samples: numpy's libraries reserve more than they use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ class Needs:
         """Those of a round; `attempts` are those of its whole plan, from `total_attempts`."""
         plan = planned.plan
         return cls(
-            planned.connections,
+            min(planned.connections, planned.capacity),  # an attempt without a port leaves nothing open
             plan.listener,
             planned.replacements,
             planned.strategy.load.lanes,
@@ -259,7 +256,7 @@ def _of_memory(needs: Needs, room: Room, each: int, what: str) -> Iterator[Requi
             + _fewer(needs, lambda fewer: room.group is not None and fewer.charged(each) <= room.group.amount),
         )
     if room.address_space < UNLIMITED:
-        mapped = needs.samples + HELD_BYTES * min(each, needs.connections) + RUN_ADDRESS_SPACE
+        mapped = needs.samples + HELD_BYTES * min(each, needs.connections) + LIBRARY_BYTES
         yield Requirement(
             "address space",
             mapped,
@@ -283,6 +280,7 @@ def _fewer(needs: Needs, fits: Callable[[Needs], bool]) -> str:
     many = needs.attempts > 2 * needs.connections
     if not low:
         return "ask for fewer --rounds or --strategy" if many else "free some: not one connection fits"
+    low -= low % 10 ** max(0, len(str(low)) - 2)  # what is free changes meanwhile
     return f"ask for fewer: -n {low} fits" + (", or fewer --rounds" if many else "")
 
 

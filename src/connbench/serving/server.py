@@ -189,7 +189,7 @@ def _cannot_listen(address: Endpoint, error: OSError) -> TargetError:
                 message, "--bind takes an address of this machine (`ip address`), 127.0.0.1 for instance"
             )
         case errno.EACCES:
-            first = sysctl.read(sysctl.UNPRIVILEGED_START)
+            first = sysctl.read_all((sysctl.UNPRIVILEGED_START,)).get(sysctl.UNPRIVILEGED_START, "1024")
             return TargetError(message, f"choose a --port from {first} on, or run as root")
     return TargetError(message, "choose another --bind or --port")
 
@@ -203,7 +203,7 @@ def _place(sock: socket.socket, processes: int, room: int, wanted: int, bounded_
         bounded_by=bounded_by,
         files=open_files()[0],
         room=room,
-        somaxconn=int(sysctl.read(sysctl.SOMAXCONN)),
+        somaxconn=sysctl.number(sysctl.SOMAXCONN),
         backlog=_queue_of(sock)[1],
     )
 
