@@ -262,7 +262,7 @@ def test_more_processes_than_the_user_may_start() -> None:
     )
     assert finished.returncode == ExitCode.ENVIRONMENT
     assert "--processes 4096: it takes 4,096 more processes, and " in finished.stderr
-    assert "are allowed (ulimit -u, pids.max, kernel.pid_max)\n  -> " in finished.stderr
+    assert "are allowed (RLIMIT_NPROC)\n  -> " in finished.stderr
     assert finished.stdout == ""
 
 

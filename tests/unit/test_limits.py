@@ -179,7 +179,7 @@ def test_processes_of_machine_and_group(files: dict[str, str], monkeypatch: pyte
     assert limits.processes_left() == (3, "pids.max")
     files["/proc/sys/kernel/pid_max"] = "20\n"
     assert limits.processes_left() == (0, "kernel.pid_max")
-    assert limits.free_processes() == 0
+    assert limits.processes_left().amount == 0
 
 
 @pytest.mark.parametrize("text", ["", "a b c", "0.1 0.1 0.1", "0.1 0.1 0.1 2/x 3", "x"])
@@ -234,7 +234,7 @@ def test_who_is_held_to_nproc(
     expected = Left(40, "RLIMIT_NPROC") if is_held else Left(MOST_PROCESSES, "the kernel's PID_MAX_LIMIT")
     assert limits.processes_left() == expected
     files["/proc/2/status"] = files["/proc/2/status"].replace("60", "158")
-    assert limits.free_processes() == (0 if is_held else MOST_PROCESSES)
+    assert limits.processes_left().amount == (0 if is_held else MOST_PROCESSES)
 
 
 def test_threads_of_a_user_are_the_kernels() -> None:

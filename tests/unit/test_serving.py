@@ -41,7 +41,7 @@ def test_where_it_listens() -> None:
 
 def test_what_it_cannot_hold_is_said() -> None:
     """Where a connection from each port takes more processes than there may be: how many, why, and two ways out."""
-    bound = "half of the 58 allowed (ulimit -u, pids.max, kernel.pid_max)"
+    bound = "half of the 58 allowed (RLIMIT_NPROC)"
     few = replace(PLACE, processes=29, processes_wanted=6554, bounded_by=bound, files=20, room=10)
     text = pages.place_text(few)
     assert text.splitlines()[1:] == [

@@ -8,7 +8,8 @@ import pytest
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import shortage
-from connbench.linux.shortage import MEMORY_LEFT, PROCESS_BYTES, refuse_processes, way_out
+from connbench.linux.limits import Left
+from connbench.linux.shortage import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYTES, refuse_processes, way_out
 
 
 @pytest.mark.parametrize(
@@ -30,20 +31,24 @@ def test_the_way_out_names_the_limit_that_was_reached(number: int | None, names:
 
 
 @pytest.mark.parametrize(
-    ("processes", "memory", "limit"),
+    ("processes", "memory", "group", "limit"),
     [
-        (100, 1 << 40, "100 are allowed (ulimit -u, pids.max, kernel.pid_max)"),
-        (1 << 22, MEMORY_LEFT + 100 * PROCESS_BYTES, "100 are allowed (free memory)"),
-        (-58, 1 << 40, "0 are allowed (ulimit -u, pids.max, kernel.pid_max)"),
-        (100, 0, "0 are allowed (free memory)"),
+        (100, 1 << 40, None, "100 are allowed (RLIMIT_NPROC)"),
+        (1 << 22, MEMORY_LEFT + 100 * PROCESS_BYTES, None, "100 are allowed (free memory)"),
+        (0, 1 << 40, None, "0 are allowed (RLIMIT_NPROC)"),
+        (100, 0, None, "0 are allowed (free memory)"),
+        (100, 1 << 40, GROUP_MEMORY_LEFT + 7 * PROCESS_BYTES, "7 are allowed (/sys/fs/cgroup/memory.max)"),
+        (100, 1 << 40, 5, "0 are allowed (/sys/fs/cgroup/memory.max)"),
     ],
 )
 def test_as_many_processes_as_are_allowed(
-    processes: int, memory: int, limit: str, monkeypatch: pytest.MonkeyPatch
+    processes: int, memory: int, group: int | None, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last that is allowed will do, and one more is refused with what was asked, what there is, and why."""
-    monkeypatch.setattr(shortage, "free_processes", lambda: processes)
-    monkeypatch.setattr(shortage, "available_memory", lambda: memory)
+    left = None if group is None else Left(group, "/sys/fs/cgroup/memory.max")
+    monkeypatch.setattr(shortage, "processes_left", lambda: Left(processes, "RLIMIT_NPROC"))
+    monkeypatch.setattr(shortage, "machine_memory", lambda: memory)
+    monkeypatch.setattr(shortage, "group_memory", lambda: left)
     allowed = shortage.allowed_processes().processes
     refuse_processes(allowed, "500 connections", "ask for fewer")
     with pytest.raises(EnvironmentFault) as refused:

@@ -143,11 +143,6 @@ def free_files() -> int:
     return max(0, most - allocated)
 
 
-def free_processes() -> int:
-    """Processes that may still be started."""
-    return processes_left().amount
-
-
 def processes_left() -> Left:
     """Processes and threads that may still be started, by the limit that leaves the fewest.
 

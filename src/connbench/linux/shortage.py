@@ -6,13 +6,16 @@ import errno
 from dataclasses import dataclass
 
 from connbench.errors import EnvironmentFault
-from connbench.linux.limits import available_memory, free_processes
+from connbench.linux.limits import group_memory, machine_memory, processes_left
 
 PROCESS_BYTES = 2 << 20
 """Memory of a process forked from one of ours: 1.3 MB of private pages were seen, and 0.1 MB of page tables."""
 
 MEMORY_LEFT = 256 << 20
-"""Bytes of memory left to everything else."""
+"""Bytes of the machine's memory left to everything else."""
+
+GROUP_MEMORY_LEFT = 32 << 20
+"""Bytes of a control group's memory left to what runs in it already."""
 
 _WAYS_OUT = {
     errno.EAGAIN: "raise the limit of processes: ulimit -u, the cgroup's pids.max, kernel.pid_max, kernel.threads-max",
@@ -40,9 +43,14 @@ class Allowed:
 
 def allowed_processes() -> Allowed:
     """By the limits on processes, and by memory; 0 where none may be started."""
-    by_limits = Allowed(max(0, free_processes()), "ulimit -u, pids.max, kernel.pid_max")
-    by_memory = Allowed(max(0, available_memory() - MEMORY_LEFT) // PROCESS_BYTES, "free memory")
-    return min(by_limits, by_memory, key=lambda allowed: allowed.processes)
+    found = [
+        Allowed(*processes_left()),
+        Allowed(max(0, machine_memory() - MEMORY_LEFT) // PROCESS_BYTES, "free memory"),
+    ]
+    group = group_memory()
+    if group:
+        found.append(Allowed(max(0, group.amount - GROUP_MEMORY_LEFT) // PROCESS_BYTES, group.limit))
+    return min(found, key=lambda allowed: allowed.processes)
 
 
 def refuse_processes(number: int, purpose: str, advice: str) -> None:
