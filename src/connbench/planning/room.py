@@ -197,7 +197,7 @@ def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
         return
     workers = needs.workers(each)
     yield Requirement(
-        "open files",
+        "files of all processes",
         needs.sockets + workers * SPARE_DESCRIPTORS,
         room.files,
         f"{connections}{listening} need {needs.sockets + workers * SPARE_DESCRIPTORS:,} open files, "
@@ -207,7 +207,7 @@ def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
     )
     of_files = f"{workers:,} process{'es' if workers > 1 else ''} of {room.files_each:,} files each"
     yield Requirement(
-        "channels",
+        "processes that one can follow",
         workers,
         each,
         f"{connections} need {of_files}, and one process can follow {each:,}",
