@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from connbench.model import (
     LARGEST,
     MAX_LANES,
     MAX_PORT,
+    MOST_ROWS,
     NO_LOAD,
+    PARAMETERS,
     Churn,
     Close,
     Endpoint,
@@ -25,6 +28,7 @@ from connbench.model import (
     Plan,
     PortRange,
     Protocol,
+    RoundPlan,
     StrategySpec,
 )
 from connbench.results.limits import HIGHEST, LOWEST
@@ -37,10 +41,10 @@ ports = st.integers(1, MAX_PORT)
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 texts = st.text(max_size=20)
 
-churns = st.builds(Churn, st.integers(1, LARGEST), st.sampled_from(Close), st.none() | st.floats(0.1, 1e6))
+churns = st.builds(Churn, st.integers(1, MOST_ROWS // 2), st.sampled_from(Close), st.none() | st.floats(0.1, 1e6))
 loads = st.builds(
     Load,
-    connections=st.none() | st.integers(1, LARGEST),
+    connections=st.none() | st.integers(1, MOST_ROWS // 2),
     fill=st.none() | st.floats(0.001, 1),
     sources=st.none() | st.integers(1, 5),
     protocol=st.sampled_from(Protocol),
@@ -48,19 +52,39 @@ loads = st.builds(
     give_up_ms=st.none() | st.floats(0.001, 1e6),
     churn=st.none() | churns,
 )
-specs = st.builds(
-    StrategySpec,
-    st.sampled_from(["plain", "bind", "random", "window"]) | words,
-    st.none() | ports,
-    st.none() | st.sampled_from(Placement),
-    st.none() | counts,
-    st.just(NO_LOAD) | loads,
-)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> StrategySpec:
+    """A strategy with the parameters that it takes; one of another name, as of a talk CSV, with any."""
+    name = draw(st.sampled_from([*PARAMETERS]) | words)
+    takes = PARAMETERS.get(name)
+    values: dict[str, Any] = {
+        "window": draw(ports),
+        "placement": draw(st.sampled_from(Placement)),
+        "retries": draw(st.none() | counts if name == "random" else counts),
+    }
+    given = {key: value for key, value in values.items() if (draw(st.booleans()) if takes is None else key in takes)}
+    return StrategySpec(name, **given, load=draw(st.just(NO_LOAD) | loads))
+
+
+def _fitting(plan: Plan) -> Plan:
+    """The plan, its strategies made to fit its range and its sources."""
+    specs = tuple(
+        replace(
+            spec,
+            window=spec.window and min(spec.window, len(plan.port_range)),
+            load=replace(spec.load, sources=spec.load.sources and min(spec.load.sources, len(plan.sources))),
+        )
+        for spec in plan.strategies
+    )
+    return replace(plan, strategies=tuple(dict.fromkeys(specs)))
+
 
 plans = st.builds(
     Plan,
-    strategies=st.lists(specs, min_size=1, max_size=3, unique=True).map(tuple),
-    connections=st.integers(1, LARGEST),
+    strategies=st.lists(specs(), min_size=1, max_size=3, unique=True).map(tuple),
+    connections=st.integers(1, MOST_ROWS // 2),
     port_range=st.tuples(ports, ports).map(lambda pair: PortRange(min(pair), max(pair))),
     sources=st.lists(texts, min_size=1, max_size=3).map(tuple),
     targets=st.lists(st.builds(Endpoint, texts, ports), min_size=1, max_size=2).map(tuple),
@@ -70,7 +94,7 @@ plans = st.builds(
     rounds=st.integers(1, 1000),
     timeout=st.floats(0.001, 86400),
     cpus=st.lists(st.integers(0, 1023), max_size=2).map(tuple),
-)
+).map(_fitting)
 
 findings = st.builds(
     Finding, texts, st.sampled_from(Severity), texts, texts, st.none() | texts, st.none() | st.integers(1, 1000)
@@ -97,25 +121,46 @@ faults: st.SearchStrategy[ConnbenchError] = st.builds(Interrupted, st.sampled_fr
 
 
 @st.composite
-def samples(draw: st.DrawFn, spec: StrategySpec) -> Samples:
-    """A few attempts of a strategy, each column anywhere between its bounds."""
-    rows = draw(st.integers(0, 4))
+def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = None) -> Samples:
+    """A few attempts of a strategy, each column anywhere between its bounds, no port twice."""
+    most = planned.attempts if planned else spec.load.connections
+    rows = draw(st.integers(0, 4 if most is None else min(4, most)))
+    high = dict(HIGHEST) | {"lane": spec.load.lanes - 1}
+    low = dict(LOWEST)
+    if spec.load.sources:
+        high["source"] = spec.load.sources - 1
+    if planned:
+        high |= {"source": len(planned.sources) - 1, "target": len(planned.plan.targets) - 1}
+        low["port"], high["port"] = planned.plan.port_range.low, planned.plan.port_range.high
     columns = {
-        c.name: draw(st.lists(st.integers(LOWEST[c.name], HIGHEST[c.name]), min_size=rows, max_size=rows))
-        for c in COLUMNS
+        c.name: draw(st.lists(st.integers(low[c.name], high[c.name]), min_size=rows, max_size=rows)) for c in COLUMNS
     }
+    seen: set[int] = set()
+    for row, (port, number) in enumerate(zip(columns["port"], columns["errno"], strict=True)):
+        if number or port in seen:
+            columns["port"][row], columns["errno"][row] = 0, number or 99
+        elif not port:
+            columns["errno"][row] = 99
+        seen.add(port)
+    if planned and spec.load.churn:
+        shares = [len(one) for one in planned.rows_of_lanes(spec.phase)]
+        free = [lane for lane, share in enumerate(shares) for _ in range(min(4, share))]
+        columns["lane"] = [free[-1 - row] for row in range(rows)]
     return samples_class(spec)(**{c.name: np.array(columns[c.name], dtype=c.code) for c in COLUMNS})
 
 
 @st.composite
 def results(draw: st.DrawFn) -> Result:
-    """A run with every strategy of its plan, each of one round or two."""
+    """A run with every strategy of its plan, each of one round or two, as far as it came."""
     plan = draw(plans)
     environment = draw(st.dictionaries(texts, st.none() | counts | texts | st.lists(counts, max_size=2), max_size=3))
     result = Result(plan, {**environment}, draw(st.lists(findings, max_size=2).map(tuple)))
     for spec in plan.phases:
-        for number in range(1, draw(st.integers(1, 2)) + 1):
-            result.add(spec, Round(number, draw(samples(spec)), draw(reports), draw(st.none() | faults)))
+        for number in range(1, draw(st.integers(1, min(2, plan.rounds))) + 1):
+            planned = RoundPlan(plan, spec, number)
+            attempts = draw(samples(spec, planned))
+            fault = draw(st.none() | faults if len(attempts) == planned.attempts else faults)
+            result.add(spec, Round(number, attempts, draw(reports), fault))
     return result
 
 

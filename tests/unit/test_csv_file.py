@@ -125,7 +125,7 @@ def test_csv_of_before_is_read() -> None:
 def attempts(draw: st.DrawFn) -> Result:
     """What a CSV can hold: attempts of some strategies in rounds, of which some were cut short."""
     result = Result(None, {}, origin=Origin.CSV, name="x.csv")
-    for spec in draw(st.lists(specs, max_size=3, unique=True)):
+    for spec in draw(st.lists(specs(), max_size=3, unique=True)):
         for number in range(1, draw(st.integers(1, 3)) + 1):
             fault = draw(
                 st.none()
@@ -154,7 +154,7 @@ def test_attempts_come_back_as_they_were(result: Result) -> None:
 @pytest.mark.parametrize("name", ["a,b", 'a"b', '"', "a b", "ä\u2028ö", "\x1c", "", "'"])
 def test_any_name_comes_back(name: str) -> None:
     """The name of a talk CSV stands for its strategy, and may hold what a CSV means something by."""
-    spec = StrategySpec(name, 7, Placement.CLIPPED, 3, Load(2))
+    spec = StrategySpec(name, 7, Placement.CLIPPED, 3, Load(3))
     read = read_csv(csv_rows(result_of({spec: [round_of(CLEAN)]})), "x.csv")
     assert list(read.rounds) == [spec]
 
@@ -217,7 +217,7 @@ def test_what_no_run_wrote_is_refused(rows: str, reason: str) -> None:
 
 REFUSALS_OF_BEFORE = {
     "comment cut off": ("# partial,bind\n", "# partial,bind"),
-    "comment in the middle": ("# partial,,,,,,,,,,,,,,,,x\n" + ROW.replace("1,,", "1,", 1), "line 2"),
+    "comment in the middle": ("# partial,,,,,,,,,,,,,,,,x\n" + ROW.replace("1,,", "1,", 1), "line 3"),
     "comment of no round": (f"# partial,{BEGIN}x,y\n", "'x'"),
 }
 

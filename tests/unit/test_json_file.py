@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from connbench.analysis.summary import summarize
-from connbench.errors import InputError
+from connbench.errors import InputError, Interrupted
 from connbench.model import Link, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.json_file import read_json
@@ -49,7 +49,9 @@ def test_result_comes_back_as_it_was(result: Result) -> None:
 
 def test_what_is_read_is_written_as_before() -> None:
     """Nothing is lost or added by reading and writing again, figures and findings included."""
-    text = FORMATS["json"](result_of({PLAIN: [round_of(samples_of([1, 2, 3]))], WINDOW: [round_of(samples_of([]))]}))
+    text = FORMATS["json"](
+        result_of({PLAIN: [round_of(samples_of([1, 2, 3]))], WINDOW: [round_of(samples_of([]), fault=Interrupted(2))]})
+    )
     assert FORMATS["json"](read_json(text.encode(), "x")) == text
 
 
@@ -98,7 +100,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "attempt without a try": (lambda d: measured(d)["samples"].update(tries=[1, 0, 1]), "row 2: tries is 0"),
     "words for numbers": (lambda d: measured(d)["samples"].update(tries=["1", "1", "1"]), "column tries"),
     "lists for numbers": (lambda d: measured(d)["samples"].update(tries=[[1], [1], [1]]), "column tries"),
-    "ragged lists": (lambda d: measured(d)["samples"].update(tries=[[1], [1, 2], 1]), "inhomogeneous"),
+    "ragged lists": (lambda d: measured(d)["samples"].update(tries=[[1], [1, 2], 1]), "column tries"),
     "number for a list": (lambda d: measured(d)["samples"].update(tries=3), "column tries"),
     "truth for numbers": (lambda d: measured(d)["samples"].update(tries=[True, True, True]), "column tries"),
     "samples that are a list": (lambda d: measured(d).update(samples=[]), "samples"),
@@ -174,7 +176,7 @@ def test_a_plan_without_a_link_was_over_the_loopback() -> None:
 def test_columns_of_no_attempt_keep_their_types() -> None:
     """An empty column is of whole numbers all the same, so that it can be put together with others."""
     empty = samples_of([])
-    result = result_of({StrategySpec("random"): [Round(1, empty)]})
+    result = result_of({StrategySpec("random"): [Round(1, empty, fault=Interrupted(2))]})
     assert facts(again(result).strategies[0].samples) == facts(empty)
 
 

@@ -80,7 +80,12 @@ def shared(case: Case) -> Samples:
     """From several addresses: fast up to half of all their ports, then slow, and beyond all of them in vain."""
     capacity, attempts = PORTS * (case.spec.load.sources or 0), case.spec.load.connections or 0
     latency = [FAST if i < capacity // 2 else SLOW for i in range(attempts)]
-    return samples_of(latency, errno=[0 if i < capacity else errno.EADDRNOTAVAIL for i in range(attempts)])
+    return samples_of(
+        latency,
+        errno=[0 if i < capacity else errno.EADDRNOTAVAIL for i in range(attempts)],
+        port=[QUICK_RANGE.low + i % PORTS if i < capacity else 0 for i in range(attempts)],
+        source=[min(i, capacity - 1) // PORTS for i in range(attempts)],
+    )
 
 
 def result_of(made: dict[StrategySpec, Samples], ports: PortRange = QUICK_RANGE, **faulty: Round) -> Result:

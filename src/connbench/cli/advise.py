@@ -16,8 +16,7 @@ from connbench.cli.values import RATES, Quantity, Word, count
 from connbench.errors import ExitCode, UsageError
 from connbench.linux import sysctl
 from connbench.linux.sockopts import is_supported
-from connbench.model import PortRange, Protocol
-from connbench.planning.load import MOST_ROWS
+from connbench.model import MOST_ROWS, PortRange, Protocol
 from connbench.planning.peers import choose_targets
 from connbench.planning.sources import MOST_SOURCES
 from connbench.portsearch.algorithm import ALGORITHMS

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from connbench.cli.sections import Section, option
 from connbench.cli.values import RATE, SHARE, Word, count, time
-from connbench.model import MAX_LANES, Close, Protocol
-from connbench.planning.load import MOST_ROWS
+from connbench.model import MAX_LANES, MOST_ROWS, Close, Protocol
 
 PROTOCOLS = Word([protocol.value for protocol in Protocol])
 CLOSES = Word([close.value for close in Close])

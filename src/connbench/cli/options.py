@@ -15,8 +15,7 @@ from connbench.cli.sections import Section, option
 from connbench.cli.values import Word, Words, count, time
 from connbench.errors import UsageError
 from connbench.linux import sysctl
-from connbench.model import LARGEST, MAX_PORT, Isolation, Link, Listener, Placement, PortRange, Spread
-from connbench.planning.load import MOST_ROWS
+from connbench.model import LARGEST, MAX_PORT, MOST_ROWS, Isolation, Link, Listener, Placement, PortRange, Spread
 from connbench.planning.request import CpuChoice
 from connbench.planning.sources import MOST_SOURCES
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES

@@ -11,8 +11,7 @@ from connbench.cli.load_options import GIVE_UP_EXAMPLES
 from connbench.cli.options import NAMES, flatten
 from connbench.cli.sections import Option, Section, option
 from connbench.cli.values import SEVERAL_RATES, SEVERAL_SHARES, Quantity, Words, count, counts, times
-from connbench.model import MAX_LANES, MAX_PORT, Close, Placement
-from connbench.planning.load import MOST_ROWS
+from connbench.model import MAX_LANES, MAX_PORT, MOST_ROWS, Close, Placement
 from connbench.planning.sources import MOST_SOURCES
 from connbench.strategies import STRATEGIES
 from connbench.units import SHARE_FORM, read_share

@@ -27,8 +27,8 @@ from connbench.model.choices import (
     Spread,
 )
 from connbench.model.half import can_show_half, fewest_to_show_half
-from connbench.model.plan import Plan, RoundPlan, addresses_text
-from connbench.model.strategy import HALF, MAX_LANES, NO_LOAD, Churn, Load, StrategySpec
+from connbench.model.plan import MOST_ROWS, Plan, RoundPlan, addresses_text, draw_victims
+from connbench.model.strategy import HALF, MAX_LANES, NO_LOAD, PARAMETERS, Churn, Load, StrategySpec
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
@@ -37,7 +37,9 @@ __all__ = [
     "LARGEST",
     "MAX_LANES",
     "MAX_PORT",
+    "MOST_ROWS",
     "NO_LOAD",
+    "PARAMETERS",
     "Churn",
     "Clock",
     "Close",
@@ -57,6 +59,7 @@ __all__ = [
     "StrategySpec",
     "addresses_text",
     "can_show_half",
+    "draw_victims",
     "fewest_to_show_half",
     "first_sources",
     "format_ports",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from random import Random
 from typing import Any, Self
 
 from connbench.model.addresses import Endpoint, PortRange
@@ -14,6 +16,9 @@ from connbench.model.strategy import HALF, StrategySpec
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds that a connect() waits for an answer."""
+
+MOST_ROWS = 10_000_000
+"""Attempts of a round, its churn counted, that can be measured or read."""
 
 FEWEST_PORTS = 1000
 """Ports of the smallest range that advice names: with fewer a knee is hard to tell from noise."""
@@ -214,3 +219,13 @@ class RoundPlan:
             strategy=StrategySpec.from_dict(data["strategy"]),
             number=data["number"],
         )
+
+
+def draw_victims(plan: RoundPlan) -> array[int]:
+    """The row of the filling whose connection each row of the churn replaces: any of its lane's, all as likely."""
+    victims = array("I")
+    lanes = zip(plan.rows_of_lanes(Phase.FILL), plan.rows_of_lanes(Phase.CHURN), strict=True)
+    for lane, (held, replaced) in enumerate(lanes):
+        rng = Random(plan.seed_text(f"victims {lane}"))  # noqa: S311  # reproducible, not secret
+        victims.extend(held.start + int(rng.random() * len(held)) for _ in replaced)
+    return victims

@@ -80,6 +80,16 @@ class Load:
 
 MAX_LANES = 1024
 
+PARAMETERS: dict[str, frozenset[str]] = {
+    "plain": frozenset(),
+    "bind": frozenset(),
+    "random": frozenset({"retries"}),
+    "window": frozenset({"window", "placement", "retries"}),
+    "range": frozenset(),
+    "partition": frozenset({"window"}),
+}
+"""The parameters of `StrategySpec` that each strategy takes."""
+
 HALF = 0.5
 """Share of the ports beyond which a search that prefers one parity walks that whole half in vain."""
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 from connbench.errors import UsageError
 from connbench.findings import Finding, Severity
-from connbench.model import LARGEST, MAX_LANES, Churn, Close, Load, Plan, Protocol, RoundPlan
+from connbench.model import LARGEST, MAX_LANES, MOST_ROWS, Churn, Close, Load, Plan, Protocol, RoundPlan
 from connbench.planning.request import Request
 from connbench.units import per_second, percent
 
-MOST_ROWS = 10_000_000
 MOST_GIVE_UP_MS = 86_400_000.0
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import re
-from itertools import groupby
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, groupby, islice
 
 import numpy as np
 
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import StrategySpec
-from connbench.results.limits import HIGHEST, LOWEST, check_round, check_spec, first_wrong
+from connbench.results.limits import CHANGED, ImpossibleRow, Rounds, check_column
+from connbench.results.lines import LINE_END, lines_of
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
-from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns
+from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns, to_whole
 from connbench.samples import COLUMNS
 
 CSV_COLUMNS = (
@@ -40,6 +43,7 @@ _BEFORE = (*SPEC_COLUMNS, "round")
 _HEADERS = {",".join((*prefix, *CSV_COLUMNS)): prefix for prefix in (_PREFIX, _BEFORE)}
 _PARTIAL_MARK = "# partial"
 _NO_SAMPLES = "," * len(CSV_COLUMNS)
+_ROWS_AT_ONCE = 1 << 16
 
 
 def csv_rows(result: Result) -> str:
@@ -87,44 +91,64 @@ def read_csv(text: str, name: str) -> Result:
     Raises:
         InputError: A line is cut off or not of this form.
     """
-    lines = text.split("\n")  # a row may end in \r, which neither csv nor numpy minds
-    if lines.pop():
-        raise InputError(f"{name} is cut off in line {len(lines) + 1}", "copy the whole file again")
-    names = _HEADERS[lines[0].rstrip("\r")]
+    if not text.endswith("\n"):
+        raise InputError(f"{name} is cut off in line {text.count(LINE_END) + 1}", "copy the whole file again")
+    lines = lines_of(text, name)
+    names = _HEADERS[next(lines).rstrip("\r")]
     result = Result(None, {}, origin=Origin.CSV, name=name)
-    comments = [line for line in lines if line.startswith(_PARTIAL_MARK)] if names is _BEFORE else []
-    faults = _read_comments(comments, result)
+    rounds, faults = Rounds(result), {}
+    if names is _BEFORE and (end := text.find(f"{LINE_END}{_PARTIAL_MARK}") + 1):
+        faults = _read_comments(text[end:], text.count(LINE_END, 0, end) + 1, result)
+        lines = islice(lines_of(text[:end], name), 1, None)
     first = 2
-    rows = lines[1 : len(lines) - len(comments)]
-    for prefix, group in groupby(rows, key=lambda line: line.rsplit(",", len(CSV_COLUMNS))[0]):
-        some = list(group)
-        place = f"{name}, line {first}"
-        fields = _checked(_fields(prefix), len(names), place)
+    for prefix, group in groupby(lines, key=lambda line: line.rsplit(",", len(CSV_COLUMNS))[0]):
+        fields = _checked(_fields(prefix), len(names), f"{name}, line {first}")
         *round_fields, fault = fields if "fault" in names else (*fields, "")
-        is_empty = bool(fault) and [row.rstrip("\r") for row in some] == [prefix + _NO_SAMPLES]
+        begin, rest = _cut(group)
+        is_empty = bool(fault) and [row.rstrip("\r") for row in begin] == [prefix + _NO_SAMPLES]
         if is_empty and not any(round_fields):
             result.known += (_not_all(fault),)
+            first += 1
         else:
-            spec, number = _read_prefix(round_fields, place)
-            samples = _read_rows([] if is_empty else some, spec, prefix.count(",") + 1, name, first)
+            spec, number = _read_prefix(round_fields, f"{name}, line {first}")
             reason = RunFault(fault) if fault else faults.pop((spec, number), None)
-            _add(result, spec, Round(number, samples, fault=reason), place)
-        first += len(some)
-    for (spec, number), of_before in faults.items():  # rounds that were cut short before their first attempt
-        _add(result, spec, Round(number, _read_rows([], spec, 0, name, first), fault=of_before), name)
+            with _placed(name, first):
+                rounds.open(spec, number)
+                rows = [] if is_empty else chain([begin], rest)
+                samples = _read_rows(rows, spec, prefix.count(",") + 1, name, first)
+                rounds.add(spec, Round(number, samples, fault=reason))
+            first += len(samples) or 1
+    with _placed(name, first - 1):
+        for (spec, number), of_before in faults.items():  # rounds that were cut short before their first attempt
+            rounds.open(spec, number)
+            rounds.add(spec, Round(number, _read_rows([], spec, 0, name, first), fault=of_before))
+        rounds.close()
     return result
+
+
+@contextmanager
+def _placed(name: str, first: int) -> Iterator[None]:
+    """Refuse the file for what is wrong with a round, the first row of which is line `first`.
+
+    Raises:
+        InputError: Something is.
+    """
+    try:
+        yield
+    except ImpossibleRow as error:
+        raise InputError(f"{name}, line {first + error.row}: {error.reason}", CHANGED) from error
+    except ValueError as error:
+        raise InputError(f"{name}, line {first}: {error}", CHANGED) from error
+
+
+def _cut(rows: Iterable[str]) -> tuple[list[str], Iterator[list[str]]]:
+    """Rows in lists of some thousands, the first by itself: the text of all of them takes twice their file's size."""
+    rest = iter(rows)
+    return list(islice(rest, _ROWS_AT_ONCE)), iter(lambda: list(islice(rest, _ROWS_AT_ONCE)), [])
 
 
 def _not_all(reason: str) -> Finding:
     return Finding(PARTIAL, Severity.WARNING, f"partial: {reason}", "run it again for the rest")
-
-
-def _add(result: Result, spec: StrategySpec, measured: Round, place: str) -> None:
-    try:
-        check_round(result, spec, measured.number)
-    except ValueError as error:
-        raise InputError(f"{place}: {error}", "it was changed since it was written") from error
-    result.add(spec, measured)
 
 
 def _fields(line: str) -> list[str]:
@@ -134,10 +158,12 @@ def _fields(line: str) -> list[str]:
         return []
 
 
-def _read_comments(comments: list[str], result: Result) -> dict[tuple[StrategySpec, int], RunFault]:
+def _read_comments(comments: str, first: int, result: Result) -> dict[tuple[StrategySpec, int], RunFault]:
     """The faults of a file of before; what is said of the whole run is added to the result."""
     faults = {}
-    for line in comments:
+    for number, line in enumerate(lines_of(comments, result.name), first):
+        if not line.startswith(_PARTIAL_MARK):
+            raise InputError(f"{result.name}, line {number}: {line[:40]!r} follows a comment", CHANGED)
         place = f"{result.name}, {line[:40]!r}"
         _, *prefix, message = _checked(_fields(line), len(_BEFORE) + 2, place)
         if any(prefix):
@@ -156,30 +182,28 @@ def _checked(fields: list[str], number: int, place: str) -> list[str]:
 def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
     columns = dict(zip(_BEFORE, fields, strict=True))
     try:
-        spec = from_columns(columns)
-        check_spec(spec)
-        return spec, int(columns["round"])
+        return from_columns(columns), to_whole(columns["round"])
     except ValueError as error:
-        raise InputError(f"{place}: {error}", "it was changed since it was written") from error
+        raise InputError(f"{place}: {error}", CHANGED) from error
 
 
-def _read_rows(rows: list[str], spec: StrategySpec, skipped: int, name: str, first: int) -> Samples:
-    table = _load(rows, range(skipped, skipped + len(CSV_COLUMNS)), np.int64, name, first)
-    by_name = dict(zip(CSV_COLUMNS, table.T, strict=True))
-    for column, values in by_name.items():
-        wrong = first_wrong(column, values)
-        if wrong is not None:
-            raise InputError(
-                f"{name}, line {first + wrong}: {column} is {values[wrong]}",
-                f"it is {LOWEST[column]} to {HIGHEST[column]}",
-            )
-    return samples_class(spec)(**{c.name: by_name[c.name].astype(c.code) for c in COLUMNS})
+def _read_rows(rows: Iterable[list[str]], spec: StrategySpec, skipped: int, name: str, first: int) -> Samples:
+    """The samples of rows, the first of which is line `first` of the file."""
+    kind = samples_class(spec)
+    parts, begin = [kind(**{column.name: np.empty(0, column.code) for column in COLUMNS})], first
+    for some in rows:
+        table = _load(some, range(skipped, skipped + len(CSV_COLUMNS)), np.int64, name, begin)
+        by_name = dict(zip(CSV_COLUMNS, table.T, strict=True))
+        with _placed(name, begin):
+            for column, values in by_name.items():
+                check_column(column, values)
+        parts.append(kind(**{c.name: by_name[c.name].astype(c.code) for c in COLUMNS}))
+        begin += len(some)
+    return Samples.pooled(parts)
 
 
 def _load(rows: list[str], columns: range, kind: type, name: str, first: int) -> Numbers:
     """The numbers in these columns of the rows, the first of which is line `first` of the file."""
-    if not rows:
-        return np.empty((0, len(columns)), dtype=kind)
     try:
         return np.loadtxt(rows, delimiter=",", usecols=columns, dtype=kind, ndmin=2, comments=None)
     except ValueError as error:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import orjson
 
 import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, INTERRUPTIONS, ConnbenchError, InputError, Interrupted, UsageError
 from connbench.findings import Finding
-from connbench.model import Plan, StrategySpec
-from connbench.results.limits import HIGHEST, LOWEST, check_plan, check_round, check_spec, first_wrong
+from connbench.model import LARGEST, Plan, StrategySpec
+from connbench.results.limits import (
+    CHANGED,
+    HIGHEST,
+    LOWEST,
+    ImpossibleRow,
+    Rounds,
+    check_column,
+    check_plan,
+    check_settings,
+    out_of_bounds,
+    shown,
+)
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
-from connbench.roundreport import RoundReport
+from connbench.roundreport import HolderReport, RoundReport
 from connbench.samples import COLUMNS
 
 SCHEMA = 4
@@ -25,7 +36,28 @@ READ = (3, SCHEMA)
 """Schemas that are read. From 3 to 4 the figures changed their names (units) and what nothing of is 0 became null: none
 of that is read back, for it is worked out from the samples."""
 
+MOST_BYTES = 16 << 20
+"""Of one part of a document that is no column, as its plan: some times what the largest that can be measured takes.
+
+Such parts take up to thirty times their size in memory. Columns are read one at a time, and what nobody asks for is
+skipped.
+"""
+
+LONGEST_REASON = 200
+"""Characters of a reason that an error shows: it may quote the file."""
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+Moved = Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+Value = str | Whole | float | bool | None
+Environment = dict[str, Value | list[Value] | dict[str, Value]]
+"""What `connbench.host.environment.collect` makes: values, and lists and groups of them, and nothing deeper."""
+
+WORDS = ("kernel", "cpu_model", "clock", "governor", "python", "time", "command", "connbench")
+"""What of an environment is said in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,78 +80,97 @@ class FaultRecord:
         return ERRORS_BY_EXIT_CODE.get(self.exit_code, ConnbenchError)(self.message, self.hint)
 
 
-@dataclass(frozen=True, slots=True)
-class _RoundRecord:
-    """A round but for its report, whose fields stand beside these."""
+_Head = msgspec.defstruct("_Head", [("schema", msgspec.Raw, msgspec.Raw()), ("strategies", msgspec.Raw, msgspec.Raw())])
+_Columns = msgspec.defstruct("_Columns", [(column.name, msgspec.Raw, msgspec.Raw()) for column in COLUMNS])
+
+
+class _RoundRecord(msgspec.Struct, frozen=True):
+    """A round and its report, whose fields stand beside it; null is what a CSV does not hold."""
 
     number: Positive
     fault: FaultRecord | None
-    samples: dict[str, Any]
+    samples: msgspec.Raw
+    settings: msgspec.Raw = msgspec.Raw()
+    counters: msgspec.Raw = msgspec.Raw()
+    holders: msgspec.Raw = msgspec.Raw()
+    held: Count | None = None
+    established: Count | None = None
+    time_wait: Count | None = None
+    close_ns: Count | None = None
+    steal: Share | None = None
+    engine_rss: Count | None = None
+
+    def report(self) -> RoundReport:
+        """What it says besides its samples."""
+        settings: dict[str, str] = _part("settings", self.settings, dict[str, str]) or {}
+        check_settings(settings)
+        holders: tuple[HolderReport, ...] = _part("holders", self.holders, tuple[HolderReport, ...]) or ()
+        for value in (getattr(holder, one.name) for holder in holders for one in fields(HolderReport)):
+            if value is not None and not 0 <= value <= LARGEST:
+                raise ValueError(f"holders: {shown(value)} is not 0 to {LARGEST}")
+        return RoundReport(
+            settings=settings,
+            counters=_part("counters", self.counters, dict[str, Moved]) or {},
+            holders=holders,
+            held=self.held or 0,
+            established=self.established or 0,
+            time_wait=self.time_wait or 0,
+            close_ns=self.close_ns or 0,
+            steal=self.steal or 0.0,
+            engine_rss=self.engine_rss or 0,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _StrategyRecord:
+class _StrategyRecord(msgspec.Struct, frozen=True):
     strategy: StrategySpec
-    rounds: Annotated[list[Any], msgspec.Meta(min_length=1)]
+    rounds: Annotated[list[_RoundRecord], msgspec.Meta(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """What of the document is not worked out from the rest of it."""
+class _Document(msgspec.Struct, frozen=True):
+    """What of the document is not worked out from the rest of it; what is no figure yet is read after the rest."""
 
-    plan: Plan | None
-    environment: dict[str, Any]
-    known_findings: tuple[Finding, ...]
+    plan: msgspec.Raw
+    environment: msgspec.Raw
+    known_findings: msgspec.Raw
     strategies: list[_StrategyRecord]
     origin: Origin
-    reproduction: dict[str, Any] | None = None
+    reproduction: msgspec.Raw = msgspec.Raw()
 
 
 def read_json(data: bytes, name: str) -> Result:
     """Read back what `connbench.report.machine.json_document` wrote.
 
     Raises:
-        InputError: Cut off, of a newer schema, or not such a document.
+        InputError: Cut off, of another schema, or not such a document.
     """
     try:
-        raw = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        text = data.decode(errors="replace").rstrip()
-        fault = "cut off" if error.pos >= len(text) or "end of data" in error.msg else "broken"
-        raise InputError(f"{name} is {fault}: {error.msg}", "copy the whole file again") from error
-    _check_schema(raw, name)
+        _check_schema(data, name)
+        return _result(msgspec.json.decode(data, type=_Document), name)
+    except msgspec.DecodeError as error:
+        if not isinstance(error, msgspec.ValidationError):
+            fault = "cut off: its JSON does not end" if "truncated" in str(error) else f"broken: {error}"
+            raise InputError(f"{name} is {fault}", "copy the whole file again") from error
+        raise _unsound(name, error) from error
+    except (UsageError, ValueError) as error:
+        raise _unsound(name, error) from error
+    except RecursionError as error:
+        raise InputError(f"{name} is broken: its JSON is nested too deeply", "copy the whole file again") from error
+
+
+def _unsound(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} is no sound result: {str(error)[:LONGEST_REASON]}", CHANGED)
+
+
+def _check_schema(data: bytes, name: str) -> None:
+    no_result = InputError(f"{name} is JSON, but no result of connbench", "name the file that run -o wrote")
     try:
-        return _result(raw, name)
-    except (msgspec.ValidationError, UsageError, ValueError) as error:
-        raise InputError(f"{name} is no sound result: {error}", "it was changed since it was written") from error
-
-
-def _result(raw: Any, name: str) -> Result:  # noqa: ANN401  # JSON not looked into yet
-    document = msgspec.convert(raw, _Document)
-    if document.plan:
-        check_plan(document.plan)
-    elif document.origin is Origin.RUN or document.reproduction is not None:
-        raise ValueError("it has no plan")
-    result = Result(
-        document.plan,
-        document.environment,
-        document.known_findings,
-        origin=document.origin,
-        name=name,
-        is_reproduction=document.reproduction is not None,
-    )
-    for record in document.strategies:
-        check_spec(record.strategy)
-        for measured in (_round(raw_round, record.strategy) for raw_round in record.rounds):
-            check_round(result, record.strategy, measured.number)
-            result.add(record.strategy, measured)
-    return result
-
-
-def _check_schema(raw: Any, name: str) -> None:  # noqa: ANN401  # JSON not looked into yet
-    schema = raw.get("schema") if isinstance(raw, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or not (schema > SCHEMA or "strategies" in raw):
-        raise InputError(f"{name} is JSON, but no result of connbench", "name the file that run -o wrote")
+        head: Any = msgspec.json.decode(data, type=_Head)
+    except msgspec.ValidationError as error:  # no object
+        raise no_result from error
+    told = bytes(head.schema)
+    if not re.fullmatch(rb"\d{1,18}", told) or not (int(told) > SCHEMA or head.strategies):
+        raise no_result
+    schema = int(told)
     if schema not in READ:
         raise InputError(
             f"{name} has schema {schema}; connbench {connbench.__version__} reads {' and '.join(map(str, READ))}",
@@ -127,26 +178,100 @@ def _check_schema(raw: Any, name: str) -> None:  # noqa: ANN401  # JSON not look
         )
 
 
-def _round(raw: Any, spec: StrategySpec) -> Round:  # noqa: ANN401  # JSON not looked into yet
-    record = msgspec.convert(raw, _RoundRecord)
-    columns = {column.name: _column(record.samples, column.name, column.code) for column in COLUMNS}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns of different lengths: {lengths}")
-    return Round(
-        record.number,
-        samples_class(spec)(**columns),
-        msgspec.convert({name: value for name, value in raw.items() if value is not None}, RoundReport),
-        record.fault.revive() if record.fault else None,
+def _part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # whatever the type says
+    """A part of the document, None where it is missing or null."""
+    if not raw:
+        return None
+    if memoryview(raw).nbytes > MOST_BYTES:
+        raise ValueError(f"its {name} takes more than {MOST_BYTES >> 20} MiB")
+    try:
+        return msgspec.json.decode(raw, type=kind | None)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _result(document: _Document, name: str) -> Result:
+    plan: Plan | None = _part("plan", document.plan, Plan)
+    is_reproduction = bytes(memoryview(document.reproduction)[:5]) not in {b"", b"null"}
+    if plan:
+        check_plan(plan)
+    elif document.origin is Origin.RUN or is_reproduction:
+        raise ValueError("it has no plan")
+    result = Result(
+        plan,
+        _environment(document.environment),
+        _findings(document.known_findings),
+        origin=document.origin,
+        name=name,
+        is_reproduction=is_reproduction,
     )
+    rounds = Rounds(result)
+    for record in document.strategies:
+        for measured in record.rounds:
+            rounds.open(record.strategy, measured.number)
+            _add(rounds, record.strategy, measured)
+    rounds.close()
+    return result
 
 
-def _column(samples: dict[str, Any], name: str, code: str) -> Numbers:
-    values = np.asarray(samples.get(name))
-    is_time = name.endswith("_ns")  # those of a talk CSV have fractions
-    if values.ndim != 1 or (len(values) and values.dtype.kind not in ("iuf" if is_time else "iu")):
-        raise ValueError(f"column {name} is not a list of {'' if is_time else 'whole '}numbers")
-    wrong = first_wrong(name, values)
-    if wrong is not None:
-        raise ValueError(f"row {wrong + 1}: {name} is {values[wrong]}, not {LOWEST[name]} to {HIGHEST[name]}")
-    return values if values.dtype.kind == "f" and len(values) else values.astype(code)
+def _environment(raw: msgspec.Raw) -> dict[str, object]:
+    environment: dict[str, object] = _part("environment", raw, Environment) or {}
+    for name in WORDS:
+        if not isinstance(environment.get(name), str | None):
+            raise ValueError(f"environment: {name} is no text")  # noqa: TRY004  # of the file, not of an argument
+    for name in ("host_sysctls", "namespace_sysctls"):
+        if not isinstance(environment.get(name), dict | None):
+            raise ValueError(f"environment: {name} is no group of values")  # noqa: TRY004  # as above
+    return environment
+
+
+def _findings(raw: msgspec.Raw) -> tuple[Finding, ...]:
+    known: tuple[Finding, ...] = _part("known_findings", raw, tuple[Finding, ...]) or ()
+    for number in (finding.round for finding in known):
+        if number is not None and not 1 <= number <= LARGEST:
+            raise ValueError(f"known_findings: round {shown(number)} is not 1 to {LARGEST}")
+    return known
+
+
+def _add(rounds: Rounds, spec: StrategySpec, record: _RoundRecord) -> None:
+    """Add a round, its samples read a column at a time."""
+    place = f"round {record.number} of {spec.label}"
+    try:
+        raw: Any = _Columns() if not record.samples else msgspec.json.decode(record.samples, type=_Columns)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{place}: samples: {error}") from error
+    try:
+        columns = {column.name: _column(getattr(raw, column.name), column.name, column.code) for column in COLUMNS}
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns of different lengths: {lengths}")
+        fault = record.fault.revive() if record.fault else None
+        rounds.add(spec, Round(record.number, samples_class(spec)(**columns), record.report(), fault))
+    except ImpossibleRow as error:
+        raise ValueError(f"{place}, {error}") from error
+
+
+def _column(raw: msgspec.Raw, name: str, code: str) -> Numbers:
+    """The numbers of a column; times of a talk CSV have fractions, and stay as they are."""
+    try:
+        values: list[Any] = msgspec.json.decode(raw or b"null", type=list[int])
+        kind: type = np.int64
+    except msgspec.ValidationError:
+        values, kind = _fractions(raw, name), np.float64
+    try:
+        array: Numbers = np.array(values, dtype=kind)
+    except OverflowError as error:
+        row = next(row for row, value in enumerate(values) if not LOWEST[name] <= value <= HIGHEST[name])
+        raise ImpossibleRow(row, out_of_bounds(name, values[row])) from error
+    check_column(name, array)
+    return array if array.dtype.kind == "f" else array.astype(code, copy=False)
+
+
+def _fractions(raw: msgspec.Raw, name: str) -> list[Any]:
+    is_time = name.endswith("_ns")
+    try:
+        if is_time:
+            return list(msgspec.json.decode(raw or b"null", type=list[int | float]))
+    except msgspec.ValidationError:
+        pass
+    raise ValueError(f"column {name} is not a list of {'' if is_time else 'whole '}numbers")

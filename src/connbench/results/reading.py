@@ -1,15 +1,22 @@
-"""Reading a result file: what it is shows in how it begins, whatever it is called."""
+"""Reading a result file: what it is shows in how it begins, whatever it is called.
+
+A file may be anybody's. What is read of it is bounded: its size, what a small one may unpack to, the length of a line,
+the parts of a document, and, whatever else it holds, the memory that reading it takes.
+"""
 
 from __future__ import annotations
 
 import gzip
 import io
 import os
+import re
+import resource
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO
 
 from connbench.errors import InputError, UsageError
 from connbench.findings import printable
@@ -22,7 +29,18 @@ _GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_FILE = 2 << 30
 """Bytes, unpacked: fifty times what a million attempts take."""
 
-PIECE = 1 << 24
+MOST_TIMES, ALWAYS_UNPACKED = 100, 16 << 20
+"""How many times its size a gzip may unpack to, beyond so many bytes: results shrink to a third or a tenth.
+
+Blanks or zeros shrink to a thousandth: a megabyte would unpack to a gigabyte."""
+
+PIECE = 1 << 20
+_BLANKS = re.compile(rb"\s*")
+
+MEMORY, MEMORY_TIMES = 256 << 20, 8
+"""Bytes of memory that reading a file may take: so many, and so many times its unpacked size.
+
+A million attempts, 50 MB of JSON, take 4 times theirs; the reports take more afterwards, by what was read."""
 
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of port,seconds as the talk's"
 
@@ -56,48 +74,110 @@ def read(path: Path, unit: str | None = None) -> Result:
     name = printable(os.fsencode(path).decode(errors="replace"))  # whatever bytes it is made of
     try:
         result = _read(path, name, unit)
-    except MemoryError as error:
-        raise InputError(f"{name} does not fit into memory", "read it on a machine with more of it") from error
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}", "name a result file") from error
     if not result.rounds:
         raise InputError(f"{name} holds no attempts", "the run that wrote it was stopped before the first of them")
     return result
 
 
 def _read(path: Path, name: str, unit: str | None) -> Result:
+    with path.open("rb") as file:
+        data = _unpack(file, name) if file.peek(2).startswith(_GZIP_MAGIC) else _take(file, name)
+    limit = MEMORY + MEMORY_TIMES * len(data)
     try:
-        with path.open("rb") as file:
-            data = _take(file, name)
-    except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}", "name a result file") from error
-    if data.startswith(_GZIP_MAGIC):
-        data = _unpack(data, name)
-    data = data.removeprefix(BOM_UTF8)
-    if not data.strip():
-        raise InputError(f"{name} is empty", "the run that should have written it did not")
-    if data.lstrip().startswith((b"{", b"[")):
-        return read_json(data, name)
-    return _read_text(data, name, unit)
+        with _memory_of_at_most(limit):
+            return _parse(data, name, unit)
+    except MemoryError as error:
+        raise InputError(
+            f"{name} takes more memory to read than there is, or than the {limit >> 20} MiB for a file of its size",
+            "if connbench wrote it, read it on a machine with more memory",
+        ) from error
 
 
-def _take(file: BinaryIO, name: str) -> bytes:
-    pieces, size = [], 0
+@contextmanager
+def _memory_of_at_most(size: int) -> Iterator[None]:
+    """Let this process take at most so many bytes more; whoever asks for more gets a MemoryError.
+
+    RLIMIT_DATA counts all that a process allocates since Linux 4.7 (getrlimit(2)). Without /proc what it has already is
+    not known, and nothing is limited.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    except (OSError, ValueError, IndexError):
+        yield
+        return
+    limit = pages * resource.getpagesize() + size
+    others = [one for one in (soft, hard) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *others]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+class _Counted:
+    """A file that counts what is read of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's."""
+        data = self._file.read(size)
+        self.size += len(data)
+        return data
+
+
+def _take(file: IO[bytes], name: str, packed: _Counted | None = None) -> bytes:
+    """All of a file that begins as a result does; `packed` is what it is unpacked from, and counts."""
+    buffer = io.BytesIO()
     # All at once, memory of the largest size would be asked for, however small the file is.
-    while piece := file.read(min(PIECE, LARGEST_FILE + 1 - size)):
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST_FILE:
+    while piece := file.read(min(PIECE, LARGEST_FILE + 1 - buffer.tell())):
+        if not buffer.tell():
+            _check_begin(piece, name)
+        buffer.write(piece)
+        if buffer.tell() > LARGEST_FILE:
             raise InputError(f"{name} is no result file: it holds more than {LARGEST_FILE >> 30} GiB", _KNOWN)
-    return b"".join(pieces)
+        if packed and buffer.tell() > max(ALWAYS_UNPACKED, MOST_TIMES * packed.size):
+            raise InputError(
+                f"{name} is no result file: it unpacks to more than {MOST_TIMES} times its size",
+                "a result unpacks to three to ten times its size",
+            )
+    return buffer.getvalue()
 
 
-def _unpack(data: bytes, name: str) -> bytes:
+def _check_begin(piece: bytes, name: str) -> None:
+    """Refuse what is endless, as /dev/zero is, before all of it is read."""
+    text = piece.removeprefix(BOM_UTF8).lstrip()
+    if not text and len(piece) >= PIECE:
+        raise InputError(f"{name} is no result file: it begins with {PIECE >> 20} MiB of blanks", _KNOWN)
+    if len(piece) >= PIECE and not text.startswith((b"{", b"[")):
+        _is_own(piece.partition(b"\n")[0].decode("utf-8-sig", errors="replace"), name)
+
+
+def _unpack(file: IO[bytes], name: str) -> bytes:
+    packed = _Counted(file)
     try:
-        with gzip.open(io.BytesIO(data)) as file:
-            return _take(cast(BinaryIO, file), name)
+        with gzip.GzipFile(fileobj=packed) as stream:  # type: ignore[call-overload]  # it reads, and does nothing else
+            return _take(stream, name, packed)
     except EOFError as error:
         raise InputError(f"{name} is cut off: its gzip stream has no end", "copy the whole file again") from error
-    except (OSError, zlib.error) as error:
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{name} is broken: {error}", "copy the file again") from error
+
+
+def _parse(data: bytes, name: str, unit: str | None) -> Result:
+    begin = len(BOM_UTF8) if data.startswith(BOM_UTF8) else 0
+    text = _BLANKS.match(data, begin)
+    first = data[text.end() : text.end() + 1] if text else b""
+    if not first:
+        raise InputError(f"{name} is empty", "the run that should have written it did not")
+    if first in {b"{", b"["}:
+        return read_json(data[begin:] if begin else data, name)
+    return _read_text(data, name, unit)
 
 
 def _read_text(data: bytes, name: str, unit: str | None) -> Result:
@@ -105,9 +185,19 @@ def _read_text(data: bytes, name: str, unit: str | None) -> Result:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is no result file: not text from byte {error.start} on", _KNOWN) from error
-    first = text.split("\n", 1)[0]
-    if is_own_header(first):
+    if _is_own(text.partition("\n")[0], name):
         return read_csv(text, name)
+    return read_talk_csv(text, name, unit)
+
+
+def _is_own(first: str, name: str) -> bool:
+    """Whether a CSV that begins with this line is connbench's own, and not the talk's.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if is_own_header(first):
+        return True
     if is_talk_csv(first):
-        return read_talk_csv(text, name, unit)
+        return False
     raise InputError(f"{name} is no result file: it begins with {first[:40]!r}", _KNOWN)

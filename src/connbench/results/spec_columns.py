@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from connbench.model import Churn, Close, Load, Phase, Placement, Protocol, StrategySpec
@@ -62,9 +63,9 @@ def from_columns(fields: Mapping[str, str]) -> StrategySpec:
             fill=_number(fields["fill"]),
             sources=_whole(fields["sources"]),
             protocol=Protocol(fields["protocol"]),
-            lanes=int(fields["lanes"]),
+            lanes=to_whole(fields["lanes"]),
             give_up_ms=_number(fields["give_up_ms"]),
-            churn=Churn(int(fields["churn"]), Close(fields["close"]), _number(fields["churn_rate"]))
+            churn=Churn(to_whole(fields["churn"]), Close(fields["close"]), _number(fields["churn_rate"]))
             if fields["churn"]
             else None,
         ),
@@ -72,9 +73,22 @@ def from_columns(fields: Mapping[str, str]) -> StrategySpec:
     )
 
 
+def to_whole(text: str) -> int:
+    """A whole number as this module writes it.
+
+    Raises:
+        ValueError: It is none; Python's own message about thousands of digits is no help to a user.
+    """
+    if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is no whole number")
+    return int(text)
+
+
 def _whole(text: str) -> int | None:
-    return int(text) if text else None
+    return to_whole(text) if text else None
 
 
 def _number(text: str) -> float | None:
+    if text and not re.fullmatch(r"[-+.e\d]{1,40}", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is no number")
     return float(text) if text else None

@@ -6,7 +6,9 @@ His have no header. Others write one, blanks after the comma, and other units: `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import PurePath
 
 import numpy as np
@@ -15,6 +17,7 @@ from connbench.errors import InputError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.model import MAX_PORT, StrategySpec
 from connbench.results.limits import LONGEST_NS, first_wrong
+from connbench.results.lines import LINE_END, lines_of
 from connbench.results.result import UNIT, Numbers, Origin, Result, Round, Samples
 from connbench.samples import NS_PER_S, UNKNOWN_ERRNO
 from connbench.units import NS_IN, duration, elapsed
@@ -23,6 +26,9 @@ FAILED = -1
 """What stands for the port of a failed attempt."""
 
 LONGEST_S = LONGEST_NS / NS_PER_S
+LONGEST_HEADER = 1000
+"""Characters; a longer line would take the square of its length to compare with the form of a header."""
+
 _ROW = re.compile(r"\s*(-?\d{1,9})\s*,\s*(\d{1,99}(?:\.\d{0,99})?(?:e[+-]?\d{1,9})?)\s*", re.IGNORECASE | re.ASCII)
 _HEADER = re.compile(r'\s*"?[\w ]*port"?\s*,\s*"?(?P<time>[^\W\d][^",]{0,99})"?\s*', re.IGNORECASE)
 _NAME = re.compile(r"\d+-(?P<kernel>.+)")
@@ -45,7 +51,7 @@ SLOW_NS = 1e6
 
 def is_talk_csv(line: str) -> bool:
     """Whether a file that begins with this line is one of the talk author's, with or without a header."""
-    return bool(_ROW.fullmatch(line) or _HEADER.fullmatch(line))
+    return len(line) <= LONGEST_HEADER and bool(_ROW.fullmatch(line) or _HEADER.fullmatch(line))
 
 
 def talk_rows(result: Result) -> str:
@@ -90,15 +96,16 @@ def read_talk_csv(text: str, name: str, unit: str | None = None) -> Result:
     Raises:
         InputError: A line is cut off or not `port,time`; without `unit` also times that no connect() takes.
     """
-    lines = text.splitlines()
-    if not text.endswith("\n"):
+    if not text.endswith(LINE_END):
         raise InputError(
-            f"{name} is cut off in line {len(lines)}: it has no line break at its end",
+            f"{name} is cut off in line {len(text.splitlines())}: it has no line break at its end",
             "copy the whole file again, or add one if nothing is missing",
         )
-    header = _HEADER.fullmatch(lines[0])
+    lines = (line for piece in lines_of(text, name) for line in piece.splitlines() or [""])
+    begin = next(lines)
+    header = _HEADER.fullmatch(begin)
     named = _unit_of(header["time"]) if header else None
-    ports, times = _columns(lines, name, skipped=1 if header else 0)
+    ports, times = _columns(lines if header else chain((begin,), lines), name, skipped=1 if header else 0)
     with np.errstate(over="ignore"):  # what is infinite then is refused below
         latency = times * NS_IN[unit or named or "s"]
     known = () if unit else _question(latency, named, name)
@@ -162,10 +169,10 @@ def _roughly(ns: float) -> str:
     return f"{ns:.2g} ns" if ns < 1 else elapsed(ns / NS_PER_S) if ns >= NS_PER_S else duration(ns)
 
 
-def _columns(lines: list[str], name: str, skipped: int) -> tuple[Numbers, Numbers]:
+def _columns(lines: Iterable[str], name: str, skipped: int) -> tuple[Numbers, Numbers]:
     """The ports, -1 among them, and the times as they are written."""
-    ports, times = [], []
-    for number, line in enumerate(lines[skipped:], 1 + skipped):
+    ports, times = array("i"), array("d")
+    for number, line in enumerate(lines, 1 + skipped):
         row = _ROW.fullmatch(line)
         if not row:
             raise InputError(f"{name}, line {number}: {line[:40]!r} is not port,seconds", "copy the whole file again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from connbench.linux.sockopts import NO_PORT
-from connbench.model import PortRange, StrategySpec
+from connbench.model import PARAMETERS, PortRange, StrategySpec
 from connbench.strategies.base import Draw, Recipe, Reserved, Strategy, numbers
 
 
@@ -21,7 +21,7 @@ PLAIN = Strategy(
     name="plain",
     summary="connect() alone; the kernel chooses source and port",
     needs=(),
-    takes=frozenset(),
+    takes=PARAMETERS["plain"],
     recipe=_plain,
 )
 
@@ -29,6 +29,6 @@ BIND = Strategy(
     name="bind",
     summary="bind((source, 0)) without a port; connect() chooses it",
     needs=(NO_PORT,),
-    takes=frozenset(),
+    takes=PARAMETERS["bind"],
     recipe=_bind,
 )

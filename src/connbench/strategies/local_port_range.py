@@ -9,7 +9,7 @@ from __future__ import annotations
 from random import Random
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, port_range_value
-from connbench.model import Placement, PortRange, StrategySpec
+from connbench.model import PARAMETERS, Placement, PortRange, StrategySpec
 from connbench.strategies.base import Draw, Recipe, Reserved, Strategy, numbers
 
 _NEEDS = (NO_PORT, LOCAL_PORT_RANGE)
@@ -62,7 +62,7 @@ WINDOW = Strategy(
     name="window",
     summary="a random window of --window ports as IP_LOCAL_PORT_RANGE",
     needs=_NEEDS,
-    takes=frozenset({"window", "placement", "retries"}),
+    takes=PARAMETERS["window"],
     recipe=_window,
 )
 
@@ -70,7 +70,7 @@ RANGE = Strategy(
     name="range",
     summary="the whole range as IP_LOCAL_PORT_RANGE; unbiased from 6.8",
     needs=_NEEDS,
-    takes=frozenset(),
+    takes=PARAMETERS["range"],
     recipe=_range,
 )
 
@@ -78,6 +78,6 @@ PARTITION = Strategy(
     name="partition",
     summary="the range in windows of --window ports, each filled in turn",
     needs=_NEEDS,
-    takes=frozenset({"window"}),
+    takes=PARAMETERS["partition"],
     recipe=_partition,
 )

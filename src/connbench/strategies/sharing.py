@@ -11,9 +11,11 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
-from connbench.model import Phase, RoundPlan, Spread
+from connbench.model import RoundPlan, Spread, draw_victims
 from connbench.strategies import STRATEGIES, Recipe
 from connbench.strategies.base import Reserved, numbers
+
+__all__ = ["draw_victims", "recipe_over", "seed_further_tries", "shared_out"]
 
 
 def shared_out(plan: RoundPlan, victims: array[int]) -> array[int]:
@@ -72,16 +74,6 @@ def _drawn(plan: RoundPlan, order: array[int], before: array[int], stream: str, 
         return replace(recipe, first=firsts[0])
     draws = {space: iter(first) for space, first in firsts.items()}
     return replace(recipe, first=numbers(next(draws[path % spaces]) for path in order))
-
-
-def draw_victims(plan: RoundPlan) -> array[int]:
-    """The row of the filling whose connection each row of the churn replaces: any of its lane's, all as likely."""
-    victims = array("I")
-    lanes = zip(plan.rows_of_lanes(Phase.FILL), plan.rows_of_lanes(Phase.CHURN), strict=True)
-    for lane, (held, replaced) in enumerate(lanes):
-        rng = Random(plan.seed_text(f"victims {lane}"))  # noqa: S311  # reproducible, not secret
-        victims.extend(held.start + int(rng.random() * len(held)) for _ in replaced)
-    return victims
 
 
 def seed_further_tries(rng: Random, plan: RoundPlan, row: int) -> None:

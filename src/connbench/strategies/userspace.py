@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from connbench.model import PortRange, StrategySpec
+from connbench.model import PARAMETERS, PortRange, StrategySpec
 from connbench.strategies.base import Draw, Recipe, Reserved, Strategy, numbers
 
 UNBOUNDED_TRIES_PER_PORT = 20
@@ -30,6 +30,6 @@ RANDOM = Strategy(
     name="random",
     summary="bind((source, random port)), again until it has a port",
     needs=(),
-    takes=frozenset({"retries"}),
+    takes=PARAMETERS["random"],
     recipe=_random,
 )
