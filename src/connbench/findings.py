@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+MARK = "\N{REPLACEMENT CHARACTER}"
+"""What stands in the place of a character that is not shown."""
+
+_NAME, _RUNNER = "[0-9a-f]*[g-z_-]", r"\[|vso\[|teamcity\["
+_COMMAND = re.compile(rf"(:):(?={_NAME})|(#)#(?={_RUNNER})", re.IGNORECASE)
+"""What begins a command to a CI runner.
+
+GitHub's obeys `::name ...::` at the start of a line, blanks before it or not, and `##[name ...]` anywhere in it
+(ActionCommand.cs of actions/runner); Azure Pipelines obeys `##vso[`, TeamCity `##teamcity[`. An IPv6 address is none:
+each name of a command has a character that is no hexadecimal digit.
+"""
+
+_AT_START = re.compile(rf"(?m:^)( *:):(?={_NAME})|(#)#(?={_RUNNER})", re.IGNORECASE)
+_SUSPECT = re.compile(r"[^\x20-\x7e\n]|::|##")
+_HIDDEN_BUT_COLOUR = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]")
+_NO_JSON_ASCII = re.compile(r"(?<=#)#|[^\x20-\x7e\n]")
+
 
 def printable(text: str) -> str:
-    """Text from a file with a mark in the place of each control character: none may end a line or steer a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    """Text from a file that neither ends a line, nor steers a terminal, nor commands a CI runner.
+
+    A mark stands in the place of each control character, and of one character of each command.
+    """
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else MARK for c in text)
+    return _COMMAND.sub(_broken, shown) if "::" in shown or "##" in shown else shown
+
+
+def harmless(text: str) -> str:
+    """Lines that go to a terminal, a pipe or a log: no more than line feeds and colours, and no command in any."""
+    return _AT_START.sub(_broken, _HIDDEN_BUT_COLOUR.sub(_shown, text)) if _SUSPECT.search(text) else text
+
+
+def _broken(found: re.Match[str]) -> str:
+    return (found[1] or found[2]) + MARK
+
+
+def _shown(found: re.Match[str]) -> str:
+    return found[0] if len(found[0]) > 1 or found[0].isprintable() else MARK
+
+
+def harmless_json(document: str) -> str:
+    """The same JSON, in which what is not printable, and what commands a CI runner, is written as an escape."""
+    if document.isascii() and "##" not in document and "\x7f" not in document:
+        return document  # quick: samples of a million attempts are in it
+    return _NO_JSON_ASCII.sub(_escaped, document)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if character != "#" and character.isprintable():
+        return character
+    in_utf16 = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{in_utf16[at]:02x}{in_utf16[at + 1]:02x}" for at in range(0, len(in_utf16), 2))
 
 
 class Severity(StrEnum):

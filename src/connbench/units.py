@@ -94,6 +94,17 @@ _RATE_UNITS_S = {"s": 1, "min": 60, "h": 3600}
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,30})?(\.\d{0,30})?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 
 
+def read_number(text: str) -> int:
+    """Read the digits of a port, a CPU or the like: up to nine ASCII digits, which int() alone does not bound.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a number of up to nine digits")
+    return int(text)
+
+
 def read_count(text: str) -> int:
     """Read a whole number: `10000`, `10,000`, `10k`, `1.5M`, `1e4`.
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from connbench.errors import ExitCode, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Endpoint, StrategySpec
+from connbench.model import Churn, Endpoint, Load, StrategySpec
 from connbench.report.machine import json_document
 from connbench.results.result import Result
 from made import BIND, PLAN, result_of, round_of, samples_of
 from support import connbench
 
-HOSTILE = "x\x1b]0;title\x07\x1b[2J\r\n::error::pwned\u202e\x85\u2028y"
-"""Escape sequences, a bell, line breaks of four kinds, a workflow command, and text that runs the other way."""
+HOSTILE = (
+    "x\x1b]0;title\x07\x1b[2J\x1b]8;;http://x.example/\x1b\\\r\n::error::pwned\u202e\x85\u2028"
+    "::set-output name=a::b ##[add-mask]c ##vso[task.complete]d <img src=//x> $(touch pwned) y"
+)
+"""Escape sequences, a bell, line breaks of four kinds, text that runs the other way, a link, commands to CI runners
+and to a shell, and HTML."""
+
+REGISTERED = ("error", "set-output", "add-mask")
+"""Those of the commands above that a GitHub runner obeys."""
 
 ACTIONS = {**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": ""}
 
@@ -41,7 +52,7 @@ def hostile(kernel: str) -> Result:
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Two such files of hostile names, which tell different kernels."""
     folder = tmp_path_factory.mktemp("hostile")
-    paths = [folder / f"{kernel}{HOSTILE}.json" for kernel in ("a", "b")]
+    paths = [folder / f"{kernel}{HOSTILE.replace('/', '')}.json" for kernel in ("a", "b")]
     for path in paths:
         path.write_text(json_document(hostile(path.name[0])), encoding="utf-8")
     return str(paths[0]), str(paths[1])
@@ -53,23 +64,97 @@ def said(*arguments: str, code: ExitCode = ExitCode.OK) -> tuple[str, str]:
     assert finished.returncode == code, finished.stderr
     for line in (finished.stdout + finished.stderr).split("\n"):
         assert line.isprintable()
-        assert not line.lstrip().startswith("::error::")
+        assert "##vso[" not in line
+        if not line.startswith("::error title=connbench%3A threshold failed::"):
+            assert not obeyed(line), line
     return finished.stdout, finished.stderr
+
+
+def obeyed(line: str) -> bool:
+    """Whether a GitHub runner takes a line for a command, by TryParseV2 and TryParse of its ActionCommand.cs."""
+    begun, second, _ = line.lstrip().removeprefix("::").partition("::")
+    if line.lstrip().startswith("::") and second and begun.partition(" ")[0] in REGISTERED:
+        return True
+    _, old, rest = line.partition("##[")
+    begun, bracket, _ = rest.partition("]")
+    return bool(old and bracket) and begun.partition(" ")[0] in REGISTERED
+
+
+@pytest.mark.parametrize(
+    ("line", "is_obeyed"),
+    [
+        ("::error::x", True),
+        ("  ::error file=a::x", True),
+        ("a ##[error]x", True),
+        ("a ::error::x", False),
+        (":\ufffderror::x", False),
+        ("#\ufffd[error]x", False),
+    ],
+)
+def test_runner_of_these_tests(line: str, *, is_obeyed: bool) -> None:
+    """What the tests take for a runner obeys what the real one obeys."""
+    assert obeyed(line) is is_obeyed
 
 
 def test_report_shows_hostile_words_in_their_lines(files: tuple[str, str]) -> None:
     """Strategy, kernel, plan, findings, advice and the titles of files stand in lines of their own."""
     text, _ = said("report", *files)
-    assert text.count("::error::pwned") > 10
+    assert text.count("error:\ufffdpwned") > 10
     for start in ("==> ", "x\ufffd]0;title", "warning: x\ufffd", "  -> x\ufffd"):
         assert any(line.startswith(start) for line in text.splitlines()), start
 
 
-@pytest.mark.parametrize("form", ["talk", "markdown"])
-def test_other_formats_do_so_too(form: str, files: tuple[str, str]) -> None:
-    """What a format has no place for is told on stderr, and the advice with it."""
-    text, told = said("report", files[0], "--format", form)
-    assert "::error::pwned" in (told if form == "talk" else text.replace("\\", ""))
+@pytest.mark.parametrize("form", ["talk", "markdown", "csv", "talk-csv", "prometheus"])
+def test_other_formats_do_so_too(form: str, files: tuple[str, str], tmp_path: Path) -> None:
+    """What a format has no place for is told on stderr, and the advice with it; talk-csv takes one strategy."""
+    file = files[0]
+    if form == "talk-csv":
+        file = str(tmp_path / f"{HOSTILE.replace('/', '')}.json")
+        alone = hostile("a")
+        del alone.rounds[BIND]
+        Path(file).write_text(json_document(alone), encoding="utf-8")
+    text, told = said("report", file, "--format", form)
+    assert "pwned" in (told if "talk" in form else text)
+    if form == "markdown":
+        assert "<img" not in text
+        assert "![" not in text
+
+
+def test_json_says_the_same_by_escapes(files: tuple[str, str]) -> None:
+    """Programs that read it get each word as the file has it; a log that shows it obeys none."""
+    text, _ = said("report", files[0], "--format", "json")
+    document = json.loads(text)
+    assert document["strategies"][0]["strategy"]["name"] == HOSTILE
+    assert document["environment"]["kernel"] == HOSTILE + "a"
+    text, _ = said("compare", *files, "--format", "json")
+    assert json.loads(text)["strategies"][0]["strategy"]["name"] == HOSTILE
+
+
+def test_command_to_repeat_is_one_word_to_a_shell(tmp_path: Path) -> None:
+    """A name that a verdict puts into a command line to paste is quoted."""
+    spec = StrategySpec(HOSTILE, load=Load(churn=Churn(60)))
+    measured = [round_of(samples_of([10_000] * 60))]
+    plan = replace(PLAN, strategies=(spec,), connections=60, rounds=1)
+    result = result_of(dict.fromkeys(plan.phases, measured))
+    result.plan = plan
+    file = tmp_path / "churn.json"
+    file.write_text(json_document(result), encoding="utf-8")
+    text, _ = said("report", str(file))
+    line = next((line for line in text.splitlines() if line.startswith("Next: ")), "")
+    assert "--strategy" in line, text
+    words = shlex.split(line)
+    assert "$(touch" in words[words.index("--strategy") + 1]
+
+
+def test_job_summary_shows_hostile_words_as_they_are(files: tuple[str, str], tmp_path: Path) -> None:
+    """In the Markdown that GitHub shows beside a job they are text: no HTML, no picture, no link."""
+    summary = tmp_path / "summary.md"
+    finished = connbench("report", files[0], env={**ACTIONS, "GITHUB_STEP_SUMMARY": str(summary)})
+    assert finished.returncode == ExitCode.OK
+    written = summary.read_text(encoding="utf-8")
+    assert "pwned" in written
+    shown = MarkdownIt("gfm-like", {"linkify": False, "html": True}).enable("table").render(written)
+    assert not [tag for tag in re.findall(r"<([a-z0-9]+)", shown) if tag in {"img", "a", "script", "style"}]
 
 
 def test_threshold_of_a_hostile_strategy_is_one_line_and_one_annotation(files: tuple[str, str]) -> None:
@@ -85,14 +170,14 @@ def test_threshold_of_a_hostile_strategy_is_one_line_and_one_annotation(files: t
 def test_comparison_shows_hostile_words_in_their_lines(form: str, files: tuple[str, str]) -> None:
     """Files, kernels, differences and strategies stand in lines of their own."""
     text, _ = said("compare", *files, "--format", form)
-    assert text.replace("\\", "").count("::error::pwned") > 8
+    assert text.replace("\\", "").count("error:\ufffdpwned") > 8
     assert "kernel: x" in text
 
 
 def test_terminal_chart_of_a_hostile_strategy(files: tuple[str, str]) -> None:
     """Above the chart its heading stands in one line, and a label asked for in vain does not spoil the list of them."""
     text, _ = said("plot", *files, "--terminal")
-    assert text.count("::error::pwned") >= 2
+    assert text.count("error:\ufffdpwned") >= 2
     _, told = said("plot", *files, "--terminal", "--strategy", "nothing", code=ExitCode.USAGE)
     assert len(told.splitlines()) == 2
 
@@ -100,7 +185,7 @@ def test_terminal_chart_of_a_hostile_strategy(files: tuple[str, str]) -> None:
 def test_file_that_is_no_result_is_named_in_one_line(tmp_path: Path) -> None:
     """Neither the name of a file nor what it begins with gets out of the message about it."""
     for content in (HOSTILE, f"{{{HOSTILE}", "9024,0.1\n" + HOSTILE + "\n"):
-        path = tmp_path / f"{HOSTILE}.json"
+        path = tmp_path / f"{HOSTILE.replace('/', '')}.json"
         path.write_text(content, encoding="utf-8")
         _, told = said("report", str(path), code=ExitCode.INPUT)
         assert len(told.splitlines()) == 2

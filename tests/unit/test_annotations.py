@@ -22,7 +22,7 @@ def test_failure_is_a_line_and_a_command_whatever_it_is_about(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     words = "\x1b[2J\x07\n::error::pwned\u202e"
     announce([(words, Failure(words, words, words)), ("", Failure(words, words, words))])
-    shown = "\ufffd[2J\ufffd\ufffd::error::pwned\ufffd"
+    shown = "\ufffd[2J\ufffd\ufffd:\ufffderror:\ufffdpwned\ufffd"
     once, twice = f"{shown}: {shown}{shown}", f"{shown}: {shown}: {shown}{shown}"
     title = "::error title=connbench%3A threshold failed::"
     assert capsys.readouterr().err.split("\n") == [

@@ -235,3 +235,14 @@ def test_header_is_known_with_its_line_end() -> None:
     assert is_own_header(HEADER + "\r\n")
     assert not is_own_header(HEADER + ",more")
     assert not is_own_header("strategy,round")
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "'=1", "'"])
+def test_no_name_is_a_formula_to_a_spreadsheet(name: str) -> None:
+    """An apostrophe before it says that it is text; read back, it is the name again."""
+    text = csv_rows(result_of({StrategySpec(name): [round_of(CLEAN, fault=RunFault(name))]}))
+    [_, row, *_] = csv.reader(io.StringIO(text))
+    assert row[0] == f"'{name}"
+    assert row[HEADER.split(",").index("fault")] == f"'{name}"
+    [spec] = read_csv(text, "x.csv").rounds
+    assert spec.name == name

@@ -86,8 +86,8 @@ def listening() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-FAR = "255.255.255.255:80"
-"""On another host, and nothing is sent to it: TCP has no route to it."""
+FAR = "0.0.0.1:80"
+"""Not of this host, and nothing is sent to it: the kernel has no route to network 0."""
 
 CHURN = {"--fill": "50%", "--churn": "10"}
 

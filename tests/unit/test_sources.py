@@ -54,7 +54,14 @@ def test_sources_are_a_list_a_range_or_a_network(written: str, expected: tuple[s
         ("127.9.9.1,127.9.9.0/29", "127.9.9.1 is there twice"),
         ("127.0.0.0/8", f"more than {MOST_SOURCES} addresses"),
         ("2001:db8::/32", f"more than {MOST_SOURCES} addresses"),
-        ("2001:db8::1-127.9.9.1", "reversed"),
+        ("2001:db8::1-127.9.9.1", "IPv4 and IPv6 ends"),
+        ("127.9.9.1,::1", "IPv4 and IPv6 addresses"),
+        ("224.0.0.1", "single host"),
+        ("127.9.9.1,255.255.255.255", "single host"),
+        ("::ffff:255.255.255.255", "single host"),
+        ("0.0.0.0", "single host"),  # noqa: S104  # to be refused
+        ("::", "single host"),
+        ("ff02::1", "single host"),
     ],
 )
 def test_sources_that_are_none_are_refused(written: str, fault: str) -> None:

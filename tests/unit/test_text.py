@@ -461,5 +461,5 @@ def test_header_without_a_plan_is_one_line_whatever_the_kernel_is_called(origin:
     """A document that has no plan may name any kernel and file: nothing of them ends the line or steers a terminal."""
     words = "6.1\x1b[2J\x07\n::error::pwned\u202e"
     header = text.header(file_of(origin, MIXED, name=words, kernel=words), BIND)
-    shown = "6.1\ufffd[2J\ufffd\ufffd::error::pwned\ufffd"
+    shown = "6.1\ufffd[2J\ufffd\ufffd:\ufffderror:\ufffdpwned\ufffd"
     assert header == f"bind: Linux {shown}, {origin} {shown}"

@@ -206,7 +206,7 @@ def test_fault_is_shown_where_it_is(text: str, caret: str, fault: str, hint: str
     error = fault_of(text)
     said, *place = error.message.splitlines()
     assert fault in said
-    assert place == [f"    {text}", f"    {caret}"]
+    assert place == [f"    {text[:120]}", f"    {caret}"]
     assert hint in error.hint
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from connbench.cli.kernel_asked import read_kernel, reserved_here, search_of, time_wait_of
+from connbench.cli.messages import say
 from connbench.cli.options import PORTS, format_option, read_ports
 from connbench.cli.paper_options import calibrate_option, fitted, reserved_ports_option, tw_reuse_option
 from connbench.cli.sections import Command, Section, option
@@ -240,7 +241,7 @@ def command(  # noqa: PLR0913  # one for each option
     )
     asked = advice.Asked(f"Linux {release}{told_by}", reuse_from)
     is_json = output_format == "json"
-    click.echo(advice.json(counsel, asked) if is_json else advice.text(counsel, asked, width(), languages))
+    say(advice.json(counsel, asked) if is_json else advice.text(counsel, asked, width(), languages))
     return ExitCode.OK
 
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.cli.messages import say
 from connbench.cli.options import format_option
 from connbench.cli.sections import Command
 from connbench.errors import ConnbenchError
+from connbench.findings import harmless_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +76,7 @@ def command(output_format: str) -> int:
 def _print_json(document: dict[str, object]) -> None:
     import orjson  # noqa: PLC0415  # commands load what they use
 
-    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    say(harmless_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()))
 
 
 def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
@@ -83,14 +85,14 @@ def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequen
 
     for name, value in machine.items():
         _print_fact(name, value)
-    click.echo()
+    say("")
     widest = max(len(check.verdict) for check in found)
     indent = " " * (widest + 2)
     for check in found:
-        click.echo(fold(f"{check.verdict:{widest}}  {check.text}", width(), indent))
+        say(fold(f"{check.verdict:{widest}}  {check.text}", width(), indent))
         if check.advice:
-            click.echo(fold(f"{indent}-> {check.advice}", width(), indent + "   "))
-    click.echo("\n" + verdict_lines(said, width()))
+            say(fold(f"{indent}-> {check.advice}", width(), indent + "   "))
+    say("\n" + verdict_lines(said, width()))
 
 
 def _print_fact(name: str, value: object) -> None:
@@ -98,7 +100,7 @@ def _print_fact(name: str, value: object) -> None:
         for key, item in value.items():
             _print_fact(key, item)
     else:
-        click.echo(f"{name}: {_words(name, value)}")
+        say(f"{name}: {_words(name, value)}")
 
 
 def _words(name: str, value: object) -> str:

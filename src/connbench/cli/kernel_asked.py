@@ -13,11 +13,14 @@ from connbench.model.time_wait import SETTINGS, TimeWait
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
 from connbench.portsearch.kernels import Kernel, kernel_of
 
+OLDEST, NEWEST = (2, 6), (99, 99)
+"""What is taken for a release: of an older one nothing is known here, and a newer one does not exist."""
+
 
 def read_kernel(text: str, backported: frozenset[str] = frozenset()) -> Kernel:
     """Read `6.1`, or a release as `uname -r` prints it."""
     found = kernel_of(text.strip(), backported)
-    if found is None:
+    if found is None or not OLDEST <= found.version <= NEWEST:
         raise UsageError(f"--kernel {text!r} is no Linux release", "for example 5.10, 6.1.0-13-amd64 or 6.12")
     return found
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.errors import ConnbenchError, ExitCode
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity, harmless, printable
 
 if TYPE_CHECKING:
     from connbench.results.result import Result
@@ -56,7 +56,7 @@ def is_debugging() -> bool:
 
 def warn(finding: Finding) -> None:
     """Print a finding that cannot wait for the report."""
-    _say(f"{finding.severity}: ", finding.text, printable(finding.advice))
+    _say(f"{finding.severity}: ", finding.text, finding.advice)
 
 
 def warn_of_grave_findings(result: Result, output_format: str) -> bool:
@@ -98,8 +98,26 @@ def tell(message: str) -> None:
     _say("", message, "")
 
 
+def say(text: str) -> None:
+    """Print on stdout what a command has to say: every word of ours and of files goes this way, and none commands.
+
+    JSON has its own escapes (`connbench.findings.harmless_json`), and passes unchanged.
+    """
+    click.echo(harmless(text))
+
+
+LONGEST_WORD, LONGEST_LINE = 200, 1000
+"""Characters of a message's word and line: of longer ones, as of a number of 4,300 digits, both ends are shown."""
+
+
 def _say(kind: str, message: str, advice: str) -> None:
-    lines = _folded(f"connbench: {kind}{message}", " " * 2) + (_folded(f"  -> {advice}", " " * 5) if advice else [])
+    *_, last = lines = message.split("\n")
+    # A condition with a caret below its fault; any other line break comes with a value.
+    shown = lines if len(lines) == 3 and last.strip() == "^" else [message]
+    message = "\n".join(map(_one_line, shown))
+    lines = _folded(f"connbench: {kind}{message}", " " * 2)
+    if advice:
+        lines += _folded(f"  -> {_one_line(advice)}", " " * 5)
     _print("\n".join(lines))
 
 
@@ -108,6 +126,17 @@ def _print(text: str) -> None:
         click.echo(text, err=True)
     except OSError:  # nobody is left to hear that nobody hears
         discard_stderr()
+
+
+def _one_line(text: str) -> str:
+    words = (_shortened(word, LONGEST_WORD) for word in printable(text).split(" "))
+    return _shortened(" ".join(words), LONGEST_LINE)
+
+
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]}... ({len(text):,} characters) ...{text[-longest // 5 :]}"
 
 
 def _folded(text: str, indent: str) -> list[str]:

@@ -19,7 +19,7 @@ from connbench.model import LARGEST, MAX_PORT, MOST_ROWS, Isolation, Link, Liste
 from connbench.planning.request import CpuChoice
 from connbench.planning.sources import MOST_SOURCES
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES
-from connbench.units import NS_IN
+from connbench.units import NS_IN, read_number
 
 PORTS = "LOW-HIGH|host"
 """How --port-range is written."""
@@ -50,10 +50,11 @@ def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
         return text
     if text == CpuChoice.ANY.value:
         return CpuChoice.ANY
-    numbers = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in numbers):
-        raise UsageError(f"--cpu {text!r} is neither CPUs' numbers nor none", "for example --cpu 1, or --cpu 0,1")
-    return tuple(map(int, numbers))
+    try:
+        return tuple(read_number(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        fault = f"--cpu {text!r} is neither CPUs' numbers nor none"
+        raise UsageError(fault, "for example --cpu 1, or --cpu 0,1") from error
 
 
 FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "prometheus")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.cli.messages import discard_stdout
+from connbench.cli.messages import discard_stdout, say
 from connbench.errors import ConnbenchError, Interrupted, OutputError
+from connbench.findings import printable
 from connbench.linux.faults import fault_of
 from connbench.model import RoundPlan, StrategySpec
 
@@ -53,7 +54,7 @@ def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
 def say_written(words: str) -> None:
     """Say on stderr what was written."""
     with suppress(OSError):  # nobody is left to hear; the file is there
-        click.echo(words, err=True)
+        click.echo(printable(words), err=True)
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Stdout:
         if self.is_over:
             return
         try:
-            click.echo(words)
+            say(words)
             self.has_printed = True
         except BrokenPipeError:
             self.reader_left = True

@@ -23,7 +23,7 @@ from connbench.errors import (
     UsageError,
 )
 from connbench.interrupts import Interrupts
-from connbench.model import MAX_PORT, Endpoint
+from connbench.model import MAX_PORT, Endpoint, is_of_many
 from connbench.serving.account import MOST_PROCESSES
 
 EPILOG = """\b
@@ -151,6 +151,9 @@ class _Reports:
 
 def _address(text: str) -> str:
     try:
-        return str(ipaddress.ip_address(text.strip("[]")))
+        address = str(ipaddress.ip_address(text.strip("[]")))
     except ValueError as error:
         raise UsageError(f"--bind {text!r} is no IP address", "for example 127.0.0.1, ::1 or 0.0.0.0") from error
+    if is_of_many(address):
+        raise UsageError(f"--bind {address} is an address of many hosts", "for example 127.0.0.1, ::1 or 0.0.0.0")
+    return address

@@ -12,7 +12,8 @@ from connbench.cli.sections import Command, Group, Section, option
 from connbench.cli.values import Word, time
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import MAX_PORT, Endpoint
+from connbench.model import MAX_PORT, Endpoint, is_of_many
+from connbench.units import read_number
 
 EPILOG = """\b
 Try:
@@ -152,7 +153,7 @@ def _endpoint(text: str) -> Endpoint:
     host, _, port = text.rpartition(":")
     with suppress(ValueError):
         address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
-        if port.isdecimal() and int(port) <= MAX_PORT:
+        if read_number(port) <= MAX_PORT and not is_of_many(address):
             return Endpoint(address, int(port))
     raise UsageError(
         f"--exporter {text!r} is no address and port", "for example 127.0.0.1:9435; port 0 takes a free one"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.cli.messages import say
 from connbench.errors import ENDS_IN_GOOD_ORDER, Interrupted, TargetError
 from connbench.interrupts import Interrupts
 from connbench.model import Endpoint
@@ -105,14 +106,14 @@ class _Lines:
     def __call__(self, counts: Counts, seconds: float, cgroups: Cgroups, *, is_final: bool) -> None:
         """Print a report, or draw it over the last one."""
         if self._request.as_json:
-            click.echo(as_json(counts, seconds, cgroups.name, is_final=is_final))
+            say(as_json(counts, seconds, cgroups.name, is_final=is_final))
         elif self._live is not None:
             from rich.text import Text  # noqa: PLC0415  # only a terminal needs it
 
             table = Text(as_text(counts, seconds, cgroups.name), no_wrap=True, overflow="ellipsis")
             self._live.update(table, refresh=True)
         elif is_final or self._request.exporter is None:
-            click.echo(("" if self._is_first else "\n") + as_text(counts, seconds, cgroups.name))
+            say(("" if self._is_first else "\n") + as_text(counts, seconds, cgroups.name))
             self._is_first = False
 
 

@@ -12,6 +12,8 @@ from connbench.model.addresses import (
     PortRange,
     first_sources,
     format_ports,
+    is_of_many,
+    is_of_one,
     parse_ports,
 )
 from connbench.model.choices import (
@@ -63,5 +65,7 @@ __all__ = [
     "fewest_to_show_half",
     "first_sources",
     "format_ports",
+    "is_of_many",
+    "is_of_one",
     "parse_ports",
 ]

@@ -10,6 +10,7 @@ from typing import Self
 
 from connbench.errors import UsageError
 from connbench.model.choices import Link
+from connbench.units import read_number
 
 MAX_PORT = 65535
 LARGEST = 2**53 - 1
@@ -49,10 +50,13 @@ class PortRange:
         Raises:
             UsageError: Not two whole numbers, reversed, or outside 1-65535.
         """
-        low, dash, high = text.strip().partition("-")
-        if not (dash and low.strip().isdecimal() and high.strip().isdecimal()):
-            raise UsageError(f"port range {text!r} is not LOW-HIGH", "for example 9024-65535, or host for this host's")
-        return cls(int(low), int(high))
+        low, _, high = text.strip().partition("-")
+        try:
+            ends = read_number(low.strip()), read_number(high.strip())
+        except ValueError as error:
+            fault = f"port range {text!r} is not LOW-HIGH"
+            raise UsageError(fault, "for example 9024-65535, or host for this host's") from error
+        return cls(*ends)
 
     def __str__(self) -> str:
         return f"{self.low}-{self.high}"
@@ -76,6 +80,23 @@ def first_sources(number: int, family: int = 4, link: Link = Link.LOOPBACK) -> t
     """So many source addresses, counted up from the default one of a family and a link."""
     first = ipaddress.ip_address((NEAR_SOURCES if link is Link.VETH else DEFAULT_SOURCES)[family])
     return tuple(str(first + i) for i in range(number))
+
+
+def is_of_many(host: str) -> bool:
+    """Whether an IP address is that of a group (multicast) or of all hosts (broadcast): TCP has no connection there."""
+    address = _mapped(host)
+    return address.is_multicast or str(address) == "255.255.255.255"
+
+
+def is_of_one(host: str) -> bool:
+    """Whether an IP address can be that of a single host: not of many, and not 0.0.0.0 or ::, which are none."""
+    return not (is_of_many(host) or _mapped(host).is_unspecified)
+
+
+def _mapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IP address, that of IPv4 where it is written as one of IPv6."""
+    address = ipaddress.ip_address(host)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def parse_ports(text: str) -> frozenset[int]:
@@ -118,10 +139,9 @@ class Endpoint:
     def is_loopback(self) -> bool:
         """Whether it is of this machine whatever its network; False for what is no address, as a file may have it."""
         try:
-            address = ipaddress.ip_address(self.host)
+            return _mapped(self.host).is_loopback
         except ValueError:
             return False
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -144,6 +144,9 @@ def _choose_cpus(asked: tuple[int, ...] | CpuChoice, lanes: int) -> tuple[tuple[
         if cpu not in usable:
             shown = ", ".join(map(str, usable))
             raise UsageError(f"--cpu {cpu} is not usable here", f"usable: {shown}; or none")
+    twice = next((cpu for cpu in asked if asked.count(cpu) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--cpu {twice} is there twice", "name each CPU once")
     reason = why_not_pinned()
     if reason:
         raise EnvironmentFault(

@@ -8,8 +8,9 @@ from connbench.errors import TargetError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux.families import family_of
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange
+from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange, is_of_one
 from connbench.planning.sources import is_address
+from connbench.units import read_number
 
 DEFAULT_TARGET_HOST, DEFAULT_TARGET_HOST_6 = "127.9.9.2", "2001:db8::2"
 """The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
@@ -59,12 +60,18 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
         TargetError: A name that does not resolve.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal():
+    if not colon or not host or not (port.isascii() and port.isdecimal()):
         raise UsageError(f"--target {text!r} has no port", "write it as HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
-    if not 1 <= int(port) <= MAX_PORT:
+    try:
+        number = read_number(port)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MAX_PORT:
         raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
     address = _resolve(host.strip("[]"), family)
-    endpoint = Endpoint(address, int(port))
+    endpoint = Endpoint(address, number)
+    if not is_of_one(address):
+        raise UsageError(f"--target {text} is no address of a single host", "for example 127.0.0.1:8080 or [::1]:8080")
     if not endpoint.is_loopback and not allow_remote:
         raise UsageError(
             f"--target {text} is not a loopback address",

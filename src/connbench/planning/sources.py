@@ -10,7 +10,7 @@ from itertools import islice
 
 from connbench.errors import TargetError, UsageError
 from connbench.linux.families import family_of
-from connbench.model import DEFAULT_SOURCES, Endpoint, Link, Namespace, first_sources
+from connbench.model import DEFAULT_SOURCES, Endpoint, Link, Namespace, first_sources, is_of_one
 
 MOST_SOURCES = 4096
 """More than anybody has; a column of 16 bits names them."""
@@ -18,7 +18,6 @@ MOST_SOURCES = 4096
 LONGEST_SHOWN = 80
 """Characters of a list that a message repeats."""
 
-BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _FORMS = "for example 127.9.9.1, 127.9.9.1-127.9.9.3, 127.9.9.0/28, 2001:db8::1, or several of them with commas"
 
@@ -83,6 +82,11 @@ def parse_sources(text: str) -> tuple[str, ...]:
     twice = next((address for address, number in Counter(found).items() if number > 1), None)
     if twice:
         raise UsageError(f"--source {_short(text)}: {twice} is there twice", "name each address once")
+    if len({":" in address for address in found}) > 1:
+        raise UsageError(f"--source {_short(text)} has IPv4 and IPv6 addresses", "give addresses of one family")
+    nobodys = next((address for address in found if not is_of_one(address)), None)
+    if nobodys:
+        raise UsageError(f"--source {nobodys} is no address of a single host", _FORMS)
     return found
 
 
@@ -98,7 +102,10 @@ def _part(part: str, whole: str) -> Iterator[Address]:
         elif "-" in part:
             low, _, high = part.partition("-")
             first, last = ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())
-            if first.version != last.version or int(first) > int(last):
+            if first.version != last.version:
+                fault = f"--source {_short(whole)}: range {part} has IPv4 and IPv6 ends"
+                raise UsageError(fault, "give ends of one family")
+            if int(first) > int(last):
                 raise UsageError(f"--source {_short(whole)}: range {part} is reversed", f"write it as {last}-{first}")
             yield from (first + i for i in range(int(last) - int(first) + 1))
         else:
@@ -122,8 +129,6 @@ def is_address(text: str) -> bool:
 
 def _bindable(addresses: tuple[str, ...], target: Endpoint) -> tuple[str, ...]:
     for address in addresses:
-        if ipaddress.ip_address(address).is_multicast or ipaddress.ip_address(address) == BROADCAST:
-            raise UsageError(f"--source {address} belongs to no single host", _FORMS)
         with socket.socket(family_of(address), socket.SOCK_STREAM) as probe_socket:
             try:
                 probe_socket.bind((address, 0))

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from connbench.findings import printable
+from connbench.findings import harmless_json, printable
 from connbench.model import Protocol
 from connbench.portsearch.algorithm import ALGORITHMS
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Situation
@@ -217,7 +217,7 @@ def json(counsel: Counsel, asked: Asked) -> str:
         and {"sources": counsel.enough.sources, "strategies": _strategies(counsel.enough.tried)},
         "advice": list(counsel.advices),
     }
-    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE).decode()
+    return harmless_json(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE).decode())
 
 
 def _strategies(tried: Sequence[Candidate]) -> list[dict[str, object]]:

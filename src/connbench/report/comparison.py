@@ -11,7 +11,7 @@ import orjson
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
 from connbench.analysis.differences import Difference
-from connbench.findings import Severity, printable
+from connbench.findings import Severity, harmless_json, printable
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
 from connbench.report.comparison_verdict import not_comparable, verdict
 from connbench.report.markdown import escape
@@ -78,7 +78,7 @@ def json(comparison: Comparison) -> str:
         "only_in_base": comparison.only_base,
         "only_in_new": comparison.only_new,
     }
-    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2).decode()
+    return harmless_json(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2).decode())
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {"text": text, "markdown": markdown, "json": json}

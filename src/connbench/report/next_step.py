@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from shlex import quote
 
 from connbench.analysis.knee import find_knee, is_unseen
+from connbench.findings import printable
 from connbench.model import (
     MAX_PORT,
     Churn,
@@ -45,7 +47,8 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     specs = [s.strategy for s in strategies]
     load = specs[0].load
     if load.churn or load.protocol is Protocol.UDP:
-        names = ",".join(dict.fromkeys(s.strategy.name for s in strategies))
+        # To be pasted into a shell, and the name is what a file has.
+        names = quote(",".join(dict.fromkeys(printable(s.strategy.name) for s in strategies)))
         udp = " --protocol udp" if load.protocol is Protocol.UDP else ""
         churn = _churn(load.churn) if load.churn else " --fill 50%-95%:5%"
         return (
@@ -152,7 +155,7 @@ def _target_words(plan: Plan) -> list[str]:
     """The targets where they listened already."""
     if plan.listener is not Listener.EXTERNAL:
         return []
-    words = [f"--target {target}" for target in plan.targets]
+    words = [f"--target {quote(printable(str(target)))}" for target in plan.targets]
     return words if all(target.is_loopback for target in plan.targets) else [*words, "--allow-remote"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from connbench.analysis.summary import Distribution
+from connbench.findings import harmless_json
 from connbench.model import Protocol
 from connbench.portsearch.agreement import Agreement
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
@@ -90,4 +91,4 @@ def _word(algorithm: Algorithm) -> str:
 
 
 def _dumped(document: dict[str, Any]) -> str:
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode()
+    return harmless_json(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode())

@@ -10,7 +10,7 @@ import orjson
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
-from connbench.findings import Finding, printable
+from connbench.findings import Finding, harmless_json, printable
 from connbench.model import Plan
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold, verdict_lines
@@ -136,7 +136,7 @@ def json(result: Result) -> str:
         **document(result),
         "findings": findings(result),
     }
-    return orjson.dumps(where, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2).decode()
+    return harmless_json(orjson.dumps(where, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2).decode())
 
 
 def _claim(case: Case, claim: Claim) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import ceil, floor, isfinite, log10
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from connbench.analysis.sweep import Standing, Sweep
+from connbench.findings import printable
 from connbench.model import Placement, StrategySpec
 from connbench.report.sweep_names import Names
 from connbench.units import duration
@@ -111,7 +113,7 @@ def _ways_in(runner_up: Standing, variants: Sequence[Variant]) -> list[str]:
 def _options(setting: StrategySpec) -> str:
     """A setting as it is typed."""
     options = {
-        "--strategy": setting.name,
+        "--strategy": quote(printable(setting.name)),  # to be pasted into a shell, and as a file has it
         "--window": setting.window,
         "--placement": setting.placement if setting.placement is Placement.CLIPPED else None,
         "--retries": setting.retries or None,

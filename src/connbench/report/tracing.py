@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from connbench.findings import printable
+from connbench.findings import harmless_json, printable
 from connbench.report.tables import render
 from connbench.tracing.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process
 from connbench.units import count, duration, elapsed
@@ -44,7 +44,7 @@ def as_text(counts: Counts, seconds: float, name_of: Naming) -> str:
 
 def as_json(counts: Counts, seconds: float, name_of: Naming, *, is_final: bool) -> str:
     """One line of JSON: all counts are since the trace began; the last line is final."""
-    return json.dumps({"seconds": round(seconds, 3), "final": is_final, **_document(counts, name_of)})
+    return harmless_json(json.dumps({"seconds": round(seconds, 3), "final": is_final, **_document(counts, name_of)}))
 
 
 def _document(counts: Counts, name_of: Naming) -> dict[str, Any]:

@@ -42,6 +42,9 @@ _BEFORE = (*SPEC_COLUMNS, "round")
 
 _HEADERS = {",".join((*prefix, *CSV_COLUMNS)): prefix for prefix in (_PREFIX, _BEFORE)}
 _PARTIAL_MARK = "# partial"
+_FORMULA = ("=", "+", "-", "@", "\t", "'")
+"""How a formula begins in a spreadsheet, or what `_cell` adds."""
+
 _NO_SAMPLES = "," * len(CSV_COLUMNS)
 _ROWS_AT_ONCE = 1 << 16
 
@@ -71,13 +74,23 @@ def csv_rows(result: Result) -> str:
 def _prefix(spec: StrategySpec, measured: Round) -> tuple[str, ...]:
     fault = measured.fault.message if measured.fault else ""
     # DuckDB looks for quotes in the first 20,480 rows alone, and a fault is often in the last ones.
-    unquoted = _in_one_line(fault).replace(",", ";").replace('"', "'")
-    return (*map(_in_one_line, to_columns(spec)), str(measured.number), unquoted)
+    unquoted = _cell(fault.replace(",", ";").replace('"', "'"))
+    name, *numbers_and_words = to_columns(spec)
+    return (_cell(name), *numbers_and_words, str(measured.number), unquoted)
 
 
-def _in_one_line(text: str) -> str:
-    """Without line breaks: every row is a line, which keeps reading a million of them simple and fast."""
-    return text.replace("\r", " ").replace("\n", " ")
+def _cell(text: str) -> str:
+    """Words in one line, and no formula to a spreadsheet: as OWASP advises, an apostrophe says that it is text.
+
+    Every row is a line, which keeps reading a million of them simple and fast.
+    """
+    words = text.replace("\r", " ").replace("\n", " ")
+    return f"'{words}" if words.startswith(_FORMULA) else words
+
+
+def _words(cell: str) -> str:
+    """What `_cell` was made of."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
 def is_own_header(line: str) -> bool:
@@ -153,7 +166,7 @@ def _not_all(reason: str) -> Finding:
 
 def _fields(line: str) -> list[str]:
     try:
-        return next(csv.reader([line]), [])
+        return [_words(cell) for cell in next(csv.reader([line]), [])]
     except csv.Error:  # too long for a field
         return []
 

@@ -45,6 +45,8 @@ _SAME_AS = {"avg": "mean", "average": "mean", "median": "p50"}
 """What others call some figures; the talk's own six lines say avg."""
 
 _INDENT = " " * 4
+_LONGEST, _BEFORE = 120, 40
+"""Characters of a condition that are shown, and how many of them before the fault where it is longer."""
 
 
 def parse(text: str, *, with_base: bool = False) -> Expression:
@@ -191,6 +193,8 @@ class _Parser:
         at = self._at if at is None else at
         # A character for a character, so that the caret stands under its own.
         shown = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in self._text)
+        first = max(0, at - _BEFORE) if len(shown) > _LONGEST else 0
+        shown, at = shown[first : first + _LONGEST], at - first
         raise UsageError(f"--fail-if: {fault}\n{_INDENT}{shown}\n{_INDENT}{' ' * at}^", hint)
 
 

@@ -1,0 +1,220 @@
+"""Nonsense behind every option of every command: refused in two lines, or taken for what it says; no traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import unicodedata
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Never
+
+import click
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connbench import cli
+from connbench.cli import measuring
+from connbench.cli import tracing as cli_tracing
+from connbench.errors import ExitCode
+from connbench.interrupts import Interrupts
+from connbench.planning import make
+from connbench.portsearch import advice, predict
+from connbench.report.machine import json_document
+from connbench.serving import server
+from made import PLAIN, result_of, round_of, samples_of
+from place import NAMESPACE
+
+ENDLESS = "9" * 4301
+"""More digits than int() takes (sys.int_max_str_digits)."""
+
+ABROAD = unicodedata.lookup("ARABIC-INDIC DIGIT THREE")
+
+NONSENSE = (
+    "", " ", "0", "-1", "+1", "nan", "inf", "1e309", "1e-99", "1_000", " 1", "1 ", "0x10", ABROAD,
+    "\N{SUPERSCRIPT TWO}", ENDLESS, f"-{ENDLESS}", f"0.{ENDLESS}", f"{ENDLESS}%", f"{ENDLESS}ms", f"{ENDLESS}/s",
+    f"1-{ENDLESS}:1", f"1,{ENDLESS}", "0%", "101%", "-1ms", "0/s", "9-1", "9-1:1", "1,1", ",", "1,,1", "0,1", "0-5:1",
+    "x" * 70_000, "x " * 35_000, "\udcff", "::error::x", "\n::error::x\x1b[2J\u2028y", "##[error]x",
+    "0.0.0.0", "255.255.255.255", "127.0.0.1,::1", "::1-127.0.0.1", "224.0.0.1", "ff02::1%\x07",  # noqa: S104  # to be refused
+    f"::1/{ENDLESS}", "::/0", f"127.0.0.1:{ENDLESS}", f"127.0.0.1:{ABROAD}", "224.0.0.1:1", "0.0.0.0:1",
+    "p99 <= -1ms", f"p99 < {ENDLESS}ms", f"p{ENDLESS} < 1ms", f"p99 > {ENDLESS}", f"{'x' * 300}: p99 > 1ms",
+    "0.0", "999.1",
+)  # fmt: skip
+
+PIECES = ("-", ":", ",", "ms", "%", "/s", "e", "p99 <", "plain", "127.9.9.1", "1")
+
+TAKEN = {ExitCode.OK, None}
+REFUSED = {ExitCode.USAGE, ExitCode.ENVIRONMENT, ExitCode.TARGET, ExitCode.OUTPUT, ExitCode.INPUT}
+
+BESIDE = {
+    "--churn-rate": ["--churn", "10"],
+    "--close": ["--churn", "10"],
+    "--delay": ["--link", "veth"],
+    "--hold": ["--rate", "1/s"],
+    "--placement": ["--strategy", "window"],
+    "--window": ["--strategy", "window"],
+    "--listener": ["--isolate", "always"],
+    "--backported": ["--kernel", "5.10"],
+    "--height": ["--kind", "ports", "-o", "chart.png"],
+    "--width": ["--kind", "ports", "-o", "chart.png"],
+}
+"""What an option does nothing without."""
+
+LONGEST = 1400
+"""Characters of a message with its advice: the longest lists what there is."""
+
+
+class Reached(BaseException):  # no error, and no handler of errors is to take it
+    """The values were taken, and something would now be measured, simulated, served or traced."""
+
+
+def _reached(*_: object, **__: object) -> Never:
+    raise Reached
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands plan for real, and go no further; files that a value names lie in a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make, "settle_namespace", lambda *_, **__: (NAMESPACE, []))  # forks, which numpy's threads forbid
+        patch.setattr(make, "settle_link", lambda request, **_: NAMESPACE if request.link == "veth" else None)
+        patch.setattr(make, "check_link", lambda _: None)
+        patch.setattr(socket, "getaddrinfo", partial(socket.getaddrinfo, flags=socket.AI_NUMERICHOST))  # no DNS
+        patch.setattr(measuring, "begin", _reached)
+        patch.setattr(predict, "predict", _reached)
+        patch.setattr(advice, "advise", _reached)
+        patch.setattr(server, "serving", _reached)
+        patch.setattr(cli_tracing, "watch", _reached)
+        patch.chdir(tmp_path_factory.mktemp("nonsense"))
+        result = result_of({PLAIN: [round_of(samples_of([10_000] * 20))]})
+        Path("result.json").write_text(json_document(result), encoding="utf-8")
+        yield
+
+
+def _commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, *path, name)
+        elif command:
+            yield (*path, name), command
+
+
+COMMANDS = dict(_commands(cli.cli))
+FILES = {"report": ["result.json"], "plot": ["result.json", "--terminal"], "compare": ["result.json", "result.json"]}
+
+
+def _beside(path: tuple[str, ...], parameter: click.Parameter) -> list[str]:
+    """What else is on the line, so that a value is what matters."""
+    known = {name for one in COMMANDS[path].params for name in one.opts}
+    more = next((BESIDE[name] for name in parameter.opts if name in BESIDE), [])
+    enough = ["-n", "100"] if path == ("advise",) and "-n" not in parameter.opts else []
+    return [*FILES.get(path[0], []), *enough, *(more if more and more[0] in known else [])]
+
+
+def _lines() -> Iterator[tuple[tuple[str, ...], click.Parameter]]:
+    """Every parameter of every command that takes a value."""
+    for path, command in COMMANDS.items():
+        yield from ((path, one) for one in command.params if not getattr(one, "is_flag", False))
+
+
+def _line(path: tuple[str, ...], parameter: click.Parameter, value: str) -> list[str]:
+    if isinstance(parameter, click.Argument):
+        return [*path, "--", value]
+    name = parameter.opts[-1]
+    return [*path, *_beside(path, parameter), f"{name}={value}" if name.startswith("--") else name + value]
+
+
+def _said(line: list[str]) -> tuple[int | None, str]:
+    """Exit code (None: everything was taken) and both streams, which cannot encode what is no text."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+    code: int | None = None
+    with (
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+        contextlib.suppress(Reached),
+    ):
+        code = cli._run(line, Interrupts())  # noqa: SLF001  # main() ends the process
+    said: Any = streams[1].buffer
+    return code, said.getvalue().decode()
+
+
+def _judge(line: list[str]) -> None:
+    code, said = _said(line)
+    shown = [word[:80] for word in line]
+    assert code in TAKEN | REFUSED, (shown, code, said)
+    if code in REFUSED:
+        *_, last = lines = said.splitlines()
+        assert said.startswith("connbench: "), (shown, said)
+        has_caret = len(lines) == 4 and lines[2].strip() == "^"
+        assert len(lines) == 2 or has_caret, (shown, said)
+        assert last.startswith("  -> "), (shown, said)
+        assert len(said) <= LONGEST, (shown, said)
+        assert not any(long in said for long in ("9" * 300, "x" * 300)), (shown, said)
+    for one in said.split("\n"):
+        assert one.isprintable(), (shown, said)
+        assert not one.lstrip().startswith("::error::"), (shown, said)
+        assert "##[" not in one, (shown, said)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_nonsense_is_refused_in_two_lines_or_taken(path: tuple[str, ...]) -> None:
+    """Each value behind each option: a documented exit code, the value shortened, nothing that steers or commands."""
+    for command, parameter in _lines():
+        if command == path:
+            for value in NONSENSE:
+                _judge(_line(path, parameter, value))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    place=st.sampled_from(list(_lines())),
+    value=st.one_of(
+        st.lists(st.sampled_from((*NONSENSE, *PIECES)), max_size=5).map("".join),
+        st.text(st.characters(exclude_characters="\0"), max_size=30),
+    ),
+)
+def test_nonsense_made_of_nonsense_is_so_too(place: tuple[tuple[str, ...], click.Parameter], value: str) -> None:
+    """What nobody thought of: pieces of values in any order, and any text there is."""
+    _judge(_line(*place, value))
+
+
+def test_words_behind_no_option_are_refused_in_two_lines() -> None:
+    """A command, an option and an argument that are not there are named, and command nobody either."""
+    for value in NONSENSE:
+        for line in ([value], [f"--{value}"], ["run", f"--{value}"], ["run", "--", value], ["trace", value]):
+            if value.strip() or line != [value]:
+                _judge(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (["run", "--source", "127.9.9.1,::1"], "IPv4 and IPv6"),
+        (["predict", "--source", "127.9.9.1,::1"], "IPv4 and IPv6"),
+        (["run", "--source", "224.0.0.1", "--link", "veth"], "single host"),
+        (["predict", "--source", "255.255.255.255"], "single host"),
+        (["run", "--source", "0.0.0.0"], "single host"),  # noqa: S104  # to be refused
+        (["run", "--target", "0.0.0.0:80"], "single host"),
+        (["run", "--target", "224.0.0.1:80", "--allow-remote"], "single host"),
+        (["serve", "--bind", "224.0.0.1"], "many hosts"),
+        (["serve", "--bind", "255.255.255.255"], "many hosts"),
+        (["run", "--cpu", "0,0"], "there twice"),
+        (["run", "--cpu", ABROAD], "neither CPUs' numbers nor none"),
+        (["run", "--target", f"127.0.0.1:{ABROAD}"], "has no port"),
+        (["run", "--port-range", f"1-{ENDLESS}"], "is not LOW-HIGH"),
+        (["sweep", "--sources", "0,1"], "not possible"),
+        (["sweep", "--sources", "0-5:1"], "not possible"),
+        (["advise", "-n", "100", "--kernel", "0.0"], "no Linux release"),
+        (["advise", "-n", "100", "--slo", "p99 < -1ms"], "is not STATISTIC < TIME"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(line: list[str], fault: str) -> None:
+    """Whoever asks for it is told what is wrong with it, not something else."""
+    code, said = _said(line)
+    assert code == ExitCode.USAGE
+    assert fault in said
