@@ -44,6 +44,9 @@ ATTEMPTS = 3000
 SLOW_S, FAST_S, FAILED_S = 1e-3, 10e-6, 100e-6
 """Latencies apart by factors of ten: each a line of its own across the scatter."""
 
+EVAL = " &#39;unsafe-eval&#39;"
+"""A word of the page's policy, as the page has it."""
+
 HOSTILE = "</script><script>hacked=1</script><img src=x onerror=hacked=2><b>%{x}</b>"
 PLAYFUL = "<b>%{x}</b><a href='javascript:hacked=3'>&lt;</a><br>"
 """Words in plotly's own markup."""
@@ -177,6 +180,32 @@ def test_page_opens_without_errors_and_without_the_network(browser: Browser, pag
     asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
     assert browser.drawn() == ALL
+
+
+def test_policy_allows_no_more_than_the_charts_need(browser: Browser, page: Path, tmp_path: Path) -> None:
+    """Without 'unsafe-eval' regl, by which plotly.js draws points, cannot begin; once it can, the word has to go."""
+    strict = tmp_path / "strict.html"
+    text = page.read_text(encoding="utf-8")
+    assert text.count(EVAL) == 1
+    strict.write_text(text.replace(EVAL, ""), encoding="utf-8")
+    browser.open(strict)
+    assert "WebGL is not supported" in browser.find("#scatter").text  # plotly.js takes what regl raises for that
+
+
+def test_policy_holds_what_is_no_script_of_the_page(browser: Browser, page: Path) -> None:
+    """Scripts beside the two, handlers, and anything of a network are refused, whoever adds them."""
+    browser.open(page)
+    refused = browser.run(
+        "const refused = []; addEventListener('securitypolicyviolation', (e) => refused.push(e.effectiveDirective));"
+        "const script = document.createElement('script'); script.textContent = 'window.hacked = 1';"
+        "const picture = document.createElement('img'); picture.setAttribute('onerror', 'window.hacked = 2');"
+        "picture.src = 'http://192.0.2.1/x.png'; document.body.append(script, picture);"
+        "window.refused = refused; return 0;"
+    )
+    assert refused == 0
+    browser.wait(lambda: {"script-src-elem", "img-src"} <= set(browser.run("return window.refused")))
+    assert browser.run("return window.hacked ?? 0") == 0
+    browser.driver.get_log("browser")  # type: ignore[no-untyped-call]  # what was refused is no other test's fault
 
 
 def test_click_on_a_strategy_hides_it_in_both_charts(browser: Browser, page: Path) -> None:

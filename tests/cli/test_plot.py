@@ -14,6 +14,8 @@ import pytest
 from connbench.cli import cli
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.interrupts import Interrupts
+from connbench.model import first_sources
+from connbench.planning.sources import MOST_SOURCES
 from connbench.report.charts.canvas import PALETTES
 from connbench.report.machine import json_document
 from made import PLAIN, WINDOW, result_of, round_of, samples_of
@@ -156,3 +158,21 @@ def test_help_is_quick_and_narrow() -> None:
     assert "click" in loaded
     assert loaded & HEAVY == set()
     assert max(map(len, finished.stdout.splitlines())) <= 80
+
+
+def test_thousands_of_sources_are_bounded_and_said(tmp_path: Path) -> None:
+    """Of 4,096 the first 48 are drawn, and a line says how to see others: all of them would take minutes."""
+    rows, sources = 8192, first_sources(MOST_SOURCES)
+    samples = samples_of([10_000] * rows, source=[row % MOST_SOURCES for row in range(rows)])
+    result = result_of({PLAIN: [round_of(samples)]})
+    assert result.plan is not None
+    result.plan = replace(result.plan, sources=sources)
+    file = tmp_path / "many.json"
+    file.write_text(json_document(result), encoding="utf-8")
+    drawn = connbench("plot", str(file), "--by-source", "--terminal")
+    assert drawn.returncode == ExitCode.OK, drawn.stderr
+    assert drawn.stderr == "connbench: the first 48 of 4,096 charts are drawn; --strategy LABEL chooses others\n"
+    assert drawn.stdout.count("plain from 127.") == 48
+    label = f"plain from {sources[-1]}"
+    other = connbench("plot", str(file), "--by-source", "--terminal", "--strategy", label)
+    assert (other.stderr, other.stdout.splitlines()[0]) == ("", label)

@@ -24,7 +24,7 @@ from PIL import Image
 from connbench.cli.plot import KIND_NAMES, PALETTE_NAMES
 from connbench.errors import EnvironmentFault, RunFault, UsageError
 from connbench.model import Churn, Load, PortRange, StrategySpec
-from connbench.report.charts import KINDS, canvas, picture, terminal
+from connbench.report.charts import KINDS, canvas, left_out, picture, terminal
 from connbench.report.charts.canvas import PALETTES, Options, name_origin
 from connbench.report.charts.scatter import HEADROOM
 from connbench.report.charts.windows import sweeps
@@ -585,3 +585,31 @@ def test_terminal_has_colours_only_when_asked() -> None:
     coloured = terminal.scatter(one, 80, colour=True)
     assert "\x1b[38;" in coloured
     assert "\x1b[48;" not in coloured
+
+
+@pytest.mark.parametrize("kind", ["scatter", "histogram", "ports", "utilisation"])
+def test_more_than_a_picture_has_room_for_is_left_out_and_said(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first panels or lines are drawn; how many there are stands above them, and in a line for stderr."""
+    monkeypatch.setattr(canvas, "MOST_PANELS", 2)
+    monkeypatch.setattr(canvas, "MOST_LINES", 2)
+    some = [StrategySpec("window", size) for size in (100, 200, 300)]
+    series = series_of([result_of({spec: [round_of(mixed())] for spec in some})])
+    said = left_out(kind, series)
+    what = "lines" if kind == "utilisation" else "panels"
+    assert said == f"the first 2 of 3 {what} are drawn"
+    assert left_out(kind, series[:2]) == ""
+    figure = drawn(kind, series)
+    name_origin(figure, series, 1200, said)
+    shown = " ".join(words(figure).split())
+    assert said in shown
+    assert "window 200" in shown
+    assert "window 300" not in shown
+
+
+def test_windows_beyond_what_has_room_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line a setting, each of two sizes; the third has none."""
+    monkeypatch.setattr(canvas, "MOST_LINES", 2)
+    some = [StrategySpec("window", size, retries=retries) for retries in (1, 2, 3) for size in (100, 200)]
+    series = series_of([result_of({spec: [round_of(mixed())] for spec in some})])
+    assert left_out("windows", series) == "the first 2 of 3 lines are drawn"
+    assert "3 retries" not in words(drawn("windows", series))

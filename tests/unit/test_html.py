@@ -25,7 +25,7 @@ from connbench.errors import EnvironmentFault, RunFault
 from connbench.findings import Finding, Severity, printable
 from connbench.model import Churn, Load, Phase, Placement, StrategySpec
 from connbench.report import sweep
-from connbench.report.html import charts, points
+from connbench.report.html import charts, page, points
 from connbench.report.html.facts import environment_table
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.page import Opening, comparison_blocks, html_page
@@ -497,3 +497,13 @@ def test_missing_library_is_named_with_the_way_to_it(library: str, monkeypatch: 
     with pytest.raises(EnvironmentFault, match=f"needs {library}") as caught:
         html_page([two_strategies()])
     assert caught.value.hint == "pip install 'connbench[html]'"
+
+
+def test_charts_of_many_strategies_draw_the_first_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each strategy has its tables; the charts and their switches stop at what a browser bears."""
+    monkeypatch.setattr(page, "MOST_DRAWN", 2)
+    some = [StrategySpec("window", size) for size in (100, 200, 300)]
+    html = html_page([result_of({spec: [round_of(samples_of([10_000] * 60))] for spec in some})])
+    assert "The first 2 of 3 strategies are drawn." in html
+    assert html.count('name="series" value=') == 2
+    assert html.count('<section class="strategy">') == 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.cli.messages import exit_code, warn
+from connbench.cli.messages import exit_code, tell, warn
 from connbench.cli.options import unit_option
 from connbench.cli.outlet import Stdout, each, reserve
 from connbench.cli.sections import Command, Section, option
@@ -28,6 +28,8 @@ KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
 
 PALETTE_NAMES = ("safe", "talk")
 LARGEST = 20_000
+MOST_IN_TERMINAL = 48
+"""Charts that are printed one below the other: thousands take minutes, and scroll away."""
 
 PIXEL_BYTES = 5
 """Memory that a pixel takes while a picture is drawn: 4.1 bytes were seen, its colours and what is compressed of it."""
@@ -117,7 +119,7 @@ def command(  # noqa: PLR0913  # one for each option
     _check(kind, output, terminal=terminal, yscale=look["yscale"])
     _refuse_without_memory(int(look["width"] or 0), int(look["height"] or 0))
 
-    from connbench.report.charts import canvas, picture  # noqa: PLC0415  # commands load what they use
+    from connbench.report.charts import canvas, left_out, picture  # noqa: PLC0415  # commands load what they use
     from connbench.report.charts import terminal as characters  # noqa: PLC0415  # as above
     from connbench.report.series import series_of  # noqa: PLC0415  # as above
     from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
@@ -137,6 +139,8 @@ def command(  # noqa: PLR0913  # one for each option
     series = _choose(series_of(results, by_source=by_source), chosen)
     failures: list[ConnbenchError] = []
     if file:
+        if missing := left_out(kind, series):
+            tell(f"{missing}; --strategy LABEL chooses others")
         drawn = picture(kind, series, options, file_format)
         failures += each(lambda: file.save(drawn))
     if terminal:
@@ -179,11 +183,14 @@ def _choose(series: list[Series], chosen: tuple[str, ...]) -> list[Series]:
 
 def _print(series: list[Series], options: Options) -> list[ConnbenchError]:
     from connbench.analysis.summary import summarize  # noqa: PLC0415  # commands load what they use
+    from connbench.report.charts.canvas import left_out  # noqa: PLC0415  # as above
     from connbench.report.charts.terminal import scatter  # noqa: PLC0415  # as above
     from connbench.report.talk import six_lines  # noqa: PLC0415  # as above
 
     stdout = Stdout()
-    for position, one in enumerate(series):
+    if missing := left_out(len(series), MOST_IN_TERMINAL, "charts"):
+        tell(f"{missing}; --strategy LABEL chooses others")
+    for position, one in enumerate(series[:MOST_IN_TERMINAL]):
         stdout.say(("\n" if position else "") + one.heading)
         stdout.say(six_lines(summarize(one.strategy)))
         chart = scatter(

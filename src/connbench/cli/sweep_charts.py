@@ -9,7 +9,7 @@ from pathlib import Path
 from connbench.cli.outlet import each, reserve, say_written
 from connbench.errors import ConnbenchError, UsageError
 from connbench.model import Plan, StrategySpec
-from connbench.report.charts import canvas, picture
+from connbench.report.charts import canvas, left_out, picture
 from connbench.report.series import series_of
 from connbench.results.files import Output
 from connbench.results.result import Result
@@ -50,7 +50,8 @@ def write_charts(charts: dict[str, Output], result: Result) -> list[ConnbenchErr
 
     def write(kind: str) -> None:
         charts[kind].save(picture(kind, series, canvas.Options(), "png"))
-        say_written(f"wrote {charts[kind].shown}")
+        missing = left_out(kind, series)
+        say_written(f"wrote {charts[kind].shown}{missing and f'; {missing}'}")
 
     return each(*(partial(write, kind) for kind in _kinds(result.rounds)))
 

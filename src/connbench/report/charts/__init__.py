@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from connbench.report.charts import histogram, ports, scatter, utilisation, windows
+from connbench.report.charts import canvas, histogram, ports, scatter, utilisation, windows
 from connbench.report.charts.canvas import DPI, Options, name_origin, styled, to_bytes
+from connbench.report.charts.shares import lines_of
 from connbench.report.series import Series
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ KINDS: dict[str, Callable[[Sequence[Series], Options], Figure]] = {
     "ports": ports.draw,
     "windows": windows.draw,
 }
+
+
+def left_out(kind: str, series: Sequence[Series]) -> str:
+    """What a chart of these does not draw, as a line; empty where it draws all."""
+    if kind == "utilisation":
+        return canvas.left_out(len(lines_of(series)), canvas.MOST_LINES, "lines")
+    if kind == "windows":
+        return canvas.left_out(len(windows.lines_of_sizes(series)), canvas.MOST_LINES, "lines")
+    return canvas.left_out(len(series), canvas.MOST_PANELS, "panels")
 
 
 def picture(kind: str, series: Sequence[Series], options: Options, file_format: str) -> bytes:
@@ -36,5 +46,5 @@ def picture(kind: str, series: Sequence[Series], options: Options, file_format: 
     """
     with styled():
         figure = KINDS[kind](series, options)
-        name_origin(figure, series, int(figure.get_figwidth() * DPI))
+        name_origin(figure, series, int(figure.get_figwidth() * DPI), left_out(kind, series))
         return to_bytes(figure, file_format)

@@ -128,6 +128,10 @@ LEGEND_ROWS, LEGEND_ROW = 8, 20
 """Rows of a legend that a picture has room for, and the height of one in pixels."""
 
 
+MOST_PANELS, MOST_LINES = 48, 48
+"""What of a picture is drawn: thousands of panels or lines take minutes, and no reader tells them apart."""
+
+
 def grid(panels: int, options: Options, least: tuple[int, int], row_height: int) -> Grid:
     """Lay out panels: one alone, two or four in pairs, more in threes, fewer side by side where the width is small.
 
@@ -247,12 +251,17 @@ def legend_below(figure: Figure, handles: Sequence[Any], width: int, *, may_grow
         figure.set_figheight(figure.get_figheight() + more * LEGEND_ROW / DPI)
 
 
-def name_origin(figure: Figure, series: Sequence[Series], width: int) -> None:
-    """Write above all panels the kernel that was measured and the files' names, without their folders."""
+def left_out(there: int, drawn: int, what: str) -> str:
+    """That only so many of the panels or lines there are have room; empty where all have."""
+    return f"the first {drawn:,} of {there:,} {what} are drawn" if there > drawn else ""
+
+
+def name_origin(figure: Figure, series: Sequence[Series], width: int, left_out: str = "") -> None:
+    """Write above all panels the kernel, the files' names without their folders, and what of them is left out."""
     results = {id(one.result): one.result for one in series}.values()
     kernels = dict.fromkeys(f"Linux {r.environment['kernel']}" for r in results if r.environment.get("kernel"))
     names = dict.fromkeys(PurePath(r.name).name for r in results if r.name)
-    words = printable(" · ".join((", ".join(kernels) or "kernel unknown", *filter(None, [", ".join(names)]))))
+    words = printable(" · ".join((", ".join(kernels) or "kernel unknown", *filter(None, [left_out, ", ".join(names)]))))
     size = STYLE["legend.fontsize"]
     figure.suptitle(folded(words, width - 40, size, GLYPH), x=0.01, ha="left", fontsize=size, color="#555555")
 

@@ -25,6 +25,7 @@ ROW_HEIGHT = 420
 def draw(series: Sequence[Series], options: Options) -> Figure:
     """A panel a strategy, all with the same bins and axes, so that they can be compared; all rounds together."""
     scale = options.yscale or "linear"
+    series = series[: canvas.MOST_PANELS]
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
     panels = canvas.panels_of(figure, grid, len(series), sharex=True, sharey=True)

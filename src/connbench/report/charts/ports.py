@@ -30,6 +30,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
     from matplotlib.patches import Patch  # noqa: PLC0415  # as above
 
+    series = series[: canvas.MOST_PANELS]
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
     parts = figure.subfigures(grid.rows, grid.columns, squeeze=False, wspace=0.03, hspace=0.03).flatten()

@@ -37,6 +37,7 @@ AXIS_WIDTH = 90
 def draw(series: Sequence[Series], options: Options) -> Figure:
     """A panel a strategy; of several rounds all points, over the number within the round."""
     scale = options.yscale or "log"
+    series = series[: canvas.MOST_PANELS]
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
     # What is orders of magnitude apart can share an axis only if that is logarithmic.

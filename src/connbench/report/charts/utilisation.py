@@ -46,7 +46,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     figure = grid.figure()
     axes = figure.subplots()
     handles = []
-    lines = lines_of(series)
+    lines = lines_of(series)[: canvas.MOST_LINES]
     has_churn = any(line.is_churn for line in lines)
     alpha = FAINT if has_churn else 1.0
     # Beside churn's own p99 that of the filling would say the same twice, and many of them hide one another.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     """
     loads = loads_of(series)
     several = len(loads) > 1
-    lines = sweeps(judged(series) if several else series)
+    lines = dict(islice(lines_of_sizes(series).items(), canvas.MOST_LINES))
     if not lines:
         raise UsageError(
             "no strategy here has a window",
@@ -73,6 +74,11 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     times.set(**(EACH if several else WHOLE))
     canvas.legend_below(figure, times.get_legend_handles_labels()[0], grid.width, may_grow=options.height is None)
     return figure
+
+
+def lines_of_sizes(series: Sequence[Series]) -> dict[str, list[Series]]:
+    """What the chart has a line for: with several loads what was judged at each, else everything with a window."""
+    return sweeps(judged(series) if len(loads_of(series)) > 1 else series)
 
 
 def sweeps(series: Sequence[Series]) -> dict[str, list[Series]]:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 MOST_NAMED = 5
 """Strategies that a heading names; of more it says how many."""
 
+MOST_DRAWN = 64
+"""Strategies that the charts draw: no reader tells more apart, and thousands make a browser hang."""
+
 TERMS = (
     ("latency", "the time in connect() alone; for UDP the acquire time"),
     ("acquire", "what a program waits for its connection: setsockopt(), bind(), connect(), and every further try"),
@@ -118,7 +121,8 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
     environment, plotly = _libraries()
     series = series_of(results)
     script = _asset("page.js")
-    utilisation = charts.utilisation(series)
+    drawn = series[:MOST_DRAWN]
+    utilisation = charts.utilisation(drawn)
     picture = (opening and opening.picture) or picture_of(results)
     page = environment.from_string(_asset("page.html.j2")).render(
         version=connbench.__version__,
@@ -133,10 +137,11 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
         blocks=[*more, *([] if more and is_lone_sweep(results) else comparison_blocks(results))],
         strategies=[_strategy(position, each) for position, each in enumerate(series)],
         parities=charts.PARITY_COLOURS,
-        notes=_chart_notes(series),
+        switches=len(drawn),
+        notes=_chart_notes(drawn, len(series)),
         figures=_script_safe(
             {
-                "scatter": charts.scatter(series),
+                "scatter": charts.scatter(drawn),
                 "utilisation": utilisation,
                 "picture": picture and picture.figure,
             }
@@ -225,9 +230,10 @@ def _strategy(position: int, series: Series) -> StrategyPart:
     )
 
 
-def _chart_notes(series: Sequence[Series]) -> list[str]:
-    """What of the measurement the charts do not draw as it is."""
-    notes = [
+def _chart_notes(series: Sequence[Series], there: int) -> list[str]:
+    """What of the measurement the charts do not draw as it is; of `there` strategies they draw `series`."""
+    notes = [f"The first {len(series)} of {there:,} strategies are drawn."] if there > len(series) else []
+    notes += [
         f"{each.label}: round {shown_round(each.strategy).number} of {len(each.strategy.rounds)} is drawn, "
         "the one of the median total time."
         for each in series
