@@ -16,10 +16,12 @@ import sys
 import tempfile
 import textwrap
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +100,33 @@ def with_python(version: str) -> Iterator[Command]:
     yield [*TARGET, f"PYTHON={found[0]}", f"VENV=.venv-{version}"]
 
 
+@contextmanager
+def oldest() -> Iterator[Command]:
+    """The oldest Python and the oldest packages that pyproject.toml allows."""
+    with with_python(PYTHONS[0]), tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write("\n".join(lower_bounds()) + "\n")
+        constraints.flush()
+        python = next(python for python in _pythons(PYTHONS[0]) if _works([python]))
+        # Each of them imports what is new: matplotlib 3.8 calls what pyparsing means to give up.
+        calm = "PYTEST_ADDOPTS=-W ignore::DeprecationWarning"
+        there = ["env", f"PIP_CONSTRAINT={constraints.name}", calm]
+        yield [*there, *TARGET, f"PYTHON={python}", "VENV=.venv-oldest"]
+
+
+@contextmanager
+def newest() -> Iterator[Command]:
+    """The newest Python of those, and what is the newest of each package today."""
+    with with_python(PYTHONS[-1]) as command, tempfile.TemporaryDirectory(prefix="connbench-newest-") as folder:
+        yield [*command[:-1], f"VENV={folder}"]
+
+
+def lower_bounds() -> list[str]:
+    """The lower bound of every dependency in pyproject.toml as a version that pip is to install: `numpy==1.26`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    return [one.replace(">=", "==") for one in asked if ">=" in one]
+
+
 def _pythons(version: str) -> list[str]:
     in_path = shutil.which(f"python{version}")
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
@@ -123,6 +152,8 @@ ENVIRONMENTS: dict[str, Callable[[], AbstractContextManager[Command]]] = {
     "one-cpu": one_cpu,
     "no-ipv6": no_ipv6,
     "user": ordinary_user,
+    "oldest": oldest,
+    "newest": newest,
     **{f"python{version}": partial(with_python, version) for version in PYTHONS},
 }
 

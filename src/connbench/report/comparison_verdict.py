@@ -86,7 +86,8 @@ def _size(one: Named) -> float:
     _, name, figure = one
     assert figure.base is not None  # noqa: S101  # what changed has both sides; tells the type checker
     assert figure.new is not None  # noqa: S101  # as above
-    return abs(figure.new - figure.base) if name == ERRORS else abs(log(figure.new / figure.base))
+    size = figure.new - figure.base if name == ERRORS else log(figure.new / figure.base)
+    return round(abs(size), 9)  # of what changed alike the first is the largest, whatever the last bits of a float
 
 
 def _rounds(comparison: Comparison, figures: list[Named]) -> Iterator[str]:

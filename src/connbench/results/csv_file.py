@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, groupby, islice
@@ -218,8 +219,11 @@ def _read_rows(rows: Iterable[list[str]], spec: StrategySpec, skipped: int, name
 def _load(rows: list[str], columns: range, kind: type, name: str, first: int) -> Numbers:
     """The numbers in these columns of the rows, the first of which is line `first` of the file."""
     try:
-        return np.loadtxt(rows, delimiter=",", usecols=columns, dtype=kind, ndmin=2, comments=None)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            # numpy 1 takes a fraction for a whole number, and warns; numpy 2 refuses it.
+            warnings.simplefilter("error", DeprecationWarning)
+            return np.loadtxt(rows, delimiter=",", usecols=columns, dtype=kind, ndmin=2, comments=None)
+    except (ValueError, DeprecationWarning) as error:
         line = next((first + i for i, row in enumerate(rows) if not _are_numbers(row, columns)), first)
         raise InputError(
             f"{name}, line {line}: {rows[line - first][:60]!r} does not hold the numbers it should",
