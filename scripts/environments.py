@@ -107,7 +107,7 @@ def oldest() -> Iterator[Command]:
         constraints.write("\n".join(lower_bounds()) + "\n")
         constraints.flush()
         python = next(python for python in _pythons(PYTHONS[0]) if _works([python]))
-        # Each of them imports what is new: matplotlib 3.8 calls what pyparsing means to give up.
+        # What these import is new: matplotlib 3.10.0 calls what pyparsing means to give up.
         calm = "PYTEST_ADDOPTS=-W ignore::DeprecationWarning"
         there = ["env", f"PIP_CONSTRAINT={constraints.name}", calm]
         yield [*there, *TARGET, f"PYTHON={python}", "VENV=.venv-oldest"]

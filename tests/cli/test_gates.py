@@ -172,7 +172,8 @@ def test_github_gets_annotations_and_a_table(files: tuple[str, str], tmp_path: P
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
     written = summary.read_text(encoding="utf-8")
     assert written.startswith("# Mine\n\n### connbench: Linux ")
-    assert re.findall(r"^\| (\w+(?: 16)?) +\| +64 ", written, re.MULTILINE) == ["bind", "plain", "window 16", "plain"]
+    first, *others = re.findall(r"^\| (\w+(?: 16)?) +\| +64 ", written, re.MULTILINE)
+    assert (first, sorted(others)) == ("bind", ["plain", "plain", "window 16"])  # the fastest of a file stands first
 
 
 def test_summary_that_cannot_be_written_is_a_warning(files: tuple[str, str], tmp_path: Path) -> None:
