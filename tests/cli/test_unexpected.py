@@ -187,15 +187,15 @@ def test_memory_that_runs_out_in_mid_run_keeps_what_was_measured(tmp_path: Path)
     assert len(strategy["rounds"][0]["samples"]["port"]) == 8000
 
 
-@pytest.mark.parametrize("files", [6, 8, 10])
-def test_a_child_that_cannot_import_names_the_limit(files: int) -> None:
-    """Of open files, in the child that lays the veth pair: no traceback of a library's stands before our message."""
+@pytest.mark.parametrize("files", [6, 10])
+def test_too_few_files_for_a_link_are_told_in_two_lines(files: int) -> None:
+    """The limit and its value, wherever it is met first; no traceback of a library's stands before them."""
     finished = connbench(*SMALL, "--link", "veth", inside=("--nofile", str(files)))
     assert finished.returncode == ExitCode.ENVIRONMENT
-    assert finished.stderr.splitlines() == [
-        f"connbench: too many open files: RLIMIT_NOFILE is {files}",
-        "  -> raise RLIMIT_NOFILE (ulimit -n)",
-    ]
+    fault, advice = finished.stderr.splitlines()
+    assert "RLIMIT_NOFILE" in fault
+    assert fault.endswith(f" {files}")
+    assert "ulimit" in advice
 
 
 def test_warnings_of_libraries_are_not_the_users(hooks: Path) -> None:

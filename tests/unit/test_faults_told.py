@@ -16,6 +16,7 @@ from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, Interru
 from connbench.linux.child import in_child
 from connbench.linux.faults import end_of, fault_of, heard, told
 from connbench.linux.process import describe_end
+from connbench.linux.shortage import way_out
 
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
@@ -74,6 +75,36 @@ def test_what_a_child_prints_stays_there(capfd: pytest.CaptureFixture[str]) -> N
 
     assert in_child(work, "it cannot be done", "") == "done"
     assert capfd.readouterr().err == ""
+
+
+IMPORTING = """
+import os, resource
+from connbench.errors import EnvironmentFault
+from connbench.linux.child import in_child
+
+def work(files):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    from pyroute2 import IPRoute
+    with IPRoute():
+        return "there were enough"
+
+for files in range(len(os.listdir("/proc/self/fd")), 16):
+    try:
+        print(files, in_child(lambda: work(files), "it cannot be done", "a hint"))
+    except EnvironmentFault as fault:
+        print(files, fault.message, fault.hint)
+"""
+
+
+def test_a_child_that_cannot_import_names_the_limit() -> None:
+    """pyroute2, which prints a traceback of its own where it lacks files; caused for real, at any of its files."""
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    told_of = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    refused = [files for files, words in told_of.items() if words != "there were enough"]
+    assert 2 <= len(refused) < len(told_of)
+    for files in refused:
+        assert told_of[files] == f"too many open files: RLIMIT_NOFILE is {files} {way_out(errno.EMFILE)}"
 
 
 @pytest.mark.parametrize("files", [3, 4])

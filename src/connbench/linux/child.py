@@ -15,7 +15,10 @@ from connbench.linux.faults import heard, lack_of, told
 from connbench.linux.process import describe_end, die_with_parent
 
 TOLD = 3
-"""Exit status of a child whose last line is a fault."""
+"""Exit status of a child that has told a fault."""
+
+MARK = "\0outcome: "
+"""What the line begins with in which a child tells its outcome."""
 
 
 def in_child(work: Callable[[], object], undone: str, way_out: str) -> Any:  # noqa: ANN401  # whatever `work` returns
@@ -54,7 +57,7 @@ def in_child(work: Callable[[], object], undone: str, way_out: str) -> Any:  # n
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in {0, TOLD}:
         raise EnvironmentFault(f"{undone}: its process {describe_end(status)[0]}", way_out)
-    outcome = json.loads(said.splitlines()[-1])
+    outcome = json.loads(next(line for line in said.split("\n") if line.startswith(MARK)).removeprefix(MARK))
     if status == TOLD:
         raise heard(outcome)
     return outcome
@@ -76,5 +79,5 @@ def _tell_outcome(work: Callable[[], object], writer: int, parent: int, otherwis
 
 
 def _tell(writer: int, outcome: object) -> None:
-    """The last line of all is the child's outcome."""
-    os.write(writer, b"\n" + json.dumps(outcome).encode())
+    """A line of its own, among all that libraries print before it and, as their objects go, after it."""
+    os.write(writer, f"\n{MARK}{json.dumps(outcome)}\n".encode())

@@ -74,7 +74,12 @@ def _lacking(trace: Trace, functions: frozenset[str], root: Path) -> list[tuple[
         found.append(("tracefs is not mounted", f"mount -t tracefs tracefs /{TRACEFS[0]}"))
     absent = [name for name in FUNCTIONS[trace] if name not in functions]
     if absent:
-        found.append((f"it has no function {', '.join(absent)}", "report it as a bug, with the kernel's version"))
+        found.append(
+            (
+                f"it has no function {', '.join(absent)}",
+                "report it on connbench's issue tracker, with the kernel's version",
+            )
+        )
     return found
 
 

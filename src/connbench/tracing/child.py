@@ -147,7 +147,8 @@ class Bpftrace:
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 words = line[:80].decode(errors="replace")
                 raise RunFault(
-                    f"bpftrace printed what is no JSON of its own: {words!r}", "report it as a bug"
+                    f"bpftrace printed what is no JSON of its own: {words!r}",
+                    "report it on connbench's issue tracker, with `bpftrace --version`",
                 ) from error
             if said:
                 self._said.append(said)
