@@ -24,7 +24,8 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --fsize N               RLIMIT_FSIZE: no file grows beyond so many bytes, as on a disk that is full
 --most KIND=N            user.max_KIND is N (user_namespaces, net_namespaces), in a user namespace of the stand-in's own
 --drop CAPABILITY       take a capability from the command and all it starts, as in net_admin
---deny NAME             have the kernel (seccomp) refuse a call, or not know an option: see DENIALS
+--deny NAME[=ERRNO]     have the kernel (seccomp) refuse a call, or not know an option: see DENIALS; with ERRNO as in
+                        EPERM any of SYSTEM_CALLS, too
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import signal
 import socket
 import struct
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connbench.linux import process, sysctl
@@ -51,17 +52,25 @@ from connbench.model import Namespace
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 SYSTEM_CALLS = {
     "x86_64": {
-        "setsockopt": 54, "socket": 41, "unshare": 272, "epoll_create1": 291,
-        "openat": 257, "linkat": 265, "renameat2": 316,
-        "sched_setaffinity": 203, "clone": 56, "fork": 57, "vfork": 58, "clone3": 435,
+        "accept4": 288, "bind": 49, "bpf": 321, "clone": 56, "clone3": 435, "connect": 42, "epoll_create1": 291,
+        "epoll_ctl": 233, "eventfd2": 290, "fchmod": 91, "fchown": 93, "fork": 57, "fsync": 74, "ftruncate": 77,
+        "getrandom": 318, "getsockname": 51, "getsockopt": 55, "ioctl": 16, "kill": 62, "linkat": 265, "listen": 50,
+        "memfd_create": 319, "mount": 165, "openat": 257, "pipe2": 293, "poll": 7, "ppoll": 271, "prctl": 157,
+        "prlimit64": 302, "recvmsg": 47, "renameat2": 316, "sched_getaffinity": 204, "sched_setaffinity": 203,
+        "sendmsg": 46, "setns": 308, "setsockopt": 54, "shutdown": 48, "socket": 41, "socketpair": 53, "sysinfo": 99,
+        "uname": 63, "unshare": 272, "vfork": 58, "wait4": 61, "waitid": 247,
     },
     "aarch64": {
-        "setsockopt": 208, "socket": 198, "unshare": 97, "epoll_create1": 20,
-        "openat": 56, "linkat": 37, "renameat2": 276,
-        "sched_setaffinity": 122, "clone": 220, "clone3": 435,
+        "accept4": 242, "bind": 200, "bpf": 280, "clone": 220, "clone3": 435, "connect": 203, "epoll_create1": 20,
+        "epoll_ctl": 21, "eventfd2": 19, "fchmod": 52, "fchown": 55, "fsync": 82, "ftruncate": 46, "getrandom": 278,
+        "getsockname": 204, "getsockopt": 209, "ioctl": 29, "kill": 129, "linkat": 37, "listen": 201,
+        "memfd_create": 279, "mount": 40, "openat": 56, "pipe2": 59, "ppoll": 73, "prctl": 167, "prlimit64": 261,
+        "recvmsg": 212, "renameat2": 276, "sched_getaffinity": 123, "sched_setaffinity": 122, "sendmsg": 211,
+        "setns": 268, "setsockopt": 208, "shutdown": 210, "socket": 198, "socketpair": 199, "sysinfo": 179,
+        "uname": 160, "unshare": 97, "wait4": 260, "waitid": 95,
     },
 }  # fmt: skip
-"""Their numbers (asm/unistd.h); aarch64 has no fork() and no vfork()."""
+"""Their numbers (asm/unistd.h); aarch64 has no fork(), no vfork() and no poll()."""
 NUMBER_AT, FIRST_AT, LEVEL_AT, OPTION_AT, LAST_AT = 0, 16, 24, 32, 48  # in struct seccomp_data: nr, args[0] to [4]
 LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, |JSET|K, BPF_RET|K
 LOAD_HALF, MODULO, SO_ATTACH_FILTER = 0x28, 0x94, 26  # BPF_LD|H|ABS, BPF_ALU|MOD|K
@@ -117,12 +126,21 @@ DENIALS = {
     "affinity": Denial(("sched_setaffinity",), errno.EPERM),
     "epoll": Denial(("epoll_create1",), errno.ENOMEM),
     "fork": Denial(("clone", "fork", "vfork", "clone3"), errno.EAGAIN),
+    "netlink": Denial(("socket",), errno.EPERM, ((FIRST_AT, socket.AF_NETLINK),)),
+    "no-port": Denial(("setsockopt",), errno.ENOPROTOOPT, ((LEVEL_AT, socket.SOL_IP), (OPTION_AT, 24))),
     "tmpfile": Denial(("openat",), errno.EOPNOTSUPP, flags=(OPTION_AT, os.O_TMPFILE & ~os.O_DIRECTORY)),
     "link": Denial(("linkat",), errno.EPERM),
     "renameat2": Denial(("renameat2",), errno.EINVAL, flags=(LAST_AT, 0xFFFF)),
 }
-"""As in kernels before 6.3 (`port-range`) or with ipv6.disable=1 (`ipv6`), where a limit of processes is reached
-(`fork`) or memory is short (`epoll`), and on FAT and NFS (`tmpfile`, `link`, `renameat2`)."""
+"""As in kernels before 6.3 (`port-range`), before 4.2 (`no-port`: IP_BIND_ADDRESS_NO_PORT) or with ipv6.disable=1
+(`ipv6`), where a limit of processes is reached (`fork`) or memory is short (`epoll`), and on FAT and NFS (`tmpfile`,
+`link`, `renameat2`)."""
+
+
+def denial(argument: str) -> Denial:
+    """One of DENIALS, or NAME=ERRNO."""
+    name, _, error = argument.partition("=")
+    return replace(DENIALS.get(name) or Denial((name,), 0), error=getattr(errno, error)) if error else DENIALS[name]
 
 
 def drop_each(divisor: int) -> list[Instruction]:
@@ -355,7 +373,7 @@ def main() -> None:
     for name in asked.drop:
         drop(name)
     for name in asked.deny:
-        install(DENIALS[name].program(SYSTEM_CALLS[platform.machine()]))
+        install(denial(name).program(SYSTEM_CALLS[platform.machine()]))
     command = asked.command[1:]
     os.execvp(command[0], command)  # noqa: S606  # becoming the command is the point
 

@@ -31,6 +31,9 @@ OVER_VETH: dict[str, Any] = {
 }
 """Fields of a plan that crosses a veth pair."""
 
+REACHABLE = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[1]]
+"""The virtual environment, the interpreter it was made from, and this checkout: often in a home of mode 0700."""
+
 HANG_S = 300
 """What takes longer hangs. No test is about how long something takes: on a busy machine that may be long."""
 

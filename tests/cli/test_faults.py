@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from faults import SECOND_TURN, STARTING, Moment, Run, Step, at, connecting
+from faults import SECOND_TURN, STARTING, Moment, Run, Step, at, connecting, end_of
 from support import connbench, wait_until
 
 PLAIN = ("run", "--strategy", "plain", "-o", "r.json")
@@ -99,6 +99,24 @@ def test_acceptors_that_end_before_they_accept(command: tuple[str, ...]) -> None
     assert " ended: Cannot allocate memory" in finished.stderr
     assert "\n  -> free memory, or raise the cgroup's memory.max or RLIMIT_AS (ulimit -v)\n" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("denied", ["memfd_create=EPERM", "poll=ENOSYS", "setsockopt=EPERM"])
+def test_a_system_call_that_is_denied_is_no_bug(denied: str, tmp_path: Path) -> None:
+    """By a sandbox: of the command, of the engine or of a holder. test_matrix.py denies every call."""
+    run = end_of(*PLAIN, "--port-range", "40000-40009", folder=tmp_path, inside=("--deny", denied))
+    run.ended(ExitCode.ENVIRONMENT, "this machine denies what connbench needs: ")
+    assert "\n  -> a sandbox, a container or a security module denies a system call" in run.stderr
+    assert len(run.stderr.splitlines()) == 2
+
+
+def test_a_machine_that_does_not_tell_its_memory(tmp_path: Path) -> None:
+    """Where sysinfo(2) is denied sysconf(3) returns any number, which no JSON has room for."""
+    run = end_of(*PLAIN, "--port-range", "40000-40009", folder=tmp_path, inside=("--deny", "sysinfo=EPERM"))
+    run.ended(ExitCode.OK)
+    memory = run.kept("r.json").environment["memory_total"]
+    assert isinstance(memory, int)
+    assert memory < 1 << 50
 
 
 @pytest.mark.parametrize(

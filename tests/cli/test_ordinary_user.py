@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from connbench.errors import ExitCode
-from support import HANG_S, INSIDE, command_line
+from support import HANG_S, INSIDE, REACHABLE, command_line
 
 pytestmark = [
     pytest.mark.skipif(
@@ -21,8 +20,6 @@ pytestmark = [
 ]
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
-REACHABLE = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2]]
-"""The virtual environment, the interpreter it was made from, and this checkout: often in a home of mode 0700."""
 
 
 def as_nobody(*arguments: str, inside: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

@@ -36,7 +36,7 @@ def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "governor": governor(cpus[0] if cpus else 0),
         "load_1m": load(),
-        "memory_total": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"),
+        "memory_total": limits.total_memory(),
         "memory_available": limits.machine_memory(),
         "nofile_soft": soft,
         "nofile_hard": hard,

@@ -35,26 +35,40 @@ _CAUSES = {
 }
 """How Python and the dynamic loader name what they lack where they cannot begin."""
 
+_DENIED = {errno.EPERM, errno.ENOSYS}
+"""What a system call fails with that a sandbox (seccomp) denies, or that a kernel has not."""
+
+_NAMES_DENIED = re.compile(r"\[Err(?:no|or) (?:1|38)\]")
+
+ALLOW_IT = "a sandbox, a container or a security module denies a system call: allow it there, or run connbench outside"
+
 
 def fault_of(error: Exception) -> ConnbenchError:
-    """The fault that an exception is: itself if it is one, a limit that was reached, or else a bug.
+    """The fault that an exception is: itself if it is one, a limit reached, a system call denied, or else a bug.
 
     Its `trace` is the traceback as text; the exception, and all that its frames hold, can go.
     """
     if isinstance(error, ConnbenchError):
         return error
-    fault = lack_of(error) or UnexpectedFault(f"unexpected {_described(error)}", _how_to_report())
+    fault = lack_of(error) or _denial(error) or UnexpectedFault(f"unexpected {_described(error)}", _how_to_report())
     with suppress(MemoryError):
         fault.trace = "".join(traceback.format_exception(error))
     return fault
 
 
+def _denial(error: Exception) -> EnvironmentFault | None:
+    """The fault of a system call that is denied here; None for anything else."""
+    if isinstance(error, OSError) and error.errno in _DENIED:
+        return EnvironmentFault(f"this machine denies what connbench needs: {_described(error)}", ALLOW_IT)
+    return None
+
+
 def _is_out_of_address_space() -> bool:
     """Whether this process has come near to RLIMIT_AS: a lack of memory then comes out of Python as almost anything."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return False
     with suppress(OSError, StopIteration, MemoryError):
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return False
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         peak = next(int(line.split()[1]) for line in lines if line.startswith("VmPeak:")) * 1024
         return peak > NEAR * limit
@@ -132,6 +146,8 @@ def end_of(who: str, status: int, last_words: str) -> ConnbenchError:
     else:
         lack = _lack_in(last_words)
         said = printable(lines[-1])[:LONGEST_WORDS] if lines else "it said nothing"
+        if not lack and _NAMES_DENIED.search(said):
+            lack = EnvironmentFault(f"this machine denies it: {said}", ALLOW_IT)
         if lack:
             fault = EnvironmentFault(f"{who} cannot start: {lack.message}", lack.hint)
         elif re.search(r"^(ModuleNotFoundError|ImportError|FileNotFoundError|PermissionError)", said):

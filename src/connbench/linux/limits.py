@@ -82,12 +82,7 @@ def available_memory() -> int:
 
 def machine_memory() -> int:
     """Bytes that the machine has available (MemAvailable of proc_meminfo(5)), without /proc the free ones alone."""
-    values = {}
-    for line in _lines("/proc/meminfo"):
-        name, _, value = line.partition(":")
-        words = value.split()
-        if words and words[0].isdecimal():
-            values[name] = int(words[0]) * 1024
+    values = _memory_values()
     if "MemAvailable" in values:
         return values["MemAvailable"]
     if "MemFree" in values:  # a kernel or an emulation of /proc that has no MemAvailable
@@ -97,6 +92,22 @@ def machine_memory() -> int:
         if pages > 0:
             return pages * os.sysconf("SC_PAGESIZE")
     return UNLIMITED
+
+
+def total_memory() -> int | None:
+    """Bytes that the machine has; None without /proc: where sysconf(3) cannot find out, it returns any number."""
+    return _memory_values().get("MemTotal")
+
+
+def _memory_values() -> dict[str, int]:
+    """What /proc/meminfo tells, in bytes."""
+    values = {}
+    for line in _lines("/proc/meminfo"):
+        name, _, value = line.partition(":")
+        words = value.split()
+        if words and words[0].isdecimal():
+            values[name] = int(words[0]) * 1024
+    return values
 
 
 def group_memory() -> Left | None:
