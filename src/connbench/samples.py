@@ -9,8 +9,11 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
 from dataclasses import dataclass
 from itertools import accumulate
+
+from connbench.errors import EnvironmentFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,23 @@ def offsets(rows: int) -> list[int]:
 
 
 def create(rows: int) -> int:
-    """Make anonymous shared memory for `rows` attempts; returns its file descriptor, which the caller closes."""
+    """Make anonymous shared memory for `rows` attempts; returns its file descriptor, which the caller closes.
+
+    Raises:
+        EnvironmentFault: RLIMIT_FSIZE, which counts for it as for a file, allows less.
+    """
     descriptor = os.memfd_create("connbench-samples", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, ROW_BYTES * rows)
+    try:
+        os.ftruncate(descriptor, ROW_BYTES * rows)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno != errno.EFBIG:
+            raise
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        raise EnvironmentFault(
+            f"RLIMIT_FSIZE is {limit:,} bytes, and the samples of a round take {ROW_BYTES * rows:,} in shared memory",
+            "raise it: ulimit -f unlimited",
+        ) from error
     return descriptor
 
 

@@ -171,6 +171,14 @@ def test_a_small_address_space(arguments: tuple[str, ...], megabytes: int, given
         refusal(done, "RLIMIT_AS leaves")
 
 
+@pytest.mark.parametrize(
+    ("limit", "says"), [(f"DATA={30 * MB}", "RLIMIT_DATA leaves"), ("FSIZE=1000", "RLIMIT_FSIZE is 1,000 bytes")]
+)
+def test_other_limits_of_memory(limit: str, says: str, tmp_path: Path) -> None:
+    """Of private memory, and of files, for which the kernel takes the samples' shared memory."""
+    end_of(*RUN, folder=tmp_path, inside=("--rlimit", limit)).ended(ExitCode.ENVIRONMENT, says)
+
+
 def test_a_large_run_in_a_small_address_space(tmp_path: Path) -> None:
     """The samples have to be mapped, too."""
     inside = ("--rlimit", f"AS={400 * MB}")

@@ -29,6 +29,9 @@ UNLIMITED = 1 << 62
 LIBRARY_BYTES = 256 << 20
 """Address space for numpy, matplotlib and the code of the command: 150 MB were seen, without threads of OpenBLAS."""
 
+LIBRARY_DATA_BYTES = 96 << 20
+"""Of it private and writable, which RLIMIT_DATA counts: 48 MB were seen with numpy alone."""
+
 SPARE_DESCRIPTORS = 24
 """What a process of a run has open beside its connections and the sockets that listen: 16 were counted."""
 
@@ -118,11 +121,16 @@ def group_memory() -> Left | None:
 
 def free_address_space() -> int:
     """Bytes that this process may still map (RLIMIT_AS)."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _unmapped(resource.RLIMIT_AS, 0)
+
+
+def _unmapped(limit: int, field: int) -> int:
+    """Bytes left of a limit on mappings; this field of /proc/self/statm has those in use (proc_pid_statm(5))."""
+    soft, _ = resource.getrlimit(limit)
     if soft == resource.RLIM_INFINITY:
         return UNLIMITED
     words = " ".join(_lines("/proc/self/statm")).split()
-    used = int(words[0]) * os.sysconf("SC_PAGESIZE") if words and words[0].isdecimal() else 0
+    used = int(words[field]) * os.sysconf("SC_PAGESIZE") if len(words) > field and words[field].isdecimal() else 0
     return max(0, soft - used)
 
 
@@ -132,14 +140,17 @@ def refuse_tiny_address_space() -> None:
     Asked beforehand, for none of them fails in good order: OpenBLAS ends the process with status 1.
 
     Raises:
-        EnvironmentFault: RLIMIT_AS leaves too little.
+        EnvironmentFault: RLIMIT_AS or RLIMIT_DATA leaves too little.
     """
-    free = free_address_space()
-    if free < LIBRARY_BYTES:
-        raise EnvironmentFault(
-            f"RLIMIT_AS leaves {memory(free)} of address space, and connbench's libraries need {memory(LIBRARY_BYTES)}",
-            "raise it: ulimit -v unlimited",
-        )
+    for name, what, free, needed, way_out in (
+        ("RLIMIT_AS", "address space", free_address_space(), LIBRARY_BYTES, "ulimit -v unlimited"),
+        ("RLIMIT_DATA", "data", _unmapped(resource.RLIMIT_DATA, 5), LIBRARY_DATA_BYTES, "ulimit -d unlimited"),
+    ):
+        if free < needed:
+            raise EnvironmentFault(
+                f"{name} leaves {memory(free)} of {what}, and connbench's libraries need {memory(needed)}",
+                f"raise it: {way_out}",
+            )
 
 
 def free_files() -> int:
