@@ -201,6 +201,17 @@ REFUSALS = {
     "no samples and no fault": (BEGIN + "1," + "," * 10 + "\n", "line 2"),
     "fault of no round": (BEGIN + ",died" + "," * 10 + "\n", "line 2"),
     "no line break at the end": (ROW + ROW.rstrip("\n"), "cut off in line 3"),
+    "port of a failed attempt": (ROW + ROW.replace("9024,0,", "9025,99,"), "line 3: port is 9025 and errno is 99"),
+    "neither port nor error": (ROW + ROW.replace("9024,", "0,"), "line 3: the attempt has neither"),
+    "lane beyond the load": (ROW.replace(",0,0,0\n", ",0,0,1\n"), "line 2: lane is 1, and there are 1"),
+    "source beyond the load": (
+        ROW.replace("bind,,,,,,,", "bind,,,,,,2,").replace(",0,0,0\n", ",2,0,0\n"),
+        "line 2: source",
+    ),
+    "more attempts than planned": (ROW.replace("bind,,,,,", "bind,,,,1,") * 2, "has 2 attempts, and 1 were planned"),
+    "window of a strategy without": (ROW.replace("bind,,", "bind,5,"), "bind has a window"),
+    "number of 4,300 digits": (ROW.replace("fill,1,", f"fill,{'9' * 4300},"), "is no whole number"),
+    "number of another script": (ROW.replace("fill,1,", "fill,\u0661,"), "is no whole number"),
     "very long field": ("x" * 200_000 + ROW, "line 2"),
 }
 

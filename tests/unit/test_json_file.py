@@ -133,6 +133,62 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "no lane": (lambda d: load(d).update(lanes=0), "lanes is 0"),
     "churn of nothing": (lambda d: load(d).update(churn={"replacements": 0}), "churn is 0"),
     "churn that was none": (lambda d: d["strategies"][0]["strategy"].update(phase="churn"), "no churn"),
+    "port without a success": (
+        lambda d: measured(d)["samples"].update(errno=[0, 99, 0]),
+        "row 2: port is 9025 and errno",
+    ),
+    "neither port nor error": (lambda d: measured(d)["samples"].update(port=[9024, 0, 9026]), "row 2: the attempt has"),
+    "port outside of the range": (lambda d: measured(d)["samples"].update(port=[9024, 80, 9026]), "row 2: port is 80"),
+    "port twice": (lambda d: measured(d)["samples"].update(port=[9024, 9025, 9024]), "port 9024 is held twice at once"),
+    "source beyond the plan": (lambda d: measured(d)["samples"].update(source=[0, 0, 1]), "row 3: source is 1"),
+    "target beyond the plan": (lambda d: measured(d)["samples"].update(target=[0, 7, 0]), "row 2: target is 7"),
+    "lane beyond the load": (lambda d: measured(d)["samples"].update(lane=[1, 0, 0]), "row 1: lane is 1"),
+    "more attempts than planned": (lambda d: d["plan"].update(connections=2), "has 3 attempts, and 2 were planned"),
+    "fewer attempts than planned": (lambda d: d["plan"].update(connections=9), "has 3 of 9 attempts, and no fault"),
+    "no attempt and no fault": (
+        lambda d: measured(d).update(samples={name: [] for name in measured(d)["samples"]}),
+        "has no attempt, and no fault",
+    ),
+    "round beyond the plan": (lambda d: measured(d).update(number=2), "round is 2, not 1 to 1"),
+    "strategy beyond the plan": (
+        lambda d: d["strategies"][0]["strategy"].update(name="plain"),
+        "measured and not planned",
+    ),
+    "more attempts than any run": (lambda d: d["plan"].update(connections=10**8), "connections is 100000000"),
+    "strategy planned twice": (lambda d: d["plan"]["strategies"].append(d["plan"]["strategies"][0]), "planned twice"),
+    "window of a strategy without": (
+        lambda d: d["strategies"][0]["strategy"].update(window=5),
+        "which it does not take",
+    ),
+    "window that has none": (lambda d: d["plan"]["strategies"][0].update(name="window"), "window has no window"),
+    "window wider than the range": (
+        lambda d: d["plan"].update(
+            strategies=[d["plan"]["strategies"][0] | {"name": "partition", "window": 100}],
+            port_range={"low": 9024, "high": 9026},
+        ),
+        "window of partition 100 is 100, not 1 to 3",
+    ),
+    "more sources than there are": (lambda d: load(d).update(sources=2), "sources of bind, 2 sources is 2, not 1 to 1"),
+    "sysctl that is no number": (
+        lambda d: measured(d).update(settings={"net.ipv4.tcp_max_tw_buckets": "many"}),
+        "net.ipv4.tcp_max_tw_buckets is",
+    ),
+    "sysctl of 4,300 digits": (
+        lambda d: measured(d).update(settings={"net.ipv4.tcp_ehash_entries": "9" * 4300}),
+        "net.ipv4.tcp_ehash_entries is",
+    ),
+    "reserved ports that are none": (
+        lambda d: measured(d).update(settings={"net.ipv4.ip_local_reserved_ports": "x"}),
+        "reserved ports 'x'",
+    ),
+    "kernel that is a list": (lambda d: d["environment"].update(kernel=["6.8"]), "environment: kernel is no text"),
+    "sysctls that are a list": (lambda d: d["environment"].update(host_sysctls=[1]), "host_sysctls is no group"),
+    "environment in environments": (lambda d: d["environment"].update(a={"b": {"c": 1}}), "environment"),
+    "number beyond 64 bits": (lambda d: d["environment"].update(cpu_count=2**64), "environment"),
+    "counter beyond 64 bits": (lambda d: measured(d).update(counters={"a": 2**64}), "counters"),
+    "holder beyond 64 bits": (lambda d: measured(d)["holders"][0].update(memory_idle=2**64), "holders"),
+    "steal of two": (lambda d: measured(d).update(steal=2), "steal"),
+    "number of 4,300 digits": (lambda d: d["plan"].update(connections=10**4299), "connections is a number of"),
     "unknown close": (lambda d: load(d).update(churn={"replacements": 1, "close": "x"}), "close"),
 }
 
@@ -147,6 +203,7 @@ def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reas
     assert refused.value.message.startswith("folder/x.json ")
     assert reason in refused.value.message
     assert refused.value.hint
+    assert len(refused.value.message) < 300
 
 
 @pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (5, "newer connbench")])

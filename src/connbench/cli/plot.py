@@ -123,6 +123,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.report.charts import terminal as characters  # noqa: PLC0415  # as above
     from connbench.report.series import series_of  # noqa: PLC0415  # as above
     from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
+    from connbench.results.limits import PORT_OUTSIDE, PORT_TWICE  # noqa: PLC0415  # as above
     from connbench.results.reading import read_all  # noqa: PLC0415  # as above
     from connbench.results.result import UNIT  # noqa: PLC0415  # as above
 
@@ -145,7 +146,7 @@ def command(  # noqa: PLR0913  # one for each option
         failures += each(lambda: file.save(drawn))
     if terminal:
         failures += _print(series, options)
-    for finding in (f for result in results for f in result.known if f.code == UNIT):
+    for finding in (f for result in results for f in result.known if f.code in {UNIT, PORT_TWICE, PORT_OUTSIDE}):
         warn(finding)
     return exit_code(failures, is_invalid=False)
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from functools import lru_cache
 
 from connbench.errors import EnvironmentFault, InputError, UsageError
+from connbench.findings import printable
 from connbench.linux.limits import available_memory
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
@@ -16,6 +17,7 @@ from connbench.portsearch.prediction import Pair, Prediction
 from connbench.portsearch.simulate import USUAL, Machine, simulate
 from connbench.portsearch.walk import Walk
 from connbench.results.result import Result, StrategyResult
+from connbench.strategies import STRATEGIES
 from connbench.units import memory
 
 KEPT_BYTES = 70
@@ -79,12 +81,19 @@ def beside(
         tw_reuse: net.ipv4.tcp_tw_reuse; None for what each round has recorded.
 
     Raises:
-        InputError: The file has no plan, as a CSV has none; or a setting that it has recorded cannot be read.
+        InputError: The file has no plan, as a CSV has none; it has a strategy of another name than connbench's; or a
+            setting that it has recorded cannot be read.
         EnvironmentFault: There is no memory for the predictions.
     """
     if result.plan is None:
         raise InputError(
             f"{result.name} has no plan to predict: it is a {result.origin}", "name the .json that run -o wrote"
+        )
+    unknown = next((one.name for one in result.plan.strategies if one.name not in STRATEGIES), None)
+    if unknown is not None:
+        raise InputError(
+            f"{result.name} has a strategy {printable(unknown[:40])!r}, which the model does not know",
+            f"it predicts {', '.join(STRATEGIES)}",
         )
     chosen = algorithm or algorithm_of(result.kernel)
     whole = [(_whole(result.plan, one.strategy), one.rounds) for one in result.strategies]

@@ -36,7 +36,7 @@ READ = (3, SCHEMA)
 """Schemas that are read. From 3 to 4 the figures changed their names (units) and what nothing of is 0 became null: none
 of that is read back, for it is worked out from the samples."""
 
-MOST_BYTES = 16 << 20
+MOST_BYTES = 8 << 20
 """Of one part of a document that is no column, as its plan: some times what the largest that can be measured takes.
 
 Such parts take up to thirty times their size in memory. Columns are read one at a time, and what nobody asks for is

@@ -44,6 +44,9 @@ HIGHEST = {c.name: LONGEST_NS if c.unit == "ns" else int(np.iinfo(c.code).max) f
 PORT_TWICE = "port-twice"
 """Code of the finding that a port is held twice at once, where that is possible."""
 
+PORT_OUTSIDE = "port-outside"
+"""Code of the finding that ports lie outside of the range, where that is possible."""
+
 CHANGED = "it was changed since it was written"
 """The hint of every error about a file that no run can have written."""
 
@@ -225,9 +228,29 @@ class Rounds:
             filling = {} if spec.phase is Phase.FILL else _filling(result, spec)
             for measured in rounds:
                 planned = RoundPlan(result.plan, spec, measured.number) if result.plan else None
+                if planned:
+                    self._note_ports_outside(planned, measured)
                 port = port_twice(spec, measured.samples, planned, filling.get(measured.number))
                 if port is not None:
                     self._note_port_twice(spec, measured, port)
+
+    def _note_ports_outside(self, planned: RoundPlan, measured: Round) -> None:
+        """Tell of ports that `check_rows` lets pass."""
+        outside = int(_outside(measured.samples, planned).sum())
+        if outside:
+            self._note(
+                PORT_OUTSIDE,
+                f"{outside} of the ports are outside of the range {planned.plan.port_range}:"
+                " somebody changed it in mid-run, or the file was changed",
+                "measure again, and leave net.ipv4.ip_local_port_range as it is",
+                planned.strategy,
+                planned.number,
+            )
+
+    def _note(self, code: str, message: str, advice: str, spec: StrategySpec, number: int) -> None:
+        found = Finding(code, Severity.INVALID, message, advice, spec.label, number)
+        if found not in self.result.known:  # as it is in a file that was read and written again
+            self.result.known += (found,)
 
     def _note_port_twice(self, spec: StrategySpec, measured: Round, port: int) -> None:
         """Refuse it if nobody closed a connection but connbench; else the port may have been free again."""
@@ -238,16 +261,13 @@ class Rounds:
         is_kept = report.established >= report.held or spec.load.protocol is Protocol.UDP
         if is_known and is_kept:
             raise ValueError(f"round {measured.number} of {spec.label}: {message}")
-        found = Finding(
+        self._note(
             PORT_TWICE,
-            Severity.INVALID,
             f"{message}: the other end has closed a connection, or the file was changed",
             "measure again, against a listener that keeps its connections",
-            spec.label,
+            spec,
             measured.number,
         )
-        if found not in self.result.known:
-            self.result.known += (found,)
 
 
 def _check_attempts(spec: StrategySpec, measured: Round, planned: RoundPlan | None) -> None:
@@ -297,9 +317,15 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
     if planned and (planned.plan.namespace.is_own or spec.name == "random"):
         ports = planned.plan.port_range
         _refuse(
-            (port != 0) & ((port < ports.low) | (port > ports.high)),
+            _outside(samples, planned),
             lambda row: f"port is {port[row]}, and the range is {ports}",
         )
+
+
+def _outside(samples: Samples, planned: RoundPlan) -> Mask:
+    ports = planned.plan.port_range
+    outside: Mask = (samples.port != 0) & ((samples.port < ports.low) | (samples.port > ports.high))
+    return outside
 
 
 def _beyond(name: str, values: Numbers, most: int) -> Callable[[int], str]:

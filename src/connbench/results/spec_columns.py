@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
 
 from connbench.model import Churn, Close, Load, Phase, Placement, Protocol, StrategySpec
+
+Word = TypeVar("Word", bound=StrEnum)
 
 SPEC_COLUMNS = (
     "strategy",
@@ -56,20 +60,20 @@ def from_columns(fields: Mapping[str, str]) -> StrategySpec:
     return StrategySpec(
         name=fields["strategy"],
         window=_whole(fields["window"]),
-        placement=Placement(fields["placement"]) if fields["placement"] else None,
+        placement=_word(Placement, fields["placement"]) if fields["placement"] else None,
         retries=_whole(fields["retries"]),
         load=Load(
             connections=_whole(fields["connections"]),
             fill=_number(fields["fill"]),
             sources=_whole(fields["sources"]),
-            protocol=Protocol(fields["protocol"]),
+            protocol=_word(Protocol, fields["protocol"]),
             lanes=to_whole(fields["lanes"]),
             give_up_ms=_number(fields["give_up_ms"]),
-            churn=Churn(to_whole(fields["churn"]), Close(fields["close"]), _number(fields["churn_rate"]))
+            churn=Churn(to_whole(fields["churn"]), _word(Close, fields["close"]), _number(fields["churn_rate"]))
             if fields["churn"]
             else None,
         ),
-        phase=Phase(fields["phase"]),
+        phase=_word(Phase, fields["phase"]),
     )
 
 
@@ -82,6 +86,12 @@ def to_whole(text: str) -> int:
     if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
         raise ValueError(f"{text[:40]!r} is no whole number")
     return int(text)
+
+
+def _word(kind: type[Word], text: str) -> Word:
+    if text not in set(kind):
+        raise ValueError(f"{text[:40]!r} is none of {', '.join(kind)}")
+    return kind(text)
 
 
 def _whole(text: str) -> int | None:

@@ -1,0 +1,69 @@
+"""Small files that are made to take gigabytes or minutes: refused in a sentence by a command that has little memory."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bombs import BOMBS
+from connbench.errors import ExitCode
+from mutants import SEEDS
+from support import COMMAND, HANG_S
+
+ADDRESS_SPACE, SECONDS = 1_000_000_000, 30
+"""What the command may take: bytes, 0.3 GB of which Python and numpy take, and of the CPU."""
+
+TELLING = (
+    "gzip of a gigabyte of blanks",
+    "gzip of a gigabyte of zeros in a column",
+    "gzip of a gigabyte of line ends after a CSV's header",
+    "20 MB of empty lists under a key that is ignored",
+    "900 levels of lists",
+    "a megabyte of blanks before a letter",
+)
+
+
+def bounded(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command with bounds on its memory and its time."""
+    limits = ["prlimit", f"--as={ADDRESS_SPACE}", f"--cpu={SECONDS}"]
+    return subprocess.run([*limits, COMMAND, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False)
+
+
+def try_out(path: Path, words: str) -> None:
+    """Read a file: refused with these words, or shown where there are none."""
+    done = bounded("report", str(path))
+    assert done.returncode == (ExitCode.INPUT if words else ExitCode.OK), done.stderr[-500:]
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == (2 if words else 0)
+    assert len(done.stderr) < 1000
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_small_file_takes_little(name: str, tmp_path: Path) -> None:
+    """What is parsed is bounded, and not the size of the file alone."""
+    words, make = BOMBS[name]
+    path = tmp_path / "x.json"
+    path.write_bytes(make())
+    try_out(path, words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in BOMBS if name not in TELLING])
+def test_no_small_file_takes_much(name: str, tmp_path: Path) -> None:
+    """The same for every other way."""
+    test_small_file_takes_little(name, tmp_path)
+
+
+def test_endless_file_is_refused_by_its_beginning() -> None:
+    """/dev/zero has no end, and no result begins so."""
+    try_out(Path("/dev/zero"), "it begins with")
+
+
+def test_result_is_shown_in_little_memory(tmp_path: Path) -> None:
+    """A good file is read within the same bounds."""
+    path = tmp_path / "x.json"
+    path.write_bytes(SEEDS["json"])
+    done = bounded("report", str(path))
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")

@@ -1,0 +1,99 @@
+"""Rows that no run leaves behind, and rows that look so and can be: one port twice, ports outside of the range."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from connbench.errors import InputError, RunFault
+from connbench.model import Churn, Load, Namespace, Phase, PortRange, Protocol, RoundPlan, StrategySpec, draw_victims
+from connbench.report.formats import FORMATS
+from connbench.results.csv_file import read_csv
+from connbench.results.json_file import read_json
+from connbench.results.limits import PORT_OUTSIDE, PORT_TWICE, port_twice
+from connbench.results.result import Result
+from made import BIND, PLAN, RANDOM, result_of, round_of, samples_of
+
+TWICE = samples_of([10] * 3, port=[9024, 9025, 9024])
+
+
+def again(result: Result) -> Result:
+    """What is read from what is written."""
+    return read_json(FORMATS["json"](result).encode(), "x.json")
+
+
+def codes(result: Result) -> list[str]:
+    """Of the findings that reading adds."""
+    return [finding.code for finding in result.known]
+
+
+@pytest.mark.parametrize(
+    ("spec", "columns", "expected"),
+    [
+        (BIND, {}, None),
+        (BIND, {"port": [9024, 9025, 9024]}, 9024),
+        (BIND, {"port": [9024, 9025, 9024], "source": [0, 0, 1]}, None),
+        (BIND, {"port": [9024, 9025, 9024], "target": [0, 0, 1]}, None),
+        (RANDOM, {"port": [9024, 9025, 9024], "target": [0, 0, 1]}, 9024),
+        (replace(BIND, load=Load(protocol=Protocol.UDP)), {"port": [9024] * 3, "target": [0, 1, 2]}, 9024),
+        (BIND, {"port": [9024, 9025, 0], "errno": [0, 0, 99]}, None),
+        (BIND, {"port": [0, 0, 0], "errno": [99, 99, 99]}, None),
+    ],
+)
+def test_port_is_held_once_by_a_source_towards_a_target(
+    spec: StrategySpec, columns: dict[str, list[int]], expected: int | None
+) -> None:
+    """bind() to a port takes it for every target, and so does UDP; a search of connect() for one alone."""
+    assert port_twice(spec, samples_of([10] * 3, **columns), None) == expected
+
+
+CHURNED = replace(BIND, load=Load(churn=Churn(3)))
+
+
+def churned(ports: list[int], filled: list[int]) -> int | None:
+    """What is found in a churn over these ports, after a filling with those."""
+    plan = RoundPlan(replace(PLAN, strategies=(CHURNED,), connections=len(filled)), CHURNED, 1)
+    fill = samples_of([10] * len(filled), port=filled)
+    spec = replace(CHURNED, phase=Phase.CHURN)
+    return port_twice(spec, samples_of([10] * len(ports), port=ports), plan, fill)
+
+
+def test_churn_may_take_the_port_that_it_has_closed_and_no_other() -> None:
+    """Replaced connections leave their ports; those that nobody replaced hold theirs to the end."""
+    plan = RoundPlan(replace(PLAN, strategies=(CHURNED,), connections=4), CHURNED, 1)
+    victims = list(draw_victims(plan))
+    filled = [9024, 9025, 9026, 9027]
+    assert churned([filled[victim] for victim in victims], filled) is None
+    assert churned([9030, 9031, 9032], filled) is None
+    kept = next(filled[slot] for slot in range(4) if slot not in victims)
+    assert churned([9030, kept, 9032], filled) == kept
+    assert churned([9030, 9031, 9030], filled) == (None if victims[0] in victims[1:] else 9030)
+
+
+def test_port_twice_is_told_where_the_other_end_may_have_closed() -> None:
+    """A reset connection leaves its port to the next one: a finding then, and no refusal; saved again it is one."""
+    measured = round_of(TWICE)
+    with pytest.raises(InputError, match="round 1 of bind: port 9024 is held twice at once"):
+        again(result_of({BIND: [measured]}))
+    reset = replace(measured, report=replace(measured.report, established=2))
+    read = again(result_of({BIND: [reset]}))
+    assert codes(read) == [PORT_TWICE]
+    assert codes(again(read)) == [PORT_TWICE]
+    cut = again(result_of({BIND: [replace(measured, fault=RunFault("x"))]}))
+    assert codes(cut) == [PORT_TWICE]
+    assert codes(read_csv(FORMATS["csv"](result_of({BIND: [measured]})), "x.csv")) == [PORT_TWICE]
+
+
+def test_port_outside_of_the_range_can_be_in_the_hosts_namespace() -> None:
+    """There the range may change in mid-run, which is told; but not the port that random asks for."""
+    outside = samples_of([10] * 3, port=[80, 9025, 9026])
+    host = replace(PLAN, namespace=Namespace.HOST, port_range=PortRange(9024, 9087))
+    read = again(result_of({BIND: [round_of(outside)]}, host))
+    assert np.array_equal(read.strategies[0].samples.port, outside.port)
+    assert codes(read) == codes(again(read)) == [PORT_OUTSIDE]
+    assert "1 of the ports are outside of the range 9024-9087" in FORMATS["text"](read)
+    for plan, spec in ((replace(host, namespace=Namespace.NETWORK), BIND), (host, RANDOM)):
+        with pytest.raises(InputError, match="row 1: port is 80, and the range is 9024-9087"):
+            again(result_of({spec: [round_of(outside)]}, plan))
