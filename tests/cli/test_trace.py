@@ -91,6 +91,17 @@ def test_all_that_a_kernel_lacks_is_named(probes: tuple[str, ...]) -> None:
     assert ("no BTF" in told) == lacks("/sys/kernel/btf/vmlinux")
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("bpftrace") is None, reason="both are asked for first")
+def test_a_proc_that_does_not_tell_the_functions() -> None:
+    """As in a container whose /proc shows processes alone."""
+    finished = connbench("trace", "latency", inside=("--proc", "subset=pid"))
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert finished.stderr.splitlines() == [
+        "connbench: the kernel's functions cannot be read from /proc/kallsyms: No such file or directory",
+        "  -> mount all of proc(5) on /proc",
+    ]
+
+
 @needs_bpf
 def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     """Lockdown in its strict mode, missing BTF and missing functions stand in one refusal."""

@@ -105,7 +105,17 @@ def _has_trampolines(bpftrace: str) -> bool:
 
 
 def _functions(root: Path) -> frozenset[str]:
-    """Those of the traced functions that the kernel has, modules included."""
+    """Those of the traced functions that the kernel has, modules included.
+
+    Raises:
+        EnvironmentFault: /proc does not tell.
+    """
     wanted = {*OF_IPV6, *(name for names in FUNCTIONS.values() for name in names)}
-    with (root / "proc/kallsyms").open(encoding="ascii", errors="replace") as lines:
-        return frozenset(wanted.intersection(words[2] for line in lines if len(words := line.split(maxsplit=3)) > 2))
+    path = root / "proc/kallsyms"
+    try:
+        with path.open(encoding="ascii", errors="replace") as lines:
+            return frozenset(wanted.intersection(w[2] for line in lines if len(w := line.split(maxsplit=3)) > 2))
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the kernel's functions cannot be read from {path}: {error.strerror}", "mount all of proc(5) on /proc"
+        ) from error
