@@ -157,7 +157,13 @@ def check_law(name: str, rng: Random, folder: Path, good: dict[str, str]) -> Non
     check_shown(path, result, rng.sample(quick if rng.randrange(8) else list(all_shows.values()), 2))
 
 
-@pytest.mark.parametrize("name", SEEDS)
+QUICK = {"json", "csv", "schema 3", "talk csv"}
+"""One of each form: the others are shown among the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SEEDS]
+)
 def test_good_files_are_shown(name: str, tmp_path: Path, good: dict[str, str]) -> None:
     """Each file that is changed below is read, shown by all commands, and has no impossible row."""
     path = tmp_path / "x.json"
