@@ -154,11 +154,11 @@ def test_bpftrace_tells_all_as_it_ends() -> None:
         child.wait_until_ready(interrupts)
         while "beats" not in child.maps:
             assert child.wait_for_interval(interrupts, None)
-        (before,) = child.maps["beats"].values()
+        before = sum(child.maps["beats"].values())
         child.stop()
-        ((key, after),) = child.maps["beats"].items()
-        assert key.split(",")[1:2] == ["7"]
-        assert after >= before
+        # One key as a rule; another name of the interrupted process, which the key has, makes another.
+        assert all(key.split(",")[1:2] == ["7"] for key in child.maps["beats"])
+        assert sum(child.maps["beats"].values()) >= before
     assert child.pid not in running_now()
 
 
