@@ -19,7 +19,7 @@ from connbench.portsearch.predict import beside, predict
 from connbench.portsearch.prediction import Pair
 from connbench.report.machine import json_document
 from connbench.results.result import Origin, Result, Round, StrategyResult
-from made import PLAN, PORTS
+from made import PLAN, PORTS, result_of, round_of, samples_of
 from support import spec
 
 TRUE = replace(USUAL, base_ns=12_000.0, failure_ns=5_000.0, sizes=(512.0, 1024.0, 4096.0), port_ns=(40.0, 40.0, 60.0))
@@ -266,6 +266,13 @@ def test_file_without_a_plan_is_refused() -> None:
     """A CSV does not say what was to be done."""
     result = Result(None, {}, origin=Origin.TALK_CSV, name="talk.csv")
     with pytest.raises(InputError, match=r"talk\.csv has no plan to predict"):
+        beside(result)
+
+
+def test_strategy_that_the_model_does_not_know_is_refused() -> None:
+    """A newer connbench may have more; a file says anything."""
+    result = result_of({StrategySpec("novel"): [round_of(samples_of([1]))]})
+    with pytest.raises(InputError, match="has a strategy 'novel', which the model does not know"):
         beside(result)
 
 

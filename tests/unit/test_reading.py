@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bombs import BOMBS
 from connbench.errors import InputError, Interrupted
 from connbench.report.formats import FORMATS
 from connbench.results import reading
@@ -144,6 +146,18 @@ def test_small_file_takes_little_memory(form: str, tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < reading.LARGEST_FILE // 16
     finally:
         tracemalloc.stop()
+
+
+def test_memory_of_reading_is_limited_and_the_limit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a file holds, reading it takes a certain amount of memory; afterwards the process has its own limit."""
+    path = tmp_path / "x.json"
+    _, make = BOMBS["30 MB of zeros in a column"]
+    path.write_bytes(make())
+    monkeypatch.setattr(reading, "MEMORY", 20 << 20)
+    monkeypatch.setattr(reading, "MEMORY_TIMES", 0)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    assert "takes more memory to read than there is, or than the 20 MiB for a file of its size" in refusal(path).message
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_largest_file_is_told_in_gibibytes() -> None:
