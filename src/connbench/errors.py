@@ -116,6 +116,11 @@ ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
 """Turns a fault that crossed a process boundary as a number back into its class."""
 
 
+def reason_of(error: Exception) -> str:
+    """Why something failed: what the C library says of its errno, or the exception's own words."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """The hint for a word that is none of those known: the one that was probably meant; else `otherwise`, or all."""
     from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it, and the engine loads this module

@@ -9,7 +9,7 @@ This module is imported before any other, and what it imports delays the handler
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from connbench.errors import Interrupted
 
@@ -17,12 +17,12 @@ ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM
 """What a closed terminal, Ctrl-C, Ctrl-backslash and a service manager send."""
 
 
-def heeded() -> frozenset[signal.Signals]:
-    """Those of `ENDING` that this process does not ignore.
+def heeded(numbers: Iterable[signal.Signals] = ENDING) -> frozenset[signal.Signals]:
+    """Those of some signals that this process does not ignore.
 
     nohup starts it with SIGHUP ignored, and a script's `&` with SIGINT and SIGQUIT ignored.
     """
-    return frozenset(number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN)
+    return frozenset(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
 
 
 class HeldBack:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from connbench.linux import cgroup, limits
-from connbench.linux.limits import MOST_PROCESSES, UNLIMITED, Left
+from connbench.linux.cgroup import Left
+from connbench.linux.limits import MOST_PROCESSES, UNLIMITED
 
 V1_UNLIMITED = 9223372036854771712
 
@@ -154,7 +155,7 @@ def test_memory_of_the_machine(files: dict[str, str], monkeypatch: pytest.Monkey
     """MemAvailable; where a kernel or a container's /proc has none, what is free and the caches; else what is free."""
     files["/proc/meminfo"] = "MemTotal: 100 kB\nMemFree: 10 kB\nMemAvailable: 50 kB\nBuffers: 1 kB\nCached: 20 kB\nodd"
     assert limits.available_memory() == 50 * 1024
-    monkeypatch.setattr(cgroup, "memory_left", lambda: (40 * 1024, "memory.max"))
+    monkeypatch.setattr(cgroup, "memory_left", lambda: Left(40 * 1024, "memory.max"))
     assert limits.available_memory() == 40 * 1024
     monkeypatch.setattr(cgroup, "memory_left", lambda: None)
     files["/proc/meminfo"] = "MemFree: 10 kB\nMemAvailable: much\nBuffers: 1 kB\nCached: 20 kB"

@@ -9,7 +9,8 @@ import pytest
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import limits
-from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, Left
+from connbench.linux.cgroup import Left
+from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS
 from connbench.model import Endpoint, Listener, Load, Plan
 from connbench.planning.room import (
     ACCEPTED_BYTES,

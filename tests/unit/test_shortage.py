@@ -8,7 +8,7 @@ import pytest
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import shortage
-from connbench.linux.limits import Left
+from connbench.linux.cgroup import Left
 from connbench.linux.shortage import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYTES, refuse_processes, way_out
 
 
@@ -49,7 +49,7 @@ def test_as_many_processes_as_are_allowed(
     monkeypatch.setattr(shortage, "processes_left", lambda: Left(processes, "RLIMIT_NPROC"))
     monkeypatch.setattr(shortage, "machine_memory", lambda: memory)
     monkeypatch.setattr(shortage, "group_memory", lambda: left)
-    allowed = shortage.allowed_processes().processes
+    allowed = shortage.allowed_processes().amount
     refuse_processes(allowed, "500 connections", "ask for fewer")
     with pytest.raises(EnvironmentFault) as refused:
         refuse_processes(allowed + 1, "500 connections", "ask for fewer")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connbench.errors import EnvironmentFault
+from connbench.errors import EnvironmentFault, reason_of
+from connbench.linux.sysctl import SHOW_PROC
 
 WATCHED = (
     "Tcp.ActiveOpens",
@@ -48,18 +49,14 @@ def read() -> dict[str, int]:
         try:
             counters |= parse(Path(path).read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            raise _unreadable(path, reason) from error
+            raise _unreadable(path, reason_of(error)) from error
         if telling not in counters:  # a container's mask reads as an empty file
             raise _unreadable(path, f"no {telling}")
     return counters
 
 
 def _unreadable(path: str, reason: str) -> EnvironmentFault:
-    return EnvironmentFault(
-        f"the kernel's counters cannot be read: {path}: {reason}",
-        "mount the whole of /proc (proc(5)), not hidden by subset=pid or a mask",
-    )
+    return EnvironmentFault(f"the kernel's counters cannot be read: {path}: {reason}", SHOW_PROC)
 
 
 def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:

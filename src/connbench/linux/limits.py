@@ -11,10 +11,10 @@ import os
 import resource
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import cgroup
+from connbench.linux.cgroup import Left
 from connbench.units import memory
 
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
@@ -38,13 +38,6 @@ SPARE_DESCRIPTORS = 24
 CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 21, 24
 WHOLE_ID_MAP = "0 0 4294967295"
 """/proc/self/uid_map in the first user namespace (user_namespaces(7))."""
-
-
-class Left(NamedTuple):
-    """What a limit leaves, and which limit it is; of several the least binds."""
-
-    amount: int
-    limit: str
 
 
 def open_files() -> tuple[int, int]:
@@ -115,8 +108,7 @@ def _memory_values() -> dict[str, int]:
 
 def group_memory() -> Left | None:
     """Bytes that this process's control groups leave; None where none of them has a limit."""
-    left = cgroup.memory_left()
-    return left and Left(*left)
+    return cgroup.memory_left()
 
 
 def free_address_space() -> int:
@@ -184,7 +176,7 @@ def processes_left() -> Left:
     if soft != resource.RLIM_INFINITY and not _is_free_of_nproc():
         found.append(Left(max(0, soft - _threads_of_user(os.getuid())), "RLIMIT_NPROC"))
     left = cgroup.processes_left()
-    return min([*found, Left(*left)] if left else found)
+    return min([*found, left] if left else found)
 
 
 def _lines(path: str) -> list[str]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from connbench.errors import EnvironmentFault
+from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux import sysctl
 from connbench.linux.child import in_child
 from connbench.linux.faults import lack_of
@@ -125,7 +125,7 @@ def _refusal(namespace: Namespace) -> str:
         except (OSError, ValueError) as error:
             if lack_of(error):
                 raise  # as above
-            return f"{name} cannot be set there: {getattr(error, 'strerror', None) or error}"
+            return f"{name} cannot be set there: {reason_of(error)}"
     try:
         bring_up_loopback()
     except EnvironmentFault as fault:

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from connbench.errors import EnvironmentFault
+from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux.child import in_child
 from connbench.linux.families import family_of, switch_on_ipv6
 from connbench.linux.process import CLONE_NEWNET, set_namespace
@@ -69,8 +69,7 @@ def _set_loopback_up() -> None:
             _, flags = struct.unpack(IFREQ, answer)
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack(IFREQ, b"lo", flags | IFF_UP))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise EnvironmentFault(f"{NO_LOOPBACK}: {reason}", "try --isolate never") from error
+        raise EnvironmentFault(f"{NO_LOOPBACK}: {reason_of(error)}", "try --isolate never") from error
 
 
 def join(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ...], delay_ms: float) -> None:

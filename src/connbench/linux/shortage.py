@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from connbench.errors import EnvironmentFault
+from connbench.linux.cgroup import Left
 from connbench.linux.limits import group_memory, machine_memory, processes_left
 
 PROCESS_BYTES = 2 << 20
@@ -33,27 +33,19 @@ def way_out(number: int | None) -> str:
     return _WAYS_OUT.get(number or 0, "see which limit that is: ulimit -a, and the files of the cgroup")
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """How many processes may be started now, and what does not allow more."""
-
-    processes: int
-    limit: str
-
-
-def allowed_processes() -> Allowed:
-    """By the limits on processes, and by memory; 0 where none may be started."""
+def allowed_processes() -> Left:
+    """How many processes may be started now, by the limits on processes and by memory; 0 where none may be."""
     found = [
-        Allowed(*processes_left()),
-        Allowed(max(0, machine_memory() - MEMORY_LEFT) // PROCESS_BYTES, "free memory"),
+        processes_left(),
+        Left(max(0, machine_memory() - MEMORY_LEFT) // PROCESS_BYTES, "free memory"),
     ]
     group = group_memory()
     if group:
-        found.append(Allowed(max(0, group.amount - GROUP_MEMORY_LEFT) // PROCESS_BYTES, group.limit))
-    return min(found, key=lambda allowed: allowed.processes)
+        found.append(Left(max(0, group.amount - GROUP_MEMORY_LEFT) // PROCESS_BYTES, group.limit))
+    return min(found, key=lambda left: left.amount)
 
 
-def refuse_processes(number: int, purpose: str, advice: str) -> None:
+def refuse_processes(number: int, purpose: str, advice: str) -> Left:
     """Make sure that so many processes may be started, before the first of them is.
 
     Args:
@@ -61,12 +53,16 @@ def refuse_processes(number: int, purpose: str, advice: str) -> None:
         purpose: What takes them, for the message: `50,000 connections`.
         advice: What to do about it.
 
+    Returns:
+        How many may be, and what does not allow more.
+
     Raises:
         EnvironmentFault: They may not, with both figures and the limit.
     """
     allowed = allowed_processes()
-    if number > allowed.processes:
+    if number > allowed.amount:
         raise EnvironmentFault(
-            f"{purpose}: it takes {number:,} more processes, and {allowed.processes:,} are allowed ({allowed.limit})",
+            f"{purpose}: it takes {number:,} more processes, and {allowed.amount:,} are allowed ({allowed.limit})",
             advice,
         )
+    return allowed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from connbench.errors import EnvironmentFault
+from connbench.errors import EnvironmentFault, reason_of
 from connbench.model import MAX_PORT
 
 PORT_RANGE = "net.ipv4.ip_local_port_range"
@@ -28,6 +28,9 @@ RECORDED = (
 )
 """What decides how connect() behaves, recorded with every round."""
 
+
+SHOW_PROC = "mount the whole of /proc (proc(5)), not hidden by subset=pid or a mask"
+"""What to do where a file of /proc cannot be read."""
 
 _UNMASK = "something covers the kernel's /proc/sys: mount the whole of /proc (proc(5))"
 
@@ -63,11 +66,7 @@ def required(name: str) -> str:
     try:
         return read(name)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise EnvironmentFault(
-            f"{_path(name)} cannot be read: {reason}",
-            "mount the whole of /proc (proc(5)), not hidden by subset=pid or a mask",
-        ) from error
+        raise EnvironmentFault(f"{_path(name)} cannot be read: {reason_of(error)}", SHOW_PROC) from error
 
 
 def number(name: str) -> int:

@@ -11,7 +11,8 @@ from typing import Self
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import limits
-from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, UNLIMITED, Left
+from connbench.linux.cgroup import Left
+from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, UNLIMITED
 from connbench.model import Listener, Plan, RoundPlan
 from connbench.samples import ROW_BYTES
 from connbench.units import memory

@@ -14,11 +14,11 @@ from enum import Enum, auto
 from operator import itemgetter
 
 from connbench.errors import TargetError
-from connbench.interrupts import ENDING
+from connbench.interrupts import ENDING, heeded
 from connbench.linux import counters, sysctl
 from connbench.linux.families import family_of
 from connbench.linux.limits import open_files, raise_open_files
-from connbench.linux.shortage import allowed_processes, refuse_processes
+from connbench.linux.shortage import refuse_processes
 from connbench.model import MAX_PORT, Endpoint
 from connbench.serving.acceptors import Acceptors, room_of_one, start_acceptors
 from connbench.serving.account import MOST_PROCESSES, OVERFLOW_COUNTERS, Account, Place, ProcessAccount
@@ -126,7 +126,7 @@ def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]
         EnvironmentFault: So many processes, or any that can hold a connection, cannot be started.
     """
     raise_open_files()
-    signals = frozenset(number for number in EVENTS if signal.getsignal(number) is not signal.SIG_IGN)
+    signals = heeded(EVENTS)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with _listen(address) as sock:
@@ -153,15 +153,14 @@ def _bounded(wanted: int, cpus: int) -> tuple[int, str]:
     Raises:
         EnvironmentFault: None can be started.
     """
-    refuse_processes(1, "serve", "end other processes of this user, or raise the limit")
-    allowed = allowed_processes()
+    allowed = refuse_processes(1, "serve", "end other processes of this user, or raise the limit")
     per_cpu = PROCESSES_PER_CPU * cpus
     bounds = [
         (wanted, ""),
         (per_cpu, f"{PROCESSES_PER_CPU} for each of {cpus} CPU{'s' if cpus > 1 else ''}"),
         (MOST_PROCESSES, f"{MOST_PROCESSES:,}, the most that --processes takes"),
         # Half is left to the user, who may want to connect here.
-        (max(1, allowed.processes // 2), f"half of the {allowed.processes:,} allowed ({allowed.limit})"),
+        (max(1, allowed.amount // 2), f"half of the {allowed.amount:,} allowed ({allowed.limit})"),
     ]
     return min(bounds, key=itemgetter(0))
 
