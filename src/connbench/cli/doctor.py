@@ -10,7 +10,6 @@ from connbench.cli.messages import say
 from connbench.cli.options import format_option
 from connbench.cli.sections import Command
 from connbench.errors import ConnbenchError
-from connbench.findings import harmless_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,9 +73,9 @@ def command(output_format: str) -> int:
 
 
 def _print_json(document: dict[str, object]) -> None:
-    import orjson  # noqa: PLC0415  # commands load what they use
+    from connbench.report.json_text import json_text  # noqa: PLC0415  # commands load what they use
 
-    say(harmless_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()))
+    say(json_text(document, indented=True).rstrip("\n"))
 
 
 def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from connbench.findings import harmless_json, printable
+from connbench.findings import printable
 from connbench.model import Protocol
 from connbench.portsearch.algorithm import ALGORITHMS
 from connbench.portsearch.counsel import Advice, Candidate, Counsel, Situation
+from connbench.report.json_text import json_text
 from connbench.report.prediction import cost_lines, growth_lines, reserved_text, search
 from connbench.report.rows import Table
 from connbench.report.tables import render
@@ -217,7 +216,7 @@ def json(counsel: Counsel, asked: Asked) -> str:
         and {"sources": counsel.enough.sources, "strategies": _strategies(counsel.enough.tried)},
         "advice": list(counsel.advices),
     }
-    return harmless_json(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE).decode())
+    return json_text(document)
 
 
 def _strategies(tried: Sequence[Candidate]) -> list[dict[str, object]]:

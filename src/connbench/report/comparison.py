@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import orjson
-
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
 from connbench.analysis.differences import Difference
-from connbench.findings import Severity, harmless_json, printable
+from connbench.findings import Severity, printable
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
 from connbench.report.comparison_verdict import not_comparable, verdict
+from connbench.report.json_text import json_text
 from connbench.report.markdown import escape
 from connbench.report.rows import Block
 from connbench.report.tables import render
@@ -78,7 +77,7 @@ def json(comparison: Comparison) -> str:
         "only_in_base": comparison.only_base,
         "only_in_new": comparison.only_new,
     }
-    return harmless_json(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2).decode())
+    return json_text(document, indented=True)
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {"text": text, "markdown": markdown, "json": json}

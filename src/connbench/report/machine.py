@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import orjson
-
 from connbench.analysis.knee import find_knee
 from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
-from connbench.findings import harmless_json
 from connbench.report import reproduction
+from connbench.report.json_text import json_text
 from connbench.results.json_file import SCHEMA, FaultRecord
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.samples import COLUMNS
@@ -40,7 +38,7 @@ def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
         "findings": findings(result),
         "known_findings": result.known,
     }
-    return harmless_json(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode())
+    return json_text(document)
 
 
 def _settings(result: Result) -> dict[str, str]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from connbench.analysis.summary import Distribution
-from connbench.findings import harmless_json
 from connbench.model import Protocol
 from connbench.portsearch.agreement import Agreement
 from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
 from connbench.portsearch.calibration import Calibration
 from connbench.portsearch.prediction import Pair, Prediction
+from connbench.report.json_text import json_text
 from connbench.report.prediction import knee
 from connbench.results.result import Result
 
@@ -22,7 +20,7 @@ SCHEMA = 1
 
 def predicted(predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None) -> str:
     """The plan, and per strategy its errors, ports looked at, knee and, with a calibration, its times."""
-    return _dumped(
+    return json_text(
         {
             "schema": SCHEMA,
             "algorithm": _word(algorithm),
@@ -42,7 +40,7 @@ def compared(
     calibrations: Mapping[Protocol, Calibration],
 ) -> str:
     """Per strategy its figures as predicted and as measured."""
-    return _dumped(
+    return json_text(
         {
             "schema": SCHEMA,
             "file": result.name,
@@ -88,7 +86,3 @@ def _without_times(prediction: Prediction) -> dict[str, int | None]:
 
 def _word(algorithm: Algorithm) -> str:
     return next(word for word, one in ALGORITHMS.items() if one is algorithm)
-
-
-def _dumped(document: dict[str, Any]) -> str:
-    return harmless_json(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode())

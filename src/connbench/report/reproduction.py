@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-import orjson
-
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
-from connbench.findings import Finding, harmless_json, printable
+from connbench.findings import Finding, printable
 from connbench.model import Plan
+from connbench.report.json_text import json_text
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold, verdict_lines
 from connbench.reproduction.cases import FULL_RANGE, Case, cases, cases_of
@@ -136,7 +135,7 @@ def json(result: Result) -> str:
         **document(result),
         "findings": findings(result),
     }
-    return harmless_json(orjson.dumps(where, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2).decode())
+    return json_text(where, indented=True)
 
 
 def _claim(case: Case, claim: Claim) -> dict[str, Any]:
