@@ -188,6 +188,14 @@ def test_a_large_run_in_a_small_address_space(tmp_path: Path) -> None:
     refusal(end_of(*arguments, folder=tmp_path, inside=inside), "of address space, and RLIMIT_AS leaves a process")
 
 
+def test_a_reproduction_is_asked_for_by_its_largest_round(tmp_path: Path) -> None:
+    """Its plan is made from one run of plain, which would fit: 70,000 connections and 15 rounds' samples do not."""
+    inside = ("--rlimit", f"AS={350 * MB}")
+    refusal(
+        end_of("reproduce", folder=tmp_path, inside=inside), "70,000 connections and the samples of 668,096 attempts"
+    )
+
+
 PROC = {
     "no /proc": ("--tmpfs", "/proc:mode=755"),
     "subset=pid": ("--proc", "subset=pid"),

@@ -15,6 +15,7 @@ from connbench.cli.sections import Command, Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
 from connbench.planning import Request, first_sources, make_plan, only_supported
+from connbench.planning.room import Room, refuse_without_room
 
 FORMAT_NAMES = ("text", "json")
 
@@ -58,6 +59,7 @@ def command(  # noqa: PLR0913  # one for each option
     plan, known = make_plan(request)
     specs, missing = only_supported(tuple(case.spec for case in cases(ports)))
     plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))
+    refuse_without_room(plan, Room.here())  # make_plan has asked for one round of plain alone
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.cli.measuring import begin, measure, result_file  # noqa: PLC0415  # see the comment above
