@@ -152,8 +152,6 @@ def at(
     *arguments: str,
     folder: Path,
     inside: tuple[str, ...] = (),
-    stdout: int = subprocess.PIPE,
-    environment: dict[str, str] | None = None,
 ) -> Iterator[Run]:
     """Run the installed command until a moment, and to its end after the body; see above."""
     name, value = "CONNBENCH_TEST_RUN", str(uuid.uuid4())
@@ -166,11 +164,10 @@ def at(
             "CONNBENCH_TEST_MOMENT": json.dumps(hook),
             "TMPDIR": str(temporary),
             name: value,
-            **(environment or {}),
         }
         process = subprocess.Popen(
             command_line(*arguments, inside=inside),
-            stdout=stdout,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",

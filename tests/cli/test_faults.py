@@ -13,7 +13,23 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from faults import SECOND_TURN, STARTING, Moment, Run, Step, at, connecting, end_of
+from connbench.interrupts import ENDING
+from faults import (
+    BEFORE_THE_ENGINE,
+    ENGINE_LOADING,
+    LOADING,
+    LOADING_NUMPY,
+    PLANNING,
+    SAVING,
+    SECOND_TURN,
+    STARTING,
+    Moment,
+    Run,
+    Step,
+    at,
+    connecting,
+    end_of,
+)
 from support import connbench, wait_until
 
 PLAIN = ("run", "--strategy", "plain", "-o", "r.json")
@@ -228,3 +244,52 @@ def test_an_interrupted_run_keeps_its_finished_strategies(tmp_path: Path) -> Non
     run.ended(ExitCode.TERMINATED)
     assert [strategy.is_partial for strategy in run.kept("r.json").strategies] == [False, True]
     assert "connection attempts: 56512 errored: 0 total: 56512" in run.stdout
+
+
+SMALL = ("run", "--strategy", "plain", "--port-range", "40000-40099", "-o", "r.json")
+
+MOMENTS = {
+    "loading": LOADING,
+    "planning": PLANNING,
+    "loading numpy": LOADING_NUMPY,
+    "before the engine": BEFORE_THE_ENGINE,
+    "engine loading": ENGINE_LOADING,
+    "starting": STARTING,
+    "saving": SAVING,
+}
+
+at_each_moment = pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+
+
+@pytest.mark.slow
+@at_each_moment
+@pytest.mark.parametrize("number", sorted(ENDING), ids=lambda number: number.name)
+def test_a_signal_at_each_moment(number: signal.Signals, moment: Moment, tmp_path: Path) -> None:
+    """It ends the command with its own code, and the file is whole or not there."""
+    with at(moment, *SMALL, folder=tmp_path) as run:
+        run.send(number)
+    run.ended(128 + number)
+    assert not (tmp_path / "r.json").exists() or run.kept("r.json").rounds
+
+
+@pytest.mark.slow
+@at_each_moment
+def test_a_file_that_appears_at_each_moment(moment: Moment, tmp_path: Path) -> None:
+    """It stays as it is, before the name is reserved and after."""
+    with at(moment, *SMALL, folder=tmp_path) as run:
+        theirs = run.place("r.json")
+    run.ended(ExitCode.OUTPUT)
+    assert theirs.read_text(encoding="utf-8") == "another's\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [BEFORE_THE_ENGINE, SAVING], ids=["before the engine", "saving"])
+def test_a_disk_that_fills_up(moment: Moment, tmp_path: Path) -> None:
+    """What was measured is printed; the file is whole or not there."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    output = disk / "r.json"
+    with at(moment, *SMALL[:-1], str(output), folder=tmp_path, inside=("--tmpfs", f"{disk}:size=64k")) as run:
+        run.fill(str(disk))
+    assert "connection attempts: 100 " in run.stdout
+    run.ended(ExitCode.OK if moment is SAVING else ExitCode.OUTPUT)
