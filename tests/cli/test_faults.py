@@ -88,7 +88,9 @@ def test_a_killed_acceptor(tmp_path: Path) -> None:
     paced = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "300", "--churn-rate", "100")
     # The engine's first child accepts.
     with at(connecting(200, holder=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
-        run.send(signal.SIGKILL, run.children[0])
+        acceptor = run.children[0]
+        wait_until(lambda: _sockets_of(acceptor) >= 199, "all connections are accepted")
+        run.send(signal.SIGKILL, acceptor)
     run.ended(ExitCode.FAULT)
     what = r"the listener's accepting process \d+ was killed by SIGKILL, with 19\d open connections\n"
     assert re.search(what, run.stderr), run.stderr
@@ -105,6 +107,12 @@ def test_an_acceptor_that_is_killed_before_it_accepts(tmp_path: Path) -> None:
     with at(BEFORE_THE_FIRST_HOLDER, *few, folder=tmp_path) as run:
         run.send(signal.SIGKILL, run.children[0])
     run.ended(ExitCode.FAULT, "was killed by SIGKILL, before it accepted a connection")
+
+
+def _sockets_of(pid: int) -> int:
+    """Open sockets of a process."""
+    links = (str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(link.startswith("socket:") for link in links)
 
 
 @pytest.mark.parametrize("command", [("run", "-q", "-n", "10", "--listener", "accept"), ("serve", "--port", "0")])
