@@ -56,12 +56,16 @@ def test_time_wait_over_a_link_is_met(tmp_path: Path) -> None:
 def test_settings_of_the_host_are_met(most: int, failed: int, tmp_path: Path) -> None:
     """Without tcp_tw_reuse no port comes back on the loopback either, but for those beyond tcp_max_tw_buckets."""
     file = tmp_path / "result.json"
-    settings = {PORT_RANGE: "40000 40029", TW_REUSE: "0", MOST_WAITING: str(most)}
+    settings = {PORT_RANGE: "40000 40059", TW_REUSE: "0", MOST_WAITING: str(most)}
     host = tuple(word for name, value in settings.items() for word in ("--sysctl", f"{name}={value}"))
-    churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--isolate", "never")
-    ran = connbench("run", "--strategy", "bind", *churn, "-o", str(file), "-q", inside=host)
-    # A port without a TIME_WAIT is free before the last ACK has come: on a busy machine its next SYN may be dropped.
-    assert ran.returncode in {ExitCode.OK, ExitCode.UNSOUND}, ran.stderr
+    # On a busy machine the other end closes late, and the SYN that meets it waits for a timer: connbench calls that
+    # unsound, and what comes all at once then can find no port. It is rare with plain, which takes ports in turn.
+    churn = ("-n", "6", "--churn", "90", "--close", "fin", "--churn-rate", "100", "--isolate", "never")
+    for _ in range(10):
+        ran = connbench("run", "--strategy", "plain", *churn, "-o", str(file), "--force", "-q", inside=host)
+        if ran.returncode != ExitCode.UNSOUND:
+            break
+    assert ran.returncode == ExitCode.OK, ran.stdout + ran.stderr
     document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
     errors = document["strategies"][1]["errors"]
     assert errors["predicted"] == failed
