@@ -89,7 +89,7 @@ def test_a_killed_acceptor(tmp_path: Path) -> None:
     # The engine's first child accepts.
     with at(connecting(200, holder=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
         acceptor = run.children[0]
-        # Of 192 connections the holder has closed one, and is about to replace it; the acceptor has two sockets of its own.
+        # Of 192 connections the holder has closed one, and is about to replace it; two sockets are the acceptor's own.
         wait_until(lambda: _sockets_of(acceptor) >= 193, "all connections are accepted")
         run.send(signal.SIGKILL, acceptor)
     run.ended(ExitCode.FAULT)
