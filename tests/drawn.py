@@ -174,5 +174,5 @@ def fault_facts(fault: ConnbenchError | None) -> tuple[type, str, str, int] | No
     return None if fault is None else (type(fault), fault.message, fault.hint, int(fault.exit_code))
 
 
-EXAMPLES = int(os.environ.get("CONNBENCH_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("CONNBENCH_EXAMPLES", "40"))
 """Examples a property is tried with; a whole result takes a while to draw."""

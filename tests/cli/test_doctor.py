@@ -48,7 +48,7 @@ def test_a_run_says_what_the_doctor_said(inside: Machine, said: set[tuple[str, s
     assert told["exit_code"] == ExitCode.OK
     by_doctor = {(one["code"], one["verdict"]) for one in told["checks"] if one["verdict"] != "ok"}
     small = () if "--deny" in inside else ("--port-range", "40000-40063")
-    run = connbench("run", *small, "--format", "json", inside=inside, preexec_fn=use_one_cpu)
+    run = connbench("run", "-n", "17", *small, "--format", "json", inside=inside, preexec_fn=use_one_cpu)
     # What the run's own counters say of it nobody knows beforehand: on the host a queue of 16 may overflow.
     assert run.returncode in {ExitCode.OK, *([ExitCode.UNSOUND] if said else [])}, run.stderr
     by_run = {(one["code"], one["severity"]) for one in json.loads(run.stdout)["findings"]}

@@ -42,6 +42,8 @@ def scaled(command: str) -> str:
     words, redirection, file = command.partition(" > ")
     if words.startswith("connbench run") and not {"-n", "--port-range"} & set(words.split()):
         words = words.replace("run", f"run {SMALLER}", 1)
+    if "--format csv" in words:
+        words = words.replace("--port-range 20000-29999", SMALLER)
     if words.startswith("connbench sweep"):
         words = re.sub(r"--(window|churn) [\d,]+", lambda found: f"--{found[1]} {FEWER[found[1]]}", words)
         words += f" {SMALLER} --rounds 1"

@@ -301,6 +301,7 @@ func main() {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
 @needs("go")
+@pytest.mark.slow  # Go compiles its library for that machine first
 def test_go_builds_where_int_has_32_bits(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
     """65535<<16 is no constant that such an int takes, and no value that it must not overflow to."""
     source = tmp_path / "dial.go"

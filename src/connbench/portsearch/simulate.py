@@ -150,14 +150,12 @@ class _Simulation:
 
     def _acquire(self, row: int, max_tries: int) -> int:
         """Make the tries of an attempt; returns its port, 0 if it has none."""
-        if max_tries > 1:
-            seed_further_tries(self._rng, self._plan, row)
         space = self._spaces[self._order[row] % len(self._spaces)]
         recipe, number = self._recipe, self._recipe.first[row]
         if self._draws_port:
             tries = 1
             while not (had := space.take(number)) and tries < max_tries:
-                number = recipe.redraw(self._rng)
+                number = self._redraw(row, tries)
                 tries += 1
             self._looked_at[row] = tries
             port = number if had else 0
@@ -180,7 +178,13 @@ class _Simulation:
             self._checked[row] += space.checked
             if port or tries >= max_tries:
                 return port, tries
-            number = recipe.redraw(self._rng)
+            number = self._redraw(row, tries)
+
+    def _redraw(self, row: int, tries: int) -> int:
+        """What the try after so many draws. Seeding takes longer than drawing, and most rows need no further try."""
+        if tries == 1:
+            seed_further_tries(self._rng, self._plan, row)
+        return self._recipe.redraw(self._rng)
 
 
 class _Waiting:
