@@ -78,7 +78,9 @@ def test_times_and_rates_have_units_and_numbers_alone_mean_what_they_meant() -> 
     """Ms for giving up, seconds for the time-out, a second for a rate."""
     limits = [load_of("-n", "4", "--give-up-after", text)["give_up_ms"] for text in ("2000", "2s", "2000ms")]
     assert limits == [2000, 2000, 2000]
-    assert [plan_of("-n", "4", "--timeout", text)["timeout"] for text in ("2", "2s", "2000ms")] == [2, 2, 2]
+    assert [
+        plan_of("-n", "4", "--strategy", "bind", "--timeout", text)["timeout"] for text in ("2", "2s", "2000ms")
+    ] == [2, 2, 2]
     churns = [load_of("-n", "4", "--churn", "2", "--churn-rate", text)["churn"] for text in ("50", "50/s", "3k/min")]
     assert [churn["rate"] for churn in churns] == [50, 50, 50]
 

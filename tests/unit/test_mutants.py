@@ -26,7 +26,7 @@ from connbench.results.result import Origin, Result
 from made import unhurried
 from mutants import SEEDS, columns_told, mutant
 
-EXAMPLES, ALL_EXAMPLES = 100, 20_000
+EXAMPLES, ALL_EXAMPLES = 200, 20_000
 
 
 def run(*arguments: str) -> str:
