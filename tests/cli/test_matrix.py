@@ -16,6 +16,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.results.reading import read
 from inside import SYSTEM_CALLS
+from outside import LISTEN
 from support import COMMAND, INSIDE, REACHABLE, marked, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="control groups and mounts need root")]
@@ -111,7 +113,7 @@ class Bench:
                 stdout=stdout,
                 stderr=stderr,
             )
-            code = _end(process, printed if command == SERVE else None)
+            code = _end(process, serves=command == SERVE)
         left = marked(f"CONNBENCH_TEST_RUN={mark}")
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -123,15 +125,26 @@ class Bench:
         return [*wrong, *_wrong_files(self.folder, command, code)]
 
 
-def _end(process: subprocess.Popen[bytes], serves: Path | None) -> int | None:
+def _end(process: subprocess.Popen[bytes], *, serves: bool) -> int | None:
     """The exit code; None if it hangs. A server is told to end once it listens."""
     if serves:
-        wait_until(lambda: process.poll() is not None or b"listening" in serves.read_bytes(), "it serves")
+        with suppress(TimeoutError):
+            wait_until(lambda: process.poll() is not None or _listens(process.pid), "it serves")
         process.terminate()
     try:
         return process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:
         return None
+
+
+def _listens(pid: int) -> bool:
+    """Whether a socket listens in the network namespace that inside.py has made for a process."""
+    process = Path("/proc", str(pid))
+    try:
+        is_inside = (process / "ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+        return is_inside and f" {LISTEN} " in (process / "net/tcp").read_text(encoding="ascii")
+    except OSError:
+        return False
 
 
 def _wrong_end(command: Command, code: int | None, words: str, *, hears: bool) -> str:
