@@ -151,7 +151,7 @@ class _Simulation:
     def _acquire(self, row: int, max_tries: int) -> int:
         """Make the tries of an attempt; returns its port, 0 if it has none."""
         space = self._spaces[self._order[row] % len(self._spaces)]
-        recipe, number = self._recipe, self._recipe.first[row]
+        number = self._recipe.first[row]
         if self._draws_port:
             tries = 1
             while not (had := space.take(number)) and tries < max_tries:
