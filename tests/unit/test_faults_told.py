@@ -12,11 +12,14 @@ import sys
 
 import pytest
 
+from connbench.engine.network import set_up
 from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, Interrupted, RunFault, UnexpectedFault
 from connbench.linux.child import in_child
 from connbench.linux.faults import end_of, fault_of, heard, told
 from connbench.linux.process import describe_end
 from connbench.linux.shortage import way_out
+from connbench.model import RoundPlan
+from support import make_plan, spec
 
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
@@ -109,10 +112,12 @@ def test_a_child_that_cannot_import_names_the_limit() -> None:
 
 @pytest.mark.parametrize("files", [3, 4])
 def test_an_engine_without_files_names_the_limit(files: int) -> None:
-    """Caused for real: Python cannot begin with three files, and with four it cannot load the engine's modules."""
+    """Caused for real: Python cannot begin with three files; with four the engine loads or not, and goes no further."""
     limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files})); "
-    limited += "os.execv(sys.executable, [sys.executable, '-P', '-m', 'connbench.engine', '9', '1'])"
-    engine = subprocess.run([sys.executable, "-c", limited], input=b"{}\n", capture_output=True, check=False)
+    limited += "os.execv(sys.executable, [sys.executable, '-P', '-m', 'connbench.engine', '9', str(os.getppid())])"
+    plan = RoundPlan(make_plan(spec("plain"), ports=16, connections=4), spec("plain"), 1)
+    line = json.dumps(plan.to_dict()).encode() + b"\n"
+    engine = subprocess.run([sys.executable, "-c", limited], input=line, capture_output=True, check=False)
     assert engine.returncode > 0
     said = [json.loads(line) for line in engine.stdout.splitlines()]
     fault = heard(said[0]) if said else end_of("the engine process", engine.returncode, engine.stderr.decode())
@@ -153,3 +158,16 @@ def test_only_a_crash_is_to_be_reported(number: signal.Signals) -> None:
     crashes = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
     assert number.name in how
     assert ("report" in advice) == (number in crashes)
+
+
+@pytest.mark.parametrize("files", [3, 4])
+def test_a_namespace_without_files_names_the_limit(files: int) -> None:
+    """Not that namespaces are forbidden here: who goes on in the host's namespace lacks the files there too."""
+    plan = RoundPlan(make_plan(spec("plain"), ports=16, connections=4), spec("plain"), 1)
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        set_up(plan)
+
+    with pytest.raises(EnvironmentFault, match=f"too many open files: RLIMIT_NOFILE is {files}"):
+        in_child(work, "nothing is set up", "try --isolate never")

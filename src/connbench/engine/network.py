@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from connbench.engine.listener import backlog_for
 from connbench.errors import EnvironmentFault
 from connbench.linux import counters, sysctl, veth
+from connbench.linux.faults import lack_of
 from connbench.linux.namespace import PATIENCE, enter, inside, why_not
 from connbench.linux.netlink import bring_up_loopback
 from connbench.model import Link, PortRange, RoundPlan
@@ -48,12 +49,15 @@ def set_up(round_plan: RoundPlan) -> Network:
 
     Raises:
         EnvironmentFault: Something of it is not allowed here.
+        OSError: This process lacks a resource: see `faults.lack_of`.
     """
     plan = round_plan.plan
     far: int | None = None
     try:
         enter(plan.namespace, PATIENCE)
     except OSError as error:
+        if lack_of(error):
+            raise
         raise EnvironmentFault(
             f"no {plan.namespace}: {why_not(error, plan.namespace)}",
             "raise that limit, or use --isolate never"
@@ -95,6 +99,8 @@ def _set_sysctls(wanted: dict[str, str]) -> None:
         try:
             sysctl.write(name, value)
         except (OSError, ValueError) as error:
+            if lack_of(error):
+                raise
             raise EnvironmentFault(
                 f"cannot set {name} to {value!r} in the new namespace: {error}",
                 "try --isolate never, which takes the host's settings as they are",

@@ -15,6 +15,7 @@ from typing import Any
 from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux.child import in_child
 from connbench.linux.families import family_of, switch_on_ipv6
+from connbench.linux.faults import lack_of
 from connbench.linux.process import CLONE_NEWNET, set_namespace
 
 NO_LOOPBACK = "the loopback interface of the new namespace cannot be set up"
@@ -46,6 +47,7 @@ def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
 
     Raises:
         EnvironmentFault: The kernel refused.
+        OSError: This process lacks a resource: see `faults.lack_of`.
     """
     if not addresses:
         _set_loopback_up()
@@ -69,6 +71,8 @@ def _set_loopback_up() -> None:
             _, flags = struct.unpack(IFREQ, answer)
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack(IFREQ, b"lo", flags | IFF_UP))
     except (OSError, ValueError) as error:
+        if lack_of(error):
+            raise  # no policy, but a limit of this process
         raise EnvironmentFault(f"{NO_LOOPBACK}: {reason_of(error)}", "try --isolate never") from error
 
 
