@@ -49,7 +49,7 @@ WRONG = {
     "CPU that is not there": ("--cpu 4096", "4096"),
     "CPU that is none": ("--cpu first", "first"),
     "no rounds": ("--rounds 0", "0"),
-    "delay of the loopback": ("--delay 2", "--delay 2"),
+    "delay of the loopback": ("--delay 2", "--delay 2ms does nothing"),
     "delay beyond the timer of a SYN": ("--link veth --delay 1000", "--delay 1000"),
     "delay that is no number": ("--link veth --delay nan", "--delay nan"),
     "no time": ("--timeout 0", "--timeout 0"),

@@ -219,7 +219,7 @@ def test_no_netem_is_refused() -> None:
     finished = connbench("run", "--link", "veth", "--delay", "2", "-n", "4")
     assert (finished.returncode, finished.stdout) == (ExitCode.ENVIRONMENT, "")
     assert finished.stderr.splitlines() == [
-        "connbench: --delay 2: this kernel has no netem",
+        "connbench: --delay 2ms: this kernel has no netem",
         "  -> it needs CONFIG_NET_SCH_NETEM (the module sch_netem); leave out --delay otherwise",
     ]
 

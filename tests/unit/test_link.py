@@ -29,15 +29,15 @@ def test_a_loopback_needs_nothing_of_a_link() -> None:
 def test_no_attempt_is_given_up_within_the_delay() -> None:
     """None would have its answer in time."""
     impatient = replace(BIND, load=Load(give_up_ms=2.0))
-    with pytest.raises(UsageError, match="--delay 2 is not shorter than --give-up-after 2 "):
+    with pytest.raises(UsageError, match="--delay 2ms is not shorter than --give-up-after 2ms"):
         check_link(replace(PLAN, link=Link.VETH, delay_ms=2.0, strategies=(BIND, impatient)))
 
 
 @pytest.mark.parametrize(
     ("changes", "external", "fault"),
     [
-        ({"link": Link.LOOPBACK, "delay_ms": 2.0}, False, "--delay 2 does nothing on the loopback"),
-        ({"delay_ms": 500.0, "timeout": 0.5}, False, "--delay 500 is not shorter than --timeout 0.5"),
+        ({"link": Link.LOOPBACK, "delay_ms": 2.0}, False, "--delay 2ms does nothing on the loopback"),
+        ({"delay_ms": 500.0, "timeout": 0.5}, False, "--delay 500ms is not shorter than --timeout 0.5s"),
         ({"targets": ("192.0.2.1:80",)}, True, "--link veth cannot reach --target 192.0.2.1:80 outside"),
         ({"isolate": Isolation.NEVER}, False, "--link veth makes namespaces of its own, and --isolate never"),
     ],

@@ -143,7 +143,7 @@ def _delay(route: Any, device: str, delay_ms: float) -> None:  # noqa: ANN401  #
         if error.code != errno.ENOENT:
             raise
         raise EnvironmentFault(
-            f"--delay {delay_ms:g}: this kernel has no netem",
+            f"--delay {delay_ms:g}ms: this kernel has no netem",
             "it needs CONFIG_NET_SCH_NETEM (the module sch_netem); leave out --delay otherwise",
         ) from error
 

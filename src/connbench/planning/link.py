@@ -30,12 +30,12 @@ def settle_link(request: Request, *, external: bool) -> Namespace | None:
     if request.link is not Link.VETH:
         if request.delay_ms:
             raise UsageError(
-                f"--delay {request.delay_ms:g} does nothing on the loopback", "leave out --delay, or add --link veth"
+                f"--delay {request.delay_ms:g}ms does nothing on the loopback", "leave out --delay, or add --link veth"
             )
         return None
     if request.delay_ms >= request.timeout * MS_PER_S:
         raise UsageError(
-            f"--delay {request.delay_ms:g} is not shorter than --timeout {request.timeout:g}",
+            f"--delay {request.delay_ms:g}ms is not shorter than --timeout {request.timeout:g}s",
             "each connect() takes the delay at least: give more --timeout",
         )
     if external:
@@ -69,7 +69,7 @@ def check_link(plan: Plan) -> None:
     limits = [spec.load.give_up_ms for spec in plan.strategies if spec.load.give_up_ms is not None]
     if plan.delay_ms and limits and min(limits) <= plan.delay_ms:
         raise UsageError(
-            f"--delay {plan.delay_ms:g} is not shorter than --give-up-after {min(limits):g} (ms)",
+            f"--delay {plan.delay_ms:g}ms is not shorter than --give-up-after {min(limits):g}ms",
             "each connect() takes the delay at least: give more --give-up-after",
         )
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
