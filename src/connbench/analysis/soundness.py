@@ -60,15 +60,16 @@ def _judge_completeness(result: Result) -> Iterator[Finding]:
     if not result.plan:
         return
     made = {spec: len(result.rounds.get(spec, ())) for spec in result.plan.phases}
+    planned = result.plan.rounds
+    several = planned > 1
     missing = [
-        spec.label if not rounds else f"{spec.label} ({rounds} of {result.plan.rounds} rounds are there)"
+        f"{spec.label} ({planned - rounds} of {planned})" if several else spec.label
         for spec, rounds in made.items()
-        if rounds < result.plan.rounds
+        if rounds < planned
     ]
     if missing:
-        yield Finding(
-            PARTIAL, Severity.WARNING, f"partial, not measured: {', '.join(missing)}", "run it again for the rest"
-        )
+        what = "rounds not measured" if several else "not measured"
+        yield Finding(PARTIAL, Severity.WARNING, f"partial, {what}: {', '.join(missing)}", "run it again for the rest")
 
 
 def _attempts_alone(result: Result) -> Finding:
