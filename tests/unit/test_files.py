@@ -115,6 +115,14 @@ def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
     assert caught.value.hint == "use .json, .json.gz, .csv"
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_stdout_by_name_is_refused_with_the_way_to_it(name: str) -> None:
+    """Many programs take `-o -` for stdout: who tries it learns what prints a result there."""
+    with pytest.raises(UsageError, match="unknown ending") as caught:
+        format_of(Path(name))
+    assert caught.value.hint == "use .json, .json.gz, .csv; without -o, --format json prints it to stdout"
+
+
 def test_pictures_have_endings_of_their_own(tmp_path: Path) -> None:
     """Where a picture is to be written, a result's ending is refused, and the hint names the pictures'."""
     assert format_of(tmp_path / "a.svg", PICTURE_SUFFIXES) == "svg"

@@ -542,7 +542,8 @@ def format_of(path: Path, suffixes: Mapping[str, str] = SUFFIXES, option: str = 
     if ending is None:
         hint = f"use {', '.join(suffixes)}"
         if "json" in suffixes.values():
-            hint += "" if path.parent != Path("/dev") else "; without -o, --format json prints it to stdout"
+            is_stdout = path.name == "-" or path.parent == Path("/dev")
+            hint += "; without -o, --format json prints it to stdout" if is_stdout else ""
         raise UsageError(f"{option} {_shown(path)}: unknown ending {printable(path.suffix)!r}", hint)
     return suffixes[ending]
 
