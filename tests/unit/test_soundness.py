@@ -262,7 +262,7 @@ def test_what_was_planned_and_not_measured_is_found() -> None:
     """A run that stopped between two rounds has no fault in any of them; what lacks is named in the plan's order."""
     [found] = findings(stopped_between_rounds())
     assert (found.code, found.severity, found.strategy) == ("partial", Severity.WARNING, None)
-    assert found.message == "partial, rounds not measured: window 500 (3 of 3), plain (1 of 3)"
+    assert found.message == "partial, rounds not measured: window 500 (3 of 3); plain (1 of 3)"
     assert found.advice == "run it again for the rest"
 
 
@@ -277,7 +277,7 @@ def test_of_a_single_round_strategies_alone_are_named() -> None:
 @pytest.mark.parametrize("form", ["text", "markdown", "json"])
 def test_what_was_not_measured_is_told_in_every_format(form: str) -> None:
     """Whoever reads the report, the table or the document learns that it is not the whole plan."""
-    assert "partial, rounds not measured: window 500 (3 of 3), plain (1 of 3)" in FORMATS[form](
+    assert "partial, rounds not measured: window 500 (3 of 3); plain (1 of 3)" in FORMATS[form](
         stopped_between_rounds()
     )
 

@@ -69,7 +69,7 @@ def _judge_completeness(result: Result) -> Iterator[Finding]:
     ]
     if missing:
         what = "rounds not measured" if several else "not measured"
-        yield Finding(PARTIAL, Severity.WARNING, f"partial, {what}: {', '.join(missing)}", "run it again for the rest")
+        yield Finding(PARTIAL, Severity.WARNING, f"partial, {what}: {'; '.join(missing)}", "run it again for the rest")
 
 
 def _attempts_alone(result: Result) -> Finding:
