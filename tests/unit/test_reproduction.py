@@ -406,6 +406,11 @@ def test_rows_that_are_not_judged_are_named(number: int) -> None:
     names = ["random", "range", *["bind", *(f"bind, {n} source{'s' * (n > 1)}" for n in (1, 2, 3))]]
     expected = {0: [], 1: ["random"], 3: ["bind", "random", "range", *names[3:]]}[number]
     assert first.partition(" Not judged: ")[2] == (f"{'; '.join(expected)}." if expected else "")
+    assert (" judged claims of the talk" in first) == bool(expected)
+    last = reproduction.report(result).splitlines()[-1]
+    assert (" judged claims hold; " in last) == bool(expected)
+    cut_short = "Next: the run was cut short; run it again for the rest."
+    assert (cut_short in reproduction.verdict(result)) == bool(expected)
 
 
 def test_nothing_judged_is_said() -> None:

@@ -200,9 +200,10 @@ def _verdict(judged: _Judged) -> tuple[str, ...]:
 
 
 def _held(judged: _Judged) -> str:
-    """How many claims hold: `All 37`, or `36 of 37`."""
+    """How many claims hold: `All 37`, or `36 of 37`; `All 3 judged` where some rows prove nothing."""
     held, number = sum(claim.holds for _, claim in judged.each_claim), len(judged.each_claim)
-    return f"All {number}" if held == number else f"{held} of {number}"
+    told = f"All {number}" if held == number else f"{held} of {number}"
+    return told if all(judged.claims.values()) else f"{told} judged"
 
 
 def _plain(judged: _Judged) -> Iterator[str]:
@@ -231,7 +232,9 @@ def _others(judged: _Judged) -> Iterator[str]:
 
 def _next(judged: _Judged) -> Iterator[str]:
     ports = len(judged.plan.port_range)
-    if ports < len(FULL_RANGE):
+    if judged.result.is_partial:
+        yield "Next: the run was cut short; run it again for the rest."
+    elif ports < len(FULL_RANGE):
         yield (
             f"Next: connbench reproduce, without --quick, measures the talk's {count(len(FULL_RANGE))} ports "
             f"instead of {count(ports)}: the search grows with them."
