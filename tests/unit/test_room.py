@@ -133,7 +133,7 @@ def unmet(needs: Needs, room: Room) -> Requirement | None:
             AMPLE,
             "files_each",
             100 + SPARE_DESCRIPTORS,
-            "10,000 connections need 102 processes of 123 files each, and one process can follow 99",
+            "102 processes of 123 files each, and the one that starts them has files for 99 of them",
         ),
     ],
 )

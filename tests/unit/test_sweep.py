@@ -421,7 +421,10 @@ def test_an_unfinished_setting_is_not_judged() -> None:
     assert said(result, 1.0)[0].startswith("Cheapest within 100% errors: window 100, ")
     assert said(result, 1.0)[1] == "1 setting has no complete round at every load and is not judged."
     del result.rounds[replace(SMALL, load=FULL)]
-    assert said(result) == ("No setting is judged, for none has a complete round at every load.",)
+    assert said(result) == (
+        "No setting is judged, for none has a complete round at every load.",
+        "Next: the run was cut short; run it again for the rest.",
+    )
 
 
 CHEAPEST = (

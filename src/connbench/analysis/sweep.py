@@ -59,11 +59,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All cells of a sweep, and its settings, strategy by strategy, and loads in the order they were planned."""
+    """All cells of a sweep, its settings, strategy by strategy, and loads as planned, and whether it was cut short."""
 
     cells: tuple[Cell, ...]
     settings: tuple[StrategySpec, ...]
     loads: tuple[Load, ...]
+    is_partial: bool = False
 
     @classmethod
     def of(cls, result: Result) -> Sweep:
@@ -75,6 +76,7 @@ class Sweep:
             tuple(cell for cell in cells if cell),
             tuple(sorted(dict.fromkeys(setting for setting, _ in planned), key=lambda one: names.index(one.name))),
             tuple(dict.fromkeys(load for _, load in planned)),
+            result.is_partial,
         )
 
     @property

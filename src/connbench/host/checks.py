@@ -98,7 +98,7 @@ def check_descriptors(connections: int, listening: int = 0) -> Check:
     processes = "process" if holders == 1 else "processes"
     message = f"hard limit {hard} for {connections} connections: {holders} holder {processes}"
     if holders > MANY_HOLDERS:
-        advice = f"a change of process takes time between two attempts; raise it: ulimit -Hn {connections}"
+        advice = f"a change of process takes time between two attempts; raise it as root: ulimit -Hn {connections}"
         return Check("open-files", "open files", Verdict.NOTE, message, advice)
     return Check("open-files", "open files", Verdict.OK, message)
 

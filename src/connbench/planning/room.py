@@ -190,7 +190,7 @@ def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
         f"a process needs {needs.listening + SPARE_DESCRIPTORS + 1:,} open files"
         + (f" with {needs.listening:,} listening sockets" if listening else "")
         + f", and RLIMIT_NOFILE allows {room.files_each:,}",
-        f"raise it: ulimit -Hn {max(4096, 2 * needs.listening)}"
+        f"raise it as root: ulimit -Hn {max(4096, 2 * needs.listening)}"
         + (", or give fewer --target" if needs.listening > 1 else ""),
     )
     yield one
@@ -211,8 +211,8 @@ def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
         "processes that one can follow",
         workers,
         each,
-        f"{connections} need {of_files}, and one process can follow {each:,}",
-        "raise RLIMIT_NOFILE: ulimit -Hn 20000, or ask for fewer with -n or --fill",
+        f"{connections} need {of_files}, and the one that starts them has files for {each:,} of them",
+        "as root raise RLIMIT_NOFILE: ulimit -Hn 20000; or ask for fewer with -n or --fill",
     )
     yield Requirement(
         "processes",

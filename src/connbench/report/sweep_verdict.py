@@ -33,7 +33,7 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
         variants: What would let the runner-up in, by the model.
     """
     if not sweep.standings:
-        return ("No setting is judged, for none has a complete round at every load.",)
+        return ("No setting is judged, for none has a complete round at every load.", *_next(sweep, (), is_close=False))
     chosen = sweep.cheapest(budget)
     out = sweep.fell_out(budget)
     sentences = [
@@ -59,7 +59,9 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
 
 def _next(sweep: Sweep, variants: Sequence[Variant], *, is_close: bool) -> Iterator[str]:
     """What to run next: nothing where the sweep has answered what it was asked."""
-    if variants:
+    if sweep.is_partial:
+        yield "Next: the run was cut short; run it again for the rest."
+    elif variants:
         yield f"Next: repeat the sweep with {_options(variants[0].setting)}, which measures it."
     elif len(sweep.settings) > 1 and all(len(cell.costs_ns) == 1 for cell in sweep.cells):
         yield "Next: repeat the sweep with --rounds 5; one round does not show how far the figures scatter."
