@@ -99,6 +99,14 @@ BOMBS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
         "its settings takes more than 8 MiB",
         lambda: _keys(f"{ROUND}.settings", 15 * MB),
     ),
+    "the whole range reserved 60,000 times": (
+        "",
+        lambda: _with(
+            lambda d: d["strategies"][0]["rounds"][0]["settings"].update(
+                {"net.ipv4.ip_local_reserved_ports": "0-65535," * 60_000}
+            )
+        ),
+    ),
     "30 MB of zeros in a column": (
         "columns of different lengths",
         lambda: _in_place_of(f"{ROUND}.samples.port", 30 * MB, "0"),

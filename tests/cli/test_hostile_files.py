@@ -22,6 +22,7 @@ TELLING = (
     "20 MB of empty lists under a key that is ignored",
     "900 levels of lists",
     "a megabyte of blanks before a letter",
+    "the whole range reserved 60,000 times",
 )
 
 

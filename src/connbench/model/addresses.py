@@ -105,7 +105,7 @@ def parse_ports(text: str) -> frozenset[int]:
     Raises:
         UsageError: Not of that form, a stretch is reversed, or a port lies outside 0-65535.
     """
-    found: set[int] = set()
+    found = bytearray(MAX_PORT + 1)  # a set takes a minute where a file names the whole range 60,000 times
     for part in filter(None, (word.strip() for word in text.split(","))):
         ends = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part, re.ASCII)
         low, high = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
@@ -113,8 +113,8 @@ def parse_ports(text: str) -> frozenset[int]:
             raise UsageError(
                 f"reserved ports {text!r}: {part!r} is neither a port nor LOW-HIGH", "for example 8080,9148,30000-32767"
             )
-        found.update(range(low, high + 1))
-    return frozenset(found)
+        found[low : high + 1] = b"\1" * (high - low + 1)
+    return frozenset(port for port, is_named in enumerate(found) if is_named)
 
 
 def format_ports(ports: Iterable[int]) -> str:
