@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from hypothesis import strategies as st
@@ -30,6 +30,7 @@ from connbench.model import (
     Protocol,
     RoundPlan,
     StrategySpec,
+    is_of_one,
 )
 from connbench.results.limits import HIGHEST, LOWEST
 from connbench.results.result import Result, Round, Samples, samples_class
@@ -81,20 +82,25 @@ def _fitting(plan: Plan) -> Plan:
     return replace(plan, strategies=tuple(dict.fromkeys(specs)))
 
 
-plans = st.builds(
-    Plan,
-    strategies=st.lists(specs(), min_size=1, max_size=3, unique=True).map(tuple),
-    connections=st.integers(1, MOST_ROWS // 2),
-    port_range=st.tuples(ports, ports).map(lambda pair: PortRange(min(pair), max(pair))),
-    sources=st.lists(texts, min_size=1, max_size=3).map(tuple),
-    targets=st.lists(st.builds(Endpoint, texts, ports), min_size=1, max_size=2).map(tuple),
-    listener=st.sampled_from(Listener),
-    namespace=st.sampled_from(Namespace),
-    seed=counts,
-    rounds=st.integers(1, 1000),
-    timeout=st.floats(0.001, 86400),
-    cpus=st.lists(st.integers(0, 1023), max_size=2).map(tuple),
-).map(_fitting)
+def _plans_of(family: Literal[4, 6]) -> st.SearchStrategy[Plan]:
+    hosts = st.ip_addresses(v=family).map(str).filter(is_of_one)
+    return st.builds(
+        Plan,
+        strategies=st.lists(specs(), min_size=1, max_size=3, unique=True).map(tuple),
+        connections=st.integers(1, MOST_ROWS // 2),
+        port_range=st.tuples(ports, ports).map(lambda pair: PortRange(min(pair), max(pair))),
+        sources=st.lists(hosts, min_size=1, max_size=3).map(tuple),
+        targets=st.lists(st.builds(Endpoint, hosts, ports), min_size=1, max_size=2).map(tuple),
+        listener=st.sampled_from(Listener),
+        namespace=st.sampled_from(Namespace),
+        seed=counts,
+        rounds=st.integers(1, 1000),
+        timeout=st.floats(0.001, 86400),
+        cpus=st.lists(st.integers(0, 1023), max_size=2).map(tuple),
+    ).map(_fitting)
+
+
+plans = _plans_of(4) | _plans_of(6)
 
 findings = st.builds(
     Finding, texts, st.sampled_from(Severity), texts, texts, st.none() | texts, st.none() | st.integers(1, 1000)

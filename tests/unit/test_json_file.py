@@ -169,6 +169,18 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
         "window of partition 100 is 100, not 1 to 3",
     ),
     "more sources than there are": (lambda d: load(d).update(sources=2), "sources of bind, 2 sources is 2, not 1 to 1"),
+    "source that is no address": (
+        lambda d: d["plan"].update(sources=["127.0.0.1\n::error::x"]),
+        "does not appear to be an IPv4 or IPv6 address",
+    ),
+    "source that is a group": (
+        lambda d: d["plan"].update(sources=["224.0.0.1"]),
+        "224.0.0.1 is no address of",
+    ),
+    "source of another family than the target": (
+        lambda d: d["plan"].update(sources=["::1"]),
+        "is of another family than the addresses before it",
+    ),
     "sysctl that is no number": (
         lambda d: measured(d).update(settings={"net.ipv4.tcp_max_tw_buckets": "many"}),
         "net.ipv4.tcp_max_tw_buckets is",

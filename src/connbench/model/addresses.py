@@ -93,6 +93,21 @@ def is_of_one(host: str) -> bool:
     return not (is_of_many(host) or _mapped(host).is_unspecified)
 
 
+def check_one_family(hosts: Iterable[str]) -> None:
+    """Make sure that these are addresses of single hosts, and of one family.
+
+    Raises:
+        ValueError: One is not, with the address.
+    """
+    versions = set()
+    for host in hosts:
+        if not is_of_one(host):
+            raise ValueError(f"{host} is no address of a single host")
+        versions.add(ipaddress.ip_address(host).version)
+        if len(versions) > 1:
+            raise ValueError(f"{host} is of another family than the addresses before it")
+
+
 def _mapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """An IP address, that of IPv4 where it is written as one of IPv6."""
     address = ipaddress.ip_address(host)

@@ -20,6 +20,7 @@ from connbench.model import (
     Protocol,
     RoundPlan,
     StrategySpec,
+    check_one_family,
     draw_victims,
     parse_ports,
 )
@@ -148,6 +149,7 @@ def check_plan(plan: Plan) -> None:
     _check("reserved", plan.reserved, 0, len(plan.port_range))
     _check("number of sources", len(plan.sources), 1, HIGHEST["source"] + 1)
     _check("number of targets", len(plan.targets), 1, HIGHEST["target"] + 1)
+    check_one_family(plan.sources + tuple(target.host for target in plan.targets))
     _check("rounds", plan.rounds, 1, LARGEST)
     _check("seed", plan.seed, 0, LARGEST)
     for target in plan.targets:
