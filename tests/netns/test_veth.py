@@ -208,7 +208,10 @@ def test_no_namespace_is_refused() -> None:
             "connbench: --link veth needs a network namespace of its own: "
             "network namespace: Operation not permitted; user namespace: Operation not permitted"
         ),
-        "  -> run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow user namespaces; or leave out --link veth",
+        (
+            "  -> run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces; "
+            "or leave out --link veth"
+        ),
     ]
 
 

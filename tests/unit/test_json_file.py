@@ -106,6 +106,10 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "samples that are a list": (lambda d: measured(d).update(samples=[]), "samples"),
     "counters that are words": (lambda d: measured(d).update(counters={"a": "b"}), "counters"),
     "fault without a message": (lambda d: measured(d).update(fault={}), "fault"),
+    "fault of a round that was well": (
+        lambda d: measured(d).update(fault={"message": "x", "hint": "y", "exit_code": 0}),
+        "no round ends with exit code 0",
+    ),
     "unknown listener": (lambda d: d["plan"].update(listener="x"), "listener"),
     "unknown namespace": (lambda d: d["plan"].update(namespace="x"), "namespace"),
     "unknown link": (lambda d: d["plan"].update(link="x"), "link"),

@@ -59,6 +59,7 @@ def test_sources_are_a_list_a_range_or_a_network(written: str, expected: tuple[s
         ("224.0.0.1", "single host"),
         ("127.9.9.1,255.255.255.255", "single host"),
         ("::ffff:255.255.255.255", "single host"),
+        ("::ffff:127.0.0.1", "an IPv4 address in the form of IPv6"),
         ("0.0.0.0", "single host"),  # noqa: S104  # to be refused
         ("::", "single host"),
         ("ff02::1", "single host"),

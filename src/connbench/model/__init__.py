@@ -16,6 +16,7 @@ from connbench.model.addresses import (
     is_of_many,
     is_of_one,
     parse_ports,
+    refuse_mapped,
 )
 from connbench.model.choices import (
     Clock,
@@ -70,4 +71,5 @@ __all__ = [
     "is_of_many",
     "is_of_one",
     "parse_ports",
+    "refuse_mapped",
 ]

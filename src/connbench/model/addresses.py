@@ -108,6 +108,19 @@ def check_one_family(hosts: Iterable[str]) -> None:
             raise ValueError(f"{host} is of another family than the addresses before it")
 
 
+def refuse_mapped(option: str, host: str) -> None:
+    """Make sure that an IP address is no IPv4 address in the form of IPv6 (RFC 4291, section 2.5.5.2).
+
+    A socket of IPv6 connects to such a target from such a source alone, and over IPv4.
+
+    Raises:
+        UsageError: It is one.
+    """
+    address = _mapped(host)
+    if address.version != ipaddress.ip_address(host).version:
+        raise UsageError(f"{option} ::ffff:{address} is an IPv4 address in the form of IPv6", f"write it as {address}")
+
+
 def _mapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """An IP address, that of IPv4 where it is written as one of IPv6."""
     address = ipaddress.ip_address(host)

@@ -8,7 +8,7 @@ from connbench.errors import TargetError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux.families import family_of
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange, is_of_one
+from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange, is_of_one, refuse_mapped
 from connbench.planning.sources import is_address
 from connbench.units import read_number
 
@@ -72,6 +72,7 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
     endpoint = Endpoint(address, number)
     if not is_of_one(address):
         raise UsageError(f"--target {text} is no address of a single host", "for example 127.0.0.1:8080 or [::1]:8080")
+    refuse_mapped("--target", address)
     if not endpoint.is_loopback and not allow_remote:
         raise UsageError(
             f"--target {text} is not a loopback address",

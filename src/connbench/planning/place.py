@@ -22,7 +22,7 @@ from connbench.model import (
 from connbench.planning.request import Request
 from connbench.strategies import DEFAULT_NAMES
 
-ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow user namespaces"
+ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
 COST_OF_HOST = "the host's port range applies, and its other connections take part"
 COST_OF_OWN_LISTENER = "; more connections than the host's somaxconn need an accepting listener"
 

@@ -10,7 +10,7 @@ from itertools import islice
 
 from connbench.errors import TargetError, UsageError
 from connbench.linux.families import family_of
-from connbench.model import DEFAULT_SOURCES, Endpoint, Link, Namespace, first_sources, is_of_one
+from connbench.model import DEFAULT_SOURCES, Endpoint, Link, Namespace, first_sources, is_of_one, refuse_mapped
 
 MOST_SOURCES = 4096
 """More than anybody has; a column of 16 bits names them."""
@@ -87,6 +87,8 @@ def parse_sources(text: str) -> tuple[str, ...]:
     nobodys = next((address for address in found if not is_of_one(address)), None)
     if nobodys:
         raise UsageError(f"--source {nobodys} is no address of a single host", _FORMS)
+    for address in found:
+        refuse_mapped("--source", address)
     return found
 
 

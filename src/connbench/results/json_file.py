@@ -74,10 +74,16 @@ class FaultRecord:
         return cls(fault.message, fault.hint, int(fault.exit_code))
 
     def revive(self) -> ConnbenchError:
-        """The fault again, of its own class."""
+        """The fault again, of its own class.
+
+        Raises:
+            ValueError: No round ends with that exit code.
+        """
         if self.exit_code in INTERRUPTIONS:
             return Interrupted(self.exit_code - 128)
-        return ERRORS_BY_EXIT_CODE.get(self.exit_code, ConnbenchError)(self.message, self.hint)
+        if self.exit_code not in ERRORS_BY_EXIT_CODE:
+            raise ValueError(f"no round ends with exit code {self.exit_code}")
+        return ERRORS_BY_EXIT_CODE[self.exit_code](self.message, self.hint)
 
 
 _Head = msgspec.defstruct("_Head", [("schema", msgspec.Raw, msgspec.Raw()), ("strategies", msgspec.Raw, msgspec.Raw())])
