@@ -159,7 +159,9 @@ def _wrong_end(command: Command, code: int | None, words: str, *, hears: bool) -
         return "hangs"
     if "Traceback" in words:
         return f"exit code {code} with a traceback"
-    if code not in FIT and (command, code) != (SERVE, ExitCode.TERMINATED):  # it may begin to listen just then
+    # It was told to end as it began to listen, or when it had told its fault: a shell says 143 of both.
+    is_ended = command == SERVE and code in {ExitCode.TERMINATED, -signal.SIGTERM}
+    if code not in FIT and not is_ended:
         return f"exit code {code}"
     if hears and command != DOCTOR and code not in DONE and not faults:
         return f"exit code {code} without a word"
