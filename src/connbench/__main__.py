@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # what `signal` is made of; it has no file to be read
+import os
+import sys
 
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Python's handler would print a traceback of what is imported here
 
-from connbench.interrupts import Interrupts
-
 
 def main() -> None:
     """Entry point of the command; ends the process."""
-    interrupts = Interrupts()
-    interrupts.install()
-    from connbench import cli  # noqa: PLC0415  # takes 30 ms, in which a signal is to be noted already
+    try:
+        from connbench.interrupts import Interrupts  # noqa: PLC0415  # an import may fail, and that has to be told
 
+        interrupts = Interrupts()
+        interrupts.install()
+        from connbench import cli  # noqa: PLC0415  # takes 30 ms, in which a signal is to be noted already
+    except Exception as error:  # noqa: BLE001  # Python would end with 1, which says that a --fail-if is true
+        sys.exit(_tell(error))
     cli.main(interrupts=interrupts)
+
+
+def _tell(error: Exception) -> int:
+    """Say why connbench cannot be loaded; the exit code. What tells faults otherwise may not load, either."""
+    try:
+        if "--debug" in sys.argv or os.environ.get("CONNBENCH_DEBUG", "") not in {"", "0"}:
+            import traceback  # noqa: PLC0415  # only an error needs it
+
+            traceback.print_exception(error)
+        from connbench.linux.faults import fault_of  # noqa: PLC0415  # likewise
+
+        fault = fault_of(error)
+        message, hint, code = fault.message, fault.hint, int(fault.exit_code)
+    except Exception as further:  # noqa: BLE001  # of its kind is the first, too
+        message = f"it cannot be loaded: {type(further).__name__}"
+        hint = "raise the limits of memory and open files (ulimit -v, ulimit -d, ulimit -n), or install connbench again"
+        code = 4
+    try:  # noqa: SIM105  # contextlib may not load
+        os.write(2, f"connbench: {message}\n  -> {hint}\n".encode())
+    except OSError:
+        pass  # nobody is left to hear it
+    return code
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from support import HANG_S, connbench, connections_of, engine_of, running, wait_until
+from support import COMMAND, HANG_S, connbench, connections_of, engine_of, running, wait_until
 
 SMALL = ("run", "--strategy", "bind", "-n", "8", "--port-range", "40000-40015", "-q")
 
@@ -231,3 +231,56 @@ def test_a_bug_in_an_accepting_process_is_told(hooks: Path) -> None:
     assert finished.returncode == ExitCode.BUG
     assert "Traceback" not in finished.stderr
     assert ": unexpected KeyError: 'p99' (connbench/serving/acceptors.py, line " in finished.stderr
+
+
+UNLOADABLE = """
+import sys
+
+class Unloadable:
+    def find_spec(self, name, path=None, target=None):
+        if name in {modules!r}:
+            raise {error}
+
+sys.meta_path.insert(0, Unloadable())
+"""
+
+
+@pytest.mark.parametrize(
+    ("modules", "error", "code", "says"),
+    [
+        (("connbench.cli",), "KeyError('p99')", ExitCode.BUG, "unexpected KeyError: 'p99'"),
+        (("connbench.cli",), "MemoryError", ExitCode.ENVIRONMENT, "out of memory"),
+        (("connbench.cli",), "OSError(24, 'Too many open files')", ExitCode.ENVIRONMENT, "RLIMIT_NOFILE is "),
+        (
+            ("connbench.interrupts", "connbench.linux.faults"),
+            "MemoryError",
+            ExitCode.ENVIRONMENT,
+            "it cannot be loaded: MemoryError",
+        ),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(
+    modules: tuple[str, ...], error: str, code: ExitCode, says: str, hooks: Path
+) -> None:
+    """Before anything of the command line is there: Python would end with 1, which a --fail-if means."""
+    (hooks / "sitecustomize.py").write_text(UNLOADABLE.format(modules=modules, error=error), encoding="utf-8")
+    done = connbench("--version", env=os.environ | {"PYTHONPATH": str(hooks)})
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("connbench: ")
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_hardly_any_address_space() -> None:
+    """With 20 MB Python starts, and not all of connbench can be loaded."""
+    limit = 20 << 20
+
+    def confine() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = subprocess.run(
+        [COMMAND, "strategies"], capture_output=True, text=True, preexec_fn=confine, timeout=HANG_S, check=False
+    )
+    assert done.returncode == ExitCode.ENVIRONMENT
+    assert done.stderr.startswith("connbench: ")
+    assert len(done.stderr.splitlines()) == 2
