@@ -391,6 +391,11 @@ def test_fill_is_a_share_of_what_is_not_reserved() -> None:
     refused = connbench(*asked, inside=(*HOST_RANGE, *none_left))
     assert refused.returncode == ExitCode.ENVIRONMENT
     assert "bind: every port of 40000-40199 is reserved" in refused.stderr
+    random = connbench(
+        *("run", "-q", "--isolate", "never", "--listener", "accept", "--strategy", "random", "-n", "5"),
+        inside=(*HOST_RANGE, *none_left),
+    )
+    assert "  -> random binds to reserved ports too, and counts them\n" in random.stderr
 
 
 def test_range_of_the_host_is_taken_by_name() -> None:

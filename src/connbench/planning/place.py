@@ -177,6 +177,9 @@ def note_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
         for width in sorted(widths)
         if (share := _without_a_port(plan.port_range, width, reserved)) >= 0.001
     }
+    counted = [f"-n, --fill and each share of the range count the other {free:,}"] if free else []
+    if takes_them:
+        counted.append("random binds to reserved ports too, and counts them")
     told = "".join(f"; {share:.1%} of the windows of {width} ports have no other" for width, share in empty.items())
     return [
         Finding(
@@ -184,8 +187,7 @@ def note_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
             Severity.NOTE,
             f"{plan.reserved:,} of the {len(plan.port_range):,} ports of {plan.port_range} are reserved "
             f"({sysctl.RESERVED_PORTS}): connect() never chooses them{told}",
-            f"-n, --fill and each share of the range count the other {free:,}"
-            + ("; random binds to reserved ports too, and counts them" if takes_them else ""),
+            "; ".join(counted),
         )
     ]
 
