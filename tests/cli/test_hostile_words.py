@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from connbench.errors import ExitCode, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Churn, Endpoint, Load, StrategySpec
+from connbench.model import Churn, Load, StrategySpec
 from connbench.report.machine import json_document
 from connbench.results.result import Result
 from made import BIND, PLAN, result_of, round_of, samples_of
@@ -34,16 +34,15 @@ ACTIONS = {**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": ""}
 
 
 def hostile(kernel: str) -> Result:
-    """An unsound and partial result of two strategies, in which every word that comes from a file is hostile."""
+    """An unsound and partial result of two strategies, whose words are hostile; a plan has none but its strategies."""
     spec = StrategySpec(HOSTILE)
     measured = round_of(samples_of([10_000] * 60), fault=RunFault(HOSTILE, HOSTILE))
     counters = {**measured.report.counters, "TcpExt.ListenOverflows": 1}
     settings = {HOSTILE: kernel, "net.core.somaxconn": HOSTILE}
     measured = replace(measured, report=replace(measured.report, counters=counters, settings=settings))
     known = Finding(HOSTILE, Severity.WARNING, HOSTILE, HOSTILE, HOSTILE)
-    plan = replace(PLAN, sources=(HOSTILE + kernel,), targets=(Endpoint(HOSTILE, 1),))
     whole = [round_of(samples_of([10_000 + n] * 60), n + 1) for n in range(5)]
-    result = result_of({spec: [measured], BIND: whole}, plan, (known,))
+    result = result_of({spec: [measured], BIND: whole}, PLAN, (known,))
     result.environment = dict.fromkeys(("kernel", "cpu_model", "governor", "python", HOSTILE), HOSTILE + kernel)
     return result
 
