@@ -27,6 +27,9 @@ SMALLER = "--port-range 40000-40499"
 FEWER = {"window": "10,50", "churn": "50"}
 """What a sweep is given instead of its own."""
 
+SHORTER = {"20k": "2k", "2k": "200"}
+"""How much churn a run is given instead of its own."""
+
 HOST = (
     *("--listen", "127.0.0.1:8080/2000", "--sysctl", "net.core.somaxconn=4096"),
     *("--sysctl", "net.ipv4.ip_local_port_range=40000 40999"),  # what `--port-range host` takes
@@ -45,6 +48,7 @@ def scaled(command: str) -> str:
     words, redirection, file = command.partition(" > ")
     if words.startswith("connbench run") and not {"-n", "--port-range"} & set(words.split()):
         words = words.replace("run", f"run {SMALLER}", 1)
+    words = re.sub(r"(run .*--churn) (20k|2k)\b", lambda found: f"{found[1]} {SHORTER[found[2]]}", words)
     if "--format csv" in words:
         words = words.replace("--port-range 20000-29999", SMALLER)
     if words.startswith("connbench sweep"):

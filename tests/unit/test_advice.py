@@ -247,7 +247,11 @@ def test_time_wait_takes_plain_past_its_knee() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "seconds", "sources", "reused"),
-    [(670, "42.1", 2, 727), (8000, "3.5", 18, 8680), (14_340, "2.0", 31, 15_559)],
+    [
+        (670, "42.1", 2, 727),
+        pytest.param(8000, "3.5", 18, 8680, marks=pytest.mark.slow),
+        pytest.param(14_340, "2.0", 31, 15_559, marks=pytest.mark.slow),
+    ],
 )
 def test_time_wait_uses_the_ports_up(rate: int, seconds: str, sources: int, reused: int) -> None:
     """It is said when, and what does with that; never that it does not come to it."""
