@@ -27,6 +27,9 @@ from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
 from connbench.results.result import Result, StrategyResult
 from connbench.units import per_second, percent
 
+CUT_SHORT = "Next: the run was cut short; run it again for the rest."
+"""What a verdict ends with where the result is partial."""
+
 WITHOUT_PARITY = {"range", "window", "partition"}
 """Strategies that a kernel from 6.8 on searches for without a preferred parity."""
 
@@ -40,7 +43,7 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     """
     plan = result.plan
     if result.is_partial:
-        return "Next: the run was cut short; run it again for the rest."
+        return CUT_SHORT
     if plan is None:
         return "Next: connbench run measures the same on this machine."
     ports = f" --port-range {plan.port_range}" if plan.namespace.is_own else ""

@@ -11,6 +11,7 @@ from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Finding, printable
 from connbench.model import Plan
 from connbench.report.json_text import json_text
+from connbench.report.next_step import CUT_SHORT
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold, verdict_lines
 from connbench.reproduction.cases import FULL_RANGE, Case, cases, cases_of
@@ -233,7 +234,7 @@ def _others(judged: _Judged) -> Iterator[str]:
 def _next(judged: _Judged) -> Iterator[str]:
     ports = len(judged.plan.port_range)
     if judged.result.is_partial:
-        yield "Next: the run was cut short; run it again for the rest."
+        yield CUT_SHORT
     elif ports < len(FULL_RANGE):
         yield (
             f"Next: connbench reproduce, without --quick, measures the talk's {count(len(FULL_RANGE))} ports "

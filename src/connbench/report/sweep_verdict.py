@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from connbench.analysis.sweep import Standing, Sweep
 from connbench.findings import printable
 from connbench.model import Placement, StrategySpec
+from connbench.report.next_step import CUT_SHORT
 from connbench.report.sweep_names import Names
 from connbench.units import duration
 
@@ -60,7 +61,7 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
 def _next(sweep: Sweep, variants: Sequence[Variant], *, is_close: bool) -> Iterator[str]:
     """What to run next: nothing where the sweep has answered what it was asked."""
     if sweep.is_partial:
-        yield "Next: the run was cut short; run it again for the rest."
+        yield CUT_SHORT
     elif variants:
         yield f"Next: repeat the sweep with {_options(variants[0].setting)}, which measures it."
     elif len(sweep.settings) > 1 and all(len(cell.costs_ns) == 1 for cell in sweep.cells):
