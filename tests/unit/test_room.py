@@ -133,7 +133,10 @@ def unmet(needs: Needs, room: Room) -> Requirement | None:
             AMPLE,
             "files_each",
             100 + SPARE_DESCRIPTORS,
-            "102 processes of 123 files each, and the one that starts them has files for 99 of them",
+            (
+                "10,000 connections need 102 processes of 123 files each, "
+                "and the one that starts them has files for 99 of them"
+            ),
         ),
     ],
 )
