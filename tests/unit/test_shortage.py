@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from connbench.errors import EnvironmentFault
-from connbench.linux import shortage
+from connbench.linux import cgroup, shortage
 from connbench.linux.cgroup import Left
 from connbench.linux.shortage import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYTES, refuse_processes, way_out
 
@@ -48,7 +48,7 @@ def test_as_many_processes_as_are_allowed(
     left = None if group is None else Left(group, "/sys/fs/cgroup/memory.max")
     monkeypatch.setattr(shortage, "processes_left", lambda: Left(processes, "RLIMIT_NPROC"))
     monkeypatch.setattr(shortage, "machine_memory", lambda: memory)
-    monkeypatch.setattr(shortage, "group_memory", lambda: left)
+    monkeypatch.setattr(cgroup, "memory_left", lambda: left)
     allowed = shortage.allowed_processes().amount
     refuse_processes(allowed, "500 connections", "ask for fewer")
     with pytest.raises(EnvironmentFault) as refused:

@@ -72,7 +72,7 @@ def _is_open(descriptor: int) -> bool:
 
 def available_memory() -> int:
     """Bytes that can be had without swapping: by the machine and by this process's control groups, the least."""
-    group = group_memory()
+    group = cgroup.memory_left()
     return min(machine_memory(), group.amount if group else UNLIMITED)
 
 
@@ -104,11 +104,6 @@ def _memory_values() -> dict[str, int]:
         if words and words[0].isdecimal():
             values[name] = int(words[0]) * 1024
     return values
-
-
-def group_memory() -> Left | None:
-    """Bytes that this process's control groups leave; None where none of them has a limit."""
-    return cgroup.memory_left()
 
 
 def free_address_space() -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 
 from connbench.errors import EnvironmentFault
+from connbench.linux import cgroup
 from connbench.linux.cgroup import Left
-from connbench.linux.limits import group_memory, machine_memory, processes_left
+from connbench.linux.limits import machine_memory, processes_left
 
 PROCESS_BYTES = 2 << 20
 """Memory of a process forked from one of ours: 1.3 MB of private pages were seen, and 0.1 MB of page tables."""
@@ -39,7 +40,7 @@ def allowed_processes() -> Left:
         processes_left(),
         Left(max(0, machine_memory() - MEMORY_LEFT) // PROCESS_BYTES, "free memory"),
     ]
-    group = group_memory()
+    group = cgroup.memory_left()
     if group:
         found.append(Left(max(0, group.amount - GROUP_MEMORY_LEFT) // PROCESS_BYTES, group.limit))
     return min(found, key=lambda left: left.amount)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from connbench.errors import EnvironmentFault
-from connbench.linux import limits
+from connbench.linux import cgroup, limits
 from connbench.linux.cgroup import Left
 from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, UNLIMITED
 from connbench.model import Listener, Plan, RoundPlan
@@ -80,7 +80,7 @@ class Room:
             limits.open_files()[1],
             processes,
             by,
-            limits.group_memory(),
+            cgroup.memory_left(),
             limits.free_address_space(),
         )
 
