@@ -26,7 +26,9 @@ def main() -> None:
 def _tell(error: Exception) -> int:
     """Say why connbench cannot be loaded; the exit code. What tells faults otherwise may not load, either."""
     try:
-        if "--debug" in sys.argv or os.environ.get("CONNBENCH_DEBUG", "") not in {"", "0"}:
+        from connbench.errors import is_debugging  # noqa: PLC0415  # this import may fail, too
+
+        if "--debug" in sys.argv or is_debugging():  # the option that sets the variable has not been read
             import traceback  # noqa: PLC0415  # only an error needs it
 
             traceback.print_exception(error)

@@ -6,6 +6,7 @@ way out, and an exit code. The command line prints both and exits; nothing else 
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable
 from enum import IntEnum
@@ -114,6 +115,14 @@ ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
     kind.exit_code: kind for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError, UnexpectedFault)
 }
 """Turns a fault that crossed a process boundary as a number back into its class."""
+
+
+DEBUG = "CONNBENCH_DEBUG"
+
+
+def is_debugging() -> bool:
+    """Whether tracebacks are asked for: by --debug, which sets this variable, or by the variable itself."""
+    return os.environ.get(DEBUG, "") not in {"", "0"}
 
 
 def reason_of(error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Never
 import click
 
 import connbench
-from connbench.cli.messages import complain, discard_stdout, is_debugging
+from connbench.cli.messages import complain, discard_stdout
 from connbench.cli.sections import Group
 from connbench.errors import (
     INTERRUPTIONS,
@@ -23,6 +23,7 @@ from connbench.errors import (
     Interrupted,
     OutputError,
     UsageError,
+    is_debugging,
 )
 from connbench.interrupts import Interrupts
 from connbench.linux.faults import fault_of

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.errors import ConnbenchError, ExitCode
+from connbench.errors import ConnbenchError, ExitCode, is_debugging
 from connbench.findings import Finding, Severity, harmless, printable
 
 if TYPE_CHECKING:
     from connbench.results.result import Result
-
-DEBUG = "CONNBENCH_DEBUG"
 
 WITHOUT_FINDINGS = {"talk", "csv", "talk-csv"}
 """Formats that have no place for what a reader of their figures must know."""
@@ -47,11 +45,6 @@ def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode
     if failures:
         return failures[-1].exit_code
     return ExitCode.UNSOUND if is_invalid else otherwise
-
-
-def is_debugging() -> bool:
-    """Whether tracebacks are asked for: by --debug, which sets this variable, or by the variable itself."""
-    return os.environ.get(DEBUG, "") not in {"", "0"}
 
 
 def warn(finding: Finding) -> None:

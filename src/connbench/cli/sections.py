@@ -10,8 +10,7 @@ from typing import Any, Never, TypeVar
 
 import click
 
-from connbench.cli.messages import DEBUG
-from connbench.errors import UsageError, suggest
+from connbench.errors import DEBUG, UsageError, suggest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
