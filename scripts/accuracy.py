@@ -21,20 +21,20 @@ from statistics import mean, median, stdev
 import numpy as np
 import numpy.typing as npt
 
+from connbench.analysis.churn import achieved_rate
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import summarize
-from connbench.analysis.turnover import achieved_rate
 from connbench.errors import ExitCode
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
-from connbench.portsearch.agreement import rank_correlation
-from connbench.portsearch.algorithm import algorithm_of
-from connbench.portsearch.fit import calibrate
-from connbench.portsearch.predict import beside
-from connbench.portsearch.tcp import tcp_ports
-from connbench.portsearch.windows import simulate_failures
+from connbench.portmodel.agreement import rank_correlation
+from connbench.portmodel.algorithm import algorithm_of
+from connbench.portmodel.fit import calibrate
+from connbench.portmodel.predict_plan import beside
+from connbench.portmodel.tcp import tcp_ports
+from connbench.portmodel.window_failures import simulate_failures
 from connbench.report.tables import render
-from connbench.reproduction.cases import QUICK_RANGE, cases
-from connbench.reproduction.claims import judge
+from connbench.reproduce.cases import QUICK_RANGE, cases
+from connbench.reproduce.claims import judge
 from connbench.results.reading import read
 from connbench.results.result import Result, StrategyResult
 from connbench.strategies.sharing import draw_victims

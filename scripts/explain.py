@@ -29,10 +29,10 @@ from connbench.model import (
     RoundPlan,
     StrategySpec,
 )
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.order import Search, traced
-from connbench.portsearch.simulate import USUAL, Machine, simulate, spaces_of
-from connbench.portsearch.tcp import TcpPorts
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.reference_walk import Search, traced
+from connbench.portmodel.simulate import USUAL, Machine, simulate, spaces_of
+from connbench.portmodel.tcp import TcpPorts
 from connbench.report.charts.canvas import PALETTES, Grid, legend_below, styled, to_bytes
 from connbench.report.series import COLOURS as LINES
 from connbench.strategies import Draw

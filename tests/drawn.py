@@ -32,7 +32,7 @@ from connbench.model import (
     StrategySpec,
     is_of_one,
 )
-from connbench.results.limits import HIGHEST, LOWEST
+from connbench.results.file_limits import HIGHEST, LOWEST
 from connbench.results.result import Result, Round, Samples, samples_class
 from connbench.roundreport import HolderReport, RoundReport
 from connbench.samples import COLUMNS

@@ -55,7 +55,7 @@ class Step(NamedTuple):
 Moment = tuple[Step, ...]
 """The last of these steps, after the others."""
 
-LOADING: Moment = (Step("command", "import", "'connbench.cli'"),)
+LOADING: Moment = (Step("command", "import", "'connbench.commands'"),)
 """Python has begun, and nothing of connbench is loaded."""
 PLANNING: Moment = (Step("command", "os.fork"),)
 """It is about to try whether a namespace is allowed."""
@@ -64,7 +64,7 @@ BEFORE_THE_ENGINE: Moment = (Step("command", "subprocess.Popen", "connbench.engi
 """All is checked; the first round's engine is about to start."""
 SECOND_TURN: Moment = (Step("command", "subprocess.Popen", "connbench.engine", 2),)
 """The first strategy or round is measured, printed and saved."""
-ENGINE_LOADING: Moment = (Step("engine", "import", "'connbench.engine.crew'"),)
+ENGINE_LOADING: Moment = (Step("engine", "import", "'connbench.engine.scheduler'"),)
 STARTING: Moment = (Step("engine", "socket.__new__"),)
 """The engine is in its namespace and makes its first socket: it is not ready."""
 SAVING: Moment = (*BEFORE_THE_ENGINE, Step("command", "os.link", "/proc/self/fd"))

@@ -16,12 +16,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from connbench.analysis.sweep import is_sweep
+from connbench.analysis.sweep_choice import is_sweep
 from connbench.errors import Interrupted
 from connbench.model import Churn, Close, Load, Plan, PortRange, Protocol, RoundPlan, StrategySpec
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import USUAL
-from connbench.portsearch.predict import predict
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.calibration import USUAL
+from connbench.portmodel.predict_plan import predict
 from connbench.report.formats import FORMATS
 from connbench.results.result import Result, Round
 from made import BIND, ENVIRONMENT, PLAIN, PLAN, RANDOM, WINDOW, round_of

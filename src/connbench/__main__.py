@@ -17,7 +17,7 @@ def main() -> None:
 
         interrupts = Interrupts()
         interrupts.install()
-        from connbench import cli  # noqa: PLC0415  # takes 30 ms, in which a signal is to be noted already
+        from connbench import commands as cli  # noqa: PLC0415  # takes 30 ms, in which a signal is to be noted already
     except Exception as error:  # noqa: BLE001  # Python would end with 1, which says that a --fail-if is true
         sys.exit(_tell(error))
     cli.main(interrupts=interrupts)

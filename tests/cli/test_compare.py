@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.report.comparison import FORMATS
-from connbench.report.machine import json_document
+from connbench.report.comparison_report import FORMATS
+from connbench.report.json import json_document
 from made import BIND, result_of, round_of, samples_of
 from support import connbench
 

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from connbench.errors import ExitCode, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import Churn, Load, StrategySpec
-from connbench.report.machine import json_document
+from connbench.report.json import json_document
 from connbench.results.result import Result
 from made import BIND, PLAN, result_of, round_of, samples_of
 from support import connbench

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from connbench.model import StrategySpec
-from connbench.report.machine import json_document
+from connbench.report.json import json_document
 from guests import REPOSITORY, lab, require_guest
 from made import PLAIN, result_of, round_of, samples_of
 from support import wait_until

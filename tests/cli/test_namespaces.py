@@ -18,7 +18,7 @@ from connbench import samples
 from connbench.engine.client import run_round
 from connbench.errors import EnvironmentFault
 from connbench.model import Isolation, RoundPlan
-from connbench.planning import Request, make_plan
+from connbench.planner import Request, make_plan
 
 plan, known = make_plan(Request(("bind",), connections=4))
 always = ""

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connbench import cli
-from connbench.cli import measuring
-from connbench.cli import tracing as cli_tracing
+from connbench import commands as cli
+from connbench.advise import advice
+from connbench.commands import session as measuring
 from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
-from connbench.planning import make
-from connbench.portsearch import advice, predict
-from connbench.report.machine import json_document
-from connbench.serving import server
+from connbench.planner import planner as make
+from connbench.portmodel import predict_plan as predict
+from connbench.report.json import json_document
+from connbench.serve import server
+from connbench.trace import recording as cli_tracing
 from made import PLAIN, result_of, round_of, samples_of
 from place import NAMESPACE
 

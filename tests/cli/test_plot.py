@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from connbench.cli import cli
+from connbench.commands import cli
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.interrupts import Interrupts
 from connbench.model import first_sources
-from connbench.planning.sources import MOST_SOURCES
+from connbench.planner.sources import MOST_SOURCES
 from connbench.report.charts.canvas import PALETTES
-from connbench.report.machine import json_document
+from connbench.report.json import json_document
 from made import PLAIN, WINDOW, result_of, round_of, samples_of
 from support import connbench
 
@@ -101,12 +101,12 @@ def test_a_picture_that_there_is_no_memory_for(saved: str, tmp_path: Path, monke
     """Five bytes a pixel: with one less the picture is not begun, and the fault has both figures."""
     picture = tmp_path / "c.png"
     arguments = ["plot", saved, "-o", str(picture), "--width", "1000", "--height", "1000"]
-    monkeypatch.setattr("connbench.cli.plot.available_memory", lambda: 5_000_000 - 1)
+    monkeypatch.setattr("connbench.commands.plot.available_memory", lambda: 5_000_000 - 1)
     words = "a picture of 1,000 x 1,000 pixels needs about 5 MB, and 5 MB are free"
     with pytest.raises(EnvironmentFault, match=words):
         cli.main(arguments, standalone_mode=False, obj=Interrupts())
     assert not picture.exists()
-    monkeypatch.setattr("connbench.cli.plot.available_memory", lambda: 5_000_000)
+    monkeypatch.setattr("connbench.commands.plot.available_memory", lambda: 5_000_000)
     assert cli.main(arguments, standalone_mode=False, obj=Interrupts()) == ExitCode.OK
     assert picture.exists()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connbench.cli.options import FORMAT_NAMES
+from connbench.commands.options import FORMAT_NAMES
 from connbench.errors import ExitCode, Interrupted
 from connbench.report.formats import FORMATS
 from connbench.results.files import write_atomically

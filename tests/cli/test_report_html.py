@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.report.machine import json_document
+from connbench.report.json import json_document
 from made import BIND, PLAIN, result_of, round_of, samples_of
 from support import connbench
 

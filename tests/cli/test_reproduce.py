@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.report import reproduction
+from connbench.reproduce import report as reproduction
 from connbench.results.reading import read
 from json_units import without_unit
 from support import connbench

@@ -16,9 +16,9 @@ import pytest
 from bpf import BPFTRACE, needs_bpf
 from connbench.errors import EnvironmentFault, ExitCode, Interrupted, RunFault
 from connbench.interrupts import ENDING, Interrupts
-from connbench.tracing.checks import find_means
-from connbench.tracing.child import running
-from connbench.tracing.program import Trace
+from connbench.trace.bpftrace import running
+from connbench.trace.program import Trace
+from connbench.trace.requirements import find_means
 from support import COMMAND, HANG_S, INSIDE, children, connbench, wait_until
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -254,7 +254,7 @@ def test_bpftrace_does_not_outlive_its_parent(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from connbench.interrupts import Interrupts\n"
-        "from connbench.tracing.child import running\n"
+        "from connbench.trace.bpftrace import running\n"
         "with running(sys.argv[1], sys.argv[2], 1000) as child:\n"
         "    child.wait_until_ready(Interrupts())\n"
         "    print('ready', flush=True)\n"

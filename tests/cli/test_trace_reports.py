@@ -15,12 +15,12 @@ from threading import Thread
 import pytest
 
 from bpf import BPFTRACE, needs_bpf
-from connbench.cli.tracing import Request, report_on
 from connbench.errors import Interrupted, RunFault, TargetError
 from connbench.interrupts import ENDING, Interrupts
 from connbench.model import Endpoint
-from connbench.tracing.child import Bpftrace, running
-from connbench.tracing.program import Trace
+from connbench.trace.bpftrace import Bpftrace, running
+from connbench.trace.program import Trace
+from connbench.trace.recording import Request, report_on
 from support import HANG_S, wait_until
 
 COUNTING = """

@@ -92,7 +92,7 @@ def test_a_bug_in_the_report_loses_no_measurement(
 
 def test_a_bug_in_saving_does_not_keep_the_report_back(hooks: Path, tmp_path: Path) -> None:
     """The other way round."""
-    env = broken(hooks, "connbench.report.machine", "json_document")
+    env = broken(hooks, "connbench.report.json", "json_document")
     finished = connbench(*SMALL, "-o", str(tmp_path / "r.json"), env=env)
     assert_told(finished)
     assert "connection attempts: 8 " in finished.stdout
@@ -115,8 +115,8 @@ def test_a_bug_while_a_round_runs_keeps_the_round(hooks: Path, tmp_path: Path) -
     ("module", "function"),
     [
         ("connbench.engine.network", "set_up"),
-        ("connbench.engine.crew", "Crew.count"),
-        ("connbench.engine.holder", "Holder.carry_out"),
+        ("connbench.engine.scheduler", "Crew.count"),
+        ("connbench.engine.worker", "Holder.carry_out"),
     ],
     ids=["the engine's start", "the engine", "a holder"],
 )
@@ -226,11 +226,11 @@ def test_this_python_runs_the_hooks(hooks: Path) -> None:
 
 def test_a_bug_in_an_accepting_process_is_told(hooks: Path) -> None:
     """In one line with its place, and by the exit code of a bug; the other processes would go on."""
-    env = broken(hooks, "connbench.serving.acceptor", "Acceptor.run")
+    env = broken(hooks, "connbench.engine.acceptor", "Acceptor.run")
     finished = connbench("serve", "--port", "0", "--processes", "1", env=env)
     assert finished.returncode == ExitCode.BUG
     assert "Traceback" not in finished.stderr
-    assert ": unexpected KeyError: 'p99' (connbench/serving/acceptors.py, line " in finished.stderr
+    assert ": unexpected KeyError: 'p99' (connbench/engine/acceptors.py, line " in finished.stderr
 
 
 UNLOADABLE = """
@@ -248,9 +248,9 @@ sys.meta_path.insert(0, Unloadable())
 @pytest.mark.parametrize(
     ("modules", "error", "code", "says"),
     [
-        (("connbench.cli",), "KeyError('p99')", ExitCode.BUG, "unexpected KeyError: 'p99'"),
-        (("connbench.cli",), "MemoryError", ExitCode.ENVIRONMENT, "out of memory"),
-        (("connbench.cli",), "OSError(24, 'Too many open files')", ExitCode.ENVIRONMENT, "RLIMIT_NOFILE is "),
+        (("connbench.commands",), "KeyError('p99')", ExitCode.BUG, "unexpected KeyError: 'p99'"),
+        (("connbench.commands",), "MemoryError", ExitCode.ENVIRONMENT, "out of memory"),
+        (("connbench.commands",), "OSError(24, 'Too many open files')", ExitCode.ENVIRONMENT, "RLIMIT_NOFILE is "),
         (
             ("connbench.interrupts", "connbench.linux.faults"),
             "MemoryError",

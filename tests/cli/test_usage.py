@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from connbench.cli import cli
+from connbench.commands import cli
 from connbench.errors import ExitCode
 from support import INSIDE, command_line, connbench
 
@@ -156,7 +156,7 @@ def test_isolation_that_is_denied() -> None:
 
 def test_another_system_than_linux() -> None:
     """Elsewhere connbench says that it measures Linux, instead of failing on its first import."""
-    script = "import sys; sys.platform = 'darwin'; from connbench.cli import main; main(['run'])"
+    script = "import sys; sys.platform = 'darwin'; from connbench.commands import main; main(['run'])"
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert finished.returncode == ExitCode.ENVIRONMENT
     assert "darwin" in complaint(finished)
@@ -168,7 +168,7 @@ def test_interpreter_that_cannot_be_executed_again(mode: int | None, reason: str
     python = tmp_path / "python"
     if mode is not None:
         python.touch(mode)
-    script = f"import sys; sys.executable = {str(python)!r}; from connbench.cli import main; main({list(SMALL)!r})"
+    script = f"import sys; sys.executable = {str(python)!r}; from connbench.commands import main; main({list(SMALL)!r})"
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert finished.returncode == ExitCode.ENVIRONMENT
     assert complaint(finished).splitlines() == [

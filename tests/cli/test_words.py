@@ -15,9 +15,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from connbench.cli import COMMANDS, cli
-from connbench.cli.sections import Section
-from connbench.cli.values import Quantities, Quantity, Word, Words
+from connbench.commands import COMMANDS, cli
+from connbench.commands.sections import Section
+from connbench.commands.values import Quantities, Quantity, Word, Words
 from connbench.errors import ExitCode
 from connbench.strategies import STRATEGIES
 from support import COMMAND, connbench

@@ -18,8 +18,8 @@ import pytest
 
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Phase, RoundPlan, StrategySpec
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.simulate import Machine, simulate
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.simulate import Machine, simulate
 from support import make_plan, measure, spec
 
 pytestmark = [

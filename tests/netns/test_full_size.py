@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connbench.portsearch.windows import expect_failures
+from connbench.portmodel.window_failures import expect_failures
 from support import measure, needs_port_range, spec
 
 pytestmark = pytest.mark.timeout(1200)

@@ -13,7 +13,7 @@ from connbench.analysis.soundness import findings
 from connbench.findings import Severity
 from connbench.linux.families import has_ipv6
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Churn, Close, Endpoint, Link, Listener, Load, Protocol
-from connbench.planning import first_sources
+from connbench.planner import first_sources
 from connbench.results.result import Result, Samples
 from support import make_plan, measure, measure_phases, needs_port_range, spec
 

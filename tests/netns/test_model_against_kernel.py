@@ -12,10 +12,10 @@ import pytest
 from connbench.linux.parity import one_parity_goes_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.simulate import Machine, simulate
-from connbench.portsearch.tcp import tcp_ports
-from connbench.portsearch.walk import Walk
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.simulate import Machine, simulate
+from connbench.portmodel.simulated import Walk
+from connbench.portmodel.tcp import tcp_ports
 from connbench.strategies.sharing import draw_victims
 from connbench.strategies.userspace import MOST_DRAWS
 from support import make_plan, measure, measure_phases, needs_port_range, spec

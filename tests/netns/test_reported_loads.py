@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from connbench.analysis.churn import achieved_rate
 from connbench.analysis.giving_up import steps
 from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
-from connbench.analysis.turnover import achieved_rate
 from connbench.interrupts import Interrupts
 from connbench.model import Churn, Close, Listener, Load, Protocol
 from connbench.report import text

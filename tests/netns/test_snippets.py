@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from connbench.advise.snippet_spec import Way
+from connbench.advise.snippets import snippets
 from connbench.linux.families import has_ipv6
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import PortRange
-from connbench.portsearch.snippets import snippets
-from connbench.portsearch.way import Way
 from needs import needs, program, require
 from support import HANG_S, INSIDE
 

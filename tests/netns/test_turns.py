@@ -11,7 +11,7 @@ import pytest
 
 from connbench import samples
 from connbench.engine import loop
-from connbench.engine.share import Share, Turnover
+from connbench.engine.task import Share, Turnover
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
 from connbench.samples import NS_PER_S
 from connbench.strategies.sharing import draw_victims, recipe_over, shared_out

@@ -11,24 +11,24 @@ from typing import Any
 import click
 import pytest
 
-from connbench.cli import cli
-from connbench.cli.advise import HOLD, RATE
-from connbench.cli.kernel_asked import read_kernel
+from connbench.advise.advice import advise
+from connbench.advise.command import HOLD, RATE
+from connbench.advise.instructions import code
+from connbench.advise.kernel_choice import read_kernel
+from connbench.advise.kernels import kernel_of
+from connbench.advise.report import LANGUAGES, Asked, text
+from connbench.advise.report import json as advice_json
+from connbench.advise.situation import Advice, Candidate, Counsel, Flow, Situation
+from connbench.advise.slo import Slo
+from connbench.commands import cli
 from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Namespace, PortRange, Protocol, StrategySpec
 from connbench.model.time_wait import TimeWait
-from connbench.portsearch.advice import advise
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.calibration import USUAL, USUAL_UDP
-from connbench.portsearch.counsel import Advice, Candidate, Counsel, Flow, Situation
-from connbench.portsearch.kernels import kernel_of
-from connbench.portsearch.slo import Slo
-from connbench.portsearch.use import code
-from connbench.report.advice import LANGUAGES, Asked, text
-from connbench.report.advice import json as advice_json
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.calibration import USUAL, USUAL_UDP
 from connbench.units import duration
 
 ASKED = Asked("Linux 6.12", "this host")
@@ -525,9 +525,9 @@ def test_search_is_probed_and_not_taken_from_the_release(
     goes_first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
-    monkeypatch.setattr("connbench.cli.kernel_asked.one_parity_goes_first", lambda: goes_first)
+    monkeypatch.setattr("connbench.advise.kernel_choice.one_parity_goes_first", lambda: goes_first)
     for module in ("advise", "kernel_asked"):
-        monkeypatch.setattr(f"connbench.cli.{module}.is_supported", lambda _: True)
+        monkeypatch.setattr(f"connbench.commands.{module}.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
     asked = ("advise", "-n", "500", "--port-range", "40000-40999")
     connbench(*asked)
@@ -606,7 +606,7 @@ def test_faults_are_found_before_the_kernel_is_probed(wrong: list[str], monkeypa
     def refuse() -> None:
         raise AssertionError("the kernel is probed")
 
-    monkeypatch.setattr("connbench.cli.kernel_asked.one_parity_goes_first", refuse)
+    monkeypatch.setattr("connbench.advise.kernel_choice.one_parity_goes_first", refuse)
     with pytest.raises((ConnbenchError, click.UsageError)):
         connbench("advise", "-n", "500", *wrong)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connbench.analysis.gate import Failure
-from connbench.cli.gates import annotation, announce
+from connbench.commands.gates import annotation, announce
 
 
 def test_annotation_is_one_line_whatever_it_says() -> None:

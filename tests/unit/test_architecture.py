@@ -180,4 +180,4 @@ def test_nothing_below_the_command_line_speaks_or_exits(module: str) -> None:
 
 def test_speaking_is_seen_where_it_is() -> None:
     """The test above knows speech when it sees it: the command line has it."""
-    assert {"sys.exit", "click"} <= set(spoken_names("connbench.cli"))
+    assert {"sys.exit", "click"} <= set(spoken_names("connbench.commands"))

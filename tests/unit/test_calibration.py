@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connbench.cli.paper_options import fitted
+from connbench.commands.model_options import fitted
 from connbench.errors import InputError
 from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
-from connbench.portsearch.algorithm import Algorithm, algorithm_of
-from connbench.portsearch.calibration import USUAL, USUAL_BEFORE, USUAL_UDP, Calibration, usual, usual_on
-from connbench.portsearch.fit import calibrate
-from connbench.portsearch.predict import beside, predict
-from connbench.portsearch.prediction import Pair
-from connbench.report.machine import json_document
+from connbench.portmodel.algorithm import Algorithm, algorithm_of
+from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, USUAL_UDP, Calibration, usual, usual_on
+from connbench.portmodel.fit import calibrate
+from connbench.portmodel.predict_plan import beside, predict
+from connbench.portmodel.prediction import Pair
+from connbench.report.json import json_document
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from made import PLAN, PORTS, result_of, round_of, samples_of
 from support import spec

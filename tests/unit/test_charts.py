@@ -21,16 +21,16 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
-from connbench.cli.plot import KIND_NAMES, PALETTE_NAMES
+from connbench.commands.plot import KIND_NAMES, PALETTE_NAMES
 from connbench.errors import EnvironmentFault, RunFault, UsageError
 from connbench.model import Churn, Load, PortRange, StrategySpec
 from connbench.report.charts import KINDS, canvas, left_out, picture, terminal
 from connbench.report.charts.canvas import PALETTES, Options, name_origin
 from connbench.report.charts.scatter import HEADROOM
-from connbench.report.charts.windows import sweeps
+from connbench.report.charts.window_sizes import sweeps
 from connbench.report.html.charts import PARITY_COLOURS
 from connbench.report.series import COLOURS, Series, series_of
-from connbench.reproduction.cases import FULL_RANGE, cases
+from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
 from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of

@@ -18,8 +18,9 @@ from connbench.host.checks import Check, Verdict, as_finding
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
 from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
-from connbench.planning import Request, make_plan, place
-from connbench.planning.choice import refuse_unsupported
+from connbench.planner import Request, make_plan
+from connbench.planner import namespaces as place
+from connbench.planner.strategy_choice import refuse_unsupported
 from made import PLAN, WINDOW, unhurried
 
 HOST = replace(PLAN, namespace=Namespace.HOST, listener=Listener.ACCEPT, connections=5000)
@@ -105,7 +106,7 @@ def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket option that the kernel lacks ends a run with exit code 4; that is doctor's, too, and no finding."""
-    for module in (checks.__name__, "connbench.planning.choice"):
+    for module in (checks.__name__, "connbench.planner.strategy_choice"):
         monkeypatch.setattr(f"{module}.is_supported", lambda _: False)
     with pytest.raises(EnvironmentFault) as caught:
         refuse_unsupported((WINDOW,))

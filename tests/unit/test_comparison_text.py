@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from connbench.analysis.comparison import FIGURES, Comparison, Verdict, compare
 from connbench.errors import Interrupted
 from connbench.model import Churn, Link, Listener, Load, Namespace, Plan, PortRange, StrategySpec
-from connbench.report import comparison as report
+from connbench.report import comparison_report as report
 from connbench.report.comparison_rows import HEADER, blocks
 from connbench.report.comparison_verdict import verdict
 from connbench.report.html.pictures import VERDICT_COLOURS, of_comparison

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from connbench.model import Load, Phase, PortRange, Protocol, StrategySpec
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.simulate import USUAL, Machine, simulate
-from connbench.portsearch.walk import Walk
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.simulate import USUAL, Machine, simulate
+from connbench.portmodel.simulated import Walk
 from connbench.report.charts.canvas import styled
 from support import spec
 

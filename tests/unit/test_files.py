@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import OutputError, UsageError
-from connbench.linux import files
+from connbench.linux import renames as files
 from connbench.results.files import (
     PICTURE_SUFFIXES,
     Output,

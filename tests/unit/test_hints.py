@@ -11,9 +11,9 @@ from itertools import product
 
 import pytest
 
-from connbench.cli.run import command, request_of
+from connbench.commands.run import command, request_of
 from connbench.errors import ConnbenchError
-from connbench.planning import make_plan
+from connbench.planner import make_plan
 from place import NAMESPACE
 
 pytestmark = pytest.mark.skipif(not NAMESPACE.is_own, reason="no network namespace allowed here")

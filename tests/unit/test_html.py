@@ -24,17 +24,17 @@ from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault, RunFault
 from connbench.findings import Finding, Severity, printable
 from connbench.model import Churn, Load, Phase, Placement, StrategySpec
-from connbench.report import sweep
+from connbench.report import sweep_tables as sweep
 from connbench.report.html import charts, page, points
 from connbench.report.html.facts import environment_table
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.page import Opening, comparison_blocks, html_page
 from connbench.report.html.pictures import Bar, Picture, bars
-from connbench.report.ranking import ranking_of
+from connbench.report.ranking_table import ranking_of
 from connbench.report.rows import Block, Table
 from connbench.report.series import series_of
 from connbench.report.talk import six_lines
-from connbench.report.verdict import run_verdict
+from connbench.report.verdicts import run_verdict
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
 from made import BIND, PLAIN, PLAN, PORTS, WINDOW, result_of, round_of, samples_of, unhurried

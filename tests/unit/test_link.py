@@ -9,10 +9,10 @@ import pytest
 
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange, first_sources
-from connbench.planning import Request
-from connbench.planning.link import check_link, settle_link
-from connbench.planning.peers import own_endpoint
-from connbench.planning.sources import choose_sources
+from connbench.planner import Request
+from connbench.planner.link import check_link, settle_link
+from connbench.planner.sources import choose_sources
+from connbench.planner.targets import own_endpoint
 from connbench.report.rows import link
 from made import BIND, PLAN
 

@@ -11,12 +11,12 @@ import pytest
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
-from connbench.cli.options import FORMAT_NAMES
+from connbench.commands.options import FORMAT_NAMES
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
 from connbench.model import NO_LOAD, Churn, Load
 from connbench.report.formats import FORMATS
-from connbench.report.machine import json_document
+from connbench.report.json import json_document
 from connbench.results.csv_file import read_csv
 from connbench.results.files import SUFFIXES
 from connbench.results.json_file import SCHEMA, read_json

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from connbench.analysis.gate import Failure
-from connbench.cli.gates import announce
-from connbench.cli.messages import complain, tell
+from connbench.commands.gates import announce
+from connbench.commands.messages import complain, tell
 from connbench.errors import UsageError
 
 FAULT = UsageError("net.ipv4.ip_local_port_range " * 3 + "cannot be read", "mount -t tracefs tracefs " * 4 + "here")

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from connbench.cli import cli
+from connbench.commands import cli
 from connbench.errors import ExitCode, InputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Phase as RoundPhase
 from connbench.model import RoundPlan
-from connbench.results.limits import PORT_TWICE
+from connbench.results.file_limits import PORT_TWICE
 from connbench.results.reading import read
 from connbench.results.result import Origin, Result
 from made import unhurried

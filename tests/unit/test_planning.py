@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
 from connbench.linux import sysctl
 from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Namespace, Placement, PortRange, StrategySpec
-from connbench.planning import Request
-from connbench.planning.choice import choose_strategies
-from connbench.planning.peers import choose_targets, note_listener_in_range, own_endpoint
-from connbench.planning.place import choose_listener, choose_range, settle_namespace
-from connbench.planning.sources import choose_sources
+from connbench.planner import Request
+from connbench.planner.namespaces import choose_listener, choose_range, settle_namespace
+from connbench.planner.sources import choose_sources
+from connbench.planner.strategy_choice import choose_strategies
+from connbench.planner.targets import choose_targets, note_listener_in_range, own_endpoint
 from made import LONG, PLAIN, PORTS, unhurried
 
 OWN = Endpoint("127.9.9.2", 9023)

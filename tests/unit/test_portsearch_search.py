@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model import PortRange
-from connbench.portsearch.order import Search, tcp_order, traced, udp_order
-from connbench.portsearch.tcp import tcp_ports
-from connbench.portsearch.udp import ALL_PORTS, Slots, UdpPorts
+from connbench.portmodel.reference_walk import Search, tcp_order, traced, udp_order
+from connbench.portmodel.tcp import tcp_ports
+from connbench.portmodel.udp import ALL_PORTS, Slots, UdpPorts
 from made import unhurried
 
 Outcome = tuple[int, int, int]

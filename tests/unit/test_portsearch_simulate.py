@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from connbench.model import Churn, Close, Endpoint, Link, Load, Phase, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY, TimeWait
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.simulate import USUAL, Machine, simulate
-from connbench.portsearch.walk import Walk
-from connbench.portsearch.windows import simulate_failures
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.simulate import USUAL, Machine, simulate
+from connbench.portmodel.simulated import Walk
+from connbench.portmodel.window_failures import simulate_failures
 from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
 from connbench.strategies.userspace import MOST_DRAWS
 from made import PORTS, unhurried

@@ -12,24 +12,24 @@ import click
 import numpy as np
 import pytest
 
-from connbench.cli import cli
+from connbench.commands import cli
 from connbench.errors import ConnbenchError, EnvironmentFault, InputError, OutputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
 from connbench.model.time_wait import TW_REUSE
-from connbench.planning import Request
-from connbench.planning.paper import plan_on_paper
-from connbench.portsearch import predict as prediction_module
-from connbench.portsearch.agreement import Both, agreement, rank_correlation
-from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
-from connbench.portsearch.calibration import USUAL, USUAL_BEFORE, usual_of
-from connbench.portsearch.predict import beside, predict
-from connbench.report.agreement import report as agreement_report
+from connbench.planner import Request
+from connbench.planner.offline import plan_on_paper
+from connbench.portmodel import predict_plan as prediction_module
+from connbench.portmodel.agreement import Both, agreement, rank_correlation
+from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
+from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, usual_of
+from connbench.portmodel.predict_plan import beside, predict
+from connbench.report.agreement_report import report as agreement_report
 from connbench.report.charts.canvas import Options, styled
-from connbench.report.charts.prediction import Overlay, draw
-from connbench.report.machine import json_document
-from connbench.report.prediction import knee, report
+from connbench.report.charts.predicted import Overlay, draw
+from connbench.report.json import json_document
+from connbench.report.prediction_report import knee, report
 from connbench.results.result import Result, Round
 from connbench.roundreport import RoundReport
 from connbench.samples import GIVEN_UP

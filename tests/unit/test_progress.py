@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from connbench.cli.progress import Forecast, attempts, cut, details, round_name, turn_name
+from connbench.commands.progress import Forecast, attempts, cut, details, round_name, turn_name
 from connbench.model import Churn, Load, Phase, Placement, Plan, RoundPlan, StrategySpec
 from connbench.runner import Progress
 from made import PLAIN, PLAN, WINDOW

@@ -12,7 +12,7 @@ import pytest
 from connbench.analysis.ranking import base_of, cost, cost_of, speed
 from connbench.errors import Interrupted
 from connbench.model import Clock, Load, Protocol, StrategySpec
-from connbench.report.ranking import ranking_of
+from connbench.report.ranking_table import ranking_of
 from connbench.results.result import Origin, Result, Samples, StrategyResult
 from made import BIND, LONG, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 

@@ -23,9 +23,9 @@ from connbench.model import (
     StrategySpec,
     can_show_half,
 )
-from connbench.planning.reach import note_unseen
+from connbench.planner.reach import note_unseen
 from connbench.report import markdown, text
-from connbench.report.verdict import run_verdict
+from connbench.report.verdicts import run_verdict
 from connbench.thresholds import parse
 from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 

@@ -14,13 +14,13 @@ import pytest
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
 from connbench.model import PortRange, StrategySpec
-from connbench.portsearch.windows import expect_failures
-from connbench.report import reproduction
+from connbench.portmodel.window_failures import expect_failures
 from connbench.report.formats import FORMATS
 from connbench.report.html.pictures import of_reproduction
-from connbench.reproduction.cases import FULL_RANGE, QUICK_RANGE, Case, cases
-from connbench.reproduction.claims import Claim, judge, speed_up, talk_speed_up
-from connbench.reproduction.published import published
+from connbench.reproduce import report as reproduction
+from connbench.reproduce.cases import FULL_RANGE, QUICK_RANGE, Case, cases
+from connbench.reproduce.claims import Claim, judge, speed_up, talk_speed_up
+from connbench.reproduce.published import published
 from connbench.results.json_file import read_json
 from connbench.results.result import Result, Round, Samples
 from made import PLAN, round_of, samples_of

@@ -12,7 +12,7 @@ from connbench.linux import limits
 from connbench.linux.cgroup import Left
 from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS
 from connbench.model import Endpoint, Listener, Load, Plan
-from connbench.planning.room import (
+from connbench.planner.resources import (
     ACCEPTED_BYTES,
     CHARGED_BYTES,
     COPIES,

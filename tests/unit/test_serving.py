@@ -7,11 +7,11 @@ import signal
 import socket
 from dataclasses import replace
 
+from connbench.engine.acceptors import start_acceptors
+from connbench.engine.tally import Column, Tally
 from connbench.interrupts import ENDING
-from connbench.report import serving as pages
-from connbench.serving.acceptors import start_acceptors
-from connbench.serving.account import Account, Place, ProcessAccount
-from connbench.serving.tally import Column, Tally
+from connbench.serve import report as pages
+from connbench.serve.statistics import Account, Place, ProcessAccount
 
 PLACE = Place(
     "[::1]:9023",

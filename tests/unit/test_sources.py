@@ -15,7 +15,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Load, Namespace, PortRange, RoundPlan, Spread, StrategySpec, addresses_text
-from connbench.planning.sources import MOST_SOURCES, choose_sources, parse_sources
+from connbench.planner.sources import MOST_SOURCES, choose_sources, parse_sources
 from connbench.report import text
 from connbench.report.part_rows import part_tables
 from connbench.report.series import series_of

@@ -16,22 +16,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.analysis.sweep import Standing, Sweep, is_sweep
 from connbench.analysis.sweep_cells import Cell, split
-from connbench.cli.options import run_options
-from connbench.cli.outlet import Outlet
-from connbench.cli.pages import DocumentPages
-from connbench.cli.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists
-from connbench.cli.sweep_variants import variants_of
-from connbench.cli.values import SEVERAL_SHARES, SHARE, count
+from connbench.analysis.sweep_choice import Standing, Sweep, is_sweep
+from connbench.commands.options import run_options
+from connbench.commands.result_writer import Outlet
+from connbench.commands.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists
+from connbench.commands.sweep_variants import variants_of
+from connbench.commands.values import SEVERAL_SHARES, SHARE, count
+from connbench.commands.views import DocumentPages
 from connbench.errors import Interrupted, UsageError
 from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
-from connbench.planning import Request, sweeping
-from connbench.planning.choice import choose_strategies
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.simulate import simulate
-from connbench.portsearch.variants import Variant
-from connbench.report import sweep as report
+from connbench.planner import Request
+from connbench.planner import sweeps as sweeping
+from connbench.planner.strategy_choice import choose_strategies
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.simulate import simulate
+from connbench.portmodel.variants import Variant
+from connbench.report import sweep_tables as report
 from connbench.report.formats import FORMATS
 from connbench.report.html.pictures import of_sweep
 from connbench.report.sweep_json import json as sweep_json
@@ -40,7 +41,7 @@ from connbench.report.sweep_names import Names
 from connbench.report.sweep_verdict import budget_for, verdict
 from connbench.report.sweep_verdict import share as report_share
 from connbench.report.text import report as run_report
-from connbench.reproduction.cases import FULL_RANGE, cases
+from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.files import Output
 from connbench.results.result import Result, Round, Samples

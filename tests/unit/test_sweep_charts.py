@@ -16,7 +16,7 @@ from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Options
 from connbench.report.charts.shares import lines_of
 from connbench.report.charts.utilisation import draw as draw_utilisation
-from connbench.report.charts.windows import draw as draw_windows
+from connbench.report.charts.window_sizes import draw as draw_windows
 from connbench.report.series import Series, series_of
 from connbench.results.result import Result
 from made import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of

@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from connbench.report.tracemetrics import TraceCollector
-from connbench.report.tracing import as_json, as_text
-from connbench.tracing.cgroups import Cgroups
-from connbench.tracing.child import environment
-from connbench.tracing.counts import (
+from connbench.trace.bpftrace import environment
+from connbench.trace.cgroups import Cgroups
+from connbench.trace.counts import (
     KEPT_APART,
     TICK,
     Latency,
@@ -22,7 +20,9 @@ from connbench.tracing.counts import (
     ParityCounts,
     read_line,
 )
-from connbench.tracing.program import Probes, Trace, program
+from connbench.trace.program import Probes, Trace, program
+from connbench.trace.report import as_json, as_text
+from connbench.trace.trace_metrics import TraceCollector
 
 PARITY_LINES = rb"""{"type": "attached_probes", "data": {"probes": 8}}
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from connbench.analysis.churn import achieved_rate
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
-from connbench.analysis.turnover import achieved_rate
 from connbench.findings import Finding, Severity
 from connbench.model import (
     Churn,
@@ -26,7 +26,7 @@ from connbench.model import (
 )
 from connbench.report import text
 from connbench.report.html.charts import utilisation
-from connbench.report.ranking import ranking_of
+from connbench.report.ranking_table import ranking_of
 from connbench.report.series import series_of
 from connbench.results.result import Result, Round
 from made import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of

@@ -26,7 +26,7 @@ from connbench.model import (
     StrategySpec,
 )
 from connbench.report import markdown, prometheus, text
-from connbench.report.verdict import run_verdict
+from connbench.report.verdicts import run_verdict
 from connbench.results.result import Origin, Result, Samples
 from connbench.samples import GIVEN_UP
 from connbench.thresholds import parse

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.portsearch.algorithm import Algorithm
-from connbench.portsearch.windows import SEARCHES, Expectation, expect_failures, simulate_failures
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.window_failures import SEARCHES, Expectation, expect_failures, simulate_failures
 from made import unhurried
 
 BY_BOTH = pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.name)

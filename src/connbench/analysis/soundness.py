@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from connbench.analysis.churn import advice_on_retransmission, judge_churn
 from connbench.analysis.knee import GROWTH, knee_of
 from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
-from connbench.analysis.turnover import advice_on_retransmission, judge_churn
 from connbench.findings import Finding, Severity
 from connbench.model import Clock, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.results.result import PARTIAL, Origin, Result, Round

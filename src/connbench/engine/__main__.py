@@ -17,10 +17,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from connbench.engine import listener, network
-from connbench.engine.crew import Crew, refuse_without_room
-from connbench.engine.holder import StopRequestedError, stop_on_sigterm
 from connbench.engine.network import Network
-from connbench.engine.share import Share
+from connbench.engine.scheduler import Crew, refuse_without_room
+from connbench.engine.task import Share
+from connbench.engine.worker import StopRequestedError, stop_on_sigterm
 from connbench.errors import ConnbenchError, RunFault
 from connbench.interrupts import ENDING
 from connbench.linux import counters, sysctl

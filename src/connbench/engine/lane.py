@@ -1,7 +1,7 @@
 """A lane: holders one after the other, so that more connections are open at once than one process may have.
 
 What a lane has to do is written as a script: a generator that gives a holder its orders, yields it, and is sent the
-holder's answer. `connbench.engine.crew` runs the scripts of all lanes at the same time.
+holder's answer. `connbench.engine.scheduler` runs the scripts of all lanes at the same time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from operator import add
 from typing import Any
 
-from connbench.engine.holder import run_holder
-from connbench.engine.share import Share
+from connbench.engine.task import Share
+from connbench.engine.worker import run_holder
 from connbench.errors import RunFault
 from connbench.roundreport import HolderReport
 

@@ -6,13 +6,13 @@ import errno
 import socket
 from dataclasses import dataclass, field
 
+from connbench.engine.acceptors import Acceptors, room_of_one, start_acceptors
+from connbench.engine.tally import Column
 from connbench.errors import RunFault, TargetError
 from connbench.linux.families import family_of
 from connbench.linux.limits import open_files
 from connbench.linux.shortage import refuse_processes
 from connbench.model import Endpoint, Listener
-from connbench.serving.acceptors import Acceptors, room_of_one, start_acceptors
-from connbench.serving.tally import Column
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from random import Random
 from statistics import median
 from time import perf_counter_ns, sleep
 
-from connbench.engine.share import Share, Turnover
+from connbench.engine.task import Share, Turnover
 from connbench.errors import RunFault
 from connbench.linux.families import family_of
 from connbench.linux.shortage import way_out

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from connbench.analysis.summary import summarize
-from connbench.report import machine, markdown, prometheus, talk, text
+from connbench.report import json as machine
+from connbench.report import markdown, prometheus, talk, text
 from connbench.results.csv_file import csv_rows
 from connbench.results.result import Result
 from connbench.results.talk_csv import talk_rows

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from connbench.analysis.churn import achieved_rate, rate_text
 from connbench.analysis.giving_up import steps
 from connbench.analysis.summary import Summary, summarize
-from connbench.analysis.turnover import achieved_rate, rate_text
 from connbench.model import Churn, Close, Phase, Protocol
 from connbench.model.time_wait import TW_REUSE
 from connbench.report.rows import Table

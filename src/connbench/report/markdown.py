@@ -10,12 +10,12 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, summarize
 from connbench.findings import together
 from connbench.model import addresses_text
-from connbench.report import reproduction
 from connbench.report.load_lines import load_lines
 from connbench.report.part_rows import part_tables
-from connbench.report.ranking import Line, Ranking, ranking_of
+from connbench.report.ranking_table import Line, Ranking, ranking_of
 from connbench.report.rows import link, port_range
-from connbench.report.verdict import run_verdict
+from connbench.report.verdicts import run_verdict
+from connbench.reproduce import report as reproduction
 from connbench.results.result import Result, StrategyResult
 from connbench.units import count, duration
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from connbench.analysis.summary import Distribution
 from connbench.model import Protocol
-from connbench.portsearch.agreement import Agreement
-from connbench.portsearch.algorithm import ALGORITHMS, Algorithm
-from connbench.portsearch.calibration import Calibration
-from connbench.portsearch.prediction import Pair, Prediction
+from connbench.portmodel.agreement import Agreement
+from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
+from connbench.portmodel.calibration import Calibration
+from connbench.portmodel.prediction import Pair, Prediction
 from connbench.report.json_text import json_text
-from connbench.report.prediction import knee
+from connbench.report.prediction_report import knee
 from connbench.results.result import Result
 
 SCHEMA = 1

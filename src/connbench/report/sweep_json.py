@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from connbench.analysis.sweep import Standing, Sweep
-from connbench.report.machine import json_document
-from connbench.report.sweep import sentences
+from connbench.analysis.sweep_choice import Standing, Sweep
+from connbench.report.json import json_document
+from connbench.report.sweep_tables import sentences
 from connbench.report.sweep_verdict import budget_for
 from connbench.results.result import Result
 
 if TYPE_CHECKING:
-    from connbench.portsearch.variants import Variant  # which loads what simulates, and a report does not
+    from connbench.portmodel.variants import Variant  # which loads what simulates, and a report does not
 
 
 def json(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str:
-    """The document of `connbench.report.machine`, with `sweep`: ranking, choice, rivals, runner-up and verdict.
+    """The document of `connbench.report.json`, with `sweep`: ranking, choice, rivals, runner-up and verdict.
 
     Times are in ns, shares of 1; what there is not is null, a cost without a connection too.
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from connbench.analysis.soundness import findings
-from connbench.report import sweep
+from connbench.report import sweep_tables as sweep
 from connbench.report.markdown import escape, heading, laid_out
 from connbench.report.rows import Block
 from connbench.results.result import Result
 
 if TYPE_CHECKING:
-    from connbench.portsearch.variants import Variant  # which loads what simulates, and a report does not
+    from connbench.portmodel.variants import Variant  # which loads what simulates, and a report does not
 
 
 def markdown(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str:
-    """The verdict and the tables of `connbench.report.sweep.blocks` with their remarks, and the findings.
+    """The verdict and the tables of `connbench.report.sweep_tables.blocks` with their remarks, and the findings.
 
     Args:
         result: What was measured.

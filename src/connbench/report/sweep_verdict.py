@@ -7,7 +7,7 @@ from math import ceil, floor, isfinite, log10
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from connbench.analysis.sweep import Standing, Sweep
+from connbench.analysis.sweep_choice import Standing, Sweep
 from connbench.findings import printable
 from connbench.model import Placement, StrategySpec
 from connbench.report.next_step import CUT_SHORT
@@ -15,7 +15,7 @@ from connbench.report.sweep_names import Names
 from connbench.units import duration
 
 if TYPE_CHECKING:
-    from connbench.portsearch.variants import Variant  # which loads what simulates, and a report does not
+    from connbench.portmodel.variants import Variant  # which loads what simulates, and a report does not
 
 MOST_RIVALS = 3
 """Settings that a sentence has room for."""

@@ -9,11 +9,12 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.findings import Finding, printable, together
 from connbench.model import Plan, StrategySpec, addresses_text
-from connbench.report import account, rows
-from connbench.report.ranking import ranking_of
+from connbench.report import rows
+from connbench.report import strategy_tables as account
+from connbench.report.ranking_table import ranking_of
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
-from connbench.report.verdict import run_verdict
+from connbench.report.verdicts import run_verdict
 from connbench.results.result import Result, StrategyResult
 
 BOLD, NORMAL = "\x1b[1m", "\x1b[0m"

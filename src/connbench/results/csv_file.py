@@ -15,7 +15,7 @@ import numpy as np
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import StrategySpec
-from connbench.results.limits import CHANGED, ImpossibleRow, Rounds, check_column
+from connbench.results.file_limits import CHANGED, ImpossibleRow, Rounds, check_column
 from connbench.results.lines import LINE_END, lines_of
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
 from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns, to_whole

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Self
 from connbench.errors import OutputError, UsageError
 from connbench.findings import printable
 from connbench.interrupts import HeldBack
-from connbench.linux import files
+from connbench.linux import renames as files
 
 if TYPE_CHECKING:
     from socket import socket

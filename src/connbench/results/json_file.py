@@ -1,4 +1,4 @@
-"""The JSON document of a result, read back; `connbench.report.machine` writes it."""
+"""The JSON document of a result, read back; `connbench.report.json` writes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, INTERRUPTIONS, ConnbenchError, InputError, Interrupted, UsageError
 from connbench.findings import Finding
 from connbench.model import LARGEST, Plan, StrategySpec
-from connbench.results.limits import (
+from connbench.results.file_limits import (
     CHANGED,
     HIGHEST,
     LOWEST,
@@ -144,7 +144,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def read_json(data: bytes, name: str) -> Result:
-    """Read back what `connbench.report.machine.json_document` wrote.
+    """Read back what `connbench.report.json.json_document` wrote.
 
     Raises:
         InputError: Cut off, of another schema, or not such a document.

@@ -15,20 +15,21 @@ import connbench
 from connbench.analysis.comparison import compare
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
-from connbench.analysis.sweep import Sweep, is_sweep
+from connbench.analysis.sweep_choice import Sweep, is_sweep
 from connbench.errors import EnvironmentFault
 from connbench.findings import Finding, by_kind, the_rest
 from connbench.model import Phase
-from connbench.report import account, text
+from connbench.report import strategy_tables as account
+from connbench.report import text
 from connbench.report.comparison_rows import blocks
 from connbench.report.html import charts, facts
 from connbench.report.html.pictures import Picture, picture_of
 from connbench.report.html.points import shown_round
-from connbench.report.ranking import ranking_of
+from connbench.report.ranking_table import ranking_of
 from connbench.report.rows import Block, Table
 from connbench.report.series import Series, colour_of, series_of
 from connbench.report.talk import six_lines
-from connbench.report.verdict import run_verdict
+from connbench.report.verdicts import run_verdict
 from connbench.results.result import Result
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import Any
 
 from connbench.analysis.bootstrap import CONFIDENCE
 from connbench.analysis.comparison import ERRORS, Comparison, Verdict
-from connbench.analysis.sweep import Sweep, is_sweep
 from connbench.analysis.sweep_cells import Cell
-from connbench.report import reproduction
+from connbench.analysis.sweep_choice import Sweep, is_sweep
 from connbench.report.comparison_rows import change_in_words
 from connbench.report.html.charts import LATENCY_AXIS, chart_text
 from connbench.report.series import colour_of
 from connbench.report.sweep_names import Names
+from connbench.reproduce import report as reproduction
 from connbench.results.result import Result
 from connbench.samples import NS_PER_S
 from connbench.units import duration, percent

@@ -1,0 +1,163 @@
+"""What each strategy would come to with so many connections: in the filling, and once they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import islice
+
+import numpy as np
+
+from connbench.advise.situation import Candidate, Situation
+from connbench.advise.slo import percentile_of
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
+from connbench.model import (
+    Churn,
+    Close,
+    Endpoint,
+    Listener,
+    Load,
+    Namespace,
+    Phase,
+    Placement,
+    Plan,
+    Protocol,
+    RoundPlan,
+    StrategySpec,
+)
+from connbench.portmodel.prediction import Prediction
+from connbench.portmodel.simulate import Machine, simulate
+from connbench.portmodel.simulated import Walk
+from connbench.strategies import STRATEGIES
+from connbench.strategies.userspace import MOST_DRAWS
+
+REPLACEMENTS = 5000
+"""Connections replaced at random once all are open: errors to a tenth of a percent show."""
+
+WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
+ALIKE = 1.05
+"""Times the quickest mean within which one does not matter to a program: calibrations are no better than that."""
+
+RETRIED_WINDOW, MOST_RETRIES = 100, 10
+
+
+def try_out(situation: Situation, spec: StrategySpec) -> Candidate:
+    """Simulate one space's share of the connections; the others' fill the same tables."""
+    predictions = _predictions(situation, spec)
+    costs = [situation.calibration.acquire_ns(one) for one in predictions]
+    errors = max(one.failures / len(one.walk) for one in predictions)
+    statistic = situation.slo.statistic if situation.slo else "p99"
+    slo_ns = max(_statistic(cost, statistic) for cost in costs)
+    return Candidate(
+        spec=spec,
+        errors=errors,
+        mean_ns=max(float(cost.mean()) for cost in costs),
+        slo_ns=slo_ns,
+        tries=max(float(one.walk.tries.mean()) for one in predictions),
+        keeps_budget=errors <= situation.budget,
+        keeps_slo=situation.slo is None or situation.slo.is_kept_by(slo_ns),
+        extrapolates=any(situation.calibration.extrapolates(one) for one in predictions),
+    )
+
+
+def _predictions(situation: Situation, spec: StrategySpec) -> tuple[Prediction, Prediction]:
+    """The filling, and the replacements once as many ports are in TIME_WAIT as ever will be."""
+    name = spec.name
+    is_drawn = name == "random"  # bind() would have the reserved ports, too
+    spaces, waiting = situation.spaces(name), situation.waiting(name)
+    before = -(-waiting // spaces)
+    rows = before + REPLACEMENTS
+    rate = waiting / situation.seconds_waiting(name) / spaces if waiting else 0.0  # of those that do leave TIME_WAIT
+    loaded = replace(
+        spec,
+        load=Load(protocol=situation.protocol, churn=Churn(rows, Close.FIN, rate) if before else Churn(REPLACEMENTS)),
+        retries=MOST_DRAWS - 1 if is_drawn else spec.retries,
+    )
+    plan = Plan(
+        strategies=(loaded,),
+        connections=-(-situation.connections // spaces),
+        port_range=situation.longest_free if is_drawn else situation.ports,
+        sources=("127.9.9.1",),
+        targets=(Endpoint("127.9.9.2" if situation.is_loopback else "192.0.2.1", 1),),
+        listener=Listener.EXTERNAL,
+        namespace=Namespace.NETWORK,
+        seed=situation.seed,
+    )
+    planned = RoundPlan(plan, loaded, 1)
+    machine = Machine(reserved=situation.reserved, time_wait=replace(situation.time_wait, most=None))
+    walks = simulate(planned, situation.algorithm, machine)
+    filled, churned = (Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN))
+    steady = replace(
+        churned,
+        walk=Walk(**{f.name: getattr(churned.walk, f.name)[-REPLACEMENTS:] for f in fields(Walk)}),
+        open_before=(churned.open_before[-REPLACEMENTS:] + before) * spaces,
+    )
+    return replace(filled, open_before=filled.open_before * spaces), steady
+
+
+def _statistic(costs: np.typing.NDArray[np.float64], name: str) -> float:
+    percentile = percentile_of(name)
+    return float(costs.mean()) if percentile is None else float(np.percentile(costs, percentile))
+
+
+def candidates(situation: Situation) -> list[Candidate]:
+    """Every strategy that the kernel has, the windows by the smallest that keeps the budget; the best first.
+
+    Of those that are all but equally quick the one that asks least of a program is the best.
+    None has a chance that needs more ports than there are; none may be possible either, on a kernel without
+    the options where reserved ports leave `random` no stretch that is long enough.
+    `partition` is none of them: it fills one window after the other, and has no rule for where a port is free when
+    connections come and go. A worker with a share of the ports of its own does as `range` does on that share: ask for
+    its connections, and name its share as the range.
+    """
+    names = [name for name in (searching(situation), "range") if situation.fits(name) and is_possible(situation, name)]
+    found = [try_out(situation, StrategySpec(name)) for name in names]
+    if "range" in names:
+        found += _windows(situation)
+    if situation.each("random") <= len(situation.longest_free):
+        found.append(try_out(situation, StrategySpec("random")))
+    alike = ALIKE * min((one.mean_ns for one in found), default=0.0)
+    return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
+
+
+def searching(situation: Situation) -> str:
+    """The strategy that leaves source and port to the kernel, or the port alone where there are several sources.
+
+    With one source both search alike, and `plain` asks less of a program.
+    """
+    return "plain" if situation.sources == 1 else "bind"
+
+
+def is_possible(situation: Situation, name: str) -> bool:
+    """Whether the kernel has what a strategy needs; `plain` cannot choose among several sources."""
+    is_udp = situation.protocol is Protocol.UDP  # its search is in bind(): nothing is to be deferred
+    needs = [option for option in STRATEGIES[name].needs if not (is_udp and option is NO_PORT)]
+    has_options = all(option.name in situation.options for option in needs)
+    return has_options and not (name == "plain" and situation.sources > 1)
+
+
+def prefers_parity(situation: Situation, name: str) -> bool:
+    """Whether a strategy can be used here and looks at one parity of the range first."""
+    if situation.protocol is Protocol.UDP:
+        return False
+    has_option = LOCAL_PORT_RANGE in STRATEGIES[name].needs
+    return is_possible(situation, name) and situation.algorithm.prefers_parity(has_option=has_option)
+
+
+def _windows(situation: Situation) -> Iterator[Candidate]:
+    """The smallest window that keeps the budget, and a small one with as few retries as it takes to keep it.
+
+    A window may be too large, too: those inside the range cover its ends less than its middle.
+    """
+    tried = (try_out(situation, _window(width, 0)) for width in WINDOWS if width < len(situation.ports))
+    smallest = next((one for one in tried if one.keeps_budget), None)
+    if smallest:
+        yield smallest
+    width = min(RETRIED_WINDOW, len(situation.ports))
+    if smallest is None or (smallest.spec.window or 0) > width:
+        retried = (try_out(situation, _window(width, retries)) for retries in range(1, MOST_RETRIES + 1))
+        yield from islice((one for one in retried if one.keeps_budget), 1)
+
+
+def _window(width: int, retries: int) -> StrategySpec:
+    return StrategySpec("window", width, Placement.INSIDE, retries)

@@ -1,0 +1,256 @@
+"""`connbench advise`."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import click
+
+from connbench.advise.kernel_choice import read_kernel, reserved_here, search_of, time_wait_of
+from connbench.advise.kernels import OPTIONS
+from connbench.advise.situation import Flow, Situation
+from connbench.advise.slo import Slo
+from connbench.commands.messages import say
+from connbench.commands.model_options import calibrate_option, fitted, reserved_ports_option, tw_reuse_option
+from connbench.commands.options import PORTS, format_option, read_ports
+from connbench.commands.sections import Command, Section, option
+from connbench.commands.sweep_options import error_budget_option
+from connbench.commands.values import RATES, Quantity, Word, count
+from connbench.errors import ExitCode, UsageError
+from connbench.linux import sysctl
+from connbench.linux.sockopts import is_supported
+from connbench.model import MOST_ROWS, PortRange, Protocol
+from connbench.planner.sources import MOST_SOURCES
+from connbench.planner.targets import choose_targets
+from connbench.portmodel.algorithm import ALGORITHMS
+from connbench.units import RATE_FORM, TIME_FORM, read_rate, read_time
+
+MOST_TARGETS = 100_000
+
+RATE = Quantity(
+    "RATE",
+    read_rate,
+    RATE_FORM,
+    allows=lambda rate: 1e-6 <= rate <= 1e12,
+    bounds="a rate above 0, as in 100/s",
+    examples=RATES,
+)
+HOLD = Quantity(
+    "TIME",
+    lambda text: read_time(text, "s", bare=False),
+    TIME_FORM,
+    allows=lambda s: 1e-6 <= s <= 1e9,
+    bounds="a time above 0, as in 120s",
+    examples=("100ms", "10s", "2min"),
+)
+
+
+@click.command("advise", cls=Command)
+@option(
+    Section.OPEN,
+    "-n",
+    "--connections",
+    type=count(low=1, high=MOST_ROWS),
+    help="Keep N connections open at once, or rate x hold if that is more.",
+)
+@option(Section.OPEN, "--rate", type=RATE, help="Open connections at this rate, as in 500/s.")
+@option(Section.OPEN, "--hold", type=HOLD, help="Hold each connection for this time, as in 120s or 2min.")
+@option(
+    Section.OPEN,
+    "--closes-first",
+    type=Word(["client", "server"]),
+    default="client",
+    show_default=True,
+    metavar="SIDE",
+    help="Close by the client or by the server first. TIME_WAIT is on that side; on the client it keeps the port.",
+)
+@option(
+    Section.OPEN,
+    "--protocol",
+    type=Word([one.value for one in Protocol]),
+    default="tcp",
+    show_default=True,
+    metavar="PROTOCOL",
+    help="Open tcp or udp sockets.",
+)
+@option(
+    Section.PORTS,
+    "--target",
+    "named_targets",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Connect to this address and port. Repeatable. On the loopback tcp_tw_reuse 2 lets connect() reuse a port.",
+)
+@option(
+    Section.PORTS,
+    "--targets",
+    type=count(low=1, high=MOST_TARGETS),
+    help="Connect to N targets, without naming them.  [default: 1]",
+)
+@option(
+    Section.PORTS,
+    "--port-range",
+    type=read_ports,
+    metavar=PORTS,
+    help="Choose local ports from this range; host takes this host's.  "
+    "[default: this host's; with --kernel 32768-60999]",
+)
+@reserved_ports_option
+@option(
+    Section.PORTS,
+    "--sources",
+    type=count(low=1, high=MOST_SOURCES),
+    default=1,
+    show_default=True,
+    help="Connect from N addresses.",
+)
+@option(
+    Section.KERNEL,
+    "--kernel",
+    metavar="X.Y",
+    help="Advise for this version of Linux, or for this `uname -r`.  [default: this host's kernel, probed]",
+)
+@option(
+    Section.KERNEL,
+    "--backported",
+    multiple=True,
+    type=Word([one.name for one in OPTIONS]),
+    metavar="OPTION",
+    help=f"Give --kernel a socket option that its version lacks: {', '.join(one.name for one in OPTIONS)}. Repeatable.",
+)
+@tw_reuse_option
+@option(
+    Section.KERNEL,
+    "--algorithm",
+    type=Word(ALGORITHMS),
+    metavar="NAME",
+    help=f"Simulate the port search of connect() in {', '.join(ALGORITHMS)}.  "
+    "[default: that of --kernel, else as a few connections here show it]",
+)
+@calibrate_option
+@error_budget_option
+@option(
+    Section.GATE,
+    "--slo",
+    type=Slo.parse,
+    metavar="EXPR",
+    help="Advise only what keeps this limit on the time of a connection, as in 'p99 < 1ms'.",
+)
+@option(
+    Section.OUTPUT,
+    "--code",
+    "languages",
+    type=Word(["python", "c", "go", "nginx", "haproxy"]),
+    multiple=True,
+    metavar="LANGUAGE",
+    help="Print the code to paste, below the text: python, c, go, nginx or haproxy. Repeatable.",
+)
+@format_option(("text", "json"))
+def command(  # noqa: PLR0913  # one for each option
+    *,
+    connections: int | None,
+    rate: float | None,
+    hold: float | None,
+    closes_first: str,
+    tw_reuse: int | None,
+    protocol: str,
+    named_targets: tuple[str, ...],
+    targets: int | None,
+    port_range: PortRange | None,
+    reserved: frozenset[int] | None,
+    sources: int,
+    kernel: str | None,
+    backported: tuple[str, ...],
+    algorithm: str | None,
+    budget: float,
+    slo: Slo | None,
+    calibrating: tuple[Path, ...],
+    languages: tuple[str, ...],
+    output_format: str,
+) -> int:
+    """Advise how to open N connections: which strategy, which window, how many source addresses.
+
+    \b
+      connbench advise -n 25000
+      connbench advise --rate 500/s --hold 120s --slo 'p99 < 1ms'
+      connbench advise --rate 8000/s --hold 85ms --closes-first server --code go
+      connbench advise -n 50000 --kernel 6.1.0-13-amd64 --calibrate plain.json
+
+    Each strategy that the kernel has is simulated: as it opens all connections, and as it replaces 5,000 of them. With
+    --rate ports in TIME_WAIT are counted. Times are by --calibrate, else those that are usual on such a kernel.
+    """  # noqa: D301  # click wants the character \b itself
+    if languages and output_format != "text":
+        raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
+    if backported and kernel is None:
+        raise UsageError("--backported says what --kernel has, and there is none", "this kernel is asked itself")
+    is_udp = protocol == Protocol.UDP
+    if algorithm and is_udp:
+        raise UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+    if named_targets and targets is not None:
+        raise UsageError("--target and --targets both say how many targets there are", "leave one of them out")
+    flow = None if rate is None else Flow(rate, hold)
+    number = _concurrent(connections, flow, hold)
+    release = platform.release() if kernel is None else kernel.strip()
+    told = read_kernel(release, frozenset(backported))
+    ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else told.port_range)
+    if len(ports) < 2:
+        raise UsageError(f"port range {ports} is one port", "a search needs two or more")
+    if reserved is None:
+        reserved = reserved_here() if kernel is None else frozenset()
+    if ports.count_of(reserved) == len(ports):
+        raise UsageError(
+            f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
+        )
+    endpoints = choose_targets(named_targets, allow_remote=True)
+    time_wait, reuse_from = time_wait_of(told, tw_reuse, is_here=kernel is None)
+    search, told_by = search_of(told, algorithm, is_here=kernel is None, is_udp=is_udp)
+
+    from connbench.advise import report as advice  # noqa: PLC0415  # as above
+    from connbench.advise.advice import advise  # noqa: PLC0415  # as above
+    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
+    from connbench.portmodel.calibration import usual, usual_of  # noqa: PLC0415  # as above
+
+    calibration = (
+        fitted(calibrating, Protocol(protocol))
+        if calibrating
+        else (usual_of(Protocol.UDP, search) if is_udp else usual(told.version, search))
+    )
+    counsel = advise(
+        Situation(
+            connections=number,
+            ports=ports,
+            sources=sources,
+            options=frozenset(option.name for option in OPTIONS if is_supported(option))
+            if kernel is None
+            else told.options,
+            algorithm=search,
+            budget=budget,
+            slo=slo,
+            calibration=calibration,
+            reserved=reserved,
+            targets=targets or len(endpoints) or 1,
+            protocol=Protocol(protocol),
+            flow=flow,
+            client_closes=closes_first == "client",
+            time_wait=time_wait,
+            is_loopback=bool(endpoints) and all(one.is_loopback for one in endpoints),
+            doubt="" if kernel is None else told.doubt,
+            is_here=kernel is None,
+        )
+    )
+    asked = advice.Asked(f"Linux {release}{told_by}", reuse_from)
+    is_json = output_format == "json"
+    say(advice.json(counsel, asked) if is_json else advice.text(counsel, asked, width(), languages))
+    return ExitCode.OK
+
+
+def _concurrent(connections: int | None, flow: Flow | None, hold: float | None) -> int:
+    if hold is not None and flow is None:
+        raise UsageError("--hold does nothing without --rate", "add --rate, as in 500/s")
+    number = flow.at_once if flow else 0
+    if connections is None and not number:
+        raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
+    if number > MOST_ROWS:
+        raise UsageError(f"--rate x --hold are {number:,} connections", f"up to {MOST_ROWS:,} are simulated")
+    return max(number, connections or 0)

@@ -1,0 +1,223 @@
+"""Advice as text and as JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connbench.advise.situation import Advice, Candidate, Counsel, Situation
+from connbench.findings import printable
+from connbench.model import Protocol
+from connbench.portmodel.algorithm import ALGORITHMS
+from connbench.report.json_text import json_text
+from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
+from connbench.report.rows import Table
+from connbench.report.tables import render
+from connbench.report.text import fold
+from connbench.units import duration
+
+SCHEMA = 2
+
+LANGUAGES = ("python", "c", "go", "nginx", "haproxy")
+"""That there may be code in, as --code names them."""
+
+LABELLED = 9
+"""Columns of the words that begin the lines of what was asked."""
+
+REASONS = ("kernel", "time-wait", "knee", "random")
+"""Topics whose advice stands below the table."""
+
+FURTHER = ("without-option", "below-knee")
+"""Topics that stand there too where code is wanted, which there is for them as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the text says of the kernel that is advised for.
+
+    Attributes:
+        kernel: Its name in words.
+        reuse_from: Where net.ipv4.tcp_tw_reuse is known from, in words.
+    """
+
+    kernel: str
+    reuse_from: str
+
+
+def text(counsel: Counsel, asked: Asked, width: int | None = None, languages: Collection[str] = ()) -> str:
+    """The verdict, what was asked, the strategies that were tried, the reasons; last, if it is wanted, the code.
+
+    Args:
+        counsel: What there is to say.
+        asked: Of which kernel.
+        width: Columns to fold prose to; None for as wide as it gets.
+        languages: Of the code, in lower case.
+    """
+    # A command is not folded: it is there to be pasted.
+    parts = ["\n".join(line if line.startswith("Next: ") else fold(line, width) for line in counsel.verdict)]
+    parts.append("\n".join(_labelled(label, line, width) for label, line in _facts(counsel, asked)))
+    if counsel.tried:
+        parts.append(render(*_tried(counsel, counsel.tried)))
+    if counsel.enough:
+        table = render(*_tried(counsel, counsel.enough.tried))
+        parts.append(f"with {counsel.enough.sources} source addresses:\n{table}")
+    topics = [topic for topic in REASONS if topic != "time-wait" or counsel.is_kept]  # else the verdict says it
+    topics += FURTHER if languages else ()
+    reasons = [one for topic in topics for one in counsel.advices if one.topic == topic]
+    lines = [_indented("- ", ": ".join(filter(None, (one.line, one.reason))), width) for one in reasons]
+    lines += [fold(line, width) for line in _costs(counsel)]
+    has_code = {language.lower() for one in counsel.advices for language in one.code}
+    if has_code and not languages and counsel.is_kept:
+        lines.append(f"code to paste: --code {' | '.join(word for word in LANGUAGES if word in has_code)}")
+    parts += ["\n".join(lines)] if lines else []
+    return "\n\n".join([*parts, *_codes(counsel, languages, width)])
+
+
+def _costs(counsel: Counsel) -> list[str]:
+    """What the calibration says, if it is one; what is usual is told with what was asked."""
+    calibration = counsel.situation.calibration
+    if calibration.residual is None:
+        return []
+    tried = (*counsel.tried, *(counsel.enough.tried if counsel.enough else ()))
+    if not any(one.extrapolates for one in tried):
+        return cost_lines(calibration)
+    beyond = f"extrapolated: more sockets than the {calibration.largest:,} of the calibration"
+    return [beyond, *growth_lines(calibration), *cost_lines(calibration)]
+
+
+def _facts(counsel: Counsel, asked: Asked) -> list[tuple[str, str]]:
+    """What was asked and taken for granted, as label and line."""
+    situation = counsel.situation
+    [ports] = [one for one in counsel.advices if one.topic == "ports"]
+    slo = f", {situation.slo.text}" if situation.slo else ""
+    allowed = f"up to {situation.budget * 100:g}% errors{slo}"
+    found = [("asked", f"{ports.reason}; {_ends(situation)}; {allowed}")]
+    if closing := _closing(situation, asked):
+        found.append(("closing", closing))
+    found.append(("kernel", f"{printable(asked.kernel)}: {search(situation.algorithm, (situation.protocol,))}"))
+    if situation.calibration.residual is None:
+        found.append(("times", f"{situation.calibration.origin}; see --calibrate"))
+    return found
+
+
+def _ends(situation: Situation) -> str:
+    sources = "one source" if situation.sources == 1 else f"{situation.sources:,} sources"
+    targets = "one target" if situation.targets == 1 else f"{situation.targets:,} targets"
+    return f"{sources}, {targets}, range {situation.ports}{reserved_text(situation.reserved_here)}"
+
+
+def _closing(situation: Situation, asked: Asked) -> str:
+    """Who closes first, and what becomes of the port."""
+    if situation.protocol is Protocol.UDP:
+        return ""
+    if not situation.client_closes:
+        return "server first: it has TIME_WAIT, and the client's port is free at once"
+    if situation.flow is None:
+        return "ports in TIME_WAIT are not counted: only --rate says how many they are"
+    where = "" if situation.is_loopback else "not "
+    timestamps = "" if situation.time_wait.has_timestamps else ", no TCP timestamps"
+    reuse = f"tcp_tw_reuse {situation.time_wait.reuse} ({asked.reuse_from})"
+    return f"client first; {reuse}, {where}loopback{timestamps}: TIME_WAIT {situation.seconds_waiting():g} s"
+
+
+def _labelled(label: str, line: str, width: int | None) -> str:
+    return _indented(f"{label:<{LABELLED}}", line, width)
+
+
+def _indented(first: str, words: str, width: int | None) -> str:
+    if width is None:
+        return first + words
+    return textwrap.fill(
+        words,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _tried(counsel: Counsel, tried: Sequence[Candidate]) -> Table:
+    slo = counsel.situation.slo
+    rows = [_row(one, has_slo=slo is not None) for one in tried]
+    statistic = slo.statistic if slo else "p99"
+    columns = ("mean",) if statistic == "mean" else ("mean", statistic)
+    kept = ("budget", "slo") if slo else ("budget",)
+    if statistic == "mean":
+        rows = [row[:3] + row[4:] for row in rows]
+    return Table(("strategy", "errors", *columns, "tries", *kept), rows)
+
+
+def _row(one: Candidate, *, has_slo: bool) -> tuple[str, ...]:
+    kept = ["kept" if one.keeps_budget else "exceeded"]
+    if has_slo:
+        kept.append("kept" if one.keeps_slo else "missed")
+    return (
+        one.spec.label,
+        f"{one.errors:.2%}",
+        duration(one.mean_ns),
+        duration(one.slo_ns),
+        f"{one.tries:.2f}",
+        *kept,
+    )
+
+
+def _codes(counsel: Counsel, languages: Collection[str], width: int | None) -> list[str]:
+    """The code of each advice in the languages that are wanted, each once; why there is none where there is none."""
+    printed: list[str] = []
+    parts = []
+    for one in counsel.advices:
+        for language, code in one.code.items():
+            if code not in printed and language.lower() in languages:
+                printed.append(code)
+                parts.append(_code(one, language, width))
+    if languages and not printed:
+        none = f"no code for {', '.join(languages)}: what is advised needs none, or cannot be done there"
+        parts.append(fold(none, width))
+    return parts
+
+
+def _code(one: Advice, language: str, width: int | None) -> str:
+    return fold(f"{language}: {one.line}", width) + "\n\n" + textwrap.indent(one.code[language].rstrip("\n"), "    ")
+
+
+def json(counsel: Counsel, asked: Asked) -> str:
+    """The same as one document; times in ns, shares of 1."""
+    situation = counsel.situation
+    flow = situation.flow
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "verdict": counsel.verdict,
+        "kernel": asked.kernel,
+        "algorithm": next(word for word, one in ALGORITHMS.items() if one is situation.algorithm),
+        "protocol": situation.protocol,
+        "connections": situation.connections,
+        "rate_per_s": flow and flow.rate,
+        "hold_s": flow and flow.hold,
+        "port_range": situation.ports,
+        "reserved": situation.reserved_here,
+        "sources": situation.sources,
+        "targets": situation.targets,
+        "closes_first": "client" if situation.client_closes else "server",
+        "tcp_tw_reuse": situation.time_wait.reuse,
+        "target_on_loopback": situation.is_loopback,
+        "time_wait": {"seconds": situation.seconds_waiting(), "ports": situation.waiting()},
+        "ports_taken": situation.taken(),
+        "ports_there_are": situation.capacity(),
+        "options": sorted(situation.options),
+        "error_budget": situation.budget,
+        "slo": situation.slo,
+        "calibration": situation.calibration,
+        "kept": counsel.is_kept,
+        "strategies": _strategies(counsel.tried),
+        "with_sources": counsel.enough
+        and {"sources": counsel.enough.sources, "strategies": _strategies(counsel.enough.tried)},
+        "advice": list(counsel.advices),
+    }
+    return json_text(document)
+
+
+def _strategies(tried: Sequence[Candidate]) -> list[dict[str, object]]:
+    return [{"label": one.spec.label, "tried": one} for one in tried]

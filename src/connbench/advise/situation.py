@@ -1,0 +1,234 @@
+"""What advice is asked for and what it is made of, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import ceil
+from typing import TYPE_CHECKING
+
+from connbench.advise.slo import Slo
+from connbench.model import PortRange, Protocol, StrategySpec
+from connbench.model.time_wait import USUAL as AS_USUAL
+from connbench.model.time_wait import TimeWait
+from connbench.portmodel.algorithm import Algorithm
+
+if TYPE_CHECKING:
+    from connbench.portmodel.calibration import Calibration  # which loads numpy
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Connections that come and go.
+
+    Attributes:
+        rate: Opened a second.
+        hold: How long each is held, in seconds; None if not known.
+    """
+
+    rate: float
+    hold: float | None
+
+    @property
+    def at_once(self) -> int:
+        """Connections that are open at once, rate times hold; 0 where that is not known."""
+        return 0 if self.hold is None else max(1, _whole(self.rate * self.hold))
+
+
+def _whole(number: float) -> int:
+    """Rounded up. What floating-point numbers add to a whole number is none: 0.1/s x 30 s are 3."""
+    return ceil(round(number, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is asked, settled.
+
+    What depends on a strategy takes its name: `random` binds to a port, which is then taken for every target, and
+    cannot be one in TIME_WAIT; the others leave the port to the kernel.
+
+    Attributes:
+        connections: Open at once, from all sources to all targets.
+        ports: The range.
+        sources: Addresses they come from.
+        options: Names of the socket options that the kernel has.
+        algorithm: Its search.
+        budget: Share of the attempts that may fail, 0 to 1.
+        slo: What a connection may take, if that matters.
+        calibration: What a search costs.
+        seed: Of windows and ports.
+        reserved: net.ipv4.ip_local_reserved_ports: no search has them, and nothing is to bind to them.
+        targets: Address and port pairs they go to, in equal shares.
+        protocol: What kind of sockets.
+        flow: How they come and go; None where that is not known.
+        client_closes: Whether this side closes first, and so has TIME_WAIT.
+        time_wait: When a port in TIME_WAIT may be taken again.
+        is_loopback: Whether they go over the loopback.
+        doubt: What is not known of the kernel, as a sentence.
+        is_here: Whether the kernel is this machine's.
+    """
+
+    connections: int
+    ports: PortRange
+    sources: int
+    options: frozenset[str]
+    algorithm: Algorithm
+    budget: float
+    slo: Slo | None
+    calibration: Calibration
+    seed: int = 1
+    reserved: frozenset[int] = frozenset()
+    targets: int = 1
+    protocol: Protocol = Protocol.TCP
+    flow: Flow | None = None
+    client_closes: bool = True
+    time_wait: TimeWait = AS_USUAL
+    is_loopback: bool = False
+    doubt: str = ""
+    is_here: bool = False
+
+    def spaces(self, name: str = "plain") -> int:
+        """How many times a strategy has the range: once a source, and a target where a port is taken for it alone."""
+        is_per_target = self.protocol is Protocol.TCP and name != "random"
+        return self.sources * (self.targets if is_per_target else 1)
+
+    def seconds_waiting(self, name: str = "plain") -> float:
+        """How long a closed connection keeps its port; 0 where it keeps none, or no rate says how many do."""
+        if self.flow is None or not self.client_closes or self.protocol is not Protocol.TCP:
+            return 0.0
+        return self.time_wait.seconds(is_loopback=self.is_loopback, binds_to_port=name == "random")
+
+    def waiting(self, name: str = "plain") -> int:
+        """Ports in TIME_WAIT that a strategy cannot have: closed within `seconds_waiting`, and no more than may be."""
+        closed, most = self._closed(name), self.time_wait.most
+        return closed if most is None else min(closed, most)
+
+    def has_most_waiting(self, name: str = "plain") -> bool:
+        """Whether more would be in TIME_WAIT if tcp_max_tw_buckets let them."""
+        return self.waiting(name) < self._closed(name)
+
+    def _closed(self, name: str) -> int:
+        return _whole(self.flow.rate * self.seconds_waiting(name)) if self.flow else 0
+
+    def taken(self, name: str = "plain") -> int:
+        """Ports that are not free once connections come and go: open, or in TIME_WAIT."""
+        return self.connections + self.waiting(name)
+
+    def capacity(self, name: str = "plain") -> int:
+        """Ports there are, those of each space counted."""
+        return self.free * self.spaces(name)
+
+    def each(self, name: str = "plain") -> int:
+        """Taken ports of the space that has most."""
+        return -(-self.taken(name) // self.spaces(name))
+
+    def fits(self, name: str = "plain") -> bool:
+        """Whether there are ports enough."""
+        return self.taken(name) <= self.capacity(name)
+
+    @property
+    def free(self) -> int:
+        """Ports of the range that are not reserved."""
+        return len(self.ports) - self.reserved_here
+
+    @property
+    def reserved_here(self) -> int:
+        """Ports of the range that are reserved."""
+        return self.ports.count_of(self.reserved)
+
+    @property
+    def first_half(self) -> int:
+        """Ports that a source has before the search is through with the first parity, that of the low end."""
+        low, half = self.ports.low, len(self.ports) // 2
+        return sum(port not in self.reserved for port in range(low, low + 2 * half, 2))
+
+    @property
+    def longest_free(self) -> PortRange:
+        """The longest stretch of the range without a reserved port: what `random` may draw from.
+
+        Raises:
+            UsageError: All are reserved.
+        """
+        barriers = [self.ports.low - 1, *sorted(p for p in self.reserved if p in self.ports), self.ports.high + 1]
+        low, high = max(pairwise(barriers), key=lambda ends: ends[1] - ends[0])
+        return PortRange(low + 1, high - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A strategy in a situation; each figure is the worse of the filling's and the churn's.
+
+    Attributes:
+        spec: The strategy.
+        errors: Share of attempts that fail, 0 to 1.
+        mean_ns: What an attempt takes, all its tries, the mean.
+        slo_ns: The statistic that the SLO is about; the p99 without one.
+        tries: Tries of an attempt, the mean.
+        keeps_budget: Whether few enough fail.
+        keeps_slo: Whether they are quick enough; True without an SLO.
+        extrapolates: Whether the calibration was fitted to fewer connections.
+    """
+
+    spec: StrategySpec
+    errors: float
+    mean_ns: float
+    slo_ns: float
+    tries: float
+    keeps_budget: bool
+    keeps_slo: bool
+    extrapolates: bool
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it keeps both."""
+        return self.keeps_budget and self.keeps_slo
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A line, why, and what to paste.
+
+    Attributes:
+        topic: What it is about, a word that stays.
+        line: What is so, or what to do.
+        reason: Why.
+        code: By language.
+    """
+
+    topic: str
+    line: str
+    reason: str
+    code: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """The number of source addresses that is advised where those there are do not do, and what was tried with it."""
+
+    sources: int
+    tried: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counsel:
+    """All there is to say.
+
+    Attributes:
+        situation: What was asked for.
+        tried: The strategies in it, the best first.
+        advices: What is so and what to do, with reasons.
+        verdict: What to do, with figures, a sentence or two a line.
+        enough: What more source addresses do, where those there are do not suffice.
+    """
+
+    situation: Situation
+    tried: tuple[Candidate, ...]
+    advices: tuple[Advice, ...]
+    verdict: tuple[str, ...]
+    enough: Enough | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything keeps budget and SLO with the sources there are."""
+        return any(one.is_kept for one in self.tried)

@@ -1,0 +1,202 @@
+"""The command line: parse, call, print, exit code. Commands are loaded when used, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Never
+
+import click
+
+import connbench
+from connbench.commands.messages import complain, discard_stdout
+from connbench.commands.sections import Group
+from connbench.errors import (
+    INTERRUPTIONS,
+    ConnbenchError,
+    EnvironmentFault,
+    ExitCode,
+    Interrupted,
+    OutputError,
+    UsageError,
+    is_debugging,
+)
+from connbench.interrupts import Interrupts
+from connbench.linux.faults import fault_of
+from connbench.linux.limits import refuse_tiny_address_space
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMMANDS = {
+    "run": "Open N connections with each strategy, and time every connect().",
+    "sweep": "Measure combinations of settings and loads; name the cheapest.",
+    "reproduce": "Measure what the talk measured; say which claims hold here.",
+    "report": "Print result files, as text or for other programs.",
+    "compare": "Tell what changed from one result file to another.",
+    "predict": "Predict what a run would measure; check a result against it.",
+    "advise": "Say which strategy keeps your connections fast, with the code.",
+    "plot": "Draw charts of result files, as pictures or in the terminal.",
+    "strategies": "List the strategies; say which of them this kernel can run.",
+    "doctor": "Check whether a full run on this machine would be sound.",
+    "serve": "Accept and hold connections: a target for run --target.",
+    "trace": "Watch every connect() on this machine: latency, parity, offsets.",
+    "completion": "Print the script that completes connbench in bash, zsh or fish.",
+}
+"""Name and help line: the modules of these names are imported only when their command is used."""
+
+WITHOUT_LIBRARIES = {"strategies", "serve", "completion"}
+"""Commands that load neither numpy nor what draws."""
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+
+
+class LazyGroup(Group):
+    """A group whose commands live in modules of their own under `connbench.commands`."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Names in the order they are taught."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command's module; None for an unknown name."""
+        if name not in COMMANDS:
+            return None
+        if name not in WITHOUT_LIBRARIES:
+            refuse_tiny_address_space()
+        command: click.Command = import_module(f"connbench.commands.{name}").command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands, likewise, and the options."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only a completion needs it
+
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+EPILOG = """\b
+Exit codes: 0 done; 1 a --fail-if condition is true; 2 wrong usage; 3 the
+measurement is not sound (see the findings); 4 this machine or user cannot do
+it; 5 fault of the listener or target; 6 fault during the run; 7 the output
+cannot be written; 8 a result file cannot be read; 70 a bug in connbench;
+129 SIGHUP; 130 Ctrl-C (SIGINT); 131 SIGQUIT; 143 SIGTERM."""
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+@click.version_option(connbench.__version__, "-V", "--version", message="connbench %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Measure what connect() costs with each ephemeral-port strategy, by port parity, on your own kernel.
+
+    \b
+    Try:
+      connbench run --strategy window --window 500
+      connbench run --port-range 20000-29999 --rounds 3 -o result.json
+    """  # noqa: D301  # click wants the character \b itself
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None, interrupts: Interrupts | None = None) -> Never:
+    """Entry point of the command line; ends the process.
+
+    Args:
+        arguments: What the user typed after `connbench`; by default that of this process.
+        interrupts: The signals, if they are handled already.
+    """
+    if interrupts is None:
+        interrupts = Interrupts()
+        interrupts.install()
+    _mend_standard_streams()
+    # numpy's OpenBLAS starts threads as it is loaded, and raises SIGINT where it may not. Nothing here needs them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if not is_debugging():
+        _silence_libraries()
+    try:
+        code = _run(arguments, interrupts)
+    except Interrupted as late:  # raised at the very moment in which another one had ended the command
+        code = late.exit_code
+    sys.exit(interrupts.release(code))
+
+
+def _silence_libraries() -> None:
+    """Keep warnings of Python's libraries, and exceptions that nobody can take, off the user's terminal."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda unraisable: sys.__unraisablehook__(unraisable) if is_debugging() else None
+
+
+def _mend_standard_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: else the next file opened would take its place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # lives with the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # as above
+
+
+def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
+    """Carry the command out, and say what went wrong; the exit code."""
+    try:
+        try:
+            interrupts.check()
+            interrupts.immediate = True  # until something is measured there is nothing to lose
+            code = int(_obey(arguments, interrupts) or ExitCode.OK)
+        finally:
+            interrupts.immediate = False
+        sys.stdout.flush()
+        if code not in INTERRUPTIONS:
+            interrupts.check()  # one that the command did not ask for any more
+    except SystemExit:
+        # click's way of saying that the reader of our output has left, as in `| head`: nobody is there to be told.
+        discard_stdout()
+        return 128 + interrupts.number if interrupts.is_pending else ExitCode.OK
+    except Exception as error:  # noqa: BLE001  # the one place where everything unforeseen ends
+        fault = _fault(error, interrupts)
+        complain(fault)
+        return fault.exit_code
+    return code
+
+
+def _obey(arguments: list[str] | None, interrupts: Interrupts) -> Any:  # noqa: ANN401  # click's
+    if sys.platform != "linux":
+        raise EnvironmentFault(
+            f"connbench measures the Linux kernel, and this is {sys.platform}",
+            "run it on Linux, in a virtual machine for instance",
+        )
+    return cli.main(arguments, prog_name="connbench", standalone_mode=False, obj=interrupts)
+
+
+def _fault(error: Exception, interrupts: Interrupts) -> ConnbenchError:
+    """What to tell the user of an exception."""
+    if interrupts.is_pending and not isinstance(error, Interrupted):
+        # Raised in the middle of a library, the signal may have come out of it as anything.
+        interrupts.is_pending = False
+        return Interrupted(interrupts.number)
+    match error:
+        case click.ClickException():
+            return UsageError(error.format_message(), "connbench --help")
+        case OSError(errno=number) if number in UNWRITABLE or hasattr(error, "characters_written"):
+            discard_stdout()
+            if interrupts.number == signal.SIGHUP:  # the terminal is gone: that it takes no output is no news
+                return Interrupted(signal.SIGHUP)
+            return OutputError(f"the output cannot be written: {error.strerror}", "send it elsewhere")
+    interrupts.is_pending = False
+    return fault_of(error)

@@ -1,0 +1,82 @@
+"""`connbench compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from connbench.commands import gates
+from connbench.commands.html_option import check_page, page_option, write_page
+from connbench.commands.messages import exit_code
+from connbench.commands.options import format_option, unit_option
+from connbench.commands.result_writer import Stdout, each
+from connbench.commands.sections import Command, Section, option
+from connbench.errors import ExitCode, UsageError
+from connbench.findings import Severity
+from connbench.thresholds import Expression, refuse_strangers
+
+FORMAT_NAMES = ("text", "markdown", "json")
+"""Those of `connbench.report.comparison_report`, named here so that `--help` need not load numpy."""
+
+
+@click.command("compare", cls=Command)
+@click.argument("base", type=click.Path(path_type=Path, readable=False))
+@click.argument("new", type=click.Path(path_type=Path, readable=False))
+@format_option(FORMAT_NAMES)
+@unit_option
+@page_option
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
+@gates.fail_if_option(with_base=True)
+def command(  # noqa: PLR0913  # one for each option
+    base: Path,
+    new: Path,
+    output_format: str,
+    page: Path | None,
+    thresholds: tuple[Expression, ...],
+    *,
+    unit: str | None,
+    force: bool,
+) -> int:
+    """Tell what changed from the result file BASE to the result file NEW.
+
+    For each strategy in both files, it compares total time, mean, median and p99 over all, even and odd ports, and the
+    share of errors. A verdict needs five complete rounds in each file: measure with --rounds 5, or better 10.
+
+    The last lines say what to make of it. If the two files are not comparable, the first line says so.
+
+    --fail-if takes the conditions of run. Further, `base.` names a figure of BASE, as in 'p99 > 1.2x base.p99', and
+    the word slower means that the verdict for the total time is slower.
+    """
+    page_file = check_page(page, force=force) if page else None
+    if force and not page:
+        raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
+
+    from connbench.analysis.comparison import compare  # noqa: PLC0415  # commands load what they use
+    from connbench.analysis.gate import hold  # noqa: PLC0415  # as above
+    from connbench.commands.views import width  # noqa: PLC0415  # as above
+    from connbench.report import comparison_report as report  # noqa: PLC0415  # as above
+    from connbench.report.comparison_verdict import verdict  # noqa: PLC0415  # as above
+    from connbench.results.reading import read_all  # noqa: PLC0415  # as above
+
+    compared = compare(*read_all((base, new), unit))
+    refuse_strangers(thresholds, compared.new.specs, compared.new.name)
+    stdout = Stdout()
+    if output_format == "text":
+        stdout.say(report.text(compared, width()))
+    else:
+        stdout.say(report.FORMATS[output_format](compared).rstrip("\n"))
+    failures = stdout.failures
+    if page_file:
+        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
+        from connbench.report.html.pictures import of_comparison  # noqa: PLC0415  # as above
+
+        opening = Opening(verdict(compared), of_comparison(compared))
+        failures += each(lambda: write_page([compared.base, compared.new], page_file, opening=opening))
+    if gates.in_github_actions():
+        gates.add_to_summary([report.markdown(compared)])
+    failed = hold(thresholds, compared.new, compared.base)
+    gates.announce([("", failure) for failure in failed])
+    is_invalid = any(difference.severity is Severity.INVALID for difference in compared.differences)
+    gate = ExitCode.THRESHOLD if failed else ExitCode.OK
+    return exit_code(failures, gate, is_invalid=bool(thresholds) and is_invalid)

@@ -1,0 +1,110 @@
+"""`connbench doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from connbench.commands.messages import say
+from connbench.commands.options import format_option
+from connbench.commands.sections import Command
+from connbench.errors import ConnbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from connbench.host.checks import Check
+    from connbench.model import Plan
+
+SCHEMA = 1
+"""Version of the JSON document; raised when a key changes its name or meaning."""
+
+SECONDS = 1.0
+"""How long the use of the CPUs is watched."""
+
+
+@click.command("doctor", cls=Command)
+@format_option(("text", "json"))
+def command(output_format: str) -> int:
+    """Check whether a full run on this machine would be sound.
+
+    Prints the environment that every result records, then each check with what `connbench run` says of it: ok, a note,
+    a warning, or that it refuses to run. The exit code is that of the run: 0 with warnings, 4 if it refuses.
+    """
+    from connbench.planner import Request, make_plan  # noqa: PLC0415  # commands load what they use
+
+    plan: Plan | None = None
+    try:
+        plan, known = make_plan(Request())
+    except ConnbenchError as fault:
+        refusal = fault
+
+    from connbench.host import checks, diagnosis, environment  # noqa: PLC0415  # as above
+
+    if plan:
+        from connbench.planner.resources import Room, requirements_of  # noqa: PLC0415  # as above
+
+        found = [*map(checks.of_finding, known), *checks.options()]
+        found += [
+            checks.of_requirement(one.name, one.message, one.hint, is_met=one.is_met)
+            for one in requirements_of(plan, Room.here())
+        ]
+        found += checks.of_plan(plan, SECONDS)
+    else:
+        found = [*checks.without_plan(refusal, SECONDS)]
+    found.append(checks.check_listeners())
+    machine = environment.collect(plan.cpus if plan else ())
+    said = diagnosis.verdict(plan, found)
+    code = diagnosis.exit_code(found)
+    if output_format == "json":
+        document = {
+            "schema": SCHEMA,
+            "environment": machine,
+            "plan": plan,
+            "checks": found,
+            "exit_code": int(code),
+            "verdict": said,
+        }
+        _print_json(document)
+    else:
+        _print_text(machine, found, said)
+    return code
+
+
+def _print_json(document: dict[str, object]) -> None:
+    from connbench.report.json_text import json_text  # noqa: PLC0415  # commands load what they use
+
+    say(json_text(document, indented=True).rstrip("\n"))
+
+
+def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
+    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
+    from connbench.report.text import fold, verdict_lines  # noqa: PLC0415  # as above
+
+    for name, value in machine.items():
+        _print_fact(name, value)
+    say("")
+    widest = max(len(check.verdict) for check in found)
+    indent = " " * (widest + 2)
+    for check in found:
+        say(fold(f"{check.verdict:{widest}}  {check.text}", width(), indent))
+        if check.advice:
+            say(fold(f"{indent}-> {check.advice}", width(), indent + "   "))
+    say("\n" + verdict_lines(said, width()))
+
+
+def _print_fact(name: str, value: object) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _print_fact(key, item)
+    else:
+        say(f"{name}: {_words(name, value)}")
+
+
+def _words(name: str, value: object) -> str:
+    from connbench.units import IN_BYTES, memory  # noqa: PLC0415  # commands load what they use
+
+    if value is None:
+        return "not readable"
+    return memory(value) if name in IN_BYTES and isinstance(value, int) else str(value)

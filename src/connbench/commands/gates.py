@@ -1,0 +1,105 @@
+"""Thresholds at the end of a command: what failed, told to the user and, where GitHub runs this, to GitHub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from connbench.commands.messages import tell, warn
+from connbench.commands.sections import Section, option
+from connbench.errors import ExitCode
+from connbench.findings import Finding, Severity, printable
+from connbench.thresholds import Expression, parse
+
+if TYPE_CHECKING:
+    from connbench.analysis.gate import Failure
+    from connbench.results.result import Result
+
+_Decorator = Callable[[Callable[..., int]], Callable[..., int]]
+
+_TITLE = "connbench: threshold failed"
+
+
+def fail_if_option(*, with_base: bool = False) -> _Decorator:
+    """The option --fail-if; `with_base` where there is a second run that `base.p99` and `slower` can be about."""
+
+    def expression(text: str) -> Expression:
+        return parse(text, with_base=with_base)
+
+    return option(
+        Section.GATE,
+        "--fail-if",
+        "thresholds",
+        multiple=True,
+        type=expression,
+        metavar="EXPR",
+        help="Exit with code 1 if this is true, as in 'p99 > 5ms' or 'window: errors > 2%'. Repeatable.",
+    )
+
+
+def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> ExitCode:
+    """Hold every result to every threshold, and tell what failed; in GitHub Actions, add to the job's summary.
+
+    Returns:
+        `OK`, or `THRESHOLD` if one failed.
+    """
+    from connbench.analysis.gate import hold  # noqa: PLC0415  # loads numpy, which must not be there while planning
+
+    if in_github_actions():
+        from connbench.report.markdown import markdown  # noqa: PLC0415  # commands load what they use
+
+        add_to_summary(map(markdown, results))
+    asked = tuple(thresholds)
+    failed = [(result.name, failure) for result in results for failure in hold(asked, result)]
+    announce(failed if len(results) > 1 else [("", failure) for _, failure in failed])
+    return ExitCode.THRESHOLD if failed else ExitCode.OK
+
+
+def announce(failed: Iterable[tuple[str, Failure]]) -> None:
+    """Say on stderr what failed, with the file it is about, if that has to be told."""
+    for name, failure in failed:
+        text = printable(f"{name}: {failure.text}" if name else failure.text)
+        tell(f"threshold failed: {text}")
+        if in_github_actions():
+            with suppress(OSError):  # nobody is left to hear; the exit code tells
+                click.echo(annotation(_TITLE, text), err=True)
+
+
+def in_github_actions() -> bool:
+    """Whether a GitHub Actions runner has started this."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotation(title: str, text: str) -> str:
+    """The workflow command that shows an error beside the job, escaped as actions/toolkit's command.ts does."""
+    return f"::error title={_escape(title, ':,')}::{_escape(text)}"
+
+
+def _escape(text: str, more: str = "") -> str:
+    for character in f"%\r\n{more}":  # % first: the others bring new ones
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def add_to_summary(documents: Iterable[str]) -> None:
+    """Append Markdown to the file that GitHub shows as the job's summary, where there is one; at worst, warn."""
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not name:
+        return
+    try:
+        with Path(name).open("a", encoding="utf-8") as file:
+            file.writelines(document.rstrip("\n") + "\n\n" for document in documents)
+    except OSError as error:
+        warn(
+            Finding(
+                "step-summary",
+                Severity.WARNING,
+                f"GITHUB_STEP_SUMMARY {name} cannot be written: {error.strerror}",
+                "the job's summary lacks the table; nothing else is lost",
+            )
+        )

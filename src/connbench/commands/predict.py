@@ -1,0 +1,223 @@
+"""`connbench predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+from connbench.commands.messages import exit_code
+from connbench.commands.model_options import (
+    TAKEN_FROM_RUN,
+    calibrate_option,
+    fitted,
+    measured_in,
+    names_of,
+    on_paper,
+    request_on_paper,
+    reserved_ports_option,
+    tw_reuse_option,
+)
+from connbench.commands.options import VALUES_EPILOG, format_option, run_options
+from connbench.commands.result_writer import Stdout, each, reserve
+from connbench.commands.sections import Command, Section, option
+from connbench.commands.values import Word
+from connbench.errors import UsageError
+from connbench.model import Protocol
+from connbench.model.time_wait import ON_LOOPBACK, TimeWait
+from connbench.planner import Request
+from connbench.planner.offline import plan_on_paper
+from connbench.portmodel.algorithm import ALGORITHMS, Algorithm, algorithm_of
+
+if TYPE_CHECKING:
+    from connbench.portmodel.prediction import Pair
+    from connbench.report.charts.predicted import Overlay
+    from connbench.results.files import Output
+
+OWN = ("file", "algorithm", "reserved", "tw_reuse", "calibrating", "output_format", "chart", "force")
+
+
+class _Sysctls(NamedTuple):
+    """What the options say of the kernel's settings; None for what they do not say."""
+
+    reserved: frozenset[int] | None
+    tw_reuse: int | None
+
+
+@click.command("predict", cls=Command, epilog=VALUES_EPILOG)
+@click.argument("file", required=False, type=click.Path(path_type=Path, readable=False), metavar="[RESULT]")
+@run_options
+@option(
+    Section.KERNEL,
+    "--algorithm",
+    type=Word(ALGORITHMS),
+    metavar="NAME",
+    help=f"Simulate the port search of connect() in {', '.join(ALGORITHMS)}.  "
+    "[default: that of RESULT's kernel, else 6.8]",
+)
+@reserved_ports_option
+@tw_reuse_option
+@calibrate_option
+@format_option(("text", "json"))
+@option(
+    Section.OUTPUT,
+    "--chart",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="Draw a chart to FILE (.png or .svg), too.",
+)
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a chart that exists.")
+@click.pass_context
+def command(  # noqa: PLR0913  # one for each option
+    context: click.Context,
+    /,
+    file: Path | None,
+    algorithm: str | None,
+    calibrating: tuple[Path, ...],
+    output_format: str,
+    chart: Path | None,
+    *,
+    reserved: frozenset[int] | None,
+    tw_reuse: int | None,
+    force: bool,
+    **asked: Any,  # noqa: ANN401  # what the plan is made of
+) -> int:
+    """Predict what a run would measure, by a model of the kernel's port search.
+
+    \b
+      connbench predict --strategy plain,window
+      connbench predict --strategy plain --calibrate 4k.json --calibrate 16k.json
+      connbench predict RESULT --chart overlay.png
+
+    It opens no socket and needs no root. For each strategy it prints errors, ports probed and the knee; with
+    --calibrate also times. With RESULT, a file of run -o, it predicts the same plan and prints the prediction beside
+    the measured figures; it fits the costs to RESULT itself, unless --calibrate names other files.
+    """  # noqa: D301  # click wants the character \b itself
+    chosen = ALGORITHMS[algorithm] if algorithm else None
+    if force and not chart:
+        raise UsageError("--force replaces a picture, and there is no --chart", "name the picture with --chart")
+    chart_file = _check_chart(chart, force=force) if chart else None
+    if algorithm and asked["protocol"] == Protocol.UDP:
+        raise _no_search_of_udp()
+    sysctls = _Sysctls(reserved, tw_reuse)
+    if file is None:
+        by = chosen or Algorithm.FROM_6_8
+        printed, overlays = _of_plan(request_on_paper(asked), by, sysctls, calibrating, output_format)
+    else:
+        given = [o for o in command.params if o.name in TAKEN_FROM_RUN and _is_given(context, o.name)]
+        if given:
+            raise UsageError(
+                f"{given[0].opts[-1]} and RESULT {file} both say what to predict",
+                "leave one out; a file to fit the costs to is named by --calibrate, once for each",
+            )
+        printed, overlays = _of_file(file, chosen, sysctls, calibrating, output_format)
+    stdout = Stdout()
+    stdout.say(printed.rstrip("\n"))
+    drawing = each(lambda: _draw(chart_file, overlays)) if chart_file else []
+    return exit_code([*stdout.failures, *drawing], is_invalid=False)
+
+
+def _no_search_of_udp() -> UsageError:
+    return UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+
+
+def _is_given(context: click.Context, name: str | None) -> bool:
+    return name is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _of_plan(
+    request: Request,
+    algorithm: Algorithm,
+    sysctls: _Sysctls,
+    calibrating: tuple[Path, ...],
+    output_format: str,
+) -> tuple[str, list[Overlay]]:
+    plan = plan_on_paper(request, sysctls.reserved or frozenset())
+
+    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
+    from connbench.portmodel.calibration import usual_of  # noqa: PLC0415  # as above
+    from connbench.portmodel.predict_plan import predict  # noqa: PLC0415  # as above
+    from connbench.portmodel.simulate import Machine  # noqa: PLC0415  # as above
+    from connbench.report import prediction_json  # noqa: PLC0415  # as above
+    from connbench.report import prediction_report as prediction  # noqa: PLC0415  # as above
+    from connbench.report.charts.predicted import Overlay  # noqa: PLC0415  # as above
+
+    calibration = fitted(calibrating, request.protocol) if calibrating else None
+    reuse = ON_LOOPBACK if sysctls.tw_reuse is None else sysctls.tw_reuse
+    machine = Machine(reserved=sysctls.reserved or frozenset(), time_wait=TimeWait(reuse))
+    predictions = predict(plan, algorithm, machine)
+    costs, words = (
+        (calibration, "predicted")
+        if calibration
+        else (usual_of(request.protocol, algorithm), "predicted, by the usual costs")
+    )
+    overlays = [Overlay(f"{one.plan.strategy.label}: {words}", costs.samples(one), None) for one in predictions]
+    if output_format == "json":
+        return prediction_json.predicted(predictions, algorithm, calibration), overlays
+    return prediction.report(predictions, algorithm, calibration, width()), overlays
+
+
+def _of_file(
+    file: Path,
+    algorithm: Algorithm | None,
+    sysctls: _Sysctls,
+    calibrating: tuple[Path, ...],
+    output_format: str,
+) -> tuple[str, list[Overlay]]:
+    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
+    from connbench.portmodel.agreement import agreement  # noqa: PLC0415  # as above
+    from connbench.portmodel.calibration import usual_on  # noqa: PLC0415  # as above
+    from connbench.portmodel.fit import calibrate  # noqa: PLC0415  # as above
+    from connbench.portmodel.predict_plan import beside  # noqa: PLC0415  # as above
+    from connbench.report import agreement_report as report  # noqa: PLC0415  # as above
+    from connbench.report import prediction_json  # noqa: PLC0415  # as above
+    from connbench.report.charts.predicted import Overlay  # noqa: PLC0415  # as above
+    from connbench.results.reading import read  # noqa: PLC0415  # as above
+
+    result = read(file, "s")  # whatever the unit of a CSV: it has no plan
+    release = result.kernel
+    chosen = algorithm or algorithm_of(release)
+    pairs = beside(result, chosen, sysctls.reserved, sysctls.tw_reuse)
+    if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
+        raise _no_search_of_udp()
+    fitting, fitted_on = measured_in(calibrating) if calibrating else (pairs, release)
+    origin = names_of(calibrating) if calibrating else result.name
+    fits = {one: calibrate(fitting, one, origin, usual_on(fitted_on, one)) for one in Protocol}
+    calibrations = {protocol: found for protocol, found in fits.items() if found is not None}
+    compared = [(pair, agreement(pair, calibrations.get(_protocol(pair)))) for pair in pairs]
+    overlays = [
+        Overlay(
+            one.label,
+            pair.rounds[0][1],
+            calibrations[_protocol(pair)].latency_ns(pair.rounds[0][0]) if _protocol(pair) in calibrations else None,
+        )
+        for pair, one in compared
+    ]
+    if output_format == "json":
+        return prediction_json.compared(result, compared, chosen, calibrations), overlays
+    return report.report(result, compared, chosen, calibrations, width()), overlays
+
+
+def _protocol(pair: Pair) -> Protocol:
+    return pair.strategy.strategy.load.protocol
+
+
+def _check_chart(chart: Path, *, force: bool) -> Output:
+    from connbench.report.charts import canvas  # noqa: PLC0415  # commands load what they use
+    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
+
+    canvas.require()
+    format_of(chart, PICTURE_SUFFIXES, "--chart")
+    return reserve(chart, force=force, option="--chart")
+
+
+def _draw(chart: Output, overlays: list[Overlay]) -> None:
+    from connbench.report.charts.predicted import picture  # noqa: PLC0415  # commands load what they use
+    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
+
+    chart.save(picture(overlays, format_of(chart.path, PICTURE_SUFFIXES)))
+
+
+command.params = on_paper(command.params, OWN)

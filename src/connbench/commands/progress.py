@@ -1,0 +1,218 @@
+"""The progress of a run: on stderr, only on a terminal, drawn when the run has a moment and never by a thread."""
+
+from __future__ import annotations
+
+import errno
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from connbench.commands.messages import discard_stderr
+from connbench.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from connbench.model import Plan, RoundPlan, StrategySpec
+    from connbench.runner import Progress
+
+ECHO = 2
+"""Columns left free at the end of the last line: the ^C that a terminal echoes must not spill into the next."""
+
+WIDEST_BAR, NARROWEST_BAR = 30, 5
+
+PACE_SECONDS = 1.0
+"""How long attempts are counted for a pace: it changes a hundredfold where the search turns slow, and shows at once."""
+
+
+class Silent:
+    """No progress: stderr is not a terminal, or -q."""
+
+    def show(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def end_turn(self) -> None:
+        """Learn nothing."""
+
+    def clear(self) -> None:
+        """Nothing to take away."""
+
+
+class Forecast:
+    """How long the rest of a run takes, judged by what it took so far.
+
+    What a strategy takes is known once it has been measured: its next rounds take about as long. Until then there is a
+    lower bound only, for a search may turn slow, and none turns fast: for the attempts that are left the pace of the
+    last second; for strategies still to come the quickest pace seen,
+    and the shortest turn.
+
+    Args:
+        plan: The run.
+        clock: Seconds, from anywhere.
+    """
+
+    def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left = [(spec, _rows(plan, spec)) for _ in range(plan.rounds) for spec in plan.strategies]
+        self._took: dict[StrategySpec, float] = {}
+        self._quickest: float | None = None
+        self._shortest: tuple[float, int] | None = None
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._began = self._clock()
+        self._rows, self._pace = 0, self._quickest
+        self._mark: tuple[float, int] | None = None
+
+    def observe(self, progress: Progress) -> None:
+        """Take in how far the turn under way has come."""
+        is_churn = progress.plan.strategy.phase is Phase.CHURN
+        now, self._rows = self._clock(), progress.done + (progress.plan.connections if is_churn else 0)
+        if not self._rows:
+            return
+        marked, rows = self._mark or (now, self._rows)  # from the first attempt on: a turn begins with its set-up
+        if now - marked >= PACE_SECONDS and self._rows > rows:
+            self._pace = (now - marked) / (self._rows - rows)
+            self._quickest = min(self._pace, self._quickest or self._pace)
+            marked, rows = now, self._rows
+        self._mark = marked, rows
+
+    def end_turn(self) -> None:
+        """The turn under way is over."""
+        spec, rows = self._left.pop(0)
+        took = self._took[spec] = self._clock() - self._began
+        self._shortest = min((took, rows), self._shortest or (took, rows))
+        self._begin_turn()
+
+    @property
+    def seconds(self) -> tuple[float, bool] | None:
+        """Seconds that are left, and whether that is no mere lower bound; None while nothing is known."""
+        if not self._left or (self._pace is None and self._shortest is None):
+            return None
+        (spec, rows), *later = self._left
+        elapsed = self._clock() - self._began
+        left = max((rows - self._rows) * (self._pace or 0.0), _of_rate(spec, rows - self._rows))
+        known = self._took.get(spec)
+        seconds = known - elapsed if known and known > elapsed else left
+        for other, number in later:
+            if other in self._took:
+                seconds += self._took[other]
+            else:
+                at_least = elapsed + left if other == spec else 0.0
+                seconds += max(at_least, self._at_least(other, number))
+        return seconds, all(one in self._took for one, _ in self._left)
+
+    def _at_least(self, spec: StrategySpec, rows: int) -> float:
+        """What a strategy takes that has not been measured."""
+        shortest, of = self._shortest or (0.0, 1)
+        return max(rows * (self._quickest or 0.0), min(1.0, rows / of) * shortest, _of_rate(spec, rows))
+
+
+def _rows(plan: Plan, spec: StrategySpec) -> int:
+    from connbench.model import RoundPlan  # noqa: PLC0415  # commands load what they use
+
+    return RoundPlan(plan, spec, 1).rows
+
+
+def _of_rate(spec: StrategySpec, rows: int) -> float:
+    """Seconds that so many attempts take at least where replacements are made at a rate; of others 0."""
+    churn = spec.load.churn
+    return min(rows, churn.replacements) / churn.rate if churn and churn.rate else 0.0
+
+
+class Bar:
+    """Two lines: what is measured, with a bar and attempts; the mean of the last thousand, and what the run takes yet.
+
+    Of a sweep the first has the strategy's load too, and which turn of how many it is.
+    """
+
+    def __init__(self, plan: Plan, *, is_sweep: bool = False) -> None:
+        from rich.console import Console  # noqa: PLC0415  # 50 ms that a pipe need not pay
+        from rich.live import Live  # noqa: PLC0415  # as above
+
+        self._console = Console(stderr=True)
+        # A refresh thread would run when it likes; the caller's ticks are 5 a second.
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._forecast = Forecast(plan)
+        self._name = turn_name if is_sweep else round_name
+
+    def show(self, progress: Progress) -> None:
+        """Draw the state of a round."""
+        from rich.console import Group  # noqa: PLC0415  # as above
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415  # as above
+        from rich.table import Table  # noqa: PLC0415  # as above
+        from rich.text import Text  # noqa: PLC0415  # as above
+
+        self._forecast.observe(progress)
+        width = self._console.width
+        count = attempts(progress)
+        name = cut(self._name(progress.plan), width - len(count) - NARROWEST_BAR - 2)
+        bar = max(NARROWEST_BAR, min(WIDEST_BAR, width - len(name) - len(count) - 2))
+        line = Table.grid(padding=(0, 1))
+        line.add_row(Text(name), ProgressBar(progress.plan.attempts, progress.done, width=bar), Text(count))
+        detail = "; ".join(details(progress, self._forecast.seconds))
+        with self._as_long_as_there_is_a_terminal():
+            self._live.start()
+            self._live.update(Group(line, Text(cut(detail, width - ECHO), no_wrap=True)), refresh=True)
+
+    def end_turn(self) -> None:
+        """A turn is over: take the lines away, so that a report can be printed in their place."""
+        self.clear()
+        self._forecast.end_turn()
+
+    def clear(self) -> None:
+        """Take the lines away."""
+        with self._as_long_as_there_is_a_terminal():
+            self._live.stop()
+
+    @contextmanager
+    def _as_long_as_there_is_a_terminal(self) -> Iterator[None]:
+        """Draw; once the terminal is closed (EIO), into nothing: what is measured goes on."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # a terminal that is only slow has room again later
+                discard_stderr()
+
+
+def attempts(progress: Progress) -> str:
+    """How far the phase is: `12,345 of 56,512 attempts`."""
+    return f"{progress.done:,} of {progress.plan.attempts:,} attempts"
+
+
+def details(progress: Progress, seconds: tuple[float, bool] | None) -> Iterator[str]:
+    """What connect() takes now, and how long the whole run goes on; `seconds` as a `Forecast` has them."""
+    from connbench.runner import RECENT  # noqa: PLC0415  # commands load what they use
+    from connbench.units import duration, elapsed  # noqa: PLC0415  # as above
+
+    if progress.done:
+        of = f"of the last {RECENT:,}" if progress.done >= RECENT else "so far"
+        yield f"mean connect() {of}: {duration(progress.recent_mean_ns)}"
+    if seconds:
+        left, is_known = seconds
+        words = f"{max(1, round(left))} s" if left < 59.5 else elapsed(left)
+        yield f"whole run: {'about' if is_known else 'at least'} {words} left"
+
+
+def cut(text: str, room: int) -> str:
+    """Text in so many columns, with a mark where it is cut."""
+    return text if len(text) <= room else text[: max(0, room - 1)] + "…"
+
+
+def round_name(plan: RoundPlan) -> str:
+    """A round of a run: `window 500, churn, round 2 of 3`."""
+    of_rounds = f", round {plan.number} of {plan.plan.rounds}" if plan.plan.rounds > 1 else ""
+    return plan.strategy.setting + _phase(plan) + of_rounds
+
+
+def turn_name(plan: RoundPlan) -> str:
+    """A turn of a sweep, counted over all rounds: `turn 33 of 90: window 500, fill 80%, churn`."""
+    strategies = plan.plan.strategies
+    place = strategies.index(replace(plan.strategy, phase=Phase.FILL)) + 1
+    position = f"turn {(plan.number - 1) * len(strategies) + place} of {len(strategies) * plan.plan.rounds}: "
+    return position + ", ".join([plan.strategy.setting, *plan.strategy.load.words]) + _phase(plan)
+
+
+def _phase(plan: RoundPlan) -> str:
+    return ", churn" if plan.strategy.phase is Phase.CHURN else ""

@@ -1,0 +1,175 @@
+"""Where results go: stdout and files, each by itself, so that one that fails takes no other with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from connbench.commands.messages import discard_stdout, say
+from connbench.errors import ConnbenchError, Interrupted, OutputError
+from connbench.findings import printable
+from connbench.linux.faults import fault_of
+from connbench.model import RoundPlan, StrategySpec
+
+if TYPE_CHECKING:
+    from connbench.commands.views import Pages
+    from connbench.results.files import Output
+    from connbench.results.result import Result
+
+
+def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
+    """The output file of this path, which is this command's until it ends.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from connbench.results.files import Output  # noqa: PLC0415  # commands load what they use
+
+    return click.get_current_context().with_resource(Output(path, force=force, option=option))
+
+
+def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
+    """Carry out all of them, whatever becomes of the others.
+
+    Returns:
+        What went wrong.
+    """
+    failures: list[ConnbenchError] = []
+    for write in writes:
+        try:
+            write()
+        except Interrupted:
+            raise
+        except Exception as error:  # noqa: BLE001  # nor may a bug in one of them take another
+            failures.append(fault_of(error))
+    return failures
+
+
+def say_written(words: str) -> None:
+    """Say on stderr what was written."""
+    with suppress(OSError):  # nobody is left to hear; the file is there
+        click.echo(printable(words), err=True)
+
+
+@dataclass
+class Stdout:
+    """Prints for as long as stdout takes it.
+
+    Attributes:
+        failure: Why it cannot be written; the command goes on, for files can still be.
+        reader_left: Whether nobody reads any more, which is no failure.
+        has_printed: Whether anything has been printed.
+    """
+
+    failure: ConnbenchError | None = None
+    reader_left: bool = False
+    has_printed: bool = False
+
+    @property
+    def failures(self) -> list[ConnbenchError]:
+        """The failure, if there is one."""
+        return [self.failure] if self.failure else []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes nothing more."""
+        return self.reader_left or self.failure is not None
+
+    def say(self, words: str) -> None:
+        """Print words and an end of line, for as long as that works."""
+        if self.is_over:
+            return
+        try:
+            say(words)
+            self.has_printed = True
+        except BrokenPipeError:
+            self.reader_left = True
+            discard_stdout()
+        except OSError as error:
+            self.failure = OutputError(f"stdout cannot be written: {error.strerror}", "send it elsewhere, or -o")
+            discard_stdout()
+
+
+@dataclass
+class Outlet:
+    """Prints and saves a result as it grows.
+
+    Attributes:
+        pages: What stdout gets.
+        output: The output file, if one is asked for; its name's ending names the format.
+        spacing: Times what the last save took that must pass until the next, so that the many rounds of a sweep are not
+            spent on a growing file; the end is saved in any case.
+        file_failure: Why the file could not be written; measuring goes on, for the figures can still be printed.
+    """
+
+    result: Result
+    pages: Pages
+    output: Output | None = None
+    spacing: float = 0.0
+    file_failure: ConnbenchError | None = None
+    stdout: Stdout = field(default_factory=Stdout)
+    done: set[StrategySpec] = field(default_factory=set)
+    is_saved: bool = True
+    next_save: float = 0.0
+
+    @property
+    def print_failure(self) -> ConnbenchError | None:
+        """Why stdout could not be written; measuring goes on, for the figures can still be saved."""
+        return self.stdout.failure
+
+    def take_round(self, plan: RoundPlan) -> None:
+        """A round has been added to the result: save it, and print its strategy if that was the last of it."""
+        self.is_saved = False
+        if time.monotonic() >= self.next_save:
+            self._save()
+        if plan.number == plan.plan.rounds:
+            for spec in plan.strategy.phases:
+                if spec in self.result.rounds:
+                    self._print_piece(spec)
+
+    def finish(self) -> None:
+        """Print what has not been printed yet, and save what has not been saved."""
+        if not self.is_saved:
+            self._save()
+        for strategy in self.result.strategies:
+            self._print_piece(strategy.strategy)
+        self._print(self.pages.end)
+
+    def _save(self) -> None:
+        if self.output is None:
+            return
+        from connbench.report.formats import FORMATS  # noqa: PLC0415  # commands load what they use
+        from connbench.results.files import SavedElsewhereError, format_of  # noqa: PLC0415  # as above
+
+        begun = time.monotonic()
+        try:
+            self.output.save(FORMATS[format_of(self.output.path)](self.result))
+            self.file_failure, self.is_saved = None, True
+        except OutputError as error:
+            self.file_failure, self.is_saved = error, isinstance(error, SavedElsewhereError)
+        except Exception as error:  # noqa: BLE001  # a bug, or no memory, in saving must not take the report with it
+            self.file_failure = fault_of(error)
+        ended = time.monotonic()
+        self.next_save = ended + self.spacing * (ended - begun)
+
+    def _print_piece(self, spec: StrategySpec) -> None:
+        if spec not in self.done:
+            self.done.add(spec)
+            self._print(lambda: self.pages.piece(spec))
+
+    def _print(self, write: Callable[[], str]) -> None:
+        if self.stdout.is_over:
+            return
+        try:
+            words = write()
+        except Exception as error:  # noqa: BLE001  # as of the file
+            self.stdout.failure = fault_of(error)
+            return
+        if words:
+            self.stdout.say((self.pages.gap if self.stdout.has_printed else "") + words)

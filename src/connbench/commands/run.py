@@ -1,0 +1,79 @@
+"""`connbench run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connbench.commands import gates
+from connbench.commands.messages import exit_code, warn_of_grave_findings
+from connbench.commands.options import VALUES_EPILOG, run_options
+from connbench.commands.sections import Command
+from connbench.errors import ExitCode, UsageError
+from connbench.interrupts import Interrupts
+from connbench.model import Close, Isolation, Link, Listener, Placement, Protocol, Spread
+from connbench.planner import Request, make_plan
+from connbench.thresholds import Expression, refuse_strangers
+
+
+@click.command("run", cls=Command, epilog=VALUES_EPILOG)
+@run_options
+@click.pass_obj
+def command(  # noqa: PLR0913  # one for each option
+    interrupts: Interrupts,
+    /,
+    output: Path | None,
+    output_format: str,
+    thresholds: tuple[Expression, ...],
+    *,
+    force: bool,
+    quiet: bool,
+    plot: bool,
+    **asked: object,
+) -> int:
+    """Open N connections with each strategy, time every connect(), and report the times by port parity.
+
+    \b
+      connbench run --strategy plain,window --port-range 20000-29999
+      connbench run --fill 80% --churn 10k --rounds 5 -o result.json
+
+    Each round runs in a network namespace of its own, which the kernel removes afterwards. The settings of the host do
+    not change.
+    """  # noqa: D301  # click wants the character \b itself
+    if plot and output_format != "text":
+        raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
+    plan, known = make_plan(request_of(asked))
+    refuse_strangers(thresholds, plan.phases, "this run")
+
+    # Only now: make_plan forks, which is safe only until numpy has started its threads.
+    from connbench.commands.result_writer import Outlet  # noqa: PLC0415  # as above
+    from connbench.commands.session import begin, check_outputs, measure  # noqa: PLC0415  # see the comment above
+    from connbench.commands.views import DocumentPages, TextPages  # noqa: PLC0415  # as above
+    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
+
+    file = check_outputs(plan, output, output_format, plot=plot, force=force)
+    result = begin(plan, known)
+    text = TextPages(result, tuple(known), plot=plot)
+    pages = text if output_format == "text" else DocumentPages(result, FORMATS[output_format])
+    failures = measure(plan, Outlet(result, pages, file), interrupts, quiet=quiet)
+    gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
+    return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
+
+
+def request_of(asked: dict[str, Any]) -> Request:
+    """What was asked for, with the words that click has checked as the model's values."""
+    return Request(
+        **{
+            **asked,
+            "isolate": Isolation(asked["isolate"]),
+            "link": Link(asked["link"]),
+            "listener": asked["listener"] and Listener(asked["listener"]),
+            "placement": asked["placement"] and Placement(asked["placement"]),
+            "spread": Spread(asked["spread"]),
+            "family": asked["family"] and int(asked["family"]),
+            "protocol": Protocol(asked["protocol"]),
+            "close": asked["close"] and Close(asked["close"]),
+        }
+    )

@@ -1,0 +1,97 @@
+"""Carrying out a plan in front of the user: progress while it runs, results as they come, and how it ended."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from connbench.commands.messages import tell, warn
+from connbench.commands.progress import Bar, Silent
+from connbench.commands.result_writer import Outlet, reserve
+from connbench.errors import ConnbenchError
+from connbench.findings import Finding
+from connbench.host import checks, environment
+from connbench.interrupts import Interrupts
+from connbench.linux.faults import fault_of
+from connbench.model import Plan, RoundPlan
+from connbench.report.charts import terminal
+from connbench.results.files import Output, format_of
+from connbench.results.result import Result
+from connbench.results.talk_csv import refuse_several
+from connbench.runner import run
+
+
+def measure(
+    plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool, is_sweep: bool = False
+) -> list[ConnbenchError]:
+    """Carry out a plan, print and save what it brings; the progress of a sweep tells each turn by its load too.
+
+    Returns:
+        What went wrong, the worst last.
+    """
+    bar = Bar(plan, is_sweep=is_sweep) if sys.stderr.isatty() and not quiet else Silent()
+
+    def take_round(finished: RoundPlan) -> None:
+        bar.end_turn()
+        outlet.take_round(finished)
+
+    def say_stopping() -> None:
+        bar.clear()
+        tell("stopping, every connection is being closed; once more ends it at once")
+
+    interrupts.immediate = False
+    if sys.stderr.isatty():
+        interrupts.on_stop = say_stopping
+    fault: ConnbenchError | None = None
+    try:
+        run(plan, outlet.result, bar.show, take_round, interrupts)
+    except Exception as error:  # noqa: BLE001  # whatever it is: what was measured is printed and saved
+        fault = fault_of(error)
+    finally:
+        bar.clear()
+    if outlet.result.rounds:
+        outlet.finish()
+    return [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
+
+
+def begin(plan: Plan, known: Iterable[Finding]) -> Result:
+    """Tell the user what is known beforehand; the result that is to be filled, with the machine as it is now."""
+    told = tuple(known)
+    for finding in told:
+        warn(finding)
+    return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start(plan)))
+
+
+def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> Output | None:
+    """Make sure, before anything is measured, that it can be printed and saved as asked for.
+
+    Returns:
+        The output file, reserved; None without one.
+
+    Raises:
+        ConnbenchError: It cannot.
+    """
+    if plot:
+        terminal.require()
+    if output_format == "talk-csv":
+        refuse_several(len(plan.phases) * plan.rounds)
+    return result_file(output, force=force)
+
+
+def result_file(output: Path | None, *, force: bool) -> Output | None:
+    """Reserve the file of -o for a result; None without one.
+
+    Raises:
+        ConnbenchError: It cannot be written, or its ending names no format.
+    """
+    if output is None:
+        return None
+    format_of(output)
+    return reserve(output, force=force)
+
+
+def command_line() -> str:
+    """What the user typed, as a shell takes it; bytes that are no text, as a file's name may have, become `?`."""
+    return shlex.join(["connbench", *sys.argv[1:]]).encode(errors="replace").decode()

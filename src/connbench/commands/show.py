@@ -1,0 +1,176 @@
+"""`connbench report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from connbench.commands import gates
+from connbench.commands.html_option import check_page, page_option, write_page
+from connbench.commands.messages import exit_code, warn_of_grave_findings
+from connbench.commands.options import FORMAT_NAMES, format_option, unit_option
+from connbench.commands.result_writer import Stdout, each
+from connbench.commands.sections import Command, Section, option
+from connbench.commands.sweep_options import error_budget_option
+from connbench.errors import ConnbenchError, UsageError
+from connbench.thresholds import Expression, refuse_strangers
+
+if TYPE_CHECKING:
+    from connbench.report.rows import Block
+    from connbench.results.files import Output
+    from connbench.results.result import Result
+
+SINGLE = {"json", "csv", "talk-csv", "prometheus"}
+"""Formats that other programs read: two documents one after the other are none."""
+
+
+@click.command("report", cls=Command)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
+@format_option(FORMAT_NAMES)
+@page_option
+@unit_option
+@error_budget_option
+@option(
+    Section.OUTPUT,
+    "--blocks",
+    is_flag=True,
+    help="Print a sweep or a reproduction strategy by strategy, not as a table.",
+)
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
+@gates.fail_if_option()
+@click.pass_context
+def command(  # noqa: PLR0913  # one for each option
+    context: click.Context,
+    /,
+    files: tuple[Path, ...],
+    output_format: str,
+    page: Path | None,
+    thresholds: tuple[Expression, ...],
+    *,
+    unit: str | None,
+    budget: float,
+    blocks: bool,
+    force: bool,
+) -> int:
+    """Print result files as `connbench run` or `sweep` prints them, or write an HTML page of them.
+
+    FILE is what `run -o` wrote, or a CSV of port,seconds as the talk's author publishes it. --fail-if checks each
+    condition for each file, and then a result that is not sound ends with exit code 3.
+    """
+    is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
+    page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
+
+    from connbench.results.reading import read_all  # noqa: PLC0415  # commands load what they use
+
+    results = read_all(files, unit)
+    for result in results:
+        refuse_strangers(thresholds, result.specs, result.name)
+    if page_file:
+        failures = each(lambda: _write_page(results, page_file, budget, blocks=blocks))
+    else:
+        failures = _print(results, output_format, budget, blocks=blocks)
+    gate = gates.conclude(results, thresholds)
+    invalid = [result for result in results if warn_of_grave_findings(result, "text" if page else output_format)]
+    return exit_code(failures, gate, is_invalid=bool(thresholds and invalid))
+
+
+def _check(output_format: str | None, files: int, page: Path | None, *, force: bool) -> Output | None:
+    """Refuse what does not go together, before any file is read; `output_format` is None where it does not matter.
+
+    Returns:
+        The file of the page, reserved; None without one.
+    """
+    if output_format in SINGLE and files > 1:
+        raise UsageError(f"--format {output_format} takes one file, and here are {files}", "one after the other")
+    if page is None:
+        if force:
+            raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
+        return None
+    if output_format:
+        raise UsageError(f"--html writes a page and prints nothing in --format {output_format}", "ask for one of them")
+    return check_page(page, force=force)
+
+
+def _write_page(results: list[Result], page: Output, budget: float, *, blocks: bool) -> None:
+    """Write a page of results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
+    more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
+    from connbench.report.html.page import Opening  # noqa: PLC0415  # commands load what they use
+
+    write_page(results, page, more, Opening(_verdicts(results, budget)))
+
+
+def _print(results: list[Result], output_format: str, budget: float, *, blocks: bool) -> list[ConnbenchError]:
+    """Print results, as `_write_page` writes them; what went wrong: a threshold may still have failed."""
+    stdout = Stdout()
+    for position, result in enumerate(results):
+        if len(results) > 1:
+            stdout.say(("\n" if position else "") + _title(result.name, output_format) + "\n")
+        stdout.say(_printed(result, output_format, budget, blocks=blocks).rstrip("\n"))
+        if stdout.is_over:
+            break
+    return stdout.failures
+
+
+def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
+    """What a page has of a result before the tables that every page has."""
+    from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.report import sweep_tables as sweep  # noqa: PLC0415  # as above
+    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
+
+    if result.is_reproduction:
+        return reproduction.blocks(result)
+    return sweep.blocks(result, budget) if is_sweep(result) and not blocks else []
+
+
+def _printed(result: Result, output_format: str, budget: float, *, blocks: bool) -> str:
+    """A result in a format."""
+    from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.commands.views import can_be_bold, sweep_pages, width  # noqa: PLC0415  # as above
+    from connbench.report import text  # noqa: PLC0415  # as above
+    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
+    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
+
+    if is_sweep(result) and not blocks:
+        return sweep_pages(result, output_format, budget, (), plot=False).end()
+    if output_format != "text":
+        return FORMATS[output_format](result)
+    if result.is_reproduction and not blocks:
+        return reproduction.report(result, width())
+    if not is_sweep(result):
+        return text.report(result, width(), bold=can_be_bold())
+    parts = [text.block(result, strategy, width(), bold=can_be_bold()) for strategy in result.strategies]
+    parts += [text.closing(result, width()), text.verdict_lines(_verdict(result, budget), width())]
+    return "\n\n".join(filter(None, parts))
+
+
+def _verdict(result: Result, budget: float) -> Sequence[str]:
+    """What to make of a result, a sweep by its error budget."""
+    from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
+    from connbench.commands.sweep_variants import variants_of  # noqa: PLC0415  # as above
+    from connbench.report import sweep_tables as sweep  # noqa: PLC0415  # as above
+    from connbench.report.verdicts import run_verdict  # noqa: PLC0415  # as above
+    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
+
+    if result.is_reproduction:
+        return reproduction.verdict(result)
+    return sweep.sentences(result, budget, variants_of(result, budget)) if is_sweep(result) else run_verdict(result)
+
+
+def _verdicts(results: Sequence[Result], budget: float) -> list[str]:
+    """What a page begins with; where there are several files, each is named."""
+    found = []
+    for result in results:
+        name = f"{result.name}: " if len(results) > 1 else ""
+        found += [name * (not place) + sentence for place, sentence in enumerate(_verdict(result, budget))]
+    return found
+
+
+def _title(name: str, output_format: str) -> str:
+    """What stands above each of several files."""
+    from connbench.report.markdown import escape  # noqa: PLC0415  # commands load what they use
+
+    return f"## {escape(name)}" if output_format == "markdown" else f"==> {name} <=="

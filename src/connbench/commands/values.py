@@ -1,0 +1,191 @@
+"""Values of options: quantities, words, and lists of them, each read, refused and completed in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from connbench.errors import UsageError, suggest
+from connbench.model import LARGEST
+from connbench.planner.sweeps import parse_values, parse_words
+from connbench.units import (
+    COUNT_FORM,
+    RATE_FORM,
+    SHARE_FORM,
+    TIME_FORM,
+    read_count,
+    read_rate,
+    read_share,
+    read_time,
+)
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class _Value(click.ParamType):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
+    """A value that is read from text; `name` is what stands for it in the help."""
+
+    examples: tuple[str, ...] = ()
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002  # click's signature
+        """Read a text; a default that is no text is there already."""
+        return self.read(value, param.opts[0] if param else self.name) if isinstance(value, str) else value
+
+    def read(self, text: str, option: str) -> Any:  # noqa: ANN401  # int, float or a tuple
+        """Read what was typed behind an option.
+
+        Raises:
+            UsageError: It is no such value.
+        """
+        raise NotImplementedError
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002  # click's signature
+        param: click.Parameter,  # noqa: ARG002  # as above
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """What a shell offers: examples that begin so."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only a completion needs it
+
+        return [CompletionItem(word) for word in self.examples if word.startswith(incomplete)]
+
+
+class Quantity(_Value):
+    """A number with its unit.
+
+    Args:
+        name: What stands for it in the help.
+        reader: A reader of `connbench.units`.
+        form: The form that the reader takes.
+        kind: `int` or `float`.
+        allows: Whether a value lies within bounds.
+        bounds: These bounds in words, for the message.
+        examples: What a shell offers.
+    """
+
+    def __init__(  # noqa: PLR0913  # each kind of quantity has a function below
+        self,
+        name: str,
+        reader: Callable[[str], int | Decimal],
+        form: str,
+        kind: type[int | float] = float,
+        *,
+        allows: Callable[[float], bool] = lambda _: True,
+        bounds: str = "",
+        examples: Iterable[str] = (),
+    ) -> None:
+        self.name, self.reader, self.form, self.kind = name, reader, form, kind
+        self.allows, self.bounds = allows, bounds
+        self.examples = tuple(examples)
+
+    def read(self, text: str, option: str) -> Any:  # noqa: ANN401  # int or float
+        """Read one quantity within the bounds."""
+        try:
+            value = self.reader(text)
+        except ValueError as error:
+            fault = f"{option} {_shown(text)} is not {self.form.partition(',')[0]}"
+            raise UsageError(fault, f"write {self.form}") from error
+        return self._checked(value, _shown(text), option)
+
+    def _checked(self, exact: int | Decimal, shown: str, option: str) -> float:
+        value = self.kind(exact)
+        if not self.allows(value):
+            raise UsageError(f"{option} {shown} is not possible", f"give {self.bounds}")
+        return value
+
+
+class Quantities(Quantity):
+    """Several of them by commas, and ranges with a step; as a tuple."""
+
+    def read(self, text: str, option: str) -> Any:  # noqa: ANN401  # a tuple of int or float
+        """Read a list of quantities within the bounds."""
+        values = parse_values(text, option, self.reader, self.form)
+        return tuple(self._checked(value, str(value), option) for value in values)
+
+
+class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
+    """One of a few words, of which some may be spelled otherwise."""
+
+    def __init__(self, known: Iterable[str], spellings: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(list(known))
+        self.spellings = spellings
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002  # click's signature
+        """The word, if it is one of them."""
+        value = self.spellings.get(value, value)
+        if value not in self.choices:
+            option = param.opts[0] if param else self.name
+            raise UsageError(f"{option} {_shown(str(value))} is unknown", suggest(str(value), self.choices))
+        return value
+
+
+class Words(_Value):
+    """Several words by commas, as a tuple; those that are unknown are refused here, unless the plan does it."""
+
+    def __init__(self, name: str, known: Iterable[str], *, refuses: bool = True) -> None:
+        self.name = name
+        self.known = tuple(known)
+        self.refuses = refuses
+
+    def read(self, text: str, option: str) -> tuple[str, ...]:
+        """Read a list of words."""
+        if self.refuses:
+            return parse_words(text, option, self.known)
+        names = tuple(part.strip() for part in text.split(","))
+        if not all(names):
+            raise UsageError(f"{option} {text!r} has an empty name", f"known: {', '.join(self.known)}")
+        return names
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002  # click's signature
+        """What may follow the last comma: the words that are not there yet."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only a completion needs it
+
+        before, comma, begun = incomplete.rpartition(",")
+        return [
+            CompletionItem(before + comma + word)
+            for word in self.known
+            if word.startswith(begun) and word not in before.split(",")
+        ]
+
+
+def _shown(text: str) -> str:
+    """A word as it was typed, quoted where that is not plain."""
+    return text if text.isascii() and text.isprintable() and text and " " not in text else repr(text)
+
+
+def count(name: str = "N", low: int = 0, high: int = LARGEST) -> Quantity:
+    """A whole number within bounds."""
+    return Quantity(name, read_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
+
+
+def counts(name: str = "N,...", low: int = 0, high: int = LARGEST) -> Quantities:
+    """Whole numbers within bounds."""
+    return Quantities(name, read_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
+
+
+def _within(low: int, high: int) -> Callable[[float], bool]:
+    return lambda value: low <= value <= high
+
+
+def time(unit: str, examples: Iterable[str], **bounds: Any) -> Quantity:  # noqa: ANN401  # `allows` and `bounds`
+    """A time, as a number of `unit`, one of `connbench.units.TIME_UNITS_NS`; a number alone is of that unit, too."""
+    return Quantity("TIME", lambda text: read_time(text, unit), TIME_FORM, examples=examples, **bounds)
+
+
+def times(unit: str, examples: Iterable[str]) -> Quantities:
+    """Times."""
+    return Quantities("TIME,...", lambda text: read_time(text, unit), TIME_FORM, examples=examples)
+
+
+RATES = ("100/s", "1k/s", "10k/s")
+SHARES = ("50%", "80%", "90%", "95%")
+RATE = Quantity("RATE", read_rate, RATE_FORM, examples=RATES)
+SHARE = Quantity("SHARE", read_share, SHARE_FORM, examples=SHARES)
+SEVERAL_RATES = Quantities("RATE,...", read_rate, RATE_FORM, examples=RATES)
+SEVERAL_SHARES = Quantities("SHARE,...", read_share, SHARE_FORM, examples=("50%-95%:5%", *SHARES))

@@ -1,0 +1,8 @@
+"""From what was asked for to a `Plan`: defaults filled in, and everything checked that can be checked beforehand."""
+
+from connbench.model import first_sources
+from connbench.planner.planner import make_plan
+from connbench.planner.request import CpuChoice, Request
+from connbench.planner.strategy_choice import only_supported
+
+__all__ = ["CpuChoice", "Request", "first_sources", "make_plan", "only_supported"]

@@ -1,0 +1,79 @@
+"""The ports a search looks at in their order, walked one by one as the kernel's loops do.
+
+`tcp` and `udp` count by distances what these walk: they are held to it in tests, and a picture of a search is drawn
+from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from connbench.portmodel.tcp import TcpPorts
+from connbench.portmodel.udp import ALL_PORTS
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search of connect().
+
+    Attributes:
+        looked_at: The ports it looked at, in their order; the last is the one it found, if it found one.
+        port: That port; 0 if none was free.
+    """
+
+    looked_at: tuple[int, ...]
+    port: int
+
+
+def traced(space: TcpPorts, low: int, high: int) -> Search:
+    """Take a port as `space.search` does, and tell which it looked at on the way."""
+    order = tcp_order(low, high, space.start, space.step)
+    port = space.search(low, high)
+    return Search(tuple(islice(order, space.looked_at)), port)
+
+
+def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:
+    """The ports of low to high, both included, as the loop of `__inet_hash_connect` comes to them.
+
+    Of an odd number of ports step 2 leaves one out. A single port is looked at once.
+
+    Args:
+        low: The lowest port.
+        high: The highest.
+        start: Hash and table entry; see `connbench.portmodel.tcp.TcpPorts`.
+        step: 2 goes through the parity of `low`, then through the other; 1 through all at once.
+    """
+    end = high + 1
+    remaining = end - low
+    if step == 2 and remaining > 1:
+        remaining -= remaining % 2
+    offset = start % remaining
+    if step == 2:
+        offset -= offset % 2
+    for _ in range(step if remaining > 1 else 1):
+        port = low + offset
+        for _ in range(0, remaining, step):
+            if port >= end:
+                port -= remaining
+            yield port
+            port += step
+        offset += 1
+
+
+def udp_order(low: int, high: int, drawn: int, slots: int) -> Iterator[int]:
+    """The 65,536 ports as the loop of `udp_lib_get_port` tries them, whether they lie within low to high or not.
+
+    Args:
+        low: The lowest port that may be had.
+        high: The highest.
+        drawn: The random number that settles the first port and the step, 32 bits.
+        slots: Slots of the hash table; each has 65,536 / slots ports, tried one after the other.
+    """
+    first = low + (drawn * (high - low + 1) >> 32)
+    for slot in range(slots):
+        port = (first + slot) % ALL_PORTS
+        for _ in range(ALL_PORTS // slots):
+            yield port
+            port = (port + (drawn | 1) * slots) % ALL_PORTS

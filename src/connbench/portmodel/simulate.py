@@ -1,0 +1,230 @@
+"""A round's plan, walked through without a socket."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from random import Random
+
+import numpy as np
+
+from connbench.linux.sockopts import LOCAL_PORT_RANGE
+from connbench.model import Close, Phase, Protocol, RoundPlan
+from connbench.model.time_wait import USUAL as AS_USUAL
+from connbench.model.time_wait import TimeWait, is_over_loopback
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.simulated import Walk
+from connbench.portmodel.tcp import EveryPort, EveryPortBefore42, EveryPortFrom42, Ports, tcp_ports
+from connbench.portmodel.udp import Slots, UdpPorts
+from connbench.strategies import STRATEGIES, Draw
+from connbench.strategies.sharing import draw_victims, recipe_over, seed_further_tries, shared_out
+from connbench.strategies.userspace import MOST_DRAWS
+
+EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
+"""How kernels search that know nothing of parities; the others as `EveryPort`, where they look at every port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a plan does not say and the search depends on.
+
+    Attributes:
+        reserved: net.ipv4.ip_local_reserved_ports.
+        udp_slots: Slots of UDP's hash table, a power of two: `UDP hash table entries` of the kernel's log.
+        trial: Which of many trials: each has hashes and random numbers of its own in the kernel's place, while those
+            that the plan's seed settles stay.
+        time_wait: When a port that churn has closed by FIN may be taken again.
+    """
+
+    reserved: frozenset[int] = frozenset()
+    udp_slots: int = 4096
+    trial: int = 0
+    time_wait: TimeWait = AS_USUAL
+
+
+USUAL = Machine()
+
+
+def simulate(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> dict[Phase, Walk]:
+    """What each phase of a round would find and look at; its windows, ports and victims are those of a real run.
+
+    Lanes take turns, attempt by attempt. Nothing here takes time: no attempt is given up, and what churn closes by FIN
+    frees its port only where the churn's rate tells when, otherwise never. There are no sockets but the round's.
+
+    Args:
+        plan: The round.
+        algorithm: The search of connect(); UDP has its own.
+        machine: What else the search depends on.
+
+    Raises:
+        ValueError: `machine.udp_slots` is not a number of slots.
+    """
+    simulation = _Simulation(plan, algorithm, machine)
+    return {spec.phase: simulation.run(spec.phase) for spec in plan.strategy.phases}
+
+
+def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> Sequence[Ports]:
+    """The ports of each space of a round: of a path where ports are taken for one target alone, else of a source.
+
+    All are free. Arguments and errors are those of `simulate`.
+    """
+    rng = Random(plan.seed_text(f"kernel {machine.trial}"))  # noqa: S311  # reproducible, not secret
+    ports, strategy = plan.plan.port_range, plan.strategy
+    number = plan.spaces
+    if strategy.load.protocol is Protocol.UDP:
+        slots = Slots(machine.udp_slots)
+        return [UdpPorts(ports, slots, machine.reserved, rng) for _ in range(number)]
+    has_option = LOCAL_PORT_RANGE in STRATEGIES[strategy.name].needs
+    has_parity = algorithm.prefers_parity(has_option=has_option)
+    every_port = EVERY_PORT.get(algorithm, EveryPort)
+    return tcp_ports(ports, number, rng, has_parity=has_parity, reserved=machine.reserved, every_port=every_port)
+
+
+class _Simulation:
+    """A round under way: what is held, and the columns of all its rows."""
+
+    def __init__(self, plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> None:
+        strategy, load = plan.strategy, plan.strategy.load
+        self._plan, self._victims = plan, draw_victims(plan)
+        self._order = shared_out(plan, self._victims)
+        self._recipe = recipe_over(plan, self._order, machine.reserved)
+        self._spaces = spaces_of(plan, algorithm, machine)
+        self._draws_port = self._recipe.draw is Draw.PORT
+        self._errno = _errno_of_failure(load.protocol, binds=self._recipe.binds, draws_port=self._draws_port)
+        # As the engine: draws without a bound have one once every port of a source is the lane's, or one used up all.
+        self._is_unbounded = self._draws_port and strategy.retries is None
+        ports, many = plan.plan.port_range, len(plan.sources)
+        self._unused = [[len(ports)] * many for _ in range(load.lanes)]
+        self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
+        self._time_wait = _Waiting(plan, machine.time_wait)
+        rows = plan.rows
+        self._looked_at, self._checked = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
+        self._tries, self._port = array("I", bytes(4 * rows)), array("H", bytes(2 * rows))
+        self._held = array("H", bytes(2 * plan.connections))
+
+    def run(self, phase: Phase) -> Walk:
+        """Make the attempts of a phase."""
+        made = list(_in_turns(self._plan.rows_of_lanes(phase)))
+        for lane, row in made:
+            if phase is Phase.FILL:
+                self._open(row, lane)
+            else:
+                self._replace(row)
+        rows = np.array([row for _, row in made], dtype=np.int64)
+        port = np.frombuffer(self._port, np.uint16)[rows]
+        path = np.frombuffer(self._order, np.uint32)[rows]
+        many = len(self._plan.sources)
+        return Walk(
+            looked_at=np.frombuffer(self._looked_at, np.int64)[rows],
+            checked=np.frombuffer(self._checked, np.int64)[rows],
+            tries=np.frombuffer(self._tries, np.uint32)[rows],
+            port=port,
+            errno=np.where(port == 0, self._errno, 0).astype(np.uint16),
+            source=(path % many).astype(np.uint16),
+            target=(path // many).astype(np.uint16),
+            lane=np.array([lane for lane, _ in made], dtype=np.uint16),
+        )
+
+    def _open(self, row: int, lane: int) -> None:
+        unused, source = self._unused[lane], self._order[row] % len(self._plan.sources)
+        max_tries = self._recipe.max_tries
+        if self._is_unbounded and unused[source] <= 0:
+            max_tries = min(max_tries, MOST_DRAWS)
+        self._held[row] = self._acquire(row, max_tries)
+        if self._held[row]:
+            unused[source] -= 1
+        elif self._is_unbounded:
+            unused[source] = 0
+
+    def _replace(self, row: int) -> None:
+        victim = self._victims[row - self._plan.connections]
+        space = self._spaces[self._order[victim] % len(self._spaces)]
+        if self._held[victim]:
+            self._time_wait.close(row, space, self._held[victim])
+        self._time_wait.end(row)
+        self._held[victim] = self._acquire(row, self._recipe.max_tries)
+
+    def _acquire(self, row: int, max_tries: int) -> int:
+        """Make the tries of an attempt; returns its port, 0 if it has none."""
+        space = self._spaces[self._order[row] % len(self._spaces)]
+        number = self._recipe.first[row]
+        if self._draws_port:
+            tries = 1
+            while not (had := space.take(number)) and tries < max_tries:
+                number = self._redraw(row, tries)
+                tries += 1
+            self._looked_at[row] = tries
+            port = number if had else 0
+        else:
+            port, tries = self._search(row, space, max_tries)
+        self._tries[row], self._port[row] = tries, port
+        return port
+
+    def _search(self, row: int, space: Ports, max_tries: int) -> tuple[int, int]:
+        """Have the kernel search until a port is found; returns it, and the tries that took."""
+        recipe, number = self._recipe, self._recipe.first[row]
+        if recipe.draw is Draw.NOTHING:
+            low, high = self._plan.plan.port_range.low, self._plan.plan.port_range.high
+            number = low | high << 16
+        tries = 0
+        while True:
+            port = space.search(number & 0xFFFF, number >> 16)
+            tries += 1
+            self._looked_at[row] += space.looked_at
+            self._checked[row] += space.checked
+            if port or tries >= max_tries:
+                return port, tries
+            number = self._redraw(row, tries)
+
+    def _redraw(self, row: int, tries: int) -> int:
+        """What the try after so many draws. Seeding takes longer than drawing, and most rows need no further try."""
+        if tries == 1:
+            seed_further_tries(self._rng, self._plan, row)
+        return self._recipe.redraw(self._rng)
+
+
+class _Waiting:
+    """Ports that churn has closed and that are not free yet; time goes by its rate."""
+
+    def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
+        load = plan.strategy.load
+        churn, binds_to_port = load.churn, plan.strategy.name == "random"
+        self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
+        rate = churn.rate if churn else None
+        seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
+        self._rows = None if rate is None else rate * seconds
+        self._most = time_wait.most
+        self._ports: deque[tuple[int, Ports, int]] = deque()
+
+    def close(self, row: int, space: Ports, port: int) -> None:
+        """Close the connection of a port before the attempt of a row."""
+        if self._is_left and (self._most is None or len(self._ports) < self._most):
+            self._ports.append((row, space, port))
+        else:
+            space.release(port)
+
+    def end(self, row: int) -> None:
+        """Free the ports whose time is over by the attempt of a row."""
+        while self._rows is not None and self._ports and row - self._ports[0][0] >= self._rows:
+            _, space, port = self._ports.popleft()
+            space.release(port)
+
+
+def _in_turns(lanes: list[range]) -> Iterator[tuple[int, int]]:
+    """Lane and row of each attempt: one of each lane, and again."""
+    for rows in zip_longest(*lanes):
+        yield from ((lane, row) for lane, row in enumerate(rows) if row is not None)
+
+
+def _errno_of_failure(protocol: Protocol, *, binds: bool, draws_port: bool) -> int:
+    """What an attempt without a port fails with: connect() says so itself, bind() otherwise.
+
+    UDP's connect() of an unbound socket says it in a word of its own.
+    """
+    if protocol is Protocol.UDP and not binds:
+        return errno.EAGAIN
+    return errno.EADDRINUSE if draws_port or protocol is Protocol.UDP else errno.EADDRNOTAVAIL

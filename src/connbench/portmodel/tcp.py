@@ -1,0 +1,247 @@
+"""connect()'s own search, by distances: as many ports looked at as the kernel's loop would, without walking them.
+
+See `connbench.portmodel.circle` for how ports are kept.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from array import array
+from random import Random
+from typing import Protocol
+
+from connbench.model import PortRange
+from connbench.portmodel.circle import FREE, RESERVED, TAKEN, distance, reserved_within
+
+JITTER = 8
+"""Steps below which the next start is moved on at random: get_random_u32_below(8), since Linux 5.12."""
+
+U32 = 2**32
+
+
+class Buckets:
+    """How many sockets have each port of a range, of whatever path: the kernel keeps a bind bucket a port in use.
+
+    A search calls `__inet_check_established` only for ports that have one.
+    """
+
+    def __init__(self, ports: PortRange) -> None:
+        self.low = ports.low
+        self.sockets = array("I", bytes(4 * len(ports)))
+
+
+class Ports(Protocol):
+    """The ports of one path or source, and the search for a free one.
+
+    Attributes:
+        looked_at: Ports the last search looked at.
+        checked: How often it had to see whether a socket with the port was in its way.
+    """
+
+    looked_at: int
+    checked: int
+
+    def search(self, low: int, high: int) -> int:
+        """Take a port of low to high, both included, as the kernel would; 0 if none is free."""
+
+    def take(self, port: int) -> bool:
+        """Take this port, as bind() to it does; False if it is not free."""
+
+    def release(self, port: int) -> None:
+        """Give up a port that was taken."""
+
+
+class TcpPorts(ABC):
+    """What both orders of connect()'s search have in common: where it begins, and what it leaves.
+
+    The kernel begins at a hash of source and destination plus an entry of a table, which grows with each port found by
+    the steps that took, or a small random number if that is more: a destination searches on from where it last stopped
+    (RFC 6056, algorithm 4). Two paths that share an entry of the table, one of 65,536, are not modelled.
+
+    Args:
+        buckets: The range's, shared by all paths.
+        step: 1 or 2.
+        rng: Draws hash and entry, which no run can know, and the small numbers.
+
+    Attributes:
+        start: What the search begins at, to be taken modulo the number of ports.
+        step: From a port it looks at to the next.
+    """
+
+    def __init__(self, buckets: Buckets, step: int, rng: Random) -> None:
+        self.looked_at = self.checked = 0
+        self.start, self.step = rng.getrandbits(32), step
+        self._low, self._sockets, self._random = buckets.low, buckets.sockets, rng.random
+
+    @abstractmethod
+    def search(self, low: int, high: int) -> int:
+        """See `Ports.search`."""
+
+    @abstractmethod
+    def take(self, port: int) -> bool:
+        """See `Ports.take`."""
+
+    @abstractmethod
+    def release(self, port: int) -> None:
+        """See `Ports.release`."""
+
+    def _found(self, port: int, steps: int) -> int:
+        """Take in that a search took so many steps of its last walk before it came to the port; returns the port."""
+        bucket = port - self._low
+        if self._sockets[bucket]:
+            self.checked += 1
+        self._sockets[bucket] += 1
+        self.start = (self.start + self._advance(steps)) % U32
+        return port
+
+    def _advance(self, steps: int) -> int:
+        """How far a search that took so many steps moves the next one's start."""
+        return (max(steps, int(self._random() * JITTER)) + 1) * self.step
+
+
+class EveryPort(TcpPorts):
+    """The search that goes from port to port: step 1."""
+
+    def __init__(self, buckets: Buckets, reserved: frozenset[int], rng: Random) -> None:
+        super().__init__(buckets, 1, rng)
+        self._reserved = reserved
+        self._line = bytearray([FREE]) * len(buckets.sockets)
+        for port in reserved:
+            self._line[port - self._low] = RESERVED
+
+    def search(self, low: int, high: int) -> int:
+        """See `Ports.search`."""
+        line, begin, length = self._line, low - self._low, high - low + 1
+        first = begin + self._offset() % length
+        steps = distance(line, begin, first, begin + length)
+        self.checked = length if steps < 0 else steps
+        self.looked_at = self.checked + (steps >= 0)
+        if self._reserved:
+            self.checked -= reserved_within(line, begin, first, begin + length, self.checked)
+        if steps < 0:
+            return 0
+        place = first + steps
+        if place >= begin + length:
+            place -= length
+        line[place] = TAKEN
+        return self._found(self._low + place, steps)
+
+    def _offset(self) -> int:
+        """What a search begins at, before it is taken modulo the number of ports."""
+        return self.start
+
+    def take(self, port: int) -> bool:
+        """See `Ports.take`; a reserved port may be bound to, for only searches pass it over."""
+        place = port - self._low
+        if self._line[place] == TAKEN:
+            return False
+        self._line[place] = TAKEN
+        self._sockets[place] += 1
+        return True
+
+    def release(self, port: int) -> None:
+        """See `Ports.release`."""
+        self._line[port - self._low] = RESERVED if port in self._reserved else FREE
+        self._sockets[port - self._low] -= 1
+
+
+class EveryPortBefore42(EveryPort):
+    """The search of Linux before 4.2: each begins at the port after the one that the last has found."""
+
+    def _advance(self, steps: int) -> int:
+        return steps + 1
+
+
+class EveryPortFrom42(EveryPort):
+    """The search of Linux 4.2 to 4.5 (07f4c90062f8): the same, but each begins at an even distance from the low end."""
+
+    def _offset(self) -> int:
+        return self.start & ~1
+
+    def _advance(self, steps: int) -> int:
+        return (steps + 2) & ~1
+
+
+class ParityFirst(TcpPorts):
+    """The search that goes through one parity, that of the low end, and then through the other: step 2."""
+
+    def __init__(self, buckets: Buckets, reserved: frozenset[int], rng: Random) -> None:
+        super().__init__(buckets, 2, rng)
+        self._reserved = reserved
+        self._base = self._low & ~1
+        places = (self._low + len(buckets.sockets) - self._base + 1) // 2
+        self._lines = tuple(bytearray([FREE]) * places for _ in range(2))
+        for port in reserved:
+            self._lines[port & 1][(port - self._base) >> 1] = RESERVED
+
+    def search(self, low: int, high: int) -> int:
+        """See `Ports.search`.
+
+        An odd number of ports is rounded down to an even one. The first parity then has one more than is looked at:
+        its last, or its first where the walk begins behind that, for it goes on to the very end before it comes round.
+        """
+        length = high - low + 1
+        half = length // 2 or 1
+        offset = self.start % (2 * half) // 2
+        self.looked_at = self.checked = 0
+        skipped = 1 if length % 2 and offset else 0
+        port = self._walk(low, (low - self._base) // 2 + skipped, offset - skipped, half)
+        if port or length == 1:
+            return port
+        return self._walk(low + 1, (low + 1 - self._base) // 2, offset, half)
+
+    def _walk(self, low: int, begin: int, offset: int, half: int) -> int:
+        """Go round the places of a parity, that of `low`; adds to what was looked at."""
+        line, first, end = self._lines[low & 1], begin + offset, begin + half
+        steps = distance(line, begin, first, end)
+        passed = half if steps < 0 else steps
+        self.looked_at += passed + (steps >= 0)
+        self.checked += passed
+        if self._reserved:
+            self.checked -= reserved_within(line, begin, first, end, passed)
+        if steps < 0:
+            return 0
+        place = first + steps
+        if place >= end:
+            place -= half
+        line[place] = TAKEN
+        return self._found(self._base + 2 * place + (low & 1), steps)
+
+    def take(self, port: int) -> bool:
+        """See `Ports.take`."""
+        line, place = self._lines[port & 1], (port - self._base) >> 1
+        if line[place] == TAKEN:
+            return False
+        line[place] = TAKEN
+        self._sockets[port - self._low] += 1
+        return True
+
+    def release(self, port: int) -> None:
+        """See `Ports.release`."""
+        self._lines[port & 1][(port - self._base) >> 1] = RESERVED if port in self._reserved else FREE
+        self._sockets[port - self._low] -= 1
+
+
+def tcp_ports(
+    ports: PortRange,
+    number: int,
+    rng: Random,
+    *,
+    has_parity: bool,
+    reserved: frozenset[int] = frozenset(),
+    every_port: type[EveryPort] = EveryPort,
+) -> list[TcpPorts]:
+    """So many paths over a range, all free.
+
+    Args:
+        ports: The range.
+        number: Paths.
+        rng: See `TcpPorts`.
+        has_parity: Whether their searches look at one parity wholly before the other.
+        reserved: See `RESERVED`; those outside the range do not matter.
+        every_port: How they search where one parity is not looked at before the other.
+    """
+    buckets, inside = Buckets(ports), frozenset(port for port in reserved if port in ports)
+    kind = ParityFirst if has_parity else every_port
+    spaces: list[TcpPorts] = [kind(buckets, inside, rng) for _ in range(number)]
+    return spaces

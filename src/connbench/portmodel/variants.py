@@ -1,0 +1,128 @@
+"""What would let a setting keep a budget of errors: more retries, or another window, as the model predicts it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import log, sqrt
+
+from connbench.advise.candidates import WINDOWS
+from connbench.model import Phase, Placement, Plan, RoundPlan, StrategySpec
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.simulate import Machine, simulate
+
+RETRIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""The numbers of retries that are tried."""
+
+MOST_ROWS = 200_000
+"""Attempts of a round above which nothing is simulated: a reader waits for the answer."""
+
+RELATIVE_ERROR = 0.25
+"""How far the predicted share of errors may be from the measured one, besides `MARGIN` of both, for the model to be
+asked about other settings: where other programs use ports too, it does not know of them."""
+
+
+MARGIN = 3.0
+"""Standard deviations by which a prediction keeps the budget: other seeds, other windows, and errors that come by
+themselves scatter by the root of their number at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A setting that differs from another in one option.
+
+    Attributes:
+        options: The option as it is typed, `--retries 20`.
+        setting: The strategy at the load where it has the most errors.
+        error_share: Predicted share of its attempts that find no port there, 0 to 1.
+    """
+
+    options: str
+    setting: StrategySpec
+    error_share: float
+
+
+def variants(
+    plan: Plan, specs: Sequence[StrategySpec], measured: float, budget: float, algorithm: Algorithm, machine: Machine
+) -> list[Variant]:
+    """The smallest changes of a setting that keep a budget at every load by the model; empty where it cannot tell.
+
+    Args:
+        plan: What was measured.
+        specs: The setting at each load, the one with the most errors first.
+        measured: The share of errors that was measured there, 0 to 1.
+        budget: The share that may fail, 0 to 1.
+        algorithm: The search of the kernel.
+        machine: What else the search depends on.
+    """
+    if any(RoundPlan(plan, spec, 1).rows > MOST_ROWS or spec.load.give_up_ms is not None for spec in specs):
+        return []
+    model = _Model(plan, budget, algorithm, machine)
+    predicted, attempts = model.share(specs[0]), model.attempts(specs[0])
+    if abs(predicted - measured) > RELATIVE_ERROR * measured + MARGIN * sqrt((predicted + measured) / attempts):
+        return []
+    return [found for found in (_retries(model, specs), _placement(model, specs), _window(model, specs)) if found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    plan: Plan
+    budget: float
+    algorithm: Algorithm
+    machine: Machine
+
+    def attempts(self, spec: StrategySpec) -> int:
+        planned = RoundPlan(self.plan, spec, 1)
+        return planned.replacements or planned.connections
+
+    def share(self, spec: StrategySpec) -> float:
+        walk = simulate(RoundPlan(self.plan, spec, 1), self.algorithm, self.machine)
+        judged = walk[Phase.CHURN if spec.load.churn else Phase.FILL]
+        return float((judged.port == 0).mean())
+
+    def variant(self, options: str, specs: Sequence[StrategySpec]) -> Variant | None:
+        """The setting under these options, if it keeps the budget at every load; the first that it exceeds ends it."""
+        worst, share = specs[0], 0.0
+        for spec in specs:
+            found = self.share(spec)
+            if found + MARGIN * sqrt(found / self.attempts(spec)) > self.budget:
+                return None
+            if found > share:
+                worst, share = spec, found
+        return Variant(options, worst, share)
+
+
+def _retries(model: _Model, specs: Sequence[StrategySpec]) -> Variant | None:
+    """The fewest of `RETRIES` that keep the budget: more of them never fail more often."""
+    now = specs[0].retries
+    if now is None:  # a strategy without any, or one that draws until it has a port
+        return None
+
+    def of(number: int) -> Variant | None:
+        return model.variant(f"--retries {number}", [replace(spec, retries=number) for spec in specs])
+
+    more = [number for number in RETRIES if number > now]
+    place = bisect_left(more, 1, key=lambda number: of(number) is not None)
+    return of(more[place]) if place < len(more) else None
+
+
+def _placement(model: _Model, specs: Sequence[StrategySpec]) -> Variant | None:
+    """Windows that the range's ends clip, in the place of those that lie inside it and leave its ends to few."""
+    if specs[0].placement is not Placement.INSIDE:
+        return None
+    return model.variant("--placement clipped", [replace(spec, placement=Placement.CLIPPED) for spec in specs])
+
+
+def _window(model: _Model, specs: Sequence[StrategySpec]) -> Variant | None:
+    """The window of `WINDOWS` that is nearest to the setting's own and keeps the budget."""
+    now = specs[0].window
+    return next(_windows(model, specs, now), None) if now else None
+
+
+def _windows(model: _Model, specs: Sequence[StrategySpec], now: int) -> Iterator[Variant]:
+    others = [size for size in WINDOWS if size != now and size < len(model.plan.port_range)]
+    for size in sorted(others, key=lambda size: abs(log(size / now))):
+        found = model.variant(f"--window {size}", [replace(spec, window=size) for spec in specs])
+        if found:
+            yield found

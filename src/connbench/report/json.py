@@ -1,0 +1,94 @@
+"""Results for programs: one JSON document, which `connbench.results.json_file` reads back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from connbench.analysis.knee import find_knee
+from connbench.analysis.ranking import cost
+from connbench.analysis.soundness import findings
+from connbench.analysis.summary import Group, Summary, summarize
+from connbench.report.json_text import json_text
+from connbench.reproduce import report as reproduction
+from connbench.results.json_file import SCHEMA, FaultRecord
+from connbench.results.result import Origin, Result, Round, StrategyResult
+from connbench.samples import COLUMNS
+
+UNTOLD_BY_CSV = ("held", "established", "time_wait", "close_ns", "steal", "engine_rss")
+"""What a round's report has and no CSV does."""
+
+
+def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
+    """Plan, environment, and per strategy its summary and rounds, samples as columns; times in ns.
+
+    What there is nothing of, as the percentiles of no samples, is null: orjson writes NaN as that. `more` stands before
+    the strategies.
+    """
+    document = {
+        "schema": SCHEMA,
+        "origin": result.origin,
+        "plan": result.plan,
+        "environment": result.environment | {"namespace_sysctls": _settings(result)},
+        "partial": result.is_partial,
+        "reproduction": reproduction.document(result) if result.is_reproduction else None,
+        **(more or {}),
+        "strategies": [_strategy(strategy, result.origin) for strategy in result.strategies],
+        "findings": findings(result),
+        "known_findings": result.known,
+    }
+    return json_text(document)
+
+
+def _settings(result: Result) -> dict[str, str]:
+    """The sysctls that the connections met, as the first round read them back from its namespace."""
+    return next((rounds[0].report.settings for rounds in result.rounds.values()), {})
+
+
+def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
+    knee = find_knee(strategy)
+    return {
+        "strategy": strategy.strategy,
+        "label": strategy.strategy.label,
+        "partial": strategy.is_partial,
+        "summary": _summary(summarize(strategy), origin) | {"acquire_per_connection_ns": _cost(strategy, origin)},
+        "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None, "last_ns": knee.last_ns or None},
+        "rounds": [_round(measured, origin) for measured in strategy.rounds],
+    }
+
+
+def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
+    """The summary; null is what there is nothing of, and what a CSV does not hold."""
+    figures = asdict(summary) | {"connected": summary.connected}
+    figures |= {name: _group(group, origin) for name, group in summary.groups.items()}
+    if origin is not Origin.RUN:
+        figures["established"] = None
+    if origin is Origin.TALK_CSV:
+        figures["wall_ns"] = None
+    return figures
+
+
+def _cost(strategy: StrategyResult, origin: Origin) -> float | None:
+    return None if origin is Origin.TALK_CSV else cost(strategy)
+
+
+def _group(group: Group, origin: Origin) -> dict[str, Any]:
+    acquire = None if origin is Origin.TALK_CSV else group.acquire
+    tries = {"tries_mean": acquire and group.tries_mean, "tries_max": acquire and group.tries_max}
+    return {"latency_ns": group.latency, "acquire_ns": acquire, **tries}
+
+
+def _round(measured: Round, origin: Origin) -> dict[str, Any]:
+    """A round; null is what a CSV does not hold, but for its columns, which stay as they are read."""
+    untold = {} if origin is Origin.RUN else dict.fromkeys(UNTOLD_BY_CSV)
+    if origin is Origin.TALK_CSV:
+        untold["wall_ns"] = None
+    return {
+        "number": measured.number,
+        "fault": measured.fault and FaultRecord.of(measured.fault),
+        "wall_ns": measured.samples.wall_ns,
+        **asdict(measured.report),
+        **untold,
+        "samples": {c.name: getattr(measured.samples, c.name) for c in COLUMNS},
+    }

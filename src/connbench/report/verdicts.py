@@ -1,0 +1,258 @@
+"""What a reader should take away from a run, in one to three sentences with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import floor
+
+import numpy as np
+
+from connbench.analysis.course import Course, course_of
+from connbench.analysis.knee import is_unseen
+from connbench.analysis.soundness import findings
+from connbench.analysis.summary import errno_name, summarize
+from connbench.analysis.sweep_choice import is_sweep
+from connbench.findings import Finding, Severity, printable, together
+from connbench.model import Phase, RoundPlan, fewest_to_show_half
+from connbench.model.half import FEWEST
+from connbench.report.next_step import next_step
+from connbench.results.result import Origin, Result, StrategyResult
+from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
+from connbench.units import about, count
+
+LATE = 0.95
+"""Share of the ports from which on a strategy that turns slow has stayed fast for all that matters: what is told first
+is where half of the ports are enough to be slow."""
+
+_Measured = tuple[StrategyResult, Course]
+
+
+def run_verdict(result: Result) -> tuple[str, ...]:
+    """The verdict on a run: sentences without any markup; none where nothing was measured, nor for a sweep.
+
+    The last one says what to run next. Where figures cannot be used, the first one says so. A strategy is called fast
+    to the last connection only where enough of its ports were in use to show it.
+    """
+    measured = [s for s in result.strategies if any(len(r.samples) for r in s.rounds)]
+    if not measured or is_sweep(result):
+        return ()
+    invalid = [f for f in findings(result) if f.severity is Severity.INVALID]
+    unsound = {f.strategy for f in invalid}
+    usable = [] if None in unsound else [s for s in measured if s.strategy.label not in unsound]
+    if not usable:
+        [first, *_] = together(_firsts(invalid))
+        return (f"Do not use these figures: {first.text}.", f"Next: {printable(first.advice)}; then measure again.")
+    warning = [_unusable(invalid)] if invalid else []
+    churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
+    said = _of_churn(result, churned) if churned else _of_filling(result, usable)
+    return (*warning, *said, next_step(result, churned or usable))
+
+
+def _firsts(invalid: Sequence[Finding]) -> list[Finding]:
+    """The first finding of each strategy; that of all alone where there is one."""
+    firsts = {finding.strategy: finding for finding in reversed(invalid)}
+    return [firsts[None]] if None in firsts else [firsts[name] for name in dict.fromkeys(f.strategy for f in invalid)]
+
+
+def _unusable(invalid: Sequence[Finding]) -> str:
+    firsts = _firsts(invalid)
+    messages = {finding.message for finding in firsts}
+    reasons = [firsts[0].message] if len(messages) == 1 else [kind.message for kind in together(firsts)]
+    labels = [finding.strategy for finding in firsts if finding.strategy]
+    return f"Do not use the figures of {_listed(labels)}: {printable('; '.join(reasons))}."
+
+
+def _name(result: Result, strategy: StrategyResult) -> str:
+    """Without the load where, as in each run, all strategies have the same."""
+    spec = strategy.strategy
+    settings = [other.setting for other in result.specs if other.phase is spec.phase]
+    return spec.setting if len(set(settings)) == len(settings) else spec.label
+
+
+def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterator[str]:
+    courses = [(s, course_of(s)) for s in strategies]
+    slow = [(s, course) for s, course in courses if course.knee.connection is not None and not _is_late(course)]
+    shown = [
+        (s, course)
+        for s, course in courses
+        if (s, course) not in slow
+        and course.median_ns is not None
+        and (course.knee.is_judged or course.knee.shows_half)
+        and not is_unseen(s.strategy, course.knee, result.kernel)
+    ]
+    hidden = [one for one in courses if one not in slow and one not in shown]
+    if slow:
+        yield f"{'; '.join(_turns(result, slow))}."
+    if shown:
+        is_unknown = any(course.knee.shows_half is None for _, course in shown)
+        beyond = (
+            "; the file does not tell how many ports there were, so a knee may lie further on" if is_unknown else ""
+        )
+        yield f"{'; '.join(_stays(result, shown))}{beyond}."
+    if hidden:
+        yield _too_small(result, hidden)
+
+
+def _is_late(course: Course) -> bool:
+    """Whether it turned slow among its last few ports alone."""
+    in_use = course.knee.in_use
+    return bool(in_use is not None and course.knee.ports and in_use >= LATE * course.knee.ports)
+
+
+def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
+    """Where strategies turn slow; those that do at the same share of their ports, and fail alike, are told together."""
+    for alike in _grouped(slow, lambda s, c: _share(c.knee.in_use, c) + _failures(s, c)):
+        courses = [course for _, course in alike]
+        yield (
+            f"{_names(result, alike)} {'turns' if len(alike) == 1 else 'turn'} slow at {_knees(courses)}: "
+            f"{_figure(result)} {_span([c.before_ns for c in courses])} before, "
+            f"{_span([c.after_ns for c in courses])} after{_failures(*alike[0])}"
+        )
+
+
+def _knees(courses: Sequence[Course]) -> str:
+    """The connections from which on strategies are slow, and how full their range is there."""
+    numbers = sorted({course.knee.connection or 0 for course in courses})
+    where = " to ".join(map(count, dict.fromkeys((numbers[0], numbers[-1]))))
+    share = _share(courses[0].knee.in_use, courses[0])
+    first = " of the first address" if courses[0].knee.is_of_first else ""
+    return f"connection {where}{first}{f' ({share})' if share else ''}"
+
+
+def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
+    """What became of strategies that do not turn slow: those that stay as they are first, then those that grow."""
+    late = [(s, course) for s, course in shown if _is_late(course)]
+    growing = [(s, course) for s, course in shown if (s, course) not in late and course.grows]
+    steady = [one for one in shown if one not in late and one not in growing]
+    for alike in _grouped(steady, lambda s, c: _reach(c) + _failures(s, c)):
+        level = _stay(result, alike, [course.median_ns for _, course in alike])
+        failures, reach = _failures(*alike[0]), _reach(alike[0][1])
+        yield level + (f"{reach}{failures}" if failures else f" to the last connection{reach}, without an error")
+    for alike in _grouped(late, _failures):
+        level = _stay(result, alike, [course.before_ns for _, course in alike])
+        yield f"{level} up to {_knees([c for _, c in alike])}{_failures(*alike[0]) or ', without an error'}"
+    for position, (strategy, course) in enumerate(growing):
+        first, last = about(course.first_ns or 0.0), about(course.last_ns or 0.0)
+        words = (
+            f"from {first} to {last}"
+            if position
+            else f"slows down from {first} in the first 5 % of the connections to {last} in the last 5 % "
+            f"({_figure(result)})"
+        )
+        yield f"{_name(result, strategy)} {words}{_failures(strategy, course)}"
+
+
+def _reach(course: Course) -> str:
+    """How full the ports were where that is too little to speak of all of them; else empty."""
+    share = _percent(course.knee.fullest) if course.knee.fullest is not None else ""
+    return f" ({share} of the ports in use)" if course.knee.shows_half is False else ""
+
+
+def _grouped(
+    measured: Sequence[_Measured], key: Callable[[StrategyResult, Course], str]
+) -> Iterator[Sequence[_Measured]]:
+    """Those of the same key together, in the order of their first."""
+    for value in dict.fromkeys(key(*one) for one in measured):
+        yield [one for one in measured if key(*one) == value]
+
+
+def _names(result: Result, measured: Sequence[_Measured]) -> str:
+    return _listed([_name(result, s) for s, _ in measured])
+
+
+def _stay(result: Result, alike: Sequence[_Measured], levels: Sequence[float | None]) -> str:
+    verb = "stays" if len(alike) == 1 else "stay"
+    return f"{_names(result, alike)} {verb} at {_span(levels)} ({_figure(result)})"
+
+
+def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
+    names = _names(result, hidden)
+    most = max((course for _, course in hidden), key=lambda course: course.held)
+    of = f" of {count(most.knee.ports)} ports" if most.knee.ports else ""
+    why = "connect() turns slow when more than half are in use"
+    if most.held < FEWEST:
+        why = f"{FEWEST} are needed"
+    elif most.knee.ports and most.held > most.knee.ports // 2:
+        why = f"{count(fewest_to_show_half(most.knee.ports))} are needed"
+    verb = "turns" if len(hidden) == 1 else "turn"
+    return f"{count(most.held)} connections{of} cannot show whether {names} {verb} slow: {why}."
+
+
+def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str]:
+    """What a replacement takes with each strategy, the quickest first."""
+    courses = [(course_of(s).median_ns, _name(result, s)) for s in churned]
+    medians = sorted((median, name) for median, name in courses if median is not None)
+    if medians:
+        words = ", ".join(f"{about(median)} with {name}" for median, name in medians)
+        yield f"{_in_use(result, churned[0])} a new connection takes {words} ({_figure(result)})."
+    failing = [s for s in churned if summarize(s).errored.latency.count]
+    if failing:
+        told = "; ".join(f"with {_name(result, s)}{_failures(s, None)}" for s in failing)
+        yield f"{told[0].upper()}{told[1:]}."
+    else:
+        yield "No replacement failed."
+
+
+def _in_use(result: Result, strategy: StrategyResult) -> str:
+    if result.plan is None:
+        return "During churn"
+    planned = RoundPlan(result.plan, strategy.strategy, 1)
+    share = _percent(planned.connections / planned.capacity)
+    return f"With {count(planned.connections)} of {count(planned.capacity)} ports ({share}) in use"
+
+
+def _failures(strategy: StrategyResult, course: Course | None) -> str:
+    """The failed attempts by their reason, and where the first one was; empty without any."""
+    summary = summarize(strategy)
+    if not summary.errored.latency.count:
+        return ""
+    numbers, counts = np.unique(strategy.samples.errno, return_counts=True)
+    by_reason: dict[str, int] = {}
+    for number, times in zip(numbers.tolist(), counts.tolist(), strict=True):
+        if number:
+            by_reason[_reason(number)] = by_reason.get(_reason(number), 0) + times
+    told = " and ".join(
+        f"{count(times)} of {count(summary.attempts)} attempts ({_percent(times / summary.attempts, 1)}) {reason}"
+        for reason, times in by_reason.items()
+    )
+    if course and course.knee.ports and course.knee.in_use_at_failure == course.knee.ports:
+        return f", {told}, for all ports are in use"
+    share = _share(course.knee.in_use_at_failure, course) if course else ""
+    return f", {told}" + (f", the first with {share} in use" if share else "")
+
+
+def _reason(number: int) -> str:
+    if number in NO_PORT_FREE:
+        return "find no port"
+    known = {GIVEN_UP: "are given up", UNKNOWN_ERRNO: "fail"}
+    return known.get(number, f"fail with {errno_name(number)}")
+
+
+def _share(in_use: int | None, course: Course) -> str:
+    if in_use is None or not course.knee.ports:
+        return ""
+    whose = "its ports" if course.knee.is_of_first else "the ports"
+    return f"{_percent(in_use / course.knee.ports)} of {whose}"
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    """In percent; what is less than all is not rounded to 100."""
+    return f"{floor(share * 1000) / 10:.1f} %" if 0.99 <= share < 1 else f"{share * 100:.{digits}f} %"
+
+
+def _figure(result: Result) -> str:
+    return "connect() p50" if result.origin is Origin.TALK_CSV else "acquire p50"
+
+
+def _span(values: Sequence[float | None]) -> str:
+    """Times as one where they read alike, else from the smallest to the largest: `62 µs`, `5.2 to 6.7 µs`."""
+    known = sorted(value for value in values if value is not None)
+    if not known:
+        return "-"
+    low, high = about(known[0]), about(known[-1])
+    number, unit = low.split()
+    return high if low == high else f"{number if high.endswith(f' {unit}') else low} to {high}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

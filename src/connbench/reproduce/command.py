@@ -1,0 +1,82 @@
+"""`connbench reproduce`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connbench.commands.html_option import check_page, page_option, write_page
+from connbench.commands.messages import exit_code, warn_of_grave_findings
+from connbench.commands.options import cpu_option, force_option, format_option, output_option, quiet_option, seed_option
+from connbench.commands.sections import Command, Section, option
+from connbench.interrupts import Interrupts
+from connbench.model import Isolation
+from connbench.planner import Request, first_sources, make_plan, only_supported
+from connbench.planner.resources import Room, refuse_without_room
+
+FORMAT_NAMES = ("text", "json")
+
+
+@click.command("reproduce", cls=Command)
+@option(
+    Section.OPEN,
+    "--quick",
+    is_flag=True,
+    help="Use 4,096 ports, and windows in proportion. It takes seconds instead of minutes.",
+)
+@seed_option
+@cpu_option
+@format_option(FORMAT_NAMES)
+@output_option
+@page_option
+@force_option
+@quiet_option
+@click.pass_obj
+def command(  # noqa: PLR0913  # one for each option
+    interrupts: Interrupts,
+    /,
+    output: Path | None,
+    page: Path | None,
+    output_format: str,
+    *,
+    quick: bool,
+    force: bool,
+    quiet: bool,
+    **asked: Any,  # noqa: ANN401  # seed and cpu, which go on as they are
+) -> int:
+    """Measure what the talk measured, and say which of its claims hold on this kernel.
+
+    Prints each figure beside the one that the talk published. It takes about five minutes: plain, bind, and bind from
+    one or two addresses take a minute or two each. Everything runs in network namespaces of its own.
+    """
+    from connbench.reproduce.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases  # noqa: PLC0415  # commands load what they use
+
+    ports = QUICK_RANGE if quick else FULL_RANGE
+    request = Request(strategies=("plain",), port_range=ports, isolate=Isolation.ALWAYS, **asked)
+    plan, known = make_plan(request)
+    specs, missing = only_supported(tuple(case.spec for case in cases(ports)))
+    plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))
+    refuse_without_room(plan, Room.here())  # make_plan has asked for one round of plain alone
+
+    # Only now: make_plan forks, which is safe only until numpy has started its threads.
+    from connbench.commands.result_writer import Outlet, each  # noqa: PLC0415  # as above
+    from connbench.commands.session import begin, measure, result_file  # noqa: PLC0415  # see the comment above
+    from connbench.commands.views import reproduction_pages  # noqa: PLC0415  # as above
+    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
+
+    file = result_file(output, force=force)
+    page_file = check_page(page, force=force) if page else None
+    known = [*known, *missing]
+    result = begin(plan, known)
+    result.is_reproduction = True
+    outlet = Outlet(result, reproduction_pages(result, output_format, tuple(known)), file)
+    failures = measure(plan, outlet, interrupts, quiet=quiet)
+    if page_file and result.rounds:
+        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
+
+        said = Opening(reproduction.verdict(result))
+        failures = [*each(lambda: write_page([result], page_file, reproduction.blocks(result), said)), *failures]
+    return exit_code(failures, is_invalid=warn_of_grave_findings(result, output_format))

@@ -1,0 +1,302 @@
+"""The talk's measurements beside those made here: what holds, a table, and each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from connbench.analysis.soundness import findings
+from connbench.analysis.summary import Summary, summarize
+from connbench.findings import Finding, printable
+from connbench.model import Plan
+from connbench.report.json_text import json_text
+from connbench.report.next_step import CUT_SHORT
+from connbench.report.rows import Block, Table
+from connbench.report.text import finding, fold, verdict_lines
+from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of
+from connbench.reproduce.claims import Claim, judge, odd_to_even, speed_up, talk_speed_up
+from connbench.reproduce.published import published
+from connbench.results.result import Result
+from connbench.units import count, duration
+
+_COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
+"""74 columns with the longest last one."""
+
+TALK = "the talk 'connect() - why you so slow?'"
+
+SCHEMA = 1
+"""Version of the JSON that `json` makes."""
+
+HOLDS, DIFFERS, NOT_JUDGED = "holds", "differs", "-"
+
+
+_HEADER = ("", "errors", "total time", "speed-up", "even mean", "odd mean", "claim")
+
+PUBLISHED = "  the talk"
+"""What a row of published figures begins with; it stands below what was measured."""
+
+MOST_NAMED = 3
+"""Claims that do not hold which the verdict tells in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A reproduction with what the talk claims of each case, which takes a while to work out."""
+
+    result: Result
+    plan: Plan
+    claims: dict[Case, tuple[Claim, ...]]
+
+    @classmethod
+    def of(cls, result: Result) -> Self:
+        if result.plan is None:
+            raise ValueError("a reproduction has a plan")
+        return cls(result, result.plan, {case: judge(case, result) for case in cases_of(result.plan)})
+
+    @property
+    def measured(self) -> list[tuple[Case, Summary]]:
+        """The cases that have figures, in the table's order."""
+        by_spec = {strategy.strategy: strategy for strategy in self.result.strategies}
+        return [(case, summarize(by_spec[case.spec])) for case in self.claims if case.spec in by_spec]
+
+    @property
+    def each_claim(self) -> list[tuple[Case, Claim]]:
+        return [(case, claim) for case, claims in self.claims.items() for claim in claims]
+
+    def first_whole(self, name: str) -> tuple[Case, Summary] | None:
+        """The first case of a strategy of which something can be said."""
+        return next((one for one in self.measured if one[0].spec.name == name and self.claims[one[0]]), None)
+
+    @property
+    def kernel(self) -> str:
+        return f"Linux {printable(str(self.result.environment.get('kernel', 'unknown')))}"
+
+
+def report(result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
+    """All of it for a terminal: the verdict, the table, each claim, and the findings but those in `told`.
+
+    Args:
+        result: What was measured, and is a reproduction.
+        width: Columns to fold prose to; None leaves each sentence on one line, as a pipe wants it.
+        told: Findings the user has been told already.
+    """
+    judged = _Judged.of(result)
+    claims = [
+        fold(f"{_word(claim):<8} {_name(case)}: {claim.text}", width, " " * 9) for case, claim in judged.each_claim
+    ]
+    parts = (
+        verdict_lines(_verdict(judged), width),
+        fold(_opening(judged), width),
+        "\n".join(map(_line, (_HEADER, *_cells(judged)))),
+        "\n".join(claims),
+        "\n".join(finding(one, width) for one in findings(result) if one not in told),
+        f"{_held(judged)} claims hold; the verdict stands above the table" if claims else "",
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def blocks(result: Result) -> list[Block]:
+    """The same table and the claims, for a page."""
+    judged = _Judged.of(result)
+    claims = [(_name(case), _word(claim), claim.text) for case, claim in judged.each_claim]
+    note = f"speed-up: against plain, by the attempt; below each row what the talk published, over {FULL_RANGE}"
+    rows = _cells(judged)
+    published = tuple(position for position, row in enumerate(rows) if row[0].startswith(PUBLISHED))
+    each = Table(("", "here", "claim"), claims)
+    all_hold = claims and all(claim.holds for _, claim in judged.each_claim)
+    folded = f"{_held(judged)} claims hold: show each" if all_hold else None
+    return [
+        Block(f"{TALK}, again", Table(_HEADER, rows), (note,), words=(6,), muted=published),
+        Block("What the talk claims, and whether it holds here", each, words=(1, 2), folded=folded),
+    ]
+
+
+def document(result: Result) -> dict[str, Any]:
+    """The same for programs: the verdict's sentences, each claim, and a row for each case; times in ns.
+
+    `holds` of a row is null where nothing could be judged; a figure that there is none of is null.
+    """
+    judged = _Judged.of(result)
+    return {
+        "verdict": _verdict(judged),
+        "claims_that_hold": sum(claim.holds for _, claim in judged.each_claim),
+        "claims": [_claim(case, claim) for case, claim in judged.each_claim],
+        "rows": [_row(judged, case, summary) for case, summary in judged.measured],
+    }
+
+
+def json(result: Result) -> str:
+    """What `document` has, and where it was measured; without the attempts."""
+    where = {
+        "schema": SCHEMA,
+        "environment": result.environment,
+        "plan": result.plan,
+        "partial": result.is_partial,
+        **document(result),
+        "findings": findings(result),
+    }
+    return json_text(where, indented=True)
+
+
+def _claim(case: Case, claim: Claim) -> dict[str, Any]:
+    return {
+        "row": _name(case),
+        "figure": claim.figure,
+        "holds": claim.holds,
+        "measured": claim.measured,
+        "expected": {"at_least": claim.at_least, "at_most": claim.at_most, "more_than": claim.more_than},
+        "talk": claim.talk,
+        "text": claim.text,
+    }
+
+
+def _row(judged: _Judged, case: Case, summary: Summary) -> dict[str, Any]:
+    claims = judged.claims[case]
+    talk = published()[case.published] if case.published else None
+    return {
+        "row": _name(case),
+        "strategy": case.spec.label,
+        "holds": all(claim.holds for claim in claims) if claims else None,
+        "attempts": summary.attempts,
+        "errors": summary.errored.latency.count,
+        "total_ns": summary.total_ns,
+        "speed_up": speed_up(summary, judged.result),
+        "even_mean_ns": summary.even.latency.mean,
+        "odd_mean_ns": summary.odd.latency.mean,
+        "talk": talk
+        and {
+            "title": talk.title,
+            "attempts": talk.attempts,
+            "errors": talk.errored,
+            "total_ns": talk.total_ns,
+            "speed_up": talk_speed_up(case),
+            "even_mean_ns": talk.even.mean_ns,
+            "odd_mean_ns": talk.odd.mean_ns,
+        },
+    }
+
+
+def verdict(result: Result) -> tuple[str, ...]:
+    """What a reader should take away, as sentences without markup: which claims hold, and the figures that matter."""
+    return _verdict(_Judged.of(result))
+
+
+def _verdict(judged: _Judged) -> tuple[str, ...]:
+    claims = judged.each_claim
+    if not claims:
+        return (f"No claim of {TALK} could be judged on {judged.kernel}: no row is whole and sound.",)
+    differing = [f"{_name(case)}: {claim.text}" for case, claim in claims if not claim.holds]
+    if differing:
+        more = f"; and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
+        not_so = f" Not so: {'; '.join(differing[:MOST_NAMED])}{more}."
+    else:
+        not_so = ""
+    unjudged = [_name(case) for case, some in judged.claims.items() if not some]
+    missing = f" Not judged: {'; '.join(unjudged)}." if unjudged else ""
+    left_out = [_name(case) for case in cases(judged.plan.port_range) if case not in judged.claims]
+    missing += f" This kernel does not support {', '.join(left_out)}." if left_out else ""
+    first = f"{_held(judged)} claims of {TALK} hold on {judged.kernel}.{not_so}{missing}"
+    return (first, *_plain(judged), *_others(judged), *_next(judged))
+
+
+def _held(judged: _Judged) -> str:
+    """How many claims hold: `All 37`, or `36 of 37`; `All 3 judged` where some rows prove nothing."""
+    held, number = sum(claim.holds for _, claim in judged.each_claim), len(judged.each_claim)
+    told = f"All {number}" if held == number else f"{held} of {number}"
+    return told if all(judged.claims.values()) else f"{told} judged"
+
+
+def _plain(judged: _Judged) -> Iterator[str]:
+    """The search without a window: what it takes in all, and how much slower the second half is."""
+    found = judged.first_whole("plain")
+    if found is None:
+        return
+    summary, talk = found[1], published()["plain"]
+    ratio = odd_to_even(summary)
+    split = f", and an odd port costs {ratio:.3g} x an even one" if ratio else ""
+    told = f" (the talk: {duration(talk.total_ns)} for {count(talk.attempts)}, {talk.odd_to_even:.3g} x)"
+    yield f"plain takes {duration(summary.total_ns)} for {count(summary.attempts)} connections{split}{told}."
+
+
+def _others(judged: _Judged) -> Iterator[str]:
+    """The shortest window and the whole range, which do without that search."""
+    told = []
+    for case, summary in filter(None, map(judged.first_whole, ("window", "range"))):
+        faster, errors = speed_up(summary, judged.result), summary.errored.latency.count
+        times = f" ({faster:.3g} x as fast as plain)" if faster else ""
+        failing = f"{errors / summary.attempts:.1%} of its connections fail" if errors else "none fails"
+        told.append(f"{_name(case)} takes {duration(summary.total_ns)}{times}, and {failing}")
+    if told:
+        yield "; ".join(told) + "."
+
+
+def _next(judged: _Judged) -> Iterator[str]:
+    ports = len(judged.plan.port_range)
+    if judged.result.is_partial:
+        yield CUT_SHORT
+    elif ports < len(FULL_RANGE):
+        yield (
+            f"Next: connbench reproduce, without --quick, measures the talk's {count(len(FULL_RANGE))} ports "
+            f"instead of {count(ports)}: the search grows with them."
+        )
+
+
+def _cells(judged: _Judged) -> list[tuple[str, ...]]:
+    """A row for each case, and below it one with what the talk published."""
+    rows = []
+    for case, summary in judged.measured:
+        rows.append(_measured(judged, case, summary))
+        if case.published is not None:
+            rows.append(_published(case.published, talk_speed_up(case)))
+    return rows
+
+
+def _measured(judged: _Judged, case: Case, summary: Summary) -> tuple[str, ...]:
+    faster, claims = speed_up(summary, judged.result), judged.claims[case]
+    return (
+        _name(case),
+        count(summary.errored.latency.count),
+        duration(summary.total_ns),
+        "-" if faster is None else f"{faster:.3g} x",
+        *(duration(group.latency.mean) for group in (summary.even, summary.odd)),
+        (HOLDS if all(claim.holds for claim in claims) else DIFFERS) if claims else NOT_JUDGED,
+    )
+
+
+def _published(key: str, faster: float | None) -> tuple[str, ...]:
+    talk, (_, _, window) = published()[key], key.partition("-")
+    return (
+        f"{PUBLISHED}, {window}" if window else PUBLISHED,
+        count(talk.errored),
+        duration(talk.total_ns),
+        "-" if faster is None else f"{faster:.3g} x",
+        duration(talk.even.mean_ns),
+        duration(talk.odd.mean_ns),
+        "",
+    )
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return _COLUMNS.format(*cells).rstrip()
+
+
+def _word(claim: Claim) -> str:
+    return HOLDS if claim.holds else DIFFERS
+
+
+def _name(case: Case) -> str:
+    spec = case.spec
+    if spec.window:
+        return f"{spec.name} {spec.window}"
+    connections, sources = spec.load.connections, spec.load.sources
+    if connections and sources:
+        return f"{spec.name}, {sources} source{'s' if sources > 1 else ''}"
+    return spec.name
+
+
+def _opening(judged: _Judged) -> str:
+    """What the talk is, and where its measurements are made again; its own range, where that is another."""
+    plan = judged.plan
+    talk = "" if plan.port_range == FULL_RANGE else f" (the talk: {FULL_RANGE})"
+    return f"{TALK}, again on {judged.kernel}, range {plan.port_range}{talk}, {plan.namespace}, seed {plan.seed}"

@@ -1,0 +1,159 @@
+"""`connbench serve`."""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import suppress
+
+import click
+
+from connbench.commands.messages import complain, tell
+from connbench.commands.options import format_option
+from connbench.commands.result_writer import Stdout
+from connbench.commands.sections import Command, Section, option
+from connbench.commands.values import count
+from connbench.errors import (
+    ENDS_IN_GOOD_ORDER,
+    ConnbenchError,
+    ExitCode,
+    Interrupted,
+    OutputError,
+    RunFault,
+    UnexpectedFault,
+    UsageError,
+)
+from connbench.interrupts import Interrupts
+from connbench.model import MAX_PORT, Endpoint, is_of_many
+from connbench.serve.statistics import MOST_PROCESSES
+
+EPILOG = """\b
+Try:
+  connbench serve --port 8080 &
+  connbench run --strategy window --target 127.0.0.1:8080
+
+\b
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, after the last report; 2 wrong
+usage; 4 no room for so many processes; 5 it cannot listen there; 6 an
+accepting process was lost; 7 the output cannot be written; 129 SIGHUP and
+131 SIGQUIT, after the last report."""
+
+
+@click.command("serve", cls=Command, epilog=EPILOG)
+@option(
+    Section.PORTS,
+    "--bind",
+    "host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDR",
+    help="Listen on this address.",
+)
+@option(
+    Section.PORTS,
+    "--port",
+    type=count("PORT", 0, MAX_PORT),
+    default=9023,
+    show_default=True,
+    help="Listen on this port; 0 takes a free one and prints it.",
+)
+@option(
+    Section.PLACE,
+    "--processes",
+    type=count("K", 1, MOST_PROCESSES),
+    help="Accept in K processes.  [default: one for each CPU, and enough to hold 65,535 connections, as far as "
+    "CPUs, memory and the limits of processes allow]",
+)
+@format_option(("text", "json"))
+@click.pass_obj
+def command(interrupts: Interrupts, /, host: str, port: int, processes: int | None, output_format: str) -> int:
+    """Accept and hold connections: a target for connbench run.
+
+    Prints the address once it listens. It discards all data, and closes a connection when its peer does. SIGUSR1
+    prints a report: how many connections it accepted, holds, and closed, how many wait in the queue, and how many the
+    kernel dropped. Ctrl-C, SIGTERM, SIGHUP or SIGQUIT prints the last report and ends it. If nobody reads stdout any
+    more, as in `| head -1`, it goes on serving, and its reports go to stderr.
+
+    Several processes accept from one queue. Each holds as many connections as RLIMIT_NOFILE (raised to its hard limit)
+    allows; a full process leaves the queue to the others. If a process is killed, its connections are lost and the
+    others go on.
+
+    connbench run tries each target before it measures: it opens one connection more, and resets it at once. The report
+    counts that connection, too.
+    """
+    address = Endpoint(_address(host), port)
+
+    from connbench.serve import report as pages  # noqa: PLC0415  # commands load what they use
+    from connbench.serve.server import Event, serving  # noqa: PLC0415  # as above
+
+    as_json = output_format == "json"
+    reports = _Reports()
+    with serving(address, processes) as server:
+        interrupts.check()  # a signal that came before they were blocked
+        reports.say((pages.place_json if as_json else pages.place_text)(server.place))
+        write_account = pages.account_json if as_json else pages.account_text
+        event = Event.LOSS  # one may have ended already
+        while event is not Event.STOP and server.acceptors.is_any_running:
+            if event is Event.REPORT:
+                reports.say(write_account(server.account()))
+            for lost in server.take_losses():
+                complain(
+                    RunFault(
+                        f"accepting process {lost.pid} {lost.end}: its {lost.open:,} connections are gone", lost.advice
+                    )
+                )
+            if server.acceptors.is_any_running:
+                event = server.wait()
+        server.take_losses()
+        account = server.account()
+        reports.say(write_account(account))
+    gone = len(account.processes) - len(account.running)
+    if gone:
+        kind = UnexpectedFault if ExitCode.BUG in server.acceptors.ends.values() else RunFault
+        raise kind(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
+    if reports.failure:
+        raise reports.failure
+    if event is Event.STOP and (ended := Interrupted(server.woken_by)).exit_code not in ENDS_IN_GOOD_ORDER:
+        raise ended
+    return ExitCode.OK
+
+
+class _Reports:
+    """Where reports go: stdout, and from the first that it does not take, stderr."""
+
+    def __init__(self) -> None:
+        self._stdout = Stdout()
+
+    @property
+    def failure(self) -> ConnbenchError | None:
+        """Why stdout took no more; None where its reader left, which is no failure."""
+        failure = self._stdout.failure
+        return OutputError(failure.message, "send it elsewhere") if isinstance(failure, OutputError) else failure
+
+    def say(self, text: str) -> None:
+        """Print a text, whatever becomes of stdout: the connections that are held are not to be lost with it.
+
+        Raises:
+            OutputError: stdout takes not even the first text, which says where it listens, for want of space.
+        """
+        stdout = self._stdout
+        was_over = stdout.is_over
+        stdout.say(text)
+        if not stdout.is_over:
+            return
+        if self.failure and not stdout.has_printed:
+            raise self.failure
+        if not was_over:
+            reason = stdout.failure.message if stdout.failure else "nobody reads stdout any more"
+            tell(f"{reason}; serve goes on, and its reports go to stderr")
+        with suppress(OSError):  # nobody reads stderr, either
+            click.echo(text, err=True)
+
+
+def _address(text: str) -> str:
+    try:
+        address = str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError as error:
+        raise UsageError(f"--bind {text!r} is no IP address", "for example 127.0.0.1, ::1 or 0.0.0.0") from error
+    if is_of_many(address):
+        raise UsageError(f"--bind {address} is an address of many hosts", "for example 127.0.0.1, ::1 or 0.0.0.0")
+    return address

@@ -1,0 +1,110 @@
+"""A trace for Prometheus to scrape."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from connbench.samples import NS_PER_S
+from connbench.trace.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts
+from connbench.trace.report import Naming
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+BOUNDS_NS = tuple(1 << power for power in range(10, 34))
+"""Upper bounds of the latency histogram: 1 µs to 8.6 s, where bpftrace's own buckets end."""
+
+
+class TraceCollector:
+    """What prometheus_client asks for the metrics: a view of the newest counts.
+
+    Attributes:
+        counts: As of the last interval.
+        name_of: Names the cgroups.
+    """
+
+    def __init__(self, counts: Counts, name_of: Naming) -> None:
+        self.counts = counts
+        self.name_of = name_of
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of this trace, in seconds where it is a time, counted since the trace began."""
+        match self.counts:
+            case LatencyCounts() as counts:
+                yield from _latency(counts)
+            case ParityCounts() as counts:
+                yield from _parity(counts, self.name_of)
+                yield from _latency(counts.latency)
+            case OffsetCounts() as counts:
+                yield from _offsets(counts)
+
+
+def _latency(counts: LatencyCounts) -> Iterator[Metric]:
+    # Loads a web server, which only an exporter needs.
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily  # noqa: PLC0415  # see the comment above
+
+    times = HistogramMetricFamily(
+        "connect_latency_seconds", "Time in tcp_v4_connect() or tcp_v6_connect().", labels=["outcome"]
+    )
+    for outcome, latency in counts.by_outcome.items():
+        reached = [sum(n for top, n in latency.buckets.items() if top < bound) for bound in BOUNDS_NS]
+        named = [(str(bound / NS_PER_S), number) for bound, number in zip(BOUNDS_NS, reached, strict=True)]
+        times.add_metric([outcome], [*named, ("+Inf", latency.count)], latency.total_ns / NS_PER_S)
+    yield times
+    failures = CounterMetricFamily("connect_failures", "connect() that failed in the kernel.", labels=["errno"])
+    for number, happened in sorted(counts.errors.items()):
+        failures.add_metric([errno.errorcode.get(number, str(number))], happened)
+    yield failures
+    yield _lost(counts.lost)
+
+
+def _lost(number: int) -> Metric:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
+
+    return CounterMetricFamily("connect_lost", "connect() of which the kernel told no end.", value=number)
+
+
+def _parity(counts: ParityCounts, name_of: Naming) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
+
+    switches = CounterMetricFamily(
+        "connect_port_parity_switches",
+        "Ports that connect() chose of another parity than the same process's port before.",
+        labels=["comm", "cgroup"],
+    )
+    named: Counter[tuple[str, str]] = Counter()
+    for (cgroup, comm), happened in counts.switches_of.items():
+        named[comm, name_of(cgroup)] += happened  # a service started again has a new id and its old name
+    for labels, happened in sorted(named.items()):
+        switches.add_metric(labels, happened)
+    yield switches
+    ports = CounterMetricFamily("connect_ports", "Ports that connect() chose.", labels=["parity"])
+    ports.add_metric(["even"], counts.even)
+    ports.add_metric(["odd"], counts.odd)
+    yield ports
+    yield _bound(counts.bound)
+
+
+def _bound(number: int) -> Metric:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
+
+    return CounterMetricFamily("connect_bound_ports", "Connections whose port bind() had chosen.", value=number)
+
+
+def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
+
+    for name, numbers, told in (
+        ("connect_search_starts", counts.starts, "Searches for a port by the ten thousand they began in."),
+        ("connect_search_ends", counts.chosen, "Searches for a port by the ten thousand they ended in."),
+    ):
+        metric = CounterMetricFamily(name, told, labels=["from_port"])
+        for low, number in sorted(numbers.items()):
+            metric.add_metric([str(low)], number)
+        yield metric
+    yield _bound(counts.bound)
+    yield CounterMetricFamily("connect_search_failures", "connect() that had no port in the end.", value=counts.failed)
+    yield _lost(counts.lost)
