@@ -526,8 +526,8 @@ def test_search_is_probed_and_not_taken_from_the_release(
 ) -> None:
     """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
     monkeypatch.setattr("connbench.advise.kernel_choice.one_parity_goes_first", lambda: goes_first)
-    for module in ("advise", "kernel_asked"):
-        monkeypatch.setattr(f"connbench.commands.{module}.is_supported", lambda _: True)
+    for module in ("command", "kernel_choice"):
+        monkeypatch.setattr(f"connbench.advise.{module}.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
     asked = ("advise", "-n", "500", "--port-range", "40000-40999")
     connbench(*asked)

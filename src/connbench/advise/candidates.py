@@ -28,13 +28,13 @@ from connbench.model import (
 from connbench.portmodel.prediction import Prediction
 from connbench.portmodel.simulate import Machine, simulate
 from connbench.portmodel.simulated import Walk
+from connbench.portmodel.variants import WINDOWS
 from connbench.strategies import STRATEGIES
 from connbench.strategies.userspace import MOST_DRAWS
 
 REPLACEMENTS = 5000
 """Connections replaced at random once all are open: errors to a tenth of a percent show."""
 
-WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
 ALIKE = 1.05
 """Times the quickest mean within which one does not matter to a program: calibrations are no better than that."""
 

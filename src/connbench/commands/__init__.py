@@ -49,6 +49,12 @@ COMMANDS = {
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
 
+FEATURES = {"reproduce", "advise", "serve", "trace"}
+"""Commands that have a folder of their own; the others are modules of this package."""
+
+MODULES = {"report": "show", "strategies": "list_strategies"}
+"""Modules of this package whose command has another name."""
+
 WITHOUT_LIBRARIES = {"strategies", "serve", "completion"}
 """Commands that load neither numpy nor what draws."""
 
@@ -68,7 +74,7 @@ class LazyGroup(Group):
             return None
         if name not in WITHOUT_LIBRARIES:
             refuse_tiny_address_space()
-        command: click.Command = import_module(f"connbench.commands.{name}").command
+        command: click.Command = import_module(_module_of(name)).command
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,6 +88,13 @@ class LazyGroup(Group):
 
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _module_of(name: str) -> str:
+    """The module in which a command is defined."""
+    if name in FEATURES:
+        return f"connbench.{name}.command"
+    return f"connbench.commands.{MODULES.get(name, name)}"
 
 
 EPILOG = """\b

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import log, sqrt
 
-from connbench.advise.candidates import WINDOWS
 from connbench.model import Phase, Placement, Plan, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import Machine, simulate
+
+WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
+"""The sizes of windows that are tried."""
 
 RETRIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 """The numbers of retries that are tried."""

@@ -1,0 +1,1 @@
+"""What `connbench advise` does: which strategy keeps N connections fast, with its reasons and code to paste."""
