@@ -31,7 +31,7 @@ from connbench.model import (
 )
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.reference_walk import Search, traced
-from connbench.portmodel.simulate import USUAL, Machine, simulate, spaces_of
+from connbench.portmodel.simulate import USUAL, KernelParameters, simulate, spaces_of
 from connbench.portmodel.tcp import TcpPorts
 from connbench.report.charts.canvas import PALETTES, Grid, legend_below, styled, to_bytes
 from connbench.report.series import COLOURS as LINES
@@ -55,7 +55,7 @@ TRIALS = 8
 
 FILLS = (0.40, 0.45, 0.48, 0.49, 0.495, 0.50, 0.505, 0.52, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 REPLACEMENTS = 20_000
-UDP_MACHINE = Machine(udp_slots=16384)
+UDP_MACHINE = KernelParameters(udp_slots=16384)
 """With the table of the machine that the page's times were measured on."""
 
 SEARCHED = {
@@ -89,7 +89,9 @@ def round_of(
     return RoundPlan(plan, strategy, 1)
 
 
-def searches(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> list[tuple[PortRange, Search]]:
+def searches(
+    plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = USUAL
+) -> list[tuple[PortRange, Search]]:
     """Where each connection of a filling looks for a port, and which ports it looks at; one path, one try each."""
     [space] = spaces_of(plan, algorithm, machine)
     recipe = recipe_over(plan, shared_out(plan, draw_victims(plan)))

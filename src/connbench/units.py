@@ -56,7 +56,7 @@ def about(nanoseconds: float) -> str:
     return f"{rounded / factor:.2g} {unit}" if rounded / factor < 100 else f"{rounded / factor:.0f} {unit}"
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share of 1 with all its digits: `80%`, `0.7%`."""
     return f"{share * 100:g}%"
 
@@ -69,7 +69,7 @@ def per_second(rate: float) -> str:
 COUNT_FORM = "a whole number, as in 10000, 10k or 1e4"
 TIME_FORM = "a time, as in 250us, 1ms, 5s, 2min or 1.5h"
 RATE_FORM = "a rate, as in 100/s, 10k/s or 600/min"
-SHARE_FORM = "a share, as in 80%"
+PERCENT_FORM = "a share, as in 80%"
 """What the readers below take, for the messages that refuse a word."""
 
 _MINUTE_NS = 60 * 10**9
@@ -94,7 +94,7 @@ _RATE_UNITS_S = {"s": 1, "min": 60, "h": 3600}
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,30})?(\.\d{0,30})?(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 
 
-def read_number(text: str) -> int:
+def parse_number(text: str) -> int:
     """Read the digits of a port, a CPU or the like: up to nine ASCII digits, which int() alone does not bound.
 
     Raises:
@@ -105,7 +105,7 @@ def read_number(text: str) -> int:
     return int(text)
 
 
-def read_count(text: str) -> int:
+def parse_count(text: str) -> int:
     """Read a whole number: `10000`, `10,000`, `10k`, `1.5M`, `1e4`.
 
     Raises:
@@ -118,7 +118,7 @@ def read_count(text: str) -> int:
     return int(value)
 
 
-def read_time(text: str, unit: str, *, bare: bool = True) -> Decimal:
+def parse_time(text: str, unit: str, *, bare: bool = True) -> Decimal:
     """Read a time: `250us`, `1ms`, `5s`, `2min`, `1.5h`, and a number alone in `unit` if `bare` allows it.
 
     Args:
@@ -135,7 +135,7 @@ def read_time(text: str, unit: str, *, bare: bool = True) -> Decimal:
     return number * TIME_UNITS_NS[word or unit] / TIME_UNITS_NS[unit]
 
 
-def read_rate(text: str) -> Decimal:
+def parse_rate(text: str) -> Decimal:
     """Read how many a second: `100/s`, `10k/s`, `600/min`, `3600/h`, and `100` alone.
 
     Raises:
@@ -149,7 +149,7 @@ def read_rate(text: str) -> Decimal:
     return number * _MULTIPLES[multiple] / seconds
 
 
-def read_share(text: str) -> Decimal:
+def parse_percent(text: str) -> Decimal:
     """Read a share of the whole, `80%`, as a share of 1.
 
     In decimal: 0.7 / 100 in binary is less than 0.007, and another share than the one that a range with a step reaches.
@@ -159,7 +159,7 @@ def read_share(text: str) -> Decimal:
     """
     number, sign = _split(text)
     if sign != "%":
-        raise ValueError(f"{text!r} is not {SHARE_FORM}")
+        raise ValueError(f"{text!r} is not {PERCENT_FORM}")
     return number / 100
 
 

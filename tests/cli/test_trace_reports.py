@@ -20,7 +20,7 @@ from connbench.interrupts import ENDING, Interrupts
 from connbench.model import Endpoint
 from connbench.trace.bpftrace import Bpftrace, running
 from connbench.trace.program import Trace
-from connbench.trace.recording import Request, report_on
+from connbench.trace.recording import TraceOptions, report_on
 from support import HANG_S, wait_until
 
 COUNTING = """
@@ -65,9 +65,11 @@ class After(Interrupts):
             raise Interrupted(self._sent)
 
 
-def asked_for(*, duration_s: float | None = None, as_json: bool = False, exporter: Endpoint | None = None) -> Request:
+def asked_for(
+    *, duration_s: float | None = None, as_json: bool = False, exporter: Endpoint | None = None
+) -> TraceOptions:
     """A trace of parity."""
-    return Request(Trace.PARITY, 0.02, duration_s, as_json, exporter, None)
+    return TraceOptions(Trace.PARITY, 0.02, duration_s, as_json, exporter, None)
 
 
 def test_reports_end_with_the_time(capsys: pytest.CaptureFixture[str]) -> None:

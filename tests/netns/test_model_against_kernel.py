@@ -13,7 +13,7 @@ from connbench.linux.parity import one_parity_goes_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import Machine, simulate
+from connbench.portmodel.simulate import KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.tcp import tcp_ports
 from connbench.strategies.sharing import draw_victims
@@ -41,7 +41,7 @@ def test_search_is_probed_as_a_measurement_shows_it() -> None:
 def simulated(strategy: StrategySpec, ports: int, connections: int, trial: int = 0, low: int = 40000) -> Walk:
     """The filling of the plan that `measure` carries out."""
     plan = RoundPlan(make_plan(strategy, ports, connections, low=low), strategy, 1)
-    return simulate(plan, algorithm_here(), Machine(trial=trial))[Phase.FILL]
+    return simulate(plan, algorithm_here(), KernelParameters(trial=trial))[Phase.FILL]
 
 
 def test_search_begins_where_the_last_one_stopped() -> None:

@@ -18,7 +18,7 @@ from connbench.host.checks import Check, Verdict, as_finding
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
 from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
-from connbench.planner import Request, make_plan
+from connbench.planner import RunRequest, make_plan
 from connbench.planner import namespaces as place
 from connbench.planner.strategy_choice import refuse_unsupported
 from made import PLAN, WINDOW, unhurried
@@ -93,7 +93,7 @@ def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a namespace of its own a run goes on with a warning, and so says doctor."""
     monkeypatch.setattr(place, "best_available", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
-    plan, [known] = make_plan(Request(("random",), connections=4))
+    plan, [known] = make_plan(RunRequest(("random",), connections=4))
     told = checks.of_finding(known)
     assert (told.code, told.verdict, told.text) == ("host-namespace", Verdict.WARNING, known.text)
     assert diagnosis.exit_code([told]) == ExitCode.OK

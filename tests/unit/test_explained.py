@@ -15,7 +15,7 @@ import pytest
 
 from connbench.model import Load, Phase, PortRange, Protocol, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import USUAL, Machine, simulate
+from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.report.charts.canvas import styled
 from support import spec
@@ -45,7 +45,7 @@ HALF = len(RANGE) // 2
 
 
 @cache
-def filled(strategy: StrategySpec, algorithm: Algorithm = FROM_6_8, machine: Machine = USUAL) -> Walk:
+def filled(strategy: StrategySpec, algorithm: Algorithm = FROM_6_8, machine: KernelParameters = USUAL) -> Walk:
     """The page's filling of the whole range."""
     return simulate(explain.round_of(strategy), algorithm, machine)[Phase.FILL]
 

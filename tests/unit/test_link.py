@@ -9,20 +9,20 @@ import pytest
 
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange, first_sources
-from connbench.planner import Request
+from connbench.planner import RunRequest
 from connbench.planner.link import check_link, settle_link
 from connbench.planner.sources import choose_sources
 from connbench.planner.targets import own_endpoint
 from connbench.report.rows import link
 from made import BIND, PLAN
 
-VETH, OWN = Request(link=Link.VETH), Namespace.NETWORK
+VETH, OWN = RunRequest(link=Link.VETH), Namespace.NETWORK
 FAR = Endpoint("198.19.0.1", 80)
 
 
 def test_a_loopback_needs_nothing_of_a_link() -> None:
     """Without --link there is no link to settle, and no address that it could not have."""
-    assert settle_link(Request(), external=True) is None
+    assert settle_link(RunRequest(), external=True) is None
     check_link(replace(PLAN, sources=("127.9.9.1",), targets=(Endpoint("127.9.9.1", 80),)))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
 from connbench.linux import sysctl
 from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Namespace, Placement, PortRange, StrategySpec
-from connbench.planner import Request
+from connbench.planner import RunRequest
 from connbench.planner.namespaces import choose_listener, choose_range, settle_namespace
 from connbench.planner.sources import choose_sources
 from connbench.planner.strategy_choice import choose_strategies
@@ -187,7 +187,7 @@ def test_targets_are_compared_by_number_of_targets_alone(monkeypatch: pytest.Mon
 
 def test_default_strategies_have_their_defaults() -> None:
     """Without --strategy it is the four, the window of 500 ports inside the range, `random` without a bound."""
-    assert choose_strategies(Request(), PORTS) == (
+    assert choose_strategies(RunRequest(), PORTS) == (
         StrategySpec("plain"),
         StrategySpec("bind"),
         StrategySpec("random"),
@@ -197,7 +197,7 @@ def test_default_strategies_have_their_defaults() -> None:
 
 def test_strategies_keep_their_order_and_take_what_they_know() -> None:
     """Each strategy gets the parameters it takes, in the order they were named."""
-    request = Request(
+    request = RunRequest(
         strategies=("partition", "window", "random", "range"), window=10_000, placement=Placement.CLIPPED, retries=1000
     )
     assert choose_strategies(request, PORTS) == (
@@ -210,29 +210,31 @@ def test_strategies_keep_their_order_and_take_what_they_know() -> None:
 
 def test_no_retries_is_other_than_no_say() -> None:
     """--retries 0 bounds `random` to one try."""
-    assert choose_strategies(Request(strategies=("random",), retries=0), PORTS) == (StrategySpec("random", retries=0),)
+    assert choose_strategies(RunRequest(strategies=("random",), retries=0), PORTS) == (
+        StrategySpec("random", retries=0),
+    )
 
 
 @pytest.mark.parametrize(
     ("request_", "fault"),
     [
-        (Request(strategies=("best",)), "unknown strategy 'best'"),
-        (Request(strategies=("Plain",)), "unknown strategy 'Plain'"),
-        (Request(strategies=("bind", "bind")), "strategy bind is named twice"),
-        (Request(window=len(PORTS) + 1), "--window 56513 does not fit the 56512 ports of 9024-65535"),
-        (Request(window=0), "--window 0 does not fit"),
-        (Request(window=-1), "--window -1 does not fit"),
-        (Request(strategies=("partition",), window=0), "--window 0 does not fit"),
-        (Request(strategies=("plain", "bind"), window=500), "--window does nothing for plain, bind"),
-        (Request(strategies=("partition",), placement=Placement.INSIDE), "--placement does nothing for partition"),
-        (Request(strategies=("partition", "range"), retries=0), "--retries does nothing for partition, range"),
-        (Request(source="127.0.0.1"), "--source 127.0.0.1: plain cannot choose its source"),
-        (Request(source="127.0.0.1:80"), "--source '127.0.0.1:80' has a port"),
-        (Request(source="localhost"), "--source 'localhost' is not an IP address"),
-        (Request(strategies=("bind", "plain"), source="127.0.0.1"), "plain cannot choose its source"),
+        (RunRequest(strategies=("best",)), "unknown strategy 'best'"),
+        (RunRequest(strategies=("Plain",)), "unknown strategy 'Plain'"),
+        (RunRequest(strategies=("bind", "bind")), "strategy bind is named twice"),
+        (RunRequest(window=len(PORTS) + 1), "--window 56513 does not fit the 56512 ports of 9024-65535"),
+        (RunRequest(window=0), "--window 0 does not fit"),
+        (RunRequest(window=-1), "--window -1 does not fit"),
+        (RunRequest(strategies=("partition",), window=0), "--window 0 does not fit"),
+        (RunRequest(strategies=("plain", "bind"), window=500), "--window does nothing for plain, bind"),
+        (RunRequest(strategies=("partition",), placement=Placement.INSIDE), "--placement does nothing for partition"),
+        (RunRequest(strategies=("partition", "range"), retries=0), "--retries does nothing for partition, range"),
+        (RunRequest(source="127.0.0.1"), "--source 127.0.0.1: plain cannot choose its source"),
+        (RunRequest(source="127.0.0.1:80"), "--source '127.0.0.1:80' has a port"),
+        (RunRequest(source="localhost"), "--source 'localhost' is not an IP address"),
+        (RunRequest(strategies=("bind", "plain"), source="127.0.0.1"), "plain cannot choose its source"),
     ],
 )
-def test_strategies_that_cannot_be_are_refused(request_: Request, fault: str) -> None:
+def test_strategies_that_cannot_be_are_refused(request_: RunRequest, fault: str) -> None:
     """An unknown or repeated name, a window that fits no range, and what no strategy takes are wrong usage."""
     with pytest.raises(UsageError) as caught:
         choose_strategies(request_, PORTS)
@@ -243,12 +245,12 @@ def test_strategies_that_cannot_be_are_refused(request_: Request, fault: str) ->
 @pytest.mark.parametrize(
     ("request_", "hint"),
     [
-        (Request(strategies=("plain",), window=5), "it is for window, partition"),
-        (Request(strategies=("plain",), placement=Placement.CLIPPED), "it is for window"),
-        (Request(strategies=("plain",), retries=1), "it is for random, window"),
+        (RunRequest(strategies=("plain",), window=5), "it is for window, partition"),
+        (RunRequest(strategies=("plain",), placement=Placement.CLIPPED), "it is for window"),
+        (RunRequest(strategies=("plain",), retries=1), "it is for random, window"),
     ],
 )
-def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: Request, hint: str) -> None:
+def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: RunRequest, hint: str) -> None:
     """The hint for a parameter that does nothing is which strategies it is for."""
     with pytest.raises(UsageError) as caught:
         choose_strategies(request_, PORTS)
@@ -258,44 +260,44 @@ def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: Request,
 @pytest.mark.parametrize("width", [1, 10])
 def test_window_may_be_from_one_port_to_the_whole_range(width: int) -> None:
     """The narrowest and the widest window that fit are taken."""
-    [spec] = choose_strategies(Request(strategies=("window",), window=width), PortRange(20, 29))
+    [spec] = choose_strategies(RunRequest(strategies=("window",), window=width), PortRange(20, 29))
     assert spec.window == width
 
 
 @pytest.mark.parametrize("name", ["window", "partition"])
 def test_default_window_is_cut_to_a_small_range(name: str) -> None:
     """Without --window a range of fewer than 500 ports is one window."""
-    [spec] = choose_strategies(Request(strategies=(name,)), PortRange(20, 29))
+    [spec] = choose_strategies(RunRequest(strategies=(name,)), PortRange(20, 29))
     assert spec.window == 10
 
 
 def test_window_that_does_not_fit_is_refused_with_those_that_do() -> None:
     """The hint for a window that does not fit is which ones would."""
     with pytest.raises(UsageError) as caught:
-        choose_strategies(Request(strategies=("window",), window=11), PortRange(20, 29))
+        choose_strategies(RunRequest(strategies=("window",), window=11), PortRange(20, 29))
     assert caught.value.message == "--window 11 does not fit the 10 ports of 20-29"
     assert caught.value.hint == "give 1 to 10"
 
 
 def test_parameter_that_one_strategy_takes_is_no_fault_of_the_others() -> None:
     """--window goes to those that take it and passes by the rest."""
-    plain, window = choose_strategies(Request(strategies=("plain", "window"), window=7), PORTS)
+    plain, window = choose_strategies(RunRequest(strategies=("plain", "window"), window=7), PORTS)
     assert (plain, window.window) == (PLAIN, 7)
 
 
 def test_range_is_the_talks_in_a_namespace_of_its_own() -> None:
     """Where it can be set, the range is what was asked for, or the talk's."""
     asked = PortRange(20, 29)
-    assert choose_range(Request(), Namespace.NETWORK) == PORTS
-    assert choose_range(Request(("plain",), port_range=asked), Namespace.USER) == asked
-    assert choose_range(Request(port_range=PortRange(7, 8)), Namespace.NETWORK) == PortRange(7, 8)
+    assert choose_range(RunRequest(), Namespace.NETWORK) == PORTS
+    assert choose_range(RunRequest(("plain",), port_range=asked), Namespace.USER) == asked
+    assert choose_range(RunRequest(port_range=PortRange(7, 8)), Namespace.NETWORK) == PortRange(7, 8)
 
 
 @pytest.mark.parametrize("namespace", Namespace)
 def test_range_of_one_port_is_refused(namespace: Namespace) -> None:
     """One port needs no search."""
     with pytest.raises(UsageError, match="port range 7-7 is one port"):
-        choose_range(Request(port_range=PortRange(7, 7)), namespace)
+        choose_range(RunRequest(port_range=PortRange(7, 7)), namespace)
 
 
 @pytest.mark.parametrize(
@@ -311,21 +313,21 @@ def test_nobody_accepts_where_the_queue_can_be_made_long_enough(
     asked: Listener | None, external: bool, expected: Listener
 ) -> None:
     """In a namespace of its own any number of connections fits the queue."""
-    assert choose_listener(Request(listener=asked), Namespace.NETWORK, 10_000_000, external=external) is expected
+    assert choose_listener(RunRequest(listener=asked), Namespace.NETWORK, 10_000_000, external=external) is expected
 
 
 def test_range_on_the_host_is_the_hosts() -> None:
     """Where the range cannot be set it is the host's, asked for or not, and every strategy searches it."""
     host = PortRange(*sysctl.read_port_range())
-    assert choose_range(Request(), Namespace.HOST) == host
-    assert choose_range(Request(("plain",), port_range=host), Namespace.HOST) == host
+    assert choose_range(RunRequest(), Namespace.HOST) == host
+    assert choose_range(RunRequest(("plain",), port_range=host), Namespace.HOST) == host
 
 
 def test_part_of_the_hosts_range_is_for_strategies_that_can_keep_to_it() -> None:
     """In the host's namespace a smaller range is possible, but not for those that search the host's whole range."""
     host = PortRange(*sysctl.read_port_range())
     part = PortRange(host.low, host.high - 1)
-    assert choose_range(Request(("random", "window"), port_range=part), Namespace.HOST) == part
+    assert choose_range(RunRequest(("random", "window"), port_range=part), Namespace.HOST) == part
     for names, named in [
         (("window", "bind"), "bind searches"),
         (("plain",), "plain searches"),
@@ -333,14 +335,14 @@ def test_part_of_the_hosts_range_is_for_strategies_that_can_keep_to_it() -> None
         ((), "plain and bind search"),
     ]:
         with pytest.raises(UsageError, match=f"in the host's namespace {named} the host's {host}"):
-            choose_range(Request(names, port_range=part), Namespace.HOST)
+            choose_range(RunRequest(names, port_range=part), Namespace.HOST)
 
 
 def test_range_beyond_the_hosts_is_refused() -> None:
     """The kernel ignores bounds outside the host's range, so they are refused rather than measured in vain."""
     host = PortRange(*sysctl.read_port_range())
     with pytest.raises(UsageError, match=f"is not inside the host's {host}"):
-        choose_range(Request(("random",), port_range=PortRange(host.low - 1, host.high)), Namespace.HOST)
+        choose_range(RunRequest(("random",), port_range=PortRange(host.low - 1, host.high)), Namespace.HOST)
 
 
 def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
@@ -353,20 +355,20 @@ def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
         (Listener.ACCEPT, somaxconn, Listener.ACCEPT),
         (Listener.ACCEPT, somaxconn + 1, Listener.ACCEPT),
     ):
-        assert choose_listener(Request(listener=asked), Namespace.HOST, connections, external=False) is expected
+        assert choose_listener(RunRequest(listener=asked), Namespace.HOST, connections, external=False) is expected
     with pytest.raises(EnvironmentFault, match=f"{somaxconn + 1} connections do not fit the host's somaxconn"):
-        choose_listener(Request(listener=Listener.BACKLOG), Namespace.HOST, somaxconn + 1, external=False)
+        choose_listener(RunRequest(listener=Listener.BACKLOG), Namespace.HOST, somaxconn + 1, external=False)
 
 
 def test_host_namespace_asked_for_needs_no_telling() -> None:
     """--isolate never gives what it says, and no finding."""
-    assert settle_namespace(Request(isolate=Isolation.NEVER), external=False) == (Namespace.HOST, [])
+    assert settle_namespace(RunRequest(isolate=Isolation.NEVER), external=False) == (Namespace.HOST, [])
 
 
 def test_external_target_is_measured_from_where_it_listens() -> None:
     """A target that listens already is reached from the host's namespace alone, and the user is told why."""
     for host, why in (("127.0.0.1", "the target listens in it"), ("192.0.2.1", "has no route to the target")):
-        namespace, [finding] = settle_namespace(Request(), (Endpoint(host, 80),), external=True)
+        namespace, [finding] = settle_namespace(RunRequest(), (Endpoint(host, 80),), external=True)
         assert namespace is Namespace.HOST
         assert finding.code == "host-namespace"
         assert why in finding.text
@@ -375,4 +377,4 @@ def test_external_target_is_measured_from_where_it_listens() -> None:
 def test_external_target_cannot_be_isolated() -> None:
     """--isolate always and a target outside contradict each other."""
     with pytest.raises(UsageError, match="--isolate always cannot reach a --target outside its namespace"):
-        settle_namespace(Request(isolate=Isolation.ALWAYS), external=True)
+        settle_namespace(RunRequest(isolate=Isolation.ALWAYS), external=True)

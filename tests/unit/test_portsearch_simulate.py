@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from connbench.model import Churn, Close, Endpoint, Link, Load, Phase, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY, TimeWait
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import USUAL, Machine, simulate
+from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.window_failures import simulate_failures
 from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
@@ -28,7 +28,7 @@ from support import LOW, make_plan, spec
 
 FROM_6_8, PRE_6_8, REJECTED = Algorithm.FROM_6_8, Algorithm.PRE_6_8, Algorithm.REJECTED_PATCH
 UDP = Load(protocol=Protocol.UDP)
-SMALL_TABLE = Machine(udp_slots=256)
+SMALL_TABLE = KernelParameters(udp_slots=256)
 TWO_TARGETS = (Endpoint("127.9.9.2", LOW - 1), Endpoint("127.9.9.3", LOW - 1))
 THREE_SOURCES = ("127.9.9.1", "127.9.9.4", "127.9.9.5")
 
@@ -38,7 +38,7 @@ def round_of(strategy: StrategySpec, ports: int, connections: int, **changes: An
     return RoundPlan(make_plan(strategy, ports, connections, **changes), strategy, 1)
 
 
-def filled(plan: RoundPlan, algorithm: Algorithm = FROM_6_8, machine: Machine = USUAL) -> Walk:
+def filled(plan: RoundPlan, algorithm: Algorithm = FROM_6_8, machine: KernelParameters = USUAL) -> Walk:
     """The filling of a round."""
     return simulate(plan, algorithm, machine)[Phase.FILL]
 
@@ -56,7 +56,7 @@ def parities(walk: Walk) -> list[int]:
 def test_one_parity_is_used_up_before_the_other(name: str, algorithm: Algorithm, low: int, first: int) -> None:
     """On eight ports: the parity of the low end, the other, which costs the walk of the first, then EADDRNOTAVAIL."""
     for trial in range(10):
-        walk = filled(round_of(spec(name), 8, 9, low=low), algorithm, Machine(trial=trial))
+        walk = filled(round_of(spec(name), 8, 9, low=low), algorithm, KernelParameters(trial=trial))
         assert parities(walk) == [first] * 4 + [1 - first] * 4
         assert sorted(walk.port.tolist()) == [0, *range(low, low + 8)]
         assert walk.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
@@ -119,7 +119,7 @@ def test_checks_are_those_counted_in_kernels(algorithm: Algorithm, counted: int)
             int(filled(round_of(spec(name), 2000, 2000), algorithm, machine).checked.sum())
             for name in ("plain", "range")
         )
-        for machine in (Machine(trial=trial) for trial in range(30))
+        for machine in (KernelParameters(trial=trial) for trial in range(30))
     ]
     assert abs(counted - mean(totals)) <= 3 * stdev(totals)
 
@@ -215,10 +215,10 @@ def test_full_udp_range_costs_every_port_there_is() -> None:
 def test_trials_differ_in_what_no_run_can_know() -> None:
     """Another trial has other hashes; what the seed settles, all of `random`, stays; the same trial is the same."""
     plan = round_of(spec("plain"), 64, 64)
-    one, same, other = (filled(plan, machine=Machine(trial=trial)) for trial in (0, 0, 1))
+    one, same, other = (filled(plan, machine=KernelParameters(trial=trial)) for trial in (0, 0, 1))
     assert one.port.tolist() == same.port.tolist() != other.port.tolist()
     plan = round_of(spec("random"), 64, 64)
-    one, other = (filled(plan, machine=Machine(trial=trial)) for trial in (0, 1))
+    one, other = (filled(plan, machine=KernelParameters(trial=trial)) for trial in (0, 1))
     assert one.port.tolist() == other.port.tolist()
 
 
@@ -235,7 +235,7 @@ def test_reserved_ports_cost_a_step_and_are_never_had() -> None:
     """net.ipv4.ip_local_reserved_ports: passed over, without a look at sockets."""
     reserved = frozenset(range(LOW, LOW + 8))
     for strategy in (spec("range"), spec("plain"), replace(spec("bind"), load=UDP)):
-        walk = filled(round_of(strategy, 16, 9), machine=Machine(reserved=reserved | {1}))
+        walk = filled(round_of(strategy, 16, 9), machine=KernelParameters(reserved=reserved | {1}))
         assert set(walk.port[:8].tolist()) == set(range(LOW + 8, LOW + 16))
         assert walk.failed[8]
         assert walk.looked_at[8] == (65536 if strategy.load is UDP else 16)
@@ -271,9 +271,12 @@ def test_time_wait_is_by_tcp_tw_reuse_and_by_the_way_there(reuse: int, host: str
     """700 connections at 100/s over 500 ports, 6 open: 494 find a free port, the others wait for one of TIME_WAIT."""
     load = Load(churn=Churn(700, Close.FIN, 100.0))
     plan = round_of(replace(spec("bind"), load=load), 500, 6, link=link, targets=(Endpoint(host, 80),))
-    for machine in (Machine(time_wait=TimeWait(reuse)), Machine(time_wait=TimeWait.of({TW_REUSE: str(reuse)}))):
+    for machine in (
+        KernelParameters(time_wait=TimeWait(reuse)),
+        KernelParameters(time_wait=TimeWait.of({TW_REUSE: str(reuse)})),
+    ):
         assert simulate(plan, FROM_6_8, machine)[Phase.CHURN].failed.sum() == failed
-    without_timestamps = Machine(time_wait=TimeWait(reuse, has_timestamps=False))
+    without_timestamps = KernelParameters(time_wait=TimeWait(reuse, has_timestamps=False))
     assert simulate(plan, FROM_6_8, without_timestamps)[Phase.CHURN].failed.sum() == 206
 
 
@@ -281,7 +284,7 @@ def test_no_more_are_in_time_wait_than_the_kernel_allows() -> None:
     """net.ipv4.tcp_max_tw_buckets: what is closed beyond it frees its port at once."""
     plan = round_of(replace(spec("bind"), load=Load(churn=Churn(700, Close.FIN, 100.0))), 500, 6)
     for most, failed in (("494", 0), ("1000", 206)):
-        machine = Machine(time_wait=TimeWait.of({TW_REUSE: "0", MOST_WAITING: most}))
+        machine = KernelParameters(time_wait=TimeWait.of({TW_REUSE: "0", MOST_WAITING: most}))
         assert simulate(plan, FROM_6_8, machine)[Phase.CHURN].failed.sum() == failed
 
 
@@ -296,7 +299,7 @@ def test_delay_of_reuse_is_the_kernels() -> None:
 def test_before_parities_were_preferred(low: int) -> None:
     """Before 4.2 ports are found one after the other; from 4.2 on one parity comes first, without a long walk."""
     for trial in range(5):
-        machine = Machine(trial=trial)
+        machine = KernelParameters(trial=trial)
         plan = round_of(spec("plain"), 512, 513, low=low)
         old, newer = (filled(plan, algorithm, machine) for algorithm in (Algorithm.PRE_4_2, Algorithm.FROM_4_2))
         for walk in (old, newer):

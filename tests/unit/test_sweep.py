@@ -26,7 +26,7 @@ from connbench.commands.values import SEVERAL_SHARES, SHARE, count
 from connbench.commands.views import DocumentPages
 from connbench.errors import Interrupted, UsageError
 from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
-from connbench.planner import Request
+from connbench.planner import RunRequest
 from connbench.planner import sweeps as sweeping
 from connbench.planner.strategy_choice import choose_strategies
 from connbench.portmodel.algorithm import Algorithm
@@ -48,13 +48,13 @@ from connbench.results.result import Result, Round, Samples
 from connbench.thresholds import concerns, parse
 from connbench.units import (
     COUNT_FORM,
+    PERCENT_FORM,
     RATE_FORM,
-    SHARE_FORM,
     TIME_FORM,
-    read_count,
-    read_rate,
-    read_share,
-    read_time,
+    parse_count,
+    parse_percent,
+    parse_rate,
+    parse_time,
 )
 from made import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, unhurried
 
@@ -104,13 +104,13 @@ TWO_BY_TWO: Cells = {
 
 def milliseconds(text: str) -> Decimal:
     """A time in ms."""
-    return read_time(text, "ms")
+    return parse_time(text, "ms")
 
 
 READERS: dict[str, tuple[Reader, str]] = {
-    "count": (read_count, COUNT_FORM),
-    "share": (read_share, SHARE_FORM),
-    "rate": (read_rate, RATE_FORM),
+    "count": (parse_count, COUNT_FORM),
+    "share": (parse_percent, PERCENT_FORM),
+    "rate": (parse_rate, RATE_FORM),
     "time": (milliseconds, TIME_FORM),
 }
 
@@ -172,7 +172,7 @@ def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
     """1,000 is one number for `run`; as a list it would be 1 and 0, which nobody means: refused with what to write."""
     assert count().read("1,000", "-n") == 1000
     with pytest.raises(UsageError, match="000 is no value") as caught:
-        sweeping.parse_values("1,000", "-n", read_count, COUNT_FORM)
+        sweeping.parse_values("1,000", "-n", parse_count, COUNT_FORM)
     assert caught.value.hint == "write 1,000 as 1000 or 1k"
 
 
@@ -181,18 +181,18 @@ def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
 def test_a_range_is_the_list_of_its_steps(low: int, step: int, steps: int, rest: int) -> None:
     """A range means the same as its values written out, and what is left of its last step adds nothing."""
     high = low + step * steps + rest % step
-    values = sweeping.parse_values(f"{low}-{high}:{step}", "--window", read_count, COUNT_FORM)
+    values = sweeping.parse_values(f"{low}-{high}:{step}", "--window", parse_count, COUNT_FORM)
     written_out = ",".join(str(low + step * i) for i in range(steps + 1))
-    assert values == sweeping.parse_values(written_out, "--window", read_count, COUNT_FORM)
+    assert values == sweeping.parse_values(written_out, "--window", parse_count, COUNT_FORM)
 
 
 @unhurried
 @given(st.lists(st.decimals(0, 10_000, places=2), min_size=1, max_size=20))
 def test_a_list_comes_back_as_it_was_written(values: list[Decimal]) -> None:
     """Writing out what was read and reading it again gives the same, each value once."""
-    read = sweeping.parse_values(",".join(map(str, values)), "--churn-rate", read_rate, RATE_FORM)
+    read = sweeping.parse_values(",".join(map(str, values)), "--churn-rate", parse_rate, RATE_FORM)
     assert read == tuple(dict.fromkeys(values))
-    assert sweeping.parse_values(",".join(map(str, read)), "--churn-rate", read_rate, RATE_FORM) == read
+    assert sweeping.parse_values(",".join(map(str, read)), "--churn-rate", parse_rate, RATE_FORM) == read
 
 
 def test_words_are_read_and_unknown_ones_refused() -> None:
@@ -231,7 +231,7 @@ def test_budget_is_a_share() -> None:
 
 def test_product_has_every_combination_once() -> None:
     """A strategy without a window is there once a load, whatever the windows; what is compared is run side by side."""
-    base = Request(strategies=("plain", "window"), port_range=HUNDRED)
+    base = RunRequest(strategies=("plain", "window"), port_range=HUNDRED)
     requests = sweeping.sweep_requests(base, {"window": (10, 20), "fill": (0.5, 0.9)})
     specs = choose_strategies(requests[0], HUNDRED, requests[1:])
     assert [(spec.name, spec.window, spec.load.fill) for spec in specs] == [
@@ -246,18 +246,18 @@ def test_product_has_every_combination_once() -> None:
 
 def test_churn_is_swept_over_the_range() -> None:
     """Without a fill or a number of connections churn is told per 5 % of the range, from its half on."""
-    requests = sweeping.sweep_requests(Request(), {"churn": (100,)})
+    requests = sweeping.sweep_requests(RunRequest(), {"churn": (100,)})
     assert [request.fill for request in requests] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     assert {request.strategies for request in requests} == {("window",)}
-    assert len(sweeping.sweep_requests(Request(), {"churn": (100, 200), "connections": (50,)})) == 2
+    assert len(sweeping.sweep_requests(RunRequest(), {"churn": (100, 200), "connections": (50,)})) == 2
 
 
 def test_nothing_to_sweep_and_too_much() -> None:
     """A sweep of one combination is a run, and one of a thousand a slip."""
     with pytest.raises(UsageError, match="nothing to sweep"):
-        sweeping.sweep_requests(Request(strategies=("window",)), {"window": (500,), "fill": ()})
+        sweeping.sweep_requests(RunRequest(strategies=("window",)), {"window": (500,), "fill": ()})
     with pytest.raises(UsageError, match="1,600 combinations are too many"):
-        sweeping.sweep_requests(Request(), {"window": tuple(range(1, 41)), "lanes": tuple(range(1, 41))})
+        sweeping.sweep_requests(RunRequest(), {"window": tuple(range(1, 41)), "lanes": tuple(range(1, 41))})
 
 
 def test_a_sweep_says_how_much_it_is() -> None:

@@ -13,13 +13,13 @@ from connbench.units import (
     count,
     duration,
     elapsed,
+    format_percent,
     memory,
+    parse_count,
+    parse_percent,
+    parse_rate,
+    parse_time,
     per_second,
-    percent,
-    read_count,
-    read_rate,
-    read_share,
-    read_time,
 )
 from made import unhurried
 
@@ -133,7 +133,7 @@ def test_elapsed(seconds: float, text: str) -> None:
 )
 def test_count_is_read(text: str, number: int) -> None:
     """Thousands set apart, multiples and exponents: exactly, beyond what a float holds too."""
-    assert read_count(text) == number
+    assert parse_count(text) == number
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_count_is_read(text: str, number: int) -> None:
 def test_what_is_no_count_is_refused(text: str) -> None:
     """A part of a number, a sign, another unit, or digits of another script."""
     with pytest.raises(ValueError, match=re.escape(repr(text))):
-        read_count(text)
+        parse_count(text)
 
 
 @given(st.integers(0, 10**18))
 def test_count_reads_what_it_writes(number: int) -> None:
     """Up to where a float holds every whole number it comes back; beyond, as it is printed."""
-    assert read_count(count(number)) == int(f"{number:.0f}")
-    assert read_count(str(number)) == number
+    assert parse_count(count(number)) == int(f"{number:.0f}")
+    assert parse_count(str(number)) == number
 
 
 @pytest.mark.parametrize(
@@ -191,16 +191,16 @@ def test_count_reads_what_it_writes(number: int) -> None:
 )
 def test_time_is_read(text: str, unit: str, value: str) -> None:
     """In the unit that is asked for, exactly; a number alone is of that unit."""
-    assert read_time(text, unit) == Decimal(value)
+    assert parse_time(text, unit) == Decimal(value)
 
 
 @pytest.mark.parametrize("text", ["", "ms", "nan", "inf", "-1s", "5d", "5 s s", "5%", "5/s", "1e999s", "1k"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     """Neither is a number alone where the unit has to be said."""
     with pytest.raises(ValueError, match=re.escape(repr(text))):
-        read_time(text, "s")
+        parse_time(text, "s")
     with pytest.raises(ValueError, match="'5' is not a time"):
-        read_time("5", "s", bare=False)
+        parse_time("5", "s", bare=False)
 
 
 @pytest.mark.parametrize(
@@ -209,19 +209,19 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 )
 def test_rate_is_read(text: str, rate: str) -> None:
     """How many a second, minute or hour; a second where none is named."""
-    assert read_rate(text) == Decimal(rate)
+    assert parse_rate(text) == Decimal(rate)
 
 
 @pytest.mark.parametrize("text", ["", "/s", "100/", "100/m", "100/ms", "100s", "nan", "-1/s", "1/s/s"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     """`/m` might be a minute, a month or a metre."""
     with pytest.raises(ValueError, match=r"rate|number"):
-        read_rate(text)
+        parse_rate(text)
 
 
 @given(st.integers(0, 10_000))
 def test_shares_and_rates_come_back(number: int) -> None:
     """What is printed of a load can be typed again, and means the same."""
     share, rate = number / 10_000, number / 10
-    assert float(read_share(percent(share))) == share
-    assert float(read_rate(per_second(rate))) == rate
+    assert float(parse_percent(format_percent(share))) == share
+    assert float(parse_rate(per_second(rate))) == rate

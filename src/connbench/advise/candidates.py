@@ -26,7 +26,7 @@ from connbench.model import (
     StrategySpec,
 )
 from connbench.portmodel.prediction import Prediction
-from connbench.portmodel.simulate import Machine, simulate
+from connbench.portmodel.simulate import KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.variants import WINDOWS
 from connbench.strategies import STRATEGIES
@@ -84,7 +84,7 @@ def _predictions(situation: Situation, spec: StrategySpec) -> tuple[Prediction, 
         seed=situation.seed,
     )
     planned = RoundPlan(plan, loaded, 1)
-    machine = Machine(reserved=situation.reserved, time_wait=replace(situation.time_wait, most=None))
+    machine = KernelParameters(reserved=situation.reserved, time_wait=replace(situation.time_wait, most=None))
     walks = simulate(planned, situation.algorithm, machine)
     filled, churned = (Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN))
     steady = replace(

@@ -24,13 +24,13 @@ from connbench.model import MOST_ROWS, PortRange, Protocol
 from connbench.planner.sources import MOST_SOURCES
 from connbench.planner.targets import choose_targets
 from connbench.portmodel.algorithm import ALGORITHMS
-from connbench.units import RATE_FORM, TIME_FORM, read_rate, read_time
+from connbench.units import RATE_FORM, TIME_FORM, parse_rate, parse_time
 
 MOST_TARGETS = 100_000
 
 RATE = Quantity(
     "RATE",
-    read_rate,
+    parse_rate,
     RATE_FORM,
     allows=lambda rate: 1e-6 <= rate <= 1e12,
     bounds="a rate above 0, as in 100/s",
@@ -38,7 +38,7 @@ RATE = Quantity(
 )
 HOLD = Quantity(
     "TIME",
-    lambda text: read_time(text, "s", bare=False),
+    lambda text: parse_time(text, "s", bare=False),
     TIME_FORM,
     allows=lambda s: 1e-6 <= s <= 1e9,
     bounds="a time above 0, as in 120s",

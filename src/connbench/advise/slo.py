@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from connbench.errors import UsageError
-from connbench.units import read_time
+from connbench.units import parse_time
 
 _STATISTIC = r"mean|max|p\d{1,2}(?:\.\d{1,3})?"
 _FORM = re.compile(rf"({_STATISTIC})\s*(<=?)\s*([^=\s].*)", re.ASCII)
@@ -38,7 +38,7 @@ class Slo:
         """
         found = _FORM.fullmatch(text.strip())
         try:
-            limit_ns = float(read_time(found[3] if found else "", "ns", bare=False))
+            limit_ns = float(parse_time(found[3] if found else "", "ns", bare=False))
         except ValueError:
             found = None
         if not found:

@@ -24,7 +24,7 @@ from connbench.thresholds import (
     Slower,
     Threshold,
     concerns,
-    plain,
+    format_number,
 )
 
 _NOTHING_OF = {
@@ -137,7 +137,7 @@ def _judge_multiple(threshold: Threshold, multiple: Multiple, new: Measured, bas
     if right == 0:
         holds = threshold.operator.holds(left, 0)
         unit = _SCALED_IN[multiple.dimension]
-        return f", measured {plain(left)}{unit} against 0{unit}" if holds else None
+        return f", measured {format_number(left)}{unit} against 0{unit}" if holds else None
     ratio = left / right
     if not threshold.operator.holds(ratio, multiple.factor):
         return None
@@ -244,4 +244,4 @@ def _shown(value: float, operator: Operator, limit: float) -> str:
     """A value with as few digits as show that the threshold is crossed: 5.0001ms must not be told as 5ms."""
     fewest = max(_FEWEST_DIGITS, len(f"{abs(value):.0f}"))
     texts: Iterator[str] = (f"{value:.{digits}g}" for digits in range(fewest, max(fewest, _MOST_DIGITS) + 1))
-    return plain(float(next((text for text in texts if operator.holds(float(text), limit)), repr(value))))
+    return format_number(float(next((text for text in texts if operator.holds(float(text), limit)), repr(value))))

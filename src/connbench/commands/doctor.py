@@ -32,11 +32,11 @@ def command(output_format: str) -> int:
     Prints the environment that every result records, then each check with what `connbench run` says of it: ok, a note,
     a warning, or that it refuses to run. The exit code is that of the run: 0 with warnings, 4 if it refuses.
     """
-    from connbench.planner import Request, make_plan  # noqa: PLC0415  # commands load what they use
+    from connbench.planner import RunRequest, make_plan  # noqa: PLC0415  # commands load what they use
 
     plan: Plan | None = None
     try:
-        plan, known = make_plan(Request())
+        plan, known = make_plan(RunRequest())
     except ConnbenchError as fault:
         refusal = fault
 

@@ -13,7 +13,7 @@ from connbench.commands.sections import Option, Section, option
 from connbench.commands.values import count
 from connbench.errors import InputError, UsageError
 from connbench.model import LARGEST, Close, Link, Placement, Protocol, Spread, parse_ports
-from connbench.planner import Request
+from connbench.planner import RunRequest
 from connbench.planner.offline import DEFAULT_SEED
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ tw_reuse_option = option(
 )
 
 
-def request_on_paper(asked: dict[str, Any]) -> Request:
+def request_on_paper(asked: dict[str, Any]) -> RunRequest:
     """What was asked for, with the words that click has checked as the model's values."""
-    return Request(
+    return RunRequest(
         **{
             **asked,
             "placement": asked["placement"] and Placement(asked["placement"]),

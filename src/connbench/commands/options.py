@@ -19,7 +19,7 @@ from connbench.model import LARGEST, MAX_PORT, MOST_ROWS, Isolation, Link, Liste
 from connbench.planner.request import CpuChoice
 from connbench.planner.sources import MOST_SOURCES
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES
-from connbench.units import NS_IN, read_number
+from connbench.units import NS_IN, parse_number
 
 PORTS = "LOW-HIGH|host"
 """How --port-range is written."""
@@ -51,7 +51,7 @@ def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
     if text == CpuChoice.ANY.value:
         return CpuChoice.ANY
     try:
-        return tuple(read_number(part.strip()) for part in text.split(","))
+        return tuple(parse_number(part.strip()) for part in text.split(","))
     except ValueError as error:
         fault = f"--cpu {text!r} is neither CPUs' numbers nor none"
         raise UsageError(fault, "for example --cpu 1, or --cpu 0,1") from error

@@ -27,7 +27,7 @@ from connbench.commands.values import Word
 from connbench.errors import UsageError
 from connbench.model import Protocol
 from connbench.model.time_wait import ON_LOOPBACK, TimeWait
-from connbench.planner import Request
+from connbench.planner import RunRequest
 from connbench.planner.offline import plan_on_paper
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
@@ -128,7 +128,7 @@ def _is_given(context: click.Context, name: str | None) -> bool:
 
 
 def _of_plan(
-    request: Request,
+    request: RunRequest,
     algorithm: Algorithm,
     sysctls: _Sysctls,
     calibrating: tuple[Path, ...],
@@ -139,14 +139,14 @@ def _of_plan(
     from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
     from connbench.portmodel.calibration import usual_of  # noqa: PLC0415  # as above
     from connbench.portmodel.predict_plan import predict  # noqa: PLC0415  # as above
-    from connbench.portmodel.simulate import Machine  # noqa: PLC0415  # as above
+    from connbench.portmodel.simulate import KernelParameters  # noqa: PLC0415  # as above
     from connbench.report import prediction_json  # noqa: PLC0415  # as above
     from connbench.report import prediction_report as prediction  # noqa: PLC0415  # as above
     from connbench.report.charts.predicted import Overlay  # noqa: PLC0415  # as above
 
     calibration = fitted(calibrating, request.protocol) if calibrating else None
     reuse = ON_LOOPBACK if sysctls.tw_reuse is None else sysctls.tw_reuse
-    machine = Machine(reserved=sysctls.reserved or frozenset(), time_wait=TimeWait(reuse))
+    machine = KernelParameters(reserved=sysctls.reserved or frozenset(), time_wait=TimeWait(reuse))
     predictions = predict(plan, algorithm, machine)
     costs, words = (
         (calibration, "predicted")

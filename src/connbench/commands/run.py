@@ -14,7 +14,7 @@ from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Close, Isolation, Link, Listener, Placement, Protocol, Spread
-from connbench.planner import Request, make_plan
+from connbench.planner import RunRequest, make_plan
 from connbench.thresholds import Expression, refuse_strangers
 
 
@@ -62,9 +62,9 @@ def command(  # noqa: PLR0913  # one for each option
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 
 
-def request_of(asked: dict[str, Any]) -> Request:
+def request_of(asked: dict[str, Any]) -> RunRequest:
     """What was asked for, with the words that click has checked as the model's values."""
-    return Request(
+    return RunRequest(
         **{
             **asked,
             "isolate": Isolation(asked["isolate"]),

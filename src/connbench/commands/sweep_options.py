@@ -14,7 +14,7 @@ from connbench.commands.values import SEVERAL_RATES, SEVERAL_SHARES, Quantity, W
 from connbench.model import MAX_LANES, MAX_PORT, MOST_ROWS, Close, Placement
 from connbench.planner.sources import MOST_SOURCES
 from connbench.strategies import STRATEGIES
-from connbench.units import SHARE_FORM, read_share
+from connbench.units import PERCENT_FORM, parse_percent
 
 DEFAULT_ROUNDS = 3
 """The fewest whose median a single disturbed round cannot move."""
@@ -24,8 +24,8 @@ DEFAULT_BUDGET = "1%"
 
 BUDGET = Quantity(
     "SHARE",
-    read_share,
-    SHARE_FORM,
+    parse_percent,
+    PERCENT_FORM,
     allows=lambda share: 0 <= share <= 1,
     bounds="0% to 100%",
     examples=("0%", DEFAULT_BUDGET, "5%"),

@@ -11,7 +11,7 @@ from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import parse_ports
 from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import algorithm_of
-from connbench.portmodel.simulate import Machine
+from connbench.portmodel.simulate import KernelParameters
 from connbench.portmodel.variants import Variant, variants
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
     worst_first = sorted(sweep.loads, key=lambda load: -shares[load])
     settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds), {})
     try:
-        machine = Machine(reserved=parse_ports(settings.get(RESERVED_PORTS, "")), time_wait=TimeWait.of(settings))
+        machine = KernelParameters(
+            reserved=parse_ports(settings.get(RESERVED_PORTS, "")), time_wait=TimeWait.of(settings)
+        )
     except UsageError:  # a file that was changed: its figures stand, and the model has nothing to go by
         return ()
     return tuple(

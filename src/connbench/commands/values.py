@@ -14,13 +14,13 @@ from connbench.model import LARGEST
 from connbench.planner.sweeps import parse_values, parse_words
 from connbench.units import (
     COUNT_FORM,
+    PERCENT_FORM,
     RATE_FORM,
-    SHARE_FORM,
     TIME_FORM,
-    read_count,
-    read_rate,
-    read_share,
-    read_time,
+    parse_count,
+    parse_percent,
+    parse_rate,
+    parse_time,
 )
 
 if TYPE_CHECKING:
@@ -161,12 +161,12 @@ def _shown(text: str) -> str:
 
 def count(name: str = "N", low: int = 0, high: int = LARGEST) -> Quantity:
     """A whole number within bounds."""
-    return Quantity(name, read_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
+    return Quantity(name, parse_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
 
 
 def counts(name: str = "N,...", low: int = 0, high: int = LARGEST) -> Quantities:
     """Whole numbers within bounds."""
-    return Quantities(name, read_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
+    return Quantities(name, parse_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
 
 
 def _within(low: int, high: int) -> Callable[[float], bool]:
@@ -175,17 +175,17 @@ def _within(low: int, high: int) -> Callable[[float], bool]:
 
 def time(unit: str, examples: Iterable[str], **bounds: Any) -> Quantity:  # noqa: ANN401  # `allows` and `bounds`
     """A time, as a number of `unit`, one of `connbench.units.TIME_UNITS_NS`; a number alone is of that unit, too."""
-    return Quantity("TIME", lambda text: read_time(text, unit), TIME_FORM, examples=examples, **bounds)
+    return Quantity("TIME", lambda text: parse_time(text, unit), TIME_FORM, examples=examples, **bounds)
 
 
 def times(unit: str, examples: Iterable[str]) -> Quantities:
     """Times."""
-    return Quantities("TIME,...", lambda text: read_time(text, unit), TIME_FORM, examples=examples)
+    return Quantities("TIME,...", lambda text: parse_time(text, unit), TIME_FORM, examples=examples)
 
 
 RATES = ("100/s", "1k/s", "10k/s")
 SHARES = ("50%", "80%", "90%", "95%")
-RATE = Quantity("RATE", read_rate, RATE_FORM, examples=RATES)
-SHARE = Quantity("SHARE", read_share, SHARE_FORM, examples=SHARES)
-SEVERAL_RATES = Quantities("RATE,...", read_rate, RATE_FORM, examples=RATES)
-SEVERAL_SHARES = Quantities("SHARE,...", read_share, SHARE_FORM, examples=("50%-95%:5%", *SHARES))
+RATE = Quantity("RATE", parse_rate, RATE_FORM, examples=RATES)
+SHARE = Quantity("SHARE", parse_percent, PERCENT_FORM, examples=SHARES)
+SEVERAL_RATES = Quantities("RATE,...", parse_rate, RATE_FORM, examples=RATES)
+SEVERAL_SHARES = Quantities("SHARE,...", parse_percent, PERCENT_FORM, examples=("50%-95%:5%", *SHARES))

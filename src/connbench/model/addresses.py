@@ -10,7 +10,7 @@ from typing import Self
 
 from connbench.errors import UsageError
 from connbench.model.choices import Link
-from connbench.units import read_number
+from connbench.units import parse_number
 
 MAX_PORT = 65535
 LARGEST = 2**53 - 1
@@ -52,7 +52,7 @@ class PortRange:
         """
         low, _, high = text.strip().partition("-")
         try:
-            ends = read_number(low.strip()), read_number(high.strip())
+            ends = parse_number(low.strip()), parse_number(high.strip())
         except ValueError as error:
             fault = f"port range {text!r} is not LOW-HIGH"
             raise UsageError(fault, "for example 9024-65535, or host for this host's") from error

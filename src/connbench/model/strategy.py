@@ -8,7 +8,7 @@ from typing import Any, Self
 from connbench.findings import printable
 from connbench.model.choices import Close, Phase, Placement, Protocol
 from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
-from connbench.units import per_second, percent
+from connbench.units import format_percent, per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Load:
         if self.connections is not None:
             found.append(f"n={self.connections}")
         if self.fill is not None:
-            found.append(f"fill {percent(self.fill)}")
+            found.append(f"fill {format_percent(self.fill)}")
         if self.lanes > 1:
             found.append(f"{self.lanes} lanes")
         if self.give_up_ms is not None:

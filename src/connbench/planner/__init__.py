@@ -2,7 +2,7 @@
 
 from connbench.model import first_sources
 from connbench.planner.planner import make_plan
-from connbench.planner.request import CpuChoice, Request
+from connbench.planner.request import CpuChoice, RunRequest
 from connbench.planner.strategy_choice import only_supported
 
-__all__ = ["CpuChoice", "Request", "first_sources", "make_plan", "only_supported"]
+__all__ = ["CpuChoice", "RunRequest", "first_sources", "make_plan", "only_supported"]

@@ -9,12 +9,12 @@ from connbench.linux import veth
 from connbench.linux.namespace import best_available
 from connbench.model import Isolation, Link, Namespace, Plan, first_sources
 from connbench.planner.namespaces import ALLOW_NAMESPACES
-from connbench.planner.request import Request
+from connbench.planner.request import RunRequest
 
 MS_PER_S = 1000
 
 
-def settle_link(request: Request, *, external: bool) -> Namespace | None:
+def settle_link(request: RunRequest, *, external: bool) -> Namespace | None:
     """The kind of namespace that a veth link begins in; None where the link is the loopback.
 
     Args:

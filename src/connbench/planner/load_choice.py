@@ -7,13 +7,13 @@ from collections.abc import Callable
 from connbench.errors import UsageError
 from connbench.findings import Finding, Severity
 from connbench.model import LARGEST, MAX_LANES, MOST_ROWS, Churn, Close, Load, Plan, Protocol, RoundPlan
-from connbench.planner.request import Request
-from connbench.units import per_second, percent
+from connbench.planner.request import RunRequest
+from connbench.units import format_percent, per_second
 
 MOST_GIVE_UP_MS = 86_400_000.0
 
 
-def choose_load(request: Request, *, is_one_of_several: bool) -> Load:
+def choose_load(request: RunRequest, *, is_one_of_several: bool) -> Load:
     """The load asked for.
 
     Args:
@@ -26,9 +26,10 @@ def choose_load(request: Request, *, is_one_of_several: bool) -> Load:
     """
     if request.fill is not None and request.connections is not None:
         raise UsageError(
-            f"-n {request.connections} and --fill {percent(request.fill)} both say how many", "leave one of them out"
+            f"-n {request.connections} and --fill {format_percent(request.fill)} both say how many",
+            "leave one of them out",
         )
-    _check("--fill", request.fill, 1e-6, 1, "more than 0%, up to 100%", percent)
+    _check("--fill", request.fill, 1e-6, 1, "more than 0%, up to 100%", format_percent)
     _check("-n", request.connections, 1, MOST_ROWS, f"1 to {MOST_ROWS:,}")
     _check("--lanes", request.lanes, 1, MAX_LANES, f"1 to {MAX_LANES:,}")
     _check("--give-up-after", request.give_up_after, 1e-6, MOST_GIVE_UP_MS, "1ns to 24h", _milliseconds)
@@ -43,7 +44,7 @@ def choose_load(request: Request, *, is_one_of_several: bool) -> Load:
     )
 
 
-def _choose_churn(request: Request) -> Churn | None:
+def _choose_churn(request: RunRequest) -> Churn | None:
     if request.churn is None:
         rate = None if request.churn_rate is None else per_second(request.churn_rate)
         for option, value in (("--close", request.close), ("--churn-rate", rate)):

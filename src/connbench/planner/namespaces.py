@@ -19,7 +19,7 @@ from connbench.model import (
     RoundPlan,
     parse_ports,
 )
-from connbench.planner.request import Request
+from connbench.planner.request import RunRequest
 from connbench.strategies import DEFAULT_NAMES
 
 ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
@@ -28,7 +28,7 @@ COST_OF_OWN_LISTENER = "; more connections than the host's somaxconn need an acc
 
 
 def settle_namespace(
-    request: Request, targets: tuple[Endpoint, ...] = (), *, external: bool
+    request: RunRequest, targets: tuple[Endpoint, ...] = (), *, external: bool
 ) -> tuple[Namespace, list[Finding]]:
     """The namespace to run in.
 
@@ -71,14 +71,14 @@ def _on_host(reason: str, cost: str) -> Finding:
     )
 
 
-def to_isolate(request: Request, *, external: bool) -> str:
+def to_isolate(request: RunRequest, *, external: bool) -> str:
     """How to have a network namespace of its own where a request has led to the host's, as a hint says it."""
     if request.isolate is Isolation.NEVER:
         return "leave out --isolate never"
     return request.without_target if external else ALLOW_NAMESPACES
 
 
-def choose_range(request: Request, namespace: Namespace, *, external: bool = False) -> PortRange:
+def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = False) -> PortRange:
     """The ports to search: what was asked for; else the talk's range, or the host's where it cannot be set.
 
     Raises:
@@ -107,13 +107,13 @@ def choose_range(request: Request, namespace: Namespace, *, external: bool = Fal
     return asked
 
 
-def family_asked(request: Request) -> int:
+def family_asked(request: RunRequest) -> int:
     """That of the addresses asked for where no target is, IPv4 without any."""
     return request.family or (6 if ":" in (request.source or "") else 4)
 
 
 def refuse_without_ipv6(
-    request: Request, targets: tuple[Endpoint, ...], namespace: Namespace, *, external: bool
+    request: RunRequest, targets: tuple[Endpoint, ...], namespace: Namespace, *, external: bool
 ) -> None:
     """Make sure that IPv6, where it is asked for, is there in the namespace to run in.
 
@@ -203,7 +203,7 @@ def _without_a_port(ports: PortRange, width: int, reserved: frozenset[int]) -> f
 
 
 def choose_listener(
-    request: Request, namespace: Namespace, connections: int, *, external: bool, closes_by_fin: bool = False
+    request: RunRequest, namespace: Namespace, connections: int, *, external: bool, closes_by_fin: bool = False
 ) -> Listener:
     """Who completes the handshakes; nobody accepts wherever the queue can be made long enough.
 

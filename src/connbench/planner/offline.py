@@ -19,7 +19,7 @@ from connbench.model import (
 )
 from connbench.planner.load_choice import check_rounds
 from connbench.planner.namespaces import refuse_all_reserved
-from connbench.planner.request import Request
+from connbench.planner.request import RunRequest
 from connbench.planner.sources import MOST_SOURCES, parse_sources
 from connbench.planner.strategy_choice import choose_strategies
 from connbench.planner.targets import choose_targets, own_endpoint
@@ -27,7 +27,7 @@ from connbench.planner.targets import choose_targets, own_endpoint
 DEFAULT_SEED = 1
 
 
-def plan_on_paper(request: Request, reserved: frozenset[int] = frozenset()) -> Plan:
+def plan_on_paper(request: RunRequest, reserved: frozenset[int] = frozenset()) -> Plan:
     """Settle what a request leaves open without a look at this machine: no socket is made and no option asked for.
 
     Args:
@@ -66,7 +66,7 @@ def plan_on_paper(request: Request, reserved: frozenset[int] = frozenset()) -> P
     return plan
 
 
-def _sources(request: Request, target: Endpoint) -> tuple[str, ...]:
+def _sources(request: RunRequest, target: Endpoint) -> tuple[str, ...]:
     """Addresses as named, or so many: which they are does not matter to a search, only how many."""
     if request.source is not None and request.sources is not None:
         raise UsageError(

@@ -24,7 +24,7 @@ from connbench.planner.namespaces import (
     settle_namespace,
 )
 from connbench.planner.reach import note_unseen
-from connbench.planner.request import CpuChoice, Request
+from connbench.planner.request import CpuChoice, RunRequest
 from connbench.planner.resources import Room, refuse_without_room
 from connbench.planner.sources import choose_sources
 from connbench.planner.strategy_choice import choose_strategies, refuse_unsupported
@@ -33,7 +33,7 @@ from connbench.planner.targets import choose_targets, note_listener_in_range, ow
 SEED_BITS = 32
 
 
-def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]:
+def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Finding]]:
     """Settle everything a request leaves open.
 
     Args:
@@ -94,7 +94,7 @@ def make_plan(request: Request, *further: Request) -> tuple[Plan, list[Finding]]
     return plan, findings
 
 
-def _with_peers(plan: Plan, request: Request, *, external: bool) -> Plan:
+def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> Plan:
     """The plan with the number of connections and the listener that go with it, both tried out."""
     if request.connections is None:
         plan = _filled(plan)

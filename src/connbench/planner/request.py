@@ -17,7 +17,7 @@ class CpuChoice(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """What the command line asks for; None (or an empty tuple) where it leaves the choice to connbench.
 
     `fill` is a share of 1, `give_up_after` in ms, `churn_rate` in replacements a second, `timeout` in seconds.

@@ -11,14 +11,16 @@ from connbench.findings import Finding, Severity
 from connbench.linux.sockopts import is_supported
 from connbench.model import Placement, PortRange, StrategySpec
 from connbench.planner.load_choice import choose_load
-from connbench.planner.request import Request
+from connbench.planner.request import RunRequest
 from connbench.planner.sources import parse_sources
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy
 
 DEFAULT_WINDOW = 500
 
 
-def choose_strategies(request: Request, ports: PortRange, further: Sequence[Request] = ()) -> tuple[StrategySpec, ...]:
+def choose_strategies(
+    request: RunRequest, ports: PortRange, further: Sequence[RunRequest] = ()
+) -> tuple[StrategySpec, ...]:
     """The strategies asked for, or the default ones, with their parameters and loads; each is there once.
 
     Args:
@@ -42,7 +44,7 @@ def choose_strategies(request: Request, ports: PortRange, further: Sequence[Requ
     )
 
 
-def _names(request: Request) -> tuple[str, ...]:
+def _names(request: RunRequest) -> tuple[str, ...]:
     names = request.strategies or DEFAULT_NAMES
     for name in names:
         if name not in STRATEGIES:
@@ -52,7 +54,7 @@ def _names(request: Request) -> tuple[str, ...]:
     return names
 
 
-def _refuse_unused(request: Request, names: tuple[str, ...]) -> None:
+def _refuse_unused(request: RunRequest, names: tuple[str, ...]) -> None:
     taken = frozenset().union(*(STRATEGIES[name].takes for name in names))
     for parameter in ("window", "placement", "retries"):
         if getattr(request, parameter) is not None and parameter not in taken:
@@ -69,7 +71,7 @@ def _refuse_unused(request: Request, names: tuple[str, ...]) -> None:
         )
 
 
-def _specify(strategy: Strategy, request: Request, ports: PortRange) -> StrategySpec:
+def _specify(strategy: Strategy, request: RunRequest, ports: PortRange) -> StrategySpec:
     takes = strategy.takes
     window = placement = retries = None
     if "window" in takes:

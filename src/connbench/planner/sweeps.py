@@ -13,7 +13,7 @@ from typing import Any
 
 from connbench.errors import UsageError, suggest
 from connbench.model import Plan
-from connbench.planner.request import Request
+from connbench.planner.request import RunRequest
 from connbench.planner.resources import total_attempts
 
 LOADS = ("connections", "fill", "lanes", "churn", "churn_rate", "close")
@@ -103,7 +103,7 @@ def parse_words(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]
     return words
 
 
-def sweep_requests(base: Request, lists: Mapping[str, Sequence[Any]]) -> list[Request]:
+def sweep_requests(base: RunRequest, lists: Mapping[str, Sequence[Any]]) -> list[RunRequest]:
     """The product of all lists: a request a combination, the loads outermost.
 
     So the settings that are compared at one load are measured one right after the other. Churn without a fill or a

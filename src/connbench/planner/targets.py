@@ -10,7 +10,7 @@ from connbench.linux.families import family_of
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange, is_of_one, refuse_mapped
 from connbench.planner.sources import is_address
-from connbench.units import read_number
+from connbench.units import parse_number
 
 DEFAULT_TARGET_HOST, DEFAULT_TARGET_HOST_6 = "127.9.9.2", "2001:db8::2"
 """The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
@@ -63,7 +63,7 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
     if not colon or not host or not (port.isascii() and port.isdecimal()):
         raise UsageError(f"--target {text!r} has no port", "write it as HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
     try:
-        number = read_number(port)
+        number = parse_number(port)
     except ValueError:
         number = 0
     if not 1 <= number <= MAX_PORT:

@@ -14,7 +14,7 @@ from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
 from connbench.model.time_wait import TW_REUSE, TimeWait
 from connbench.portmodel.algorithm import Algorithm, algorithm_of
 from connbench.portmodel.prediction import Pair, Prediction
-from connbench.portmodel.simulate import USUAL, Machine, simulate
+from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.results.result import Result, StrategyResult
 from connbench.strategies import STRATEGIES
@@ -30,7 +30,7 @@ SPACE_BYTES = 512
 """Memory of a port space besides its ports, a byte each: 450 bytes were seen."""
 
 
-def predict(plan: Plan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
+def predict(plan: Plan, algorithm: Algorithm, machine: KernelParameters = USUAL) -> list[Prediction]:
     """The first round of each strategy of a plan, a prediction a phase, in order.
 
     Raises:
@@ -60,7 +60,7 @@ def refuse_without_memory(rounds: Sequence[RoundPlan]) -> None:
 
 
 @lru_cache(maxsize=4)
-def _round(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> list[Prediction]:
+def _round(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = USUAL) -> list[Prediction]:
     walks = simulate(plan, algorithm, machine)
     reserved = plan.plan.port_range.count_of(machine.reserved)
     return [replace(Prediction.of_phase(plan, walks, phase, reserved), time_wait=machine.time_wait) for phase in walks]
@@ -120,7 +120,7 @@ def _pair(
         planned = RoundPlan(plan, _whole(plan, spec), measured.number)
         settings = measured.report.settings
         told = {} if tw_reuse is None else {TW_REUSE: str(tw_reuse)}
-        machine = Machine(
+        machine = KernelParameters(
             reserved=parse_ports(settings.get(RESERVED_PORTS, "")) if reserved is None else reserved,
             time_wait=TimeWait.of({**settings, **told}),
         )

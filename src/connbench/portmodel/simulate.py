@@ -29,7 +29,7 @@ EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPor
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class KernelParameters:
     """What a plan does not say and the search depends on.
 
     Attributes:
@@ -46,10 +46,10 @@ class Machine:
     time_wait: TimeWait = AS_USUAL
 
 
-USUAL = Machine()
+USUAL = KernelParameters()
 
 
-def simulate(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) -> dict[Phase, Walk]:
+def simulate(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = USUAL) -> dict[Phase, Walk]:
     """What each phase of a round would find and look at; its windows, ports and victims are those of a real run.
 
     Lanes take turns, attempt by attempt. Nothing here takes time: no attempt is given up, and what churn closes by FIN
@@ -67,7 +67,7 @@ def simulate(plan: RoundPlan, algorithm: Algorithm, machine: Machine = USUAL) ->
     return {spec.phase: simulation.run(spec.phase) for spec in plan.strategy.phases}
 
 
-def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> Sequence[Ports]:
+def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters) -> Sequence[Ports]:
     """The ports of each space of a round: of a path where ports are taken for one target alone, else of a source.
 
     All are free. Arguments and errors are those of `simulate`.
@@ -87,7 +87,7 @@ def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> Sequen
 class _Simulation:
     """A round under way: what is held, and the columns of all its rows."""
 
-    def __init__(self, plan: RoundPlan, algorithm: Algorithm, machine: Machine) -> None:
+    def __init__(self, plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters) -> None:
         strategy, load = plan.strategy, plan.strategy.load
         self._plan, self._victims = plan, draw_victims(plan)
         self._order = shared_out(plan, self._victims)

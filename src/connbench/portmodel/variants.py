@@ -9,7 +9,7 @@ from math import log, sqrt
 
 from connbench.model import Phase, Placement, Plan, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import Machine, simulate
+from connbench.portmodel.simulate import KernelParameters, simulate
 
 WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
 """The sizes of windows that are tried."""
@@ -46,7 +46,12 @@ class Variant:
 
 
 def variants(
-    plan: Plan, specs: Sequence[StrategySpec], measured: float, budget: float, algorithm: Algorithm, machine: Machine
+    plan: Plan,
+    specs: Sequence[StrategySpec],
+    measured: float,
+    budget: float,
+    algorithm: Algorithm,
+    machine: KernelParameters,
 ) -> list[Variant]:
     """The smallest changes of a setting that keep a budget at every load by the model; empty where it cannot tell.
 
@@ -72,7 +77,7 @@ class _Model:
     plan: Plan
     budget: float
     algorithm: Algorithm
-    machine: Machine
+    machine: KernelParameters
 
     def attempts(self, spec: StrategySpec) -> int:
         planned = RoundPlan(self.plan, spec, 1)

@@ -25,7 +25,7 @@ from connbench.model import (
 )
 from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
 from connbench.results.result import Result, StrategyResult
-from connbench.units import per_second, percent
+from connbench.units import format_percent, per_second
 
 CUT_SHORT = "Next: the run was cut short; run it again for the rest."
 """What a verdict ends with where the result is partial."""
@@ -76,7 +76,7 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
 def _number(planned: RoundPlan) -> str:
     """How many connections, where they are not as many as there are ports."""
     if planned.strategy.load.fill is not None:
-        return f" --fill {percent(planned.strategy.load.fill)}"
+        return f" --fill {format_percent(planned.strategy.load.fill)}"
     return "" if planned.connections == planned.capacity else f" -n {planned.connections}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connbench.model import Churn, Load, StrategySpec
-from connbench.units import per_second, percent
+from connbench.units import format_percent, per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _parts(load: Load) -> dict[str, str]:
     rate = "" if churn is None else "at full speed" if churn.rate is None else f"at {per_second(churn.rate)}"
     parts = {
         "protocol": load.protocol.upper(),
-        "fill": "" if load.fill is None else percent(load.fill),
+        "fill": "" if load.fill is None else format_percent(load.fill),
         "connections": "" if load.connections is None else f"n={load.connections}",
         "lanes": f"{load.lanes} lane{'s' if load.lanes > 1 else ''}",
     }

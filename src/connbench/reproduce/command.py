@@ -14,7 +14,7 @@ from connbench.commands.options import cpu_option, force_option, format_option, 
 from connbench.commands.sections import Command, Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
-from connbench.planner import Request, first_sources, make_plan, only_supported
+from connbench.planner import RunRequest, first_sources, make_plan, only_supported
 from connbench.planner.resources import Room, refuse_without_room
 
 FORMAT_NAMES = ("text", "json")
@@ -55,7 +55,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.reproduce.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases  # noqa: PLC0415  # commands load what they use
 
     ports = QUICK_RANGE if quick else FULL_RANGE
-    request = Request(strategies=("plain",), port_range=ports, isolate=Isolation.ALWAYS, **asked)
+    request = RunRequest(strategies=("plain",), port_range=ports, isolate=Isolation.ALWAYS, **asked)
     plan, known = make_plan(request)
     specs, missing = only_supported(tuple(case.spec for case in cases(ports)))
     plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))

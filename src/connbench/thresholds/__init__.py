@@ -8,7 +8,7 @@ from connbench.thresholds.expression import (
     Slower,
     Threshold,
     concerns,
-    plain,
+    format_number,
     refuse_strangers,
 )
 from connbench.thresholds.metrics import METRICS, Dimension, Metric
@@ -25,7 +25,7 @@ __all__ = [
     "Slower",
     "Threshold",
     "concerns",
+    "format_number",
     "parse",
-    "plain",
     "refuse_strangers",
 ]

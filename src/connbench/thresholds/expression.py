@@ -47,7 +47,7 @@ class Limit:
         return self.unit.dimension
 
     def __str__(self) -> str:
-        return f"{plain(self.value)}{self.unit.name}"
+        return f"{format_number(self.value)}{self.unit.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Multiple:
     dimension: Dimension
 
     def __str__(self) -> str:
-        return f"{plain(self.factor)}x {self.metric}"
+        return f"{format_number(self.factor)}x {self.metric}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _with_strategy(strategy: str | None, condition: str) -> str:
     return condition if strategy is None else f"{strategy}: {condition}"
 
 
-def plain(value: float) -> str:
+def format_number(value: float) -> str:
     """A number without an exponent and without superfluous zeros: `5`, `0.00001`."""
     text = f"{Decimal(repr(value)):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -13,7 +13,7 @@ from connbench.commands.values import Word, time
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint, is_of_many
-from connbench.units import read_number
+from connbench.units import parse_number
 
 EPILOG = """\b
 Try:
@@ -131,12 +131,12 @@ def offsets(interrupts: Interrupts, /, **options: str | float | bool | None) -> 
 
 def _trace(name: str, interrupts: Interrupts, options: dict[str, str | float | bool | None]) -> int:
     from connbench.trace.program import Probes, Trace  # noqa: PLC0415  # as above
-    from connbench.trace.recording import Request, watch  # noqa: PLC0415  # commands load what they use
+    from connbench.trace.recording import TraceOptions, watch  # noqa: PLC0415  # commands load what they use
 
     trace = Trace(name)
     probes, exporter = options["probes"], options["exporter"]
     watch(
-        Request(
+        TraceOptions(
             trace,
             interval_s=float(options["interval"] or 1),
             duration_s=None if options["duration"] is None else float(options["duration"]),
@@ -153,7 +153,7 @@ def _endpoint(text: str) -> Endpoint:
     host, _, port = text.rpartition(":")
     with suppress(ValueError):
         address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
-        if read_number(port) <= MAX_PORT and not is_of_many(address):
+        if parse_number(port) <= MAX_PORT and not is_of_many(address):
             return Endpoint(address, int(port))
     raise UsageError(
         f"--exporter {text!r} is no address and port", "for example 127.0.0.1:9435; port 0 takes a free one"

@@ -34,7 +34,7 @@ COUNTING: dict[Trace, Callable[[Maps], Counts]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TraceOptions:
     """What was asked for; times in s. None is no end, no exporter, and whichever probes the kernel has."""
 
     trace: Trace
@@ -45,7 +45,7 @@ class Request:
     probes: Probes | None
 
 
-def watch(request: Request, interrupts: Interrupts) -> None:
+def watch(request: TraceOptions, interrupts: Interrupts) -> None:
     """Trace until the time is over or a signal comes, and report.
 
     Raises:
@@ -61,7 +61,7 @@ def watch(request: Request, interrupts: Interrupts) -> None:
         report_on(child, request, interrupts)
 
 
-def report_on(child: Bpftrace, request: Request, interrupts: Interrupts) -> None:
+def report_on(child: Bpftrace, request: TraceOptions, interrupts: Interrupts) -> None:
     """Report until the time is over or a signal comes, then end the trace and report for the last time.
 
     Raises:
@@ -88,7 +88,7 @@ def report_on(child: Bpftrace, request: Request, interrupts: Interrupts) -> None
         raise ended
 
 
-def _count(request: Request, child: Bpftrace, cgroups: Cgroups) -> Counts:
+def _count(request: TraceOptions, child: Bpftrace, cgroups: Cgroups) -> Counts:
     counts = COUNTING[request.trace](child.maps)
     if isinstance(counts, ParityCounts):
         cgroups.learn({process.cgroup for process in counts.processes} | {cgroup for cgroup, _ in counts.switches_of})
@@ -98,7 +98,7 @@ def _count(request: Request, child: Bpftrace, cgroups: Cgroups) -> Counts:
 class _Lines:
     """Reports one after the other."""
 
-    def __init__(self, request: Request, live: Live | None = None) -> None:
+    def __init__(self, request: TraceOptions, live: Live | None = None) -> None:
         self._request = request
         self._live = live
         self._is_first = True
@@ -118,7 +118,7 @@ class _Lines:
 
 
 @contextmanager
-def _screen(request: Request) -> Iterator[_Lines]:
+def _screen(request: TraceOptions) -> Iterator[_Lines]:
     """Where reports go: a table that is drawn anew on a terminal, one after the other into a pipe."""
     if request.as_json or not sys.stdout.isatty():
         yield _Lines(request)

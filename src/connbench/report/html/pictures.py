@@ -18,7 +18,7 @@ from connbench.report.sweep_names import Names
 from connbench.reproduce import report as reproduction
 from connbench.results.result import Result
 from connbench.samples import NS_PER_S
-from connbench.units import duration, percent
+from connbench.units import duration, format_percent
 
 MOST_RATIOS = 12
 """Figures of a comparison that the picture has room for; of more the chief ones, or each strategy's total time."""
@@ -124,7 +124,7 @@ def of_sweep(result: Result) -> Picture | None:
 
 def _cost(cell: Cell) -> str:
     share = cell.figures.error_share
-    return duration(cell.figures.cost_ns) + (f", {percent(share)} fail" if share else "")
+    return duration(cell.figures.cost_ns) + (f", {format_percent(share)} fail" if share else "")
 
 
 def of_comparison(compared: Comparison) -> Picture | None:
