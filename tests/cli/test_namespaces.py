@@ -18,12 +18,12 @@ from connbench import samples
 from connbench.engine.client import run_round
 from connbench.errors import EnvironmentFault
 from connbench.model import Isolation, RoundPlan
-from connbench.planner import Request, make_plan
+from connbench.planner import RunRequest, make_plan
 
-plan, known = make_plan(Request(("bind",), connections=4))
+plan, known = make_plan(RunRequest(("bind",), connections=4))
 always = ""
 try:
-    make_plan(Request(("bind",), connections=4, isolate=Isolation.ALWAYS))
+    make_plan(RunRequest(("bind",), connections=4, isolate=Isolation.ALWAYS))
 except EnvironmentFault as fault:
     always = fault.message
 memory = samples.create(4)
