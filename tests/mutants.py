@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from connbench.analysis.sweep_choice import is_sweep
+from connbench.commands.features import formats_of
 from connbench.errors import Interrupted
 from connbench.model import Churn, Close, Load, Plan, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
@@ -88,7 +89,7 @@ def _seeds() -> dict[str, bytes]:
         "loads": FORMATS["json"](loads).encode(),
         "sweep": FORMATS["json"](sweep).encode(),
         "one": FORMATS["json"](one).encode(),
-        "reproduction": FORMATS["json"](again).encode(),
+        "reproduction": formats_of(again)["json"](again).encode(),
         "schema 3": (FILES / "schema-3.json").read_bytes(),
         "csv": FORMATS["csv"](loads).encode(),
         "old csv": (FILES / "partial-0.1.csv").read_bytes(),

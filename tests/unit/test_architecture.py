@@ -36,15 +36,6 @@ LAYERS = (
 FEATURES = {"advise", "reproduce", "serve", "trace"}
 """Folders with a command, its logic and its report: they use the core; the core and each other never import them."""
 
-OF_REPRODUCTIONS = {
-    "connbench.commands.show",
-    "connbench.commands.views",
-    "connbench.report.html.pictures",
-    "connbench.report.json",
-    "connbench.report.markdown",
-}
-"""Modules of the core that still ask a feature for its part of a report."""
-
 MEASURING = (
     "engine",
     "strategies",
@@ -129,9 +120,7 @@ def test_imports_point_down(module: str) -> None:
     """A module imports from its own package and from the lines below it, never from beside or above."""
     height = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
     here = unit(module)
-    still = {"connbench.reproduce.report"} if module in OF_REPRODUCTIONS else set()
     wrong = [name for name in imports(module) if unit(name) != here and height[unit(name)] >= height[here]]
-    wrong = [name for name in wrong if name not in still]
     assert wrong == []
 
 

@@ -12,11 +12,10 @@ import orjson
 import pytest
 
 from connbench.analysis.summary import summarize
+from connbench.commands.features import formats_of
 from connbench.errors import Interrupted
 from connbench.model import PortRange, StrategySpec
 from connbench.portmodel.window_failures import expect_failures
-from connbench.report.formats import FORMATS
-from connbench.report.html.pictures import of_reproduction
 from connbench.reproduce import report as reproduction
 from connbench.reproduce.cases import FULL_RANGE, QUICK_RANGE, Case, cases
 from connbench.reproduce.claims import Claim, judge, speed_up, talk_speed_up
@@ -471,12 +470,12 @@ def test_figure_without_a_connection_is_null() -> None:
 def test_file_records_that_it_is_a_reproduction() -> None:
     """What -o saves is read back as one, with the same verdict; a run's file is none."""
     result = result_of(as_the_talk_says())
-    text = FORMATS["json"](result)
+    text = formats_of(result)["json"](result)
     assert json.loads(text)["reproduction"] == json.loads(orjson.dumps(reproduction.document(result)))
     back = read_json(text.encode(), "talk.json")
     assert back.is_reproduction
     assert reproduction.verdict(back) == reproduction.verdict(result)
-    run = FORMATS["json"](replace(result, is_reproduction=False))
+    run = formats_of(replace(result, is_reproduction=False))["json"](result)
     assert json.loads(run)["reproduction"] is None
     assert not read_json(run.encode(), "run.json").is_reproduction
 
@@ -490,7 +489,7 @@ def test_the_talks_range_is_told_where_it_is_another() -> None:
 def test_picture_has_a_pair_of_bars_for_what_the_talk_published() -> None:
     """How much odd ports cost comes first, then each strategy's speed-up; measured and published stand side by side."""
     result = result_of(as_the_talk_says())
-    picture = of_reproduction(result)
+    picture = reproduction.picture(result)
     assert picture
     here, talk = picture.figure["data"]
     assert here["y"] == talk["y"]

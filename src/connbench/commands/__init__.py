@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 import warnings
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Never
 
 import click
 
 import connbench
+from connbench.commands.features import load_command
 from connbench.commands.messages import complain, discard_stdout
 from connbench.commands.sections import Group
 from connbench.errors import (
@@ -49,12 +49,6 @@ COMMANDS = {
 }
 """Name and help line: the modules of these names are imported only when their command is used."""
 
-FEATURES = {"reproduce", "advise", "serve", "trace"}
-"""Commands that have a folder of their own; the others are modules of this package."""
-
-MODULES = {"report": "show", "strategies": "list_strategies"}
-"""Modules of this package whose command has another name."""
-
 WITHOUT_LIBRARIES = {"strategies", "serve", "completion"}
 """Commands that load neither numpy nor what draws."""
 
@@ -74,7 +68,7 @@ class LazyGroup(Group):
             return None
         if name not in WITHOUT_LIBRARIES:
             refuse_tiny_address_space()
-        command: click.Command = import_module(_module_of(name)).command
+        command: click.Command = load_command(name).command
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -88,13 +82,6 @@ class LazyGroup(Group):
 
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
-
-
-def _module_of(name: str) -> str:
-    """The module in which a command is defined."""
-    if name in FEATURES:
-        return f"connbench.{name}.command"
-    return f"connbench.commands.{MODULES.get(name, name)}"
 
 
 EPILOG = """\b

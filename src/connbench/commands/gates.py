@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.commands.features import formats_of
 from connbench.commands.messages import tell, warn
 from connbench.commands.sections import Section, option
 from connbench.errors import ExitCode
@@ -51,9 +52,7 @@ def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> Exi
     from connbench.analysis.gate import hold  # noqa: PLC0415  # loads numpy, which must not be there while planning
 
     if in_github_actions():
-        from connbench.report.markdown import markdown  # noqa: PLC0415  # commands load what they use
-
-        add_to_summary(map(markdown, results))
+        add_to_summary(formats_of(result)["markdown"](result) for result in results)
     asked = tuple(thresholds)
     failed = [(result.name, failure) for result in results for failure in hold(asked, result)]
     announce(failed if len(results) > 1 else [("", failure) for _, failure in failed])

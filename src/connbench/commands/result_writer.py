@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.commands.features import formats_of
 from connbench.commands.messages import discard_stdout, say
 from connbench.errors import ConnbenchError, Interrupted, OutputError
 from connbench.findings import printable
@@ -144,12 +145,11 @@ class Outlet:
     def _save(self) -> None:
         if self.output is None:
             return
-        from connbench.report.formats import FORMATS  # noqa: PLC0415  # commands load what they use
-        from connbench.results.files import SavedElsewhereError, format_of  # noqa: PLC0415  # as above
+        from connbench.results.files import SavedElsewhereError, format_of  # noqa: PLC0415  # commands load what they use
 
         begun = time.monotonic()
         try:
-            self.output.save(FORMATS[format_of(self.output.path)](self.result))
+            self.output.save(formats_of(self.result)[format_of(self.output.path)](self.result))
             self.file_failure, self.is_saved = None, True
         except OutputError as error:
             self.file_failure, self.is_saved = error, isinstance(error, SavedElsewhereError)

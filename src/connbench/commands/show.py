@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from connbench.commands import gates
+from connbench.commands.features import feature_report, formats_of
 from connbench.commands.html_option import check_page, page_option, write_page
 from connbench.commands.messages import exit_code, warn_of_grave_findings
 from connbench.commands.options import FORMAT_NAMES, format_option, unit_option
@@ -20,6 +21,7 @@ from connbench.errors import ConnbenchError, UsageError
 from connbench.thresholds import Expression, refuse_strangers
 
 if TYPE_CHECKING:
+    from connbench.report.html.page import Opening
     from connbench.report.rows import Block
     from connbench.results.files import Output
     from connbench.results.result import Result
@@ -98,9 +100,7 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
 def _write_page(results: list[Result], page: Output, budget: float, *, blocks: bool) -> None:
     """Write a page of results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
     more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
-    from connbench.report.html.page import Opening  # noqa: PLC0415  # commands load what they use
-
-    write_page(results, page, more, Opening(_verdicts(results, budget)))
+    write_page(results, page, more, _opening(results, budget))
 
 
 def _print(results: list[Result], output_format: str, budget: float, *, blocks: bool) -> list[ConnbenchError]:
@@ -119,10 +119,9 @@ def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
     """What a page has of a result before the tables that every page has."""
     from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
     from connbench.report import sweep_tables as sweep  # noqa: PLC0415  # as above
-    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
 
-    if result.is_reproduction:
-        return reproduction.blocks(result)
+    if feature := feature_report(result):
+        return feature.blocks(result)
     return sweep.blocks(result, budget) if is_sweep(result) and not blocks else []
 
 
@@ -131,15 +130,13 @@ def _printed(result: Result, output_format: str, budget: float, *, blocks: bool)
     from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
     from connbench.commands.views import can_be_bold, sweep_pages, width  # noqa: PLC0415  # as above
     from connbench.report import text  # noqa: PLC0415  # as above
-    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
-    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
 
     if is_sweep(result) and not blocks:
         return sweep_pages(result, output_format, budget, (), plot=False).end()
     if output_format != "text":
-        return FORMATS[output_format](result)
-    if result.is_reproduction and not blocks:
-        return reproduction.report(result, width())
+        return formats_of(result)[output_format](result)
+    if (feature := feature_report(result)) and not blocks:
+        return feature.report(result, width())
     if not is_sweep(result):
         return text.report(result, width(), bold=can_be_bold())
     parts = [text.block(result, strategy, width(), bold=can_be_bold()) for strategy in result.strategies]
@@ -153,20 +150,23 @@ def _verdict(result: Result, budget: float) -> Sequence[str]:
     from connbench.commands.sweep_variants import variants_of  # noqa: PLC0415  # as above
     from connbench.report import sweep_tables as sweep  # noqa: PLC0415  # as above
     from connbench.report.verdicts import run_verdict  # noqa: PLC0415  # as above
-    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
 
-    if result.is_reproduction:
-        return reproduction.verdict(result)
+    if feature := feature_report(result):
+        return feature.verdict(result)
     return sweep.sentences(result, budget, variants_of(result, budget)) if is_sweep(result) else run_verdict(result)
 
 
-def _verdicts(results: Sequence[Result], budget: float) -> list[str]:
+def _opening(results: Sequence[Result], budget: float) -> Opening:
     """What a page begins with; where there are several files, each is named."""
-    found = []
+    from connbench.report.html.page import Opening  # noqa: PLC0415  # commands load what they use
+
+    if len(results) == 1 and (feature := feature_report(results[0])):
+        return feature.opening(results[0])
+    found: list[str] = []
     for result in results:
         name = f"{result.name}: " if len(results) > 1 else ""
         found += [name * (not place) + sentence for place, sentence in enumerate(_verdict(result, budget))]
-    return found
+    return Opening(found)
 
 
 def _title(name: str, output_format: str) -> str:

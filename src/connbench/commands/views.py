@@ -17,7 +17,6 @@ from connbench.report import sweep_tables as sweep
 from connbench.report.charts import terminal
 from connbench.report.formats import FORMATS
 from connbench.report.series import series_of
-from connbench.reproduce import report as reproduction
 from connbench.results.result import Result
 
 SWEEP_FORMATS = {"text", "markdown", "json"}
@@ -76,13 +75,6 @@ class DocumentPages:
     def end(self) -> str:
         """The whole document."""
         return self.write(self.result).rstrip("\n")
-
-
-def reproduction_pages(result: Result, output_format: str, told: tuple[Finding, ...]) -> Pages:
-    """What stdout gets of a reproduction, all of it at the end: its verdict stands first."""
-    if output_format == "json":
-        return DocumentPages(result, reproduction.json)
-    return DocumentPages(result, lambda made: reproduction.report(made, width(), seen(told)))
 
 
 def sweep_pages(result: Result, output_format: str, budget: float, told: tuple[Finding, ...], *, plot: bool) -> Pages:

@@ -11,7 +11,6 @@ from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
 from connbench.report.json_text import json_text
-from connbench.reproduce import report as reproduction
 from connbench.results.json_file import SCHEMA, FaultRecord
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.samples import COLUMNS
@@ -23,8 +22,11 @@ UNTOLD_BY_CSV = ("held", "established", "time_wait", "close_ns", "steal", "engin
 def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
     """Plan, environment, and per strategy its summary and rounds, samples as columns; times in ns.
 
-    What there is nothing of, as the percentiles of no samples, is null: orjson writes NaN as that. `more` stands before
-    the strategies.
+    A figure that does not exist, as a percentile of no samples, is null: orjson writes NaN as null.
+
+    Args:
+        result: What was measured.
+        more: Further entries, written before the strategies: `sweep`, or the `reproduction` that is null here.
     """
     document = {
         "schema": SCHEMA,
@@ -32,7 +34,7 @@ def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
         "plan": result.plan,
         "environment": result.environment | {"namespace_sysctls": _settings(result)},
         "partial": result.is_partial,
-        "reproduction": reproduction.document(result) if result.is_reproduction else None,
+        "reproduction": None,
         **(more or {}),
         "strategies": [_strategy(strategy, result.origin) for strategy in result.strategies],
         "findings": findings(result),

@@ -15,7 +15,6 @@ from connbench.report.part_rows import part_tables
 from connbench.report.ranking_table import Line, Ranking, ranking_of
 from connbench.report.rows import link, port_range
 from connbench.report.verdicts import run_verdict
-from connbench.reproduce import report as reproduction
 from connbench.results.result import Result, StrategyResult
 from connbench.units import count, duration
 
@@ -29,10 +28,14 @@ _LINKED = re.compile(r"[@#]|:(?=//)")
 """What GitHub makes a mention, an issue or an address of, even behind a backslash; a comment after it prevents that."""
 
 
-def markdown(result: Result) -> str:
-    """The figures that strategies are compared by, as GitHub's tables have them, and what to make of them."""
-    said = reproduction.verdict(result) if result.is_reproduction else run_verdict(result)
-    parts = [heading(result), *map(escape, said), *_table(result)]
+def markdown(result: Result, verdict: Sequence[str] | None = None) -> str:
+    """The verdict, the figures that strategies are compared by in GitHub's tables, and the findings.
+
+    Args:
+        result: What was measured.
+        verdict: Its sentences; None for those of a run.
+    """
+    parts = [heading(result), *map(escape, run_verdict(result) if verdict is None else verdict), *_table(result)]
     parts += [part for strategy in result.strategies for part in _of_parts(result, strategy)]
     remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
     if remarks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from connbench.interrupts import Interrupts
 from connbench.model import Isolation
 from connbench.planner import RunRequest, first_sources, make_plan, only_supported
 from connbench.planner.resources import Room, refuse_without_room
+
+if TYPE_CHECKING:
+    from connbench.results.result import Result
 
 FORMAT_NAMES = ("text", "json")
 
@@ -64,7 +67,7 @@ def command(  # noqa: PLR0913  # one for each option
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.result_writer import Outlet, each  # noqa: PLC0415  # as above
     from connbench.commands.session import begin, measure, result_file  # noqa: PLC0415  # see the comment above
-    from connbench.commands.views import reproduction_pages  # noqa: PLC0415  # as above
+    from connbench.commands.views import DocumentPages, seen, width  # noqa: PLC0415  # as above
     from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
 
     file = result_file(output, force=force)
@@ -72,11 +75,15 @@ def command(  # noqa: PLR0913  # one for each option
     known = [*known, *missing]
     result = begin(plan, known)
     result.is_reproduction = True
-    outlet = Outlet(result, reproduction_pages(result, output_format, tuple(known)), file)
+
+    def write(made: Result) -> str:
+        if output_format == "json":
+            return reproduction.json(made)
+        return reproduction.report(made, width(), seen(tuple(known)))
+
+    outlet = Outlet(result, DocumentPages(result, write), file)
     failures = measure(plan, outlet, interrupts, quiet=quiet)
     if page_file and result.rounds:
-        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
-
-        said = Opening(reproduction.verdict(result))
-        failures = [*each(lambda: write_page([result], page_file, reproduction.blocks(result), said)), *failures]
+        more, opening = reproduction.blocks(result), reproduction.opening(result)
+        failures = [*each(lambda: write_page([result], page_file, more, opening)), *failures]
     return exit_code(failures, is_invalid=warn_of_grave_findings(result, output_format))

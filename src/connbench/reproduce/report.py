@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,7 +10,12 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Finding, printable
 from connbench.model import Plan
+from connbench.report.formats import FORMATS as CORE_FORMATS
+from connbench.report.html.page import Opening
+from connbench.report.html.pictures import Bar, Picture, bars
+from connbench.report.json import json_document
 from connbench.report.json_text import json_text
+from connbench.report.markdown import markdown
 from connbench.report.next_step import CUT_SHORT
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, fold, verdict_lines
@@ -126,6 +131,33 @@ def document(result: Result) -> dict[str, Any]:
     }
 
 
+def picture(result: Result) -> Picture | None:
+    """How many times as fast as plain each strategy is, here and in the talk; before all, how much odd ports cost."""
+    found: list[Bar] = []
+    for row in document(result)["rows"]:
+        talk = row["talk"] or {}
+        if row["strategy"] == "plain":
+            name, here, published = "plain: odd / even", _odd_to_even(row), _odd_to_even(talk)
+        else:
+            name, here, published = f"{row['row']}: plain / this", row["speed_up"], talk.get("speed_up")
+        for group, value in (("measured here", here), ("the talk", published)):
+            if value and published:  # what the talk did not publish has nothing to stand beside
+                found.append(Bar(name, group, value, f"{value:.3g} x"))
+    if not found:
+        return None
+    return Picture(
+        bars(found, "times"),
+        "Measured here beside the talk",
+        "First: the mean latency on odd ports divided by that on even ports. Below it: the mean latency of plain "
+        "divided by that of each strategy.",
+    )
+
+
+def _odd_to_even(row: dict[str, Any]) -> float | None:
+    even, odd = row.get("even_mean_ns"), row.get("odd_mean_ns")
+    return odd / even if even and odd else None
+
+
 def json(result: Result) -> str:
     """What `document` has, and where it was measured; without the attempts."""
     where = {
@@ -137,6 +169,19 @@ def json(result: Result) -> str:
         "findings": findings(result),
     }
     return json_text(where, indented=True)
+
+
+def opening(result: Result) -> Opening:
+    """What the first screen of a page says and shows."""
+    return Opening(verdict(result), picture(result), "connect() as the talk measured it, measured again")
+
+
+FORMATS: dict[str, Callable[[Result], str]] = {
+    **CORE_FORMATS,
+    "json": lambda result: json_document(result, {"reproduction": document(result)}),
+    "markdown": lambda result: markdown(result, verdict(result)),
+}
+"""Every format of a result file: JSON and Markdown say what the claims come to."""
 
 
 def _claim(case: Case, claim: Claim) -> dict[str, Any]:

@@ -68,10 +68,12 @@ class Opening:
     Attributes:
         verdict: Sentences.
         picture: What shows what they say; None for the charts of the results.
+        title: What was measured; empty for the strategies' names.
     """
 
     verdict: Sequence[str]
     picture: Picture | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
     picture = (opening and opening.picture) or picture_of(results)
     page = environment.from_string(_asset("page.html.j2")).render(
         version=connbench.__version__,
-        what=_what(results),
+        what=(opening and opening.title) or _what(results),
         verdict=opening.verdict if opening else _run_verdicts(results),
         picture=picture,
         first="picture" if picture else "utilisation" if utilisation["data"] else "scatter",
@@ -157,8 +159,6 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
 
 def _what(results: Sequence[Result]) -> str:
     """What was measured, in a few words: the strategies, or how many there are."""
-    if len(results) == 1 and results[0].is_reproduction:
-        return "connect() as the talk measured it, measured again"
     if is_lone_sweep(results):
         sweep = Sweep.of(results[0])
         return f"connect() with {len(sweep.settings)} settings at {len(sweep.loads)} loads"

@@ -1,4 +1,4 @@
-"""The picture on the first screen of a page that is not of a run: of a reproduction, a sweep, a comparison."""
+"""The picture on the first screen of a page that is not of a run: of a sweep, or a comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from connbench.report.comparison_rows import change_in_words
 from connbench.report.html.charts import LATENCY_AXIS, chart_text
 from connbench.report.series import colour_of
 from connbench.report.sweep_names import Names
-from connbench.reproduce import report as reproduction
 from connbench.results.result import Result
 from connbench.samples import NS_PER_S
 from connbench.units import duration, format_percent
@@ -50,39 +49,8 @@ class Bar:
 
 
 def picture_of(results: Sequence[Result]) -> Picture | None:
-    """What shows a reproduction or a sweep at a glance; None of anything else, which its own charts show."""
-    if len(results) != 1:
-        return None
-    if results[0].is_reproduction:
-        return of_reproduction(results[0])
-    return of_sweep(results[0]) if is_sweep(results[0]) else None
-
-
-def of_reproduction(result: Result) -> Picture | None:
-    """How many times as fast as plain each strategy is, here and in the talk; before all, how much odd ports cost."""
-    found: list[Bar] = []
-    for row in reproduction.document(result)["rows"]:
-        talk = row["talk"] or {}
-        if row["strategy"] == "plain":
-            name, here, published = "plain: odd / even", _odd_to_even(row), _odd_to_even(talk)
-        else:
-            name, here, published = f"{row['row']}: plain / this", row["speed_up"], talk.get("speed_up")
-        for group, value in (("measured here", here), ("the talk", published)):
-            if value and published:  # what the talk did not publish has nothing to stand beside
-                found.append(Bar(name, group, value, f"{value:.3g} x"))
-    if not found:
-        return None
-    return Picture(
-        bars(found, "times"),
-        "Measured here beside the talk",
-        "First: the mean latency on odd ports divided by that on even ports. Below it: the mean latency of plain "
-        "divided by that of each strategy.",
-    )
-
-
-def _odd_to_even(row: dict[str, Any]) -> float | None:
-    even, odd = row.get("even_mean_ns"), row.get("odd_mean_ns")
-    return odd / even if even and odd else None
+    """What shows a sweep at a glance; None of anything else, which its own charts show."""
+    return of_sweep(results[0]) if len(results) == 1 and is_sweep(results[0]) else None
 
 
 def of_sweep(result: Result) -> Picture | None:
