@@ -206,10 +206,10 @@ def command(  # noqa: PLR0913  # one for each option
     time_wait, reuse_from = time_wait_of(told, tw_reuse, is_here=kernel is None)
     search, told_by = search_of(told, algorithm, is_here=kernel is None, is_udp=is_udp)
 
-    from connbench.advise import report as advice  # noqa: PLC0415  # as above
-    from connbench.advise.advice import advise  # noqa: PLC0415  # as above
-    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
-    from connbench.portmodel.calibration import usual, usual_of  # noqa: PLC0415  # as above
+    from connbench.advise import report as advice
+    from connbench.advise.advice import advise
+    from connbench.commands.views import width
+    from connbench.portmodel.calibration import usual, usual_of
 
     calibration = (
         fitted(calibrating, Protocol(protocol))

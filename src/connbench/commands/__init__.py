@@ -78,7 +78,7 @@ class LazyGroup(Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Offer the commands, likewise, and the options."""
-        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only a completion needs it
+        from click.shell_completion import CompletionItem  # only a completion needs it
 
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)

@@ -52,12 +52,12 @@ def command(  # noqa: PLR0913  # one for each option
     if force and not page:
         raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
 
-    from connbench.analysis.comparison import compare  # noqa: PLC0415  # commands load what they use
-    from connbench.analysis.gate import hold  # noqa: PLC0415  # as above
-    from connbench.commands.views import width  # noqa: PLC0415  # as above
-    from connbench.report import comparison_report as report  # noqa: PLC0415  # as above
-    from connbench.report.comparison_verdict import verdict  # noqa: PLC0415  # as above
-    from connbench.results.reading import read_all  # noqa: PLC0415  # as above
+    from connbench.analysis.comparison import compare
+    from connbench.analysis.gate import hold
+    from connbench.commands.views import width
+    from connbench.report import comparison_report as report
+    from connbench.report.comparison_verdict import verdict
+    from connbench.results.reading import read_all
 
     compared = compare(*read_all((base, new), unit))
     refuse_strangers(thresholds, compared.new.specs, compared.new.name)
@@ -68,8 +68,8 @@ def command(  # noqa: PLR0913  # one for each option
         stdout.say(report.FORMATS[output_format](compared).rstrip("\n"))
     failures = stdout.failures
     if page_file:
-        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
-        from connbench.report.html.pictures import of_comparison  # noqa: PLC0415  # as above
+        from connbench.report.html.page import Opening
+        from connbench.report.html.pictures import of_comparison
 
         opening = Opening(verdict(compared), of_comparison(compared))
         failures += each(lambda: write_page([compared.base, compared.new], page_file, opening=opening))

@@ -27,7 +27,7 @@ def command(context: click.Context, /, shell: str) -> None:
 
     To try it in this bash only: source <(connbench completion bash)
     """  # noqa: D301  # click wants the character \b itself
-    from click.shell_completion import ShellComplete, get_completion_class  # noqa: PLC0415  # only this command needs it
+    from click.shell_completion import ShellComplete, get_completion_class  # only this command needs it
 
     program = context.find_root()
     kind = get_completion_class(shell)

@@ -32,7 +32,7 @@ def command(output_format: str) -> int:
     Prints the environment that every result records, then each check with what `connbench run` says of it: ok, a note,
     a warning, or that it refuses to run. The exit code is that of the run: 0 with warnings, 4 if it refuses.
     """
-    from connbench.planner import RunRequest, make_plan  # noqa: PLC0415  # commands load what they use
+    from connbench.planner import RunRequest, make_plan
 
     plan: Plan | None = None
     try:
@@ -40,10 +40,10 @@ def command(output_format: str) -> int:
     except ConnbenchError as fault:
         refusal = fault
 
-    from connbench.host import checks, diagnosis, environment  # noqa: PLC0415  # as above
+    from connbench.host import checks, diagnosis, environment
 
     if plan:
-        from connbench.planner.resources import Room, requirements_of  # noqa: PLC0415  # as above
+        from connbench.planner.resources import Room, requirements_of
 
         found = [*map(checks.of_finding, known), *checks.options()]
         found += [
@@ -73,14 +73,14 @@ def command(output_format: str) -> int:
 
 
 def _print_json(document: dict[str, object]) -> None:
-    from connbench.report.json_text import json_text  # noqa: PLC0415  # commands load what they use
+    from connbench.report.json_text import json_text
 
     say(json_text(document, indented=True).rstrip("\n"))
 
 
 def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
-    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
-    from connbench.report.text import fold, verdict_lines  # noqa: PLC0415  # as above
+    from connbench.commands.views import width
+    from connbench.report.text import fold, verdict_lines
 
     for name, value in machine.items():
         _print_fact(name, value)
@@ -103,7 +103,7 @@ def _print_fact(name: str, value: object) -> None:
 
 
 def _words(name: str, value: object) -> str:
-    from connbench.units import IN_BYTES, memory  # noqa: PLC0415  # commands load what they use
+    from connbench.units import IN_BYTES, memory
 
     if value is None:
         return "not readable"

@@ -59,7 +59,7 @@ def feature_report(result: Result) -> FeatureReport | None:
 
 def formats_of(result: Result) -> Mapping[str, Callable[[Result], str]]:
     """A writer for each format that a result can be printed and saved in, by its name."""
-    from connbench.report.formats import FORMATS  # noqa: PLC0415  # commands load what they use
+    from connbench.report.formats import FORMATS
 
     feature = feature_report(result)
     return feature.FORMATS if feature else FORMATS

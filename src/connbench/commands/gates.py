@@ -49,7 +49,7 @@ def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> Exi
     Returns:
         `OK`, or `THRESHOLD` if one failed.
     """
-    from connbench.analysis.gate import hold  # noqa: PLC0415  # loads numpy, which must not be there while planning
+    from connbench.analysis.gate import hold  # loads numpy, which must not be there while planning
 
     if in_github_actions():
         add_to_summary(formats_of(result)["markdown"](result) for result in results)

@@ -38,8 +38,8 @@ def check_page(page: Path, *, force: bool) -> Output:
         OutputError: The folder is missing or not writable, or the file exists and `force` is not given.
         EnvironmentFault: The libraries are not installed.
     """
-    from connbench.report.html.page import check_libraries  # noqa: PLC0415  # commands load what they use
-    from connbench.results.files import format_of  # noqa: PLC0415  # as above
+    from connbench.report.html.page import check_libraries
+    from connbench.results.files import format_of
 
     format_of(page, ENDINGS, OPTION)
     check_libraries()
@@ -56,7 +56,7 @@ def write_page(
     Raises:
         OutputError: It cannot be written.
     """
-    from connbench.report.html.page import html_page  # noqa: PLC0415  # commands load what they use
+    from connbench.report.html.page import html_page
 
     data = html_page(results, more, opening).encode()
     page.save(data)

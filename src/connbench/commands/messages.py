@@ -58,8 +58,8 @@ def warn_of_grave_findings(result: Result, output_format: str) -> bool:
     Returns:
         Whether anything makes them invalid, said or not.
     """
-    from connbench.analysis.soundness import findings  # noqa: PLC0415  # loads numpy, which `--help` need not
-    from connbench.results.result import PARTIAL, UNIT  # noqa: PLC0415  # as above
+    from connbench.analysis.soundness import findings  # loads numpy, which `--help` need not
+    from connbench.results.result import PARTIAL, UNIT
 
     found = findings(result)
     invalid = [finding for finding in found if finding.severity is Severity.INVALID]

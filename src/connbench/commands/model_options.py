@@ -108,8 +108,8 @@ def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
     Raises:
         InputError: One cannot be read, or has no plan.
     """
-    from connbench.portmodel.predict_plan import beside  # noqa: PLC0415  # commands load what they use
-    from connbench.results.reading import read  # noqa: PLC0415  # as above
+    from connbench.portmodel.predict_plan import beside
+    from connbench.results.reading import read
 
     results = [read(file, "s") for file in files]  # whatever the unit of a CSV: it has no plan
     return [pair for result in results for pair in beside(result)], results[0].kernel
@@ -127,8 +127,8 @@ def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
         UsageError: They have no connection of it.
         InputError: One cannot be read, or has no plan.
     """
-    from connbench.portmodel.calibration import usual_on  # noqa: PLC0415  # commands load what they use
-    from connbench.portmodel.fit import calibrate  # noqa: PLC0415  # as above
+    from connbench.portmodel.calibration import usual_on
+    from connbench.portmodel.fit import calibrate
 
     pairs, release = measured_in(files)
     found = calibrate(pairs, protocol, names_of(files), usual_on(release, protocol))

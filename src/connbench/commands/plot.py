@@ -119,13 +119,13 @@ def command(  # noqa: PLR0913  # one for each option
     _check(kind, output, terminal=terminal, yscale=look["yscale"])
     _refuse_without_memory(int(look["width"] or 0), int(look["height"] or 0))
 
-    from connbench.report.charts import canvas, left_out, picture  # noqa: PLC0415  # commands load what they use
-    from connbench.report.charts import terminal as characters  # noqa: PLC0415  # as above
-    from connbench.report.series import series_of  # noqa: PLC0415  # as above
-    from connbench.results.file_limits import PORT_OUTSIDE, PORT_TWICE  # noqa: PLC0415  # as above
-    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
-    from connbench.results.reading import read_all  # noqa: PLC0415  # as above
-    from connbench.results.result import UNIT  # noqa: PLC0415  # as above
+    from connbench.report.charts import canvas, left_out, picture
+    from connbench.report.charts import terminal as characters
+    from connbench.report.series import series_of
+    from connbench.results.file_limits import PORT_OUTSIDE, PORT_TWICE
+    from connbench.results.files import PICTURE_SUFFIXES, format_of
+    from connbench.results.reading import read_all
+    from connbench.results.result import UNIT
 
     if terminal:
         characters.require()
@@ -183,10 +183,10 @@ def _choose(series: list[Series], chosen: tuple[str, ...]) -> list[Series]:
 
 
 def _print(series: list[Series], options: Options) -> list[ConnbenchError]:
-    from connbench.analysis.summary import summarize  # noqa: PLC0415  # commands load what they use
-    from connbench.report.charts.canvas import left_out  # noqa: PLC0415  # as above
-    from connbench.report.charts.terminal import scatter  # noqa: PLC0415  # as above
-    from connbench.report.talk import six_lines  # noqa: PLC0415  # as above
+    from connbench.analysis.summary import summarize
+    from connbench.report.charts.canvas import left_out
+    from connbench.report.charts.terminal import scatter
+    from connbench.report.talk import six_lines
 
     stdout = Stdout()
     if missing := left_out(len(series), MOST_IN_TERMINAL, "charts"):

@@ -136,13 +136,13 @@ def _of_plan(
 ) -> tuple[str, list[Overlay]]:
     plan = plan_on_paper(request, sysctls.reserved or frozenset())
 
-    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
-    from connbench.portmodel.calibration import usual_of  # noqa: PLC0415  # as above
-    from connbench.portmodel.predict_plan import predict  # noqa: PLC0415  # as above
-    from connbench.portmodel.simulate import KernelParameters  # noqa: PLC0415  # as above
-    from connbench.report import prediction_json  # noqa: PLC0415  # as above
-    from connbench.report import prediction_report as prediction  # noqa: PLC0415  # as above
-    from connbench.report.charts.predicted import Overlay  # noqa: PLC0415  # as above
+    from connbench.commands.views import width
+    from connbench.portmodel.calibration import usual_of
+    from connbench.portmodel.predict_plan import predict
+    from connbench.portmodel.simulate import KernelParameters
+    from connbench.report import prediction_json
+    from connbench.report import prediction_report as prediction
+    from connbench.report.charts.predicted import Overlay
 
     calibration = fitted(calibrating, request.protocol) if calibrating else None
     reuse = ON_LOOPBACK if sysctls.tw_reuse is None else sysctls.tw_reuse
@@ -166,15 +166,15 @@ def _of_file(
     calibrating: tuple[Path, ...],
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
-    from connbench.commands.views import width  # noqa: PLC0415  # commands load what they use
-    from connbench.portmodel.agreement import agreement  # noqa: PLC0415  # as above
-    from connbench.portmodel.calibration import usual_on  # noqa: PLC0415  # as above
-    from connbench.portmodel.fit import calibrate  # noqa: PLC0415  # as above
-    from connbench.portmodel.predict_plan import beside  # noqa: PLC0415  # as above
-    from connbench.report import agreement_report as report  # noqa: PLC0415  # as above
-    from connbench.report import prediction_json  # noqa: PLC0415  # as above
-    from connbench.report.charts.predicted import Overlay  # noqa: PLC0415  # as above
-    from connbench.results.reading import read  # noqa: PLC0415  # as above
+    from connbench.commands.views import width
+    from connbench.portmodel.agreement import agreement
+    from connbench.portmodel.calibration import usual_on
+    from connbench.portmodel.fit import calibrate
+    from connbench.portmodel.predict_plan import beside
+    from connbench.report import agreement_report as report
+    from connbench.report import prediction_json
+    from connbench.report.charts.predicted import Overlay
+    from connbench.results.reading import read
 
     result = read(file, "s")  # whatever the unit of a CSV: it has no plan
     release = result.kernel
@@ -205,8 +205,8 @@ def _protocol(pair: Pair) -> Protocol:
 
 
 def _check_chart(chart: Path, *, force: bool) -> Output:
-    from connbench.report.charts import canvas  # noqa: PLC0415  # commands load what they use
-    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
+    from connbench.report.charts import canvas
+    from connbench.results.files import PICTURE_SUFFIXES, format_of
 
     canvas.require()
     format_of(chart, PICTURE_SUFFIXES, "--chart")
@@ -214,8 +214,8 @@ def _check_chart(chart: Path, *, force: bool) -> Output:
 
 
 def _draw(chart: Output, overlays: list[Overlay]) -> None:
-    from connbench.report.charts.predicted import picture  # noqa: PLC0415  # commands load what they use
-    from connbench.results.files import PICTURE_SUFFIXES, format_of  # noqa: PLC0415  # as above
+    from connbench.report.charts.predicted import picture
+    from connbench.results.files import PICTURE_SUFFIXES, format_of
 
     chart.save(picture(overlays, format_of(chart.path, PICTURE_SUFFIXES)))
 

@@ -110,7 +110,7 @@ class Forecast:
 
 
 def _rows(plan: Plan, spec: StrategySpec) -> int:
-    from connbench.model import RoundPlan  # noqa: PLC0415  # commands load what they use
+    from connbench.model import RoundPlan
 
     return RoundPlan(plan, spec, 1).rows
 
@@ -128,8 +128,8 @@ class Bar:
     """
 
     def __init__(self, plan: Plan, *, is_sweep: bool = False) -> None:
-        from rich.console import Console  # noqa: PLC0415  # 50 ms that a pipe need not pay
-        from rich.live import Live  # noqa: PLC0415  # as above
+        from rich.console import Console  # 50 ms that a pipe need not pay
+        from rich.live import Live
 
         self._console = Console(stderr=True)
         # A refresh thread would run when it likes; the caller's ticks are 5 a second.
@@ -139,10 +139,10 @@ class Bar:
 
     def show(self, progress: Progress) -> None:
         """Draw the state of a round."""
-        from rich.console import Group  # noqa: PLC0415  # as above
-        from rich.progress_bar import ProgressBar  # noqa: PLC0415  # as above
-        from rich.table import Table  # noqa: PLC0415  # as above
-        from rich.text import Text  # noqa: PLC0415  # as above
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
 
         self._forecast.observe(progress)
         width = self._console.width
@@ -183,8 +183,8 @@ def attempts(progress: Progress) -> str:
 
 def details(progress: Progress, seconds: tuple[float, bool] | None) -> Iterator[str]:
     """What connect() takes now, and how long the whole run goes on; `seconds` as a `Forecast` has them."""
-    from connbench.runner import RECENT  # noqa: PLC0415  # commands load what they use
-    from connbench.units import duration, elapsed  # noqa: PLC0415  # as above
+    from connbench.runner import RECENT
+    from connbench.units import duration, elapsed
 
     if progress.done:
         of = f"of the last {RECENT:,}" if progress.done >= RECENT else "so far"

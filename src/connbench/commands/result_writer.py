@@ -30,7 +30,7 @@ def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
     Raises:
         OutputError: It cannot be written.
     """
-    from connbench.results.files import Output  # noqa: PLC0415  # commands load what they use
+    from connbench.results.files import Output
 
     return click.get_current_context().with_resource(Output(path, force=force, option=option))
 
@@ -145,7 +145,7 @@ class Outlet:
     def _save(self) -> None:
         if self.output is None:
             return
-        from connbench.results.files import SavedElsewhereError, format_of  # noqa: PLC0415  # commands load what they use
+        from connbench.results.files import SavedElsewhereError, format_of
 
         begun = time.monotonic()
         try:

@@ -48,10 +48,10 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.commands.result_writer import Outlet  # noqa: PLC0415  # as above
-    from connbench.commands.session import begin, check_outputs, measure  # noqa: PLC0415  # see the comment above
-    from connbench.commands.views import DocumentPages, TextPages  # noqa: PLC0415  # as above
-    from connbench.report.formats import FORMATS  # noqa: PLC0415  # as above
+    from connbench.commands.result_writer import Outlet
+    from connbench.commands.session import begin, check_outputs, measure
+    from connbench.commands.views import DocumentPages, TextPages
+    from connbench.report.formats import FORMATS
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
     result = begin(plan, known)

@@ -127,7 +127,7 @@ class Command(_Sectioned):
         return rest
 
     def _refuse(self, ctx: click.Context, word: str) -> Never:
-        from connbench.strategies import STRATEGIES  # noqa: PLC0415  # only this mistake needs them
+        from connbench.strategies import STRATEGIES  # only this mistake needs them
 
         names = set(word.split(","))
         takes_strategies = any("--strategy" in parameter.opts for parameter in self.params)

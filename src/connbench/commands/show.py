@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913  # one for each option
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
     page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
 
-    from connbench.results.reading import read_all  # noqa: PLC0415  # commands load what they use
+    from connbench.results.reading import read_all
 
     results = read_all(files, unit)
     for result in results:
@@ -117,8 +117,8 @@ def _print(results: list[Result], output_format: str, budget: float, *, blocks: 
 
 def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
     """What a page has of a result before the tables that every page has."""
-    from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
-    from connbench.report import sweep_tables as sweep  # noqa: PLC0415  # as above
+    from connbench.analysis.sweep_choice import is_sweep
+    from connbench.report import sweep_tables as sweep
 
     if feature := feature_report(result):
         return feature.blocks(result)
@@ -127,9 +127,9 @@ def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
 
 def _printed(result: Result, output_format: str, budget: float, *, blocks: bool) -> str:
     """A result in a format."""
-    from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
-    from connbench.commands.views import can_be_bold, sweep_pages, width  # noqa: PLC0415  # as above
-    from connbench.report import text  # noqa: PLC0415  # as above
+    from connbench.analysis.sweep_choice import is_sweep
+    from connbench.commands.views import can_be_bold, sweep_pages, width
+    from connbench.report import text
 
     if is_sweep(result) and not blocks:
         return sweep_pages(result, output_format, budget, (), plot=False).end()
@@ -146,10 +146,10 @@ def _printed(result: Result, output_format: str, budget: float, *, blocks: bool)
 
 def _verdict(result: Result, budget: float) -> Sequence[str]:
     """What to make of a result, a sweep by its error budget."""
-    from connbench.analysis.sweep_choice import is_sweep  # noqa: PLC0415  # commands load what they use
-    from connbench.commands.sweep_variants import variants_of  # noqa: PLC0415  # as above
-    from connbench.report import sweep_tables as sweep  # noqa: PLC0415  # as above
-    from connbench.report.verdicts import run_verdict  # noqa: PLC0415  # as above
+    from connbench.analysis.sweep_choice import is_sweep
+    from connbench.commands.sweep_variants import variants_of
+    from connbench.report import sweep_tables as sweep
+    from connbench.report.verdicts import run_verdict
 
     if feature := feature_report(result):
         return feature.verdict(result)
@@ -158,7 +158,7 @@ def _verdict(result: Result, budget: float) -> Sequence[str]:
 
 def _opening(results: Sequence[Result], budget: float) -> Opening:
     """What a page begins with; where there are several files, each is named."""
-    from connbench.report.html.page import Opening  # noqa: PLC0415  # commands load what they use
+    from connbench.report.html.page import Opening
 
     if len(results) == 1 and (feature := feature_report(results[0])):
         return feature.opening(results[0])
@@ -171,6 +171,6 @@ def _opening(results: Sequence[Result], budget: float) -> Opening:
 
 def _title(name: str, output_format: str) -> str:
     """What stands above each of several files."""
-    from connbench.report.markdown import escape  # noqa: PLC0415  # commands load what they use
+    from connbench.report.markdown import escape
 
     return f"## {escape(name)}" if output_format == "markdown" else f"==> {name} <=="

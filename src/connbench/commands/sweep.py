@@ -74,12 +74,12 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.commands.result_writer import Outlet, each  # noqa: PLC0415  # as above
-    from connbench.commands.session import begin, check_outputs, measure  # noqa: PLC0415  # see the comment above
-    from connbench.commands.sweep_charts import check_charts, write_charts  # noqa: PLC0415  # as above
-    from connbench.commands.sweep_variants import variants_of  # noqa: PLC0415  # as above
-    from connbench.commands.views import sweep_pages  # noqa: PLC0415  # as above
-    from connbench.report import sweep_tables as sweep  # noqa: PLC0415  # as above
+    from connbench.commands.result_writer import Outlet, each
+    from connbench.commands.session import begin, check_outputs, measure
+    from connbench.commands.sweep_charts import check_charts, write_charts
+    from connbench.commands.sweep_variants import variants_of
+    from connbench.commands.views import sweep_pages
+    from connbench.report import sweep_tables as sweep
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
     page_file = check_page(page, force=force) if page else None
@@ -92,7 +92,7 @@ def command(  # noqa: PLR0913  # one for each option
     if result.rounds and chart_files:
         failures = [*write_charts(chart_files, result), *failures]
     if result.rounds and page_file:
-        from connbench.report.html.page import Opening  # noqa: PLC0415  # as above
+        from connbench.report.html.page import Opening
 
         said = Opening(sweep.sentences(result, budget, variants_of(result, budget)))
         failures = [*each(lambda: write_page([result], page_file, sweep.blocks(result, budget), said)), *failures]

@@ -51,7 +51,7 @@ class _Value(click.ParamType):  # type: ignore[type-arg]  # it takes a parameter
         incomplete: str,
     ) -> list[CompletionItem]:
         """What a shell offers: examples that begin so."""
-        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only a completion needs it
+        from click.shell_completion import CompletionItem  # only a completion needs it
 
         return [CompletionItem(word) for word in self.examples if word.startswith(incomplete)]
 
@@ -144,7 +144,7 @@ class Words(_Value):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002  # click's signature
         """What may follow the last comma: the words that are not there yet."""
-        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only a completion needs it
+        from click.shell_completion import CompletionItem  # only a completion needs it
 
         before, comma, begun = incomplete.rpartition(",")
         return [

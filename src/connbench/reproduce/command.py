@@ -55,7 +55,7 @@ def command(  # noqa: PLR0913  # one for each option
     Prints each figure beside the one that the talk published. It takes about five minutes: plain, bind, and bind from
     one or two addresses take a minute or two each. Everything runs in network namespaces of its own.
     """
-    from connbench.reproduce.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases  # noqa: PLC0415  # commands load what they use
+    from connbench.reproduce.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases
 
     ports = QUICK_RANGE if quick else FULL_RANGE
     request = RunRequest(strategies=("plain",), port_range=ports, isolate=Isolation.ALWAYS, **asked)
@@ -65,10 +65,10 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_without_room(plan, Room.here())  # make_plan has asked for one round of plain alone
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.commands.result_writer import Outlet, each  # noqa: PLC0415  # as above
-    from connbench.commands.session import begin, measure, result_file  # noqa: PLC0415  # see the comment above
-    from connbench.commands.views import DocumentPages, seen, width  # noqa: PLC0415  # as above
-    from connbench.reproduce import report as reproduction  # noqa: PLC0415  # as above
+    from connbench.commands.result_writer import Outlet, each
+    from connbench.commands.session import begin, measure, result_file
+    from connbench.commands.views import DocumentPages, seen, width
+    from connbench.reproduce import report as reproduction
 
     file = result_file(output, force=force)
     page_file = check_page(page, force=force) if page else None

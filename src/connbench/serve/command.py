@@ -82,8 +82,8 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
     """
     address = Endpoint(_address(host), port)
 
-    from connbench.serve import report as pages  # noqa: PLC0415  # commands load what they use
-    from connbench.serve.server import Event, serving  # noqa: PLC0415  # as above
+    from connbench.serve import report as pages
+    from connbench.serve.server import Event, serving
 
     as_json = output_format == "json"
     reports = _Reports()

@@ -130,8 +130,8 @@ def offsets(interrupts: Interrupts, /, **options: str | float | bool | None) -> 
 
 
 def _trace(name: str, interrupts: Interrupts, options: dict[str, str | float | bool | None]) -> int:
-    from connbench.trace.program import Probes, Trace  # noqa: PLC0415  # as above
-    from connbench.trace.recording import TraceOptions, watch  # noqa: PLC0415  # commands load what they use
+    from connbench.trace.program import Probes, Trace
+    from connbench.trace.recording import TraceOptions, watch
 
     trace = Trace(name)
     probes, exporter = options["probes"], options["exporter"]
