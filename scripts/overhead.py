@@ -31,7 +31,7 @@ LIMITS = {
     "connect_p50_ratio": 1.08,
     "wall_ratio": 1.6,
     "command_over_allowed": 1.0,
-    "holder_bytes_per_connection": 150.0,
+    "worker_bytes_per_connection": 150.0,
     "engine_rss_mb": 18.0,
 }
 
@@ -75,11 +75,11 @@ def run_connbench(cpu: int, number: int) -> dict[str, float]:
         os.close(descriptor)
     if outcome.fault:
         raise outcome.fault
-    holder = outcome.reports[0].holders[0]
+    worker = outcome.reports[0].workers[0]
     return {
         "p50": float(median(measured.connect_ns.tolist())),
         "wall": measured.wall_ns / len(measured),
-        "bytes": (holder.memory_full - holder.memory_idle) / holder.opened,
+        "bytes": (worker.memory_full - worker.memory_idle) / worker.opened,
         "rss": outcome.reports[0].engine_rss / 1e6,
     }
 
@@ -125,7 +125,7 @@ def measure() -> dict[str, float]:
         "connect_p50_ratio": round(median(p50_ratios), 4),
         "wall_ratio": round(median(wall_ratios), 4),
         "command_over_allowed": round(median(s / (2 * total + 1.5) for s, total in commands), 3),
-        "holder_bytes_per_connection": round(median(o["bytes"] for o in ours), 1),
+        "worker_bytes_per_connection": round(median(o["bytes"] for o in ours), 1),
         "engine_rss_mb": round(median(o["rss"] for o in ours), 1),
     }
 

@@ -34,7 +34,7 @@ from connbench.model import (
 )
 from connbench.results.file_limits import HIGHEST, LOWEST
 from connbench.results.result import Result, Round, Samples, samples_class
-from connbench.roundreport import HolderReport, RoundReport
+from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
 
 counts = st.integers(0, LARGEST)
@@ -105,16 +105,15 @@ plans = _plans_of(4) | _plans_of(6)
 findings = st.builds(
     Finding, texts, st.sampled_from(Severity), texts, texts, st.none() | texts, st.none() | st.integers(1, 1000)
 )
-holders = st.builds(HolderReport, counts, counts, counts, counts, counts, counts, st.none() | counts, counts)
+workers = st.builds(WorkerReport, counts, counts, counts, counts, counts, counts, st.none() | counts, counts)
 reports = st.builds(
     RoundReport,
     settings=st.dictionaries(texts, texts, max_size=2),
     counters=st.dictionaries(texts, counts, max_size=2),
-    holders=st.lists(holders, max_size=2).map(tuple),
+    workers=st.lists(workers, max_size=2).map(tuple),
     held=counts,
     established=counts,
     time_wait=counts,
-    close_ns=counts,
     steal=st.floats(0, 1),
     engine_rss=counts,
 )

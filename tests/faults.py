@@ -71,9 +71,9 @@ SAVING: Moment = (*BEFORE_THE_ENGINE, Step("command", "os.link", "/proc/self/fd"
 """The first round is measured and written to a file without a name, which is about to get its own."""
 
 
-def connecting(count: int, *, holder: int = 1) -> Moment:
-    """The n-th holder has made `count` - 1 connections and is about to connect once more."""
-    return Step("engine", "os.fork", "", holder), Step("engine's child", "socket.connect", "", count)
+def connecting(count: int, *, worker: int = 1) -> Moment:
+    """The n-th worker has made `count` - 1 connections and is about to connect once more."""
+    return Step("engine", "os.fork", "", worker), Step("engine's child", "socket.connect", "", count)
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Run:
 
     @property
     def children(self) -> list[int]:
-        """Process ids of the engine's children, oldest first: acceptors, then holders, of which the last connects."""
+        """Process ids of the engine's children, oldest first: acceptors, then workers, of which the last connects."""
         return children(self.engine)
 
     def send(self, number: signal.Signals, pid: int = 0) -> None:

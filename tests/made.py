@@ -13,7 +13,7 @@ from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.model import Endpoint, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
 from connbench.results.result import Result, Round, Samples
-from connbench.roundreport import HolderReport, RoundReport
+from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
 
 unhurried = settings(deadline=None)
@@ -68,8 +68,8 @@ def samples_of(connect_ns: Sequence[int], **columns: Sequence[int]) -> Samples:
 
 
 def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = None) -> Round:
-    """A round with nothing wrong but its fault: one holder holds all that connected, the harness costs 600 ns."""
-    holder = HolderReport(
+    """A round with nothing wrong but its fault: one worker holds all that connected, the harness costs 600 ns."""
+    worker = WorkerReport(
         first=0,
         attempts=len(samples),
         opened=len(samples) - int(samples.failed.sum()),
@@ -81,9 +81,9 @@ def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = N
     report = RoundReport(
         settings={"net.ipv4.ip_local_port_range": f"{PORTS.low} {PORTS.high}"},
         counters={"Tcp.ActiveOpens": len(samples), "TcpExt.ListenOverflows": 0, "TcpExt.TCPSynRetrans": 0},
-        holders=(holder,),
-        held=holder.opened,
-        established=holder.opened,
+        workers=(worker,),
+        held=worker.opened,
+        established=worker.opened,
     )
     return Round(number, samples, report, fault)
 

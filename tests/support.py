@@ -132,7 +132,7 @@ def marked(mark: str) -> list[int]:
 
 
 def engines() -> list[int]:
-    """Those of them that are engines or holders, which share one command line."""
+    """Those of them that are engines or workers, which share one command line."""
     return [pid for pid in started_here() if b"connbench.engine" in _command_of(pid)]
 
 
@@ -184,7 +184,7 @@ def engine_of(process: subprocess.Popen[str]) -> int:
 
 
 def connections_of(engine: int) -> int:
-    """Connections made in the namespace of an engine that has holders."""
+    """Connections made in the namespace of an engine that has workers."""
     if not engine or not children(engine):
         return 0
     try:

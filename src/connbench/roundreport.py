@@ -1,4 +1,4 @@
-"""What one round says of itself besides its samples: settings, counters, and what each holder process reported."""
+"""What one round says of itself besides its samples: settings, counters, and what each worker reported."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
-class HolderReport:
-    """What one holder process says of its part in a phase. Memory is private memory, in bytes, of an open share."""
+class WorkerReport:
+    """What a worker reports of a phase; memory is private memory in bytes, without and with its connections."""
 
     first: int
     attempts: int
@@ -17,7 +17,7 @@ class HolderReport:
     memory_idle: int
     memory_full: int
     floor_ns: int | None = None
-    lane: int = 0
+    client: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +27,28 @@ class RoundReport:
     Attributes:
         settings: The namespace's sysctls by name, as read back from it.
         counters: How far the namespace's protocol counters moved, by the kernel's name (`TcpExt.ListenDrops`).
-        held: Connections that the holders had not closed at the end of the phase, all held at once.
+        held: Connections that the workers had not closed at the end of the phase, all held at once.
         established: Those of them that the other end had not closed either.
         time_wait: Sockets in TIME_WAIT in the namespace at the end of the phase.
-        close_ns: What closing everything took.
         steal: Share of the CPU time the hypervisor kept for others, 0 to 1.
         engine_rss: Resident memory of the idle engine, in bytes.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
-    holders: tuple[HolderReport, ...] = ()
+    workers: tuple[WorkerReport, ...] = ()
     held: int = 0
     established: int = 0
     time_wait: int = 0
-    close_ns: int = 0
     steal: float = 0.0
     engine_rss: int = 0
 
     @property
     def floor_ns(self) -> int | None:
-        """The harness's own cost of a connect_ex(), by its first holder; None if nothing connected."""
-        return next((h.floor_ns for h in self.holders if h.floor_ns is not None), None)
+        """The harness's own cost of a connect_ex(), by its first worker; None if nothing connected."""
+        return next((h.floor_ns for h in self.workers if h.floor_ns is not None), None)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Rebuild what `dataclasses.asdict` took apart."""
-        return cls(**{**data, "holders": tuple(HolderReport(**holder) for holder in data["holders"])})
+        return cls(**{**data, "workers": tuple(WorkerReport(**worker) for worker in data["workers"])})

@@ -108,7 +108,7 @@ def _progress(plan: RoundPlan, view: dict[str, memoryview]) -> Progress:
 
 @contextmanager
 def _away_from(cpus: frozenset[int]) -> Iterator[None]:
-    """Keep this process and the engines it starts off the measured CPUs, if there are others; holders move there."""
+    """Keep this process and the engines it starts off the measured CPUs, if there are others; workers move there."""
     usable = usable_cpus()
     others = usable - cpus
     if not cpus or not others:

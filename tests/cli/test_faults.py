@@ -84,12 +84,12 @@ def test_what_is_left_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_killed_acceptor(tmp_path: Path) -> None:
-    """A process that the listener lost ends the round as a lost holder does: what it held is gone."""
+    """A process that the listener lost ends the round as a lost worker does: what it held is gone."""
     paced = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "300", "--churn-rate", "100")
     # The engine's first child accepts.
-    with at(connecting(200, holder=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
+    with at(connecting(200, worker=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
         acceptor = run.children[0]
-        # Of 192 connections the holder has closed one, and is about to replace it; two sockets are the acceptor's own.
+        # Of 192 connections the worker has closed one, and is about to replace it; two sockets are the acceptor's own.
         wait_until(lambda: _sockets_of(acceptor) >= 193, "all connections are accepted")
         run.send(signal.SIGKILL, acceptor)
     run.ended(ExitCode.FAULT)
@@ -128,7 +128,7 @@ def test_acceptors_that_end_before_they_accept(command: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize("denied", ["memfd_create=EPERM", "poll=ENOSYS", "setsockopt=EPERM"])
 def test_a_system_call_that_is_denied_is_no_bug(denied: str, tmp_path: Path) -> None:
-    """By a sandbox: of the command, of the engine or of a holder. test_matrix.py denies every call."""
+    """By a sandbox: of the command, of the engine or of a worker. test_matrix.py denies every call."""
     run = end_of(*PLAIN, "--port-range", "40000-40009", folder=tmp_path, inside=("--deny", denied))
     run.ended(ExitCode.ENVIRONMENT, "this machine denies what connbench needs: ")
     assert "\n  -> a sandbox, a container or a security module denies a system call" in run.stderr
@@ -201,12 +201,12 @@ def the_engine(run: Run) -> int:
     return run.engine
 
 
-def the_holder(run: Run) -> int:
-    """Process id of the holder that connects."""
+def the_worker(run: Run) -> int:
+    """Process id of the worker that connects."""
     return run.stopped
 
 
-@pytest.mark.parametrize("which", [the_engine, the_holder])
+@pytest.mark.parametrize("which", [the_engine, the_worker])
 @pytest.mark.parametrize(
     ("number", "says"),
     [(signal.SIGTERM, "stopped by SIGTERM"), (signal.SIGKILL, "was killed by SIGKILL")],
@@ -215,23 +215,23 @@ def the_holder(run: Run) -> int:
 def test_a_process_of_the_run_ends(
     which: Callable[[Run], int], number: signal.Signals, says: str, tmp_path: Path
 ) -> None:
-    """A signal to the engine or to a holder, which is not the command's own, is a fault that names the signal."""
+    """A signal to the engine or to a worker, which is not the command's own, is a fault that names the signal."""
     with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
         run.send(number, which(run))
     run.ended(ExitCode.FAULT, says)
     assert_kept(run)
 
 
-def test_a_killed_holder_that_only_holds(tmp_path: Path) -> None:
+def test_a_killed_worker_that_only_holds(tmp_path: Path) -> None:
     """Losing connections made earlier is noticed while others are being made."""
-    with at(connecting(1000, holder=3), *PLAIN, folder=tmp_path, inside=("--nofile", "2000")) as run:
+    with at(connecting(1000, worker=3), *PLAIN, folder=tmp_path, inside=("--nofile", "2000")) as run:
         run.send(signal.SIGKILL, run.children[0])
     run.ended(ExitCode.FAULT, "was killed by SIGKILL")
     assert_kept(run)
 
 
 def test_no_more_descriptors(tmp_path: Path) -> None:
-    """EMFILE in mid-run, caused by taking the limit away from the running holder."""
+    """EMFILE in mid-run, caused by taking the limit away from the running worker."""
     with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
         run.allow(resource.RLIMIT_NOFILE, 100, run.stopped)
     run.ended(ExitCode.FAULT, "EMFILE")
@@ -239,7 +239,7 @@ def test_no_more_descriptors(tmp_path: Path) -> None:
 
 
 def test_a_killed_command_takes_everything_with_it(tmp_path: Path) -> None:
-    """SIGKILL to connbench itself: the kernel ends engine and holders, and with them the namespace."""
+    """SIGKILL to connbench itself: the kernel ends engine and workers, and with them the namespace."""
     with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
         run.send(signal.SIGKILL)
     run.ended(-signal.SIGKILL)

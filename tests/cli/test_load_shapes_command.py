@@ -1,4 +1,4 @@
-"""The shapes of load by the installed command: holders of few sockets, faults in their middle, and what is refused."""
+"""The shapes of load by the installed command: workers of few sockets, faults in their middle, and what is refused."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def churned(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_churn_is_the_same_whoever_holds() -> None:
-    """The same seed closes the same connections and draws the same ports, in one holder and in several of few files."""
+    """The same seed closes the same connections and draws the same ports, in one worker and in several of few files."""
     arguments = ("--strategy", "random", "--fill", "75%", "--churn", "60")
     alone, shared = churned(document(*arguments)), churned(document(*arguments, inside=FEW))
-    assert len(alone["holders"]) == 1 < len(shared["holders"])
-    assert all(holder["attempts"] for holder in shared["holders"])
+    assert len(alone["workers"]) == 1 < len(shared["workers"])
+    assert all(worker["attempts"] for worker in shared["workers"])
     assert alone["samples"]["port"] == shared["samples"]["port"]
     assert shared["established"] == 48
 
@@ -63,17 +63,17 @@ def _signals(pid: int, field: str) -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith(field))
 
 
-def test_holder_stopped_while_it_waits_stops_the_churn() -> None:
-    """SIGTERM to a holder that has nothing to do just then is not lost: its next order ends the run."""
+def test_worker_stopped_while_it_waits_stops_the_churn() -> None:
+    """SIGTERM to a worker that has nothing to do just then is not lost: its next order ends the run."""
     load = ("--strategy", "bind", "--fill", "75%", "--churn", "100000", "--churn-rate", "50")
     with running(*SMALL, *load, inside=FEW, at_least=50) as process:
         term = 1 << signal.SIGTERM - 1
-        holders = children(engine_of(process))
-        idle = [pid for pid in holders if (_signals(pid, "SigBlk:") | _signals(pid, "SigIgn:")) & term]
+        workers = children(engine_of(process))
+        idle = [pid for pid in workers if (_signals(pid, "SigBlk:") | _signals(pid, "SigIgn:")) & term]
         os.kill(idle[0], signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=HANG_S)
-    assert (len(holders) > 1, process.returncode) == (True, ExitCode.FAULT)
-    assert "a holder was stopped by SIGTERM" in stderr
+    assert (len(workers) > 1, process.returncode) == (True, ExitCode.FAULT)
+    assert "a worker was stopped by SIGTERM" in stderr
     assert "partial" in stdout
 
 
@@ -92,7 +92,7 @@ def test_engine_killed_in_the_churn_leaves_the_filling_whole(tmp_path: Path) -> 
 
 
 def test_silent_target_ends_the_churn_whoever_holds() -> None:
-    """Time-outs in a row are counted over all holders of a lane: none has more than three of these eight."""
+    """Time-outs in a row are counted over all workers of a lane: none has more than three of these eight."""
     target = ("--target", "127.0.0.1:39999", "--timeout", "0.05")
     load = ("--strategy", "random", "--fill", "75%", "--churn", "8", "--isolate", "never")
     finished = connbench(

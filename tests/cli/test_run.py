@@ -79,7 +79,7 @@ def test_fewer_ports_than_connections_is_an_experiment() -> None:
 def test_json_holds_everything() -> None:
     """Schema, plan, environment, summary, samples as columns, counters, findings."""
     found = document(*SMALL, "--strategy", "window", "--window", "16", "--seed", "9", "--rounds", "2")
-    assert found["schema"] == 4
+    assert found["schema"] == 5
     assert found["plan"]["seed"] == 9
     assert found["partial"] is False
     assert {"kernel", "cpu_model", "cpu_count", "affinity", "clock_source", "governor", "load_1m"} <= set(
@@ -129,15 +129,15 @@ def _ports(found: dict[str, Any]) -> list[int]:
 
 
 @pytest.mark.parametrize("listener", ["backlog", "accept"])
-def test_a_chain_of_holders_keeps_all_connections_open(listener: str) -> None:
+def test_a_chain_of_workers_keeps_all_connections_open(listener: str) -> None:
     """More connections than RLIMIT_NOFILE allows one process are open at once at the end."""
     found = document(
         *("run", "-n", "200", "--port-range", "40000-40199", "--strategy", "plain", "--listener", listener),
         inside=("--nofile", "64"),
     )
     (measured,) = found["strategies"][0]["rounds"]
-    assert len(measured["holders"]) >= 4
-    assert sum(holder["opened"] for holder in measured["holders"]) == 200
+    assert len(measured["workers"]) >= 4
+    assert sum(worker["opened"] for worker in measured["workers"]) == 200
     assert measured["established"] == 200
     assert sorted(measured["samples"]["port"]) == list(range(40000, 40200))
     assert found["environment"]["nofile_hard"] == 64

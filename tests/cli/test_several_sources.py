@@ -36,7 +36,7 @@ def test_two_addresses_open_twice_as_many(tmp_path: Path) -> None:
 
 
 def test_one_address_is_filled_after_the_other() -> None:
-    """--spread fill uses up the first address before it takes the next, through holders of few sockets each."""
+    """--spread fill uses up the first address before it takes the next, through workers of few sockets each."""
     arguments = ("--strategy", "random", "--source", "127.9.9.4-127.9.9.5", "--spread", "fill", "--format", "csv")
     finished = connbench(*SMALL, *arguments, inside=("--nofile", "64"))
     assert finished.returncode == ExitCode.OK, finished.stderr

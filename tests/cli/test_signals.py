@@ -183,7 +183,7 @@ def test_hanging_up_twice_is_hanging_up_once() -> None:
 
 
 def test_a_signal_to_all_processes(tmp_path: Path) -> None:
-    """A terminal's do nothing to engine and holders; SIGTERM to them, just before the command, is still its end."""
+    """A terminal's do nothing to engine and workers; SIGTERM to them, just before the command, is still its end."""
     path = tmp_path / "r.json"
     with running(*LONG_RUN, "-o", str(path)) as process:
         engine = engine_of(process)

@@ -115,10 +115,10 @@ def test_a_bug_while_a_round_runs_keeps_the_round(hooks: Path, tmp_path: Path) -
     ("module", "function"),
     [
         ("connbench.engine.network", "set_up"),
-        ("connbench.engine.scheduler", "Crew.count"),
-        ("connbench.engine.worker", "Holder.carry_out"),
+        ("connbench.engine.scheduler", "Scheduler.count"),
+        ("connbench.engine.worker", "Worker.execute"),
     ],
-    ids=["the engine's start", "the engine", "a holder"],
+    ids=["the engine's start", "the engine", "a worker"],
 )
 def test_a_bug_in_another_process_is_told_by_the_command(module: str, function: str, hooks: Path) -> None:
     """One line with the class, the words and the place of the exception; the traceback with --debug."""

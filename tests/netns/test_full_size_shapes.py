@@ -106,7 +106,7 @@ def test_a_million_connections() -> None:
     [measured] = result.rounds
     assert not result.samples.failed.any()
     assert measured.report.established == million
-    memory = sum(holder.memory_full for holder in measured.report.holders)
+    memory = sum(worker.memory_full for worker in measured.report.workers)
     assert memory / million <= 600
     plan = make_plan(strategy, PORTS, million, low=LOW, sources=sources)
     found = findings(Result(plan, {}, rounds={strategy: [measured]}))

@@ -51,7 +51,7 @@ def test_lanes_make_every_attempt_between_them(name: str) -> None:
     assert name == "window" or not samples.failed.any()
     assert (np.diff(samples.started_ns) >= 0).all(), "attempts are in the order they were begun"
     [report] = [r.report for r in result.rounds]
-    assert sorted(holder.lane for holder in report.holders) == [0, 1, 2]
+    assert sorted(worker.client for worker in report.workers) == [0, 1, 2]
     assert report.established == report.held == PORTS - 1 - int(samples.failed.sum())
 
 

@@ -1,4 +1,4 @@
-"""A round: its namespace's settings, its chain of holders, its listener, its account of itself."""
+"""A round: its namespace's settings, its chain of workers, its listener, its account of itself."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from connbench import samples
 from connbench.engine import loop
-from connbench.engine.task import Share, Turnover
+from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
 from connbench.samples import NS_PER_S
 from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
@@ -47,13 +47,13 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
     recipe, filled = recipe_over(plan, order), plan.rows_of_lanes(Phase.FILL)[0]
-    share = Share(plan, recipe, 0, filled, order, victims, 64, (0,), -1, 0, columns)
+    task = WorkerTask(plan, recipe, 0, filled, order, victims, 64, (0,), -1, 0, columns)
     rows = plan.rows_of_lanes(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)
     monkeypatch.setattr(loop, "sleep", clock.sleep)
     held: list[socket | None] = [None] * len(filled)
-    loop.go_through(share, held, Turnover.of(plan, rows, rows.start, BEGAN, 0))
+    loop.run_attempts(task, held, ChurnTask.of(plan, rows, rows.start, BEGAN, 0))
     for one in held:
         if one:
             one.close()

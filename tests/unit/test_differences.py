@@ -20,8 +20,8 @@ SETTINGS = {"net.ipv4.ip_local_port_range": "9024 65535", "net.ipv4.tcp_timestam
 def made(floor_ns: int | None = 600, settings: dict[str, str] | None = None, **plan: Any) -> Result:  # noqa: ANN401  # any field of Plan
     """A result of one sound round under a plan with some fields changed."""
     measured = round_of(samples_of([10_000] * 4))
-    holder = replace(measured.report.holders[0], floor_ns=floor_ns)
-    report = replace(measured.report, holders=(holder,), settings=SETTINGS | (settings or {}))
+    worker = replace(measured.report.workers[0], floor_ns=floor_ns)
+    report = replace(measured.report, workers=(worker,), settings=SETTINGS | (settings or {}))
     result = result_of({BIND: [replace(measured, report=report)]})
     result.plan = replace(PLAN, **plan)
     return result

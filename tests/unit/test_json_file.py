@@ -81,7 +81,7 @@ def load(document: Document) -> Document:
 
 CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "older schema": (lambda d: d.update(schema=1), "schema 1"),
-    "newer schema": (lambda d: d.update(schema=5), "schema 5"),
+    "newer schema": (lambda d: d.update(schema=6), "schema 6"),
     "no schema": (lambda d: d.pop("schema"), "no result of connbench"),
     "schema that is no number": (lambda d: d.update(schema="1"), "no result of connbench"),
     "no strategies": (lambda d: d.pop("strategies"), "no result of connbench"),
@@ -202,7 +202,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "environment in environments": (lambda d: d["environment"].update(a={"b": {"c": 1}}), "environment"),
     "number beyond 64 bits": (lambda d: d["environment"].update(cpu_count=2**64), "environment"),
     "counter beyond 64 bits": (lambda d: measured(d).update(counters={"a": 2**64}), "counters"),
-    "holder beyond 64 bits": (lambda d: measured(d)["holders"][0].update(memory_idle=2**64), "holders"),
+    "worker beyond 64 bits": (lambda d: measured(d)["workers"][0].update(memory_idle=2**64), "workers"),
     "steal of two": (lambda d: measured(d).update(steal=2), "steal"),
     "number of 4,300 digits": (lambda d: d["plan"].update(connections=10**4299), "connections is a number of"),
     "unknown close": (lambda d: load(d).update(churn={"replacements": 1, "close": "x"}), "close"),
@@ -222,7 +222,7 @@ def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reas
     assert len(refused.value.message) < 300
 
 
-@pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (5, "newer connbench")])
+@pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (6, "newer connbench")])
 def test_way_out_of_another_schema_depends_on_which(schema: int, hint: str) -> None:
     """A file from the future wants a newer connbench, one from the past an older one."""
     with pytest.raises(InputError) as refused:
@@ -261,4 +261,5 @@ def test_schema_3_is_read() -> None:
     assert result.plan.seed == 2**62 + 1
     assert [s.strategy.label for s in result.strategies] == ["plain", "window 500"]
     assert [r.samples.connect_ns.tolist() for r in result.rounds[PLAIN]] == [[10000, 20000, 30000], [10000, 0, 400000]]
+    assert [[(w.opened, w.client) for w in r.report.workers] for r in result.rounds[PLAIN]] == [[(3, 0)], [(1, 0)]]
     assert result.is_partial

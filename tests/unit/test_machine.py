@@ -145,7 +145,7 @@ def test_what_a_csv_does_not_hold_of_a_round_is_null_and_read_back() -> None:
     """A 0 would say that no CPU time was stolen and nothing was in TIME_WAIT: nobody looked."""
     taken = read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv")
     own = read_csv(FORMATS["csv"](result_of({PLAIN: [round_of(CLEAN)]})), "own.csv")
-    names = ("held", "established", "time_wait", "close_ns", "steal", "engine_rss")
+    names = ("held", "established", "time_wait", "steal", "engine_rss")
     for read, wall_ns in ((taken, None), (own, 63_000)):
         measured = document(read)["strategies"][0]["rounds"][0]
         assert [measured[name] for name in names] == [None] * len(names)
@@ -168,7 +168,7 @@ def test_document_of_a_round_without_an_attempt_parses() -> None:
     assert strategy["rounds"][0]["wall_ns"] == 0
 
 
-def test_document_has_counters_and_holders_of_each_round() -> None:
+def test_document_has_counters_and_workers_of_each_round() -> None:
     """All that a round reported is in the document, by the report's own names."""
     rounds = [round_of(CLEAN, 1), round_of(MIXED, 2)]
     [strategy] = document(result_of({BIND: rounds}))["strategies"]

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.roundreport import HolderReport, RoundReport
+from connbench.roundreport import RoundReport, WorkerReport
 from made import unhurried
 
 counts = st.integers(0, 2**63)
-holders = st.builds(
-    HolderReport,
+workers = st.builds(
+    WorkerReport,
     first=counts,
     attempts=counts,
     opened=counts,
@@ -26,17 +26,16 @@ reports = st.builds(
     RoundReport,
     settings=st.dictionaries(st.text(), st.text(), max_size=4),
     counters=st.dictionaries(st.text(), st.integers(), max_size=4),
-    holders=st.lists(holders, max_size=4).map(tuple),
+    workers=st.lists(workers, max_size=4).map(tuple),
     established=counts,
-    close_ns=counts,
     steal=st.floats(0, 1),
     engine_rss=counts,
 )
 
 
-def holder(opened: int, floor_ns: int | None) -> HolderReport:
-    """A holder of so many connections."""
-    return HolderReport(0, opened, opened, 0, 0, 0, floor_ns)
+def worker(opened: int, floor_ns: int | None) -> WorkerReport:
+    """A worker of so many connections."""
+    return WorkerReport(0, opened, opened, 0, 0, 0, floor_ns)
 
 
 @given(reports)
@@ -46,12 +45,12 @@ def test_report_survives_json(report: RoundReport) -> None:
     assert RoundReport.from_dict(json.loads(json.dumps(asdict(report)))) == report
 
 
-def test_floor_is_that_of_the_first_holder_with_a_connection() -> None:
-    """A holder that connected nothing has no floor, and the next one's counts."""
-    assert RoundReport(holders=(holder(0, None), holder(3, 700), holder(3, 500))).floor_ns == 700
+def test_floor_is_that_of_the_first_worker_with_a_connection() -> None:
+    """A worker that connected nothing has no floor, and the next one's counts."""
+    assert RoundReport(workers=(worker(0, None), worker(3, 700), worker(3, 500))).floor_ns == 700
 
 
 def test_floor_of_nothing_is_none() -> None:
     """Without a connection there is nothing to measure the harness with."""
-    assert RoundReport(holders=(holder(0, None),)).floor_ns is None
+    assert RoundReport(workers=(worker(0, None),)).floor_ns is None
     assert RoundReport().floor_ns is None

@@ -71,7 +71,7 @@ def test_finished_attempts_are_read_back_as_written(rows: int, data: st.DataObje
 
 
 def test_attempt_in_the_making_is_left_out() -> None:
-    """An attempt whose `tries` was not written yet, as when its holder was killed, is no attempt."""
+    """An attempt whose `tries` was not written yet, as when its worker was killed, is no attempt."""
     with shared(3) as (descriptor, columns):
         write(columns, 0)
         columns["connect_ns"][1] = 5

@@ -32,12 +32,12 @@ def counting(measured: Round, **counters: int) -> Round:
     return replace(measured, report=replace(measured.report, counters=measured.report.counters | moved))
 
 
-def with_holders(measured: Round, *, switches: tuple[int, ...] = (0,), lost: int = 0, floor_ns: int = 600) -> Round:
-    """The round, as holders report it that were interrupted so often, lost connections, or have another floor."""
-    [holder] = measured.report.holders
-    holders = tuple(replace(holder, involuntary_switches=number, floor_ns=floor_ns) for number in switches)
+def with_workers(measured: Round, *, switches: tuple[int, ...] = (0,), lost: int = 0, floor_ns: int = 600) -> Round:
+    """The round, as workers report it that were interrupted so often, lost connections, or have another floor."""
+    [worker] = measured.report.workers
+    workers = tuple(replace(worker, involuntary_switches=number, floor_ns=floor_ns) for number in switches)
     return replace(
-        measured, report=replace(measured.report, holders=holders, established=measured.report.established - lost)
+        measured, report=replace(measured.report, workers=workers, established=measured.report.established - lost)
     )
 
 
@@ -164,15 +164,15 @@ def test_timed_out_connect_is_found() -> None:
         (10, (2,), ["involuntary-switches"]),
     ],
 )
-def test_interrupted_holders_are_found(attempts: int, switches: tuple[int, ...], codes: list[str]) -> None:
-    """More than one involuntary switch in a hundred attempts, all holders together, is found; a single one never."""
-    measured = with_holders(round_of(samples_of([20_000] * attempts)), switches=switches)
+def test_interrupted_workers_are_found(attempts: int, switches: tuple[int, ...], codes: list[str]) -> None:
+    """More than one involuntary switch in a hundred attempts, all workers together, is found; a single one never."""
+    measured = with_workers(round_of(samples_of([20_000] * attempts)), switches=switches)
     assert [f.code for f in found_in(measured)] == codes
 
 
 def test_counted_instructions_are_not_disturbed() -> None:
     """Where the clock counts instructions nothing is said of a busy machine, and all else still is."""
-    disturbed = with_holders(CLEAN, switches=(50,), lost=1)
+    disturbed = with_workers(CLEAN, switches=(50,), lost=1)
     result = result_of({BIND: [disturbed]}, PLAN)
     result.known = (Finding("cpu-load", Severity.WARNING, "CPU load: 90 % in use", "stop it"),)
     assert [f.code for f in findings(result)] == ["cpu-load", "not-held", "involuntary-switches"]
@@ -204,9 +204,9 @@ def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: i
 )
 def test_switches_are_told_of_the_lane_that_has_most(cpus: tuple[int, ...], place: str, advice: str) -> None:
     """With several lanes the one that was interrupted most is named, and lanes that share a CPU are the reason."""
-    interrupted = with_holders(CLEAN, switches=(10, 20, 6))
-    holders = tuple(replace(h, lane=lane) for h, lane in zip(interrupted.report.holders, (0, 1, 1), strict=True))
-    measured = replace(interrupted, report=replace(interrupted.report, holders=holders))
+    interrupted = with_workers(CLEAN, switches=(10, 20, 6))
+    workers = tuple(replace(h, client=lane) for h, lane in zip(interrupted.report.workers, (0, 1, 1), strict=True))
+    measured = replace(interrupted, report=replace(interrupted.report, workers=workers))
     spec = replace(BIND, load=Load(lanes=2))
     [found] = findings(result_of({spec: [measured]}, replace(PLAN, cpus=cpus)))
     assert found.message == f"36 involuntary context switches in 100 attempts, {place}"
@@ -215,21 +215,21 @@ def test_switches_are_told_of_the_lane_that_has_most(cpus: tuple[int, ...], plac
 
 def test_connections_not_held_make_the_figures_invalid() -> None:
     """A connection closed before the end freed its port, and the search was of another range than was said."""
-    [found] = found_in(with_holders(CLEAN, lost=1))
+    [found] = found_in(with_workers(CLEAN, lost=1))
     assert (found.code, found.severity) == ("not-held", Severity.INVALID)
     assert found.message == "99 connections were left at the end of 100 held"
 
 
 def test_lost_connections_of_a_broken_round_are_no_finding_of_their_own() -> None:
     """Where a fault ended the round, the fault is what is told."""
-    broken = replace(with_holders(CLEAN, lost=50), fault=RunFault("holder process 7 was killed by SIGKILL"))
+    broken = replace(with_workers(CLEAN, lost=50), fault=RunFault("worker process 7 was killed by SIGKILL"))
     assert [f.code for f in found_in(broken)] == ["partial"]
 
 
 @pytest.mark.parametrize(("floor_ns", "codes"), [(5000, []), (5001, ["harness-floor"])])
 def test_floor_near_the_latency_is_found(floor_ns: int, codes: list[str]) -> None:
     """A harness that is more than a quarter of the median latency is told, as a note."""
-    found = found_in(with_holders(CLEAN, floor_ns=floor_ns))
+    found = found_in(with_workers(CLEAN, floor_ns=floor_ns))
     assert [f.code for f in found] == codes
     assert all(f.severity is Severity.NOTE for f in found)
     assert all("is 25% of the median latency" in f.message for f in found)

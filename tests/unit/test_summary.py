@@ -212,9 +212,9 @@ def test_wall_time_is_from_the_first_begin_to_the_last_outcome() -> None:
 
 
 def with_report(measured: Round, established: int, floor_ns: int | None) -> Round:
-    """The round, but its holder reports other figures."""
-    holder = replace(measured.report.holders[0], floor_ns=floor_ns)
-    return replace(measured, report=replace(measured.report, holders=(holder,), established=established))
+    """The round, but its worker reports other figures."""
+    worker = replace(measured.report.workers[0], floor_ns=floor_ns)
+    return replace(measured, report=replace(measured.report, workers=(worker,), established=established))
 
 
 def test_established_is_the_smallest_and_floor_the_median_of_the_rounds() -> None:

@@ -149,7 +149,7 @@ def test_plain_has_the_kernels_source() -> None:
 def test_floor_is_left_out_where_nothing_connected() -> None:
     """Without a connection there is no harness floor to print."""
     measured = round_of(MIXED)
-    without = replace(measured, report=replace(measured.report, holders=()))
+    without = replace(measured, report=replace(measured.report, workers=()))
     assert "harness floor" not in text.report(result_of({RANDOM: [without]}))
 
 

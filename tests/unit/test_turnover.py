@@ -86,11 +86,11 @@ def test_rate_that_was_not_reached_is_found(asked: float | None, codes: list[str
 
 
 @pytest.mark.parametrize(("lanes", "codes"), [((0,), []), ((0, 1), []), ((0, 0, 1), ["churn-in-turn"])])
-def test_holders_in_turn_are_found(lanes: tuple[int, ...], codes: list[str]) -> None:
-    """Where a lane has several holders, what each change of process costs is part of the figures, and that is said."""
+def test_workers_in_turn_are_found(lanes: tuple[int, ...], codes: list[str]) -> None:
+    """Where a lane has several workers, what each change of process costs is part of the figures, and that is said."""
     measured = every(1_000_000)
-    [holder] = measured.report.holders
-    report = replace(measured.report, holders=tuple(replace(holder, lane=lane) for lane in lanes))
+    [worker] = measured.report.workers
+    report = replace(measured.report, workers=tuple(replace(worker, client=lane) for lane in lanes))
     found = found_in(churning(), replace(measured, report=report))
     assert [(f.code, f.severity) for f in found] == [(code, Severity.WARNING) for code in codes]
 

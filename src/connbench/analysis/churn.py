@@ -45,13 +45,13 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str) ->
             f"{rate_text(achieved)} replacements a second were made of {rate_text(churn.rate)} asked for",
             "lower --churn-rate to what it can do, or share it out with --lanes",
         )
-    in_turn = max(Counter(holder.lane for holder in measured.report.holders).values(), default=0)
+    in_turn = max(Counter(worker.client for worker in measured.report.workers).values(), default=0)
     if in_turn > 1:
         # With 800 of 1,000 ports in use, a median connect() of 17 us where three take turns, of 13.5 us with one.
         yield Finding(
             "churn-in-turn",
             Severity.WARNING,
-            f"{in_turn} holder processes take turns in a lane: a replacement just after a change of process is slower, "
+            f"{in_turn} worker processes take turns in a lane: a replacement just after a change of process is slower, "
             "for its caches are cold",
             "raise RLIMIT_NOFILE (ulimit -n) for a single one, or compare only loads with as many",
         )

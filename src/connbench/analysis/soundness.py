@@ -1,4 +1,4 @@
-"""Was the measurement clean? What the counters, the holders and the samples say about it, as findings with advice."""
+"""Was the measurement clean? What the counters, the workers and the samples say about it, as findings with advice."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def _moved(measured: Round, names: tuple[str, ...]) -> str:
 
 def _judge_machine(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     report = measured.report
-    switches = sum(holder.involuntary_switches for holder in report.holders)
+    switches = sum(worker.involuntary_switches for worker in report.workers)
     attempts = len(measured.samples)
     if attempts and switches > max(1, attempts * SWITCHES_PER_ATTEMPT):
         yield Finding(
@@ -277,8 +277,8 @@ def _worst_lane(plan: Plan, spec: StrategySpec, measured: Round) -> str:
     if spec.load.lanes < 2:
         return ""
     by_lane: Counter[int] = Counter()
-    for holder in measured.report.holders:
-        by_lane[holder.lane] += holder.involuntary_switches
+    for worker in measured.report.workers:
+        by_lane[worker.client] += worker.involuntary_switches
     [(lane, switches)] = by_lane.most_common(1)
     cpu = RoundPlan(plan, spec, measured.number).cpu_of(lane)
     return f", {switches} of them in lane {lane}" + ("" if cpu is None else f" on CPU {cpu}")

@@ -1,1 +1,1 @@
-"""The measured process: its namespace, its listener, its chain of holders, and the loop that calls connect()."""
+"""The measured process: its namespace, its listener, its chain of workers, and the loop that calls connect()."""

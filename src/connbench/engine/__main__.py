@@ -18,8 +18,8 @@ from typing import Any
 
 from connbench.engine import listener, network
 from connbench.engine.network import Network
-from connbench.engine.scheduler import Crew, refuse_without_room
-from connbench.engine.task import Share
+from connbench.engine.scheduler import Scheduler, refuse_without_room
+from connbench.engine.task import WorkerTask
 from connbench.engine.worker import StopRequestedError, stop_on_sigterm
 from connbench.errors import ConnbenchError, RunFault
 from connbench.interrupts import ENDING
@@ -48,31 +48,31 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     raise_open_files()
     joined = network.set_up(plan)
     die_with_parent(parent)
-    shares = _shares(plan, descriptor, joined)
+    tasks = _tasks(plan, descriptor, joined)
     with joined.listening_end():
         running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows)
     try:
-        refuse_without_room(shares)
+        refuse_without_room(tasks)
         say("ready", settings=joined.settings)
-        reports = _measure(Crew(shares, running.check), shares[0].plan, joined, engine_rss)
+        reports = _measure(Scheduler(tasks, running.check), tasks[0].plan, joined, engine_rss)
     finally:
         running.close()
     say("finished", reports=reports)
 
 
-def _shares(plan: RoundPlan, descriptor: int, joined: Network) -> list[Share]:
-    """The whole round as a share for each lane, its draws made."""
+def _tasks(plan: RoundPlan, descriptor: int, joined: Network) -> list[WorkerTask]:
+    """The whole round as a task for each client, its draws made."""
     victims = draw_victims(plan)
-    order = shared_out(plan, victims)
-    recipe = recipe_over(plan, order, parse_ports(joined.settings.get(sysctl.RESERVED_PORTS, "")))
+    path_by_row = shared_out(plan, victims)
+    recipe = recipe_over(plan, path_by_row, parse_ports(joined.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     return [
-        Share(
+        WorkerTask(
             plan=plan,
             recipe=recipe,
-            lane=lane,
+            client=client,
             rows=rows,
-            order=order,
+            path_by_row=path_by_row,
             victims=victims,
             capacity=len(rows),
             held_before=(0,) * len(plan.sources),
@@ -80,40 +80,38 @@ def _shares(plan: RoundPlan, descriptor: int, joined: Network) -> list[Share]:
             epoch=epoch,
             far=joined.far,
         )
-        for lane, rows in enumerate(plan.rows_of_lanes(Phase.FILL))
+        for client, rows in enumerate(plan.rows_of_lanes(Phase.FILL))
     ]
 
 
-def _measure(crew: Crew, plan: RoundPlan, joined: Network, engine_rss: int) -> list[dict[str, Any]]:
+def _measure(scheduler: Scheduler, plan: RoundPlan, joined: Network, engine_rss: int) -> list[dict[str, Any]]:
     """Run the round's phases; the reports of those that were begun."""
     begun = RoundReport(settings=joined.settings, engine_rss=engine_rss)
     gc.collect()
     gc.freeze()
     reports = []
     for phase in plan.strategy.phases:
-        report, is_complete = _run_phase(crew, phase.phase, joined, begun)
+        report, is_complete = _run_phase(scheduler, phase.phase, joined, begun)
         reports.append(report)
         say("measured", report=asdict(report))  # should this process not live to the end of the next
         if not is_complete:
             break
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do ends the round in good order
-    closing = time.perf_counter_ns()
-    crew.close()
-    reports[-1] = replace(reports[-1], close_ns=time.perf_counter_ns() - closing)
+    scheduler.close()
     return [asdict(report) for report in reports]
 
 
-def _run_phase(crew: Crew, phase: Phase, joined: Network, begun: RoundReport) -> tuple[RoundReport, bool]:
+def _run_phase(scheduler: Scheduler, phase: Phase, joined: Network, begun: RoundReport) -> tuple[RoundReport, bool]:
     """The report of a phase, and whether it came to its end."""
     before, (stolen_before, ticks_before) = joined.read_counters(), counters.read_cpu_ticks()
     held, established, is_complete = 0, 0, True
     try:
-        crew.run(phase)
+        scheduler.run(phase)
     except ConnbenchError as fault:
         is_complete = False
         _say_failed(fault)
     try:
-        held, established = crew.count()
+        held, established = scheduler.count()
     except ConnbenchError as fault:
         is_complete = False
         _say_failed(fault)
@@ -122,7 +120,7 @@ def _run_phase(crew: Crew, phase: Phase, joined: Network, begun: RoundReport) ->
     report = replace(
         begun,
         counters=moved,
-        holders=crew.reports,
+        workers=scheduler.reports,
         held=held,
         established=established,
         time_wait=counters.read_time_wait(),

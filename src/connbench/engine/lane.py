@@ -1,7 +1,7 @@
-"""A lane: holders one after the other, so that more connections are open at once than one process may have.
+"""A client: workers one after the other, so that more connections are open at once than one process may have.
 
-What a lane has to do is written as a script: a generator that gives a holder its orders, yields it, and is sent the
-holder's answer. `connbench.engine.scheduler` runs the scripts of all lanes at the same time.
+What a client has to do is written as a script: a generator that gives a worker its commands, yields it, and is sent the
+worker's answer. `connbench.engine.scheduler` runs the scripts of all clients at the same time.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from dataclasses import dataclass, field, replace
 from operator import add
 from typing import Any
 
-from connbench.engine.task import Share
-from connbench.engine.worker import run_holder
+from connbench.engine.task import WorkerTask
+from connbench.engine.worker import run_worker
 from connbench.errors import RunFault
-from connbench.roundreport import HolderReport
+from connbench.roundreport import WorkerReport
 
-STOPPED = ("the engine or a holder was stopped by SIGTERM", "run it again for the rest")
+STOPPED = ("the engine or a worker was stopped by SIGTERM", "run it again for the rest")
 
 Answer = dict[str, Any]
-Script = Generator["Holder", Answer, None]
+Script = Generator["WorkerHandle", Answer, None]
 
 
 @dataclass(slots=True)
-class Holder:
-    """The engine's side of a holder process; `text` is what of its answer has come."""
+class WorkerHandle:
+    """The engine's side of a worker process; `text` is what of its answer has come."""
 
     pid: int
     channel: socket.socket
     text: bytes = b""
 
-    def tell(self, *order: object) -> Holder:
-        """Give it an order; returns the holder, to be yielded. Where it is gone already, its channel will tell."""
+    def tell(self, *command: object) -> WorkerHandle:
+        """Give it a command; returns the worker, to be yielded. Where it is gone already, its channel will tell."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.channel.sendall(" ".join(map(str, order)).encode() + b"\n")
+            self.channel.sendall(" ".join(map(str, command)).encode() + b"\n")
         return self
 
     def receive(self) -> bytes:
@@ -54,59 +54,59 @@ class Holder:
 
 
 @dataclass(slots=True)
-class Lane:
-    """The holders of a lane in the order they were started, and what they reported of the phase.
+class Client:
+    """The workers of a client in the order they were started, and what they reported of the phase.
 
     Attributes:
-        share: What the next holder opens.
-        start: Starts a holder process for a share.
-        stopped: Whether no further holder, and no further replacement, is to be begun.
+        task: What the next worker opens.
+        start: Starts a worker process for a task.
+        stopped: Whether no further worker, and no further replacement, is to be begun.
     """
 
-    share: Share
-    start: Callable[[Share], Holder]
-    holders: list[Holder] = field(default_factory=list)
-    reports: list[HolderReport] = field(default_factory=list)
+    task: WorkerTask
+    start: Callable[[WorkerTask], WorkerHandle]
+    workers: list[WorkerHandle] = field(default_factory=list)
+    reports: list[WorkerReport] = field(default_factory=list)
     stopped: bool = False
 
     def get_ready(self) -> Script:
-        """Start the first holder."""
-        if self.share.rows:
+        """Start the first worker."""
+        if self.task.rows:
             yield self._start()
 
     def fill(self) -> Script:
-        """Have the holder that is ready open its share, and start others until the lane's last attempt is made.
+        """Have the worker that is ready open its task, and start others until the client's last attempt is made.
 
         Raises:
-            RunFault: A holder reports a fault. What it and the others hold stays open.
+            RunFault: A worker reports a fault. What it and the others hold stays open.
         """
-        while self.share.rows and not self.stopped:
-            if len(self.holders) == len(self.reports):
+        while self.task.rows and not self.stopped:
+            if len(self.workers) == len(self.reports):
                 yield self._start()
-            answer = yield self.holders[-1].tell("open")
-            report = HolderReport(**answer["report"])
+            answer = yield self.workers[-1].tell("open")
+            report = WorkerReport(**answer["report"])
             self.reports.append(report)
             _raise_what_ended(answer)
-            held = tuple(map(add, self.share.held_before, answer["opened_by_source"]))
-            rest = range(self.share.rows.start + report.attempts, self.share.rows.stop)
-            self.share = replace(self.share, rows=rest, held_before=held)
+            held = tuple(map(add, self.task.held_before, answer["opened_by_source"]))
+            rest = range(self.task.rows.start + report.attempts, self.task.rows.stop)
+            self.task = replace(self.task, rows=rest, held_before=held)
 
     def churn(self, rows: range) -> Script:
-        """Have the holders replace connections, each its own; the reports are of the churn from now on.
+        """Have the workers replace connections, each its own; the reports are of the churn from now on.
 
         Args:
-            rows: The lane's rows of the churn.
+            rows: The client's rows of the churn.
 
         Raises:
             RunFault: As of `fill`.
         """
-        plan, victims = self.share.plan, self.share.victims
+        plan, victims = self.task.plan, self.task.victims
         firsts = [report.first for report in self.reports]
         self.reports = [replace(report, attempts=0, involuntary_switches=0) for report in self.reports]
-        of_lane = victims[rows.start - plan.connections : rows.stop - plan.connections]
+        of_client = victims[rows.start - plan.connections : rows.stop - plan.connections]
         began, timeouts = time.perf_counter_ns(), 0
-        for number, run in by_holder(rows, of_lane, firsts):
-            answer = yield self.holders[number].tell("churn", run.start, run.stop, rows.start, began, timeouts)
+        for number, run in by_worker(rows, of_client, firsts):
+            answer = yield self.workers[number].tell("churn", run.start, run.stop, rows.start, began, timeouts)
             report = self.reports[number]
             self.reports[number] = replace(
                 report,
@@ -118,30 +118,30 @@ class Lane:
             if self.stopped:
                 return
 
-    def _start(self) -> Holder:
-        holder = self.start(self.share)
-        self.holders.append(holder)
-        return holder
+    def _start(self) -> WorkerHandle:
+        worker = self.start(self.task)
+        self.workers.append(worker)
+        return worker
 
 
-def by_holder(rows: range, victims: array[int], firsts: list[int]) -> list[tuple[int, range]]:
-    """Rows of the churn in runs that one holder can go through by itself.
+def by_worker(rows: range, victims: array[int], firsts: list[int]) -> list[tuple[int, range]]:
+    """Rows of the churn in runs that one worker can go through by itself.
 
     Args:
-        rows: Those of a lane.
+        rows: Those of a client.
         victims: The row that each of them replaces.
-        firsts: The first row that each of the lane's holders holds, in order.
+        firsts: The first row that each of the client's workers holds, in order.
 
     Returns:
-        The holder's position in `firsts`, and its rows; in the order they are to be made.
+        The worker's position in `firsts`, and its rows; in the order they are to be made.
     """
     runs: list[tuple[int, range]] = []
     for row, victim in zip(rows, victims, strict=True):
-        holder = bisect_right(firsts, victim) - 1
-        if runs and runs[-1][0] == holder:
-            runs[-1] = holder, range(runs[-1][1].start, row + 1)
+        worker = bisect_right(firsts, victim) - 1
+        if runs and runs[-1][0] == worker:
+            runs[-1] = worker, range(runs[-1][1].start, row + 1)
         else:
-            runs.append((holder, range(row, row + 1)))
+            runs.append((worker, range(row, row + 1)))
     return runs
 
 
@@ -152,16 +152,16 @@ def _raise_what_ended(answer: Answer) -> None:
         raise RunFault(*STOPPED)
 
 
-def start_holder(share: Share, others: Iterable[Holder]) -> Holder:
-    """Fork a holder process; SIGTERM stays blocked in it until it has work.
+def start_worker(task: WorkerTask, others: Iterable[WorkerHandle]) -> WorkerHandle:
+    """Fork a worker process; SIGTERM stays blocked in it until it has work.
 
     Args:
-        share: What it is to open.
+        task: What it is to open.
         others: Those whose channels it must not keep open.
     """
     ours, theirs = socket.socketpair()
     engine = os.getpid()
-    # A SIGTERM between fork() and the holder's own handler would unwind the engine's stack in the holder.
+    # A SIGTERM between fork() and the worker's own handler would unwind the engine's stack in the worker.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         pid = os.fork()
@@ -170,8 +170,8 @@ def start_holder(share: Share, others: Iterable[Holder]) -> Holder:
             ours.close()
             for other in others:
                 other.channel.close()
-            run_holder(share, theirs, engine)
+            run_worker(task, theirs, engine)
         theirs.close()
-        return Holder(pid, ours)
+        return WorkerHandle(pid, ours)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -12,7 +12,7 @@ from random import Random
 from statistics import median
 from time import perf_counter_ns, sleep
 
-from connbench.engine.task import Share, Turnover
+from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
 from connbench.linux.families import family_of
 from connbench.linux.shortage import way_out
@@ -40,13 +40,13 @@ SILENT_PORT = 1
 NEVER_NS = 2**62
 
 
-def go_through(share: Share, held: list[socket | None], turnover: Turnover | None = None) -> int:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
-    """Open the connections of a share, or replace some of them.
+def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask | None = None) -> int:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
+    """Open the connections of a task, or replace some of them.
 
     Args:
-        share: What to open.
-        held: The share's connections, by row; None for those that could not be had. Filling adds to it.
-        turnover: What to replace; None to fill.
+        task: What to open.
+        held: The task's connections, by row; None for those that could not be had. Filling adds to it.
+        churn: What to replace; None to fill.
 
     Returns:
         How many attempts at the end timed out one after the other.
@@ -55,14 +55,14 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
         RunFault: No socket() to be had any more (EMFILE, ENFILE), or the target stopped answering. What was opened
             until then is in `held`, what was measured is in the columns.
     """
-    round_plan, recipe, columns, lane = share.plan, share.recipe, share.columns, share.lane
+    round_plan, recipe, columns, client = task.plan, task.recipe, task.columns, task.client
     plan, load = round_plan.plan, round_plan.strategy.load
     clock = perf_counter_ns
     started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
     connect_ns, acquire_ns = columns["connect_ns"], columns["acquire_ns"]
     port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
-    source_number, target_number, lane_number = columns["source"], columns["target"], columns["lane"]
-    epoch, first, order = share.epoch, recipe.first, share.order
+    source_number, target_number, client_number = columns["source"], columns["target"], columns["lane"]
+    epoch, first, path_by_row = task.epoch, recipe.first, task.path_by_row
     # A SYN without an answer holds nobody longer than the limit, either.
     patience = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)
     timeout, no_port_free, reset = pack_timeout(patience), NO_PORT_FREE, LINGER_RESET
@@ -79,17 +79,17 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
     limit_ns = NEVER_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
     # Unbounded draws have a bound once every port of a source is ours, or an attempt has used up all its tries: the one
     # of a program, which knows neither.
-    gives_up, most_draws = draws_port and round_plan.strategy.retries is None and turnover is None, MOST_DRAWS
-    free_ports, room = [len(plan.port_range) - held_before for held_before in share.held_before], share.capacity
-    victims, opened, begins_at = share.victims, round_plan.connections, share.rows.start
+    gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
+    free_ports, room = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
+    victims, opened, begins_at = task.victims, round_plan.connections, task.rows.start
     resets = load.churn is None or load.churn.close is Close.RST
-    reset_peer = share.reset_peer
-    slot, timeouts = 0, turnover.timeouts if turnover else 0
+    reset_peer = task.reset_peer
+    slot, timeouts = 0, churn.timeouts if churn else 0
 
-    for index in turnover.rows if turnover else share.rows:
-        if turnover:
-            if turnover.interval_ns:
-                sleep(max(0.0, turnover.began + (index - turnover.first) * turnover.interval_ns - clock()) / NS_PER_S)
+    for index in churn.rows if churn else task.rows:
+        if churn:
+            if churn.interval_ns:
+                sleep(max(0.0, churn.began + (index - churn.first) * churn.interval_ns - clock()) / NS_PER_S)
             slot = victims[index - opened] - begins_at
             leaving, held[slot] = held[slot], None
             if leaving:
@@ -101,7 +101,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
         if max_tries > 1:
             seed_further_tries(rng, round_plan, index)
         sock = _new_socket(family, kind, timeout, index)
-        number, path = first[index], order[index]
+        number, path = first[index], path_by_row[index]
         source, target = path % many, targets[path // many]
         local = locals_[source]
         tries = 1
@@ -147,7 +147,7 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
         acquire_ns[index] = finished - begun
         source_number[index] = source
         target_number[index] = path // many
-        lane_number[index] = lane
+        client_number[index] = client
         # A SYN without an answer (TIMED_OUT) is no slow search: it keeps its own error.
         if finished - begun > limit_ns and not failure:
             if reset_peer:
@@ -163,11 +163,11 @@ def go_through(share: Share, held: list[socket | None], turnover: Turnover | Non
                 raise _silent(round_plan, index, patience)
             if gives_up and tries == max_tries:
                 free_ports[source] = 0
-            if not turnover:
+            if not churn:
                 held.append(None)
         else:
             port[index] = sock.getsockname()[1]
-            if turnover:
+            if churn:
                 held[slot] = sock
             else:
                 held.append(sock)

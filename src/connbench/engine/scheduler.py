@@ -1,4 +1,4 @@
-"""All lanes of a round: their scripts run at the same time, and every holder is watched meanwhile."""
+"""All clients of a round: their scripts run at the same time, and every worker is watched meanwhile."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import select
 import signal
 from collections.abc import Callable, Iterable
 
-from connbench.engine.lane import STOPPED, Answer, Holder, Lane, Script, start_holder
-from connbench.engine.task import Share
+from connbench.engine.lane import STOPPED, Answer, Client, Script, WorkerHandle, start_worker
+from connbench.engine.task import WorkerTask
 from connbench.engine.worker import SPARE_DESCRIPTORS
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault
 from connbench.linux.faults import heard
@@ -17,13 +17,13 @@ from connbench.linux.limits import free_descriptors, open_files
 from connbench.linux.process import describe_end
 from connbench.linux.shortage import refuse_processes, way_out
 from connbench.model import Phase
-from connbench.roundreport import HolderReport
+from connbench.roundreport import WorkerReport
 
-HOLDER_DESCRIPTORS = SPARE_DESCRIPTORS + 4
-"""What a holder has open besides sockets: a channel, the engine's pipe of `Signals`, the account of its memory."""
+WORKER_DESCRIPTORS = SPARE_DESCRIPTORS + 4
+"""What a worker has open besides sockets: a channel, the engine's pipe of `Signals`, the account of its memory."""
 
 ENGINE_DESCRIPTORS = 3
-"""What the engine opens besides a channel for each holder: the pipe of `Signals`, and one file at a time."""
+"""What the engine opens besides a channel for each worker: the pipe of `Signals`, and one file at a time."""
 
 
 class Signals:
@@ -40,52 +40,52 @@ class Signals:
         return os.read(self.reader, 64)
 
 
-def refuse_without_room(shares: list[Share]) -> None:
-    """Make sure that holders enough for all connections can be started, before the first of them is.
+def refuse_without_room(tasks: list[WorkerTask]) -> None:
+    """Make sure that workers enough for all connections can be started, before the first of them is.
 
     Attempts for which there is no port take no file: they are not counted.
 
     Args:
-        shares: What each lane is to make, lane by lane.
+        tasks: What each client is to make, client by client.
 
     Raises:
         EnvironmentFault: They cannot: for want of files, processes or memory.
     """
-    plan, free = shares[0].plan, free_descriptors()
+    plan, free = tasks[0].plan, free_descriptors()
     held = min(plan.connections, plan.capacity)
-    room = free - HOLDER_DESCRIPTORS
+    room = free - WORKER_DESCRIPTORS
     files = open_files()[0]
     if room < 1:
         raise EnvironmentFault(
-            f"RLIMIT_NOFILE of {files} leaves a holder process no socket", "raise it: ulimit -n 20000"
+            f"RLIMIT_NOFILE of {files} leaves a worker process no socket", "raise it: ulimit -n 20000"
         )
-    holders = max(sum(1 for share in shares if share.rows), -(-held // room))
-    purpose = f"{held:,} connections in {len(shares)} lane{'s' if len(shares) > 1 else ''}"
+    workers = max(sum(1 for task in tasks if task.rows), -(-held // room))
+    purpose = f"{held:,} connections in {len(tasks)} client{'s' if len(tasks) > 1 else ''}"
     advice = "raise the hard limit of open files (ulimit -Hn), or ask for fewer with -n, --fill or --lanes"
-    if holders > free - ENGINE_DESCRIPTORS:
+    if workers > free - ENGINE_DESCRIPTORS:
         raise EnvironmentFault(
-            f"{purpose}: RLIMIT_NOFILE of {files:,} makes it {holders:,} processes, and leaves the engine files for "
+            f"{purpose}: RLIMIT_NOFILE of {files:,} makes it {workers:,} processes, and leaves the engine files for "
             f"{max(0, free - ENGINE_DESCRIPTORS):,} of them",
             advice,
         )
-    refuse_processes(holders, purpose, advice)
+    refuse_processes(workers, purpose, advice)
 
 
-class Crew:
-    """The lanes of a round.
+class Scheduler:
+    """The clients of a round.
 
     Args:
-        shares: What each lane is to make, lane by lane.
+        tasks: What each client is to make, client by client.
         check_listener: Raises RunFault once a process of the listener is lost.
     """
 
-    def __init__(self, shares: list[Share], check_listener: Callable[[], None] = lambda: None) -> None:
-        self._plan = shares[0].plan
-        self._lanes = [Lane(share, self._start) for share in shares]
-        self._holders: dict[int, Holder] = {}
+    def __init__(self, tasks: list[WorkerTask], check_listener: Callable[[], None] = lambda: None) -> None:
+        self._plan = tasks[0].plan
+        self._clients = [Client(task, self._start) for task in tasks]
+        self._workers: dict[int, WorkerHandle] = {}
         """Those alive, by the descriptor of their channel."""
         self._waiting: dict[int, Script] = {}
-        """Scripts that wait for an answer, by the holder's."""
+        """Scripts that wait for an answer, by the worker's."""
         self._fault: ConnbenchError | None = None
         self._is_stopped = False
         self._check_listener = check_listener
@@ -94,39 +94,39 @@ class Crew:
         self._poller.register(self._signals.reader, select.POLLIN)
 
     @property
-    def reports(self) -> tuple[HolderReport, ...]:
-        """What the holders say of the phase that was run last, lane by lane."""
-        return tuple(report for lane in self._lanes for report in lane.reports)
+    def reports(self) -> tuple[WorkerReport, ...]:
+        """What the workers say of the phase that was run last, client by client."""
+        return tuple(report for client in self._clients for report in client.reports)
 
     def run(self, phase: Phase) -> None:
         """Run a phase to its end, or until SIGTERM asks to stop.
 
         Raises:
-            RunFault: A holder reports a fault or is gone, a process of the listener is gone, or SIGTERM came. What the
+            RunFault: A worker reports a fault or is gone, a process of the listener is gone, or SIGTERM came. What the
                 others hold stays open.
         """
         self._fault = RunFault(*STOPPED) if self._is_stopped else None
         self._check_listener()  # SIGCHLD tells of those that end from now on
         if phase is Phase.FILL:
-            self._run(lane.get_ready() for lane in self._lanes)
-            self._run(lane.fill() for lane in self._lanes)
+            self._run(client.get_ready() for client in self._clients)
+            self._run(client.fill() for client in self._clients)
         else:
             rows = self._plan.rows_of_lanes(phase)
-            self._run(lane.churn(of_lane) for lane, of_lane in zip(self._lanes, rows, strict=True))
+            self._run(client.churn(of_client) for client, of_client in zip(self._clients, rows, strict=True))
 
     def count(self) -> tuple[int, int]:
-        """How many connections the holders hold, and how many of these the kernel says are still established.
+        """How many connections the workers hold, and how many of these the kernel says are still established.
 
         Raises:
-            RunFault: A holder is gone.
+            RunFault: A worker is gone.
         """
         held = established = 0
         self._fault = None
 
         def ask() -> Script:
             nonlocal held, established
-            for holder in list(self._holders.values()):
-                answer = yield holder.tell("count")
+            for worker in list(self._workers.values()):
+                answer = yield worker.tell("count")
                 held += answer["held"]
                 established += answer["established"]
 
@@ -134,26 +134,26 @@ class Crew:
         return held, established
 
     def close(self) -> None:
-        """Have every holder reset its connections, and wait until all are gone."""
-        for holder in self._holders.values():
-            holder.channel.close()
-        for holder in self._holders.values():
-            os.waitpid(holder.pid, 0)
-        self._holders.clear()
+        """Have every worker reset its connections, and wait until all are gone."""
+        for worker in self._workers.values():
+            worker.channel.close()
+        for worker in self._workers.values():
+            os.waitpid(worker.pid, 0)
+        self._workers.clear()
 
-    def _start(self, share: Share) -> Holder:
+    def _start(self, task: WorkerTask) -> WorkerHandle:
         try:
-            holder = start_holder(share, self._holders.values())
+            worker = start_worker(task, self._workers.values())
         except OSError as error:  # no process, or no socket pair, to be had
             raise RunFault(
-                f"no further holder process: {error.strerror}", f"{way_out(error.errno)}; or ask for fewer with -n"
+                f"no further worker process: {error.strerror}", f"{way_out(error.errno)}; or ask for fewer with -n"
             ) from error
-        self._holders[holder.channel.fileno()] = holder
-        self._poller.register(holder.channel, select.POLLIN)
-        return holder
+        self._workers[worker.channel.fileno()] = worker
+        self._poller.register(worker.channel, select.POLLIN)
+        return worker
 
     def _run(self, scripts: Iterable[Script], *, heeds_stop: bool = True) -> None:
-        """Run scripts to their ends; after a fault, or SIGTERM, every holder at work stops and reports first."""
+        """Run scripts to their ends; after a fault, or SIGTERM, every worker at work stops and reports first."""
         if self._fault:
             raise self._fault
         for script in scripts:
@@ -167,8 +167,8 @@ class Crew:
                         if heeds_stop:
                             self._end_early(RunFault(*STOPPED))
                     self._look_after_listener()
-                elif descriptor in self._holders:
-                    self._hear(self._holders[descriptor])
+                elif descriptor in self._workers:
+                    self._hear(self._workers[descriptor])
         self._look_after_listener()  # its SIGCHLD may be behind the last answer
         if self._fault:
             raise self._fault
@@ -181,23 +181,23 @@ class Crew:
 
     def _go_on(self, script: Script, answer: Answer | None) -> None:
         try:
-            holder = script.send(answer)  # type: ignore[arg-type]  # None is what begins a generator
+            worker = script.send(answer)  # type: ignore[arg-type]  # None is what begins a generator
         except StopIteration:
             return
         except RunFault as fault:
             self._end_early(fault)
             return
-        self._waiting[holder.channel.fileno()] = script
+        self._waiting[worker.channel.fileno()] = script
 
-    def _hear(self, holder: Holder) -> None:
-        descriptor = holder.channel.fileno()
-        piece = holder.receive()
+    def _hear(self, worker: WorkerHandle) -> None:
+        descriptor = worker.channel.fileno()
+        piece = worker.receive()
         if not piece:
             self._waiting.pop(descriptor, None)
-            self._end_early(self._lost(holder))
-        elif holder.text.endswith(b"\n"):
-            answer: Answer = json.loads(holder.text)
-            holder.text = b""
+            self._end_early(self._lost(worker))
+        elif worker.text.endswith(b"\n"):
+            answer: Answer = json.loads(worker.text)
+            worker.text = b""
             script = self._waiting.pop(descriptor)
             if "crash" in answer:
                 self._end_early(heard(answer["crash"]))
@@ -209,15 +209,15 @@ class Crew:
         if self._fault:
             return
         self._fault = fault
-        for lane in self._lanes:
-            lane.stopped = True
+        for client in self._clients:
+            client.stopped = True
         for descriptor in self._waiting:
-            os.kill(self._holders[descriptor].pid, signal.SIGTERM)
+            os.kill(self._workers[descriptor].pid, signal.SIGTERM)
 
-    def _lost(self, holder: Holder) -> RunFault:
-        self._poller.unregister(holder.channel)
-        del self._holders[holder.channel.fileno()]
-        holder.channel.close()
-        status = os.waitstatus_to_exitcode(os.waitpid(holder.pid, 0)[1])
+    def _lost(self, worker: WorkerHandle) -> RunFault:
+        self._poller.unregister(worker.channel)
+        del self._workers[worker.channel.fileno()]
+        worker.channel.close()
+        status = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         how, advice = describe_end(status)
-        return RunFault(f"holder process {holder.pid} {how} while the round ran", advice)
+        return RunFault(f"worker process {worker.pid} {how} while the round ran", advice)

@@ -1,4 +1,4 @@
-"""What a holder is given to do: a share of the round, and its part of the churn."""
+"""What a worker is given to do: a task of the round, and its part of the churn."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from connbench.strategies import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """The part of a round one holder makes.
+class WorkerTask:
+    """The part of a round one worker makes.
 
     Attributes:
-        lane: The lane it belongs to.
+        client: The client it belongs to.
         rows: Its attempts, which may end earlier: once `capacity` sockets are open.
-        order: The path of each row, and `victims` the row that each row of the churn replaces.
-        held_before: Connections that earlier holders of the lane hold, by source.
+        path_by_row: The path of each row, and `victims` the row that each row of the churn replaces.
+        held_before: Connections that earlier workers of the client hold, by source.
         epoch: perf_counter_ns() at the beginning of the round.
-        descriptor: The samples' shared memory; `columns` is the holder's own mapping of it.
-        far: Descriptor of the namespace that the listener is in; None where it is the holder's own.
-        reset_peer: Resets a connection from the listener's end, in the holder; None where nobody takes its port
+        descriptor: The samples' shared memory; `columns` is the worker's own mapping of it.
+        far: Descriptor of the namespace that the listener is in; None where it is the worker's own.
+        reset_peer: Resets a connection from the listener's end, in the worker; None where nobody takes its port
             meanwhile, or the listener is not connbench's own.
     """
 
     plan: RoundPlan
     recipe: Recipe
-    lane: int
+    client: int
     rows: range
-    order: array[int]
+    path_by_row: array[int]
     victims: array[int]
     capacity: int
     held_before: tuple[int, ...]
@@ -44,15 +44,15 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Turnover:
-    """What turns filling into churn: the rows that a holder replaces its connections in, and when.
+class ChurnTask:
+    """What turns filling into churn: the rows that a worker replaces its connections in, and when.
 
     Attributes:
         rows: The attempts to make.
-        first: The lane's first row of the churn, from which `interval_ns` is counted.
-        began: When the lane began with that row, by perf_counter_ns().
+        first: The client's first row of the churn, from which `interval_ns` is counted.
+        began: When the client began with that row, by perf_counter_ns().
         interval_ns: Time from one replacement to the next; 0 for as fast as it goes.
-        timeouts: Attempts of the lane just before that timed out one after the other, whoever holds them.
+        timeouts: Attempts of the client just before that timed out one after the other, whoever holds them.
     """
 
     rows: range
@@ -63,6 +63,6 @@ class Turnover:
 
     @classmethod
     def of(cls, plan: RoundPlan, rows: range, first: int, began: int, timeouts: int) -> Self:
-        """The turnover of a plan's churn; its rate is that of all lanes together."""
-        churn, lanes = plan.strategy.load.churn, plan.strategy.load.lanes
-        return cls(rows, first, began, NS_PER_S * lanes / churn.rate if churn and churn.rate else 0.0, timeouts)
+        """The task of a plan's churn; its rate is that of all clients together."""
+        churn, clients = plan.strategy.load.churn, plan.strategy.load.lanes
+        return cls(rows, first, began, NS_PER_S * clients / churn.rate if churn and churn.rate else 0.0, timeouts)

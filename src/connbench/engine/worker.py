@@ -1,6 +1,6 @@
-"""A holder: a process that opens a share of the round's connections and keeps them open until the round ends.
+"""A worker: a process that opens a task of the round's connections and keeps them open until the round ends.
 
-It does what the engine tells it in lines, and answers each with a line of JSON. `open` fills its share, `churn FIRST
+It does what the engine tells it in lines, and answers each with a line of JSON. `open` fills its task, `churn FIRST
 END LANE_FIRST BEGAN TIMEOUTS` replaces connections, `count` tells how many it holds; the end of the channel ends it.
 """
 
@@ -19,8 +19,8 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Never
 
-from connbench.engine.loop import go_through, measure_floor, warm_up
-from connbench.engine.task import Share, Turnover
+from connbench.engine.loop import measure_floor, run_attempts, warm_up
+from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
 from connbench.linux.faults import fault_of, told
 from connbench.linux.limits import free_descriptors
@@ -28,14 +28,14 @@ from connbench.linux.peerreset import PeerReset
 from connbench.linux.process import PrivateMemory, die_with_parent, usable_cpus
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import Protocol
-from connbench.roundreport import HolderReport
+from connbench.roundreport import WorkerReport
 from connbench.samples import attach, count_done, views
 
 TCP_ESTABLISHED = 1
 """tcpi_state, the first byte of struct tcp_info (include/net/tcp_states.h)."""
 
 SPARE_DESCRIPTORS = 8
-"""Kept free in a holder: the socket of a failing attempt, and files opened for its report."""
+"""Kept free in a worker: the socket of a failing attempt, and files opened for its report."""
 
 
 class StopRequestedError(BaseException):
@@ -52,30 +52,30 @@ def stop_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def run_holder(share: Share, channel: sockets.socket, engine: int) -> Never:
-    """Be a holder until the other end of `channel` closes: then reset every connection, and end.
+def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
+    """Be a worker until the other end of `channel` closes: then reset every connection, and end.
 
     Args:
-        share: What to open; its capacity is cut to what RLIMIT_NOFILE leaves.
+        task: What to open; its capacity is cut to what RLIMIT_NOFILE leaves.
         channel: Stream to the engine.
-        engine: Process id of the engine; the holder dies with it.
+        engine: Process id of the engine; the worker dies with it.
     """
     status = 1
     try:
         die_with_parent(engine)
-        cpu, usable = share.plan.cpu_of(share.lane), usable_cpus()
+        cpu, usable = task.plan.cpu_of(task.client), usable_cpus()
         if cpu is not None:
             _move_to(cpu)
-        stop_on_sigterm()  # blocked but for the work: one that comes in between waits for the next order
-        holder = Holder(share)
-        with channel.makefile("r", encoding="ascii") as orders:
+        stop_on_sigterm()  # blocked but for the work: one that comes in between waits for the next command
+        worker = Worker(task)
+        with channel.makefile("r", encoding="ascii") as commands:
             channel.sendall(b"{}\n")
-            for order in orders:
-                channel.sendall(json.dumps(holder.carry_out(order.split())).encode() + b"\n")
+            for command in commands:
+                channel.sendall(json.dumps(worker.execute(command.split())).encode() + b"\n")
         if cpu is not None:
             with suppress(OSError):
                 os.sched_setaffinity(0, usable | {cpu})  # nothing is measured now: use every CPU there is
-        holder.reset_all()
+        worker.reset_all()
         status = 0
     except Exception as error:  # noqa: BLE001  # a fault of ours: nobody else would ever hear of it
         channel.sendall(json.dumps({"crash": told(fault_of(error))}).encode() + b"\n")
@@ -97,34 +97,34 @@ def _move_to(cpu: int) -> None:
         ) from error
 
 
-class Holder:
-    """The connections of a share, and what may be asked of them."""
+class Worker:
+    """The connections of a task, and what may be asked of them."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, task: WorkerTask) -> None:
         self._held: list[socket | None] = []
         self._memory = PrivateMemory()
-        plan = share.plan
+        plan = task.plan
         is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours
-        reset_peer = PeerReset.of(share.far) if is_reset_there else None
+        reset_peer = PeerReset.of(task.far) if is_reset_there else None
         self._room = free_descriptors() - SPARE_DESCRIPTORS
         # Mapped anew: fork() does not hand down the pages of a shared mapping, the loop would fault each of them in.
-        rows = share.plan.rows
-        columns = views(attach(share.descriptor, rows), rows)
-        capacity = min(share.capacity, self._room)
-        self._share = replace(share, columns=columns, capacity=capacity, reset_peer=reset_peer)
+        rows = task.plan.rows
+        columns = views(attach(task.descriptor, rows), rows)
+        capacity = min(task.capacity, self._room)
+        self._task = replace(task, columns=columns, capacity=capacity, reset_peer=reset_peer)
         gc.freeze()
         gc.disable()
 
-    def carry_out(self, order: list[str]) -> dict[str, Any]:
+    def execute(self, command: list[str]) -> dict[str, Any]:
         """Do what a line of the engine asks for; the answer as JSON takes it."""
-        match order:
+        match command:
             case ["open"]:
                 return self._open()
             case ["churn", *numbers]:
                 return self._churn(*map(int, numbers))
             case ["count"]:
                 return {"held": sum(map(bool, self._held)), "established": sum(map(self._is_established, self._held))}
-        raise ValueError(f"no order of the engine: {order}")
+        raise ValueError(f"no command of the engine: {command}")
 
     def reset_all(self) -> None:
         """Close every connection, by reset."""
@@ -134,32 +134,32 @@ class Holder:
                 sock.close()
 
     def _open(self) -> dict[str, Any]:
-        share, memory_idle = self._share, self._memory.read()
-        outcome = self._measured(lambda: go_through(share, self._held))
+        task, memory_idle = self._task, self._memory.read()
+        outcome = self._measured(lambda: run_attempts(task, self._held))
         memory_full = self._memory.read()
         held = [sock for sock in self._held if sock]
-        report = HolderReport(
-            first=share.rows.start,
-            attempts=count_done(share.columns["tries"], share.rows),
+        report = WorkerReport(
+            first=task.rows.start,
+            attempts=count_done(task.columns["tries"], task.rows),
             opened=len(held),
             involuntary_switches=outcome.pop("switches"),
             memory_idle=memory_idle,
             memory_full=memory_full,
-            floor_ns=measure_floor(share.plan, held[0]) if held else None,
-            lane=share.lane,
+            floor_ns=measure_floor(task.plan, held[0]) if held else None,
+            client=task.client,
         )
         done = range(report.first, report.first + report.attempts)
-        opened = Counter(share.columns["source"][index] for index in done if share.columns["port"][index])
+        opened = Counter(task.columns["source"][index] for index in done if task.columns["port"][index])
         return outcome | {
             "report": asdict(report),
-            "opened_by_source": [opened[source] for source in range(len(share.plan.sources))],
+            "opened_by_source": [opened[source] for source in range(len(task.plan.sources))],
         }
 
-    def _churn(self, first: int, end: int, lane_first: int, began: int, timeouts: int) -> dict[str, Any]:
-        turnover = Turnover.of(self._share.plan, range(first, end), lane_first, began, timeouts)
-        warm_up(self._share.plan)
-        outcome = self._measured(lambda: go_through(self._share, self._held, turnover))
-        return outcome | {"attempts": count_done(self._share.columns["tries"], turnover.rows)}
+    def _churn(self, first: int, end: int, client_first: int, began: int, timeouts: int) -> dict[str, Any]:
+        churn_task = ChurnTask.of(self._task.plan, range(first, end), client_first, began, timeouts)
+        warm_up(self._task.plan)
+        outcome = self._measured(lambda: run_attempts(self._task, self._held, churn_task))
+        return outcome | {"attempts": count_done(self._task.columns["tries"], churn_task.rows)}
 
     def _measured(self, work: Callable[[], int]) -> dict[str, Any]:
         """Work that a fault or SIGTERM may end early; which of them did, involuntary switches and last time-outs."""
@@ -169,7 +169,7 @@ class Holder:
         switches = _switches()
         try:
             if self._room < 1:
-                raise RunFault("RLIMIT_NOFILE leaves a holder process no socket", "raise it: ulimit -n 20000")  # noqa: TRY301  # as any other fault of the work
+                raise RunFault("RLIMIT_NOFILE leaves a worker process no socket", "raise it: ulimit -n 20000")  # noqa: TRY301  # as any other fault of the work
             try:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
                 timeouts = work()
@@ -190,7 +190,7 @@ class Holder:
     def _is_established(self, sock: socket | None) -> bool:
         if sock is None:
             return False
-        if self._share.plan.strategy.load.protocol is Protocol.UDP:
+        if self._task.plan.strategy.load.protocol is Protocol.UDP:
             return True  # connected is all there is to it
         return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TCP_ESTABLISHED
 

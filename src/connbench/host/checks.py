@@ -26,7 +26,7 @@ UNREADABLE = (OSError, LookupError, TypeError, ValueError, RuntimeError)
 SEE_FOR_YOURSELF = "stop what else runs here; mount the whole of /proc (proc(5)) to have it checked"
 MOUNT_PROC = "mount the whole of /proc (proc(5))"
 
-MANY_HOLDERS = 100
+MANY_WORKERS = 100
 MOST_NAMED = 5
 
 
@@ -94,10 +94,10 @@ def check_option(option: SocketOption) -> Check:
 def check_descriptors(connections: int, listening: int = 0) -> Check:
     """How many processes hold that many connections under RLIMIT_NOFILE, beside so many sockets that listen."""
     _, hard = limits.open_files()
-    holders = -(-connections // max(1, hard - limits.SPARE_DESCRIPTORS - listening))
-    processes = "process" if holders == 1 else "processes"
-    message = f"hard limit {hard} for {connections} connections: {holders} holder {processes}"
-    if holders > MANY_HOLDERS:
+    workers = -(-connections // max(1, hard - limits.SPARE_DESCRIPTORS - listening))
+    processes = "process" if workers == 1 else "processes"
+    message = f"hard limit {hard} for {connections} connections: {workers} worker {processes}"
+    if workers > MANY_WORKERS:
         advice = f"a change of process takes time between two attempts; raise it as root: ulimit -Hn {connections}"
         return Check("open-files", "open files", Verdict.NOTE, message, advice)
     return Check("open-files", "open files", Verdict.OK, message)

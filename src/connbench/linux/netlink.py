@@ -1,6 +1,6 @@
 """Interfaces, addresses and routes over netlink, in a child that ends with its work.
 
-pyroute2 takes 34 MB and 0.2 s to load; in a child of its own the engine and the holders forked from it stay small.
+pyroute2 takes 34 MB and 0.2 s to load; in a child of its own the engine and the workers forked from it stay small.
 """
 
 from __future__ import annotations

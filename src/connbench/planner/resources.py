@@ -126,8 +126,8 @@ class Needs:
     def workers(self, each: int) -> int:
         """Processes that hold connections, of which each has room for so many sockets."""
         of_lane = -(-self.connections // self.lanes)
-        holders = self.lanes * -(-of_lane // each)
-        return holders + (self.connections // each + 1 if self.listener is Listener.ACCEPT else 0)
+        workers = self.lanes * -(-of_lane // each)
+        return workers + (self.connections // each + 1 if self.listener is Listener.ACCEPT else 0)
 
     @property
     def samples(self) -> int:

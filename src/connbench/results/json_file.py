@@ -26,15 +26,16 @@ from connbench.results.file_limits import (
     shown,
 )
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
-from connbench.roundreport import HolderReport, RoundReport
+from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the JSON document; raised when a field changes its name or meaning."""
 
-READ = (3, SCHEMA)
+READ = (3, 4, SCHEMA)
 """Schemas that are read. From 3 to 4 the figures changed their names (units) and what nothing of is 0 became null: none
-of that is read back, for it is worked out from the samples."""
+of that is read back, for it is worked out from the samples. From 4 to 5 a round's `holders` became its `workers`, and
+their `lane` their `client`."""
 
 MOST_BYTES = 8 << 20
 """Of one part of a document that is no column, as its plan: some times what the largest that can be measured takes.
@@ -98,11 +99,11 @@ class _RoundRecord(msgspec.Struct, frozen=True):
     samples: msgspec.Raw
     settings: msgspec.Raw = msgspec.Raw()
     counters: msgspec.Raw = msgspec.Raw()
+    workers: msgspec.Raw = msgspec.Raw()
     holders: msgspec.Raw = msgspec.Raw()
     held: Count | None = None
     established: Count | None = None
     time_wait: Count | None = None
-    close_ns: Count | None = None
     steal: Share | None = None
     engine_rss: Count | None = None
 
@@ -110,21 +111,29 @@ class _RoundRecord(msgspec.Struct, frozen=True):
         """What it says besides its samples."""
         settings: dict[str, str] = _part("settings", self.settings, dict[str, str]) or {}
         check_settings(settings)
-        holders: tuple[HolderReport, ...] = _part("holders", self.holders, tuple[HolderReport, ...]) or ()
-        for value in (getattr(holder, one.name) for holder in holders for one in fields(HolderReport)):
+        workers = self._worker_reports()
+        for value in (getattr(worker, one.name) for worker in workers for one in fields(WorkerReport)):
             if value is not None and not 0 <= value <= LARGEST:
-                raise ValueError(f"holders: {shown(value)} is not 0 to {LARGEST}")
+                raise ValueError(f"workers: {shown(value)} is not 0 to {LARGEST}")
         return RoundReport(
             settings=settings,
             counters=_part("counters", self.counters, dict[str, Moved]) or {},
-            holders=holders,
+            workers=workers,
             held=self.held or 0,
             established=self.established or 0,
             time_wait=self.time_wait or 0,
-            close_ns=self.close_ns or 0,
             steal=self.steal or 0.0,
             engine_rss=self.engine_rss or 0,
         )
+
+    def _worker_reports(self) -> tuple[WorkerReport, ...]:
+        """The reports of the workers, which schemas 3 and 4 call holders, and their client a lane."""
+        workers: tuple[WorkerReport, ...] | None = _part("workers", self.workers, tuple[WorkerReport, ...])
+        if workers is None:
+            holders: tuple[dict[str, Any], ...] = _part("holders", self.holders, tuple[dict[str, Any], ...]) or ()
+            renamed = [{"client" if name == "lane" else name: value for name, value in h.items()} for h in holders]
+            workers = _part("holders", msgspec.Raw(msgspec.json.encode(renamed)), tuple[WorkerReport, ...])
+        return workers or ()
 
 
 class _StrategyRecord(msgspec.Struct, frozen=True):
@@ -179,7 +188,7 @@ def _check_schema(data: bytes, name: str) -> None:
     schema = int(told)
     if schema not in READ:
         raise InputError(
-            f"{name} has schema {schema}; connbench {connbench.__version__} reads {' and '.join(map(str, READ))}",
+            f"{name} has schema {schema}; connbench {connbench.__version__} reads {READ[0]} to {READ[-1]}",
             "read it with a newer connbench" if schema > SCHEMA else "measure again, or use an older connbench",
         )
 
