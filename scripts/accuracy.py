@@ -180,7 +180,7 @@ def filling() -> Iterator[tuple[str, float]]:
     [(prediction, samples)] = beside(result)[0].rounds
     blocks = [values.reshape(-1, BLOCK) for values in (prediction.walk.looked_at, samples.connect_ns)]
     yield "latency ~ ports, filling", float(np.corrcoef(blocks[0].mean(axis=1), np.median(blocks[1], axis=1))[0, 1])
-    yield "knee of two lanes", knee(run("--strategy", "plain", "--lanes", "2").strategies[0])
+    yield "knee of two lanes", knee(run("--strategy", "plain", "--concurrency", "2").strategies[0])
     yield "odd / even, UDP", odd_to_even(run("--strategy", "bind", "--protocol", "udp").strategies[0])
 
 

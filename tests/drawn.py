@@ -13,7 +13,7 @@ from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted, Outp
 from connbench.findings import Finding, Severity
 from connbench.model import (
     LARGEST,
-    MAX_LANES,
+    MAX_CONCURRENCY,
     MAX_PORT,
     MOST_ROWS,
     NO_LOAD,
@@ -49,7 +49,7 @@ loads = st.builds(
     fill=st.none() | st.floats(0.001, 1),
     sources=st.none() | st.integers(1, 5),
     protocol=st.sampled_from(Protocol),
-    lanes=st.integers(1, MAX_LANES),
+    concurrency=st.integers(1, MAX_CONCURRENCY),
     give_up_ms=st.none() | st.floats(0.001, 1e6),
     churn=st.none() | churns,
 )
@@ -130,7 +130,7 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
     """A few attempts of a strategy, each column anywhere between its bounds, no port twice."""
     most = planned.attempts if planned else spec.load.connections
     rows = draw(st.integers(0, 4 if most is None else min(4, most)))
-    high = dict(HIGHEST) | {"lane": spec.load.lanes - 1}
+    high = dict(HIGHEST) | {"lane": spec.load.concurrency - 1}
     low = dict(LOWEST)
     if spec.load.sources:
         high["source"] = spec.load.sources - 1
@@ -148,7 +148,7 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
             columns["errno"][row] = 99
         seen.add(port)
     if planned and spec.load.churn:
-        shares = [len(one) for one in planned.rows_of_lanes(spec.phase)]
+        shares = [len(one) for one in planned.rows_of_clients(spec.phase)]
         free = [lane for lane, share in enumerate(shares) for _ in range(min(4, share))]
         columns["lane"] = [free[-1 - row] for row in range(rows)]
     return samples_class(spec)(**{c.name: np.array(columns[c.name], dtype=c.code) for c in COLUMNS})

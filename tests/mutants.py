@@ -62,10 +62,10 @@ def _with(spec: StrategySpec, **load: Any) -> StrategySpec:  # noqa: ANN401  # a
 NARROW = replace(WINDOW, window=16)
 STRATEGIES = (PLAIN, BIND, NARROW, replace(RANDOM, retries=3), StrategySpec("range"), StrategySpec("partition", 16))
 LOADS = (
-    _with(BIND, lanes=2, sources=1, connections=50),
+    _with(BIND, concurrency=2, sources=1, connections=50),
     _with(NARROW, fill=0.5, churn=Churn(40)),
     _with(BIND, protocol=Protocol.UDP, connections=40),
-    _with(RANDOM, connections=30, lanes=2, churn=Churn(20, Close.RST, 100.0)),
+    _with(RANDOM, connections=30, concurrency=2, churn=Churn(20, Close.RST, 100.0)),
 )
 SWEEP = tuple(_with(replace(WINDOW, window=width), fill=fill) for width in (8, 32) for fill in (0.25, 0.5))
 

@@ -96,7 +96,7 @@ def _progress(plan: RoundPlan, view: dict[str, memoryview]) -> Progress:
     """Of the last phase that has an attempt done."""
     progress = Progress(plan, 0, 0.0)
     for phase in plan.strategy.phases:
-        lanes = [(rows.start, samples.count_done(view["tries"], rows)) for rows in plan.rows_of_lanes(phase.phase)]
+        lanes = [(rows.start, samples.count_done(view["tries"], rows)) for rows in plan.rows_of_clients(phase.phase)]
         done = sum(count for _, count in lanes)
         if not done:
             break

@@ -44,7 +44,7 @@ def test_churn_is_the_same_whoever_holds() -> None:
 def test_lanes_and_churn_stop_in_good_order(tmp_path: Path) -> None:
     """Ctrl-C in a paced churn of two lanes: what was replaced is saved, the round is partial, nothing is left."""
     path = tmp_path / "x.json"
-    load = ("--strategy", "bind", "--fill", "50%", "--lanes", "2", "--churn", "100000", "--churn-rate", "200")
+    load = ("--strategy", "bind", "--fill", "50%", "--concurrency", "2", "--churn", "100000", "--churn-rate", "200")
     with running("run", "--port-range", "40000-40063", *load, "-o", str(path), at_least=40) as process:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=HANG_S)
@@ -117,11 +117,13 @@ def test_acceptors_are_as_many_as_are_open_at_once() -> None:
     assert process.returncode == ExitCode.INTERRUPTED
 
 
-def test_more_lanes_than_cpus_are_warned_of() -> None:
+def test_more_clients_than_cpus_are_warned_of() -> None:
     """They cannot run at the same time, and the user is told before it runs."""
-    finished = connbench(*SMALL, "--strategy", "bind", "--lanes", "40", "--cpu", str(min(os.sched_getaffinity(0))))
+    finished = connbench(
+        *SMALL, "--strategy", "bind", "--concurrency", "40", "--cpu", str(min(os.sched_getaffinity(0)))
+    )
     assert finished.returncode == ExitCode.OK
-    assert "warning: 40 lanes are on 1 CPU" in finished.stderr
+    assert "warning: 40 clients are on 1 CPU" in finished.stderr
 
 
 @pytest.mark.parametrize(
@@ -131,8 +133,8 @@ def test_more_lanes_than_cpus_are_warned_of() -> None:
         (("--fill", "half"), "--fill half is not a share"),
         (("--fill", "0%"), "--fill 0% is not possible"),
         (("--fill", "101%"), "--fill 101% is not possible"),
-        (("--lanes", "0"), "--lanes 0 is not possible"),
-        (("--lanes", "65"), "--lanes 65 are more than the 64 connections"),
+        (("--concurrency", "0"), "--concurrency 0 is not possible"),
+        (("--concurrency", "65"), "--concurrency 65 is more than the 64 connections"),
         (("--give-up-after", "0"), "--give-up-after 0ms is not possible"),
         (("--churn", "0"), "--churn 0 is not possible"),
         (("--close", "fin"), "--close fin does nothing without --churn"),

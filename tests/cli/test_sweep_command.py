@@ -51,7 +51,7 @@ def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
 def test_sweep_in_another_format() -> None:
     """A sweep's JSON has every combination and their ranking, and a threshold is held to each of them."""
     finished = connbench(
-        *("sweep", *RANGE, "--window", "50", "--lanes", "1,2", "-n", "40"),
+        *("sweep", *RANGE, "--window", "50", "--concurrency", "1,2", "-n", "40"),
         *("--rounds", "1", "--format", "json", "--fail-if", "attempts < 41"),
     )
     assert finished.returncode == ExitCode.THRESHOLD

@@ -74,6 +74,13 @@ def test_a_count_is_one_number_however_written(number: str) -> None:
     assert plan_of("--strategy", "plain", "--port-range", "40000-41063", "-n", number)["connections"] == 1000
 
 
+def test_concurrency_was_called_lanes() -> None:
+    """The former name of the option is read, too; the help does not list it."""
+    assert [load_of("-n", "4", option, "2")["concurrency"] for option in ("--concurrency", "--lanes")] == [2, 2]
+    assert "--lanes" not in connbench("run", "--help").stdout
+    assert "--lanes needs a value" in connbench("run", "--lanes").stderr
+
+
 def test_times_and_rates_have_units_and_numbers_alone_mean_what_they_meant() -> None:
     """Ms for giving up, seconds for the time-out, a second for a rate."""
     limits = [load_of("-n", "4", "--give-up-after", text)["give_up_ms"] for text in ("2000", "2s", "2000ms")]
@@ -137,9 +144,13 @@ MISTAKES = {
     "no value with a unit": ("run --fill", "--fill needs a value", "write --fill SHARE, as in --fill 50%"),
     "value of a flag": ("run --plot=yes", "--plot takes no value", "write --plot alone"),
     "part of a count": ("run -n 1.5", "-n 1.5 is not a whole number", "write a whole number, as in 10000, 10k or 1e4"),
-    "unit of a count": ("run --lanes 2s", "--lanes 2s is not a whole number", "write a whole number, as in 10000"),
+    "unit of a count": (
+        "run --concurrency 2s",
+        "--concurrency 2s is not a whole number",
+        "write a whole number, as in 10000",
+    ),
     "more than a run can have": ("run -n 1e99", "-n 1e99 is not possible", "give 1 to 10,000,000"),
-    "lanes": ("sweep --lanes 1,2000", "--lanes 2000 is not possible", "give 1 to 1,024"),
+    "concurrency": ("sweep --concurrency 1,2000", "--concurrency 2000 is not possible", "give 1 to 1,024"),
     "no time": ("run --timeout soon", "--timeout soon is not a time", "write a time, as in 250us, 1ms, 5s"),
     "time out of bounds": ("run --timeout 25h", "--timeout 25h is not possible", "give 1ms to 24h"),
     "interval": ("trace parity --interval 1us", "--interval 1us is not possible", "give 100ms to 24h"),

@@ -77,7 +77,7 @@ def test_veth_carries_them_all() -> None:
 def test_two_lanes_take_every_port() -> None:
     """Two lanes at once find all ports between them, and the even ones still go first."""
     cpus = tuple(sorted(os.sched_getaffinity(0))[-2:])
-    samples = measure(replace(spec("bind"), load=Load(lanes=2)), PORTS, PORTS, low=LOW, cpus=cpus).samples
+    samples = measure(replace(spec("bind"), load=Load(concurrency=2)), PORTS, PORTS, low=LOW, cpus=cpus).samples
     assert not samples.failed.any()
     for lane in (0, 1):
         assert [parity for parity, _ in parities(samples.chosen(samples.lane == lane))] == [0, 1]

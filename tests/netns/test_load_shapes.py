@@ -44,7 +44,7 @@ def ports_of(samples: Samples) -> list[int]:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_lanes_make_every_attempt_between_them(name: str) -> None:
     """Three lanes share the attempts, none is made twice or left out, and each connection has a port of its own."""
-    result = measure(under(name, Load(lanes=3)), PORTS, PORTS - 1)
+    result = measure(under(name, Load(concurrency=3)), PORTS, PORTS - 1)
     samples = result.samples
     assert np.bincount(samples.lane).tolist() == [10, 10, 11]
     assert len(set(ports_of(samples))) == PORTS - 1 - int(samples.failed.sum())
@@ -57,7 +57,7 @@ def test_lanes_make_every_attempt_between_them(name: str) -> None:
 
 def test_lanes_run_at_the_same_time() -> None:
     """No lane is through before another has begun: on one CPU neither, for each has work for many turns on it."""
-    samples = measure(under("bind", Load(lanes=2)), 8192, 8192).samples
+    samples = measure(under("bind", Load(concurrency=2)), 8192, 8192).samples
     first, second = (samples.chosen(samples.lane == lane) for lane in (0, 1))
     assert first.started_ns[0] < second.started_ns[-1]
     assert second.started_ns[0] < first.started_ns[-1]
@@ -67,7 +67,7 @@ def test_lanes_run_at_the_same_time() -> None:
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_churn_replaces_held_connections(name: str, lanes: int) -> None:
     """The filling and the churn have samples of their own; as many are held afterwards as were had less failed ones."""
-    load = Load(fill=0.5, lanes=lanes, churn=Churn(40))
+    load = Load(fill=0.5, concurrency=lanes, churn=Churn(40))
     filled, churned = measure_phases(under(name, load), PORTS, 0)
     assert (filled.strategy.phase, churned.strategy.phase) == (Phase.FILL, Phase.CHURN)
     assert (len(filled.samples), len(churned.samples)) == (PORTS // 2, 40)
@@ -162,12 +162,12 @@ def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
     """
     if strategy.name == "window" and not is_supported(LOCAL_PORT_RANGE):
         pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
-    strategy = replace(strategy, load=Load(lanes=2))
+    strategy = replace(strategy, load=Load(concurrency=2))
     planned = RoundPlan(make_plan(strategy, 64, 60), strategy, 1)
     recipe = recipe_over(planned, shared_out(planned, array("I")))
     for _ in range(2):
         samples = measure(strategy, 64, 60).samples
-        for lane, rows in enumerate(planned.rows_of_lanes(Phase.FILL)):
+        for lane, rows in enumerate(planned.rows_of_clients(Phase.FILL)):
             of_lane = samples.chosen(samples.lane == lane)
             for row, tries, port in zip(rows, of_lane.tries.tolist(), of_lane.port.tolist(), strict=True):
                 rng = Random()
@@ -219,7 +219,7 @@ def test_bound_port_is_taken_for_every_target(spread: Spread) -> None:
 
 def test_shapes_go_together() -> None:
     """Two lanes churn over two sources and two targets, and nothing is lost."""
-    load = Load(fill=0.5, lanes=2, churn=Churn(64))
+    load = Load(fill=0.5, concurrency=2, churn=Churn(64))
     sources = ("127.9.9.1", "127.9.9.4")
     filled, churned = measure_phases(under("bind", load), 32, 0, targets=TWO_TARGETS, sources=sources)
     assert len(filled.samples) == churned.rounds[0].report.established == 64

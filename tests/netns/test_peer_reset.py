@@ -66,7 +66,7 @@ def test_ipv6_is_reset_likewise(resets: dict[str, Any]) -> None:
     assert after_reset("::1") == resets
 
 
-CHURN = Load(connections=510, lanes=2, churn=Churn(8000))
+CHURN = Load(connections=510, concurrency=2, churn=Churn(8000))
 IPV6 = {"sources": ("2001:db8::1",), "targets": (Endpoint("2001:db8::2", LOW - 1),)}
 
 
@@ -77,7 +77,7 @@ LOADS = (
     pytest.param(
         CHURN, IPV6, id="churn over IPv6", marks=pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
     ),
-    pytest.param(Load(connections=8000, lanes=2, give_up_ms=0.000_001), {}, id="giving up"),
+    pytest.param(Load(connections=8000, concurrency=2, give_up_ms=0.000_001), {}, id="giving up"),
 )
 """Two lanes that close by reset and take each other's ports, over all that a listener of connbench's own has."""
 
@@ -96,7 +96,7 @@ def test_no_syn_overtakes_the_reset_of_another_lane(load: Load, place: dict[str,
 def test_another_ones_listener_is_not_blamed() -> None:
     """Its end cannot be reset from here: a SYN that was sent again is laid to the lanes, not to a queue with room."""
     host = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40999", "--sysctl", "net.core.somaxconn=9000")
-    load = ("--strategy", "plain", "--lanes", "2", "-n", "510", "--churn", "8000")
+    load = ("--strategy", "plain", "--concurrency", "2", "-n", "510", "--churn", "8000")
     run = connbench(
         *("run", *load, "--isolate", "never", "--target", "127.9.9.2:39999", "--format", "json"),
         inside=(*host, "--listen", "127.9.9.2:39999/9000"),
@@ -106,4 +106,4 @@ def test_another_ones_listener_is_not_blamed() -> None:
     moved = [s["rounds"][0]["counters"]["TcpExt.TCPSynRetrans"] for s in json.loads(run.stdout)["strategies"]]
     assert any(moved) == ("syn-retransmission" in found)
     if any(moved):
-        assert "use --lanes 1 or --close fin" in found["syn-retransmission"]["advice"]
+        assert "use --concurrency 1 or --close fin" in found["syn-retransmission"]["advice"]

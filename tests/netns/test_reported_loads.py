@@ -29,7 +29,7 @@ def result_of(name: str, ports: int, connections: int, load: Load, **changes: ob
 
 def test_two_lanes_use_up_one_half_between_them() -> None:
     """Two lanes share out one range: the first parity of it ends for both at once, and each has a row of its own."""
-    result = result_of("plain", 4096, 4096, Load(lanes=2))
+    result = result_of("plain", 4096, 4096, Load(concurrency=2))
     [strategy] = result.strategies
     samples = strategy.samples
     assert not samples.failed.any()

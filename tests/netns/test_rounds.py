@@ -110,7 +110,7 @@ def test_only_the_lanes_cpus_are_kept_free(lanes: int) -> None:
     """A round of one lane is measured the same beside one of more: nothing else is on its CPU, if there is another."""
     usable = os.sched_getaffinity(0)
     cpus = tuple(sorted(usable)[-2:])
-    strategy = replace(spec("bind"), load=Load(lanes=lanes))
+    strategy = replace(spec("bind"), load=Load(concurrency=lanes))
     plan = make_plan(strategy, 8, 8, cpus=cpus)
     seen: list[set[int]] = []
     run(plan, Result(plan, {}), lambda _: None, lambda _: seen.append(os.sched_getaffinity(0)), Interrupts())

@@ -46,9 +46,9 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     descriptor = samples.create(plan.rows)
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
-    recipe, filled = recipe_over(plan, order), plan.rows_of_lanes(Phase.FILL)[0]
+    recipe, filled = recipe_over(plan, order), plan.rows_of_clients(Phase.FILL)[0]
     task = WorkerTask(plan, recipe, 0, filled, order, victims, 64, (0,), -1, 0, columns)
-    rows = plan.rows_of_lanes(Phase.CHURN)[0]
+    rows = plan.rows_of_clients(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)
     monkeypatch.setattr(loop, "sleep", clock.sleep)
@@ -63,7 +63,7 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
 @pytest.mark.parametrize(("lanes", "interval_ns"), [(1, 500_000), (2, 1_000_000)])
 def test_each_replacement_waits_for_its_turn(lanes: int, interval_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 2,000 a second one begins every 0.5 ms; of two lanes each has every other of them."""
-    turns = begun(monkeypatch, Load(lanes=lanes, churn=Churn(20 * lanes, rate=2000.0)))
+    turns = begun(monkeypatch, Load(concurrency=lanes, churn=Churn(20 * lanes, rate=2000.0)))
     assert len(turns) == 20
     assert [turn - number * interval_ns for number, turn in enumerate(turns[1:], 1)] == [READ_NS] * 19
 

@@ -75,7 +75,7 @@ def test_targets_share_one_range() -> None:
 @pytest.mark.parametrize("name", ["plain", "random"])
 def test_lanes_and_churn_work_for_udp(name: str) -> None:
     """The other shapes of load apply to it as to TCP."""
-    load = replace(UDP, fill=0.5, lanes=2, churn=Churn(20))
+    load = replace(UDP, fill=0.5, concurrency=2, churn=Churn(20))
     filled, churned = measure_phases(of_udp(name, load=load), PORTS, 0, listener=Listener.NONE)
     assert not filled.samples.failed.any()
     assert not churned.samples.failed.any()

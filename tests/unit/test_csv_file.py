@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from made import BIND, LONG, PLAIN, WINDOW, result_of, round_of, samples_of, unh
 CLEAN = samples_of([10_000, 20_000, 30_000])
 MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
 HEADER = (
-    "strategy,window,placement,retries,connections,fill,sources,protocol,lanes,give_up_ms,churn,close,churn_rate,phase,"
+    "strategy,window,placement,retries,connections,fill,sources,protocol,concurrency,give_up_ms,churn,close,churn_rate,phase,"
     "round,fault,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,lane"
 )
 PREFIX = 16
@@ -190,7 +191,7 @@ REFUSALS = {
     "round in two parts": (ROW + ROW.replace("bind", "plain") + ROW, "line 4: round 1 of bind comes twice"),
     "unknown placement": (ROW.replace("bind,,,", "window,5,outside,"), "outside"),
     "window of 0": (ROW.replace("bind,,", "window,0,"), "window is 0"),
-    "no lane": (ROW.replace("tcp,1,", "tcp,0,"), "lanes is 0"),
+    "no client": (ROW.replace("tcp,1,", "tcp,0,"), "concurrency is 0"),
     "unknown protocol": (ROW.replace("tcp", "sctp"), "sctp"),
     "churn of none": (ROW.replace(",fill,", ",churn,"), "has a phase churn and no churn"),
     "comment": (ROW + "# partial,,,,,,,,,,,,,,,,x\n", "line 3"),
@@ -257,3 +258,12 @@ def test_no_name_is_a_formula_to_a_spreadsheet(name: str) -> None:
     assert row[HEADER.split(",").index("fault")] == f"'{name}"
     [spec] = read_csv(text, "x.csv").rounds
     assert spec.name == name
+
+
+def test_number_of_clients_is_read_under_its_former_name() -> None:
+    """A file whose header says `lanes` is one of connbench's, and holds what it held."""
+    spec = replace(BIND, load=Load(concurrency=3))
+    written = csv_rows(result_of({spec: [round_of(samples_of([10]))]}))
+    before = written.replace(",concurrency,", ",lanes,", 1)
+    assert is_own_header(before.partition("\n")[0])
+    assert [one.strategy for one in read_csv(before, "x.csv").strategies] == [spec]

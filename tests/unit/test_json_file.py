@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from hypothesis import given, settings
 
 from connbench.analysis.summary import summarize
 from connbench.errors import InputError, Interrupted
-from connbench.model import Link, StrategySpec
+from connbench.model import Link, Load, StrategySpec
 from connbench.report.formats import FORMATS
-from connbench.results.json_file import read_json
+from connbench.results.json_file import SCHEMA, read_json
 from connbench.results.result import Origin, Result, Round
 from connbench.results.talk_csv import read_talk_csv
 from drawn import EXAMPLES, facts, fault_facts, results
@@ -134,7 +135,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "negative retries": (lambda d: d["strategies"][0]["strategy"].update(retries=-1), "retries is -1"),
     "strategy without connections": (lambda d: load(d).update(connections=0), "connections is 0"),
     "more than full": (lambda d: load(d).update(fill=1.5), "fill is 1.5"),
-    "no lane": (lambda d: load(d).update(lanes=0), "lanes is 0"),
+    "no client": (lambda d: load(d).update(concurrency=0), "concurrency is 0"),
     "churn of nothing": (lambda d: load(d).update(churn={"replacements": 0}), "churn is 0"),
     "churn that was none": (lambda d: d["strategies"][0]["strategy"].update(phase="churn"), "no churn"),
     "port without a success": (
@@ -263,3 +264,17 @@ def test_schema_3_is_read() -> None:
     assert [r.samples.connect_ns.tolist() for r in result.rounds[PLAIN]] == [[10000, 20000, 30000], [10000, 0, 400000]]
     assert [[(w.opened, w.client) for w in r.report.workers] for r in result.rounds[PLAIN]] == [[(3, 0)], [(1, 0)]]
     assert result.is_partial
+
+
+def test_number_of_clients_is_read_under_its_former_name() -> None:
+    """Until schema 5 `concurrency` was `lanes`; a command line that has the word is left as it is."""
+    spec = replace(PLAIN, load=Load(concurrency=3))
+    command = """connbench run --source '"lanes": 1'"""
+    made = result_of({spec: [round_of(samples_of([10]))]})
+    made.environment["command"] = command
+    written = FORMATS["json"](made)
+    before = written.replace('"concurrency":', '"lanes":').replace(f'"schema":{SCHEMA}', '"schema":4')
+    assert before.count('"lanes":') == 2  # of the plan, and of what was measured
+    result = read_json(before.encode(), "x.json")
+    assert [one.strategy for one in result.strategies] == [spec]
+    assert result.environment["command"] == command

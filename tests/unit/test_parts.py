@@ -18,7 +18,7 @@ from connbench.results.result import Result
 from made import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
 
 TARGETS = (Endpoint("127.9.9.2", 9023), Endpoint("127.9.9.2", 9022), Endpoint("127.9.9.2", 9021))
-LANES = replace(PLAIN, load=Load(lanes=2))
+LANES = replace(PLAIN, load=Load(concurrency=2))
 UDP = replace(BIND, load=Load(protocol=Protocol.UDP))
 CHURN = replace(BIND, load=Load(churn=Churn(6)), phase=Phase.CHURN)
 
@@ -91,7 +91,7 @@ def test_lane_table_of_a_full_range_fits_80_columns() -> None:
 def test_markdown_has_a_table_for_each_column_that_differs() -> None:
     """Below the table of strategies stand those of lanes, under a line that says whose they are."""
     page = markdown(on_two_lanes())
-    assert "\n\n**plain, 2 lanes** by lane:\n\n| lane " in page
+    assert "\n\n**plain, 2 clients** by lane:\n\n| lane " in page
     assert page.count("\n| 1 ") == 1
     assert "by source" not in page
 

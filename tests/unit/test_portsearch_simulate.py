@@ -145,14 +145,14 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
     ports, lanes = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 3))
     retries, algorithm = data.draw(st.sampled_from([None, 0, 3])), data.draw(st.sampled_from(Algorithm))
     seed = data.draw(st.integers(0, 1000))
-    load = Load(protocol=protocol, lanes=lanes, churn=Churn(30))
+    load = Load(protocol=protocol, concurrency=lanes, churn=Churn(30))
     strategy = replace(spec(name, max(1, ports // 3) if name in {"window", "partition"} else None, retries), load=load)
     plan = round_of(strategy, ports, 0, seed=seed, **SHAPES[shape])
     plan = replace(plan, plan=replace(plan.plan, connections=plan.capacity + 2))
     machine = replace(SMALL_TABLE, trial=seed)
     for phase, walk in simulate(plan, algorithm, machine).items():
         assert len(walk) == len(plan.rows_of(phase))
-        assert np.bincount(walk.lane, minlength=lanes).tolist() == list(map(len, plan.rows_of_lanes(phase)))
+        assert np.bincount(walk.lane, minlength=lanes).tolist() == list(map(len, plan.rows_of_clients(phase)))
         assert (walk.looked_at >= walk.tries).all()
         assert (walk.tries >= 1).all()
         assert ((walk.port == 0) == walk.failed).all()
@@ -170,7 +170,7 @@ def _replay(plan: RoundPlan, walks: dict[Phase, Walk], *, prefers_parity: bool) 
     ports, name = plan.plan.port_range, plan.strategy.name
     slack = 1 if prefers_parity or name in {"plain", "bind"} else 0
     for phase, walk in walks.items():
-        lanes = [iter(rows) for rows in plan.rows_of_lanes(phase)]
+        lanes = [iter(rows) for rows in plan.rows_of_clients(phase)]
         for lane, port, tries in zip(walk.lane.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
             row = next(lanes[lane])
             slot = row if phase is Phase.FILL else victims[row - plan.connections]

@@ -97,7 +97,7 @@ def test_plan_on_paper_has_the_ports_that_run_would_have() -> None:
         RunRequest(strategies=("bind",), sources=0),
         RunRequest(strategies=("bind",), sources=2, source="127.0.0.1"),
         RunRequest(port_range=PortRange(5, 5)),
-        RunRequest(strategies=("plain",), lanes=10, connections=5),
+        RunRequest(strategies=("plain",), concurrency=10, connections=5),
     ):
         with pytest.raises(UsageError):
             plan_on_paper(wrong)

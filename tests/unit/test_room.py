@@ -120,7 +120,7 @@ def unmet(needs: Needs, room: Room) -> Requirement | None:
             101,
             "need 100 processes of 10,024 files each and one that starts them, and kernel.pid_max leaves 100",
         ),
-        (Needs(64, Listener.BACKLOG, lanes=64), AMPLE, "processes", 65, "64 connections need 64 processes"),
+        (Needs(64, Listener.BACKLOG, concurrency=64), AMPLE, "processes", 65, "64 connections need 64 processes"),
         (
             Needs(1, Listener.BACKLOG, listening=5000),
             AMPLE,
@@ -195,11 +195,11 @@ def test_closed_connections_need_room_in_a_queue_alone() -> None:
 
 def test_a_plan_is_refused_by_its_largest_round() -> None:
     """Each thing is asked for the most that a round takes, and the samples of all rounds are counted."""
-    loads = (Load(connections=100), Load(connections=50_000, lanes=4), Load(connections=200))
+    loads = (Load(connections=100), Load(connections=50_000, concurrency=4), Load(connections=200))
     targets = tuple(Endpoint("127.9.9.2", port) for port in range(1000, 1007))
     plan: Plan = replace(PLAN, strategies=tuple(replace(WINDOW, load=load) for load in loads), rounds=2)
     plan = replace(plan, targets=targets)
-    needs = Needs(50_000, Listener.BACKLOG, lanes=4, listening=7, attempts=2 * 50_300)
+    needs = Needs(50_000, Listener.BACKLOG, concurrency=4, listening=7, attempts=2 * 50_300)
     room = replace(AMPLE, processes=9)
     assert requirements_of(plan, room) == list(requirements(needs, room))
     refuse_without_room(plan, room)

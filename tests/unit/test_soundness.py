@@ -89,12 +89,12 @@ def advice_on_retransmission(load: Load, listener: Listener, phase: Phase | None
 @pytest.mark.parametrize(
     ("load", "listener", "ways"),
     [
-        (Load(lanes=2, churn=Churn(9)), Listener.BACKLOG, "use --lanes 1 or --close fin"),
-        (Load(lanes=2, give_up_ms=1.0), Listener.ACCEPT, "use --lanes 1"),
+        (Load(concurrency=2, churn=Churn(9)), Listener.BACKLOG, "use --concurrency 1 or --close fin"),
+        (Load(concurrency=2, give_up_ms=1.0), Listener.ACCEPT, "use --concurrency 1"),
         (
-            Load(lanes=2, churn=Churn(9)),
+            Load(concurrency=2, churn=Churn(9)),
             Listener.EXTERNAL,
-            "use --lanes 1 or --close fin or a listener of connbench's own (no --target)",
+            "use --concurrency 1 or --close fin or a listener of connbench's own (no --target)",
         ),
     ],
 )
@@ -108,7 +108,7 @@ def test_lanes_that_reset_are_named_where_syns_were_sent_again(load: Load, liste
 BY_RST, BY_FIN = Churn(9), Churn(9, Close.FIN)
 
 
-@pytest.mark.parametrize("load", [Load(), Load(lanes=2), Load(churn=BY_RST), Load(lanes=2, churn=BY_FIN)])
+@pytest.mark.parametrize("load", [Load(), Load(concurrency=2), Load(churn=BY_RST), Load(concurrency=2, churn=BY_FIN)])
 def test_lanes_are_not_named_where_none_resets_beside_another(load: Load) -> None:
     """With one lane a reset goes before the SYN; by FIN the port stays in TIME_WAIT."""
     assert advice_on_retransmission(load, Listener.BACKLOG) == "find out who drops them: a firewall, the path"
@@ -117,13 +117,13 @@ def test_lanes_are_not_named_where_none_resets_beside_another(load: Load) -> Non
 
 def test_lanes_are_not_named_before_the_churn() -> None:
     """While the range is filled nothing is closed yet."""
-    advice = advice_on_retransmission(Load(lanes=2, churn=Churn(9)), Listener.BACKLOG, Phase.FILL)
+    advice = advice_on_retransmission(Load(concurrency=2, churn=Churn(9)), Listener.BACKLOG, Phase.FILL)
     assert advice == "find out who drops them: a firewall, the path"
 
 
 def test_queue_that_overflowed_is_named_where_syns_were_sent_again() -> None:
     """The counters tell who dropped them."""
-    advice = advice_on_retransmission(Load(lanes=2, churn=Churn(9)), Listener.BACKLOG, ListenDrops=1)
+    advice = advice_on_retransmission(Load(concurrency=2, churn=Churn(9)), Listener.BACKLOG, ListenDrops=1)
     assert advice == "the listener's queue dropped them: see the finding above"
 
 
@@ -198,7 +198,7 @@ def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: i
     ("cpus", "place", "advice"),
     [
         ((3, 2), "26 of them in lane 1 on CPU 2", "something else ran on a measured CPU"),
-        ((3,), "26 of them in lane 1 on CPU 3", "lanes took turns on a CPU"),
+        ((3,), "26 of them in lane 1 on CPU 3", "clients took turns on a CPU"),
         ((), "26 of them in lane 1", "something else ran on a measured CPU"),
     ],
 )
@@ -207,7 +207,7 @@ def test_switches_are_told_of_the_lane_that_has_most(cpus: tuple[int, ...], plac
     interrupted = with_workers(CLEAN, switches=(10, 20, 6))
     workers = tuple(replace(h, client=lane) for h, lane in zip(interrupted.report.workers, (0, 1, 1), strict=True))
     measured = replace(interrupted, report=replace(interrupted.report, workers=workers))
-    spec = replace(BIND, load=Load(lanes=2))
+    spec = replace(BIND, load=Load(concurrency=2))
     [found] = findings(result_of({spec: [measured]}, replace(PLAN, cpus=cpus)))
     assert found.message == f"36 involuntary context switches in 100 attempts, {place}"
     assert found.advice.startswith(advice)

@@ -257,7 +257,7 @@ def test_nothing_to_sweep_and_too_much() -> None:
     with pytest.raises(UsageError, match="nothing to sweep"):
         sweeping.sweep_requests(RunRequest(strategies=("window",)), {"window": (500,), "fill": ()})
     with pytest.raises(UsageError, match="1,600 combinations are too many"):
-        sweeping.sweep_requests(RunRequest(), {"window": tuple(range(1, 41)), "lanes": tuple(range(1, 41))})
+        sweeping.sweep_requests(RunRequest(), {"window": tuple(range(1, 41)), "concurrency": tuple(range(1, 41))})
 
 
 def test_a_sweep_says_how_much_it_is() -> None:
@@ -285,10 +285,10 @@ def test_options_of_run_stay_in_place() -> None:
 
 def test_setting_and_load_are_told_apart() -> None:
     """What a client chooses belongs to its setting, what is asked of it to the load."""
-    load = Load(fill=0.8, sources=2, lanes=3, give_up_ms=5, churn=Churn(7))
+    load = Load(fill=0.8, sources=2, concurrency=3, give_up_ms=5, churn=Churn(7))
     setting, rest = split(replace(WINDOW, load=load, phase=Phase.CHURN))
     assert setting == replace(WINDOW, load=Load(sources=2, give_up_ms=5))
-    assert rest == Load(fill=0.8, lanes=3, churn=Churn(7))
+    assert rest == Load(fill=0.8, concurrency=3, churn=Churn(7))
 
 
 def test_cheapest_keeps_the_budget_at_every_load() -> None:
@@ -523,7 +523,9 @@ def test_report_of_long_names_stays_within_a_terminal() -> None:
         for size in (10_000, 20_000)
     ]
     loads = [
-        Load(fill=fill, lanes=lanes, churn=Churn(20_000, Close.FIN, 500)) for fill in (0.5, 0.95) for lanes in (1, 16)
+        Load(fill=fill, concurrency=lanes, churn=Churn(20_000, Close.FIN, 500))
+        for fill in (0.5, 0.95)
+        for lanes in (1, 16)
     ]
     measured = {
         spec: [round_of(attempts(900))]
@@ -552,10 +554,10 @@ def test_one_load_makes_one_flat_table() -> None:
 
 def test_loads_are_named_by_what_differs() -> None:
     """Only the parts that are not the same in all loads are in their names."""
-    names = Names.of([Load(lanes=1), Load(lanes=4)])
-    assert (names.heading, list(names.short.values()), names.common) == ("lanes", ["1 lane", "4 lanes"], "")
-    both = Names.of([Load(fill=0.5, lanes=2), Load(fill=0.9, lanes=4)])
-    assert (both.heading, list(both.short.values())) == ("load", ["50%, 2 lanes", "90%, 4 lanes"])
+    names = Names.of([Load(concurrency=1), Load(concurrency=4)])
+    assert (names.heading, list(names.short.values()), names.common) == ("concurrency", ["1 client", "4 clients"], "")
+    both = Names.of([Load(fill=0.5, concurrency=2), Load(fill=0.9, concurrency=4)])
+    assert (both.heading, list(both.short.values())) == ("load", ["50%, 2 clients", "90%, 4 clients"])
     assert Names.of([Load()]).short == {}
 
 

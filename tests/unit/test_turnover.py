@@ -38,7 +38,7 @@ DEFAULTS = {"net.ipv4.tcp_tw_reuse": "2", "net.ipv4.tcp_tw_reuse_delay": "1000",
 
 def churning(spec: StrategySpec = BIND, *, lanes: int = 1, **churn: float | Close | None) -> StrategySpec:
     """The churn of a strategy."""
-    load = Load(fill=0.8, lanes=lanes, churn=Churn(ATTEMPTS, **churn))  # type: ignore[arg-type]  # fields of Churn
+    load = Load(fill=0.8, concurrency=lanes, churn=Churn(ATTEMPTS, **churn))  # type: ignore[arg-type]  # fields of Churn
     return replace(spec, load=load, phase=Phase.CHURN)
 
 

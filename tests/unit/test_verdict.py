@@ -291,7 +291,7 @@ HOST = replace(FULL, namespace=Namespace.HOST)
     [
         (Load(churn=Churn(9)), FULL, "--churn 9 --port-range"),
         (Load(churn=Churn(9, Close.FIN, 50)), FULL, "--churn 9 --churn-rate 50/s --close fin --port-range"),
-        (Load(churn=Churn(9), lanes=2), OVER_VETH, "--churn 9 --lanes 2 --link veth --port-range"),
+        (Load(churn=Churn(9), concurrency=2), OVER_VETH, "--churn 9 --concurrency 2 --link veth --port-range"),
         (Load(churn=Churn(9)), replace(OVER_VETH, delay_ms=2.5), "--churn 9 --link veth --delay 2.5ms --port-range"),
         (Load(churn=Churn(9)), replace(FULL, sources=("127.9.9.1", "127.9.9.2")), "--churn 9 --sources 2 --port-range"),
         (

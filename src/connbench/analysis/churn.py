@@ -25,7 +25,7 @@ def achieved_rate(spec: StrategySpec, measured: Round) -> float | None:
     Each lane begins with one at once, so that the time between the first and the last is that of all others.
     """
     samples = measured.samples
-    others = len(samples) - spec.load.lanes
+    others = len(samples) - spec.load.concurrency
     span = float(samples.started_ns[-1] - samples.started_ns[0]) if len(samples) else 0.0
     return others / span * NS_PER_S if others > 0 and span > 0 else None
 
@@ -43,7 +43,7 @@ def judge_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str) ->
             "churn-rate",
             Severity.WARNING,
             f"{rate_text(achieved)} replacements a second were made of {rate_text(churn.rate)} asked for",
-            "lower --churn-rate to what it can do, or share it out with --lanes",
+            "lower --churn-rate to what it can do, or share it out with --concurrency",
         )
     in_turn = max(Counter(worker.client for worker in measured.report.workers).values(), default=0)
     if in_turn > 1:
@@ -120,7 +120,7 @@ def advice_on_retransmission(planned: RoundPlan) -> str:
     if not (planned.resets_while_others_connect and has_closed):
         queue = "" if planned.is_listener_ours else "the target's queue, "
         return f"find out who drops them: {queue}a firewall, the path"
-    ways = ["--lanes 1"]
+    ways = ["--concurrency 1"]
     if load.give_up_ms is None:
         ways.append("--close fin")
     if not planned.is_listener_ours:

@@ -259,8 +259,8 @@ def _judge_machine(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[
             "involuntary-switches",
             Severity.WARNING,
             f"{switches} involuntary context switches in {attempts} attempts{_worst_lane(plan, spec, measured)}",
-            "lanes took turns on a CPU: ask for as many --lanes as there are CPUs, or fewer"
-            if 0 < len(set(plan.cpus)) < spec.load.lanes
+            "clients took turns on a CPU: give --concurrency at most the number of CPUs"
+            if 0 < len(set(plan.cpus)) < spec.load.concurrency
             else f"something else ran on {_measured_cpus(spec)}: stop it, or choose another with --cpu",
         )
     if report.steal > STEAL_SHARE:
@@ -274,7 +274,7 @@ def _judge_machine(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[
 
 def _worst_lane(plan: Plan, spec: StrategySpec, measured: Round) -> str:
     """Where there are several lanes, which of them was interrupted most."""
-    if spec.load.lanes < 2:
+    if spec.load.concurrency < 2:
         return ""
     by_lane: Counter[int] = Counter()
     for worker in measured.report.workers:
@@ -285,7 +285,7 @@ def _worst_lane(plan: Plan, spec: StrategySpec, measured: Round) -> str:
 
 
 def _measured_cpus(spec: StrategySpec) -> str:
-    return "the measured CPU" if spec.load.lanes < 2 else "a measured CPU"
+    return "the measured CPU" if spec.load.concurrency < 2 else "a measured CPU"
 
 
 def _judge_floor(summary: Summary) -> Iterator[Finding]:

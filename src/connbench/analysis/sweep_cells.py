@@ -1,7 +1,7 @@
 """A setting at a load: the figures of its rounds, and how the two are told apart.
 
 A *setting* is a strategy with its parameters: window, placement, retries, source addresses, when it gives up. A *load*
-is what it is put to: how many connections or how full, by how many lanes, and the churn.
+is what it is put to: how many connections or how full, by how many clients, and the churn.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connbench.commands.sections import Section, option
 from connbench.commands.values import RATE, SHARE, Word, count, time
-from connbench.model import MAX_LANES, MOST_ROWS, Close, Protocol
+from connbench.model import MAX_CONCURRENCY, MOST_ROWS, Close, Protocol
 
 PROTOCOLS = Word([protocol.value for protocol in Protocol])
 CLOSES = Word([close.value for close in Close])
@@ -28,8 +28,9 @@ LOAD_OPTIONS = (
     ),
     option(
         Section.LOAD,
-        "--lanes",
-        type=count("K", 1, MAX_LANES),
+        "--concurrency",
+        former=("--lanes",),
+        type=count("K", 1, MAX_CONCURRENCY),
         default=1,
         show_default=True,
         help="Connect from K processes at the same time.",

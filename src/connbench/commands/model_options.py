@@ -34,7 +34,7 @@ TAKEN_FROM_RUN = (
     "targets",
     "protocol",
     "fill",
-    "lanes",
+    "concurrency",
     "churn",
     "close",
     "churn_rate",

@@ -117,7 +117,7 @@ seed_option = option(
     "--seed",
     type=count(high=LARGEST),
     help="Draw the windows and ports that another run with this seed drew. Which connection gets which port is the "
-    "kernel's choice, and with --lanes a race.  [default: random, and printed]",
+    "kernel's choice, and with --concurrency a race.  [default: random, and printed]",
 )
 cpu_option = option(
     Section.PLACE,
@@ -126,7 +126,7 @@ cpu_option = option(
     type=_cpus,
     metavar="N,...|none",
     default=CpuChoice.LAST,
-    help="Connect on these CPUs, one for each lane; none lets the scheduler choose.  [default: the last usable ones]",
+    help="Connect on these CPUs, one for each client; none lets the scheduler choose.  [default: the last usable ones]",
 )
 output_option = option(
     Section.OUTPUT,

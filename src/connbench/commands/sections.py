@@ -32,11 +32,28 @@ class Section(Enum):
 
 
 class Option(click.Option):
-    """An option with its section."""
+    """An option with its section, and the names it had in earlier releases, which the help does not list."""
 
-    def __init__(self, names: tuple[str, ...], *, section: Section, **attributes: Any) -> None:  # noqa: ANN401  # click's
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        *,
+        section: Section,
+        former: tuple[str, ...] = (),
+        **attributes: Any,  # noqa: ANN401  # click's
+    ) -> None:
         super().__init__(names, **attributes)
         self.section = section
+        self.former = former
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401  # click's type of a parser is private
+        """Let the command line name it by each of its names."""
+        present = self.opts
+        self.opts = [*present, *self.former]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = present
 
 
 def option(section: Section, *names: str, **attributes: Any) -> Callable[[_Function], _Function]:  # noqa: ANN401  # click's
@@ -164,7 +181,7 @@ def _in_our_words(error: click.UsageError, context: click.Context) -> UsageError
         case click.NoSuchOption(option_name=name):
             hint = suggest(name, options, otherwise=_help(context))
             return UsageError(f"there is no option {name}{_for(context)}", hint)
-        case click.BadOptionUsage(option_name=name) if name in options:
+        case click.BadOptionUsage(option_name=name) if name in (options := options | _former_names(context)):
             option = options[name]
             if getattr(option, "is_flag", False):
                 return UsageError(f"{name} takes no value", f"write {name} alone")
@@ -174,6 +191,10 @@ def _in_our_words(error: click.UsageError, context: click.Context) -> UsageError
         case click.MissingParameter(param=click.Parameter() as missing):
             return UsageError(f"{_metavar(missing)} is missing{_for(context)}", _usage(context))
     return UsageError(error.format_message().rstrip("."), _help(context))
+
+
+def _former_names(context: click.Context) -> dict[str, click.Parameter]:
+    return {name: one for one in context.command.get_params(context) for name in getattr(one, "former", ())}
 
 
 def _for(context: click.Context) -> str:

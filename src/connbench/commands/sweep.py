@@ -64,9 +64,9 @@ def command(  # noqa: PLR0913  # one for each option
       connbench sweep --strategy plain,window --churn 20k -o churn.json.gz
 
     A setting is a strategy with its window, placement, retries, sources and --give-up-after; a load is -n or --fill,
-    --lanes and --churn. Each setting is measured at each load. The report ends with the setting whose connections cost
-    least among those whose errors are within --error-budget at every load. It also names a cheaper setting with more
-    errors, and what would let it in.
+    --concurrency and --churn. Each setting is measured at each load. The report ends with the setting whose connections
+    cost least among those whose errors are within --error-budget at every load. It also names a cheaper setting with
+    more errors, and what would let it in.
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
@@ -107,5 +107,5 @@ def _requests(asked: dict[str, Any]) -> list[Any]:
     lists = {name: asked[name] for name in (*LOADS, *SETTINGS)}
     lists["placement"] = tuple(map(Placement, lists["placement"] or ()))
     lists["close"] = tuple(map(Close, lists["close"] or ()))
-    base = request_of({**asked, **dict.fromkeys(lists), "lanes": 1})
+    base = request_of({**asked, **dict.fromkeys(lists), "concurrency": 1})
     return sweep_requests(base, lists)

@@ -11,7 +11,7 @@ from connbench.commands.load_options import GIVE_UP_EXAMPLES
 from connbench.commands.options import NAMES, flatten
 from connbench.commands.sections import Option, Section, option
 from connbench.commands.values import SEVERAL_RATES, SEVERAL_SHARES, Quantity, Words, count, counts, times
-from connbench.model import MAX_LANES, MAX_PORT, MOST_ROWS, Close, Placement
+from connbench.model import MAX_CONCURRENCY, MAX_PORT, MOST_ROWS, Close, Placement
 from connbench.planner.sources import MOST_SOURCES
 from connbench.strategies import STRATEGIES
 from connbench.units import PERCENT_FORM, parse_percent
@@ -93,9 +93,10 @@ LISTS = (
         help="Connect from N addresses, counted up from 127.9.9.1 or 2001:db8::1.",
     ),
     Option(
-        ("--lanes",),
+        ("--concurrency",),
         section=Section.LOAD,
-        type=counts("K,...", 1, MAX_LANES),
+        former=("--lanes",),
+        type=counts("K,...", 1, MAX_CONCURRENCY),
         help="Connect from K processes at the same time.  [default: 1]",
     ),
     Option(

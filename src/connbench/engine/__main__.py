@@ -80,7 +80,7 @@ def _tasks(plan: RoundPlan, descriptor: int, joined: Network) -> list[WorkerTask
             epoch=epoch,
             far=joined.far,
         )
-        for client, rows in enumerate(plan.rows_of_lanes(Phase.FILL))
+        for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
     ]
 
 

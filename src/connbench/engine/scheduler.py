@@ -61,7 +61,7 @@ def refuse_without_room(tasks: list[WorkerTask]) -> None:
         )
     workers = max(sum(1 for task in tasks if task.rows), -(-held // room))
     purpose = f"{held:,} connections in {len(tasks)} client{'s' if len(tasks) > 1 else ''}"
-    advice = "raise the hard limit of open files (ulimit -Hn), or ask for fewer with -n, --fill or --lanes"
+    advice = "raise the hard limit of open files (ulimit -Hn), or ask for fewer with -n, --fill or --concurrency"
     if workers > free - ENGINE_DESCRIPTORS:
         raise EnvironmentFault(
             f"{purpose}: RLIMIT_NOFILE of {files:,} makes it {workers:,} processes, and leaves the engine files for "
@@ -111,7 +111,7 @@ class Scheduler:
             self._run(client.get_ready() for client in self._clients)
             self._run(client.fill() for client in self._clients)
         else:
-            rows = self._plan.rows_of_lanes(phase)
+            rows = self._plan.rows_of_clients(phase)
             self._run(client.churn(of_client) for client, of_client in zip(self._clients, rows, strict=True))
 
     def count(self) -> tuple[int, int]:

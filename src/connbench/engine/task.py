@@ -64,5 +64,5 @@ class ChurnTask:
     @classmethod
     def of(cls, plan: RoundPlan, rows: range, first: int, began: int, timeouts: int) -> Self:
         """The task of a plan's churn; its rate is that of all clients together."""
-        churn, clients = plan.strategy.load.churn, plan.strategy.load.lanes
+        churn, clients = plan.strategy.load.churn, plan.strategy.load.concurrency
         return cls(rows, first, began, NS_PER_S * clients / churn.rate if churn and churn.rate else 0.0, timeouts)

@@ -32,14 +32,14 @@ from connbench.model.choices import (
 )
 from connbench.model.half import can_show_half, fewest_to_show_half
 from connbench.model.plan import MOST_ROWS, Plan, RoundPlan, addresses_text, draw_victims
-from connbench.model.strategy import HALF, MAX_LANES, NO_LOAD, PARAMETERS, Churn, Load, StrategySpec
+from connbench.model.strategy import HALF, MAX_CONCURRENCY, NO_LOAD, PARAMETERS, Churn, Load, StrategySpec
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
     "DEFAULT_SOURCES",
     "HALF",
     "LARGEST",
-    "MAX_LANES",
+    "MAX_CONCURRENCY",
     "MAX_PORT",
     "MOST_ROWS",
     "NO_LOAD",

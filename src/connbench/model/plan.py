@@ -29,7 +29,7 @@ class Plan:
     """All that decides what a run does; nothing in it is left to be looked up later.
 
     `sources` are the addresses to connect from, `targets` those to connect to, and `spread` how attempts are shared
-    out among them; `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpus` are the CPUs that lanes take in
+    out among them; `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpus` are the CPUs that clients take in
     turn, none for any; `delay_ms` is what the link adds to each round trip, in milliseconds; `reserved` is how many
     ports of the range the kernel's search passes over (net.ipv4.ip_local_reserved_ports of the namespace).
     """
@@ -157,32 +157,32 @@ class RoundPlan:
             return None
         return PortRange(ports.low, ports.low + each - 1)
 
-    def rows_of_lanes(self, phase: Phase) -> list[range]:
-        """The rows of each lane in a phase, as even as can be."""
-        rows, lanes = self.rows_of(phase), self.strategy.load.lanes
-        bounds = [len(rows) * lane // lanes for lane in range(lanes + 1)]
+    def rows_of_clients(self, phase: Phase) -> list[range]:
+        """The rows of each client in a phase: contiguous, and at most one more for one than for another."""
+        rows, clients = self.rows_of(phase), self.strategy.load.concurrency
+        bounds = [len(rows) * client // clients for client in range(clients + 1)]
         return [rows[begin:end] for begin, end in pairwise(bounds)]
 
     @property
     def resets_while_others_connect(self) -> bool:
-        """Whether a lane closes connections by reset while other lanes take ports."""
+        """Whether one client closes connections by reset while other clients take ports."""
         load = self.strategy.load
         resets = load.give_up_ms is not None or (load.churn is not None and load.churn.close is Close.RST)
-        return resets and load.lanes > 1 and load.protocol is Protocol.TCP
+        return resets and load.concurrency > 1 and load.protocol is Protocol.TCP
 
     @property
     def is_listener_ours(self) -> bool:
         """Whether connbench listens itself."""
         return self.plan.listener in {Listener.BACKLOG, Listener.ACCEPT}
 
-    def cpu_of(self, lane: int) -> int | None:
-        """The CPU that a lane connects on; None for any."""
-        return self.plan.cpus[lane % len(self.plan.cpus)] if self.plan.cpus else None
+    def cpu_of(self, client: int) -> int | None:
+        """The CPU that a client connects on; None for any."""
+        return self.plan.cpus[client % len(self.plan.cpus)] if self.plan.cpus else None
 
     @property
     def cpus(self) -> frozenset[int]:
-        """The CPUs that this round's lanes connect on; none where they may be on any."""
-        return frozenset(self.plan.cpus[: self.strategy.load.lanes])
+        """The CPUs that this round's clients connect on; none where they may be on any."""
+        return frozenset(self.plan.cpus[: self.strategy.load.concurrency])
 
     def seed_text(self, stream: str) -> str:
         """Seed of one random stream: the same seed, strategy and round give the same draws, whatever else differs."""
@@ -222,10 +222,10 @@ class RoundPlan:
 
 
 def draw_victims(plan: RoundPlan) -> array[int]:
-    """The row of the filling whose connection each row of the churn replaces: any of its lane's, all as likely."""
+    """The row of the filling whose connection each row of the churn replaces: any of its client's, all as likely."""
     victims = array("I")
-    lanes = zip(plan.rows_of_lanes(Phase.FILL), plan.rows_of_lanes(Phase.CHURN), strict=True)
-    for lane, (held, replaced) in enumerate(lanes):
-        rng = Random(plan.seed_text(f"victims {lane}"))  # noqa: S311  # reproducible, not secret
+    clients = zip(plan.rows_of_clients(Phase.FILL), plan.rows_of_clients(Phase.CHURN), strict=True)
+    for client, (held, replaced) in enumerate(clients):
+        rng = Random(plan.seed_text(f"victims {client}"))  # noqa: S311  # reproducible, not secret
         victims.extend(held.start + int(rng.random() * len(held)) for _ in replaced)
     return victims

@@ -15,7 +15,7 @@ from connbench.units import format_percent, per_second
 class Churn:
     """Replacing held connections: one drawn at random is closed, one is opened.
 
-    `rate` is in replacements a second of all lanes together; None for as fast as it goes.
+    `rate` is in replacements a second of all clients together; None for as fast as it goes.
     """
 
     replacements: int
@@ -40,7 +40,7 @@ class Load:
         fill: The same as a share of the ports there are, 0 to 1.
         sources: How many of the plan's source addresses it uses, where not all.
         protocol: What kind of sockets.
-        lanes: Processes that connect at the same time.
+        concurrency: How many clients connect at the same time.
         give_up_ms: Acquire time above which an attempt is given up.
         churn: What follows once the connections are open.
     """
@@ -49,7 +49,7 @@ class Load:
     fill: float | None = None
     sources: int | None = None
     protocol: Protocol = Protocol.TCP
-    lanes: int = 1
+    concurrency: int = 1
     give_up_ms: float | None = None
     churn: Churn | None = None
 
@@ -65,8 +65,8 @@ class Load:
             found.append(f"n={self.connections}")
         if self.fill is not None:
             found.append(f"fill {format_percent(self.fill)}")
-        if self.lanes > 1:
-            found.append(f"{self.lanes} lanes")
+        if self.concurrency > 1:
+            found.append(f"{self.concurrency} clients")
         if self.give_up_ms is not None:
             found.append(f"giving up after {self.give_up_ms:g} ms")
         return found
@@ -78,7 +78,7 @@ class Load:
         return cls(**{**data, "protocol": Protocol(data["protocol"]), "churn": churn})
 
 
-MAX_LANES = 1024
+MAX_CONCURRENCY = 1024
 
 PARAMETERS: dict[str, frozenset[str]] = {
     "plain": frozenset(),

@@ -1,4 +1,4 @@
-"""What a strategy is put to: how full, by how many lanes, for how long each, and what follows."""
+"""What a strategy is put to: how full, by how many clients, for how long each, and what follows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from connbench.errors import UsageError
 from connbench.findings import Finding, Severity
-from connbench.model import LARGEST, MAX_LANES, MOST_ROWS, Churn, Close, Load, Plan, Protocol, RoundPlan
+from connbench.model import LARGEST, MAX_CONCURRENCY, MOST_ROWS, Churn, Close, Load, Plan, Protocol, RoundPlan
 from connbench.planner.request import RunRequest
 from connbench.units import format_percent, per_second
 
@@ -31,14 +31,14 @@ def choose_load(request: RunRequest, *, is_one_of_several: bool) -> Load:
         )
     _check("--fill", request.fill, 1e-6, 1, "more than 0%, up to 100%", format_percent)
     _check("-n", request.connections, 1, MOST_ROWS, f"1 to {MOST_ROWS:,}")
-    _check("--lanes", request.lanes, 1, MAX_LANES, f"1 to {MAX_LANES:,}")
+    _check("--concurrency", request.concurrency, 1, MAX_CONCURRENCY, f"1 to {MAX_CONCURRENCY:,}")
     _check("--give-up-after", request.give_up_after, 1e-6, MOST_GIVE_UP_MS, "1ns to 24h", _milliseconds)
     return Load(
         connections=request.connections if is_one_of_several else None,
         fill=request.fill,
         sources=request.sources if is_one_of_several else None,
         protocol=request.protocol,
-        lanes=request.lanes,
+        concurrency=request.concurrency,
         give_up_ms=request.give_up_after,
         churn=_choose_churn(request),
     )
@@ -75,7 +75,7 @@ def _milliseconds(value: float) -> str:
 
 
 def check_rounds(plan: Plan) -> None:
-    """Make sure that every strategy of a plan has attempts enough for its lanes, and not too many.
+    """Make sure that every strategy of a plan has attempts enough for its clients, and not too many.
 
     Raises:
         UsageError: It has not.
@@ -84,30 +84,30 @@ def check_rounds(plan: Plan) -> None:
         planned = RoundPlan(plan, spec, 1)
         if planned.rows > MOST_ROWS:
             raise UsageError(f"{spec.label}: {planned.rows:,} attempts are too many", f"ask for at most {MOST_ROWS:,}")
-        if spec.load.lanes > planned.connections:
+        if spec.load.concurrency > planned.connections:
             raise UsageError(
-                f"--lanes {spec.load.lanes} are more than the {planned.connections} connections",
-                "ask for fewer lanes, or for more connections",
+                f"--concurrency {spec.load.concurrency} is more than the {planned.connections} connections",
+                "ask for a lower concurrency, or for more connections",
             )
 
 
-def note_lanes(plan: Plan, usable: int) -> list[Finding]:
-    """What to know of lanes that cannot all run at the same time.
+def note_clients(plan: Plan, usable: int) -> list[Finding]:
+    """What to know of clients that cannot all run at the same time.
 
     Args:
         plan: The plan.
         usable: How many CPUs this process may use.
     """
-    lanes = max(spec.load.lanes for spec in plan.strategies)
+    clients = max(spec.load.concurrency for spec in plan.strategies)
     cpus = len(set(plan.cpus)) or usable
-    if lanes <= cpus:
+    if clients <= cpus:
         return []
     return [
         Finding(
-            "lanes-share-cpus",
+            "clients-share-cpus",
             Severity.WARNING,
-            f"{lanes} lanes are on {cpus} CPU{'s' if cpus > 1 else ''}: some wait for others to be switched out",
-            f"what they contend for is CPU time too; --lanes {cpus} shows the kernel's locks alone",
+            f"{clients} clients are on {cpus} CPU{'s' if cpus > 1 else ''}: some wait for others to be switched out",
+            f"what they contend for is CPU time too; --concurrency {cpus} shows the kernel's locks alone",
         )
     ]
 

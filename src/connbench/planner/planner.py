@@ -12,7 +12,7 @@ from connbench.linux import counters
 from connbench.linux.process import usable_cpus, why_not_pinned
 from connbench.model import Close, Link, Listener, Plan, Protocol, RoundPlan
 from connbench.planner.link import check_link, settle_link
-from connbench.planner.load_choice import check_rounds, most_rows, note_lanes
+from connbench.planner.load_choice import check_rounds, most_rows, note_clients
 from connbench.planner.namespaces import (
     choose_listener,
     choose_range,
@@ -55,7 +55,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: there is no handshake")
     needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
     external = bool(targets) and request.listener is None and not needs_nobody
-    cpus, unpinned = _choose_cpus(request.cpus, max(one.lanes for one in (request, *further)))
+    cpus, unpinned = _choose_cpus(request.cpus, max(one.concurrency for one in (request, *further)))
     joined = settle_link(request, external=external)
     namespace, findings = (joined, []) if joined else settle_namespace(request, targets, external=external)
     ports = choose_range(request, namespace, external=external)
@@ -88,7 +88,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     plan = _with_peers(plan, request, external=external)
     findings += unpinned
     findings += note_unseen(plan, platform.release())
-    findings += note_lanes(plan, len(usable_cpus()))
+    findings += note_clients(plan, len(usable_cpus()))
     if not external and not is_udp and not veth:  # whose listener takes no port of the namespace that connects
         findings += note_listener_in_range(plan.targets, ports)
     return plan, findings
@@ -127,8 +127,8 @@ def _filled(plan: Plan) -> Plan:
     return replace(plan, connections=most, strategies=strategies)
 
 
-def _choose_cpus(asked: tuple[int, ...] | CpuChoice, lanes: int) -> tuple[tuple[int, ...], list[Finding]]:
-    """The CPUs that lanes take in turn, and what to know where this process may choose none.
+def _choose_cpus(asked: tuple[int, ...] | CpuChoice, concurrency: int) -> tuple[tuple[int, ...], list[Finding]]:
+    """The CPUs that clients take in turn, and what to know where this process may choose none.
 
     Raises:
         UsageError: CPUs were asked for that are offline, not there, or outside the cpuset.
@@ -139,7 +139,7 @@ def _choose_cpus(asked: tuple[int, ...] | CpuChoice, lanes: int) -> tuple[tuple[
         return (), []
     if isinstance(asked, CpuChoice):
         reason = why_not_pinned()
-        return ((), [_unpinned(reason)]) if reason else (tuple(reversed(usable))[:lanes], [])
+        return ((), [_unpinned(reason)]) if reason else (tuple(reversed(usable))[:concurrency], [])
     for cpu in asked:
         if cpu not in usable:
             shown = ", ".join(map(str, usable))

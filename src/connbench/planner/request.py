@@ -10,7 +10,7 @@ from connbench.model.plan import DEFAULT_TIMEOUT
 
 
 class CpuChoice(Enum):
-    """`--cpu` where it is not numbers: the last usable CPUs, one a lane, or whichever the scheduler likes."""
+    """`--cpu` where it is not numbers: the last usable CPUs, one for each client, or whichever the scheduler likes."""
 
     LAST = "last"
     ANY = "none"
@@ -33,7 +33,7 @@ class RunRequest:
     targets: tuple[str, ...] = ()
     protocol: Protocol = Protocol.TCP
     fill: float | None = None
-    lanes: int = 1
+    concurrency: int = 1
     give_up_after: float | None = None
     churn: int | None = None
     churn_rate: float | None = None

@@ -93,7 +93,7 @@ class Needs:
         connections: How many are open at once.
         listener: Who holds the other ends; a backlog listener keeps those of closed connections, too.
         replaced: How many are closed and opened again meanwhile.
-        lanes: How many connect at the same time, each in a chain of workers of its own.
+        concurrency: How many clients connect at the same time, each a chain of workers.
         listening: Sockets of connbench's own that listen.
         attempts: Attempts of all rounds, whose samples are kept to the end.
     """
@@ -101,7 +101,7 @@ class Needs:
     connections: int
     listener: Listener
     replaced: int = 0
-    lanes: int = 1
+    concurrency: int = 1
     listening: int = 0
     attempts: int = 0
 
@@ -113,7 +113,7 @@ class Needs:
             min(planned.connections, planned.capacity),  # an attempt without a port leaves nothing open
             plan.listener,
             planned.replacements,
-            planned.strategy.load.lanes,
+            planned.strategy.load.concurrency,
             len(plan.targets) if planned.is_listener_ours else 0,
             attempts,
         )
@@ -125,8 +125,8 @@ class Needs:
 
     def workers(self, each: int) -> int:
         """Processes that hold connections, of which each has room for so many sockets."""
-        of_lane = -(-self.connections // self.lanes)
-        workers = self.lanes * -(-of_lane // each)
+        of_client = -(-self.connections // self.concurrency)
+        workers = self.concurrency * -(-of_client // each)
         return workers + (self.connections // each + 1 if self.listener is Listener.ACCEPT else 0)
 
     @property

@@ -16,7 +16,7 @@ from connbench.model import Plan
 from connbench.planner.request import RunRequest
 from connbench.planner.resources import total_attempts
 
-LOADS = ("connections", "fill", "lanes", "churn", "churn_rate", "close")
+LOADS = ("connections", "fill", "concurrency", "churn", "churn_rate", "close")
 """Fields of a request that say what a setting is put to."""
 
 SETTINGS = ("sources", "give_up_after", "window", "placement", "retries")

@@ -98,7 +98,7 @@ class _Simulation:
         # As the engine: draws without a bound have one once every port of a source is the lane's, or one used up all.
         self._is_unbounded = self._draws_port and strategy.retries is None
         ports, many = plan.plan.port_range, len(plan.sources)
-        self._unused = [[len(ports)] * many for _ in range(load.lanes)]
+        self._unused = [[len(ports)] * many for _ in range(load.concurrency)]
         self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
         self._time_wait = _Waiting(plan, machine.time_wait)
         rows = plan.rows
@@ -108,7 +108,7 @@ class _Simulation:
 
     def run(self, phase: Phase) -> Walk:
         """Make the attempts of a phase."""
-        made = list(_in_turns(self._plan.rows_of_lanes(phase)))
+        made = list(_in_turns(self._plan.rows_of_clients(phase)))
         for lane, row in made:
             if phase is Phase.FILL:
                 self._open(row, lane)

@@ -107,8 +107,8 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     """Where from, where to and how it was measured: with anything else the figures are not to be compared."""
     load = strategies[0].load
     words = [*_source_words(plan, strategies), *_target_words(plan)]
-    if load.lanes > 1:
-        words.append(f"--lanes {load.lanes}")
+    if load.concurrency > 1:
+        words.append(f"--concurrency {load.concurrency}")
     if load.give_up_ms is not None:
         words.append(f"--give-up-after {load.give_up_ms:g}ms")
     if plan.link is Link.VETH:

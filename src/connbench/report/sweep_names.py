@@ -70,7 +70,7 @@ def _parts(load: Load) -> dict[str, str]:
         "protocol": load.protocol.upper(),
         "fill": "" if load.fill is None else format_percent(load.fill),
         "connections": "" if load.connections is None else f"n={load.connections}",
-        "lanes": f"{load.lanes} lane{'s' if load.lanes > 1 else ''}",
+        "concurrency": f"{load.concurrency} client{'s' if load.concurrency > 1 else ''}",
     }
     if churn:
         parts |= {"churn": f"churn {churn.replacements}", "close": f"by {churn.close}", "rate": rate}

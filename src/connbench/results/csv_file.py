@@ -18,7 +18,7 @@ from connbench.model import StrategySpec
 from connbench.results.file_limits import CHANGED, ImpossibleRow, Rounds, check_column
 from connbench.results.lines import LINE_END, lines_of
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
-from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns, to_whole
+from connbench.results.spec_columns import FORMER_NAMES, SPEC_COLUMNS, from_columns, to_columns, to_whole
 from connbench.samples import COLUMNS
 
 CSV_COLUMNS = (
@@ -41,7 +41,12 @@ HEADER = (*_PREFIX, *CSV_COLUMNS)
 _BEFORE = (*SPEC_COLUMNS, "round")
 """What stood before the samples until 0.1; a fault was a line of its own at the end, `# partial` and then these."""
 
-_HEADERS = {",".join((*prefix, *CSV_COLUMNS)): prefix for prefix in (_PREFIX, _BEFORE)}
+_FORMER = {present: former for former, present in FORMER_NAMES.items()}
+_HEADERS = {
+    ",".join(names.get(column, column) for column in (*prefix, *CSV_COLUMNS)): prefix
+    for prefix in (_PREFIX, _BEFORE)
+    for names in ({}, _FORMER)
+}
 _PARTIAL_MARK = "# partial"
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
 """How a formula begins in a spreadsheet, or what `_cell` adds."""

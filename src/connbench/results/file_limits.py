@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from connbench.findings import Finding, Severity
 from connbench.model import (
-    MAX_LANES,
+    MAX_CONCURRENCY,
     MAX_PORT,
     MOST_ROWS,
     PARAMETERS,
@@ -107,7 +107,7 @@ def check_spec(spec: StrategySpec) -> None:
     _check("connections", load.connections, 1, LARGEST)
     _check("fill", load.fill, 0, 1)
     _check("sources", load.sources, 1, LARGEST)
-    _check("lanes", load.lanes, 1, MAX_LANES)
+    _check("concurrency", load.concurrency, 1, MAX_CONCURRENCY)
     _check("give_up_ms", load.give_up_ms, 0, LONGEST_NS // 10**6)
     if load.churn:
         _check("churn", load.churn.replacements, 1, LARGEST)
@@ -310,7 +310,7 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
     for name, most in (
         ("source", len(planned.sources) if planned else load.sources),
         ("target", len(planned.plan.targets) if planned else None),
-        ("lane", load.lanes),
+        ("lane", load.concurrency),
     ):
         values = getattr(samples, name)
         if most is not None:
@@ -386,7 +386,7 @@ def _twice_in_churn(spec: StrategySpec, samples: Samples, planned: RoundPlan, fi
     """
     victims = np.frombuffer(draw_victims(planned), np.uint32).astype(np.int64)
     all_keys, ends, twice = [], [], []
-    lanes = zip(planned.rows_of_lanes(Phase.FILL), planned.rows_of_lanes(Phase.CHURN), strict=True)
+    lanes = zip(planned.rows_of_clients(Phase.FILL), planned.rows_of_clients(Phase.CHURN), strict=True)
     for lane, (fill_rows, churn_rows) in enumerate(lanes):
         opened = filling.chosen(filling.lane == lane) if filling is not None else samples.chosen(samples.lane < 0)
         made = samples.chosen(samples.lane == lane)

@@ -26,6 +26,7 @@ from connbench.results.file_limits import (
     shown,
 )
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
+from connbench.results.spec_columns import FORMER_NAMES
 from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
 
@@ -34,8 +35,8 @@ SCHEMA = 5
 
 READ = (3, 4, SCHEMA)
 """Schemas that are read. From 3 to 4 the figures changed their names (units) and what nothing of is 0 became null: none
-of that is read back, for it is worked out from the samples. From 4 to 5 a round's `holders` became its `workers`, and
-their `lane` their `client`."""
+of that is read back, for it is worked out from the samples. From 4 to 5 a round's `holders` became its `workers`,
+their `lane` their `client`, and the keys of `FORMER_NAMES` changed."""
 
 MOST_BYTES = 8 << 20
 """Of one part of a document that is no column, as its plan: some times what the largest that can be measured takes.
@@ -159,8 +160,9 @@ def read_json(data: bytes, name: str) -> Result:
         InputError: Cut off, of another schema, or not such a document.
     """
     try:
-        _check_schema(data, name)
-        return _result(msgspec.json.decode(data, type=_Document), name)
+        schema = _check_schema(data, name)
+        present = data if schema == SCHEMA else _with_present_names(data)
+        return _result(msgspec.json.decode(present, type=_Document), name)
     except msgspec.DecodeError as error:
         if not isinstance(error, msgspec.ValidationError):
             fault = "cut off: its JSON does not end" if "truncated" in str(error) else f"broken: {error}"
@@ -176,7 +178,18 @@ def _unsound(name: str, error: Exception) -> InputError:
     return InputError(f"{name} is no sound result: {str(error)[:LONGEST_REASON]}", CHANGED)
 
 
-def _check_schema(data: bytes, name: str) -> None:
+def _with_present_names(data: bytes) -> bytes:
+    """A document of an older schema with the keys of this one.
+
+    In the text of a string a quote has a backslash before it, so that what stands between two bare quotes and before a
+    colon is a key.
+    """
+    for former, present in FORMER_NAMES.items():
+        data = re.sub(rf'"{former}"(?=\s*:)'.encode(), f'"{present}"'.encode(), data)
+    return data
+
+
+def _check_schema(data: bytes, name: str) -> int:
     no_result = InputError(f"{name} is JSON, but no result of connbench", "name the file that run -o wrote")
     try:
         head: Any = msgspec.json.decode(data, type=_Head)
@@ -191,6 +204,7 @@ def _check_schema(data: bytes, name: str) -> None:
             f"{name} has schema {schema}; connbench {connbench.__version__} reads {READ[0]} to {READ[-1]}",
             "read it with a newer connbench" if schema > SCHEMA else "measure again, or use an older connbench",
         )
+    return schema
 
 
 def _part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # whatever the type says

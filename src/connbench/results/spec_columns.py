@@ -20,13 +20,17 @@ SPEC_COLUMNS = (
     "fill",
     "sources",
     "protocol",
-    "lanes",
+    "concurrency",
     "give_up_ms",
     "churn",
     "close",
     "churn_rate",
     "phase",
 )
+
+
+FORMER_NAMES = {"lanes": "concurrency"}
+"""Names of columns of a CSV file and of keys of a JSON document until 0.2, and what they are called now."""
 
 
 def to_columns(spec: StrategySpec) -> tuple[str, ...]:
@@ -41,7 +45,7 @@ def to_columns(spec: StrategySpec) -> tuple[str, ...]:
         load.fill,
         load.sources,
         load.protocol,
-        load.lanes,
+        load.concurrency,
         load.give_up_ms,
         churn and churn.replacements,
         churn and churn.close,
@@ -67,7 +71,7 @@ def from_columns(fields: Mapping[str, str]) -> StrategySpec:
             fill=_number(fields["fill"]),
             sources=_whole(fields["sources"]),
             protocol=_word(Protocol, fields["protocol"]),
-            lanes=to_whole(fields["lanes"]),
+            concurrency=to_whole(fields["concurrency"]),
             give_up_ms=_number(fields["give_up_ms"]),
             churn=Churn(to_whole(fields["churn"]), _word(Close, fields["close"]), _number(fields["churn_rate"]))
             if fields["churn"]

@@ -110,7 +110,7 @@ def judged(series: Sequence[Series]) -> list[Series]:
 def loads_of(series: Sequence[Series]) -> list[Load]:
     """What strategies with a window were put to, the lightest first."""
     found = dict.fromkeys(split(one.strategy.strategy)[1] for one in series if one.strategy.strategy.window is not None)
-    return sorted(found, key=lambda load: (load.fill or 0, load.connections or 0, load.lanes))
+    return sorted(found, key=lambda load: (load.fill or 0, load.connections or 0, load.concurrency))
 
 
 def _shade(position: int, of: int) -> str:
