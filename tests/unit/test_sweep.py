@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from connbench.analysis.sweep_cells import Cell, split
 from connbench.analysis.sweep_choice import Standing, Sweep, is_sweep
 from connbench.commands.options import run_options
-from connbench.commands.result_writer import Outlet
+from connbench.commands.result_writer import DocumentReport, ResultWriter
 from connbench.commands.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists
 from connbench.commands.sweep_variants import variants_of
 from connbench.commands.values import SEVERAL_SHARES, SHARE, count
-from connbench.commands.views import DocumentPages
 from connbench.errors import Interrupted, UsageError
 from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
 from connbench.planner import RunRequest
@@ -615,13 +614,13 @@ def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
     path = tmp_path / "sweep.csv"
     lengths = []
     with Output(path) as output:
-        outlet = Outlet(result, DocumentPages(result, FORMATS["talk"]), output, spacing=1e9)
+        writer = ResultWriter(result, DocumentReport(result, FORMATS["talk"]), output, spacing=1e9)
         for spec in specs:
             result.rounds[spec] = everything[spec]
-            outlet.take_round(RoundPlan(plan, spec, 1))
+            writer.take_round(RoundPlan(plan, spec, 1))
             lengths.append(len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds))
         assert lengths == [1, 1, 1, 1]
-        outlet.finish()
+        writer.finish()
     assert len(read_csv(path.read_text(encoding="utf-8"), "a.csv").rounds) == len(specs)
 
 

@@ -11,7 +11,7 @@ from connbench.advise.kernel_choice import read_kernel, reserved_here, search_of
 from connbench.advise.kernels import OPTIONS
 from connbench.advise.situation import Flow, Situation
 from connbench.advise.slo import Slo
-from connbench.commands.messages import say
+from connbench.commands.messages import say, width
 from connbench.commands.model_options import calibrate_option, fitted, reserved_ports_option, tw_reuse_option
 from connbench.commands.options import PORTS, format_option, read_ports
 from connbench.commands.sections import Command, Section, option
@@ -208,7 +208,6 @@ def command(  # noqa: PLR0913  # one for each option
 
     from connbench.advise import report as advice
     from connbench.advise.advice import advise
-    from connbench.commands.views import width
     from connbench.portmodel.calibration import usual, usual_of
 
     calibration = (

@@ -8,7 +8,7 @@ import click
 
 from connbench.commands import gates
 from connbench.commands.html_option import check_page, page_option, write_page
-from connbench.commands.messages import exit_code
+from connbench.commands.messages import exit_code, width
 from connbench.commands.options import format_option, unit_option
 from connbench.commands.result_writer import Stdout, each
 from connbench.commands.sections import Command, Section, option
@@ -54,7 +54,6 @@ def command(  # noqa: PLR0913  # one for each option
 
     from connbench.analysis.comparison import compare
     from connbench.analysis.gate import hold
-    from connbench.commands.views import width
     from connbench.report import comparison_report as report
     from connbench.report.comparison_verdict import verdict
     from connbench.results.reading import read_all

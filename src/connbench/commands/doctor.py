@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.commands.messages import say
+from connbench.commands.messages import say, width
 from connbench.commands.options import format_option
 from connbench.commands.sections import Command
 from connbench.errors import ConnbenchError
@@ -79,7 +79,6 @@ def _print_json(document: dict[str, object]) -> None:
 
 
 def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
-    from connbench.commands.views import width
     from connbench.report.text import fold, verdict_lines
 
     for name, value in machine.items():

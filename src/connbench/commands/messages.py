@@ -1,4 +1,4 @@
-"""Words to the user on stderr: one line for what is, one for what to do."""
+"""Messages to the user on stderr, a line for the fault and a line for the advice; and the terminal that stdout is."""
 
 from __future__ import annotations
 
@@ -97,6 +97,16 @@ def say(text: str) -> None:
     JSON has its own escapes (`connbench.findings.harmless_json`), and passes unchanged.
     """
     click.echo(harmless(text))
+
+
+def width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none: there each line stays whole."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def can_be_bold() -> bool:
+    """Whether stdout is a terminal that shows bold characters."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 LONGEST_WORD, LONGEST_LINE = 200, 1000

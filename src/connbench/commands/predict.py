@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from connbench.commands.messages import exit_code
+from connbench.commands.messages import exit_code, width
 from connbench.commands.model_options import (
     TAKEN_FROM_RUN,
     calibrate_option,
@@ -136,7 +136,6 @@ def _of_plan(
 ) -> tuple[str, list[Overlay]]:
     plan = plan_on_paper(request, sysctls.reserved or frozenset())
 
-    from connbench.commands.views import width
     from connbench.portmodel.calibration import usual_of
     from connbench.portmodel.predict_plan import predict
     from connbench.portmodel.simulate import KernelParameters
@@ -166,7 +165,6 @@ def _of_file(
     calibrating: tuple[Path, ...],
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
-    from connbench.commands.views import width
     from connbench.portmodel.agreement import agreement
     from connbench.portmodel.calibration import usual_on
     from connbench.portmodel.fit import calibrate

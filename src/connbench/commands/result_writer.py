@@ -1,25 +1,27 @@
-"""Where results go: stdout and files, each by itself, so that one that fails takes no other with it."""
+"""Prints and saves results. If stdout or a file fails, the others are still written."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from connbench.commands.features import formats_of
-from connbench.commands.messages import discard_stdout, say
+from connbench.commands.messages import can_be_bold, discard_stdout, say, width
 from connbench.errors import ConnbenchError, Interrupted, OutputError
 from connbench.findings import printable
 from connbench.linux.faults import fault_of
 from connbench.model import RoundPlan, StrategySpec
 
 if TYPE_CHECKING:
-    from connbench.commands.views import Pages
+    from connbench.findings import Finding
     from connbench.results.files import Output
     from connbench.results.result import Result
 
@@ -97,12 +99,89 @@ class Stdout:
             discard_stdout()
 
 
+class Report(Protocol):
+    """What stdout gets of a result: a text for each strategy while the run goes on, and the rest at the end."""
+
+    @property
+    def separator(self) -> str:
+        """What stands between two texts, besides the end of the line."""
+
+    def strategy(self, spec: StrategySpec) -> str:
+        """What to print after a strategy's last round; empty for nothing."""
+
+    def rest(self) -> str:
+        """What to print after the last strategy."""
+
+
+@dataclass(frozen=True)
+class TextReport:
+    """The default report.
+
+    Attributes:
+        told: Findings that are on stderr already.
+        plot: Whether a chart of each strategy follows.
+    """
+
+    result: Result
+    told: tuple[Finding, ...] = ()
+    plot: bool = False
+    separator: str = "\n"
+
+    def strategy(self, spec: StrategySpec) -> str:
+        """The strategy's figures."""
+        from connbench.report import text
+
+        return text.block(self.result, self.result.strategy(spec), width(), bold=can_be_bold())
+
+    def rest(self) -> str:
+        """The comparison and the findings, the charts if asked for, and last the verdict."""
+        from connbench.report import text
+
+        parts = [
+            text.closing(self.result, width(), not_to_repeat(self.told)),
+            *(scatters(self.result) if self.plot else ()),
+            text.verdict(self.result, width(), bold=can_be_bold()),
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class DocumentReport:
+    """One document, which `write` makes of the result at the end."""
+
+    result: Result
+    write: Callable[[Result], str]
+    separator: str = ""
+
+    def strategy(self, _spec: StrategySpec) -> str:
+        """Nothing yet."""
+        return ""
+
+    def rest(self) -> str:
+        """The whole document."""
+        return self.write(self.result).rstrip("\n")
+
+
+def scatters(result: Result) -> list[str]:
+    """The scatter chart of each strategy, in characters."""
+    from connbench.report.charts import terminal
+    from connbench.report.series import series_of
+
+    columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
+    return [f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([result])]
+
+
+def not_to_repeat(told: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings that stderr has, if stdout is the same terminal; else none: a file needs them too."""
+    return told if sys.stdout.isatty() and sys.stderr.isatty() else ()
+
+
 @dataclass
-class Outlet:
+class ResultWriter:
     """Prints and saves a result as it grows.
 
     Attributes:
-        pages: What stdout gets.
+        report: What stdout gets.
         output: The output file, if one is asked for; its name's ending names the format.
         spacing: Times what the last save took that must pass until the next, so that the many rounds of a sweep are not
             spent on a growing file; the end is saved in any case.
@@ -110,7 +189,7 @@ class Outlet:
     """
 
     result: Result
-    pages: Pages
+    report: Report
     output: Output | None = None
     spacing: float = 0.0
     file_failure: ConnbenchError | None = None
@@ -132,15 +211,15 @@ class Outlet:
         if plan.number == plan.plan.rounds:
             for spec in plan.strategy.phases:
                 if spec in self.result.rounds:
-                    self._print_piece(spec)
+                    self._print_strategy(spec)
 
     def finish(self) -> None:
         """Print what has not been printed yet, and save what has not been saved."""
         if not self.is_saved:
             self._save()
         for strategy in self.result.strategies:
-            self._print_piece(strategy.strategy)
-        self._print(self.pages.end)
+            self._print_strategy(strategy.strategy)
+        self._print(self.report.rest)
 
     def _save(self) -> None:
         if self.output is None:
@@ -158,10 +237,10 @@ class Outlet:
         ended = time.monotonic()
         self.next_save = ended + self.spacing * (ended - begun)
 
-    def _print_piece(self, spec: StrategySpec) -> None:
+    def _print_strategy(self, spec: StrategySpec) -> None:
         if spec not in self.done:
             self.done.add(spec)
-            self._print(lambda: self.pages.piece(spec))
+            self._print(lambda: self.report.strategy(spec))
 
     def _print(self, write: Callable[[], str]) -> None:
         if self.stdout.is_over:
@@ -172,4 +251,4 @@ class Outlet:
             self.stdout.failure = fault_of(error)
             return
         if words:
-            self.stdout.say((self.pages.gap if self.stdout.has_printed else "") + words)
+            self.stdout.say((self.report.separator if self.stdout.has_printed else "") + words)

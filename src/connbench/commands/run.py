@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from connbench.commands import gates
+from connbench.commands.features import formats_of
 from connbench.commands.messages import exit_code, warn_of_grave_findings
 from connbench.commands.options import VALUES_EPILOG, run_options
+from connbench.commands.result_writer import DocumentReport, ResultWriter, TextReport
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
@@ -48,16 +50,16 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.commands.result_writer import Outlet
     from connbench.commands.session import begin, check_outputs, measure
-    from connbench.commands.views import DocumentPages, TextPages
-    from connbench.report.formats import FORMATS
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
     result = begin(plan, known)
-    text = TextPages(result, tuple(known), plot=plot)
-    pages = text if output_format == "text" else DocumentPages(result, FORMATS[output_format])
-    failures = measure(plan, Outlet(result, pages, file), interrupts, quiet=quiet)
+    report = (
+        TextReport(result, tuple(known), plot=plot)
+        if output_format == "text"
+        else DocumentReport(result, formats_of(result)[output_format])
+    )
+    failures = measure(plan, ResultWriter(result, report, file), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 

@@ -9,22 +9,20 @@ from pathlib import Path
 
 from connbench.commands.messages import tell, warn
 from connbench.commands.progress import Bar, Silent
-from connbench.commands.result_writer import Outlet, reserve
+from connbench.commands.result_writer import ResultWriter, reserve
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.host import checks, environment
 from connbench.interrupts import Interrupts
 from connbench.linux.faults import fault_of
 from connbench.model import Plan, RoundPlan
-from connbench.report.charts import terminal
 from connbench.results.files import Output, format_of
 from connbench.results.result import Result
-from connbench.results.talk_csv import refuse_several
 from connbench.runner import run
 
 
 def measure(
-    plan: Plan, outlet: Outlet, interrupts: Interrupts, *, quiet: bool, is_sweep: bool = False
+    plan: Plan, writer: ResultWriter, interrupts: Interrupts, *, quiet: bool, is_sweep: bool = False
 ) -> list[ConnbenchError]:
     """Carry out a plan, print and save what it brings; the progress of a sweep tells each turn by its load too.
 
@@ -35,7 +33,7 @@ def measure(
 
     def take_round(finished: RoundPlan) -> None:
         bar.end_turn()
-        outlet.take_round(finished)
+        writer.take_round(finished)
 
     def say_stopping() -> None:
         bar.clear()
@@ -46,14 +44,14 @@ def measure(
         interrupts.on_stop = say_stopping
     fault: ConnbenchError | None = None
     try:
-        run(plan, outlet.result, bar.show, take_round, interrupts)
+        run(plan, writer.result, bar.show, take_round, interrupts)
     except Exception as error:  # noqa: BLE001  # whatever it is: what was measured is printed and saved
         fault = fault_of(error)
     finally:
         bar.clear()
-    if outlet.result.rounds:
-        outlet.finish()
-    return [f for f in (outlet.print_failure, outlet.file_failure, fault) if f]
+    if writer.result.rounds:
+        writer.finish()
+    return [f for f in (writer.print_failure, writer.file_failure, fault) if f]
 
 
 def begin(plan: Plan, known: Iterable[Finding]) -> Result:
@@ -74,8 +72,12 @@ def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: 
         ConnbenchError: It cannot.
     """
     if plot:
+        from connbench.report.charts import terminal
+
         terminal.require()
     if output_format == "talk-csv":
+        from connbench.results.talk_csv import refuse_several
+
         refuse_several(len(plan.phases) * plan.rounds)
     return result_file(output, force=force)
 

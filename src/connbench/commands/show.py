@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from connbench.commands import gates
 from connbench.commands.features import feature_report, formats_of
 from connbench.commands.html_option import check_page, page_option, write_page
-from connbench.commands.messages import exit_code, warn_of_grave_findings
+from connbench.commands.messages import can_be_bold, exit_code, warn_of_grave_findings, width
 from connbench.commands.options import FORMAT_NAMES, format_option, unit_option
 from connbench.commands.result_writer import Stdout, each
 from connbench.commands.sections import Command, Section, option
@@ -128,11 +128,12 @@ def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
 def _printed(result: Result, output_format: str, budget: float, *, blocks: bool) -> str:
     """A result in a format."""
     from connbench.analysis.sweep_choice import is_sweep
-    from connbench.commands.views import can_be_bold, sweep_pages, width
     from connbench.report import text
 
     if is_sweep(result) and not blocks:
-        return sweep_pages(result, output_format, budget, (), plot=False).end()
+        from connbench.commands.sweep import write_sweep
+
+        return write_sweep(result, output_format, budget)
     if output_format != "text":
         return formats_of(result)[output_format](result)
     if (feature := feature_report(result)) and not blocks:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from connbench.commands import gates
+from connbench.commands.features import formats_of
 from connbench.commands.html_option import check_page, page_option, write_page
-from connbench.commands.messages import exit_code, tell, warn_of_grave_findings
+from connbench.commands.messages import exit_code, tell, warn_of_grave_findings, width
 from connbench.commands.options import run_options
+from connbench.commands.result_writer import (
+    DocumentReport,
+    ResultWriter,
+    each,
+    not_to_repeat,
+    reserve,
+    say_written,
+    scatters,
+)
 from connbench.commands.run import request_of
 from connbench.commands.sections import Command
 from connbench.commands.sweep_options import charts_option, error_budget_option, with_lists
-from connbench.errors import ExitCode, UsageError
+from connbench.errors import ConnbenchError, ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import Close, Placement
+from connbench.model import Close, Placement, Plan, StrategySpec
 from connbench.planner import make_plan
 from connbench.planner.sweeps import (
     LOADS,
@@ -26,9 +38,17 @@ from connbench.planner.sweeps import (
 )
 from connbench.thresholds import Expression, refuse_strangers
 
+if TYPE_CHECKING:
+    from connbench.findings import Finding
+    from connbench.results.files import Output
+    from connbench.results.result import Result
+
 LISTS_EPILOG = """\b
 Values: a count is 10000, 10k or 1e4 (a comma separates values: 1,000 is not
 a thousand here); a time is 250us, 1ms, 5s, 2min or 1.5h; a rate is 100/s."""
+
+WITH_CHOICE = {"text", "markdown", "json"}
+"""Formats that name the cheapest setting."""
 
 SAVES_APART = 10.0
 """Times what a save takes: a tenth of the time goes into saving at most."""
@@ -74,23 +94,21 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_strangers(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.commands.result_writer import Outlet, each
     from connbench.commands.session import begin, check_outputs, measure
-    from connbench.commands.sweep_charts import check_charts, write_charts
     from connbench.commands.sweep_variants import variants_of
-    from connbench.commands.views import sweep_pages
     from connbench.report import sweep_tables as sweep
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
     page_file = check_page(page, force=force) if page else None
-    chart_files = check_charts(charts, plan, force=force) if charts else {}
+    chart_files = _check_charts(charts, plan, force=force) if charts else {}
     result = begin(plan, known)
     tell(announcement(plan))
-    pages = sweep_pages(result, output_format, budget, tuple(known), plot=plot)
-    outlet = Outlet(result, pages, file, spacing=SAVES_APART)
-    failures = measure(plan, outlet, interrupts, quiet=quiet, is_sweep=True)
+    told = not_to_repeat(tuple(known))
+    report = DocumentReport(result, lambda made: write_sweep(made, output_format, budget, told, plot=plot))
+    writer = ResultWriter(result, report, file, spacing=SAVES_APART)
+    failures = measure(plan, writer, interrupts, quiet=quiet, is_sweep=True)
     if result.rounds and chart_files:
-        failures = [*write_charts(chart_files, result), *failures]
+        failures = [*_write_charts(chart_files, result), *failures]
     if result.rounds and page_file:
         from connbench.report.html.page import Opening
 
@@ -101,6 +119,82 @@ def command(  # noqa: PLR0913  # one for each option
 
 
 command.params = with_lists(command.params)
+
+
+def write_sweep(
+    result: Result, output_format: str, budget: float, told: tuple[Finding, ...] = (), *, plot: bool = False
+) -> str:
+    """A sweep in a format: text, Markdown and JSON name the choice, the other formats are those of a run.
+
+    Args:
+        result: What was measured.
+        output_format: One of `connbench.report.formats.FORMATS`.
+        budget: The share of attempts that may fail at each load, 0 to 1.
+        told: Findings that the text leaves out.
+        plot: Whether the text begins with a chart of each strategy.
+    """
+    from connbench.commands.sweep_variants import variants_of
+    from connbench.report import sweep_json, sweep_markdown, sweep_tables
+
+    if output_format not in WITH_CHOICE:
+        return formats_of(result)[output_format](result)
+    variants = variants_of(result, budget)
+    if output_format == "json":
+        return sweep_json.json(result, budget, variants)
+    if output_format == "markdown":
+        return sweep_markdown.markdown(result, budget, variants)
+    charts = scatters(result) if plot else []
+    return "\n\n".join([*charts, sweep_tables.report(result, budget, width(), told, variants)])
+
+
+def _check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]:
+    """Make sure that the pictures can be drawn and written.
+
+    Returns:
+        By kind the file of each picture, reserved.
+
+    Raises:
+        UsageError: The prefix is a folder, and no name begins with it.
+        OutputError: The folder is missing or not writable, or a picture exists and `force` is not given.
+        EnvironmentFault: matplotlib is not installed.
+    """
+    from connbench.report.charts import canvas
+
+    canvas.require()
+    if prefix.name in {"", ".."}:
+        raise UsageError(
+            f"--charts {prefix}: this begins no file's name",
+            "write charts/sweep, say, for charts/sweep-windows.png",
+        )
+    return {
+        kind: reserve(prefix.with_name(f"{prefix.name}-{kind}.png"), force=force, option="--charts")
+        for kind in _kinds(plan.strategies)
+    }
+
+
+def _write_charts(charts: dict[str, Output], result: Result) -> list[ConnbenchError]:
+    """Draw each kind that the settings measured have, and say so on stderr.
+
+    Returns:
+        What went wrong.
+    """
+    from connbench.report.charts import canvas, left_out, picture
+    from connbench.report.series import series_of
+
+    series = series_of([result])
+
+    def write(kind: str) -> None:
+        charts[kind].save(picture(kind, series, canvas.Options(), "png"))
+        missing = left_out(kind, series)
+        say_written(f"wrote {charts[kind].shown}{missing and f'; {missing}'}")
+
+    return each(*(partial(write, kind) for kind in _kinds(result.rounds)))
+
+
+def _kinds(specs: Iterable[StrategySpec]) -> tuple[str, ...]:
+    """Kinds of pictures; of a single window there is nothing to draw over the window's size."""
+    windows = {spec.window for spec in specs if spec.window}
+    return ("windows", "utilisation") if len(windows) > 1 else ("utilisation",)
 
 
 def _requests(asked: dict[str, Any]) -> list[Any]:

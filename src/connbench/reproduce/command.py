@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connbench.commands.html_option import check_page, page_option, write_page
-from connbench.commands.messages import exit_code, warn_of_grave_findings
+from connbench.commands.messages import exit_code, warn_of_grave_findings, width
 from connbench.commands.options import cpu_option, force_option, format_option, output_option, quiet_option, seed_option
+from connbench.commands.result_writer import DocumentReport, ResultWriter, each, not_to_repeat
 from connbench.commands.sections import Command, Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
@@ -65,9 +66,7 @@ def command(  # noqa: PLR0913  # one for each option
     refuse_without_room(plan, Room.here())  # make_plan has asked for one round of plain alone
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
-    from connbench.commands.result_writer import Outlet, each
     from connbench.commands.session import begin, measure, result_file
-    from connbench.commands.views import DocumentPages, seen, width
     from connbench.reproduce import report as reproduction
 
     file = result_file(output, force=force)
@@ -79,10 +78,10 @@ def command(  # noqa: PLR0913  # one for each option
     def write(made: Result) -> str:
         if output_format == "json":
             return reproduction.json(made)
-        return reproduction.report(made, width(), seen(tuple(known)))
+        return reproduction.report(made, width(), not_to_repeat(tuple(known)))
 
-    outlet = Outlet(result, DocumentPages(result, write), file)
-    failures = measure(plan, outlet, interrupts, quiet=quiet)
+    writer = ResultWriter(result, DocumentReport(result, write), file)
+    failures = measure(plan, writer, interrupts, quiet=quiet)
     if page_file and result.rounds:
         more, opening = reproduction.blocks(result), reproduction.opening(result)
         failures = [*each(lambda: write_page([result], page_file, more, opening)), *failures]
