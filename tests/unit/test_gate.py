@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connbench.analysis.gate import hold
+from connbench.analysis.gate import evaluate
 from connbench.errors import Interrupted, RunFault
 from connbench.model import Churn, Load, Phase, PortRange
 from connbench.results.result import Origin, Result, Samples
@@ -32,7 +32,7 @@ def run_of(*rounds: Samples) -> Result:
 def failures(result: Result, *expressions: str, base: Result | None = None) -> list[str]:
     """What fails, as it is told."""
     asked = [parse(text, with_base=base is not None) for text in expressions]
-    return [failure.text for failure in hold(asked, result, base)]
+    return [failure.text for failure in evaluate(asked, result, base)]
 
 
 def over(ports: int, result: Result, sources: tuple[str, ...] = ("127.9.9.1",)) -> Result:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from connbench.analysis.gate import hold
+from connbench.analysis.gate import evaluate
 from connbench.analysis.knee import find_knee
 from connbench.model import (
     Churn,
@@ -111,7 +111,7 @@ def test_plan_verdict_line_table_prediction_and_gate_judge_alike(
         assert ("| not seen" in markdown.markdown(run)) is unseen
         assert ("cannot show" in run_verdict(run)[0]) is unseen
         assert ("Next: the same with " in run_verdict(run)[-1]) is unseen
-    refused = hold([parse("knee < 50%")], run)
+    refused = evaluate([parse("knee < 50%")], run)
     assert bool(refused) is not shown
 
 

@@ -44,7 +44,7 @@ from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.files import Output
 from connbench.results.result import Result, Round, Samples
-from connbench.thresholds import concerns, parse
+from connbench.thresholds import applies_to, parse
 from connbench.units import (
     COUNT_FORM,
     PERCENT_FORM,
@@ -602,7 +602,7 @@ def test_markdown_has_the_choice_too() -> None:
 
 def test_thresholds_concern_every_setting() -> None:
     """A condition that names a strategy is about it at every load and with every window."""
-    assert all(concerns(parse("window: errors > 2%"), spec) for spec in swept(TWO_BY_TWO).specs)
+    assert all(applies_to(parse("window: errors > 2%"), spec) for spec in swept(TWO_BY_TWO).specs)
 
 
 def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from connbench.errors import UsageError
 from connbench.model import Churn, Load, Phase, StrategySpec
 from connbench.thresholds import (
     METRICS,
+    NO_UNIT,
+    UNITS,
     Dimension,
     Expression,
     Limit,
@@ -20,11 +22,10 @@ from connbench.thresholds import (
     Operator,
     Slower,
     Threshold,
-    concerns,
+    applies_to,
     parse,
-    refuse_strangers,
+    validate_names,
 )
-from connbench.thresholds.metrics import NO_UNIT, UNITS
 from made import LONG, PLAIN, WINDOW, unhurried
 
 P99 = Metric("p99", "latency", "all")
@@ -240,7 +241,7 @@ def test_base_and_slower_are_read_where_there_is_a_base() -> None:
 def test_expression_is_for_all_or_for_one_name_or_label(strategy: str, held: set[StrategySpec]) -> None:
     """Without a strategy before it every one is held to it; with one, those of that name or label."""
     expression = parse(f"{strategy}p99 > 1ms")
-    assert {spec for spec in (PLAIN, WINDOW, LONG) if concerns(expression, spec)} == held
+    assert {spec for spec in (PLAIN, WINDOW, LONG) if applies_to(expression, spec)} == held
 
 
 FILLING = StrategySpec("plain", load=Load(fill=0.8, churn=Churn(2000)))
@@ -262,12 +263,12 @@ CHURNING = replace(FILLING, phase=Phase.CHURN)
 def test_phase_is_told_by_its_whole_label(text: str, held: set[StrategySpec]) -> None:
     """Labels hold commas and percent; a bare condition is for both phases, but for the knee, which churn has not."""
     expression = parse(text)
-    assert {spec for spec in (FILLING, CHURNING) if concerns(expression, spec)} == held
+    assert {spec for spec in (FILLING, CHURNING) if applies_to(expression, spec)} == held
 
 
 def test_expression_about_a_strategy_that_is_not_there_is_refused() -> None:
     """A threshold that nobody would be held to is wrong usage, and what is there is named."""
     expressions = [parse("plain: p99 > 1ms"), parse("window 50: p99 > 1ms")]
     with pytest.raises(UsageError, match=r"this run has no strategy 'window 50'") as caught:
-        refuse_strangers(expressions, (PLAIN, WINDOW), "this run")
+        validate_names(expressions, (PLAIN, WINDOW), "this run")
     assert caught.value.hint == "it has plain, window 500"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from connbench.analysis.gate import hold
+from connbench.analysis.gate import evaluate
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
 from connbench.model import (
@@ -373,7 +373,7 @@ def test_addresses_used_up_one_by_one_are_judged_by_the_first() -> None:
     assert said[0].startswith("bind turns slow at connection 501 of the first address (50 % of its ports)")
     assert "\nknee: connection 501 of the first address with 50.0% of its range in use, " in text.report(run)
     assert "| 501 (50.0%) |" in markdown.markdown(run)
-    assert [failure.text for failure in hold([parse("knee < 60%")], run)] == ["bind: knee < 60%, measured 50%"]
+    assert [failure.text for failure in evaluate([parse("knee < 60%")], run)] == ["bind: knee < 60%, measured 50%"]
     [share] = [
         line for line in prometheus.prometheus(run).splitlines() if line.startswith("connbench_knee_used_ratio{")
     ]

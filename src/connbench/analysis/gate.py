@@ -1,12 +1,13 @@
-"""Results held to thresholds: which came true, what was measured, and what cannot be judged.
+"""Evaluates the thresholds of `--fail-if` on results: which came true, what was measured, and what cannot be judged.
 
-What cannot be judged has failed: a gate that had nothing to look at must not pass for an open one.
+What cannot be judged has failed: a gate without data must not pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from connbench.analysis.comparison import Verdict, compare_totals
 from connbench.analysis.knee import find_knee
@@ -15,15 +16,19 @@ from connbench.model import Phase, StrategySpec, fewest_to_show_half
 from connbench.model.half import FEWEST
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
+    KNEE,
+    OF_GROUP,
+    OF_STRATEGY,
     Dimension,
     Expression,
+    Figure,
     Limit,
     Metric,
     Multiple,
     Operator,
     Slower,
     Threshold,
-    concerns,
+    applies_to,
     format_number,
 )
 
@@ -35,7 +40,7 @@ _NOTHING_OF = {
 }
 
 _SCALED_IN = {Dimension.TIME: "ns", Dimension.COUNT: "", Dimension.SHARE: "%"}
-"""What values are in, before a threshold's own unit."""
+"""The units of values before they are converted to the threshold's own unit."""
 
 _NOT_IN_BASE = "the base has nothing of this strategy"
 
@@ -44,7 +49,7 @@ _FEWEST_DIGITS, _MOST_DIGITS = 3, 17
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A threshold that a strategy is not within, or cannot be held to.
+    """A threshold that came true for a strategy, or that cannot be judged.
 
     Attributes:
         strategy: The strategy's label.
@@ -63,27 +68,27 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A strategy of a result, and of that result what its figures depend on."""
+class _Measured:
+    """A strategy's rounds, and the kind of file they are from, which decides what is known of them."""
 
     strategy: StrategyResult
     origin: Origin = Origin.RUN
 
     @classmethod
-    def of(cls, result: Result, spec: StrategySpec) -> Measured | None:
-        """A result's strategy; None where the result has nothing of it."""
+    def of(cls, result: Result, spec: StrategySpec) -> _Measured | None:
+        """A result's strategy; None where the result has no round of it."""
         return cls(result.strategy(spec), result.origin) if result.rounds.get(spec) else None
 
 
-class _NotThereError(Exception):
+class _NoValueError(Exception):
     """A metric has no value; the message says why."""
 
 
-def hold(expressions: Iterable[Expression], result: Result, base: Result | None = None) -> list[Failure]:
-    """Hold every strategy of a result, or the one each expression names, to every expression.
+def evaluate(expressions: Iterable[Expression], result: Result, base: Result | None = None) -> list[Failure]:
+    """Evaluate every expression for every strategy that it applies to.
 
-    A partial result is judged by what it has. A strategy that was planned, or that the base has, and that the result
-    has nothing of fails.
+    A partial result is judged by what it has. A strategy that was planned, or that the base has, and of which the
+    result has no round, fails.
 
     Args:
         expressions: Thresholds; those that need a base only together with one.
@@ -97,23 +102,23 @@ def hold(expressions: Iterable[Expression], result: Result, base: Result | None 
     failures = []
     of_base_alone = [spec for spec in base.specs if spec not in result.specs] if base else []
     for spec in (*result.specs, *of_base_alone):
-        new, old = Measured.of(result, spec), Measured.of(base, spec) if base else None
+        new, old = _Measured.of(result, spec), _Measured.of(base, spec) if base else None
         for expression in asked:
-            if concerns(expression, spec):
-                outcome = judge(expression, new, old) if new else _unjudged("it was not measured")
+            if applies_to(expression, spec):
+                outcome = _outcome(expression, new, old) if new else _unjudged("it was not measured")
                 failures += [Failure(spec.label, expression.condition, outcome)] if outcome else []
     return failures
 
 
-def judge(expression: Expression, new: Measured, base: Measured | None = None) -> str | None:
-    """How an expression fails for one strategy: the end of the sentence that it begins; None if it does not."""
+def _outcome(expression: Expression, new: _Measured, base: _Measured | None = None) -> str | None:
+    """How an expression fails for one strategy, as the end of a sentence that begins with it; None if it does not."""
     try:
         if isinstance(expression, Slower):
             return _judge_slower(new, base)
         if isinstance(expression.bound, Multiple):
             return _judge_multiple(expression, expression.bound, new, base)
         return _judge_limit(expression, expression.bound, _side(expression.metric, new, base))
-    except _NotThereError as reason:
+    except _NoValueError as reason:
         return _unjudged(str(reason))
 
 
@@ -121,7 +126,7 @@ def _unjudged(reason: str) -> str:
     return f" cannot be judged: {reason}"
 
 
-def _judge_limit(threshold: Threshold, limit: Limit, measured: Measured) -> str | None:
+def _judge_limit(threshold: Threshold, limit: Limit, measured: _Measured) -> str | None:
     # In the limit's unit: a division is rounded as the limit was when it was read, so that 7 of 100 are not over 7%.
     value = _value(threshold.metric, limit.dimension, measured) / limit.unit.scale
     if not threshold.operator.holds(value, limit.value):
@@ -129,7 +134,7 @@ def _judge_limit(threshold: Threshold, limit: Limit, measured: Measured) -> str 
     return f", measured {_shown(value, threshold.operator, limit.value)}{limit.unit.name}"
 
 
-def _judge_multiple(threshold: Threshold, multiple: Multiple, new: Measured, base: Measured | None) -> str | None:
+def _judge_multiple(threshold: Threshold, multiple: Multiple, new: _Measured, base: _Measured | None) -> str | None:
     left, right = (
         _per_round(metric, multiple.dimension, _side(metric, new, base))
         for metric in (threshold.metric, multiple.metric)
@@ -144,104 +149,90 @@ def _judge_multiple(threshold: Threshold, multiple: Multiple, new: Measured, bas
     return f", measured {_shown(ratio, threshold.operator, multiple.factor)}x"
 
 
-def _judge_slower(new: Measured, base: Measured | None) -> str | None:
+def _judge_slower(new: _Measured, base: _Measured | None) -> str | None:
     if base is None:
-        raise _NotThereError(_NOT_IN_BASE)
+        raise _NoValueError(_NOT_IN_BASE)
     total = compare_totals(base.strategy, new.strategy)
     if total.change is None:
-        raise _NotThereError("there are too few rounds for a verdict")
+        raise _NoValueError("there are too few rounds for a verdict")
     return f": the total time is {total.change.estimate:.3g}x the base's" if total.verdict is Verdict.SLOWER else None
 
 
-def _side(metric: Metric, new: Measured, base: Measured | None) -> Measured:
+def _side(metric: Metric, new: _Measured, base: _Measured | None) -> _Measured:
     if not metric.of_base:
         return new
     if base is None:
-        raise _NotThereError(_NOT_IN_BASE)
+        raise _NoValueError(_NOT_IN_BASE)
     return base
 
 
-def _per_round(metric: Metric, dimension: Dimension, measured: Measured) -> float:
+def _per_round(metric: Metric, dimension: Dimension, measured: _Measured) -> float:
     """A value that does not grow with the rounds, so that results of different numbers of them can be compared."""
-    is_sum = metric.figure in {"total", "wall", "attempts", "connected"}
-    is_count_of_errors = metric.figure == "errors" and dimension is Dimension.COUNT
-    if not (is_sum or is_count_of_errors):
+    if metric.quantity or dimension not in OF_STRATEGY[metric.figure].sums:
         return _value(metric, dimension, measured)
     complete = tuple(r for r in measured.strategy.rounds if not r.fault)
     if not complete:
-        raise _NotThereError("no round came to its end")
+        raise _NoValueError("no round came to its end")
     strategy = replace(measured.strategy, rounds=complete)
     return _value(metric, dimension, replace(measured, strategy=strategy)) / len(complete)
 
 
-def _value(metric: Metric, dimension: Dimension, measured: Measured) -> float:
+def _value(metric: Metric, dimension: Dimension, measured: _Measured) -> float:
     """A metric's value in ns, pieces or percent."""
-    if measured.origin is Origin.TALK_CSV and (metric.quantity in {"acquire", "tries"} or metric.figure == "wall"):
-        raise _NotThereError(f"a {measured.origin} does not hold it")
+    if measured.origin is Origin.TALK_CSV and not metric.is_in_ports_csv:
+        raise _NoValueError(f"a {measured.origin} does not hold it")
     if metric.quantity:
         return _of_group(metric, measured.strategy)
-    if metric.figure == "knee":
-        return _knee(measured)
-    return _of_whole(metric.figure, dimension, measured.strategy)
+    if metric.figure == KNEE:
+        return _knee(measured.strategy)
+    return _of_strategy(OF_STRATEGY[metric.figure], dimension, measured.strategy)
 
 
 def _of_group(metric: Metric, strategy: StrategyResult) -> float:
     group = summarize(strategy).groups[metric.group]
     number = group.latency.count
     if not number:
-        raise _NotThereError(_NOTHING_OF[metric.group])
+        raise _NoValueError(_NOTHING_OF[metric.group])
     percent = metric.percent
-    if percent is not None:
-        if number < samples_for(percent):
-            raise _NotThereError(f"{metric.figure} needs {samples_for(percent):,} samples, and there are {number:,}")
-        return percentile(strategy, metric.group, metric.quantity, percent)
-    if metric.quantity == "tries":
-        return group.tries_mean if metric.figure == "mean" else group.tries_max
-    distribution = group.latency if metric.quantity == "latency" else group.acquire
-    return {"min": distribution.minimum, "mean": distribution.mean, "max": distribution.maximum}[metric.figure]
+    if percent is None:
+        return float(attrgetter(OF_GROUP[metric.quantity].attributes[metric.figure])(group))
+    if number < samples_for(percent):
+        raise _NoValueError(f"{metric.figure} needs {samples_for(percent):,} samples, and there are {number:,}")
+    return percentile(strategy, metric.group, metric.quantity, percent)
 
 
-def _of_whole(figure: str, dimension: Dimension, strategy: StrategyResult) -> float:
+def _of_strategy(figure: Figure, dimension: Dimension, strategy: StrategyResult) -> float:
     summary = summarize(strategy)
-    errors = summary.errored.latency.count
     if not summary.attempts:
-        raise _NotThereError(_NOTHING_OF["all"])
-    if figure == "errors":
-        return 100 * errors / summary.attempts if dimension is Dimension.SHARE else errors
-    if figure == "floor" and summary.floor_ns is None:
-        raise _NotThereError("the harness floor is not known")
-    values: dict[str, float | None] = {
-        "total": summary.total_ns,
-        "wall": summary.wall_ns,
-        "attempts": summary.attempts,
-        "connected": summary.connected,
-        "floor": summary.floor_ns,
-    }
-    return values[figure] or 0.0
+        raise _NoValueError(_NOTHING_OF["all"])
+    value: float | None = attrgetter(figure.attributes[dimension])(summary)
+    if value is None:
+        raise _NoValueError(figure.unknown)
+    return value
 
 
-def _knee(measured: Measured) -> float:
+def _knee(strategy: StrategyResult) -> float:
     """Percent of the range in use at the knee; 100 where nothing turned slow, as if the knee came after the end.
 
-    That nothing turned slow says something only where more than half of the range was in use, whatever the strategy.
+    That nothing turned slow shows something only where more than half of the range was in use, whatever the strategy.
     """
-    knee = find_knee(measured.strategy)
-    if measured.strategy.strategy.phase is Phase.CHURN:
-        raise _NotThereError("churn has no knee")
+    knee = find_knee(strategy)
+    if strategy.strategy.phase is Phase.CHURN:
+        raise _NoValueError("churn has no knee")
     if not knee.is_judged:
-        raise _NotThereError(f"a knee needs {FEWEST} connections in a round")
+        raise _NoValueError(f"a knee needs {FEWEST} connections in a round")
     if not knee.ports:
-        raise _NotThereError("the range is not known")
+        raise _NoValueError("the range is not known")
     if knee.share is not None:
         return 100 * knee.share
     if not knee.shows_half:
         few = f"only {knee.held:,} of {knee.ports:,} ports were in use"
-        raise _NotThereError(f"{few}, and a knee at half of them is seen from {fewest_to_show_half(knee.ports):,} on")
+        raise _NoValueError(f"{few}, and a knee at half of them is seen from {fewest_to_show_half(knee.ports):,} on")
     return 100.0
 
 
 def _shown(value: float, operator: Operator, limit: float) -> str:
-    """A value with as few digits as show that the threshold is crossed: 5.0001ms must not be told as 5ms."""
+    """A value with as few digits as show that it crosses the limit: 5.0001ms must not be printed as 5ms."""
     fewest = max(_FEWEST_DIGITS, len(f"{abs(value):.0f}"))
     texts: Iterator[str] = (f"{value:.{digits}g}" for digits in range(fewest, max(fewest, _MOST_DIGITS) + 1))
     return format_number(float(next((text for text in texts if operator.holds(float(text), limit)), repr(value))))

@@ -128,9 +128,19 @@ class Summary:
         return self.all.latency.count
 
     @property
+    def failed(self) -> int:
+        """Attempts without a connection."""
+        return self.errored.latency.count
+
+    @property
+    def failed_percent(self) -> float:
+        """The same in percent of all attempts; NaN without an attempt."""
+        return 100 * self.failed / self.attempts if self.attempts else _NOTHING
+
+    @property
     def connected(self) -> int:
-        """Attempts that had a connection."""
-        return self.attempts - self.errored.latency.count
+        """Attempts that made a connection."""
+        return self.attempts - self.failed
 
     @property
     def rate(self) -> float | None:

@@ -14,7 +14,7 @@ from connbench.commands.result_writer import Stdout, each
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
-from connbench.thresholds import Expression, refuse_strangers
+from connbench.thresholds import Expression, validate_names
 
 FORMAT_NAMES = ("text", "markdown", "json")
 """Those of `connbench.report.comparison_report`, named here so that `--help` need not load numpy."""
@@ -53,13 +53,13 @@ def command(  # noqa: PLR0913  # one for each option
         raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
 
     from connbench.analysis.comparison import compare
-    from connbench.analysis.gate import hold
+    from connbench.analysis.gate import evaluate
     from connbench.report import comparison_report as report
     from connbench.report.comparison_verdict import verdict
     from connbench.results.reading import read_all
 
     compared = compare(*read_all((base, new), unit))
-    refuse_strangers(thresholds, compared.new.specs, compared.new.name)
+    validate_names(thresholds, compared.new.specs, compared.new.name)
     stdout = Stdout()
     if output_format == "text":
         stdout.say(report.text(compared, width()))
@@ -74,7 +74,7 @@ def command(  # noqa: PLR0913  # one for each option
         failures += each(lambda: write_page([compared.base, compared.new], page_file, opening=opening))
     if gates.in_github_actions():
         gates.add_to_summary([report.markdown(compared)])
-    failed = hold(thresholds, compared.new, compared.base)
+    failed = evaluate(thresholds, compared.new, compared.base)
     gates.announce([("", failure) for failure in failed])
     is_invalid = any(difference.severity is Severity.INVALID for difference in compared.differences)
     gate = ExitCode.THRESHOLD if failed else ExitCode.OK

@@ -17,7 +17,7 @@ from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Close, Isolation, Link, Listener, Placement, Protocol, Spread
 from connbench.planner import RunRequest, make_plan
-from connbench.thresholds import Expression, refuse_strangers
+from connbench.thresholds import Expression, validate_names
 
 
 @click.command("run", cls=Command, epilog=VALUES_EPILOG)
@@ -47,7 +47,7 @@ def command(  # noqa: PLR0913  # one for each option
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
     plan, known = make_plan(request_of(asked))
-    refuse_strangers(thresholds, plan.phases, "this run")
+    validate_names(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, check_outputs, measure

@@ -18,7 +18,7 @@ from connbench.commands.result_writer import Stdout, each
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.sweep_options import error_budget_option
 from connbench.errors import ConnbenchError, UsageError
-from connbench.thresholds import Expression, refuse_strangers
+from connbench.thresholds import Expression, validate_names
 
 if TYPE_CHECKING:
     from connbench.report.html.page import Opening
@@ -70,7 +70,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     results = read_all(files, unit)
     for result in results:
-        refuse_strangers(thresholds, result.specs, result.name)
+        validate_names(thresholds, result.specs, result.name)
     if page_file:
         failures = each(lambda: _write_page(results, page_file, budget, blocks=blocks))
     else:

@@ -36,7 +36,7 @@ from connbench.planner.sweeps import (
     announcement,
     sweep_requests,
 )
-from connbench.thresholds import Expression, refuse_strangers
+from connbench.thresholds import Expression, validate_names
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
@@ -91,7 +91,7 @@ def command(  # noqa: PLR0913  # one for each option
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
     plan, known = make_plan(*_requests(asked))
-    refuse_strangers(thresholds, plan.phases, "this sweep")
+    validate_names(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, check_outputs, measure
