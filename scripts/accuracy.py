@@ -21,9 +21,8 @@ from statistics import mean, median, stdev
 import numpy as np
 import numpy.typing as npt
 
-from connbench.analysis.churn import achieved_rate
 from connbench.analysis.knee import find_knee
-from connbench.analysis.summary import summarize
+from connbench.analysis.summary import achieved_rate, summarize
 from connbench.errors import ExitCode
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
 from connbench.portmodel.agreement import rank_correlation

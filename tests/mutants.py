@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from connbench.analysis.sweep_choice import is_sweep
+from connbench.analysis.sweep_analysis import is_sweep
 from connbench.commands.features import formats_of
 from connbench.errors import Interrupted
 from connbench.model import Churn, Close, Load, Plan, PortRange, Protocol, RoundPlan, StrategySpec

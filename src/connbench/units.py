@@ -66,6 +66,11 @@ def per_second(rate: float) -> str:
     return f"{rate:g}/s"
 
 
+def format_measured_rate(rate: float) -> str:
+    """A rate as people read it: whole, thousands set apart, from 100 on, with three digits below."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 COUNT_FORM = "a whole number, as in 10000, 10k or 1e4"
 TIME_FORM = "a time, as in 250us, 1ms, 5s, 2min or 1.5h"
 RATE_FORM = "a rate, as in 100/s, 10k/s or 600/min"

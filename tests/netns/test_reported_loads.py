@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from connbench.analysis.churn import achieved_rate
-from connbench.analysis.giving_up import steps
 from connbench.analysis.knee import find_knee
+from connbench.analysis.parts import steps
 from connbench.analysis.soundness import findings
+from connbench.analysis.summary import achieved_rate
 from connbench.interrupts import Interrupts
 from connbench.model import Churn, Close, Listener, Load, Protocol
 from connbench.report import text
@@ -59,7 +59,7 @@ def test_rate_that_nobody_can_do_is_found() -> None:
     rate = achieved_rate(churned.strategy, churned.rounds[0])
     assert rate is not None
     [found] = [f for f in findings(result) if f.code == "churn-rate"]
-    assert found.message.startswith(f"{rate:,.0f} replacements a second were made of 1,000,000,000")
+    assert found.message.startswith(f"{rate:,.0f} of the 1,000,000,000 replacements a second")
     assert f"closed by rst, {rate:,.0f}/s of " in text.block(result, churned)
 
 

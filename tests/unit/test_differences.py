@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connbench.analysis.differences import Difference, differences
+from connbench.analysis.comparison import Difference, differences
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
 from connbench.model import Endpoint, Link, Listener, Namespace, PortRange, Spread

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
-from connbench.analysis.giving_up import Step, steps
 from connbench.analysis.knee import find_knee
+from connbench.analysis.parts import Step, steps
 from connbench.model import Load, PortRange
 from connbench.report import text
 from connbench.report.load_lines import giving_up_table

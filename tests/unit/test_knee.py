@@ -13,13 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from connbench.analysis.knee import (
-    SLOWDOWN,
-    Knee,
-    find_knee,
-    knee_of,
-    rolling_percentiles,
-)
+from connbench.analysis.chart_data import rolling_percentiles
+from connbench.analysis.knee import SLOWDOWN, Knee, find_knee, knee_of
 from connbench.errors import RunFault
 from connbench.model.half import FEWEST, NARROWEST, WIDEST, rolling_width
 from connbench.results.result import Samples, StrategyResult

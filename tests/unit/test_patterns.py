@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.analysis.patterns import (
+from connbench.analysis.chart_data import (
     Line,
     attempt_numbers,
     bucket_edges,

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.analysis.sweep_cells import Cell, split
-from connbench.analysis.sweep_choice import Standing, Sweep, is_sweep
+from connbench.analysis.sweep_analysis import Cell, Standing, Sweep, is_sweep, split
 from connbench.commands.options import run_options
 from connbench.commands.result_writer import DocumentReport, ResultWriter
 from connbench.commands.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from connbench.analysis.churn import achieved_rate
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
+from connbench.analysis.summary import achieved_rate
 from connbench.findings import Finding, Severity
 from connbench.model import (
     Churn,

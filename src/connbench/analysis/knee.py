@@ -291,24 +291,70 @@ def _at_change_of_parity(parity: Numbers, turned: int) -> int:
     return first + int(changes[0]) + 1 if len(changes) == 1 else turned
 
 
-def rolling_percentiles(
-    values: npt.NDArray[np.number], shares: tuple[float, ...], points: int = 400
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Rolling percentiles at evenly spaced positions, each over the values around it.
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Median acquire times of the connections of a filling, in ns; None without a connection in that part of it.
 
-    Args:
-        values: In the order they were measured.
-        shares: Percentiles, 0 to 100.
-        points: At how many positions at most.
+    With several rounds the connections of all of them count, each by its own round's order.
 
-    Returns:
-        The positions, shape (points,), and the percentiles there, shape (shares, points). Both are empty where there
-        are fewer values than a window takes.
+    Attributes:
+        knee: Where it turned slow, and of how many ports.
+        held: Connections over the ports of the knee.
+        before_ns: The median before the knee, and `after_ns` from there on; None without a knee.
+        median_ns: That of all connections.
+        first_ns: That of the first 5 %, and `last_ns` of the last 5 %.
     """
-    width = max(rolling_width(len(values)), -(-len(values) // points) | 1)
-    half = width // 2
-    if len(values) < width:
-        return np.empty(0, dtype=np.int64), np.empty((len(shares), 0))
-    positions = np.unique(np.linspace(half, len(values) - 1 - half, points).astype(np.int64))
-    windows = np.lib.stride_tricks.sliding_window_view(values, width)[positions - half]
-    return positions, np.percentile(windows, shares, axis=1)
+
+    knee: Knee
+    held: int
+    before_ns: float | None
+    after_ns: float | None
+    median_ns: float | None
+    first_ns: float | None
+    last_ns: float | None
+
+    @property
+    def grows(self) -> bool:
+        """Whether the last connections took longer than the first."""
+        return self.first_ns is not None and self.last_ns is not None and self.last_ns > GROWTH * self.first_ns
+
+
+@lru_cache(maxsize=32)
+def course_of(strategy: StrategyResult) -> Course:
+    """How the filling of a strategy went on."""
+    had = [r.samples.acquire_ns[~r.samples.failed] for r in strategy.rounds]
+    knee = find_knee(strategy)
+    fast, slow = _around_knees(first_address(strategy) or strategy)
+    return Course(
+        knee=knee,
+        held=knee.held or max(map(len, had)),
+        before_ns=_median(fast),
+        after_ns=_median(slow),
+        median_ns=_median(had),
+        first_ns=_median([acquire[: _part(acquire)] for acquire in had]),
+        last_ns=_median([acquire[len(acquire) - _part(acquire) :] for acquire in had]),
+    )
+
+
+def _around_knees(strategy: StrategyResult) -> tuple[list[Numbers], list[Numbers]]:
+    """The acquire times before and after each round's own knee, of the rounds that have one.
+
+    What was given up counts, as it does for the knee.
+    """
+    before, after = [], []
+    for measured in strategy.rounds:
+        samples, knee = measured.samples, knee_of(measured.samples).connection
+        if knee is not None:
+            made = ~samples.failed | samples.given_up
+            before.append(samples.acquire_ns[: knee - 1][made[: knee - 1]])
+            after.append(samples.acquire_ns[knee - 1 :][made[knee - 1 :]])
+    return before, after
+
+
+def _part(acquire: Numbers) -> int:
+    return min(len(acquire), max(1, int(len(acquire) * BASELINE_SHARE)))
+
+
+def _median(parts: list[Numbers]) -> float | None:
+    values = np.concatenate(parts) if parts else np.empty(0)
+    return float(np.median(values)) if len(values) else None

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from connbench.analysis.churn import advice_on_retransmission, judge_churn
 from connbench.analysis.knee import GROWTH, knee_of
-from connbench.analysis.summary import Summary, count_errors, errno_name, summarize
+from connbench.analysis.summary import Summary, achieved_rate, count_errors, errno_name, summarize
 from connbench.findings import Finding, Severity
-from connbench.model import Clock, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
+from connbench.model import HALF, Clock, Close, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
+from connbench.model.time_wait import TIME_WAIT_S, TW_REUSE, TimeWait, is_over_loopback
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import GIVEN_UP, MS_PER_S, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
-from connbench.units import duration
+from connbench.units import duration, format_measured_rate
 
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow was hardly the port search."""
@@ -101,7 +101,7 @@ def _judge_round(plan: Plan | None, spec: StrategySpec, measured: Round, kernel:
         return
     yield from _judge_held(measured)
     if spec.phase is Phase.CHURN:
-        yield from judge_churn(plan, spec, measured, kernel)
+        yield from _judge_churn(plan, spec, measured, kernel)
     elif is_tcp:
         yield from _judge_hash(plan, measured)
     yield from _judge_machine(plan, spec, measured)
@@ -126,7 +126,7 @@ def _judge_network(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[
             f"SYNs were sent again ({retransmitted}); their connect() waited for a timer",
             "the listener's queue dropped them: see the finding above"
             if overflow
-            else advice_on_retransmission(RoundPlan(plan, spec, measured.number)),
+            else _advice_on_retransmission(RoundPlan(plan, spec, measured.number)),
         )
 
 
@@ -165,7 +165,7 @@ def _advice_on_silence(plan: Plan | None, spec: StrategySpec, measured: Round) -
         return "find out who dropped them: the target's queue, a firewall, the path"
     if _moved(measured, OVERFLOW_COUNTERS):
         return "the listener's queue dropped them: see the finding above"
-    advice = advice_on_retransmission(RoundPlan(plan, spec, measured.number))
+    advice = _advice_on_retransmission(RoundPlan(plan, spec, measured.number))
     return f"{advice}; or allow more time than a round trip takes"
 
 
@@ -297,3 +297,123 @@ def _judge_floor(summary: Summary) -> Iterator[Finding]:
             f"the harness itself is {floor / median:.0%} of the median latency",
             "subtract the harness floor before comparing with another tool's figures",
         )
+
+
+TW_BUCKETS = "net.ipv4.tcp_max_tw_buckets"
+
+RATE_REACHED = 0.95
+"""Share of the rate asked for from which on it was reached: the last replacements of few may come a little late."""
+
+
+def _judge_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str) -> Iterator[Finding]:
+    """What the reader of a round's churn must know; `kernel` is the release, empty where the file does not say."""
+    churn, achieved = spec.load.churn, achieved_rate(spec, measured)
+    if churn and churn.rate and achieved and achieved < RATE_REACHED * churn.rate:
+        yield Finding(
+            "churn-rate",
+            Severity.WARNING,
+            f"{format_measured_rate(achieved)} of the {format_measured_rate(churn.rate)} replacements a second that were "
+            "asked for were made",
+            "lower --churn-rate to what it can do, or share it out with --concurrency",
+        )
+    in_turn = max(Counter(worker.client for worker in measured.report.workers).values(), default=0)
+    if in_turn > 1:
+        # With 800 of 1,000 ports in use, a median connect() of 17 us where three take turns, of 13.5 us with one.
+        yield Finding(
+            "churn-in-turn",
+            Severity.WARNING,
+            f"{in_turn} worker processes take turns in a lane: a replacement just after a change of process is slower, "
+            "for its caches are cold",
+            "raise RLIMIT_NOFILE (ulimit -n) for a single one, or compare only loads with as many",
+        )
+    overflow = measured.report.counters.get("TcpExt.TCPTimeWaitOverflow", 0)
+    if churn and churn.close is Close.FIN and overflow:
+        most = int(measured.report.settings.get(TW_BUCKETS) or 0)
+        yield Finding(
+            "time-wait-overflow",
+            Severity.WARNING,
+            f"{overflow:,} closed connections had no TIME_WAIT: {TW_BUCKETS} is {most:,}, beyond which ports are free "
+            "at once",
+            "close fewer than that within a minute: lower --churn or --churn-rate",
+        )
+    without_port = int(np.isin(measured.samples.errno, list(NO_PORT_FREE)).sum())
+    if churn and churn.close is Close.FIN and without_port and measured.report.time_wait:
+        yield Finding(
+            "time-wait",
+            Severity.NOTE,
+            f"{without_port:,} of {len(measured.samples):,} replacements found no port: "
+            f"{measured.report.time_wait:,} are in TIME_WAIT",
+            _advice(plan, spec, measured),
+        )
+    if churn and churn.close is Close.FIN:
+        yield from _judge_reuse(plan, spec, measured, kernel)
+
+
+def _judge_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel: str) -> Iterator[Finding]:
+    """Whether the loopback alone kept ports in TIME_WAIT from running out, or from filling half of the range.
+
+    tcp_tw_reuse 2, the default, is for the loopback alone (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
+    """
+    settings, churn = measured.report.settings, spec.load.churn
+    seconds = _time_wait_seconds(plan, spec, settings)
+    if not churn or settings.get(TW_REUSE) != "2" or seconds == TIME_WAIT_S:
+        return
+    planned = RoundPlan(plan, spec, measured.number)
+    rate = achieved_rate(spec, measured)
+    closed = min(len(measured.samples), round(rate * TIME_WAIT_S)) if rate else len(measured.samples)
+    free = planned.capacity - planned.connections
+    half = int(planned.capacity * HALF)
+    if closed > free:
+        hidden = f"the {free:,} free ports do not last for {closed:,} replacements in that time"
+    elif planned.connections <= half < planned.connections + closed and spec.searches_one_parity_first(kernel):
+        hidden = f"{planned.connections + closed:,} of {planned.capacity:,} ports are taken then, and connect() is slow"
+    else:
+        return
+    yield Finding(
+        "loopback-reuse",
+        Severity.WARNING,
+        f"the loopback alone lets connect() use a closed port again after {seconds:g} s (tcp_tw_reuse is 2); over any "
+        f"other link it takes {TIME_WAIT_S:g} s, and {hidden}",
+        "add --link veth to measure that"
+        if plan.namespace.is_own
+        else "set net.ipv4.tcp_tw_reuse to 0 on this host, or measure with --link veth and connbench's own listener",
+    )
+
+
+def _advice_on_retransmission(planned: RoundPlan) -> str:
+    """Who may have dropped a SYN that the listener's queue did not drop, and the way out.
+
+    close() with SO_LINGER 0 frees a port before it sends the RST (see `connbench.linux.peerreset`). The kernel counts
+    the SYN that another lane sends meanwhile nowhere but in TCPSynRetrans, so this is what can be, and not what was.
+    """
+    load = planned.strategy.load
+    has_closed = planned.strategy.phase is Phase.CHURN or load.give_up_ms is not None
+    if not (planned.resets_while_others_connect and has_closed):
+        queue = "" if planned.is_listener_ours else "the target's queue, "
+        return f"find out who drops them: {queue}a firewall, the path"
+    ways = ["--concurrency 1"]
+    if load.give_up_ms is None:
+        ways.append("--close fin")
+    if not planned.is_listener_ours:
+        ways.append("a listener of connbench's own (no --target)")
+    return (
+        "a port that one lane closes by reset is free before the RST is sent; the SYN of another lane that takes the "
+        f"port can arrive first and is dropped: use {' or '.join(ways)}"
+    )
+
+
+def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
+    """A rate at which ports that were closed are free again before those that are left have run out."""
+    planned = RoundPlan(plan, spec, measured.number)
+    free = planned.capacity - planned.connections
+    if free <= 0:
+        return "every port is in use, and none is free while one is in TIME_WAIT: lower --fill, or use --close rst"
+    seconds = _time_wait_seconds(plan, spec, measured.report.settings)
+    fitting = format_measured_rate(free / seconds).replace(",", "")  # to be given as it stands
+    return f"a port is free again after {seconds:g} s: --churn-rate {fitting} fits, or use --close rst"
+
+
+def _time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:
+    """How long a port in TIME_WAIT cannot be had, by the namespace's sysctls."""
+    binds_to_port = spec.name == "random"
+    return TimeWait.of(settings).seconds(is_loopback=is_over_loopback(plan), binds_to_port=binds_to_port)

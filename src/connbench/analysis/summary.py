@@ -12,8 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from connbench.results.result import Mask, Numbers, Samples, StrategyResult
-from connbench.samples import GIVEN_UP, UNKNOWN_ERRNO
+from connbench.model import StrategySpec
+from connbench.results.result import Mask, Numbers, Round, Samples, StrategyResult
+from connbench.samples import GIVEN_UP, NS_PER_S, UNKNOWN_ERRNO
 
 _NAMES = {UNKNOWN_ERRNO: "unknown", GIVEN_UP: "given up"}
 """What is no errno of a call."""
@@ -222,3 +223,14 @@ def errno_name(number: int) -> str:
     if number in _NAMES:
         return _NAMES[number]
     return errno.errorcode.get(number, f"errno {number}")
+
+
+def achieved_rate(spec: StrategySpec, measured: Round) -> float | None:
+    """Replacements a second of a round's churn; None where there are too few to tell.
+
+    Each lane begins with one at once, so that the time between the first and the last is that of all others.
+    """
+    samples = measured.samples
+    others = len(samples) - spec.load.concurrency
+    span = float(samples.started_ns[-1] - samples.started_ns[0]) if len(samples) else 0.0
+    return others / span * NS_PER_S if others > 0 and span > 0 else None

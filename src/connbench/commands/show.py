@@ -117,7 +117,7 @@ def _print(results: list[Result], output_format: str, budget: float, *, blocks: 
 
 def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
     """What a page has of a result before the tables that every page has."""
-    from connbench.analysis.sweep_choice import is_sweep
+    from connbench.analysis.sweep_analysis import is_sweep
     from connbench.report import sweep_tables as sweep
 
     if feature := feature_report(result):
@@ -127,7 +127,7 @@ def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
 
 def _printed(result: Result, output_format: str, budget: float, *, blocks: bool) -> str:
     """A result in a format."""
-    from connbench.analysis.sweep_choice import is_sweep
+    from connbench.analysis.sweep_analysis import is_sweep
     from connbench.report import text
 
     if is_sweep(result) and not blocks:
@@ -147,7 +147,7 @@ def _printed(result: Result, output_format: str, budget: float, *, blocks: bool)
 
 def _verdict(result: Result, budget: float) -> Sequence[str]:
     """What to make of a result, a sweep by its error budget."""
-    from connbench.analysis.sweep_choice import is_sweep
+    from connbench.analysis.sweep_analysis import is_sweep
     from connbench.commands.sweep_variants import variants_of
     from connbench.report import sweep_tables as sweep
     from connbench.report.verdicts import run_verdict

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connbench.analysis.sweep_cells import split
-from connbench.analysis.sweep_choice import Sweep
+from connbench.analysis.sweep_analysis import Sweep, split
 from connbench.errors import UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import parse_ports

@@ -7,8 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
-from connbench.analysis.comparison import ERRORS, Comparison, Figure, RoundCount, StrategyComparison
-from connbench.analysis.differences import Difference
+from connbench.analysis.comparison import ERRORS, Comparison, Difference, Figure, RoundCount, StrategyComparison
 from connbench.findings import Severity, printable
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
 from connbench.report.comparison_verdict import not_comparable, verdict

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from connbench.analysis.churn import achieved_rate, rate_text
-from connbench.analysis.giving_up import steps
-from connbench.analysis.summary import Summary, summarize
+from connbench.analysis.parts import steps
+from connbench.analysis.summary import Summary, achieved_rate, summarize
 from connbench.model import Churn, Close, Phase, Protocol
 from connbench.model.time_wait import TW_REUSE
 from connbench.report.rows import Table
 from connbench.results.result import StrategyResult
-from connbench.units import count, duration
+from connbench.units import count, duration, format_measured_rate
 
 OUTLIER = 100
 """Times the median above which an attempt of UDP is told apart: they are rare, and much of what its mean is made of."""
@@ -63,7 +62,7 @@ def _churn(strategy: StrategyResult, churn: Churn, summary: Summary) -> str:
         words += f", closed by {churn.close}"
     rates = [rate for r in strategy.rounds if (rate := achieved_rate(strategy.strategy, r)) is not None]
     if churn.rate and rates:
-        words += f", {rate_text(min(rates))}/s of {rate_text(churn.rate)}/s asked for"
+        words += f", {format_measured_rate(min(rates))}/s of {format_measured_rate(churn.rate)}/s asked for"
     report = max((r.report for r in strategy.rounds), key=lambda report: report.time_wait)
     if report.settings and (churn.close is Close.FIN or report.time_wait):  # a CSV file has none
         words += f"; tcp_tw_reuse {report.settings.get(TW_REUSE, '-')}, {count(report.time_wait)} in TIME_WAIT"

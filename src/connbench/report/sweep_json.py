@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from connbench.analysis.sweep_choice import Standing, Sweep
+from connbench.analysis.sweep_analysis import Standing, Sweep
 from connbench.report.json import json_document
 from connbench.report.sweep_tables import sentences
 from connbench.report.sweep_verdict import budget_for

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connbench.analysis.soundness import findings
-from connbench.analysis.sweep_cells import Cell
-from connbench.analysis.sweep_choice import Sweep
+from connbench.analysis.sweep_analysis import Cell, Sweep
 from connbench.findings import Finding, by_kind, printable, the_rest
 from connbench.model import addresses_text
 from connbench.report.rows import Block, Table, port_range

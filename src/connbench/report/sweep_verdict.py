@@ -7,7 +7,7 @@ from math import ceil, floor, isfinite, log10
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from connbench.analysis.sweep_choice import Standing, Sweep
+from connbench.analysis.sweep_analysis import Standing, Sweep
 from connbench.findings import printable
 from connbench.model import Placement, StrategySpec
 from connbench.report.next_step import CUT_SHORT

@@ -7,11 +7,10 @@ from math import floor
 
 import numpy as np
 
-from connbench.analysis.course import Course, course_of
-from connbench.analysis.knee import is_unseen
+from connbench.analysis.knee import Course, course_of, is_unseen
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
-from connbench.analysis.sweep_choice import is_sweep
+from connbench.analysis.sweep_analysis import is_sweep
 from connbench.findings import Finding, Severity, printable, together
 from connbench.model import Phase, RoundPlan, fewest_to_show_half
 from connbench.model.half import FEWEST

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connbench.analysis.patterns import Floats, latency_edges
+from connbench.analysis.chart_data import Floats, latency_edges
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
 from connbench.report.series import Series, latency_name

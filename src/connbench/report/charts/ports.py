@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connbench.analysis.patterns import Counts, bucket_edges, bucket_width, switches_so_far
+from connbench.analysis.chart_data import Counts, bucket_edges, bucket_width, switches_so_far
 from connbench.model import RoundPlan
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Grid, Options

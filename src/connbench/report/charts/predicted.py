@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from connbench.analysis.knee import rolling_percentiles
+from connbench.analysis.chart_data import rolling_percentiles
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
 from connbench.results.result import Samples

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from connbench.analysis.chart_data import Floats, attempt_numbers, fit_line
 from connbench.analysis.knee import find_knee
-from connbench.analysis.patterns import Floats, attempt_numbers, fit_line
 from connbench.analysis.summary import summarize
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import POINTS_PER_PIXEL, Grid, Options

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from connbench.analysis.patterns import Floats
+from connbench.analysis.chart_data import Floats
 from connbench.model import Phase, RoundPlan
 from connbench.report.series import Series
 from connbench.samples import NS_PER_MS

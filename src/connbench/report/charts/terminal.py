@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from connbench.analysis.chart_data import Floats, attempt_numbers
 from connbench.analysis.knee import Knee, find_knee
-from connbench.analysis.patterns import Floats, attempt_numbers
 from connbench.errors import EnvironmentFault
 from connbench.report.charts.canvas import share_text
 from connbench.report.charts.scales import tick

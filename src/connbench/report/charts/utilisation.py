@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connbench.analysis.knee import Knee, find_knee, rolling_percentiles
-from connbench.analysis.patterns import Floats, held_before
+from connbench.analysis.chart_data import Floats, held_before, rolling_percentiles
+from connbench.analysis.knee import Knee, find_knee
 from connbench.model import Phase
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connbench.analysis.patterns import Floats
+from connbench.analysis.chart_data import Floats
 from connbench.analysis.summary import summarize
-from connbench.analysis.sweep_cells import split
+from connbench.analysis.sweep_analysis import split
 from connbench.errors import UsageError
 from connbench.model import Load, Phase, StrategySpec
 from connbench.report.charts import canvas, scales

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from connbench.analysis.knee import find_knee, rolling_percentiles
+from connbench.analysis.chart_data import rolling_percentiles
+from connbench.analysis.knee import find_knee
 from connbench.model import Phase
 from connbench.report.html.labels import Mark, sides
 from connbench.report.html.points import MOST_POINTS, Group, groups_of, packed, shown_round, thinned

@@ -15,7 +15,7 @@ import connbench
 from connbench.analysis.comparison import compare
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
-from connbench.analysis.sweep_choice import Sweep, is_sweep
+from connbench.analysis.sweep_analysis import Sweep, is_sweep
 from connbench.errors import EnvironmentFault
 from connbench.findings import Finding, by_kind, the_rest
 from connbench.model import Phase

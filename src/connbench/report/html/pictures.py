@@ -9,8 +9,7 @@ from typing import Any
 
 from connbench.analysis.bootstrap import CONFIDENCE
 from connbench.analysis.comparison import ERRORS, Comparison, Verdict
-from connbench.analysis.sweep_cells import Cell
-from connbench.analysis.sweep_choice import Sweep, is_sweep
+from connbench.analysis.sweep_analysis import Cell, Sweep, is_sweep
 from connbench.report.comparison_rows import change_in_words
 from connbench.report.html.charts import LATENCY_AXIS, chart_text
 from connbench.report.series import colour_of

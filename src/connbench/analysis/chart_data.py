@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from connbench.model.half import rolling_width
 from connbench.results.result import Numbers, Samples, StrategyResult
 
 Counts = npt.NDArray[np.int64]
@@ -93,3 +94,26 @@ def switches_so_far(ports: Numbers) -> Counts:
     """At each connection, how often the parity of the port has been another than that of the connection before."""
     parity = ports.astype(np.int64) % 2
     return np.concatenate(([0], np.cumsum(np.abs(np.diff(parity)))))[: len(ports)]
+
+
+def rolling_percentiles(
+    values: npt.NDArray[np.number], shares: tuple[float, ...], points: int = 400
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Rolling percentiles at evenly spaced positions, each over the values around it.
+
+    Args:
+        values: In the order they were measured.
+        shares: Percentiles, 0 to 100.
+        points: At how many positions at most.
+
+    Returns:
+        The positions, shape (points,), and the percentiles there, shape (shares, points). Both are empty where there
+        are fewer values than a window takes.
+    """
+    width = max(rolling_width(len(values)), -(-len(values) // points) | 1)
+    half = width // 2
+    if len(values) < width:
+        return np.empty(0, dtype=np.int64), np.empty((len(shares), 0))
+    positions = np.unique(np.linspace(half, len(values) - 1 - half, points).astype(np.int64))
+    windows = np.lib.stride_tricks.sliding_window_view(values, width)[positions - half]
+    return positions, np.percentile(windows, shares, axis=1)
