@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.analysis.knee import find_knee
-from connbench.analysis.parts import steps
+from connbench.analysis.parts import fill_steps
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import achieved_rate
 from connbench.interrupts import Interrupts
@@ -66,7 +66,12 @@ def test_rate_that_nobody_can_do_is_found() -> None:
 def test_given_up_connections_leave_their_ports_free() -> None:
     """A limit that no connect() keeps has every attempt given up: nothing is ever open, and no port is wanting."""
     strategy = measure(replace(spec("plain"), load=Load(give_up_ms=1e-6)), 100, 200)
-    assert [(step.had, step.given_up, step.failed, step.open) for step in steps(strategy)][-1] == (0, 100, 0, 0)
+    assert [(step.connected, step.given_up, step.failed, step.open) for step in fill_steps(strategy)][-1] == (
+        0,
+        100,
+        0,
+        0,
+    )
     assert find_knee(strategy).first_failed is None
 
 

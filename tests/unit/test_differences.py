@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connbench.analysis.comparison import Difference, differences
+from connbench.analysis.comparison import Difference, find_differences
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
 from connbench.model import Endpoint, Link, Listener, Namespace, PortRange, Spread
@@ -36,7 +36,7 @@ def within(environment: dict[str, object]) -> Result:
 
 def found(base: Result, new: Result) -> dict[str, Difference]:
     """The differences by their code."""
-    listed = differences(base, new)
+    listed = find_differences(base, new)
     assert len({difference.code for difference in listed}) == len(listed)
     return {difference.code: difference for difference in listed}
 
@@ -45,7 +45,7 @@ def test_like_results_have_none() -> None:
     """The same plan, place and soundness leave nothing to say, other strategies and more rounds neither."""
     more = made(rounds=7, strategies=(BIND, BIND))
     more.environment |= {"time": "2026-01-01T00:00:00+00:00", "load_1m": 0.3, "memory_available": 1}
-    assert differences(made(), more) == []
+    assert find_differences(made(), more) == []
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_unsound_file_comes_first() -> None:
     [measured] = unsound.rounds[BIND]
     broken = replace(measured, report=replace(measured.report, counters=overflow, established=0))
     unsound.rounds[BIND] = [broken]
-    first, *rest = differences(sound, unsound)
+    first, *rest = find_differences(sound, unsound)
     assert (first.code, first.severity, first.base) == ("unsound-new", Severity.INVALID, "")
     assert first.text == (
         "NEW is not sound: bind: the listener's queue overflowed (ListenDrops 3), and 1 more (connbench report)"
     )
     assert [difference.code for difference in rest] == ["seed"]
-    assert differences(unsound, sound)[0].text.startswith("BASE is not sound: ")
+    assert find_differences(unsound, sound)[0].text.startswith("BASE is not sound: ")
 
 
 def test_warnings_of_a_file_are_noted() -> None:

@@ -6,7 +6,7 @@ import errno
 from dataclasses import replace
 
 from connbench.analysis.knee import find_knee
-from connbench.analysis.parts import Step, steps
+from connbench.analysis.parts import FillStep, fill_steps
 from connbench.model import Load, PortRange
 from connbench.report import text
 from connbench.report.load_lines import giving_up_table
@@ -31,19 +31,19 @@ def half_given_up() -> Result:
 
 def test_steps_are_tenths_of_the_range_asked_for() -> None:
     """Each tenth tells its attempts apart by outcome, and how much of the range is in use after it."""
-    found = steps(half_given_up().strategies[0])
+    found = fill_steps(half_given_up().strategies[0])
     assert len(found) == 10
-    assert found[4] == Step(asked=0.5, attempts=20, had=20, given_up=0, failed=0, open=0.5)
-    assert found[5] == Step(asked=0.6, attempts=20, had=0, given_up=20, failed=0, open=0.5)
-    assert found[9] == Step(asked=1.0, attempts=20, had=0, given_up=19, failed=1, open=0.5)
+    assert found[4] == FillStep(asked=0.5, attempts=20, connected=20, given_up=0, failed=0, open=0.5)
+    assert found[5] == FillStep(asked=0.6, attempts=20, connected=0, given_up=20, failed=0, open=0.5)
+    assert found[9] == FillStep(asked=1.0, attempts=20, connected=0, given_up=19, failed=1, open=0.5)
 
 
 def test_steps_end_where_the_attempts_do() -> None:
     """The last stretch is as long as what was asked for; what is beyond the range is one stretch more."""
     [measured] = half_given_up().strategies
-    assert [(s.asked, s.attempts) for s in steps(replace(measured, capacity=1000))] == [(0.1, 100), (0.2, 100)]
-    assert [(s.asked, s.attempts) for s in steps(replace(measured, capacity=160))][-2:] == [(1.0, 16), (1.25, 40)]
-    assert [s.attempts for s in steps(replace(measured, capacity=None))] == [20] * 10
+    assert [(s.asked, s.attempts) for s in fill_steps(replace(measured, capacity=1000))] == [(0.1, 100), (0.2, 100)]
+    assert [(s.asked, s.attempts) for s in fill_steps(replace(measured, capacity=160))][-2:] == [(1.0, 16), (1.25, 40)]
+    assert [s.attempts for s in fill_steps(replace(measured, capacity=None))] == [20] * 10
 
 
 def test_steps_count_all_rounds_together() -> None:
@@ -51,9 +51,9 @@ def test_steps_count_all_rounds_together() -> None:
     [measured] = half_given_up().strategies
     fast = round_of(samples_of([10_000] * 200), 2)
     empty = round_of(samples_of([]), 3)
-    last = steps(StrategyResult(IMPATIENT, (*measured.rounds, fast, empty), 200))[-1]
-    assert (last.attempts, last.had, last.given_up, last.open) == (40, 20, 19, 0.75)
-    assert steps(StrategyResult(IMPATIENT, (empty,), 200)) == []
+    last = fill_steps(StrategyResult(IMPATIENT, (*measured.rounds, fast, empty), 200))[-1]
+    assert (last.attempts, last.connected, last.given_up, last.open) == (40, 20, 19, 0.75)
+    assert fill_steps(StrategyResult(IMPATIENT, (empty,), 200)) == []
 
 
 def test_knee_is_where_giving_up_begins() -> None:

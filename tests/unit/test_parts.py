@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connbench.analysis.parts import By, split
+from connbench.analysis.parts import By, split_by
 from connbench.model import Churn, Endpoint, Load, Phase, Protocol, StrategySpec
 from connbench.report import text
 from connbench.report.markdown import markdown
@@ -47,7 +47,7 @@ def on_two_lanes() -> Result:
 def test_target_has_ports_of_its_own_where_they_are_taken_for_it_alone(spec: StrategySpec, *, fills: bool) -> None:
     """connect() finds the same port for another target, while bind() to a port and UDP take it for all of them."""
     result = to_three_targets(spec)
-    parts = split(result, result.strategies[0], By.TARGET)
+    parts = split_by(result, result.strategies[0], By.TARGET)
     assert [part.name for part in parts] == [str(target) for target in TARGETS]
     assert {part.fills for part in parts} == {fills}
     assert {part.strategy.capacity for part in parts} == {len(PLAN.port_range) if fills else None}

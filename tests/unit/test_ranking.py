@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connbench.analysis.ranking import base_of, cost, cost_of, speed
+from connbench.analysis.ranking import cost, cost_of, find_base, speed
 from connbench.errors import Interrupted
 from connbench.model import Clock, Load, Protocol, StrategySpec
 from connbench.report.ranking_table import ranking_of
@@ -159,8 +159,8 @@ def test_counted_instructions_have_no_noise() -> None:
 
 def test_plain_is_the_base_wherever_it_stands_and_else_the_first() -> None:
     """The column says which."""
-    assert base_of([of(times(1), spec=RANGE), of(times(1))]).strategy is PLAIN
-    assert base_of([of(times(1), spec=RANGE), of(times(1), spec=BIND)]).strategy is RANGE
+    assert find_base([of(times(1), spec=RANGE), of(times(1))]).strategy is PLAIN
+    assert find_base([of(times(1), spec=RANGE), of(times(1), spec=BIND)]).strategy is RANGE
     result = result_of({RANGE: [round_of(times(1))], BIND: [round_of(times(2))]})
     ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
     assert ranking.table.header == ("strategy", "acquire", "vs range", "connect()", "errors", "share")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.analysis.knee import find_knee
-from connbench.analysis.parts import By, split
+from connbench.analysis.parts import By, split_by
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Load, Namespace, PortRange, RoundPlan, Spread, StrategySpec, addresses_text
 from connbench.planner.sources import MOST_SOURCES, choose_sources, parse_sources
@@ -148,7 +148,7 @@ def two_sources() -> Result:
 def test_each_source_has_a_knee_of_its_own() -> None:
     """The half of one address ends where its own attempts turn slow, whatever the other does."""
     result = two_sources()
-    first, second = split(result, result.strategies[0], By.SOURCE)
+    first, second = split_by(result, result.strategies[0], By.SOURCE)
     assert (first.name, second.name) == THREE[:2]
     assert (find_knee(first.strategy).connection, find_knee(second.strategy).connection) == (None, 101)
     assert (first.strategy.capacity, result.strategies[0].capacity) == (len(PLAN.port_range), 2 * len(PLAN.port_range))

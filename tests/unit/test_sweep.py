@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.analysis.sweep_analysis import Cell, Standing, Sweep, is_sweep, split
+from connbench.analysis.sweep_analysis import Cell, Standing, Sweep, is_sweep, setting_and_load
 from connbench.commands.options import run_options
 from connbench.commands.result_writer import DocumentReport, ResultWriter
 from connbench.commands.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists
@@ -284,7 +284,7 @@ def test_options_of_run_stay_in_place() -> None:
 def test_setting_and_load_are_told_apart() -> None:
     """What a client chooses belongs to its setting, what is asked of it to the load."""
     load = Load(fill=0.8, sources=2, concurrency=3, give_up_ms=5, churn=Churn(7))
-    setting, rest = split(replace(WINDOW, load=load, phase=Phase.CHURN))
+    setting, rest = setting_and_load(replace(WINDOW, load=load, phase=Phase.CHURN))
     assert setting == replace(WINDOW, load=Load(sources=2, give_up_ms=5))
     assert rest == Load(fill=0.8, concurrency=3, churn=Churn(7))
 
@@ -292,7 +292,7 @@ def test_setting_and_load_are_told_apart() -> None:
 def test_cheapest_keeps_the_budget_at_every_load() -> None:
     """A setting that is over the budget at one load is out, however cheap; a load by itself may have another answer."""
     sweep = Sweep.of(swept(TWO_BY_TWO))
-    small, large = split(SMALL)[0], split(LARGE)[0]
+    small, large = setting_and_load(SMALL)[0], setting_and_load(LARGE)[0]
     assert [(one.setting, one.worst_share, one.worst_load) for one in sweep.standings] == [
         (large, 0.07, FULL),
         (small, 0.01, FULL),
@@ -305,16 +305,16 @@ def test_cheapest_keeps_the_budget_at_every_load() -> None:
     assert chosen(sweep.cheapest_at(HALF, 0.01)) == large
     assert chosen(sweep.cheapest_at(FULL, 0.01)) == small
     assert sweep.cheapest(0.001) is None
-    assert [one.setting for one in sweep.fell_out(0.001)] == [small, large]
-    assert [one.setting for one in sweep.fell_out(0.01)] == [large]
-    assert sweep.fell_out(0.07) == []
+    assert [one.setting for one in sweep.cheaper_beyond(0.001)] == [small, large]
+    assert [one.setting for one in sweep.cheaper_beyond(0.01)] == [large]
+    assert sweep.cheaper_beyond(0.07) == []
 
 
 def test_failing_fast_makes_nothing_cheap() -> None:
     """Half the attempts in vain make each connection twice as dear; without any there is no cost to rank by."""
     sweep = Sweep.of(swept({(SMALL, HALF): (20, 0.5), (LARGE, HALF): (30, 0.0), (WINDOW, HALF): (1, 1.0)}))
     assert [(one.setting.window, one.cost_ns) for one in sweep.standings] == [(1000, 30_000), (100, 40_000), (500, inf)]
-    assert chosen(sweep.cheapest(1.0)) == split(LARGE)[0]
+    assert chosen(sweep.cheapest(1.0)) == setting_and_load(LARGE)[0]
 
 
 def test_what_is_not_shown_to_be_cheaper_did_not_fall_out() -> None:
@@ -324,9 +324,9 @@ def test_what_is_not_shown_to_be_cheaper_did_not_fall_out() -> None:
         return replace(setting, load=HALF), [round_of(attempts(cost, share), i + 1) for i, cost in enumerate(costs)]
 
     near, far = of(LARGE, 0.2, 15, 18), of(WINDOW, 0.5, 5, 6)
-    assert Sweep.of(result_of(dict([of(SMALL, 0, 20, 30), near]))).fell_out(0.01) == []
+    assert Sweep.of(result_of(dict([of(SMALL, 0, 20, 30), near]))).cheaper_beyond(0.01) == []
     both = Sweep.of(result_of(dict([of(SMALL, 0, 20, 30), of(LARGE, 0.2, 5, 6), far])))
-    assert [one.setting.window for one in both.fell_out(0.01)] == [1000, 500]
+    assert [one.setting.window for one in both.cheaper_beyond(0.01)] == [1000, 500]
 
 
 @unhurried
@@ -389,8 +389,8 @@ def test_settings_whose_rounds_overlap_are_rivals() -> None:
         return replace(setting, load=HALF), [round_of(attempts(cost), i + 1) for i, cost in enumerate(costs)]
 
     sweep = Sweep.of(result_of(dict([of(SMALL, 20, 30), of(near, 28, 40), of(far, 50, 60)])))
-    assert [rival.setting.window for rival in sweep.rivals(0.01)] == [300]
-    assert Sweep.of(swept({(SMALL, HALF): (20, 0), (near, HALF): (20, 0)})).rivals(0.01) == []
+    assert [rival.setting.window for rival in sweep.tied(0.01)] == [300]
+    assert Sweep.of(swept({(SMALL, HALF): (20, 0), (near, HALF): (20, 0)})).tied(0.01) == []
 
 
 def test_churn_is_judged_and_not_the_filling() -> None:

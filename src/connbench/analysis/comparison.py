@@ -68,7 +68,7 @@ class Difference:
         return f"{'BASE' if self.base else 'NEW'} {self.what}: {self.base or self.new}"
 
 
-def differences(base: Result, new: Result) -> list[Difference]:
+def find_differences(base: Result, new: Result) -> list[Difference]:
     """In what two results differ, the gravest first.
 
     What a CSV file does not hold cannot be compared: of such a file that alone is said, and its kernel if it is known.
@@ -317,7 +317,7 @@ def compare(base: Result, new: Result) -> Comparison:
         tuple(_compare(s, of_new[s.strategy], is_exact=is_exact) for s in base.strategies if s.strategy in of_new),
         tuple(spec for spec in base.rounds if spec not in new.rounds),
         tuple(spec for spec in new.rounds if spec not in base.rounds),
-        tuple(differences(base, new)),
+        tuple(find_differences(base, new)),
     )
 
 

@@ -292,7 +292,7 @@ def _at_change_of_parity(parity: Numbers, turned: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Trend:
     """Median acquire times of the connections of a filling, in ns; None without a connection in that part of it.
 
     With several rounds the connections of all of them count, each by its own round's order.
@@ -320,12 +320,12 @@ class Course:
 
 
 @lru_cache(maxsize=32)
-def course_of(strategy: StrategyResult) -> Course:
+def find_trend(strategy: StrategyResult) -> Trend:
     """How the filling of a strategy went on."""
     had = [r.samples.acquire_ns[~r.samples.failed] for r in strategy.rounds]
     knee = find_knee(strategy)
     fast, slow = _around_knees(first_address(strategy) or strategy)
-    return Course(
+    return Trend(
         knee=knee,
         held=knee.held or max(map(len, had)),
         before_ns=_median(fast),

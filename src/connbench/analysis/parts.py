@@ -34,7 +34,7 @@ class Part:
     fills: bool
 
 
-def split(result: Result, strategy: StrategyResult, by: By) -> list[Part]:
+def split_by(result: Result, strategy: StrategyResult, by: By) -> list[Part]:
     """The attempts of each source, target or lane, in the plan's order; those without an attempt are left out.
 
     Where the plan is not known an address is told by its position in it, as `source 0`.
@@ -77,7 +77,7 @@ TENTHS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FillStep:
     """A stretch of attempts, of all rounds together.
 
     Attributes:
@@ -88,13 +88,13 @@ class Step:
 
     asked: float
     attempts: int
-    had: int
+    connected: int
     given_up: int
     failed: int
     open: float
 
 
-def steps(strategy: StrategyResult) -> list[Step]:
+def fill_steps(strategy: StrategyResult) -> list[FillStep]:
     """The attempts by the share of the range that had been asked for, 10 % a step; what is beyond it is one step more.
 
     Where the range is not known, the share is that of the longest round's attempts.
@@ -109,14 +109,14 @@ def steps(strategy: StrategyResult) -> list[Step]:
     return [_step(rounds, slice(first, end), capacity) for first, end in pairwise([0, *ends])]
 
 
-def _step(rounds: list[Samples], stretch: slice, capacity: int) -> Step:
+def _step(rounds: list[Samples], stretch: slice, capacity: int) -> FillStep:
     failed = np.concatenate([samples.failed[stretch] for samples in rounds])
     given_up = np.concatenate([samples.given_up[stretch] for samples in rounds])
     opened = [int((~samples.failed[: stretch.stop]).sum()) for samples in rounds]
-    return Step(
+    return FillStep(
         asked=stretch.stop / capacity,
         attempts=len(failed),
-        had=int((~failed).sum()),
+        connected=int((~failed).sum()),
         given_up=int(given_up.sum()),
         failed=int((failed & ~given_up).sum()),
         open=float(np.mean(opened)) / capacity,

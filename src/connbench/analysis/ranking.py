@@ -95,6 +95,6 @@ def _parts(strategy: StrategyResult, *, of_connect: bool) -> Values:
     return times[is_usable] / connections[is_usable]
 
 
-def base_of(strategies: Sequence[StrategyResult]) -> StrategyResult:
+def find_base(strategies: Sequence[StrategyResult]) -> StrategyResult:
     """What the others are compared with: the first `plain`, or else the first of all."""
     return next((s for s in strategies if s.strategy.name == "plain"), strategies[0])

@@ -312,8 +312,8 @@ def _judge_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str) -
         yield Finding(
             "churn-rate",
             Severity.WARNING,
-            f"{format_measured_rate(achieved)} of the {format_measured_rate(churn.rate)} replacements a second that were "
-            "asked for were made",
+            f"{format_measured_rate(achieved)} of the {format_measured_rate(churn.rate)} replacements a second that "
+            "were asked for were made",
             "lower --churn-rate to what it can do, or share it out with --concurrency",
         )
     in_turn = max(Counter(worker.client for worker in measured.report.workers).values(), default=0)

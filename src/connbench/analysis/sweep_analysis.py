@@ -98,7 +98,7 @@ class Cell:
         if not rounds:
             return None
         figures = [Figures.of(samples) for samples in rounds]
-        setting, load = split(strategy.strategy)
+        setting, load = setting_and_load(strategy.strategy)
         return cls(
             setting=setting,
             load=load,
@@ -117,7 +117,7 @@ def _median(rounds: Sequence[Figures]) -> Figures:
     return Figures(**{name: float(np.median(some)) if some else np.nan for name, some in known.items()})
 
 
-def split(spec: StrategySpec) -> tuple[StrategySpec, Load]:
+def setting_and_load(spec: StrategySpec) -> tuple[StrategySpec, Load]:
     """A strategy's setting, as one without a load of its own, and its load without what is the setting's."""
     load = spec.load
     own = Load(sources=load.sources, give_up_ms=load.give_up_ms)
@@ -130,7 +130,7 @@ def is_sweep(result: Result) -> bool:
     `run` has each strategy once, and the talk's measurements are no product.
     """
     fills = [spec for spec in result.specs if spec.phase is Phase.FILL]
-    combined = set(map(split, fills))
+    combined = set(map(setting_and_load, fills))
     settings, loads = {setting for setting, _ in combined}, {load for _, load in combined}
     is_product = len(combined) == len(settings) * len(loads)
     return is_product and len(combined) > len({spec.name for spec in fills})
@@ -154,7 +154,7 @@ class Standing:
     worst_share: float
     worst_load: Load
 
-    def keeps(self, budget: float) -> bool:
+    def is_within(self, budget: float) -> bool:
         """Whether its errors are within a share of the attempts at every load."""
         return self.worst_share <= budget
 
@@ -176,7 +176,7 @@ class Sweep:
     @classmethod
     def of(cls, result: Result) -> Sweep:
         """A result by settings and loads."""
-        planned = [split(spec) for spec in result.specs]
+        planned = [setting_and_load(spec) for spec in result.specs]
         cells = (Cell.of(strategy) for strategy in result.strategies)
         names = list(dict.fromkeys(setting.name for setting, _ in planned))
         return cls(
@@ -213,24 +213,26 @@ class Sweep:
 
     def cheapest(self, budget: float) -> Standing | None:
         """The setting of least cost among those that keep within a share of errors at every load; None without one."""
-        return next((standing for standing in self.standings if standing.keeps(budget)), None)
+        return next((standing for standing in self.standings if standing.is_within(budget)), None)
 
-    def rivals(self, budget: float) -> list[Standing]:
+    def tied(self, budget: float) -> list[Standing]:
         """The other settings within the budget that the rounds do not tell from the cheapest: they overlap."""
         chosen = self.cheapest(budget)
         if chosen is None or chosen.least_ns == chosen.most_ns:
             return []
         return [
-            one for one in self.standings if one is not chosen and one.keeps(budget) and one.least_ns <= chosen.most_ns
+            one
+            for one in self.standings
+            if one is not chosen and one.is_within(budget) and one.least_ns <= chosen.most_ns
         ]
 
-    def fell_out(self, budget: float) -> list[Standing]:
+    def cheaper_beyond(self, budget: float) -> list[Standing]:
         """The settings beyond the budget that are cheaper than the cheapest within it; the fewest errors first.
 
         Where no setting keeps within the budget these are all. The first of them is the runner-up.
         """
         chosen = self.cheapest(budget)
-        beyond = [one for one in self.standings if not one.keeps(budget)]
+        beyond = [one for one in self.standings if not one.is_within(budget)]
         cheaper = [one for one in beyond if chosen is None or one.is_cheaper_than(chosen)]
         return sorted(cheaper, key=lambda standing: standing.worst_share)
 
@@ -243,7 +245,7 @@ class Sweep:
         keeping = [cell for cell in self.judged_at(load) if cell.figures.error_share <= budget]
         return min(keeping, key=lambda cell: cell.figures.cost_ns, default=None)
 
-    def nearest_at(self, load: Load) -> Cell | None:
+    def fewest_errors_at(self, load: Load) -> Cell | None:
         """The cell of fewest errors at a load, of equals the cheapest."""
         return min(
             self.judged_at(load), key=lambda cell: (cell.figures.error_share, cell.figures.cost_ns), default=None

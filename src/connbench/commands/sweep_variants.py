@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connbench.analysis.sweep_analysis import Sweep, split
+from connbench.analysis.sweep_analysis import Sweep, setting_and_load
 from connbench.errors import UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import parse_ports
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
     """The changes that let the first of those that fell out keep the budget; none where the model cannot tell."""
     sweep = Sweep.of(result)
-    out = sweep.fell_out(budget)
+    out = sweep.cheaper_beyond(budget)
     if not out or result.plan is None:
         return ()
     setting = out[0].setting
     if not all(sweep.cell(setting, load).lacks_ports for load in sweep.loads):
         return ()
-    by_load = {load: spec for spec in result.plan.strategies for one, load in [split(spec)] if one == setting}
+    by_load = {
+        load: spec for spec in result.plan.strategies for one, load in [setting_and_load(spec)] if one == setting
+    }
     shares = {load: sweep.cell(setting, load).figures.error_share for load in sweep.loads}
     worst_first = sorted(sweep.loads, key=lambda load: -shares[load])
     settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds), {})

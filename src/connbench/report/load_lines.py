@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from connbench.analysis.parts import steps
+from connbench.analysis.parts import fill_steps
 from connbench.analysis.summary import Summary, achieved_rate, summarize
 from connbench.model import Churn, Close, Phase, Protocol
 from connbench.model.time_wait import TW_REUSE
@@ -75,8 +75,8 @@ def giving_up_table(strategy: StrategyResult) -> Table | None:
     if spec.load.give_up_ms is None or spec.phase is Phase.CHURN:
         return None
     rows = [
-        (f"{s.asked:.0%}", *map(count, (s.attempts, s.had, s.given_up, s.failed)), f"{s.open:.1%}")
-        for s in steps(strategy)
+        (f"{s.asked:.0%}", *map(count, (s.attempts, s.connected, s.given_up, s.failed)), f"{s.open:.1%}")
+        for s in fill_steps(strategy)
     ]
     header = ("asked for", "attempts", f"within {spec.load.give_up_ms:g} ms", "given up", "failed", "open")
     return Table(header, rows) if rows else None

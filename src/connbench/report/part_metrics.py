@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from connbench.analysis.parts import By, split
+from connbench.analysis.parts import By, split_by
 from connbench.analysis.summary import summarize
 from connbench.report.part_rows import MOST_SHOWN
 from connbench.results.result import Result, StrategyResult
@@ -35,7 +35,7 @@ def part_metrics(result: Result, named: Mapping[str, StrategyResult]) -> Iterato
     rates = GaugeMetricFamily("connbench_part_connections_per_second", "Connections it had a second.", labels=labels)
     for label, strategy in named.items():
         for by in By:
-            parts = split(result, strategy, by)
+            parts = split_by(result, strategy, by)
             for part in parts[:MOST_SHOWN] if len(parts) > 1 else ():
                 summary = summarize(part.strategy)
                 place = [label, by.value, part.name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from connbench.analysis.knee import find_knee
-from connbench.analysis.parts import By, Part, split
+from connbench.analysis.parts import By, Part, split_by
 from connbench.analysis.summary import Summary, summarize
 from connbench.report.rows import Table
 from connbench.results.result import Result, StrategyResult
@@ -22,7 +22,7 @@ _LANE_FIGURES = ("n", "errors", "conn/s", "mean", "p50", "p99", "even mean", "od
 def part_tables(result: Result, strategy: StrategyResult) -> Iterator[tuple[By, Table]]:
     """A table for each of source, target and lane that there are several of."""
     for by in By:
-        parts = split(result, strategy, by)
+        parts = split_by(result, strategy, by)
         if len(parts) > 1:
             yield by, _by_lane(strategy, parts) if by is By.LANE else _by_address(by, parts)
 

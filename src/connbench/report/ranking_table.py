@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connbench.analysis.comparison import Verdict
-from connbench.analysis.ranking import base_of, cost, speed
+from connbench.analysis.ranking import cost, find_base, speed
 from connbench.analysis.summary import summarize
 from connbench.model import Clock, Phase, Protocol
 from connbench.report.rows import Table
@@ -92,7 +92,7 @@ def ranking_of(results: Sequence[Result], labelled: Sequence[tuple[str, Strategy
         alike = [(label, s) for label, s in labelled if s.strategy.phase is phase]
         if not alike:
             continue
-        base = base_of([s for _, s in alike])
+        base = find_base([s for _, s in alike])
         bases += [label if len(results) > 1 else s.strategy.setting for label, s in alike if s is base]
         costs = {label: cost(s, of_connect=not has_acquire) for label, s in alike}
         alike.sort(key=lambda one: (costs[one[0]] is None, costs[one[0]] or 0.0))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from connbench.analysis.parts import By, split
+from connbench.analysis.parts import By, split_by
 from connbench.model import Protocol
 from connbench.results.result import PARTIAL, Result, StrategyResult
 
@@ -77,7 +77,7 @@ def series_of(results: Sequence[Result], *, by_source: bool = False) -> list[Ser
 
 def _by_source(result: Result, strategy: StrategyResult) -> list[tuple[str, StrategyResult]]:
     label = strategy.strategy.label
-    return [(f"{label} from {part.name}", part.strategy) for part in split(result, strategy, By.SOURCE)]
+    return [(f"{label} from {part.name}", part.strategy) for part in split_by(result, strategy, By.SOURCE)]
 
 
 def latency_name(series: Sequence[Series], of_tcp: str = "latency") -> str:

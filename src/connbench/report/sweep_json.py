@@ -26,7 +26,7 @@ def json(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str
         variants: What would let the runner-up in, by the model.
     """
     sweep = Sweep.of(result)
-    chosen, out = sweep.cheapest(budget), sweep.fell_out(budget)
+    chosen, out = sweep.cheapest(budget), sweep.cheaper_beyond(budget)
     return json_document(
         result,
         {
@@ -36,7 +36,7 @@ def json(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str
                 "loads": sweep.loads,
                 "ranking": [_standing(one, sweep, budget) for one in sweep.standings],
                 "choice": chosen and _standing(chosen, sweep, budget),
-                "not_told_from_choice": [rival.setting.label for rival in sweep.rivals(budget)],
+                "not_told_from_choice": [rival.setting.label for rival in sweep.tied(budget)],
                 "runner_up": _runner_up(out[0], sweep, budget, variants) if out else None,
                 "cheapest_by_load": [_at(sweep, position, budget) for position in range(len(sweep.loads))],
             }
@@ -53,7 +53,7 @@ def _standing(standing: Standing, sweep: Sweep, budget: float) -> dict[str, Any]
         "cost_slowest_round_ns": standing.most_ns,
         "worst_error_share": standing.worst_share,
         "worst_load": standing.worst_load if standing.worst_share else None,
-        "keeps_budget": standing.keeps(budget),
+        "keeps_budget": standing.is_within(budget),
         "by_load": [_figures(sweep, standing, position) for position in range(len(sweep.loads))],
     }
 

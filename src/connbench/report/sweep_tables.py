@@ -193,7 +193,7 @@ def _choices(sweep: Sweep, names: Names, budget: float) -> Iterator[Block]:
                 duration(standing.cost_ns),
                 f"{standing.worst_share:.2%}",
                 names.short[standing.worst_load] if standing.worst_share else "-",
-                "kept" if standing.keeps(budget) else "exceeded",
+                "kept" if standing.is_within(budget) else "exceeded",
             )
             for standing in sweep.standings
         ]
@@ -204,7 +204,7 @@ def _choices(sweep: Sweep, names: Names, budget: float) -> Iterator[Block]:
 def _at_load(sweep: Sweep, names: Names, budget: float, position: int) -> tuple[str, ...]:
     load = sweep.loads[position]
     chosen = sweep.cheapest_at(load, budget)
-    cell = chosen or sweep.nearest_at(load)
+    cell = chosen or sweep.fewest_errors_at(load)
     if cell is None:
         return names.short[load], "not measured", "-", "-"
     name = names.setting[cell.setting]

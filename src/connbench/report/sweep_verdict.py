@@ -36,13 +36,13 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
     if not sweep.standings:
         return ("No setting is judged, for none has a complete round at every load.", *_next(sweep, (), is_close=False))
     chosen = sweep.cheapest(budget)
-    out = sweep.fell_out(budget)
+    out = sweep.cheaper_beyond(budget)
     sentences = [
         f"Cheapest within {share(budget)} errors: {_described(chosen, sweep, names)}."
         if chosen
         else f"No setting keeps within {share(budget)} errors; nearest: {_described(out[0], sweep, names)}."
     ]
-    rivals = [rival.setting.label for rival in sweep.rivals(budget)]
+    rivals = [rival.setting.label for rival in sweep.tied(budget)]
     if rivals:
         sentences.append(f"Its rounds overlap with those of {_some(rivals)}: no difference shown.")
     if chosen and out:

@@ -7,7 +7,7 @@ from math import floor
 
 import numpy as np
 
-from connbench.analysis.knee import Course, course_of, is_unseen
+from connbench.analysis.knee import Trend, find_trend, is_unseen
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep_analysis import is_sweep
@@ -23,7 +23,7 @@ LATE = 0.95
 """Share of the ports from which on a strategy that turns slow has stayed fast for all that matters: what is told first
 is where half of the ports are enough to be slow."""
 
-_Measured = tuple[StrategyResult, Course]
+_Measured = tuple[StrategyResult, Trend]
 
 
 def run_verdict(result: Result) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def _name(result: Result, strategy: StrategyResult) -> str:
 
 
 def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterator[str]:
-    courses = [(s, course_of(s)) for s in strategies]
+    courses = [(s, find_trend(s)) for s in strategies]
     slow = [(s, course) for s, course in courses if course.knee.connection is not None and not _is_late(course)]
     shown = [
         (s, course)
@@ -92,7 +92,7 @@ def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterato
         yield _too_small(result, hidden)
 
 
-def _is_late(course: Course) -> bool:
+def _is_late(course: Trend) -> bool:
     """Whether it turned slow among its last few ports alone."""
     in_use = course.knee.in_use
     return bool(in_use is not None and course.knee.ports and in_use >= LATE * course.knee.ports)
@@ -109,7 +109,7 @@ def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
         )
 
 
-def _knees(courses: Sequence[Course]) -> str:
+def _knees(courses: Sequence[Trend]) -> str:
     """The connections from which on strategies are slow, and how full their range is there."""
     numbers = sorted({course.knee.connection or 0 for course in courses})
     where = " to ".join(map(count, dict.fromkeys((numbers[0], numbers[-1]))))
@@ -141,14 +141,14 @@ def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
         yield f"{_name(result, strategy)} {words}{_failures(strategy, course)}"
 
 
-def _reach(course: Course) -> str:
+def _reach(course: Trend) -> str:
     """How full the ports were where that is too little to speak of all of them; else empty."""
     share = _percent(course.knee.fullest) if course.knee.fullest is not None else ""
     return f" ({share} of the ports in use)" if course.knee.shows_half is False else ""
 
 
 def _grouped(
-    measured: Sequence[_Measured], key: Callable[[StrategyResult, Course], str]
+    measured: Sequence[_Measured], key: Callable[[StrategyResult, Trend], str]
 ) -> Iterator[Sequence[_Measured]]:
     """Those of the same key together, in the order of their first."""
     for value in dict.fromkeys(key(*one) for one in measured):
@@ -179,7 +179,7 @@ def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
 
 def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str]:
     """What a replacement takes with each strategy, the quickest first."""
-    courses = [(course_of(s).median_ns, _name(result, s)) for s in churned]
+    courses = [(find_trend(s).median_ns, _name(result, s)) for s in churned]
     medians = sorted((median, name) for median, name in courses if median is not None)
     if medians:
         words = ", ".join(f"{about(median)} with {name}" for median, name in medians)
@@ -200,7 +200,7 @@ def _in_use(result: Result, strategy: StrategyResult) -> str:
     return f"With {count(planned.connections)} of {count(planned.capacity)} ports ({share}) in use"
 
 
-def _failures(strategy: StrategyResult, course: Course | None) -> str:
+def _failures(strategy: StrategyResult, course: Trend | None) -> str:
     """The failed attempts by their reason, and where the first one was; empty without any."""
     summary = summarize(strategy)
     if not summary.errored.latency.count:
@@ -227,7 +227,7 @@ def _reason(number: int) -> str:
     return known.get(number, f"fail with {errno_name(number)}")
 
 
-def _share(in_use: int | None, course: Course) -> str:
+def _share(in_use: int | None, course: Trend) -> str:
     if in_use is None or not course.knee.ports:
         return ""
     whose = "its ports" if course.knee.is_of_first else "the ports"

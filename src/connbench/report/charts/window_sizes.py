@@ -12,7 +12,7 @@ import numpy as np
 
 from connbench.analysis.chart_data import Floats
 from connbench.analysis.summary import summarize
-from connbench.analysis.sweep_analysis import split
+from connbench.analysis.sweep_analysis import setting_and_load
 from connbench.errors import UsageError
 from connbench.model import Load, Phase, StrategySpec
 from connbench.report.charts import canvas, scales
@@ -64,7 +64,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     for position, (label, some) in enumerate(lines.items()):
         colour, marker = colour_of(position), MARKERS[position % len(MARKERS)]
         if several:  # colours from dark to light as the loads grow, markers by what else differs
-            setting, load = split(some[0].strategy.strategy)
+            setting, load = setting_and_load(some[0].strategy.strategy)
             variant = variants.setdefault(replace(setting, window=None), MARKERS[len(variants) % len(MARKERS)])
             colour, marker = _shade(loads.index(load), len(loads)), variant
         _times(times, some, label, (colour, marker), _costs if several else _totals)
@@ -109,7 +109,9 @@ def judged(series: Sequence[Series]) -> list[Series]:
 
 def loads_of(series: Sequence[Series]) -> list[Load]:
     """What strategies with a window were put to, the lightest first."""
-    found = dict.fromkeys(split(one.strategy.strategy)[1] for one in series if one.strategy.strategy.window is not None)
+    found = dict.fromkeys(
+        setting_and_load(one.strategy.strategy)[1] for one in series if one.strategy.strategy.window is not None
+    )
     return sorted(found, key=lambda load: (load.fill or 0, load.connections or 0, load.concurrency))
 
 
