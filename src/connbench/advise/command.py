@@ -194,8 +194,7 @@ def command(  # noqa: PLR0913  # one for each option
     release = platform.release() if kernel is None else kernel.strip()
     told = read_kernel(release, frozenset(backported))
     ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else told.port_range)
-    if len(ports) < 2:
-        raise UsageError(f"port range {ports} is one port", "a search needs two or more")
+    ports.check_for_search()
     if reserved is None:
         reserved = reserved_here() if kernel is None else frozenset()
     if ports.count_of(reserved) == len(ports):

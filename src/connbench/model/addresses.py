@@ -71,6 +71,15 @@ class PortRange:
         """How many of some ports are these."""
         return sum(port in self for port in ports)
 
+    def check_for_search(self) -> None:
+        """Make sure that a search has a choice.
+
+        Raises:
+            UsageError: The range is a single port.
+        """
+        if len(self) < 2:
+            raise UsageError(f"port range {self} is one port", "a search needs two or more")
+
     def covers(self, other: PortRange) -> bool:
         """Whether every port of `other` is one of these."""
         return self.low <= other.low and other.high <= self.high

@@ -85,8 +85,8 @@ def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = 
         UsageError: A single port; or, in the host's namespace, a range that the strategies cannot keep to.
     """
     asked = request.port_range
-    if asked is not None and len(asked) < 2:
-        raise UsageError(f"port range {asked} is one port", "a search needs two or more")
+    if asked is not None:
+        asked.check_for_search()
     if namespace.is_own:
         return asked or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
     host = PortRange(*sysctl.read_port_range())

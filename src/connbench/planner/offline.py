@@ -39,9 +39,8 @@ def plan_on_paper(request: RunRequest, reserved: frozenset[int] = frozenset()) -
         EnvironmentFault: Every port of the range is reserved.
         TargetError: A target's name does not resolve.
     """
-    if request.port_range is not None and len(request.port_range) < 2:
-        raise UsageError(f"port range {request.port_range} is one port", "a search needs two or more")
     ports = request.port_range or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
+    ports.check_for_search()
     family = request.family or (6 if ":" in (request.source or "") else 4)
     targets = choose_targets(request.targets, request.family, allow_remote=True) or (
         own_endpoint(ports, Namespace.NETWORK, family),
