@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from connbench.errors import UsageError
 from connbench.model import (
     DEFAULT_RANGE_LOW,
     DEFAULT_SOURCES,
@@ -20,7 +19,7 @@ from connbench.model import (
 from connbench.planner.load_choice import check_rounds
 from connbench.planner.namespaces import refuse_all_reserved
 from connbench.planner.request import RunRequest
-from connbench.planner.sources import MOST_SOURCES, parse_sources
+from connbench.planner.sources import check_sources, parse_sources
 from connbench.planner.strategy_choice import choose_strategies
 from connbench.planner.targets import choose_targets, own_endpoint
 
@@ -67,15 +66,10 @@ def plan_on_paper(request: RunRequest, reserved: frozenset[int] = frozenset()) -
 
 def _sources(request: RunRequest, target: Endpoint) -> tuple[str, ...]:
     """Addresses as named, or so many: which they are does not matter to a search, only how many."""
-    if request.source is not None and request.sources is not None:
-        raise UsageError(
-            f"--source {request.source} and --sources {request.sources} both say where from", "leave one of them out"
-        )
+    check_sources(request.source, request.sources)
     if request.source is not None:
         return parse_sources(request.source)
     family = 6 if ":" in target.host else 4
     if request.sources is None:
         return (DEFAULT_SOURCES[family],)
-    if not 1 <= request.sources <= MOST_SOURCES:
-        raise UsageError(f"--sources {request.sources} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
     return first_sources(request.sources, family)

@@ -47,11 +47,8 @@ def choose_sources(
         TargetError: No route to the target.
     """
     family = 6 if ":" in target.host else 4
-    if asked is not None and number is not None:
-        raise UsageError(f"--source {asked} and --sources {number} both say where from", "leave one of them out")
+    check_sources(asked, number)
     if number is not None:
-        if not 1 <= number <= MOST_SOURCES:
-            raise UsageError(f"--sources {number} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
         return first_sources(number, family, link)
     if asked is not None:
         found = parse_sources(asked)
@@ -68,6 +65,18 @@ def choose_sources(
     if external or (not target.is_loopback and not (namespace.is_own and family == 6)):
         return (_routed_source(target),)
     return (DEFAULT_SOURCES[family] if family == 4 or namespace.is_own else "::1",)
+
+
+def check_sources(asked: str | None, number: int | None) -> None:
+    """Make sure that --source and --sources do not contradict each other, and that the number is one of addresses.
+
+    Raises:
+        UsageError: Both are given, or the number is out of bounds.
+    """
+    if asked is not None and number is not None:
+        raise UsageError(f"--source {asked} and --sources {number} both say where from", "leave one of them out")
+    if number is not None and not 1 <= number <= MOST_SOURCES:
+        raise UsageError(f"--sources {number} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
 
 
 def parse_sources(text: str) -> tuple[str, ...]:
