@@ -15,7 +15,7 @@ from connbench.report.charts import picture
 from connbench.report.charts.canvas import Options
 from connbench.report.series import series_of
 from connbench.results.reading import read
-from connbench.samples import NS_PER_MS
+from connbench.units import NS_PER_MS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = {"plain": "plain.png", "window 500": "window.png"}

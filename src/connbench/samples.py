@@ -41,9 +41,6 @@ COLUMNS = (
 )
 """Widest first, so that every column starts aligned."""
 
-NS_PER_MS, NS_PER_S = 1e6, 1e9
-MS_PER_S = 1e3
-
 NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """What the errno column says where bind() found its port taken, or connect() found none: a further try can mend it.
 

@@ -9,7 +9,10 @@ from math import isfinite
 IN_BYTES = frozenset({"memory_total", "memory_available"})
 """Names in a machine's environment whose values are bytes."""
 
-_SCALE = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+NS_PER_US, NS_PER_MS, NS_PER_S = 1e3, 1e6, 1e9
+MS_PER_S = 1e3
+
+_SCALE = ((NS_PER_S, "s"), (NS_PER_MS, "ms"), (NS_PER_US, "µs"), (1.0, "ns"))
 
 
 def duration(nanoseconds: float) -> str:

@@ -13,8 +13,8 @@ from connbench import samples
 from connbench.engine import loop
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
-from connbench.samples import NS_PER_S
 from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
+from connbench.units import NS_PER_S
 from support import make_plan, spec
 
 READ_NS, BEGAN = 1000, 5_000_000

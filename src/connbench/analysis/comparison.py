@@ -18,6 +18,7 @@ from connbench.analysis.summary import Distribution
 from connbench.findings import Finding, Severity, printable
 from connbench.model import Clock, Listener, Plan, StrategySpec, addresses_text
 from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
+from connbench.units import NS_PER_US
 
 FLOOR_CHANGE = 1.25
 """Times the other's harness floor from which on the two machines, or what ran on them, were not alike."""
@@ -181,7 +182,7 @@ def _sysctls(result: Result) -> dict[str, str]:
 def _floor(base: Result, new: Result) -> Iterator[Difference]:
     of_base, of_new = _median_floor(base), _median_floor(new)
     if of_base and of_new and max(of_base, of_new) > FLOOR_CHANGE * min(of_base, of_new):
-        shown = (f"{of_base / 1e3:.2f} µs", f"{of_new / 1e3:.2f} µs")
+        shown = (f"{of_base / NS_PER_US:.2f} µs", f"{of_new / NS_PER_US:.2f} µs")
         yield Difference("harness-floor", Severity.WARNING, "harness floor", *shown)
 
 

@@ -14,8 +14,8 @@ from connbench.findings import Finding, Severity
 from connbench.model import HALF, Clock, Close, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.model.time_wait import TIME_WAIT_S, TW_REUSE, TimeWait, is_over_loopback
 from connbench.results.result import PARTIAL, Origin, Result, Round
-from connbench.samples import GIVEN_UP, MS_PER_S, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
-from connbench.units import duration, format_measured_rate
+from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
+from connbench.units import MS_PER_S, duration, format_measured_rate
 
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow was hardly the port search."""

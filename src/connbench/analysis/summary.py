@@ -14,7 +14,8 @@ import numpy as np
 
 from connbench.model import StrategySpec
 from connbench.results.result import Mask, Numbers, Round, Samples, StrategyResult
-from connbench.samples import GIVEN_UP, NS_PER_S, UNKNOWN_ERRNO
+from connbench.samples import GIVEN_UP, UNKNOWN_ERRNO
+from connbench.units import NS_PER_S
 
 _NAMES = {UNKNOWN_ERRNO: "unknown", GIVEN_UP: "given up"}
 """What is no errno of a call."""
@@ -146,7 +147,7 @@ class Summary:
     @property
     def rate(self) -> float | None:
         """Connections had in a second of `wall_ns`; None without any time."""
-        return self.connected / self.wall_ns * 1e9 if self.wall_ns else None
+        return self.connected / self.wall_ns * NS_PER_S if self.wall_ns else None
 
     @property
     def round_total_ns(self) -> float:

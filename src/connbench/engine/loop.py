@@ -25,10 +25,11 @@ from connbench.linux.sockopts import (
     pack_u32,
 )
 from connbench.model import Close, Protocol, RoundPlan
-from connbench.samples import GIVEN_UP, MS_PER_S, NO_PORT_FREE, NS_PER_MS, NS_PER_S, TIMED_OUT
+from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
 from connbench.strategies import Draw
 from connbench.strategies.sharing import seed_further_tries
 from connbench.strategies.userspace import MOST_DRAWS
+from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 TIMEOUTS_IN_A_ROW = 5
 """A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""

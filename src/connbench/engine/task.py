@@ -8,8 +8,8 @@ from typing import Self
 
 from connbench.linux.peerreset import PeerReset
 from connbench.model import RoundPlan
-from connbench.samples import NS_PER_S
 from connbench.strategies import Recipe
+from connbench.units import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Self
 from connbench.errors import UsageError
 from connbench.model.choices import Link
 from connbench.model.plan import Plan
+from connbench.units import MS_PER_S
 
 TIME_WAIT_S = 60.0
 """How long the side that closes first keeps the connection (TCP_TIMEWAIT_LEN in include/net/tcp.h)."""
@@ -55,7 +56,7 @@ class TimeWait:
         reuse, delay_ms, most = (_number(settings, name) for name in (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING))
         return cls(
             reuse=ON_LOOPBACK if reuse is None else reuse,
-            delay_s=REUSE_DELAY_S if delay_ms is None else delay_ms / 1e3,
+            delay_s=REUSE_DELAY_S if delay_ms is None else delay_ms / MS_PER_S,
             has_timestamps=settings.get(TIMESTAMPS) != "0",
             most=most,
         )

@@ -10,8 +10,7 @@ from connbench.linux.namespace import best_available
 from connbench.model import Isolation, Link, Namespace, Plan, first_sources
 from connbench.planner.namespaces import ALLOW_NAMESPACES
 from connbench.planner.request import RunRequest
-
-MS_PER_S = 1000
+from connbench.units import MS_PER_S
 
 
 def settle_link(request: RunRequest, *, external: bool) -> Namespace | None:

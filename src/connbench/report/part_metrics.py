@@ -9,7 +9,7 @@ from connbench.analysis.parts import By, split_by
 from connbench.analysis.summary import summarize
 from connbench.report.part_rows import MOST_SHOWN
 from connbench.results.result import Result, StrategyResult
-from connbench.samples import NS_PER_S
+from connbench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric

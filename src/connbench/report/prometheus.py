@@ -14,7 +14,7 @@ from connbench.analysis.summary import count_errors, summarize
 from connbench.model import addresses_text
 from connbench.report.part_metrics import part_metrics
 from connbench.results.result import Numbers, Origin, Result, StrategyResult
-from connbench.samples import NS_PER_S
+from connbench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily

@@ -11,7 +11,7 @@ from connbench.analysis.summary import Distribution, Summary
 from connbench.errors import UsageError
 from connbench.model import Link, Plan, PortRange
 from connbench.results.result import Origin, Result, StrategyResult
-from connbench.units import count, duration
+from connbench.units import NS_PER_US, count, duration
 
 
 class Table(NamedTuple):
@@ -125,7 +125,7 @@ def facts(result: Result, summary: Summary) -> list[str]:
     if summary.errors:
         lines.append("errors: " + ", ".join(f"{name} {count(n)}" for name, n in summary.errors.items()))
     if summary.floor_ns is not None:
-        lines.append(f"harness floor: {summary.floor_ns / 1e3:.1f} µs")
+        lines.append(f"harness floor: {summary.floor_ns / NS_PER_US:.1f} µs")
     return lines
 
 

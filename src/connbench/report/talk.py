@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from connbench.analysis.summary import Distribution, Summary
-from connbench.samples import NS_PER_S
-
-MS_PER_S = 1e3
+from connbench.units import MS_PER_S, NS_PER_S
 
 
 def six_lines(summary: Summary, *, with_empty: bool = False) -> str:

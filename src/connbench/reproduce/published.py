@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from connbench.samples import NS_PER_MS, NS_PER_S
+from connbench.units import NS_PER_MS, NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

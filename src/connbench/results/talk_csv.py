@@ -19,8 +19,8 @@ from connbench.model import MAX_PORT, StrategySpec
 from connbench.results.file_limits import LONGEST_NS, first_wrong
 from connbench.results.lines import LINE_END, lines_of
 from connbench.results.result import UNIT, Numbers, Origin, Result, Round, Samples
-from connbench.samples import NS_PER_S, UNKNOWN_ERRNO
-from connbench.units import NS_IN, duration, elapsed
+from connbench.samples import UNKNOWN_ERRNO
+from connbench.units import NS_IN, NS_PER_S, duration, elapsed
 
 FAILED = -1
 """What stands for the port of a failed attempt."""

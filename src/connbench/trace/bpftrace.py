@@ -16,6 +16,7 @@ from connbench.interrupts import Interrupts
 from connbench.linux.process import describe_end, die_with_parent
 from connbench.release import version_of
 from connbench.trace.counts import KEPT_APART, READY, TICK, Maps, read_line
+from connbench.units import MS_PER_S
 
 LOOK_SECONDS = 0.2
 """How long a signal to this process may wait."""
@@ -198,7 +199,7 @@ def running(bpftrace: str, text: str, interval_ms: int, late_s: float = SILENT_S
                 preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  # one thread here, and probes must not outlive it
             ),
             errors,
-            patience_s=interval_ms / 1000 + late_s,
+            patience_s=interval_ms / MS_PER_S + late_s,
         )
         try:
             yield child

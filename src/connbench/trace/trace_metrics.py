@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from connbench.samples import NS_PER_S
 from connbench.trace.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts
 from connbench.trace.report import Naming
+from connbench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric

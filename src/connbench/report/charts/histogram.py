@@ -12,7 +12,7 @@ from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
 from connbench.report.series import Series, latency_name
 from connbench.results.result import Numbers
-from connbench.samples import NS_PER_MS
+from connbench.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

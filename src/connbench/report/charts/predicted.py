@@ -13,7 +13,7 @@ from connbench.analysis.chart_data import rolling_percentiles
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
 from connbench.results.result import Samples
-from connbench.samples import NS_PER_MS
+from connbench.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

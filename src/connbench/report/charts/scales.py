@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from connbench.samples import NS_PER_MS
-from connbench.units import duration
+from connbench.units import NS_PER_MS, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import POINTS_PER_PIXEL, Grid, Options
 from connbench.report.series import Series, latency_name
 from connbench.report.talk import six_lines
-from connbench.samples import NS_PER_MS
+from connbench.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

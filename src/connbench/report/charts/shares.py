@@ -10,7 +10,7 @@ import numpy as np
 from connbench.analysis.chart_data import Floats
 from connbench.model import Phase, RoundPlan
 from connbench.report.series import Series
-from connbench.samples import NS_PER_MS
+from connbench.units import NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
 from connbench.report.charts.shares import Line, lines_of, share_of
 from connbench.report.series import Series, colour_of, latency_name
-from connbench.samples import NS_PER_MS
+from connbench.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ from connbench.model import Load, Phase, StrategySpec
 from connbench.report.charts import canvas, scales
 from connbench.report.charts.canvas import Options
 from connbench.report.series import Series, colour_of, stem
-from connbench.samples import NS_PER_MS
+from connbench.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

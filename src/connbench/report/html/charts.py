@@ -16,8 +16,7 @@ from connbench.report.html.labels import Mark, sides
 from connbench.report.html.points import MOST_POINTS, Group, groups_of, packed, shown_round, thinned
 from connbench.report.series import Series, latency_name
 from connbench.results.result import Samples
-from connbench.samples import NS_PER_S
-from connbench.units import count, duration
+from connbench.units import NS_PER_S, count, duration
 
 PARITY_COLOURS = {"even": "#009e73", "odd": "#d55e00"}
 """Green and red in the shades that colour-blind readers tell apart too (Okabe and Ito, 2008)."""

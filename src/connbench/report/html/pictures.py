@@ -15,8 +15,7 @@ from connbench.report.html.charts import LATENCY_AXIS, chart_text
 from connbench.report.series import colour_of
 from connbench.report.sweep_names import Names
 from connbench.results.result import Result
-from connbench.samples import NS_PER_S
-from connbench.units import duration, format_percent
+from connbench.units import NS_PER_S, NS_PER_US, duration, format_percent
 
 MOST_RATIOS = 12
 """Figures of a comparison that the picture has room for; of more the chief ones, or each strategy's total time."""
@@ -61,7 +60,7 @@ def of_sweep(result: Result) -> Picture | None:
         return None
     note = "The acquire time of all attempts, failed ones too, divided by the connections made."
     if len(sweep.loads) == 1:
-        found = [Bar(names.setting[c.setting], "cost", c.figures.cost_ns / 1e3, _cost(c)) for c in cells]
+        found = [Bar(names.setting[c.setting], "cost", c.figures.cost_ns / NS_PER_US, _cost(c)) for c in cells]
         return Picture(bars(found, "µs"), "What a connection costs", note)
     traces = []
     for position, setting in enumerate(sweep.settings):
