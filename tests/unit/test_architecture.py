@@ -28,7 +28,7 @@ LAYERS = (
     {"strategies", "host", "results"},
     {"linux", "samples", "roundreport", "thresholds"},
     {"model", "interrupts"},
-    {"errors", "findings", "release", "units"},
+    {"errors", "findings", "folding", "release", "units"},
     {""},  # connbench itself, which has the version
 )
 """Packages and modules of the house from the top down; a line may import from those below it."""

@@ -9,13 +9,13 @@ from typing import Any
 
 from connbench.advise.situation import Advice, Candidate, Counsel, Situation
 from connbench.findings import printable
+from connbench.folding import fold
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.json_text import json_text
 from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
 from connbench.report.rows import Table
 from connbench.report.tables import render
-from connbench.report.text import fold
 from connbench.units import duration
 
 SCHEMA = 2
@@ -66,7 +66,7 @@ def text(counsel: Counsel, asked: Asked, width: int | None = None, languages: Co
     topics = [topic for topic in REASONS if topic != "time-wait" or counsel.is_kept]  # else the verdict says it
     topics += FURTHER if languages else ()
     reasons = [one for topic in topics for one in counsel.advices if one.topic == topic]
-    lines = [_indented("- ", ": ".join(filter(None, (one.line, one.reason))), width) for one in reasons]
+    lines = [fold(": ".join(filter(None, (one.line, one.reason))), width, "  ", "- ") for one in reasons]
     lines += [fold(line, width) for line in _costs(counsel)]
     has_code = {language.lower() for one in counsel.advices for language in one.code}
     if has_code and not languages and counsel.is_kept:
@@ -123,20 +123,7 @@ def _closing(situation: Situation, asked: Asked) -> str:
 
 
 def _labelled(label: str, line: str, width: int | None) -> str:
-    return _indented(f"{label:<{LABELLED}}", line, width)
-
-
-def _indented(first: str, words: str, width: int | None) -> str:
-    if width is None:
-        return first + words
-    return textwrap.fill(
-        words,
-        width,
-        initial_indent=first,
-        subsequent_indent=" " * len(first),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return fold(line, width, " " * LABELLED, f"{label:<{LABELLED}}")
 
 
 def _tried(counsel: Counsel, tried: Sequence[Candidate]) -> Table:

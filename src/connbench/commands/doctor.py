@@ -10,6 +10,7 @@ from connbench.commands.messages import say, width
 from connbench.commands.options import format_option
 from connbench.commands.sections import Command
 from connbench.errors import ConnbenchError
+from connbench.folding import fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +80,7 @@ def _print_json(document: dict[str, object]) -> None:
 
 
 def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
-    from connbench.report.text import fold, verdict_lines
+    from connbench.report.text import verdict_lines
 
     for name, value in machine.items():
         _print_fact(name, value)

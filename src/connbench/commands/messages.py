@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import click
 
 from connbench.errors import ConnbenchError, ExitCode, is_debugging
 from connbench.findings import Finding, Severity, harmless, printable
+from connbench.folding import fold
 
 if TYPE_CHECKING:
     from connbench.results.result import Result
@@ -147,10 +147,5 @@ def _folded(text: str, indent: str) -> list[str]:
     if not sys.stderr.isatty():
         return [text]
     width = shutil.get_terminal_size().columns
-    return [
-        folded
-        for line in text.splitlines()
-        for folded in textwrap.wrap(
-            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        )
-    ]
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [folded for line in lines for folded in fold(line, width, indent).split("\n")]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from connbench.findings import printable
+from connbench.folding import fold
 from connbench.model import Protocol
 from connbench.portmodel.agreement import Agreement, Both
 from connbench.portmodel.algorithm import Algorithm
@@ -14,7 +15,6 @@ from connbench.portmodel.prediction import Pair
 from connbench.report.prediction_report import calibration_lines, knee, reserved_text, search, time_wait_text
 from connbench.report.rows import Table
 from connbench.report.tables import render
-from connbench.report.text import fold
 from connbench.results.result import Result
 from connbench.units import count, duration
 

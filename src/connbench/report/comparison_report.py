@@ -9,13 +9,14 @@ from typing import Any
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Difference, Figure, RoundCount, StrategyComparison
 from connbench.findings import Severity, printable
+from connbench.folding import fold
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
 from connbench.report.comparison_verdict import not_comparable, verdict
 from connbench.report.json_text import json_text
 from connbench.report.markdown import escape
 from connbench.report.rows import Block
 from connbench.report.tables import render
-from connbench.report.text import fold, verdict_lines
+from connbench.report.text import verdict_lines
 from connbench.results.result import Result
 from connbench.units import count
 

@@ -10,6 +10,7 @@ import numpy as np
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
+from connbench.folding import fold
 from connbench.model import Close, Phase, Protocol, Spread, addresses_text
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
@@ -18,7 +19,6 @@ from connbench.report.rows import Table, knee_lines
 from connbench.report.rows import latency as latency_table
 from connbench.report.tables import render
 from connbench.report.talk import six_lines
-from connbench.report.text import fold
 from connbench.results.result import Mask, Round, StrategyResult
 from connbench.units import count, duration
 

@@ -11,12 +11,13 @@ import numpy as np
 from connbench.analysis.soundness import findings
 from connbench.analysis.sweep_analysis import Cell, Sweep
 from connbench.findings import Finding, by_kind, printable, the_rest
+from connbench.folding import fold
 from connbench.model import addresses_text
 from connbench.report.rows import Block, Table, port_range
 from connbench.report.sweep_names import Names
 from connbench.report.sweep_verdict import share, verdict
 from connbench.report.tables import render
-from connbench.report.text import finding, fold, verdict_lines
+from connbench.report.text import finding, verdict_lines
 from connbench.results.result import Result
 from connbench.units import count, duration
 

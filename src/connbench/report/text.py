@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection, Sequence
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.findings import Finding, printable, together
+from connbench.folding import fold
 from connbench.model import Plan, StrategySpec, addresses_text
 from connbench.report import rows
 from connbench.report import strategy_tables as account
@@ -108,10 +108,3 @@ def finding(found: Finding, width: int | None = None) -> str:
     """A finding, and on a line of its own what to do about it."""
     advice = fold(f"  -> {printable(found.advice)}", width, "     ")
     return fold(f"{found.severity}: {found.text}", width) + "\n" + advice
-
-
-def fold(text: str, width: int | None, indent: str = "  ") -> str:
-    """Fold to `width` columns, further lines indented; None leaves it on one line."""
-    if width is None:
-        return text
-    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

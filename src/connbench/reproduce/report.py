@@ -9,6 +9,7 @@ from typing import Any, Self
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Finding, printable
+from connbench.folding import fold
 from connbench.model import Plan
 from connbench.report.formats import FORMATS as CORE_FORMATS
 from connbench.report.html.page import Opening
@@ -18,7 +19,7 @@ from connbench.report.json_text import json_text
 from connbench.report.markdown import markdown
 from connbench.report.next_step import CUT_SHORT
 from connbench.report.rows import Block, Table
-from connbench.report.text import finding, fold, verdict_lines
+from connbench.report.text import finding, verdict_lines
 from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of
 from connbench.reproduce.claims import Claim, judge, odd_to_even, speed_up, talk_speed_up
 from connbench.reproduce.published import published
