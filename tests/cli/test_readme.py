@@ -1,4 +1,4 @@
-"""The README: every command in it runs, in its order, as it stands there."""
+"""README and docs: each command in them runs, each link leads somewhere, and each block of code fits a terminal."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
+from needs import require
 from support import HANG_S, INSIDE
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FOLDED = re.sub(r" *- run: >-\n((?: {10}.*\n)+)", lambda block: f"    {' '.join(block[1].split())}\n", README)
-COMMANDS = re.findall(r"^    (?:\$ )?((?:connbench|make) .*?)(?: +#.*)?$", FOLDED, re.MULTILINE)
-"""Those of indented blocks, and that of the CI job, which YAML folds."""
+PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+
+PROGRAMS = "connbench|make|ss"
+"""Lines of code that begin with one of these are commands. `sudo connbench trace` needs rights that not every machine
+gives: tests/cli/test_trace.py runs it. The kernel lab has tests of its own."""
 
 SMALLER = "--port-range 40000-40499"
 """What is added to a run of all 56,512 ports, which would take minutes."""
 
-FEWER = {"window": "10,50", "churn": "50"}
+FEWER = {"window": "10,50", "churn": "50", "fill": "50%,95%"}
 """What a sweep is given instead of its own."""
 
 SHORTER = {"20k": "2k", "2k": "200"}
@@ -40,7 +43,17 @@ NOT_HERE = {
     "make test",  # runs this test: within itself it would not end
     "connbench run --strategy range --sources 20 -n 1M",  # takes a minute: `make test-all` tries it
     "connbench reproduce --quick",  # what `scaled` makes of the full one
+    "connbench serve --bind 0.0.0.0 --port 8080",  # serves until Ctrl-C: tests/cli/test_serve.py
+    # compares what the kernel lab wrote
+    "connbench compare before/6.12/result.json.gz after/6.18/result.json.gz",
 }
+
+
+def commands_of(page: str) -> list[str]:
+    """The commands of a page: of indented blocks, and of the CI job; lines joined as a shell and YAML join them."""
+    text = re.sub(r" *\\\n +", " ", TEXTS[page])
+    text = re.sub(r" *- run: >-\n((?: {10}.*\n)+)", lambda block: f"    {' '.join(block[1].split())}\n", text)
+    return re.findall(rf"^    (?:\$ )?((?:{PROGRAMS}) .*?)(?: +#.*)?$", text, re.MULTILINE)
 
 
 def scaled(command: str) -> str:
@@ -52,7 +65,7 @@ def scaled(command: str) -> str:
     if "--format csv" in words:
         words = words.replace("--port-range 20000-29999", SMALLER)
     if words.startswith("connbench sweep"):
-        words = re.sub(r"--(window|churn) [\d,]+", lambda found: f"--{found[1]} {FEWER[found[1]]}", words)
+        words = re.sub(r"--(window|churn|fill) [\d,%]+", lambda found: f"--{found[1]} {FEWER[found[1]]}", words)
         words += f" {SMALLER} --rounds 1"
     if words.startswith("connbench reproduce") and "--quick" not in words:
         words += " --quick"
@@ -65,21 +78,54 @@ def scaled(command: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the reader is: later commands read what earlier ones wrote."""
+    """Where the reader is, on all pages: later commands read what earlier ones wrote, and may not write it again."""
     return tmp_path_factory.mktemp("reader")
 
 
 def test_commands_are_found() -> None:
-    """Every line of the README that begins with a command is read, the first, the last, and the one of the CI job."""
-    assert COMMANDS[0] == "make run"
-    assert COMMANDS[-1] == "connbench plot 1764000000-6.18.csv --yscale log -o talk.png"
-    assert any(command.endswith("--fail-if 'window: odd.p50 > 3x even.p50'") for command in COMMANDS)
-    assert len(COMMANDS) == len(re.findall(r"^ +(?:\$ )?(?:connbench|make) ", README, re.MULTILINE))
+    """Every line that begins with a command is read: README's first and last, the CI job's, and all of each page."""
+    readme = commands_of("README.md")
+    assert readme[0].startswith("ss ")
+    assert readme[-1] == "connbench plot result.json.gz -o scatter.png"
+    assert any(command.endswith("--fail-if 'window: odd.p50 > 3x even.p50'") for command in commands_of("ci.md"))
+    for page, text in TEXTS.items():
+        assert len(commands_of(page)) == len(re.findall(rf"^ +(?:\$ )?(?:{PROGRAMS}) ", text, re.MULTILINE)), page
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in NOT_HERE])
+def test_readme_is_short() -> None:
+    """What a reader needs in the first five minutes; everything else has a page of its own."""
+    assert len(TEXTS["README.md"].split()) <= 1500
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Each relative link of a page names a file that is there, and a heading that is in it."""
+    for target in re.findall(r"\]\(([^):]+)\)", TEXTS[page]):
+        name, _, heading = target.partition("#")
+        path = PAGES[page].parent / name if name else PAGES[page]
+        assert path.exists(), target
+        titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+        anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+        assert not heading or heading in anchors, target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_fits_a_terminal(page: str) -> None:
+    """A line of a block of code is 80 characters at most, without the indentation that makes it one."""
+    fenced = [
+        line
+        for block in re.findall(r"^```\w*\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    indented = [line[4:] for line in TEXTS[page].splitlines() if line.startswith("    ")]
+    assert [line for line in fenced + indented if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(c for page in PAGES for c in commands_of(page) if c not in NOT_HERE))
 def test_command_runs(folder: Path, command: str) -> None:
-    """Each command does what it is there for; on a busy machine a gate may close."""
+    """Each command does what it is there for, once, however many pages have it; on a busy machine a gate may close."""
+    if command.startswith("ss "):
+        require("ss")
     finished = subprocess.run(
         [*INSIDE, *HOST, "--", "bash", "-c", scaled(command)],
         cwd=folder,
