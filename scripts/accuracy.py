@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import achieved_rate, summarize
+from connbench.draws import draw_replaced
 from connbench.errors import ExitCode
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
 from connbench.portmodel.agreement import rank_correlation
@@ -36,7 +37,6 @@ from connbench.reproduce.cases import QUICK_RANGE, cases
 from connbench.reproduce.claims import judge
 from connbench.results.reading import read
 from connbench.results.result import Result, StrategyResult
-from connbench.strategies.sharing import draw_victims
 
 PORTS, LARGE, TALK = 4096, 8192, MAX_PORT - DEFAULT_RANGE_LOW + 1
 WINDOW, LOW = 64, 20000
@@ -215,7 +215,7 @@ def followed(result: Result) -> npt.NDArray[np.int64]:
     for port in held:
         space.take(port)
     stopped, looked_at = held[-1], []
-    for victim, port in zip(draw_victims(plan) if plan else (), churned.samples.port.tolist(), strict=True):
+    for victim, port in zip(draw_replaced(plan) if plan else (), churned.samples.port.tolist(), strict=True):
         space.release(held[victim])
         space.start = (stopped - ports.low) // 2 * 2 + 2
         found = space.search(ports.low, ports.high)

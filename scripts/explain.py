@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from connbench.draws import assign_paths, draw_replaced, draw_round
 from connbench.model import (
     Churn,
     Endpoint,
@@ -35,8 +36,6 @@ from connbench.portmodel.simulate import USUAL, KernelParameters, simulate, spac
 from connbench.portmodel.tcp import TcpPorts
 from connbench.report.charts.canvas import PALETTES, Grid, legend_below, styled, to_bytes
 from connbench.report.series import COLOURS as LINES
-from connbench.strategies import Draw
-from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,11 +93,15 @@ def searches(
 ) -> list[tuple[PortRange, Search]]:
     """Where each connection of a filling looks for a port, and which ports it looks at; one path, one try each."""
     [space] = spaces_of(plan, algorithm, machine)
-    recipe = recipe_over(plan, shared_out(plan, draw_victims(plan)))
+    draws = draw_round(plan, assign_paths(plan, draw_replaced(plan)))
     found = []
     for row in plan.rows_of(Phase.FILL):
-        number = recipe.first[row]
-        ports = plan.plan.port_range if recipe.draw is Draw.NOTHING else PortRange(number & 0xFFFF, number >> 16)
+        number = draws.first[row]
+        ports = (
+            plan.plan.port_range
+            if not plan.strategy.traits.sets_port_range
+            else PortRange(number & 0xFFFF, number >> 16)
+        )
         found.append((ports, traced(cast("TcpPorts", space), ports.low, ports.high)))
     return found
 

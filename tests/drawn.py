@@ -17,7 +17,6 @@ from connbench.model import (
     MAX_PORT,
     MOST_ROWS,
     NO_LOAD,
-    PARAMETERS,
     Churn,
     Close,
     Endpoint,
@@ -36,6 +35,7 @@ from connbench.results.file_limits import HIGHEST, LOWEST
 from connbench.results.result import Result, Round, Samples, samples_class
 from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
+from connbench.strategies import STRATEGIES, strategy_of
 
 counts = st.integers(0, LARGEST)
 ports = st.integers(1, MAX_PORT)
@@ -58,12 +58,12 @@ loads = st.builds(
 @st.composite
 def specs(draw: st.DrawFn) -> StrategySpec:
     """A strategy with the parameters that it takes; one of another name, as of a talk CSV, with any."""
-    name = draw(st.sampled_from([*PARAMETERS]) | words)
-    takes = PARAMETERS.get(name)
+    name = draw(st.sampled_from([*STRATEGIES]) | words)
+    takes = STRATEGIES[name].takes if name in STRATEGIES else None
     values: dict[str, Any] = {
         "window": draw(ports),
         "placement": draw(st.sampled_from(Placement)),
-        "retries": draw(st.none() | counts if name == "random" else counts),
+        "retries": draw(st.none() | counts if strategy_of(name).default_retries is None else counts),
     }
     given = {key: value for key, value in values.items() if (draw(st.booleans()) if takes is None else key in takes)}
     return StrategySpec(name, **given, load=draw(st.just(NO_LOAD) | loads))

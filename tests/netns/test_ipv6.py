@@ -13,7 +13,7 @@ from connbench.linux.child import in_child
 from connbench.linux.families import DISABLE_IPV6, has_ipv6, has_ipv6_here
 from connbench.linux.namespace import enter
 from connbench.linux.netlink import bring_up_loopback
-from connbench.linux.sockopts import is_supported
+from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Endpoint, Listener
 from connbench.results.result import Samples
 from connbench.strategies import STRATEGIES
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6"
 
 def measure6(name: str, window: int | None = None, attempts: int = PORTS, **changes: Any) -> Samples:  # noqa: ANN401  # any field of Plan
     """The attempts of a strategy over IPv6."""
-    if STRATEGIES[name].needs and not all(map(is_supported, STRATEGIES[name].needs)):
+    if not all(map(is_supported, options_of(STRATEGIES[name]))):
         pytest.skip("this kernel lacks an option the strategy needs")
     target = Endpoint("2001:db8::2", LOW - 1)
     return measure(spec(name, window), PORTS, attempts, sources=("2001:db8::1",), targets=(target,), **changes).samples

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from connbench.analysis.soundness import findings
+from connbench.draws import assign_paths, draw_round, seed_further_tries
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, Phase, RoundPlan, Spread, StrategySpec
 from connbench.results.result import Result, Samples, StrategyResult
 from connbench.runner import run
 from connbench.samples import GIVEN_UP, TIMED_OUT
-from connbench.strategies.sharing import recipe_over, seed_further_tries, shared_out
 from support import LOW, OVER_VETH, connbench, make_plan, measure, measure_phases, spec
 
 PORTS = 32
@@ -164,7 +164,7 @@ def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
         pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
     strategy = replace(strategy, load=Load(concurrency=2))
     planned = RoundPlan(make_plan(strategy, 64, 60), strategy, 1)
-    recipe = recipe_over(planned, shared_out(planned, array("I")))
+    draws = draw_round(planned, assign_paths(planned, array("I")))
     for _ in range(2):
         samples = measure(strategy, 64, 60).samples
         for lane, rows in enumerate(planned.rows_of_clients(Phase.FILL)):
@@ -172,7 +172,7 @@ def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
             for row, tries, port in zip(rows, of_lane.tries.tolist(), of_lane.port.tolist(), strict=True):
                 rng = Random()
                 seed_further_tries(rng, planned, row)
-                drawn = [recipe.first[row], *(recipe.redraw(rng) for _ in range(tries - 1))][-1]
+                drawn = [draws.first[row], *(draws.redraw(rng) for _ in range(tries - 1))][-1]
                 assert port in {0, drawn} if strategy.name == "random" else _lies_in(port, drawn)
         assert samples.tries.max() > 1
 

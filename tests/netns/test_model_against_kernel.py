@@ -9,6 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from connbench.draws import MOST_DRAWS, draw_replaced
 from connbench.linux.parity import one_parity_goes_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
@@ -16,8 +17,6 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.tcp import tcp_ports
-from connbench.strategies.sharing import draw_victims
-from connbench.strategies.userspace import MOST_DRAWS
 from support import make_plan, measure, measure_phases, needs_port_range, spec
 
 PORTS = 4096
@@ -57,7 +56,7 @@ def test_search_begins_where_the_last_one_stopped() -> None:
     [space] = tcp_ports(ports, 1, Random(1), has_parity=True)
     assert all(map(space.take, held))
     stopped, found = held[-1], []
-    for victim, port in zip(draw_victims(plan), churned.port.tolist(), strict=True):
+    for victim, port in zip(draw_replaced(plan), churned.port.tolist(), strict=True):
         space.release(held[victim])
         space.start = (stopped - ports.low) // 2 * 2 + 2
         found.append(space.search(ports.low, ports.high))

@@ -9,10 +9,10 @@ from random import Random
 import numpy as np
 import pytest
 
-from connbench.linux.sockopts import is_supported
+from connbench.draws import MOST_DRAWS, draw
+from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Listener, RoundPlan, StrategySpec
 from connbench.strategies import STRATEGIES
-from connbench.strategies.userspace import MOST_DRAWS
 from support import LOW, make_plan, measure, needs_port_range, spec
 
 EXPECTED_WALK = os.environ.get("CONNBENCH_EXPECT_WALK")
@@ -138,7 +138,7 @@ def test_the_same_seed_draws_the_same(strategy: StrategySpec) -> None:
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_acquiring_takes_at_least_preparing_and_connecting(name: str, listener: Listener) -> None:
     """acquire_ns >= prepare_ns + connect_ns, starts are in order, whatever the strategy and the listener."""
-    if STRATEGIES[name].needs and not all(map(is_supported, STRATEGIES[name].needs)):
+    if not all(map(is_supported, options_of(STRATEGIES[name]))):
         pytest.skip("this kernel lacks an option the strategy needs")
     strategy = spec(name, 8 if name in {"window", "partition"} else None)
     result = measure(strategy, 40, 40, listener=listener)
@@ -155,5 +155,5 @@ def _windows(strategy: StrategySpec, ports: int, attempts: int, seed: int = 1) -
     """The windows drawn for first tries, worked out again from the seed."""
     plan = make_plan(strategy, ports, attempts, seed=seed)
     rng = Random(RoundPlan(plan, strategy, 1).seed_text("first tries"))  # reproducible, not secret
-    recipe = STRATEGIES[strategy.name].recipe(strategy, plan.port_range, attempts, rng, frozenset())
-    return [(number & 0xFFFF, number >> 16) for number in recipe.first]
+    drawn = draw(strategy, plan.port_range, attempts, rng)
+    return [(number & 0xFFFF, number >> 16) for number in drawn.first]

@@ -10,10 +10,10 @@ from itertools import count
 import pytest
 
 from connbench import samples
+from connbench.draws import assign_paths, draw_replaced, draw_round
 from connbench.engine import loop
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
-from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
 from connbench.units import NS_PER_S
 from support import make_plan, spec
 
@@ -41,13 +41,13 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     """When each replacement of the first lane began, in ns from the churn's beginning; sockets are UDP's."""
     strategy = replace(spec("plain"), load=replace(load, protocol=Protocol.UDP))
     plan = RoundPlan(make_plan(strategy, 64, 4, listener=Listener.NONE, namespace=Namespace.HOST), strategy, 1)
-    victims = draw_victims(plan)
-    order = shared_out(plan, victims)
+    victims = draw_replaced(plan)
+    order = assign_paths(plan, victims)
     descriptor = samples.create(plan.rows)
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
-    recipe, filled = recipe_over(plan, order), plan.rows_of_clients(Phase.FILL)[0]
-    task = WorkerTask(plan, recipe, 0, filled, order, victims, 64, (0,), -1, 0, columns)
+    draws, filled = draw_round(plan, order), plan.rows_of_clients(Phase.FILL)[0]
+    task = WorkerTask(plan, draws, 0, filled, order, victims, 64, (0,), -1, 0, columns)
     rows = plan.rows_of_clients(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)

@@ -20,7 +20,7 @@ from connbench.errors import ExitCode
 from connbench.findings import Severity
 from connbench.linux import sysctl
 from connbench.linux.families import has_ipv6
-from connbench.linux.sockopts import is_supported
+from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Endpoint, Link, Namespace
 from connbench.results.result import StrategyResult
 from connbench.strategies import STRATEGIES
@@ -53,7 +53,7 @@ def over_veth(
     **changes: Any,  # noqa: ANN401  # any field of Plan
 ) -> StrategyResult:
     """Measure a strategy over a veth pair."""
-    if not all(map(is_supported, STRATEGIES[name].needs)):
+    if not all(map(is_supported, options_of(STRATEGIES[name]))):
         pytest.skip("this kernel lacks an option the strategy needs")
     sources, target = ENDS[family]
     fields = {"sources": sources, "targets": (target,), "link": Link.VETH} | changes

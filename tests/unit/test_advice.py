@@ -29,6 +29,7 @@ from connbench.model import Namespace, PortRange, Protocol, StrategySpec
 from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_UDP
+from connbench.strategies import RANDOM
 from connbench.units import duration
 
 ASKED = Asked("Linux 6.12", "this host")
@@ -226,7 +227,7 @@ def test_ports_in_time_wait_are_taken(
     asked = flowing(rate, client_closes=client_closes, time_wait=TimeWait(reuse), is_loopback=is_loopback)
     seconds = 0 if not client_closes else 1 if reuse == 1 or (reuse == 2 and is_loopback) else 60
     assert (asked.taken(), asked.waiting()) == (at_once + rate * seconds, rate * seconds)
-    assert asked.waiting("random") == (rate * 60 if client_closes else 0)
+    assert asked.waiting(RANDOM) == (rate * 60 if client_closes else 0)
     assert asked.fits() == (at_once + rate * seconds <= 28_232)
 
 
@@ -319,7 +320,7 @@ def test_ports_are_used_up_where_connections_are_held() -> None:
 def test_each_target_has_ports_of_its_own() -> None:
     """But with random, whose bind() takes a port for all of them, and with UDP."""
     five = replace(ISSUED, connections=40_000, targets=5)
-    assert (five.capacity(), five.capacity("random"), five.each(), five.each("random")) == (
+    assert (five.capacity(), five.capacity(RANDOM), five.each(), five.each(RANDOM)) == (
         141_160,
         28_232,
         8000,

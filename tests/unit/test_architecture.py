@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import connbench
+from connbench.strategies import STRATEGIES
 
 ROOT = Path(connbench.__file__).parent
 MODULES = {
@@ -25,10 +26,11 @@ LAYERS = (
     {"commands"},
     {"runner", "report", "planner"},
     {"engine", "analysis", "portmodel"},
-    {"strategies", "host", "results"},
+    {"host", "results"},
+    {"draws"},
     {"linux", "samples", "roundreport", "thresholds"},
     {"model", "interrupts"},
-    {"errors", "findings", "folding", "release", "units"},
+    {"errors", "findings", "folding", "release", "strategies", "units"},
     {""},  # connbench itself, which has the version
 )
 """Packages and modules of the house from the top down; a line may import from those below it."""
@@ -38,6 +40,7 @@ FEATURES = {"advise", "reproduce", "serve", "trace"}
 
 MEASURING = (
     "engine",
+    "draws",
     "strategies",
     "linux",
     "samples",
@@ -157,7 +160,7 @@ def test_report_knows_no_network() -> None:
     """A report is made of a result: none of its modules loads sockets (libraries may, once used) or what measures."""
     loaded = importing(modules_of("report"))
     assert "socket" not in loaded
-    assert {unit(name) for name in loaded if name in MODULES} & {"engine", "linux", "strategies", "runner"} == set()
+    assert {unit(name) for name in loaded if name in MODULES} & {"engine", "linux", "runner"} == set()
 
 
 def test_planning_loads_no_numpy() -> None:
@@ -190,3 +193,39 @@ def test_nothing_below_the_command_line_speaks_or_exits(module: str) -> None:
 def test_speaking_is_seen_where_it_is() -> None:
     """The test above knows speech when it sees it: the command line has it."""
     assert {"sys.exit", "click"} <= set(spoken_names("connbench.commands"))
+
+
+WORDS_OF_OTHER_THINGS = {"random", "range", "window"}
+"""A module of Python, an axis of a chart, a parameter: as the key of a mapping they are no strategy."""
+
+
+def names_of_strategies(module: str) -> list[int]:
+    """The lines on which a module writes a strategy's name where it decides or looks up something."""
+    found = []
+    for node in ast.walk(tree(module)):
+        words = set(STRATEGIES)
+        match node:
+            case ast.Compare(left=left, comparators=others):
+                parts = [left, *others]
+            case ast.Call(func=ast.Name(id="StrategySpec"), args=parts):
+                pass
+            case ast.Subscript(slice=part):
+                parts, words = [part], words - WORDS_OF_OTHER_THINGS
+            case ast.Dict(keys=keys):
+                parts, words = [key for key in keys if key], words - WORDS_OF_OTHER_THINGS
+            case ast.Set(elts=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts):
+                words -= WORDS_OF_OTHER_THINGS
+            case _:
+                continue
+        constants = [one for part in parts for one in ast.walk(part) if isinstance(one, ast.Constant)]
+        found += [one.lineno for one in constants if one.value in words]
+    return found
+
+
+ASK_FOR_A_PARAMETER = {"connbench.planner.strategy_choice"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"connbench.strategies"} - ASK_FOR_A_PARAMETER))
+def test_no_module_asks_for_a_strategy_by_its_name(module: str) -> None:
+    """A strategy is a row of `connbench.strategies`: what follows from it is read from its properties."""
+    assert names_of_strategies(module) == []

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from connbench.draws import draw_replaced
 from connbench.errors import InputError, RunFault
-from connbench.model import Churn, Load, Namespace, Phase, PortRange, Protocol, RoundPlan, StrategySpec, draw_victims
+from connbench.model import Churn, Load, Namespace, Phase, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.csv_file import read_csv
 from connbench.results.file_limits import PORT_OUTSIDE, PORT_TWICE, port_twice
@@ -63,7 +64,7 @@ def churned(ports: list[int], filled: list[int]) -> int | None:
 def test_churn_may_take_the_port_that_it_has_closed_and_no_other() -> None:
     """Replaced connections leave their ports; those that nobody replaced hold theirs to the end."""
     plan = RoundPlan(replace(PLAN, strategies=(CHURNED,), connections=4), CHURNED, 1)
-    victims = list(draw_victims(plan))
+    victims = list(draw_replaced(plan))
     filled = [9024, 9025, 9026, 9027]
     assert churned([filled[victim] for victim in victims], filled) is None
     assert churned([9030, 9031, 9032], filled) is None

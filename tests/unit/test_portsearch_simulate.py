@@ -15,14 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connbench.draws import MOST_DRAWS, assign_paths, draw_replaced, draw_round
 from connbench.model import Churn, Close, Endpoint, Link, Load, Phase, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY, TimeWait
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.window_failures import simulate_failures
-from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
-from connbench.strategies.userspace import MOST_DRAWS
 from made import PORTS, unhurried
 from support import LOW, make_plan, spec
 
@@ -161,9 +160,9 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
 
 def _replay(plan: RoundPlan, walks: dict[Phase, Walk], *, prefers_parity: bool) -> None:
     """Go through the rows again and hold them to what is free by then."""
-    victims = draw_victims(plan)
-    order = shared_out(plan, victims)
-    recipe = recipe_over(plan, order)
+    victims = draw_replaced(plan)
+    order = assign_paths(plan, victims)
+    draws = draw_round(plan, order)
     spaces = plan.capacity // len(plan.plan.port_range)
     held: dict[int, int] = {}
     in_use: Counter[tuple[int, int]] = Counter()
@@ -174,7 +173,7 @@ def _replay(plan: RoundPlan, walks: dict[Phase, Walk], *, prefers_parity: bool) 
         for lane, port, tries in zip(walk.lane.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
             row = next(lanes[lane])
             slot = row if phase is Phase.FILL else victims[row - plan.connections]
-            space, number = order[row] % spaces, recipe.first[row]
+            space, number = order[row] % spaces, draws.first[row]
             if slot in held:
                 in_use[space, held.pop(slot)] -= 1
             low, high = (

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.linux.sockopts import LINGER_RESET, ON, pack_timeout, pack_u32, port_range_value
-from connbench.model import MAX_PORT
+from connbench.linux.sockopts import LINGER_RESET, ON, pack_timeout, pack_u32
+from connbench.model import MAX_PORT, port_range_value
 from made import unhurried
 
 PORT = st.integers(0, MAX_PORT)

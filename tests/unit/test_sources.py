@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
+from connbench.draws import assign_paths, draw_round
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Load, Namespace, PortRange, RoundPlan, Spread, StrategySpec, addresses_text
 from connbench.planner.sources import MOST_SOURCES, choose_sources, parse_sources
@@ -20,7 +21,6 @@ from connbench.report import text
 from connbench.report.part_rows import part_tables
 from connbench.report.series import series_of
 from connbench.results.result import Result
-from connbench.strategies.sharing import recipe_over, shared_out
 from made import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 THREE = ("127.9.9.1", "127.9.9.2", "127.9.9.3")
@@ -99,10 +99,10 @@ def round_plan(spec: StrategySpec, attempts: int, spread: Spread, sources: tuple
 
 def test_attempts_are_shared_out_in_turn_or_one_address_after_the_other() -> None:
     """Round-robin goes around; filling gives each as many as there are ports, and the rest to the last."""
-    assert shared_out(round_plan(BIND, 7, Spread.ROUND_ROBIN), NONE).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert shared_out(round_plan(BIND, 30, Spread.FILL), NONE).tolist() == [0] * 8 + [1] * 8 + [2] * 14
+    assert assign_paths(round_plan(BIND, 7, Spread.ROUND_ROBIN), NONE).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert assign_paths(round_plan(BIND, 30, Spread.FILL), NONE).tolist() == [0] * 8 + [1] * 8 + [2] * 14
     two = replace(BIND, load=Load(sources=2))
-    assert shared_out(round_plan(two, 5, Spread.ROUND_ROBIN), NONE).tolist() == [0, 1, 0, 1, 0]
+    assert assign_paths(round_plan(two, 5, Spread.ROUND_ROBIN), NONE).tolist() == [0, 1, 0, 1, 0]
 
 
 @given(st.sampled_from(list(Spread)), st.integers(1, 60), st.integers(1, 4))
@@ -112,13 +112,13 @@ def test_each_source_has_draws_of_its_own(spread: Spread, attempts: int, number:
     partition = StrategySpec("partition", 4)
     sources = tuple(f"127.9.9.{i + 1}" for i in range(number))
     plan = round_plan(partition, attempts, spread, sources)
-    order = shared_out(plan, NONE)
-    drawn = recipe_over(plan, order).first
+    order = assign_paths(plan, NONE)
+    drawn = draw_round(plan, order).first
     assert len(drawn) == len(order) == attempts
     for source, count in Counter(order).items():
         alone = round_plan(partition, count, spread, sources[:1])
         own = [draw for draw, of in zip(drawn, order, strict=True) if of == source]
-        assert own == recipe_over(alone, shared_out(alone, NONE)).first.tolist()
+        assert own == draw_round(alone, assign_paths(alone, NONE)).first.tolist()
 
 
 def test_a_space_without_an_attempt_costs_nothing() -> None:
@@ -129,7 +129,7 @@ def test_a_space_without_an_attempt_costs_nothing() -> None:
     many = replace(plan, plan=replace(plan.plan, targets=tuple(Endpoint("127.0.0.1", 1 + i) for i in range(1000))))
     tracemalloc.start()
     try:
-        drawn = recipe_over(many, shared_out(many, NONE)).first
+        drawn = draw_round(many, assign_paths(many, NONE)).first
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

@@ -13,6 +13,7 @@ from connbench.advise.verdict_text import verdict
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
 from connbench.model import Protocol
 from connbench.model.time_wait import ALWAYS, MOST_WAITING, TW_REUSE
+from connbench.strategies import RANDOM, RANGE
 from connbench.units import duration
 
 
@@ -30,7 +31,7 @@ def advise(situation: Situation) -> Counsel:
     kept = [one for one in tried if one.is_kept]
     if kept:
         advices.append(use(situation, kept[0]))
-        without_option = next((one for one in kept if one.spec.name in {"plain", "bind", "random"}), None)
+        without_option = next((one for one in kept if not one.spec.traits.sets_port_range), None)
         if without_option and without_option is not kept[0]:
             advices.append(use(situation, without_option, topic="without-option"))
     enough = None if kept else enough_sources(situation)
@@ -104,7 +105,7 @@ def _time_wait(situation: Situation) -> Iterator[Advice]:
         yield Advice(
             "time-wait",
             "; ".join(lines),
-            "but not with random, whose bind() cannot take a port in TIME_WAIT" if is_less else "",
+            f"but not with {RANDOM.name}, whose bind() cannot take a port in TIME_WAIT" if is_less else "",
         )
 
 
@@ -112,7 +113,7 @@ def _knee(situation: Situation) -> Iterator[Advice]:
     half = situation.first_half
     total = half * situation.spaces()
     walked = len(situation.ports) // 2  # reserved ports too
-    names = [name for name in (searching(situation), "range") if half and prefers_parity(situation, name)]
+    names = [one.name for one in (searching(situation), RANGE) if half and prefers_parity(situation, one)]
     if not names or not situation.fits():
         return
     taken = situation.taken()
@@ -127,12 +128,12 @@ def _knee(situation: Situation) -> Iterator[Advice]:
 
 def _left_out(situation: Situation) -> Iterator[Advice]:
     """Why random is not among those that were tried, where the others fit."""
-    if not situation.fits() or situation.each("random") <= len(situation.longest_free):
+    if not situation.fits() or situation.each(RANDOM) <= len(situation.longest_free):
         return
     stretch = f" in a row that are not reserved ({situation.longest_free})" if situation.reserved_here else ""
-    seconds = situation.seconds_waiting("random")
+    needed, seconds = situation.each(RANDOM), situation.seconds_waiting(RANDOM)
     yield Advice(
-        "random",
-        f"random is left out: it needs {situation.each('random'):,} ports of {len(situation.longest_free):,}{stretch}",
+        RANDOM.name,
+        f"{RANDOM.name} is left out: it needs {needed:,} ports of {len(situation.longest_free):,}{stretch}",
         f"none of its ports is free again before {seconds:g} s" if seconds > situation.seconds_waiting() else "",
     )

@@ -10,7 +10,8 @@ import numpy as np
 
 from connbench.advise.situation import Candidate, Situation
 from connbench.advise.slo import percentile_of
-from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
+from connbench.draws import MOST_DRAWS
+from connbench.linux.sockopts import NO_PORT
 from connbench.model import (
     Churn,
     Close,
@@ -29,8 +30,7 @@ from connbench.portmodel.prediction import Prediction
 from connbench.portmodel.simulate import KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.variants import WINDOWS
-from connbench.strategies import STRATEGIES
-from connbench.strategies.userspace import MOST_DRAWS
+from connbench.strategies import RANDOM, RANGE, STRATEGIES, WINDOW, Strategy
 
 REPLACEMENTS = 5000
 """Connections replaced at random once all are open: errors to a tenth of a percent show."""
@@ -62,12 +62,14 @@ def try_out(situation: Situation, spec: StrategySpec) -> Candidate:
 
 def _predictions(situation: Situation, spec: StrategySpec) -> tuple[Prediction, Prediction]:
     """The filling, and the replacements once as many ports are in TIME_WAIT as ever will be."""
-    name = spec.name
-    is_drawn = name == "random"  # bind() would have the reserved ports, too
-    spaces, waiting = situation.spaces(name), situation.waiting(name)
+    strategy = spec.traits
+    is_drawn = strategy.draws_port  # bind() would have the reserved ports, too
+    spaces, waiting = situation.spaces(strategy), situation.waiting(strategy)
     before = -(-waiting // spaces)
     rows = before + REPLACEMENTS
-    rate = waiting / situation.seconds_waiting(name) / spaces if waiting else 0.0  # of those that do leave TIME_WAIT
+    rate = (
+        waiting / situation.seconds_waiting(strategy) / spaces if waiting else 0.0
+    )  # of those that do leave TIME_WAIT
     loaded = replace(
         spec,
         load=Load(protocol=situation.protocol, churn=Churn(rows, Close.FIN, rate) if before else Churn(REPLACEMENTS)),
@@ -110,38 +112,38 @@ def candidates(situation: Situation) -> list[Candidate]:
     connections come and go. A worker with a share of the ports of its own does as `range` does on that share: ask for
     its connections, and name its share as the range.
     """
-    names = [name for name in (searching(situation), "range") if situation.fits(name) and is_possible(situation, name)]
-    found = [try_out(situation, StrategySpec(name)) for name in names]
-    if "range" in names:
+    searches = [one for one in (searching(situation), RANGE) if situation.fits(one) and is_possible(situation, one)]
+    found = [try_out(situation, StrategySpec(one.name)) for one in searches]
+    if RANGE in searches:
         found += _windows(situation)
-    if situation.each("random") <= len(situation.longest_free):
-        found.append(try_out(situation, StrategySpec("random")))
+    if situation.each(RANDOM) <= len(situation.longest_free):
+        found.append(try_out(situation, StrategySpec(RANDOM.name)))
     alike = ALIKE * min((one.mean_ns for one in found), default=0.0)
     return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
 
 
-def searching(situation: Situation) -> str:
+def searching(situation: Situation) -> Strategy:
     """The strategy that leaves source and port to the kernel, or the port alone where there are several sources.
 
-    With one source both search alike, and `plain` asks less of a program.
+    With one source both search alike, and the first asks less of a program.
     """
-    return "plain" if situation.sources == 1 else "bind"
+    searches = (one for one in STRATEGIES.values() if one.is_default_search)
+    return next(one for one in searches if situation.sources == 1 or one.chooses_source)
 
 
-def is_possible(situation: Situation, name: str) -> bool:
-    """Whether the kernel has what a strategy needs; `plain` cannot choose among several sources."""
+def is_possible(situation: Situation, strategy: Strategy) -> bool:
+    """Whether the kernel has what a strategy needs, and the strategy can choose among the sources there are."""
     is_udp = situation.protocol is Protocol.UDP  # its search is in bind(): nothing is to be deferred
-    needs = [option for option in STRATEGIES[name].needs if not (is_udp and option is NO_PORT)]
-    has_options = all(option.name in situation.options for option in needs)
-    return has_options and not (name == "plain" and situation.sources > 1)
+    needs = [option for option in strategy.needs if not (is_udp and option == NO_PORT.name)]
+    return all(option in situation.options for option in needs) and (strategy.chooses_source or situation.sources == 1)
 
 
-def prefers_parity(situation: Situation, name: str) -> bool:
+def prefers_parity(situation: Situation, strategy: Strategy) -> bool:
     """Whether a strategy can be used here and looks at one parity of the range first."""
     if situation.protocol is Protocol.UDP:
         return False
-    has_option = LOCAL_PORT_RANGE in STRATEGIES[name].needs
-    return is_possible(situation, name) and situation.algorithm.prefers_parity(has_option=has_option)
+    has_parity = situation.algorithm.prefers_parity(has_option=strategy.sets_port_range)
+    return is_possible(situation, strategy) and has_parity
 
 
 def _windows(situation: Situation) -> Iterator[Candidate]:
@@ -160,4 +162,4 @@ def _windows(situation: Situation) -> Iterator[Candidate]:
 
 
 def _window(width: int, retries: int) -> StrategySpec:
-    return StrategySpec("window", width, Placement.INSIDE, retries)
+    return StrategySpec(WINDOW.name, width, Placement.INSIDE, retries)

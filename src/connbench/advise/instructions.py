@@ -5,30 +5,23 @@ from __future__ import annotations
 from connbench.advise.situation import Advice, Candidate, Situation
 from connbench.advise.snippet_spec import Way
 from connbench.advise.snippets import snippets
+from connbench.draws import MOST_DRAWS
 from connbench.model import Protocol, StrategySpec
-from connbench.strategies.userspace import MOST_DRAWS
+from connbench.strategies import Strategy, Window
 from connbench.units import duration
 
-_DONE_BY = {
-    "plain": "connect() as it is",
-    "bind": "bind() to an address; connect() chooses the port",
-    "range": "IP_LOCAL_PORT_RANGE set to the whole range",
-    "window": "IP_LOCAL_PORT_RANGE set to ports drawn at random",
-    "random": "bind() to a port drawn at random, again until it is free",
-}
 
-
-def done_by(situation: Situation, name: str) -> str:
+def done_by(situation: Situation, strategy: Strategy) -> str:
     """What a program does for a strategy, in words."""
-    is_udp = situation.protocol is Protocol.UDP
-    return "bind() to an address, which chooses the port" if is_udp and name == "bind" else _DONE_BY[name]
+    is_searched_in_bind = situation.protocol is Protocol.UDP and strategy.chooses_source and strategy.is_default_search
+    return "bind() to an address, which chooses the port" if is_searched_in_bind else strategy.usage
 
 
 def use(situation: Situation, candidate: Candidate, topic: str = "use") -> Advice:
     """The advice to use a strategy."""
     spec = candidate.spec
     line = f"use {spec.label}" if topic == "use" else f"without IP_LOCAL_PORT_RANGE: {spec.label}"
-    line += f" ({done_by(situation, spec.name)})"
+    line += f" ({done_by(situation, spec.traits)})"
     if situation.sources > 1:
         line += f", from {situation.sources} addresses in turn"
     return Advice(topic, line, costs_text(situation, candidate), code(situation, spec))
@@ -44,11 +37,12 @@ def costs_text(situation: Situation, candidate: Candidate) -> str:
 
 def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
     """What to paste for a strategy; nothing where connect() is used as it is."""
-    if spec.name == "plain" or (spec.name == "bind" and situation.sources == 1):
+    strategy = spec.traits
+    if strategy.is_default_search and (situation.sources == 1 or not strategy.chooses_source):
         return {}
-    is_drawn = spec.name == "random"
+    is_drawn = strategy.draws_port
     ports = situation.longest_free if is_drawn else situation.ports
-    window = {"range": len(ports), "window": spec.window}.get(spec.name)
+    window = len(ports) if strategy.window is Window.RANGE else spec.window
     tries = MOST_DRAWS if is_drawn else 1 + (spec.retries or 0)
     way = Way(
         ports, window, tries, situation.sources, is_drawn, situation.protocol is Protocol.UDP, situation.longest_free

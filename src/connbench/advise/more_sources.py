@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil
 
-from connbench.advise.candidates import candidates, prefers_parity
+from connbench.advise.candidates import candidates, prefers_parity, searching
 from connbench.advise.instructions import code, use
 from connbench.advise.situation import Advice, Candidate, Enough, Situation
 from connbench.linux.sockopts import NO_PORT
 from connbench.model import StrategySpec
+from connbench.strategies import BIND, RANDOM
 from connbench.units import duration
 
 MOST_SOURCES = 4096
@@ -65,8 +66,8 @@ def _why_not(situation: Situation, tried: Sequence[Candidate]) -> str:
         return f"{situation.taken():,} ports are needed{of_them}, and there are {situation.capacity():,}"
     if not tried:
         return (
-            f"this kernel has no option to choose a source with and leave it the port, and random has"
-            f" {len(situation.longest_free):,} ports in a row that are not reserved, for {situation.each('random'):,}"
+            f"this kernel has no option to choose a source with and leave it the port, and {RANDOM.name} has"
+            f" {len(situation.longest_free):,} ports in a row that are not reserved, for {situation.each(RANDOM):,}"
         )
     first = tried[0]
     nearest = f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"
@@ -77,15 +78,13 @@ def below_knee(situation: Situation) -> Iterator[Advice]:
     """How many addresses keep programs quick that can do nothing but bind to one, as nginx."""
     room = int(BELOW_KNEE * situation.first_half)
     room *= situation.spaces() // situation.sources
-    is_past = situation.each() > situation.first_half and prefers_parity(
-        situation, "plain" if situation.sources == 1 else "bind"
-    )
+    is_past = situation.each() > situation.first_half and prefers_parity(situation, searching(situation))
     if not is_past or not room or NO_PORT.name not in situation.options:
         return
     number = ceil(situation.taken() / room)
     if number > MOST_SOURCES:
         return
-    found = code(replace(situation, sources=number), StrategySpec("bind"))
+    found = code(replace(situation, sources=number), StrategySpec(BIND.name))
     yield Advice(
         "below-knee",
         f"where an address is all that can be chosen: bind, from {number} addresses in turn",

@@ -16,6 +16,7 @@ from connbench.report.json_text import json_text
 from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
 from connbench.report.rows import Table
 from connbench.report.tables import render
+from connbench.strategies import RANDOM
 from connbench.units import duration
 
 SCHEMA = 2
@@ -26,7 +27,7 @@ LANGUAGES = ("python", "c", "go", "nginx", "haproxy")
 LABELLED = 9
 """Columns of the words that begin the lines of what was asked."""
 
-REASONS = ("kernel", "time-wait", "knee", "random")
+REASONS = ("kernel", "time-wait", "knee", RANDOM.name)
 """Topics whose advice stands below the table."""
 
 FURTHER = ("without-option", "below-knee")

@@ -13,6 +13,7 @@ from connbench.model import PortRange, Protocol, StrategySpec
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import Algorithm
+from connbench.strategies import BASELINE, Strategy
 
 if TYPE_CHECKING:
     from connbench.portmodel.calibration import Calibration  # which loads numpy
@@ -45,8 +46,8 @@ def _whole(number: float) -> int:
 class Situation:
     """What is asked, settled.
 
-    What depends on a strategy takes its name: `random` binds to a port, which is then taken for every target, and
-    cannot be one in TIME_WAIT; the others leave the port to the kernel.
+    What depends on a strategy takes its row: a port that a program binds to is taken for every target, and cannot be
+    one in TIME_WAIT.
 
     Attributes:
         connections: Open at once, from all sources to all targets.
@@ -88,44 +89,44 @@ class Situation:
     doubt: str = ""
     is_here: bool = False
 
-    def spaces(self, name: str = "plain") -> int:
+    def spaces(self, strategy: Strategy = BASELINE) -> int:
         """How many times a strategy has the range: once a source, and a target where a port is taken for it alone."""
-        is_per_target = self.protocol is Protocol.TCP and name != "random"
+        is_per_target = self.protocol is Protocol.TCP and not strategy.binds_to_port
         return self.sources * (self.targets if is_per_target else 1)
 
-    def seconds_waiting(self, name: str = "plain") -> float:
+    def seconds_waiting(self, strategy: Strategy = BASELINE) -> float:
         """How long a closed connection keeps its port; 0 where it keeps none, or no rate says how many do."""
         if self.flow is None or not self.client_closes or self.protocol is not Protocol.TCP:
             return 0.0
-        return self.time_wait.seconds(is_loopback=self.is_loopback, binds_to_port=name == "random")
+        return self.time_wait.seconds(is_loopback=self.is_loopback, binds_to_port=strategy.binds_to_port)
 
-    def waiting(self, name: str = "plain") -> int:
+    def waiting(self, strategy: Strategy = BASELINE) -> int:
         """Ports in TIME_WAIT that a strategy cannot have: closed within `seconds_waiting`, and no more than may be."""
-        closed, most = self._closed(name), self.time_wait.most
+        closed, most = self._closed(strategy), self.time_wait.most
         return closed if most is None else min(closed, most)
 
-    def has_most_waiting(self, name: str = "plain") -> bool:
+    def has_most_waiting(self, strategy: Strategy = BASELINE) -> bool:
         """Whether more would be in TIME_WAIT if tcp_max_tw_buckets let them."""
-        return self.waiting(name) < self._closed(name)
+        return self.waiting(strategy) < self._closed(strategy)
 
-    def _closed(self, name: str) -> int:
-        return _whole(self.flow.rate * self.seconds_waiting(name)) if self.flow else 0
+    def _closed(self, strategy: Strategy) -> int:
+        return _whole(self.flow.rate * self.seconds_waiting(strategy)) if self.flow else 0
 
-    def taken(self, name: str = "plain") -> int:
+    def taken(self, strategy: Strategy = BASELINE) -> int:
         """Ports that are not free once connections come and go: open, or in TIME_WAIT."""
-        return self.connections + self.waiting(name)
+        return self.connections + self.waiting(strategy)
 
-    def capacity(self, name: str = "plain") -> int:
+    def capacity(self, strategy: Strategy = BASELINE) -> int:
         """Ports there are, those of each space counted."""
-        return self.free * self.spaces(name)
+        return self.free * self.spaces(strategy)
 
-    def each(self, name: str = "plain") -> int:
+    def each(self, strategy: Strategy = BASELINE) -> int:
         """Taken ports of the space that has most."""
-        return -(-self.taken(name) // self.spaces(name))
+        return -(-self.taken(strategy) // self.spaces(strategy))
 
-    def fits(self, name: str = "plain") -> bool:
+    def fits(self, strategy: Strategy = BASELINE) -> bool:
         """Whether there are ports enough."""
-        return self.taken(name) <= self.capacity(name)
+        return self.taken(strategy) <= self.capacity(strategy)
 
     @property
     def free(self) -> int:

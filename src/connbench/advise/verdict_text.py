@@ -38,17 +38,17 @@ def _sentence(words: str) -> str:
 
 def _use(situation: Situation, best: Candidate) -> str:
     turns = f", from {situation.sources} addresses in turn" if situation.sources > 1 else ""
-    return f"Use {best.spec.label} ({done_by(situation, best.spec.name)}){turns}: {costs_text(situation, best)}."
+    return f"Use {best.spec.label} ({done_by(situation, best.spec.traits)}){turns}: {costs_text(situation, best)}."
 
 
 def _fullness(situation: Situation, tried: Sequence[Candidate]) -> str:
     """How many ports are taken, and what connect() by itself does with that."""
-    name = tried[0].spec.name
-    taken, capacity, waiting = situation.taken(name), situation.capacity(name), situation.waiting(name)
+    strategy = tried[0].spec.traits
+    taken, capacity, waiting = situation.taken(strategy), situation.capacity(strategy), situation.waiting(strategy)
     of_them = f" ({waiting:,} in TIME_WAIT)" if waiting else ""
     words = f"{taken:,} of {capacity:,} ports are taken, {taken / capacity:.1%}{of_them}"
-    default = next((one for one in tried if one.spec.name == searching(situation)), None)
-    if default is None or not prefers_parity(situation, default.spec.name):
+    default = next((one for one in tried if one.spec.traits is searching(situation)), None)
+    if default is None or not prefers_parity(situation, default.spec.traits):
         return f"{words}."
     half = situation.first_half * situation.spaces()
     if situation.each() > situation.first_half:
@@ -60,7 +60,7 @@ def _fullness(situation: Situation, tried: Sequence[Candidate]) -> str:
 def _next(situation: Situation, best: Candidate) -> list[str]:
     """The command that shows the same on this machine, as far as one does."""
     is_plain = situation.sources == situation.targets == 1
-    taken = situation.taken(best.spec.name)
+    taken = situation.taken(best.spec.traits)
     if not situation.is_here or not is_plain or best.spec.retries or taken < 2:
         return []
     window = f" --window {best.spec.window}" if best.spec.window else ""

@@ -11,6 +11,7 @@ from connbench.analysis.bootstrap import FEWEST, Values, ratio_of_means
 from connbench.analysis.comparison import RESOLUTION
 from connbench.model import Clock
 from connbench.results.result import Samples, StrategyResult
+from connbench.strategies import BASELINE
 
 PARTS = 23
 """Parts that the attempts of few rounds are dealt out to, each of which meets the range at every fullness. A prime:
@@ -96,5 +97,5 @@ def _parts(strategy: StrategyResult, *, of_connect: bool) -> Values:
 
 
 def find_base(strategies: Sequence[StrategyResult]) -> StrategyResult:
-    """What the others are compared with: the first `plain`, or else the first of all."""
-    return next((s for s in strategies if s.strategy.name == "plain"), strategies[0])
+    """What the others are compared with: the first of the baseline, or else the first of all."""
+    return next((s for s in strategies if s.strategy.name == BASELINE.name), strategies[0])

@@ -415,5 +415,5 @@ def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
 
 def _time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:
     """How long a port in TIME_WAIT cannot be had, by the namespace's sysctls."""
-    binds_to_port = spec.name == "random"
+    binds_to_port = spec.traits.binds_to_port
     return TimeWait.of(settings).seconds(is_loopback=is_over_loopback(plan), binds_to_port=binds_to_port)

@@ -10,7 +10,7 @@ import click
 from connbench.commands.options import format_option
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode
-from connbench.linux.sockopts import SocketOption, is_supported
+from connbench.linux.sockopts import SocketOption, is_supported, options_of
 from connbench.strategies import STRATEGIES, Strategy
 
 SCHEMA = 1
@@ -33,7 +33,7 @@ def command(output_format: str) -> int:
     width = max(map(len, STRATEGIES))
     for strategy in STRATEGIES.values():
         click.echo(f"{strategy.name:{width}}  {'yes' if _is_supported(strategy) else 'no':3}  {strategy.summary}")
-        for option in strategy.needs:
+        for option in options_of(strategy):
             if not is_supported(option):
                 click.echo(f"{'':{width}}       needs {option.name}: Linux {option.since}")
     return ExitCode.OK
@@ -44,7 +44,7 @@ def _record(strategy: Strategy) -> dict[str, object]:
         "name": strategy.name,
         "summary": strategy.summary,
         "is_supported": _is_supported(strategy),
-        "needs": [_option(option) for option in strategy.needs],
+        "needs": [_option(option) for option in options_of(strategy)],
         "takes": sorted(strategy.takes),
     }
 
@@ -54,4 +54,4 @@ def _option(option: SocketOption) -> dict[str, object]:
 
 
 def _is_supported(strategy: Strategy) -> bool:
-    return all(map(is_supported, strategy.needs))
+    return all(map(is_supported, options_of(strategy)))

@@ -18,7 +18,7 @@ from connbench.linux import sysctl
 from connbench.model import LARGEST, MAX_PORT, MOST_ROWS, Isolation, Link, Listener, Placement, PortRange, Spread
 from connbench.planner.request import CpuChoice
 from connbench.planner.sources import MOST_SOURCES
-from connbench.strategies import DEFAULT_NAMES, STRATEGIES
+from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy, takers
 from connbench.units import NS_IN, parse_number
 
 PORTS = "LOW-HIGH|host"
@@ -61,6 +61,22 @@ FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "promethe
 """Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
 
 NAMES = Words("NAME,...", STRATEGIES, refuses=False)
+
+
+def _takers(parameter: str) -> str:
+    return " and ".join(strategy.name for strategy in takers(parameter))
+
+
+def _default_retries(strategy: Strategy) -> str:
+    retries = "until it has a port" if strategy.default_retries is None else strategy.default_retries
+    return f"{strategy.name} {retries}"
+
+
+WINDOW_HELP = f"Give each window N ports, with the strategies {_takers('window')}.  [default: 500]"
+RETRIES_HELP = (
+    f"Draw up to N more times when a draw gives no port, with {_takers('retries')}.  "
+    f"[default: {'; '.join(map(_default_retries, takers('retries')))}]"
+)
 
 
 def flatten(_context: click.Context, _option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
@@ -153,7 +169,7 @@ _RUN_OPTIONS = (
         Section.OPEN,
         "--window",
         type=count(low=1, high=MAX_PORT),
-        help="Give each window N ports, with the strategies window and partition.  [default: 500]",
+        help=WINDOW_HELP,
     ),
     option(
         Section.OPEN,
@@ -166,8 +182,7 @@ _RUN_OPTIONS = (
         Section.OPEN,
         "--retries",
         type=count(),
-        help="Draw up to N more times when a draw gives no port, with window and random.  "
-        "[default: window 0; random until it has a port]",
+        help=RETRIES_HELP,
     ),
     seed_option,
     option(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from connbench.commands.load_options import GIVE_UP_EXAMPLES
-from connbench.commands.options import NAMES, flatten
+from connbench.commands.options import NAMES, RETRIES_HELP, WINDOW_HELP, flatten
 from connbench.commands.sections import Option, Section, option
 from connbench.commands.values import SEVERAL_RATES, SEVERAL_SHARES, Quantity, Words, count, counts, times
 from connbench.model import MAX_CONCURRENCY, MAX_PORT, MOST_ROWS, Close, Placement
@@ -63,7 +63,7 @@ LISTS = (
         ("--window",),
         section=Section.OPEN,
         type=counts(low=1, high=MAX_PORT),
-        help="Give each window N ports, with the strategies window and partition.  [default: 500]",
+        help=WINDOW_HELP,
     ),
     Option(
         ("--placement",),
@@ -75,8 +75,7 @@ LISTS = (
         ("--retries",),
         section=Section.OPEN,
         type=counts(),
-        help="Draw up to N more times when a draw gives no port, with window and random.  "
-        "[default: window 0; random until it has a port]",
+        help=RETRIES_HELP,
     ),
     Option(
         ("--rounds",),

@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+from connbench.draws import assign_paths, draw_replaced, draw_round
 from connbench.engine import listener, network
 from connbench.engine.network import Network
 from connbench.engine.scheduler import Scheduler, refuse_without_room
@@ -29,7 +30,6 @@ from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.roundreport import RoundReport
-from connbench.strategies.sharing import draw_victims, recipe_over, shared_out
 
 
 def say(event: str, **fields: object) -> None:
@@ -62,14 +62,14 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
 
 def _tasks(plan: RoundPlan, descriptor: int, joined: Network) -> list[WorkerTask]:
     """The whole round as a task for each client, its draws made."""
-    victims = draw_victims(plan)
-    path_by_row = shared_out(plan, victims)
-    recipe = recipe_over(plan, path_by_row, parse_ports(joined.settings.get(sysctl.RESERVED_PORTS, "")))
+    victims = draw_replaced(plan)
+    path_by_row = assign_paths(plan, victims)
+    draws = draw_round(plan, path_by_row, parse_ports(joined.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     return [
         WorkerTask(
             plan=plan,
-            recipe=recipe,
+            draws=draws,
             client=client,
             rows=rows,
             path_by_row=path_by_row,

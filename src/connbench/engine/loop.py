@@ -12,6 +12,7 @@ from random import Random
 from statistics import median
 from time import perf_counter_ns, sleep
 
+from connbench.draws import MOST_DRAWS, seed_further_tries
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
 from connbench.linux.families import family_of
@@ -26,9 +27,6 @@ from connbench.linux.sockopts import (
 )
 from connbench.model import Close, Protocol, RoundPlan
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
-from connbench.strategies import Draw
-from connbench.strategies.sharing import seed_further_tries
-from connbench.strategies.userspace import MOST_DRAWS
 from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 TIMEOUTS_IN_A_ROW = 5
@@ -56,14 +54,14 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
         RunFault: No socket() to be had any more (EMFILE, ENFILE), or the target stopped answering. What was opened
             until then is in `held`, what was measured is in the columns.
     """
-    round_plan, recipe, columns, client = task.plan, task.recipe, task.columns, task.client
+    round_plan, draws, columns, client = task.plan, task.draws, task.columns, task.client
     plan, load = round_plan.plan, round_plan.strategy.load
     clock = perf_counter_ns
     started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
     connect_ns, acquire_ns = columns["connect_ns"], columns["acquire_ns"]
     port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
     source_number, target_number, client_number = columns["source"], columns["target"], columns["lane"]
-    epoch, first, path_by_row = task.epoch, recipe.first, task.path_by_row
+    epoch, first, path_by_row = task.epoch, draws.first, task.path_by_row
     # A SYN without an answer holds nobody longer than the limit, either.
     patience = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)
     timeout, no_port_free, reset = pack_timeout(patience), NO_PORT_FREE, LINGER_RESET
@@ -71,11 +69,12 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     family, kind = int(family_of(plan.targets[0].host)), SOCK_STREAM if is_tcp else SOCK_DGRAM
     sources, many = round_plan.sources, len(round_plan.sources)
     targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
-    binds, draws_port = recipe.binds, recipe.draw is Draw.PORT
+    strategy = round_plan.strategy.traits
+    binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
     # UDP's search is in bind(): nothing is to be deferred.
-    defers_port, sets_window = binds and is_tcp and not draws_port, recipe.draw is Draw.WINDOW
+    defers_port = strategy.defers_port and is_tcp
     option = b""
-    max_tries, redraw = recipe.max_tries, recipe.redraw
+    max_tries, redraw = draws.max_tries, draws.redraw
     rng = Random()  # noqa: S311  # reproducible, not secret: seeded for each row
     limit_ns = NEVER_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
     # Unbounded draws have a bound once every port of a source is ours, or an attempt has used up all its tries: the one

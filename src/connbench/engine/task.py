@@ -6,9 +6,9 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Self
 
+from connbench.draws import Draws
 from connbench.linux.peerreset import PeerReset
 from connbench.model import RoundPlan
-from connbench.strategies import Recipe
 from connbench.units import NS_PER_S
 
 
@@ -29,7 +29,7 @@ class WorkerTask:
     """
 
     plan: RoundPlan
-    recipe: Recipe
+    draws: Draws
     client: int
     rows: range
     path_by_row: array[int]

@@ -10,8 +10,8 @@ from connbench.linux import sysctl
 from connbench.linux.child import in_child
 from connbench.linux.namespace import best_available, enter
 from connbench.linux.netlink import bring_up_loopback
-from connbench.linux.sockopts import IP_LOCAL_PORT_RANGE, pack_u32, port_range_value
-from connbench.model import Namespace
+from connbench.linux.sockopts import IP_LOCAL_PORT_RANGE, pack_u32
+from connbench.model import Namespace, port_range_value
 
 LOW, PORTS = 40000, 64
 """Half of so many ports are had: by chance all are of one parity once in 10^9 times."""

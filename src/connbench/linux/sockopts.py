@@ -7,6 +7,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from connbench.strategies import Strategy
+
 IP_BIND_ADDRESS_NO_PORT = 24
 IP_LOCAL_PORT_RANGE = 51
 
@@ -27,11 +29,12 @@ class SocketOption:
 
 NO_PORT = SocketOption("IP_BIND_ADDRESS_NO_PORT", IP_BIND_ADDRESS_NO_PORT, "4.2", ON)
 LOCAL_PORT_RANGE = SocketOption("IP_LOCAL_PORT_RANGE", IP_LOCAL_PORT_RANGE, "6.3", pack_u32(0))
+OPTIONS = {option.name: option for option in (NO_PORT, LOCAL_PORT_RANGE)}
 
 
-def port_range_value(low: int, high: int) -> int:
-    """The u32 that IP_LOCAL_PORT_RANGE takes, before packing."""
-    return low | high << 16
+def options_of(strategy: Strategy) -> tuple[SocketOption, ...]:
+    """The options without which a strategy cannot run."""
+    return tuple(OPTIONS[name] for name in strategy.needs)
 
 
 def is_supported(option: SocketOption) -> bool:

@@ -16,6 +16,7 @@ from connbench.model.addresses import (
     is_of_many,
     is_of_one,
     parse_ports,
+    port_range_value,
     refuse_mapped,
 )
 from connbench.model.choices import (
@@ -31,8 +32,8 @@ from connbench.model.choices import (
     Spread,
 )
 from connbench.model.half import can_show_half, fewest_to_show_half
-from connbench.model.plan import MOST_ROWS, Plan, RoundPlan, addresses_text, draw_victims
-from connbench.model.strategy import HALF, MAX_CONCURRENCY, NO_LOAD, PARAMETERS, Churn, Load, StrategySpec
+from connbench.model.plan import MOST_ROWS, Plan, RoundPlan, addresses_text
+from connbench.model.strategy import HALF, MAX_CONCURRENCY, NO_LOAD, Churn, Load, StrategySpec
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
@@ -43,7 +44,6 @@ __all__ = [
     "MAX_PORT",
     "MOST_ROWS",
     "NO_LOAD",
-    "PARAMETERS",
     "Churn",
     "Clock",
     "Close",
@@ -64,12 +64,12 @@ __all__ = [
     "addresses_text",
     "can_show_half",
     "check_one_family",
-    "draw_victims",
     "fewest_to_show_half",
     "first_sources",
     "format_ports",
     "is_of_many",
     "is_of_one",
     "parse_ports",
+    "port_range_value",
     "refuse_mapped",
 ]

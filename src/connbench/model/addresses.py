@@ -154,6 +154,11 @@ def parse_ports(text: str) -> frozenset[int]:
     return frozenset(port for port, is_named in enumerate(found) if is_named)
 
 
+def port_range_value(low: int, high: int) -> int:
+    """The u32 that IP_LOCAL_PORT_RANGE takes, before packing."""
+    return low | high << 16
+
+
 def format_ports(ports: Iterable[int]) -> str:
     """Ports in the form that `parse_ports` reads, ascending: `8080,9148,30000-32767`."""
     stretches: list[list[int]] = []

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from random import Random
 from typing import Any, Self
 
 from connbench.model.addresses import Endpoint, PortRange
@@ -114,9 +112,9 @@ class RoundPlan:
     def ports_each(self) -> int:
         """Ports of the range that can be used in one such space.
 
-        Only a search passes over reserved ports: `random` binds to a port by its number, and the kernel lets it.
+        Only a search passes over reserved ports: the kernel lets a program bind() to one by its number.
         """
-        return len(self.plan.port_range) - (0 if self.strategy.name == "random" else self.plan.reserved)
+        return len(self.plan.port_range) - (0 if self.strategy.traits.draws_port else self.plan.reserved)
 
     @property
     def capacity(self) -> int:
@@ -219,13 +217,3 @@ class RoundPlan:
             strategy=StrategySpec.from_dict(data["strategy"]),
             number=data["number"],
         )
-
-
-def draw_victims(plan: RoundPlan) -> array[int]:
-    """The row of the filling whose connection each row of the churn replaces: any of its client's, all as likely."""
-    victims = array("I")
-    clients = zip(plan.rows_of_clients(Phase.FILL), plan.rows_of_clients(Phase.CHURN), strict=True)
-    for client, (held, replaced) in enumerate(clients):
-        rng = Random(plan.seed_text(f"victims {client}"))  # noqa: S311  # reproducible, not secret
-        victims.extend(held.start + int(rng.random() * len(held)) for _ in replaced)
-    return victims

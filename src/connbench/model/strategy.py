@@ -8,6 +8,7 @@ from typing import Any, Self
 from connbench.findings import printable
 from connbench.model.choices import Close, Phase, Placement, Protocol
 from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
+from connbench.strategies import STRATEGIES, Strategy, strategy_of
 from connbench.units import format_percent, per_second
 
 
@@ -80,16 +81,6 @@ class Load:
 
 MAX_CONCURRENCY = 1024
 
-PARAMETERS: dict[str, frozenset[str]] = {
-    "plain": frozenset(),
-    "bind": frozenset(),
-    "random": frozenset({"retries"}),
-    "window": frozenset({"window", "placement", "retries"}),
-    "range": frozenset(),
-    "partition": frozenset({"window"}),
-}
-"""The parameters of `StrategySpec` that each strategy takes."""
-
 HALF = 0.5
 """Share of the ports beyond which a search that prefers one parity walks that whole half in vain."""
 
@@ -113,6 +104,11 @@ class StrategySpec:
     phase: Phase = Phase.FILL
 
     @property
+    def traits(self) -> Strategy:
+        """What it does, as the table of strategies says it."""
+        return strategy_of(self.name)
+
+    @property
     def setting(self) -> str:
         """Name and parameters where they are not the usual ones, as in `window 500 clipped, 3 retries`."""
         words = [printable(self.name)]
@@ -121,7 +117,7 @@ class StrategySpec:
         if self.placement is Placement.CLIPPED:
             words.append(self.placement)
         text = " ".join(words)
-        if self.retries or (self.retries == 0 and self.name == "random"):
+        if self.retries is not None and self.retries != self.traits.default_retries:
             text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
         return text
 
@@ -139,7 +135,7 @@ class StrategySpec:
 
         The search of connect() goes by the whole 4-tuple; bind() to a port takes it for every target, and so does UDP.
         """
-        return self.load.protocol is Protocol.TCP and self.name != "random"
+        return self.load.protocol is Protocol.TCP and not self.traits.binds_to_port
 
     def searches_one_parity_first(self, kernel: str) -> bool:
         """Whether connect() looks at all ports of one parity of the range before it looks at the others.
@@ -151,8 +147,10 @@ class StrategySpec:
             kernel: The kernel's release; empty if not known, which is taken for 6.8 or later.
         """
         version = version_of(kernel) or ONE_STEP_SINCE
-        searching = {"plain", "bind"} if version >= ONE_STEP_SINCE else {"plain", "bind", "range"}
-        return version >= PARITY_WALK_SINCE and self.load.protocol is Protocol.TCP and self.name in searching
+        strategy = self.traits
+        searches = strategy.is_default_search if version >= ONE_STEP_SINCE else strategy.searches_range
+        is_searched = self.name in STRATEGIES and searches and self.load.protocol is Protocol.TCP
+        return version >= PARITY_WALK_SINCE and is_searched
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

@@ -20,7 +20,7 @@ from connbench.model import (
     parse_ports,
 )
 from connbench.planner.request import RunRequest
-from connbench.strategies import DEFAULT_NAMES
+from connbench.strategies import DEFAULT_NAMES, RANDOM, STRATEGIES, Window
 
 ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
 COST_OF_HOST = "the host's port range applies, and its other connections take part"
@@ -92,7 +92,8 @@ def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = 
     host = PortRange(*sysctl.read_port_range())
     if asked is None or asked == host:
         return host
-    bound_to_host = [name for name in ("plain", "bind") if name in (request.strategies or DEFAULT_NAMES)]
+    names = request.strategies or DEFAULT_NAMES
+    bound_to_host = [one.name for one in STRATEGIES.values() if one.is_default_search and one.name in names]
     if bound_to_host:
         searches = f"{' and '.join(bound_to_host)} search{'es' if len(bound_to_host) == 1 else ''}"
         raise UsageError(
@@ -161,7 +162,7 @@ def refuse_all_reserved(plan: Plan) -> None:
         raise EnvironmentFault(
             f"{', '.join(dict.fromkeys(without))}: every port of {plan.port_range} is reserved "
             f"({sysctl.RESERVED_PORTS})",
-            "use --strategy random, which binds to reserved ports too, or reserve fewer",
+            f"use --strategy {RANDOM.name}, which binds to reserved ports too, or reserve fewer",
         )
 
 
@@ -170,16 +171,15 @@ def note_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
     if not plan.reserved:
         return []
     free = len(plan.port_range) - plan.reserved
-    takes_them = any(spec.name == "random" for spec in plan.strategies)
-    widths = {spec.window for spec in plan.strategies if spec.name == "window" and spec.window}
+    takes_them = dict.fromkeys(spec.name for spec in plan.strategies if spec.traits.draws_port)
+    widths = {spec.window for spec in plan.strategies if spec.traits.window is Window.RANDOM and spec.window}
     empty = {
         width: share
         for width in sorted(widths)
         if (share := _without_a_port(plan.port_range, width, reserved)) >= 0.001
     }
     counted = [f"-n, --fill and each share of the range count the other {free:,}"] if free else []
-    if takes_them:
-        counted.append("random binds to reserved ports too, and counts them")
+    counted += [f"{name} binds to reserved ports too, and counts them" for name in takes_them]
     told = "".join(f"; {share:.1%} of the windows of {width} ports have no other" for width, share in empty.items())
     return [
         Finding(

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from connbench.errors import EnvironmentFault, UsageError, suggest
 from connbench.findings import Finding, Severity
-from connbench.linux.sockopts import is_supported
+from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Placement, PortRange, StrategySpec
 from connbench.planner.load_choice import choose_load
 from connbench.planner.request import RunRequest
 from connbench.planner.sources import parse_sources
-from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy
+from connbench.strategies import DEFAULT_NAMES, PARAMETERS, STRATEGIES, Strategy, takers
 
 DEFAULT_WINDOW = 500
 
@@ -56,18 +56,20 @@ def _names(request: RunRequest) -> tuple[str, ...]:
 
 def _refuse_unused(request: RunRequest, names: tuple[str, ...]) -> None:
     taken = frozenset().union(*(STRATEGIES[name].takes for name in names))
-    for parameter in ("window", "placement", "retries"):
+    for parameter in PARAMETERS:
         if getattr(request, parameter) is not None and parameter not in taken:
-            takers = ", ".join(s.name for s in STRATEGIES.values() if parameter in s.takes)
-            raise UsageError(f"--{parameter} does nothing for {', '.join(names)}", f"it is for {takers}")
+            able = ", ".join(strategy.name for strategy in takers(parameter))
+            raise UsageError(f"--{parameter} does nothing for {', '.join(names)}", f"it is for {able}")
     if request.source is not None:
         parse_sources(request.source)  # what is no address at all must not be told that another strategy takes it
     asked = [f"--source {request.source}"] if request.source is not None else []
     asked += [f"--sources {request.sources}"] if request.sources is not None else []
-    if asked and "plain" in names:
+    without_source = [name for name in names if not STRATEGIES[name].chooses_source]
+    if asked and without_source:
+        able = next(strategy.name for strategy in STRATEGIES.values() if strategy.chooses_source)
         raise UsageError(
-            f"{asked[0]}: plain cannot choose its source",
-            f"use a strategy that can, as in --strategy bind; or leave out {asked[0].split()[0]}",
+            f"{asked[0]}: {' and '.join(without_source)} cannot choose its source",
+            f"use a strategy that can, as in --strategy {able}; or leave out {asked[0].split()[0]}",
         )
 
 
@@ -84,9 +86,7 @@ def _specify(strategy: Strategy, request: RunRequest, ports: PortRange) -> Strat
     if "placement" in takes:
         placement = request.placement or Placement.INSIDE
     if "retries" in takes:
-        # window: none, as in the talk; random: as many as it takes.
-        default = None if strategy.name == "random" else 0
-        retries = default if request.retries is None else request.retries
+        retries = strategy.default_retries if request.retries is None else request.retries
     return StrategySpec(strategy.name, window, placement, retries)
 
 
@@ -110,7 +110,7 @@ def refuse_unsupported(specs: tuple[StrategySpec, ...]) -> None:
         EnvironmentFault: It lacks a socket option.
     """
     for spec in specs:
-        for option in STRATEGIES[spec.name].needs:
+        for option in options_of(spec.traits):
             if not is_supported(option):
                 raise EnvironmentFault(
                     f"strategy {spec.name} needs {option.name}, unknown to kernel {platform.release()}",

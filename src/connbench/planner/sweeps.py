@@ -15,6 +15,7 @@ from connbench.errors import UsageError, suggest
 from connbench.model import Plan
 from connbench.planner.request import RunRequest
 from connbench.planner.resources import total_attempts
+from connbench.strategies import SWEPT_NAMES
 
 LOADS = ("connections", "fill", "concurrency", "churn", "churn_rate", "close")
 """Fields of a request that say what a setting is put to."""
@@ -25,7 +26,6 @@ SETTINGS = ("sources", "give_up_after", "window", "placement", "retries")
 DEFAULT_FILLS = tuple(percent / 100 for percent in range(50, 100, 5))
 """Churn is told per 5 % of the range: below half of it every strategy is fast."""
 
-DEFAULT_STRATEGIES = ("window",)
 """plain and bind take a minute a round over the full range, and a sweep has many rounds."""
 
 MOST_VALUES = 1000
@@ -119,7 +119,7 @@ def sweep_requests(base: RunRequest, lists: Mapping[str, Sequence[Any]]) -> list
     given = {name: tuple(lists[name]) for name in (*LOADS, *SETTINGS) if lists.get(name)}
     if "churn" in given and not {"fill", "connections"} & set(given):
         given["fill"] = DEFAULT_FILLS
-    base = replace(base, strategies=base.strategies or DEFAULT_STRATEGIES)
+    base = replace(base, strategies=base.strategies or SWEPT_NAMES)
     if max(map(len, (base.strategies, *given.values()))) < 2:
         raise UsageError(
             "nothing to sweep: no option carries a list",

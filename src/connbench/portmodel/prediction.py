@@ -13,6 +13,7 @@ from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait, is_over_loopback
 from connbench.portmodel.simulated import Walk
 from connbench.results.result import Mask, Samples, StrategyResult
+from connbench.strategies import Window
 
 Counts = npt.NDArray[np.int64]
 
@@ -52,16 +53,16 @@ class Prediction:
     @property
     def time_wait_seconds(self) -> float:
         """How long a port that churn has closed by FIN cannot be taken."""
-        binds_to_port = self.plan.strategy.name == "random"
+        binds_to_port = self.plan.strategy.traits.binds_to_port
         return self.time_wait.seconds(is_loopback=self.is_over_loopback, binds_to_port=binds_to_port)
 
     @property
     def searches(self) -> bool:
         """Whether ports are looked at within the calls that the latency is of.
 
-        TCP's `random` binds to its ports beforehand, one at a time.
+        A TCP program that picks the port has bound to it before, one port at a time.
         """
-        return self.plan.strategy.load.protocol is Protocol.UDP or self.plan.strategy.name != "random"
+        return self.plan.strategy.load.protocol is Protocol.UDP or not self.plan.strategy.traits.binds_to_port
 
     @property
     def is_of_last_try(self) -> bool:
@@ -71,7 +72,7 @@ class Prediction:
     @property
     def jumps(self) -> bool:
         """Whether each search begins somewhere else, among ports that no cache has: in a window drawn at random."""
-        return self.plan.strategy.name == "window" and self.plan.strategy.load.protocol is Protocol.TCP
+        return self.plan.strategy.traits.window is Window.RANDOM and self.plan.strategy.load.protocol is Protocol.TCP
 
     @property
     def capacity(self) -> int | None:

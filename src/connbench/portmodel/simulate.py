@@ -12,17 +12,14 @@ from random import Random
 
 import numpy as np
 
-from connbench.linux.sockopts import LOCAL_PORT_RANGE
-from connbench.model import Close, Phase, Protocol, RoundPlan
+from connbench.draws import MOST_DRAWS, assign_paths, draw_replaced, draw_round, seed_further_tries
+from connbench.model import Close, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait, is_over_loopback
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.tcp import EveryPort, EveryPortBefore42, EveryPortFrom42, Ports, tcp_ports
 from connbench.portmodel.udp import Slots, UdpPorts
-from connbench.strategies import STRATEGIES, Draw
-from connbench.strategies.sharing import draw_victims, recipe_over, seed_further_tries, shared_out
-from connbench.strategies.userspace import MOST_DRAWS
 
 EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
 """How kernels search that know nothing of parities; the others as `EveryPort`, where they look at every port."""
@@ -78,8 +75,7 @@ def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters) 
     if strategy.load.protocol is Protocol.UDP:
         slots = Slots(machine.udp_slots)
         return [UdpPorts(ports, slots, machine.reserved, rng) for _ in range(number)]
-    has_option = LOCAL_PORT_RANGE in STRATEGIES[strategy.name].needs
-    has_parity = algorithm.prefers_parity(has_option=has_option)
+    has_parity = algorithm.prefers_parity(has_option=strategy.traits.sets_port_range)
     every_port = EVERY_PORT.get(algorithm, EveryPort)
     return tcp_ports(ports, number, rng, has_parity=has_parity, reserved=machine.reserved, every_port=every_port)
 
@@ -89,12 +85,12 @@ class _Simulation:
 
     def __init__(self, plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters) -> None:
         strategy, load = plan.strategy, plan.strategy.load
-        self._plan, self._victims = plan, draw_victims(plan)
-        self._order = shared_out(plan, self._victims)
-        self._recipe = recipe_over(plan, self._order, machine.reserved)
+        self._plan, self._victims = plan, draw_replaced(plan)
+        self._order = assign_paths(plan, self._victims)
+        self._draws = draw_round(plan, self._order, machine.reserved)
         self._spaces = spaces_of(plan, algorithm, machine)
-        self._draws_port = self._recipe.draw is Draw.PORT
-        self._errno = _errno_of_failure(load.protocol, binds=self._recipe.binds, draws_port=self._draws_port)
+        self._draws_port = strategy.traits.draws_port
+        self._errno = _errno_of_failure(strategy)
         # As the engine: draws without a bound have one once every port of a source is the lane's, or one used up all.
         self._is_unbounded = self._draws_port and strategy.retries is None
         ports, many = plan.plan.port_range, len(plan.sources)
@@ -131,7 +127,7 @@ class _Simulation:
 
     def _open(self, row: int, lane: int) -> None:
         unused, source = self._unused[lane], self._order[row] % len(self._plan.sources)
-        max_tries = self._recipe.max_tries
+        max_tries = self._draws.max_tries
         if self._is_unbounded and unused[source] <= 0:
             max_tries = min(max_tries, MOST_DRAWS)
         self._held[row] = self._acquire(row, max_tries)
@@ -146,12 +142,12 @@ class _Simulation:
         if self._held[victim]:
             self._time_wait.close(row, space, self._held[victim])
         self._time_wait.end(row)
-        self._held[victim] = self._acquire(row, self._recipe.max_tries)
+        self._held[victim] = self._acquire(row, self._draws.max_tries)
 
     def _acquire(self, row: int, max_tries: int) -> int:
         """Make the tries of an attempt; returns its port, 0 if it has none."""
         space = self._spaces[self._order[row] % len(self._spaces)]
-        number = self._recipe.first[row]
+        number = self._draws.first[row]
         if self._draws_port:
             tries = 1
             while not (had := space.take(number)) and tries < max_tries:
@@ -166,8 +162,8 @@ class _Simulation:
 
     def _search(self, row: int, space: Ports, max_tries: int) -> tuple[int, int]:
         """Have the kernel search until a port is found; returns it, and the tries that took."""
-        recipe, number = self._recipe, self._recipe.first[row]
-        if recipe.draw is Draw.NOTHING:
+        number = self._draws.first[row]
+        if not self._plan.strategy.traits.sets_port_range:
             low, high = self._plan.plan.port_range.low, self._plan.plan.port_range.high
             number = low | high << 16
         tries = 0
@@ -184,7 +180,7 @@ class _Simulation:
         """What the try after so many draws. Seeding takes longer than drawing, and most rows need no further try."""
         if tries == 1:
             seed_further_tries(self._rng, self._plan, row)
-        return self._recipe.redraw(self._rng)
+        return self._draws.redraw(self._rng)
 
 
 class _Waiting:
@@ -192,7 +188,7 @@ class _Waiting:
 
     def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
         load = plan.strategy.load
-        churn, binds_to_port = load.churn, plan.strategy.name == "random"
+        churn, binds_to_port = load.churn, plan.strategy.traits.binds_to_port
         self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
         rate = churn.rate if churn else None
         seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
@@ -220,11 +216,12 @@ def _in_turns(lanes: list[range]) -> Iterator[tuple[int, int]]:
         yield from ((lane, row) for lane, row in enumerate(rows) if row is not None)
 
 
-def _errno_of_failure(protocol: Protocol, *, binds: bool, draws_port: bool) -> int:
+def _errno_of_failure(spec: StrategySpec) -> int:
     """What an attempt without a port fails with: connect() says so itself, bind() otherwise.
 
-    UDP's connect() of an unbound socket says it in a word of its own.
+    Where UDP does not bind() before connect(), that says it in a word of its own.
     """
-    if protocol is Protocol.UDP and not binds:
+    is_udp = spec.load.protocol is Protocol.UDP
+    if is_udp and not spec.traits.chooses_source:
         return errno.EAGAIN
-    return errno.EADDRINUSE if draws_port or protocol is Protocol.UDP else errno.EADDRNOTAVAIL
+    return errno.EADDRINUSE if is_udp or spec.traits.binds_to_port else errno.EADDRNOTAVAIL

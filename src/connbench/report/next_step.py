@@ -25,13 +25,11 @@ from connbench.model import (
 )
 from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
 from connbench.results.result import Result, StrategyResult
+from connbench.strategies import RANGE, WINDOW
 from connbench.units import format_percent, per_second
 
 CUT_SHORT = "Next: the run was cut short; run it again for the rest."
 """What a verdict ends with where the result is partial."""
-
-WITHOUT_PARITY = {"range", "window", "partition"}
-"""Strategies that a kernel from 6.8 on searches for without a preferred parity."""
 
 
 def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
@@ -63,10 +61,11 @@ def next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     fullest = max(planned, key=lambda one: one.fullest, default=None)
     if fullest and not fullest.shows_half:
         return _next_larger(fullest)
-    if not {s.strategy.name for s in strategies} & WITHOUT_PARITY:
+    if not any(s.strategy.traits.sets_port_range for s in strategies):
         kept = _settings(specs) + _number(first) + _conditions(plan, specs)
         rounds = f" --rounds {plan.rounds}" if plan.rounds > 1 else ""
-        return f"Next: connbench run --strategy range --strategy window{kept}{rounds}{ports} shows what helps."
+        helping = f"--strategy {RANGE.name} --strategy {WINDOW.name}"
+        return f"Next: connbench run {helping}{kept}{rounds}{ports} shows what helps."
     sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
     targets = "".join(f" --target {target}" for target in plan.targets) if plan.listener is Listener.EXTERNAL else ""
     asked = f"-n {first.connections}{sources}{targets}{ports}"
@@ -90,9 +89,7 @@ def _settings(specs: Sequence[StrategySpec]) -> str:
     """What the strategies were set to, as `connbench sweep` takes it: in lists; retries that are not the default."""
     windows = dict.fromkeys(spec.window for spec in specs if spec.window)
     placements = dict.fromkeys(spec.placement for spec in specs if spec.placement)
-    retries = dict.fromkeys(
-        spec.retries for spec in specs if spec.retries or (spec.name, spec.retries) == ("random", 0)
-    )
+    retries = dict.fromkeys(spec.retries for spec in specs if spec.retries not in {None, spec.traits.default_retries})
     words = []
     if windows:
         words.append(f"--window {_list(windows)}")
@@ -127,12 +124,12 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
 
 
 def _source_words(plan: Plan, strategies: Sequence[StrategySpec]) -> list[str]:
-    """The source addresses where they are not the default ones; `plain` takes none."""
+    """The source addresses where they are not the default ones, and no strategy leaves them to the kernel."""
     sources = plan.sources[: strategies[0].load.sources]
     family, is_external = 6 if ":" in sources[0] else 4, plan.listener is Listener.EXTERNAL
     default = ("::1",) if family == 6 and not plan.namespace.is_own else first_sources(1, family, plan.link)
     words = [f"--family {family}"] if family == 6 and not is_external else []
-    if any(spec.name == "plain" for spec in strategies):
+    if not all(spec.traits.chooses_source for spec in strategies):
         return words
     if sources == first_sources(len(sources), family, plan.link) and not is_external:
         words += [f"--sources {len(sources)}"] if len(sources) > 1 else []

@@ -109,7 +109,7 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
 def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
     plan = prediction.plan
     spec, walk = plan.strategy, prediction.walk
-    sources = "" if spec.name == "plain" else f", {addresses_text(plan.sources, 'source')}"
+    sources = "" if not spec.traits.chooses_source else f", {addresses_text(plan.sources, 'source')}"
     by = search(algorithm, (spec.load.protocol,))
     ports = f"range {plan.plan.port_range}{reserved_text(prediction.reserved)}"
     head = fold(

@@ -101,7 +101,9 @@ def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
 
 
 def _source(plan: Plan, spec: StrategySpec) -> str:
-    return "kernel's source" if spec.name == "plain" else addresses_text(plan.sources[: spec.load.sources], "source")
+    if not spec.traits.chooses_source:
+        return "kernel's source"
+    return addresses_text(plan.sources[: spec.load.sources], "source")
 
 
 def finding(found: Finding, width: int | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Load, Placement, Plan, PortRange, StrategySpec
+from connbench.strategies import BIND, PARTITION, PLAIN, RANDOM, RANGE, WINDOW
 
 FULL_RANGE = PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
 QUICK_RANGE = PortRange(DEFAULT_RANGE_LOW, DEFAULT_RANGE_LOW + 4095)
@@ -30,19 +31,22 @@ def cases(ports: PortRange) -> tuple[Case, ...]:
         return round(window * len(ports) / len(FULL_RANGE))
 
     one_address = (
-        Case(StrategySpec("plain"), "plain"),
-        Case(StrategySpec("bind"), "plain"),
-        Case(StrategySpec("random"), None),
-        *(Case(StrategySpec("window", scaled(w), Placement.INSIDE, 0), f"window-{w}") for w in WINDOWS),
+        Case(StrategySpec(PLAIN.name), PLAIN.name),
+        Case(StrategySpec(BIND.name), PLAIN.name),
+        Case(StrategySpec(RANDOM.name), None),
+        *(Case(StrategySpec(WINDOW.name, scaled(w), Placement.INSIDE, 0), f"{WINDOW.name}-{w}") for w in WINDOWS),
         *(
-            Case(StrategySpec("partition", scaled(w), load=Load(connections=scaled(w))), f"partition-{w}")
+            Case(StrategySpec(PARTITION.name, scaled(w), load=Load(connections=scaled(w))), f"{PARTITION.name}-{w}")
             for w in FILLED
         ),
-        Case(StrategySpec("range"), "range"),
+        Case(StrategySpec(RANGE.name), RANGE.name),
     )
     return (
         *(replace(case, spec=replace(case.spec, load=replace(case.spec.load, sources=1))) for case in one_address),
-        *(Case(StrategySpec("bind", load=Load(scaled(SHARED), sources=n)), None) for n in range(1, MOST_SOURCES + 1)),
+        *(
+            Case(StrategySpec(BIND.name, load=Load(scaled(SHARED), sources=n)), None)
+            for n in range(1, MOST_SOURCES + 1)
+        ),
     )
 
 

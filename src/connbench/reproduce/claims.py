@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +11,12 @@ from connbench.analysis.knee import SLOWDOWN, find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Severity
+from connbench.model import StrategySpec
 from connbench.portmodel.window_failures import expect_failures
 from connbench.reproduce.cases import Case
 from connbench.reproduce.published import published
 from connbench.results.result import Result, StrategyResult
+from connbench.strategies import BASELINE, Window
 
 ALIKE = 1.25
 """Medians of odd and even ports no further apart than this show no parity split; the cliff is 7 x and more."""
@@ -75,14 +77,13 @@ def judge(case: Case, result: Result) -> tuple[Claim, ...]:
         return ()
     if any(f.severity is Severity.INVALID and f.strategy == case.spec.label for f in findings(result)):
         return ()
-    rule = _shared if case.spec.name == "bind" and case.spec.load.connections else _RULES[case.spec.name]
-    return tuple(rule(case, strategy, result))
+    return tuple(_rule(case.spec)(case, strategy, result))
 
 
 def _cliff(case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
     summary, knee = summarize(strategy), find_knee(strategy)
     yield _no_errors(summary)
-    talk = published()[case.published or "plain"]
+    talk = published()[case.published or BASELINE.name]
     ratio = odd_to_even(summary)
     yield _of_parities(
         Claim(
@@ -145,7 +146,9 @@ def _window(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Cl
     yield _no_split(summary)
     yield from _faster_than_plain(case, summary, result)
     smaller = [
-        s for s in result.strategies if s.strategy.name == "window" and (s.strategy.window or 0) < window and s.rounds
+        s
+        for s in result.strategies
+        if s.strategy.traits.window is Window.RANDOM and (s.strategy.window or 0) < window and s.rounds
     ]
     if smaller:
         other = max(smaller, key=lambda s: s.strategy.window or 0)
@@ -201,13 +204,15 @@ def _faster_than_plain(case: Case, summary: Summary, result: Result) -> Iterator
     if ratio is None:
         return
     talk = talk_speed_up(case)
-    text = f"{ratio:.3g} x as fast as plain" + (f" (the talk: {talk:.3g} x)" if talk else "")
+    text = f"{ratio:.3g} x as fast as {BASELINE.name}" + (f" (the talk: {talk:.3g} x)" if talk else "")
     yield Claim("speed_up_over_plain_ratio", ratio, text, more_than=1, talk=talk)
 
 
 def speed_up(summary: Summary, result: Result) -> float | None:
     """Plain's time an attempt over this row's; None without either."""
-    plain = next((summarize(s) for s in result.strategies if s.strategy.name == "plain" and not s.is_partial), None)
+    plain = next(
+        (summarize(s) for s in result.strategies if s.strategy.name == BASELINE.name and not s.is_partial), None
+    )
     return None if plain is None else summary.connect_speed_up(plain)
 
 
@@ -215,7 +220,7 @@ def talk_speed_up(case: Case) -> float | None:
     """The same of the talk's figures; None where it has none."""
     if case.published is None:
         return None
-    talk, plain = published()[case.published], published()["plain"]
+    talk, plain = published()[case.published], published()[BASELINE.name]
     return (plain.total_ns / plain.attempts) / (talk.total_ns / talk.attempts)
 
 
@@ -225,12 +230,17 @@ def odd_to_even(summary: Summary) -> float | None:
     return odd.mean / even.mean if odd.count and even.mean > 0 else None
 
 
-_RULES = {
-    "plain": _cliff,
-    "bind": _cliff,
-    "random": _random,
-    "window": _window,
-    "partition": _filled,
-    "range": _flat,
+Rule = Callable[[Case, StrategyResult, Result], Iterator[Claim]]
+_RULES: dict[Window, Rule] = {
+    Window.NOTHING: _cliff,
+    Window.RANDOM: _window,
+    Window.CONSECUTIVE: _filled,
+    Window.RANGE: _flat,
 }
-"""What the talk claims, by the strategy's name."""
+"""What the talk claims of strategies that leave the port to the kernel."""
+
+
+def _rule(spec: StrategySpec) -> Rule:
+    if spec.traits.draws_port:
+        return _random
+    return _shared if spec.traits.is_default_search and spec.load.connections else _RULES[spec.traits.window]

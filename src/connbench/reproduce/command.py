@@ -17,6 +17,7 @@ from connbench.interrupts import Interrupts
 from connbench.model import Isolation
 from connbench.planner import RunRequest, first_sources, make_plan, only_supported
 from connbench.planner.resources import Room, refuse_without_room
+from connbench.strategies import BASELINE
 
 if TYPE_CHECKING:
     from connbench.results.result import Result
@@ -59,7 +60,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.reproduce.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases
 
     ports = QUICK_RANGE if quick else FULL_RANGE
-    request = RunRequest(strategies=("plain",), port_range=ports, isolate=Isolation.ALWAYS, **asked)
+    request = RunRequest(strategies=(BASELINE.name,), port_range=ports, isolate=Isolation.ALWAYS, **asked)
     plan, known = make_plan(request)
     specs, missing = only_supported(tuple(case.spec for case in cases(ports)))
     plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))

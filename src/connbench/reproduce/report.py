@@ -24,6 +24,7 @@ from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of
 from connbench.reproduce.claims import Claim, judge, odd_to_even, speed_up, talk_speed_up
 from connbench.reproduce.published import published
 from connbench.results.result import Result
+from connbench.strategies import BASELINE, RANGE, WINDOW
 from connbench.units import count, duration
 
 _COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
@@ -137,10 +138,10 @@ def picture(result: Result) -> Picture | None:
     found: list[Bar] = []
     for row in document(result)["rows"]:
         talk = row["talk"] or {}
-        if row["strategy"] == "plain":
-            name, here, published = "plain: odd / even", _odd_to_even(row), _odd_to_even(talk)
+        if row["strategy"] == BASELINE.name:
+            name, here, published = f"{BASELINE.name}: odd / even", _odd_to_even(row), _odd_to_even(talk)
         else:
-            name, here, published = f"{row['row']}: plain / this", row["speed_up"], talk.get("speed_up")
+            name, here, published = f"{row['row']}: {BASELINE.name} / this", row["speed_up"], talk.get("speed_up")
         for group, value in (("measured here", here), ("the talk", published)):
             if value and published:  # what the talk did not publish has nothing to stand beside
                 found.append(Bar(name, group, value, f"{value:.3g} x"))
@@ -255,22 +256,22 @@ def _held(judged: _Judged) -> str:
 
 def _plain(judged: _Judged) -> Iterator[str]:
     """The search without a window: what it takes in all, and how much slower the second half is."""
-    found = judged.first_whole("plain")
+    found = judged.first_whole(BASELINE.name)
     if found is None:
         return
-    summary, talk = found[1], published()["plain"]
+    summary, talk = found[1], published()[BASELINE.name]
     ratio = odd_to_even(summary)
     split = f", and an odd port costs {ratio:.3g} x an even one" if ratio else ""
     told = f" (the talk: {duration(talk.total_ns)} for {count(talk.attempts)}, {talk.odd_to_even:.3g} x)"
-    yield f"plain takes {duration(summary.total_ns)} for {count(summary.attempts)} connections{split}{told}."
+    yield f"{BASELINE.name} takes {duration(summary.total_ns)} for {count(summary.attempts)} connections{split}{told}."
 
 
 def _others(judged: _Judged) -> Iterator[str]:
     """The shortest window and the whole range, which do without that search."""
     told = []
-    for case, summary in filter(None, map(judged.first_whole, ("window", "range"))):
+    for case, summary in filter(None, map(judged.first_whole, (WINDOW.name, RANGE.name))):
         faster, errors = speed_up(summary, judged.result), summary.errored.latency.count
-        times = f" ({faster:.3g} x as fast as plain)" if faster else ""
+        times = f" ({faster:.3g} x as fast as {BASELINE.name})" if faster else ""
         failing = f"{errors / summary.attempts:.1%} of its connections fail" if errors else "none fails"
         told.append(f"{_name(case)} takes {duration(summary.total_ns)}{times}, and {failing}")
     if told:

@@ -9,24 +9,24 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from connbench.draws import draw_replaced
 from connbench.findings import Finding, Severity
 from connbench.model import (
     MAX_CONCURRENCY,
     MAX_PORT,
     MOST_ROWS,
-    PARAMETERS,
     Phase,
     Plan,
     Protocol,
     RoundPlan,
     StrategySpec,
     check_one_family,
-    draw_victims,
     parse_ports,
 )
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY
 from connbench.results.result import Mask, Numbers, Origin, Result, Round, Samples
 from connbench.samples import COLUMNS
+from connbench.strategies import PARAMETERS, STRATEGIES
 
 Keys = npt.NDArray[np.int64]
 
@@ -116,18 +116,19 @@ def check_spec(spec: StrategySpec) -> None:
             raise ValueError("churn_rate is 0")
     elif spec.phase is Phase.CHURN:
         raise ValueError(f"{spec.label} has a phase {spec.phase} and no churn")
-    if spec.name in PARAMETERS:
+    if spec.name in STRATEGIES:
         _check_parameters(spec)
 
 
 def _check_parameters(spec: StrategySpec) -> None:
-    takes = PARAMETERS[spec.name]
-    for name in ("window", "placement", "retries"):
+    strategy = spec.traits
+    for name in PARAMETERS:
         value = getattr(spec, name)
-        if value is not None and name not in takes:
+        if value is not None and name not in strategy.takes:
             raise ValueError(f"{spec.name} has a {name}, {shown(value)}, which it does not take")
-        # Without --retries, random draws until it has a port.
-        if value is None and name in takes and not (name == "retries" and spec.name == "random"):
+        # Without --retries, a strategy that draws ports draws until one is free.
+        is_unlimited = name == "retries" and strategy.default_retries is None
+        if value is None and name in strategy.takes and not is_unlimited:
             raise ValueError(f"{spec.name} has no {name}")
 
 
@@ -316,7 +317,7 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
         if most is not None:
             _refuse(values >= most, _beyond(name, values, most))
     # In the host's namespace the range may change while it is measured, but not for a port that is asked for.
-    if planned and (planned.plan.namespace.is_own or spec.name == "random"):
+    if planned and (planned.plan.namespace.is_own or spec.traits.draws_port):
         ports = planned.plan.port_range
         _refuse(
             _outside(samples, planned),
@@ -384,7 +385,7 @@ def _twice_in_churn(spec: StrategySpec, samples: Samples, planned: RoundPlan, fi
 
     When lanes close and open beside each other cannot be told from the samples.
     """
-    victims = np.frombuffer(draw_victims(planned), np.uint32).astype(np.int64)
+    victims = np.frombuffer(draw_replaced(planned), np.uint32).astype(np.int64)
     all_keys, ends, twice = [], [], []
     lanes = zip(planned.rows_of_clients(Phase.FILL), planned.rows_of_clients(Phase.CHURN), strict=True)
     for lane, (fill_rows, churn_rows) in enumerate(lanes):

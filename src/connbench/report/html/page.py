@@ -31,6 +31,7 @@ from connbench.report.series import Series, colour_of, series_of
 from connbench.report.talk import six_lines
 from connbench.report.verdicts import run_verdict
 from connbench.results.result import Result
+from connbench.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,10 +50,7 @@ TERMS = (
     ("p50, p99", "half, and 99 in 100, of the attempts took no longer than this"),
     ("share of the range in use", "connections open, divided by the ports that they could have"),
     ("knee", "the connection from which on connections are slow, and stay slow"),
-    ("plain, bind", "the kernel chooses the port in connect(): all ports of one parity first, then the other parity"),
-    ("random", "the program draws a port, and binds to it; it draws again while the port is taken"),
-    ("window, partition", "the kernel chooses within some ports only, which IP_LOCAL_PORT_RANGE names"),
-    ("range", "IP_LOCAL_PORT_RANGE names the whole range: from Linux 6.8 on no parity comes first"),
+    *((strategy.name, strategy.explanation) for strategy in STRATEGIES.values()),
     ("harness floor", "what connbench itself adds to each connect()"),
 )
 """What a reader of a page may not know."""

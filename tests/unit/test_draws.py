@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connbench.draws import Draws, draw
 from connbench.model import MAX_PORT, Placement, PortRange, StrategySpec
-from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Draw, Recipe
+from connbench.strategies import DEFAULT_NAMES, STRATEGIES
 from made import PORTS, unhurried
 
 SEEDS = st.integers(0, 2**32)
@@ -42,15 +43,15 @@ def generator(seed: int) -> Random:
     return Random(seed)  # reproducible, not secret
 
 
-def recipe(
+def drawn_by(
     spec: StrategySpec,
     ports: PortRange,
     attempts: int,
     rng: Random | None = None,
     reserved: frozenset[int] = frozenset(),
-) -> Recipe:
-    """The recipe of a strategy by name."""
-    return STRATEGIES[spec.name].recipe(spec, ports, attempts, rng or generator(1), reserved)
+) -> Draws:
+    """What a strategy draws."""
+    return draw(spec, ports, attempts, rng or generator(1), reserved)
 
 
 def window_spec(width: int, placement: Placement = Placement.INSIDE, retries: int = 0) -> StrategySpec:
@@ -66,11 +67,11 @@ def unpacked(value: int) -> PortRange:
 def test_partition_has_an_attempt_for_each_port_that_is_not_reserved() -> None:
     """The search passes over reserved ports: an attempt for one of them would fail while other windows have room."""
     ports, reserved = PortRange(10, 21), frozenset({10, 14, 15, 16, 17, 21, 30})
-    made = recipe(StrategySpec("partition", 4), ports, 8, reserved=reserved)
+    made = drawn_by(StrategySpec("partition", 4), ports, 8, reserved=reserved)
     assert [unpacked(value) for value in made.first] == [PortRange(10, 13)] * 3 + [PortRange(18, 21)] * 3 + [
         PortRange(10, 13)
     ] * 2
-    nothing_left = recipe(StrategySpec("partition", 4), ports, 2, reserved=frozenset(range(10, 22)))
+    nothing_left = drawn_by(StrategySpec("partition", 4), ports, 2, reserved=frozenset(range(10, 22)))
     assert [unpacked(value) for value in nothing_left.first] == [ports] * 2
 
 
@@ -79,7 +80,7 @@ def test_partition_has_an_attempt_for_each_port_that_is_not_reserved() -> None:
 def test_inside_window_is_whole_and_inside_the_range(drawn: tuple[PortRange, int], attempts: int, seed: int) -> None:
     """A window placed inside has exactly the ports asked for, all of the range, first try and retry alike."""
     ports, width = drawn
-    made = recipe(window_spec(width), ports, attempts, generator(seed))
+    made = drawn_by(window_spec(width), ports, attempts, generator(seed))
     for value in [*made.first, made.redraw(generator(seed + 1))]:
         assert len(unpacked(value)) == width
         assert ports.covers(unpacked(value))
@@ -92,7 +93,7 @@ def test_clipped_window_is_inside_the_range_and_never_too_wide(
 ) -> None:
     """A clipped window has at most the ports asked for, all of the range, first try and retry alike."""
     ports, width = drawn
-    made = recipe(window_spec(width, Placement.CLIPPED), ports, attempts, generator(seed))
+    made = drawn_by(window_spec(width, Placement.CLIPPED), ports, attempts, generator(seed))
     for value in [*made.first, made.redraw(generator(seed + 1))]:
         assert 1 <= len(unpacked(value)) <= width
         assert ports.covers(unpacked(value))
@@ -105,12 +106,12 @@ def test_clipped_window_is_inside_the_range_and_never_too_wide(
 def test_every_port_lies_under_as_many_clipped_windows(low: int, count: int, width: int) -> None:
     """Of the count + width - 1 equally likely places of a clipped window, exactly `width` hold any given port."""
     ports = PortRange(low, low + count - 1)
-    draw = recipe(window_spec(width, Placement.CLIPPED), ports, 0).redraw
+    redraw = drawn_by(window_spec(width, Placement.CLIPPED), ports, 0).redraw
     places = count + width - 1
     rng, windows = Chosen(), []
     for place in range(places):
         rng.value = (place + 0.5) / places
-        windows.append(unpacked(draw(rng)))
+        windows.append(unpacked(redraw(rng)))
     for port in range(ports.low, ports.high + 1):
         assert sum(port in window for window in windows) == width
 
@@ -121,10 +122,10 @@ def test_inside_windows_reach_both_ends(drawn: tuple[PortRange, int]) -> None:
     """The lowest and the highest number a generator has place the window at the ends of the range, not past them."""
     ports, width = drawn
     rng = Chosen()
-    draw = recipe(window_spec(width), ports, 0).redraw
-    assert unpacked(draw(rng)) == PortRange(ports.low, ports.low + width - 1)
+    redraw = drawn_by(window_spec(width), ports, 0).redraw
+    assert unpacked(redraw(rng)) == PortRange(ports.low, ports.low + width - 1)
     rng.value = 1 - 2**-53
-    assert unpacked(draw(rng)) == PortRange(ports.high - width + 1, ports.high)
+    assert unpacked(redraw(rng)) == PortRange(ports.high - width + 1, ports.high)
 
 
 @given(ranges_with_window())
@@ -133,20 +134,20 @@ def test_clipped_windows_begin_with_one_port_at_either_end(drawn: tuple[PortRang
     """A clipped window hangs out of the range so far that a single port of it is left, and no further."""
     ports, width = drawn
     rng = Chosen()
-    draw = recipe(window_spec(width, Placement.CLIPPED), ports, 0).redraw
-    assert unpacked(draw(rng)) == PortRange(ports.low, ports.low)
+    redraw = drawn_by(window_spec(width, Placement.CLIPPED), ports, 0).redraw
+    assert unpacked(redraw(rng)) == PortRange(ports.low, ports.low)
     rng.value = 1 - 2**-53
-    assert unpacked(draw(rng)) == PortRange(ports.high, ports.high)
+    assert unpacked(redraw(rng)) == PortRange(ports.high, ports.high)
 
 
 def test_inside_places_are_equally_likely() -> None:
     """Each of the places inside a range is drawn for the same share of the generator's numbers."""
     ports, width, steps = PortRange(100, 109), 4, 70
-    draw = recipe(window_spec(width), ports, 0).redraw
+    redraw = drawn_by(window_spec(width), ports, 0).redraw
     rng, lows = Chosen(), []
     for step in range(steps):
         rng.value = (step + 0.5) / steps
-        lows.append(unpacked(draw(rng)).low)
+        lows.append(unpacked(redraw(rng)).low)
     assert {low: lows.count(low) for low in lows} == dict.fromkeys(range(100, 107), 10)
 
 
@@ -164,7 +165,7 @@ def test_partition_fills_window_after_window(
     count: int, width: int, attempts: int, expected: list[tuple[int, int]]
 ) -> None:
     """Each window gets as many attempts as it has ports, the last is narrower, and then it begins again."""
-    made = recipe(StrategySpec("partition", width), PortRange(10, 9 + count), attempts)
+    made = drawn_by(StrategySpec("partition", width), PortRange(10, 9 + count), attempts)
     assert [(window.low, window.high) for window in map(unpacked, made.first)] == expected
 
 
@@ -173,7 +174,7 @@ def test_partition_fills_window_after_window(
 def test_partition_windows_follow_each_other(drawn: tuple[PortRange, int]) -> None:
     """In one filling of the range every window begins after the one before it, and together they are the range."""
     ports, width = drawn
-    first = recipe(StrategySpec("partition", width), ports, len(ports)).first
+    first = drawn_by(StrategySpec("partition", width), ports, len(ports)).first
     windows = list(map(unpacked, dict.fromkeys(first)))
     following = ports.low
     for window in windows:
@@ -191,14 +192,14 @@ def test_partition_windows_follow_each_other(drawn: tuple[PortRange, int]) -> No
 @unhurried
 def test_range_is_always_the_whole_range(ports: PortRange, attempts: int) -> None:
     """Every attempt of `range` searches all of the range."""
-    assert set(map(unpacked, recipe(StrategySpec("range"), ports, attempts).first)) <= {ports}
+    assert set(map(unpacked, drawn_by(StrategySpec("range"), ports, attempts).first)) <= {ports}
 
 
 @given(ranges, ATTEMPTS, SEEDS)
 @unhurried
 def test_random_port_is_of_the_range(ports: PortRange, attempts: int, seed: int) -> None:
     """A drawn port is one of the range, first try and retry alike."""
-    made = recipe(StrategySpec("random"), ports, attempts, generator(seed))
+    made = drawn_by(StrategySpec("random"), ports, attempts, generator(seed))
     assert all(port in ports for port in [*made.first, made.redraw(generator(seed + 1))])
 
 
@@ -207,10 +208,10 @@ def test_random_port_is_of_the_range(ports: PortRange, attempts: int, seed: int)
 def test_random_reaches_both_ends(ports: PortRange) -> None:
     """The lowest and the highest number a generator has are the ends of the range."""
     rng = Chosen()
-    draw = recipe(StrategySpec("random"), ports, 0).redraw
-    assert draw(rng) == ports.low
+    redraw = drawn_by(StrategySpec("random"), ports, 0).redraw
+    assert redraw(rng) == ports.low
     rng.value = 1 - 2**-53
-    assert draw(rng) == ports.high
+    assert redraw(rng) == ports.high
 
 
 def specs_for(ports: PortRange) -> list[StrategySpec]:
@@ -230,12 +231,12 @@ def specs_for(ports: PortRange) -> list[StrategySpec]:
 
 @given(ranges, ATTEMPTS, SEEDS)
 @unhurried
-def test_recipe_has_a_number_an_attempt_and_repeats_with_its_seed(ports: PortRange, attempts: int, seed: int) -> None:
+def test_each_attempt_has_a_number_and_repeats_with_its_seed(ports: PortRange, attempts: int, seed: int) -> None:
     """Each attempt has its first number beforehand, and the same seed gives the same ones."""
     for spec in specs_for(ports):
-        first = recipe(spec, ports, attempts, generator(seed)).first
+        first = drawn_by(spec, ports, attempts, generator(seed)).first
         assert len(first) == attempts
-        assert recipe(spec, ports, attempts, generator(seed)).first == first
+        assert drawn_by(spec, ports, attempts, generator(seed)).first == first
 
 
 def test_every_strategy_is_among_those_tested() -> None:
@@ -246,7 +247,7 @@ def test_every_strategy_is_among_those_tested() -> None:
 @pytest.mark.parametrize("spec", [StrategySpec("random"), window_spec(500), window_spec(500, Placement.CLIPPED)])
 def test_other_seed_gives_other_draws(spec: StrategySpec) -> None:
     """A strategy that draws at random draws from the generator it is given."""
-    one, other = (recipe(spec, PORTS, 50, generator(seed)).first for seed in (1, 2))
+    one, other = (drawn_by(spec, PORTS, 50, generator(seed)).first for seed in (1, 2))
     assert one != other
 
 
@@ -262,8 +263,8 @@ def test_first_draws_do_not_depend_on_retries(
         (StrategySpec("random"), StrategySpec("random", retries=retries)),
     ]
     for without, with_retries in pairs:
-        expected = recipe(without, ports, attempts, generator(seed)).first
-        assert recipe(with_retries, ports, attempts, generator(seed)).first == expected
+        expected = drawn_by(without, ports, attempts, generator(seed)).first
+        assert drawn_by(with_retries, ports, attempts, generator(seed)).first == expected
 
 
 @given(ranges, SEEDS)
@@ -271,8 +272,8 @@ def test_first_draws_do_not_depend_on_retries(
 def test_longer_run_begins_like_a_shorter_one(ports: PortRange, seed: int) -> None:
     """More attempts add draws at the end and leave the first ones as they were."""
     for spec in specs_for(ports):
-        short = recipe(spec, ports, 20, generator(seed)).first
-        assert recipe(spec, ports, 50, generator(seed)).first[:20] == short
+        short = drawn_by(spec, ports, 20, generator(seed)).first
+        assert drawn_by(spec, ports, 50, generator(seed)).first[:20] == short
 
 
 @pytest.mark.parametrize(
@@ -292,32 +293,34 @@ def test_longer_run_begins_like_a_shorter_one(ports: PortRange, seed: int) -> No
 )
 def test_tries_are_one_more_than_retries(spec: StrategySpec, tries: int) -> None:
     """An attempt takes one try and its retries; `random` alone tries on by itself, 20 times a port of the range."""
-    assert recipe(spec, PortRange(10, 19), 5).max_tries == tries
+    assert drawn_by(spec, PortRange(10, 19), 5).max_tries == tries
 
 
 @pytest.mark.parametrize(
-    ("name", "draw", "binds"),
+    ("name", "draws_port", "sets_port_range", "binds", "defers_port"),
     [
-        ("plain", Draw.NOTHING, False),
-        ("bind", Draw.NOTHING, True),
-        ("random", Draw.PORT, True),
-        ("window", Draw.WINDOW, True),
-        ("range", Draw.WINDOW, True),
-        ("partition", Draw.WINDOW, True),
+        ("plain", False, False, False, False),
+        ("bind", False, False, True, True),
+        ("random", True, False, True, False),
+        ("window", False, True, True, True),
+        ("range", False, True, True, True),
+        ("partition", False, True, True, True),
     ],
 )
-def test_recipe_says_what_the_loop_does(name: str, draw: Draw, binds: bool) -> None:  # a column of the table above
-    """What a number means, and whether bind() is called, is the strategy's."""
-    spec = StrategySpec(name, 3 if "window" in STRATEGIES[name].takes else None)
-    made = recipe(spec, PortRange(10, 19), 2)
-    assert (made.draw, made.binds) == (draw, binds)
+def test_row_says_what_the_loop_does(
+    name: str, *, draws_port: bool, sets_port_range: bool, binds: bool, defers_port: bool
+) -> None:
+    """What a number means, whether bind() is called, and whether it leaves the port to connect(), is the strategy's."""
+    row = STRATEGIES[name]
+    assert (row.draws_port, row.sets_port_range) == (draws_port, sets_port_range)
+    assert (row.chooses_source, row.defers_port) == (binds, defers_port)
 
 
 @pytest.mark.parametrize("name", ["window", "partition"])
 def test_window_strategy_without_a_window_is_refused(name: str) -> None:
-    """A recipe over windows cannot be made of a strategy that was given none."""
+    """Windows cannot be drawn for a strategy that was given none."""
     with pytest.raises(ValueError, match=f"{name} needs a window"):
-        recipe(StrategySpec(name), PORTS, 1)
+        drawn_by(StrategySpec(name), PORTS, 1)
 
 
 def test_default_strategies_exist() -> None:

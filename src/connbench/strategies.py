@@ -1,0 +1,186 @@
+"""The table of strategies: what a program does before connect(), and who picks the local port.
+
+A strategy is a row of data. What follows from a row is a property of the row, and no other module asks for a strategy
+by its name: the loop, the model, texts and advice read these properties. A new strategy is a new row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Bind(Enum):
+    """What the program gives to bind(2)."""
+
+    NOTHING = auto()
+    """bind() is not called: the kernel chooses the source address, too."""
+    ADDRESS = auto()
+    """An address and port 0, with IP_BIND_ADDRESS_NO_PORT: connect() chooses the port."""
+    PORT = auto()
+    """An address and a port that the program draws at random (RFC 6056, algorithm 2)."""
+
+
+class Window(Enum):
+    """What the program gives to IP_LOCAL_PORT_RANGE (ip(7), Linux 6.3)."""
+
+    NOTHING = auto()
+    """The option is not set."""
+    RANGE = auto()
+    """The whole range."""
+    RANDOM = auto()
+    """A window of the range, drawn at random for each try."""
+    CONSECUTIVE = auto()
+    """The range cut into windows, each of which is filled before the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A way to get a local port.
+
+    Attributes:
+        name: As users type it.
+        summary: One line for `connbench strategies`.
+        usage: What a program does, in a few words, as `advise` says it.
+        explanation: What happens, as a page says it to a reader who knows none of the names.
+        bind: What bind() is given.
+        window: What IP_LOCAL_PORT_RANGE is given.
+        takes: The parameters of a `StrategySpec` that it has.
+    """
+
+    name: str
+    summary: str
+    usage: str
+    explanation: str
+    bind: Bind
+    window: Window = Window.NOTHING
+    takes: frozenset[str] = frozenset()
+
+    @property
+    def chooses_source(self) -> bool:
+        """Whether the program chooses the source address."""
+        return self.bind is not Bind.NOTHING
+
+    @property
+    def draws_port(self) -> bool:
+        """Whether the program picks the port, and bind() says whether it is free: one that is reserved may be, too."""
+        return self.bind is Bind.PORT
+
+    @property
+    def binds_to_port(self) -> bool:
+        """Whether bind() takes the port: for every target, and never one that is in TIME_WAIT."""
+        return self.bind is Bind.PORT
+
+    @property
+    def defers_port(self) -> bool:
+        """Whether bind() leaves the port to connect() (IP_BIND_ADDRESS_NO_PORT)."""
+        return self.bind is Bind.ADDRESS
+
+    @property
+    def sets_port_range(self) -> bool:
+        """Whether IP_LOCAL_PORT_RANGE is set: from Linux 6.8 on the kernel then prefers no parity."""
+        return self.window is not Window.NOTHING
+
+    @property
+    def searches_range(self) -> bool:
+        """Whether connect() searches the whole range."""
+        return not self.binds_to_port and self.window in {Window.NOTHING, Window.RANGE}
+
+    @property
+    def is_default_search(self) -> bool:
+        """Whether connect() searches as it does for a program that sets no option."""
+        return self.searches_range and not self.sets_port_range
+
+    @property
+    def draws_again(self) -> bool:
+        """Whether a further try can find a port where one has failed, for another port or window is drawn."""
+        return self.draws_port or self.window is Window.RANDOM
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the socket options that the kernel must know."""
+        return ("IP_BIND_ADDRESS_NO_PORT",) * self.defers_port + ("IP_LOCAL_PORT_RANGE",) * self.sets_port_range
+
+    @property
+    def default_retries(self) -> int | None:
+        """Retries without `--retries`: none, as in the talk; None for as many as it takes to get a port."""
+        return None if self.draws_port else 0
+
+
+PLAIN = Strategy(
+    name="plain",
+    summary="connect() alone; the kernel chooses source and port",
+    usage="connect() as it is",
+    explanation="the kernel chooses the port in connect(): all ports of one parity first, then the other parity",
+    bind=Bind.NOTHING,
+)
+BIND = Strategy(
+    name="bind",
+    summary="bind((source, 0)) without a port; connect() chooses it",
+    usage="bind() to an address; connect() chooses the port",
+    explanation="the program chooses the source address; the kernel chooses the port in connect(), as for plain",
+    bind=Bind.ADDRESS,
+)
+RANDOM = Strategy(
+    name="random",
+    summary="bind((source, random port)), again until it has a port",
+    usage="bind() to a port drawn at random, again until it is free",
+    explanation="the program draws a port, and binds to it; it draws again while the port is taken",
+    bind=Bind.PORT,
+    takes=frozenset({"retries"}),
+)
+WINDOW = Strategy(
+    name="window",
+    summary="a random window of --window ports as IP_LOCAL_PORT_RANGE",
+    usage="IP_LOCAL_PORT_RANGE set to ports drawn at random",
+    explanation="the kernel chooses within some ports only, which IP_LOCAL_PORT_RANGE names; the program draws them",
+    bind=Bind.ADDRESS,
+    window=Window.RANDOM,
+    takes=frozenset({"window", "placement", "retries"}),
+)
+RANGE = Strategy(
+    name="range",
+    summary="the whole range as IP_LOCAL_PORT_RANGE; unbiased from 6.8",
+    usage="IP_LOCAL_PORT_RANGE set to the whole range",
+    explanation="IP_LOCAL_PORT_RANGE names the whole range: from Linux 6.8 on no parity comes first",
+    bind=Bind.ADDRESS,
+    window=Window.RANGE,
+)
+PARTITION = Strategy(
+    name="partition",
+    summary="the range in windows of --window ports, each filled in turn",
+    usage="IP_LOCAL_PORT_RANGE set to one part of the range after the other",
+    explanation="the kernel chooses within one part of the range, until it is full, and then within the next",
+    bind=Bind.ADDRESS,
+    window=Window.CONSECUTIVE,
+    takes=frozenset({"window"}),
+)
+
+STRATEGIES = {strategy.name: strategy for strategy in (PLAIN, BIND, RANDOM, WINDOW, RANGE, PARTITION)}
+"""By name, in the order in which they are listed and taught."""
+
+PARAMETERS = ("window", "placement", "retries")
+"""All that a strategy can take."""
+
+DEFAULT_NAMES = (PLAIN.name, BIND.name, RANDOM.name, WINDOW.name)
+"""What `connbench run` measures without --strategy."""
+
+SWEPT_NAMES = (WINDOW.name,)
+"""What `connbench sweep` measures without --strategy."""
+
+BASELINE = PLAIN
+"""What the others are compared with: a program that leaves everything to the kernel."""
+
+
+def takers(parameter: str) -> tuple[Strategy, ...]:
+    """The strategies that take a parameter."""
+    return tuple(strategy for strategy in STRATEGIES.values() if parameter in strategy.takes)
+
+
+def strategy_of(name: str) -> Strategy:
+    """The row of a name. A file may have a name that is none of these: it is read as the baseline of that name."""
+    return STRATEGIES.get(name) or _unknown(name)
+
+
+def _unknown(name: str) -> Strategy:
+    return Strategy(name, "", "", "", Bind.ADDRESS)
