@@ -97,6 +97,11 @@ class Strategy:
         return self.draws_port or self.window is Window.RANDOM
 
     @property
+    def is_modelled(self) -> bool:
+        """Whether the model knows how it gets a port: in connect(), or by a port that the program draws."""
+        return self.name in STRATEGIES and (self.draws_port or not self.binds_to_port)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names of the socket options that the kernel must know."""
         return ("IP_BIND_ADDRESS_NO_PORT",) * self.defers_port + ("IP_LOCAL_PORT_RANGE",) * self.sets_port_range
@@ -178,9 +183,5 @@ def takers(parameter: str) -> tuple[Strategy, ...]:
 
 
 def strategy_of(name: str) -> Strategy:
-    """The row of a name. A file may have a name that is none of these: it is read as the baseline of that name."""
-    return STRATEGIES.get(name) or _unknown(name)
-
-
-def _unknown(name: str) -> Strategy:
-    return Strategy(name, "", "", "", Bind.ADDRESS)
+    """The row of a name; for a name that only a file has, a row of a program that chooses its source address."""
+    return STRATEGIES.get(name) or Strategy(name, "", "", "", Bind.ADDRESS)

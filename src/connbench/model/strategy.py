@@ -8,7 +8,7 @@ from typing import Any, Self
 from connbench.findings import printable
 from connbench.model.choices import Close, Phase, Placement, Protocol
 from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
-from connbench.strategies import STRATEGIES, Strategy, strategy_of
+from connbench.strategies import Strategy, strategy_of
 from connbench.units import format_percent, per_second
 
 
@@ -149,7 +149,7 @@ class StrategySpec:
         version = version_of(kernel) or ONE_STEP_SINCE
         strategy = self.traits
         searches = strategy.is_default_search if version >= ONE_STEP_SINCE else strategy.searches_range
-        is_searched = self.name in STRATEGIES and searches and self.load.protocol is Protocol.TCP
+        is_searched = strategy.is_modelled and searches and self.load.protocol is Protocol.TCP
         return version >= PARITY_WALK_SINCE and is_searched
 
     @property

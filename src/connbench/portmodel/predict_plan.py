@@ -30,12 +30,19 @@ SPACE_BYTES = 512
 """Memory of a port space besides its ports, a byte each: 450 bytes were seen."""
 
 
+_PREDICTED = f"it predicts {', '.join(name for name, strategy in STRATEGIES.items() if strategy.is_modelled)}"
+
+
 def predict(plan: Plan, algorithm: Algorithm, machine: KernelParameters = USUAL) -> list[Prediction]:
     """The first round of each strategy of a plan, a prediction a phase, in order.
 
     Raises:
+        UsageError: The model does not know a strategy.
         EnvironmentFault: There is no memory for so many attempts, or port spaces.
     """
+    unknown = _unmodelled(plan)
+    if unknown is not None:
+        raise UsageError(f"the model does not know the strategy {unknown}", _PREDICTED)
     rounds = [RoundPlan(plan, spec, 1) for spec in plan.strategies]
     refuse_without_memory(rounds)
     return [found for planned in rounds for found in _round(planned, algorithm, machine)]
@@ -89,12 +96,9 @@ def beside(
         raise InputError(
             f"{result.name} has no plan to predict: it is a {result.origin}", "name the .json that run -o wrote"
         )
-    unknown = next((one.name for one in result.plan.strategies if one.name not in STRATEGIES), None)
+    unknown = _unmodelled(result.plan)
     if unknown is not None:
-        raise InputError(
-            f"{result.name} has a strategy {printable(unknown[:40])!r}, which the model does not know",
-            f"it predicts {', '.join(STRATEGIES)}",
-        )
+        raise InputError(f"{result.name} has a strategy {unknown!r}, which the model does not know", _PREDICTED)
     chosen = algorithm or algorithm_of(result.kernel)
     whole = [(_whole(result.plan, one.strategy), one.rounds) for one in result.strategies]
     planned = [RoundPlan(result.plan, spec, measured.number) for spec, rounds in whole for measured in rounds]
@@ -105,6 +109,11 @@ def beside(
     except UsageError as fault:
         way_out = "say what it was with --reserved-ports or --tcp-tw-reuse"
         raise InputError(f"{result.name}: {fault.message}", way_out) from fault
+
+
+def _unmodelled(plan: Plan) -> str | None:
+    """The first strategy of a plan that the model does not know, by a name that can be printed."""
+    return next((printable(one.name[:40]) for one in plan.strategies if not one.traits.is_modelled), None)
 
 
 def _pair(
