@@ -208,7 +208,7 @@ def test_formats_without_findings_warn_on_stderr(form: str, tmp_path: Path) -> N
     assert finished.returncode == ExitCode.OK
     assert finished.stdout == FORMATS[form](UNSOUND).rstrip("\n") + "\n"
     assert finished.stderr.splitlines()[::2] == [
-        "connbench: invalid: bind: attempts failed for another reason than ports: ECONNREFUSED 1",
+        "connbench: invalid: bind: attempts failed for a reason other than ports: ECONNREFUSED 1",
         "connbench: warning: bind: partial, 2 of 2 attempts: stopped by SIGINT",
     ]
 

@@ -255,7 +255,7 @@ def test_a_target_that_stops_listening_makes_the_measurement_invalid() -> None:
         inside=("--listen-once", "127.0.0.1:5000/10"),
     )
     assert finished.returncode == ExitCode.UNSOUND
-    assert "invalid: bind: attempts failed for another reason than ports: ECONNREFUSED" in finished.stdout
+    assert "invalid: bind: attempts failed for a reason other than ports: ECONNREFUSED" in finished.stdout
 
 
 def test_an_own_listener_at_an_address_of_ones_choice() -> None:
@@ -377,7 +377,7 @@ def test_a_strategy_without_a_connection_is_no_sound_measurement() -> None:
     )
     assert "connection attempts: 3 errored: 3 total: 0" in finished.stdout
     assert finished.returncode == ExitCode.UNSOUND, finished.stderr
-    assert "invalid: window 2: not one of 3 attempts had a connection (EADDRNOTAVAIL 3)" in finished.stdout
+    assert "invalid: window 2: none of 3 attempts made a connection (EADDRNOTAVAIL 3)" in finished.stdout
     assert "of which 60 are reserved: choose another --port-range" in finished.stdout
     assert "92.1% of the windows of 2 ports have no other" in finished.stdout
 

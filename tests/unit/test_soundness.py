@@ -197,9 +197,9 @@ def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: i
 @pytest.mark.parametrize(
     ("cpus", "place", "advice"),
     [
-        ((3, 2), "26 of them in lane 1 on CPU 2", "something else ran on a measured CPU"),
-        ((3,), "26 of them in lane 1 on CPU 3", "clients took turns on a CPU"),
-        ((), "26 of them in lane 1", "something else ran on a measured CPU"),
+        ((3, 2), "26 of them in client 1 on CPU 2", "something else ran on a measured CPU"),
+        ((3,), "26 of them in client 1 on CPU 3", "clients took turns on a CPU"),
+        ((), "26 of them in client 1", "something else ran on a measured CPU"),
     ],
 )
 def test_switches_are_told_of_the_lane_that_has_most(cpus: tuple[int, ...], place: str, advice: str) -> None:
@@ -217,7 +217,7 @@ def test_connections_not_held_make_the_figures_invalid() -> None:
     """A connection closed before the end freed its port, and the search was of another range than was said."""
     [found] = found_in(with_workers(CLEAN, lost=1))
     assert (found.code, found.severity) == ("not-held", Severity.INVALID)
-    assert found.message == "99 connections were left at the end of 100 held"
+    assert found.message == "only 99 of 100 connections were still open at the end"
 
 
 def test_lost_connections_of_a_broken_round_are_no_finding_of_their_own() -> None:
@@ -324,7 +324,7 @@ def test_attempts_alone_are_found_as_such(origin: Origin) -> None:
     """A CSV tells neither plan nor counters: that is said once, and nothing is made of what it does not tell."""
     [found] = findings(attempts_alone(origin, CLEAN, replace(CLEAN, number=2)))
     assert (found.code, found.severity, found.strategy) == ("attempts-alone", Severity.NOTE, None)
-    assert found.message.startswith(f"x.csv: a {origin} holds the attempts alone")
+    assert found.message.startswith(f"x.csv: a {origin} holds only the attempts")
     assert found.advice
 
 

@@ -341,8 +341,8 @@ def test_own_csv_has_all_figures_but_the_runs() -> None:
         *text.block(run, run.strategies[0]).splitlines()[1:-2],
         "wall time: 63.0 µs, 21.0 µs an attempt",
         "",
-        "note: folder/x.csv: a connbench CSV holds the attempts alone, not where and how soundly they were measured",
-        "  -> a run's .json holds all of it",
+        "note: folder/x.csv: a connbench CSV holds only the attempts, not where or how soundly they were measured",
+        "  -> read the run's .json instead: it holds everything",
     ]
 
 

@@ -113,7 +113,7 @@ def test_time_wait_is_named_with_the_rate_that_fits(
     """The ports left free, over the time that one is held, are what can be closed by FIN a second."""
     found = found_in(churning(spec, close=Close.FIN), every(1_000, failing=30, time_wait=50, **settings), plan)[0]
     assert (found.code, found.severity) == ("time-wait", Severity.NOTE)
-    assert found.message == "30 of 100 replacements found no port: 50 are in TIME_WAIT"
+    assert found.message == "30 of 100 replacements found no free port: 50 are in TIME_WAIT"
     assert advice in found.advice
 
 

@@ -178,12 +178,12 @@ def test_more_attempts_than_ports_fail_for_that_reason() -> None:
 def test_no_connection_at_all() -> None:
     """Neither fast nor slow; and of two strategies that fail alike it is told once."""
     nothing = samples_of([8_000] * 100, errno=[errno.EADDRNOTAVAIL] * 100)
-    alone = "not one of 100 attempts had a connection (EADDRNOTAVAIL 100)."
+    alone = "none of 100 attempts made a connection (EADDRNOTAVAIL 100)."
     assert run_verdict(run_of(plain=nothing))[0] == f"Do not use these figures: plain: {alone}"
     assert run_verdict(run_of(plain=nothing, bind=nothing)) == (
         f"Do not use these figures: plain and bind: {alone}",
         (
-            "Next: no port was free in 20000-20999: choose another --port-range, or find out who has them; then "
+            "Next: no port was free in 20000-20999: choose another --port-range, or find out what uses them; then "
             "measure again."
         ),
     )
@@ -192,8 +192,8 @@ def test_no_connection_at_all() -> None:
     assert said[1].startswith("range stays at 9 µs")
     fewer = samples_of([8_000] * 50, errno=[errno.EADDRNOTAVAIL] * 50)
     assert run_verdict(run_of(plain=nothing, bind=fewer, range=FLAT))[0] == (
-        "Do not use the figures of plain and bind: plain: not one of 100 attempts had a connection "
-        "(EADDRNOTAVAIL 100); bind: not one of 50 attempts had a connection (EADDRNOTAVAIL 50)."
+        "Do not use the figures of plain and bind: plain: none of 100 attempts made a connection "
+        "(EADDRNOTAVAIL 100); bind: none of 50 attempts made a connection (EADDRNOTAVAIL 50)."
     )
 
 
