@@ -1,1 +1,1 @@
-"""What the samples say: numbers in, numbers out; nothing here measures or prints."""
+"""Computes figures from samples; nothing here measures or prints."""

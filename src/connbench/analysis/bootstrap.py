@@ -1,4 +1,4 @@
-"""How sure a difference between two sets of rounds is: a bootstrap interval that stays honest with few rounds.
+"""Bootstrap intervals for the difference between two sets of rounds, corrected for few rounds.
 
 Sources: T. C. Hesterberg, 'What Teachers Should Know About the Bootstrap', The American Statistician 69 (2015), on why
 the percentile interval is too narrow for small samples and how Student's t widens it; B. Efron and R. J. Tibshirani,
@@ -17,10 +17,10 @@ import numpy.typing as npt
 CONFIDENCE = 0.95
 
 FEWEST = 5
-"""Values a side below which no interval is given: their spread would be guesswork."""
+"""The fewest values a side that an interval is computed from: the spread of fewer is a guess."""
 
 RESAMPLES = 10_000
-"""With so many, another seed moves the interval's ends by about a hundredth of its width."""
+"""With 10,000 resamples, another seed moves the interval's ends by about a hundredth of its width."""
 
 SEED = 2015
 """Fixed, so that the same two files always give the same interval."""
@@ -30,14 +30,14 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and the bounds the truth lies between in 95 of 100 cases, in the unit of what was estimated."""
+    """An estimate and the bounds of its 95 % interval, in the unit of the estimate."""
 
     estimate: float
     low: float
     high: float
 
     def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside: a difference is shown."""
+        """Whether `value` lies outside of the interval."""
         return value < self.low or value > self.high
 
 
@@ -48,8 +48,8 @@ def difference_of_means(base: Values, new: Values) -> Interval:
     With n values, the spread of resampled means is too small by sqrt((n - 1) / n), and their normal shape ignores that
     the spread is an estimate itself (Hesterberg 2015). So each side's deviations are stretched by sqrt(n / (n - 1)),
     and the interval's arms by the quotient of Student's t and the normal quantile, with the conservative degrees of
-    freedom: those of the smaller side. Hesterberg's expanded percentile interval goes further out in the tail instead;
-    five values have hardly a tail to go to, and where one side varies more than the other it is too narrow still.
+    freedom: those of the smaller side. Hesterberg's expanded percentile interval takes percentiles further out in the
+    tail instead; five values have hardly a tail, and it is still too narrow if one side varies more than the other.
 
     Raises:
         ValueError: Fewer than `FEWEST` values on a side.
@@ -69,7 +69,7 @@ def difference_of_means(base: Values, new: Values) -> Interval:
 def ratio_of_means(base: Values, new: Values) -> Interval:
     """The geometric mean of `new` divided by that of `base`, with its 95 % interval.
 
-    Worked out on logarithms: the noise of times is relative, and half and twice are equally far from 1.
+    Computed on logarithms: the noise of times is relative, and half and twice are equally far from 1.
 
     Raises:
         ValueError: Fewer than `FEWEST` values on a side, or one that is not positive.
@@ -86,7 +86,7 @@ def geometric_mean(values: Values) -> float:
 
 
 def _mean(values: Values) -> float:
-    """Of equal values exactly their value, however many: off by the last bit it would be taken for a difference."""
+    """The mean; of equal values exactly their value, because an error in the last bit would look like a difference."""
     first = float(values[0])
     return first + fsum(values - first) / len(values)
 

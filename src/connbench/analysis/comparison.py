@@ -1,7 +1,7 @@
-"""Two results against each other, strategy by strategy: what changed, how sure that is, and a verdict.
+"""Compares two results, strategy by strategy: what changed, how certain that is, and in what else they differ.
 
-A round is one observation. Its connections share a namespace, a range that fills up, and whatever else the machine did
-meanwhile: a thousand of them say no more about the next round than one figure of the whole round does.
+A round is one observation. Its connections share a namespace, a range that fills up, and the state of the machine, so
+that a thousand of them predict the next round no better than one figure of the whole round.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyRes
 from connbench.units import NS_PER_US
 
 FLOOR_CHANGE = 1.25
-"""Times the other's harness floor from which on the two machines, or what ran on them, were not alike."""
+"""The ratio of the harness floors above which the two machines, or their load, were not alike."""
 
 ENVIRONMENT_WARNINGS = {
     "kernel": "kernel",
@@ -36,7 +36,7 @@ ENVIRONMENT_WARNINGS = {
 ENVIRONMENT_NOTES = {"python": "Python"}
 
 FOLLOWING_SETTINGS = {"net.ipv4.ip_local_port_range", "net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog"}
-"""Sysctls of the namespace that connbench makes fit the plan, whose own differences are told already."""
+"""Sysctls of the namespace that connbench sets from the plan, the differences of which are reported by themselves."""
 
 SHARED_TABLE = "net.ipv4.tcp_ehash_entries"
 
@@ -45,14 +45,14 @@ _ORDER = (Severity.INVALID, Severity.WARNING, Severity.NOTE)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not alike, or not sound, in BASE and NEW.
+    """Something that differs between BASE and NEW, or is not sound in one of them.
 
     Attributes:
-        code: What, for programs: `kernel`, `port-range`, `unsound-base` ...
-        severity: invalid: the figures of a side cannot be trusted; warning: it may be the reason of any change; note:
-            good to know.
-        what: What, for people.
-        base: How it is in BASE, and `new` in NEW; empty where it is about the other file alone.
+        code: What differs, for programs: `kernel`, `port-range`, `unsound-base` ...
+        severity: invalid: the figures of a side cannot be trusted; warning: it may be the reason for a change; note:
+            it is unlikely to be one.
+        what: What differs, for people.
+        base: Its value in BASE, and `new` in NEW; empty if it is about the other file alone.
     """
 
     code: str
@@ -63,16 +63,17 @@ class Difference:
 
     @property
     def text(self) -> str:
-        """All of it in a line."""
+        """The difference in one line."""
         if self.base and self.new:
             return printable(f"{self.what}: {self.base} in BASE, {self.new} in NEW")
         return f"{'BASE' if self.base else 'NEW'} {self.what}: {self.base or self.new}"
 
 
 def find_differences(base: Result, new: Result) -> list[Difference]:
-    """In what two results differ, the gravest first.
+    """In what two results differ, the most severe first.
 
-    What a CSV file does not hold cannot be compared: of such a file that alone is said, and its kernel if it is known.
+    A CSV file does not hold its plan: of such a file only that is reported, and a difference in kernels if both are
+    known.
     """
     found = [
         *_unsound(base, new),
@@ -87,7 +88,7 @@ def find_differences(base: Result, new: Result) -> list[Difference]:
 
 
 def _unsound(base: Result, new: Result) -> Iterator[Difference]:
-    """What each file has of findings; the report of the file itself tells them one by one."""
+    """That a file has findings; `connbench report` on that file lists them."""
     for side, result in (("base", base), ("new", new)):
         found = [f for f in findings(result) if f.code != PARTIAL]
         for severity, code, what in (
@@ -127,7 +128,7 @@ def _environment(base: Result, new: Result) -> Iterator[Difference]:
 
 
 def _clock(base: Result, new: Result) -> Iterator[Difference]:
-    """Instructions compare with instructions only; told even then, for they do not show a missed cache."""
+    """Instructions compare with instructions only; reported even then, because they do not show a cache miss."""
     clocks = base.clock, new.clock
     if Clock.INSTRUCTIONS in clocks:
         severity = Severity.WARNING if clocks[0] is not clocks[1] else Severity.NOTE
@@ -173,9 +174,9 @@ def _settings(base: Result, new: Result) -> Iterator[Difference]:
 
 
 def _sysctls(result: Result) -> dict[str, str]:
-    """What the connections met, as the first round that has them read them back from its namespace."""
+    """The sysctls that applied, as the first round that has them read them from its namespace."""
     settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds if r.report.settings), {})
-    # A hash table shared with the host's namespace has its size with a minus (ip-sysctl, tcp_ehash_entries).
+    # The size of a table that is shared with the host's namespace has a minus sign (ip-sysctl, tcp_ehash_entries).
     return {name: value.removeprefix("-") if name == SHARED_TABLE else value for name, value in settings.items()}
 
 
@@ -187,36 +188,36 @@ def _floor(base: Result, new: Result) -> Iterator[Difference]:
 
 
 def _median_floor(result: Result) -> float | None:
-    """In ns; over all rounds, for the harness is the same whatever strategy it measures."""
+    """The median over all rounds, in ns: the harness is the same for every strategy."""
     floors = [r.report.floor_ns for rounds in result.rounds.values() for r in rounds if r.report.floor_ns is not None]
     return float(np.median(floors)) if floors else None
 
 
 def _shown(value: object) -> str:
-    """A value in a line; `not known` where the machine or the file does not tell, `none` for an empty setting."""
+    """A value as text: `not known` if the machine or the file does not tell, `none` for an empty setting."""
     if value is None:
         return "not known"
     return str(value) or "none"
 
 
 ERRORS = "errors"
-"""The one figure that is a share: it is compared by its difference, because a ratio to no errors is undefined."""
+"""The one figure that is a share: it is compared by its difference, because a ratio to 0 errors is undefined."""
 
 FIGURES = ("total", *(f"{group}{name}" for group in ("", "even.", "odd.") for name in ("mean", "p50", "p99")), ERRORS)
-"""All that is compared, in the order it is shown in."""
+"""The figures that are compared, in the order of the report."""
 
 
 RESOLUTION = 0.005
-"""Where instructions are counted there is no spread to judge by, and a round is enough: two runs of the same agree
-within this, and what differs by more has changed."""
+"""Two runs that count the instructions of the same work agree within this share, so that one round is enough for a
+verdict: a larger difference is a change."""
 
 
 MEASURED_OTHERWISE = {"clock", "port-range", "connections", "link", "delay", "listener", "target"}
-"""Codes of differences in what was asked for: a change may come from them alone, whatever is compared."""
+"""Codes of differences in what was measured: they alone can be the reason for a change."""
 
 
 class Verdict(StrEnum):
-    """What the interval lets one say about NEW."""
+    """What the interval shows about NEW."""
 
     FASTER = "faster"
     SLOWER = "slower"
@@ -235,7 +236,6 @@ class Figure:
             complete round has it. `new` is the same of the other file.
         change: `new` / `base`, of `errors` `new` - `base`, with its interval; None where undetermined, and where
             instructions were counted in fewer rounds than an interval takes.
-        verdict: What to make of it.
         missing: How many more rounds with this figure BASE and NEW need for a verdict.
     """
 
@@ -248,7 +248,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class RoundCount:
-    """Rounds of a strategy in one file: those that count, and those that a fault cut short."""
+    """Rounds of a strategy in one file: complete ones, which count, and those that a fault cut short."""
 
     complete: int
     partial: int = 0
@@ -272,7 +272,7 @@ class Comparison:
         base: What is compared with; `new` what is judged.
         strategies: Those in both, in BASE's order.
         only_base: Strategies that NEW does not have; `only_new` the other way round.
-        differences: In what else the two differ, the gravest first.
+        differences: In what else the two differ, the most severe first.
     """
 
     base: Result
@@ -284,7 +284,7 @@ class Comparison:
 
     @property
     def obstacles(self) -> list[Difference]:
-        """Why the two are not comparable: they were not measured in the same way, or a side is not sound."""
+        """Why the two cannot be compared: they were not measured in the same way, or a side is not sound."""
         plans = self.base.plan, self.new.plan
         is_same_place = None in plans or len({plan.namespace.is_own for plan in plans if plan}) == 1
         return [
@@ -297,19 +297,19 @@ class Comparison:
 
     @property
     def is_comparable(self) -> bool | None:
-        """Whether the two were measured in the same way; None where a file does not tell."""
+        """Whether the two were measured in the same way; None if a file does not tell."""
         if self.obstacles:
             return False
         return None if any(difference.code.startswith("unknown-") for difference in self.differences) else True
 
     @property
     def judged(self) -> int:
-        """How many figures have an interval, and so a chance of being called different where nothing is."""
+        """How many figures have an interval: each may be called different by chance."""
         return sum(figure.change is not None for s in self.strategies for figure in s.figures.values())
 
 
 def compare(base: Result, new: Result) -> Comparison:
-    """Compare what two results have in common: strategies of the same name and parameters."""
+    """Compare the strategies that two results have in common, by name and parameters."""
     of_new = {strategy.strategy: strategy for strategy in new.strategies}
     is_exact = base.clock is new.clock is Clock.INSTRUCTIONS
     return Comparison(
@@ -323,15 +323,15 @@ def compare(base: Result, new: Result) -> Comparison:
 
 
 def compare_totals(base: StrategyResult, new: StrategyResult) -> Figure:
-    """The total time alone of a strategy: what `--fail-if slower` asks.
+    """Compare the total time of a strategy alone, as `--fail-if slower` does.
 
-    One figure a strategy and not ten of them: each would add its own chance of an alarm where nothing has changed.
+    It is one figure instead of ten, because each figure adds a chance of an alarm where nothing has changed.
     """
     return _figure("total", *(_values(_complete(side), "total") for side in (base, new)))
 
 
 def figures_of(measured: Round) -> dict[str, float]:
-    """What rounds are compared by, by name of `FIGURES`: times in ns, `errors` as a share of 1.
+    """The figures of a round by their names in `FIGURES`: times in ns, `errors` as a share of 1.
 
     `mean`, `p50` and `p99` are of all attempts, failed or not, as `all` is in the summary; those of `even.` and `odd.`
     of the successful ones. A group without an attempt has no figures.
@@ -345,7 +345,7 @@ def figures_of(measured: Round) -> dict[str, float]:
     for prefix, chosen in groups.items():
         group = Distribution.of(chosen)
         figures |= {f"{prefix}mean": group.mean, f"{prefix}p50": group.p50, f"{prefix}p99": group.p99}
-    # A time of 0 is none: no attempt in the group, or a clock too coarse for it.
+    # A time of 0 is no time: the group has no attempt, or the clock is too coarse.
     positive = {name: value for name, value in figures.items() if value > 0}
     return positive | {ERRORS: float(samples.failed.mean())}
 

@@ -1,4 +1,4 @@
-"""The knee: where connections turn slow for good, and where the first one fails."""
+"""Finds the knee of a filling: the connection from which on connections stay slow, and the first one that fails."""
 
 from __future__ import annotations
 
@@ -14,55 +14,57 @@ from connbench.model.half import FEWEST, NARROWEST, can_show_half, rolling_width
 from connbench.results.result import Mask, Numbers, Samples, StrategyResult
 
 BASELINE_SHARE = 0.05
-"""The baseline is the median of so many first connections: long before any search has to go far."""
+"""The baseline is the median of the first 5 % of the connections, whose searches are short."""
 
 SLOWDOWN = 3.0
 """Times the baseline above which a connection counts as slow."""
 
 STEP, STRETCH = 2.0, 0.02
-"""At a step the rolling median doubles within one connection in fifty.
+"""At a step the rolling median doubles within 2 % of the connections.
 
-Growth along a line takes longer: its baseline lies at 2.5 % of the connections, twice that at 5 % at the earliest.
+Linear growth takes longer: its baseline is the latency at 2.5 % of the connections, and twice that comes at 5 % at the
+earliest.
 """
 
-RUNGS = 4
-"""Heights in each doubling at which a step is looked for: one of 2.4 times is found at whatever height it begins."""
+HEIGHTS_PER_DOUBLING = 4
+"""A step is looked for at four heights in each doubling: so a step of 2.4 times is found wherever it begins."""
 
 TAIL = 0.05
-"""Share of the connections that come after a step on top of growth: growth that speeds up is as steep at its end."""
+"""A step on top of growth lies before the last 5 % of the connections: growth that speeds up is as steep there."""
 
 SPEEDS_UP = 0.75
-"""Growth speeds up where from 3 to 6 x the baseline takes at most so much of what from 1.5 to 3 x took.
+"""Growth speeds up if doubling from 3 to 6 x the baseline takes at most 0.75 times as many connections as doubling
+from 1.5 to 3 x.
 
-Tries of a strategy that draws ports grow as 1 / (1 - share in use): each doubling takes half of the one before.
-Exponential growth takes as much as before, growth along a line twice as much.
+The tries of a strategy that draws ports grow as 1 / (1 - share in use): each doubling takes half of the one before.
+With exponential growth each takes as many, with linear growth twice as many.
 """
 
 GROWTH = 1.5
-"""Times the baseline above which the last 5 % of the connections are said to have become slower."""
+"""Times the baseline above which the last 5 % of the connections count as slower."""
 
 PARTS, STEADILY = 20, 0.9
-"""Growth is steady where the medians of so many parts rise with such a rank correlation; a step at half has 0.75."""
+"""Growth is steady if the medians of 20 parts have a rank correlation of 0.9 or more; a step at half has 0.75."""
 
 
 @dataclass(frozen=True, slots=True)
 class Knee:
-    """Where one round turned slow, and where it first failed; attempts are counted from 1.
+    """The knee and the first failure of a round; attempts are counted from 1.
 
     Attributes:
         baseline_ns: The median latency of the first 5 % of the connections; 0 without any.
         last_ns: That of the last 5 %; 0 without any.
-        is_judged: Whether there were connections enough to look for a knee.
-        is_growing: Whether the connections became slower all the way, and not by a step.
+        is_judged: Whether there were enough connections to look for a knee.
+        is_growing: Whether the connections became slower steadily, and not by a step.
         connection: The first attempt from which on the rolling median stays above 3 x the baseline, or the change of
-            parity right beside it; on top of growth, the first after a step. None where it does not, or grows steadily.
-        in_use: Connections held already when that attempt was made.
-        first_failed: The first attempt that failed; one given up is none, for it shows no want of ports.
-        in_use_at_failure: Connections held already when that attempt was made.
-        ports: How many ports the connections were to fill; None if the range is not known. Where each address is used
-            up before the next (`Spread.FILL`), ports, connections and the knee are the first one's: `is_of_first`.
-        held: The connections that these ports can be said to hold: of the fullest source (and target, where a port is
-            taken for one), as often as there are such; 0 if the range is not known.
+            parity right beside it; on top of growth, the first after a step. None without one, or if it grows steadily.
+        in_use: Connections that were held when that attempt was made.
+        first_failed: The first attempt that failed. One given up does not count, because ports may have been free.
+        in_use_at_failure: Connections that were held when that attempt was made.
+        ports: How many ports the connections were to fill; None if the range is not known. If each address is used up
+            before the next (`Spread.FILL`), ports, connections and the knee are those of the first: `is_of_first`.
+        held: The connections of the fullest source (and target, if a port is taken for one target), times the number
+            of such; 0 if the range is not known.
         fullest: The largest share of the ports of one source (and target) that was in use, 0 to 1; None likewise.
         shows_half: Whether a knee at half of the ports would have been seen; None likewise.
     """
@@ -83,7 +85,7 @@ class Knee:
 
     @property
     def share(self) -> float | None:
-        """The share of the ports in use at the knee; None without a knee, or where the ports are not known."""
+        """The share of the ports in use at the knee; None without a knee, or if the ports are not known."""
         return None if self.in_use is None or not self.ports else self.in_use / self.ports
 
     @property
@@ -94,10 +96,10 @@ class Knee:
 
 @lru_cache(maxsize=32)
 def find_knee(result: StrategyResult) -> Knee:
-    """The knee and the first failure of a strategy; of several rounds the middle ones, each by the attempt it lies at.
+    """The knee and the first failure of a strategy: of several rounds each the median one, by its attempt.
 
-    Rounds without count as if it came after the last attempt. With an even number the earlier of the two in the middle
-    is taken. Churn has none: its range is as full at the end as at the beginning.
+    A round without one counts as if it came after the last attempt. Of two median rounds the earlier is taken. Churn
+    has no knee: its range is as full at the end as at the beginning.
     """
     if result.strategy.phase is Phase.CHURN:
         return Knee()
@@ -113,18 +115,18 @@ def find_knee(result: StrategyResult) -> Knee:
 
 
 def is_unseen(strategy: StrategySpec, knee: Knee, kernel: str = "") -> bool:
-    """Whether a run without a knee tells nothing of one: too few ports were in use for a search that has one.
+    """Whether a run without a knee does not show that there is none: its search has one, and too few ports were in use.
 
-    The one judgement of verdict, next step, tables and lines. A gate is stricter: it asks the same of every strategy.
+    Verdict, next step, tables and lines use this. A gate is stricter: it expects enough ports of every strategy.
     """
     too_few = knee.is_judged and knee.connection is None and knee.shows_half is False
     return too_few and strategy.searches_one_parity_first(kernel)
 
 
 def first_address(result: StrategyResult) -> StrategyResult | None:
-    """The attempts of the first source (and target), where each is used up before the next; else None.
+    """The attempts of the first source (and target), if each is used up before the next; else None.
 
-    Addresses that are taken in turn are equally full at any time: there the ports of all are as one range.
+    Addresses that are used in turns are equally full at any time: the ports of all of them count as one range.
     """
     if result.spread is not Spread.FILL or not result.ports_each or result.capacity == result.ports_each:
         return None
@@ -135,13 +137,13 @@ def first_address(result: StrategyResult) -> StrategyResult | None:
 
 
 def of_first_address(samples: Samples, strategy: StrategySpec) -> Mask:
-    """Which attempts are from the first source, and to the first target where a port is taken for one."""
+    """Which attempts are from the first source, and to the first target if a port is taken for one target."""
     mask: Mask = samples.source == 0
     return mask & (samples.target == 0) if strategy.has_ports_per_target else mask
 
 
 def _reaching(knee: Knee, result: StrategyResult) -> Knee:
-    """With the ports, and whether enough were in use; of several rounds the middle one, as of the knee."""
+    """The knee with its ports, and whether enough were in use; of several rounds in the median one."""
     if not result.ports_each or not result.capacity:
         return replace(knee, ports=result.capacity)
     most = []
@@ -169,8 +171,8 @@ def _middle(knees: list[Knee], attempt: Callable[[Knee], int | None]) -> Knee:
 def knee_of(samples: Samples) -> Knee:
     """The knee of one round that fills a range.
 
-    Failed attempts are left out of baseline and rolling median: what they cost is not a connection's cost. Those given
-    up count: the knee is where they begin.
+    Failed attempts do not count for baseline and rolling median, because their cost is not that of a connection. Those
+    given up count: the knee is where they begin.
     """
     made = _made(samples)
     latency = samples.latency_ns[made]
@@ -182,13 +184,13 @@ def knee_of(samples: Samples) -> Knee:
 
 
 def _step(latency: Numbers, baseline: float) -> int | None:
-    """Position of the first slow connection; None where none stays slow, or all become slower steadily."""
+    """Position of the first slow connection; None if none stays slow, or if all become slower steadily."""
 
     def passed(times: float) -> int | None:
         return _turn(latency > times * baseline)
 
     def is_step(height: float, position: int) -> bool:
-        """Whether half of the height is passed just before the position, and not from the start."""
+        """Whether the rolling median passes half of the height just before the position, and not from the start."""
         half = passed(height / STEP) or 0
         return half > rolling_width(len(latency)) // 2 and position - half <= stretch
 
@@ -198,11 +200,11 @@ def _step(latency: Numbers, baseline: float) -> int | None:
     stretch = max(NARROWEST // 2, int(STRETCH * len(latency)))
     if is_step(SLOWDOWN, slow):
         return slow
-    height = STEP * 2 ** (1 / RUNGS)
+    height = STEP * 2 ** (1 / HEIGHTS_PER_DOUBLING)
     while (position := passed(height)) is not None and position <= (1 - TAIL) * len(latency):
         if is_step(height, position):
             return position
-        height *= 2 ** (1 / RUNGS)
+        height *= 2 ** (1 / HEIGHTS_PER_DOUBLING)
     before, doubled = passed(SLOWDOWN / STEP) or 0, passed(STEP * SLOWDOWN)
     return slow if doubled is not None and doubled - slow <= SPEEDS_UP * (slow - before) else None
 
@@ -214,23 +216,23 @@ def _is_steady(latency: Numbers) -> bool:
     return float(np.corrcoef(np.arange(PARTS), ranks)[0, 1]) >= STEADILY
 
 
-def knee_of_searches(samples: Samples, looked_at: npt.NDArray[np.int64], ports: int) -> Knee:
-    """The knee where it is known what each attempt looked at, and not what that takes.
+def knee_of_searches(samples: Samples, ports_probed: npt.NDArray[np.int64], ports: int) -> Knee:
+    """The knee by the number of ports that each attempt probed, if the times are not known.
 
-    It is the first connection from which on the rolling median of the ports looked at is more than half of the range,
-    to the end: that is what every search comes to once the parity it begins with is full, and no other does so soon.
+    It is the first connection from which on the rolling median of the ports probed stays above half of the range. Every
+    search probes as many once the parity that it begins with is full, and no search does before.
 
     Args:
-        samples: One round; its times do not matter.
-        looked_at: Ports that each attempt looked at.
-        ports: Of the range.
+        samples: One round; its times are not used.
+        ports_probed: Ports that each attempt probed.
+        ports: Ports of the range.
     """
     made = _made(samples)
-    return _knee(samples, made, _turn(looked_at[made] > ports // 2))
+    return _knee(samples, made, _turn(ports_probed[made] > ports // 2))
 
 
 def _made(samples: Samples) -> Numbers:
-    """The attempts that count for a knee."""
+    """The attempts that count for a knee: connections, and what was given up."""
     return np.flatnonzero(~samples.failed | samples.given_up)
 
 
@@ -253,7 +255,7 @@ def _connected_before(samples: Samples, attempt: int) -> int:
 
 
 def _parities(samples: Samples, made: Numbers) -> Numbers:
-    """The parity of each attempt's port; of those given up, which have none, that of the connection before."""
+    """The parity of each attempt's port; an attempt given up has no port, and takes that of the connection before."""
     own = np.where(samples.failed[made], 0, np.arange(len(made)))
     parities: Numbers = samples.port[made][np.maximum.accumulate(own)] % 2
     return parities
@@ -262,9 +264,9 @@ def _parities(samples: Samples, made: Numbers) -> Numbers:
 def _turn(is_slow: Mask) -> int | None:
     """Position of the first slow connection from which on the rolling median is slow, to the end.
 
-    A median over an odd number lies above a limit exactly if more than half of the values do: so a running count does,
-    in one pass. The rolling median can turn some positions early or late where a lone outlier stands beside the turn;
-    the first connection at or after it that is itself slow is meant.
+    A median over an odd number of values lies above a limit exactly if more than half of the values do: so a running
+    count finds it in one pass. A lone outlier beside the turn can move the rolling median's turn by some positions: the
+    position is that of the first connection at or after the turn that is slow itself.
     """
     if len(is_slow) < FEWEST:
         return None
@@ -280,10 +282,10 @@ def _turn(is_slow: Mask) -> int | None:
 
 
 def _at_change_of_parity(parity: Numbers, turned: int) -> int:
-    """Where the ports' parity changes once and for all near the turn, the knee is there.
+    """The position where the ports' parity changes, if it changes exactly once near the turn; else the turn.
 
-    The last ports of the first half are few and far between: the search for each of them is long already, which moves
-    the rolling median's turn forward by some connections.
+    The last free ports of the first half are far apart, so that the search for each of them is long already. That moves
+    the turn of the rolling median forward by some connections.
     """
     width = rolling_width(len(parity))
     first = max(0, turned - width)
@@ -293,16 +295,16 @@ def _at_change_of_parity(parity: Numbers, turned: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Median acquire times of the connections of a filling, in ns; None without a connection in that part of it.
+    """Median acquire times of the connections of a filling, in ns; None for a part without a connection.
 
-    With several rounds the connections of all of them count, each by its own round's order.
+    The connections of all rounds count, each by its place in its own round.
 
     Attributes:
-        knee: Where it turned slow, and of how many ports.
+        knee: The knee of the filling.
         held: Connections over the ports of the knee.
         before_ns: The median before the knee, and `after_ns` from there on; None without a knee.
-        median_ns: That of all connections.
-        first_ns: That of the first 5 %, and `last_ns` of the last 5 %.
+        median_ns: The median of all connections.
+        first_ns: The median of the first 5 %, and `last_ns` of the last 5 %.
     """
 
     knee: Knee
@@ -321,7 +323,7 @@ class Trend:
 
 @lru_cache(maxsize=32)
 def find_trend(strategy: StrategyResult) -> Trend:
-    """How the filling of a strategy went on."""
+    """How the acquire time changed during the filling of a strategy."""
     had = [r.samples.acquire_ns[~r.samples.failed] for r in strategy.rounds]
     knee = find_knee(strategy)
     fast, slow = _around_knees(first_address(strategy) or strategy)
@@ -337,9 +339,9 @@ def find_trend(strategy: StrategyResult) -> Trend:
 
 
 def _around_knees(strategy: StrategyResult) -> tuple[list[Numbers], list[Numbers]]:
-    """The acquire times before and after each round's own knee, of the rounds that have one.
+    """The acquire times before and after each round's own knee, in the rounds that have one.
 
-    What was given up counts, as it does for the knee.
+    Attempts given up count, as they do for the knee.
     """
     before, after = [], []
     for measured in strategy.rounds:

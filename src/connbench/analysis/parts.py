@@ -1,4 +1,4 @@
-"""A strategy's figures by source address, by target or by lane, each by itself."""
+"""Divides a strategy's attempts: by source address, target or client, and by how far the range had been asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from connbench.results.result import Result, Samples, StrategyResult
 
 
 class By(StrEnum):
-    """The column of the samples that attempts are told apart by."""
+    """The column of the samples that divides the attempts."""
 
     SOURCE = "source"
     TARGET = "target"
@@ -23,10 +23,10 @@ class By(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The attempts of one source, target or lane; numbers count from 1 for each.
+    """The attempts of one source, target or client, numbered from 1.
 
-    `fills` says whether its attempts fill a range by themselves, so that a knee can be its own: those of a source do,
-    those of a target where a port is taken for one target alone, and those of a lane never.
+    `fills` says whether these attempts fill a range by themselves, so that they can have a knee: those of a source do,
+    those of a target do if a port is taken for one target alone, and those of a client never do.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Part:
 
 
 def split_by(result: Result, strategy: StrategyResult, by: By) -> list[Part]:
-    """The attempts of each source, target or lane, in the plan's order; those without an attempt are left out.
+    """The attempts of each source, target or client that has any, in the plan's order.
 
-    Where the plan is not known an address is told by its position in it, as `source 0`.
+    If the plan is not known, an address is named by its position in it, as `source 0`.
     """
     used = sorted({int(number) for r in strategy.rounds for number in np.unique(getattr(r.samples, by))})
     capacity, fills = _range_of_each(result, strategy, by)
@@ -50,7 +50,7 @@ def split_by(result: Result, strategy: StrategyResult, by: By) -> list[Part]:
 
 
 def _range_of_each(result: Result, strategy: StrategyResult, by: By) -> tuple[int | None, bool]:
-    """How many ports each part has to itself, None if that is not known, and whether it has any."""
+    """How many ports each part has to itself (None if that is not known), and whether it fills them by itself."""
     spec, plan = strategy.strategy, result.plan
     if by is By.LANE or spec.phase is Phase.CHURN:
         return None, False
@@ -73,17 +73,17 @@ def _name(result: Result, by: By, number: int) -> str:
 
 
 TENTHS = 10
-"""Steps that the range is asked for in."""
+"""The steps that the range is divided into."""
 
 
 @dataclass(frozen=True, slots=True)
 class FillStep:
-    """A stretch of attempts, of all rounds together.
+    """Consecutive attempts of all rounds together.
 
     Attributes:
-        asked: Share of the range that was asked for up to its end.
-        attempts: How many there are, and of these `had` within the limit, `given_up` and `failed` otherwise.
-        open: Share of the range in use after it, the mean of the rounds.
+        asked: Connections asked for up to the end of the step, as a share of the range.
+        attempts: How many there are; of these `connected` within the limit, `given_up`, and `failed` otherwise.
+        open: Share of the range in use after the step, the mean of the rounds.
     """
 
     asked: float
@@ -95,9 +95,9 @@ class FillStep:
 
 
 def fill_steps(strategy: StrategyResult) -> list[FillStep]:
-    """The attempts by the share of the range that had been asked for, 10 % a step; what is beyond it is one step more.
+    """The attempts in steps of 10 % of the range, and one step more for those beyond the range.
 
-    Where the range is not known, the share is that of the longest round's attempts.
+    If the range is not known, the longest round's attempts stand for it.
     """
     rounds = [r.samples for r in strategy.rounds if len(r.samples)]
     if not rounds:

@@ -1,4 +1,4 @@
-"""Strategies against each other within a run: what a connection costs, and whether a difference is more than noise."""
+"""Ranks the strategies of a run: what a connection costs, and whether a difference is more than noise."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ from connbench.results.result import Samples, StrategyResult
 from connbench.strategies import BASELINE
 
 PARTS = 23
-"""Parts that the attempts of few rounds are dealt out to, each of which meets the range at every fullness. A prime:
-what takes turns, as source addresses do, must not be dealt to the same parts each time."""
+"""The attempts of few rounds are dealt to this number of parts in turns, so that each part has attempts at every
+fullness of the range. A prime number: attempts that alternate, as between source addresses, reach every part."""
 
 FEWEST_OF_A_PART = 10
-"""Attempts of each below which parts are too small to say how much they vary."""
+"""The fewest attempts of a part: the costs of smaller parts vary too much."""
 
 OF_ROUNDS = 1.5
-"""Times that rounds of one strategy are apart for reasons outside of them: fewer rounds than an interval takes show no
-smaller difference, however alike the attempts within a round are. Of 15 rounds in turns on a busy machine of two cores,
-those of one strategy beside each other were up to 1.5 x apart in three of four cases."""
+"""Rounds of one strategy can differ by this factor for reasons outside of them, so that fewer rounds than an interval
+takes show no smaller difference, however alike the attempts within a round are. Measured in 15 rounds in turns on a
+busy machine with two cores: in three of four cases, neighbouring rounds of a strategy differed by up to 1.5 x."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How many times as fast as another strategy one is, and whether that is shown to be more than noise."""
+    """How many times as fast as another strategy one is, and whether that is more than noise."""
 
     ratio: float
     is_shown: bool
 
 
 def cost_of(samples: Samples, *, of_connect: bool = False) -> float | None:
-    """The time of all attempts, failed ones too, by the connections made, in ns; None without a connection or a time.
+    """The time of all attempts, failed ones too, divided by the connections made, in ns.
 
-    So an attempt that fails fast makes nothing cheaper: somebody still waits for the connection it did not bring.
+    A failed attempt adds its time and no connection: failing fast makes nothing cheaper, as the program still waits.
 
     Args:
         samples: Attempts.
-        of_connect: Whether the latencies are meant, as the talk counts them, and not the acquire times.
+        of_connect: Whether to sum the latencies, as the talk does, instead of the acquire times.
+
+    Returns:
+        None without a connection or a time.
     """
     connections = len(samples) - int(samples.failed.sum())
     total = float((samples.latency_ns if of_connect else samples.acquire_ns).sum())
@@ -49,13 +52,13 @@ def cost_of(samples: Samples, *, of_connect: bool = False) -> float | None:
 
 
 def costs(strategy: StrategyResult, *, of_connect: bool = False) -> list[float]:
-    """The cost of each round that came to its end and has one."""
+    """The cost of each complete round that has one."""
     found = (cost_of(r.samples, of_connect=of_connect) for r in strategy.rounds if not r.fault)
     return [cost for cost in found if cost is not None]
 
 
 def cost(strategy: StrategyResult, *, of_connect: bool = False) -> float | None:
-    """That of the median complete round; None without one."""
+    """The cost of the median complete round; None without one."""
     found = costs(strategy, of_connect=of_connect)
     return float(np.median(found)) if found else None
 
@@ -63,12 +66,12 @@ def cost(strategy: StrategyResult, *, of_connect: bool = False) -> float | None:
 def speed(
     new: StrategyResult, base: StrategyResult, *, clock: Clock = Clock.TIME, of_connect: bool = False
 ) -> Speed | None:
-    """How many times as fast as `base` a strategy is by its cost; None where one of them has none.
+    """How many times as fast as `base` a strategy is by its cost; None if one of them has no cost.
 
     From five complete rounds a side on, a difference is shown if the interval of `analysis.bootstrap` over the rounds
-    leaves out 1. With fewer, the attempts of each side are dealt out to 23 parts by turns, so that every part meets the
-    range at each fullness; the same interval over the parts' costs tells what the attempts within a round leave to
-    chance. It knows nothing of what makes rounds differ: so the ratio must be beyond 1.5 as well.
+    excludes 1. With fewer rounds, the attempts of each side are dealt to 23 parts in turns, so that every part has
+    attempts at each fullness of the range; the same interval over the parts' costs shows the chance within a round. It
+    does not include what makes rounds differ: so the ratio must be beyond 1.5 as well.
     """
     of_new, of_base = cost(new, of_connect=of_connect), cost(base, of_connect=of_connect)
     if of_new is None or of_base is None:
@@ -85,7 +88,7 @@ def speed(
 
 
 def _parts(strategy: StrategyResult, *, of_connect: bool) -> Values:
-    """The costs of the parts that the attempts of the complete rounds are dealt out to; fewer where one has none."""
+    """The costs of the parts that the attempts of the complete rounds are dealt to, without parts that have no cost."""
     attempts, connections, times = np.zeros(PARTS), np.zeros(PARTS), np.zeros(PARTS)
     for samples in (r.samples for r in strategy.rounds if not r.fault):
         part = np.arange(len(samples)) % PARTS
@@ -97,5 +100,5 @@ def _parts(strategy: StrategyResult, *, of_connect: bool) -> Values:
 
 
 def find_base(strategies: Sequence[StrategyResult]) -> StrategyResult:
-    """What the others are compared with: the first of the baseline, or else the first of all."""
+    """The strategy that the others are compared with: the first of the baseline, or else the first of all."""
     return next((s for s in strategies if s.strategy.name == BASELINE.name), strategies[0])

@@ -1,4 +1,4 @@
-"""The summary of a strategy: latency, acquire time and tries, for all attempts, per port parity, and for the failed.
+"""Summarizes a strategy: latency, acquire time and tries of all attempts, per port parity, and of the failed ones.
 
 Percentiles are numpy's default: linear interpolation between the two nearest order statistics.
 """
@@ -18,18 +18,18 @@ from connbench.samples import GIVEN_UP, UNKNOWN_ERRNO
 from connbench.units import NS_PER_S
 
 _NAMES = {UNKNOWN_ERRNO: "unknown", GIVEN_UP: "given up"}
-"""What is no errno of a call."""
+"""Values of the errno column that no system call returns."""
 
 _NOTHING = float("nan")
-"""What an empty group has for a figure: no number, which JSON writes as null; a 0 reads as "takes no time"."""
+"""The figure of an empty group, which JSON writes as null: a 0 would read as "takes no time"."""
 
 _PERCENTILES = (50, 75, 90, 95, 99, 99.9)
 
 
 def samples_for(percent: float) -> int:
-    """Samples that a percentile needs to be more than another name of the minimum or the maximum: 1,000 for p99.9.
+    """The samples that a percentile needs to differ from the minimum and the maximum: 1,000 for p99.9.
 
-    From p1 to p99 it is shown of any number of samples.
+    From p1 to p99 any number of samples is enough.
     """
     tail = min(percent, 100 - percent)
     return 1 if tail >= 1 else round(100 / tail)
@@ -39,7 +39,7 @@ def samples_for(percent: float) -> int:
 class Distribution:
     """A distribution in the unit of its values, usually ns. Without a sample every figure is NaN.
 
-    `p999` is None where there are samples, but too few (`samples_for`).
+    `p999` is None if there are samples, but too few (`samples_for`).
     """
 
     count: int = 0
@@ -75,7 +75,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some of the attempts: how long the call took, how long it took to have a connection, and in how many tries.
+    """Some of the attempts: the latency of the call, the time to acquire a connection, and the tries that it took.
 
     Times are in ns. Without an attempt each figure is NaN.
     """
@@ -103,13 +103,14 @@ class Summary:
 
     Attributes:
         total_ns: The talk's 'total time': the sum of all latencies, those of failed attempts too.
-        wall_ns: From the first attempt's begin to the last outcome, summed over the rounds.
-        all: Every attempt, failed or not; `even` and `odd` the successful ones by local port; `errored` the failed.
+        wall_ns: From the beginning of the first attempt to the last outcome, summed over the rounds.
+        all: Every attempt, failed or not; `even` and `odd` the successful ones by local port; `errored` the failed
+            ones.
         errors: Failed attempts by the name of their errno, most frequent first.
-        rounds_total_ns: `total_ns` of each round that came to its end.
-        rounds_mean_ns: The same by the attempt.
-        established: Connections open at once when a round ended, the smallest of the rounds.
-        floor_ns: What the harness itself adds to a connect(), the median of the rounds.
+        rounds_total_ns: `total_ns` of each complete round.
+        rounds_mean_ns: The same per attempt.
+        established: Connections that were open when a round ended, the smallest of the rounds.
+        floor_ns: What the harness adds to the latency of a connect(), the median of the rounds.
     """
 
     all: Group
@@ -146,19 +147,19 @@ class Summary:
 
     @property
     def rate(self) -> float | None:
-        """Connections had in a second of `wall_ns`; None without any time."""
+        """Connections made per second of `wall_ns`; None if that is 0."""
         return self.connected / self.wall_ns * NS_PER_S if self.wall_ns else None
 
     @property
     def round_total_ns(self) -> float:
-        """The median complete round's 'total time', 0 without one."""
+        """The 'total time' of the median complete round; 0 without one."""
         return float(np.median(self.rounds_total_ns)) if self.rounds_total_ns else 0.0
 
     def connect_speed_up(self, over: Summary) -> float | None:
         """How many times as fast as another this is by latency alone, as the talk counts; None without a round.
 
-        By the median round's time an attempt, for strategies need not make the same number of them. What a program
-        waits for its connection is compared by `analysis.ranking`.
+        It compares the time per attempt of the median rounds, because strategies can differ in their number of
+        attempts. `analysis.ranking` compares the time that a program waits for a connection.
         """
         if not (self.rounds_mean_ns and over.rounds_mean_ns and np.median(self.rounds_mean_ns)):
             return None
@@ -172,7 +173,7 @@ class Summary:
 
 @lru_cache(maxsize=32)
 def summarize(result: StrategyResult) -> Summary:
-    """Summarize a strategy over all its rounds; asked again of the same rounds, it answers from memory."""
+    """Summarize a strategy over all its rounds. The summaries of the last rounds asked for are kept."""
     samples = result.samples
     complete = [r.samples for r in result.rounds if not r.fault]
     floors = [r.report.floor_ns for r in result.rounds if r.report.floor_ns is not None]
@@ -220,16 +221,16 @@ def count_errors(numbers: Numbers) -> dict[str, int]:
 
 
 def errno_name(number: int) -> str:
-    """`EADDRNOTAVAIL` for 99; the number itself where it has no name."""
+    """`EADDRNOTAVAIL` for 99; `errno N` for a number without a name."""
     if number in _NAMES:
         return _NAMES[number]
     return errno.errorcode.get(number, f"errno {number}")
 
 
 def achieved_rate(spec: StrategySpec, measured: Round) -> float | None:
-    """Replacements a second of a round's churn; None where there are too few to tell.
+    """Replacements a second of a round's churn; None if there are too few to tell.
 
-    Each lane begins with one at once, so that the time between the first and the last is that of all others.
+    Each client begins with one at once, so that the time from the first to the last is that of all the others.
     """
     samples = measured.samples
     others = len(samples) - spec.load.concurrency

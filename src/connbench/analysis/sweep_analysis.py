@@ -1,7 +1,9 @@
-"""A sweep: every setting put to every load, which setting is the cheapest, and which cheaper one fell out.
+"""Analyses a sweep, which measures every setting at every load: the cheapest setting within an error budget.
 
-Settings and loads are those of `sweep_cells`. Each figure is the median over the complete rounds of that figure of a
-round. Where there is churn, the churn is judged and not the filling before it.
+A *setting* is a strategy with its parameters: window, placement, retries, source addresses, when it gives up. A *load*
+is how many connections it opens or how full it makes the range, with how many clients, and the churn. A setting at a
+load is a *cell*. A cell's figure is the median over its complete rounds. If a load has churn, the churn is judged, and
+not the filling before it.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from connbench.samples import NO_PORT_FREE
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the attempts of a round came to; times in ns, NaN where there is no attempt of the kind.
+    """The figures of a round; times in ns, NaN if no attempt has the figure.
 
     Attributes:
-        error_share: Attempts without a connection, those given up too, 0 to 1.
-        cost_ns: What a connection takes: the acquire time of all attempts, failed ones too, by the connections made;
-            infinite without one. So an attempt that fails fast makes nothing cheaper.
-        acquire_ns: Mean acquire time of an attempt, failed ones counted.
+        error_share: Attempts without a connection, including those given up, as a share from 0 to 1.
+        cost_ns: The acquire time of all attempts, failed ones too, divided by the connections made; infinite without
+            a connection. So an attempt that fails fast makes nothing cheaper.
+        acquire_ns: Mean acquire time of all attempts, failed ones too.
         mean_ns: Mean latency of all attempts, as are `p50_ns` and `p99_ns`.
         even_ns: Mean latency of the connections from even ports; `odd_ns` of those from odd ones.
     """
@@ -41,7 +43,7 @@ class Figures:
 
     @classmethod
     def of(cls, samples: Samples) -> Figures:
-        """Those of some attempts, at least one."""
+        """The figures of some attempts, at least one."""
         latency, connected = samples.latency_ns, len(samples) - int(samples.failed.sum())
         p50, p99 = (float(value) for value in np.percentile(latency, (50, 99)))
         even, odd = (float(latency[of].mean()) if of.any() else np.nan for of in (samples.even, samples.odd))
@@ -62,11 +64,11 @@ class Cell:
     """A setting at a load, in one phase.
 
     Attributes:
-        attempts: Of the longest round.
-        figures: The median round's, each figure by itself.
-        costs_ns: What a connection takes in each round.
-        lacks_ports: Whether no attempt failed but for want of a free port: what fails otherwise needs another cure.
-        is_partial: Whether there is no complete round; the figures are then those of what there is.
+        attempts: Attempts of the longest round.
+        figures: The median of each figure over the rounds.
+        costs_ns: The cost of a connection in each round.
+        lacks_ports: Whether every failed attempt failed because no port was free: other failures need another cure.
+        is_partial: Whether there is no complete round; the figures are then those of the partial rounds.
     """
 
     setting: StrategySpec
@@ -80,19 +82,19 @@ class Cell:
 
     @property
     def spread(self) -> float:
-        """From the smallest to the largest round's cost, as a share of the median; 0 of one round."""
+        """The largest round's cost less the smallest, as a share of the median; 0 with one round."""
         median = self.figures.cost_ns
         is_known = 0 < median < np.inf
         return (max(self.costs_ns) - min(self.costs_ns)) / median if is_known else 0.0
 
     @property
     def is_judged(self) -> bool:
-        """Whether this is what the sweep is about: the churn where there is one, else the filling."""
+        """Whether this is the phase that the sweep judges: the churn if there is one, else the filling."""
         return self.phase is (Phase.CHURN if self.load.churn else Phase.FILL)
 
     @classmethod
     def of(cls, strategy: StrategyResult) -> Cell | None:
-        """A strategy's rounds as a cell; None without an attempt."""
+        """The cell of a strategy's rounds; None without an attempt."""
         complete = [r.samples for r in strategy.rounds if not r.fault and len(r.samples)]
         rounds = complete or [r.samples for r in strategy.rounds if len(r.samples)]
         if not rounds:
@@ -118,16 +120,16 @@ def _median(rounds: Sequence[Figures]) -> Figures:
 
 
 def setting_and_load(spec: StrategySpec) -> tuple[StrategySpec, Load]:
-    """A strategy's setting, as one without a load of its own, and its load without what is the setting's."""
+    """Divides a strategy in its setting, with no load beside that, and its load without what belongs to the setting."""
     load = spec.load
     own = Load(sources=load.sources, give_up_ms=load.give_up_ms)
     return replace(spec, load=own, phase=Phase.FILL), replace(load, sources=None, give_up_ms=None)
 
 
 def is_sweep(result: Result) -> bool:
-    """Whether a result is a sweep's: several settings or loads, all of them combined, in one and the same strategy.
+    """Whether a result is that of a sweep: each setting at each load, and a strategy in more than one cell.
 
-    `run` has each strategy once, and the talk's measurements are no product.
+    `run` measures each strategy once; `reproduce` measures some settings at some loads.
     """
     fills = [spec for spec in result.specs if spec.phase is Phase.FILL]
     combined = set(map(setting_and_load, fills))
@@ -138,13 +140,13 @@ def is_sweep(result: Result) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a setting did over all loads.
+    """A setting's figures over all loads.
 
     Attributes:
-        cost_ns: The mean over the loads of what a connection takes: every load weighs the same, however many attempts.
-        least_ns: The same of the quickest round at each load; `most_ns` of the slowest.
+        cost_ns: The mean over the loads of the cost of a connection: every load has the same weight.
+        least_ns: The same with the cheapest round at each load; `most_ns` with the most expensive one.
         worst_share: The largest share of errors at a load.
-        worst_load: Which.
+        worst_load: That load.
     """
 
     setting: StrategySpec
@@ -155,18 +157,18 @@ class Standing:
     worst_load: Load
 
     def is_within(self, budget: float) -> bool:
-        """Whether its errors are within a share of the attempts at every load."""
+        """Whether its share of errors is at most `budget` at every load."""
         return self.worst_share <= budget
 
     def is_cheaper_than(self, other: Standing) -> bool:
-        """Whether it costs less, and the rounds show it: not one of its rounds costs as much as one of the other's."""
+        """Whether each of its rounds costs less than each of the other's; with one round a side, whether that does."""
         has_rounds = self.least_ns < self.most_ns or other.least_ns < other.most_ns
         return self.most_ns < other.least_ns if has_rounds else self.cost_ns < other.cost_ns
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All cells of a sweep, its settings, strategy by strategy, and loads as planned, and whether it was cut short."""
+    """All cells of a sweep, its settings (strategy by strategy) and loads as planned, and whether it was cut short."""
 
     cells: tuple[Cell, ...]
     settings: tuple[StrategySpec, ...]
@@ -175,7 +177,7 @@ class Sweep:
 
     @classmethod
     def of(cls, result: Result) -> Sweep:
-        """A result by settings and loads."""
+        """The sweep that a result holds."""
         planned = [setting_and_load(spec) for spec in result.specs]
         cells = (Cell.of(strategy) for strategy in result.strategies)
         names = list(dict.fromkeys(setting.name for setting, _ in planned))
@@ -188,21 +190,21 @@ class Sweep:
 
     @property
     def has_churn(self) -> bool:
-        """Whether anything is judged by its churn."""
+        """Whether the churn of a load is judged."""
         return any(load.churn for load in self.loads)
 
     def of_phase(self, *, judged: bool) -> list[Cell]:
-        """The cells that are judged, or the filling before them: setting by setting, in each by load."""
+        """The cells that are judged, or those of the filling before them, by setting and then by load."""
         chosen = [cell for cell in self.cells if cell.is_judged is judged]
         return sorted(chosen, key=lambda c: (self.settings.index(c.setting), self.loads.index(c.load)))
 
     def judged_at(self, load: Load) -> list[Cell]:
-        """What a load was judged by: a complete cell a setting."""
+        """The complete cells of a load that are judged, one a setting."""
         return [cell for cell in self.of_phase(judged=True) if cell.load == load and not cell.is_partial]
 
     @cached_property
     def standings(self) -> tuple[Standing, ...]:
-        """Every setting with a complete round at every load, the cheapest first; equals in order."""
+        """Every setting with a complete round at every load, the cheapest first."""
         complete = [cell for cell in self.of_phase(judged=True) if not cell.is_partial]
         found = []
         for setting in self.settings:
@@ -212,11 +214,11 @@ class Sweep:
         return tuple(sorted(found, key=lambda standing: standing.cost_ns))
 
     def cheapest(self, budget: float) -> Standing | None:
-        """The setting of least cost among those that keep within a share of errors at every load; None without one."""
+        """The cheapest of the settings that are within the error budget at every load; None without one."""
         return next((standing for standing in self.standings if standing.is_within(budget)), None)
 
     def tied(self, budget: float) -> list[Standing]:
-        """The other settings within the budget that the rounds do not tell from the cheapest: they overlap."""
+        """The other settings within the budget with rounds as cheap as one of the cheapest: no difference is shown."""
         chosen = self.cheapest(budget)
         if chosen is None or chosen.least_ns == chosen.most_ns:
             return []
@@ -227,9 +229,9 @@ class Sweep:
         ]
 
     def cheaper_beyond(self, budget: float) -> list[Standing]:
-        """The settings beyond the budget that are cheaper than the cheapest within it; the fewest errors first.
+        """The settings beyond the budget that are cheaper than the cheapest within it, by their share of errors.
 
-        Where no setting keeps within the budget these are all. The first of them is the runner-up.
+        If no setting is within the budget, these are all. The first of them is the runner-up.
         """
         chosen = self.cheapest(budget)
         beyond = [one for one in self.standings if not one.is_within(budget)]
@@ -241,19 +243,19 @@ class Sweep:
         return next(cell for cell in self.judged_at(load) if cell.setting == setting)
 
     def cheapest_at(self, load: Load, budget: float) -> Cell | None:
-        """The same at one load by itself."""
+        """The cheapest cell within the budget at one load; None without one."""
         keeping = [cell for cell in self.judged_at(load) if cell.figures.error_share <= budget]
         return min(keeping, key=lambda cell: cell.figures.cost_ns, default=None)
 
     def fewest_errors_at(self, load: Load) -> Cell | None:
-        """The cell of fewest errors at a load, of equals the cheapest."""
+        """The cell with the fewest errors at a load; of equal ones the cheapest."""
         return min(
             self.judged_at(load), key=lambda cell: (cell.figures.error_share, cell.figures.cost_ns), default=None
         )
 
 
 def _standing(setting: StrategySpec, cells: Sequence[Cell]) -> Standing:
-    """Over the cells of a setting, one a load."""
+    """Summarizes the cells of a setting, one a load."""
     worst = max(cells, key=lambda cell: cell.figures.error_share)
     return Standing(
         setting=setting,
