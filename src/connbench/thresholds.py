@@ -262,11 +262,6 @@ class Threshold:
         """The expression without the strategy before it."""
         return f"{self.metric} {self.operator} {self.bound}"
 
-    @property
-    def needs_base(self) -> bool:
-        """Whether it can be evaluated only together with a base run."""
-        return self.metric.of_base or (isinstance(self.bound, Multiple) and self.bound.metric.of_base)
-
     def __str__(self) -> str:
         return _with_strategy(self.strategy, self.condition)
 
@@ -277,7 +272,6 @@ class Slower:
 
     strategy: str | None = None
     condition = "slower"
-    needs_base = True
 
     def __str__(self) -> str:
         return _with_strategy(self.strategy, self.condition)

@@ -1,4 +1,4 @@
-"""Numbers as people write and read them: each kind of quantity is read and formatted here, and nowhere else."""
+"""Reads and formats quantities: each kind has its parser and its formatter here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ IN_BYTES = frozenset({"memory_total", "memory_available"})
 
 NS_PER_US, NS_PER_MS, NS_PER_S = 1e3, 1e6, 1e9
 MS_PER_S = 1e3
+"""Factors between units of time; connbench computes in ns."""
 
 _SCALE = ((NS_PER_S, "s"), (NS_PER_MS, "ms"), (NS_PER_US, "µs"), (1.0, "ns"))
 
 
 def duration(nanoseconds: float) -> str:
-    """Three significant digits and a unit: `12.7 µs`; `-` for what is not a number of ns."""
+    """A time with three significant digits and a unit: `12.7 µs`; `-` for NaN and infinity."""
     if not isfinite(nanoseconds):
         return "-"
     # Rounded first, so that 999.96 µs becomes 1 ms rather than 1000 µs.
@@ -31,7 +32,7 @@ def duration(nanoseconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A whole number with thousands set apart: `56,512`."""
+    """A whole number with its thousands separated: `56,512`."""
     return f"{number:,.0f}"
 
 
@@ -42,7 +43,7 @@ def memory(number: float) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """How long something goes on, in two units at most: `12.0 s`, `2 min 5 s`, `30 h 0 min`."""
+    """A duration of seconds or more, in two units at most: `12.0 s`, `2 min 5 s`, `30 h 0 min`."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -53,24 +54,24 @@ def elapsed(seconds: float) -> str:
 
 
 def about(nanoseconds: float) -> str:
-    """A time in two significant digits, for a sentence: `5.3 µs`, `62 µs`, `2.2 ms`, `120 µs`."""
+    """A time with two significant digits, for a sentence: `5.3 µs`, `62 µs`, `2.2 ms`, `120 µs`."""
     rounded = float(f"{nanoseconds:.2g}")
     factor, unit = next(((factor, unit) for factor, unit in _SCALE if rounded >= factor), _SCALE[-1])
     return f"{rounded / factor:.2g} {unit}" if rounded / factor < 100 else f"{rounded / factor:.0f} {unit}"
 
 
 def format_percent(share: float) -> str:
-    """A share of 1 with all its digits: `80%`, `0.7%`."""
+    """A share of 1 in percent, with all its digits: `80%`, `0.7%`."""
     return f"{share * 100:g}%"
 
 
 def per_second(rate: float) -> str:
-    """How many a second, with all its digits: `100/s`, `0.5/s`."""
+    """A requested rate per second, with all its digits: `100/s`, `0.5/s`."""
     return f"{rate:g}/s"
 
 
 def format_measured_rate(rate: float) -> str:
-    """A rate as people read it: whole, thousands set apart, from 100 on, with three digits below."""
+    """A measured rate: a whole number from 100 on, with its thousands separated; three significant digits below."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
@@ -78,7 +79,7 @@ COUNT_FORM = "a whole number, as in 10000, 10k or 1e4"
 TIME_FORM = "a time, as in 250us, 1ms, 5s, 2min or 1.5h"
 RATE_FORM = "a rate, as in 100/s, 10k/s or 600/min"
 PERCENT_FORM = "a share, as in 80%"
-"""What the readers below take, for the messages that refuse a word."""
+"""The forms that the parsers below accept, for the messages that refuse a word."""
 
 _MINUTE_NS = 60 * 10**9
 TIME_UNITS_NS = {
@@ -92,10 +93,10 @@ TIME_UNITS_NS = {
     "min": _MINUTE_NS,
     "h": 60 * _MINUTE_NS,
 }
-"""Units of time as they are typed, and how many ns each is."""
+"""Units of time as users type them, and how many ns each is; whole numbers, for exact decimals."""
 
 NS_IN = {unit: float(TIME_UNITS_NS[unit]) for unit in ("s", "ms", "us", "ns")}
-"""Nanoseconds in each unit that a CSV of ports and times may have them in, by the name that `--unit` takes."""
+"""Nanoseconds in each unit of the latencies of a CSV of ports and latencies, by the name that `--unit` takes."""
 
 _MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6}
 _RATE_UNITS_S = {"s": 1, "min": 60, "h": 3600}
@@ -103,7 +104,7 @@ _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,30})?(\.\d{0,30})?(e[+-]?\d{1,2}
 
 
 def parse_number(text: str) -> int:
-    """Read the digits of a port, a CPU or the like: up to nine ASCII digits, which int() alone does not bound.
+    """Read the digits of a port, a CPU or the like: up to nine ASCII digits (int() alone takes any number).
 
     Raises:
         ValueError: Anything else.
@@ -127,11 +128,11 @@ def parse_count(text: str) -> int:
 
 
 def parse_time(text: str, unit: str, *, bare: bool = True) -> Decimal:
-    """Read a time: `250us`, `1ms`, `5s`, `2min`, `1.5h`, and a number alone in `unit` if `bare` allows it.
+    """Read a time: `250us`, `1ms`, `5s`, `2min`, `1.5h`, or with `bare` a number alone, which is in `unit`.
 
     Args:
-        text: What was typed.
-        unit: The unit of what is returned, one of `TIME_UNITS_NS`.
+        text: What the user typed.
+        unit: The unit of the returned number, one of `TIME_UNITS_NS`.
         bare: Whether a number alone is a time.
 
     Raises:
@@ -144,7 +145,7 @@ def parse_time(text: str, unit: str, *, bare: bool = True) -> Decimal:
 
 
 def parse_rate(text: str) -> Decimal:
-    """Read how many a second: `100/s`, `10k/s`, `600/min`, `3600/h`, and `100` alone.
+    """Read a rate per second: `100/s`, `10k/s`, `600/min`, `3600/h`, or `100` alone.
 
     Raises:
         ValueError: Not of that form.
@@ -158,9 +159,9 @@ def parse_rate(text: str) -> Decimal:
 
 
 def parse_percent(text: str) -> Decimal:
-    """Read a share of the whole, `80%`, as a share of 1.
+    """Read a share in percent, `80%`, as a share of 1.
 
-    In decimal: 0.7 / 100 in binary is less than 0.007, and another share than the one that a range with a step reaches.
+    It is a decimal: 0.7 / 100 in binary is less than 0.007, the share that a range with a step reaches.
 
     Raises:
         ValueError: Not of that form.
@@ -174,7 +175,7 @@ def parse_percent(text: str) -> Decimal:
 def _split(text: str) -> tuple[Decimal, str]:
     """The number that a text begins with, and the unit after it.
 
-    Digits and exponent are bounded, so that no word on the command line makes a number that takes long to compute.
+    Digits and exponent are bounded, so that no argument makes a number that takes long to compute.
 
     Raises:
         ValueError: It begins with no number.
