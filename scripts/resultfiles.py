@@ -62,7 +62,7 @@ def _made_samples(rng: np.random.Generator, ports: PortRange, attempts: int) -> 
         errno=np.where(failed, 99, 0).astype("H"),
         source=np.zeros(attempts, dtype="H"),
         target=np.zeros(attempts, dtype="H"),
-        lane=np.zeros(attempts, dtype="H"),
+        client=np.zeros(attempts, dtype="H"),
     )
 
 

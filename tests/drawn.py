@@ -130,7 +130,7 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
     """A few attempts of a strategy, each column anywhere between its bounds, no port twice."""
     most = planned.attempts if planned else spec.load.connections
     rows = draw(st.integers(0, 4 if most is None else min(4, most)))
-    high = dict(HIGHEST) | {"lane": spec.load.concurrency - 1}
+    high = dict(HIGHEST) | {"client": spec.load.concurrency - 1}
     low = dict(LOWEST)
     if spec.load.sources:
         high["source"] = spec.load.sources - 1
@@ -150,7 +150,7 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
     if planned and spec.load.churn:
         shares = [len(one) for one in planned.rows_of_clients(spec.phase)]
         free = [lane for lane, share in enumerate(shares) for _ in range(min(4, share))]
-        columns["lane"] = [free[-1 - row] for row in range(rows)]
+        columns["client"] = [free[-1 - row] for row in range(rows)]
     return samples_class(spec)(**{c.name: np.array(columns[c.name], dtype=c.code) for c in COLUMNS})
 
 

@@ -61,7 +61,7 @@ def samples_of(connect_ns: Sequence[int], **columns: Sequence[int]) -> Samples:
         "tries": [1] * rows,
         "source": [0] * rows,
         "target": [0] * rows,
-        "lane": [0] * rows,
+        "client": [0] * rows,
         **columns,
     }
     return Samples(**{column.name: np.array(values[column.name], dtype=column.code) for column in COLUMNS})

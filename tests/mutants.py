@@ -24,6 +24,7 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL
 from connbench.portmodel.predict_plan import predict
 from connbench.report.formats import FORMATS
+from connbench.results.old_names import RENAMED
 from connbench.results.result import Result, Round
 from made import BIND, ENVIRONMENT, PLAIN, PLAN, RANDOM, WINDOW, round_of
 
@@ -91,7 +92,9 @@ def _seeds() -> dict[str, bytes]:
         "one": FORMATS["json"](one).encode(),
         "reproduction": formats_of(again)["json"](again).encode(),
         "schema 3": (FILES / "schema-3.json").read_bytes(),
+        "schema 4": gzip.decompress((FILES / "schema-4.json.gz").read_bytes()),
         "csv": FORMATS["csv"](loads).encode(),
+        "schema 4 csv": (FILES / "schema-4.csv").read_bytes(),
         "old csv": (FILES / "partial-0.1.csv").read_bytes(),
         "talk csv": b"port, latency_us\n" + b"".join(f"{9024 + i}, {10 + i}.5\n".encode() for i in range(50)),
     }
@@ -335,7 +338,7 @@ def _change_cell(row: list[str], other: list[str], rng: Random) -> None:
 
 
 def columns_told(data: bytes) -> dict[tuple[str, int], dict[str, list[float]]] | None:
-    """The columns of each round as Python's own JSON reader finds them, by place; None if it is no JSON."""
+    """The columns of each round as Python's own JSON reader finds them, by place and today's name; None if no JSON."""
     if data.startswith(b"\x1f\x8b"):
         data = gzip.GzipFile(fileobj=io.BytesIO(data)).read()
     try:
@@ -343,7 +346,9 @@ def columns_told(data: bytes) -> dict[tuple[str, int], dict[str, list[float]]] |
     except (ValueError, RecursionError):
         return None
     return {
-        (json.dumps(strategy["strategy"]), measured["number"]): measured["samples"]
+        (json.dumps(strategy["strategy"]), measured["number"]): {
+            RENAMED.get(name, name): values for name, values in measured["samples"].items()
+        }
         for strategy in document["strategies"]
         for measured in strategy["rounds"]
     }

@@ -37,7 +37,7 @@ COLUMNS = (
     Column("errno", "H", 2, "", "0, or why the attempt failed"),
     Column("source", "H", 2, "", "index into the plan's source addresses"),
     Column("target", "H", 2, "", "index into the plan's targets"),
-    Column("lane", "H", 2, "", "which of the lanes made the attempt, counted from 0"),
+    Column("client", "H", 2, "", "which of the concurrent clients made the attempt, counted from 0"),
 )
 """Widest first, so that every column starts aligned."""
 

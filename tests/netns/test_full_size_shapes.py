@@ -80,7 +80,7 @@ def test_two_lanes_take_every_port() -> None:
     samples = measure(replace(spec("bind"), load=Load(concurrency=2)), PORTS, PORTS, low=LOW, cpus=cpus).samples
     assert not samples.failed.any()
     for lane in (0, 1):
-        assert [parity for parity, _ in parities(samples.chosen(samples.lane == lane))] == [0, 1]
+        assert [parity for parity, _ in parities(samples.chosen(samples.client == lane))] == [0, 1]
 
 
 @pytest.mark.parametrize("close", list(Close))

@@ -46,7 +46,7 @@ def test_lanes_make_every_attempt_between_them(name: str) -> None:
     """Three lanes share the attempts, none is made twice or left out, and each connection has a port of its own."""
     result = measure(under(name, Load(concurrency=3)), PORTS, PORTS - 1)
     samples = result.samples
-    assert np.bincount(samples.lane).tolist() == [10, 10, 11]
+    assert np.bincount(samples.client).tolist() == [10, 10, 11]
     assert len(set(ports_of(samples))) == PORTS - 1 - int(samples.failed.sum())
     assert name == "window" or not samples.failed.any()
     assert (np.diff(samples.started_ns) >= 0).all(), "attempts are in the order they were begun"
@@ -58,7 +58,7 @@ def test_lanes_make_every_attempt_between_them(name: str) -> None:
 def test_lanes_run_at_the_same_time() -> None:
     """No lane is through before another has begun: on one CPU neither, for each has work for many turns on it."""
     samples = measure(under("bind", Load(concurrency=2)), 8192, 8192).samples
-    first, second = (samples.chosen(samples.lane == lane) for lane in (0, 1))
+    first, second = (samples.chosen(samples.client == lane) for lane in (0, 1))
     assert first.started_ns[0] < second.started_ns[-1]
     assert second.started_ns[0] < first.started_ns[-1]
 
@@ -168,7 +168,7 @@ def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
     for _ in range(2):
         samples = measure(strategy, 64, 60).samples
         for lane, rows in enumerate(planned.rows_of_clients(Phase.FILL)):
-            of_lane = samples.chosen(samples.lane == lane)
+            of_lane = samples.chosen(samples.client == lane)
             for row, tries, port in zip(rows, of_lane.tries.tolist(), of_lane.port.tolist(), strict=True):
                 rng = Random()
                 seed_further_tries(rng, planned, row)

@@ -34,7 +34,7 @@ def test_two_lanes_use_up_one_half_between_them() -> None:
     samples = strategy.samples
     assert not samples.failed.any()
     for lane in (0, 1):  # one may begin an attempt before the other and end it after: the order is that of each alone
-        assert (np.diff(samples.port[samples.lane == lane] % 2) >= 0).all()
+        assert (np.diff(samples.port[samples.client == lane] % 2) >= 0).all()
     [(_, table)] = part_tables(result, strategy)
     assert [row[:3] for row in table.rows] == [("0", "2,048", "0"), ("1", "2,048", "0"), ("all", "4,096", "0")]
 

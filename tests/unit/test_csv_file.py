@@ -24,7 +24,7 @@ CLEAN = samples_of([10_000, 20_000, 30_000])
 MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
 HEADER = (
     "strategy,window,placement,retries,connections,fill,sources,protocol,concurrency,give_up_ms,churn,close,churn_rate,phase,"
-    "round,fault,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,lane"
+    "round,fault,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,client"
 )
 PREFIX = 16
 USUAL = ["", "", "", "tcp", "1", "", "", "", "", "fill"]
@@ -122,6 +122,17 @@ def test_csv_of_before_is_read() -> None:
     assert [finding.code for finding in of_run.known] == [PARTIAL]
 
 
+def test_csv_with_old_names_is_read() -> None:
+    """A file whose clients were called lanes holds what it held, and is written again with the names of today."""
+    text = (Path(__file__).parents[1] / "files" / "schema-4.csv").read_text(encoding="utf-8")
+    header, *rows = csv.reader(io.StringIO(text))
+    result = read_csv(text, "schema-4.csv")
+    samples = [measured.samples for strategy in result.strategies for measured in strategy.rounds]
+    assert [str(one) for some in samples for one in some.client] == [row[header.index("lane")] for row in rows]
+    assert [str(one) for some in samples for one in some.tries] == [row[header.index("tries")] for row in rows]
+    assert csv_rows(result) == "\n".join([HEADER, *text.splitlines()[1:], ""])
+
+
 @st.composite
 def attempts(draw: st.DrawFn) -> Result:
     """What a CSV can hold: attempts of some strategies in rounds, of which some were cut short."""
@@ -204,7 +215,7 @@ REFUSALS = {
     "no line break at the end": (ROW + ROW.rstrip("\n"), "cut off in line 3"),
     "port of a failed attempt": (ROW + ROW.replace("9024,0,", "9025,99,"), "line 3: port is 9025 and errno is 99"),
     "neither port nor error": (ROW + ROW.replace("9024,", "0,"), "line 3: the attempt has neither"),
-    "lane beyond the load": (ROW.replace(",0,0,0\n", ",0,0,1\n"), "line 2: lane is 1, and there are 1"),
+    "client beyond the load": (ROW.replace(",0,0,0\n", ",0,0,1\n"), "line 2: client is 1, and there are 1"),
     "source beyond the load": (
         ROW.replace("bind,,,,,,,", "bind,,,,,,2,").replace(",0,0,0\n", ",2,0,0\n"),
         "line 2: source",

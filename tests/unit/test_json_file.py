@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -147,7 +148,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "port twice": (lambda d: measured(d)["samples"].update(port=[9024, 9025, 9024]), "port 9024 is held twice at once"),
     "source beyond the plan": (lambda d: measured(d)["samples"].update(source=[0, 0, 1]), "row 3: source is 1"),
     "target beyond the plan": (lambda d: measured(d)["samples"].update(target=[0, 7, 0]), "row 2: target is 7"),
-    "lane beyond the load": (lambda d: measured(d)["samples"].update(lane=[1, 0, 0]), "row 1: lane is 1"),
+    "client beyond the load": (lambda d: measured(d)["samples"].update(client=[1, 0, 0]), "row 1: client is 1"),
     "more attempts than planned": (lambda d: d["plan"].update(connections=2), "has 3 attempts, and 2 were planned"),
     "fewer attempts than planned": (lambda d: d["plan"].update(connections=9), "has 3 of 9 attempts, and no fault"),
     "no attempt and no fault": (
@@ -278,3 +279,30 @@ def test_number_of_clients_is_read_under_its_former_name() -> None:
     result = read_json(before.encode(), "x.json")
     assert [one.strategy for one in result.strategies] == [spec]
     assert result.environment["command"] == command
+
+
+def test_schema_4_is_read_with_its_old_names() -> None:
+    """A file whose clients were called lanes holds what it held, and is written again with the names of today."""
+    text = gzip.decompress((FILES / "schema-4.json.gz").read_bytes())
+    before = json.loads(text)
+    result = read_json(text, "schema-4.json")
+    told = [one["rounds"][0] for one in before["strategies"]]
+    rounds = [some[0] for some in result.rounds.values()]
+    assert [one["samples"]["lane"] for one in told] == [one.samples.client.tolist() for one in rounds]
+    lanes = [[holder["lane"] for holder in one["holders"]] for one in told]
+    assert lanes == [[worker.client for worker in one.report.workers] for one in rounds]
+    assert [one.samples.acquire_ns.tolist() for one in rounds] == [one["samples"]["acquire_ns"] for one in told]
+    written = FORMATS["json"](result)
+    assert '"lane"' not in written
+    assert FORMATS["json"](read_json(written.encode(), "schema-4.json")) == written
+
+
+def test_old_names_are_read_in_old_files_alone() -> None:
+    """In a document of today a key of an old name is no key."""
+    document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10]))]})))
+    measured(document)["samples"]["lane"] = measured(document)["samples"].pop("client")
+    with pytest.raises(InputError, match="column client"):
+        read_json(json.dumps(document).encode(), "x.json")
+    document["schema"] = 4
+    indented = json.dumps(document, indent=1)
+    assert read_json(f"\n {indented}".encode(), "x.json").rounds[BIND][0].samples.client.tolist() == [0]

@@ -35,7 +35,7 @@ def on_two_lanes() -> Result:
         [10_000, 100_000, 10_000],
         prepare_ns=[0, 0, 0],
         started_ns=[0, 5_000, 20_000],
-        lane=[0, 1, 0],
+        client=[0, 1, 0],
         port=[9024, 9025, 9027],
     )
     return result_of({LANES: [round_of(samples)]})
@@ -66,7 +66,7 @@ def test_lanes_have_a_rate_each_and_one_together() -> None:
     """Connections a second are counted from a lane's first begin to its last outcome, and of all over all lanes."""
     result = on_two_lanes()
     [(by, table)] = part_tables(result, result.strategies[0])
-    assert (by, table.header[3]) == (By.LANE, "conn/s")
+    assert (by, table.header[3]) == (By.CLIENT, "conn/s")
     assert table.rows == [
         ("0", "2", "0", "66,667", "10.0 µs", "10.0 µs", "10.0 µs", "10.0 µs", "10.0 µs"),
         ("1", "1", "0", "10,000", "100 µs", "100 µs", "100 µs", "-", "100 µs"),
@@ -82,16 +82,16 @@ def test_wall_time_ends_with_the_last_outcome() -> None:
 def test_lane_table_of_a_full_range_fits_80_columns() -> None:
     """The widest figures that a run of 100,000 has stay within a terminal."""
     rows = 100_000
-    samples = samples_of([123_456_789] * rows, lane=[i % 2 for i in range(rows)])
+    samples = samples_of([123_456_789] * rows, client=[i % 2 for i in range(rows)])
     report = text.report(result_of({LANES: [round_of(samples)]}), 80)
-    assert "\nall   100,000" in report
+    assert "\nall     100,000" in report
     assert [line for line in report.splitlines() if len(line) > 80] == []
 
 
 def test_markdown_has_a_table_for_each_column_that_differs() -> None:
     """Below the table of strategies stand those of lanes, under a line that says whose they are."""
     page = markdown(on_two_lanes())
-    assert "\n\n**plain, 2 clients** by lane:\n\n| lane " in page
+    assert "\n\n**plain, 2 clients** by client:\n\n| client " in page
     assert page.count("\n| 1 ") == 1
     assert "by source" not in page
 
@@ -102,7 +102,7 @@ def test_metrics_are_labelled_by_part() -> None:
     attempts = {s.labels["part"]: s.value for s in families["connbench_part_attempts"].samples}
     assert attempts == {"0": 2, "1": 1}
     p50 = [s for s in families["connbench_part_latency_seconds"].samples if s.labels["figure"] == "p50"]
-    assert {s.labels["by"]: s.value for s in p50} == {"lane": 100e-6}
+    assert {s.labels["by"]: s.value for s in p50} == {"client": 100e-6}
     many = samples_of([1000] * 20, source=range(20))
     sources = tuple(f"127.9.9.{i + 1}" for i in range(20))
     page = prometheus(result_of({BIND: [round_of(many)]}, replace(PLAN, sources=sources)))

@@ -18,7 +18,7 @@ class By(StrEnum):
 
     SOURCE = "source"
     TARGET = "target"
-    LANE = "lane"
+    CLIENT = "client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def split_by(result: Result, strategy: StrategyResult, by: By) -> list[Part]:
 def _range_of_each(result: Result, strategy: StrategyResult, by: By) -> tuple[int | None, bool]:
     """How many ports each part has to itself (None if that is not known), and whether it fills them by itself."""
     spec, plan = strategy.strategy, result.plan
-    if by is By.LANE or spec.phase is Phase.CHURN:
+    if by is By.CLIENT or spec.phase is Phase.CHURN:
         return None, False
     if plan is None:
         return None, by is By.SOURCE
@@ -65,7 +65,7 @@ def _range_of_each(result: Result, strategy: StrategyResult, by: By) -> tuple[in
 
 
 def _name(result: Result, by: By, number: int) -> str:
-    if by is By.LANE:
+    if by is By.CLIENT:
         return str(number)
     plan = result.plan
     known: tuple[object, ...] = () if plan is None else plan.sources if by is By.SOURCE else plan.targets

@@ -60,7 +60,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
     connect_ns, acquire_ns = columns["connect_ns"], columns["acquire_ns"]
     port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
-    source_number, target_number, client_number = columns["source"], columns["target"], columns["lane"]
+    source_number, target_number, client_number = columns["source"], columns["target"], columns["client"]
     epoch, first, path_by_row = task.epoch, draws.first, task.path_by_row
     # A SYN without an answer holds nobody longer than the limit, either.
     patience = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)

@@ -95,7 +95,7 @@ class Calibration:
             errno=walk.errno,
             source=walk.source,
             target=walk.target,
-            lane=walk.lane,
+            client=walk.lane,
         )
 
     def _ended(self, prediction: Prediction) -> Floats:

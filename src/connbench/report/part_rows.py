@@ -24,7 +24,7 @@ def part_tables(result: Result, strategy: StrategyResult) -> Iterator[tuple[By, 
     for by in By:
         parts = split_by(result, strategy, by)
         if len(parts) > 1:
-            yield by, _by_lane(strategy, parts) if by is By.LANE else _by_address(by, parts)
+            yield by, _by_lane(strategy, parts) if by is By.CLIENT else _by_address(by, parts)
 
 
 def _by_address(by: By, parts: list[Part]) -> Table:
@@ -54,7 +54,7 @@ def _positions(strategy: StrategyResult) -> tuple[str, ...]:
 
 def _by_lane(strategy: StrategyResult, parts: list[Part]) -> Table:
     """With the connections had in a second, and all lanes together in the last row."""
-    header = (By.LANE.value, *_LANE_FIGURES)
+    header = (By.CLIENT.value, *_LANE_FIGURES)
     rows = [(part.name, *_lane_figures(summarize(part.strategy))) for part in parts[:MOST_SHOWN]]
     return Table(header, [*rows, *_rest(len(parts), header), ("all", *_lane_figures(summarize(strategy)))])
 

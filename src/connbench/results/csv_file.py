@@ -17,8 +17,9 @@ from connbench.findings import Finding, Severity
 from connbench.model import StrategySpec
 from connbench.results.file_limits import CHANGED, ImpossibleRow, Rounds, check_column
 from connbench.results.lines import LINE_END, lines_of
+from connbench.results.old_names import RENAMED
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
-from connbench.results.spec_columns import FORMER_NAMES, SPEC_COLUMNS, from_columns, to_columns, to_whole
+from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns, to_whole
 from connbench.samples import COLUMNS
 
 CSV_COLUMNS = (
@@ -31,7 +32,7 @@ CSV_COLUMNS = (
     "tries",
     "source",
     "target",
-    "lane",
+    "client",
 )
 """In the order the design names them; in memory they lie widest first."""
 
@@ -41,12 +42,7 @@ HEADER = (*_PREFIX, *CSV_COLUMNS)
 _BEFORE = (*SPEC_COLUMNS, "round")
 """What stood before the samples until 0.1; a fault was a line of its own at the end, `# partial` and then these."""
 
-_FORMER = {present: former for former, present in FORMER_NAMES.items()}
-_HEADERS = {
-    ",".join(names.get(column, column) for column in (*prefix, *CSV_COLUMNS)): prefix
-    for prefix in (_PREFIX, _BEFORE)
-    for names in ({}, _FORMER)
-}
+_HEADERS = {(*prefix, *CSV_COLUMNS): prefix for prefix in (_PREFIX, _BEFORE)}
 _PARTIAL_MARK = "# partial"
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
 """How a formula begins in a spreadsheet, or what `_cell` adds."""
@@ -101,7 +97,12 @@ def _words(cell: str) -> str:
 
 def is_own_header(line: str) -> bool:
     """Whether a file that begins with this line is one of `csv_rows`."""
-    return line.rstrip("\r\n") in _HEADERS
+    return _column_names(line) in _HEADERS
+
+
+def _column_names(header: str) -> tuple[str, ...]:
+    """The columns that a header names, by today's names."""
+    return tuple(RENAMED.get(name, name) for name in header.rstrip("\r\n").split(","))
 
 
 def read_csv(text: str, name: str) -> Result:
@@ -113,7 +114,7 @@ def read_csv(text: str, name: str) -> Result:
     if not text.endswith("\n"):
         raise InputError(f"{name} is cut off in line {text.count(LINE_END) + 1}", "copy the whole file again")
     lines = lines_of(text, name)
-    names = _HEADERS[next(lines).rstrip("\r")]
+    names = _HEADERS[_column_names(next(lines))]
     result = Result(None, {}, origin=Origin.CSV, name=name)
     rounds, faults = Rounds(result), {}
     if names is _BEFORE and (end := text.find(f"{LINE_END}{_PARTIAL_MARK}") + 1):

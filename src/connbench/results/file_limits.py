@@ -311,7 +311,7 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
     for name, most in (
         ("source", len(planned.sources) if planned else load.sources),
         ("target", len(planned.plan.targets) if planned else None),
-        ("lane", load.concurrency),
+        ("client", load.concurrency),
     ):
         values = getattr(samples, name)
         if most is not None:
@@ -389,8 +389,8 @@ def _twice_in_churn(spec: StrategySpec, samples: Samples, planned: RoundPlan, fi
     all_keys, ends, twice = [], [], []
     lanes = zip(planned.rows_of_clients(Phase.FILL), planned.rows_of_clients(Phase.CHURN), strict=True)
     for lane, (fill_rows, churn_rows) in enumerate(lanes):
-        opened = filling.chosen(filling.lane == lane) if filling is not None else samples.chosen(samples.lane < 0)
-        made = samples.chosen(samples.lane == lane)
+        opened = filling.chosen(filling.client == lane) if filling is not None else samples.chosen(samples.client < 0)
+        made = samples.chosen(samples.client == lane)
         if len(made) > len(churn_rows) or len(opened) > len(fill_rows):
             raise ValueError(f"lane {lane} of {spec.label} has more attempts than were planned for it")
         first = churn_rows.start - planned.connections

@@ -25,8 +25,8 @@ from connbench.results.file_limits import (
     out_of_bounds,
     shown,
 )
+from connbench.results.old_names import RENAMED
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
-from connbench.results.spec_columns import FORMER_NAMES
 from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
 
@@ -34,9 +34,9 @@ SCHEMA = 5
 """Version of the JSON document; raised when a field changes its name or meaning."""
 
 READ = (3, 4, SCHEMA)
-"""Schemas that are read. From 3 to 4 the figures changed their names (units) and what nothing of is 0 became null: none
-of that is read back, for it is worked out from the samples. From 4 to 5 a round's `holders` became its `workers`,
-their `lane` their `client`, and the keys of `FORMER_NAMES` changed."""
+"""Schemas that are read. 4 added units to the names of figures, and null for a figure of nothing: no figure is read
+back, each is computed from the samples again. 5 changed the names in `connbench.results.old_names.RENAMED`.
+"""
 
 MOST_BYTES = 8 << 20
 """Of one part of a document that is no column, as its plan: some times what the largest that can be measured takes.
@@ -57,6 +57,8 @@ Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Value = str | Whole | float | bool | None
 Environment = dict[str, Value | list[Value] | dict[str, Value]]
 """What `connbench.host.environment.collect` makes: values, and lists and groups of them, and nothing deeper."""
+
+_OBJECT, _LIST_OF_OBJECTS = re.compile(rb"\s*\{"), re.compile(rb"\s*\[\s*\{")
 
 WORDS = ("kernel", "cpu_model", "clock", "governor", "python", "time", "command", "connbench")
 """What of an environment is said in words."""
@@ -101,7 +103,6 @@ class _RoundRecord(msgspec.Struct, frozen=True):
     settings: msgspec.Raw = msgspec.Raw()
     counters: msgspec.Raw = msgspec.Raw()
     workers: msgspec.Raw = msgspec.Raw()
-    holders: msgspec.Raw = msgspec.Raw()
     held: Count | None = None
     established: Count | None = None
     time_wait: Count | None = None
@@ -112,7 +113,7 @@ class _RoundRecord(msgspec.Struct, frozen=True):
         """What it says besides its samples."""
         settings: dict[str, str] = _part("settings", self.settings, dict[str, str]) or {}
         check_settings(settings)
-        workers = self._worker_reports()
+        workers: tuple[WorkerReport, ...] = _part("workers", self.workers, tuple[WorkerReport, ...]) or ()
         for value in (getattr(worker, one.name) for worker in workers for one in fields(WorkerReport)):
             if value is not None and not 0 <= value <= LARGEST:
                 raise ValueError(f"workers: {shown(value)} is not 0 to {LARGEST}")
@@ -126,15 +127,6 @@ class _RoundRecord(msgspec.Struct, frozen=True):
             steal=self.steal or 0.0,
             engine_rss=self.engine_rss or 0,
         )
-
-    def _worker_reports(self) -> tuple[WorkerReport, ...]:
-        """The reports of the workers, which schemas 3 and 4 call holders, and their client a lane."""
-        workers: tuple[WorkerReport, ...] | None = _part("workers", self.workers, tuple[WorkerReport, ...])
-        if workers is None:
-            holders: tuple[dict[str, Any], ...] = _part("holders", self.holders, tuple[dict[str, Any], ...]) or ()
-            renamed = [{"client" if name == "lane" else name: value for name, value in h.items()} for h in holders]
-            workers = _part("holders", msgspec.Raw(msgspec.json.encode(renamed)), tuple[WorkerReport, ...])
-        return workers or ()
 
 
 class _StrategyRecord(msgspec.Struct, frozen=True):
@@ -161,8 +153,8 @@ def read_json(data: bytes, name: str) -> Result:
     """
     try:
         schema = _check_schema(data, name)
-        present = data if schema == SCHEMA else _with_present_names(data)
-        return _result(msgspec.json.decode(present, type=_Document), name)
+        document = data if schema == SCHEMA else msgspec.json.encode(_rename_keys(data))
+        return _result(msgspec.json.decode(document, type=_Document), name)
     except msgspec.DecodeError as error:
         if not isinstance(error, msgspec.ValidationError):
             fault = "cut off: its JSON does not end" if "truncated" in str(error) else f"broken: {error}"
@@ -176,17 +168,6 @@ def read_json(data: bytes, name: str) -> Result:
 
 def _unsound(name: str, error: Exception) -> InputError:
     return InputError(f"{name} is no sound result: {str(error)[:LONGEST_REASON]}", CHANGED)
-
-
-def _with_present_names(data: bytes) -> bytes:
-    """A document of an older schema with the keys of this one.
-
-    In the text of a string a quote has a backslash before it, so that what stands between two bare quotes and before a
-    colon is a key.
-    """
-    for former, present in FORMER_NAMES.items():
-        data = re.sub(rf'"{former}"(?=\s*:)'.encode(), f'"{present}"'.encode(), data)
-    return data
 
 
 def _check_schema(data: bytes, name: str) -> int:
@@ -205,6 +186,16 @@ def _check_schema(data: bytes, name: str) -> int:
             "read it with a newer connbench" if schema > SCHEMA else "measure again, or use an older connbench",
         )
     return schema
+
+
+def _rename_keys(data: msgspec.Raw | bytes) -> object:
+    """A document of an older schema with today's keys, ready to be encoded; lists of numbers stay as they are."""
+    if _OBJECT.match(memoryview(data)):
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        return {RENAMED.get(key, key): _rename_keys(value) for key, value in members.items()}
+    if _LIST_OF_OBJECTS.match(memoryview(data)):
+        return [_rename_keys(item) for item in msgspec.json.decode(data, type=list[msgspec.Raw])]
+    return msgspec.Raw(data)
 
 
 def _part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # whatever the type says

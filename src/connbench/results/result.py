@@ -43,7 +43,7 @@ class Samples:
     errno: Numbers
     source: Numbers
     target: Numbers
-    lane: Numbers
+    client: Numbers
 
     @classmethod
     def from_memory(cls, descriptor: int, total: int, rows: range) -> Self:

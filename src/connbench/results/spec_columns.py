@@ -29,10 +29,6 @@ SPEC_COLUMNS = (
 )
 
 
-FORMER_NAMES = {"lanes": "concurrency"}
-"""Names of columns of a CSV file and of keys of a JSON document until 0.2, and what they are called now."""
-
-
 def to_columns(spec: StrategySpec) -> tuple[str, ...]:
     """The values of `SPEC_COLUMNS`, empty for what is not given."""
     load, churn = spec.load, spec.load.churn

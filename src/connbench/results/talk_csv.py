@@ -122,7 +122,7 @@ def read_talk_csv(text: str, name: str, unit: str | None = None) -> Result:
         errno=np.where(failed, UNKNOWN_ERRNO, 0).astype("H"),
         source=np.zeros(rows, dtype="H"),
         target=np.zeros(rows, dtype="H"),
-        lane=np.zeros(rows, dtype="H"),
+        client=np.zeros(rows, dtype="H"),
     )
     stem = PurePath(name).stem
     kernel = _NAME.fullmatch(stem)
