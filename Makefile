@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all environments lint format overhead accuracy files pictures explain kernel-lab clean
+.PHONY: help setup packages kernels run test test-all environments lint format overhead accuracy files columns pictures explain kernel-lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ accuracy: $(READY) ## How well the model goes with this machine: a minute
 
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py
+
+columns: $(READY) ## Write the table of an attempt's columns in docs/figures.md
+	$(BIN)/python scripts/columntable.py
 
 pictures: $(READY) ## Draw the README's two pictures from RESULT=file
 	$(BIN)/python scripts/pictures.py $(RESULT)

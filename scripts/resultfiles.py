@@ -52,7 +52,7 @@ def _made_samples(rng: np.random.Generator, ports: PortRange, attempts: int) -> 
     connect = rng.lognormal(9.5, 0.8, attempts).astype("q")
     tries = rng.geometric(0.2, attempts)
     acquire = prepare * tries + connect
-    return Samples(
+    return Samples.of(
         started_ns=np.cumsum(acquire + 2000),
         prepare_ns=prepare,
         connect_ns=connect,
@@ -60,9 +60,6 @@ def _made_samples(rng: np.random.Generator, ports: PortRange, attempts: int) -> 
         tries=tries.astype("I"),
         port=np.where(failed, 0, ports.low + rng.permutation(len(ports))[:attempts]).astype("H"),
         errno=np.where(failed, 99, 0).astype("H"),
-        source=np.zeros(attempts, dtype="H"),
-        target=np.zeros(attempts, dtype="H"),
-        client=np.zeros(attempts, dtype="H"),
     )
 
 

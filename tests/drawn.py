@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +31,6 @@ from connbench.model import (
     StrategySpec,
     is_of_one,
 )
-from connbench.results.file_limits import HIGHEST, LOWEST
 from connbench.results.result import Result, Round, Samples, samples_class
 from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
@@ -130,8 +129,8 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
     """A few attempts of a strategy, each column anywhere between its bounds, no port twice."""
     most = planned.attempts if planned else spec.load.connections
     rows = draw(st.integers(0, 4 if most is None else min(4, most)))
-    high = dict(HIGHEST) | {"client": spec.load.concurrency - 1}
-    low = dict(LOWEST)
+    low, high = ({column.name: getattr(column, end) for column in COLUMNS} for end in ("lowest", "highest"))
+    high["client"] = spec.load.concurrency - 1
     if spec.load.sources:
         high["source"] = spec.load.sources - 1
     if planned:
@@ -171,7 +170,7 @@ def results(draw: st.DrawFn) -> Result:
 
 def facts(samples: Samples) -> dict[str, tuple[str, list[float]]]:
     """The columns of samples, their types and values, as `==` compares them."""
-    return {f.name: (getattr(samples, f.name).dtype.str, getattr(samples, f.name).tolist()) for f in fields(Samples)}
+    return {name: (values.dtype.str, values.tolist()) for name, values in samples.columns.items()}
 
 
 def fault_facts(fault: ConnbenchError | None) -> tuple[type, str, str, int] | None:

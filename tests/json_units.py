@@ -1,4 +1,7 @@
-"""Whether every number in a JSON document has its unit: in its name, or in docs/figures.md under "The JSON"."""
+"""Whether every number in a JSON document has its unit: in its name, or in docs/figures.md.
+
+There the columns of an attempt are under "One attempt", and all other names under "The JSON".
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ def numbers(value: object, path: str = "") -> Iterator[str]:
 
 def without_unit(document: object) -> set[str]:
     """The paths of numbers whose unit nothing tells."""
-    told = DOCS.read_text(encoding="utf-8").partition("## The JSON")[2].partition("\n## ")[0]
+    text = DOCS.read_text(encoding="utf-8")
+    told = "".join(text.partition(f"## {title}")[2].partition("\n## ")[0] for title in ("One attempt", "The JSON"))
     return {
         path
         for path in numbers(document)

@@ -45,7 +45,7 @@ ENVIRONMENT: dict[str, object] = {"kernel": "6.8.0-test", "cpu_count": 4, "gover
 def samples_of(connect_ns: Sequence[int], **columns: Sequence[int]) -> Samples:
     """Attempts one after the other, `connect_ns` long each, and further columns by name.
 
-    Where a column is left out: no errors, ports upwards from 9024 (0 of the failed), 1 µs of preparation, one try.
+    Where a column is left out: ports upwards from 9024 (0 of the failed), 1 µs of preparation, else its lowest value.
     """
     rows = len(connect_ns)
     errno = columns.get("errno", [0] * rows)
@@ -57,14 +57,9 @@ def samples_of(connect_ns: Sequence[int], **columns: Sequence[int]) -> Samples:
         "connect_ns": connect_ns,
         "acquire_ns": acquire_ns,
         "port": [0 if number else PORTS.low + i % len(PORTS) for i, number in enumerate(errno)],
-        "errno": errno,
-        "tries": [1] * rows,
-        "source": [0] * rows,
-        "target": [0] * rows,
-        "client": [0] * rows,
         **columns,
     }
-    return Samples(**{column.name: np.array(values[column.name], dtype=column.code) for column in COLUMNS})
+    return Samples.of(**{c.name: np.array(values[c.name], dtype=c.code) for c in COLUMNS if c.name in values})
 
 
 def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = None) -> Round:

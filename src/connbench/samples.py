@@ -1,7 +1,11 @@
-"""What one attempt leaves behind: the columns, their units, and where they lie in shared memory.
+"""The columns of an attempt, and the shared memory that the engine writes them to.
 
-The engine writes through `views()` while it measures; the parent maps the same memory, so that what was measured
-survives whatever happens to the engine. `tries` is written last: a row counts once its `tries` is not 0.
+`AttemptColumns` is the one list of them. All else follows from it: the layout of the memory, the arrays of
+`connbench.results.result.Samples`, the columns and limits of CSV and JSON files, the table in docs/figures.md, and the
+samples that tests make.
+
+The engine writes through `views()` while it measures. The parent maps the same memory, so it has all finished attempts
+however the engine ends. The engine writes `tries` last: an attempt is finished when its `tries` is not 0.
 """
 
 from __future__ import annotations
@@ -10,36 +14,82 @@ import errno
 import mmap
 import os
 import resource
-from dataclasses import dataclass
-from itertools import accumulate
+import struct
+from dataclasses import dataclass, field, fields
+from typing import Generic, TypeVar
 
 from connbench.errors import EnvironmentFault
+
+Array = TypeVar("Array")
+
+LONGEST_NS = 10**15
+"""The highest time of a column: more than eleven days, and a thousand such times still add up within 64 bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttemptColumns(Generic[Array]):
+    """An array for each column of an attempt, all of one length, in the order that files have them.
+
+    To add a column, add it here with the `Column` that it makes, and let `connbench.engine.loop` fill it. Mark it as
+    optional: the files of earlier versions lack it.
+    """
+
+    started_ns: Array = field(
+        metadata={"code": "q", "unit": "ns", "meaning": "from the begin of the round to the attempt's first call"}
+    )
+    prepare_ns: Array = field(
+        metadata={"code": "q", "unit": "ns", "meaning": "setsockopt() and bind() of the last try"}
+    )
+    connect_ns: Array = field(
+        metadata={"code": "q", "unit": "ns", "meaning": "connect() of the last try; 0 if it was not called"}
+    )
+    acquire_ns: Array = field(
+        metadata={
+            "code": "q",
+            "unit": "ns",
+            "meaning": "from the first try's first call to the outcome, all tries",
+        }
+    )
+    port: Array = field(metadata={"code": "H", "meaning": "the local port; 0 if the attempt failed"})
+    errno: Array = field(metadata={"code": "H", "meaning": "0, or the errno that the attempt failed with"})
+    tries: Array = field(metadata={"code": "I", "meaning": "tries to get a port", "lowest": 1})
+    source: Array = field(metadata={"code": "H", "meaning": "position in the plan's source addresses, from 0"})
+    target: Array = field(metadata={"code": "H", "meaning": "position in the plan's targets, from 0"})
+    client: Array = field(metadata={"code": "H", "meaning": "the concurrent client that made the attempt, from 0"})
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's name, its element as a `memoryview`/numpy type code, its unit, and what it means."""
+    """A column of an attempt.
+
+    Attributes:
+        name: Its key in JSON, its heading in CSV, its attribute of `AttemptColumns`.
+        code: The type of its values, as `array`, `memoryview` and numpy write it: q, I and H are 8, 4 and 2 bytes.
+        meaning: For docs/figures.md.
+        unit: ns, or empty for a plain number. Times may have fractions where they come from another program's file.
+        lowest: Its lowest value, and its value in attempts of which it is not known.
+        is_optional: Whether a file without it is read; its values are `lowest` then.
+    """
 
     name: str
     code: str
-    size: int
-    unit: str
     meaning: str
+    unit: str = ""
+    lowest: int = 0
+    is_optional: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of a value."""
+        return struct.calcsize(self.code)
+
+    @property
+    def highest(self) -> int:
+        """Its highest value: what its type can hold, or `LONGEST_NS`."""
+        return LONGEST_NS if self.unit == "ns" else 256**self.size - 1
 
 
-COLUMNS = (
-    Column("started_ns", "q", 8, "ns", "when the attempt began, counted from the round's beginning"),
-    Column("prepare_ns", "q", 8, "ns", "setsockopt() and bind() of the last try"),
-    Column("connect_ns", "q", 8, "ns", "connect() of the last try; 0 where it was never reached"),
-    Column("acquire_ns", "q", 8, "ns", "first call of the first try to the outcome, every try counted"),
-    Column("tries", "I", 4, "", "1 or more"),
-    Column("port", "H", 2, "", "local port; 0 if the attempt failed"),
-    Column("errno", "H", 2, "", "0, or why the attempt failed"),
-    Column("source", "H", 2, "", "index into the plan's source addresses"),
-    Column("target", "H", 2, "", "index into the plan's targets"),
-    Column("client", "H", 2, "", "which of the concurrent clients made the attempt, counted from 0"),
-)
-"""Widest first, so that every column starts aligned."""
+COLUMNS = tuple(Column(one.name, **one.metadata) for one in fields(AttemptColumns))
 
 NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN})
 """What the errno column says where bind() found its port taken, or connect() found none: a further try can mend it.
@@ -59,9 +109,13 @@ UNKNOWN_ERRNO = 0xFFFF
 ROW_BYTES = sum(column.size for column in COLUMNS)
 
 
-def offsets(rows: int) -> list[int]:
-    """Byte offset of each column of `COLUMNS` for `rows` attempts."""
-    return [0, *accumulate(column.size * rows for column in COLUMNS)][:-1]
+def offsets(rows: int) -> dict[str, int]:
+    """Byte offset of each column in the memory for `rows` attempts: the widest first, so that each begins aligned."""
+    found, end = {}, 0
+    for column in sorted(COLUMNS, key=lambda column: -column.size):
+        found[column.name] = end
+        end += column.size * rows
+    return found
 
 
 def create(rows: int) -> int:
@@ -92,10 +146,10 @@ def attach(descriptor: int, rows: int) -> mmap.mmap:
 
 def views(memory: mmap.mmap, rows: int) -> dict[str, memoryview]:
     """The columns as typed, writable views of `rows` elements each, by name."""
-    whole = memoryview(memory)
+    whole, begin = memoryview(memory), offsets(rows)
     return {
-        column.name: whole[start : start + column.size * rows].cast(column.code)  # type: ignore[call-overload]  # the code is not a literal
-        for column, start in zip(COLUMNS, offsets(rows), strict=True)
+        column.name: whole[begin[column.name] :][: column.size * rows].cast(column.code)  # type: ignore[call-overload]  # the code is not a literal
+        for column in COLUMNS
     }
 
 

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.results.csv_file import CSV_COLUMNS
-from connbench.results.spec_columns import SPEC_COLUMNS
+from connbench.results.csv_file import HEADER
 from support import command_line, connbench, needs_port_range, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
@@ -100,7 +99,7 @@ def test_csv_has_a_row_an_attempt() -> None:
     """A header, then strategy, round, and the columns by their names."""
     finished = connbench(*SMALL, "--strategy", "plain", "--strategy", "bind", "--format", "csv", "--rounds", "2")
     rows = list(csv.DictReader(io.StringIO(finished.stdout)))
-    assert list(rows[0]) == [*SPEC_COLUMNS, "round", "fault", *CSV_COLUMNS]
+    assert list(rows[0]) == [*HEADER]
     assert len(rows) == 2 * 2 * 64
     assert {(row["strategy"], row["round"]) for row in rows} == {(s, r) for s in ("plain", "bind") for r in "12"}
     assert {int(row["port"]) for row in rows} == set(range(40000, 40064))

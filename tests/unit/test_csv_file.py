@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from connbench.errors import InputError, Interrupted, RunFault
 from connbench.model import Load, Placement, StrategySpec
-from connbench.results.csv_file import CSV_COLUMNS, csv_rows, is_own_header, read_csv
+from connbench.results import csv_file
+from connbench.results.csv_file import csv_rows, is_own_header, read_csv
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import COLUMNS
 from drawn import EXAMPLES, facts, samples, specs
@@ -22,10 +23,12 @@ from made import BIND, LONG, PLAIN, WINDOW, result_of, round_of, samples_of, unh
 
 CLEAN = samples_of([10_000, 20_000, 30_000])
 MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])
-HEADER = (
+FIRST = (
     "strategy,window,placement,retries,connections,fill,sources,protocol,concurrency,give_up_ms,churn,close,churn_rate,phase,"
     "round,fault,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,client"
 )
+"""The columns that every file has, after renames."""
+HEADER = ",".join([FIRST, *(column.name for column in COLUMNS if column.is_optional)])
 PREFIX = 16
 USUAL = ["", "", "", "tcp", "1", "", "", "", "", "fill"]
 """The columns of a load as usual, filled once."""
@@ -47,7 +50,7 @@ def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
             *begin[spec],
             str(measured.number),
             "",
-            *(str(int(getattr(measured.samples, name)[i])) for name in CSV_COLUMNS),
+            *(str(int(getattr(measured.samples, name)[i])) for name in HEADER.split(",")[PREFIX:]),
         ]
         for spec, some in rounds.items()
         for measured in some
@@ -58,8 +61,8 @@ def test_csv_has_a_row_an_attempt_with_the_samples_values() -> None:
 
 
 def test_csv_has_all_columns_of_the_samples() -> None:
-    """The CSV leaves out no column, whatever order it has them in."""
-    assert sorted(CSV_COLUMNS) == sorted(column.name for column in COLUMNS)
+    """The CSV leaves out no column, and has them in the order of the schema."""
+    assert HEADER.split(",")[PREFIX:] == [column.name for column in COLUMNS]
 
 
 def test_csv_of_no_attempt_is_its_header() -> None:
@@ -75,7 +78,7 @@ def test_times_with_fractions_are_rounded() -> None:
     assert [row[PREFIX + 2] for row in rows_of(result)[1:]] == ["10001", "20001"]
 
 
-NOTHING = [""] * len(CSV_COLUMNS)
+NOTHING = [""] * len(COLUMNS)
 
 
 def test_cut_short_round_says_why_in_each_of_its_rows() -> None:
@@ -131,6 +134,18 @@ def test_csv_with_old_names_is_read() -> None:
     assert [str(one) for some in samples for one in some.client] == [row[header.index("lane")] for row in rows]
     assert [str(one) for some in samples for one in some.tries] == [row[header.index("tries")] for row in rows]
     assert csv_rows(result) == "\n".join([HEADER, *text.splitlines()[1:], ""])
+
+
+def test_optional_column_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file from before a column was added has its lowest value in each row; a column that all had must be there."""
+    whole = csv_rows(result_of({BIND: [round_of(MIXED)]}))
+    without = "".join(f"{line.rpartition(',')[0]}\n" for line in whole.splitlines())
+    assert not is_own_header(without.partition("\n")[0])
+    monkeypatch.setattr(csv_file, "_LATER", {"fault", "client"})
+    [[read]] = read_csv(without, "x.csv").rounds.values()
+    assert facts(read.samples) == facts(MIXED)
+    assert not is_own_header(HEADER.replace("tries,", ""))
+    assert not is_own_header(HEADER.replace("port,errno", "errno,port"))
 
 
 @st.composite
@@ -232,7 +247,7 @@ REFUSALS = {
 def test_what_no_run_wrote_is_refused(rows: str, reason: str) -> None:
     """A row that is cut off, changed or of another form is refused with the file's name and its line."""
     with pytest.raises(InputError) as refused:
-        read_csv(f"{HEADER}\n{rows}", "folder/x.csv")
+        read_csv(f"{FIRST}\n{rows}", "folder/x.csv")
     assert refused.value.message.startswith("folder/x.csv")
     assert reason in refused.value.message
     assert refused.value.hint

@@ -16,9 +16,11 @@ from connbench.analysis.summary import summarize
 from connbench.errors import InputError, Interrupted
 from connbench.model import Link, Load, StrategySpec
 from connbench.report.formats import FORMATS
+from connbench.results import json_file
 from connbench.results.json_file import SCHEMA, read_json
 from connbench.results.result import Origin, Result, Round
 from connbench.results.talk_csv import read_talk_csv
+from connbench.samples import COLUMNS
 from drawn import EXAMPLES, facts, fault_facts, results
 from made import BIND, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
 
@@ -306,3 +308,16 @@ def test_old_names_are_read_in_old_files_alone() -> None:
     document["schema"] = 4
     indented = json.dumps(document, indent=1)
     assert read_json(f"\n {indented}".encode(), "x.json").rounds[BIND][0].samples.client.tolist() == [0]
+
+
+def test_optional_column_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file from before a column was added has its lowest value in each row; one with other values keeps them."""
+    document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10, 20, 30]))]})))
+    later = [replace(column, is_optional=column.name in {"tries", "client"}) for column in COLUMNS]
+    monkeypatch.setattr(json_file, "COLUMNS", later)
+    measured(document)["samples"]["tries"] = [1, 2, 3]
+    del measured(document)["samples"]["client"]
+    samples = read_json(json.dumps(document).encode(), "x.json").rounds[BIND][0].samples
+    assert (samples.tries.tolist(), samples.client.tolist()) == ([1, 2, 3], [0, 0, 0])
+    del measured(document)["samples"]["tries"]
+    assert read_json(json.dumps(document).encode(), "x.json").rounds[BIND][0].samples.tries.tolist() == [1, 1, 1]

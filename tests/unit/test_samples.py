@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from connbench import samples
 from connbench.results.result import Samples
 from made import unhurried
 
+COLUMN_TABLE = Path(__file__).parents[2] / "scripts" / "columntable.py"
 ROWS = st.integers(1, 300)
 
 
@@ -40,12 +44,13 @@ def write(columns: dict[str, memoryview], row: int) -> None:
 @unhurried
 def test_columns_are_aligned_and_fill_the_memory_without_overlap(rows: int) -> None:
     """Each column starts at a multiple of its element and where the one before it ends; the last ends the memory."""
-    end = 0
-    for column, start in zip(samples.COLUMNS, samples.offsets(rows), strict=True):
+    end, sizes = 0, {column.name: column.size for column in samples.COLUMNS}
+    for name, start in sorted(samples.offsets(rows).items(), key=lambda one: one[1]):
         assert start == end
-        assert start % column.size == 0
-        end = start + column.size * rows
+        assert start % sizes[name] == 0
+        end = start + sizes.pop(name) * rows
     assert end == samples.ROW_BYTES * rows
+    assert not sizes
 
 
 @pytest.mark.parametrize("column", samples.COLUMNS, ids=lambda column: column.name)
@@ -53,6 +58,12 @@ def test_column_has_the_size_of_its_type(column: samples.Column) -> None:
     """Type code and size of a column agree, for numpy and for memoryview."""
     assert np.dtype(column.code).itemsize == column.size
     assert memoryview(bytes(column.size)).cast("B").cast(column.code).shape == (1,)  # type: ignore[call-overload]  # the code is not a literal
+
+
+def test_documented_columns_are_those_of_the_schema() -> None:
+    """docs/figures.md has the table that `make columns` writes."""
+    done = subprocess.run([sys.executable, COLUMN_TABLE, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @given(ROWS, st.data())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, RETRANSMISSION_COUNTERS, findings
 from connbench.model import Load, PortRange, Protocol
@@ -25,7 +25,7 @@ HUNDRED_PORTS = replace(PLAN, port_range=PortRange(9024, 9123))
 
 def datagrams(samples: Samples) -> Round:
     """The attempts as those of UDP."""
-    return round_of(DatagramSamples(**{f.name: getattr(samples, f.name) for f in fields(Samples)}))
+    return round_of(DatagramSamples(**samples.columns))
 
 
 def run_of(search_ns: Sequence[int], **columns: Sequence[int]) -> Result:

@@ -83,11 +83,10 @@ class Calibration:
 
     def samples(self, prediction: Prediction) -> Samples:
         """The attempts as a run that takes as long as predicted would have left them, one after the other."""
-        walk, none = prediction.walk, np.zeros(len(prediction.walk), dtype=np.int64)
+        walk = prediction.walk
         latency, acquire = (np.rint(one(prediction)).astype(np.int64) for one in (self.latency_ns, self.acquire_ns))
-        return samples_class(prediction.plan.strategy)(
+        return samples_class(prediction.plan.strategy).of(
             started_ns=np.cumsum(acquire) - acquire,
-            prepare_ns=none,
             connect_ns=latency,
             acquire_ns=acquire,
             tries=walk.tries,

@@ -13,7 +13,6 @@ from connbench.analysis.summary import Group, Summary, summarize
 from connbench.report.json_text import json_text
 from connbench.results.json_file import SCHEMA, FaultRecord
 from connbench.results.result import Origin, Result, Round, StrategyResult
-from connbench.samples import COLUMNS
 
 UNTOLD_BY_CSV = ("held", "established", "time_wait", "steal", "engine_rss")
 """What a round's report has and no CSV does."""
@@ -92,5 +91,5 @@ def _round(measured: Round, origin: Origin) -> dict[str, Any]:
         "wall_ns": measured.samples.wall_ns,
         **asdict(measured.report),
         **untold,
-        "samples": {c.name: getattr(measured.samples, c.name) for c in COLUMNS},
+        "samples": measured.samples.columns,
     }

@@ -20,34 +20,24 @@ from connbench.results.lines import LINE_END, lines_of
 from connbench.results.old_names import RENAMED
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
 from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns, to_whole
-from connbench.samples import COLUMNS
+from connbench.samples import COLUMNS, Column
 
-CSV_COLUMNS = (
-    "started_ns",
-    "prepare_ns",
-    "connect_ns",
-    "acquire_ns",
-    "port",
-    "errno",
-    "tries",
-    "source",
-    "target",
-    "client",
-)
-"""In the order the design names them; in memory they lie widest first."""
+_ROUND = (*SPEC_COLUMNS, "round")
+"""The columns that tell the rows of one round from those of another."""
 
-_PREFIX = (*SPEC_COLUMNS, "round", "fault")
-HEADER = (*_PREFIX, *CSV_COLUMNS)
+HEADER = (*_ROUND, "fault", *(column.name for column in COLUMNS))
 
-_BEFORE = (*SPEC_COLUMNS, "round")
-"""What stood before the samples until 0.1; a fault was a line of its own at the end, `# partial` and then these."""
+_LATER = {"fault", *(column.name for column in COLUMNS if column.is_optional)}
+"""Columns that files of earlier versions lack.
 
-_HEADERS = {(*prefix, *CSV_COLUMNS): prefix for prefix in (_PREFIX, _BEFORE)}
+Until 0.1 a fault was a line of its own at the end: `# partial`, and then the round's columns.
+"""
+
 _PARTIAL_MARK = "# partial"
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
 """How a formula begins in a spreadsheet, or what `_cell` adds."""
 
-_NO_SAMPLES = "," * len(CSV_COLUMNS)
+_NO_SAMPLES = [""] * len(COLUMNS)
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -63,13 +53,13 @@ def csv_rows(result: Result) -> str:
     writer.writerow(HEADER)
     rounds = [(s.strategy, measured) for s in result.strategies for measured in s.rounds]
     for spec, measured in rounds:
-        columns = [np.rint(getattr(measured.samples, name)).astype(np.int64).tolist() for name in CSV_COLUMNS]
+        columns = [np.rint(values).astype(np.int64).tolist() for values in measured.samples.columns.values()]
         prefix = _prefix(spec, measured)
         writer.writerows((*prefix, *row) for row in zip(*columns, strict=True))
         if measured.fault and not len(measured.samples):
-            writer.writerow((*prefix, *[""] * len(CSV_COLUMNS)))
+            writer.writerow((*prefix, *_NO_SAMPLES))
     if result.is_partial and not any(measured.fault for _, measured in rounds):
-        writer.writerow((*[""] * len(_BEFORE), "not all rounds were run", *[""] * len(CSV_COLUMNS)))
+        writer.writerow((*[""] * len(_ROUND), "not all rounds were run", *_NO_SAMPLES))
     return text.getvalue()
 
 
@@ -96,13 +86,14 @@ def _words(cell: str) -> str:
 
 
 def is_own_header(line: str) -> bool:
-    """Whether a file that begins with this line is one of `csv_rows`."""
-    return _column_names(line) in _HEADERS
+    """Whether a file that begins with this line is one of `csv_rows`, by this version or an earlier one."""
+    names = _column_names(line)
+    return names == [name for name in HEADER if name in names or name not in _LATER]
 
 
-def _column_names(header: str) -> tuple[str, ...]:
+def _column_names(header: str) -> list[str]:
     """The columns that a header names, by today's names."""
-    return tuple(RENAMED.get(name, name) for name in header.rstrip("\r\n").split(","))
+    return [RENAMED.get(name, name) for name in header.rstrip("\r\n").split(",")]
 
 
 def read_csv(text: str, name: str) -> Result:
@@ -114,18 +105,20 @@ def read_csv(text: str, name: str) -> Result:
     if not text.endswith("\n"):
         raise InputError(f"{name} is cut off in line {text.count(LINE_END) + 1}", "copy the whole file again")
     lines = lines_of(text, name)
-    names = _HEADERS[_column_names(next(lines))]
+    names = _column_names(next(lines))
     result = Result(None, {}, origin=Origin.CSV, name=name)
     rounds, faults = Rounds(result), {}
-    if names is _BEFORE and (end := text.find(f"{LINE_END}{_PARTIAL_MARK}") + 1):
+    has_faults = "fault" in names
+    if not has_faults and (end := text.find(f"{LINE_END}{_PARTIAL_MARK}") + 1):
         faults = _read_comments(text[end:], text.count(LINE_END, 0, end) + 1, result)
         lines = islice(lines_of(text[:end], name), 1, None)
+    columns = [column for column in COLUMNS if column.name in names]
     first = 2
-    for prefix, group in groupby(lines, key=lambda line: line.rsplit(",", len(CSV_COLUMNS))[0]):
-        fields = _checked(_fields(prefix), len(names), f"{name}, line {first}")
-        *round_fields, fault = fields if "fault" in names else (*fields, "")
+    for prefix, group in groupby(lines, key=lambda line: line.rsplit(",", len(columns))[0]):
+        fields = _checked(_fields(prefix), len(names) - len(columns), f"{name}, line {first}")
+        *round_fields, fault = fields if has_faults else (*fields, "")
         begin, rest = _cut(group)
-        is_empty = bool(fault) and [row.rstrip("\r") for row in begin] == [prefix + _NO_SAMPLES]
+        is_empty = bool(fault) and [row.rstrip("\r") for row in begin] == [prefix + "," * len(columns)]
         if is_empty and not any(round_fields):
             result.known += (_not_all(fault),)
             first += 1
@@ -135,13 +128,13 @@ def read_csv(text: str, name: str) -> Result:
             with _placed(name, first):
                 rounds.open(spec, number)
                 rows = [] if is_empty else chain([begin], rest)
-                samples = _read_rows(rows, spec, prefix.count(",") + 1, name, first)
+                samples = _read_rows(rows, spec, columns, prefix.count(",") + 1, name, first)
                 rounds.add(spec, Round(number, samples, fault=reason))
             first += len(samples) or 1
     with _placed(name, first - 1):
         for (spec, number), of_before in faults.items():  # rounds that were cut short before their first attempt
             rounds.open(spec, number)
-            rounds.add(spec, Round(number, _read_rows([], spec, 0, name, first), fault=of_before))
+            rounds.add(spec, Round(number, _read_rows([], spec, columns, 0, name, first), fault=of_before))
         rounds.close()
     return result
 
@@ -185,7 +178,7 @@ def _read_comments(comments: str, first: int, result: Result) -> dict[tuple[Stra
         if not line.startswith(_PARTIAL_MARK):
             raise InputError(f"{result.name}, line {number}: {line[:40]!r} follows a comment", CHANGED)
         place = f"{result.name}, {line[:40]!r}"
-        _, *prefix, message = _checked(_fields(line), len(_BEFORE) + 2, place)
+        _, *prefix, message = _checked(_fields(line), len(_ROUND) + 2, place)
         if any(prefix):
             faults[_read_prefix(prefix, place)] = RunFault(message)
         else:
@@ -200,24 +193,26 @@ def _checked(fields: list[str], number: int, place: str) -> list[str]:
 
 
 def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
-    columns = dict(zip(_BEFORE, fields, strict=True))
+    columns = dict(zip(_ROUND, fields, strict=True))
     try:
         return from_columns(columns), to_whole(columns["round"])
     except ValueError as error:
         raise InputError(f"{place}: {error}", CHANGED) from error
 
 
-def _read_rows(rows: Iterable[list[str]], spec: StrategySpec, skipped: int, name: str, first: int) -> Samples:
-    """The samples of rows, the first of which is line `first` of the file."""
+def _read_rows(
+    rows: Iterable[list[str]], spec: StrategySpec, columns: list[Column], skipped: int, name: str, first: int
+) -> Samples:
+    """The samples of rows that have these columns after some to skip; the first row is line `first` of the file."""
     kind = samples_class(spec)
-    parts, begin = [kind(**{column.name: np.empty(0, column.code) for column in COLUMNS})], first
+    parts, begin = [kind.of(**{column.name: np.empty(0, column.code) for column in columns})], first
     for some in rows:
-        table = _load(some, range(skipped, skipped + len(CSV_COLUMNS)), np.int64, name, begin)
-        by_name = dict(zip(CSV_COLUMNS, table.T, strict=True))
+        table = _load(some, range(skipped, skipped + len(columns)), np.int64, name, begin)
+        by_column = list(zip(columns, table.T, strict=True))
         with _placed(name, begin):
-            for column, values in by_name.items():
+            for column, values in by_column:
                 check_column(column, values)
-        parts.append(kind(**{c.name: by_name[c.name].astype(c.code) for c in COLUMNS}))
+        parts.append(kind.of(**{column.name: values.astype(column.code) for column, values in by_column}))
         begin += len(some)
     return Samples.pooled(parts)
 

@@ -25,7 +25,7 @@ from connbench.model import (
 )
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY
 from connbench.results.result import Mask, Numbers, Origin, Result, Round, Samples
-from connbench.samples import COLUMNS
+from connbench.samples import LONGEST_NS, Column
 from connbench.strategies import PARAMETERS, STRATEGIES
 
 Keys = npt.NDArray[np.int64]
@@ -33,14 +33,8 @@ Keys = npt.NDArray[np.int64]
 LARGEST = 2**63 - 1
 """The largest whole number of a file: options once took seeds up to here."""
 
-LONGEST_NS = 10**15
-"""More than eleven days; and sums over a thousand such times still fit into 64 bits."""
-
 MOST_CHARACTERS = 40
 """Of a value that an error shows: a file may hold numbers of thousands of digits."""
-
-LOWEST = {column.name: 1 if column.name == "tries" else 0 for column in COLUMNS}
-HIGHEST = {c.name: LONGEST_NS if c.unit == "ns" else int(np.iinfo(c.code).max) for c in COLUMNS}
 
 PORT_TWICE = "port-twice"
 """Code of the finding that a port is held twice at once, where that is possible."""
@@ -50,6 +44,9 @@ PORT_OUTSIDE = "port-outside"
 
 CHANGED = "it was changed since it was written"
 """The hint of every error about a file that no run can have written."""
+
+MOST_ADDRESSES = 1 << 16
+"""Source addresses or targets of a plan: as many as the columns `source` and `target` can tell apart."""
 
 NUMERIC_SETTINGS = (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING, "net.ipv4.tcp_ehash_entries")
 """Sysctls that are read as numbers; the last has a minus where the table is shared with the host (ip-sysctl)."""
@@ -71,26 +68,20 @@ def shown(value: object) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
-def first_wrong(column: str, values: Numbers) -> int | None:
-    """Position of the first value that a column of this name cannot have; NaN is one, too."""
-    wrong = np.flatnonzero(~((values >= LOWEST[column]) & (values <= HIGHEST[column])))
-    return int(wrong[0]) if len(wrong) else None
-
-
-def check_column(column: str, values: Numbers) -> None:
-    """Make sure that each value of a column lies where a run's do.
+def check_column(column: Column, values: Numbers) -> None:
+    """Make sure that the values of a column lie within its limits; NaN does not.
 
     Raises:
-        ImpossibleRow: One does not.
+        ImpossibleRow: A value does not, with the first such row.
     """
-    wrong = first_wrong(column, values)
-    if wrong is not None:
-        raise ImpossibleRow(wrong, out_of_bounds(column, values[wrong]))
+    wrong = np.flatnonzero(~((values >= column.lowest) & (values <= column.highest)))
+    if len(wrong):
+        raise ImpossibleRow(int(wrong[0]), out_of_bounds(column, values[wrong[0]]))
 
 
-def out_of_bounds(column: str, value: object) -> str:
+def out_of_bounds(column: Column, value: object) -> str:
     """What is wrong with a value of a column."""
-    return f"{column} is {shown(value)}, not {LOWEST[column]} to {HIGHEST[column]}"
+    return f"{column.name} is {shown(value)}, not {column.lowest} to {column.highest}"
 
 
 def check_spec(spec: StrategySpec) -> None:
@@ -148,8 +139,8 @@ def check_plan(plan: Plan) -> None:
         raise ValueError("a strategy is planned twice")
     _check("connections", plan.connections, 0, MOST_ROWS)
     _check("reserved", plan.reserved, 0, len(plan.port_range))
-    _check("number of sources", len(plan.sources), 1, HIGHEST["source"] + 1)
-    _check("number of targets", len(plan.targets), 1, HIGHEST["target"] + 1)
+    _check("number of sources", len(plan.sources), 1, MOST_ADDRESSES)
+    _check("number of targets", len(plan.targets), 1, MOST_ADDRESSES)
     check_one_family(plan.sources + tuple(target.host for target in plan.targets))
     _check("rounds", plan.rounds, 1, LARGEST)
     _check("seed", plan.seed, 0, LARGEST)

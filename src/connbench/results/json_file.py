@@ -15,8 +15,6 @@ from connbench.findings import Finding
 from connbench.model import LARGEST, Plan, StrategySpec
 from connbench.results.file_limits import (
     CHANGED,
-    HIGHEST,
-    LOWEST,
     ImpossibleRow,
     Rounds,
     check_column,
@@ -28,7 +26,7 @@ from connbench.results.file_limits import (
 from connbench.results.old_names import RENAMED
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
 from connbench.roundreport import RoundReport, WorkerReport
-from connbench.samples import COLUMNS
+from connbench.samples import COLUMNS, Column
 
 SCHEMA = 5
 """Version of the JSON document; raised when a field changes its name or meaning."""
@@ -261,37 +259,38 @@ def _add(rounds: Rounds, spec: StrategySpec, record: _RoundRecord) -> None:
     except msgspec.ValidationError as error:
         raise ValueError(f"{place}: samples: {error}") from error
     try:
-        columns = {column.name: _column(getattr(raw, column.name), column.name, column.code) for column in COLUMNS}
+        found = ((column, getattr(raw, column.name)) for column in COLUMNS)
+        columns = {column.name: _column(values, column) for column, values in found if values or not column.is_optional}
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of different lengths: {lengths}")
         fault = record.fault.revive() if record.fault else None
-        rounds.add(spec, Round(record.number, samples_class(spec)(**columns), record.report(), fault))
+        rounds.add(spec, Round(record.number, samples_class(spec).of(**columns), record.report(), fault))
     except ImpossibleRow as error:
         raise ValueError(f"{place}, {error}") from error
 
 
-def _column(raw: msgspec.Raw, name: str, code: str) -> Numbers:
-    """The numbers of a column; times of a talk CSV have fractions, and stay as they are."""
+def _column(raw: msgspec.Raw, column: Column) -> Numbers:
+    """The values of a column; times of a talk CSV have fractions, and stay as they are."""
     try:
         values: list[Any] = msgspec.json.decode(raw or b"null", type=list[int])
         kind: type = np.int64
     except msgspec.ValidationError:
-        values, kind = _fractions(raw, name), np.float64
+        values, kind = _fractions(raw, column), np.float64
     try:
         array: Numbers = np.array(values, dtype=kind)
     except OverflowError as error:
-        row = next(row for row, value in enumerate(values) if not LOWEST[name] <= value <= HIGHEST[name])
-        raise ImpossibleRow(row, out_of_bounds(name, values[row])) from error
-    check_column(name, array)
-    return array if array.dtype.kind == "f" else array.astype(code, copy=False)
+        row = next(row for row, value in enumerate(values) if not column.lowest <= value <= column.highest)
+        raise ImpossibleRow(row, out_of_bounds(column, values[row])) from error
+    check_column(column, array)
+    return array if array.dtype.kind == "f" else array.astype(column.code, copy=False)
 
 
-def _fractions(raw: msgspec.Raw, name: str) -> list[Any]:
-    is_time = name.endswith("_ns")
+def _fractions(raw: msgspec.Raw, column: Column) -> list[Any]:
+    is_time = column.unit == "ns"
     try:
         if is_time:
             return list(msgspec.json.decode(raw or b"null", type=list[int | float]))
     except msgspec.ValidationError:
         pass
-    raise ValueError(f"column {name} is not a list of {'' if is_time else 'whole '}numbers")
+    raise ValueError(f"column {column.name} is not a list of {'' if is_time else 'whole '}numbers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Self
@@ -15,7 +15,7 @@ from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.model import Clock, Phase, Plan, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.roundreport import RoundReport
-from connbench.samples import GIVEN_UP
+from connbench.samples import GIVEN_UP, AttemptColumns
 
 Numbers = npt.NDArray[np.integer | np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -28,22 +28,18 @@ UNIT = "unit"
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
-    """The attempts of one round or of several: an array a column, all of one length (`connbench.samples.COLUMNS`).
+class Samples(AttemptColumns[Numbers]):
+    """The attempts of one round or of several: an array for each column, all of one length.
 
     The times are whole ns, but for those of the talk's own CSV: its fractions of a second stay as they are.
     """
 
-    started_ns: Numbers
-    prepare_ns: Numbers
-    connect_ns: Numbers
-    acquire_ns: Numbers
-    tries: Numbers
-    port: Numbers
-    errno: Numbers
-    source: Numbers
-    target: Numbers
-    client: Numbers
+    @classmethod
+    def of(cls, **known: Numbers) -> Self:
+        """Attempts of which some columns are known, at least one; each other column has its lowest value throughout."""
+        rows = len(next(iter(known.values())))
+        unknown = {c.name: np.full(rows, c.lowest, c.code) for c in samples.COLUMNS if c.name not in known}
+        return cls(**unknown, **known)
 
     @classmethod
     def from_memory(cls, descriptor: int, total: int, rows: range) -> Self:
@@ -55,9 +51,10 @@ class Samples:
             rows: Which of them to take.
         """
         memory = samples.attach(descriptor, total)
+        begin = samples.offsets(total)
         arrays = {
-            column.name: np.frombuffer(memory, column.code, total, offset)[rows.start : rows.stop]
-            for column, offset in zip(samples.COLUMNS, samples.offsets(total), strict=True)
+            column.name: np.frombuffer(memory, column.code, total, begin[column.name])[rows.start : rows.stop]
+            for column in samples.COLUMNS
         }
         done = np.flatnonzero(arrays["tries"])
         order = done[np.argsort(arrays["started_ns"][done], kind="stable")]
@@ -69,11 +66,16 @@ class Samples:
         if len(parts) == 1:
             return parts[0]
         kind = type(parts[0])
-        return kind(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(kind)})
+        return kind(**{name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns})
 
     def chosen(self, mask: Mask) -> Samples:
         """The attempts that a mask marks."""
-        return type(self)(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+        return type(self)(**{name: values[mask] for name, values in self.columns.items()})
+
+    @property
+    def columns(self) -> dict[str, Numbers]:
+        """Each column's values by its name, in the order of files."""
+        return {column.name: getattr(self, column.name) for column in samples.COLUMNS}
 
     def __len__(self) -> int:
         return len(self.tries)

@@ -16,10 +16,9 @@ import numpy as np
 from connbench.errors import InputError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.model import MAX_PORT, StrategySpec
-from connbench.results.file_limits import LONGEST_NS, first_wrong
 from connbench.results.lines import LINE_END, lines_of
 from connbench.results.result import UNIT, Numbers, Origin, Result, Round, Samples
-from connbench.samples import UNKNOWN_ERRNO
+from connbench.samples import LONGEST_NS, UNKNOWN_ERRNO
 from connbench.units import NS_IN, NS_PER_S, duration, elapsed
 
 FAILED = -1
@@ -111,18 +110,13 @@ def read_talk_csv(text: str, name: str, unit: str | None = None) -> Result:
     known = () if unit else _question(latency, named, name)
     _check(latency, name, 2 if header else 1)
     failed = ports == FAILED
-    rows = len(latency)
-    samples = Samples(
+    samples = Samples.of(
         started_ns=np.concatenate(([0.0], np.cumsum(latency)[:-1])),
-        prepare_ns=np.zeros(rows),
+        prepare_ns=np.zeros(len(latency)),
         connect_ns=latency,
         acquire_ns=latency,
-        tries=np.ones(rows, dtype="I"),
         port=np.where(failed, 0, ports).astype("H"),
         errno=np.where(failed, UNKNOWN_ERRNO, 0).astype("H"),
-        source=np.zeros(rows, dtype="H"),
-        target=np.zeros(rows, dtype="H"),
-        client=np.zeros(rows, dtype="H"),
     )
     stem = PurePath(name).stem
     kernel = _NAME.fullmatch(stem)
@@ -188,9 +182,9 @@ def _columns(lines: Iterable[str], name: str, skipped: int) -> tuple[Numbers, Nu
 
 def _check(latency: Numbers, name: str, first: int) -> None:
     """Refuse a time that no run has; the first row is line `first`."""
-    wrong = first_wrong("connect_ns", latency)
-    if wrong is not None:
+    wrong = np.flatnonzero(~(latency <= LONGEST_NS))
+    if len(wrong):
         raise InputError(
-            f"{name}, line {first + wrong}: {latency[wrong] / NS_PER_S:g} s is no latency",
+            f"{name}, line {first + wrong[0]}: {latency[wrong[0]] / NS_PER_S:g} s is no latency",
             f"at most {LONGEST_S:.0f} s can be; --unit says what the times are in",
         )
