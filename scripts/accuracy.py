@@ -35,7 +35,7 @@ from connbench.portmodel.window_failures import simulate_failures
 from connbench.report.tables import render
 from connbench.reproduce.cases import QUICK_RANGE, cases
 from connbench.reproduce.claims import judge
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from connbench.results.result import Result, StrategyResult
 
 PORTS, LARGE, TALK = 4096, 8192, MAX_PORT - DEFAULT_RANGE_LOW + 1

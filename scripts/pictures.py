@@ -14,7 +14,7 @@ from pathlib import Path
 from connbench.report.charts import picture
 from connbench.report.charts.canvas import Options
 from connbench.report.series import series_of
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from connbench.units import NS_PER_MS
 
 DOCS = Path(__file__).parent.parent / "docs"

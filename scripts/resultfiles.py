@@ -18,8 +18,8 @@ import numpy as np
 
 from connbench.model import Endpoint, Listener, Namespace, Plan, PortRange, StrategySpec
 from connbench.report.formats import FORMATS
-from connbench.results.files import format_of, write_atomically
-from connbench.results.reading import read
+from connbench.results.input_file import read
+from connbench.results.output_file import format_of, write_atomically
 from connbench.results.result import Result, Round, Samples
 from connbench.roundreport import RoundReport
 

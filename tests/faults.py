@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from connbench.linux.process import describe_end
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from connbench.results.result import Result
 from support import HANG_S, children, command_line, marked, wait_until
 

@@ -11,7 +11,7 @@ import click
 
 from connbench.errors import INTERRUPTIONS, ConnbenchError, ExitCode, OutputError, UsageError
 from connbench.interrupts import Interrupts
-from connbench.results.files import write_atomically
+from connbench.results.output_file import write_atomically
 
 from . import chart, commands, table
 from .guests import CannotBoot, Job, Outcome, run_guest

@@ -9,7 +9,7 @@ from connbench.analysis.summary import summarize
 from connbench.errors import ConnbenchError, InputError
 from connbench.model import Clock
 from connbench.report.tables import render
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from connbench.results.result import Result
 from connbench.units import duration
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from inside import SYSTEM_CALLS
 from outside import LISTEN
 from support import COMMAND, INSIDE, REACHABLE, marked, wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from support import HANG_S, command_line, connbench, running
 
 SHORT_RUN = ("run", "--strategy", "plain", "--port-range", "40000-40255")

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from connbench.commands.options import FORMAT_NAMES
 from connbench.errors import ExitCode, Interrupted
 from connbench.report.formats import FORMATS
-from connbench.results.files import write_atomically
-from connbench.results.reading import read
+from connbench.results.input_file import read
+from connbench.results.output_file import write_atomically
 from connbench.results.result import Result
 from made import BIND, LONG, PLAIN, result_of, round_of, samples_of
 from support import command_line, connbench, read_terminal

@@ -10,7 +10,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.reproduce import report as reproduction
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from json_units import without_unit
 from support import connbench
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.results.reading import read
+from connbench.results.input_file import read
 from support import connbench, needs_port_range
 
 RANGE = ("--port-range", "40000-40199", "-q")

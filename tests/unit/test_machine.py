@@ -18,8 +18,8 @@ from connbench.model import NO_LOAD, Churn, Load
 from connbench.report.formats import FORMATS
 from connbench.report.json import json_document
 from connbench.results.csv_file import read_csv
-from connbench.results.files import SUFFIXES
 from connbench.results.json_file import SCHEMA, read_json
+from connbench.results.output_file import SUFFIXES
 from connbench.results.result import Result, Samples
 from connbench.results.talk_csv import read_talk_csv
 from connbench.roundreport import RoundReport

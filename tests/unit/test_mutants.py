@@ -20,8 +20,8 @@ from connbench.errors import ExitCode, InputError, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Phase as RoundPhase
 from connbench.model import RoundPlan
-from connbench.results.file_limits import PORT_TWICE
-from connbench.results.reading import read
+from connbench.results.file_checks import PORT_TWICE
+from connbench.results.input_file import read
 from connbench.results.result import Origin, Result
 from made import unhurried
 from mutants import SEEDS, columns_told, mutant

@@ -41,7 +41,7 @@ from connbench.report.sweep_verdict import share as report_share
 from connbench.report.text import report as run_report
 from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
-from connbench.results.files import Output
+from connbench.results.output_file import Output
 from connbench.results.result import Result, Round, Samples
 from connbench.thresholds import applies_to, parse
 from connbench.units import (

@@ -56,7 +56,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.analysis.gate import evaluate
     from connbench.report import comparison_report as report
     from connbench.report.comparison_verdict import verdict
-    from connbench.results.reading import read_all
+    from connbench.results.input_file import read_all
 
     compared = compare(*read_all((base, new), unit))
     validate_names(thresholds, compared.new.specs, compared.new.name)

@@ -14,7 +14,7 @@ from connbench.commands.sections import Section, option
 if TYPE_CHECKING:
     from connbench.report.html.page import Opening
     from connbench.report.rows import Block
-    from connbench.results.files import Output
+    from connbench.results.output_file import Output
     from connbench.results.result import Result
 
 ENDINGS = {".html": "html", ".htm": "html"}
@@ -39,7 +39,7 @@ def check_page(page: Path, *, force: bool) -> Output:
         EnvironmentFault: The libraries are not installed.
     """
     from connbench.report.html.page import check_libraries
-    from connbench.results.files import format_of
+    from connbench.results.output_file import format_of
 
     format_of(page, ENDINGS, OPTION)
     check_libraries()

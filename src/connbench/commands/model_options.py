@@ -109,7 +109,7 @@ def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
         InputError: One cannot be read, or has no plan.
     """
     from connbench.portmodel.predict_plan import beside
-    from connbench.results.reading import read
+    from connbench.results.input_file import read
 
     results = [read(file, "s") for file in files]  # whatever the unit of a CSV: it has no plan
     return [pair for result in results for pair in beside(result)], results[0].kernel

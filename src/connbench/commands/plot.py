@@ -122,9 +122,9 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.report.charts import canvas, left_out, picture
     from connbench.report.charts import terminal as characters
     from connbench.report.series import series_of
-    from connbench.results.file_limits import PORT_OUTSIDE, PORT_TWICE
-    from connbench.results.files import PICTURE_SUFFIXES, format_of
-    from connbench.results.reading import read_all
+    from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE
+    from connbench.results.input_file import read_all
+    from connbench.results.output_file import PICTURE_SUFFIXES, format_of
     from connbench.results.result import UNIT
 
     if terminal:

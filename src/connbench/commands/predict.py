@@ -34,7 +34,7 @@ from connbench.portmodel.algorithm import ALGORITHMS, Algorithm, algorithm_of
 if TYPE_CHECKING:
     from connbench.portmodel.prediction import Pair
     from connbench.report.charts.predicted import Overlay
-    from connbench.results.files import Output
+    from connbench.results.output_file import Output
 
 OWN = ("file", "algorithm", "reserved", "tw_reuse", "calibrating", "output_format", "chart", "force")
 
@@ -172,7 +172,7 @@ def _of_file(
     from connbench.report import agreement_report as report
     from connbench.report import prediction_json
     from connbench.report.charts.predicted import Overlay
-    from connbench.results.reading import read
+    from connbench.results.input_file import read
 
     result = read(file, "s")  # whatever the unit of a CSV: it has no plan
     release = result.kernel
@@ -204,7 +204,7 @@ def _protocol(pair: Pair) -> Protocol:
 
 def _check_chart(chart: Path, *, force: bool) -> Output:
     from connbench.report.charts import canvas
-    from connbench.results.files import PICTURE_SUFFIXES, format_of
+    from connbench.results.output_file import PICTURE_SUFFIXES, format_of
 
     canvas.require()
     format_of(chart, PICTURE_SUFFIXES, "--chart")
@@ -213,7 +213,7 @@ def _check_chart(chart: Path, *, force: bool) -> Output:
 
 def _draw(chart: Output, overlays: list[Overlay]) -> None:
     from connbench.report.charts.predicted import picture
-    from connbench.results.files import PICTURE_SUFFIXES, format_of
+    from connbench.results.output_file import PICTURE_SUFFIXES, format_of
 
     chart.save(picture(overlays, format_of(chart.path, PICTURE_SUFFIXES)))
 

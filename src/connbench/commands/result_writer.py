@@ -22,7 +22,7 @@ from connbench.model import RoundPlan, StrategySpec
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
-    from connbench.results.files import Output
+    from connbench.results.output_file import Output
     from connbench.results.result import Result
 
 
@@ -32,7 +32,7 @@ def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
     Raises:
         OutputError: It cannot be written.
     """
-    from connbench.results.files import Output
+    from connbench.results.output_file import Output
 
     return click.get_current_context().with_resource(Output(path, force=force, option=option))
 
@@ -224,7 +224,7 @@ class ResultWriter:
     def _save(self) -> None:
         if self.output is None:
             return
-        from connbench.results.files import SavedElsewhereError, format_of
+        from connbench.results.output_file import SavedElsewhereError, format_of
 
         begun = time.monotonic()
         try:

@@ -16,7 +16,7 @@ from connbench.host import checks, environment
 from connbench.interrupts import Interrupts
 from connbench.linux.faults import fault_of
 from connbench.model import Plan, RoundPlan
-from connbench.results.files import Output, format_of
+from connbench.results.output_file import Output, format_of
 from connbench.results.result import Result
 from connbench.runner import run
 

@@ -23,7 +23,7 @@ from connbench.thresholds import Expression, validate_names
 if TYPE_CHECKING:
     from connbench.report.html.page import Opening
     from connbench.report.rows import Block
-    from connbench.results.files import Output
+    from connbench.results.output_file import Output
     from connbench.results.result import Result
 
 SINGLE = {"json", "csv", "talk-csv", "prometheus"}
@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913  # one for each option
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
     page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
 
-    from connbench.results.reading import read_all
+    from connbench.results.input_file import read_all
 
     results = read_all(files, unit)
     for result in results:

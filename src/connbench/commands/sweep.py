@@ -40,7 +40,7 @@ from connbench.thresholds import Expression, validate_names
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
-    from connbench.results.files import Output
+    from connbench.results.output_file import Output
     from connbench.results.result import Result
 
 LISTS_EPILOG = """\b

@@ -15,8 +15,7 @@ import numpy as np
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import StrategySpec
-from connbench.results.file_limits import CHANGED, ImpossibleRow, Rounds, check_column
-from connbench.results.lines import LINE_END, lines_of
+from connbench.results.file_checks import CHANGED, ImpossibleRow, Rounds, check_column
 from connbench.results.old_names import RENAMED
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
 from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns, to_whole
@@ -32,6 +31,10 @@ _LATER = {"fault", *(column.name for column in COLUMNS if column.is_optional)}
 
 Until 0.1 a fault was a line of its own at the end: `# partial`, and then the round's columns.
 """
+
+LINE_END = "\n"
+LONGEST_LINE = 1 << 20
+"""Characters: an attempt takes a hundred, and the rest is what names its strategy or tells of a fault."""
 
 _PARTIAL_MARK = "# partial"
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
@@ -234,3 +237,23 @@ def _load(rows: list[str], columns: range, kind: type, name: str, first: int) ->
 
 def _are_numbers(row: str, columns: range) -> bool:
     return all(re.fullmatch(r" *\d{1,19} *", field) for field in row.split(",")[columns.start :])
+
+
+def lines_of(text: str, name: str) -> Iterator[str]:
+    """Each line of a text that ends in a line break, without it; a list of them takes several times its memory.
+
+    Raises:
+        InputError: A line is longer than any result's.
+    """
+    begin, count = 0, 0
+    while begin < len(text):
+        end = text.rfind(LINE_END, begin, begin + LONGEST_LINE)
+        if end < 0:
+            raise InputError(
+                f"{name} is no result file: line {count + 1} is longer than {LONGEST_LINE >> 20} MiB",
+                "an attempt takes a line of a hundred characters",
+            )
+        lines = text[begin:end].split(LINE_END)
+        yield from lines
+        count += len(lines)
+        begin = end + 1

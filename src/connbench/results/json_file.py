@@ -13,7 +13,7 @@ import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, INTERRUPTIONS, ConnbenchError, InputError, Interrupted, UsageError
 from connbench.findings import Finding
 from connbench.model import LARGEST, Plan, StrategySpec
-from connbench.results.file_limits import (
+from connbench.results.file_checks import (
     CHANGED,
     ImpossibleRow,
     Rounds,

@@ -16,7 +16,7 @@ import numpy as np
 from connbench.errors import InputError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.model import MAX_PORT, StrategySpec
-from connbench.results.lines import LINE_END, lines_of
+from connbench.results.csv_file import LINE_END, lines_of
 from connbench.results.result import UNIT, Numbers, Origin, Result, Round, Samples
 from connbench.samples import LONGEST_NS, UNKNOWN_ERRNO
 from connbench.units import NS_IN, NS_PER_S, duration, elapsed

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from bombs import BOMBS
 from connbench.errors import InputError, Interrupted
 from connbench.report.formats import FORMATS
-from connbench.results import reading
-from connbench.results.files import write_atomically
-from connbench.results.reading import read
+from connbench.results import input_file
+from connbench.results.input_file import read
+from connbench.results.output_file import write_atomically
 from connbench.results.result import Origin, Result
 from drawn import facts
 from made import BIND, LONG, PLAIN, PLAN, result_of, round_of, samples_of, unhurried
@@ -119,17 +119,17 @@ def test_empty_file_is_refused(data: bytes, tmp_path: Path) -> None:
 def test_file_larger_than_any_result_is_refused(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of one byte too many, be it packed or not, is no result; one of just the largest size is read."""
     size = len(JSON if form == "gzip" else WHOLE[form])
-    monkeypatch.setattr(reading, "LARGEST_FILE", size)
+    monkeypatch.setattr(input_file, "LARGEST_FILE", size)
     path = tmp_path / "x.json"
     path.write_bytes(WHOLE[form])
     assert read(path).rounds
-    monkeypatch.setattr(reading, "LARGEST_FILE", size - 1)
+    monkeypatch.setattr(input_file, "LARGEST_FILE", size - 1)
     assert refusal(path).message.endswith("x.json is no result file: it holds more than 0 GiB")
 
 
 def test_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A packed file is judged by what it unpacks to, and no more than that is unpacked."""
-    monkeypatch.setattr(reading, "LARGEST_FILE", 100_000)
+    monkeypatch.setattr(input_file, "LARGEST_FILE", 100_000)
     data = gzip.compress(b" " * 10_000_000, mtime=0)
     assert len(data) < 100_000
     assert "is no result file: it holds more than " in refusal_of(data, tmp_path)
@@ -143,7 +143,7 @@ def test_small_file_takes_little_memory(form: str, tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         read(path)
-        assert tracemalloc.get_traced_memory()[1] < reading.LARGEST_FILE // 16
+        assert tracemalloc.get_traced_memory()[1] < input_file.LARGEST_FILE // 16
     finally:
         tracemalloc.stop()
 
@@ -153,8 +153,8 @@ def test_memory_of_reading_is_limited_and_the_limit_is_told(tmp_path: Path, monk
     path = tmp_path / "x.json"
     _, make = BOMBS["30 MB of zeros in a column"]
     path.write_bytes(make())
-    monkeypatch.setattr(reading, "MEMORY", 20 << 20)
-    monkeypatch.setattr(reading, "MEMORY_TIMES", 0)
+    monkeypatch.setattr(input_file, "MEMORY", 20 << 20)
+    monkeypatch.setattr(input_file, "MEMORY_TIMES", 0)
     before = resource.getrlimit(resource.RLIMIT_DATA)
     assert "takes more memory to read than there is, or than the 20 MiB for a file of its size" in refusal(path).message
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
@@ -162,8 +162,8 @@ def test_memory_of_reading_is_limited_and_the_limit_is_told(tmp_path: Path, monk
 
 def test_largest_file_is_told_in_gibibytes() -> None:
     """The limit is a whole number of them, and a million attempts stay far below it."""
-    assert reading.LARGEST_FILE % (1 << 30) == 0
-    assert reading.LARGEST_FILE >= 1 << 30
+    assert input_file.LARGEST_FILE % (1 << 30) == 0
+    assert input_file.LARGEST_FILE >= 1 << 30
 
 
 @pytest.mark.parametrize(

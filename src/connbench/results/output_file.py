@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Self
 from connbench.errors import OutputError, UsageError
 from connbench.findings import printable
 from connbench.interrupts import HeldBack
-from connbench.linux import renames as files
+from connbench.linux import renames
 
 if TYPE_CHECKING:
     from socket import socket
@@ -476,7 +476,7 @@ class _Temporary:
         """Rename it without replacing anything, on a file system without hard links."""
         assert self.name is not None  # noqa: S101  # `link` has looked
         try:
-            files.rename(self.name, name, self._folder, files.NOREPLACE)
+            renames.rename(self.name, name, self._folder, renames.NOREPLACE)
         except OSError as error:
             if error.errno not in _NO_SUCH_CALL:
                 raise
@@ -494,7 +494,7 @@ class _Temporary:
         """
         temporary = self.give_name()
         try:
-            files.rename(temporary, name, self._folder, files.EXCHANGE)
+            renames.rename(temporary, name, self._folder, renames.EXCHANGE)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -513,10 +513,10 @@ class _Temporary:
     def _give_back(self, temporary: str, name: str) -> None:
         """Undo an exchange; where nothing has the name any more, give it to the other's file, whose name it was."""
         try:
-            files.rename(temporary, name, self._folder, files.EXCHANGE)
+            renames.rename(temporary, name, self._folder, renames.EXCHANGE)
         except FileNotFoundError:
             with suppress(OSError):  # and if it is not gone any more, that file stays where it is
-                files.rename(temporary, name, self._folder, files.NOREPLACE)
+                renames.rename(temporary, name, self._folder, renames.NOREPLACE)
 
     def replace(self, name: str) -> None:
         """Replace the file of this name; a symbolic link there would be replaced itself."""

@@ -12,7 +12,7 @@ from connbench.errors import InputError, RunFault
 from connbench.model import Churn, Load, Namespace, Phase, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.csv_file import read_csv
-from connbench.results.file_limits import PORT_OUTSIDE, PORT_TWICE, port_twice
+from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE, port_twice
 from connbench.results.json_file import read_json
 from connbench.results.result import Result
 from made import BIND, PLAN, RANDOM, result_of, round_of, samples_of

@@ -22,7 +22,7 @@ import pytest
 
 from connbench.errors import OutputError, UsageError
 from connbench.linux import renames as files
-from connbench.results.files import (
+from connbench.results.output_file import (
     PICTURE_SUFFIXES,
     Output,
     SavedElsewhereError,
@@ -530,7 +530,7 @@ def test_the_disk_has_the_content_before_the_name(tmp_path: Path, monkeypatch: p
 RESERVE = """
 import sys
 from pathlib import Path
-from connbench.results.files import Output
+from connbench.results.output_file import Output
 output = Output(Path(sys.argv[1]))
 print("reserved", flush=True)
 sys.stdin.read()
@@ -604,7 +604,7 @@ KILL = """
 import json, os, signal, sys
 from itertools import count
 from pathlib import Path
-from connbench.results.files import Output
+from connbench.results.output_file import Output
 import inside, platform
 folder, case, *denied = sys.argv[1:]
 for name in denied:
@@ -662,7 +662,7 @@ WITHOUT = """
 import os, platform, sys
 from pathlib import Path
 import inside
-from connbench.results.files import Output, SavedElsewhereError
+from connbench.results.output_file import Output, SavedElsewhereError
 folder = Path(sys.argv[1])
 for name in sys.argv[2:]:
     inside.install(inside.DENIALS[name].program(inside.SYSTEM_CALLS[platform.machine()]))
