@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,3 @@ class RoundReport:
     def floor_ns(self) -> int | None:
         """The harness's own cost of a connect_ex(), by its first worker; None if nothing connected."""
         return next((h.floor_ns for h in self.workers if h.floor_ns is not None), None)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild what `dataclasses.asdict` took apart."""
-        return cls(**{**data, "workers": tuple(WorkerReport(**worker) for worker in data["workers"])})

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+import msgspec
+
 from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted
 from connbench.interrupts import HeldBack
 from connbench.linux.faults import end_of, fault_of, heard
@@ -136,9 +138,9 @@ def _take(message: dict[str, Any], outcome: Outcome) -> None:
             outcome.began = True
             outcome.reports = [RoundReport(settings=message["settings"])]
         case "measured":
-            outcome.reports.insert(-1, RoundReport.from_dict(message["report"]))
+            outcome.reports.insert(-1, msgspec.convert(message["report"], RoundReport))
         case "finished":
-            outcome.reports = list(map(RoundReport.from_dict, message["reports"]))
+            outcome.reports = msgspec.convert(message["reports"], list[RoundReport])
         case "failed" if outcome.fault is None:
             outcome.fault = heard(message)
 

@@ -11,11 +11,8 @@ from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
 from connbench.report.json_text import json_text
-from connbench.results.json_file import SCHEMA, FaultRecord
-from connbench.results.result import Origin, Result, Round, StrategyResult
-
-UNTOLD_BY_CSV = ("held", "established", "time_wait", "steal", "engine_rss")
-"""What a round's report has and no CSV does."""
+from connbench.results.json_file import SCHEMA, write_round
+from connbench.results.result import Origin, Result, StrategyResult
 
 
 def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
@@ -55,7 +52,7 @@ def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
         "partial": strategy.is_partial,
         "summary": _summary(summarize(strategy), origin) | {"acquire_per_connection_ns": _cost(strategy, origin)},
         "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None, "last_ns": knee.last_ns or None},
-        "rounds": [_round(measured, origin) for measured in strategy.rounds],
+        "rounds": [write_round(measured, origin) for measured in strategy.rounds],
     }
 
 
@@ -78,18 +75,3 @@ def _group(group: Group, origin: Origin) -> dict[str, Any]:
     acquire = None if origin is Origin.TALK_CSV else group.acquire
     tries = {"tries_mean": acquire and group.tries_mean, "tries_max": acquire and group.tries_max}
     return {"latency_ns": group.latency, "acquire_ns": acquire, **tries}
-
-
-def _round(measured: Round, origin: Origin) -> dict[str, Any]:
-    """A round; null is what a CSV does not hold, but for its columns, which stay as they are read."""
-    untold = {} if origin is Origin.RUN else dict.fromkeys(UNTOLD_BY_CSV)
-    if origin is Origin.TALK_CSV:
-        untold["wall_ns"] = None
-    return {
-        "number": measured.number,
-        "fault": measured.fault and FaultRecord.of(measured.fault),
-        "wall_ns": measured.samples.wall_ns,
-        **asdict(measured.report),
-        **untold,
-        "samples": measured.samples.columns,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -154,6 +154,16 @@ def check_plan(plan: Plan) -> None:
         planned = RoundPlan(plan, spec, 1)
         _check(f"ports of {spec.label}", planned.ports_each, 1, MAX_PORT)
         _check(f"attempts of {spec.label}", planned.rows, 0, MOST_ROWS)
+
+
+def check_numbers(name: str, values: Iterable[float | None], low: int, high: int) -> None:
+    """Make sure that numbers of a round's report lie within limits, both inclusive; None is not known.
+
+    Raises:
+        ValueError: One does not, with the name and its value.
+    """
+    for value in values:
+        _check(name, value, low, high)
 
 
 def check_settings(settings: Mapping[str, str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from connbench.results.file_checks import (
     ImpossibleRow,
     Rounds,
     check_column,
+    check_numbers,
     check_plan,
     check_settings,
     out_of_bounds,
@@ -25,7 +26,7 @@ from connbench.results.file_checks import (
 )
 from connbench.results.old_names import RENAMED
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
-from connbench.roundreport import RoundReport, WorkerReport
+from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS, Column
 
 SCHEMA = 5
@@ -47,9 +48,6 @@ LONGEST_REASON = 200
 """Characters of a reason that an error shows: it may quote the file."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
-Moved = Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 Value = str | Whole | float | bool | None
@@ -92,44 +90,23 @@ _Head = msgspec.defstruct("_Head", [("schema", msgspec.Raw, msgspec.Raw()), ("st
 _Columns = msgspec.defstruct("_Columns", [(column.name, msgspec.Raw, msgspec.Raw()) for column in COLUMNS])
 
 
+_Report = msgspec.defstruct(
+    "_Report", [(name, kind | None, None) for name, kind in get_type_hints(RoundReport).items()]
+)
+"""A `RoundReport` of which null is what a CSV does not hold."""
+
+
 class _RoundRecord(msgspec.Struct, frozen=True):
-    """A round and its report, whose fields stand beside it; null is what a CSV does not hold."""
+    """A round; the fields of its report stand beside these."""
 
     number: Positive
     fault: FaultRecord | None
     samples: msgspec.Raw
-    settings: msgspec.Raw = msgspec.Raw()
-    counters: msgspec.Raw = msgspec.Raw()
-    workers: msgspec.Raw = msgspec.Raw()
-    held: Count | None = None
-    established: Count | None = None
-    time_wait: Count | None = None
-    steal: Share | None = None
-    engine_rss: Count | None = None
-
-    def report(self) -> RoundReport:
-        """What it says besides its samples."""
-        settings: dict[str, str] = _part("settings", self.settings, dict[str, str]) or {}
-        check_settings(settings)
-        workers: tuple[WorkerReport, ...] = _part("workers", self.workers, tuple[WorkerReport, ...]) or ()
-        for value in (getattr(worker, one.name) for worker in workers for one in fields(WorkerReport)):
-            if value is not None and not 0 <= value <= LARGEST:
-                raise ValueError(f"workers: {shown(value)} is not 0 to {LARGEST}")
-        return RoundReport(
-            settings=settings,
-            counters=_part("counters", self.counters, dict[str, Moved]) or {},
-            workers=workers,
-            held=self.held or 0,
-            established=self.established or 0,
-            time_wait=self.time_wait or 0,
-            steal=self.steal or 0.0,
-            engine_rss=self.engine_rss or 0,
-        )
 
 
 class _StrategyRecord(msgspec.Struct, frozen=True):
     strategy: StrategySpec
-    rounds: Annotated[list[_RoundRecord], msgspec.Meta(min_length=1)]
+    rounds: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -225,9 +202,8 @@ def _result(document: _Document, name: str) -> Result:
     )
     rounds = Rounds(result)
     for record in document.strategies:
-        for measured in record.rounds:
-            rounds.open(record.strategy, measured.number)
-            _add(rounds, record.strategy, measured)
+        for raw in record.rounds:
+            _add(rounds, record.strategy, raw)
     rounds.close()
     return result
 
@@ -251,23 +227,60 @@ def _findings(raw: msgspec.Raw) -> tuple[Finding, ...]:
     return known
 
 
-def _add(rounds: Rounds, spec: StrategySpec, record: _RoundRecord) -> None:
+def _add(rounds: Rounds, spec: StrategySpec, raw: msgspec.Raw) -> None:
     """Add a round, its samples read a column at a time."""
+    record = msgspec.json.decode(raw, type=_RoundRecord)
+    rounds.open(spec, record.number)
     place = f"round {record.number} of {spec.label}"
     try:
-        raw: Any = _Columns() if not record.samples else msgspec.json.decode(record.samples, type=_Columns)
+        samples: Any = msgspec.json.decode(record.samples, type=_Columns)
     except msgspec.ValidationError as error:
         raise ValueError(f"{place}: samples: {error}") from error
     try:
-        found = ((column, getattr(raw, column.name)) for column in COLUMNS)
+        found = ((column, getattr(samples, column.name)) for column in COLUMNS)
         columns = {column.name: _column(values, column) for column, values in found if values or not column.is_optional}
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of different lengths: {lengths}")
         fault = record.fault.revive() if record.fault else None
-        rounds.add(spec, Round(record.number, samples_class(spec).of(**columns), record.report(), fault))
+        rounds.add(spec, Round(record.number, samples_class(spec).of(**columns), _report(raw, record.samples), fault))
     except ImpossibleRow as error:
         raise ValueError(f"{place}, {error}") from error
+
+
+def _report(raw: msgspec.Raw, samples: msgspec.Raw) -> RoundReport:
+    """The report of a round, without its samples."""
+    if memoryview(raw).nbytes - memoryview(samples).nbytes > MOST_BYTES:
+        raise ValueError(f"the report of a round takes more than {MOST_BYTES >> 20} MiB")
+    told = msgspec.structs.asdict(msgspec.json.decode(raw, type=_Report))
+    report = RoundReport(**{name: value for name, value in told.items() if value is not None})
+    check_settings(report.settings)
+    check_numbers("counters", report.counters.values(), -LARGEST, LARGEST)
+    for worker in report.workers:
+        check_numbers("workers", asdict(worker).values(), 0, LARGEST)
+    for name, value in told.items():
+        if isinstance(value, int | float):
+            check_numbers(name, [value], 0, 1 if name == "steal" else LARGEST)
+    return report
+
+
+def write_round(measured: Round, origin: Origin) -> dict[str, Any]:
+    """A round as the document has it; null is what a CSV does not hold.
+
+    The columns of a talk CSV stay as they are read.
+    """
+    report = asdict(measured.report)
+    figures = {"wall_ns": measured.samples.wall_ns, **report}
+    if origin is not Origin.RUN:
+        figures |= {name: None for name, value in report.items() if isinstance(value, int | float)}
+    if origin is Origin.TALK_CSV:
+        figures["wall_ns"] = None
+    return {
+        "number": measured.number,
+        "fault": measured.fault and FaultRecord.of(measured.fault),
+        **figures,
+        "samples": measured.samples.columns,
+    }
 
 
 def _column(raw: msgspec.Raw, column: Column) -> Numbers:
