@@ -25,7 +25,7 @@ from connbench.planner import planner as make
 from connbench.portmodel import predict_plan as predict
 from connbench.report.json import json_document
 from connbench.serve import server
-from connbench.trace import recording as cli_tracing
+from connbench.trace import command as trace_command
 from made import PLAIN, result_of, round_of, samples_of
 from place import NAMESPACE
 
@@ -88,7 +88,7 @@ def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setattr(predict, "predict", _reached)
         patch.setattr(advice, "advise", _reached)
         patch.setattr(server, "serving", _reached)
-        patch.setattr(cli_tracing, "watch", _reached)
+        patch.setattr(trace_command, "watch", _reached)
         patch.chdir(tmp_path_factory.mktemp("nonsense"))
         result = result_of({PLAIN: [round_of(samples_of([10_000] * 20))]})
         Path("result.json").write_text(json_document(result), encoding="utf-8")

@@ -17,8 +17,7 @@ from bpf import BPFTRACE, needs_bpf
 from connbench.errors import EnvironmentFault, ExitCode, Interrupted, RunFault
 from connbench.interrupts import ENDING, Interrupts
 from connbench.trace.bpftrace import running
-from connbench.trace.program import Trace
-from connbench.trace.requirements import find_means
+from connbench.trace.program import Trace, find_tracer
 from support import COMMAND, HANG_S, INSIDE, children, connbench, wait_until
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -112,7 +111,7 @@ def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     lockdown = tmp_path / "sys/kernel/security/lockdown"
     lockdown.write_text("none integrity [confidentiality]\n")
     with pytest.raises(EnvironmentFault) as fault:
-        find_means(Trace.OFFSETS, root=tmp_path)
+        find_tracer(Trace.OFFSETS, root=tmp_path)
     assert fault.value.message == (
         "this kernel cannot be traced here: lockdown is in confidentiality mode; "
         "it has no BTF (CONFIG_DEBUG_INFO_BTF); it has no function __inet_check_established"
@@ -120,7 +119,7 @@ def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     lockdown.write_text("none [integrity] confidentiality\n")
     (tmp_path / "sys/kernel/btf").mkdir()
     (tmp_path / "sys/kernel/btf/vmlinux").touch()
-    assert find_means(Trace.PARITY, root=tmp_path).functions == {"tcp_v4_connect", "tcp_connect", "tcp_v6_connect"}
+    assert find_tracer(Trace.PARITY, root=tmp_path).functions == {"tcp_v4_connect", "tcp_connect", "tcp_v6_connect"}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def test_bpftrace_that_falls_silent_is_told() -> None:
         os.kill(child.pid, signal.SIGSTOP)
         with pytest.raises(RunFault) as fault:
             wait_until(lambda: not child.wait_for_interval(Interrupts(), None), "the silence is noticed")
-    assert fault.value.message == "bpftrace has told no counts for 0.22 s"
+    assert fault.value.message == "bpftrace has printed no counts for 0.22 s"
     assert child.pid not in running_now()
 
 

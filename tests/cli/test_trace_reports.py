@@ -19,8 +19,8 @@ from connbench.errors import Interrupted, RunFault, TargetError
 from connbench.interrupts import ENDING, Interrupts
 from connbench.model import Endpoint
 from connbench.trace.bpftrace import Bpftrace, running
+from connbench.trace.command import TraceOptions, report_on
 from connbench.trace.program import Trace
-from connbench.trace.recording import TraceOptions, report_on
 from support import HANG_S, wait_until
 
 COUNTING = """

@@ -179,7 +179,6 @@ def test_help_is_quick(arguments: tuple[str, ...]) -> None:
 SPEAKING = {
     *modules_of("commands", "__main__"),
     *(f"connbench.{name}.command" for name in FEATURES),
-    "connbench.trace.recording",
 }
 """The command line: modules that may print, ask and end the process."""
 

@@ -9,10 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from connbench.trace.bpftrace import environment
-from connbench.trace.cgroups import Cgroups
 from connbench.trace.counts import (
-    KEPT_APART,
+    MAX_KEYS,
     TICK,
+    Cgroups,
     Latency,
     LatencyCounts,
     Maps,
@@ -113,7 +113,7 @@ def test_json_of_parity() -> None:
 
 def test_a_full_map_is_told() -> None:
     """Beyond the processes that are kept apart, the table says that it is not complete."""
-    counts = ParityCounts.of({"ports": {f"1,{pid},0,curl": 1 for pid in range(KEPT_APART)}, "all_ports": {"0": 99999}})
+    counts = ParityCounts.of({"ports": {f"1,{pid},0,curl": 1 for pid in range(MAX_KEYS)}, "all_ports": {"0": 99999}})
     assert counts.even == 99999
     assert counts.is_full
     text = as_text(counts, 1, no_name)
@@ -155,9 +155,9 @@ def test_text_of_offsets() -> None:
 
 
 def test_connects_that_were_lost_are_told() -> None:
-    """The kernel may be watching as many returns as it can: what it did not tell is no silence of ours."""
+    """The kernel reports no return while it watches as many as it can: text, JSON and metrics count such calls."""
     maps: Maps = {"lost": {"0": 1234}}
-    told = "lost: 1,234, of which the kernel told neither time nor failure"
+    told = "lost: 1,234 (the kernel did not report their return)"
     for counts in (LatencyCounts.of(maps), ParityCounts.of(maps), OffsetCounts.of(maps)):
         assert told in as_text(counts, 1, no_name).splitlines()
         assert json.loads(as_json(counts, 1, no_name, is_final=True))["lost"] == 1234
@@ -203,7 +203,7 @@ def test_metrics_of_offsets() -> None:
 def test_metrics_count_switches_of_processes_that_are_not_kept_apart() -> None:
     """A process that comes when the map of processes is full still shows in the counter an alert looks at."""
     maps: Maps = {
-        "ports": {f"1,{pid},0,curl": 1 for pid in range(KEPT_APART)},
+        "ports": {f"1,{pid},0,curl": 1 for pid in range(MAX_KEYS)},
         "switches_of": {"1,curl": 0, "7,nginx": 2},
     }
     registry = CollectorRegistry()

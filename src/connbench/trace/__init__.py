@@ -1,1 +1,1 @@
-"""What connect() does in the kernel, seen from outside: bpftrace programs, the child that runs them, and counts."""
+"""Traces connect() in the kernel: the bpftrace programs, the child process that runs them, and their counts."""

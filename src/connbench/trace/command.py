@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
+from connbench.commands.messages import say
 from connbench.commands.sections import Command, Group, Section, option
-from connbench.commands.values import Word, time
-from connbench.errors import ExitCode, UsageError
+from connbench.commands.values import Word
+from connbench.commands.values import time as time_option
+from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint, is_of_many
-from connbench.units import parse_number
+from connbench.trace.bpftrace import Bpftrace, running
+from connbench.trace.counts import READ_COUNTS, Cgroups, Counts, ParityCounts
+from connbench.trace.program import Probes, Trace, find_tracer, program
+from connbench.trace.report import as_json, as_text
+from connbench.units import MS_PER_S, parse_number
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 EPILOG = """\b
 Try:
@@ -24,22 +37,22 @@ Try:
 \b
 Exit codes: 0 done, or stopped by Ctrl-C or SIGTERM after the last report; 2
 wrong usage; 4 this user or kernel cannot trace; 5 the exporter cannot listen
-there; 6 bpftrace broke off; 7 the output; 129 SIGHUP and 131 SIGQUIT, after
-the last report."""
+there; 6 bpftrace failed; 7 the output cannot be written; 129 SIGHUP and 131
+SIGQUIT, after the last report."""
 
 SHORTEST_S = 0.1
 LONGEST_INTERVAL_S, LONGEST_DURATION_S = 86_400, 366 * 86_400
-"""bpftrace keeps an interval's ms in 32 bits, and does not mind those it loses."""
+"""bpftrace keeps an interval in ms in 32 bits, and would cut off a longer one without a word."""
 
-INTERVAL = time(
+INTERVAL = time_option(
     "s", ("100ms", "1s", "10s"), allows=lambda s: SHORTEST_S <= s <= LONGEST_INTERVAL_S, bounds="100ms to 24h"
 )
-DURATION = time(
+DURATION = time_option(
     "s", ("10s", "1min", "1h"), allows=lambda s: SHORTEST_S <= s <= LONGEST_DURATION_S, bounds="100ms to 8784h"
 )
 
 
-OPTIONS = (
+_OPTIONS = (
     option(
         Section.TRACE,
         "--interval",
@@ -57,7 +70,7 @@ OPTIONS = (
     option(
         Section.TRACE,
         "--probes",
-        type=Word(["kprobe", "kfunc"]),
+        type=Word([kind.value for kind in Probes]),
         metavar="KIND",
         help="Attach by kprobe or by kfunc.  [default: what this kernel has]",
     ),
@@ -78,7 +91,7 @@ OPTIONS = (
 
 
 def _trace_options(function: Callable[..., int]) -> Callable[..., int]:
-    for decorate in reversed(OPTIONS):
+    for decorate in reversed(_OPTIONS):
         function = decorate(function)
     return click.pass_obj(function)
 
@@ -104,7 +117,7 @@ def latency(interrupts: Interrupts, /, **options: str | float | bool | None) -> 
     It measures the time in tcp_v4_connect() and tcp_v6_connect(): the search for a port, and sending the SYN. Only on
     the loopback interface does that time include the answer.
     """
-    return _trace("latency", interrupts, options)
+    return _trace(Trace.LATENCY, interrupts, options)
 
 
 @command.command("parity", cls=Command, epilog=EPILOG)
@@ -116,7 +129,7 @@ def parity(interrupts: Interrupts, /, **options: str | float | bool | None) -> i
     process's port before. A process that switches has used up the first half towards one of its targets, or it sets
     IP_LOCAL_PORT_RANGE on Linux 6.8 or later, which prefers no parity then. The exporter reports the latency, too.
     """
-    return _trace("parity", interrupts, options)
+    return _trace(Trace.PARITY, interrupts, options)
 
 
 @command.command("offsets", cls=Command, epilog=EPILOG)
@@ -126,20 +139,37 @@ def offsets(interrupts: Interrupts, /, **options: str | float | bool | None) -> 
 
     It counts by ten thousand ports. It watches each port that the kernel probes, and so makes slow connects slower.
     """
-    return _trace("offsets", interrupts, options)
+    return _trace(Trace.OFFSETS, interrupts, options)
 
 
-def _trace(name: str, interrupts: Interrupts, options: dict[str, str | float | bool | None]) -> int:
-    from connbench.trace.program import Probes, Trace
-    from connbench.trace.recording import TraceOptions, watch
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What the command line asks for.
 
-    trace = Trace(name)
-    probes, exporter = options["probes"], options["exporter"]
+    Attributes:
+        trace: What to trace.
+        interval_s: Seconds between two reports.
+        duration_s: Seconds until the end; None for no end.
+        as_json: Whether to print JSON instead of tables.
+        exporter: Where to serve metrics; None for nowhere.
+        probes: The kind of probe; None for what the kernel has.
+    """
+
+    trace: Trace
+    interval_s: float
+    duration_s: float | None
+    as_json: bool
+    exporter: Endpoint | None
+    probes: Probes | None
+
+
+def _trace(trace: Trace, interrupts: Interrupts, options: dict[str, str | float | bool | None]) -> int:
+    probes, exporter, duration = options["probes"], options["exporter"], options["duration"]
     watch(
         TraceOptions(
             trace,
             interval_s=float(options["interval"] or 1),
-            duration_s=None if options["duration"] is None else float(options["duration"]),
+            duration_s=None if duration is None else float(duration),
             as_json=bool(options["as_json"]),
             exporter=None if exporter is None else _endpoint(str(exporter)),
             probes=None if probes is None else Probes(str(probes)),
@@ -158,3 +188,107 @@ def _endpoint(text: str) -> Endpoint:
     raise UsageError(
         f"--exporter {text!r} is no address and port", "for example 127.0.0.1:9435; port 0 takes a free one"
     )
+
+
+def watch(options: TraceOptions, interrupts: Interrupts) -> None:
+    """Attach the probes, and report until the time is over or a signal comes.
+
+    Raises:
+        EnvironmentFault: This user or kernel cannot trace.
+        TargetError: The exporter cannot listen there.
+        RunFault: bpftrace failed.
+        Interrupted: SIGHUP or SIGQUIT came, and the last report has been printed.
+    """
+    interrupts.immediate = False
+    tracer = find_tracer(options.trace, options.probes)
+    text = program(options.trace, tracer.functions, tracer.probes)
+    with running(tracer.bpftrace, text, round(options.interval_s * MS_PER_S)) as child:
+        child.wait_until_ready(interrupts)
+        report_on(child, options, interrupts)
+
+
+def report_on(child: Bpftrace, options: TraceOptions, interrupts: Interrupts) -> None:
+    """Report until the time is over or a signal comes; then stop bpftrace and print the last report.
+
+    Raises:
+        TargetError: The exporter cannot listen there.
+        RunFault: bpftrace failed.
+        Interrupted: SIGHUP or SIGQUIT came, and the last report has been printed.
+    """
+    stopped_by: Interrupted | None = None
+    begun = time.monotonic()
+    until = None if options.duration_s is None else begun + options.duration_s
+    cgroups = Cgroups()
+    with _exporting(child, options, cgroups) as export, _printing(options) as show:
+        click.echo(f"connbench: tracing connect(): {options.trace}; Ctrl-C ends it", err=True)
+        try:
+            while child.wait_for_interval(interrupts, until):
+                counts = _read_counts(child, options, cgroups)
+                export(counts)
+                show(counts, time.monotonic() - begun, cgroups, is_final=False)
+        except Interrupted as interrupted:
+            stopped_by = interrupted
+        child.stop()
+        show(_read_counts(child, options, cgroups), time.monotonic() - begun, cgroups, is_final=True)
+    if stopped_by and stopped_by.exit_code not in ENDS_IN_GOOD_ORDER:
+        raise stopped_by
+
+
+def _read_counts(child: Bpftrace, options: TraceOptions, cgroups: Cgroups) -> Counts:
+    counts = READ_COUNTS[options.trace](child.maps)
+    if isinstance(counts, ParityCounts):
+        cgroups.learn({process.cgroup for process in counts.processes} | {cgroup for cgroup, _ in counts.switches_of})
+    return counts
+
+
+class _Printer:
+    """Prints reports: on a terminal each replaces the one before, elsewhere they follow one another."""
+
+    def __init__(self, options: TraceOptions, live: Live | None = None) -> None:
+        self._options = options
+        self._live = live
+        self._is_first = True
+
+    def __call__(self, counts: Counts, seconds: float, cgroups: Cgroups, *, is_final: bool) -> None:
+        """Print a report."""
+        if self._options.as_json:
+            say(as_json(counts, seconds, cgroups.name, is_final=is_final))
+        elif self._live is not None:
+            from rich.text import Text
+
+            table = Text(as_text(counts, seconds, cgroups.name), no_wrap=True, overflow="ellipsis")
+            self._live.update(table, refresh=True)
+        elif is_final or self._options.exporter is None:
+            say(("" if self._is_first else "\n") + as_text(counts, seconds, cgroups.name))
+            self._is_first = False
+
+
+@contextmanager
+def _printing(options: TraceOptions) -> Iterator[_Printer]:
+    """The printer of reports, which draws on a terminal until the end of the `with` block."""
+    if options.as_json or not sys.stdout.isatty():
+        yield _Printer(options)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(), auto_refresh=False) as live:
+        yield _Printer(options, live)
+
+
+@contextmanager
+def _exporting(child: Bpftrace, options: TraceOptions, cgroups: Cgroups) -> Iterator[Callable[[Counts], None]]:
+    """Serve metrics if they are asked for; a function that takes the newest counts."""
+    if options.exporter is None:
+        yield lambda _: None
+        return
+    from connbench.trace.trace_metrics import TraceCollector, exporting
+
+    collector = TraceCollector(READ_COUNTS[options.trace](child.maps), cgroups.name)
+
+    def export(counts: Counts) -> None:
+        collector.counts = counts
+
+    with exporting(options.exporter, collector) as address:
+        click.echo(f"connbench: metrics at http://{address}/metrics", err=True)
+        yield export

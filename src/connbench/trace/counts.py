@@ -1,34 +1,39 @@
-"""What a trace has counted since it began, put together from the maps that bpftrace prints."""
+"""The counts of a trace since it began, read from the maps that bpftrace prints; and the names of cgroups."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-READY, TICK = "ready\n", "tick\n"
-"""What the programs say once all probes are attached, and after the maps of an interval."""
+from connbench.trace.program import Trace
 
-KEPT_APART = 16384
-"""Keys a map has room for, two a process at most; the totals count the others too."""
+READY, TICK = "ready\n", "tick\n"
+"""What the programs print when all probes are attached, and after the maps of each interval."""
+
+MAX_KEYS = 16384
+"""Keys that a map can hold, at most two for each process. Totals also count the processes that have no key."""
 
 Maps = dict[str, dict[str, Any]]
-"""Maps by name, without the @: values by key, keys of several parts joined by commas."""
+"""Maps by their name without the @: values by key; commas join the parts of a key."""
 
 
 def read_line(line: bytes, maps: Maps) -> str:
-    """Take in a line of bpftrace's JSON: a map replaces its former state.
+    """Read a line of bpftrace's JSON; a map replaces the older state of that map.
 
     Returns:
-        What the program printed, or an empty string.
+        What the program printed by printf(); empty if the line is a map.
 
     Raises:
-        ValueError: The line is no JSON object as bpftrace writes them.
+        ValueError: The line is not JSON.
     """
     if not line.strip():
         return ""
-    said = json.loads(line.decode(errors="replace"), strict=False)  # a process's name may hold any character
+    said = json.loads(line.decode(errors="replace"), strict=False)  # the name of a process may contain any character
     kind, data = said["type"], said.get("data")
     if kind in {"map", "hist"}:
         maps.update({name.removeprefix("@"): values for name, values in data.items()})
@@ -40,8 +45,8 @@ class Latency:
     """A histogram of times.
 
     Attributes:
-        total_ns: Their sum.
-        buckets: How many are of each bucket, by the largest ns that it takes: one less than a power of two.
+        total_ns: The sum of all times.
+        buckets: The number of times in each bucket, by the bucket's largest time in ns: a power of two, minus one.
     """
 
     total_ns: int = 0
@@ -49,31 +54,31 @@ class Latency:
 
     @property
     def count(self) -> int:
-        """How many times there are."""
+        """The number of times."""
         return sum(self.buckets.values())
 
     @property
     def mean_ns(self) -> float:
-        """Their mean; nan of none."""
+        """The mean in ns; nan without any time."""
         return self.total_ns / self.count if self.count else float("nan")
 
-    def below_ns(self, share: float) -> int:
-        """The upper end of the bucket in which this share of the times is reached; 0 of none."""
+    def percentile_ns(self, percent: float) -> int:
+        """The upper end of the bucket that contains this percentile (0 to 100); 0 without any time."""
         reached = 0
         for top, number in sorted(self.buckets.items()):
             reached += number
-            if reached >= share * self.count:
+            if reached >= percent / 100 * self.count:
                 return top
         return 0
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyCounts:
-    """How long connect() took in the kernel: of connections from even and odd ports, and of those that failed.
+    """How long connect() took in the kernel: for even ports, for odd ports, and for failed calls.
 
     Attributes:
-        errors: How many failed, by errno.
-        lost: Connects whose begin or end the kernel did not tell, and which are in no histogram.
+        errors: The number of failed calls by errno.
+        lost: Calls whose begin or end the kernel did not report; they are in no histogram.
     """
 
     even: Latency
@@ -84,7 +89,7 @@ class LatencyCounts:
 
     @classmethod
     def of(cls, maps: Maps) -> LatencyCounts:
-        """Those of the maps of `latency.bt`, or of `parity.bt`."""
+        """Read the maps of `latency.bt` or `parity.bt`."""
         even, odd, failed = (Latency(_number(maps, "total", key), _buckets(maps, "took", key)) for key in "012")
         errors = {int(number): int(times) for number, times in maps.get("errors", {}).items()}
         return cls(even, odd, failed, errors, _number(maps, "lost", "0"))
@@ -97,7 +102,7 @@ class LatencyCounts:
 
 @dataclass(slots=True)
 class Process:
-    """The connects of one process; `cgroup` is an id of the cgroup-v2 hierarchy, `pid` as the host sees it."""
+    """The connects of one process; `cgroup` is an id of the cgroup-v2 hierarchy, `pid` that of the host."""
 
     cgroup: int
     pid: int
@@ -111,16 +116,17 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class ParityCounts:
-    """Which parity connect() chose.
+    """The parity of the ports that connect() chose.
 
     Attributes:
-        even, odd: Ports that it chose.
-        switches: Chosen ports whose parity is another than that of the same process's port before.
+        even, odd: Ports that connect() chose.
+        switches: Chosen ports whose parity differs from that of the port that the same process got before.
         bound: Connections whose port bind() had chosen.
-        switches_of: Switches by cgroup and name, 0 of one that has made none; complete when `processes` is not.
-        processes: The same by process.
-        is_full: Whether there were more processes than are kept apart.
-        latency: How long it took, of all of them.
+        switches_of: Switches by cgroup and process name, 0 for a process without any; complete even if `processes` is
+            not.
+        processes: The same counts for each process.
+        is_full: Whether there were more processes than `processes` can hold.
+        latency: How long all these calls took.
     """
 
     even: int
@@ -134,7 +140,7 @@ class ParityCounts:
 
     @classmethod
     def of(cls, maps: Maps) -> ParityCounts:
-        """Those of the maps of `parity.bt`."""
+        """Read the maps of `parity.bt`."""
         processes: dict[tuple[str, ...], Process] = {}
         for name in ("switches", "bound", "failed"):
             for key, number in maps.get(name, {}).items():
@@ -150,29 +156,31 @@ class ParityCounts:
             bound=_number(maps, "all_bound", "0"),
             switches_of=dict(_by_cgroup(maps, "switches_of")),
             processes=tuple(processes.values()),
-            is_full=any(len(maps.get(name, {})) >= KEPT_APART for name in ("ports", "bound", "failed")),
+            is_full=any(len(maps.get(name, {})) >= MAX_KEYS for name in ("ports", "bound", "failed")),
             latency=LatencyCounts.of(maps),
         )
 
     @property
     def failed(self) -> int:
-        """Connects that failed."""
+        """Calls of connect() that failed."""
         return self.latency.failed.count
 
     @property
     def lost(self) -> int:
-        """Connects whose end the kernel did not tell: neither how long they took nor whether they failed."""
+        """Calls whose return the kernel did not report: their time and result are not known."""
         return self.latency.lost
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetCounts:
-    """Where connect() began to look for a port and where it found one, by the lowest port of each ten thousand.
+    """Where connect() began its search for a port and where it found one.
 
     Attributes:
-        bound: Connects whose port bind() had chosen, which look for none.
-        failed: Connects that found none, or were refused for another reason.
-        lost: Connects whose begin or end the kernel did not tell; failures, but for few.
+        starts: Searches by the first port that they probed; the key is the lowest port of each ten thousand.
+        chosen: Searches by the port that they found, likewise.
+        bound: Calls whose port bind() had chosen: they search for none.
+        failed: Calls that found no port, or that failed for another reason.
+        lost: Calls whose begin or end the kernel did not report; nearly all of them are failures.
     """
 
     starts: dict[int, int]
@@ -183,12 +191,19 @@ class OffsetCounts:
 
     @classmethod
     def of(cls, maps: Maps) -> OffsetCounts:
-        """Those of the maps of `offsets.bt`."""
+        """Read the maps of `offsets.bt`."""
         starts, chosen = (dict(_lows(maps, name)) for name in ("starts", "chosen"))
         return cls(starts, chosen, *(_number(maps, name, "0") for name in ("bound", "failed", "lost")))
 
 
 Counts = LatencyCounts | ParityCounts | OffsetCounts
+
+READ_COUNTS: dict[Trace, Callable[[Maps], Counts]] = {
+    Trace.LATENCY: LatencyCounts.of,
+    Trace.PARITY: ParityCounts.of,
+    Trace.OFFSETS: OffsetCounts.of,
+}
+"""Reads the counts of a trace from its maps."""
 
 
 def _process(processes: dict[tuple[str, ...], Process], cgroup: str, pid: str, comm: str) -> Process:
@@ -206,9 +221,42 @@ def _number(maps: Maps, name: str, key: str) -> int:
 
 
 def _buckets(maps: Maps, name: str, key: str) -> dict[int, int]:
-    """A histogram by the largest number each bucket takes; the first, of negative numbers, has no smallest."""
+    """A histogram by the largest number of each bucket; the first bucket, of negative numbers, has no smallest."""
     return {int(bucket.get("max", 0)): int(bucket["count"]) for bucket in maps.get(name, {}).get(key, ())}
 
 
 def _lows(maps: Maps, name: str) -> list[tuple[int, int]]:
     return [(int(bucket.get("min", 0)), int(bucket["count"])) for bucket in maps.get(name, {}).get("0", ())]
+
+
+MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+"""Where the cgroup-v2 hierarchy is mounted: by itself, or beside version 1."""
+
+
+class Cgroups:
+    """Names cgroups by their id, which is the inode of their folder in the cgroup-v2 hierarchy.
+
+    Args:
+        mounts: Where the hierarchy may be mounted.
+    """
+
+    def __init__(self, mounts: tuple[Path, ...] = MOUNTS) -> None:
+        self._root = next((path for path in mounts if (path / "cgroup.controllers").exists()), None)
+        self._names: dict[int, str] = {}
+
+    def learn(self, ids: set[int]) -> None:
+        """Look up the ids that are new, by walking the hierarchy; a cgroup that no longer exists keeps its number."""
+        unknown = ids - self._names.keys()
+        if not unknown or self._root is None:
+            return
+        for folder, _, _ in os.walk(self._root):
+            with suppress(OSError):  # a cgroup may be removed meanwhile
+                inode = Path(folder).stat().st_ino
+                if inode in unknown:
+                    self._names[inode] = folder.removeprefix(str(self._root)) or "/"
+        for number in unknown:
+            self._names.setdefault(number, f"id {number}")
+
+    def name(self, number: int) -> str:
+        """The path of a cgroup below the root of the hierarchy; `id N` if it is not known."""
+        return self._names.get(number, f"id {number}")

@@ -1,4 +1,4 @@
-"""What `connbench trace` prints: a table for people, or a line of JSON, of what was counted since it began."""
+"""What `connbench trace` prints of the counts since it began: a table for people, or a line of JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from connbench.report.tables import render
 from connbench.trace.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process
 from connbench.units import count, duration, elapsed
 
-Naming = Callable[[int], str]
-"""From a cgroup's id to its name."""
+CgroupNames = Callable[[int], str]
+"""Gives the name of a cgroup by its id."""
 
 BUSIEST = 15
-"""Processes shown; JSON has them all."""
+"""Processes in the table; JSON has all."""
 
 WIDTH = 80
 """Columns of the table."""
@@ -25,13 +25,13 @@ WIDTH = 80
 NARROWEST_CGROUP = 8
 
 
-def as_text(counts: Counts, seconds: float, name_of: Naming) -> str:
+def as_text(counts: Counts, seconds: float, name_of: CgroupNames) -> str:
     """The table of a trace.
 
     Args:
-        counts: What it counted.
-        seconds: How long it has counted.
-        name_of: Names the cgroups.
+        counts: The counts to show.
+        seconds: The time since the trace began.
+        name_of: Gives the name of a cgroup.
     """
     since = elapsed(seconds)
     match counts:
@@ -42,12 +42,12 @@ def as_text(counts: Counts, seconds: float, name_of: Naming) -> str:
     return _offsets(counts, since)
 
 
-def as_json(counts: Counts, seconds: float, name_of: Naming, *, is_final: bool) -> str:
-    """One line of JSON: all counts are since the trace began; the last line is final."""
+def as_json(counts: Counts, seconds: float, name_of: CgroupNames, *, is_final: bool) -> str:
+    """One line of JSON with all counts since the trace began; `final` is true in the last line."""
     return harmless_json(json.dumps({"seconds": round(seconds, 3), "final": is_final, **_document(counts, name_of)}))
 
 
-def _document(counts: Counts, name_of: Naming) -> dict[str, Any]:
+def _document(counts: Counts, name_of: CgroupNames) -> dict[str, Any]:
     match counts:
         case LatencyCounts():
             return {"trace": "latency", **_latency_document(counts)}
@@ -80,14 +80,19 @@ def _histogram(latency: Latency) -> dict[str, Any]:
 
 
 def _latency(counts: LatencyCounts, since: str) -> str:
-    """The three outcomes, and their histograms side by side."""
+    """A table of the outcomes, and a table of their histograms side by side."""
     shown = {name: latency for name, latency in counts.by_outcome.items() if latency.count}
     total = sum(latency.count for latency in shown.values())
     lines = [f"{count(total)} connect() in {since}{_errors(counts)}", *_lost(counts.lost)]
     if not shown:
         return "\n".join(lines)
     rows = [
-        (name, count(one.count), duration(one.mean_ns), *(duration(one.below_ns(share)) for share in (0.5, 0.99, 1.0)))
+        (
+            name,
+            count(one.count),
+            duration(one.mean_ns),
+            *(duration(one.percentile_ns(percent)) for percent in (50, 99, 100)),
+        )
         for name, one in shown.items()
     ]
     lines += ["", render(("latency", "n", "mean", "p50 <", "p99 <", "max <"), rows)]
@@ -96,8 +101,8 @@ def _latency(counts: LatencyCounts, since: str) -> str:
     return "\n".join([*lines, "", render(("took", *shown), bars)])
 
 
-def _parity(counts: ParityCounts, since: str, name_of: Naming) -> str:
-    """The totals, and the processes that switched most."""
+def _parity(counts: ParityCounts, since: str, name_of: CgroupNames) -> str:
+    """The totals, and a table of the processes with most switches."""
     switches = f"{count(counts.switches)} switch" + ("" if counts.switches == 1 else "es")
     parities = f"{count(counts.even)} even, {count(counts.odd)} odd"
     lines = [
@@ -106,7 +111,7 @@ def _parity(counts: ParityCounts, since: str, name_of: Naming) -> str:
         *_lost(counts.lost),
     ]
     if counts.is_full:
-        lines.append("more processes than are kept apart: the totals are right, the table is not complete")
+        lines.append("too many processes to count each: the table is not complete, the totals are right")
     if not counts.processes:
         return "\n".join(lines)
     header = ("process", "even", "odd", "switches", "bound", "failed")
@@ -128,7 +133,7 @@ def _parity(counts: ParityCounts, since: str, name_of: Naming) -> str:
 
 
 def _offsets(counts: OffsetCounts, since: str) -> str:
-    """Where searches began and where they ended, by ten thousands."""
+    """A table of where searches began and where they ended, in steps of 10,000 ports."""
     lines = [
         f"{count(sum(counts.starts.values()))} searches for a port in {since}",
         f"chosen by bind() before: {count(counts.bound)}, failed: {count(counts.failed)}",
@@ -143,12 +148,12 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
 
 
 def _lost(number: int) -> list[str]:
-    """What is not known of how many, if there are any."""
-    return [f"lost: {count(number)}, of which the kernel told neither time nor failure"] if number else []
+    """The line for calls whose return the kernel did not report; none without such calls."""
+    return [f"lost: {count(number)} (the kernel did not report their return)"] if number else []
 
 
 def _end(path: str, width: int) -> str:
-    """The end of a path, which tells cgroups apart better than its beginning."""
+    """The end of a path, which differs more between cgroups than the beginning does."""
     return path if len(path) <= width else f"…{path[1 - width :]}"
 
 

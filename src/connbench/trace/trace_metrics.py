@@ -1,37 +1,40 @@
-"""A trace for Prometheus to scrape."""
+"""The counts of a trace as metrics, which Prometheus reads over HTTP."""
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
 
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from connbench.errors import TargetError
+from connbench.model import Endpoint
 from connbench.trace.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts
-from connbench.trace.report import Naming
+from connbench.trace.report import CgroupNames
 from connbench.units import NS_PER_S
-
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
 
 BOUNDS_NS = tuple(1 << power for power in range(10, 34))
 """Upper bounds of the latency histogram: 1 µs to 8.6 s, where bpftrace's own buckets end."""
 
 
 class TraceCollector:
-    """What prometheus_client asks for the metrics: a view of the newest counts.
+    """Makes the metrics of the newest counts whenever prometheus_client asks for them.
 
     Attributes:
-        counts: As of the last interval.
-        name_of: Names the cgroups.
+        counts: The counts of the last interval.
+        name_of: Gives the name of a cgroup.
     """
 
-    def __init__(self, counts: Counts, name_of: Naming) -> None:
+    def __init__(self, counts: Counts, name_of: CgroupNames) -> None:
         self.counts = counts
         self.name_of = name_of
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric of this trace, in seconds where it is a time, counted since the trace began."""
+        """Every metric of the trace since it began; times in seconds."""
         match self.counts:
             case LatencyCounts() as counts:
                 yield from _latency(counts)
@@ -43,9 +46,6 @@ class TraceCollector:
 
 
 def _latency(counts: LatencyCounts) -> Iterator[Metric]:
-    # Loads a web server, which only an exporter needs.
-    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily  # noqa: PLC0415  # see the comment above
-
     times = HistogramMetricFamily(
         "connect_latency_seconds", "Time in tcp_v4_connect() or tcp_v6_connect().", labels=["outcome"]
     )
@@ -62,22 +62,18 @@ def _latency(counts: LatencyCounts) -> Iterator[Metric]:
 
 
 def _lost(number: int) -> Metric:
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
-
-    return CounterMetricFamily("connect_lost", "connect() of which the kernel told no end.", value=number)
+    return CounterMetricFamily("connect_lost", "connect() whose return the kernel did not report.", value=number)
 
 
-def _parity(counts: ParityCounts, name_of: Naming) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
-
+def _parity(counts: ParityCounts, name_of: CgroupNames) -> Iterator[Metric]:
     switches = CounterMetricFamily(
         "connect_port_parity_switches",
-        "Ports that connect() chose of another parity than the same process's port before.",
+        "Ports that connect() chose, of another parity than the port before of the same process.",
         labels=["comm", "cgroup"],
     )
     named: Counter[tuple[str, str]] = Counter()
     for (cgroup, comm), happened in counts.switches_of.items():
-        named[comm, name_of(cgroup)] += happened  # a service started again has a new id and its old name
+        named[comm, name_of(cgroup)] += happened  # a restarted service has a new id and its old name
     for labels, happened in sorted(named.items()):
         switches.add_metric(labels, happened)
     yield switches
@@ -89,22 +85,46 @@ def _parity(counts: ParityCounts, name_of: Naming) -> Iterator[Metric]:
 
 
 def _bound(number: int) -> Metric:
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
-
     return CounterMetricFamily("connect_bound_ports", "Connections whose port bind() had chosen.", value=number)
 
 
 def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see _latency()
-
-    for name, numbers, told in (
+    for name, numbers, text in (
         ("connect_search_starts", counts.starts, "Searches for a port by the ten thousand they began in."),
         ("connect_search_ends", counts.chosen, "Searches for a port by the ten thousand they ended in."),
     ):
-        metric = CounterMetricFamily(name, told, labels=["from_port"])
+        metric = CounterMetricFamily(name, text, labels=["from_port"])
         for low, number in sorted(numbers.items()):
             metric.add_metric([str(low)], number)
         yield metric
     yield _bound(counts.bound)
-    yield CounterMetricFamily("connect_search_failures", "connect() that had no port in the end.", value=counts.failed)
+    yield CounterMetricFamily("connect_search_failures", "connect() that found no port.", value=counts.failed)
     yield _lost(counts.lost)
+
+
+@contextmanager
+def exporting(endpoint: Endpoint, collector: TraceCollector) -> Iterator[Endpoint]:
+    """Serve the metrics over HTTP until the end of the `with` block.
+
+    The server runs in threads of its own, which never touch bpftrace.
+
+    Returns:
+        The address; with the port that the kernel chose, if `endpoint` has port 0.
+
+    Raises:
+        TargetError: It cannot listen there.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    try:
+        server, thread = start_http_server(endpoint.port, endpoint.host, registry)
+    except OSError as error:
+        raise TargetError(
+            f"--exporter {endpoint} cannot listen: {error.strerror}", "name an address of this machine and a free port"
+        ) from error
+    try:
+        yield Endpoint(endpoint.host, server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
