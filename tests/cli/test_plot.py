@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from connbench.commands import cli
+from connbench.commands.features import formats_of
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.interrupts import Interrupts
 from connbench.model import first_sources
@@ -48,7 +49,7 @@ def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_
     """Without --palette everybody can tell the colours apart, but beside the talk's own charts they are the talk's."""
     made = replace(result_of({PLAIN: [round_of(samples_of([13_000] * 60))]}), is_reproduction=True)
     talk = tmp_path / "talk.json"
-    talk.write_text(json_document(made), encoding="utf-8")
+    talk.write_text(formats_of(made)["json"](made), encoding="utf-8")
     for file, options, palette in (
         (saved, (), "safe"),
         (str(talk), (), "talk"),
@@ -76,7 +77,7 @@ def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "no place for the picture"),
+        ((), "there is no file for the picture"),
         (("-o", "a.pdf"), "unknown ending '.pdf'\n  -> use .png, .svg"),
         (("--terminal", "--kind", "ports"), "--terminal prints the scatter, not --kind ports"),
         (("-o", "a.png", "--kind", "ports", "--yscale", "log"), "--kind ports counts"),
