@@ -1,7 +1,7 @@
-"""Errors a user can act on, and the exit codes they end in.
+"""Faults that a user can act on, and the exit codes of connbench.
 
-Every fault connbench expects is a `ConnbenchError`: a message that names the fault and the value, a hint that names the
-way out, and an exit code. The command line prints both and exits; nothing else decides about exit codes.
+Every fault that connbench expects is a `ConnbenchError`. It has a message with the fault and the value, a hint with the
+way out, and an exit code. The command line prints message and hint, and exits; no other code decides on exit codes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the exit status of `connbench` means.
+    """The exit codes of `connbench`.
 
-    `BUG` is EX_SOFTWARE of sysexits.h; those from 128 on are 128 and the number of a signal, as a shell has them.
+    `BUG` is EX_SOFTWARE of sysexits.h. Codes from 128 on are 128 plus the number of a signal, as in a shell.
     """
 
     OK = 0
@@ -35,21 +35,21 @@ class ExitCode(IntEnum):
 
 
 INTERRUPTIONS = frozenset({ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.QUIT, ExitCode.TERMINATED})
-"""Exit codes of a command that a signal has stopped."""
+"""Exit codes of a command that a signal stopped."""
 
 ENDS_IN_GOOD_ORDER = frozenset({ExitCode.INTERRUPTED, ExitCode.TERMINATED})
-"""Those of Ctrl-C and SIGTERM, which are how `serve` and `trace` end: their exit code is then 0."""
+"""Ctrl-C and SIGTERM: the normal way to end `serve` and `trace`, which then exit with 0."""
 
 
 class ConnbenchError(Exception):
     """A fault with a way out.
 
     Args:
-        message: What is wrong, with the value at fault; no full stop.
+        message: The fault and the value; without a full stop.
         hint: What to do about it, or an empty string.
 
     Attributes:
-        trace: The traceback of the exception that it was made of, if it was made of one.
+        trace: The traceback of the exception that was the cause; empty without one.
     """
 
     exit_code = ExitCode.FAULT
@@ -62,31 +62,31 @@ class ConnbenchError(Exception):
 
 
 class UsageError(ConnbenchError):
-    """The command line asks for something that cannot be."""
+    """The command line asks for something impossible."""
 
     exit_code = ExitCode.USAGE
 
 
 class EnvironmentFault(ConnbenchError):  # noqa: N818  # EnvironmentError is OSError
-    """This machine, kernel or user cannot run what was asked for."""
+    """This machine, kernel or user cannot do what the command line asks for."""
 
     exit_code = ExitCode.ENVIRONMENT
 
 
 class TargetError(ConnbenchError):
-    """The listener cannot be set up, or the target refuses or does not answer."""
+    """The listener cannot be started, or the target refuses or does not answer."""
 
     exit_code = ExitCode.TARGET
 
 
 class RunFault(ConnbenchError):  # noqa: N818  # RuntimeError means something else
-    """Something broke while measuring; what was measured until then is kept."""
+    """A fault during the run; the attempts until then are kept."""
 
     exit_code = ExitCode.FAULT
 
 
 class OutputError(ConnbenchError):
-    """The result file cannot be written."""
+    """Stdout or a file cannot be written."""
 
     exit_code = ExitCode.OUTPUT
 
@@ -97,14 +97,14 @@ class InputError(ConnbenchError):
     exit_code = ExitCode.INPUT
 
 
-class UnexpectedFault(ConnbenchError):  # noqa: N818  # as the others that are no error of the user's
-    """An exception that connbench does not expect: a bug of its own."""
+class UnexpectedFault(ConnbenchError):  # noqa: N818  # like the other faults: not an error of the user
+    """An exception that connbench does not expect: a bug in connbench."""
 
     exit_code = ExitCode.BUG
 
 
-class Interrupted(ConnbenchError):  # noqa: N818  # what happened is no error, and signal(7) has no better word
-    """A signal asked to end: SIGHUP, SIGINT, SIGQUIT or SIGTERM."""
+class Interrupted(ConnbenchError):  # noqa: N818  # an interruption is not an error
+    """A signal asked connbench to end: SIGHUP, SIGINT, SIGQUIT or SIGTERM."""
 
     def __init__(self, signal_number: int) -> None:
         self.exit_code = ExitCode(128 + signal_number)
@@ -114,24 +114,24 @@ class Interrupted(ConnbenchError):  # noqa: N818  # what happened is no error, a
 ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
     kind.exit_code: kind for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError, UnexpectedFault)
 }
-"""Turns a fault that crossed a process boundary as a number back into its class."""
+"""The class of a fault that another process reported by its exit code."""
 
 
 DEBUG = "CONNBENCH_DEBUG"
 
 
 def is_debugging() -> bool:
-    """Whether tracebacks are asked for: by --debug, which sets this variable, or by the variable itself."""
+    """Whether to print tracebacks: --debug sets this variable, and so can the user."""
     return os.environ.get(DEBUG, "") not in {"", "0"}
 
 
 def reason_of(error: Exception) -> str:
-    """Why something failed: what the C library says of its errno, or the exception's own words."""
+    """The text of an exception: that of its errno if it has one."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """The hint for a word that is none of those known: the one that was probably meant; else `otherwise`, or all."""
+    """The hint for an unknown word: the known word that is nearest to it; else `otherwise`, or all known words."""
     from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it, and the engine loads this module
 
     names = {name.lower(): name for name in known}

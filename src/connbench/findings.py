@@ -1,4 +1,4 @@
-"""What a reader of the figures must know, as values: findings with their severity and advice."""
+"""Findings: what a reader of the figures must know, with severity and advice. And text that is safe to print."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MARK = "\N{REPLACEMENT CHARACTER}"
-"""What stands in the place of a character that is not shown."""
+"""Replaces a character that is not printed."""
 
 _NAME, _RUNNER = "[0-9a-f]*[g-z_-]", r"\[|vso\[|teamcity\["
 _COMMAND = re.compile(rf"(:):(?={_NAME})|(#)#(?={_RUNNER})", re.IGNORECASE)
-"""What begins a command to a CI runner.
+"""The beginning of a command to a CI runner.
 
-GitHub's obeys `::name ...::` at the start of a line, blanks before it or not, and `##[name ...]` anywhere in it
-(ActionCommand.cs of actions/runner); Azure Pipelines obeys `##vso[`, TeamCity `##teamcity[`. An IPv6 address is none:
-each name of a command has a character that is no hexadecimal digit.
+GitHub obeys `::name ...::` at the start of a line, also behind blanks, and `##[name ...]` anywhere in a line
+(ActionCommand.cs of actions/runner); Azure Pipelines obeys `##vso[`, TeamCity `##teamcity[`. An IPv6 address does not
+match: the name of a command has a character that is not a hexadecimal digit.
 """
 
 _AT_START = re.compile(rf"(?m:^)( *:):(?={_NAME})|(#)#(?={_RUNNER})", re.IGNORECASE)
@@ -26,16 +26,16 @@ _NO_JSON_ASCII = re.compile(r"(?<=#)#|[^\x20-\x7e\n]")
 
 
 def printable(text: str) -> str:
-    """Text from a file that neither ends a line, nor steers a terminal, nor commands a CI runner.
+    """Text of one line from a file, without control characters and without commands to a CI runner.
 
-    A mark stands in the place of each control character, and of one character of each command.
+    `MARK` replaces each control character, and one character of each command.
     """
     shown = text if text.isprintable() else "".join(c if c.isprintable() else MARK for c in text)
     return _COMMAND.sub(_broken, shown) if "::" in shown or "##" in shown else shown
 
 
 def harmless(text: str) -> str:
-    """Lines that go to a terminal, a pipe or a log: no more than line feeds and colours, and no command in any."""
+    """Lines for a terminal, a pipe or a log: of control characters only line feeds and colours, and no commands."""
     return _AT_START.sub(_broken, _HIDDEN_BUT_COLOUR.sub(_shown, text)) if _SUSPECT.search(text) else text
 
 
@@ -48,9 +48,9 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def harmless_json(document: str) -> str:
-    """The same JSON, in which what is not printable, and what commands a CI runner, is written as an escape."""
+    """The same JSON, with escapes for unprintable characters and for commands to a CI runner."""
     if document.isascii() and "##" not in document and "\x7f" not in document:
-        return document  # quick: samples of a million attempts are in it
+        return document  # a quick test first: the document may hold a million attempts
     return _NO_JSON_ASCII.sub(_escaped, document)
 
 
@@ -63,7 +63,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class Severity(StrEnum):
-    """How much a finding takes from a measurement."""
+    """How much a finding harms a measurement."""
 
     NOTE = "note"
     WARNING = "warning"
@@ -72,9 +72,15 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a reader of the figures must know, and what to do about it.
+    """Something that a reader of the figures must know, and what to do about it.
 
-    `strategy` (a label) and `round` say what it is about; without them it is about all.
+    Attributes:
+        code: The kind of finding.
+        severity: How much it harms the measurement.
+        message: What was found.
+        advice: What the reader should do.
+        strategy: The label of the strategy that it is about; None for all.
+        round: The number of the round that it is about; None for all.
     """
 
     code: str
@@ -86,42 +92,42 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """The message with what it is about."""
+        """The message, with the strategy and round that it is about."""
         place = "" if self.strategy is None else self.strategy
         place += "" if self.round is None else f", round {self.round}"
         return printable(f"{place}: {self.message}" if place else self.message)
 
 
-MOST_TOLD = 3
-"""Messages of one kind that are told in full as one finding."""
+MAX_MESSAGES = 3
+"""Messages of one kind that a merged finding contains."""
 
 
 def together(found: Iterable[Finding]) -> list[Finding]:
-    """Findings of the same kind with the same advice as one each, in the order of their first, for a reader.
+    """Merge the findings that have the same kind and advice, in the order of the first of each.
 
-    The same message is told once, with all that it is about: `plain and bind: ...`; different ones, as those of other
-    figures, one after the other.
+    Equal messages become one, with all strategies and rounds that they are about: `plain and bind: ...`. Different
+    messages follow each other.
     """
     kinds: dict[tuple[str, Severity, str], dict[str, list[Finding]]] = {}
     for one in found:
         kinds.setdefault((one.code, one.severity, one.advice), {}).setdefault(one.message, []).append(one)
     return [
-        Finding(code, severity, "; ".join(_told(by_message)), advice)
+        Finding(code, severity, "; ".join(_merged(by_message)), advice)
         for (code, severity, advice), by_message in kinds.items()
     ]
 
 
-def _told(by_message: dict[str, list[Finding]]) -> list[str]:
-    told = []
-    for message, alike in list(by_message.items())[:MOST_TOLD]:
+def _merged(by_message: dict[str, list[Finding]]) -> list[str]:
+    merged = []
+    for message, alike in list(by_message.items())[:MAX_MESSAGES]:
         rounds: dict[str, list[int]] = {}
         for one in alike:
             rounds.setdefault(one.strategy or "", []).extend([] if one.round is None else [one.round])
         places = [name + (f", {_rounds(numbers)}" if numbers else "") for name, numbers in rounds.items()]
         place = " and ".join(filter(None, (", ".join(places[:-1]), places[-1])))
-        told.append(f"{place}: {message}" if place else message)
-    more = len(by_message) - MOST_TOLD
-    return [*told, f"and {more} more of the kind"] if more > 0 else told
+        merged.append(f"{place}: {message}" if place else message)
+    more = len(by_message) - MAX_MESSAGES
+    return [*merged, f"and {more} more of the kind"] if more > 0 else merged
 
 
 def _rounds(numbers: Sequence[int]) -> str:
@@ -130,18 +136,18 @@ def _rounds(numbers: Sequence[int]) -> str:
     return f"rounds {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
-MOST_ALIKE = 2
-"""Findings of one kind that are told in full: of many rounds the same is to be said."""
+MAX_ALIKE = 2
+"""Findings of one kind that are shown in full; many rounds can have the same finding."""
 
 
 def by_kind(found: Iterable[Finding]) -> list[tuple[list[Finding], list[Finding]]]:
-    """For each kind (code and severity), in the order of their first: those to tell in full, and the rest."""
+    """For each kind (code and severity), in the order of the first of each: the findings to show, and the rest."""
     kinds: dict[tuple[str, Severity], list[Finding]] = {}
     for one in found:
         kinds.setdefault((one.code, one.severity), []).append(one)
-    return [(alike[:MOST_ALIKE], alike[MOST_ALIKE:]) for alike in kinds.values()]
+    return [(alike[:MAX_ALIKE], alike[MAX_ALIKE:]) for alike in kinds.values()]
 
 
 def the_rest(rest: Sequence[Finding]) -> str:
-    """What stands for those that are not told in full."""
+    """The line for the findings that are not shown."""
     return f"the same of {len(rest)} more round{'s' if len(rest) > 1 else ''}"

@@ -303,7 +303,7 @@ def test_a_stop_is_answered_at_once() -> None:
             is_sent = True
     process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
-    assert drawn.index(b"stopping, every connection is being closed") < drawn.index(b"stopped by SIGINT")
+    assert drawn.index(b"stopping: connbench closes every connection") < drawn.index(b"stopped by SIGINT")
 
 
 LISTENERS = ("--listen", "127.0.0.1:40003/8", "--listen", "127.0.0.1:40001/8", "--listen", "127.0.0.1:50100/8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from connbench.findings import MOST_TOLD, Finding, Severity, together
+from connbench.findings import MAX_MESSAGES, Finding, Severity, together
 
 SLOW = Finding("slow", Severity.WARNING, "it was slow", "wait")
 
@@ -37,7 +37,7 @@ def test_other_figures_of_one_kind_follow_each_other_and_many_are_counted() -> N
     assert one.text == (
         "plain, round 1: 1 were slow; plain, round 2: 2 were slow; plain, round 3: 3 were slow; and 2 more of the kind"
     )
-    assert MOST_TOLD == 3
+    assert MAX_MESSAGES == 3
 
 
 def test_another_severity_or_advice_is_another_finding() -> None:

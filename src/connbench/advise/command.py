@@ -186,7 +186,7 @@ def command(  # noqa: PLR0913  # one for each option
         raise UsageError("--backported says what --kernel has, and there is none", "this kernel is asked itself")
     is_udp = protocol == Protocol.UDP
     if algorithm and is_udp:
-        raise UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+        raise UsageError("--algorithm names a search of connect(), which UDP does not use", "leave out --algorithm")
     if named_targets and targets is not None:
         raise UsageError("--target and --targets both say how many targets there are", "leave one of them out")
     flow = None if rate is None else Flow(rate, hold)

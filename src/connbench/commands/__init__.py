@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit code. Commands are loaded when used, so that `--help` is quick."""
+"""The command line: parse, call, print, exit code. A command is loaded when it is used, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "Open N connections with each strategy, and time every connect().",
     "sweep": "Measure combinations of settings and loads; name the cheapest.",
-    "reproduce": "Measure what the talk measured; say which claims hold here.",
+    "reproduce": "Repeat the measurements of a talk; say which claims hold here.",
     "report": "Print result files, as text or for other programs.",
-    "compare": "Tell what changed from one result file to another.",
+    "compare": "Compare two result files: what became slower, what faster.",
     "predict": "Predict what a run would measure; check a result against it.",
-    "advise": "Say which strategy keeps your connections fast, with the code.",
+    "advise": "Name the strategy that keeps connections fast, with its code.",
     "plot": "Draw charts of result files, as pictures or in the terminal.",
-    "strategies": "List the strategies; say which of them this kernel can run.",
-    "doctor": "Check whether a full run on this machine would be sound.",
+    "strategies": "List the strategies, and which of them this kernel supports.",
+    "doctor": "Check whether a full run on this machine gives sound figures.",
     "serve": "Accept and hold connections: a target for run --target.",
     "trace": "Watch every connect() on this machine: latency, parity, offsets.",
     "completion": "Print the script that completes connbench in bash, zsh or fish.",
 }
-"""Name and help line: the modules of these names are imported only when their command is used."""
+"""Name and help line of each command; its module is imported when the command is used."""
 
 WITHOUT_LIBRARIES = {"strategies", "serve", "completion"}
-"""Commands that load neither numpy nor what draws."""
+"""Commands that load neither numpy nor a library that draws."""
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
 class LazyGroup(Group):
-    """A group whose commands live in modules of their own under `connbench.commands`."""
+    """A group that imports the module of a command when the command is used."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Names in the order they are taught."""
+        """The names, in the order in which a user needs the commands."""
         return list(COMMANDS)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        """Import the command's module; None for an unknown name."""
+        """The command, from its module; None for an unknown name."""
         if name not in COMMANDS:
             return None
         if name not in WITHOUT_LIBRARIES:
@@ -72,12 +72,12 @@ class LazyGroup(Group):
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing any."""
+        """Write the list of commands, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Offer the commands, likewise, and the options."""
+        """The commands and options that begin with a text, without importing the commands."""
         from click.shell_completion import CompletionItem  # only a completion needs it
 
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
@@ -101,7 +101,11 @@ cannot be written; 8 a result file cannot be read; 70 a bug in connbench;
 @click.version_option(connbench.__version__, "-V", "--version", message="connbench %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Measure what connect() costs with each ephemeral-port strategy, by port parity, on your own kernel.
+    """Measure how long connect() takes with each way to choose a local port, on your own kernel.
+
+    Linux searches the ports of one parity (even or odd) first. When they are used up, each further connect() to the
+    same address and port searches them in vain before it tries the other half, and takes up to milliseconds. connbench
+    shows when that happens, and which strategies avoid it.
 
     \b
     Try:
@@ -116,33 +120,33 @@ def main(arguments: list[str] | None = None, interrupts: Interrupts | None = Non
     """Entry point of the command line; ends the process.
 
     Args:
-        arguments: What the user typed after `connbench`; by default that of this process.
-        interrupts: The signals, if they are handled already.
+        arguments: The arguments after `connbench`; None for those of this process.
+        interrupts: The handler of signals, if it is installed already.
     """
     if interrupts is None:
         interrupts = Interrupts()
         interrupts.install()
     _mend_standard_streams()
-    # numpy's OpenBLAS starts threads as it is loaded, and raises SIGINT where it may not. Nothing here needs them.
+    # numpy's OpenBLAS starts threads when it is loaded, and raises SIGINT if it cannot. connbench needs none of them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if not is_debugging():
         _silence_libraries()
     try:
         code = _run(arguments, interrupts)
-    except Interrupted as late:  # raised at the very moment in which another one had ended the command
+    except Interrupted as late:  # a second signal, raised while the first one ended the command
         code = late.exit_code
     sys.exit(interrupts.release(code))
 
 
 def _silence_libraries() -> None:
-    """Keep warnings of Python's libraries, and exceptions that nobody can take, off the user's terminal."""
+    """Hide the warnings of Python's libraries, and exceptions that no code can catch, from the user."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     sys.unraisablehook = lambda unraisable: sys.__unraisablehook__(unraisable) if is_debugging() else None
 
 
 def _mend_standard_streams() -> None:
-    """Put /dev/null where stdin, stdout or stderr is closed: else the next file opened would take its place."""
+    """Open /dev/null for stdin, stdout or stderr if it is closed; the next file opened would take its number."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -153,29 +157,29 @@ def _mend_standard_streams() -> None:
 
 
 def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
-    """Carry the command out, and say what went wrong; the exit code."""
+    """Run the command, and print what went wrong; the exit code."""
     try:
         try:
             interrupts.check()
-            interrupts.immediate = True  # until something is measured there is nothing to lose
-            code = int(_obey(arguments, interrupts) or ExitCode.OK)
+            interrupts.immediate = True  # before anything is measured, there is nothing to lose
+            code = int(_invoke(arguments, interrupts) or ExitCode.OK)
         finally:
             interrupts.immediate = False
         sys.stdout.flush()
         if code not in INTERRUPTIONS:
-            interrupts.check()  # one that the command did not ask for any more
+            interrupts.check()  # a signal that came after the command's last check
     except SystemExit:
-        # click's way of saying that the reader of our output has left, as in `| head`: nobody is there to be told.
+        # click raises this when the reader of stdout has left, as in `| head`: no message could reach anybody.
         discard_stdout()
         return 128 + interrupts.number if interrupts.is_pending else ExitCode.OK
-    except Exception as error:  # noqa: BLE001  # the one place where everything unforeseen ends
+    except Exception as error:  # noqa: BLE001  # the one place that catches every exception
         fault = _fault(error, interrupts)
         complain(fault)
         return fault.exit_code
     return code
 
 
-def _obey(arguments: list[str] | None, interrupts: Interrupts) -> Any:  # noqa: ANN401  # click's
+def _invoke(arguments: list[str] | None, interrupts: Interrupts) -> Any:  # noqa: ANN401  # click's
     if sys.platform != "linux":
         raise EnvironmentFault(
             f"connbench measures the Linux kernel, and this is {sys.platform}",
@@ -185,9 +189,9 @@ def _obey(arguments: list[str] | None, interrupts: Interrupts) -> Any:  # noqa: 
 
 
 def _fault(error: Exception, interrupts: Interrupts) -> ConnbenchError:
-    """What to tell the user of an exception."""
+    """The fault to print for an exception."""
     if interrupts.is_pending and not isinstance(error, Interrupted):
-        # Raised in the middle of a library, the signal may have come out of it as anything.
+        # A signal that interrupts a library can leave it as any exception.
         interrupts.is_pending = False
         return Interrupted(interrupts.number)
     match error:
@@ -195,7 +199,7 @@ def _fault(error: Exception, interrupts: Interrupts) -> ConnbenchError:
             return UsageError(error.format_message(), "connbench --help")
         case OSError(errno=number) if number in UNWRITABLE or hasattr(error, "characters_written"):
             discard_stdout()
-            if interrupts.number == signal.SIGHUP:  # the terminal is gone: that it takes no output is no news
+            if interrupts.number == signal.SIGHUP:  # the terminal is gone, so it takes no output
                 return Interrupted(signal.SIGHUP)
             return OutputError(f"the output cannot be written: {error.strerror}", "send it elsewhere")
     interrupts.is_pending = False

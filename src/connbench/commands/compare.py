@@ -38,15 +38,16 @@ def command(  # noqa: PLR0913  # one for each option
     unit: str | None,
     force: bool,
 ) -> int:
-    """Tell what changed from the result file BASE to the result file NEW.
+    """Compare two result files, and say what became slower or faster from BASE to NEW.
 
-    For each strategy in both files, it compares total time, mean, median and p99 over all, even and odd ports, and the
-    share of errors. A verdict needs five complete rounds in each file: measure with --rounds 5, or better 10.
+    For each strategy in both files, it compares the total time, the mean, median and p99 of all, even and odd ports,
+    and the share of errors. It judges a change only if both files have five complete rounds: measure with --rounds 5,
+    or better 10.
 
-    The last lines say what to make of it. If the two files are not comparable, the first line says so.
+    The last lines summarise the changes. If the two files are not comparable, the first line says so.
 
-    --fail-if takes the conditions of run. Further, `base.` names a figure of BASE, as in 'p99 > 1.2x base.p99', and
-    the word slower means that the verdict for the total time is slower.
+    --fail-if takes the same conditions as in `connbench run`, and two more: `base.` names a figure of BASE, as in
+    'p99 > 1.2x base.p99'; the word slower is true if the total time became slower.
     """
     page_file = check_page(page, force=force) if page else None
     if force and not page:

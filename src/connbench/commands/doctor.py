@@ -22,16 +22,17 @@ SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""
 
 SECONDS = 1.0
-"""How long the use of the CPUs is watched."""
+"""Seconds for which the load of the CPUs is measured."""
 
 
 @click.command("doctor", cls=Command)
 @format_option(("text", "json"))
 def command(output_format: str) -> int:
-    """Check whether a full run on this machine would be sound.
+    """Check whether this machine can do a full run, and whether its figures would be sound.
 
-    Prints the environment that every result records, then each check with what `connbench run` says of it: ok, a note,
-    a warning, or that it refuses to run. The exit code is that of the run: 0 with warnings, 4 if it refuses.
+    Prints the environment, which every result file records too, and the result of each check: ok, note, warning, or
+    that `connbench run` would refuse to start. The exit code is that of `connbench run`: 0 with warnings, 4 if it would
+    refuse.
     """
     from connbench.planner import RunRequest, make_plan
 

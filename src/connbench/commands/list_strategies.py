@@ -20,7 +20,7 @@ SCHEMA = 1
 @click.command("strategies", cls=Command)
 @format_option(("text", "json"))
 def command(output_format: str) -> int:
-    """List the strategies, and say whether this kernel has what they need."""
+    """List the strategies, and whether this kernel has the socket options that they need."""
     if output_format == "json":
         document = {
             "schema": SCHEMA,

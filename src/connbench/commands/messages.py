@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from connbench.results.result import Result
 
 WITHOUT_FINDINGS = {"talk", "csv", "talk-csv"}
-"""Formats that have no place for what a reader of their figures must know."""
+"""Formats without a place for findings."""
 
 
 def complain(error: ConnbenchError) -> None:
-    """Print an error and its way out; before them its traceback, if it has one and --debug asks for it."""
+    """Print an error and its hint; before them its traceback, if it has one and --debug asks for it."""
     if error.trace and is_debugging():
         _print(error.trace.rstrip("\n"))
     _say("", error.message, error.hint)
 
 
 def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode.OK, *, is_invalid: bool) -> int:
-    """Complain of everything that went wrong, and tell the exit code of the worst.
+    """Print every failure, and return the exit code of the worst.
 
-    The order, worst first: what broke or stopped the measurement, an output that cannot be written, a measurement that
-    is not sound, a threshold that failed.
+    The order, worst first: a fault or a signal during the measurement, an output that cannot be written, a measurement
+    that is not sound, a threshold that failed.
 
     Args:
-        failures: What went wrong, the worst last.
-        otherwise: What the thresholds say.
+        failures: The failures, the worst last.
+        otherwise: The exit code of the thresholds.
         is_invalid: Whether the measurement is not sound.
     """
     for failure in failures:
@@ -48,17 +48,17 @@ def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode
 
 
 def warn(finding: Finding) -> None:
-    """Print a finding that cannot wait for the report."""
+    """Print a finding on stderr, before the report."""
     _say(f"{finding.severity}: ", finding.text, finding.advice)
 
 
 def warn_of_grave_findings(result: Result, output_format: str) -> bool:
-    """Say on stderr what makes figures invalid, partial or of an unknown unit, where their format cannot.
+    """Print the findings of invalid or partial figures and of an unknown unit, if the format has no place for them.
 
     Returns:
-        Whether anything makes them invalid, said or not.
+        Whether the result is invalid.
     """
-    from connbench.analysis.soundness import findings  # loads numpy, which `--help` need not
+    from connbench.analysis.soundness import findings  # loads numpy
     from connbench.results.result import PARTIAL, UNIT
 
     found = findings(result)
@@ -70,31 +70,32 @@ def warn_of_grave_findings(result: Result, output_format: str) -> bool:
 
 
 def discard_stdout() -> None:
-    """Send stdout nowhere from now on: what it did not take is tried again at the end, and makes the exit code 120."""
+    """Send stdout to /dev/null from now on; else Python writes the rest again at exit, and exits with 120."""
     _discard(1)
 
 
 def discard_stderr() -> None:
-    """Send stderr nowhere from now on, likewise: after the terminal was closed, for instance."""
+    """Send stderr to /dev/null from now on, for instance after the terminal was closed."""
     _discard(2)
 
 
 def _discard(descriptor: int) -> None:
-    with suppress(OSError):  # no descriptor is free: then nothing is sent nowhere, and the exit code suffers
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+    with suppress(OSError):  # no descriptor is free; then only the exit code is wrong
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 def tell(message: str) -> None:
-    """Print what is no fault: what is about to be done, say."""
+    """Print a message on stderr that is not a fault, for instance what the command does next."""
     _say("", message, "")
 
 
 def say(text: str) -> None:
-    """Print on stdout what a command has to say: every word of ours and of files goes this way, and none commands.
+    """Print on stdout, without control characters or commands to a CI runner that a file may contain.
 
-    JSON has its own escapes (`connbench.findings.harmless_json`), and passes unchanged.
+    All output goes through this function. JSON has escapes of its own (`connbench.findings.harmless_json`), and does
+    not change here.
     """
     click.echo(harmless(text))
 
@@ -110,12 +111,12 @@ def can_be_bold() -> bool:
 
 
 LONGEST_WORD, LONGEST_LINE = 200, 1000
-"""Characters of a message's word and line: of longer ones, as of a number of 4,300 digits, both ends are shown."""
+"""Characters of the longest word and line of a message; a longer one, as a number of 4,300 digits, is shortened."""
 
 
 def _say(kind: str, message: str, advice: str) -> None:
     *_, last = lines = message.split("\n")
-    # A condition with a caret below its fault; any other line break comes with a value.
+    # Three lines are a condition with a caret below its fault; any other line break is part of a value.
     shown = lines if len(lines) == 3 and last.strip() == "^" else [message]
     message = "\n".join(map(_one_line, shown))
     lines = _folded(f"connbench: {kind}{message}", " " * 2)
@@ -127,7 +128,7 @@ def _say(kind: str, message: str, advice: str) -> None:
 def _print(text: str) -> None:
     try:
         click.echo(text, err=True)
-    except OSError:  # nobody is left to hear that nobody hears
+    except OSError:  # stderr is closed: there is no place for this error
         discard_stderr()
 
 
@@ -143,7 +144,7 @@ def _shortened(text: str, longest: int) -> str:
 
 
 def _folded(text: str, indent: str) -> list[str]:
-    """Lines no wider than the terminal, which would break them within a word; as they are where stderr is none."""
+    """Lines that fit the terminal's width, broken between words; unchanged if stderr is not a terminal."""
     if not sys.stderr.isatty():
         return [text]
     width = shutil.get_terminal_size().columns

@@ -29,10 +29,10 @@ KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
 PALETTE_NAMES = ("safe", "talk")
 LARGEST = 20_000
 MOST_IN_TERMINAL = 48
-"""Charts that are printed one below the other: thousands take minutes, and scroll away."""
+"""Charts that --terminal prints; thousands would take minutes, and scroll away."""
 
 PIXEL_BYTES = 5
-"""Memory that a pixel takes while a picture is drawn: 4.1 bytes were seen, its colours and what is compressed of it."""
+"""Memory for each pixel while a picture is drawn: the pixel and its compressed form. 4.1 bytes were measured."""
 
 
 @click.command("plot", cls=Command)
@@ -52,7 +52,7 @@ PIXEL_BYTES = 5
     default="scatter",
     show_default=True,
     metavar="KIND",
-    help="Draw this kind of chart: one of those above.",
+    help="Draw a chart of this kind, from the list above.",
 )
 @option(
     Section.DRAW,
@@ -109,12 +109,13 @@ def command(  # noqa: PLR0913  # one for each option
     """Draw charts of result files: a panel or a line for each strategy.
 
     \b
-    scatter      latency over the connection's number, with a regression
-                 line per parity; the talk's six lines as title
+    scatter      the latency of each connection, in the order they were
+                 opened, with a regression line for even and odd ports
     utilisation  rolling median and p99 over the share of the range in use
-    histogram    how latencies are distributed, per parity
-    ports        ports picked per bucket; changes of parity
-    windows      total time and errors over the window's size
+    histogram    the distribution of latencies, for even and odd ports
+    ports        how many ports of each part of the range were chosen, and
+                 how often the parity changed
+    windows      total time and errors over the size of the window
     """  # noqa: D301  # click wants the character \b itself
     _check(kind, output, terminal=terminal, yscale=look["yscale"])
     _refuse_without_memory(int(look["width"] or 0), int(look["height"] or 0))
@@ -153,7 +154,7 @@ def command(  # noqa: PLR0913  # one for each option
 
 def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object) -> None:
     if not (output or terminal):
-        raise UsageError("no place for the picture", "name one, as -o chart.png, or give --terminal")
+        raise UsageError("there is no file for the picture", "name one, as in -o chart.png, or give --terminal")
     if terminal and kind != "scatter":
         raise UsageError(f"--terminal prints the scatter, not --kind {kind}", f"use --kind {kind} -o {kind}.png")
     if kind == "ports" and yscale:
@@ -161,7 +162,7 @@ def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object) ->
 
 
 def _refuse_without_memory(width: int, height: int) -> None:
-    """Make sure that there is memory for a picture; 0 where no size was asked for, which takes little."""
+    """Check that there is memory for a picture; a size of 0 is the default, which needs little."""
     needed, free = width * height * PIXEL_BYTES, available_memory()
     if needed > free:
         raise EnvironmentFault(
@@ -171,7 +172,7 @@ def _refuse_without_memory(width: int, height: int) -> None:
 
 
 def _choose(series: list[Series], chosen: tuple[str, ...]) -> list[Series]:
-    """Those whose label in the chart, label or name was asked for, in their own order; all without a choice."""
+    """The series whose label, or whose strategy's label or name, was chosen; all without a choice."""
     names = {one.label: {one.label, one.strategy.strategy.label, one.strategy.strategy.name} for one in series}
     for wanted in chosen:
         if not any(wanted in some for some in names.values()):

@@ -40,7 +40,7 @@ OWN = ("file", "algorithm", "reserved", "tw_reuse", "calibrating", "output_forma
 
 
 class _Sysctls(NamedTuple):
-    """What the options say of the kernel's settings; None for what they do not say."""
+    """The kernel's settings that options name; None for those that they do not name."""
 
     reserved: frozenset[int] | None
     tw_reuse: int | None
@@ -120,7 +120,7 @@ def command(  # noqa: PLR0913  # one for each option
 
 
 def _no_search_of_udp() -> UsageError:
-    return UsageError("--algorithm is of connect(), and UDP has a search of its own", "leave out --algorithm")
+    return UsageError("--algorithm names a search of connect(), which UDP does not use", "leave out --algorithm")
 
 
 def _is_given(context: click.Context, name: str | None) -> bool:
@@ -174,7 +174,7 @@ def _of_file(
     from connbench.report.charts.predicted import Overlay
     from connbench.results.input_file import read
 
-    result = read(file, "s")  # whatever the unit of a CSV: it has no plan
+    result = read(file, "s")  # any unit will do: a CSV has no plan, and is refused below
     release = result.kernel
     chosen = algorithm or algorithm_of(release)
     pairs = beside(result, chosen, sysctls.reserved, sysctls.tw_reuse)

@@ -1,4 +1,4 @@
-"""The progress of a run: on stderr, only on a terminal, drawn when the run has a moment and never by a thread."""
+"""The progress of a run, on stderr if it is a terminal. The loop of the run draws it; no thread does."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ if TYPE_CHECKING:
     from connbench.runner import Progress
 
 ECHO = 2
-"""Columns left free at the end of the last line: the ^C that a terminal echoes must not spill into the next."""
+"""Free columns at the end of the last line, for the ^C that a terminal echoes."""
 
 WIDEST_BAR, NARROWEST_BAR = 30, 5
 
 PACE_SECONDS = 1.0
-"""How long attempts are counted for a pace: it changes a hundredfold where the search turns slow, and shows at once."""
+"""Seconds over which the pace is measured; short, because the pace falls a hundredfold when the search gets slow."""
 
 
 class Silent:
-    """No progress: stderr is not a terminal, or -q."""
+    """Shows no progress: stderr is not a terminal, or -q is given."""
 
     def show(self, progress: Progress) -> None:
-        """Show nothing."""
+        """Do nothing."""
 
     def end_turn(self) -> None:
-        """Learn nothing."""
+        """Do nothing."""
 
     def clear(self) -> None:
-        """Nothing to take away."""
+        """Do nothing."""
 
 
 class Forecast:
-    """How long the rest of a run takes, judged by what it took so far.
+    """Estimates how long the rest of a run takes, from the time it took until now.
 
-    What a strategy takes is known once it has been measured: its next rounds take about as long. Until then there is a
-    lower bound only, for a search may turn slow, and none turns fast: for the attempts that are left the pace of the
-    last second; for strategies still to come the quickest pace seen,
-    and the shortest turn.
+    A turn is one round of one strategy. After its first turn the time of a strategy is known: further rounds take about
+    as long. Until then there is only a lower bound, because a search can get slower but not faster: for the rest of the
+    present turn, the pace of the last second; for strategies not measured yet, the fastest pace until now, and the
+    shortest turn.
 
     Args:
         plan: The run.
-        clock: Seconds, from anywhere.
+        clock: A clock in seconds, with any zero.
     """
 
     def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,12 +66,12 @@ class Forecast:
         self._mark: tuple[float, int] | None = None
 
     def observe(self, progress: Progress) -> None:
-        """Take in how far the turn under way has come."""
+        """Note the progress of the present turn."""
         is_churn = progress.plan.strategy.phase is Phase.CHURN
         now, self._rows = self._clock(), progress.done + (progress.plan.connections if is_churn else 0)
         if not self._rows:
             return
-        marked, rows = self._mark or (now, self._rows)  # from the first attempt on: a turn begins with its set-up
+        marked, rows = self._mark or (now, self._rows)  # the pace counts from the first attempt, not from the set-up
         if now - marked >= PACE_SECONDS and self._rows > rows:
             self._pace = (now - marked) / (self._rows - rows)
             self._quickest = min(self._pace, self._quickest or self._pace)
@@ -79,7 +79,7 @@ class Forecast:
         self._mark = marked, rows
 
     def end_turn(self) -> None:
-        """The turn under way is over."""
+        """Note that the present turn has ended."""
         spec, rows = self._left.pop(0)
         took = self._took[spec] = self._clock() - self._began
         self._shortest = min((took, rows), self._shortest or (took, rows))
@@ -87,7 +87,7 @@ class Forecast:
 
     @property
     def seconds(self) -> tuple[float, bool] | None:
-        """Seconds that are left, and whether that is no mere lower bound; None while nothing is known."""
+        """The remaining seconds, and whether they are more than a lower bound; None while nothing is known."""
         if not self._left or (self._pace is None and self._shortest is None):
             return None
         (spec, rows), *later = self._left
@@ -104,7 +104,7 @@ class Forecast:
         return seconds, all(one in self._took for one, _ in self._left)
 
     def _at_least(self, spec: StrategySpec, rows: int) -> float:
-        """What a strategy takes that has not been measured."""
+        """A lower bound in seconds for a strategy that has not been measured."""
         shortest, of = self._shortest or (0.0, 1)
         return max(rows * (self._quickest or 0.0), min(1.0, rows / of) * shortest, _of_rate(spec, rows))
 
@@ -116,29 +116,29 @@ def _rows(plan: Plan, spec: StrategySpec) -> int:
 
 
 def _of_rate(spec: StrategySpec, rows: int) -> float:
-    """Seconds that so many attempts take at least where replacements are made at a rate; of others 0."""
+    """The least seconds that these attempts take because of --churn-rate; 0 without a rate."""
     churn = spec.load.churn
     return min(rows, churn.replacements) / churn.rate if churn and churn.rate else 0.0
 
 
 class Bar:
-    """Two lines: what is measured, with a bar and attempts; the mean of the last thousand, and what the run takes yet.
+    """Two lines: the strategy with a bar and the number of attempts; the mean of the last attempts, and the time left.
 
-    Of a sweep the first has the strategy's load too, and which turn of how many it is.
+    In a sweep, the first line also shows the load, and the number of the turn.
     """
 
     def __init__(self, plan: Plan, *, is_sweep: bool = False) -> None:
-        from rich.console import Console  # 50 ms that a pipe need not pay
+        from rich.console import Console
         from rich.live import Live
 
         self._console = Console(stderr=True)
-        # A refresh thread would run when it likes; the caller's ticks are 5 a second.
+        # Without a refresh thread, which would disturb the measurement; the run calls `show` 5 times a second.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._forecast = Forecast(plan)
         self._name = turn_name if is_sweep else round_name
 
     def show(self, progress: Progress) -> None:
-        """Draw the state of a round."""
+        """Draw the progress of a round."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -152,37 +152,37 @@ class Bar:
         line = Table.grid(padding=(0, 1))
         line.add_row(Text(name), ProgressBar(progress.plan.attempts, progress.done, width=bar), Text(count))
         detail = "; ".join(details(progress, self._forecast.seconds))
-        with self._as_long_as_there_is_a_terminal():
+        with self._ignoring_a_closed_terminal():
             self._live.start()
             self._live.update(Group(line, Text(cut(detail, width - ECHO), no_wrap=True)), refresh=True)
 
     def end_turn(self) -> None:
-        """A turn is over: take the lines away, so that a report can be printed in their place."""
+        """Clear the lines after a turn, so that the report can be printed there."""
         self.clear()
         self._forecast.end_turn()
 
     def clear(self) -> None:
-        """Take the lines away."""
-        with self._as_long_as_there_is_a_terminal():
+        """Clear the lines."""
+        with self._ignoring_a_closed_terminal():
             self._live.stop()
 
     @contextmanager
-    def _as_long_as_there_is_a_terminal(self) -> Iterator[None]:
-        """Draw; once the terminal is closed (EIO), into nothing: what is measured goes on."""
+    def _ignoring_a_closed_terminal(self) -> Iterator[None]:
+        """Discard stderr if the terminal was closed (EIO): the measurement goes on."""
         try:
             yield
         except OSError as error:
-            if error.errno != errno.EAGAIN:  # a terminal that is only slow has room again later
+            if error.errno != errno.EAGAIN:  # EAGAIN: the terminal is slow, and takes output again later
                 discard_stderr()
 
 
 def attempts(progress: Progress) -> str:
-    """How far the phase is: `12,345 of 56,512 attempts`."""
+    """The progress of a phase: `12,345 of 56,512 attempts`."""
     return f"{progress.done:,} of {progress.plan.attempts:,} attempts"
 
 
 def details(progress: Progress, seconds: tuple[float, bool] | None) -> Iterator[str]:
-    """What connect() takes now, and how long the whole run goes on; `seconds` as a `Forecast` has them."""
+    """The recent mean time of connect(), and the time left; `seconds` is that of `Forecast`."""
     from connbench.runner import RECENT
     from connbench.units import duration, elapsed
 
@@ -196,18 +196,18 @@ def details(progress: Progress, seconds: tuple[float, bool] | None) -> Iterator[
 
 
 def cut(text: str, room: int) -> str:
-    """Text in so many columns, with a mark where it is cut."""
+    """The text, cut to a number of columns, with a mark at the cut."""
     return text if len(text) <= room else text[: max(0, room - 1)] + "…"
 
 
 def round_name(plan: RoundPlan) -> str:
-    """A round of a run: `window 500, churn, round 2 of 3`."""
+    """The name of a round: `window 500, churn, round 2 of 3`."""
     of_rounds = f", round {plan.number} of {plan.plan.rounds}" if plan.plan.rounds > 1 else ""
     return plan.strategy.setting + _phase(plan) + of_rounds
 
 
 def turn_name(plan: RoundPlan) -> str:
-    """A turn of a sweep, counted over all rounds: `turn 33 of 90: window 500, fill 80%, churn`."""
+    """The name of a turn of a sweep, numbered over all rounds: `turn 33 of 90: window 500, fill 80%, churn`."""
     strategies = plan.plan.strategies
     place = strategies.index(replace(plan.strategy, phase=Phase.FILL)) + 1
     position = f"turn {(plan.number - 1) * len(strategies) + place} of {len(strategies) * plan.plan.rounds}: "

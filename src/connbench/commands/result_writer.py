@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
-    """The output file of this path, which is this command's until it ends.
+    """The output file of this path, reserved until the command ends.
 
     Raises:
         OutputError: It cannot be written.
@@ -38,10 +38,10 @@ def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
 
 
 def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
-    """Carry out all of them, whatever becomes of the others.
+    """Call every function, even if one of them fails.
 
     Returns:
-        What went wrong.
+        The failures.
     """
     failures: list[ConnbenchError] = []
     for write in writes:
@@ -49,24 +49,24 @@ def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
             write()
         except Interrupted:
             raise
-        except Exception as error:  # noqa: BLE001  # nor may a bug in one of them take another
+        except Exception as error:  # noqa: BLE001  # a bug in one must not stop the others
             failures.append(fault_of(error))
     return failures
 
 
 def say_written(words: str) -> None:
-    """Say on stderr what was written."""
-    with suppress(OSError):  # nobody is left to hear; the file is there
+    """Print on stderr which file was written."""
+    with suppress(OSError):  # stderr is closed; the file is written
         click.echo(printable(words), err=True)
 
 
 @dataclass
 class Stdout:
-    """Prints for as long as stdout takes it.
+    """Prints as long as stdout can be written.
 
     Attributes:
-        failure: Why it cannot be written; the command goes on, for files can still be.
-        reader_left: Whether nobody reads any more, which is no failure.
+        failure: Why stdout cannot be written; the command goes on, because it may have files to write.
+        reader_left: Whether the reader has closed the pipe, which is not a failure.
         has_printed: Whether anything has been printed.
     """
 
@@ -81,11 +81,11 @@ class Stdout:
 
     @property
     def is_over(self) -> bool:
-        """Whether it takes nothing more."""
+        """Whether stdout takes no more output."""
         return self.reader_left or self.failure is not None
 
     def say(self, words: str) -> None:
-        """Print words and an end of line, for as long as that works."""
+        """Print a text and an end of line, if stdout still takes output."""
         if self.is_over:
             return
         try:
@@ -183,9 +183,9 @@ class ResultWriter:
     Attributes:
         report: What stdout gets.
         output: The output file, if one is asked for; its name's ending names the format.
-        spacing: Times what the last save took that must pass until the next, so that the many rounds of a sweep are not
-            spent on a growing file; the end is saved in any case.
-        file_failure: Why the file could not be written; measuring goes on, for the figures can still be printed.
+        spacing: The least time between two saves, as a multiple of the time of the last save. A sweep with many rounds
+            would else spend its time on a growing file. The last round is always saved.
+        file_failure: Why the file could not be written; the run goes on, because the figures can still be printed.
     """
 
     result: Result
@@ -200,11 +200,11 @@ class ResultWriter:
 
     @property
     def print_failure(self) -> ConnbenchError | None:
-        """Why stdout could not be written; measuring goes on, for the figures can still be saved."""
+        """Why stdout could not be written; the run goes on, because the figures can still be saved."""
         return self.stdout.failure
 
     def take_round(self, plan: RoundPlan) -> None:
-        """A round has been added to the result: save it, and print its strategy if that was the last of it."""
+        """Save the result after a round, and print the strategy if this was its last round."""
         self.is_saved = False
         if time.monotonic() >= self.next_save:
             self._save()
@@ -232,7 +232,7 @@ class ResultWriter:
             self.file_failure, self.is_saved = None, True
         except OutputError as error:
             self.file_failure, self.is_saved = error, isinstance(error, SavedElsewhereError)
-        except Exception as error:  # noqa: BLE001  # a bug, or no memory, in saving must not take the report with it
+        except Exception as error:  # noqa: BLE001  # a bug or a lack of memory here must not prevent the report
             self.file_failure = fault_of(error)
         ended = time.monotonic()
         self.next_save = ended + self.spacing * (ended - begun)
@@ -247,7 +247,7 @@ class ResultWriter:
             return
         try:
             words = write()
-        except Exception as error:  # noqa: BLE001  # as of the file
+        except Exception as error:  # noqa: BLE001  # as in _save
             self.stdout.failure = fault_of(error)
             return
         if words:

@@ -41,8 +41,7 @@ def command(  # noqa: PLR0913  # one for each option
       connbench run --strategy plain,window --port-range 20000-29999
       connbench run --fill 80% --churn 10k --rounds 5 -o result.json
 
-    Each round runs in a network namespace of its own, which the kernel removes afterwards. The settings of the host do
-    not change.
+    Each round runs in a new network namespace, which the kernel removes afterwards; the host's settings do not change.
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
@@ -65,7 +64,7 @@ def command(  # noqa: PLR0913  # one for each option
 
 
 def request_of(asked: dict[str, Any]) -> RunRequest:
-    """What was asked for, with the words that click has checked as the model's values."""
+    """The request of the command line, with the model's values for words."""
     return RunRequest(
         **{
             **asked,

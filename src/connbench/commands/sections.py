@@ -1,4 +1,4 @@
-"""Options in sections: a command's help lists them by what they are about, not in one long row."""
+"""The commands and options of the command line: help that lists options by section, and errors with a hint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Section(Enum):
-    """What options are about, in the order of the help."""
+    """The sections of options, in the order of the help."""
 
     OPEN = "What to open"
     INPUT = "What to read"
@@ -57,7 +57,7 @@ class Option(click.Option):
 
 
 def option(section: Section, *names: str, **attributes: Any) -> Callable[[_Function], _Function]:  # noqa: ANN401  # click's
-    """As `click.option`, in a section of the help."""
+    """Like `click.option`, with the section of the help."""
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
@@ -73,7 +73,7 @@ DEBUG_OPTION = Option(
     is_eager=True,
     expose_value=False,
     callback=_set_debugging,
-    help=f"After a bug or a lack of memory, print the traceback, too. {DEBUG}=1 does the same.",
+    help=f"Print the traceback, too, after a bug or a lack of memory. {DEBUG}=1 does the same.",
 )
 
 _UNBREAKABLE = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
@@ -82,30 +82,30 @@ _ONE_PIECE = re.compile(r"(?<=[ (])'[^']+'|\[default: [^\s\]]+\]|\S+-\S+")
 
 
 def _unbroken(text: str) -> str:
-    """A text whose quotations, defaults of one word and words with a hyphen stay in one line when it is wrapped."""
+    """A text in which wrapping does not break quotations, defaults of one word, or words with a hyphen."""
     return _ONE_PIECE.sub(lambda found: found[0].translate(_UNBREAKABLE), text)
 
 
 LONGEST_NAME = 26
-"""Columns for an option and its value: what is longer has a line of its own."""
+"""Columns for an option and its value; a longer one gets a line of its own."""
 
 
 class _Sectioned(click.Command):
-    """Lists options by section, all sections in columns of the same width, and says in our words what is wrong."""
+    """Lists options by section, in columns of the same width, and adds hints to click's errors."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments.
+        """Parse the arguments.
 
         Raises:
-            UsageError: They are wrong.
+            UsageError: An argument or option is wrong.
         """
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            raise _in_our_words(error, ctx) from error
+            raise _with_hint(error, ctx) from error
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Its parameters, with the option that every command has."""
+        """Its parameters, with --debug, which every command has."""
         *own, help_option = super().get_params(ctx)
         return [*own, DEBUG_OPTION, help_option]
 
@@ -114,7 +114,7 @@ class _Sectioned(click.Command):
         sections: dict[Section, list[tuple[str, str]]] = {section: [] for section in Section}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record and isinstance(parameter, click.Option):  # arguments are told of in the text above
+            if record and isinstance(parameter, click.Option):  # the text above explains the arguments
                 sections[getattr(parameter, "section", Section.OTHER)].append(record)
         names = [name for records in sections.values() for name, _ in records]
         width = max((len(name) for name in names if len(name) <= LONGEST_NAME), default=0)
@@ -128,15 +128,15 @@ class _Sectioned(click.Command):
 
 
 class Command(_Sectioned):
-    """A command that says what to write instead where an argument is one too many."""
+    """A command that says what to write instead of a surplus argument."""
 
-    allow_extra_args = True  # they are refused below, in our own words
+    allow_extra_args = True  # `_refuse` below has the better message
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments.
+        """Parse the arguments.
 
         Raises:
-            UsageError: One too many.
+            UsageError: There is a surplus argument.
         """
         rest = super().parse_args(ctx, args)
         if ctx.args and not ctx.resilient_parsing:
@@ -144,7 +144,7 @@ class Command(_Sectioned):
         return rest
 
     def _refuse(self, ctx: click.Context, word: str) -> Never:
-        from connbench.strategies import STRATEGIES  # only this mistake needs them
+        from connbench.strategies import STRATEGIES
 
         names = set(word.split(","))
         takes_strategies = any("--strategy" in parameter.opts for parameter in self.params)
@@ -153,7 +153,7 @@ class Command(_Sectioned):
 
 
 class Group(_Sectioned, click.Group):
-    """A group that says which command was probably meant."""
+    """A group that suggests the nearest command for an unknown one."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, then the commands."""
@@ -166,7 +166,7 @@ class Group(_Sectioned, click.Group):
         """Find the command.
 
         Raises:
-            UsageError: There is none of this name.
+            UsageError: There is no command of this name.
         """
         name = args[0]
         if not (ctx.resilient_parsing or name.startswith("-")) and self.get_command(ctx, name) is None:
@@ -174,8 +174,8 @@ class Group(_Sectioned, click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _in_our_words(error: click.UsageError, context: click.Context) -> UsageError:
-    """What click found wrong, with the way out."""
+def _with_hint(error: click.UsageError, context: click.Context) -> UsageError:
+    """The error that click found, with a hint."""
     options = {name: one for one in context.command.get_params(context) for name in one.opts if name.startswith("-")}
     match error:
         case click.NoSuchOption(option_name=name):
@@ -198,7 +198,7 @@ def _former_names(context: click.Context) -> dict[str, click.Parameter]:
 
 
 def _for(context: click.Context) -> str:
-    """The command that is meant, where it is not connbench itself: its name begins the line anyway."""
+    """` for COMMAND`; empty for connbench itself, whose name begins the line anyway."""
     _, _, command = context.command_path.partition(" ")
     return f" for {command}" if command else ""
 

@@ -1,4 +1,4 @@
-"""Carrying out a plan in front of the user: progress while it runs, results as they come, and how it ended."""
+"""Runs a plan for the user: progress on stderr, results on stdout and in the file, and what went wrong."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ from connbench.runner import run
 def measure(
     plan: Plan, writer: ResultWriter, interrupts: Interrupts, *, quiet: bool, is_sweep: bool = False
 ) -> list[ConnbenchError]:
-    """Carry out a plan, print and save what it brings; the progress of a sweep tells each turn by its load too.
+    """Run a plan, and print and save its results.
+
+    Args:
+        plan: The plan.
+        writer: Prints and saves the result, and contains it.
+        interrupts: The handler of signals.
+        quiet: Whether to show no progress.
+        is_sweep: Whether the progress shows the load of each strategy.
 
     Returns:
-        What went wrong, the worst last.
+        The failures, the worst last.
     """
     bar = Bar(plan, is_sweep=is_sweep) if sys.stderr.isatty() and not quiet else Silent()
 
@@ -37,7 +44,7 @@ def measure(
 
     def say_stopping() -> None:
         bar.clear()
-        tell("stopping, every connection is being closed; once more ends it at once")
+        tell("stopping: connbench closes every connection; a second signal ends it at once")
 
     interrupts.immediate = False
     if sys.stderr.isatty():
@@ -45,7 +52,7 @@ def measure(
     fault: ConnbenchError | None = None
     try:
         run(plan, writer.result, bar.show, take_round, interrupts)
-    except Exception as error:  # noqa: BLE001  # whatever it is: what was measured is printed and saved
+    except Exception as error:  # noqa: BLE001  # after any fault the rounds until then are printed and saved
         fault = fault_of(error)
     finally:
         bar.clear()
@@ -55,7 +62,7 @@ def measure(
 
 
 def begin(plan: Plan, known: Iterable[Finding]) -> Result:
-    """Tell the user what is known beforehand; the result that is to be filled, with the machine as it is now."""
+    """Print the findings that are known before the run; an empty result, with the environment as it is now."""
     told = tuple(known)
     for finding in told:
         warn(finding)
@@ -63,13 +70,13 @@ def begin(plan: Plan, known: Iterable[Finding]) -> Result:
 
 
 def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> Output | None:
-    """Make sure, before anything is measured, that it can be printed and saved as asked for.
+    """Check, before the run, that the result can be printed and saved as asked.
 
     Returns:
         The output file, reserved; None without one.
 
     Raises:
-        ConnbenchError: It cannot.
+        ConnbenchError: It cannot be printed or saved.
     """
     if plot:
         from connbench.report.charts import terminal
@@ -95,5 +102,5 @@ def result_file(output: Path | None, *, force: bool) -> Output | None:
 
 
 def command_line() -> str:
-    """What the user typed, as a shell takes it; bytes that are no text, as a file's name may have, become `?`."""
+    """The command as the user typed it, quoted for a shell; bytes that are not text become `?`."""
     return shlex.join(["connbench", *sys.argv[1:]]).encode(errors="replace").decode()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from connbench.results.result import Result
 
 SINGLE = {"json", "csv", "talk-csv", "prometheus"}
-"""Formats that other programs read: two documents one after the other are none."""
+"""Formats for other programs, which can read only one document."""
 
 
 @click.command("report", cls=Command)
@@ -40,7 +40,7 @@ SINGLE = {"json", "csv", "talk-csv", "prometheus"}
     Section.OUTPUT,
     "--blocks",
     is_flag=True,
-    help="Print a sweep or a reproduction strategy by strategy, not as a table.",
+    help="Print a sweep or a reproduction as a run: strategy by strategy.",
 )
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @gates.fail_if_option()
@@ -58,10 +58,10 @@ def command(  # noqa: PLR0913  # one for each option
     blocks: bool,
     force: bool,
 ) -> int:
-    """Print result files as `connbench run` or `sweep` prints them, or write an HTML page of them.
+    """Print result files as `connbench run`, `sweep` and `reproduce` print them, or write one HTML page of them.
 
-    FILE is what `run -o` wrote, or a CSV of port,seconds as the talk's author publishes it. --fail-if checks each
-    condition for each file, and then a result that is not sound ends with exit code 3.
+    FILE is a file that `-o` wrote, or a CSV with the columns port and seconds. --fail-if checks each condition in each
+    file; with it, a result that is not sound ends with exit code 3.
     """
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
     page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
@@ -81,13 +81,13 @@ def command(  # noqa: PLR0913  # one for each option
 
 
 def _check(output_format: str | None, files: int, page: Path | None, *, force: bool) -> Output | None:
-    """Refuse what does not go together, before any file is read; `output_format` is None where it does not matter.
+    """Check that the options go together, before any file is read; `output_format` is None if it does not matter.
 
     Returns:
         The file of the page, reserved; None without one.
     """
     if output_format in SINGLE and files > 1:
-        raise UsageError(f"--format {output_format} takes one file, and here are {files}", "one after the other")
+        raise UsageError(f"--format {output_format} takes one file, and here are {files}", "give one file at a time")
     if page is None:
         if force:
             raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
@@ -98,13 +98,13 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
 
 
 def _write_page(results: list[Result], page: Output, budget: float, *, blocks: bool) -> None:
-    """Write a page of results, a sweep by its error budget and a reproduction by its claims; not so with `blocks`."""
+    """Write a page of results; `budget` is the error budget of a sweep, and `blocks` shows a sweep as a run."""
     more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
     write_page(results, page, more, _opening(results, budget))
 
 
 def _print(results: list[Result], output_format: str, budget: float, *, blocks: bool) -> list[ConnbenchError]:
-    """Print results, as `_write_page` writes them; what went wrong: a threshold may still have failed."""
+    """Print results one after the other; returns the failures of stdout."""
     stdout = Stdout()
     for position, result in enumerate(results):
         if len(results) > 1:
@@ -116,7 +116,7 @@ def _print(results: list[Result], output_format: str, budget: float, *, blocks: 
 
 
 def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
-    """What a page has of a result before the tables that every page has."""
+    """The tables of a sweep or a feature, for a page; none for a run."""
     from connbench.analysis.sweep_analysis import is_sweep
     from connbench.report import sweep_tables as sweep
 
@@ -146,7 +146,7 @@ def _printed(result: Result, output_format: str, budget: float, *, blocks: bool)
 
 
 def _verdict(result: Result, budget: float) -> Sequence[str]:
-    """What to make of a result, a sweep by its error budget."""
+    """The sentences of a result's verdict; `budget` is the error budget of a sweep."""
     from connbench.analysis.sweep_analysis import is_sweep
     from connbench.commands.sweep_variants import variants_of
     from connbench.report import sweep_tables as sweep
@@ -158,7 +158,7 @@ def _verdict(result: Result, budget: float) -> Sequence[str]:
 
 
 def _opening(results: Sequence[Result], budget: float) -> Opening:
-    """What a page begins with; where there are several files, each is named."""
+    """What a page begins with: the verdict of each result, with the file's name if there are several."""
     from connbench.report.html.page import Opening
 
     if len(results) == 1 and (feature := feature_report(results[0])):
@@ -171,7 +171,7 @@ def _opening(results: Sequence[Result], budget: float) -> Opening:
 
 
 def _title(name: str, output_format: str) -> str:
-    """What stands above each of several files."""
+    """The line above each of several files."""
     from connbench.report.markdown import escape
 
     return f"## {escape(name)}" if output_format == "markdown" else f"==> {name} <=="

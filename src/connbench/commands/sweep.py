@@ -51,7 +51,7 @@ WITH_CHOICE = {"text", "markdown", "json"}
 """Formats that name the cheapest setting."""
 
 SAVES_APART = 10.0
-"""Times what a save takes: a tenth of the time goes into saving at most."""
+"""`ResultWriter.spacing`: at most a tenth of the time goes into saving."""
 
 
 @click.command("sweep", cls=Command, epilog=LISTS_EPILOG)
@@ -148,13 +148,13 @@ def write_sweep(
 
 
 def _check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]:
-    """Make sure that the pictures can be drawn and written.
+    """Check that the pictures of --charts can be drawn and written, and reserve their files.
 
     Returns:
-        By kind the file of each picture, reserved.
+        The file of each picture, by its kind.
 
     Raises:
-        UsageError: The prefix is a folder, and no name begins with it.
+        UsageError: The prefix is a folder, not the beginning of a name.
         OutputError: The folder is missing or not writable, or a picture exists and `force` is not given.
         EnvironmentFault: matplotlib is not installed.
     """
@@ -173,10 +173,10 @@ def _check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]
 
 
 def _write_charts(charts: dict[str, Output], result: Result) -> list[ConnbenchError]:
-    """Draw each kind that the settings measured have, and say so on stderr.
+    """Draw each kind of picture of the measured settings, and name the files on stderr.
 
     Returns:
-        What went wrong.
+        The failures.
     """
     from connbench.report.charts import canvas, left_out, picture
     from connbench.report.series import series_of
@@ -192,7 +192,7 @@ def _write_charts(charts: dict[str, Output], result: Result) -> list[ConnbenchEr
 
 
 def _kinds(specs: Iterable[StrategySpec]) -> tuple[str, ...]:
-    """Kinds of pictures; of a single window there is nothing to draw over the window's size."""
+    """The kinds of pictures; a chart over the window's size needs two windows."""
     windows = {spec.window for spec in specs if spec.window}
     return ("windows", "utilisation") if len(windows) > 1 else ("utilisation",)
 

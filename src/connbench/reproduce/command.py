@@ -30,7 +30,7 @@ FORMAT_NAMES = ("text", "json")
     Section.OPEN,
     "--quick",
     is_flag=True,
-    help="Use 4,096 ports, and windows in proportion. It takes seconds instead of minutes.",
+    help="Use 4,096 ports, and windows in proportion. This takes seconds instead of minutes.",
 )
 @seed_option
 @cpu_option
@@ -52,10 +52,11 @@ def command(  # noqa: PLR0913  # one for each option
     quiet: bool,
     **asked: Any,  # noqa: ANN401  # seed and cpu, which go on as they are
 ) -> int:
-    """Measure what the talk measured, and say which of its claims hold on this kernel.
+    """Repeat the measurements of the talk 'connect() - why you so slow?', and check its claims on this kernel.
 
-    Prints each figure beside the one that the talk published. It takes about five minutes: plain, bind, and bind from
-    one or two addresses take a minute or two each. Everything runs in network namespaces of its own.
+    Prints each figure beside the one that the talk published, and whether each claim holds. It takes about five
+    minutes: plain, bind, and bind from one or two addresses take a minute or two each. Each round runs in a new network
+    namespace.
     """
     from connbench.reproduce.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases
 

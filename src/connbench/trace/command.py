@@ -59,7 +59,7 @@ _OPTIONS = (
         type=INTERVAL,
         default="1s",
         show_default=True,
-        help="Report once in this time. A number alone is in seconds.",
+        help="Report each time this time has passed. A number alone is in seconds.",
     ),
     option(
         Section.TRACE,
@@ -72,7 +72,7 @@ _OPTIONS = (
         "--probes",
         type=Word([kind.value for kind in Probes]),
         metavar="KIND",
-        help="Attach by kprobe or by kfunc.  [default: what this kernel has]",
+        help="Attach kprobe or kfunc probes.  [default: kprobe if this kernel has it]",
     ),
     option(
         Section.OUTPUT,
@@ -85,7 +85,7 @@ _OPTIONS = (
         Section.OUTPUT,
         "--exporter",
         metavar="ADDR:PORT",
-        help="Serve the counts to Prometheus there, and print only the last report.",
+        help="Serve the counts to Prometheus at this address, and print only the last report.",
     ),
 )
 
@@ -101,9 +101,9 @@ def _trace_options(function: Callable[..., int]) -> Callable[..., int]:
 def command(context: click.Context) -> None:
     """Watch every connect() on this machine in the kernel: latency, parity or offsets.
 
-    Needs root, bpftrace, and a kernel with kprobes and BTF, which distributions have. It counts connects of all
-    programs in all network namespaces, from the start of the trace. "lost" counts connects whose return the kernel did
-    not report: it can watch only a few at the same time, and slow connects of many threads overlap.
+    A trace needs root, bpftrace, and a kernel with kprobes and BTF, as distributions have. It counts the connect()
+    calls of all programs in all network namespaces, from its start. "lost" counts calls whose return the kernel did not
+    report: the kernel can watch only a few calls at the same time, and slow calls of many threads overlap.
     """
     if context.invoked_subcommand is None:
         raise UsageError("trace what? latency, parity or offsets", "connbench trace --help")
@@ -114,8 +114,8 @@ def command(context: click.Context) -> None:
 def latency(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
     """Show how long connect() takes in the kernel, by port parity.
 
-    It measures the time in tcp_v4_connect() and tcp_v6_connect(): the search for a port, and sending the SYN. Only on
-    the loopback interface does that time include the answer.
+    It measures the time in tcp_v4_connect() and tcp_v6_connect(): the search for a port, and sending the SYN. On the
+    loopback interface the time includes the answer.
     """
     return _trace(Trace.LATENCY, interrupts, options)
 
@@ -125,9 +125,10 @@ def latency(interrupts: Interrupts, /, **options: str | float | bool | None) -> 
 def parity(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
     """Show whether the first half of the port range is used up.
 
-    It counts by parity the ports that connect() chose, and the switches: a port whose parity differs from that of the
-    process's port before. A process that switches has used up the first half towards one of its targets, or it sets
-    IP_LOCAL_PORT_RANGE on Linux 6.8 or later, which prefers no parity then. The exporter reports the latency, too.
+    It counts the ports that connect() chose, by parity, and the switches: a port is a switch if its parity differs from
+    that of the same process's port before. A process that switches has used up the first half of the range towards one
+    of its targets; or it sets IP_LOCAL_PORT_RANGE on Linux 6.8 or later, where the search prefers no parity. The
+    exporter reports the latency, too.
     """
     return _trace(Trace.PARITY, interrupts, options)
 
@@ -137,7 +138,8 @@ def parity(interrupts: Interrupts, /, **options: str | float | bool | None) -> i
 def offsets(interrupts: Interrupts, /, **options: str | float | bool | None) -> int:
     """Show where connect() begins its search for a port.
 
-    It counts by ten thousand ports. It watches each port that the kernel probes, and so makes slow connects slower.
+    It counts the first and the last port of each search, in steps of 10,000 ports. It watches every port that the
+    kernel probes, and so makes slow connects slower.
     """
     return _trace(Trace.OFFSETS, interrupts, options)
 
