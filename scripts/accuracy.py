@@ -1,7 +1,7 @@
-"""How well connbench's model and its reports go with what this machine does: measured and printed, never a test.
+"""Compares connbench's model and reports with measurements on this machine, and prints a table.
 
-Each figure is the median of several runs of the installed command, in network namespaces of their own. An idle machine
-says most; on a busy one the figures scatter. No figure is a failure: the exit code is 0 unless it cannot be measured.
+Each figure is the median of several runs of the installed command, in network namespaces of their own. Use an idle
+machine: on a busy one the figures scatter. No figure is a failure: the exit code is 0 unless a measurement fails.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from connbench.results.result import Result, StrategyResult
 PORTS, LARGE, TALK = 4096, 8192, MAX_PORT - DEFAULT_RANGE_LOW + 1
 WINDOW, LOW = 64, 20000
 BLOCK = 128
-"""Attempts that follow each other whose median is taken: what else runs on the machine shows in few of them."""
+"""The median of this many consecutive attempts is compared: interruptions by other processes affect few of them."""
 
 RATE = 2000.0
 NONE = math.inf
-"""Stands for a knee that is not there."""
+"""The figure of a missing knee."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure's meaning, and the bounds within which one expects it."""
+    """A figure's meaning, and the bounds within which it is expected."""
 
     meaning: str
     low: float
@@ -65,43 +65,43 @@ class Figure:
 
 
 def at(value: float, meaning: str) -> Figure:
-    """A figure of which one value is expected."""
+    """A figure with one expected value."""
     return Figure(meaning, value, value)
 
 
 FIGURES = {
     "predicted / measured total": Figure(
-        f"plain over {LARGE:,} ports: total time by costs fitted to runs on 1,024, 2,048 and 4,096 ports, over the"
-        " measured one. What a port costs beyond the sizes that were measured is assumed: a CPU whose caches end there"
-        " gives 0.6 and less.",
+        f"plain over {LARGE:,} ports: the total time predicted by costs fitted to runs on 1,024, 2,048 and 4,096 ports,"
+        " divided by the measured one. The cost of a port beyond these sizes is extrapolated: a CPU whose caches are"
+        " full there gives 0.6 and less.",
         0.7,
         1.3,
     ),
     "latency ~ ports, filling": Figure(
-        f"plain over {PORTS:,} ports: correlation of the ports that the model looks at and the latency, by medians of"
+        f"plain over {PORTS:,} ports: correlation of the ports that the model probes with the latency, by medians of"
         f" {BLOCK} attempts.",
         0.9,
         1.0,
     ),
     "latency ~ ports, churn": Figure(
         f"2,000 replacements with 52 % of {PORTS:,} ports in use: rank correlation, attempt by attempt, of the latency"
-        " and the ports that the model looks at, which is told where each search before it has stopped.",
+        " with the ports that the model probes, starting where the kernel's search before it stopped.",
         0.9,
         1.0,
     ),
-    "knee of plain": at(PORTS // 2 + 1, f"the connection from which on plain is slow, of {PORTS:,} ports."),
-    "knee of bind": at(PORTS // 2 + 1, "the same of bind."),
-    "knee of two lanes": Figure(
-        "the same of plain by two lanes; it may be off by as many as the rolling median is wide.",
+    "knee of plain": at(PORTS // 2 + 1, f"the connection from which on plain is slow, over {PORTS:,} ports."),
+    "knee of bind": at(PORTS // 2 + 1, "the same for bind."),
+    "knee of two clients": Figure(
+        "the same for plain with two clients; it may be off by the width of the rolling median.",
         PORTS // 2 - 40,
         PORTS // 2 + 42,
     ),
     "knee of range": at(NONE, "range has no second half, and no knee."),
-    "odd / even, plain": Figure("median latency of odd ports over that of even ones, plain.", 3.0, NONE),
-    "odd / even, range": Figure("the same of range: no parity costs more.", 0.8, 1.25),
-    "odd / even, UDP": Figure("the same of bind over UDP, whose search knows no parity.", 0.8, 1.25),
+    "odd / even, plain": Figure("plain: median latency of odd ports divided by that of even ones.", 3.0, NONE),
+    "odd / even, range": Figure("the same for range: no parity costs more.", 0.8, 1.25),
+    "odd / even, UDP": Figure("the same for bind over UDP, whose search ignores parity.", 0.8, 1.25),
     "rate / rate asked for": Figure(
-        f"a churn of 2,000 replacements at --churn-rate {RATE:.0f}: what was reached of it.", 0.95, 1.05
+        f"a churn of 2,000 replacements at --churn-rate {RATE:.0f}: the rate reached, divided by that.", 0.95, 1.05
     ),
     "window errors, deviations": Figure(
         f"errors of window {WINDOW} over {PORTS:,} ports, less the model's mean, in standard deviations of the model.",
@@ -110,25 +110,25 @@ FIGURES = {
     ),
     "rows of reproduce that hold": at(
         len(cases(QUICK_RANGE)),
-        "rows of `reproduce --quick` of which each claim holds; a claim that does not is named.",
+        "rows of `reproduce --quick` in which every claim holds; claims that do not are printed.",
     ),
 }
 FULL_FIGURES = {
     "knee of plain, talk's range": at(TALK // 2 + 1, f"the connection from which on plain is slow, of {TALK:,} ports."),
-    "odd / even, talk's range": Figure("median latency of odd ports over that of even ones there.", 20.0, NONE),
-    "odd / even, UDP, talk's range": Figure("the same of bind over UDP.", 0.8, 1.25),
+    "odd / even, talk's range": Figure("median latency of odd ports divided by that of even ones there.", 20.0, NONE),
+    "odd / even, UDP, talk's range": Figure("the same for bind over UDP.", 0.8, 1.25),
     "given up at 1 ms": Figure(
-        "bind over the talk's range with --give-up-after 1: share of the second half that is given up. It says whether"
-        " a search of the second half takes longer than 1 ms here.",
+        "bind over the talk's range with --give-up-after 1: the share of the second half that is given up. It shows"
+        " whether a search in the second half takes longer than 1 ms here.",
         0.9,
         1.0,
     ),
 }
-"""With --full: plain and bind over the talk's range take a minute or two each time."""
+"""The figures of --full: plain and bind over the talk's range take one or two minutes each time."""
 
 
 class CannotMeasureError(Exception):
-    """The command ended in a fault; `code` is its exit code."""
+    """A command failed; `code` is its exit code."""
 
     def __init__(self, command: str, code: int, said: str) -> None:
         super().__init__(f"accuracy: `{command}` ended with exit code {code}\n{said}")
@@ -136,10 +136,10 @@ class CannotMeasureError(Exception):
 
 
 def measured(*arguments: str) -> Result:
-    """What a command of connbench that takes -o leaves behind.
+    """Run a command of connbench that takes -o, and return its result.
 
     Raises:
-        CannotMeasureError: It ended in a fault, or what it measured is not sound.
+        CannotMeasureError: The command failed, or its measurement is not sound.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.json"
@@ -155,7 +155,7 @@ def measured(*arguments: str) -> Result:
 
 
 def run(*arguments: str, ports: int = PORTS, low: int = LOW) -> Result:
-    """What `connbench run` leaves behind, over so many ports."""
+    """The result of `connbench run` over `ports` ports from `low` on."""
     return measured("run", "--isolate", "always", "--port-range", f"{low}-{low + ports - 1}", *arguments)
 
 
@@ -165,13 +165,13 @@ def knee(strategy: StrategyResult) -> float:
 
 
 def odd_to_even(strategy: StrategyResult) -> float:
-    """Median latency of odd ports over that of even ones."""
+    """Median latency of odd ports divided by that of even ones."""
     summary = summarize(strategy)
     return summary.odd.latency.p50 / summary.even.latency.p50
 
 
 def filling() -> Iterator[tuple[str, float]]:
-    """Where each strategy turns slow, and how much."""
+    """The knee of each strategy, and how much slower odd ports are."""
     result = run("--strategy", "plain", "--strategy", "bind", "--strategy", "range")
     plain, bind, flat = result.strategies
     yield from (("knee of plain", knee(plain)), ("knee of bind", knee(bind)), ("knee of range", knee(flat)))
@@ -179,12 +179,12 @@ def filling() -> Iterator[tuple[str, float]]:
     [(prediction, samples)] = beside(result)[0].rounds
     blocks = [values.reshape(-1, BLOCK) for values in (prediction.walk.looked_at, samples.connect_ns)]
     yield "latency ~ ports, filling", float(np.corrcoef(blocks[0].mean(axis=1), np.median(blocks[1], axis=1))[0, 1])
-    yield "knee of two lanes", knee(run("--strategy", "plain", "--concurrency", "2").strategies[0])
+    yield "knee of two clients", knee(run("--strategy", "plain", "--concurrency", "2").strategies[0])
     yield "odd / even, UDP", odd_to_even(run("--strategy", "bind", "--protocol", "udp").strategies[0])
 
 
 def prediction_from_smaller_runs() -> Iterator[tuple[str, float]]:
-    """What `predict --calibrate` makes of smaller runs, by medians of attempts that follow each other."""
+    """The prediction of `predict --calibrate` from smaller runs, by medians of consecutive attempts."""
     pairs = [pair for ports in (1024, 2048, 4096) for pair in beside(run("--strategy", "plain", ports=ports))]
     fitted = calibrate(pairs, Protocol.TCP, "smaller runs")
     [(prediction, samples)] = beside(run("--strategy", "plain", ports=LARGE))[0].rounds
@@ -197,7 +197,7 @@ def prediction_from_smaller_runs() -> Iterator[tuple[str, float]]:
 
 
 def churning() -> Iterator[tuple[str, float]]:
-    """How a churn's latency goes with the model, and whether it keeps its rate."""
+    """The correlation of a churn's latency with the model, and the rate that a churn reaches."""
     result = run("--strategy", "plain", "--fill", "52%", "--churn", "2000")
     latency = result.strategies[1].samples.latency_ns
     yield "latency ~ ports, churn", rank_correlation(followed(result), latency) or 0.0
@@ -207,11 +207,11 @@ def churning() -> Iterator[tuple[str, float]]:
 
 
 def followed(result: Result) -> npt.NDArray[np.int64]:
-    """Ports that the model looks at for each replacement, where it goes along with the ports that the kernel took."""
+    """Ports that the model probes for each replacement, if it takes the ports that the kernel took."""
     filled, churned = result.strategies
     plan = RoundPlan(result.plan, result.plan.strategies[0], 1) if result.plan else None
     held, ports = filled.samples.port.tolist(), PortRange(LOW, LOW + PORTS - 1)
-    [space] = tcp_ports(ports, 1, Random(1), has_parity=True)  # noqa: S311  # where it begins is told below
+    [space] = tcp_ports(ports, 1, Random(1), has_parity=True)  # noqa: S311  # its draw is not used: the start is set below
     for port in held:
         space.take(port)
     stopped, looked_at = held[-1], []
@@ -227,7 +227,7 @@ def followed(result: Result) -> npt.NDArray[np.int64]:
 
 
 def windows() -> Iterator[tuple[str, float]]:
-    """How far the failures of random windows are from the model's."""
+    """How far the failures of random windows are from those of the model."""
     result = run("--strategy", "window", "--window", str(WINDOW))
     search = algorithm_of(str(result.environment["kernel"]))
     trials = [simulate_failures(PORTS, WINDOW, PORTS, search, Random(seed)) for seed in range(30)]  # noqa: S311  # reproducible, not secret
@@ -236,7 +236,7 @@ def windows() -> Iterator[tuple[str, float]]:
 
 
 def reproduction() -> Iterator[tuple[str, float]]:
-    """Which rows of the talk hold on a small range."""
+    """The rows of the talk whose claims hold on a small range."""
     result = measured("reproduce", "--quick")
     claims = {case.spec.label: judge(case, result) for case in cases(QUICK_RANGE)}
     for label, found in claims.items():
@@ -248,7 +248,7 @@ def reproduction() -> Iterator[tuple[str, float]]:
 
 
 def full() -> Iterator[tuple[str, float]]:
-    """What the talk's range shows."""
+    """The figures over the talk's range."""
     wide = {"ports": TALK, "low": DEFAULT_RANGE_LOW}
     [plain] = run("--strategy", "plain", **wide).strategies
     yield from (("knee of plain, talk's range", knee(plain)), ("odd / even, talk's range", odd_to_even(plain)))
@@ -268,14 +268,14 @@ EXPERIMENTS: tuple[Callable[[], Iterator[tuple[str, float]]], ...] = (
 
 
 def shown(value: float) -> str:
-    """A figure as the table has it."""
+    """A figure as the table shows it."""
     if value == NONE:
         return "none"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
 
 
 def explained(figures: dict[str, Figure]) -> str:
-    """What each figure means and what one expects of it, for --help."""
+    """The meaning and the expected bounds of each figure, for --help."""
     lines = []
     for name, figure in figures.items():
         words = f"{figure.meaning} Expected: {figure.expected}."
@@ -284,17 +284,17 @@ def explained(figures: dict[str, Figure]) -> str:
 
 
 def options() -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=textwrap.fill(" ".join((__doc__ or "").split()), 80),
         epilog=f"figures:\n{explained(FIGURES)}\n\nfigures of --full:\n{explained(FULL_FIGURES)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="measure each figure N times (default 3)")
-    parser.add_argument("--full", action="store_true", help="the talk's range too: some minutes each time")
+    parser.add_argument("--full", action="store_true", help="measure over the talk's range too: some minutes each time")
     asked = parser.parse_args()
     if asked.repeat < 1:
-        parser.error(f"--repeat {asked.repeat} is not possible: once at least")
+        parser.error(f"--repeat {asked.repeat} is not possible: give 1 or more")
     return asked
 
 

@@ -1,8 +1,8 @@
-"""The tests in each environment that has broken them: `make test` once in each, one after the other, and a table.
+"""Runs `make test` in each environment that has broken the tests before, one after the other, and prints a table.
 
-Every command is printed as it is run, so that one of them can be repeated by hand; packages of the distribution are
-left alone (NO_INSTALL=1). Exit code 1: the tests fail somewhere. An environment that this machine cannot give is said
-with the reason, and fails nothing.
+It prints every command, so that you can repeat it by hand. It installs no packages (NO_INSTALL=1).
+The exit code is 1 if the tests fail in any environment. An environment that this machine does not have is listed with
+the reason, and is not a failure.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Command = list[str]
 
 
 class CannotError(Exception):
-    """Why this machine cannot give an environment."""
+    """This machine does not have an environment; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an environment: pytest's last line, the exit code of the command, and how long it took."""
+    """The result in an environment: pytest's last line, the exit code of the command, and its duration."""
 
     name: str
     said: str
@@ -62,7 +62,7 @@ def busy() -> Iterator[Command]:
 
 @contextmanager
 def one_cpu() -> Iterator[Command]:
-    """All of it on one CPU."""
+    """Everything on one CPU."""
     yield ["taskset", "-c", str(min(os.sched_getaffinity(0))), *TARGET]
 
 
@@ -160,13 +160,13 @@ ENVIRONMENTS: dict[str, Callable[[], AbstractContextManager[Command]]] = {
 
 
 def meaning(environment: Callable[[], AbstractContextManager[Command]]) -> str:
-    """What it is, in a line."""
+    """What an environment is, in one line."""
     function = environment.func if isinstance(environment, partial) else environment
     return (function.__doc__ or "").splitlines()[0]
 
 
 def run_in(name: str, environment: Callable[[], AbstractContextManager[Command]]) -> Outcome:
-    """Run the tests there; what they print is passed on."""
+    """Run the tests in an environment, and pass on what they print."""
     begun = time.monotonic()
     try:
         with environment() as command:
@@ -184,14 +184,14 @@ def run_in(name: str, environment: Callable[[], AbstractContextManager[Command]]
 
 
 def main() -> int:
-    """Run the tests in the environments asked for, or in all of them."""
+    """Run the tests in the named environments, or in all of them."""
     lines = [f"  {name:<12}{meaning(environment)}" for name, environment in ENVIRONMENTS.items()]
     parser = argparse.ArgumentParser(
         description=textwrap.dedent(__doc__ or ""),
         epilog="environments:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="ENVIRONMENT", help="which of them; all if none is named")
+    parser.add_argument("names", nargs="*", metavar="ENVIRONMENT", help="run only these; the default is all")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(ENVIRONMENTS):
         parser.error(f"no such environment: {', '.join(sorted(unknown))}")

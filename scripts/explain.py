@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/how-connect-picks-a-port.md: what the model of the port search finds and looks at.
+"""Draws the pictures of docs/how-connect-picks-a-port.md from the model of the port search.
 
     .venv/bin/python scripts/explain.py
 
@@ -47,15 +47,15 @@ EIGHT, SIXTEEN = PortRange(9024, 9031), PortRange(9024, 9039)
 PLAIN, RANGE, RANDOM = StrategySpec("plain"), StrategySpec("range"), StrategySpec("random")
 WINDOWS = {size: StrategySpec("window", size, Placement.INSIDE, 0) for size in (4, 100, 500, 1000, 5000, 10000)}
 SLICES = 128
-"""Parts of a filling, each drawn as one point: 441 or 442 attempts of the talk's range."""
+"""A filling is divided in this many parts, one point each: 441 or 442 attempts of the talk's range."""
 
 TRIALS = 8
-"""Of UDP, whose means are made of few searches that are very long."""
+"""Rounds of UDP: a few very long searches dominate its means."""
 
 FILLS = (0.40, 0.45, 0.48, 0.49, 0.495, 0.50, 0.505, 0.52, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 REPLACEMENTS = 20_000
 UDP_MACHINE = KernelParameters(udp_slots=16384)
-"""With the table of the machine that the page's times were measured on."""
+"""The size of UDP's hash table on the machine that the page's times were measured on."""
 
 SEARCHED = {
     "connect() alone": PLAIN,
@@ -63,18 +63,18 @@ SEARCHED = {
     "random window of 500": WINDOWS[500],
     "IP_LOCAL_PORT_RANGE on the whole range": RANGE,
 }
-"""What the curves compare; each has a colour of its own in all of them."""
+"""The searches that the curves compare; each has the same colour in every picture."""
 
 COLOURS, TAKEN, IN_VAIN = PALETTES["safe"], "#dcdcdc", "#9a9a9a"
 FROM_6_8 = Algorithm.FROM_6_8
 Curves = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
-"""Share of the range in use and what is drawn over it, by label."""
+"""For each label the share of the range in use (x), and the values drawn over it (y)."""
 
 
 def round_of(
     strategy: StrategySpec, ports: PortRange = TALK, connections: int | None = None, seed: int = 1
 ) -> RoundPlan:
-    """A round from one source to one target, as many connections as ports unless said otherwise."""
+    """A round from one source to one target; without `connections` as many as there are ports."""
     plan = Plan(
         strategies=(strategy,),
         connections=len(ports) if connections is None else connections,
@@ -91,7 +91,7 @@ def round_of(
 def searches(
     plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = USUAL
 ) -> list[tuple[PortRange, Search]]:
-    """Where each connection of a filling looks for a port, and which ports it looks at; one path, one try each."""
+    """For each connection of a filling the range that it searches and its search; one path, one try each."""
     [space] = spaces_of(plan, algorithm, machine)
     draws = draw_round(plan, assign_paths(plan, draw_replaced(plan)))
     found = []
@@ -107,12 +107,12 @@ def searches(
 
 
 def sliced(values: npt.NDArray[Any], parts: int = SLICES) -> npt.NDArray[np.float64]:
-    """The means of so many consecutive parts of a column."""
+    """The means of `parts` consecutive parts of a column."""
     return np.array([part.mean() for part in np.array_split(values, parts)])
 
 
 def cost() -> Curves:
-    """Ports that a connection looks at while the talk's range fills."""
+    """Ports that a connection probes while the talk's range fills."""
     share = (np.arange(SLICES) + 0.5) / SLICES
     return {
         label: (share, sliced(simulate(round_of(strategy), FROM_6_8)[Phase.FILL].looked_at))
@@ -121,7 +121,7 @@ def cost() -> Curves:
 
 
 def failing() -> Curves:
-    """Share of connections, in %, that find no port in their window, over the share that the window lets in use."""
+    """Connections, in %, that find no port in their window, over the share of the range in use."""
     curves: Curves = {}
     for size in list(WINDOWS)[1:]:
         failed = simulate(round_of(WINDOWS[size]), FROM_6_8)[Phase.FILL].failed
@@ -130,14 +130,14 @@ def failing() -> Curves:
 
 
 def replaced(strategy: StrategySpec, fill: float) -> float:
-    """Ports that the replacement of a connection looks at, the mean, where this share of the range is held."""
+    """The mean number of ports that a replacement probes while this share of the range is held."""
     load = Load(fill=fill, churn=Churn(REPLACEMENTS))
     plan = round_of(replace(strategy, load=load), connections=round(fill * len(TALK)))
     return float(simulate(plan, FROM_6_8)[Phase.CHURN].looked_at.mean())
 
 
 def churned(fills: Sequence[float] = FILLS) -> Curves:
-    """See `replaced`; for each share."""
+    """The values of `replaced` for each share."""
     return {
         label: (np.array(fills), np.array([replaced(strategy, fill) for fill in fills]))
         for label, strategy in SEARCHED.items()
@@ -159,7 +159,7 @@ def datagrams() -> Curves:
 
 
 def draw_search(axes: Axes, ports: PortRange, found: Sequence[tuple[PortRange, Search]], title: str) -> None:
-    """A row a connection: the ports it looked at, numbered in their order, the one it took in the parity's colour."""
+    """Draw a row for each connection: its probed ports, numbered in order; the one it took is coloured."""
     taken: set[int] = set()
     for row, (window, search) in enumerate(found):
         for port in range(ports.low, ports.high + 1):
@@ -183,7 +183,7 @@ def draw_search(axes: Axes, ports: PortRange, found: Sequence[tuple[PortRange, S
 
 
 def draw_cell(axes: Axes, column: int, row: int, colour: str, text: str) -> None:
-    """A port as one connection met it."""
+    """Draw the state of a port for one connection."""
     from matplotlib.patches import Rectangle  # noqa: PLC0415  # loaded when something is drawn
 
     axes.add_patch(Rectangle((column + 0.04, row + 0.08), 0.92, 0.84, facecolor=colour, edgecolor="#bbbbbb", lw=0.6))
@@ -191,14 +191,14 @@ def draw_cell(axes: Axes, column: int, row: int, colour: str, text: str) -> None
 
 
 def outline(axes: Axes, column: int, row: int, width: int) -> None:
-    """The window of a connection."""
+    """Draw the window of a connection."""
     right, bottom = column + width, row + 1
     x, y = [column, right, right, column, column], [row, row, bottom, bottom, row]
     axes.plot(x, y, color="black", lw=1.4, clip_on=False)
 
 
 def draw_curves(curves: Curves, ylabel: str, yscale: str, lowest: int = 0, marker: str = "") -> Figure:
-    """Lines over the share of the range in use, from a lowest share in % on."""
+    """Draw lines over the share of the range in use, from `lowest` percent on."""
     from matplotlib.ticker import StrMethodFormatter  # noqa: PLC0415  # loaded when something is drawn
 
     colours = dict(zip(SEARCHED, LINES, strict=False)) | dict(
@@ -215,7 +215,7 @@ def draw_curves(curves: Curves, ylabel: str, yscale: str, lowest: int = 0, marke
 
 
 def eight() -> Figure:
-    """Nine connections over eight ports, by either search."""
+    """Nine connections over eight ports, with both searches."""
     figure = Grid(1, 2, 1000, 400).figure()
     panels = figure.subplots(1, 2)
     shown = {"connect() alone": PLAIN, "IP_LOCAL_PORT_RANGE set, Linux 6.8 and later": RANGE}
@@ -225,7 +225,7 @@ def eight() -> Figure:
 
 
 def windows() -> Figure:
-    """Sixteen connections over as many ports, each in a window of its own."""
+    """Sixteen connections over sixteen ports, each in a window of its own."""
     figure = Grid(1, 1, 900, 520).figure()
     found = searches(round_of(WINDOWS[4], SIXTEEN), FROM_6_8)
     draw_search(figure.subplots(), SIXTEEN, found, "Random windows of 4 ports, Linux 6.8 and later")
@@ -240,11 +240,11 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "search-churn": lambda: draw_curves(churned(), "ports looked at, mean", "log", 40, "o"),
     "search-udp": lambda: draw_curves(datagrams(), "ports tried, mean", "log"),
 }
-"""Those of the page, by the names of their files."""
+"""The pictures of the page, by the names of their files."""
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw all pictures."""
     with styled():
         for name, draw in PICTURES.items():
             data = to_bytes(draw(), "png")

@@ -1,7 +1,7 @@
-"""What the harness costs: connbench's loop against the same calls in C, in fresh namespaces, turn by turn.
+"""Measures what the harness costs: connbench's loop and the same calls in C, in turns, each in a new namespace.
 
-Prints a table and, as its last line, the medians as JSON; exits with 1 if a limit is missed. Needs root, cc, an idle
-machine, and connbench installed beside the Python that runs this.
+It prints a table and, in the last line, the medians as JSON; the exit code is 1 if a limit is missed. It needs root,
+a C compiler, an idle machine, and connbench installed beside the Python that runs it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def build(folder: Path) -> Path:
 
 
 def run_c(program: Path, cpu: int) -> tuple[float, float]:
-    """Median connect() and wall time a connection of the reference, in ns."""
+    """Median connect() and wall time per connection of the reference, in ns."""
     arguments = [CONNECTIONS, PORTS.low, PORTS.high, WINDOW, cpu]
     command = [str(program), *map(str, arguments)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
@@ -53,7 +53,7 @@ def run_c(program: Path, cpu: int) -> tuple[float, float]:
 
 
 def run_connbench(cpu: int, number: int) -> dict[str, float]:
-    """The same of one round of connbench, and its memory."""
+    """The same for one round of connbench, and its memory."""
     spec = StrategySpec("window", WINDOW, Placement.INSIDE, 0)
     target = Endpoint("127.9.9.2", PORTS.low - 1)
     plan = Plan(
@@ -103,7 +103,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         program = build(Path(folder))
         for number in range(1, ROUNDS + 1):
-            if number % 2:  # who goes first changes, lest the second always find the machine warmer
+            if number % 2:  # they take turns at going first, because the second one finds warmer caches
                 c_p50, c_wall = run_c(program, cpu)
                 mine = run_connbench(cpu, number)
             else:
@@ -131,7 +131,7 @@ def measure() -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure, compare with the limits, and say so."""
+    """Measure, compare with the limits, and print both."""
     compiler = os.environ.get("CC", "cc")
     if os.geteuid() != 0 or shutil.which(compiler) is None:
         print(f"overhead: needs root and a C compiler ({compiler}; choose another with CC=)", file=sys.stderr)

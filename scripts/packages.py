@@ -1,7 +1,7 @@
-"""Install what the tests use of the distribution: what is missing of tests/packages.toml, and nothing that runs.
+"""Installs the distribution's packages that the tests use (tests/packages.toml) and that this machine lacks.
 
-As root it says which packages and what for, and installs them by apt-get; their services are neither started nor
-enabled. Without root, without apt-get or with --list it only says what is missing. Exit code 1: apt-get failed.
+As root it lists the packages with their purpose and installs them with apt-get; it neither starts nor enables their
+services. Without root, without apt-get or with --list it only lists them. The exit code is 1 if apt-get failed.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 APT_GET = shutil.which("apt-get", path=PATH) or ""
 POLICY = Path("/usr/sbin/policy-rc.d")
 DENY = "#!/bin/sh\nexit 101  # services are not started while connbench's tests install packages\n"
-"""What every package of Debian asks before it starts its service (invoke-rc.d(8)): 101 is no."""
+"""Debian's packages run this before they start a service (invoke-rc.d(8)): 101 forbids it."""
 
 
 def missing() -> dict[str, dict[str, Any]]:
-    """The entries of the table whose command is not here."""
+    """The entries of the table whose command is not installed."""
     table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
     return {command: entry for command, entry in table.items() if shutil.which(command, path=PATH) is None}
 
 
 def tell(lacking: dict[str, dict[str, Any]]) -> None:
-    """Say which packages, and what for."""
+    """Print the packages with their purpose."""
     for entry in lacking.values():
         print(f"  {' '.join(entry['packages']):<16}  {entry['purpose']}", flush=True)
 
 
 @contextmanager
 def no_services() -> Iterator[None]:
-    """Have packages start nothing; the machine's own policy, if it has one, is back at the end."""
+    """Keep packages from starting services; afterwards restore the machine's own policy, if it has one."""
     own = POLICY.with_name("policy-rc.d.connbench-tests")
     had_one = POLICY.exists()
     if had_one:
@@ -56,7 +56,7 @@ def no_services() -> Iterator[None]:
 
 
 def disable(service: str) -> None:
-    """Keep a service from starting when the machine does: systemd's links, and those of System V."""
+    """Keep a service from starting at boot: remove the links of systemd and of System V."""
     for command, *arguments in (
         ("deb-systemd-helper", "disable", f"{service}.service"),
         ("update-rc.d", service, "disable"),
@@ -66,7 +66,7 @@ def disable(service: str) -> None:
 
 
 def install(lacking: dict[str, dict[str, Any]]) -> int:
-    """Install the packages; the exit code of apt-get."""
+    """Install the packages; return the exit code of apt-get."""
     packages = [package for entry in lacking.values() for package in entry["packages"]]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with no_services():
@@ -81,7 +81,7 @@ def install(lacking: dict[str, dict[str, Any]]) -> int:
 
 
 def main() -> int:
-    """Install, or say what is missing."""
+    """Install the packages, or list what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="install nothing")
     asked = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Draw the README's two pictures from a result file: the plain search, and random windows of 500.
+"""Draws the README's two pictures from a result file: the plain search, and random windows of 500.
 
     .venv/bin/connbench run --strategy plain --strategy window --window 500 -o result.json.gz
     .venv/bin/python scripts/pictures.py result.json.gz
 
-Both have the same latency axis, from the fastest attempt of the two to the slowest: they can be held side by side.
+Both have the same latency axis, from the fastest attempt of both to the slowest, so that a reader can compare them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 1200, 700
 
 
 def main(source: Path) -> int:
-    """Draw both from one result; the exit code."""
+    """Draw both from one result; return the exit code."""
     series = {one.label: one for one in series_of([read(source)])}
     missing = PICTURES.keys() - series.keys()
     if missing:

@@ -1,7 +1,7 @@
-"""What result files of a million attempts cost: saving and loading each form, median of five.
+"""Measures how long saving and loading a million attempts takes in each file format, median of five.
 
-Writes as `run -o` does and reads as `report` does, in a folder of its own. Prints a table, and exits with 1 if a median
-is over its limit.
+It writes as `run -o` does and reads as `report` does, in a temporary folder. It prints a table; the exit code is 1 if a
+median is over its limit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENDINGS = (".json", ".json.gz", ".csv")
 
 
 def made_result() -> Result:
-    """A million attempts as a run over the talk's range leaves them: one in fifty fails, latencies are log-normal."""
+    """A made result of a million attempts over the talk's range: 2 % fail, and latencies are log-normal."""
     rng = np.random.default_rng(1)
     spec = StrategySpec("random")
     ports = PortRange(9024, 65535)
@@ -80,7 +80,7 @@ def measure(folder: Path, ending: str) -> tuple[float, float, float]:
 
     saved, loaded = [], []
     for _ in range(REPEATS):
-        saved.append(seconds(save, made_result()))  # made anew: a result's summary is worked out once and kept
+        saved.append(seconds(save, made_result()))  # a new one each time, because the summary of a result is cached
         loaded.append(seconds(read, path))
     if sum(map(len, (s.samples for s in read(path).strategies))) != ATTEMPTS:
         raise AssertionError(f"{path} does not hold what was saved")

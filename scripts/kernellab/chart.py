@@ -1,4 +1,4 @@
-"""The kernels side by side as a picture: how much more odd ports cost, and what each port looked at does."""
+"""Draws a bar chart that compares kernels: how much more odd ports cost, and the cost of each probed port."""
 
 from __future__ import annotations
 

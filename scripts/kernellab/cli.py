@@ -24,13 +24,13 @@ kernel_option = click.option(
     "series",
     multiple=True,
     metavar="SERIES|NAME=FILE",
-    help=f"Which, several times. Default: {', '.join(SERIES)}.",
+    help=f"Use this kernel; repeatable.  [default: {', '.join(SERIES)}]",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Boot real kernels, run connbench in each, and compare what came back.
+    """Boot real kernels, run connbench in each, and compare the results.
 
     A series is uml (Debian's user-mode-linux, a kernel that runs as a process) or the beginning of a version: 6.12, 7.
     A kernel of your own is a bzImage with a name for it: patched=arch/x86/boot/bzImage.
@@ -52,7 +52,7 @@ def cli() -> None:
 @cli.command()
 @kernel_option
 def setup(series: tuple[str, ...]) -> int:
-    """Install the tools, and fetch the kernels that are not here yet. Nothing becomes this machine's boot kernel."""
+    """Install the tools, and fetch missing kernels. This machine goes on booting its own kernel."""
     chosen = _chosen(series)
     install_tools(chosen, _say)
     lacking = fetch(chosen, _say)
@@ -64,7 +64,7 @@ def setup(series: tuple[str, ...]) -> int:
 @cli.command("list")
 @kernel_option
 def list_kernels(series: tuple[str, ...]) -> int:
-    """The kernels, and which of them are here."""
+    """List the kernels, and which of them are installed here."""
     rows = []
     for name in _chosen(series):
         kernel = installed(name)
@@ -76,11 +76,15 @@ def list_kernels(series: tuple[str, ...]) -> int:
 
 @cli.command(context_settings={"ignore_unknown_options": True})
 @kernel_option
-@click.option("--deterministic", is_flag=True, help="Count instructions instead of time; leaves uml out.")
+@click.option("--deterministic", is_flag=True, help="Count instructions instead of time; uml cannot.")
 @click.option("-o", "folder", type=click.Path(path_type=Path), default=Path("kernel-lab"), show_default=True)
-@click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a guest may take.")
-@click.option("--sysctl", "settings", multiple=True, metavar="NAME=VALUE", help="Set in the guest before the command.")
-@click.option("--force", is_flag=True, help="Put the results into a folder that has some.")
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="End a guest after this many seconds."
+)
+@click.option(
+    "--sysctl", "settings", multiple=True, metavar="NAME=VALUE", help="Set this in the guest before the command."
+)
+@click.option("--force", is_flag=True, help="Write into a folder that already has results.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(  # noqa: PLR0913  # click hands over each option by its name
     series: tuple[str, ...],
@@ -94,7 +98,8 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
 ) -> int:
     """Run connbench in each kernel, one after the other.
 
-    By itself plain, bind, window and range over 4,096 ports, half a minute a kernel; else what follows a `--`.
+    Without arguments it runs plain, bind, window and range over 4,096 ports, half a minute per kernel; with arguments
+    after a `--`, that command.
     """
     chosen = _chosen(series)
     if deterministic:
@@ -112,7 +117,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
             command = commands.to_measure(kernel, arguments, deterministic=deterministic)
             job = Job(command, deterministic, timeout, settings)
             failures += _run_in(kernel, image, job, folder, is_named=kernel.series in series)
-    with suppress(ConnbenchError):  # a command that leaves no results is welcome, too
+    with suppress(ConnbenchError):  # a command need not leave results
         rows, faults = table.read_rows(folder)
         print(f"\n{table.text(rows)}")
         failures += faults
@@ -125,8 +130,10 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
 
 @cli.command(context_settings={"ignore_unknown_options": True})
 @kernel_option
-@click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a guest may take.")
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set for the tests.")
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="End a guest after this many seconds."
+)
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set this variable for the tests.")
 @click.option("--trace", "is_tracing", is_flag=True, help="Test connbench trace, with bpftrace; not in uml.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(
@@ -137,7 +144,7 @@ def test(
     *,
     is_tracing: bool,
 ) -> int:
-    """Run the tests of the kernel's rules in each kernel, or what of pytest's arguments follows a `--`."""
+    """Run the tests of the kernel's rules in each kernel, or pytest with the arguments after a `--`."""
     if is_tracing and UML in series:
         raise UsageError("uml has no kprobes to --trace with", "leave --kernel uml out")
     chosen = tuple(name for name in _chosen(series) if not (is_tracing and name == UML))
@@ -159,11 +166,11 @@ def test(
 
 @cli.command("table")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--markdown", is_flag=True, help="To paste.")
-@click.option("--chart", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw a PNG, too.")
+@click.option("--markdown", is_flag=True, help="Print markdown.")
+@click.option("--chart", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw a PNG as well.")
 @click.option("--title", default="The parity cliff, kernel by kernel", show_default=True)
 def show(folder: Path, picture: Path | None, title: str, *, markdown: bool) -> int:
-    """One table, and one chart, of the results in FOLDER."""
+    """Print one table, and draw one chart, of the results in FOLDER."""
     rows, faults = table.read_rows(folder)
     if picture:
         write_atomically(picture, chart.draw(rows, title), option="--chart")
@@ -174,7 +181,7 @@ def show(folder: Path, picture: Path | None, title: str, *, markdown: bool) -> i
 
 
 def main() -> int:
-    """Run the command; a fault is one or two lines and an exit code."""
+    """Run the command; print a fault in one or two lines, and exit with its code."""
     Interrupts(immediate=True).install()
     try:
         return int(cli(prog_name="kernel-lab", standalone_mode=False) or 0)

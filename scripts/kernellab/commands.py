@@ -1,4 +1,4 @@
-"""What a guest is to run: a command of connbench, or the tests of the kernel's rules."""
+"""The commands that a guest runs: one of connbench, or the tests of the kernel's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernels of a folder of results cost, side by side: as a table for a terminal, or in markdown."""
+"""Compares the kernels of a folder of results: as a table for a terminal, or in markdown."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
 
 
 def remarks(rows: list[Row]) -> list[str]:
-    """What has to be known to compare the rows."""
+    """What a reader must know to compare the rows."""
     counted = [row.name for row in rows if row.is_counted]
     if counted and len(counted) < len(rows):
         return [f"these count instructions and are not to be compared with the others: {', '.join(counted)}"]
@@ -98,7 +98,7 @@ def text(rows: list[Row]) -> str:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table to paste."""
+    """The table in markdown."""
     lines = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *(line for row in rows for line in row.lines)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
