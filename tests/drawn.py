@@ -13,12 +13,10 @@ from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted, Outp
 from connbench.findings import Finding, Severity
 from connbench.model import (
     LARGEST,
-    MAX_CONCURRENCY,
+    LOAD_FIELDS,
     MAX_PORT,
     MOST_ROWS,
     NO_LOAD,
-    Churn,
-    Close,
     Endpoint,
     Listener,
     Load,
@@ -26,11 +24,11 @@ from connbench.model import (
     Placement,
     Plan,
     PortRange,
-    Protocol,
     RoundPlan,
     StrategySpec,
     is_of_one,
 )
+from connbench.model.load import LoadField, Unit
 from connbench.results.result import Result, Round, Samples, samples_class
 from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
@@ -41,17 +39,17 @@ ports = st.integers(1, MAX_PORT)
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 texts = st.text(max_size=20)
 
-churns = st.builds(Churn, st.integers(1, MOST_ROWS // 2), st.sampled_from(Close), st.none() | st.floats(0.1, 1e6))
-loads = st.builds(
-    Load,
-    connections=st.none() | st.integers(1, MOST_ROWS // 2),
-    fill=st.none() | st.floats(0.001, 1),
-    sources=st.none() | st.integers(1, 5),
-    protocol=st.sampled_from(Protocol),
-    concurrency=st.integers(1, MAX_CONCURRENCY),
-    give_up_ms=st.none() | st.floats(0.001, 1e6),
-    churn=st.none() | churns,
-)
+
+def values_of(field: LoadField) -> st.SearchStrategy[object]:
+    """Values of a field of the load within its limits, such that a round does not have too many attempts."""
+    if field.words is not None:
+        return st.sampled_from(field.words)
+    if field.unit is not Unit.COUNT:
+        return st.floats(field.low, field.high)
+    return st.integers(int(field.low), min(int(field.high), MOST_ROWS // 2))
+
+
+loads = st.fixed_dictionaries({field.name: st.none() | values_of(field) for field in LOAD_FIELDS}).map(Load.of)
 
 
 @st.composite

@@ -15,8 +15,7 @@ from connbench.commands import cli
 from connbench.commands.features import formats_of
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.interrupts import Interrupts
-from connbench.model import first_sources
-from connbench.planner.sources import MOST_SOURCES
+from connbench.model import MOST_SOURCES, first_sources
 from connbench.report.charts.canvas import PALETTES
 from connbench.report.json import json_document
 from made import PLAIN, WINDOW, result_of, round_of, samples_of

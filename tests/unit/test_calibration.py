@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connbench.commands.model_options import fitted
+from connbench.commands.calibrate import fitted
 from connbench.errors import InputError
 from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm, algorithm_of

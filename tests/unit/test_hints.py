@@ -11,9 +11,9 @@ from itertools import product
 
 import pytest
 
-from connbench.commands.run import command, request_of
+from connbench.commands.run import command
 from connbench.errors import ConnbenchError
-from connbench.planner import make_plan
+from connbench.planner import RunRequest, make_plan
 from place import NAMESPACE
 
 pytestmark = pytest.mark.skipif(not NAMESPACE.is_own, reason="no network namespace allowed here")
@@ -45,7 +45,7 @@ def _fault_of(arguments: tuple[tuple[str, str], ...]) -> Fault | None:
         asked = command.make_context("run", words).params
         for other in ("output", "output_format", "thresholds", "force", "quiet", "plot", "page"):
             asked.pop(other, None)
-        make_plan(request_of(asked))
+        make_plan(RunRequest(**asked))
     except ConnbenchError as error:
         return Fault(error.message, error.hint)
     return None

@@ -15,8 +15,18 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
 from connbench.draws import assign_paths, draw_round
 from connbench.errors import UsageError
-from connbench.model import Endpoint, Load, Namespace, PortRange, RoundPlan, Spread, StrategySpec, addresses_text
-from connbench.planner.sources import MOST_SOURCES, choose_sources, parse_sources
+from connbench.model import (
+    MOST_SOURCES,
+    Endpoint,
+    Load,
+    Namespace,
+    PortRange,
+    RoundPlan,
+    Spread,
+    StrategySpec,
+    addresses_text,
+)
+from connbench.planner.sources import choose_sources, parse_sources
 from connbench.report import text
 from connbench.report.part_rows import part_tables
 from connbench.report.series import series_of

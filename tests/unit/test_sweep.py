@@ -10,20 +10,18 @@ from decimal import Decimal
 from math import inf
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.analysis.sweep_analysis import Cell, Standing, Sweep, is_sweep, setting_and_load
-from connbench.commands.options import run_options
+from connbench.commands.options import BUDGET, DEFAULT_BUDGET, RUN_OPTIONS, SWEEP_LISTS, SWEEP_OPTIONS
 from connbench.commands.result_writer import DocumentReport, ResultWriter
-from connbench.commands.sweep_options import BUDGET, DEFAULT_BUDGET, LISTS, with_lists
-from connbench.commands.sweep_variants import variants_of
-from connbench.commands.values import SEVERAL_SHARES, SHARE, count
+from connbench.commands.sweep import variants_of
+from connbench.commands.values import count, load_type
 from connbench.errors import Interrupted, UsageError
-from connbench.model import Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
+from connbench.model import LOAD_FIELDS, Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
 from connbench.planner import RunRequest
 from connbench.planner import sweeps as sweeping
 from connbench.planner.strategy_choice import choose_strategies
@@ -203,19 +201,22 @@ def test_words_are_read_and_unknown_ones_refused() -> None:
     assert caught.value.hint == "did you mean fin?"
 
 
+FILL = next(field for field in LOAD_FIELDS if field.name == "fill")
+
+
 @given(st.integers(1, 1000))
 def test_a_share_is_the_same_in_run_and_sweep(tenths: int) -> None:
     """Else the same fill of a run and of a sweep were two loads, and 7 errors in 1,000 beyond a budget of 0.7%."""
     text = f"{tenths / 10:g}%"
-    [of_sweep] = SEVERAL_SHARES.read(text, "--fill")
-    assert of_sweep == SHARE.read(text, "--fill") == BUDGET.read(text, "--error-budget") == tenths / 1000
+    [of_sweep] = load_type(FILL, is_list=True).convert(text, None, None)
+    assert of_sweep == load_type(FILL).convert(text, None, None) == BUDGET.read(text, "--error-budget") == tenths / 1000
 
 
 @pytest.mark.parametrize("text", ["nan%", "inf%", "1e999%", "1e99999999%", "half%", "5%%", "%"])
 def test_a_share_is_a_number(text: str) -> None:
     """What is none is refused by name."""
-    with pytest.raises(UsageError, match=r"--fill .* is not a share"):
-        SHARE.read(text, "--fill")
+    with pytest.raises(UsageError, match=r"is not a share"):
+        load_type(FILL).convert(text, None, None)
 
 
 def test_budget_is_a_share() -> None:
@@ -269,16 +270,12 @@ def test_a_sweep_says_how_much_it_is() -> None:
 
 def test_options_of_run_stay_in_place() -> None:
     """A sweep has every option of run, in its order, and no list is left without its place."""
-
-    @click.command()
-    @run_options
-    def run(**_asked: object) -> int:
-        return 0
-
-    mine = with_lists(run.params)
-    assert [option.name for option in mine] == [option.name for option in run.params]
-    assert {option.name for option in LISTS} <= {option.name for option in mine}
-    assert sum(option in LISTS for option in mine) == len(LISTS)
+    mine = SWEEP_OPTIONS[: len(RUN_OPTIONS)]
+    assert [option.name for option in mine] == [option.name for option in RUN_OPTIONS]
+    assert [option for option in mine if option in SWEEP_LISTS.values()] == [
+        SWEEP_LISTS[option.name] for option in RUN_OPTIONS if option.name in SWEEP_LISTS
+    ]
+    assert set(SWEEP_LISTS) <= {option.name for option in RUN_OPTIONS}
 
 
 def test_setting_and_load_are_told_apart() -> None:

@@ -11,17 +11,23 @@ from connbench.advise.kernel_choice import read_kernel, reserved_here, search_of
 from connbench.advise.kernels import OPTIONS
 from connbench.advise.situation import Flow, Situation
 from connbench.advise.slo import Slo
+from connbench.commands.calibrate import fitted
 from connbench.commands.messages import say, width
-from connbench.commands.model_options import calibrate_option, fitted, reserved_ports_option, tw_reuse_option
-from connbench.commands.options import PORTS, format_option, read_ports
+from connbench.commands.options import (
+    PORTS,
+    calibrate_option,
+    error_budget_option,
+    format_option,
+    read_ports,
+    reserved_ports_option,
+    tw_reuse_option,
+)
 from connbench.commands.sections import Command, Section, option
-from connbench.commands.sweep_options import error_budget_option
-from connbench.commands.values import RATES, Quantity, Word, count
+from connbench.commands.values import Quantity, Word, count
 from connbench.errors import ExitCode, UsageError
 from connbench.linux import sysctl
 from connbench.linux.sockopts import is_supported
-from connbench.model import MOST_ROWS, PortRange, Protocol
-from connbench.planner.sources import MOST_SOURCES
+from connbench.model import MOST_ROWS, MOST_SOURCES, PortRange, Protocol
 from connbench.planner.targets import choose_targets
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.units import RATE_FORM, TIME_FORM, parse_rate, parse_time
@@ -34,7 +40,7 @@ RATE = Quantity(
     RATE_FORM,
     allows=lambda rate: 1e-6 <= rate <= 1e12,
     bounds="a rate above 0, as in 100/s",
-    examples=RATES,
+    examples=("100/s", "1k/s", "10k/s"),
 )
 HOLD = Quantity(
     "TIME",

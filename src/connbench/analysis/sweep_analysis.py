@@ -121,9 +121,8 @@ def _median(rounds: Sequence[Figures]) -> Figures:
 
 def setting_and_load(spec: StrategySpec) -> tuple[StrategySpec, Load]:
     """Divides a strategy in its setting, with no load beside that, and its load without what belongs to the setting."""
-    load = spec.load
-    own = Load(sources=load.sources, give_up_ms=load.give_up_ms)
-    return replace(spec, load=own, phase=Phase.FILL), replace(load, sources=None, give_up_ms=None)
+    own, rest = spec.load.split()
+    return replace(spec, load=own, phase=Phase.FILL), rest
 
 
 def is_sweep(result: Result) -> bool:

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from connbench.commands import gates
-from connbench.commands.html_option import check_page, page_option, write_page
 from connbench.commands.messages import exit_code, width
-from connbench.commands.options import format_option, unit_option
-from connbench.commands.result_writer import Stdout, each
+from connbench.commands.options import fail_if_option, format_option, page_option, unit_option
+from connbench.commands.result_writer import Stdout, check_page, each, write_page
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
@@ -27,7 +26,7 @@ FORMAT_NAMES = ("text", "markdown", "json")
 @unit_option
 @page_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
-@gates.fail_if_option(with_base=True)
+@fail_if_option(with_base=True)
 def command(  # noqa: PLR0913  # one for each option
     base: Path,
     new: Path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,35 +12,15 @@ import click
 
 from connbench.commands.features import formats_of
 from connbench.commands.messages import tell, warn
-from connbench.commands.sections import Section, option
 from connbench.errors import ExitCode
 from connbench.findings import Finding, Severity, printable
-from connbench.thresholds import Expression, parse
+from connbench.thresholds import Expression
 
 if TYPE_CHECKING:
     from connbench.analysis.gate import Failure
     from connbench.results.result import Result
 
-_Decorator = Callable[[Callable[..., int]], Callable[..., int]]
-
 _TITLE = "connbench: threshold failed"
-
-
-def fail_if_option(*, with_base: bool = False) -> _Decorator:
-    """The option --fail-if; `with_base` where there is a second run that `base.p99` and `slower` can be about."""
-
-    def expression(text: str) -> Expression:
-        return parse(text, with_base=with_base)
-
-    return option(
-        Section.GATE,
-        "--fail-if",
-        "thresholds",
-        multiple=True,
-        type=expression,
-        metavar="EXPR",
-        help="Exit with code 1 if this is true, as in 'p99 > 5ms' or 'window: errors > 2%'. Repeatable.",
-    )
 
 
 def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> ExitCode:

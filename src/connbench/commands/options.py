@@ -1,32 +1,60 @@
-"""The options of `connbench run`, read into the model's types; those it shares with other commands by name."""
+"""The options that more than one command has, and the lists of options of `run`, `sweep` and `predict`.
+
+Those of the load are made from the schema of its fields, `connbench.model.load.LOAD_FIELDS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import click
 
-from connbench.commands.gates import fail_if_option
-from connbench.commands.load_options import LOAD_OPTIONS
-from connbench.commands.sections import Section, option
-from connbench.commands.values import Word, Words, count, time
-from connbench.errors import UsageError
+from connbench.commands.sections import Option, Section, option
+from connbench.commands.values import Quantity, Word, Words, count, counts, load_type, time
+from connbench.errors import InputError, UsageError
 from connbench.linux import sysctl
-from connbench.model import LARGEST, MAX_PORT, MOST_ROWS, Isolation, Link, Listener, Placement, PortRange, Spread
+from connbench.model import (
+    LARGEST,
+    LOAD_FIELDS,
+    MAX_PORT,
+    NO_LOAD,
+    Isolation,
+    Link,
+    Listener,
+    Placement,
+    PortRange,
+    Spread,
+    parse_ports,
+)
+from connbench.model.load import LoadField
+from connbench.planner.offline import DEFAULT_SEED
 from connbench.planner.request import CpuChoice
-from connbench.planner.sources import MOST_SOURCES
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy, takers
-from connbench.units import NS_IN, parse_number
-
-PORTS = "LOW-HIGH|host"
-"""How --port-range is written."""
+from connbench.thresholds import Expression, parse
+from connbench.units import NS_IN, PERCENT_FORM, parse_number, parse_percent
 
 VALUES_EPILOG = """\b
 Values: a count is 10000, 10,000, 10k or 1e4; a time is 250us, 1ms, 5s, 2min
 or 1.5h; a rate is 100/s, 10k/s or 600/min."""
+
+LISTS_EPILOG = """\b
+Values: a count is 10000, 10k or 1e4 (a comma separates values: 1,000 is not
+a thousand here); a time is 250us, 1ms, 5s, 2min or 1.5h; a rate is 100/s."""
+
+PORTS = "LOW-HIGH|host"
+"""How --port-range is written."""
+
+FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "prometheus")
+"""The formats of `connbench.report.formats`, repeated here so that `--help` need not load numpy."""
+
+SWEEP_ROUNDS = 3
+"""The smallest number of rounds whose median one disturbed round cannot change."""
+
+DEFAULT_BUDGET = "1%"
+
+FILE = click.Path(path_type=Path, readable=False)
 
 TIMEOUT = time("s", ("1s", "5s", "30s"), allows=lambda s: 0.001 <= s <= 86_400, bounds="1ms to 24h")
 DELAY = time(
@@ -35,6 +63,15 @@ DELAY = time(
     allows=lambda ms: ms == 0 or 0.001 <= ms <= 900,
     bounds="1us to 900ms: after a second the kernel sends a SYN again",
 )
+BUDGET = Quantity(
+    "SHARE",
+    parse_percent,
+    PERCENT_FORM,
+    allows=lambda share: 0 <= share <= 1,
+    bounds="0% to 100%",
+    examples=("0%", DEFAULT_BUDGET, "5%"),
+)
+NAMES = Words("NAME,...", STRATEGIES, refuses=False)
 
 
 def read_ports(text: str | PortRange) -> PortRange:
@@ -45,7 +82,7 @@ def read_ports(text: str | PortRange) -> PortRange:
 
 
 def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
-    """Read CPUs' numbers, or `none`."""
+    """Read the numbers of CPUs, or `none`."""
     if isinstance(text, CpuChoice):
         return text
     if text == CpuChoice.ANY.value:
@@ -57,12 +94,6 @@ def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
         raise UsageError(fault, "for example --cpu 1, or --cpu 0,1") from error
 
 
-FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "prometheus")
-"""Those of `connbench.report.formats`, named here so that `--help` need not load numpy."""
-
-NAMES = Words("NAME,...", STRATEGIES, refuses=False)
-
-
 def _takers(parameter: str) -> str:
     return " and ".join(strategy.name for strategy in takers(parameter))
 
@@ -72,20 +103,28 @@ def _default_retries(strategy: Strategy) -> str:
     return f"{strategy.name} {retries}"
 
 
-WINDOW_HELP = f"Give each window N ports, with the strategies {_takers('window')}.  [default: 500]"
-RETRIES_HELP = (
-    f"Draw up to N more times when a draw gives no port, with {_takers('retries')}.  "
-    f"[default: {'; '.join(map(_default_retries, takers('retries')))}]"
-)
-
-
-def flatten(_context: click.Context, _option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    """Strategies by commas and by repetition, as one list."""
+def _flatten(_context: click.Context, _option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Join the strategies of repeated options."""
     return tuple(name for names in given for name in names)
 
 
+def _flatten_once(context: click.Context, parameter: click.Parameter, given: tuple[tuple[str, ...], ...]) -> object:
+    """Join them, each strategy once, as every other list of a sweep has each value once."""
+    return tuple(dict.fromkeys(_flatten(context, parameter, given)))
+
+
+def _check_readable(_context: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Check that files can be opened before anything else is done; their content is read later."""
+    for file in files:
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}", "name a result file") from error
+    return files
+
+
 _RENAMED = {"openmetrics": "prometheus"}
-"""Formats by a name they once had; help and errors do not name it."""
+"""Formats by a former name; help and errors do not list it."""
 
 
 class _Formats(Word):
@@ -97,8 +136,8 @@ class _Formats(Word):
         return super().convert(present if present in self.choices else value, param, ctx)
 
 
-def format_option(names: tuple[str, ...]) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """The option --format of a command that prints in one of these; text without it."""
+def format_option(names: tuple[str, ...]) -> Option:
+    """The option --format of a command that prints one of these formats; text is the default."""
     return option(
         Section.OUTPUT,
         "--format",
@@ -109,6 +148,44 @@ def format_option(names: tuple[str, ...]) -> Callable[[Callable[..., int]], Call
         metavar="FORMAT",
         help=f"Print {', '.join(names[:-1])} or {names[-1]}.",
     )
+
+
+def fail_if_option(*, with_base: bool = False) -> Option:
+    """The option --fail-if; `with_base` allows `base.p99` and `slower`, where a second run is compared."""
+
+    def expression(text: str) -> Expression:
+        return parse(text, with_base=with_base)
+
+    return option(
+        Section.GATE,
+        "--fail-if",
+        "thresholds",
+        multiple=True,
+        type=expression,
+        metavar="EXPR",
+        help="Exit with code 1 if this is true, as in 'p99 > 5ms' or 'window: errors > 2%'. Repeatable.",
+    )
+
+
+def load_option(field: LoadField, *, is_list: bool = False) -> Option:
+    """The option of a field of the load; with `is_list` that of `sweep`, which takes a list."""
+    default = (is_list and field.sweep_default) or field.default
+    texts = (field.help, field.sweep_help if is_list else "", f" [default: {default}]" if default else "")
+    return option(
+        Section[field.section],
+        *field.options,
+        field.name,
+        former=field.former,
+        type=load_type(field, is_list=is_list),
+        default=None if is_list else field.of(NO_LOAD),
+        metavar=f"{field.metavar},..." if is_list else field.metavar,
+        help=" ".join(filter(None, texts)),
+    )
+
+
+def _load_options(section: Section) -> list[Option]:
+    """The options of the load's fields that stand in a section of the help."""
+    return [load_option(field) for field in LOAD_FIELDS if field.section == section.name]
 
 
 unit_option = option(
@@ -124,7 +201,7 @@ strategy_option = option(
     "strategies",
     multiple=True,
     type=NAMES,
-    callback=flatten,
+    callback=_flatten,
     help=f"Measure these strategies, in this order: {', '.join(STRATEGIES)}. Repeatable.  "
     f"[default: {','.join(DEFAULT_NAMES)}]",
 )
@@ -132,8 +209,8 @@ seed_option = option(
     Section.OPEN,
     "--seed",
     type=count(high=LARGEST),
-    help="Draw the windows and ports that another run with this seed drew. Which connection gets which port is the "
-    "kernel's choice, and with --concurrency a race.  [default: random, and printed]",
+    help="Draw the windows and ports that another run with this seed drew. The kernel still decides which connection "
+    "gets which port.  [default: random, and printed]",
 )
 cpu_option = option(
     Section.PLACE,
@@ -148,33 +225,79 @@ output_option = option(
     Section.OUTPUT,
     "-o",
     "--output",
-    type=click.Path(path_type=Path, readable=False),
+    type=FILE,
     metavar="FILE",
     help="Save the result to FILE (.json, .json.gz or .csv) after every round.",
+)
+page_option = option(
+    Section.OUTPUT,
+    "--html",
+    "page",
+    type=FILE,
+    metavar="FILE",
+    help="Write one HTML page of all results to FILE (.html). It opens in any browser, also offline.",
 )
 force_option = option(Section.OUTPUT, "--force", is_flag=True, help="Replace output files that exist.")
 quiet_option = option(Section.OUTPUT, "-q", "--quiet", is_flag=True, help="Show no progress bar.")
 
-_RUN_OPTIONS = (
+calibrate_option = option(
+    Section.KERNEL,
+    "--calibrate",
+    "calibrating",
+    multiple=True,
+    type=FILE,
+    callback=_check_readable,
+    metavar="FILE",
+    help="Fit the costs of a port to this result file. Repeatable: plain of several sizes fits best.",
+)
+reserved_ports_option = option(
+    Section.PORTS,
+    "--reserved-ports",
+    "reserved",
+    type=parse_ports,
+    metavar="LIST",
+    help="Leave out the ports that ip_local_reserved_ports names, as in 8080,30000-32767; '' for none.  "
+    "[default: RESULT's; with advise this host's; else none]",
+)
+tw_reuse_option = option(
+    Section.KERNEL,
+    "--tcp-tw-reuse",
+    "tw_reuse",
+    type=count("0|1|2", 0, 2),
+    help="Reuse ports after a second in TIME_WAIT, as net.ipv4.tcp_tw_reuse says: 0 never, 1 always, 2 over the"
+    " loopback.  [default: RESULT's; with advise this host's, or that of --kernel; else 2]",
+)
+
+error_budget_option = option(
+    Section.GATE,
+    "--error-budget",
+    "budget",
+    type=BUDGET,
+    default=DEFAULT_BUDGET,
+    show_default=True,
+    help="Allow this share of the attempts to fail, at each load.",
+)
+charts_option = option(
+    Section.OUTPUT,
+    "--charts",
+    type=FILE,
+    metavar="PREFIX",
+    help="Draw the pictures PREFIX-windows.png and PREFIX-utilisation.png.",
+)
+
+RUN_OPTIONS = (
     strategy_option,
-    option(
-        Section.OPEN,
-        "-n",
-        "--connections",
-        type=count(low=1, high=MOST_ROWS),
-        help="Open N connections with each strategy.  [default: one for each port and source address]",
-    ),
-    *LOAD_OPTIONS,
+    *_load_options(Section.OPEN),
     option(
         Section.OPEN,
         "--window",
         type=count(low=1, high=MAX_PORT),
-        help=WINDOW_HELP,
+        help=f"Give each window N ports, with the strategies {_takers('window')}.  [default: 500]",
     ),
     option(
         Section.OPEN,
         "--placement",
-        type=Word([placement.value for placement in Placement]),
+        type=Word.of(Placement),
         metavar="WHERE",
         help="Place random windows inside the range, or let them be clipped at its ends.  [default: inside]",
     ),
@@ -182,7 +305,8 @@ _RUN_OPTIONS = (
         Section.OPEN,
         "--retries",
         type=count(),
-        help=RETRIES_HELP,
+        help=f"Draw up to N more times when a draw gives no port, with {_takers('retries')}.  "
+        f"[default: {'; '.join(map(_default_retries, takers('retries')))}]",
     ),
     seed_option,
     option(
@@ -208,16 +332,11 @@ _RUN_OPTIONS = (
         help="Connect from these addresses: also a range (A-B) or a network (A/28).  "
         "[default: 127.9.9.1; with --target the kernel's choice]",
     ),
-    option(
-        Section.PORTS,
-        "--sources",
-        type=count(low=1, high=MOST_SOURCES),
-        help="Connect from N addresses, counted up from 127.9.9.1 or 2001:db8::1.",
-    ),
+    *_load_options(Section.PORTS),
     option(
         Section.PORTS,
         "--spread",
-        type=Word([spread.value for spread in Spread]),
+        type=Word.of(Spread),
         default=Spread.ROUND_ROBIN.value,
         show_default=True,
         metavar="HOW",
@@ -236,14 +355,15 @@ _RUN_OPTIONS = (
     option(
         Section.PORTS,
         "--family",
-        type=Word(["4", "6"]),
+        type=Word(["4", "6"], kind=int),
         metavar="4|6",
         help="Use IPv4 or IPv6.  [default: that of --target or --source, else 4]",
     ),
+    *_load_options(Section.LOAD),
     option(
         Section.PLACE,
         "--isolate",
-        type=Word([isolation.value for isolation in Isolation]),
+        type=Word.of(Isolation),
         default=Isolation.AUTO.value,
         show_default=True,
         metavar="WHEN",
@@ -252,7 +372,7 @@ _RUN_OPTIONS = (
     option(
         Section.PLACE,
         "--listener",
-        type=Word([Listener.BACKLOG.value, Listener.ACCEPT.value]),
+        type=Word([Listener.BACKLOG.value, Listener.ACCEPT.value], kind=Listener),
         metavar="KIND",
         help="Start a listener that accepts each connection (accept), or leaves all in its queue (backlog).  "
         "[default: backlog, where somaxconn allows it]",
@@ -260,7 +380,7 @@ _RUN_OPTIONS = (
     option(
         Section.PLACE,
         "--link",
-        type=Word([link.value for link in Link]),
+        type=Word.of(Link),
         default=Link.LOOPBACK.value,
         show_default=True,
         metavar="LINK",
@@ -290,8 +410,77 @@ _RUN_OPTIONS = (
     quiet_option,
     fail_if_option(),
 )
+"""The options of `connbench run`."""
+
+_BY_NAME = {one.name: one for one in RUN_OPTIONS}
 
 
-def run_options(function: Callable[..., int]) -> Callable[..., int]:
-    """Decorate a command with all options of `connbench run`."""
-    return reduce(lambda decorated, option: option(decorated), reversed(_RUN_OPTIONS), function)
+def _changed(name: str, **changes: Any) -> Option:  # noqa: ANN401  # attributes of click.Option
+    """The option of `run` of that name, with other attributes."""
+    changed = copy(_BY_NAME[name])
+    vars(changed).update(changes)
+    return changed
+
+
+SWEEP_LISTS: dict[str | None, Option] = {
+    one.name: one
+    for one in (
+        *(load_option(field, is_list=True) for field in LOAD_FIELDS if field.sweep),
+        _changed(
+            "strategies",
+            callback=_flatten_once,
+            help=f"Measure these strategies, in this order: {', '.join(STRATEGIES)}. Repeatable.  [default: window]",
+        ),
+        _changed("window", type=counts(low=1, high=MAX_PORT)),
+        _changed("placement", type=Words.of(Placement, "WHERE,..."), metavar="WHERE,..."),
+        _changed("retries", type=counts()),
+        _changed(
+            "rounds",
+            default=SWEEP_ROUNDS,
+            help="Measure all combinations N times, in turn. Each figure is that of the median round.",
+        ),
+        _changed(
+            "output",
+            help="Save the result to FILE (.json, .json.gz or .csv), several times during the sweep and at its end.",
+        ),
+    )
+}
+"""What `sweep` has in the place of the options of `run`, by name."""
+
+SWEEP_OPTIONS = (
+    *(SWEEP_LISTS.get(one.name, one) for one in RUN_OPTIONS),
+    error_budget_option,
+    charts_option,
+    page_option,
+)
+
+_MODEL = {
+    "strategies",
+    "port_range",
+    "window",
+    "placement",
+    "retries",
+    "source",
+    "family",
+    "spread",
+    "targets",
+    "link",
+    "seed",
+    *(field.name for field in LOAD_FIELDS if field.is_predicted),
+}
+"""The options of `run` that decide a port search; the others say where and how it is measured."""
+
+_MODEL_CHANGES: dict[str | None, Option] = {
+    "seed": _changed(
+        "seed",
+        default=DEFAULT_SEED,
+        show_default=True,
+        help="Draw the windows and ports that a run with this seed draws.",
+    ),
+    "port_range": _changed(
+        "port_range", help="Choose local ports from this range; host takes this host's.  [default: 9024-65535]"
+    ),
+}
+
+MODEL_OPTIONS = tuple(_MODEL_CHANGES.get(one.name, one) for one in RUN_OPTIONS if one.name in _MODEL)
+"""The options of `predict` that say what run is predicted."""

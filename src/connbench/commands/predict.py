@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
+from connbench.commands.calibrate import fitted, measured_in, names_of
 from connbench.commands.messages import exit_code, width
-from connbench.commands.model_options import (
-    TAKEN_FROM_RUN,
+from connbench.commands.options import (
+    MODEL_OPTIONS,
+    VALUES_EPILOG,
     calibrate_option,
-    fitted,
-    measured_in,
-    names_of,
-    on_paper,
-    request_on_paper,
+    format_option,
     reserved_ports_option,
     tw_reuse_option,
 )
-from connbench.commands.options import VALUES_EPILOG, format_option, run_options
 from connbench.commands.result_writer import Stdout, each, reserve
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import Word
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
     from connbench.report.charts.predicted import Overlay
     from connbench.results.output_file import Output
 
-OWN = ("file", "algorithm", "reserved", "tw_reuse", "calibrating", "output_format", "chart", "force")
-
 
 class _Sysctls(NamedTuple):
     """The kernel's settings that options name; None for those that they do not name."""
@@ -46,9 +41,8 @@ class _Sysctls(NamedTuple):
     tw_reuse: int | None
 
 
-@click.command("predict", cls=Command, epilog=VALUES_EPILOG)
+@click.command("predict", cls=Command, epilog=VALUES_EPILOG, params=[*MODEL_OPTIONS])
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False), metavar="[RESULT]")
-@run_options
 @option(
     Section.KERNEL,
     "--algorithm",
@@ -104,9 +98,9 @@ def command(  # noqa: PLR0913  # one for each option
     sysctls = _Sysctls(reserved, tw_reuse)
     if file is None:
         by = chosen or Algorithm.FROM_6_8
-        printed, overlays = _of_plan(request_on_paper(asked), by, sysctls, calibrating, output_format)
+        printed, overlays = _of_plan(RunRequest(**asked), by, sysctls, calibrating, output_format)
     else:
-        given = [o for o in command.params if o.name in TAKEN_FROM_RUN and _is_given(context, o.name)]
+        given = [one for one in MODEL_OPTIONS if _is_given(context, one.name)]
         if given:
             raise UsageError(
                 f"{given[0].opts[-1]} and RESULT {file} both say what to predict",
@@ -216,6 +210,3 @@ def _draw(chart: Output, overlays: list[Overlay]) -> None:
     from connbench.results.output_file import PICTURE_SUFFIXES, format_of
 
     chart.save(picture(overlays, format_of(chart.path, PICTURE_SUFFIXES)))
-
-
-command.params = on_paper(command.params, OWN)

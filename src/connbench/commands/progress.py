@@ -211,7 +211,7 @@ def turn_name(plan: RoundPlan) -> str:
     strategies = plan.plan.strategies
     place = strategies.index(replace(plan.strategy, phase=Phase.FILL)) + 1
     position = f"turn {(plan.number - 1) * len(strategies) + place} of {len(strategies) * plan.plan.rounds}: "
-    return position + ", ".join([plan.strategy.setting, *plan.strategy.load.words]) + _phase(plan)
+    return position + ", ".join(filter(None, (plan.strategy.setting, plan.strategy.load.label))) + _phase(plan)
 
 
 def _phase(plan: RoundPlan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,14 @@ from connbench.model import RoundPlan, StrategySpec
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
+    from connbench.report.html.page import Opening
+    from connbench.report.rows import Block
     from connbench.results.output_file import Output
     from connbench.results.result import Result
+
+
+PAGE_ENDINGS = {".html": "html", ".htm": "html"}
+PAGE_OPTION = "--html"
 
 
 def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
@@ -58,6 +64,43 @@ def say_written(words: str) -> None:
     """Print on stderr which file was written."""
     with suppress(OSError):  # stderr is closed; the file is written
         click.echo(printable(words), err=True)
+
+
+def check_page(page: Path, *, force: bool) -> Output:
+    """Check that the page of --html can be made and written, and reserve its name.
+
+    Raises:
+        UsageError: Another ending than .html.
+        OutputError: The folder is missing or not writable, or the file exists and `force` is not given.
+        EnvironmentFault: The libraries are not installed.
+    """
+    from connbench.report.html.page import check_libraries
+    from connbench.results.output_file import format_of
+
+    format_of(page, PAGE_ENDINGS, PAGE_OPTION)
+    check_libraries()
+    return reserve(page, force=force, option=PAGE_OPTION)
+
+
+def write_page(
+    results: Sequence[Result], page: Output, more: Sequence[Block] = (), opening: Opening | None = None
+) -> None:
+    """Write the page of --html and say so on stderr.
+
+    Args:
+        results: The results on the page.
+        page: The file.
+        more: Blocks that stand before all other tables.
+        opening: What the page begins with; None for the verdict and the chart of each run.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from connbench.report.html.page import html_page
+
+    data = html_page(results, more, opening).encode()
+    page.save(data)
+    say_written(f"wrote {page.shown}, {len(data) / 1e6:.1f} MB")
 
 
 @dataclass

@@ -10,18 +10,16 @@ import click
 from connbench.commands import gates
 from connbench.commands.features import formats_of
 from connbench.commands.messages import exit_code, warn_of_grave_findings
-from connbench.commands.options import VALUES_EPILOG, run_options
+from connbench.commands.options import RUN_OPTIONS, VALUES_EPILOG
 from connbench.commands.result_writer import DocumentReport, ResultWriter, TextReport
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import Close, Isolation, Link, Listener, Placement, Protocol, Spread
 from connbench.planner import RunRequest, make_plan
 from connbench.thresholds import Expression, validate_names
 
 
-@click.command("run", cls=Command, epilog=VALUES_EPILOG)
-@run_options
+@click.command("run", cls=Command, epilog=VALUES_EPILOG, params=[*RUN_OPTIONS])
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -33,7 +31,7 @@ def command(  # noqa: PLR0913  # one for each option
     force: bool,
     quiet: bool,
     plot: bool,
-    **asked: object,
+    **asked: Any,  # noqa: ANN401  # the fields of a request
 ) -> int:
     """Open N connections with each strategy, time every connect(), and report the times by port parity.
 
@@ -45,7 +43,7 @@ def command(  # noqa: PLR0913  # one for each option
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
-    plan, known = make_plan(request_of(asked))
+    plan, known = make_plan(RunRequest(**asked))
     validate_names(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
@@ -61,20 +59,3 @@ def command(  # noqa: PLR0913  # one for each option
     failures = measure(plan, ResultWriter(result, report, file), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
-
-
-def request_of(asked: dict[str, Any]) -> RunRequest:
-    """The request of the command line, with the model's values for words."""
-    return RunRequest(
-        **{
-            **asked,
-            "isolate": Isolation(asked["isolate"]),
-            "link": Link(asked["link"]),
-            "listener": asked["listener"] and Listener(asked["listener"]),
-            "placement": asked["placement"] and Placement(asked["placement"]),
-            "spread": Spread(asked["spread"]),
-            "family": asked["family"] and int(asked["family"]),
-            "protocol": Protocol(asked["protocol"]),
-            "close": asked["close"] and Close(asked["close"]),
-        }
-    )

@@ -46,6 +46,10 @@ class Option(click.Option):
         self.section = section
         self.former = former
 
+    def __call__(self, function: _Function) -> _Function:
+        """Decorate a command, as what `click.option` returns does."""
+        return click.option(*self.opts, cls=lambda *_names, **_attributes: self)(function)  # type: ignore[arg-type]  # a class that has one instance
+
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401  # click's type of a parser is private
         """Let the command line name it by each of its names."""
         present = self.opts
@@ -56,9 +60,9 @@ class Option(click.Option):
             self.opts = present
 
 
-def option(section: Section, *names: str, **attributes: Any) -> Callable[[_Function], _Function]:  # noqa: ANN401  # click's
-    """Like `click.option`, with the section of the help."""
-    return click.option(*names, cls=Option, section=section, **attributes)
+def option(section: Section, *names: str, **attributes: Any) -> Option:  # noqa: ANN401  # click's
+    """An option in a section of the help: for a command's list of parameters, or to decorate the command with."""
+    return Option(names, section=section, **attributes)
 
 
 def _set_debugging(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # click's

@@ -11,12 +11,17 @@ from click.core import ParameterSource
 
 from connbench.commands import gates
 from connbench.commands.features import feature_report, formats_of
-from connbench.commands.html_option import check_page, page_option, write_page
 from connbench.commands.messages import can_be_bold, exit_code, warn_of_grave_findings, width
-from connbench.commands.options import FORMAT_NAMES, format_option, unit_option
-from connbench.commands.result_writer import Stdout, each
+from connbench.commands.options import (
+    FORMAT_NAMES,
+    error_budget_option,
+    fail_if_option,
+    format_option,
+    page_option,
+    unit_option,
+)
+from connbench.commands.result_writer import Stdout, check_page, each, write_page
 from connbench.commands.sections import Command, Section, option
-from connbench.commands.sweep_options import error_budget_option
 from connbench.errors import ConnbenchError, UsageError
 from connbench.thresholds import Expression, validate_names
 
@@ -43,7 +48,7 @@ SINGLE = {"json", "csv", "talk-csv", "prometheus"}
     help="Print a sweep or a reproduction as a run: strategy by strategy.",
 )
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
-@gates.fail_if_option()
+@fail_if_option()
 @click.pass_context
 def command(  # noqa: PLR0913  # one for each option
     context: click.Context,
@@ -148,7 +153,7 @@ def _printed(result: Result, output_format: str, budget: float, *, blocks: bool)
 def _verdict(result: Result, budget: float) -> Sequence[str]:
     """The sentences of a result's verdict; `budget` is the error budget of a sweep."""
     from connbench.analysis.sweep_analysis import is_sweep
-    from connbench.commands.sweep_variants import variants_of
+    from connbench.commands.sweep import variants_of
     from connbench.report import sweep_tables as sweep
     from connbench.report.verdicts import run_verdict
 

@@ -11,25 +11,24 @@ import click
 
 from connbench.commands import gates
 from connbench.commands.features import formats_of
-from connbench.commands.html_option import check_page, page_option, write_page
 from connbench.commands.messages import exit_code, tell, warn_of_grave_findings, width
-from connbench.commands.options import run_options
+from connbench.commands.options import LISTS_EPILOG, SWEEP_OPTIONS
 from connbench.commands.result_writer import (
     DocumentReport,
     ResultWriter,
+    check_page,
     each,
     not_to_repeat,
     reserve,
     say_written,
     scatters,
+    write_page,
 )
-from connbench.commands.run import request_of
 from connbench.commands.sections import Command
-from connbench.commands.sweep_options import charts_option, error_budget_option, with_lists
 from connbench.errors import ConnbenchError, ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import Close, Placement, Plan, StrategySpec
-from connbench.planner import make_plan
+from connbench.model import Plan, StrategySpec
+from connbench.planner import RunRequest, make_plan
 from connbench.planner.sweeps import (
     LOADS,
     SETTINGS,
@@ -40,12 +39,9 @@ from connbench.thresholds import Expression, validate_names
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
+    from connbench.portmodel.variants import Variant
     from connbench.results.output_file import Output
     from connbench.results.result import Result
-
-LISTS_EPILOG = """\b
-Values: a count is 10000, 10k or 1e4 (a comma separates values: 1,000 is not
-a thousand here); a time is 250us, 1ms, 5s, 2min or 1.5h; a rate is 100/s."""
 
 WITH_CHOICE = {"text", "markdown", "json"}
 """Formats that name the cheapest setting."""
@@ -54,11 +50,7 @@ SAVES_APART = 10.0
 """`ResultWriter.spacing`: at most a tenth of the time goes into saving."""
 
 
-@click.command("sweep", cls=Command, epilog=LISTS_EPILOG)
-@run_options
-@error_budget_option
-@charts_option
-@page_option
+@click.command("sweep", cls=Command, epilog=LISTS_EPILOG, params=[*SWEEP_OPTIONS])
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -95,7 +87,6 @@ def command(  # noqa: PLR0913  # one for each option
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, check_outputs, measure
-    from connbench.commands.sweep_variants import variants_of
     from connbench.report import sweep_tables as sweep
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
@@ -118,7 +109,48 @@ def command(  # noqa: PLR0913  # one for each option
     return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
 
 
-command.params = with_lists(command.params)
+def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
+    """The changes with which the cheapest of the settings beyond the budget would keep it, as the model predicts.
+
+    None where the model cannot tell.
+    """
+    from connbench.analysis.sweep_analysis import Sweep, setting_and_load
+    from connbench.linux.sysctl import RESERVED_PORTS
+    from connbench.model import parse_ports
+    from connbench.model.time_wait import TimeWait
+    from connbench.portmodel.algorithm import algorithm_of
+    from connbench.portmodel.simulate import KernelParameters
+    from connbench.portmodel.variants import variants
+
+    sweep = Sweep.of(result)
+    out = sweep.cheaper_beyond(budget)
+    if not out or result.plan is None:
+        return ()
+    setting = out[0].setting
+    if not all(sweep.cell(setting, load).lacks_ports for load in sweep.loads):
+        return ()
+    by_load = {
+        load: spec for spec in result.plan.strategies for one, load in [setting_and_load(spec)] if one == setting
+    }
+    shares = {load: sweep.cell(setting, load).figures.error_share for load in sweep.loads}
+    worst_first = sorted(sweep.loads, key=lambda load: -shares[load])
+    settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds), {})
+    try:
+        machine = KernelParameters(
+            reserved=parse_ports(settings.get(RESERVED_PORTS, "")), time_wait=TimeWait.of(settings)
+        )
+    except UsageError:  # a file that was changed: its figures stand, and the model has nothing to go by
+        return ()
+    return tuple(
+        variants(
+            result.plan,
+            [by_load[load] for load in worst_first],
+            shares[worst_first[0]],
+            budget,
+            algorithm_of(str(result.environment.get("kernel", ""))),
+            machine,
+        )
+    )
 
 
 def write_sweep(
@@ -133,7 +165,6 @@ def write_sweep(
         told: Findings that the text leaves out.
         plot: Whether the text begins with a chart of each strategy.
     """
-    from connbench.commands.sweep_variants import variants_of
     from connbench.report import sweep_json, sweep_markdown, sweep_tables
 
     if output_format not in WITH_CHOICE:
@@ -197,9 +228,6 @@ def _kinds(specs: Iterable[StrategySpec]) -> tuple[str, ...]:
     return ("windows", "utilisation") if len(windows) > 1 else ("utilisation",)
 
 
-def _requests(asked: dict[str, Any]) -> list[Any]:
-    lists = {name: asked[name] for name in (*LOADS, *SETTINGS)}
-    lists["placement"] = tuple(map(Placement, lists["placement"] or ()))
-    lists["close"] = tuple(map(Close, lists["close"] or ()))
-    base = request_of({**asked, **dict.fromkeys(lists), "concurrency": 1})
-    return sweep_requests(base, lists)
+def _requests(asked: dict[str, Any]) -> list[RunRequest]:
+    lists = {name: asked.pop(name) for name in (*LOADS, *SETTINGS)}
+    return sweep_requests(RunRequest(**asked), lists)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from connbench.errors import UsageError, suggest
 from connbench.model import LARGEST
+from connbench.model.load import LoadField, Unit
 from connbench.planner.sweeps import parse_values, parse_words
 from connbench.units import (
     COUNT_FORM,
@@ -110,11 +112,22 @@ class Quantities(Quantity):
 
 
 class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
-    """One of a few words, of which some may be spelled otherwise."""
+    """One of a few words, of which some may be spelled otherwise; its value is made by `kind`."""
 
-    def __init__(self, known: Iterable[str], spellings: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        known: Iterable[str],
+        spellings: Mapping[str, str] = MappingProxyType({}),
+        kind: Callable[[str], object] = str,
+    ) -> None:
         super().__init__(list(known))
         self.spellings = spellings
+        self.kind = kind
+
+    @classmethod
+    def of(cls, words: type[StrEnum]) -> Self:
+        """One of an enumeration's words; its value is the member."""
+        return cls([word.value for word in words], kind=words)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002  # click's signature
         """The word, if it is one of them."""
@@ -122,21 +135,29 @@ class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from
         if value not in self.choices:
             option = param.opts[0] if param else self.name
             raise UsageError(f"{option} {_shown(str(value))} is unknown", suggest(str(value), self.choices))
-        return value
+        return self.kind(value)
 
 
 class Words(_Value):
     """Several words by commas, as a tuple; those that are unknown are refused here, unless the plan does it."""
 
-    def __init__(self, name: str, known: Iterable[str], *, refuses: bool = True) -> None:
+    def __init__(
+        self, name: str, known: Iterable[str], *, refuses: bool = True, kind: Callable[[str], object] = str
+    ) -> None:
         self.name = name
         self.known = tuple(known)
         self.refuses = refuses
+        self.kind = kind
 
-    def read(self, text: str, option: str) -> tuple[str, ...]:
+    @classmethod
+    def of(cls, words: type[StrEnum], name: str) -> Self:
+        """Some of an enumeration's words; the values are the members."""
+        return cls(name, [word.value for word in words], kind=words)
+
+    def read(self, text: str, option: str) -> tuple[object, ...]:
         """Read a list of words."""
         if self.refuses:
-            return parse_words(text, option, self.known)
+            return tuple(map(self.kind, parse_words(text, option, self.known)))
         names = tuple(part.strip() for part in text.split(","))
         if not all(names):
             raise UsageError(f"{option} {text!r} has an empty name", f"known: {', '.join(self.known)}")
@@ -178,14 +199,26 @@ def time(unit: str, examples: Iterable[str], **bounds: Any) -> Quantity:  # noqa
     return Quantity("TIME", lambda text: parse_time(text, unit), TIME_FORM, examples=examples, **bounds)
 
 
-def times(unit: str, examples: Iterable[str]) -> Quantities:
-    """Times."""
-    return Quantities("TIME,...", lambda text: parse_time(text, unit), TIME_FORM, examples=examples)
+def load_type(field: LoadField, *, is_list: bool = False) -> click.ParamType:  # type: ignore[type-arg]  # as above
+    """The type of the option of a load's field; of `sweep`, which takes a list, with `is_list`."""
+    if field.words is not None:
+        return Words.of(field.words, field.metavar) if is_list else Word.of(field.words)
+    reader, form, kind = _READERS[field.unit]
+    is_count = field.unit is Unit.COUNT  # of the others the planner says what is possible
+    return (Quantities if is_list else Quantity)(
+        field.metavar,
+        reader,
+        form,
+        kind,
+        allows=field.is_within if is_count else lambda _: True,
+        bounds=field.hint,
+        examples=(*field.list_examples, *field.examples) if is_list else field.examples,
+    )
 
 
-RATES = ("100/s", "1k/s", "10k/s")
-SHARES = ("50%", "80%", "90%", "95%")
-RATE = Quantity("RATE", parse_rate, RATE_FORM, examples=RATES)
-SHARE = Quantity("SHARE", parse_percent, PERCENT_FORM, examples=SHARES)
-SEVERAL_RATES = Quantities("RATE,...", parse_rate, RATE_FORM, examples=RATES)
-SEVERAL_SHARES = Quantities("SHARE,...", parse_percent, PERCENT_FORM, examples=("50%-95%:5%", *SHARES))
+_READERS: dict[Unit, tuple[Callable[[str], int | Decimal], str, type[int | float]]] = {
+    Unit.COUNT: (parse_count, COUNT_FORM, int),
+    Unit.SHARE: (parse_percent, PERCENT_FORM, float),
+    Unit.MS: (lambda text: parse_time(text, "ms"), TIME_FORM, float),
+    Unit.PER_SECOND: (parse_rate, RATE_FORM, float),
+}

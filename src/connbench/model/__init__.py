@@ -8,6 +8,7 @@ from connbench.model.addresses import (
     DEFAULT_SOURCES,
     LARGEST,
     MAX_PORT,
+    MOST_SOURCES,
     Endpoint,
     PortRange,
     check_one_family,
@@ -32,17 +33,20 @@ from connbench.model.choices import (
     Spread,
 )
 from connbench.model.half import can_show_half, fewest_to_show_half
-from connbench.model.plan import MOST_ROWS, Plan, RoundPlan, addresses_text
-from connbench.model.strategy import HALF, MAX_CONCURRENCY, NO_LOAD, Churn, Load, StrategySpec
+from connbench.model.load import LOAD_FIELDS, MAX_CONCURRENCY, MOST_ROWS, NO_LOAD, Churn, Load
+from connbench.model.plan import Plan, RoundPlan, addresses_text
+from connbench.model.strategy import HALF, StrategySpec
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
     "DEFAULT_SOURCES",
     "HALF",
     "LARGEST",
+    "LOAD_FIELDS",
     "MAX_CONCURRENCY",
     "MAX_PORT",
     "MOST_ROWS",
+    "MOST_SOURCES",
     "NO_LOAD",
     "Churn",
     "Clock",

@@ -16,6 +16,9 @@ MAX_PORT = 65535
 LARGEST = 2**53 - 1
 """The largest whole number that every reader of JSON keeps to the last digit (RFC 8259, section 6)."""
 
+MOST_SOURCES = 4096
+"""Source addresses of a run. A column of 16 bits holds their indices."""
+
 DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""
 

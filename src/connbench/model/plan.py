@@ -15,9 +15,6 @@ from connbench.model.strategy import HALF, StrategySpec
 DEFAULT_TIMEOUT = 5.0
 """Seconds that a connect() waits for an answer."""
 
-MOST_ROWS = 10_000_000
-"""Attempts of a round, its churn counted, that can be measured or read."""
-
 FEWEST_PORTS = 1000
 """Ports of the smallest range that advice names: with fewer a knee is hard to tell from noise."""
 

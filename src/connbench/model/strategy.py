@@ -6,86 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from connbench.findings import printable
-from connbench.model.choices import Close, Phase, Placement, Protocol
+from connbench.model.choices import Phase, Placement, Protocol
+from connbench.model.load import NO_LOAD, Load
 from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 from connbench.strategies import Strategy, strategy_of
-from connbench.units import format_percent, per_second
-
-
-@dataclass(frozen=True, slots=True)
-class Churn:
-    """Replacing held connections: one drawn at random is closed, one is opened.
-
-    `rate` is in replacements a second of all clients together; None for as fast as it goes.
-    """
-
-    replacements: int
-    close: Close = Close.RST
-    rate: float | None = None
-
-    def __str__(self) -> str:
-        words = f"churn {self.replacements}"
-        if self.close is Close.FIN:
-            words += " by fin"
-        if self.rate is not None:
-            words += f" at {per_second(self.rate)}"
-        return words
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What a strategy is put to.
-
-    Attributes:
-        connections: How many it is to open, where that is not the plan's number.
-        fill: The same as a share of the ports there are, 0 to 1.
-        sources: How many of the plan's source addresses it uses, where not all.
-        protocol: What kind of sockets.
-        concurrency: How many clients connect at the same time.
-        give_up_ms: Acquire time above which an attempt is given up.
-        churn: What follows once the connections are open.
-    """
-
-    connections: int | None = None
-    fill: float | None = None
-    sources: int | None = None
-    protocol: Protocol = Protocol.TCP
-    concurrency: int = 1
-    give_up_ms: float | None = None
-    churn: Churn | None = None
-
-    @property
-    def words(self) -> list[str]:
-        """All of it that is not as usual, but for the churn."""
-        found = []
-        if self.protocol is not Protocol.TCP:
-            found.append(self.protocol.upper())
-        if self.sources is not None and self.sources > 1:
-            found.append(f"{self.sources} sources")
-        if self.connections is not None:
-            found.append(f"n={self.connections}")
-        if self.fill is not None:
-            found.append(f"fill {format_percent(self.fill)}")
-        if self.concurrency > 1:
-            found.append(f"{self.concurrency} clients")
-        if self.give_up_ms is not None:
-            found.append(f"giving up after {self.give_up_ms:g} ms")
-        return found
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild what `dataclasses.asdict` took apart."""
-        churn = data["churn"] and Churn(**{**data["churn"], "close": Close(data["churn"]["close"])})
-        return cls(**{**data, "protocol": Protocol(data["protocol"]), "churn": churn})
-
-
-MAX_CONCURRENCY = 1024
 
 HALF = 0.5
 """Share of the ports beyond which a search that prefers one parity walks that whole half in vain."""
-
-NO_LOAD = Load()
-"""As usual: the plan's number of TCP connections, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +51,9 @@ class StrategySpec:
     @property
     def label(self) -> str:
         """The setting and the load it is put to, as in `window 500, fill 80%, churn 20000`."""
-        words = [self.setting, *self.load.words]
-        if self.load.churn:
-            words.append(f"{'before ' if self.phase is Phase.FILL else ''}{self.load.churn}")
-        return ", ".join(words)
+        before = "before " if self.phase is Phase.FILL else ""
+        churn = f"{before}{self.load.churn_label}" if self.load.churn else ""
+        return ", ".join(filter(None, (self.setting, self.load.label, churn)))
 
     @property
     def has_ports_per_target(self) -> bool:

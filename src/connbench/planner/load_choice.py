@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from connbench.errors import UsageError
 from connbench.findings import Finding, Severity
-from connbench.model import LARGEST, MAX_CONCURRENCY, MOST_ROWS, Churn, Close, Load, Plan, Protocol, RoundPlan
+from connbench.model import LOAD_FIELDS, MOST_ROWS, Load, Plan, Protocol, RoundPlan
 from connbench.planner.request import RunRequest
-from connbench.units import format_percent, per_second
-
-MOST_GIVE_UP_MS = 86_400_000.0
+from connbench.units import format_percent
 
 
 def choose_load(request: RunRequest, *, is_one_of_several: bool) -> Load:
@@ -29,49 +25,24 @@ def choose_load(request: RunRequest, *, is_one_of_several: bool) -> Load:
             f"-n {request.connections} and --fill {format_percent(request.fill)} both say how many",
             "leave one of them out",
         )
-    _check("--fill", request.fill, 1e-6, 1, "more than 0%, up to 100%", format_percent)
-    _check("-n", request.connections, 1, MOST_ROWS, f"1 to {MOST_ROWS:,}")
-    _check("--concurrency", request.concurrency, 1, MAX_CONCURRENCY, f"1 to {MAX_CONCURRENCY:,}")
-    _check("--give-up-after", request.give_up_after, 1e-6, MOST_GIVE_UP_MS, "1ns to 24h", _milliseconds)
-    return Load(
-        connections=request.connections if is_one_of_several else None,
-        fill=request.fill,
-        sources=request.sources if is_one_of_several else None,
-        protocol=request.protocol,
-        concurrency=request.concurrency,
-        give_up_ms=request.give_up_after,
-        churn=_choose_churn(request),
-    )
+    values = {field.name: getattr(request, field.name) for field in LOAD_FIELDS}
+    for field in LOAD_FIELDS:
+        field.check(values[field.name])
+    _check_churn(request)
+    if not is_one_of_several:
+        values |= {"connections": None, "sources": None}
+    return Load.of(values)
 
 
-def _choose_churn(request: RunRequest) -> Churn | None:
+def _check_churn(request: RunRequest) -> None:
     if request.churn is None:
-        rate = None if request.churn_rate is None else per_second(request.churn_rate)
-        for option, value in (("--close", request.close), ("--churn-rate", rate)):
-            if value is not None:
-                raise UsageError(f"{option} {value} does nothing without --churn", "add --churn N, or leave it out")
-        return None
-    _check("--churn", request.churn, 1, MOST_ROWS, f"1 to {MOST_ROWS:,}")
-    _check("--churn-rate", request.churn_rate, 1e-6, LARGEST, "a rate above 0, as in 100/s", per_second)
-    if request.close and request.protocol is Protocol.UDP:
+        for field in LOAD_FIELDS:
+            value = getattr(request, field.name)
+            if field.is_of_churn and value is not None:
+                option = f"{field.options[0]} {field.unit.format(value)}"
+                raise UsageError(f"{option} does nothing without --churn", "add --churn N, or leave it out")
+    elif request.close and request.protocol is Protocol.UDP:
         raise UsageError(f"--close {request.close}: UDP has neither RST nor FIN", "leave out --close")
-    return Churn(request.churn, request.close or Close.RST, request.churn_rate)
-
-
-def _check(  # a bound is all of these
-    option: str,
-    value: float | None,
-    low: float,
-    high: float,
-    allowed: str,
-    shown: Callable[[float], str] = str,
-) -> None:
-    if value is not None and not low <= value <= high:
-        raise UsageError(f"{option} {shown(value)} is not possible", f"give {allowed}")
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:,.12g}ms"
 
 
 def check_rounds(plan: Plan) -> None:

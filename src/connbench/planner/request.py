@@ -20,7 +20,7 @@ class CpuChoice(Enum):
 class RunRequest:
     """What the command line asks for; None (or an empty tuple) where it leaves the choice to connbench.
 
-    `fill` is a share of 1, `give_up_after` in ms, `churn_rate` in replacements a second, `timeout` in seconds.
+    `fill` is a share of 1, `give_up_ms` in ms, `churn_rate` in replacements a second, `timeout` in seconds.
     """
 
     strategies: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class RunRequest:
     protocol: Protocol = Protocol.TCP
     fill: float | None = None
     concurrency: int = 1
-    give_up_after: float | None = None
+    give_up_ms: float | None = None
     churn: int | None = None
     churn_rate: float | None = None
     close: Close | None = None

@@ -10,10 +10,16 @@ from itertools import islice
 
 from connbench.errors import TargetError, UsageError
 from connbench.linux.families import family_of
-from connbench.model import DEFAULT_SOURCES, Endpoint, Link, Namespace, first_sources, is_of_one, refuse_mapped
-
-MOST_SOURCES = 4096
-"""More than anybody has; a column of 16 bits names them."""
+from connbench.model import (
+    DEFAULT_SOURCES,
+    MOST_SOURCES,
+    Endpoint,
+    Link,
+    Namespace,
+    first_sources,
+    is_of_one,
+    refuse_mapped,
+)
 
 LONGEST_SHOWN = 80
 """Characters of a list that a message repeats."""

@@ -12,16 +12,22 @@ from math import prod
 from typing import Any
 
 from connbench.errors import UsageError, suggest
-from connbench.model import Plan
+from connbench.model import LOAD_FIELDS, Plan
+from connbench.model.load import Sweep
 from connbench.planner.request import RunRequest
 from connbench.planner.resources import total_attempts
 from connbench.strategies import SWEPT_NAMES
 
-LOADS = ("connections", "fill", "concurrency", "churn", "churn_rate", "close")
-"""Fields of a request that say what a setting is put to."""
+LOADS = tuple(field.name for field in LOAD_FIELDS if field.sweep is Sweep.LOAD)
+"""Fields of a request that make a load: each setting is measured at each."""
 
-SETTINGS = ("sources", "give_up_after", "window", "placement", "retries")
-"""Fields of a request that are a setting's own, beside the strategy."""
+SETTINGS = (
+    *(field.name for field in LOAD_FIELDS if field.sweep is Sweep.SETTING),
+    "window",
+    "placement",
+    "retries",
+)
+"""Fields of a request that make a setting, beside the strategy."""
 
 DEFAULT_FILLS = tuple(percent / 100 for percent in range(50, 100, 5))
 """Churn is told per 5 % of the range: below half of it every strategy is fast."""

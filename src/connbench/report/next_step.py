@@ -9,6 +9,7 @@ from shlex import quote
 from connbench.analysis.knee import find_knee, is_unseen
 from connbench.findings import printable
 from connbench.model import (
+    LOAD_FIELDS,
     MAX_PORT,
     Churn,
     Close,
@@ -104,10 +105,7 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     """Where from, where to and how it was measured: with anything else the figures are not to be compared."""
     load = strategies[0].load
     words = [*_source_words(plan, strategies), *_target_words(plan)]
-    if load.concurrency > 1:
-        words.append(f"--concurrency {load.concurrency}")
-    if load.give_up_ms is not None:
-        words.append(f"--give-up-after {load.give_up_ms:g}ms")
+    words += [field.argument(load) for field in LOAD_FIELDS if field.section == "LOAD" and not field.is_of_churn]
     if plan.link is Link.VETH:
         words.append("--link veth" + (f" --delay {plan.delay_ms:g}ms" if plan.delay_ms else ""))
     if (
@@ -120,7 +118,7 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
         words.append("--isolate never")
     if plan.timeout != DEFAULT_TIMEOUT:
         words.append(f"--timeout {plan.timeout:g}s")
-    return "".join(f" {word}" for word in words)
+    return "".join(f" {word}" for word in words if word)
 
 
 def _source_words(plan: Plan, strategies: Sequence[StrategySpec]) -> list[str]:

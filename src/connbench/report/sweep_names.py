@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connbench.model import Churn, Load, StrategySpec
-from connbench.units import format_percent, per_second
+from connbench.model import Load, StrategySpec
+from connbench.model.load import LABEL_ORDER, LoadField, Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +30,18 @@ class Names:
     @classmethod
     def of(cls, loads: Sequence[Load], settings: Sequence[StrategySpec] = ()) -> Names:
         """Name each by the parts in which some differ."""
-        parts = {load: _parts(load) for load in loads}
-        kinds = list(dict.fromkeys(kind for some in parts.values() for kind in some))
-        differing = [kind for kind in kinds if len({some.get(kind) for some in parts.values()}) > 1]
-        short = {
-            load: ", ".join(some[kind] for kind in differing if some.get(kind)) or "as usual"
-            for load, some in parts.items()
-        }
-        first = next(iter(parts.values()), {})
-        usual = _parts(Load(churn=Churn(0)))
+        told = [field for field in LABEL_ORDER if any(_applies(field, load) for load in loads)]
+        differing = [field for field in told if len({field.of(load) for load in loads}) > 1]
+        short = {load: ", ".join(filter(None, (_cell(field, load) for field in differing))) for load in loads}
         common = [
-            f"fill {first[kind]}" if kind == "fill" else first[kind]
-            for kind in kinds
-            if kind not in differing and first[kind] != usual.get(kind)
+            field.label(field.of(loads[0])) for field in told if field not in differing and field.is_told(loads[0])
         ]
         labels = {setting: setting.label.split(", ") for setting in settings}
         alike = [word for word in next(iter(labels.values()), [])[1:] if all(word in some for some in labels.values())]
         return cls(
-            heading=differing[0] if len(differing) == 1 else "load",
-            short=short if differing else {},
-            common=", ".join(filter(None, common)),
+            heading=differing[0].name.replace("_", " ") if len(differing) == 1 else "load",
+            short={load: text or "as usual" for load, text in short.items()} if differing else {},
+            common=", ".join(common),
             setting={
                 setting: ", ".join(word for word in some if word not in alike) for setting, some in labels.items()
             },
@@ -63,15 +55,12 @@ class Names:
         return f" at {'fill ' if self.heading == 'fill' else ''}{self.short[load]}"
 
 
-def _parts(load: Load) -> dict[str, str]:
-    churn = load.churn
-    rate = "" if churn is None else "at full speed" if churn.rate is None else f"at {per_second(churn.rate)}"
-    parts = {
-        "protocol": load.protocol.upper(),
-        "fill": "" if load.fill is None else format_percent(load.fill),
-        "connections": "" if load.connections is None else f"n={load.connections}",
-        "concurrency": f"{load.concurrency} client{'s' if load.concurrency > 1 else ''}",
-    }
-    if churn:
-        parts |= {"churn": f"churn {churn.replacements}", "close": f"by {churn.close}", "rate": rate}
-    return parts
+def _applies(field: LoadField, load: Load) -> bool:
+    """Whether a load has the field: a field of the churn needs one, and a number of connections has to be given."""
+    if field.is_of_churn:
+        return load.churn is not None
+    return field.sweep is not Sweep.SETTING and field.of(load) is not None
+
+
+def _cell(field: LoadField, load: Load) -> str:
+    return (field.cell or field.label)(field.of(load)) if _applies(field, load) else ""

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connbench.commands.html_option import check_page, page_option, write_page
 from connbench.commands.messages import exit_code, warn_of_grave_findings, width
-from connbench.commands.options import cpu_option, force_option, format_option, output_option, quiet_option, seed_option
-from connbench.commands.result_writer import DocumentReport, ResultWriter, each, not_to_repeat
+from connbench.commands.options import (
+    cpu_option,
+    force_option,
+    format_option,
+    output_option,
+    page_option,
+    quiet_option,
+    seed_option,
+)
+from connbench.commands.result_writer import DocumentReport, ResultWriter, check_page, each, not_to_repeat, write_page
 from connbench.commands.sections import Command, Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation

@@ -15,10 +15,11 @@ import numpy as np
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import StrategySpec
+from connbench.model.load import parse_whole
 from connbench.results.file_checks import CHANGED, ImpossibleRow, Rounds, check_column
 from connbench.results.old_names import RENAMED
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
-from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns, to_whole
+from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns
 from connbench.samples import COLUMNS, Column
 
 _ROUND = (*SPEC_COLUMNS, "round")
@@ -198,7 +199,7 @@ def _checked(fields: list[str], number: int, place: str) -> list[str]:
 def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
     columns = dict(zip(_ROUND, fields, strict=True))
     try:
-        return from_columns(columns), to_whole(columns["round"])
+        return from_columns(columns), parse_whole(columns["round"])
     except ValueError as error:
         raise InputError(f"{place}: {error}", CHANGED) from error
 

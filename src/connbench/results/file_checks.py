@@ -12,7 +12,7 @@ import numpy.typing as npt
 from connbench.draws import draw_replaced
 from connbench.findings import Finding, Severity
 from connbench.model import (
-    MAX_CONCURRENCY,
+    LOAD_FIELDS,
     MAX_PORT,
     MOST_ROWS,
     Phase,
@@ -23,6 +23,7 @@ from connbench.model import (
     check_one_family,
     parse_ports,
 )
+from connbench.model.load import Unit
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY
 from connbench.results.result import Mask, Numbers, Origin, Result, Round, Samples
 from connbench.samples import LONGEST_NS, Column
@@ -94,18 +95,10 @@ def check_spec(spec: StrategySpec) -> None:
     """
     _check("window", spec.window, 1, MAX_PORT)
     _check("retries", spec.retries, 0, LARGEST)
-    load = spec.load
-    _check("connections", load.connections, 1, LARGEST)
-    _check("fill", load.fill, 0, 1)
-    _check("sources", load.sources, 1, LARGEST)
-    _check("concurrency", load.concurrency, 1, MAX_CONCURRENCY)
-    _check("give_up_ms", load.give_up_ms, 0, LONGEST_NS // 10**6)
-    if load.churn:
-        _check("churn", load.churn.replacements, 1, LARGEST)
-        _check("churn_rate", load.churn.rate, 0, LARGEST)
-        if load.churn.rate == 0:
-            raise ValueError("churn_rate is 0")
-    elif spec.phase is Phase.CHURN:
+    for field in LOAD_FIELDS:
+        if field.unit is not Unit.WORD:
+            _check(field.name, field.of(spec.load), field.low, field.high)
+    if spec.phase is Phase.CHURN and spec.load.churn is None:
         raise ValueError(f"{spec.label} has a phase {spec.phase} and no churn")
     if spec.name in STRATEGIES:
         _check_parameters(spec)
@@ -413,6 +406,6 @@ def _twice_in_churn(spec: StrategySpec, samples: Samples, planned: RoundPlan, fi
     return np.concatenate((*twice, left[1:][left[1:] == left[:-1]]))
 
 
-def _check(name: str, value: float | None, low: int, high: int) -> None:
+def _check(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise ValueError(f"{name} is {shown(value)}, not {low} to {high}")

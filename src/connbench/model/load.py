@@ -1,0 +1,402 @@
+"""The load of a strategy, and the schema of its fields.
+
+`LOAD_FIELDS` is the only description of a field of the load. The options of `run`, `sweep` and `predict`, the checks of
+a request, the labels of a report, the columns of a CSV file and the limits of every file are made from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from functools import reduce
+from typing import Any, Self
+
+from connbench.errors import UsageError
+from connbench.model.addresses import LARGEST, MOST_SOURCES
+from connbench.model.choices import Close, Protocol
+from connbench.units import format_percent, per_second
+
+MOST_ROWS = 10_000_000
+"""Attempts of a round, its churn included, that can be measured or read."""
+
+MAX_CONCURRENCY = 1024
+"""Clients that can connect at the same time."""
+
+MS_A_DAY = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Churn:
+    """The replacing of open connections: close one, chosen at random, then open a new one.
+
+    Attributes:
+        replacements: How many connections are replaced.
+        close: How they are closed.
+        rate: Replacements per second of all clients together; None for as fast as possible.
+    """
+
+    replacements: int
+    close: Close = Close.RST
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many connections a strategy opens, how many clients open them, and what follows.
+
+    Attributes:
+        connections: Connections to open; None for the number in the plan.
+        fill: Connections to open as a share of the available ports, 0 to 1; None where `connections` or the plan says
+            the number.
+        sources: How many of the plan's source addresses are used; None for all.
+        protocol: The kind of the sockets.
+        concurrency: How many clients connect at the same time.
+        give_up_ms: An attempt that takes longer is given up; in milliseconds, None for no limit.
+        churn: What follows once the connections are open; None for nothing.
+    """
+
+    connections: int | None = None
+    fill: float | None = None
+    sources: int | None = None
+    protocol: Protocol = Protocol.TCP
+    concurrency: int = 1
+    give_up_ms: float | None = None
+    churn: Churn | None = None
+
+    @property
+    def label(self) -> str:
+        """The fields that differ from the default, without the churn, as in `fill 80%, 2 clients`."""
+        return ", ".join(
+            field.label(field.of(self)) for field in LABEL_ORDER if not field.is_of_churn and field.is_told(self)
+        )
+
+    @property
+    def churn_label(self) -> str:
+        """The churn, as in `churn 20000 by fin at 100/s`; empty without one."""
+        return " ".join(
+            field.label(field.of(self)) for field in LABEL_ORDER if field.is_of_churn and field.is_told(self)
+        )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The load that has these values, by the names of `LOAD_FIELDS`; a field without a value has its default."""
+        given = {field: values[field.name] for field in LOAD_FIELDS if values.get(field.name) is not None}
+        churn = {field.path[-1]: value for field, value in given.items() if field.is_of_churn}
+        own = {field.path[-1]: value for field, value in given.items() if not field.is_of_churn}
+        return cls(**own, churn=Churn(**churn) if "replacements" in churn else None)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild what `dataclasses.asdict` took apart."""
+        churn = data["churn"] and Churn(**{**data["churn"], "close": Close(data["churn"]["close"])})
+        return cls(**{**data, "protocol": Protocol(data["protocol"]), "churn": churn})
+
+    def split(self) -> tuple[Load, Load]:
+        """What belongs to the setting in a sweep, and the rest, each as a load; the other part has its defaults."""
+        own = {field.name: field.of(self) for field in LOAD_FIELDS if field.sweep is Sweep.SETTING}
+        return Load(**own), replace(self, **{name: getattr(NO_LOAD, name) for name in own})
+
+
+NO_LOAD = Load()
+"""The plan's number of TCP connections, one after the other."""
+
+
+class Unit(Enum):
+    """What the value of a field is."""
+
+    COUNT = "a whole number"
+    SHARE = "a share, 0 to 1"
+    MS = "milliseconds"
+    PER_SECOND = "a number per second"
+    WORD = "one of a few words"
+
+    def format(self, value: Any) -> str:  # noqa: ANN401  # a number or a word
+        """A value as an option takes it: `80%`, `1.5ms`, `100/s`, `fin`."""
+        match self:
+            case Unit.SHARE:
+                return format_percent(value)
+            case Unit.MS:
+                return f"{value:,.12g}ms"
+            case Unit.PER_SECOND:
+                return per_second(value)
+        return str(value)
+
+
+class Sweep(Enum):
+    """What part a field has in a sweep that takes lists of it."""
+
+    LOAD = "a load: every setting is measured at each"
+    SETTING = "part of a setting, beside the strategy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadField:
+    """A field of the load.
+
+    Attributes:
+        name: Its name in a request and in a CSV file.
+        path: The attributes of `Load` that lead to it; `("churn", ...)` for a field of `Churn`.
+        unit: What its value is.
+        words: The words it can be, where `unit` is WORD.
+        low, high: The least and the largest value, inclusive.
+        bounds: Both as a hint says them; empty for `1 to 1,024`.
+        options: The names of its option.
+        former: Names that the option had in earlier releases.
+        metavar: What stands for the value in the help.
+        section: Section of the help, a name of `connbench.commands.sections.Section`.
+        help: What the option does.
+        sweep_help: What the help of `sweep` adds.
+        default: The default in the help.
+        sweep_default: The same of `sweep`, where it is another.
+        examples: Values that a shell offers.
+        list_examples: What it offers before them where a list is taken.
+        sweep: Its part in a sweep; None if `sweep` takes no list of it.
+        is_predicted: Whether the model of the port search has it, so that `predict` takes the option.
+        usual: Values that a label leaves out.
+        is_leading: Whether a label begins with it.
+        label: A value as a report's header says it.
+        cell: The same in a table's column that is headed by the field's name; the label if None.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    unit: Unit
+    words: type[StrEnum] | None = None
+    low: float = 0
+    high: float = 0
+    bounds: str = ""
+    options: tuple[str, ...]
+    former: tuple[str, ...] = ()
+    metavar: str
+    section: str
+    help: str
+    sweep_help: str = ""
+    default: str = ""
+    sweep_default: str = ""
+    examples: tuple[str, ...] = ()
+    list_examples: tuple[str, ...] = ()
+    sweep: Sweep | None = None
+    is_predicted: bool = True
+    usual: tuple[object, ...] = (None,)
+    is_leading: bool = False
+    label: Callable[[Any], str]
+    cell: Callable[[Any], str] | None = None
+
+    @property
+    def is_of_churn(self) -> bool:
+        """Whether it says something about the churn."""
+        return self.path[0] == "churn"
+
+    @property
+    def hint(self) -> str:
+        """The values that are possible, as a hint says them."""
+        return self.bounds or f"{self.low:,} to {self.high:,}"
+
+    def of(self, load: Load) -> Any:  # noqa: ANN401  # a number, a word or None
+        """Its value in a load; None also where the load has no churn that it would be about."""
+        return reduce(lambda value, name: None if value is None else getattr(value, name), self.path, load)
+
+    def is_told(self, load: Load) -> bool:
+        """Whether a label says it."""
+        return self.of(load) not in self.usual
+
+    def is_within(self, value: float) -> bool:
+        """Whether a number lies within the limits."""
+        return self.low <= value <= self.high
+
+    def check(self, value: Any) -> None:  # noqa: ANN401  # a number, a word or None
+        """Check a value of a request against the limits.
+
+        Raises:
+            UsageError: It is outside of them.
+        """
+        if value is not None and self.unit is not Unit.WORD and not self.is_within(value):
+            raise UsageError(f"{self.options[0]} {self.unit.format(value)} is not possible", f"give {self.hint}")
+
+    def argument(self, load: Load) -> str:
+        """The option that asks for its value, as in `--give-up-after 5ms`; empty where a label says nothing of it."""
+        value = self.of(load)
+        return f"{self.options[-1]} {self.unit.format(value).replace(',', '')}" if self.is_told(load) else ""
+
+    def parse(self, text: str) -> Any:  # noqa: ANN401  # a number, a word or None
+        """Read its value from a field of a CSV file, which is empty for None.
+
+        Raises:
+            ValueError: It is none.
+        """
+        if not text:
+            return None
+        if self.words is not None:
+            if text not in set(self.words):
+                raise ValueError(f"{text[:40]!r} is none of {', '.join(self.words)}")
+            return self.words(text)
+        return parse_whole(text) if self.unit is Unit.COUNT else parse_decimal(text)
+
+
+def parse_whole(text: str) -> int:
+    """Read a whole number from a field of a CSV file.
+
+    Raises:
+        ValueError: It is none. Python's own message about thousands of digits would not help a user.
+    """
+    if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is no whole number")
+    return int(text)
+
+
+def parse_decimal(text: str) -> float:
+    """Read a number from a field of a CSV file.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not re.fullmatch(r"[-+.e\d]{1,40}", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is no number")
+    return float(text)
+
+
+LOAD_FIELDS = (
+    LoadField(
+        name="connections",
+        path=("connections",),
+        unit=Unit.COUNT,
+        low=1,
+        high=MOST_ROWS,
+        options=("-n", "--connections"),
+        metavar="N",
+        section="OPEN",
+        help="Open N connections with each strategy.",
+        default="one for each port and source address",
+        sweep=Sweep.LOAD,
+        label=lambda number: f"n={number}",
+    ),
+    LoadField(
+        name="fill",
+        path=("fill",),
+        unit=Unit.SHARE,
+        low=1e-6,
+        high=1,
+        bounds="more than 0%, up to 100%",
+        options=("--fill",),
+        metavar="SHARE",
+        section="OPEN",
+        help="Open connections on this share of the ports, as in 80%, instead of a number of connections.",
+        sweep_default="50%-95%:5% with --churn",
+        examples=("50%", "80%", "90%", "95%"),
+        list_examples=("50%-95%:5%",),
+        sweep=Sweep.LOAD,
+        label=lambda share: f"fill {format_percent(share)}",
+        cell=format_percent,
+    ),
+    LoadField(
+        name="sources",
+        path=("sources",),
+        unit=Unit.COUNT,
+        low=1,
+        high=MOST_SOURCES,
+        options=("--sources",),
+        metavar="N",
+        section="PORTS",
+        help="Connect from N addresses: 127.9.9.1 (or 2001:db8::1) and the addresses after it.",
+        sweep=Sweep.SETTING,
+        usual=(None, 1),
+        is_leading=True,
+        label=lambda number: f"{number} sources",
+    ),
+    LoadField(
+        name="protocol",
+        path=("protocol",),
+        unit=Unit.WORD,
+        words=Protocol,
+        options=("--protocol",),
+        metavar="PROTOCOL",
+        section="OPEN",
+        help="Open tcp or udp sockets. udp needs no listener, and bind() searches for its port.",
+        default="tcp",
+        usual=(Protocol.TCP,),
+        is_leading=True,
+        label=lambda protocol: str(protocol).upper(),
+    ),
+    LoadField(
+        name="concurrency",
+        path=("concurrency",),
+        unit=Unit.COUNT,
+        low=1,
+        high=MAX_CONCURRENCY,
+        options=("--concurrency",),
+        former=("--lanes",),
+        metavar="K",
+        section="LOAD",
+        help="Connect with K clients at the same time, each in processes of its own.",
+        default="1",
+        sweep=Sweep.LOAD,
+        usual=(1,),
+        label=lambda number: f"{number} client{'' if number == 1 else 's'}",
+    ),
+    LoadField(
+        name="give_up_ms",
+        path=("give_up_ms",),
+        unit=Unit.MS,
+        low=1e-6,
+        high=MS_A_DAY,
+        bounds="1ns to 24h",
+        options=("--give-up-after",),
+        metavar="TIME",
+        section="LOAD",
+        help="Give up an attempt that takes longer, as in 1ms, and count it as an error. A number alone is in ms.",
+        examples=("100us", "1ms", "10ms"),
+        sweep=Sweep.SETTING,
+        is_predicted=False,
+        label=lambda ms: f"giving up after {ms:g} ms",
+    ),
+    LoadField(
+        name="churn",
+        path=("churn", "replacements"),
+        unit=Unit.COUNT,
+        low=1,
+        high=MOST_ROWS,
+        options=("--churn",),
+        metavar="N",
+        section="LOAD",
+        help="Replace N connections once all are open: close one at random, open a new one and time it.",
+        sweep_help="The sweep judges the churn, not the filling.",
+        sweep=Sweep.LOAD,
+        label=lambda number: f"churn {number}",
+    ),
+    LoadField(
+        name="close",
+        path=("churn", "close"),
+        unit=Unit.WORD,
+        words=Close,
+        options=("--close",),
+        metavar="HOW",
+        section="LOAD",
+        help="Close connections in the churn by rst, or by fin, which leaves ports in TIME_WAIT.",
+        default="rst",
+        sweep=Sweep.LOAD,
+        usual=(None, Close.RST),
+        label=lambda close: f"by {close}",
+    ),
+    LoadField(
+        name="churn_rate",
+        path=("churn", "rate"),
+        unit=Unit.PER_SECOND,
+        low=1e-6,
+        high=LARGEST,
+        bounds="a rate above 0, as in 100/s",
+        options=("--churn-rate",),
+        metavar="RATE",
+        section="LOAD",
+        help="Replace connections at this rate, as in 100/s.",
+        default="as fast as possible",
+        examples=("100/s", "1k/s", "10k/s"),
+        sweep=Sweep.LOAD,
+        label=lambda rate: "at full speed" if rate is None else f"at {per_second(rate)}",
+    ),
+)
+"""Every field of the load, in the order of a CSV file's columns."""
+
+LABEL_ORDER = sorted(LOAD_FIELDS, key=lambda field: not field.is_leading)
+"""The fields in the order of a label."""

@@ -1,0 +1,75 @@
+"""The schema of the load: every field is in it, and its option, its column and its limits agree."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+
+from connbench.commands.values import load_type
+from connbench.errors import UsageError
+from connbench.model import LOAD_FIELDS, Churn, Load, StrategySpec
+from connbench.model.load import LoadField, Unit
+from connbench.planner.request import RunRequest
+from connbench.results.file_checks import check_spec
+from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns
+from drawn import loads
+from made import BIND, unhurried
+
+NUMBERS = [field for field in LOAD_FIELDS if field.unit is not Unit.WORD]
+named = pytest.mark.parametrize("field", LOAD_FIELDS, ids=lambda field: field.name)
+
+
+def test_every_field_of_the_load_is_in_the_schema() -> None:
+    """A field without a row would be lost in a CSV file, in a label and in the limits."""
+    own = {(one.name,) for one in fields(Load)} - {("churn",)}
+    assert {field.path for field in LOAD_FIELDS} == own | {("churn", one.name) for one in fields(Churn)}
+    assert {field.name for field in LOAD_FIELDS} <= {one.name for one in fields(RunRequest)}
+
+
+@unhurried
+@given(loads)
+def test_a_load_comes_back_from_its_values_and_from_columns(load: Load) -> None:
+    """By name, and as the text of a CSV file."""
+    assert Load.of({field.name: field.of(load) for field in LOAD_FIELDS}) == load
+    spec = StrategySpec("plain", load=load)
+    assert from_columns(dict(zip(SPEC_COLUMNS, to_columns(spec), strict=True))) == spec
+
+
+@unhurried
+@given(loads)
+def test_an_argument_is_what_its_option_reads(load: Load) -> None:
+    """`--give-up-after 5ms`, proposed for another run, asks for the same, to the digits that are shown."""
+    for field in LOAD_FIELDS:
+        option, _, text = field.argument(load).partition(" ")
+        if option:
+            assert option in field.options
+            read = load_type(field).convert(text, None, None)
+            assert read == (field.of(load) if field.unit is Unit.WORD else pytest.approx(field.of(load), rel=1e-5))
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+def test_limits_are_those_of_requests_and_of_files(field: LoadField) -> None:
+    """The least and the largest value are possible, and nothing beyond them."""
+    for value in (field.low, field.high):
+        field.check(value)
+        check_spec(_with(field, value))
+    for value in (0, field.high * 2):
+        with pytest.raises(UsageError, match=f"{field.options[0]} .* is not possible"):
+            field.check(value)
+        with pytest.raises(ValueError, match=f"{field.name} is "):
+            check_spec(_with(field, value))
+
+
+def _with(field: LoadField, value: float) -> StrategySpec:
+    return StrategySpec(BIND.name, load=Load.of({"churn": 1, field.name: value}))
+
+
+@named
+def test_a_label_says_what_is_not_usual(field: LoadField) -> None:
+    """Each field has words of its own for a header."""
+    value = list(field.words)[-1] if field.words else field.high
+    load = Load.of({"churn": 1, field.name: value})
+    assert field.label(value) in StrategySpec("bind", load=load).label
+    assert field.label(value) not in StrategySpec("bind").label
