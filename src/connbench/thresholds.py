@@ -317,7 +317,7 @@ def validate_names(expressions: Iterable[Expression], specs: Iterable[StrategySp
             labels = ", ".join(spec.label for spec in known)
             raise UsageError(
                 f"--fail-if {str(expression)!r}: {where} has no strategy {expression.strategy!r}",
-                f"it has {labels}" if labels else "it has none at all",
+                f"it has {labels}" if labels else "it has no strategy",
             )
 
 
@@ -360,7 +360,7 @@ def parse(text: str, *, with_base: bool = False) -> Expression:
         UsageError: The text is no expression; the message shows it with a caret under the fault.
     """
     if not text.strip():
-        raise UsageError("--fail-if is given no condition", "for example 'p99 > 5ms'")
+        raise UsageError("--fail-if has no condition", "for example 'p99 > 5ms'")
     return _Parser(text, with_base).expression()
 
 
@@ -387,7 +387,7 @@ class _Parser:
         if sign is None:
             self.refuse("an operator is missing", _OPERATORS, at)
         if sign not in set(Operator):
-            self.refuse(f"{sign!r} is no operator", _OPERATORS, at)
+            self.refuse(f"{sign!r} is not an operator", _OPERATORS, at)
         return Threshold(metric, Operator(sign), self.bound(metric, parts), strategy)
 
     def metric(self, word: str | None, start: int) -> Metric:
@@ -411,7 +411,7 @@ class _Parser:
             self.refuse("a limit is missing", "as in 5ms, 2%, 100 or 3x even.mean", at)
         number = float(digits or 1)
         if not isfinite(number):
-            self.refuse("the number is too large", "write what you would measure", at)
+            self.refuse("the number is too large", "write a limit that a measurement can reach", at)
         bound: Limit | Multiple
         if parts["value"]:
             bound = Limit(
@@ -427,10 +427,10 @@ class _Parser:
         unit = NO_UNIT if word is None else UNITS.get(word)
         takes = "; ".join(text for dimension, text in _TAKES.items() if dimension in metric.dimensions)
         if unit is None:
-            self.refuse(f"{word!r} is no unit", takes, at)
+            self.refuse(f"{word!r} is not a unit", takes, at)
         if unit.dimension not in metric.dimensions:
-            given = "no unit" if unit is NO_UNIT else unit.dimension.value
-            self.refuse(f"{metric} is {metric.kinds}, and here is {given}", takes, at)
+            given = "has no unit" if unit is NO_UNIT else f"is {unit.dimension.value}"
+            self.refuse(f"{metric} is {metric.kinds}, but the limit {given}", takes, at)
         return unit
 
     def multiple(self, metric: Metric, factor: float, parts: re.Match[str]) -> Multiple:
@@ -456,8 +456,8 @@ class _Parser:
 
     def refuse_without_base(self, word: str, at: int) -> None:
         if not self.with_base:
-            fault = f"{word!r} needs a run to compare with, and here is none"
-            self.refuse(fault, "it is for connbench compare BASE NEW", at)
+            fault = f"{word!r} needs a base run, and there is none"
+            self.refuse(fault, "use it with connbench compare BASE NEW", at)
 
     def refuse(self, fault: str, hint: str, at: int) -> Never:
         # One character for each character, so that the caret stands under the fault.

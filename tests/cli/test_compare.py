@@ -135,7 +135,7 @@ def test_gate_needs_rounds_for_a_verdict(files: dict[str, str]) -> None:
     assert finished.returncode == ExitCode.THRESHOLD
     assert finished.stderr.splitlines() == [
         "connbench: threshold failed: bind: slower cannot be judged: there are too few rounds for a verdict",
-        "connbench: threshold failed: random: slower cannot be judged: the base has nothing of this strategy",
+        "connbench: threshold failed: random: slower cannot be judged: the base run does not have this strategy",
         "connbench: threshold failed: window 16: slower cannot be judged: it was not measured",
     ]
 

@@ -65,7 +65,7 @@ def test_run_within_its_thresholds() -> None:
             "meen > 5ms",
             "connbench: --fail-if: there is no metric 'meen'\n    meen > 5ms\n    ^\n  -> did you mean mean?\n",
         ),
-        ("slower", "connbench: --fail-if: 'slower' needs a run to compare with, and here is none\n    slower\n    ^\n"),
+        ("slower", "connbench: --fail-if: 'slower' needs a base run, and there is none\n    slower\n    ^\n"),
         ("range: p99 > 5ms", "connbench: --fail-if 'range: p99 > 5ms': this run has no strategy 'range'\n  -> it has "),
     ],
 )

@@ -233,7 +233,7 @@ def test_knee_cannot_be_judged_by_less_than_half_of_the_range(ports: int, source
     steady = run_of(samples_of([10_000] * 200, source=[i % sources for i in range(200)]))
     assert failures(over(ports, steady, addresses), "knee < 40%", "knee > 99%") == [
         f"bind: {condition} cannot be judged: only 200 of {ports * sources:,} ports were in use, "
-        f"and a knee at half of them is seen from {needed} on"
+        f"and a knee at half of them shows from {needed} on"
         for condition in ("knee < 40%", "knee > 99%")
     ]
 
@@ -271,9 +271,9 @@ def test_base_is_the_same_strategy_of_the_other_run() -> None:
     assert failures(new, "p99 > 1.2x base.p99", "p99 > 1.4x base.p99", "base.p99 > 9us", "p99 > 1s", base=base)[:5] == [
         "bind: p99 > 1.2x base.p99, measured 1.3x",
         "bind: base.p99 > 9us, measured 10us",
-        "window 500: p99 > 1.2x base.p99 cannot be judged: the base has nothing of this strategy",
-        "window 500: p99 > 1.4x base.p99 cannot be judged: the base has nothing of this strategy",
-        "window 500: base.p99 > 9us cannot be judged: the base has nothing of this strategy",
+        "window 500: p99 > 1.2x base.p99 cannot be judged: the base run does not have this strategy",
+        "window 500: p99 > 1.4x base.p99 cannot be judged: the base run does not have this strategy",
+        "window 500: base.p99 > 9us cannot be judged: the base run does not have this strategy",
     ]
 
 
@@ -323,5 +323,5 @@ def test_partial_round_does_not_dilute_a_sum() -> None:
     base, new = run_of(samples_of([10_000] * 100)), result_of({BIND: [round_of(whole), cut]})
     assert failures(new, "total > 1.05x base.total", base=base) == ["bind: total > 1.05x base.total, measured 1.1x"]
     assert failures(result_of({BIND: [cut]}), "total > 1.05x base.total", base=base) == [
-        "bind: total > 1.05x base.total cannot be judged: no round came to its end"
+        "bind: total > 1.05x base.total cannot be judged: no round is complete"
     ]

@@ -42,7 +42,7 @@ _NOTHING_OF = {
 _SCALED_IN = {Dimension.TIME: "ns", Dimension.COUNT: "", Dimension.SHARE: "%"}
 """The units of values before they are converted to the threshold's own unit."""
 
-_NOT_IN_BASE = "the base has nothing of this strategy"
+_NOT_IN_BASE = "the base run does not have this strategy"
 
 _FEWEST_DIGITS, _MOST_DIGITS = 3, 17
 
@@ -172,7 +172,7 @@ def _per_round(metric: Metric, dimension: Dimension, measured: _Measured) -> flo
         return _value(metric, dimension, measured)
     complete = tuple(r for r in measured.strategy.rounds if not r.fault)
     if not complete:
-        raise _NoValueError("no round came to its end")
+        raise _NoValueError("no round is complete")
     strategy = replace(measured.strategy, rounds=complete)
     return _value(metric, dimension, replace(measured, strategy=strategy)) / len(complete)
 
@@ -227,7 +227,7 @@ def _knee(strategy: StrategyResult) -> float:
         return 100 * knee.share
     if not knee.shows_half:
         few = f"only {knee.held:,} of {knee.ports:,} ports were in use"
-        raise _NoValueError(f"{few}, and a knee at half of them is seen from {fewest_to_show_half(knee.ports):,} on")
+        raise _NoValueError(f"{few}, and a knee at half of them shows from {fewest_to_show_half(knee.ports):,} on")
     return 100.0
 
 
