@@ -34,7 +34,7 @@ from connbench.portmodel.tcp import tcp_ports
 from connbench.portmodel.window_failures import simulate_failures
 from connbench.report.tables import render
 from connbench.reproduce.cases import QUICK_RANGE, cases
-from connbench.reproduce.claims import judge
+from connbench.reproduce.claims import claims_of
 from connbench.results.input_file import read
 from connbench.results.result import Result, StrategyResult
 
@@ -238,7 +238,7 @@ def windows() -> Iterator[tuple[str, float]]:
 def reproduction() -> Iterator[tuple[str, float]]:
     """The rows of the talk whose claims hold on a small range."""
     result = measured("reproduce", "--quick")
-    claims = {case.spec.label: judge(case, result) for case in cases(QUICK_RANGE)}
+    claims = {case.spec.label: claims_of(case, result) for case in cases(QUICK_RANGE)}
     for label, found in claims.items():
         for claim in found:
             if not claim.holds:

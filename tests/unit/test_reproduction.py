@@ -17,9 +17,8 @@ from connbench.errors import Interrupted
 from connbench.model import PortRange, StrategySpec
 from connbench.portmodel.window_failures import expect_failures
 from connbench.reproduce import report as reproduction
-from connbench.reproduce.cases import FULL_RANGE, QUICK_RANGE, Case, cases
-from connbench.reproduce.claims import Claim, judge, speed_up, talk_speed_up
-from connbench.reproduce.published import published
+from connbench.reproduce.cases import FULL_RANGE, QUICK_RANGE, Case, cases, published
+from connbench.reproduce.claims import Claim, claims_of, speed_up, talk_speed_up
 from connbench.results.json_file import read_json
 from connbench.results.result import Result, Round, Samples
 from made import PLAN, round_of, samples_of
@@ -108,14 +107,14 @@ def verdict(case: Case, **changed: Samples) -> str:
 
 def claim_of(case: Case, result: Result, words: str) -> Claim:
     """The one claim on a case that has these words in it."""
-    [claim] = [claim for claim in judge(case, result) if words in claim.text]
+    [claim] = [claim for claim in claims_of(case, result) if words in claim.text]
     return claim
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec.label)
 def test_every_claim_holds_where_it_is_as_the_talk_says(case: Case) -> None:
     """A measurement like the talk's makes each row hold, and each row claims something."""
-    claims = judge(case, result_of(as_the_talk_says()))
+    claims = claims_of(case, result_of(as_the_talk_says()))
     assert [claim.text for claim in claims if not claim.holds] == []
     assert len(claims) >= 2
 
@@ -158,7 +157,7 @@ def test_window_needs_the_errors_the_model_expects(case: Case, factor: float) ->
     """Half or twice the errors are not what random windows come to."""
     errors = round(factor * expect_failures(PORTS, case.spec.window or 0, PORTS).mean)
     made = as_the_talk_says() | {case.spec: drawn(errors)}
-    assert [claim.holds for claim in judge(case, result_of(made)) if "errors;" in claim.text] == [False]
+    assert [claim.holds for claim in claims_of(case, result_of(made)) if "errors;" in claim.text] == [False]
 
 
 def test_longer_window_needs_to_cost_no_less() -> None:
@@ -166,7 +165,7 @@ def test_longer_window_needs_to_cost_no_less() -> None:
     longer = WINDOWS[1]
     made = as_the_talk_says()
     made[longer.spec] = replace(made[longer.spec], connect_ns=made[longer.spec].connect_ns // 2)
-    assert [claim.holds for claim in judge(longer, result_of(made)) if "total time of" in claim.text] == [False]
+    assert [claim.holds for claim in claims_of(longer, result_of(made)) if "total time of" in claim.text] == [False]
 
 
 @pytest.mark.parametrize("factor", [0.9 - 1e-3, 0.9, 0.7, 0.7 - 1e-3])
@@ -192,7 +191,7 @@ def test_window_is_compared_with_the_next_shorter_one() -> None:
         f"1.80 x the total time of {third.spec.label}",
     ]
     assert [claim.holds for claim in claims.values()] == [True, False, True]
-    assert not any("total time" in claim.text for claim in judge(first, result))
+    assert not any("total time" in claim.text for claim in claims_of(first, result))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +208,7 @@ def test_window_is_compared_with_the_next_shorter_one() -> None:
 @pytest.mark.parametrize("case", [*WINDOWS, RANGE], ids=lambda case: case.spec.label)
 def test_window_and_range_need_parities_alike(case: Case, even_ns: int, odd_ns: int, holds: bool) -> None:
     """A window or range that serves one parity faster, by more than a quarter, is the search before Linux 6.8."""
-    claims = judge(case, result_of({case.spec: drawn(even_ns=even_ns, odd_ns=odd_ns)}))
+    claims = claims_of(case, result_of({case.spec: drawn(even_ns=even_ns, odd_ns=odd_ns)}))
     assert [claim.holds for claim in claims if "the median of odd ports" in claim.text] == [holds]
 
 
@@ -258,8 +257,8 @@ def test_partial_or_missing_row_is_not_judged() -> None:
     partial = result_of(made, plain=round_of(made[PLAIN.spec], fault=Interrupted(2)))
     assert word(PLAIN, partial) == "-"
     del made[PLAIN.spec]
-    assert judge(PLAIN, result_of(made)) == ()
-    assert "plain" not in " ".join(claim.text for claim in judge(RANGE, result_of(made)))
+    assert claims_of(PLAIN, result_of(made)) == ()
+    assert "plain" not in " ".join(claim.text for claim in claims_of(RANGE, result_of(made)))
 
 
 def test_unsound_row_is_not_judged() -> None:
@@ -313,7 +312,7 @@ def test_speed_up_needs_a_whole_plain() -> None:
     assert speed_up(summary, result) is not None
     result.add(PLAIN.spec, round_of(samples_of([SLOW] * 10), 2, Interrupted(2)))
     assert speed_up(summary, result) is None
-    assert not any("as fast as plain" in claim.text for claim in judge(RANGE, result))
+    assert not any("as fast as plain" in claim.text for claim in claims_of(RANGE, result))
 
 
 def test_speed_up_is_per_attempt() -> None:

@@ -1,1 +1,1 @@
-"""The talk's measurements again: what to run, what the talk published, and whether its claims hold here."""
+"""Measures what the talk measured, and checks the talk's claims against it."""

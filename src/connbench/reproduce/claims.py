@@ -1,4 +1,4 @@
-"""Whether what the talk says of each measurement holds for the one made here."""
+"""The talk's claims about each measurement, and whether they hold for the measurement made here."""
 
 from __future__ import annotations
 
@@ -13,38 +13,37 @@ from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Severity
 from connbench.model import StrategySpec
 from connbench.portmodel.window_failures import expect_failures
-from connbench.reproduce.cases import Case
-from connbench.reproduce.published import published
+from connbench.reproduce.cases import Case, published
 from connbench.results.result import Result, StrategyResult
 from connbench.strategies import BASELINE, Window
 
-ALIKE = 1.25
-"""Medians of odd and even ports no further apart than this show no parity split; the cliff is 7 x and more."""
+NO_SPLIT = 1.25
+"""The largest ratio of the medians of odd and even ports without a parity split; with one it is 7 and more."""
 
 NOISE, NOISE_OF_FEW, FEW_PORTS = 0.9, 0.7, 10_000
-"""A longer window may come out so much cheaper than a shorter one by chance, the more so where few ports take
-milliseconds in all: the short ones cost nearly the same."""
+"""The least ratio of a longer window's total time to that of a shorter one. By chance the longer one can be cheaper,
+above all on fewer than `FEW_PORTS` ports, which take only milliseconds."""
 
 NEARLY_FULL = (0.88, 0.92)
-"""Share of the range in use at which the talk's 8 to 12 tries an attempt are due: 1 / (1 - share) is 8.3 to 12.5."""
+"""The share of the range in use at which the talk counts 8 to 12 tries an attempt: 1 / (1 - share) is 8.3 to 12.5."""
 
 TRIES = (8.0, 12.5)
 SLACK = 1.25
-"""The mean of that many geometric draws on a range of 4,096 ports stays within a quarter of what is expected."""
+"""On a range of 4,096 ports the mean number of tries stays within a quarter of its expectation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing the talk says, and what was measured for it.
+    """A claim of the talk, and the figure that was measured for it.
 
     Attributes:
-        figure: What is measured, by a name that tells its unit: counts, and ratios where it says so.
-        measured: Its value here; None where there is none, and then the claim does not hold.
+        figure: The name of the figure: a ratio if its name says so, else a count.
+        measured: Its value here; None if there is none, and then the claim does not hold.
         text: The claim with its figures, for people.
-        at_least: The least value with which it holds; None without such a limit.
-        at_most: The greatest likewise.
-        more_than: A value that does not suffice, while any greater one does.
-        talk: The same figure of what the talk published; None where it published none.
+        at_least: The least value for which the claim holds; None for no limit.
+        at_most: The greatest value for which it holds; None for no limit.
+        more_than: A limit that the value must exceed; None for no limit.
+        talk: The value that the talk published; None if it published none.
     """
 
     figure: str
@@ -57,7 +56,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether what was measured lies within the limits."""
+        """Whether the measured value lies within the limits."""
         value = self.measured
         return (
             value is not None
@@ -67,10 +66,12 @@ class Claim:
         )
 
 
-def judge(case: Case, result: Result) -> tuple[Claim, ...]:
-    """Hold a row's measurement against what the talk claims of it; nothing to say without a sound and whole one.
+def claims_of(case: Case, result: Result) -> tuple[Claim, ...]:
+    """The talk's claims about a case, judged; empty if the case was not measured whole, or not soundly.
 
-    Rows that it is compared with, plain and the next smaller window, are looked up in the result.
+    Args:
+        case: The case.
+        result: The reproduction. Some claims compare the case with plain, or with the next smaller window.
     """
     strategy = next((s for s in result.strategies if s.strategy == case.spec), None)
     if strategy is None or strategy.is_partial or not result.plan:
@@ -80,7 +81,7 @@ def judge(case: Case, result: Result) -> tuple[Claim, ...]:
     return tuple(_rule(case.spec)(case, strategy, result))
 
 
-def _cliff(case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
+def _parity_split(case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
     summary, knee = summarize(strategy), find_knee(strategy)
     yield _no_errors(summary)
     talk = published()[case.published or BASELINE.name]
@@ -97,8 +98,8 @@ def _cliff(case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Cl
     yield Claim("connections_before_knee", measured, text, at_least=half, at_most=half)
 
 
-def _shared(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
-    """Each address has a half of its own: from so many connections on they are slow, and beyond all ports they fail."""
+def _several_sources(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
+    """Each source address has a fast half: the connections beyond it are slow, and those beyond all ports fail."""
     summary, knee = summarize(strategy), find_knee(strategy)
     capacity, attempts = strategy.capacity or 0, summary.attempts
     errors, due = summary.errored.latency.count, max(0, attempts - capacity)
@@ -158,7 +159,7 @@ def _window(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Cl
         yield Claim("total_to_shorter_window_ratio", ratio, text, at_least=least)
 
 
-def _filled(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
+def _every_port(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[Claim]:
     summary = summarize(strategy)
     yield _no_errors(summary)
     even, odd = summary.even.latency.count, summary.odd.latency.count
@@ -167,7 +168,7 @@ def _filled(_case: Case, strategy: StrategyResult, _result: Result) -> Iterator[
     yield Claim("even_less_odd_ports", even - odd, text, at_least=-1, at_most=1)
 
 
-def _flat(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Claim]:
+def _no_slow_half(case: Case, strategy: StrategyResult, result: Result) -> Iterator[Claim]:
     summary = summarize(strategy)
     yield _no_errors(summary)
     yield _no_split(summary)
@@ -185,11 +186,11 @@ def _no_split(summary: Summary) -> Claim:
     even, odd = summary.even.latency, summary.odd.latency
     ratio = odd.p50 / even.p50 if odd.count and even.p50 > 0 else None
     words = "the median of odd ports is {} x that of even ones"
-    return _of_parities(Claim("odd_to_even_median_ratio", ratio, words, at_least=1 / ALIKE, at_most=ALIKE))
+    return _of_parities(Claim("odd_to_even_median_ratio", ratio, words, at_least=1 / NO_SPLIT, at_most=NO_SPLIT))
 
 
 def _of_parities(claim: Claim) -> Claim:
-    """The claim with its ratio in its text, what is expected where it does not hold, and what the talk has."""
+    """The claim with the ratio in its text, the limits if it does not hold, and the talk's ratio."""
     if claim.measured is None:
         return replace(claim, text="there are no connections of both parities to compare")
     text = claim.text.format(f"{claim.measured:.3g}" if claim.more_than else f"{claim.measured:.2f}")
@@ -209,7 +210,7 @@ def _faster_than_plain(case: Case, summary: Summary, result: Result) -> Iterator
 
 
 def speed_up(summary: Summary, result: Result) -> float | None:
-    """Plain's time an attempt over this row's; None without either."""
+    """The time of an attempt with plain, divided by that of this case; None without either."""
     plain = next(
         (summarize(s) for s in result.strategies if s.strategy.name == BASELINE.name and not s.is_partial), None
     )
@@ -217,7 +218,7 @@ def speed_up(summary: Summary, result: Result) -> float | None:
 
 
 def talk_speed_up(case: Case) -> float | None:
-    """The same of the talk's figures; None where it has none."""
+    """The speed-up that the talk published; None if it published none."""
     if case.published is None:
         return None
     talk, plain = published()[case.published], published()[BASELINE.name]
@@ -225,17 +226,17 @@ def talk_speed_up(case: Case) -> float | None:
 
 
 def odd_to_even(summary: Summary) -> float | None:
-    """How many times an even port an odd one costs, by their means; None without a connection of each."""
+    """The mean time of odd ports divided by that of even ports; None without a connection of each."""
     even, odd = summary.even.latency, summary.odd.latency
     return odd.mean / even.mean if odd.count and even.mean > 0 else None
 
 
 Rule = Callable[[Case, StrategyResult, Result], Iterator[Claim]]
 _RULES: dict[Window, Rule] = {
-    Window.NOTHING: _cliff,
+    Window.NOTHING: _parity_split,
     Window.RANDOM: _window,
-    Window.CONSECUTIVE: _filled,
-    Window.RANGE: _flat,
+    Window.CONSECUTIVE: _every_port,
+    Window.RANGE: _no_slow_half,
 }
 """What the talk claims of strategies that leave the port to the kernel."""
 
@@ -243,4 +244,4 @@ _RULES: dict[Window, Rule] = {
 def _rule(spec: StrategySpec) -> Rule:
     if spec.traits.draws_port:
         return _random
-    return _shared if spec.traits.is_default_search and spec.load.connections else _RULES[spec.traits.window]
+    return _several_sources if spec.traits.is_default_search and spec.load.connections else _RULES[spec.traits.window]

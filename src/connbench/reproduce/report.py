@@ -1,4 +1,4 @@
-"""The talk's measurements beside those made here: what holds, a table, and each claim."""
+"""The report of a reproduction: which claims hold, the talk's figures beside those measured here, and each claim."""
 
 from __future__ import annotations
 
@@ -20,36 +20,34 @@ from connbench.report.markdown import markdown
 from connbench.report.next_step import CUT_SHORT
 from connbench.report.rows import Block, Table
 from connbench.report.text import finding, verdict_lines
-from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of
-from connbench.reproduce.claims import Claim, judge, odd_to_even, speed_up, talk_speed_up
-from connbench.reproduce.published import published
+from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of, published
+from connbench.reproduce.claims import Claim, claims_of, odd_to_even, speed_up, talk_speed_up
 from connbench.results.result import Result
 from connbench.strategies import BASELINE, RANGE, WINDOW
 from connbench.units import count, duration
 
 _COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
-"""74 columns with the longest last one."""
+"""At most 74 columns wide."""
 
 TALK = "the talk 'connect() - why you so slow?'"
 
 SCHEMA = 1
-"""Version of the JSON that `json` makes."""
+"""Version of the JSON document of `json`; raised when a key changes its name or meaning."""
 
 HOLDS, DIFFERS, NOT_JUDGED = "holds", "differs", "-"
-
 
 _HEADER = ("", "errors", "total time", "speed-up", "even mean", "odd mean", "claim")
 
 PUBLISHED = "  the talk"
-"""What a row of published figures begins with; it stands below what was measured."""
+"""The first cell of a row of published figures, which stands below the row of measured ones."""
 
 MOST_NAMED = 3
-"""Claims that do not hold which the verdict tells in full."""
+"""How many of the claims that do not hold the verdict names."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A reproduction with what the talk claims of each case, which takes a while to work out."""
+    """A reproduction with the claims about each case; computed once, because it takes a while."""
 
     result: Result
     plan: Plan
@@ -59,11 +57,11 @@ class _Judged:
     def of(cls, result: Result) -> Self:
         if result.plan is None:
             raise ValueError("a reproduction has a plan")
-        return cls(result, result.plan, {case: judge(case, result) for case in cases_of(result.plan)})
+        return cls(result, result.plan, {case: claims_of(case, result) for case in cases_of(result.plan)})
 
     @property
     def measured(self) -> list[tuple[Case, Summary]]:
-        """The cases that have figures, in the table's order."""
+        """The measured cases, in the order of the table."""
         by_spec = {strategy.strategy: strategy for strategy in self.result.strategies}
         return [(case, summarize(by_spec[case.spec])) for case in self.claims if case.spec in by_spec]
 
@@ -72,7 +70,7 @@ class _Judged:
         return [(case, claim) for case, claims in self.claims.items() for claim in claims]
 
     def first_whole(self, name: str) -> tuple[Case, Summary] | None:
-        """The first case of a strategy of which something can be said."""
+        """The first case of a strategy that has claims."""
         return next((one for one in self.measured if one[0].spec.name == name and self.claims[one[0]]), None)
 
     @property
@@ -81,12 +79,12 @@ class _Judged:
 
 
 def report(result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
-    """All of it for a terminal: the verdict, the table, each claim, and the findings but those in `told`.
+    """The text for a terminal: the verdict, the table, each claim, and the findings.
 
     Args:
-        result: What was measured, and is a reproduction.
+        result: A reproduction.
         width: Columns to fold prose to; None leaves each sentence on one line, as a pipe wants it.
-        told: Findings the user has been told already.
+        told: Findings to leave out, because stderr has shown them.
     """
     judged = _Judged.of(result)
     claims = [
@@ -104,7 +102,7 @@ def report(result: Result, width: int | None = None, told: Collection[Finding] =
 
 
 def blocks(result: Result) -> list[Block]:
-    """The same table and the claims, for a page."""
+    """The table and the claims, for an HTML page."""
     judged = _Judged.of(result)
     claims = [(_name(case), _word(claim), claim.text) for case, claim in judged.each_claim]
     note = f"speed-up: against plain, by the attempt; below each row what the talk published, over {FULL_RANGE}"
@@ -120,9 +118,9 @@ def blocks(result: Result) -> list[Block]:
 
 
 def document(result: Result) -> dict[str, Any]:
-    """The same for programs: the verdict's sentences, each claim, and a row for each case; times in ns.
+    """The verdict's sentences, each claim, and a row for each case, for programs; times in ns.
 
-    `holds` of a row is null where nothing could be judged; a figure that there is none of is null.
+    `holds` of a row is null if no claim could be judged; a figure that does not exist is null.
     """
     judged = _Judged.of(result)
     return {
@@ -134,7 +132,7 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def picture(result: Result) -> Picture | None:
-    """How many times as fast as plain each strategy is, here and in the talk; before all, how much odd ports cost."""
+    """Bars of each strategy's speed-up over plain, here and in the talk; the first pair is odd over even ports."""
     found: list[Bar] = []
     for row in document(result)["rows"]:
         talk = row["talk"] or {}
@@ -143,7 +141,7 @@ def picture(result: Result) -> Picture | None:
         else:
             name, here, published = f"{row['row']}: {BASELINE.name} / this", row["speed_up"], talk.get("speed_up")
         for group, value in (("measured here", here), ("the talk", published)):
-            if value and published:  # what the talk did not publish has nothing to stand beside
+            if value and published:  # without a published figure there is nothing to compare
                 found.append(Bar(name, group, value, f"{value:.3g} x"))
     if not found:
         return None
@@ -161,7 +159,7 @@ def _odd_to_even(row: dict[str, Any]) -> float | None:
 
 
 def json(result: Result) -> str:
-    """What `document` has, and where it was measured; without the attempts."""
+    """The entries of `document`, with environment, plan and findings, and without the attempts."""
     where = {
         "schema": SCHEMA,
         "environment": result.environment,
@@ -174,7 +172,7 @@ def json(result: Result) -> str:
 
 
 def opening(result: Result) -> Opening:
-    """What the first screen of a page says and shows."""
+    """What the first screen of an HTML page says and shows."""
     return Opening(verdict(result), picture(result), "connect() as the talk measured it, measured again")
 
 
@@ -183,7 +181,7 @@ FORMATS: dict[str, Callable[[Result], str]] = {
     "json": lambda result: json_document(result, {"reproduction": document(result)}),
     "markdown": lambda result: markdown(result, verdict(result)),
 }
-"""Every format of a result file: JSON and Markdown say what the claims come to."""
+"""A writer for each format of a result. JSON and Markdown contain the claims; the others are those of a run."""
 
 
 def _claim(case: Case, claim: Claim) -> dict[str, Any]:
@@ -225,7 +223,7 @@ def _row(judged: _Judged, case: Case, summary: Summary) -> dict[str, Any]:
 
 
 def verdict(result: Result) -> tuple[str, ...]:
-    """What a reader should take away, as sentences without markup: which claims hold, and the figures that matter."""
+    """What a reader should take away, as sentences without markup: which claims hold, and the main figures."""
     return _verdict(_Judged.of(result))
 
 
@@ -248,14 +246,14 @@ def _verdict(judged: _Judged) -> tuple[str, ...]:
 
 
 def _held(judged: _Judged) -> str:
-    """How many claims hold: `All 37`, or `36 of 37`; `All 3 judged` where some rows prove nothing."""
+    """How many claims hold: `All 37`, or `36 of 37`; `All 3 judged` if some cases could not be judged."""
     held, number = sum(claim.holds for _, claim in judged.each_claim), len(judged.each_claim)
     told = f"All {number}" if held == number else f"{held} of {number}"
     return told if all(judged.claims.values()) else f"{told} judged"
 
 
 def _plain(judged: _Judged) -> Iterator[str]:
-    """The search without a window: what it takes in all, and how much slower the second half is."""
+    """plain: its total time, and how much slower its second half is."""
     found = judged.first_whole(BASELINE.name)
     if found is None:
         return
@@ -267,7 +265,7 @@ def _plain(judged: _Judged) -> Iterator[str]:
 
 
 def _others(judged: _Judged) -> Iterator[str]:
-    """The shortest window and the whole range, which do without that search."""
+    """The shortest window and the whole range: total time, speed-up and errors."""
     told = []
     for case, summary in filter(None, map(judged.first_whole, (WINDOW.name, RANGE.name))):
         faster, errors = speed_up(summary, judged.result), summary.errored.latency.count
@@ -290,7 +288,7 @@ def _next(judged: _Judged) -> Iterator[str]:
 
 
 def _cells(judged: _Judged) -> list[tuple[str, ...]]:
-    """A row for each case, and below it one with what the talk published."""
+    """A row for each case, and below it a row of the figures that the talk published."""
     rows = []
     for case, summary in judged.measured:
         rows.append(_measured(judged, case, summary))
@@ -343,7 +341,7 @@ def _name(case: Case) -> str:
 
 
 def _opening(judged: _Judged) -> str:
-    """What the talk is, and where its measurements are made again; its own range, where that is another."""
+    """The talk, the kernel and the plan of the reproduction; and the talk's range, if it differs."""
     plan = judged.plan
     talk = "" if plan.port_range == FULL_RANGE else f" (the talk: {FULL_RANGE})"
     return f"{TALK}, again on {judged.kernel}, range {plan.port_range}{talk}, {plan.namespace}, seed {plan.seed}"
