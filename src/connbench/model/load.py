@@ -154,6 +154,7 @@ class LoadField:
         list_examples: What it offers before them where a list is taken.
         sweep: Its part in a sweep; None if `sweep` takes no list of it.
         is_predicted: Whether the model of the port search has it, so that `predict` takes the option.
+        is_optional: Whether files of earlier versions lack it, and mean its default.
         usual: Values that a label leaves out.
         is_leading: Whether a label begins with it.
         label: A value as a report's header says it.
@@ -179,6 +180,7 @@ class LoadField:
     list_examples: tuple[str, ...] = ()
     sweep: Sweep | None = None
     is_predicted: bool = True
+    is_optional: bool = False
     usual: tuple[object, ...] = (None,)
     is_leading: bool = False
     label: Callable[[Any], str]

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, groupby, islice
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import StrategySpec
+from connbench.model import LOAD_FIELDS, StrategySpec
 from connbench.model.load import parse_whole
 from connbench.results.file_checks import CHANGED, ImpossibleRow, Rounds, check_column
 from connbench.results.old_names import RENAMED
@@ -27,11 +27,17 @@ _ROUND = (*SPEC_COLUMNS, "round")
 
 HEADER = (*_ROUND, "fault", *(column.name for column in COLUMNS))
 
-_LATER = {"fault", *(column.name for column in COLUMNS if column.is_optional)}
+_LATER = {
+    "fault",
+    *(field.name for field in LOAD_FIELDS if field.is_optional),
+    *(column.name for column in COLUMNS if column.is_optional),
+}
 """Columns that files of earlier versions lack.
 
-Until 0.1 a fault was a line of its own at the end: `# partial`, and then the round's columns.
+Until 0.1 a fault was a line of its own at the end: `# partial`, and then the columns `_BEFORE` of the round.
 """
+
+_BEFORE = [name for name in _ROUND if name not in _LATER]
 
 LINE_END = "\n"
 LONGEST_LINE = 1 << 20
@@ -117,6 +123,7 @@ def read_csv(text: str, name: str) -> Result:
         faults = _read_comments(text[end:], text.count(LINE_END, 0, end) + 1, result)
         lines = islice(lines_of(text[:end], name), 1, None)
     columns = [column for column in COLUMNS if column.name in names]
+    of_round = [name for name in _ROUND if name in names]
     first = 2
     for prefix, group in groupby(lines, key=lambda line: line.rsplit(",", len(columns))[0]):
         fields = _checked(_fields(prefix), len(names) - len(columns), f"{name}, line {first}")
@@ -127,7 +134,7 @@ def read_csv(text: str, name: str) -> Result:
             result.known += (_not_all(fault),)
             first += 1
         else:
-            spec, number = _read_prefix(round_fields, f"{name}, line {first}")
+            spec, number = _read_prefix(of_round, round_fields, f"{name}, line {first}")
             reason = RunFault(fault) if fault else faults.pop((spec, number), None)
             with _placed(name, first):
                 rounds.open(spec, number)
@@ -182,9 +189,9 @@ def _read_comments(comments: str, first: int, result: Result) -> dict[tuple[Stra
         if not line.startswith(_PARTIAL_MARK):
             raise InputError(f"{result.name}, line {number}: {line[:40]!r} follows a comment", CHANGED)
         place = f"{result.name}, {line[:40]!r}"
-        _, *prefix, message = _checked(_fields(line), len(_ROUND) + 2, place)
+        _, *prefix, message = _checked(_fields(line), len(_BEFORE) + 2, place)
         if any(prefix):
-            faults[_read_prefix(prefix, place)] = RunFault(message)
+            faults[_read_prefix(_BEFORE, prefix, place)] = RunFault(message)
         else:
             result.known += (_not_all(message),)
     return faults
@@ -196,8 +203,8 @@ def _checked(fields: list[str], number: int, place: str) -> list[str]:
     return fields
 
 
-def _read_prefix(fields: list[str], place: str) -> tuple[StrategySpec, int]:
-    columns = dict(zip(_ROUND, fields, strict=True))
+def _read_prefix(names: Sequence[str], fields: list[str], place: str) -> tuple[StrategySpec, int]:
+    columns = dict(zip(names, fields, strict=True))
     try:
         return from_columns(columns), parse_whole(columns["round"])
     except ValueError as error:

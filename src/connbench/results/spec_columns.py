@@ -32,7 +32,7 @@ def from_columns(fields: Mapping[str, str]) -> StrategySpec:
         window=_whole(fields["window"]),
         placement=_word(Placement, fields["placement"]) if fields["placement"] else None,
         retries=_whole(fields["retries"]),
-        load=Load.of({field.name: field.parse(fields[field.name]) for field in LOAD_FIELDS}),
+        load=Load.of({field.name: field.parse(fields.get(field.name, "")) for field in LOAD_FIELDS}),
         phase=_word(Phase, fields["phase"]),
     )
 
