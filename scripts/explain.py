@@ -145,7 +145,7 @@ def churned(fills: Sequence[float] = FILLS) -> Curves:
 
 
 def datagrams() -> Curves:
-    """Ports that UDP's search tries while the talk's range fills: the mean of `TRIALS` rounds."""
+    """Ports that UDP's search probes while the talk's range fills: the mean of `TRIALS` rounds."""
     curves: Curves = {}
     for label, searched in (("whole range", "connect() alone"), ("random window of 500", "random window of 500")):
         strategy = replace(SEARCHED[searched], load=Load(protocol=Protocol.UDP))
@@ -235,10 +235,10 @@ def windows() -> Figure:
 PICTURES: dict[str, Callable[[], Figure]] = {
     "search-eight": eight,
     "search-windows": windows,
-    "search-cost": lambda: draw_curves(cost(), "ports looked at, mean", "log"),
+    "search-cost": lambda: draw_curves(cost(), "ports probed, mean", "log"),
     "search-failures": lambda: draw_curves(failing(), "connections that find no port, %", "linear", 60),
-    "search-churn": lambda: draw_curves(churned(), "ports looked at, mean", "log", 40, "o"),
-    "search-udp": lambda: draw_curves(datagrams(), "ports tried, mean", "log"),
+    "search-churn": lambda: draw_curves(churned(), "ports probed, mean", "log", 40, "o"),
+    "search-udp": lambda: draw_curves(datagrams(), "ports probed, mean", "log"),
 }
 """The pictures of the page, by the names of their files."""
 

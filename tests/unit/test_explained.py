@@ -117,7 +117,7 @@ def test_worked_example_is_the_models() -> None:
     """The page tells the fifth connection's walk, after four even ports, and the ninth's end."""
     found = [search for _, search in explain.searches(explain.round_of(explain.PLAIN, explain.EIGHT, 9), FROM_6_8)]
     *vain, last = found[4].looked_at
-    assert f"looks at {', '.join(map(str, vain))} in vain, and only then at an odd port, {last}." in WORDS
+    assert f"probes {', '.join(map(str, vain))} in vain, and only then an odd port, {last}." in WORDS
     assert [search.port % 2 for search in found[:8]] == [0] * 4 + [1] * 4
     assert all({9024, 9026, 9028, 9030} <= set(search.looked_at) for search in found[4:])
     assert (len(found[8].looked_at), found[8].port) == (8, 0)
@@ -143,11 +143,11 @@ def test_half_of_the_range_is_where_it_turns_slow() -> None:
     plain, option = filled(explain.PLAIN).looked_at, filled(explain.RANGE)
     assert f"The first {HALF:,} connections" in WORDS
     assert f"Connection {HALF + 1:,} is the first" in WORDS
-    assert f"looks at {plain[HALF]:,} ports" in WORDS
+    assert f"probes {plain[HALF]:,} ports" in WORDS
     assert (plain[HALF:] > HALF).all()
     old = filled(explain.RANGE, Algorithm.PRE_6_8).looked_at.sum()
-    assert f"{plain.sum() / 1e6:.0f} million looks; with the option" in WORDS
-    assert f"gains nothing: {old / 1e6:.0f} million looks again" in WORDS
+    assert f"{plain.sum() / 1e6:.0f} million probes; with the option" in WORDS
+    assert f"gains nothing: {old / 1e6:.0f} million probes again" in WORDS
     assert f"it takes {option.looked_at.sum() / 1e3:.0f} thousand" in WORDS
 
 
@@ -176,7 +176,7 @@ def test_table_of_sources() -> None:
 
 def test_table_of_churn() -> None:
     """What a replacement looks at; that of plain follows from how many of the held ports are even."""
-    assert f"at 49% say, does it stay cheap (some {explain.replaced(explain.PLAIN, 0.49):.0f} ports)" in WORDS
+    assert f"only below half, at 49% say (some {explain.replaced(explain.PLAIN, 0.49):.0f} ports)" in WORDS
     for fill in (0.5, 0.8, 0.95):
         counts = [explain.replaced(strategy, fill) for strategy in (explain.PLAIN, spec("window", 500), explain.RANGE)]
         times = r" \| [\d.]+ (?:ms|µs) \| "
@@ -195,4 +195,4 @@ def test_table_of_udp(label: str, strategy: StrategySpec) -> None:
     slots = explain.UDP_MACHINE.udp_slots
     assert f"here {slots:,} of them" in WORDS
     assert f"the {slots - 500:,} slots that have nothing to do with the window" in WORDS
-    assert f"{(slots - 500) * 65536 // slots:,} tries for nothing" in WORDS
+    assert f"{(slots - 500) * 65536 // slots:,} probes for nothing" in WORDS
