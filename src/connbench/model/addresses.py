@@ -88,6 +88,11 @@ class PortRange:
         return self.low <= other.low and other.high <= self.high
 
 
+def ip_version(address: str) -> int:
+    """6 for an address with a colon, else 4."""
+    return 6 if ":" in address else 4
+
+
 def first_sources(number: int, family: int = 4, link: Link = Link.LOOPBACK) -> tuple[str, ...]:
     """So many source addresses, counted up from the default one of a family and a link."""
     first = ipaddress.ip_address((NEAR_SOURCES if link is Link.VETH else DEFAULT_SOURCES)[family])

@@ -7,7 +7,7 @@ import ipaddress
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.linux import veth
 from connbench.linux.namespace import best_available
-from connbench.model import Isolation, Link, Namespace, Plan, first_sources
+from connbench.model import Isolation, Link, Namespace, Plan, first_sources, ip_version
 from connbench.planner.namespaces import ALLOW_NAMESPACES
 from connbench.planner.request import RunRequest
 from connbench.units import MS_PER_S
@@ -81,7 +81,7 @@ def check_link(plan: Plan) -> None:
             )
     both = {ipaddress.ip_address(host) for host in hosts} & {ipaddress.ip_address(source) for source in plan.sources}
     if both:
-        here = set(plan.sources) <= set(first_sources(len(plan.sources), 6 if ":" in hosts[0] else 4, Link.VETH))
+        here = set(plan.sources) <= set(first_sources(len(plan.sources), ip_version(hosts[0]), Link.VETH))
         raise UsageError(
             f"--link veth: {min(both, key=str)} would be at both of its ends",
             f"choose another --{'target' if here else 'source'}",

@@ -17,6 +17,7 @@ from connbench.model import (
     Plan,
     PortRange,
     RoundPlan,
+    ip_version,
     parse_ports,
 )
 from connbench.planner.request import RunRequest
@@ -110,7 +111,7 @@ def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = 
 
 def family_asked(request: RunRequest) -> int:
     """That of the addresses asked for where no target is, IPv4 without any."""
-    return request.family or (6 if ":" in (request.source or "") else 4)
+    return request.family or ip_version(request.source or "")
 
 
 def refuse_without_ipv6(

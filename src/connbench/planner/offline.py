@@ -15,9 +15,10 @@ from connbench.model import (
     PortRange,
     RoundPlan,
     first_sources,
+    ip_version,
 )
 from connbench.planner.load_choice import check_rounds
-from connbench.planner.namespaces import refuse_all_reserved
+from connbench.planner.namespaces import family_asked, refuse_all_reserved
 from connbench.planner.request import RunRequest
 from connbench.planner.sources import check_sources, parse_sources
 from connbench.planner.strategy_choice import choose_strategies
@@ -40,7 +41,7 @@ def plan_on_paper(request: RunRequest, reserved: frozenset[int] = frozenset()) -
     """
     ports = request.port_range or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
     ports.check_for_search()
-    family = request.family or (6 if ":" in (request.source or "") else 4)
+    family = family_asked(request)
     targets = choose_targets(request.targets, request.family, allow_remote=True) or (
         own_endpoint(ports, Namespace.NETWORK, family),
     )
@@ -69,7 +70,7 @@ def _sources(request: RunRequest, target: Endpoint) -> tuple[str, ...]:
     check_sources(request.source, request.sources)
     if request.source is not None:
         return parse_sources(request.source)
-    family = 6 if ":" in target.host else 4
+    family = ip_version(target.host)
     if request.sources is None:
         return (DEFAULT_SOURCES[family],)
     return first_sources(request.sources, family)

@@ -17,6 +17,7 @@ from connbench.model import (
     Link,
     Namespace,
     first_sources,
+    ip_version,
     is_of_one,
     refuse_mapped,
 )
@@ -52,13 +53,13 @@ def choose_sources(
         UsageError: No such addresses, of another family, or not of this host.
         TargetError: No route to the target.
     """
-    family = 6 if ":" in target.host else 4
+    family = ip_version(target.host)
     check_sources(asked, number)
     if number is not None:
         return first_sources(number, family, link)
     if asked is not None:
         found = parse_sources(asked)
-        other = next((address for address in found if (":" in address) != (family == 6)), None)
+        other = next((address for address in found if ip_version(address) != family), None)
         if other:
             raise UsageError(
                 f"--source {other} and target {target} are not both IPv{family}",

@@ -8,7 +8,7 @@ from connbench.errors import TargetError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux.families import family_of
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange, is_of_one, refuse_mapped
+from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange, ip_version, is_of_one, refuse_mapped
 from connbench.planner.sources import is_address
 from connbench.units import parse_number
 
@@ -88,7 +88,7 @@ def _resolve(host: str, family: int | None) -> str:
         UsageError: An address of the other family.
         TargetError: Nothing of that name.
     """
-    if family is not None and is_address(host) and (6 if ":" in host else 4) != family:
+    if family is not None and is_address(host) and ip_version(host) != family:
         raise UsageError(f"--target {host} is not of IPv{family}", f"leave out --family {family}, or give another")
     kind = {None: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[family]
     try:

@@ -23,6 +23,7 @@ from connbench.model import (
     Spread,
     StrategySpec,
     first_sources,
+    ip_version,
 )
 from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
 from connbench.results.result import Result, StrategyResult
@@ -124,7 +125,7 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
 def _source_words(plan: Plan, strategies: Sequence[StrategySpec]) -> list[str]:
     """The source addresses where they are not the default ones, and no strategy leaves them to the kernel."""
     sources = plan.sources[: strategies[0].load.sources]
-    family, is_external = 6 if ":" in sources[0] else 4, plan.listener is Listener.EXTERNAL
+    family, is_external = ip_version(sources[0]), plan.listener is Listener.EXTERNAL
     default = ("::1",) if family == 6 and not plan.namespace.is_own else first_sources(1, family, plan.link)
     words = [f"--family {family}"] if family == 6 and not is_external else []
     if not all(spec.traits.chooses_source for spec in strategies):
