@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from connbench.wording import listed
+
 MARK = "\N{REPLACEMENT CHARACTER}"
 """Replaces a character that is not printed."""
 
@@ -124,16 +126,14 @@ def _merged(by_message: dict[str, list[Finding]]) -> list[str]:
         for one in alike:
             rounds.setdefault(one.strategy or "", []).extend([] if one.round is None else [one.round])
         places = [name + (f", {_rounds(numbers)}" if numbers else "") for name, numbers in rounds.items()]
-        place = " and ".join(filter(None, (", ".join(places[:-1]), places[-1])))
+        place = listed(places)
         merged.append(f"{place}: {message}" if place else message)
     more = len(by_message) - MAX_MESSAGES
     return [*merged, f"and {more} more of the kind"] if more > 0 else merged
 
 
 def _rounds(numbers: Sequence[int]) -> str:
-    if len(numbers) == 1:
-        return f"round {numbers[0]}"
-    return f"rounds {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+    return f"round{'s' if len(numbers) > 1 else ''} {listed([str(number) for number in numbers])}"
 
 
 MAX_ALIKE = 2

@@ -30,7 +30,8 @@ LAYERS = (
     {"draws"},
     {"linux", "samples", "roundreport", "thresholds"},
     {"model", "interrupts"},
-    {"errors", "findings", "folding", "release", "strategies", "units"},
+    {"errors", "findings", "release", "strategies", "units"},
+    {"wording"},
     {""},  # connbench itself, which has the version
 )
 """Packages and modules of the house from the top down; a line may import from those below it."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from connbench.advise.situation import Advice, Candidate, Counsel, Situation
 from connbench.findings import printable
-from connbench.folding import fold
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.json_text import json_text
@@ -18,6 +17,7 @@ from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.strategies import RANDOM
 from connbench.units import duration
+from connbench.wording import fold
 
 SCHEMA = 2
 

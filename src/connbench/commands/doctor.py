@@ -10,7 +10,7 @@ from connbench.commands.messages import say, width
 from connbench.commands.options import format_option
 from connbench.commands.sections import Command
 from connbench.errors import ConnbenchError
-from connbench.folding import fold
+from connbench.wording import fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

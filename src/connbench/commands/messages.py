@@ -13,7 +13,7 @@ import click
 
 from connbench.errors import ConnbenchError, ExitCode, is_debugging
 from connbench.findings import Finding, Severity, harmless, printable
-from connbench.folding import fold
+from connbench.wording import fold
 
 if TYPE_CHECKING:
     from connbench.results.result import Result

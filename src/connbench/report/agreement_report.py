@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from connbench.findings import printable
-from connbench.folding import fold
 from connbench.model import Protocol
 from connbench.portmodel.agreement import Agreement, Both
 from connbench.portmodel.algorithm import Algorithm
@@ -17,6 +16,7 @@ from connbench.report.rows import Table
 from connbench.report.tables import render
 from connbench.results.result import Result
 from connbench.units import count, duration
+from connbench.wording import fold
 
 
 def report(

@@ -9,7 +9,6 @@ from typing import Any
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
 from connbench.analysis.comparison import ERRORS, Comparison, Difference, Figure, RoundCount, StrategyComparison
 from connbench.findings import Severity, printable
-from connbench.folding import fold
 from connbench.report.comparison_rows import HEADER, blocks, rounds_in_words
 from connbench.report.comparison_verdict import not_comparable, verdict
 from connbench.report.json_text import json_text
@@ -19,6 +18,7 @@ from connbench.report.tables import render
 from connbench.report.text import verdict_lines
 from connbench.results.result import Result
 from connbench.units import count
+from connbench.wording import fold
 
 SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""

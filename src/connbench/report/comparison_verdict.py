@@ -11,6 +11,7 @@ from connbench.analysis.comparison import ERRORS, Comparison, Figure, StrategyCo
 from connbench.findings import Severity
 from connbench.report.comparison_rows import change_in_words, needs, value_in_words
 from connbench.units import count
+from connbench.wording import listed
 
 CHANGED = {Verdict.FASTER, Verdict.SLOWER, Verdict.FEWER_ERRORS, Verdict.MORE_ERRORS}
 
@@ -66,7 +67,7 @@ def _counted(figures: list[Named]) -> str:
         return "no complete round has a figure to compare"
     found = Counter(figure.verdict for _, _, figure in figures)
     words = [f"{count(found[one])} {SAID[one][found[one] != 1]}" for one in Verdict if found[one]]
-    return f"of {count(len(figures))} figures, {' and '.join(filter(None, (', '.join(words[:-1]), words[-1])))}"
+    return f"of {count(len(figures))} figures, {listed(words)}"
 
 
 def _largest(figures: list[Named]) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import summarize
 from connbench.findings import printable
-from connbench.folding import fold
 from connbench.model import Close, Phase, Protocol, Spread, addresses_text
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
@@ -21,6 +20,7 @@ from connbench.report.tables import render
 from connbench.report.talk import six_lines
 from connbench.results.result import Mask, Round, StrategyResult
 from connbench.units import count, duration
+from connbench.wording import fold
 
 SEARCHES = {
     Algorithm.PRE_4_2: "the search of Linux before 4.2",

@@ -11,7 +11,6 @@ import numpy as np
 from connbench.analysis.soundness import findings
 from connbench.analysis.sweep_analysis import Cell, Sweep
 from connbench.findings import Finding, by_kind, printable, the_rest
-from connbench.folding import fold
 from connbench.model import addresses_text
 from connbench.report.rows import Block, Table, port_range
 from connbench.report.sweep_names import Names
@@ -20,6 +19,7 @@ from connbench.report.tables import render
 from connbench.report.text import finding, verdict_lines
 from connbench.results.result import Result
 from connbench.units import count, duration
+from connbench.wording import fold
 
 if TYPE_CHECKING:
     from connbench.portmodel.variants import Variant  # which loads what simulates, and a report does not

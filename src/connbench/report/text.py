@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.findings import Finding, printable, together
-from connbench.folding import fold
 from connbench.model import Plan, StrategySpec, addresses_text
 from connbench.report import rows
 from connbench.report import strategy_tables as account
@@ -16,6 +15,7 @@ from connbench.report.tables import render
 from connbench.report.talk import six_lines
 from connbench.report.verdicts import run_verdict
 from connbench.results.result import Result, StrategyResult
+from connbench.wording import fold
 
 BOLD, NORMAL = "\x1b[1m", "\x1b[0m"
 """What a terminal takes for the begin and the end of bold characters (ECMA-48, SGR)."""

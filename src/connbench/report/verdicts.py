@@ -18,6 +18,7 @@ from connbench.report.next_step import next_step
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
 from connbench.units import about, count
+from connbench.wording import listed
 
 LATE = 0.95
 """Share of the ports from which on a strategy that turns slow has stayed fast for all that matters: what is told first
@@ -58,7 +59,7 @@ def _unusable(invalid: Sequence[Finding]) -> str:
     messages = {finding.message for finding in firsts}
     reasons = [firsts[0].message] if len(messages) == 1 else [kind.message for kind in together(firsts)]
     labels = [finding.strategy for finding in firsts if finding.strategy]
-    return f"Do not use the figures of {_listed(labels)}: {printable('; '.join(reasons))}."
+    return f"Do not use the figures of {listed(labels)}: {printable('; '.join(reasons))}."
 
 
 def _name(result: Result, strategy: StrategyResult) -> str:
@@ -156,7 +157,7 @@ def _grouped(
 
 
 def _names(result: Result, measured: Sequence[_Measured]) -> str:
-    return _listed([_name(result, s) for s, _ in measured])
+    return listed([_name(result, s) for s, _ in measured])
 
 
 def _stay(result: Result, alike: Sequence[_Measured], levels: Sequence[float | None]) -> str:
@@ -251,7 +252,3 @@ def _span(values: Sequence[float | None]) -> str:
     low, high = about(known[0]), about(known[-1])
     number, unit = low.split()
     return high if low == high else f"{number if high.endswith(f' {unit}') else low} to {high}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -9,7 +9,6 @@ from typing import Any, Self
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Finding, printable
-from connbench.folding import fold
 from connbench.model import Plan
 from connbench.report.formats import FORMATS as CORE_FORMATS
 from connbench.report.html.page import Opening
@@ -25,6 +24,7 @@ from connbench.reproduce.claims import Claim, claims_of, odd_to_even, speed_up, 
 from connbench.results.result import Result
 from connbench.strategies import BASELINE, RANGE, WINDOW
 from connbench.units import count, duration
+from connbench.wording import fold
 
 _COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
 """At most 74 columns wide."""

@@ -32,6 +32,7 @@ from connbench.report.talk import six_lines
 from connbench.report.verdicts import run_verdict
 from connbench.results.result import Result
 from connbench.strategies import STRATEGIES
+from connbench.wording import listed
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -165,7 +166,7 @@ def _what(results: Sequence[Result]) -> str:
         return "No attempt was measured"
     if len(labels) > MOST_NAMED:
         return f"connect() with {len(labels)} settings"
-    return f"connect() with {labels[0] if len(labels) == 1 else ', '.join(labels[:-1]) + ' and ' + labels[-1]}"
+    return f"connect() with {listed(labels)}"
 
 
 def _run_verdicts(results: Sequence[Result]) -> list[str]:

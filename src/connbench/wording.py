@@ -1,12 +1,18 @@
-"""Folds a paragraph to the width of a terminal; every text that connbench prints is folded here."""
+"""Puts words together for a reader: lists in a sentence, and paragraphs folded to the width of a terminal."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence: `a`, `a and b`, `a, b and c`; empty without any."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def fold(text: str, width: int | None, indent: str = "  ", first: str = "") -> str:
-    """Fold a paragraph between words, never within one: what a reader copies, as an address, stays whole.
+    """Fold a paragraph between words, never within one, so that what a reader copies (an address) stays whole.
 
     Args:
         text: One paragraph.
