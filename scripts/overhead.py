@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from connbench import samples
-from connbench.engine.client import run_round
+from connbench.engine.launcher import run_round
 from connbench.model import Endpoint, Listener, Namespace, Placement, Plan, PortRange, RoundPlan, StrategySpec
 from connbench.results.result import Samples
 

@@ -17,11 +17,11 @@ from typing import TypeVar
 import numpy as np
 
 from connbench.model import Endpoint, Listener, Namespace, Plan, PortRange, StrategySpec
+from connbench.model.round_report import RoundReport
 from connbench.report.formats import FORMATS
 from connbench.results.input_file import read
 from connbench.results.output_file import format_of, write_atomically
 from connbench.results.result import Result, Round, Samples
-from connbench.roundreport import RoundReport
 
 T = TypeVar("T")
 

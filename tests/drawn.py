@@ -29,8 +29,8 @@ from connbench.model import (
     is_of_one,
 )
 from connbench.model.load import LoadField, Unit
+from connbench.model.round_report import RoundReport, WorkerReport
 from connbench.results.result import Result, Round, Samples, samples_class
-from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
 from connbench.strategies import STRATEGIES, strategy_of
 

@@ -12,8 +12,8 @@ from hypothesis import settings
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.model import Endpoint, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
+from connbench.model.round_report import RoundReport, WorkerReport
 from connbench.results.result import Result, Round, Samples
-from connbench.roundreport import RoundReport, WorkerReport
 from connbench.samples import COLUMNS
 
 unhurried = settings(deadline=None)

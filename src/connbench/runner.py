@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connbench import samples
-from connbench.engine.client import Outcome, run_round
+from connbench.engine.launcher import Outcome, run_round
 from connbench.interrupts import Interrupts
 from connbench.linux.process import usable_cpus
 from connbench.model import Plan, RoundPlan, StrategySpec
+from connbench.model.round_report import RoundReport
 from connbench.results.result import Result, Round, samples_class
-from connbench.roundreport import RoundReport
 
 RECENT = 1000
 """Attempts the progress' mean is taken over."""

@@ -15,7 +15,7 @@ from support import HANG_S, INSIDE, connbench
 PROGRAM = """
 import json, os
 from connbench import samples
-from connbench.engine.client import run_round
+from connbench.engine.launcher import run_round
 from connbench.errors import EnvironmentFault
 from connbench.model import Isolation, RoundPlan
 from connbench.planner import RunRequest, make_plan

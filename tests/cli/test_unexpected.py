@@ -226,7 +226,7 @@ def test_this_python_runs_the_hooks(hooks: Path) -> None:
 
 def test_a_bug_in_an_accepting_process_is_told(hooks: Path) -> None:
     """In one line with its place, and by the exit code of a bug; the other processes would go on."""
-    env = broken(hooks, "connbench.engine.acceptor", "Acceptor.run")
+    env = broken(hooks, "connbench.engine.acceptors", "Acceptor.run")
     finished = connbench("serve", "--port", "0", "--processes", "1", env=env)
     assert finished.returncode == ExitCode.BUG
     assert "Traceback" not in finished.stderr

@@ -28,7 +28,7 @@ LAYERS = (
     {"engine", "analysis", "portmodel"},
     {"host", "results"},
     {"draws"},
-    {"linux", "samples", "roundreport", "thresholds"},
+    {"linux", "samples", "thresholds"},
     {"model", "interrupts"},
     {"errors", "findings", "release", "strategies", "units"},
     {"wording"},
@@ -47,7 +47,6 @@ MEASURING = (
     "samples",
     "model",
     "findings",
-    "roundreport",
     "errors",
 )
 HEAVY = {"numpy", "rich", "click", "psutil", "pyroute2"}
@@ -148,7 +147,7 @@ def test_imports_are_absolute() -> None:
 def test_engine_is_used_by_its_doors() -> None:
     """Measuring is another process: others import the parent's side of it, and `serve` its accepting processes."""
     used = {name for module in MODULES if unit(module) != "engine" for name in imports(module)}
-    assert used & set(modules_of("engine")) == {f"connbench.engine.{name}" for name in ("acceptors", "client", "tally")}
+    assert used & set(modules_of("engine")) == {f"connbench.engine.{name}" for name in ("acceptors", "launcher")}
 
 
 @pytest.mark.parametrize("part", MEASURING)

@@ -16,6 +16,7 @@ from connbench.commands.options import FORMAT_NAMES
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
 from connbench.model import NO_LOAD, Churn, Load
+from connbench.model.round_report import RoundReport
 from connbench.report.formats import FORMATS
 from connbench.report.json import json_document
 from connbench.results.csv_file import read_csv
@@ -23,7 +24,6 @@ from connbench.results.json_file import SCHEMA, read_json
 from connbench.results.output_file import SUFFIXES
 from connbench.results.result import Result, Samples
 from connbench.results.talk_csv import read_talk_csv
-from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS
 from json_units import without_unit
 from made import BIND, ENVIRONMENT, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of

@@ -17,6 +17,7 @@ from connbench.errors import ConnbenchError, EnvironmentFault, InputError, Outpu
 from connbench.interrupts import Interrupts
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
+from connbench.model.round_report import RoundReport
 from connbench.model.time_wait import TW_REUSE
 from connbench.planner import RunRequest
 from connbench.planner.offline import plan_on_paper
@@ -31,7 +32,6 @@ from connbench.report.charts.predicted import Overlay, draw
 from connbench.report.json import json_document
 from connbench.report.prediction_report import knee, report
 from connbench.results.result import Result, Round
-from connbench.roundreport import RoundReport
 from connbench.samples import GIVEN_UP
 from made import PLAN, result_of, samples_of
 from made import round_of as round_made

@@ -1,1 +1,5 @@
-"""The measured process: its namespace, its listener, its chain of workers, and the loop that calls connect()."""
+"""The measured process: its network namespace, its listener, its workers, and the loop that calls connect().
+
+`launcher` runs in the parent and starts `python -m connbench.engine` for each round. In that process `network` makes
+the namespace, `listener` listens, and `scheduler` forks `worker` processes, each of which runs `loop` on its `task`.
+"""

@@ -1,9 +1,13 @@
-"""`python -m connbench.engine`: one round, told by JSON on stdin, answered in JSON lines on stdout.
+"""`python -m connbench.engine`: run one round. Stdin has the plan as a line of JSON; stdout gets a line for each event.
 
-The arguments are the descriptor of the samples' shared memory and the parent's process id. The lines are `ready` with
-the settings, `measured` with the report of a phase at its end, and `finished` with those of all; `failed` (message,
-hint, exit code) comes before the latter, or instead of all. SIGTERM ends the round early: the connections made until
-then are reported and closed as ever.
+The arguments are the descriptor of the samples' shared memory and the parent's process id. The events are:
+
+- `ready`, with the namespace's settings: the round begins.
+- `measured`, with the report of a phase: the phase has ended.
+- `failed`, with message, hint and exit code: the round ends early, or did not begin.
+- `finished`, with the reports of all phases: all connections are closed.
+
+SIGTERM ends the round early. The engine then reports and closes the connections as at any other end.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from typing import Any
 from connbench.draws import assign_paths, draw_replaced, draw_round
 from connbench.engine import listener, network
 from connbench.engine.network import Network
-from connbench.engine.scheduler import Scheduler, refuse_without_room
+from connbench.engine.scheduler import Scheduler, check_capacity
 from connbench.engine.task import WorkerTask
 from connbench.engine.worker import StopRequestedError, stop_on_sigterm
 from connbench.errors import ConnbenchError, RunFault
@@ -29,42 +33,47 @@ from connbench.linux.faults import fault_of, told
 from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.model import Phase, RoundPlan, parse_ports
-from connbench.roundreport import RoundReport
+from connbench.model.round_report import RoundReport
 
 
-def say(event: str, **fields: object) -> None:
-    """One line to the parent."""
+def send(event: str, **fields: object) -> None:
+    """Send an event to the parent."""
     print(json.dumps({"event": event, **fields}), flush=True)  # noqa: T201  # stdout is the protocol
 
 
 def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
-    """Run a round from its namespace to the last connection closed.
+    """Run a round, from making its namespace to closing its last connection.
+
+    Args:
+        plan: The round.
+        descriptor: The shared memory of the samples.
+        parent: The parent's process id.
 
     Raises:
-        ConnbenchError: It could not begin. Once it has begun, faults are reported beside what was measured.
+        ConnbenchError: The round cannot begin. A fault after that is sent as `failed`, beside what was measured.
     """
     die_with_parent(parent)
     engine_rss = resident_bytes()
     raise_open_files()
-    joined = network.set_up(plan)
+    own_network = network.set_up(plan)
     die_with_parent(parent)
-    tasks = _tasks(plan, descriptor, joined)
-    with joined.listening_end():
+    tasks = _tasks(plan, descriptor, own_network)
+    with own_network.listening_end():
         running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows)
     try:
-        refuse_without_room(tasks)
-        say("ready", settings=joined.settings)
-        reports = _measure(Scheduler(tasks, running.check), tasks[0].plan, joined, engine_rss)
+        check_capacity(tasks)
+        send("ready", settings=own_network.settings)
+        reports = _measure(Scheduler(tasks, running.check), tasks[0].plan, own_network, engine_rss)
     finally:
         running.close()
-    say("finished", reports=reports)
+    send("finished", reports=reports)
 
 
-def _tasks(plan: RoundPlan, descriptor: int, joined: Network) -> list[WorkerTask]:
-    """The whole round as a task for each client, its draws made."""
+def _tasks(plan: RoundPlan, descriptor: int, own_network: Network) -> list[WorkerTask]:
+    """Make the random draws of the round, and divide it into a task for each client."""
     victims = draw_replaced(plan)
     path_by_row = assign_paths(plan, victims)
-    draws = draw_round(plan, path_by_row, parse_ports(joined.settings.get(sysctl.RESERVED_PORTS, "")))
+    draws = draw_round(plan, path_by_row, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     return [
         WorkerTask(
@@ -78,44 +87,46 @@ def _tasks(plan: RoundPlan, descriptor: int, joined: Network) -> list[WorkerTask
             held_before=(0,) * len(plan.sources),
             descriptor=descriptor,
             epoch=epoch,
-            far=joined.far,
+            far=own_network.far,
         )
         for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
     ]
 
 
-def _measure(scheduler: Scheduler, plan: RoundPlan, joined: Network, engine_rss: int) -> list[dict[str, Any]]:
-    """Run the round's phases; the reports of those that were begun."""
-    begun = RoundReport(settings=joined.settings, engine_rss=engine_rss)
+def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine_rss: int) -> list[dict[str, Any]]:
+    """Run the phases of the round, and return the reports of those that began."""
+    begun = RoundReport(settings=own_network.settings, engine_rss=engine_rss)
     gc.collect()
     gc.freeze()
     reports = []
     for phase in plan.strategy.phases:
-        report, is_complete = _run_phase(scheduler, phase.phase, joined, begun)
+        report, is_complete = _run_phase(scheduler, phase.phase, own_network, begun)
         reports.append(report)
-        say("measured", report=asdict(report))  # should this process not live to the end of the next
+        send("measured", report=asdict(report))  # in case the next phase kills this process
         if not is_complete:
             break
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left to do ends the round in good order
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the round ends anyway: closing must not be interrupted
     scheduler.close()
     return [asdict(report) for report in reports]
 
 
-def _run_phase(scheduler: Scheduler, phase: Phase, joined: Network, begun: RoundReport) -> tuple[RoundReport, bool]:
-    """The report of a phase, and whether it came to its end."""
-    before, (stolen_before, ticks_before) = joined.read_counters(), counters.read_cpu_ticks()
+def _run_phase(
+    scheduler: Scheduler, phase: Phase, own_network: Network, begun: RoundReport
+) -> tuple[RoundReport, bool]:
+    """Run a phase, and return its report, and whether the phase ran to its end."""
+    before, (stolen_before, ticks_before) = own_network.read_counters(), counters.read_cpu_ticks()
     held, established, is_complete = 0, 0, True
     try:
         scheduler.run(phase)
     except ConnbenchError as fault:
         is_complete = False
-        _say_failed(fault)
+        _send_failed(fault)
     try:
         held, established = scheduler.count()
     except ConnbenchError as fault:
         is_complete = False
-        _say_failed(fault)
-    moved = counters.difference(before, joined.read_counters())
+        _send_failed(fault)
+    moved = counters.difference(before, own_network.read_counters())
     stolen, ticks = counters.read_cpu_ticks()
     report = replace(
         begun,
@@ -129,28 +140,29 @@ def _run_phase(scheduler: Scheduler, phase: Phase, joined: Network, begun: Round
     return report, is_complete
 
 
-def _say_failed(fault: ConnbenchError) -> None:
-    say("failed", **told(fault))
+def _send_failed(fault: ConnbenchError) -> None:
+    send("failed", **told(fault))
 
 
 def main() -> int:
-    """Entry point of the process; the exit status is 0 once a round has been reported."""
+    """Entry point of the process. The exit status is 0 if the round was reported, 1 if it could not begin."""
     try:
-        _take_signals()
+        _set_up_signals()
         run(RoundPlan.from_dict(json.loads(sys.stdin.readline())), *map(int, sys.argv[1:]))
     except StopRequestedError:
-        _say_failed(RunFault("the engine process was stopped by SIGTERM before the round began", "run it again"))
+        _send_failed(RunFault("the engine process was stopped by SIGTERM before the round began", "run it again"))
         return 1
-    except Exception as error:  # noqa: BLE001  # a bug of the engine's, too, is told by the parent
-        _say_failed(fault_of(error))
+    except Exception as error:  # noqa: BLE001  # a bug in connbench: the parent reports it
+        _send_failed(fault_of(error))
         return 1
     return 0
 
 
-def _take_signals() -> None:
-    """Heed SIGTERM alone, and let it through: the parent began this process with all of them blocked.
+def _set_up_signals() -> None:
+    """Handle SIGTERM, ignore the other signals of `ENDING`, and unblock all of them.
 
-    The others are the parent's to answer, however many processes they were sent to.
+    The parent started this process with these signals blocked. A terminal sends the others to all processes of the run,
+    and the parent handles them.
     """
     for number in ENDING - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,8 @@
-"""Who completes the handshakes: the kernel alone (`backlog`), or processes that accept and hold (`accept`)."""
+"""The listener of a round.
+
+With `--listener backlog` the kernel completes the handshakes, and the connections stay in the accept queue. With
+`--listener accept` acceptors take them from the queue and hold them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ import errno
 import socket
 from dataclasses import dataclass, field
 
-from connbench.engine.acceptors import Acceptors, room_of_one, start_acceptors
-from connbench.engine.tally import Column
+from connbench.engine.acceptors import Acceptors, Counter, connections_per_acceptor, start_acceptors
 from connbench.errors import RunFault, TargetError
 from connbench.linux.families import family_of
 from connbench.linux.limits import open_files
@@ -17,28 +20,28 @@ from connbench.model import Endpoint, Listener
 
 @dataclass(slots=True)
 class RunningListener:
-    """Listening sockets and the processes that accept from them, if any."""
+    """The listening sockets, and with `--listener accept` the processes that accept from them."""
 
     socks: list[socket.socket] = field(default_factory=list)
     acceptors: Acceptors | None = None
 
     def check(self) -> None:
-        """Make sure that every accepting process is still there.
+        """Check that every accepting process still runs.
 
         Raises:
-            RunFault: One has ended since the last time, with what it held.
+            RunFault: One has ended since the last call, and its connections are closed.
         """
         ended = self.acceptors.reap() if self.acceptors else []
         if self.acceptors and ended:
             first = ended[0]
-            row = self.acceptors.tally.row(first)
+            row = self.acceptors.counters.row(first)
             how, advice = self.acceptors.end_of(first)
-            accepted = row[Column.ACCEPTED]
-            when = f"with {row[Column.OPEN]:,} open connections" if accepted else "before it accepted a connection"
+            accepted = row[Counter.ACCEPTED]
+            when = f"with {row[Counter.OPEN]:,} open connections" if accepted else "before it accepted a connection"
             raise RunFault(f"the listener's accepting process {self.acceptors.pids[first]} {how}, {when}", advice)
 
     def close(self) -> None:
-        """Drop every accepted connection and stop listening."""
+        """Close the accepted connections and the listening sockets."""
         if self.acceptors:
             self.acceptors.close()
             self.acceptors = None
@@ -47,35 +50,35 @@ class RunningListener:
         self.socks.clear()
 
 
-def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, in_all: int) -> RunningListener:
-    """Listen at each address so that `connections` can be open at once.
+def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, attempts: int) -> RunningListener:
+    """Start a listener that can have `connections` open at once.
 
     Args:
-        kind: Who completes the handshakes.
-        addresses: Where.
-        connections: How many there are at once.
-        in_all: How many there are over time: a queue that nobody accepts from keeps those that are closed, too.
+        kind: The kind of listener; EXTERNAL and NONE start nothing.
+        addresses: The addresses to listen on.
+        connections: The most connections that are open at the same time.
+        attempts: All connections of the round: without accept(), closed connections stay in the queue, too.
 
     Raises:
         TargetError: An address cannot be listened on.
-        EnvironmentFault: So many accepting processes cannot be started.
+        EnvironmentFault: The limits do not allow the accepting processes that are needed.
     """
     listener = RunningListener()
     if kind in {Listener.EXTERNAL, Listener.NONE}:
         return listener
     try:
         for address in addresses:
-            listener.socks.append(_listen(address, in_all))
+            listener.socks.append(_listen(address, attempts))
         if kind is Listener.ACCEPT:
-            # Accepting processes share the work; each stops when full, so together they must have room for all.
-            room = room_of_one()
-            processes = connections // room + 1
+            # Acceptors share the connections unevenly, and each stops when it is full: together they must hold all.
+            most = connections_per_acceptor()
+            processes = connections // most + 1
             refuse_processes(
                 processes,
                 f"{connections:,} connections to accept, with {open_files()[0]:,} files for each process",
                 "raise the hard limit of open files (ulimit -Hn), ask for fewer with -n, or use --listener backlog",
             )
-            listener.acceptors = start_acceptors(listener.socks, processes, room)
+            listener.acceptors = start_acceptors(listener.socks, processes, most)
     except BaseException:
         listener.close()
         raise
@@ -86,7 +89,7 @@ def _listen(address: Endpoint, connections: int) -> socket.socket:
     sock = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     try:
         sock.bind((address.host, address.port))
-        # The kernel cuts the backlog to somaxconn; with acceptors that only has to carry a burst.
+        # The kernel lowers the backlog to somaxconn, which is enough where acceptors empty the queue.
         sock.listen(backlog_for(connections))
     except OSError as error:
         sock.close()
@@ -95,7 +98,7 @@ def _listen(address: Endpoint, connections: int) -> socket.socket:
 
 
 def backlog_for(connections: int) -> int:
-    """Accept queue that never overflows with that many connections in it."""
+    """A backlog for listen() with which as many connections do not overflow the accept queue."""
     return connections + 64
 
 
@@ -103,6 +106,6 @@ def _cannot_listen(address: Endpoint, error: OSError) -> TargetError:
     if error.errno == errno.EADDRINUSE:
         return TargetError(
             f"the listener's port is taken: {address} ({error.strerror})",
-            "name a free one with --target, or leave out --listener to measure who listens there",
+            "name a free one with --target, or leave out --listener to measure the program that listens there",
         )
     return TargetError(f"cannot listen on {address}: {error.strerror}", "choose another with --target")

@@ -1,7 +1,16 @@
-"""The measured loop: the only hot code of connbench. One function serves every strategy.
+"""The measured loop. `run_attempts` serves every strategy; all else in connbench prepares for it or reads its samples.
 
-Locals only, no I/O, and nothing between the two clock reads around connect() but the call. `_socket.socket` is the C
-type itself: its subclass in `socket` adds a constructor in Python, and no connect() of its own.
+An *attempt* is what a program does to get one connection, and fills one row of the samples. It consists of one or more
+*tries*: after a try that finds no free port, a strategy that draws its port or window draws again. Of each attempt the
+loop records:
+
+- `prepare_ns`: setsockopt() and bind() of the last try.
+- `connect_ns`: connect() of the last try.
+- `acquire_ns`: the *acquire* time, from the first call of the first try to the result of the last try. It is what a
+  program waits until it has its connection. A strategy cannot hide work from it: it includes bind(), and every try.
+
+The loop uses local variables only, does no I/O, and has nothing between the two clock reads around connect() but the
+call. `_socket.socket` is the C type; its subclass in `socket` adds a constructor in Python, and no own connect().
 """
 
 from __future__ import annotations
@@ -30,29 +39,32 @@ from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
 from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 TIMEOUTS_IN_A_ROW = 5
-"""A listener this silent will not come back; go on and a run of N attempts takes N time-outs."""
+"""After as many time-outs the run ends: the listener does not answer, and N attempts would take N time-outs."""
 
 FLOOR_CALLS = 2000
-SILENT_PORT = 1
-"""Nobody listens there in a namespace of its own, unless --target says so."""
+"""Calls that `measure_floor` takes the median of."""
 
-NEVER_NS = 2**62
+UNUSED_PORT = 1
+"""A port without a listener in connbench's own namespace, unless --target names it."""
+
+NO_LIMIT_NS = 2**62
 
 
 def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask | None = None) -> int:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
-    """Open the connections of a task, or replace some of them.
+    """Make attempts: open the connections of a task, or replace some of them.
 
     Args:
         task: What to open.
-        held: The task's connections, by row; None for those that could not be had. Filling adds to it.
+        held: The worker's connections in the order of its rows, with None for an attempt that failed. Filling appends
+            to it; the churn replaces its elements.
         churn: What to replace; None to fill.
 
     Returns:
-        How many attempts at the end timed out one after the other.
+        How many attempts at the end timed out in a row.
 
     Raises:
-        RunFault: No socket() to be had any more (EMFILE, ENFILE), or the target stopped answering. What was opened
-            until then is in `held`, what was measured is in the columns.
+        RunFault: socket() failed (EMFILE, ENFILE), or the target stopped answering. The connections are in `held`, and
+            the samples in `task.columns`.
     """
     round_plan, draws, columns, client = task.plan, task.draws, task.columns, task.client
     plan, load = round_plan.plan, round_plan.strategy.load
@@ -62,25 +74,26 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
     source_number, target_number, client_number = columns["source"], columns["target"], columns["client"]
     epoch, first, path_by_row = task.epoch, draws.first, task.path_by_row
-    # A SYN without an answer holds nobody longer than the limit, either.
-    patience = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)
-    timeout, no_port_free, reset = pack_timeout(patience), NO_PORT_FREE, LINGER_RESET
+    # An unanswered SYN must not block for longer than --give-up-after, either.
+    timeout_s = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)
+    timeout, no_port_free, reset = pack_timeout(timeout_s), NO_PORT_FREE, LINGER_RESET
     is_tcp = load.protocol is Protocol.TCP
     family, kind = int(family_of(plan.targets[0].host)), SOCK_STREAM if is_tcp else SOCK_DGRAM
     sources, many = round_plan.sources, len(round_plan.sources)
     targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
     strategy = round_plan.strategy.traits
     binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
-    # UDP's search is in bind(): nothing is to be deferred.
+    # UDP searches for a port in bind(), so there is no search to defer to connect().
     defers_port = strategy.defers_port and is_tcp
     option = b""
     max_tries, redraw = draws.max_tries, draws.redraw
-    rng = Random()  # noqa: S311  # reproducible, not secret: seeded for each row
-    limit_ns = NEVER_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
-    # Unbounded draws have a bound once every port of a source is ours, or an attempt has used up all its tries: the one
-    # of a program, which knows neither.
+    rng = Random()  # noqa: S311  # reproducible, not secret; seeded for each row
+    limit_ns = NO_LIMIT_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
+    # Without --retries an attempt draws until it finds a free port. Once none can be free (the worker's client holds
+    # all ports of the source, or an attempt has used up all tries), it draws as often as a program that cannot know
+    # this would: MOST_DRAWS times.
     gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
-    free_ports, room = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
+    free_ports, capacity = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
     victims, opened, begins_at = task.victims, round_plan.connections, task.rows.start
     resets = load.churn is None or load.churn.close is Close.RST
     reset_peer = task.reset_peer
@@ -135,7 +148,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
                 failure = GIVEN_UP
                 break
             if finished != prepared and draws_port:
-                # bind() gave the port and connect() could not use it: a bound socket cannot be bound again.
+                # bind() succeeded and connect() failed: a bound socket cannot be bound to another port.
                 sock.close()
                 sock = _new_socket(family, kind, timeout, index)
             number = redraw(rng)
@@ -148,7 +161,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
         source_number[index] = source
         target_number[index] = path // many
         client_number[index] = client
-        # A SYN without an answer (TIMED_OUT) is no slow search: it keeps its own error.
+        # An unanswered SYN (TIMED_OUT) is not a slow search, and keeps its own error.
         if finished - begun > limit_ns and not failure:
             if reset_peer:
                 reset_peer(sock)
@@ -160,7 +173,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
             tries_made[index] = tries
             timeouts = timeouts + 1 if failure == TIMED_OUT else 0
             if timeouts == TIMEOUTS_IN_A_ROW:
-                raise _silent(round_plan, index, patience)
+                raise _no_answer(round_plan, index, timeout_s)
             if gives_up and tries == max_tries:
                 free_ports[source] = 0
             if not churn:
@@ -172,10 +185,10 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
             else:
                 held.append(sock)
                 free_ports[source] -= 1
-                room -= 1
+                capacity -= 1
             tries_made[index] = tries
             timeouts = 0
-            if not room:
+            if not capacity:
                 break
     return timeouts
 
@@ -193,23 +206,23 @@ def _new_socket(family: int, kind: int, timeout: bytes, index: int) -> socket:
     return sock
 
 
-def _silent(plan: RoundPlan, index: int, patience: float) -> RunFault:
+def _no_answer(plan: RoundPlan, index: int, timeout_s: float) -> RunFault:
     targets = " and ".join(map(str, plan.plan.targets))
-    option = "--timeout" if patience == plan.plan.timeout else "--give-up-after"
+    option = "--timeout" if timeout_s == plan.plan.timeout else "--give-up-after"
     return RunFault(
-        f"{TIMEOUTS_IN_A_ROW} connect() in a row ran into the time-out of {patience:g} s, "
+        f"{TIMEOUTS_IN_A_ROW} connect() in a row ran into the time-out of {timeout_s:g} s, "
         f"the last at attempt {index + 1}",
         f"check that {targets} still accepts, or give more {option}",
     )
 
 
 def warm_up(plan: RoundPlan) -> None:
-    """Make a connect that nobody measures, so that the one after a change of process meets caches less cold.
+    """Make a connect() that is not measured, so that the next one finds the CPU's caches warmer after a process switch.
 
-    It goes to a port of the target's address where nobody listens in a namespace of one's own: refused at once, and
-    with a port search of its own, for that goes by the target's port. Elsewhere no such port is known. With 800 of
-    1,000 ports in use and three processes in turn the median connect() is 17 us with it and 20 us without; a second
-    changes nothing, for what is left is the listener's side. One process alone has 13.5 us.
+    It connects to a port of the target's address without a listener, which refuses at once; the kernel searches for a
+    local port all the same. Such a port is known only in connbench's own namespace: elsewhere this does nothing. With
+    800 of 1,000 ports in use and three worker processes in turn, the median connect() takes 17 us with it and 20 us
+    without it. A second call changes nothing: what remains is on the listener's side. With one process it is 13.5 us.
     """
     if plan.strategy.load.protocol is Protocol.UDP or not plan.plan.namespace.is_own:
         return
@@ -217,15 +230,19 @@ def warm_up(plan: RoundPlan) -> None:
     sock = socket(int(family_of(host)), SOCK_STREAM)
     sock.setsockopt(SOL_IP, IP_BIND_ADDRESS_NO_PORT, ON)
     sock.bind((plan.sources[0], 0))
-    sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)  # should somebody listen there after all
-    sock.connect_ex((host, SILENT_PORT))
+    sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)  # for the case that --target names this port
+    sock.connect_ex((host, UNUSED_PORT))
     sock.close()
 
 
 def measure_floor(plan: RoundPlan, connected: socket) -> int:
-    """The harness's own cost of timing a connect(), in ns: the median of calls that the kernel turns down at once.
+    """What it costs the harness to time a connect(), in ns: the median of calls that the kernel rejects at once.
 
-    Of TCP a connected socket answers with EISCONN. UDP's would connect again, so a closed descriptor (EBADF) serves.
+    A connected TCP socket rejects them with EISCONN. A UDP socket would connect again, so a closed one is used (EBADF).
+
+    Args:
+        plan: The round.
+        connected: A connected socket of it.
     """
     clock, address = perf_counter_ns, (plan.plan.targets[0].host, plan.plan.targets[0].port)
     if plan.strategy.load.protocol is Protocol.UDP:

@@ -1,4 +1,4 @@
-"""The round's network: its namespaces entered and joined, their interfaces up, their sysctls set and read back."""
+"""The network of a round: its namespace, with --link veth a second one for the listener, and the sysctls of both."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ UNPRIVILEGED_START_DEFAULT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What the engine is in: the connecting end, with another end where the link has one.
+    """The network namespaces of a round: the near end connects, the far end listens.
 
     Attributes:
-        settings: The connecting end's settings as read back, by sysctl name.
-        far: Descriptor of the namespace that the listener is to be in; None where it is this one.
+        settings: The sysctls of the near end by name, as read back.
+        far: The descriptor of the far end's namespace; None if both ends are in the namespace of this process.
     """
 
     settings: dict[str, str]
     far: int | None = None
 
     def listening_end(self) -> AbstractContextManager[None]:
-        """Be where the listener listens."""
+        """A context in which this process is in the listener's namespace."""
         return nullcontext() if self.far is None else inside(self.far)
 
     def read_counters(self) -> dict[str, int]:
-        """All TCP/IP counters, those of both ends added up: a connection is opened at one and accepted at the other."""
+        """All TCP/IP counters, the sum of both ends: one end counts a connection as opened, the other as accepted."""
         near = counters.read()
         if self.far is None:
             return near
@@ -45,10 +45,12 @@ class Network:
 
 
 def set_up(round_plan: RoundPlan) -> Network:
-    """Enter the namespace of a round's plan and make it ready, with the other end of its link; the host's is only read.
+    """Enter the namespace of a round's plan, set up its interfaces and sysctls, and make the far end of a veth link.
+
+    With `--isolate never` this process stays in the host's namespace, and nothing there is changed.
 
     Raises:
-        EnvironmentFault: Something of it is not allowed here.
+        EnvironmentFault: The kernel or a policy of this machine does not allow it.
         OSError: This process lacks a resource: see `faults.lack_of`.
     """
     plan = round_plan.plan
@@ -77,13 +79,13 @@ def set_up(round_plan: RoundPlan) -> Network:
 
 
 def _beyond_loopback(*addresses: str) -> tuple[str, ...]:
-    """Those that `lo` does not have by itself: all of 127.0.0.0/8 is local once it is up."""
+    """The addresses that `lo` lacks once it is up; it then has all of 127.0.0.0/8 and ::1."""
     return tuple(a for a in dict.fromkeys(addresses) if not ipaddress.ip_address(a).is_loopback)
 
 
 def _ports(ports: PortRange) -> dict[str, str]:
     return {
-        # The kernel takes no ip_local_port_range that begins among the privileged ports.
+        # The kernel rejects an ip_local_port_range that begins below ip_unprivileged_port_start.
         sysctl.UNPRIVILEGED_START: str(min(ports.low, UNPRIVILEGED_START_DEFAULT)),
         sysctl.PORT_RANGE: f"{ports.low} {ports.high}",
     }

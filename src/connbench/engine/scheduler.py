@@ -1,4 +1,11 @@
-"""All clients of a round: their scripts run at the same time, and every worker is watched meanwhile."""
+"""Who starts the workers and gives them work: `Scheduler` for a whole round, `Client` for one chain of workers.
+
+A *worker* process opens connections until its descriptors run out; then the scheduler starts the next one. Such a chain
+of workers is a *client*. With several clients, several workers connect at the same time, each on a CPU of its own.
+
+What a client does in a phase is a coroutine: a generator that sends a worker a command, yields that worker, and is
+resumed with the worker's answer. The scheduler polls all workers and resumes the coroutine whose worker has answered.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +13,210 @@ import json
 import os
 import select
 import signal
-from collections.abc import Callable, Iterable
+import socket
+import time
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from operator import add
+from typing import Any
 
-from connbench.engine.lane import STOPPED, Answer, Client, Script, WorkerHandle, start_worker
 from connbench.engine.task import WorkerTask
-from connbench.engine.worker import SPARE_DESCRIPTORS
+from connbench.engine.worker import SPARE_DESCRIPTORS, run_worker
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault
 from connbench.linux.faults import heard
 from connbench.linux.limits import free_descriptors, open_files
 from connbench.linux.process import describe_end
 from connbench.linux.shortage import refuse_processes, way_out
 from connbench.model import Phase
-from connbench.roundreport import WorkerReport
+from connbench.model.round_report import WorkerReport
+
+STOPPED = ("the engine or a worker was stopped by SIGTERM", "run it again for the rest")
+"""Message and hint of the fault that SIGTERM causes."""
 
 WORKER_DESCRIPTORS = SPARE_DESCRIPTORS + 4
-"""What a worker has open besides sockets: a channel, the engine's pipe of `Signals`, the account of its memory."""
+"""Files that a worker has open beside its sockets: its channel, the pipe of `Signals`, and the file of its memory."""
 
 ENGINE_DESCRIPTORS = 3
-"""What the engine opens besides a channel for each worker: the pipe of `Signals`, and one file at a time."""
+"""Files that the engine opens beside a channel for each worker: the pipe of `Signals`, and one file at a time."""
+
+Answer = dict[str, Any]
+"""What a worker answers to a command: see `connbench.engine.worker`."""
+
+Coroutine = Generator["WorkerHandle", Answer, None]
+"""See the module's docstring."""
+
+
+@dataclass(slots=True)
+class WorkerHandle:
+    """The engine's view of a worker process.
+
+    Attributes:
+        pid: Its process id.
+        channel: The stream to it.
+        unread: The part of its answer that has arrived.
+    """
+
+    pid: int
+    channel: socket.socket
+    unread: bytes = b""
+
+    def send(self, *command: object) -> WorkerHandle:
+        """Send a command, and return this worker, for a coroutine to yield.
+
+        A worker that has ended is no error here: the scheduler finds its channel closed.
+        """
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.channel.sendall(" ".join(map(str, command)).encode() + b"\n")
+        return self
+
+    def receive(self) -> bytes:
+        """Add what has arrived to `unread`, and return it; empty if the worker has ended."""
+        try:
+            piece = self.channel.recv(65536)
+        except ConnectionResetError:
+            return b""
+        self.unread += piece
+        return piece
+
+
+@dataclass(slots=True)
+class Client:
+    """A chain of workers, one after the other: together they hold more connections than one process may have files.
+
+    Attributes:
+        task: What the next worker opens.
+        start: Starts a worker for a task.
+        workers: The workers in the order they were started. All of them live until the round ends.
+        reports: What each of them reported of the current phase, in the same order.
+        is_stopped: Whether the client must start no further worker and no further replacement.
+    """
+
+    task: WorkerTask
+    start: Callable[[WorkerTask], WorkerHandle]
+    workers: list[WorkerHandle] = field(default_factory=list)
+    reports: list[WorkerReport] = field(default_factory=list)
+    is_stopped: bool = False
+
+    def start_first(self) -> Coroutine:
+        """Start the first worker, and wait until it is ready."""
+        if self.task.rows:
+            yield self._start()
+
+    def fill(self) -> Coroutine:
+        """Let the worker that is ready open connections, then start others until the client has made all attempts.
+
+        Raises:
+            RunFault: A worker reports a fault. All connections stay open.
+        """
+        while self.task.rows and not self.is_stopped:
+            if len(self.workers) == len(self.reports):
+                yield self._start()
+            answer = yield self.workers[-1].send("open")
+            report = WorkerReport(**answer["report"])
+            self.reports.append(report)
+            _check_answer(answer)
+            held = tuple(map(add, self.task.held_before, answer["opened_by_source"]))
+            rest = range(self.task.rows.start + report.attempts, self.task.rows.stop)
+            self.task = replace(self.task, rows=rest, held_before=held)
+
+    def churn(self, rows: range) -> Coroutine:
+        """Let each worker replace connections that it holds; from here on `reports` are of the churn.
+
+        Args:
+            rows: The client's rows of the churn.
+
+        Raises:
+            RunFault: A worker reports a fault. All connections stay open.
+        """
+        plan, victims = self.task.plan, self.task.victims
+        firsts = [report.first for report in self.reports]
+        self.reports = [replace(report, attempts=0, involuntary_switches=0) for report in self.reports]
+        of_client = victims[rows.start - plan.connections : rows.stop - plan.connections]
+        began, timeouts = time.perf_counter_ns(), 0
+        for number, run in by_worker(rows, of_client, firsts):
+            answer = yield self.workers[number].send("churn", run.start, run.stop, rows.start, began, timeouts)
+            report = self.reports[number]
+            self.reports[number] = replace(
+                report,
+                attempts=report.attempts + answer["attempts"],
+                involuntary_switches=report.involuntary_switches + answer["switches"],
+            )
+            timeouts = answer["timeouts"]
+            _check_answer(answer)
+            if self.is_stopped:
+                return
+
+    def _start(self) -> WorkerHandle:
+        worker = self.start(self.task)
+        self.workers.append(worker)
+        return worker
+
+
+def by_worker(rows: range, victims: array[int], firsts: list[int]) -> list[tuple[int, range]]:
+    """Divide a client's rows of the churn into runs of consecutive rows that belong to one worker.
+
+    Args:
+        rows: The client's rows of the churn.
+        victims: For each of them, the row of the filling whose connection it replaces.
+        firsts: The first row that each of the client's workers filled, in ascending order.
+
+    Returns:
+        For each run the worker's position in `firsts`, and the rows; in the order in which to make the attempts.
+    """
+    runs: list[tuple[int, range]] = []
+    for row, victim in zip(rows, victims, strict=True):
+        worker = bisect_right(firsts, victim) - 1
+        if runs and runs[-1][0] == worker:
+            runs[-1] = worker, range(runs[-1][1].start, row + 1)
+        else:
+            runs.append((worker, range(row, row + 1)))
+    return runs
+
+
+def _check_answer(answer: Answer) -> None:
+    """Raise the fault that ended a worker's attempts early, if one did."""
+    if answer["fault"]:
+        raise RunFault(**answer["fault"])
+    if answer["stopped"]:
+        raise RunFault(*STOPPED)
+
+
+def check_capacity(tasks: list[WorkerTask]) -> None:
+    """Check, before the first worker is started, that enough workers for all connections can be started.
+
+    Attempts beyond the number of ports are not counted: they fail, and a failed attempt keeps no file open.
+
+    Args:
+        tasks: The whole task of each client.
+
+    Raises:
+        EnvironmentFault: The limits on files, processes or memory do not allow as many workers.
+    """
+    plan, free = tasks[0].plan, free_descriptors()
+    held = min(plan.connections, plan.capacity)
+    each = free - WORKER_DESCRIPTORS
+    files = open_files()[0]
+    if each < 1:
+        raise EnvironmentFault(
+            f"RLIMIT_NOFILE of {files} leaves a worker process no socket", "raise it: ulimit -n 20000"
+        )
+    workers = max(sum(1 for task in tasks if task.rows), -(-held // each))
+    purpose = f"{held:,} connections of {len(tasks)} client{'s' if len(tasks) > 1 else ''}"
+    advice = "raise the hard limit of open files (ulimit -Hn), or ask for fewer with -n, --fill or --concurrency"
+    if workers > free - ENGINE_DESCRIPTORS:
+        raise EnvironmentFault(
+            f"{purpose}: with RLIMIT_NOFILE of {files:,} they need {workers:,} worker processes, and the engine has "
+            f"files for {max(0, free - ENGINE_DESCRIPTORS):,} of these",
+            advice,
+        )
+    refuse_processes(workers, purpose, advice)
 
 
 class Signals:
-    """SIGTERM and SIGCHLD of this process, from now on, as a descriptor to poll: they break nothing off."""
+    """Makes SIGTERM and SIGCHLD readable from a descriptor, for poll(2); from then on they interrupt nothing."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -36,56 +225,25 @@ class Signals:
             signal.signal(number, lambda _signal, _frame: None)
 
     def read(self) -> bytes:
-        """The numbers of those that have come."""
+        """The numbers of the signals that have arrived, a byte each."""
         return os.read(self.reader, 64)
 
 
-def refuse_without_room(tasks: list[WorkerTask]) -> None:
-    """Make sure that workers enough for all connections can be started, before the first of them is.
-
-    Attempts for which there is no port take no file: they are not counted.
-
-    Args:
-        tasks: What each client is to make, client by client.
-
-    Raises:
-        EnvironmentFault: They cannot: for want of files, processes or memory.
-    """
-    plan, free = tasks[0].plan, free_descriptors()
-    held = min(plan.connections, plan.capacity)
-    room = free - WORKER_DESCRIPTORS
-    files = open_files()[0]
-    if room < 1:
-        raise EnvironmentFault(
-            f"RLIMIT_NOFILE of {files} leaves a worker process no socket", "raise it: ulimit -n 20000"
-        )
-    workers = max(sum(1 for task in tasks if task.rows), -(-held // room))
-    purpose = f"{held:,} connections in {len(tasks)} client{'s' if len(tasks) > 1 else ''}"
-    advice = "raise the hard limit of open files (ulimit -Hn), or ask for fewer with -n, --fill or --concurrency"
-    if workers > free - ENGINE_DESCRIPTORS:
-        raise EnvironmentFault(
-            f"{purpose}: RLIMIT_NOFILE of {files:,} makes it {workers:,} processes, and leaves the engine files for "
-            f"{max(0, free - ENGINE_DESCRIPTORS):,} of them",
-            advice,
-        )
-    refuse_processes(workers, purpose, advice)
-
-
 class Scheduler:
-    """The clients of a round.
+    """Runs the coroutines of all clients at the same time, and watches workers, listener and signals meanwhile.
 
     Args:
-        tasks: What each client is to make, client by client.
-        check_listener: Raises RunFault once a process of the listener is lost.
+        tasks: The whole task of each client.
+        check_listener: Raises RunFault if a process of the listener has ended.
     """
 
     def __init__(self, tasks: list[WorkerTask], check_listener: Callable[[], None] = lambda: None) -> None:
         self._plan = tasks[0].plan
         self._clients = [Client(task, self._start) for task in tasks]
         self._workers: dict[int, WorkerHandle] = {}
-        """Those alive, by the descriptor of their channel."""
-        self._waiting: dict[int, Script] = {}
-        """Scripts that wait for an answer, by the worker's."""
+        """Those that run, by the descriptor of their channel."""
+        self._waiting: dict[int, Coroutine] = {}
+        """Coroutines that wait for a worker's answer, by the descriptor of that worker's channel."""
         self._fault: ConnbenchError | None = None
         self._is_stopped = False
         self._check_listener = check_listener
@@ -95,38 +253,38 @@ class Scheduler:
 
     @property
     def reports(self) -> tuple[WorkerReport, ...]:
-        """What the workers say of the phase that was run last, client by client."""
+        """What the workers reported of the last phase, client by client."""
         return tuple(report for client in self._clients for report in client.reports)
 
     def run(self, phase: Phase) -> None:
-        """Run a phase to its end, or until SIGTERM asks to stop.
+        """Run a phase to its end, or until SIGTERM.
 
         Raises:
-            RunFault: A worker reports a fault or is gone, a process of the listener is gone, or SIGTERM came. What the
-                others hold stays open.
+            RunFault: A worker reported a fault or ended, a process of the listener ended, or SIGTERM arrived. The
+                connections of the workers that run stay open.
         """
         self._fault = RunFault(*STOPPED) if self._is_stopped else None
-        self._check_listener()  # SIGCHLD tells of those that end from now on
+        self._check_listener()  # SIGCHLD reports only those that end from now on
         if phase is Phase.FILL:
-            self._run(client.get_ready() for client in self._clients)
+            self._run(client.start_first() for client in self._clients)
             self._run(client.fill() for client in self._clients)
         else:
             rows = self._plan.rows_of_clients(phase)
             self._run(client.churn(of_client) for client, of_client in zip(self._clients, rows, strict=True))
 
     def count(self) -> tuple[int, int]:
-        """How many connections the workers hold, and how many of these the kernel says are still established.
+        """How many connections the workers hold, and how many of these are established at both ends.
 
         Raises:
-            RunFault: A worker is gone.
+            RunFault: A worker has ended.
         """
         held = established = 0
         self._fault = None
 
-        def ask() -> Script:
+        def ask() -> Coroutine:
             nonlocal held, established
             for worker in list(self._workers.values()):
-                answer = yield worker.tell("count")
+                answer = yield worker.send("count")
                 held += answer["held"]
                 established += answer["established"]
 
@@ -134,7 +292,7 @@ class Scheduler:
         return held, established
 
     def close(self) -> None:
-        """Have every worker reset its connections, and wait until all are gone."""
+        """Let every worker reset its connections, and wait until all workers have ended."""
         for worker in self._workers.values():
             worker.channel.close()
         for worker in self._workers.values():
@@ -143,8 +301,8 @@ class Scheduler:
 
     def _start(self, task: WorkerTask) -> WorkerHandle:
         try:
-            worker = start_worker(task, self._workers.values())
-        except OSError as error:  # no process, or no socket pair, to be had
+            worker = _fork_worker(task, self._workers.values())
+        except OSError as error:  # of fork(2) or socketpair(2)
             raise RunFault(
                 f"no further worker process: {error.strerror}", f"{way_out(error.errno)}; or ask for fewer with -n"
             ) from error
@@ -152,72 +310,106 @@ class Scheduler:
         self._poller.register(worker.channel, select.POLLIN)
         return worker
 
-    def _run(self, scripts: Iterable[Script], *, heeds_stop: bool = True) -> None:
-        """Run scripts to their ends; after a fault, or SIGTERM, every worker at work stops and reports first."""
+    def _run(self, coroutines: Iterable[Coroutine], *, heeds_stop: bool = True) -> None:
+        """Run coroutines to their ends; after a fault or SIGTERM, to the answers of the workers that are busy.
+
+        Args:
+            coroutines: What to run at the same time.
+            heeds_stop: Whether SIGTERM ends it early.
+        """
         if self._fault:
             raise self._fault
-        for script in scripts:
-            self._go_on(script, None)
+        for coroutine in coroutines:
+            self._resume(coroutine, None)
         while self._waiting:
             for descriptor, _ in self._poller.poll():
                 if descriptor == self._signals.reader:
-                    came = self._signals.read()
-                    if signal.SIGTERM in came:
+                    if signal.SIGTERM in self._signals.read():
                         self._is_stopped = True
                         if heeds_stop:
                             self._end_early(RunFault(*STOPPED))
-                    self._look_after_listener()
+                    self._watch_listener()
                 elif descriptor in self._workers:
-                    self._hear(self._workers[descriptor])
-        self._look_after_listener()  # its SIGCHLD may be behind the last answer
+                    self._receive(self._workers[descriptor])
+        self._watch_listener()  # a SIGCHLD may have arrived after the last answer
         if self._fault:
             raise self._fault
 
-    def _look_after_listener(self) -> None:
+    def _watch_listener(self) -> None:
         try:
             self._check_listener()
         except RunFault as fault:
             self._end_early(fault)
 
-    def _go_on(self, script: Script, answer: Answer | None) -> None:
+    def _resume(self, coroutine: Coroutine, answer: Answer | None) -> None:
         try:
-            worker = script.send(answer)  # type: ignore[arg-type]  # None is what begins a generator
+            worker = coroutine.send(answer)  # type: ignore[arg-type]  # None is what begins a generator
         except StopIteration:
             return
         except RunFault as fault:
             self._end_early(fault)
             return
-        self._waiting[worker.channel.fileno()] = script
+        self._waiting[worker.channel.fileno()] = coroutine
 
-    def _hear(self, worker: WorkerHandle) -> None:
+    def _receive(self, worker: WorkerHandle) -> None:
+        """Take in what a worker sent, and resume the coroutine that waits for it once the answer is complete."""
         descriptor = worker.channel.fileno()
         piece = worker.receive()
         if not piece:
             self._waiting.pop(descriptor, None)
-            self._end_early(self._lost(worker))
-        elif worker.text.endswith(b"\n"):
-            answer: Answer = json.loads(worker.text)
-            worker.text = b""
-            script = self._waiting.pop(descriptor)
+            self._end_early(self._remove(worker))
+        elif worker.unread.endswith(b"\n"):
+            answer: Answer = json.loads(worker.unread)
+            worker.unread = b""
+            coroutine = self._waiting.pop(descriptor)
             if "crash" in answer:
                 self._end_early(heard(answer["crash"]))
             else:
-                self._go_on(script, answer)
+                self._resume(coroutine, answer)
 
     def _end_early(self, fault: ConnbenchError) -> None:
-        """Remember the first fault, and have what is at work stop."""
+        """Keep the first fault, and stop all clients and the workers that are busy."""
         if self._fault:
             return
         self._fault = fault
         for client in self._clients:
-            client.stopped = True
+            client.is_stopped = True
         for descriptor in self._waiting:
             os.kill(self._workers[descriptor].pid, signal.SIGTERM)
 
-    def _lost(self, worker: WorkerHandle) -> RunFault:
+    def _remove(self, worker: WorkerHandle) -> RunFault:
+        """Forget a worker that has ended; returns the fault that says how it ended."""
         self._poller.unregister(worker.channel)
         del self._workers[worker.channel.fileno()]
         worker.channel.close()
         status = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         how, advice = describe_end(status)
         return RunFault(f"worker process {worker.pid} {how} while the round ran", advice)
+
+
+def _fork_worker(task: WorkerTask, others: Iterable[WorkerHandle]) -> WorkerHandle:
+    """Fork a worker process, in which SIGTERM stays blocked until it makes attempts.
+
+    Args:
+        task: What it opens.
+        others: The other workers, whose channels the new process closes.
+
+    Raises:
+        OSError: The kernel gives no process, or no pair of sockets.
+    """
+    ours, theirs = socket.socketpair()
+    engine = os.getpid()
+    # A SIGTERM between fork() and the worker's own handler would unwind the engine's stack in the worker.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            ours.close()
+            for other in others:
+                other.channel.close()
+            run_worker(task, theirs, engine)
+        theirs.close()
+        return WorkerHandle(pid, ours)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -1,4 +1,4 @@
-"""What a worker is given to do: a task of the round, and its part of the churn."""
+"""What a worker has to do: the connections to open (`WorkerTask`), and those to replace (`ChurnTask`)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from connbench.units import NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """The part of a round one worker makes.
+    """The connections that a worker opens: rows of the samples, and all that the loop needs for them.
 
     Attributes:
-        client: The client it belongs to.
-        rows: Its attempts, which may end earlier: once `capacity` sockets are open.
-        path_by_row: The path of each row, and `victims` the row that each row of the churn replaces.
-        held_before: Connections that earlier workers of the client hold, by source.
-        epoch: perf_counter_ns() at the beginning of the round.
-        descriptor: The samples' shared memory; `columns` is the worker's own mapping of it.
-        far: Descriptor of the namespace that the listener is in; None where it is the worker's own.
-        reset_peer: Resets a connection from the listener's end, in the worker; None where nobody takes its port
-            meanwhile, or the listener is not connbench's own.
+        plan: The round.
+        recipe: What the strategy does in an attempt, and its draws for all rows of the round.
+        client: The number of the client that the worker belongs to, from 0.
+        rows: The rows to fill. The worker stops early, once it has opened `capacity` connections.
+        path_by_row: For all rows of the round: the number of the source and target that the attempt connects, which is
+            the source's number plus the target's number times the number of sources.
+        victims: For each row of the churn, the row of the filling whose connection it replaces.
+        capacity: The most connections that the worker may open.
+        held_before: How many connections the client's earlier workers hold, for each source.
+        descriptor: The shared memory of the samples.
+        epoch: perf_counter_ns() at the beginning of the round; `started_ns` counts from it.
+        columns: The worker's own mapping of the samples, by the column's name.
+        far: The descriptor of the listener's network namespace; None if that is the worker's own.
+        reset_peer: Resets a connection at the listener's end. None where no other client can take the port meanwhile,
+            and where the listener is not connbench's own.
     """
 
     plan: RoundPlan
@@ -45,14 +51,15 @@ class WorkerTask:
 
 @dataclass(frozen=True, slots=True)
 class ChurnTask:
-    """What turns filling into churn: the rows that a worker replaces its connections in, and when.
+    """The connections that a worker replaces, and when: it closes one and opens another in its place.
 
     Attributes:
-        rows: The attempts to make.
-        first: The client's first row of the churn, from which `interval_ns` is counted.
-        began: When the client began with that row, by perf_counter_ns().
-        interval_ns: Time from one replacement to the next; 0 for as fast as it goes.
-        timeouts: Attempts of the client just before that timed out one after the other, whoever holds them.
+        rows: The rows of the churn to make.
+        first: The client's first row of the churn; `interval_ns` is counted from it.
+        began: perf_counter_ns() when the client began with that row.
+        interval_ns: The time from one replacement to the next in ns; 0 for no pause.
+        timeouts: How many attempts in a row had timed out when the client's previous worker stopped; the loop goes on
+            counting from there.
     """
 
     rows: range
@@ -63,6 +70,6 @@ class ChurnTask:
 
     @classmethod
     def of(cls, plan: RoundPlan, rows: range, first: int, began: int, timeouts: int) -> Self:
-        """The task of a plan's churn; its rate is that of all clients together."""
+        """The task with the interval of the plan's `--churn-rate`, which is the rate of all clients together."""
         churn, clients = plan.strategy.load.churn, plan.strategy.load.concurrency
         return cls(rows, first, began, NS_PER_S * clients / churn.rate if churn and churn.rate else 0.0, timeouts)

@@ -1,7 +1,14 @@
-"""A worker: a process that opens a task of the round's connections and keeps them open until the round ends.
+"""A worker: a process that opens connections, and keeps them open until the round ends.
 
-It does what the engine tells it in lines, and answers each with a line of JSON. `open` fills its task, `churn FIRST
-END LANE_FIRST BEGAN TIMEOUTS` replaces connections, `count` tells how many it holds; the end of the channel ends it.
+A worker reads commands from its channel to the engine, one per line, and answers each with a line of JSON:
+
+- `open`: make the attempts of its `WorkerTask`, until its descriptors run out.
+- `churn FIRST END CLIENT_FIRST BEGAN TIMEOUTS`: replace connections, as `ChurnTask` describes.
+- `count`: count the connections that it holds, and those that are established.
+
+When the engine closes the channel, the worker resets all connections and exits. Its answers to `open` and `churn` have
+`fault` and `stopped`, which say what ended the attempts early: a fault, or SIGTERM. An exception in the worker is
+answered with `crash`, and the worker exits.
 """
 
 from __future__ import annotations
@@ -28,22 +35,25 @@ from connbench.linux.peerreset import PeerReset
 from connbench.linux.process import PrivateMemory, die_with_parent, usable_cpus
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import Protocol
-from connbench.roundreport import WorkerReport
+from connbench.model.round_report import WorkerReport
 from connbench.samples import attach, count_done, views
 
 TCP_ESTABLISHED = 1
 """tcpi_state, the first byte of struct tcp_info (include/net/tcp_states.h)."""
 
 SPARE_DESCRIPTORS = 8
-"""Kept free in a worker: the socket of a failing attempt, and files opened for its report."""
+"""Files that a worker needs beside its connections: the socket of a failing attempt, and the files that it reads."""
 
 
 class StopRequestedError(BaseException):
-    """SIGTERM: stop opening, report, hold. Not an Exception, so that nothing on the way swallows it."""
+    """SIGTERM arrived: make no further attempt, report, and keep the connections open.
+
+    It is no Exception, so that no `except Exception` on its way catches it.
+    """
 
 
 def stop_on_sigterm() -> None:
-    """Have SIGTERM raise `StopRequestedError` in this process, once: another one has nothing more to stop."""
+    """Make SIGTERM raise `StopRequestedError` in this process, once: a second SIGTERM is ignored."""
 
     def stop(_signal: int, _frame: object) -> Never:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -53,12 +63,12 @@ def stop_on_sigterm() -> None:
 
 
 def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
-    """Be a worker until the other end of `channel` closes: then reset every connection, and end.
+    """The life of a worker process: run commands until the engine closes the channel, reset all connections, exit.
 
     Args:
-        task: What to open; its capacity is cut to what RLIMIT_NOFILE leaves.
-        channel: Stream to the engine.
-        engine: Process id of the engine; the worker dies with it.
+        task: What to open. The worker lowers `capacity` to what RLIMIT_NOFILE leaves.
+        channel: The stream to the engine.
+        engine: The engine's process id. The kernel kills the worker when the engine dies.
     """
     status = 1
     try:
@@ -66,7 +76,7 @@ def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
         cpu, usable = task.plan.cpu_of(task.client), usable_cpus()
         if cpu is not None:
             _move_to(cpu)
-        stop_on_sigterm()  # blocked but for the work: one that comes in between waits for the next command
+        stop_on_sigterm()  # SIGTERM is blocked except during attempts: between commands it waits for the next command
         worker = Worker(task)
         with channel.makefile("r", encoding="ascii") as commands:
             channel.sendall(b"{}\n")
@@ -74,10 +84,10 @@ def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
                 channel.sendall(json.dumps(worker.execute(command.split())).encode() + b"\n")
         if cpu is not None:
             with suppress(OSError):
-                os.sched_setaffinity(0, usable | {cpu})  # nothing is measured now: use every CPU there is
+                os.sched_setaffinity(0, usable | {cpu})  # nothing is measured any more: use all CPUs
         worker.reset_all()
         status = 0
-    except Exception as error:  # noqa: BLE001  # a fault of ours: nobody else would ever hear of it
+    except Exception as error:  # noqa: BLE001  # a bug in connbench: this answer is its only report
         channel.sendall(json.dumps({"crash": told(fault_of(error))}).encode() + b"\n")
     finally:
         os._exit(status)
@@ -87,7 +97,7 @@ def _move_to(cpu: int) -> None:
     """Run on this CPU from now on.
 
     Raises:
-        RunFault: It went offline, or out of the cpuset, after the run was planned.
+        RunFault: The CPU went offline, or was removed from the cpuset, after the run was planned.
     """
     try:
         os.sched_setaffinity(0, {cpu})
@@ -98,7 +108,11 @@ def _move_to(cpu: int) -> None:
 
 
 class Worker:
-    """The connections of a task, and what may be asked of them."""
+    """The connections of a worker, and the commands on them.
+
+    Args:
+        task: What to open.
+    """
 
     def __init__(self, task: WorkerTask) -> None:
         self._held: list[socket | None] = []
@@ -106,17 +120,22 @@ class Worker:
         plan = task.plan
         is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours
         reset_peer = PeerReset.of(task.far) if is_reset_there else None
-        self._room = free_descriptors() - SPARE_DESCRIPTORS
-        # Mapped anew: fork() does not hand down the pages of a shared mapping, the loop would fault each of them in.
+        self._free = free_descriptors() - SPARE_DESCRIPTORS
+        # A mapping of its own: a child does not inherit the pages of a shared mapping, and the loop would have a page
+        # fault on each of them.
         rows = task.plan.rows
         columns = views(attach(task.descriptor, rows), rows)
-        capacity = min(task.capacity, self._room)
+        capacity = min(task.capacity, self._free)
         self._task = replace(task, columns=columns, capacity=capacity, reset_peer=reset_peer)
         gc.freeze()
         gc.disable()
 
     def execute(self, command: list[str]) -> dict[str, Any]:
-        """Do what a line of the engine asks for; the answer as JSON takes it."""
+        """Run a command, given as the words of its line, and return the answer.
+
+        Raises:
+            ValueError: There is no such command.
+        """
         match command:
             case ["open"]:
                 return self._open()
@@ -124,10 +143,10 @@ class Worker:
                 return self._churn(*map(int, numbers))
             case ["count"]:
                 return {"held": sum(map(bool, self._held)), "established": sum(map(self._is_established, self._held))}
-        raise ValueError(f"no command of the engine: {command}")
+        raise ValueError(f"unknown command: {command}")
 
     def reset_all(self) -> None:
-        """Close every connection, by reset."""
+        """Close every connection by a reset (RST)."""
         for sock in self._held:
             if sock:
                 sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
@@ -135,7 +154,7 @@ class Worker:
 
     def _open(self) -> dict[str, Any]:
         task, memory_idle = self._task, self._memory.read()
-        outcome = self._measured(lambda: run_attempts(task, self._held))
+        outcome = self._run(lambda: run_attempts(task, self._held))
         memory_full = self._memory.read()
         held = [sock for sock in self._held if sock]
         report = WorkerReport(
@@ -156,25 +175,33 @@ class Worker:
         }
 
     def _churn(self, first: int, end: int, client_first: int, began: int, timeouts: int) -> dict[str, Any]:
-        churn_task = ChurnTask.of(self._task.plan, range(first, end), client_first, began, timeouts)
+        churn = ChurnTask.of(self._task.plan, range(first, end), client_first, began, timeouts)
         warm_up(self._task.plan)
-        outcome = self._measured(lambda: run_attempts(self._task, self._held, churn_task))
-        return outcome | {"attempts": count_done(self._task.columns["tries"], churn_task.rows)}
+        outcome = self._run(lambda: run_attempts(self._task, self._held, churn))
+        return outcome | {"attempts": count_done(self._task.columns["tries"], churn.rows)}
 
-    def _measured(self, work: Callable[[], int]) -> dict[str, Any]:
-        """Work that a fault or SIGTERM may end early; which of them did, involuntary switches and last time-outs."""
+    def _run(self, make_attempts: Callable[[], int]) -> dict[str, Any]:
+        """Make attempts with SIGTERM unblocked.
+
+        Args:
+            make_attempts: Calls `run_attempts`, and returns what that returns.
+
+        Returns:
+            `switches`, the involuntary context switches meanwhile; `timeouts`, the attempts at the end that timed out
+            in a row; `stopped`, whether SIGTERM ended the attempts early; `fault`, the fault that did, or None.
+        """
         timeouts = 0
         fault: RunFault | None = None
         stopped = False
         switches = _switches()
         try:
-            if self._room < 1:
-                raise RunFault("RLIMIT_NOFILE leaves a worker process no socket", "raise it: ulimit -n 20000")  # noqa: TRY301  # as any other fault of the work
+            if self._free < 1:
+                raise RunFault("RLIMIT_NOFILE leaves a worker process no socket", "raise it: ulimit -n 20000")  # noqa: TRY301  # reported as any other fault of the attempts
             try:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-                timeouts = work()
+                timeouts = make_attempts()
             finally:
-                # Python runs the handler of what came before this took effect in here, within reach of the `except`.
+                # If SIGTERM arrived just before, Python runs its handler in this call, where `except` below catches it.
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         except RunFault as error:
             fault = error
@@ -191,7 +218,7 @@ class Worker:
         if sock is None:
             return False
         if self._task.plan.strategy.load.protocol is Protocol.UDP:
-            return True  # connected is all there is to it
+            return True  # UDP has no other state
         return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TCP_ESTABLISHED
 
 

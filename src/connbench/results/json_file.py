@@ -13,6 +13,7 @@ import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, INTERRUPTIONS, ConnbenchError, InputError, Interrupted, UsageError
 from connbench.findings import Finding
 from connbench.model import LARGEST, Plan, StrategySpec
+from connbench.model.round_report import RoundReport
 from connbench.results.file_checks import (
     CHANGED,
     ImpossibleRow,
@@ -26,7 +27,6 @@ from connbench.results.file_checks import (
 )
 from connbench.results.old_names import RENAMED
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
-from connbench.roundreport import RoundReport
 from connbench.samples import COLUMNS, Column
 
 SCHEMA = 5

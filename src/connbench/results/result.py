@@ -14,7 +14,7 @@ from connbench import samples
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.model import Clock, Phase, Plan, Protocol, RoundPlan, Spread, StrategySpec
-from connbench.roundreport import RoundReport
+from connbench.model.round_report import RoundReport
 from connbench.samples import GIVEN_UP, AttemptColumns
 
 Numbers = npt.NDArray[np.integer | np.floating]

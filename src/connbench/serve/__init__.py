@@ -1,1 +1,1 @@
-"""Processes that accept connections and hold them: for `--listener accept`, and for `connbench serve`."""
+"""`connbench serve`: a server that accepts connections and holds them open, as a target for `connbench run`."""

@@ -32,10 +32,10 @@ Try:
   connbench run --strategy window --target 127.0.0.1:8080
 
 \b
-Exit codes: 0 stopped by Ctrl-C or SIGTERM, after the last report; 2 wrong
-usage; 4 no room for so many processes; 5 it cannot listen there; 6 an
-accepting process was lost; 7 the output cannot be written; 129 SIGHUP and
-131 SIGQUIT, after the last report."""
+Exit codes: 0 ended by Ctrl-C or SIGTERM, after the last report; 2 wrong
+usage; 4 the limits do not allow that many processes; 5 the address cannot be
+listened on; 6 an accepting process was lost; 7 the output cannot be written;
+129 SIGHUP and 131 SIGQUIT, after the last report."""
 
 
 @click.command("serve", cls=Command, epilog=EPILOG)
@@ -60,41 +60,41 @@ accepting process was lost; 7 the output cannot be written; 129 SIGHUP and
     Section.PLACE,
     "--processes",
     type=count("K", 1, MOST_PROCESSES),
-    help="Accept in K processes.  [default: one for each CPU, and enough to hold 65,535 connections, as far as "
-    "CPUs, memory and the limits of processes allow]",
+    help="Accept in K processes.  [default: one for each CPU, and more until they can hold 65,535 connections, as far "
+    "as CPUs, memory and the limits on processes allow]",
 )
 @format_option(("text", "json"))
 @click.pass_obj
 def command(interrupts: Interrupts, /, host: str, port: int, processes: int | None, output_format: str) -> int:
     """Accept and hold connections: a target for connbench run.
 
-    Prints the address once it listens. It discards all data, and closes a connection when its peer does. SIGUSR1
-    prints a report: how many connections it accepted, holds, and closed, how many wait in the queue, and how many the
-    kernel dropped. Ctrl-C, SIGTERM, SIGHUP or SIGQUIT prints the last report and ends it. If nobody reads stdout any
-    more, as in `| head -1`, it goes on serving, and its reports go to stderr.
+    It prints the address once it listens. It discards all data that it receives, and closes a connection when the peer
+    closes it. SIGUSR1 prints a report: how many connections it accepted, holds and closed, how many wait in the queue,
+    and how many the kernel dropped. Ctrl-C, SIGTERM, SIGHUP or SIGQUIT prints the last report and ends it. If stdout
+    is closed, as in `| head -1`, it goes on, and prints its reports to stderr.
 
-    Several processes accept from one queue. Each holds as many connections as RLIMIT_NOFILE (raised to its hard limit)
-    allows; a full process leaves the queue to the others. If a process is killed, its connections are lost and the
-    others go on.
+    Several processes accept from one queue. Each process holds as many connections as RLIMIT_NOFILE allows (raised to
+    its hard limit); a full process leaves new connections to the others. If a process is killed, its connections are
+    lost, and the others go on.
 
-    connbench run tries each target before it measures: it opens one connection more, and resets it at once. The report
+    connbench run tries each target before it measures: it opens one more connection, and resets it at once. The report
     counts that connection, too.
     """
     address = Endpoint(_address(host), port)
 
-    from connbench.serve import report as pages
+    from connbench.serve import report as serve_report
     from connbench.serve.server import Event, serving
 
     as_json = output_format == "json"
     reports = _Reports()
     with serving(address, processes) as server:
-        interrupts.check()  # a signal that came before they were blocked
-        reports.say((pages.place_json if as_json else pages.place_text)(server.place))
-        write_account = pages.account_json if as_json else pages.account_text
-        event = Event.LOSS  # one may have ended already
+        interrupts.check()  # raises a signal that arrived before `serving` blocked them
+        reports.say((serve_report.info_json if as_json else serve_report.info_text)(server.info))
+        write = serve_report.statistics_json if as_json else serve_report.statistics_text
+        event = Event.LOSS  # a process may have ended already
         while event is not Event.STOP and server.acceptors.is_any_running:
             if event is Event.REPORT:
-                reports.say(write_account(server.account()))
+                reports.say(write(server.statistics()))
             for lost in server.take_losses():
                 complain(
                     RunFault(
@@ -104,12 +104,12 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
             if server.acceptors.is_any_running:
                 event = server.wait()
         server.take_losses()
-        account = server.account()
-        reports.say(write_account(account))
-    gone = len(account.processes) - len(account.running)
+        statistics = server.statistics()
+        reports.say(write(statistics))
+    gone = len(statistics.processes) - len(statistics.running)
     if gone:
         kind = UnexpectedFault if ExitCode.BUG in server.acceptors.ends.values() else RunFault
-        raise kind(f"{gone} of {len(account.processes)} accepting processes were lost", "start it again")
+        raise kind(f"{gone} of {len(statistics.processes)} accepting processes were lost", "start it again")
     if reports.failure:
         raise reports.failure
     if event is Event.STOP and (ended := Interrupted(server.woken_by)).exit_code not in ENDS_IN_GOOD_ORDER:
@@ -118,22 +118,22 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
 
 
 class _Reports:
-    """Where reports go: stdout, and from the first that it does not take, stderr."""
+    """Writes reports to stdout; from the first write that fails, to stderr."""
 
     def __init__(self) -> None:
         self._stdout = Stdout()
 
     @property
     def failure(self) -> ConnbenchError | None:
-        """Why stdout took no more; None where its reader left, which is no failure."""
+        """Why writing to stdout failed; None if its reader closed it, which is no failure."""
         failure = self._stdout.failure
         return OutputError(failure.message, "send it elsewhere") if isinstance(failure, OutputError) else failure
 
     def say(self, text: str) -> None:
-        """Print a text, whatever becomes of stdout: the connections that are held are not to be lost with it.
+        """Print a text. A failing stdout does not end the server, which would lose the connections that it holds.
 
         Raises:
-            OutputError: stdout takes not even the first text, which says where it listens, for want of space.
+            OutputError: The first text, which has the address, cannot be written for want of space.
         """
         stdout = self._stdout
         was_over = stdout.is_over
@@ -143,9 +143,9 @@ class _Reports:
         if self.failure and not stdout.has_printed:
             raise self.failure
         if not was_over:
-            reason = stdout.failure.message if stdout.failure else "nobody reads stdout any more"
+            reason = stdout.failure.message if stdout.failure else "stdout was closed by its reader"
             tell(f"{reason}; serve goes on, and its reports go to stderr")
-        with suppress(OSError):  # nobody reads stderr, either
+        with suppress(OSError):  # stderr is closed, too
             click.echo(text, err=True)
 
 

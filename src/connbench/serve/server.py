@@ -1,4 +1,4 @@
-"""A listening socket, the processes that accept from it, and the signals they are told by."""
+"""The server behind `connbench serve`: a listening socket, the acceptors, and the signals that wake it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from operator import itemgetter
 
-from connbench.engine.acceptors import Acceptors, room_of_one, start_acceptors
-from connbench.engine.tally import Column
+from connbench.engine.acceptors import Acceptors, Counter, connections_per_acceptor, start_acceptors
 from connbench.errors import TargetError
 from connbench.interrupts import ENDING, heeded
 from connbench.linux import counters, sysctl
@@ -22,24 +21,24 @@ from connbench.linux.families import family_of
 from connbench.linux.limits import open_files, raise_open_files
 from connbench.linux.shortage import refuse_processes
 from connbench.model import MAX_PORT, Endpoint
-from connbench.serve.statistics import MOST_PROCESSES, OVERFLOW_COUNTERS, Account, Place, ProcessAccount
+from connbench.serve.statistics import MOST_PROCESSES, OVERFLOW_COUNTERS, ProcessStatistics, ServerInfo, Statistics
 
 LONGEST_BACKLOG = 2**31 - 1
-"""The kernel cuts what listen() asks for to somaxconn."""
+"""For listen(): the kernel lowers it to somaxconn."""
 
 QUEUE_AT, QUEUE = 24, struct.Struct("=II")
-"""tcpi_unacked and tcpi_sacked in struct tcp_info: of a listening socket, its queue's length and limit."""
+"""tcpi_unacked and tcpi_sacked in struct tcp_info: for a listening socket, the length and the limit of its queue."""
 
 
 class Event(Enum):
-    """What a server is woken for."""
+    """Why `Server.wait` returned."""
 
     REPORT = auto()
-    """SIGUSR1: say how it stands."""
+    """SIGUSR1: print the statistics."""
     LOSS = auto()
     """An accepting process has ended."""
     STOP = auto()
-    """SIGINT, SIGTERM, SIGHUP or SIGQUIT."""
+    """SIGINT, SIGTERM, SIGHUP or SIGQUIT: end."""
 
 
 EVENTS = {
@@ -49,23 +48,23 @@ EVENTS = {
 }
 
 PROCESSES_PER_CPU = 64
-"""More of them accept nothing faster; they hold more where each may open few files."""
+"""More processes do not accept faster; they only hold more connections where each may open few files."""
 
 
 @dataclass(slots=True)
 class Server:
-    """A server at work.
+    """A running server.
 
     Attributes:
-        place: Where it listens.
+        info: Its address, processes and limits.
         sock: The listening socket.
-        acceptors: Who accepts from it.
-        before: The namespace's counters when it began to listen.
-        signals: Those it is woken by.
-        woken_by: The one that woke it last; 0 before the first.
+        acceptors: The processes that accept from it.
+        before: The namespace's counters when the server began to listen.
+        signals: The signals that wake it.
+        woken_by: The signal that woke it last; 0 before the first.
     """
 
-    place: Place
+    info: ServerInfo
     sock: socket.socket
     acceptors: Acceptors
     before: dict[str, int]
@@ -73,37 +72,37 @@ class Server:
     woken_by: int = 0
 
     def wait(self) -> Event:
-        """Sleep until a signal comes; what comes in the meantime waits for the next call."""
+        """Sleep until a signal arrives. A signal that arrives between two calls ends the second at once."""
         self.woken_by = signal.sigwait(self.signals)
         return EVENTS[signal.Signals(self.woken_by)]
 
-    def take_losses(self) -> list[ProcessAccount]:
-        """Accepting processes that have ended since the last time, with what they held; the rest go on."""
-        return [self._account_of(number) for number in self.acceptors.reap()]
+    def take_losses(self) -> list[ProcessStatistics]:
+        """The accepting processes that have ended since the last call; the others go on."""
+        return [self._statistics_of(number) for number in self.acceptors.reap()]
 
-    def account(self) -> Account:
-        """How it stands."""
+    def statistics(self) -> Statistics:
+        """The statistics up to now."""
         waiting, backlog = _queue_of(self.sock)
         moved = counters.difference(self.before, counters.read())
         processes = range(len(self.acceptors.pids))
-        return Account(
-            processes=tuple(map(self._account_of, processes)),
-            most_open=max((self.acceptors.tally.row(number)[Column.MOST] for number in processes), default=0),
+        return Statistics(
+            processes=tuple(map(self._statistics_of, processes)),
+            most_open=max((self.acceptors.counters.row(number)[Counter.MOST_OPEN] for number in processes), default=0),
             waiting=waiting,
             backlog=backlog,
             counters={name: moved[name] for name in OVERFLOW_COUNTERS if name in moved},
         )
 
-    def _account_of(self, number: int) -> ProcessAccount:
-        row = self.acceptors.tally.row(number)
+    def _statistics_of(self, number: int) -> ProcessStatistics:
+        row = self.acceptors.counters.row(number)
         end, advice = self.acceptors.end_of(number)
-        return ProcessAccount(
+        return ProcessStatistics(
             pid=self.acceptors.pids[number],
-            accepted=row[Column.ACCEPTED],
-            open=row[Column.OPEN],
-            ended=row[Column.ENDED],
-            reset=row[Column.RESET],
-            is_full=bool(row[Column.FULL]),
+            accepted=row[Counter.ACCEPTED],
+            open=row[Counter.OPEN],
+            closed_by_fin=row[Counter.CLOSED_BY_FIN],
+            closed_by_reset=row[Counter.CLOSED_BY_RESET],
+            is_full=bool(row[Counter.IS_FULL]),
             end=end,
             advice=advice,
         )
@@ -111,26 +110,26 @@ class Server:
 
 @contextmanager
 def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]:
-    """Listen at an address, port 0 for any free one; at the end everything is closed, and every process is gone.
+    """Run a server: on leaving the context, all connections are closed and all its processes have ended.
 
-    The signals of `EVENTS` are blocked meanwhile, and `Server.wait` takes them; but not those that whoever started this
-    process has it ignore, as nohup(1) does with SIGHUP.
+    The signals of `EVENTS` are blocked in the context, and `Server.wait` receives them. A signal that this process was
+    started to ignore, as nohup(1) does with SIGHUP, stays ignored.
 
     Args:
-        address: Where.
-        processes: How many accept; without it one for each usable CPU, and as many as hold a connection of each port,
-            if this machine and user may have them.
+        address: The address to listen on; port 0 takes a free one.
+        processes: The number of accepting processes. None takes one for each usable CPU, and more until they can hold a
+            connection from each port, as far as the limits of this machine and user allow.
 
     Raises:
-        TargetError: It cannot listen there.
-        EnvironmentFault: So many processes, or any that can hold a connection, cannot be started.
+        TargetError: The address cannot be listened on.
+        EnvironmentFault: The limits do not allow that many processes, or none that can hold a connection.
     """
     raise_open_files()
     signals = heeded(EVENTS)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with _listen(address) as sock:
-            room = room_of_one()
+            room = connections_per_acceptor()
             cpus = len(os.sched_getaffinity(0))
             wanted = max(cpus, -(-MAX_PORT // room))
             if processes:
@@ -139,8 +138,8 @@ def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]
             before = counters.read()
             acceptors = start_acceptors([sock], number, room)
             try:
-                place = _place(sock, len(acceptors.pids), room, wanted, bounded_by)
-                yield Server(place, sock, acceptors, before, signals)
+                info = _info(sock, len(acceptors.pids), room, wanted, bounded_by)
+                yield Server(info, sock, acceptors, before, signals)
             finally:
                 acceptors.close()
     finally:
@@ -148,10 +147,10 @@ def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]
 
 
 def _bounded(wanted: int, cpus: int) -> tuple[int, str]:
-    """How many processes to start of those that are wanted, and what does not allow them all.
+    """How many of the wanted processes to start, and the limit that forbids more; empty if it is all of them.
 
     Raises:
-        EnvironmentFault: None can be started.
+        EnvironmentFault: The limits do not allow a single one.
     """
     allowed = refuse_processes(1, "serve", "end other processes of this user, or raise the limit")
     per_cpu = PROCESSES_PER_CPU * cpus
@@ -159,7 +158,7 @@ def _bounded(wanted: int, cpus: int) -> tuple[int, str]:
         (wanted, ""),
         (per_cpu, f"{PROCESSES_PER_CPU} for each of {cpus} CPU{'s' if cpus > 1 else ''}"),
         (MOST_PROCESSES, f"{MOST_PROCESSES:,}, the most that --processes takes"),
-        # Half is left to the user, who may want to connect here.
+        # The other half is for the programs that the user starts, which may connect here.
         (max(1, allowed.amount // 2), f"half of the {allowed.amount:,} allowed ({allowed.limit})"),
     ]
     return min(bounds, key=itemgetter(0))
@@ -168,7 +167,7 @@ def _bounded(wanted: int, cpus: int) -> tuple[int, str]:
 def _listen(address: Endpoint) -> socket.socket:
     sock = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     try:
-        # What an earlier listener left in TIME_WAIT does not keep the port; one that still listens does.
+        # Connections of an earlier listener in TIME_WAIT do not block the port; a listener does.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address.host, address.port))
         sock.listen(LONGEST_BACKLOG)
@@ -182,7 +181,9 @@ def _cannot_listen(address: Endpoint, error: OSError) -> TargetError:
     message = f"cannot listen on {address}: {error.strerror}"
     match error.errno:
         case errno.EADDRINUSE:
-            return TargetError(message, "see who does with `ss -ltnp`, or choose another --port; 0 takes a free one")
+            return TargetError(
+                message, "`ss -ltnp` shows who listens there; or choose another --port, where 0 takes a free one"
+            )
         case errno.EADDRNOTAVAIL:
             return TargetError(
                 message, "--bind takes an address of this machine (`ip address`), 127.0.0.1 for instance"
@@ -193,9 +194,9 @@ def _cannot_listen(address: Endpoint, error: OSError) -> TargetError:
     return TargetError(message, "choose another --bind or --port")
 
 
-def _place(sock: socket.socket, processes: int, room: int, wanted: int, bounded_by: str) -> Place:
+def _info(sock: socket.socket, processes: int, room: int, wanted: int, bounded_by: str) -> ServerInfo:
     host, port = sock.getsockname()[:2]
-    return Place(
+    return ServerInfo(
         address=str(Endpoint(host, port)),
         processes=processes,
         processes_wanted=wanted,
@@ -208,7 +209,7 @@ def _place(sock: socket.socket, processes: int, room: int, wanted: int, bounded_
 
 
 def _queue_of(sock: socket.socket) -> tuple[int, int]:
-    """Connections nobody has accepted yet, and how many there may be."""
+    """How many connections wait in the queue of a listening socket, and how many may."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUE_AT + QUEUE.size)
     length, limit = QUEUE.unpack_from(info, QUEUE_AT)
     return length, limit

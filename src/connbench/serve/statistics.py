@@ -1,4 +1,4 @@
-"""What `connbench serve` says of itself: where it listens, and what has come of that."""
+"""What `connbench serve` reports: how it listens (`ServerInfo`), and how many connections it had (`Statistics`)."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ OVERFLOW_COUNTERS = (
     "TcpExt.TCPReqQFullDrop",
     "TcpExt.TCPReqQFullDoCookies",
 )
-"""What moves when a connection finds no place in the queue; of all listeners in the network namespace together."""
+"""Counters that rise when the queue is full. They count all listeners of the network namespace."""
 
 MOST_PROCESSES = 4096
-"""Accepting processes of one listener."""
+"""The most accepting processes that `--processes` takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where it listens and with what.
+class ServerInfo:
+    """The address that a server listens on, its processes and their limits.
 
     Attributes:
         address: Address and port.
-        processes: How many accept.
-        processes_wanted: How many it takes to hold as many connections as there are ports, one from each.
-        bounded_by: Why there are not as many as that; empty if there are, or if their number was asked for.
-        files: Open files each may have (RLIMIT_NOFILE).
-        room: Connections each can hold.
-        somaxconn: net.core.somaxconn, as it was when it began to listen.
-        backlog: Connections that may wait in the queue, as the kernel keeps it.
+        processes: The number of accepting processes.
+        processes_wanted: The number of processes that can hold a connection from each of the 65,535 ports.
+        bounded_by: Why there are fewer processes than that; empty if there are not, or if --processes was given.
+        files: The most files that each process may open (RLIMIT_NOFILE).
+        room: The most connections that each process can hold.
+        somaxconn: net.core.somaxconn when the server began to listen.
+        backlog: The most connections that may wait in the queue, as the kernel limits it.
     """
 
     address: str
@@ -43,77 +43,77 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessAccount:
+class ProcessStatistics:
     """What one accepting process has done.
 
     Attributes:
         pid: Its process id.
-        accepted: Connections it has taken from the queue.
-        open: Those it holds; those it held at its end, if it has ended.
-        ended: Those whose peer closed them in good order (FIN).
-        reset: Those whose peer reset them, or was lost.
-        is_full: Whether it accepts no more until one of its connections is closed.
-        end: How it ended before its time, empty if it did not.
+        accepted: Connections that it has accepted.
+        open: Connections that it holds; if it has ended, those that it held at its end.
+        closed_by_fin: Connections that the peer closed with a FIN.
+        closed_by_reset: Connections that the peer reset, or that failed otherwise.
+        is_full: Whether it does not accept until one of its connections is closed.
+        end: How the process ended; empty while it runs.
         advice: What to do about that.
     """
 
     pid: int
     accepted: int
     open: int
-    ended: int
-    reset: int
+    closed_by_fin: int
+    closed_by_reset: int
     is_full: bool
     end: str = ""
     advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What all have done since it began to listen.
+class Statistics:
+    """What all accepting processes have done since the server began to listen.
 
     Attributes:
-        processes: The accepting processes.
+        processes: Each of them.
         most_open: The most connections that were open at once.
-        waiting: Connections in the queue that nobody has accepted.
-        backlog: How many may wait there.
-        counters: How far each of `OVERFLOW_COUNTERS` moved; those this kernel lacks are left out.
+        waiting: Connections in the queue, which no process has accepted yet.
+        backlog: The most connections that may wait there.
+        counters: By how much each of `OVERFLOW_COUNTERS` rose, without those that this kernel lacks.
     """
 
-    processes: tuple[ProcessAccount, ...]
+    processes: tuple[ProcessStatistics, ...]
     most_open: int
     waiting: int
     backlog: int
     counters: dict[str, int]
 
     @property
-    def running(self) -> tuple[ProcessAccount, ...]:
-        """Those that have not ended."""
+    def running(self) -> tuple[ProcessStatistics, ...]:
+        """The processes that have not ended."""
         return tuple(process for process in self.processes if not process.end)
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody accepts any more."""
+        """Whether all processes that run are full."""
         return bool(self.running) and all(process.is_full for process in self.running)
 
     @property
     def has_overflowed(self) -> bool:
-        """Whether a connection found no place in the queue."""
+        """Whether the kernel dropped a connection because the queue was full."""
         return any(self.counters.values())
 
     def totals(self) -> dict[str, int]:
-        """Counts over all processes; connections of a process that has ended are `lost`, and not open."""
+        """The sums over all processes, by JSON key. Connections of a process that has ended are `lost`, not `open`."""
         return {
             "accepted": sum(process.accepted for process in self.processes),
             "open": sum(process.open for process in self.running),
             "most_open": self.most_open,
-            "closed_by_fin": sum(process.ended for process in self.processes),
-            "closed_by_reset": sum(process.reset for process in self.processes),
+            "closed_by_fin": sum(process.closed_by_fin for process in self.processes),
+            "closed_by_reset": sum(process.closed_by_reset for process in self.processes),
             "lost": sum(process.open for process in self.processes if process.end),
             "waiting": self.waiting,
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The statistics as JSON values, by key."""
         return {
             **self.totals(),
             "backlog": self.backlog,
@@ -124,8 +124,8 @@ class Account:
                     "pid": process.pid,
                     "accepted": process.accepted,
                     "open": process.open,
-                    "closed_by_fin": process.ended,
-                    "closed_by_reset": process.reset,
+                    "closed_by_fin": process.closed_by_fin,
+                    "closed_by_reset": process.closed_by_reset,
                     "full": process.is_full,
                     "end": process.end or None,
                 }

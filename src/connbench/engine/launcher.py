@@ -1,4 +1,4 @@
-"""The parent's side of an engine process: start it, follow it, stop it, and make sure nothing of it is left."""
+"""The parent's side of an engine process: `run_round` starts it, reads its events, and stops it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from connbench.interrupts import HeldBack
 from connbench.linux.faults import end_of, fault_of, heard
 from connbench.linux.shortage import way_out
 from connbench.model import RoundPlan
-from connbench.roundreport import RoundReport
+from connbench.model.round_report import RoundReport
 
 TICK_MS = 200
-"""How often the caller hears that time has passed: a progress bar redrawn more often would disturb the measurement."""
+"""Time between two calls of `on_tick`, in ms: to draw a progress bar more often would disturb the measurement."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a round. Without a fault it is complete.
+    """How a round ended.
 
-    `reports` are those of its phases as far as they came; after a fault the last may have nothing but the settings.
-    `unread` is the beginning of an answer whose end has not come yet: an interruption must not lose it.
+    Attributes:
+        reports: The reports of the phases that began. After a fault the last one may have nothing but the settings.
+        fault: What ended the round early; None if it is complete.
+        began: Whether the round began: only then are there samples.
+        unread: The part of an event that has arrived. It is kept here so that an interruption does not lose it.
     """
 
     reports: list[RoundReport] = field(default_factory=lambda: [RoundReport()])
@@ -41,59 +44,59 @@ class Outcome:
 
 
 def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> Outcome:
-    """Run one round in an engine process, and come back once all its processes are gone.
+    """Run one round in an engine process, and return once all processes of the round have ended.
 
     Args:
-        plan: What to do.
-        descriptor: Shared memory for the samples, from `samples.create`.
-        on_tick: Called about five times a second; it may raise `Interrupted`, which ends the round in good order, and
-            once more, which ends it at once.
+        plan: The round.
+        descriptor: The shared memory for the samples, from `samples.create`.
+        on_tick: Called about five times a second. It may raise `Interrupted`: the first time ends the round after its
+            report, the second time kills it.
 
     Returns:
-        The outcome; a fault in mid-run, an interruption too, is in it, beside whatever was reported.
+        The outcome. If a fault or an interruption ended the round early, it has that fault, and the reports so far.
 
     Raises:
-        ConnbenchError: The round could not begin, so there is nothing to keep.
+        ConnbenchError: The round could not begin, so there are no samples.
     """
     outcome = Outcome()
-    # In memory: a read-only container has no folder for temporary files.
-    with os.fdopen(os.memfd_create("connbench-stderr"), "w+b") as complaints, _start(descriptor, complaints) as process:
+    # stderr goes to memory: a read-only container has no folder for temporary files.
+    with os.fdopen(os.memfd_create("connbench-stderr"), "w+b") as stderr, _start(descriptor, stderr) as process:
         try:
             _follow(process, plan, outcome, on_tick)
             if outcome.fault or process.wait():
-                on_tick()  # a manager of services sends its signal to all processes: then it is what ended the engine
+                on_tick()  # a service manager sends its signal to all processes: if it ended the engine, this raises it
         except Interrupted as interruption:
             outcome.fault = interruption
             _stop(process, outcome, on_tick)
-        except Exception as error:  # noqa: BLE001  # a bug, or no memory: what was measured until then is kept
+        except Exception as error:  # noqa: BLE001  # a bug, or no memory: the samples so far are kept
             outcome.fault = fault_of(error)
             _stop(process, outcome, on_tick)
         except BaseException:
             _kill(process)
             raise
         status = process.wait()
-        complaints.seek(0)
-        last_words = complaints.read().decode(errors="replace").strip()
+        stderr.seek(0)
+        error_text = stderr.read().decode(errors="replace").strip()
     if outcome.fault is None and status != 0:
-        outcome.fault = end_of("the engine process", status, last_words)
+        outcome.fault = end_of("the engine process", status, error_text)
     if outcome.fault is not None and not outcome.began:
         raise outcome.fault
     return outcome
 
 
-def _start(descriptor: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(descriptor: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        with HeldBack():  # and so they stay in the engine until it has its own handlers
+        with HeldBack():  # they stay blocked in the engine until it has set its own handlers
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr,
                 pass_fds=[descriptor],
-                process_group=0,  # a Ctrl-C reaches us alone; we pass it on in our own time
+                process_group=0,  # Ctrl-C then reaches this process only, which stops the engine by SIGTERM
             )
     except (PermissionError, FileNotFoundError) as error:
-        # setpriv and sudo may execute a Python in a folder that is closed to the user they become.
+        # setpriv and sudo can start a Python in a folder that the new user may not enter.
         raise EnvironmentFault(
             f"user {os.geteuid()} cannot execute this Python again, {sys.executable}: {error.strerror}",
             "connbench starts it for each round: install connbench where this user can execute it",
@@ -108,14 +111,14 @@ def _follow(
     outcome: Outcome,
     on_tick: Callable[[], None],
 ) -> None:
-    """Send the plan and take in answers until stdout ends: then every process that inherited it has ended."""
+    """Send the plan, and read events until stdout ends: by then every process that inherited it has ended."""
     assert process.stdin  # noqa: S101  # a pipe by construction; tells the type checker
     with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
         stdin.write(json.dumps(plan.to_dict()).encode() + b"\n")
-    _take_answers(process, outcome, on_tick)
+    _read_events(process, outcome, on_tick)
 
 
-def _take_answers(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
+def _read_events(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
     assert process.stdout  # noqa: S101  # as above
     descriptor = process.stdout.fileno()
     poller = select.poll()
@@ -127,12 +130,12 @@ def _take_answers(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: C
                 return
             *lines, outcome.unread = (outcome.unread + piece).split(b"\n")
             for line in lines:
-                _take(json.loads(line), outcome)
+                _apply(json.loads(line), outcome)
         else:
             on_tick()
 
 
-def _take(message: dict[str, Any], outcome: Outcome) -> None:
+def _apply(message: dict[str, Any], outcome: Outcome) -> None:
     match message["event"]:
         case "ready":
             outcome.began = True
@@ -146,13 +149,13 @@ def _take(message: dict[str, Any], outcome: Outcome) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
-    """End the round in good order; a second interruption or fault ends it at once."""
+    """Ask the engine to end the round and report; on a second interruption or fault, kill it."""
     process.terminate()
     try:
-        _take_answers(process, outcome, on_tick)
-    except Exception:  # noqa: BLE001  # another signal, or the fault that has ended the round once more
+        _read_events(process, outcome, on_tick)
+    except Exception:  # noqa: BLE001  # a second signal, or the same fault again
         _kill(process)
-        _take_answers(process, outcome, lambda: None)
+        _read_events(process, outcome, lambda: None)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.roundreport import RoundReport, WorkerReport
+from connbench.model.round_report import RoundReport, WorkerReport
 from made import unhurried
 
 counts = st.integers(0, 2**63)

@@ -1,0 +1,60 @@
+"""What the engine reports of a round beside its samples: settings, counters, and a report of each worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker did in a phase.
+
+    Attributes:
+        first: Its first row of the filling.
+        attempts: The attempts that it made in the phase.
+        opened: The connections that it opened when filling.
+        involuntary_switches: How often the kernel took the CPU from it in the phase (ru_nivcsw).
+        memory_idle: Its private memory before its first attempt, in bytes; 0 where the kernel does not tell.
+        memory_full: Its private memory with all its connections open, in bytes; 0 as above.
+        floor_ns: What it costs the harness to time a connect_ex(), in ns; None if it opened no connection.
+        client: The number of its client, from 0.
+    """
+
+    first: int
+    attempts: int
+    opened: int
+    involuntary_switches: int
+    memory_idle: int
+    memory_full: int
+    floor_ns: int | None = None
+    client: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """The report of a round; where it has a filling and a churn, of one of the two.
+
+    Attributes:
+        settings: The sysctls of the connecting namespace by name, as read back.
+        counters: By how much the namespaces' TCP counters rose, by the kernel's name (`TcpExt.ListenDrops`).
+        workers: The report of each worker, client by client.
+        held: The connections that the workers held open at the end of the phase.
+        established: Those of them that were established: the other end had not closed them either.
+        time_wait: The sockets in TIME_WAIT in the connecting namespace at the end of the phase.
+        steal: The part of the CPU time that the hypervisor gave to others, 0 to 1.
+        engine_rss: The resident memory of the engine before it began, in bytes.
+    """
+
+    settings: dict[str, str] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    workers: tuple[WorkerReport, ...] = ()
+    held: int = 0
+    established: int = 0
+    time_wait: int = 0
+    steal: float = 0.0
+    engine_rss: int = 0
+
+    @property
+    def floor_ns(self) -> int | None:
+        """`floor_ns` of the first worker that has one; None if no worker opened a connection."""
+        return next((worker.floor_ns for worker in self.workers if worker.floor_ns is not None), None)
