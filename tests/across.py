@@ -19,7 +19,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from connbench.engine import network
 from connbench.linux import counters
-from connbench.linux.families import family_of
+from connbench.linux.address_family import family_of
 from connbench.model import Endpoint, Link, Listener, Namespace, Plan, PortRange, RoundPlan, StrategySpec
 
 # The first source is not the one that the kernel would choose of its own accord.

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from connbench.linux.process import describe_end
+from connbench.linux.faults import describe_end
 from connbench.results.input_file import read
 from connbench.results.result import Result
 from support import HANG_S, children, command_line, marked, wait_until

@@ -45,8 +45,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connbench.linux import process, sysctl
+from connbench.linux.interfaces import bring_up_loopback
 from connbench.linux.namespace import enter
-from connbench.linux.netlink import bring_up_loopback
 from connbench.model import Namespace
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2

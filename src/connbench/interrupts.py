@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 
 from connbench.errors import Interrupted
 
-ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+ENDING_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 """What a closed terminal, Ctrl-C, Ctrl-backslash and a service manager send."""
 
 
-def heeded(numbers: Iterable[signal.Signals] = ENDING) -> frozenset[signal.Signals]:
+def not_ignored(numbers: Iterable[signal.Signals] = ENDING_SIGNALS) -> frozenset[signal.Signals]:
     """Those of some signals that this process does not ignore.
 
     nohup starts it with SIGHUP ignored, and a script's `&` with SIGINT and SIGQUIT ignored.
@@ -25,15 +25,15 @@ def heeded(numbers: Iterable[signal.Signals] = ENDING) -> frozenset[signal.Signa
     return frozenset(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
 
 
-class HeldBack:
-    """A block in which no signal of `ENDING` arrives; one that comes meanwhile arrives at its end.
+class BlockedSignals:
+    """A block in which no signal of `ENDING_SIGNALS` arrives; one that comes meanwhile arrives at its end.
 
     A child that is started in the block begins with these signals blocked.
     """
 
     def __enter__(self) -> None:
         """Block them."""
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
 
     def __exit__(self, *_: object) -> None:
         """Let them through again."""
@@ -58,8 +58,8 @@ class Interrupts:
         self._handled: frozenset[signal.Signals] = frozenset()
 
     def install(self) -> None:
-        """Handle the signals of `ENDING` from now on, but for those that this process was started to ignore."""
-        self._handled = heeded()
+        """Handle the signals of `ENDING_SIGNALS` from now on, but for those that this process was started to ignore."""
+        self._handled = not_ignored()
         for number in self._handled:
             signal.signal(number, self._take)
 
@@ -69,7 +69,7 @@ class Interrupts:
         Returns:
             The exit code: `code`, or that of a signal nobody has asked for.
         """
-        with HeldBack():  # one that comes before its handler is gone would be reported as ignored
+        with BlockedSignals():  # one that comes before its handler is gone would be reported as ignored
             for number in self._handled:
                 signal.signal(number, signal.SIG_DFL)
         return 128 + self.number if self.is_pending else code

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.interrupts import ENDING
+from connbench.interrupts import ENDING_SIGNALS
 from faults import (
     BEFORE_THE_ENGINE,
     ENGINE_LOADING,
@@ -272,7 +272,7 @@ at_each_moment = pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS
 
 @pytest.mark.slow
 @at_each_moment
-@pytest.mark.parametrize("number", sorted(ENDING), ids=lambda number: number.name)
+@pytest.mark.parametrize("number", sorted(ENDING_SIGNALS), ids=lambda number: number.name)
 def test_a_signal_at_each_moment(number: signal.Signals, moment: Moment, tmp_path: Path) -> None:
     """It ends the command with its own code, and the file is whole or not there."""
     with at(moment, *SMALL, folder=tmp_path) as run:

@@ -89,7 +89,7 @@ def test_run_and_doctor_agree_without_net_admin() -> None:
 
 
 ONE_AFTER_THE_OTHER = """
-from connbench.linux.child import in_child
+from connbench.linux.process import in_child
 from connbench.linux.namespace import PATIENCE, enter
 from connbench.model import Namespace
 

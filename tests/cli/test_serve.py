@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.linux.families import has_ipv6
+from connbench.linux.address_family import has_ipv6
 from outside import ESTABLISHED, TIME_WAIT, clients, heard, next_report, report, serving, started, states, tell, until
 from support import HANG_S, INSIDE, children, command_line, connbench, started_here, wait_until
 
@@ -261,7 +261,7 @@ def test_more_processes_than_the_user_may_start() -> None:
         with_few_files(1024, "--processes", "4096"), capture_output=True, text=True, check=False, timeout=HANG_S
     )
     assert finished.returncode == ExitCode.ENVIRONMENT
-    assert "--processes 4096: it takes 4,096 more processes, and " in finished.stderr
+    assert "--processes 4096: this needs 4,096 more processes, and " in finished.stderr
     assert "are allowed (RLIMIT_NPROC)\n  -> " in finished.stderr
     assert finished.stdout == ""
 

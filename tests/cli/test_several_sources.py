@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from connbench.errors import ExitCode
-from connbench.linux.families import has_ipv6
+from connbench.linux.address_family import has_ipv6
 from support import connbench
 
 SMALL = ("run", "-q", "--port-range", "40000-40031", "--seed", "1")

@@ -16,14 +16,14 @@ import pytest
 
 from connbench import samples
 from connbench.errors import ExitCode
-from connbench.interrupts import ENDING
+from connbench.interrupts import ENDING_SIGNALS
 from stepping import Stepped, stepped
 from support import COMMAND, HANG_S, caught, children, connections_of, engine_of, running, wait_until
 
 SHORT = (COMMAND, "--version")
 LONG_RUN = ("run", "--strategy", "plain")
 
-numbers = pytest.mark.parametrize("number", sorted(ENDING), ids=lambda number: number.name)
+numbers = pytest.mark.parametrize("number", sorted(ENDING_SIGNALS), ids=lambda number: number.name)
 
 
 def of_pythons_own_start(ended: Stepped) -> bool:
@@ -154,7 +154,7 @@ def test_signals_that_are_ignored_at_the_start_stay_ignored(tmp_path: Path) -> N
     command = [*ignoring("HUP", "INT", "QUIT"), COMMAND, *LONG_RUN, "-o", str(path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: connections_of(engine_of(process)) >= 1000, "1,000 connections are made")
-        assert caught(process.pid) & ENDING == {signal.SIGTERM}
+        assert caught(process.pid) & ENDING_SIGNALS == {signal.SIGTERM}
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
             process.send_signal(number)
         _, stderr = process.communicate(timeout=HANG_S)
@@ -203,7 +203,7 @@ def test_a_signal_to_all_processes(tmp_path: Path) -> None:
 def test_an_engine_stopped_before_it_is_ready_says_so() -> None:
     """SIGTERM from outside, before there is a plan to carry out: a fault with its cause, and no bug."""
     descriptor = samples.create(1)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         engine = subprocess.Popen(
             [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],

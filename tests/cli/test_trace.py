@@ -15,7 +15,7 @@ import pytest
 
 from bpf import BPFTRACE, needs_bpf
 from connbench.errors import EnvironmentFault, ExitCode, Interrupted, RunFault
-from connbench.interrupts import ENDING, Interrupts
+from connbench.interrupts import ENDING_SIGNALS, Interrupts
 from connbench.trace.bpftrace import running
 from connbench.trace.program import Trace, find_tracer
 from support import COMMAND, HANG_S, INSIDE, children, connbench, wait_until
@@ -243,7 +243,7 @@ def test_a_signal_is_noticed_between_intervals() -> None:
             with pytest.raises(Interrupted):
                 child.wait_for_interval(interrupts, None)
         finally:
-            for number in ENDING:
+            for number in ENDING_SIGNALS:
                 signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from bpf import BPFTRACE, needs_bpf
 from connbench.errors import Interrupted, RunFault, TargetError
-from connbench.interrupts import ENDING, Interrupts
+from connbench.interrupts import ENDING_SIGNALS, Interrupts
 from connbench.model import Endpoint
 from connbench.trace.bpftrace import Bpftrace, running
 from connbench.trace.command import TraceOptions, report_on
@@ -148,7 +148,7 @@ def test_exporter_serves_while_the_trace_goes_on(capsys: pytest.CaptureFixture[s
             os.kill(os.getpid(), signal.SIGTERM)
 
     scraper = Thread(target=scrape_until_it_grows)
-    handlers = {number: signal.getsignal(number) for number in ENDING}
+    handlers = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     interrupts.install()
     try:
         with counting() as child:

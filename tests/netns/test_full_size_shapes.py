@@ -11,7 +11,7 @@ import pytest
 from connbench.analysis.knee import GROWTH, find_knee
 from connbench.analysis.soundness import findings
 from connbench.findings import Severity
-from connbench.linux.families import has_ipv6
+from connbench.linux.address_family import has_ipv6
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Churn, Close, Endpoint, Link, Listener, Load, Protocol
 from connbench.planner import first_sources
 from connbench.results.result import Result, Samples

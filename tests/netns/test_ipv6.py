@@ -9,10 +9,10 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.linux import sysctl
-from connbench.linux.child import in_child
-from connbench.linux.families import DISABLE_IPV6, has_ipv6, has_ipv6_here
+from connbench.linux.address_family import DISABLE_IPV6, has_ipv6, has_ipv6_here
+from connbench.linux.interfaces import bring_up_loopback
 from connbench.linux.namespace import enter
-from connbench.linux.netlink import bring_up_loopback
+from connbench.linux.process import in_child
 from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Endpoint, Listener
 from connbench.results.result import Samples

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from connbench.draws import MOST_DRAWS, draw_replaced
-from connbench.linux.parity import one_parity_goes_first
+from connbench.linux.port_search import searches_one_parity_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
@@ -34,7 +34,7 @@ def algorithm_here() -> Algorithm:
 @needs_port_range
 def test_search_is_probed_as_a_measurement_shows_it() -> None:
     """A few connections in a namespace tell what the samples of `range` do, whatever release the kernel has."""
-    assert one_parity_goes_first() == (algorithm_here() is Algorithm.PRE_6_8)
+    assert searches_one_parity_first() == (algorithm_here() is Algorithm.PRE_6_8)
 
 
 def simulated(strategy: StrategySpec, ports: int, connections: int, trial: int = 0, low: int = 40000) -> Walk:

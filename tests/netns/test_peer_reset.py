@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from connbench.linux.families import has_ipv6
+from connbench.linux.address_family import has_ipv6
 from connbench.model import Churn, Endpoint, Listener, Load
 from support import INSIDE, LOW, OVER_VETH, connbench, measure_phases, spec
 
 RESET = """
 import errno, json, socket, sys
-from connbench.linux.peerreset import PeerReset
+from connbench.linux.sock_destroy import PeerReset
 host, told = sys.argv[1], {}
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
 reset = PeerReset.of(None)

@@ -15,7 +15,7 @@ import pytest
 
 from connbench.advise.snippet_spec import Way
 from connbench.advise.snippets import snippets
-from connbench.linux.families import has_ipv6
+from connbench.linux.address_family import has_ipv6
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import PortRange
 from needs import needs, program, require

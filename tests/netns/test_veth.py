@@ -19,7 +19,7 @@ from connbench.analysis.soundness import findings
 from connbench.errors import ExitCode
 from connbench.findings import Severity
 from connbench.linux import sysctl
-from connbench.linux.families import has_ipv6
+from connbench.linux.address_family import has_ipv6
 from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Endpoint, Link, Namespace
 from connbench.results.result import StrategyResult

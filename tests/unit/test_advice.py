@@ -526,7 +526,7 @@ def test_search_is_probed_and_not_taken_from_the_release(
     goes_first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
-    monkeypatch.setattr("connbench.advise.kernel_choice.one_parity_goes_first", lambda: goes_first)
+    monkeypatch.setattr("connbench.advise.kernel_choice.searches_one_parity_first", lambda: goes_first)
     for module in ("command", "kernel_choice"):
         monkeypatch.setattr(f"connbench.advise.{module}.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
@@ -544,7 +544,7 @@ def test_release_stands_in_where_nothing_can_be_probed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where no namespace can be made the search is the release's, and that is said."""
-    monkeypatch.setattr("connbench.linux.parity.best_available", lambda: (Namespace.HOST, "not allowed"))
+    monkeypatch.setattr("connbench.linux.port_search.best_available", lambda: (Namespace.HOST, "not allowed"))
     connbench("advise", "-n", "500", "--port-range", "40000-40999")
     assert "(by its release, for it cannot be probed here)" in capsys.readouterr().out
 
@@ -607,7 +607,7 @@ def test_faults_are_found_before_the_kernel_is_probed(wrong: list[str], monkeypa
     def refuse() -> None:
         raise AssertionError("the kernel is probed")
 
-    monkeypatch.setattr("connbench.advise.kernel_choice.one_parity_goes_first", refuse)
+    monkeypatch.setattr("connbench.advise.kernel_choice.searches_one_parity_first", refuse)
     with pytest.raises((ConnbenchError, click.UsageError)):
         connbench("advise", "-n", "500", *wrong)
 

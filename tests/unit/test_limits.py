@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from connbench.linux import cgroup, limits
-from connbench.linux.cgroup import Left
+from connbench.linux.cgroup import Remaining
 from connbench.linux.limits import MOST_PROCESSES, UNLIMITED
 
 V1_UNLIMITED = 9223372036854771712
@@ -155,7 +155,7 @@ def test_memory_of_the_machine(files: dict[str, str], monkeypatch: pytest.Monkey
     """MemAvailable; where a kernel or a container's /proc has none, what is free and the caches; else what is free."""
     files["/proc/meminfo"] = "MemTotal: 100 kB\nMemFree: 10 kB\nMemAvailable: 50 kB\nBuffers: 1 kB\nCached: 20 kB\nodd"
     assert limits.available_memory() == 50 * 1024
-    monkeypatch.setattr(cgroup, "memory_left", lambda: Left(40 * 1024, "memory.max"))
+    monkeypatch.setattr(cgroup, "memory_left", lambda: Remaining(40 * 1024, "memory.max"))
     assert limits.available_memory() == 40 * 1024
     monkeypatch.setattr(cgroup, "memory_left", lambda: None)
     files["/proc/meminfo"] = "MemFree: 10 kB\nMemAvailable: much\nBuffers: 1 kB\nCached: 20 kB"
@@ -232,7 +232,7 @@ def test_who_is_held_to_nproc(
         "/proc/3/status": f"Name:\tb\nUid:\t77\t{user}\t77\t77\nThreads:\t60\n",  # effective: not what is counted
         "/proc/4/status": "",  # it has ended meanwhile
     }
-    expected = Left(40, "RLIMIT_NPROC") if is_held else Left(MOST_PROCESSES, "the kernel's PID_MAX_LIMIT")
+    expected = Remaining(40, "RLIMIT_NPROC") if is_held else Remaining(MOST_PROCESSES, "the kernel's PID_MAX_LIMIT")
     assert limits.processes_left() == expected
     files["/proc/2/status"] = files["/proc/2/status"].replace("60", "158")
     assert limits.processes_left().amount == (0 if is_held else MOST_PROCESSES)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import OutputError, UsageError
-from connbench.linux import renames as files
+from connbench.linux import renameat2
 from connbench.results.output_file import (
     PICTURE_SUFFIXES,
     Output,
@@ -354,7 +354,7 @@ def test_a_file_that_takes_the_place_of_ours_at_the_last_moment_stays(
 ) -> None:
     """Nothing is replaced by accident between the look at a name and the call that replaces: it is put back."""
     path = tmp_path / "a.json"
-    rename = files.rename
+    rename = renameat2.rename_file
 
     def late(*arguments: Any) -> None:  # noqa: ANN401  # those of rename
         monkeypatch.undo()
@@ -364,7 +364,7 @@ def test_a_file_that_takes_the_place_of_ours_at_the_last_moment_stays(
 
     with Output(path) as output:
         output.save("first")
-        monkeypatch.setattr(files, "rename", late)
+        monkeypatch.setattr(renameat2, "rename_file", late)
         with pytest.raises(SavedElsewhereError):
             output.save("second")
     assert path.read_text() == OLD

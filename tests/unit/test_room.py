@@ -9,7 +9,7 @@ import pytest
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import limits
-from connbench.linux.cgroup import Left
+from connbench.linux.cgroup import Remaining
 from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS
 from connbench.model import Endpoint, Listener, Load, Plan
 from connbench.planner.resources import (
@@ -35,7 +35,7 @@ from made import PLAN, WINDOW
 MILLION = 1_000_000
 EACH = 10_000
 AMPLE = Room(memory=1 << 40, files=1 << 30, files_each=EACH + SPARE_DESCRIPTORS, processes=10_000)
-IN_GROUP = replace(AMPLE, group=Left(1 << 40, "/sys/fs/cgroup/memory.max"))
+IN_GROUP = replace(AMPLE, group=Remaining(1 << 40, "/sys/fs/cgroup/memory.max"))
 WORKERS = MILLION // EACH * WORKER_BYTES + MILLION * (HELD_BYTES + ROW_BYTES)
 """Of a million connections, with the samples of the round that runs."""
 
@@ -144,7 +144,9 @@ def test_run_fits_exactly_or_is_refused(needs: Needs, room: Room, field: str, ju
     """What is needed to the last byte, file or process will do; one less is refused with both figures and a way out."""
 
     def with_amount(amount: int) -> Room:
-        changes: dict[str, Any] = {field: Left(amount, "/sys/fs/cgroup/memory.max") if field == "group" else amount}
+        changes: dict[str, Any] = {
+            field: Remaining(amount, "/sys/fs/cgroup/memory.max") if field == "group" else amount
+        }
         return replace(room, **changes)
 
     assert unmet(needs, with_amount(just)) is None
@@ -160,7 +162,7 @@ def test_number_that_fits_is_told(room: Room, rounds: int) -> None:
     """The way out names a number of connections that there is memory for, in two digits; the next does not fit."""
     needs = Needs(MILLION, Listener.BACKLOG, attempts=MILLION * rounds)
     few = 400 << 20
-    room = replace(room, group=Left(few, room.group.limit)) if room.group else replace(room, memory=few)
+    room = replace(room, group=Remaining(few, room.group.limit)) if room.group else replace(room, memory=few)
     lacking = unmet(needs, room)
     assert lacking
     fits = int(lacking.hint.partition("-n ")[2].split()[0])

@@ -8,7 +8,7 @@ import socket
 from dataclasses import replace
 
 from connbench.engine.acceptors import Counter, SharedCounters, start_acceptors
-from connbench.interrupts import ENDING
+from connbench.interrupts import ENDING_SIGNALS
 from connbench.serve import report as serve_report
 from connbench.serve.statistics import ProcessStatistics, ServerInfo, Statistics
 
@@ -102,13 +102,13 @@ def test_json_has_every_figure_of_the_text() -> None:
 
 def test_a_signal_that_asks_to_end_ends_the_start() -> None:
     """What comes while processes are started is not kept waiting until all are."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         with socket.create_server(("127.0.0.1", 0)) as sock:
             signal.raise_signal(signal.SIGTERM)
             acceptors = start_acceptors([sock], 20, 1)
             acceptors.close()
-            assert signal.sigwait(ENDING) == signal.SIGTERM
+            assert signal.sigwait(ENDING_SIGNALS) == signal.SIGTERM
             assert acceptors.pids == []
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

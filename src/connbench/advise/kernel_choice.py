@@ -7,7 +7,7 @@ from dataclasses import replace
 from connbench.advise.kernels import Kernel, kernel_of
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.linux import sysctl
-from connbench.linux.parity import one_parity_goes_first
+from connbench.linux.port_search import searches_one_parity_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import parse_ports
 from connbench.model.time_wait import SETTINGS, TimeWait
@@ -41,7 +41,7 @@ def search_of(kernel: Kernel, algorithm: str | None, *, is_here: bool, is_udp: b
     if not is_here or is_udp or not is_supported(LOCAL_PORT_RANGE):
         return kernel.algorithm, ""
     try:
-        return Algorithm.PRE_6_8 if one_parity_goes_first() else Algorithm.FROM_6_8, " (probed)"
+        return Algorithm.PRE_6_8 if searches_one_parity_first() else Algorithm.FROM_6_8, " (probed)"
     except EnvironmentFault:
         return kernel.algorithm, " (by its release, for it cannot be probed here)"
 

@@ -384,9 +384,8 @@ def _find_loopback_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel
 def _advice_on_retransmission(planned: RoundPlan) -> str:
     """What may have dropped a SYN that the listener's queue did not drop, and what to do.
 
-    close() with SO_LINGER 0 frees a port before it sends the RST (see `connbench.linux.peerreset`). The kernel counts
-    the SYN that another client sends meanwhile only in TCPSynRetrans, so this is a
-    possible reason, not a proven one.
+    close() with SO_LINGER 0 frees a port before it sends the RST (see `connbench.linux.sock_destroy`). The kernel
+    counts the SYN that another client sends meanwhile only in TCPSynRetrans: so this names what can be the cause.
     """
     load = planned.strategy.load
     has_closed = planned.strategy.phase is Phase.CHURN or load.give_up_ms is not None

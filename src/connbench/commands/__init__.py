@@ -27,7 +27,7 @@ from connbench.errors import (
 )
 from connbench.interrupts import Interrupts
 from connbench.linux.faults import fault_of
-from connbench.linux.limits import refuse_tiny_address_space
+from connbench.linux.limits import check_address_space
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -67,7 +67,7 @@ class LazyGroup(Group):
         if name not in COMMANDS:
             return None
         if name not in WITHOUT_LIBRARIES:
-            refuse_tiny_address_space()
+            check_address_space()
         command: click.Command = load_command(name).command
         return command
 

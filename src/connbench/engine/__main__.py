@@ -27,9 +27,9 @@ from connbench.engine.scheduler import Scheduler, check_capacity
 from connbench.engine.task import WorkerTask
 from connbench.engine.worker import StopRequestedError, stop_on_sigterm
 from connbench.errors import ConnbenchError, RunFault
-from connbench.interrupts import ENDING
+from connbench.interrupts import ENDING_SIGNALS
 from connbench.linux import counters, sysctl
-from connbench.linux.faults import fault_of, told
+from connbench.linux.faults import fault_of, fault_to_dict
 from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.model import Phase, RoundPlan, parse_ports
@@ -141,7 +141,7 @@ def _run_phase(
 
 
 def _send_failed(fault: ConnbenchError) -> None:
-    send("failed", **told(fault))
+    send("failed", **fault_to_dict(fault))
 
 
 def main() -> int:
@@ -159,15 +159,15 @@ def main() -> int:
 
 
 def _set_up_signals() -> None:
-    """Handle SIGTERM, ignore the other signals of `ENDING`, and unblock all of them.
+    """Handle SIGTERM, ignore the other signals of `ENDING_SIGNALS`, and unblock all of them.
 
     The parent started this process with these signals blocked. A terminal sends the others to all processes of the run,
     and the parent handles them.
     """
-    for number in ENDING - {signal.SIGTERM}:
+    for number in ENDING_SIGNALS - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     stop_on_sigterm()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 
 if __name__ == "__main__":

@@ -24,16 +24,15 @@ from enum import IntEnum
 from typing import Never
 
 from connbench.errors import EnvironmentFault
-from connbench.interrupts import ENDING
-from connbench.linux.faults import fault_of
+from connbench.interrupts import ENDING_SIGNALS
+from connbench.linux.faults import advice_for_errno, describe_end, fault_of
 from connbench.linux.limits import OUT_OF_RESOURCES, free_descriptors, open_files
-from connbench.linux.process import describe_end, die_with_parent
-from connbench.linux.shortage import way_out
+from connbench.linux.process import die_with_parent
 
 SPARE_DESCRIPTORS = 4
 """Files that an acceptor needs beside its connections: its epoll instance, the eventfd that wakes it, and two more."""
 
-NOT_FOR_ACCEPTORS = ENDING | {signal.SIGUSR1}
+NOT_FOR_ACCEPTORS = ENDING_SIGNALS | {signal.SIGUSR1}
 """Signals that only the parent handles. A terminal or a service manager sends them to the whole process group."""
 
 ACCEPTS_IN_A_ROW = 64
@@ -146,7 +145,7 @@ class Acceptors:
         if number not in self.ends:
             return "", ""
         fault = self.counters.row(number)[Counter.ERRNO]
-        return (f"ended: {os.strerror(fault)}", way_out(fault)) if fault else describe_end(self.ends[number])
+        return (f"ended: {os.strerror(fault)}", advice_for_errno(fault)) if fault else describe_end(self.ends[number])
 
     @property
     def is_any_running(self) -> bool:
@@ -176,7 +175,7 @@ class Acceptors:
 def start_acceptors(listening: Sequence[socket.socket], processes: int, most: int) -> Acceptors:
     """Fork acceptors.
 
-    A signal of `ENDING` that arrives meanwhile ends this early: there are fewer acceptors then, and perhaps none.
+    A signal of `ENDING_SIGNALS` that arrives meanwhile ends this early, with fewer acceptors, or none.
 
     Args:
         listening: The sockets that all acceptors accept from. They become non-blocking.
@@ -194,7 +193,7 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, most: in
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_ACCEPTORS)
     try:
         for number in range(processes):
-            if signal.sigpending() & ENDING:
+            if signal.sigpending() & ENDING_SIGNALS:
                 break
             pid = os.fork()
             if pid == 0:
@@ -204,7 +203,7 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, most: in
         acceptors.close()
         raise EnvironmentFault(
             f"{len(acceptors.pids)} of {processes} accepting processes started, and no further one: {error.strerror}",
-            f"{way_out(error.errno)}; or ask for fewer",
+            f"{advice_for_errno(error.errno)}; or ask for fewer",
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -16,9 +16,8 @@ from typing import IO, Any
 import msgspec
 
 from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted
-from connbench.interrupts import HeldBack
-from connbench.linux.faults import end_of, fault_of, heard
-from connbench.linux.shortage import way_out
+from connbench.interrupts import BlockedSignals
+from connbench.linux.faults import advice_for_errno, fault_from_dict, fault_of, fault_of_end
 from connbench.model import RoundPlan
 from connbench.model.round_report import RoundReport
 
@@ -78,7 +77,7 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
         stderr.seek(0)
         error_text = stderr.read().decode(errors="replace").strip()
     if outcome.fault is None and status != 0:
-        outcome.fault = end_of("the engine process", status, error_text)
+        outcome.fault = fault_of_end("the engine process", status, error_text)
     if outcome.fault is not None and not outcome.began:
         raise outcome.fault
     return outcome
@@ -86,7 +85,7 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
 
 def _start(descriptor: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        with HeldBack():  # they stay blocked in the engine until it has set its own handlers
+        with BlockedSignals():  # they stay blocked in the engine until it has set its own handlers
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "connbench.engine", str(descriptor), str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -102,7 +101,7 @@ def _start(descriptor: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
             "connbench starts it for each round: install connbench where this user can execute it",
         ) from error
     except OSError as error:
-        raise EnvironmentFault(f"no engine process: {error.strerror}", way_out(error.errno)) from error
+        raise EnvironmentFault(f"no engine process: {error.strerror}", advice_for_errno(error.errno)) from error
 
 
 def _follow(
@@ -145,7 +144,7 @@ def _apply(message: dict[str, Any], outcome: Outcome) -> None:
         case "finished":
             outcome.reports = msgspec.convert(message["reports"], list[RoundReport])
         case "failed" if outcome.fault is None:
-            outcome.fault = heard(message)
+            outcome.fault = fault_from_dict(message)
 
 
 def _stop(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 from connbench.engine.acceptors import Acceptors, Counter, connections_per_acceptor, start_acceptors
 from connbench.errors import RunFault, TargetError
-from connbench.linux.families import family_of
-from connbench.linux.limits import open_files
-from connbench.linux.shortage import refuse_processes
+from connbench.linux.address_family import family_of
+from connbench.linux.limits import check_processes, open_files
 from connbench.model import Endpoint, Listener
 
 
@@ -73,7 +72,7 @@ def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, att
             # Acceptors share the connections unevenly, and each stops when it is full: together they must hold all.
             most = connections_per_acceptor()
             processes = connections // most + 1
-            refuse_processes(
+            check_processes(
                 processes,
                 f"{connections:,} connections to accept, with {open_files()[0]:,} files for each process",
                 "raise the hard limit of open files (ulimit -Hn), ask for fewer with -n, or use --listener backlog",

@@ -24,8 +24,8 @@ from time import perf_counter_ns, sleep
 from connbench.draws import MOST_DRAWS, seed_further_tries
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
-from connbench.linux.families import family_of
-from connbench.linux.shortage import way_out
+from connbench.linux.address_family import family_of
+from connbench.linux.faults import advice_for_errno
 from connbench.linux.sockopts import (
     IP_BIND_ADDRESS_NO_PORT,
     IP_LOCAL_PORT_RANGE,
@@ -200,7 +200,7 @@ def _new_socket(family: int, kind: int, timeout: bytes, index: int) -> socket:
         name = errno.errorcode.get(error.errno or 0, "")
         raise RunFault(
             f"socket() failed at attempt {index + 1} with {name} ({error.strerror})",
-            f"{way_out(error.errno)}; or ask for fewer with -n",
+            f"{advice_for_errno(error.errno)}; or ask for fewer with -n",
         ) from error
     sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
     return sock

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from connbench.engine.listener import backlog_for
 from connbench.errors import EnvironmentFault
 from connbench.linux import counters, sysctl, veth
-from connbench.linux.faults import lack_of
+from connbench.linux.faults import limit_fault
+from connbench.linux.interfaces import bring_up_loopback
 from connbench.linux.namespace import PATIENCE, enter, inside, why_not
-from connbench.linux.netlink import bring_up_loopback
 from connbench.model import Link, PortRange, RoundPlan
 
 UNPRIVILEGED_START_DEFAULT = 1024
@@ -51,14 +51,14 @@ def set_up(round_plan: RoundPlan) -> Network:
 
     Raises:
         EnvironmentFault: The kernel or a policy of this machine does not allow it.
-        OSError: This process lacks a resource: see `faults.lack_of`.
+        OSError: This process lacks a resource: see `faults.limit_fault`.
     """
     plan = round_plan.plan
     far: int | None = None
     try:
         enter(plan.namespace, PATIENCE)
     except OSError as error:
-        if lack_of(error):
+        if limit_fault(error):
             raise
         raise EnvironmentFault(
             f"no {plan.namespace}: {why_not(error, plan.namespace)}",
@@ -68,7 +68,7 @@ def set_up(round_plan: RoundPlan) -> Network:
         ) from error
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     if plan.link is Link.VETH:
-        far = veth.lay(plan.sources, hosts, plan.delay_ms)
+        far = veth.make_link(plan.sources, hosts, plan.delay_ms)
         with inside(far):
             _set_sysctls(_queues(round_plan.rows))
     elif plan.namespace.is_own:
@@ -101,7 +101,7 @@ def _set_sysctls(wanted: dict[str, str]) -> None:
         try:
             sysctl.write(name, value)
         except (OSError, ValueError) as error:
-            if lack_of(error):
+            if limit_fault(error):
                 raise
             raise EnvironmentFault(
                 f"cannot set {name} to {value!r} in the new namespace: {error}",

@@ -26,10 +26,8 @@ from typing import Any
 from connbench.engine.task import WorkerTask
 from connbench.engine.worker import SPARE_DESCRIPTORS, run_worker
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault
-from connbench.linux.faults import heard
-from connbench.linux.limits import free_descriptors, open_files
-from connbench.linux.process import describe_end
-from connbench.linux.shortage import refuse_processes, way_out
+from connbench.linux.faults import advice_for_errno, describe_end, fault_from_dict
+from connbench.linux.limits import check_processes, free_descriptors, open_files
 from connbench.model import Phase
 from connbench.model.round_report import WorkerReport
 
@@ -212,7 +210,7 @@ def check_capacity(tasks: list[WorkerTask]) -> None:
             f"files for {max(0, free - ENGINE_DESCRIPTORS):,} of these",
             advice,
         )
-    refuse_processes(workers, purpose, advice)
+    check_processes(workers, purpose, advice)
 
 
 class Signals:
@@ -304,7 +302,8 @@ class Scheduler:
             worker = _fork_worker(task, self._workers.values())
         except OSError as error:  # of fork(2) or socketpair(2)
             raise RunFault(
-                f"no further worker process: {error.strerror}", f"{way_out(error.errno)}; or ask for fewer with -n"
+                f"no further worker process: {error.strerror}",
+                f"{advice_for_errno(error.errno)}; or ask for fewer with -n",
             ) from error
         self._workers[worker.channel.fileno()] = worker
         self._poller.register(worker.channel, select.POLLIN)
@@ -363,7 +362,7 @@ class Scheduler:
             worker.unread = b""
             coroutine = self._waiting.pop(descriptor)
             if "crash" in answer:
-                self._end_early(heard(answer["crash"]))
+                self._end_early(fault_from_dict(answer["crash"]))
             else:
                 self._resume(coroutine, answer)
 

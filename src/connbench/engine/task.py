@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from connbench.draws import Draws
-from connbench.linux.peerreset import PeerReset
+from connbench.linux.sock_destroy import PeerReset
 from connbench.model import RoundPlan
 from connbench.units import NS_PER_S
 
@@ -18,7 +18,7 @@ class WorkerTask:
 
     Attributes:
         plan: The round.
-        recipe: What the strategy does in an attempt, and its draws for all rows of the round.
+        draws: The draws for all rows of the round.
         client: The number of the client that the worker belongs to, from 0.
         rows: The rows to fill. The worker stops early, once it has opened `capacity` connections.
         path_by_row: For all rows of the round: the number of the source and target that the attempt connects, which is

@@ -29,10 +29,10 @@ from typing import Any, Never
 from connbench.engine.loop import measure_floor, run_attempts, warm_up
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
-from connbench.linux.faults import fault_of, told
+from connbench.linux.faults import fault_of, fault_to_dict
 from connbench.linux.limits import free_descriptors
-from connbench.linux.peerreset import PeerReset
 from connbench.linux.process import PrivateMemory, die_with_parent, usable_cpus
+from connbench.linux.sock_destroy import PeerReset
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import Protocol
 from connbench.model.round_report import WorkerReport
@@ -88,7 +88,7 @@ def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
         worker.reset_all()
         status = 0
     except Exception as error:  # noqa: BLE001  # a bug in connbench: this answer is its only report
-        channel.sendall(json.dumps({"crash": told(fault_of(error))}).encode() + b"\n")
+        channel.sendall(json.dumps({"crash": fault_to_dict(fault_of(error))}).encode() + b"\n")
     finally:
         os._exit(status)
 

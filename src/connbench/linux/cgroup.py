@@ -15,7 +15,7 @@ from typing import NamedTuple
 PROC = Path("/proc")
 
 
-class Left(NamedTuple):
+class Remaining(NamedTuple):
     """What a limit leaves, and which limit it is; of several the least binds."""
 
     amount: int
@@ -90,7 +90,7 @@ def _upwards(path: str, root: str, point: Path) -> Iterator[Path]:
         yield folder
 
 
-def memory_left(proc: Path = PROC) -> Left | None:
+def memory_left(proc: Path = PROC) -> Remaining | None:
     """Bytes of memory that the tightest group leaves, and the file of its limit; None where no group has a limit.
 
     What is used counts without the file cache that the kernel takes back first (inactive_file of memory.stat).
@@ -99,7 +99,7 @@ def memory_left(proc: Path = PROC) -> Left | None:
     return min(found, default=None)
 
 
-def _memory_of(folder: Path) -> Iterator[Left]:
+def _memory_of(folder: Path) -> Iterator[Remaining]:
     stat = _stat(folder / "memory.stat")
     for used_name, limit_names, cache in (
         ("memory.current", ("memory.max", "memory.high"), "inactive_file"),
@@ -112,19 +112,19 @@ def _memory_of(folder: Path) -> Iterator[Left]:
         for name in limit_names:
             limit = _number(folder / name)
             if limit is not None and limit < UNLIMITED:
-                yield Left(max(0, limit - used), str(folder / name))
+                yield Remaining(max(0, limit - used), str(folder / name))
         limit = stat.get("hierarchical_memory_limit", UNLIMITED)
         if limit < UNLIMITED:
-            yield Left(max(0, limit - used), f"hierarchical_memory_limit of {folder / 'memory.stat'}")
+            yield Remaining(max(0, limit - used), f"hierarchical_memory_limit of {folder / 'memory.stat'}")
 
 
-def processes_left(proc: Path = PROC) -> Left | None:
+def processes_left(proc: Path = PROC) -> Remaining | None:
     """Processes and threads that the tightest group leaves (pids.max), and the file of its limit; None without one."""
     found = []
     for folder in folders("pids", proc):
         limit, used = _number(folder / "pids.max"), _number(folder / "pids.current")
         if limit is not None and used is not None:
-            found.append(Left(max(0, limit - used), str(folder / "pids.max")))
+            found.append(Remaining(max(0, limit - used), str(folder / "pids.max")))
     return min(found, default=None)
 
 

@@ -1,7 +1,7 @@
-"""How much a process, a user, a control group and the machine may have: files, memory, processes, address space.
+"""The limits of the process, the user, the control groups and the machine: files, memory, processes, address space.
 
-What cannot be read here (no /proc, a masked file, words where a number belongs) sets no limit: the kernel's own
-refusal is then the first word of it.
+A limit that cannot be read (no /proc, a masked file, a text instead of a number) counts as no limit. If the kernel does
+have one, a system call fails with it later.
 """
 
 from __future__ import annotations
@@ -14,50 +14,59 @@ from pathlib import Path
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import cgroup
-from connbench.linux.cgroup import Left
+from connbench.linux.cgroup import Remaining
 from connbench.units import memory
 
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""What calls fail with where a limit of the process, the user or the machine is reached."""
+"""What a system call fails with if it reaches a limit of the process, the user or the machine."""
 
 MOST_PROCESSES = 1 << 22
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
 
 UNLIMITED = 1 << 62
-"""Stands for no limit, or for one that cannot be read."""
+"""Stands for no limit, and for one that cannot be read."""
 
 LIBRARY_BYTES = 256 << 20
-"""Address space for numpy, matplotlib and the code of the command: 150 MB were seen, without threads of OpenBLAS."""
+"""Address space for numpy, matplotlib and the command's own code: 150 MB were measured, without OpenBLAS threads."""
 
 LIBRARY_DATA_BYTES = 96 << 20
-"""Of it private and writable, which RLIMIT_DATA counts: 48 MB were seen with numpy alone."""
+"""The private and writable part of it, which RLIMIT_DATA limits: 48 MB were measured with numpy alone."""
 
 SPARE_DESCRIPTORS = 24
-"""What a process of a run has open beside its connections and the sockets that listen: 16 were counted."""
+"""Files that a process of a run has open beside its connections and listening sockets: 16 were counted."""
 
 CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 21, 24
+PROCESS_BYTES = 2 << 20
+"""Memory that a forked process takes: 1.3 MB of private pages and 0.1 MB of page tables were measured."""
+
+MEMORY_LEFT = 256 << 20
+"""Memory of the machine in bytes that connbench leaves to all other programs."""
+
+GROUP_MEMORY_LEFT = 32 << 20
+"""Memory of a control group in bytes that connbench leaves to the group's other programs."""
+
 WHOLE_ID_MAP = "0 0 4294967295"
 """/proc/self/uid_map in the first user namespace (user_namespaces(7))."""
 
 
 def open_files() -> tuple[int, int]:
-    """RLIMIT_NOFILE of this process: soft, hard."""
+    """The soft and the hard RLIMIT_NOFILE of this process."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit to the hard one, which anyone may; returns it."""
+    """Raise the soft RLIMIT_NOFILE to the hard one, which needs no privilege, and return it."""
     _, hard = open_files()
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def free_descriptors() -> int:
-    """How many more files this process can open under its soft limit."""
+    """How many more files this process can open under its soft RLIMIT_NOFILE."""
     soft, _ = open_files()
     try:
-        used = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # one of them is the listing's own
-    except FileNotFoundError:  # without /proc each number is tried
+        used = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # the listing has one open itself
+    except FileNotFoundError:  # without /proc: try each number
         used = sum(1 for descriptor in range(soft) if _is_open(descriptor))
     return soft - used
 
@@ -71,17 +80,17 @@ def _is_open(descriptor: int) -> bool:
 
 
 def available_memory() -> int:
-    """Bytes that can be had without swapping: by the machine and by this process's control groups, the least."""
+    """Memory that is available without swapping, in bytes: the least of the machine's and the control groups'."""
     group = cgroup.memory_left()
     return min(machine_memory(), group.amount if group else UNLIMITED)
 
 
 def machine_memory() -> int:
-    """Bytes that the machine has available (MemAvailable of proc_meminfo(5)), without /proc the free ones alone."""
+    """Memory that the machine has available, in bytes (MemAvailable in proc_meminfo(5)); without /proc, free memory."""
     values = _memory_values()
     if "MemAvailable" in values:
         return values["MemAvailable"]
-    if "MemFree" in values:  # a kernel or an emulation of /proc that has no MemAvailable
+    if "MemFree" in values:  # an old kernel, or an emulation of /proc
         return values["MemFree"] + values.get("Buffers", 0) + values.get("Cached", 0)
     with suppress(OSError, ValueError):
         pages = os.sysconf("SC_AVPHYS_PAGES")
@@ -91,12 +100,12 @@ def machine_memory() -> int:
 
 
 def total_memory() -> int | None:
-    """Bytes that the machine has; None without /proc: where sysconf(3) cannot find out, it returns any number."""
+    """Memory of the machine in bytes; None without /proc, where sysconf(3) may return any number."""
     return _memory_values().get("MemTotal")
 
 
 def _memory_values() -> dict[str, int]:
-    """What /proc/meminfo tells, in bytes."""
+    """The values of /proc/meminfo by name, in bytes."""
     values = {}
     for line in _lines("/proc/meminfo"):
         name, _, value = line.partition(":")
@@ -107,12 +116,12 @@ def _memory_values() -> dict[str, int]:
 
 
 def free_address_space() -> int:
-    """Bytes that this process may still map (RLIMIT_AS)."""
+    """How many more bytes this process may map (RLIMIT_AS)."""
     return _unmapped(resource.RLIMIT_AS, 0)
 
 
 def _unmapped(limit: int, field: int) -> int:
-    """Bytes left of a limit on mappings; this field of /proc/self/statm has those in use (proc_pid_statm(5))."""
+    """Bytes that a limit on mappings leaves; `field` of /proc/self/statm has the pages in use (proc_pid_statm(5))."""
     soft, _ = resource.getrlimit(limit)
     if soft == resource.RLIM_INFINITY:
         return UNLIMITED
@@ -121,29 +130,29 @@ def _unmapped(limit: int, field: int) -> int:
     return max(0, soft - used)
 
 
-def refuse_tiny_address_space() -> None:
-    """Make sure that numpy and the libraries that draw can be loaded.
+def check_address_space() -> None:
+    """Check that there is address space to load numpy and the libraries that draw charts.
 
-    Asked beforehand, for none of them fails in good order: OpenBLAS ends the process with status 1.
+    Without this check OpenBLAS would end the process with status 1 and no message.
 
     Raises:
         EnvironmentFault: RLIMIT_AS or RLIMIT_DATA leaves too little.
     """
-    for name, what, free, needed, way_out in (
+    for name, what, free, needed, command in (
         ("RLIMIT_AS", "address space", free_address_space(), LIBRARY_BYTES, "ulimit -v unlimited"),
         ("RLIMIT_DATA", "data", _unmapped(resource.RLIMIT_DATA, 5), LIBRARY_DATA_BYTES, "ulimit -d unlimited"),
     ):
         if free < needed:
             raise EnvironmentFault(
                 f"{name} leaves {memory(free)} of {what}, and connbench's libraries need {memory(needed)}",
-                f"raise it: {way_out}",
+                f"raise it: {command}",
             )
 
 
 def free_files() -> int:
-    """Files that may still be opened by all processes together (fs.file-nr, proc_sys_fs(5)).
+    """How many more files all processes together may open (fs.file-nr, proc_sys_fs(5)).
 
-    No limit for whoever has CAP_SYS_ADMIN: the kernel does not hold those to fs.file-max (`alloc_empty_file`).
+    A process with CAP_SYS_ADMIN has no such limit: the kernel does not apply fs.file-max to it (`alloc_empty_file`).
     """
     numbers = [int(word) for word in " ".join(_lines("/proc/sys/fs/file-nr")).split() if word.isdecimal()]
     if len(numbers) != 3 or _has_capability(CAP_SYS_ADMIN):
@@ -152,30 +161,65 @@ def free_files() -> int:
     return max(0, most - allocated)
 
 
-def processes_left() -> Left:
-    """Processes and threads that may still be started, by the limit that leaves the fewest.
+def processes_left() -> Remaining:
+    """How many more processes the limits on processes allow, and the limit that allows the fewest.
 
-    These are kernel.pid_max and kernel.threads-max, RLIMIT_NPROC of the user, and pids.max of each control group. The
-    kernel counts threads for all four (`copy_process` in kernel/fork.c).
+    The limits are kernel.pid_max, kernel.threads-max, RLIMIT_NPROC of the user, and pids.max of each control group. The
+    kernel counts threads for all of them (`copy_process` in kernel/fork.c).
     """
-    found = [Left(MOST_PROCESSES, "the kernel's PID_MAX_LIMIT")]
+    found = [Remaining(MOST_PROCESSES, "the kernel's PID_MAX_LIMIT")]
     running = _threads_of_all()
     for name in ("pid_max", "threads-max"):
         text = "".join(_lines(f"/proc/sys/kernel/{name}")).strip()
         if text.isdecimal():
             most = int(text)
-            # In a pid namespace with a pid_max of its own (Linux 6.14) the number of all threads says nothing.
+            # A pid namespace can have a pid_max of its own (Linux 6.14). The machine's threads do not count for it.
             used = running if running < most else _visible_processes()
-            found.append(Left(max(0, most - used), f"kernel.{name}"))
+            found.append(Remaining(max(0, most - used), f"kernel.{name}"))
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft != resource.RLIM_INFINITY and not _is_free_of_nproc():
-        found.append(Left(max(0, soft - _threads_of_user(os.getuid())), "RLIMIT_NPROC"))
+        found.append(Remaining(max(0, soft - _threads_of_user(os.getuid())), "RLIMIT_NPROC"))
     left = cgroup.processes_left()
     return min([*found, left] if left else found)
 
 
+def allowed_processes() -> Remaining:
+    """How many more processes the limits on processes and the memory allow, and what allows the fewest."""
+    found = [
+        processes_left(),
+        Remaining(max(0, machine_memory() - MEMORY_LEFT) // PROCESS_BYTES, "free memory"),
+    ]
+    group = cgroup.memory_left()
+    if group:
+        found.append(Remaining(max(0, group.amount - GROUP_MEMORY_LEFT) // PROCESS_BYTES, group.limit))
+    return min(found, key=lambda left: left.amount)
+
+
+def check_processes(number: int, purpose: str, advice: str) -> Remaining:
+    """Check, before the first of them is started, that this many processes are allowed.
+
+    Args:
+        number: How many.
+        purpose: What needs them, for the message: `50,000 connections`.
+        advice: The hint of the fault.
+
+    Returns:
+        How many are allowed, and the limit that allows no more.
+
+    Raises:
+        EnvironmentFault: Fewer are allowed.
+    """
+    allowed = allowed_processes()
+    if number > allowed.amount:
+        raise EnvironmentFault(
+            f"{purpose}: this needs {number:,} more processes, and {allowed.amount:,} are allowed ({allowed.limit})",
+            advice,
+        )
+    return allowed
+
+
 def _lines(path: str) -> list[str]:
-    """Lines of a file; none where it cannot be read."""
+    """The lines of a file; none if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -183,7 +227,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _threads_of_all() -> int:
-    """Threads of the machine: the number behind the slash of proc_loadavg(5)."""
+    """The threads of the machine: the number after the slash in proc_loadavg(5)."""
     words = " ".join(_lines("/proc/loadavg")).split()
     number = words[3].rpartition("/")[2] if len(words) > 3 else ""
     return int(number) if number.isdecimal() else _visible_processes()
@@ -197,13 +241,13 @@ def _visible_processes() -> int:
 
 
 def _threads_of_user(user: int) -> int:
-    """Threads of all processes whose real user id is this one: what the kernel holds against RLIMIT_NPROC.
+    """The threads of all processes with this real user id, which RLIMIT_NPROC limits.
 
-    Those that /proc does not show (hidepid, another pid namespace) are missing.
+    Processes that /proc does not show (hidepid, another pid namespace) are missing.
     """
     threads = 0
     try:
-        processes = [entry for entry in os.listdir("/proc") if entry.isdecimal()]  # noqa: PTH208  # names are all we need
+        processes = [entry for entry in os.listdir("/proc") if entry.isdecimal()]  # noqa: PTH208  # only the names are needed
     except OSError:
         return 0
     for process in processes:
@@ -215,10 +259,10 @@ def _threads_of_user(user: int) -> int:
 
 
 def _is_free_of_nproc() -> bool:
-    """Whether the kernel does not hold this process to RLIMIT_NPROC: root of the machine, or one of two capabilities.
+    """Whether RLIMIT_NPROC does not apply to this process: it is root, or has one of two capabilities.
 
-    The kernel asks in the first user namespace (`copy_process`: INIT_USER, capable()): root of a user namespace is an
-    ordinary user of the machine.
+    The kernel checks this in the first user namespace (`copy_process`: INIT_USER, capable()). To it, root of another
+    user namespace is an ordinary user.
     """
     if not _is_first_user_namespace():
         return False
@@ -227,12 +271,12 @@ def _is_free_of_nproc() -> bool:
 
 def _is_first_user_namespace() -> bool:
     lines = _lines("/proc/self/uid_map")
-    if not lines:  # without /proc, or in a kernel without user namespaces, where the only one is the first
+    if not lines:  # no /proc, or a kernel without user namespaces
         return True
     return [" ".join(line.split()) for line in lines] == [WHOLE_ID_MAP]
 
 
 def _has_capability(number: int) -> bool:
-    """Whether this process has a capability of the machine, not of a user namespace alone."""
+    """Whether this process has a capability in the first user namespace."""
     effective = next((line.split()[-1] for line in _lines("/proc/self/status") if line.startswith("CapEff:")), "0")
     return _is_first_user_namespace() and bool(int(effective, 16) >> number & 1)

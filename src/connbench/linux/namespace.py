@@ -12,10 +12,9 @@ from pathlib import Path
 
 from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux import sysctl
-from connbench.linux.child import in_child
-from connbench.linux.faults import lack_of
-from connbench.linux.netlink import bring_up_loopback
-from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
+from connbench.linux.faults import limit_fault
+from connbench.linux.interfaces import bring_up_loopback
+from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, enter_namespace, in_child, unshare
 from connbench.model import Namespace
 
 _OWN = "/proc/self/ns/net"
@@ -45,7 +44,7 @@ def enter(namespace: Namespace, patience: float = 0.0) -> None:
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
 
 
-def make_another(patience: float = 0.0) -> int:
+def create_namespace(patience: float = 0.0) -> int:
     """A new network namespace, owned by this process's user namespace; this process stays in its own.
 
     Args:
@@ -93,7 +92,7 @@ def inside(namespace: int) -> Iterator[None]:
         OSError: The kernel does not allow it, or no descriptor is free.
     """
     with _way_back():
-        set_namespace(namespace, CLONE_NEWNET)
+        enter_namespace(namespace, CLONE_NEWNET)
         yield
 
 
@@ -103,7 +102,7 @@ def _way_back() -> Iterator[None]:
     try:
         yield
     finally:
-        set_namespace(home, CLONE_NEWNET)
+        enter_namespace(home, CLONE_NEWNET)
         os.close(home)
 
 
@@ -116,14 +115,14 @@ def _refusal(namespace: Namespace) -> str:
     try:
         enter(namespace)
     except OSError as error:
-        if lack_of(error):
+        if limit_fault(error):
             raise  # no policy, but a limit of this process: to go on in the host's namespace would be no way out
         return why_not(error, namespace)
     for name in (sysctl.PORT_RANGE, sysctl.UNPRIVILEGED_START, sysctl.SOMAXCONN, sysctl.SYN_BACKLOG):
         try:
             sysctl.write(name, sysctl.read(name))
         except (OSError, ValueError) as error:
-            if lack_of(error):
+            if limit_fault(error):
                 raise  # as above
             return f"{name} cannot be set there: {reason_of(error)}"
     try:

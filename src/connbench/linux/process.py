@@ -1,25 +1,32 @@
-"""Calls on the own process that Python has no name for (prctl(2), unshare(2), setns(2)), through the C library."""
+"""This process: its parent, namespaces, CPUs and memory; and functions that run in a child of it.
+
+prctl(2), unshare(2) and setns(2) are called through the C library, as Python 3.11 lacks them.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Never
+
+from connbench.errors import ConnbenchError, EnvironmentFault
+from connbench.interrupts import BlockedSignals
+from connbench.linux.faults import advice_for_errno, describe_end, fault_from_dict, fault_to_dict, limit_fault
 
 PR_SET_PDEATHSIG = 1
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
-CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
-"""What the kernel, or abort(3), ends a process with that has gone wrong itself."""
+FAULT_STATUS = 3
+"""Exit status of a child that has reported a fault."""
 
-WHO_SENDS = {
-    signal.SIGXCPU: "raise RLIMIT_CPU (ulimit -t)",
-    signal.SIGSYS: "a sandbox (seccomp) forbids one of its system calls",
-}
+MARK = "\0outcome: "
+"""The beginning of the line in which a child reports its outcome."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,12 +38,12 @@ def _check(result: int, call: str) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies.
+    """Make the kernel kill this process when its parent dies.
 
-    Forgotten by the kernel when credentials change, so call it again after entering a user namespace.
+    The kernel drops this setting when the process's credentials change: call it again after entering a user namespace.
 
     Args:
-        parent: Process id of the parent as this process knew it; if it is gone already, this process ends here.
+        parent: The parent's process id. If another process is the parent by now, this process kills itself.
     """
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
     if os.getppid() != parent:
@@ -44,7 +51,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Leave the parent's namespaces of the kinds in `flags` for new ones.
+    """Move this process to new namespaces of the kinds in `flags` (CLONE_NEW...).
 
     Raises:
         OSError: EPERM where not allowed; EINVAL for CLONE_NEWUSER in a process with threads.
@@ -52,8 +59,8 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
-def set_namespace(descriptor: int, kind: int) -> None:
-    """Move to the namespace of a descriptor, which is of this kind (a CLONE_NEW flag).
+def enter_namespace(descriptor: int, kind: int) -> None:
+    """Move this process to the namespace of a descriptor, which is of this kind (a CLONE_NEW flag).
 
     Raises:
         OSError: EPERM where not allowed; EINVAL for a namespace of another kind.
@@ -62,7 +69,7 @@ def set_namespace(descriptor: int, kind: int) -> None:
 
 
 def usable_cpus() -> set[int]:
-    """CPUs that this process may run on; all there are where it may not ask (seccomp)."""
+    """The CPUs that this process may run on; all CPUs if a sandbox denies the question."""
     try:
         return os.sched_getaffinity(0)
     except OSError:
@@ -70,7 +77,7 @@ def usable_cpus() -> set[int]:
 
 
 def why_not_pinned() -> str:
-    """Why this process may not choose its CPUs; empty where it may. Nothing is changed."""
+    """Why this process may not choose its CPUs; empty if it may. Nothing is changed."""
     try:
         os.sched_setaffinity(0, os.sched_getaffinity(0))
     except OSError as error:
@@ -78,25 +85,8 @@ def why_not_pinned() -> str:
     return ""
 
 
-def describe_end(status: int) -> tuple[str, str]:
-    """How a child ended, and what to do about it.
-
-    Args:
-        status: Its exit status, or minus the signal that killed it.
-    """
-    if status >= 0:
-        return f"ended with status {status}", "run it again"
-    number = signal.Signals(-status)
-    how = f"was killed by {number.name}"
-    if number is signal.SIGKILL:
-        return how, "if nobody killed it, dmesg shows whether the OOM killer did; then run it again"
-    if number in CRASHES:
-        return how, "run it again; if that happens again, report it on connbench's issue tracker"
-    return how, WHO_SENDS.get(number, "another process sent that signal: run it again")
-
-
 def resident_bytes() -> int:
-    """Resident memory of this process, in bytes; where /proc does not tell, the most that it ever was."""
+    """Resident memory of this process in bytes; without /proc the most that it ever had."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
     except (OSError, IndexError, ValueError):
@@ -104,22 +94,88 @@ def resident_bytes() -> int:
 
 
 class PrivateMemory:
-    """Memory only this process has: what it would give back if it ended.
+    """Private memory of this process: what its end would free.
 
-    The kernel's account of it is opened once, so that it can still be read when no file can be opened any more.
+    The file in /proc is opened once, so that it can be read when the process cannot open files any more.
     """
 
     def __init__(self) -> None:
         try:
-            self._rollup: IO[bytes] | None = Path("/proc/self/smaps_rollup").open("rb", buffering=0)  # noqa: SIM115  # lives with the object
+            self._rollup: IO[bytes] | None = Path("/proc/self/smaps_rollup").open("rb", buffering=0)  # noqa: SIM115  # open as long as the object lives
         except FileNotFoundError:  # a kernel without CONFIG_PROC_PAGE_MONITOR, or no /proc
             self._rollup = None
 
     def read(self) -> int:
-        """The amount in bytes; 0 where the kernel does not tell."""
+        """The private memory in bytes; 0 if the kernel does not tell."""
         if self._rollup is None:
             return 0
         self._rollup.seek(0)
         lines = self._rollup.read().splitlines()
         private = [line for line in lines if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]
         return sum(int(line.split()[1]) for line in private) * 1024
+
+
+def in_child(work: Callable[[], object], failure: str, hint: str) -> Any:  # noqa: ANN401  # whatever `work` returns
+    """Call a function in a child process. The modules that it loads and the namespaces that it enters end with it.
+
+    What the child prints is discarded.
+
+    Args:
+        work: The function. A ConnbenchError that it raises is raised here.
+        failure: The message of the fault if it raises another exception.
+        hint: The hint of that fault.
+
+    Returns:
+        What the function returns, which must have the types of JSON.
+
+    Raises:
+        ConnbenchError: The function failed, or the kernel gives no process.
+    """
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    try:
+        with BlockedSignals():  # the parent's signal handlers must not run in the child
+            child = os.fork()
+            if child == 0:
+                _report_outcome(work, writer, parent, (failure, hint))
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        raise EnvironmentFault(f"{failure}: fork: {error.strerror}", advice_for_errno(error.errno)) from error
+    os.close(writer)
+    try:
+        with os.fdopen(reader, encoding="utf-8", errors="replace") as pipe:
+            text = pipe.read()
+    except BaseException:  # a signal handler raised
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in {0, FAULT_STATUS}:
+        raise EnvironmentFault(f"{failure}: its process {describe_end(status)[0]}", hint)
+    outcome = json.loads(next(line for line in text.split("\n") if line.startswith(MARK)).removeprefix(MARK))
+    if status == FAULT_STATUS:
+        raise fault_from_dict(outcome)
+    return outcome
+
+
+def _report_outcome(work: Callable[[], object], writer: int, parent: int, failure_and_hint: tuple[str, str]) -> Never:
+    status = 1
+    try:
+        die_with_parent(parent)
+        os.dup2(writer, 2)  # libraries print warnings and tracebacks
+        _write_outcome(writer, work())
+        status = 0
+    except Exception as error:  # noqa: BLE001  # the child reports it, and the parent raises it
+        fault = error if isinstance(error, ConnbenchError) else limit_fault(error)
+        _write_outcome(
+            writer, fault_to_dict(fault or EnvironmentFault(f"{failure_and_hint[0]}: {error}", failure_and_hint[1]))
+        )
+        status = FAULT_STATUS
+    finally:
+        os._exit(status)
+
+
+def _write_outcome(writer: int, outcome: object) -> None:
+    """Write the outcome on a line of its own, as libraries may print before it and, at exit, after it."""
+    os.write(writer, f"\n{MARK}{json.dumps(outcome)}\n".encode())

@@ -8,12 +8,11 @@ import time
 from contextlib import suppress
 
 from connbench.errors import EnvironmentFault
-from connbench.linux.child import in_child
-from connbench.linux.families import family_of
-from connbench.linux.faults import lack_of
-from connbench.linux.namespace import PATIENCE, enter, inside, make_another, why_not
-from connbench.linux.netlink import join
-from connbench.linux.process import die_with_parent
+from connbench.linux.address_family import family_of
+from connbench.linux.faults import limit_fault
+from connbench.linux.interfaces import connect_by_veth
+from connbench.linux.namespace import PATIENCE, create_namespace, enter, inside, why_not
+from connbench.linux.process import die_with_parent, in_child
 from connbench.model import Namespace
 
 ANSWER_WITHIN = 10.0
@@ -23,7 +22,7 @@ INTERVAL = 0.02
 """Seconds after which a datagram that has not arrived is sent again."""
 
 
-def lay(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
+def make_link(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
     """Make a second network namespace and join it to this process's.
 
     Args:
@@ -38,14 +37,14 @@ def lay(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
         EnvironmentFault: The kernel lacks something of it, or does not allow it.
     """
     try:
-        namespace = make_another(PATIENCE)
+        namespace = create_namespace(PATIENCE)
     except OSError as error:
-        raise lack_of(error) or EnvironmentFault(
+        raise limit_fault(error) or EnvironmentFault(
             f"no second network namespace for --link veth: {why_not(error)}",
             "raise user.max_net_namespaces, or leave out --link veth",
         ) from error
     try:
-        join(namespace, near, far, delay_ms)
+        connect_by_veth(namespace, near, far, delay_ms)
         _await_answer(namespace, near[0], far[0])
     except BaseException:
         os.close(namespace)
@@ -53,7 +52,7 @@ def lay(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
     return namespace
 
 
-def try_out(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> None:
+def check_link(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> None:
     """Do in a child what `lay` does in an engine within a namespace of this kind; all of it is gone with the child.
 
     Call it before numpy is imported: fork() is safe only in a process without threads.
@@ -66,7 +65,7 @@ def try_out(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_
         parent = os.getppid()
         enter(kind, PATIENCE)
         die_with_parent(parent)
-        lay(near, far, delay_ms)
+        make_link(near, far, delay_ms)
 
     in_child(work, "--link veth cannot be set up", "leave it out")
 

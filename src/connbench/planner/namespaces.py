@@ -5,7 +5,7 @@ from __future__ import annotations
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux import sysctl
-from connbench.linux.families import has_ipv6, has_ipv6_here
+from connbench.linux.address_family import has_ipv6, has_ipv6_here
 from connbench.linux.namespace import best_available
 from connbench.model import (
     DEFAULT_RANGE_LOW,

@@ -11,7 +11,7 @@ from typing import Self
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import cgroup, limits
-from connbench.linux.cgroup import Left
+from connbench.linux.cgroup import Remaining
 from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, UNLIMITED
 from connbench.model import Listener, Plan, RoundPlan
 from connbench.samples import ROW_BYTES
@@ -67,7 +67,7 @@ class Room:
     files_each: int
     processes: int
     processes_by: str = "kernel.pid_max"
-    group: Left | None = None
+    group: Remaining | None = None
     address_space: int = UNLIMITED
 
     @classmethod

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from connbench.errors import TargetError, UsageError
-from connbench.linux.families import family_of
+from connbench.linux.address_family import family_of
 from connbench.model import (
     DEFAULT_SOURCES,
     MOST_SOURCES,

@@ -6,7 +6,7 @@ import socket
 
 from connbench.errors import TargetError, UsageError
 from connbench.findings import Finding, Severity
-from connbench.linux.families import family_of
+from connbench.linux.address_family import family_of
 from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import MAX_PORT, Endpoint, Link, Namespace, PortRange, ip_version, is_of_one, refuse_mapped
 from connbench.planner.sources import is_address

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Self
 
 from connbench.errors import OutputError, UsageError
 from connbench.findings import printable
-from connbench.interrupts import HeldBack
-from connbench.linux import renames
+from connbench.interrupts import BlockedSignals
+from connbench.linux import renameat2
 
 if TYPE_CHECKING:
     from socket import socket
@@ -111,7 +111,7 @@ class Output:
             found = self._look(self._name)
             if found:
                 self._refuse(found)
-            with HeldBack():  # as in `save`
+            with BlockedSignals():  # as in `save`
                 self._try_out()
         except OSError as error:
             self.close()
@@ -148,7 +148,7 @@ class Output:
         data = content.encode() if isinstance(content, str) else content
         try:
             packed = gzip.compress(data, GZIP_LEVEL, mtime=0) if self.path.suffix == ".gz" else data
-            with HeldBack():  # a signal's exception between two calls would leave a temporary file behind
+            with BlockedSignals():  # a signal's exception between two calls would leave a temporary file behind
                 self._write(packed)
         except OSError as error:
             raise _cannot_write(self._named, error) from error
@@ -476,7 +476,7 @@ class _Temporary:
         """Rename it without replacing anything, on a file system without hard links."""
         assert self.name is not None  # noqa: S101  # `link` has looked
         try:
-            renames.rename(self.name, name, self._folder, renames.NOREPLACE)
+            renameat2.rename_file(self.name, name, self._folder, renameat2.NOREPLACE)
         except OSError as error:
             if error.errno not in _NO_SUCH_CALL:
                 raise
@@ -494,7 +494,7 @@ class _Temporary:
         """
         temporary = self.give_name()
         try:
-            renames.rename(temporary, name, self._folder, renames.EXCHANGE)
+            renameat2.rename_file(temporary, name, self._folder, renameat2.EXCHANGE)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -513,10 +513,10 @@ class _Temporary:
     def _give_back(self, temporary: str, name: str) -> None:
         """Undo an exchange; where nothing has the name any more, give it to the other's file, whose name it was."""
         try:
-            renames.rename(temporary, name, self._folder, renames.EXCHANGE)
+            renameat2.rename_file(temporary, name, self._folder, renameat2.EXCHANGE)
         except FileNotFoundError:
             with suppress(OSError):  # and if it is not gone any more, that file stays where it is
-                renames.rename(temporary, name, self._folder, renames.NOREPLACE)
+                renameat2.rename_file(temporary, name, self._folder, renameat2.NOREPLACE)
 
     def replace(self, name: str) -> None:
         """Replace the file of this name; a symbolic link there would be replaced itself."""

@@ -15,11 +15,10 @@ from operator import itemgetter
 
 from connbench.engine.acceptors import Acceptors, Counter, connections_per_acceptor, start_acceptors
 from connbench.errors import TargetError
-from connbench.interrupts import ENDING, heeded
+from connbench.interrupts import ENDING_SIGNALS, not_ignored
 from connbench.linux import counters, sysctl
-from connbench.linux.families import family_of
-from connbench.linux.limits import open_files, raise_open_files
-from connbench.linux.shortage import refuse_processes
+from connbench.linux.address_family import family_of
+from connbench.linux.limits import check_processes, open_files, raise_open_files
 from connbench.model import MAX_PORT, Endpoint
 from connbench.serve.statistics import MOST_PROCESSES, OVERFLOW_COUNTERS, ProcessStatistics, ServerInfo, Statistics
 
@@ -44,7 +43,7 @@ class Event(Enum):
 EVENTS = {
     signal.SIGUSR1: Event.REPORT,
     signal.SIGCHLD: Event.LOSS,
-    **dict.fromkeys(ENDING, Event.STOP),
+    **dict.fromkeys(ENDING_SIGNALS, Event.STOP),
 }
 
 PROCESSES_PER_CPU = 64
@@ -125,7 +124,7 @@ def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]
         EnvironmentFault: The limits do not allow that many processes, or none that can hold a connection.
     """
     raise_open_files()
-    signals = heeded(EVENTS)
+    signals = not_ignored(EVENTS)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with _listen(address) as sock:
@@ -133,7 +132,7 @@ def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]
             cpus = len(os.sched_getaffinity(0))
             wanted = max(cpus, -(-MAX_PORT // room))
             if processes:
-                refuse_processes(processes, f"--processes {processes}", "ask for fewer, or raise the limit")
+                check_processes(processes, f"--processes {processes}", "ask for fewer, or raise the limit")
             number, bounded_by = (processes, "") if processes else _bounded(wanted, cpus)
             before = counters.read()
             acceptors = start_acceptors([sock], number, room)
@@ -152,7 +151,7 @@ def _bounded(wanted: int, cpus: int) -> tuple[int, str]:
     Raises:
         EnvironmentFault: The limits do not allow a single one.
     """
-    allowed = refuse_processes(1, "serve", "end other processes of this user, or raise the limit")
+    allowed = check_processes(1, "serve", "end other processes of this user, or raise the limit")
     per_cpu = PROCESSES_PER_CPU * cpus
     bounds = [
         (wanted, ""),

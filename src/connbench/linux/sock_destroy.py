@@ -16,7 +16,7 @@ import struct
 from contextlib import nullcontext
 from typing import Any, Protocol, Self
 
-from connbench.linux.families import family_of
+from connbench.linux.address_family import family_of
 from connbench.linux.namespace import inside
 
 NETLINK_SOCK_DIAG = 4

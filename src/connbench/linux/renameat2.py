@@ -12,7 +12,7 @@ EXCHANGE = 2
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # glibc has it from 2.28 on
 
 
-def rename(old: str, new: str, folder: int, flags: int) -> None:
+def rename_file(old: str, new: str, folder: int, flags: int) -> None:
     """Rename a file within a folder.
 
     Args:

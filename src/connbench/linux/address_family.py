@@ -38,7 +38,7 @@ def has_ipv6_here() -> bool:
     return True
 
 
-def switch_on_ipv6() -> None:
+def enable_ipv6() -> None:
     """Have the interfaces of this network namespace take addresses of IPv6, where the kernel has it.
 
     A new one begins with what ipv6.disable_ipv6 was at boot, or, by net.core.devconf_inherit_init_net, with that of

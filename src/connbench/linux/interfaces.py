@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from connbench.errors import EnvironmentFault, reason_of
-from connbench.linux.child import in_child
-from connbench.linux.families import family_of, switch_on_ipv6
-from connbench.linux.faults import lack_of
-from connbench.linux.process import CLONE_NEWNET, set_namespace
+from connbench.linux.address_family import enable_ipv6, family_of
+from connbench.linux.faults import limit_fault
+from connbench.linux.process import CLONE_NEWNET, enter_namespace, in_child
 
 NO_LOOPBACK = "the loopback interface of the new namespace cannot be set up"
 
@@ -47,7 +46,7 @@ def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
 
     Raises:
         EnvironmentFault: The kernel refused.
-        OSError: This process lacks a resource: see `faults.lack_of`.
+        OSError: This process lacks a resource: see `faults.limit_fault`.
     """
     if not addresses:
         _set_loopback_up()
@@ -65,18 +64,18 @@ def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
 
 def _set_loopback_up() -> None:
     try:
-        switch_on_ipv6()
+        enable_ipv6()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack(IFREQ, b"lo", 0))
             _, flags = struct.unpack(IFREQ, answer)
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack(IFREQ, b"lo", flags | IFF_UP))
     except (OSError, ValueError) as error:
-        if lack_of(error):
+        if limit_fault(error):
             raise  # no policy, but a limit of this process
         raise EnvironmentFault(f"{NO_LOOPBACK}: {reason_of(error)}", "try --isolate never") from error
 
 
-def join(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ...], delay_ms: float) -> None:
+def connect_by_veth(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ...], delay_ms: float) -> None:
     """Join this network namespace to another by a veth pair, over which each end reaches all of the other's addresses.
 
     Both ends' neighbours are entered for good, so that no packet ever waits for ARP or neighbour discovery; everything
@@ -104,7 +103,7 @@ def join(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ..
             if delay_ms:
                 _delay(route, near_end.device, delay_ms)
             _connect(route, near_end, far_end)
-        set_namespace(far, CLONE_NEWNET)
+        enter_namespace(far, CLONE_NEWNET)
         with IPRoute() as route:
             _connect(route, far_end, near_end)
 
@@ -150,7 +149,7 @@ def _delay(route: Any, device: str, delay_ms: float) -> None:  # noqa: ANN401  #
 
 def _set_up(route: Any, device: str) -> int:  # noqa: ANN401  # as above
     """Set a device up, and return its index."""
-    switch_on_ipv6()
+    enable_ipv6()
     index: int = route.link_lookup(ifname=device)[0]
     route.link("set", index=index, state="up")
     return index

@@ -7,9 +7,10 @@ import errno
 import pytest
 
 from connbench.errors import EnvironmentFault
-from connbench.linux import cgroup, shortage
-from connbench.linux.cgroup import Left
-from connbench.linux.shortage import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYTES, refuse_processes, way_out
+from connbench.linux import cgroup, limits
+from connbench.linux.cgroup import Remaining
+from connbench.linux.faults import advice_for_errno
+from connbench.linux.limits import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYTES, check_processes
 
 
 @pytest.mark.parametrize(
@@ -24,10 +25,10 @@ from connbench.linux.shortage import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYT
         (None, ("ulimit -a",)),
     ],
 )
-def test_the_way_out_names_the_limit_that_was_reached(number: int | None, names: tuple[str, ...]) -> None:
+def test_advice_names_the_limit_that_was_reached(number: int | None, names: tuple[str, ...]) -> None:
     """Each errno has the advice of its own limit, and nobody else's: fork()'s EAGAIN says nothing of open files."""
-    assert all(name in way_out(number) for name in names)
-    assert ("ulimit -n" in way_out(number)) == (number == errno.EMFILE)
+    assert all(name in advice_for_errno(number) for name in names)
+    assert ("ulimit -n" in advice_for_errno(number)) == (number == errno.EMFILE)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +46,13 @@ def test_as_many_processes_as_are_allowed(
     processes: int, memory: int, group: int | None, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last that is allowed will do, and one more is refused with what was asked, what there is, and why."""
-    left = None if group is None else Left(group, "/sys/fs/cgroup/memory.max")
-    monkeypatch.setattr(shortage, "processes_left", lambda: Left(processes, "RLIMIT_NPROC"))
-    monkeypatch.setattr(shortage, "machine_memory", lambda: memory)
+    left = None if group is None else Remaining(group, "/sys/fs/cgroup/memory.max")
+    monkeypatch.setattr(limits, "processes_left", lambda: Remaining(processes, "RLIMIT_NPROC"))
+    monkeypatch.setattr(limits, "machine_memory", lambda: memory)
     monkeypatch.setattr(cgroup, "memory_left", lambda: left)
-    allowed = shortage.allowed_processes().amount
-    refuse_processes(allowed, "500 connections", "ask for fewer")
+    allowed = limits.allowed_processes().amount
+    check_processes(allowed, "500 connections", "ask for fewer")
     with pytest.raises(EnvironmentFault) as refused:
-        refuse_processes(allowed + 1, "500 connections", "ask for fewer")
-    assert refused.value.message == f"500 connections: it takes {allowed + 1} more processes, and {limit}"
+        check_processes(allowed + 1, "500 connections", "ask for fewer")
+    assert refused.value.message == f"500 connections: this needs {allowed + 1} more processes, and {limit}"
     assert refused.value.hint == "ask for fewer"

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import sysctl
-from connbench.linux.child import in_child
+from connbench.linux.interfaces import bring_up_loopback
 from connbench.linux.namespace import best_available, enter
-from connbench.linux.netlink import bring_up_loopback
+from connbench.linux.process import in_child
 from connbench.linux.sockopts import IP_LOCAL_PORT_RANGE, pack_u32
 from connbench.model import Namespace, port_range_value
 
@@ -20,7 +20,7 @@ HERE = "127.0.0.1"
 UNDONE, WAY_OUT = "no connection can be made to see how this kernel searches", "name the search with --algorithm"
 
 
-def one_parity_goes_first() -> bool:
+def searches_one_parity_first() -> bool:
     """Whether connect() goes through one parity before the other with the option set, as Linux before 6.8 does.
 
     A few connections in a namespace of their own show it. Call it before numpy is imported, see `best_available`.

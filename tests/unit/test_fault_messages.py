@@ -14,10 +14,15 @@ import pytest
 
 from connbench.engine.network import set_up
 from connbench.errors import ConnbenchError, EnvironmentFault, ExitCode, Interrupted, RunFault, UnexpectedFault
-from connbench.linux.child import in_child
-from connbench.linux.faults import end_of, fault_of, heard, told
-from connbench.linux.process import describe_end
-from connbench.linux.shortage import way_out
+from connbench.linux.faults import (
+    advice_for_errno,
+    describe_end,
+    fault_from_dict,
+    fault_of,
+    fault_of_end,
+    fault_to_dict,
+)
+from connbench.linux.process import in_child
 from connbench.model import RoundPlan
 from support import make_plan, spec
 
@@ -53,10 +58,10 @@ def test_a_fault_stays_itself(fault: ConnbenchError) -> None:
 def test_a_bug_is_told_with_its_place() -> None:
     """The innermost place in connbench, although the exception came out of a library; and no control character."""
     with pytest.raises(ValueError, match="1000") as raised:
-        end_of("it", -1000, "")  # there is no such signal
+        fault_of_end("it", -1000, "")  # there is no such signal
     fault = fault_of(raised.value)
     assert fault.message.startswith("unexpected ValueError: ")
-    assert "(connbench/linux/process.py, line " in fault.message
+    assert "(connbench/linux/faults.py, line " in fault.message
     assert fault.trace.startswith("Traceback (most recent call last):")
     assert "\x1b" not in fault_of(ValueError("\x1b[31m")).message
 
@@ -64,7 +69,7 @@ def test_a_bug_is_told_with_its_place() -> None:
 def test_a_fault_crosses_a_process_boundary_whole() -> None:
     """Class, words and traceback."""
     fault = fault_of(KeyError("p99"))
-    again = heard(json.loads(json.dumps(told(fault))))
+    again = fault_from_dict(json.loads(json.dumps(fault_to_dict(fault))))
     assert type(again) is UnexpectedFault
     assert (again.message, again.hint, again.trace) == (fault.message, fault.hint, fault.trace)
 
@@ -83,7 +88,7 @@ def test_what_a_child_prints_stays_there(capfd: pytest.CaptureFixture[str]) -> N
 IMPORTING = """
 import os, resource
 from connbench.errors import EnvironmentFault
-from connbench.linux.child import in_child
+from connbench.linux.process import in_child
 
 def work(files):
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
@@ -107,7 +112,7 @@ def test_a_child_that_cannot_import_names_the_limit() -> None:
     refused = [files for files, words in told_of.items() if words != "there were enough"]
     assert 2 <= len(refused) < len(told_of)
     for files in refused:
-        assert told_of[files] == f"too many open files: RLIMIT_NOFILE is {files} {way_out(errno.EMFILE)}"
+        assert told_of[files] == f"too many open files: RLIMIT_NOFILE is {files} {advice_for_errno(errno.EMFILE)}"
 
 
 @pytest.mark.parametrize("files", [3, 4])
@@ -120,7 +125,11 @@ def test_an_engine_without_files_names_the_limit(files: int) -> None:
     engine = subprocess.run([sys.executable, "-c", limited], input=line, capture_output=True, check=False)
     assert engine.returncode > 0
     said = [json.loads(line) for line in engine.stdout.splitlines()]
-    fault = heard(said[0]) if said else end_of("the engine process", engine.returncode, engine.stderr.decode())
+    fault = (
+        fault_from_dict(said[0])
+        if said
+        else fault_of_end("the engine process", engine.returncode, engine.stderr.decode())
+    )
     assert fault.exit_code == ExitCode.ENVIRONMENT, fault.message
     assert "too many open files: RLIMIT_NOFILE is" in fault.message
 
@@ -143,7 +152,7 @@ def test_an_engine_without_files_names_the_limit(files: int) -> None:
 )
 def test_an_engine_that_ends_without_a_word(status: int, words: str, kind: type[ConnbenchError], says: str) -> None:
     """Its status and what Python or the loader printed tell which."""
-    fault = end_of("the engine process", status, words)
+    fault = fault_of_end("the engine process", status, words)
     assert type(fault) is kind
     assert says in fault.message
     assert "\n" not in fault.message + fault.hint
