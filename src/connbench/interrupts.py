@@ -1,9 +1,9 @@
-"""The signals that ask connbench to end, kept until somebody asks for them.
+"""The signals that end connbench. `Interrupts` keeps a signal until the command calls `check`, which raises it.
 
-A handler that raises can raise anywhere: in an import, whose machinery may swallow it, or between a measurement and its
-being saved. So the signal is only noted, and a run asks for it five times a second.
+A signal handler that raises can raise anywhere: inside an import, which may swallow the exception, or between measuring
+and saving. So the handler only records the signal, and a run calls `check` five times a second.
 
-This module is imported before any other, and what it imports delays the handlers: it imports little.
+This module is imported before all others, and sets the handlers only then: it imports little, to be quick.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from collections.abc import Callable, Iterable
 from connbench.errors import Interrupted
 
 ENDING_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
-"""What a closed terminal, Ctrl-C, Ctrl-backslash and a service manager send."""
+"""The signals of a closed terminal, of Ctrl-C, of Ctrl-backslash, and of a service manager."""
 
 
 def not_ignored(numbers: Iterable[signal.Signals] = ENDING_SIGNALS) -> frozenset[signal.Signals]:
-    """Those of some signals that this process does not ignore.
+    """The signals among `numbers` that this process does not ignore.
 
-    nohup starts it with SIGHUP ignored, and a script's `&` with SIGINT and SIGQUIT ignored.
+    nohup starts a process with SIGHUP ignored, and `&` in a script starts one with SIGINT and SIGQUIT ignored.
     """
     return frozenset(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
 
 
 class BlockedSignals:
-    """A block in which no signal of `ENDING_SIGNALS` arrives; one that comes meanwhile arrives at its end.
+    """A context that blocks the signals of `ENDING_SIGNALS`; one that is sent meanwhile arrives at its end.
 
-    A child that is started in the block begins with these signals blocked.
+    A child that is started in the context begins with these signals blocked.
     """
 
     def __enter__(self) -> None:
-        """Block them."""
+        """Block the signals."""
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
 
     def __exit__(self, *_: object) -> None:
-        """Let them through again."""
+        """Restore the signal mask."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 
 class Interrupts:
-    """What signals have come.
+    """The signals of `ENDING_SIGNALS` that this process received.
 
     Attributes:
-        immediate: Whether the handler raises at once: while something blocks, and there is nothing to lose.
-        on_stop: Called before the first signal is raised: ending in good order may take seconds.
-        number: The signal that came last; 0 if none did.
-        is_pending: Whether one has come that `check` has not raised yet.
+        immediate: Whether the handler raises at once. For the time before a run, when nothing can be lost.
+        on_stop: Called before the first signal is raised, to tell the user that the end may take seconds.
+        number: The signal received last; 0 if there was none.
+        is_pending: Whether a signal was received that `check` has not raised yet.
     """
 
     def __init__(self, *, immediate: bool = False) -> None:
@@ -58,34 +58,34 @@ class Interrupts:
         self._handled: frozenset[signal.Signals] = frozenset()
 
     def install(self) -> None:
-        """Handle the signals of `ENDING_SIGNALS` from now on, but for those that this process was started to ignore."""
+        """Set the handler for the signals of `ENDING_SIGNALS`, except those that this process was started to ignore."""
         self._handled = not_ignored()
         for number in self._handled:
             signal.signal(number, self._take)
 
     def release(self, code: int) -> int:
-        """Let the kernel end this process at the next signal: from now on no handler of ours can print a traceback.
+        """Restore the default action: from now on a signal kills this process, and no handler prints a traceback.
 
         Returns:
-            The exit code: `code`, or that of a signal nobody has asked for.
+            The exit code: `code`, or that of a signal which is pending.
         """
-        with BlockedSignals():  # one that comes before its handler is gone would be reported as ignored
+        with BlockedSignals():  # else Python may print "Signal 15 ignored due to race condition"
             for number in self._handled:
                 signal.signal(number, signal.SIG_DFL)
         return 128 + self.number if self.is_pending else code
 
     def _take(self, number: int, _frame: object) -> None:
         if number == self.number == signal.SIGHUP:
-            return  # a terminal's kernel and its shell both send one: the second asks for nothing more
+            return  # when a terminal closes, the kernel and the shell both send one: the second means nothing new
         self.number, self.is_pending = number, True
         if self.immediate:
             raise Interrupted(number)
 
     def check(self) -> None:
-        """Raise for a signal that has come since the last time; another one raises again.
+        """Raise the signal that was received since the last call, if there was one.
 
         Raises:
-            Interrupted: One has.
+            Interrupted: There was one.
         """
         if self.is_pending:
             self.is_pending = False

@@ -1,4 +1,4 @@
-"""The order of a run: rounds, in them the strategies, each in an engine process of its own."""
+"""Runs a plan: in each round, every strategy in a new engine process; the samples go into the result."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from connbench.model.round_report import RoundReport
 from connbench.results.result import Result, Round, samples_class
 
 RECENT = 1000
-"""Attempts the progress' mean is taken over."""
+"""The number of attempts whose mean the progress shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a phase of a round is: finished attempts, and the mean connect() of the last thousand of them, in ns."""
+    """The progress of a phase.
+
+    Attributes:
+        plan: The round, in that phase.
+        done: The attempts that are finished.
+        recent_mean_ns: The mean connect() time of about the last thousand of them, in ns.
+    """
 
     plan: RoundPlan
     done: int
@@ -35,23 +41,23 @@ OnRound = Callable[[RoundPlan], None]
 
 
 def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts) -> None:
-    """Carry out a plan, and fill the result; it holds what was measured whatever is raised.
+    """Run a plan, and add each round to the result. If this raises, the result has the samples so far.
 
     Args:
-        plan: What to do.
-        result: Takes in each round that left samples.
+        plan: What to run.
+        result: Each round that has samples is added to it.
         on_progress: Called about five times a second while a round runs.
-        on_round: Called after each round that left samples, with the result up to date.
-        interrupts: Asked before each round and with each progress.
+        on_round: Called after each round that has samples, once the result has it.
+        interrupts: Checked before each round, and about five times a second.
 
     Raises:
-        ConnbenchError: A round could not begin, broke in its middle, or was interrupted.
+        ConnbenchError: A round could not begin, ended early by a fault, or was interrupted.
     """
     for number in range(1, plan.rounds + 1):
         for strategy in plan.strategies:
             interrupts.check()
             round_plan = RoundPlan(plan, strategy, number)
-            with _away_from(round_plan.cpus):
+            with _off_cpus(round_plan.cpus):
                 _run_one(result, round_plan, on_progress, on_round, interrupts)
 
 
@@ -78,7 +84,7 @@ def _run_one(
 
 
 def _by_phase(plan: RoundPlan, descriptor: int, outcome: Outcome) -> list[tuple[StrategySpec, Round]]:
-    """What each phase that was begun has left behind; a fault is of the last of them."""
+    """The samples and report of each phase that began; the last of them has the fault, if there was one."""
     left: list[tuple[StrategySpec, Round]] = []
     reports = iter(outcome.reports)
     for spec in plan.strategy.phases:
@@ -93,22 +99,22 @@ def _by_phase(plan: RoundPlan, descriptor: int, outcome: Outcome) -> list[tuple[
 
 
 def _progress(plan: RoundPlan, view: dict[str, memoryview]) -> Progress:
-    """Of the last phase that has an attempt done."""
+    """The progress of the last phase that has a finished attempt."""
     progress = Progress(plan, 0, 0.0)
     for phase in plan.strategy.phases:
-        lanes = [(rows.start, samples.count_done(view["tries"], rows)) for rows in plan.rows_of_clients(phase.phase)]
-        done = sum(count for _, count in lanes)
+        clients = [(rows.start, samples.count_done(view["tries"], rows)) for rows in plan.rows_of_clients(phase.phase)]
+        done = sum(count for _, count in clients)
         if not done:
             break
-        part = max(1, RECENT // len(lanes))
-        recent = [np.asarray(view["connect_ns"][first + max(0, n - part) : first + n]) for first, n in lanes]
+        part = max(1, RECENT // len(clients))
+        recent = [np.asarray(view["connect_ns"][first + max(0, n - part) : first + n]) for first, n in clients]
         progress = Progress(plan.in_phase(phase.phase), done, float(np.concatenate(recent).mean()))
     return progress
 
 
 @contextmanager
-def _away_from(cpus: frozenset[int]) -> Iterator[None]:
-    """Keep this process and the engines it starts off the measured CPUs, if there are others; workers move there."""
+def _off_cpus(cpus: frozenset[int]) -> Iterator[None]:
+    """Keep this process and the engine off the measured CPUs, if there are others; the workers move to those."""
     usable = usable_cpus()
     others = usable - cpus
     if not cpus or not others:
@@ -119,5 +125,5 @@ def _away_from(cpus: frozenset[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # a cpuset may have been made smaller meanwhile: where we are we may stay
+        with suppress(OSError):  # a cpuset may have become smaller meanwhile
             os.sched_setaffinity(0, usable)

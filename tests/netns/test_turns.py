@@ -41,13 +41,13 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     """When each replacement of the first lane began, in ns from the churn's beginning; sockets are UDP's."""
     strategy = replace(spec("plain"), load=replace(load, protocol=Protocol.UDP))
     plan = RoundPlan(make_plan(strategy, 64, 4, listener=Listener.NONE, namespace=Namespace.HOST), strategy, 1)
-    victims = draw_replaced(plan)
-    order = assign_paths(plan, victims)
+    replaced = draw_replaced(plan)
+    order = assign_paths(plan, replaced)
     descriptor = samples.create(plan.rows)
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
     draws, filled = draw_round(plan, order), plan.rows_of_clients(Phase.FILL)[0]
-    task = WorkerTask(plan, draws, 0, filled, order, victims, 64, (0,), -1, 0, columns)
+    task = WorkerTask(plan, draws, 0, filled, order, replaced, 64, (0,), -1, 0, columns)
     rows = plan.rows_of_clients(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)

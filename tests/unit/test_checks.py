@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.findings import Finding, Severity
-from connbench.host import checks, diagnosis
-from connbench.host.checks import Check, Verdict, as_finding
+from connbench.host import checks
+from connbench.host.checks import Check, Verdict, finding_from_check
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
 from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
@@ -29,31 +29,31 @@ HOST = replace(PLAN, namespace=Namespace.HOST, listener=Listener.ACCEPT, connect
 def busy(monkeypatch: pytest.MonkeyPatch) -> Check:
     """CPUs that are in use."""
     monkeypatch.setattr(psutil, "cpu_percent", lambda **_: 97.0)
-    return checks.check_load(0.1)
+    return checks.cpu_load_check(0.1)
 
 
 def one_cpu(monkeypatch: pytest.MonkeyPatch) -> Check:
     """One CPU for all."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    return checks.check_cpus()
+    return checks.cpus_check()
 
 
 def slow_governor(monkeypatch: pytest.MonkeyPatch) -> Check:
     """A CPU that changes its frequency."""
     monkeypatch.setattr(checks, "governor", lambda _: "powersave")
-    return checks.check_governor(PLAN.cpus)
+    return checks.governor_check(PLAN.cpus)
 
 
 def few_files(monkeypatch: pytest.MonkeyPatch) -> Check:
     """So few files a process that it takes many processes."""
     monkeypatch.setattr(limits, "open_files", lambda: (40, 40))
-    return checks.check_descriptors(56512)
+    return checks.open_files_check(56512)
 
 
 def short_queue(monkeypatch: pytest.MonkeyPatch) -> Check:
     """A host whose listeners queue fewer connections."""
     monkeypatch.setattr(sysctl, "read", lambda _: "4096")
-    found = checks.check_queue(HOST)
+    found = checks.accept_queue_check(HOST)
     assert found
     return found
 
@@ -75,17 +75,17 @@ def test_doctor_and_run_judge_alike(
     check = fail(monkeypatch)
     code, severity = FAILING[fail]
     assert (check.code, check.verdict) == (code, Verdict(severity))
-    assert as_finding(check) == Finding(code, severity, check.text, check.advice)
+    assert finding_from_check(check) == Finding(code, severity, check.text, check.advice)
     assert check.advice
-    assert diagnosis.exit_code([check]) == ExitCode.OK
+    assert checks.exit_code([check]) == ExitCode.OK
 
 
 def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both go through the same checks: of one machine the run has a finding for each that did not pass."""
     for fail in FAILING:
         fail(monkeypatch)
-    told = [(check.code, str(check.verdict)) for check in checks.of_plan(HOST, seconds=0.1)]
-    found = [(finding.code, str(finding.severity)) for finding in checks.at_start(HOST)]
+    told = [(check.code, str(check.verdict)) for check in checks.checks_of_plan(HOST, seconds=0.1)]
+    found = [(finding.code, str(finding.severity)) for finding in checks.findings_at_start(HOST)]
     assert found == [(code, verdict) for code, verdict in told if verdict != "ok"]
     assert {code for code, _ in found} == {code for code, _ in FAILING.values()}
 
@@ -94,12 +94,12 @@ def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) ->
     """Without a namespace of its own a run goes on with a warning, and so says doctor."""
     monkeypatch.setattr(place, "best_available", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
     plan, [known] = make_plan(RunRequest(("random",), connections=4))
-    told = checks.of_finding(known)
+    told = checks.check_from_finding(known)
     assert (told.code, told.verdict, told.text) == ("host-namespace", Verdict.WARNING, known.text)
-    assert diagnosis.exit_code([told]) == ExitCode.OK
+    assert checks.exit_code([told]) == ExitCode.OK
     assert "network namespace: Operation not permitted" in known.text
-    assert checks.check_namespace(plan) is None
-    own = checks.check_namespace(PLAN)
+    assert checks.namespace_check(plan) is None
+    own = checks.namespace_check(PLAN)
     assert own
     assert own.verdict is Verdict.OK
 
@@ -110,20 +110,20 @@ def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.is_supported", lambda _: False)
     with pytest.raises(EnvironmentFault) as caught:
         refuse_unsupported((WINDOW,))
-    option = checks.check_option(LOCAL_PORT_RANGE)
+    option = checks.option_check(LOCAL_PORT_RANGE)
     assert option.verdict is Verdict.REFUSED
-    assert as_finding(option) is None
-    assert diagnosis.exit_code([option]) == caught.value.exit_code
-    refused = checks.of_refusal(caught.value)
-    assert diagnosis.exit_code([refused]) == ExitCode.ENVIRONMENT
-    assert diagnosis.verdict(None, [refused])[0] == (
+    assert finding_from_check(option) is None
+    assert checks.exit_code([option]) == caught.value.exit_code
+    refused = checks.check_from_refusal(caught.value)
+    assert checks.exit_code([refused]) == ExitCode.ENVIRONMENT
+    assert checks.verdict(None, [refused])[0] == (
         f"A full run here would be refused (exit code 4): {caught.value.message}."
     )
 
 
 def test_passed_check_is_no_finding() -> None:
     """Only what did not pass is worth telling."""
-    assert as_finding(Check("cpus", "CPUs", Verdict.OK, "4 usable")) is None
+    assert finding_from_check(Check("cpus", "CPUs", Verdict.OK, "4 usable")) is None
 
 
 @pytest.mark.parametrize(
@@ -139,29 +139,29 @@ def test_somaxconn_matters_on_the_host_only(
 ) -> None:
     """The host's somaxconn has to have room for all connections; a namespace of its own gets what it needs."""
     monkeypatch.setattr(sysctl, "read", lambda _: somaxconn)
-    found = checks.check_queue(plan)
+    found = checks.accept_queue_check(plan)
     assert found
     assert found.verdict is verdict
 
 
 def test_no_queue_of_ones_own_is_not_judged() -> None:
     """A target that listens already has a queue that connbench knows nothing of."""
-    assert checks.check_queue(replace(HOST, listener=Listener.EXTERNAL)) is None
+    assert checks.accept_queue_check(replace(HOST, listener=Listener.EXTERNAL)) is None
 
 
 def test_the_verdict_has_figures_reasons_and_the_next_step() -> None:
     """Sound: what would be measured and what to type; with a warning: which, and what to do about it first."""
     quiet = Check("cpus", "CPUs", Verdict.OK, "2 usable")
-    sound, command = diagnosis.verdict(PLAN, [quiet])
+    sound, command = checks.verdict(PLAN, [quiet])
     what = "4 connections for each strategy, range 9024-65535, own network namespace"
     assert sound == f"A full run here would be sound: {what}, CPUs: 2 usable."
     assert command == "Next: connbench run"
-    loud = Check("cpu-load", "CPU load", Verdict.WARNING, "97 % in use", "stop what else runs here, then measure")
-    warned, advice = diagnosis.verdict(PLAN, [quiet, loud])
+    loud = Check("cpu-load", "CPU load", Verdict.WARNING, "97 % in use", "stop the other programs, then measure")
+    warned, advice = checks.verdict(PLAN, [quiet, loud])
     assert warned == (
         f"A full run here would end in exit code 0 with a warning in its report ({what}): CPU load: 97 % in use."
     )
-    assert advice == "Next: stop what else runs here, then measure."
+    assert advice == "Next: stop the other programs, then measure."
 
 
 @given(st.frozensets(st.integers(0, 65535)))

@@ -22,12 +22,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (None, "cannot be read: No such file or directory"),
         (b"\xff\xfe", "cannot be read: 'ascii' codec"),
-        (b"", "is '' here, which is no "),
-        (b"many\n", "is 'many' here, which is no "),
-        (b"-4\n", "is '-4' here, which is no "),
-        (b"1 2 3\n", "is '1 2 3' here, which is no "),
-        (b"60999 32768\n", "is '60999 32768' here, which is no "),
-        (b"0 70000\n", "is '0 70000' here, which is no "),
+        (b"", "is '' here, which is not a "),
+        (b"many\n", "is 'many' here, which is not a "),
+        (b"-4\n", "is '-4' here, which is not a "),
+        (b"1 2 3\n", "is '1 2 3' here, which is not a "),
+        (b"60999 32768\n", "is '60999 32768' here, which is not a "),
+        (b"0 70000\n", "is '0 70000' here, which is not a "),
     ],
 )
 def test_what_is_no_value_is_an_error(content: bytes | None, said: str, folder: Path) -> None:

@@ -42,23 +42,23 @@ def command(output_format: str) -> int:
     except ConnbenchError as fault:
         refusal = fault
 
-    from connbench.host import checks, diagnosis, environment
+    from connbench.host import checks, environment
 
     if plan:
         from connbench.planner.resources import Room, requirements_of
 
-        found = [*map(checks.of_finding, known), *checks.options()]
+        found = [*map(checks.check_from_finding, known), *checks.option_checks()]
         found += [
-            checks.of_requirement(one.name, one.message, one.hint, is_met=one.is_met)
+            checks.check_from_requirement(one.name, one.message, one.hint, is_met=one.is_met)
             for one in requirements_of(plan, Room.here())
         ]
-        found += checks.of_plan(plan, SECONDS)
+        found += checks.checks_of_plan(plan, SECONDS)
     else:
-        found = [*checks.without_plan(refusal, SECONDS)]
-    found.append(checks.check_listeners())
+        found = [*checks.checks_of_refusal(refusal, SECONDS)]
+    found.append(checks.listeners_check())
     machine = environment.collect(plan.cpus if plan else ())
-    said = diagnosis.verdict(plan, found)
-    code = diagnosis.exit_code(found)
+    said = checks.verdict(plan, found)
+    code = checks.exit_code(found)
     if output_format == "json":
         document = {
             "schema": SCHEMA,

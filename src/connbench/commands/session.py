@@ -66,7 +66,9 @@ def begin(plan: Plan, known: Iterable[Finding]) -> Result:
     told = tuple(known)
     for finding in told:
         warn(finding)
-    return Result(plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.at_start(plan)))
+    return Result(
+        plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.findings_at_start(plan))
+    )
 
 
 def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: bool, force: bool) -> Output | None:

@@ -71,8 +71,8 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
 
 def _tasks(plan: RoundPlan, descriptor: int, own_network: Network) -> list[WorkerTask]:
     """Make the random draws of the round, and divide it into a task for each client."""
-    victims = draw_replaced(plan)
-    path_by_row = assign_paths(plan, victims)
+    replaced = draw_replaced(plan)
+    path_by_row = assign_paths(plan, replaced)
     draws = draw_round(plan, path_by_row, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     return [
@@ -82,7 +82,7 @@ def _tasks(plan: RoundPlan, descriptor: int, own_network: Network) -> list[Worke
             client=client,
             rows=rows,
             path_by_row=path_by_row,
-            victims=victims,
+            replaced=replaced,
             capacity=len(rows),
             held_before=(0,) * len(plan.sources),
             descriptor=descriptor,

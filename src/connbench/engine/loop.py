@@ -94,7 +94,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     # this would: MOST_DRAWS times.
     gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
     free_ports, capacity = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
-    victims, opened, begins_at = task.victims, round_plan.connections, task.rows.start
+    replaced, opened, begins_at = task.replaced, round_plan.connections, task.rows.start
     resets = load.churn is None or load.churn.close is Close.RST
     reset_peer = task.reset_peer
     slot, timeouts = 0, churn.timeouts if churn else 0
@@ -103,7 +103,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
         if churn:
             if churn.interval_ns:
                 sleep(max(0.0, churn.began + (index - churn.first) * churn.interval_ns - clock()) / NS_PER_S)
-            slot = victims[index - opened] - begins_at
+            slot = replaced[index - opened] - begins_at
             leaving, held[slot] = held[slot], None
             if leaving:
                 if resets:

@@ -129,10 +129,10 @@ class Client:
         Raises:
             RunFault: A worker reports a fault. All connections stay open.
         """
-        plan, victims = self.task.plan, self.task.victims
+        plan, replaced = self.task.plan, self.task.replaced
         firsts = [report.first for report in self.reports]
         self.reports = [replace(report, attempts=0, involuntary_switches=0) for report in self.reports]
-        of_client = victims[rows.start - plan.connections : rows.stop - plan.connections]
+        of_client = replaced[rows.start - plan.connections : rows.stop - plan.connections]
         began, timeouts = time.perf_counter_ns(), 0
         for number, run in by_worker(rows, of_client, firsts):
             answer = yield self.workers[number].send("churn", run.start, run.stop, rows.start, began, timeouts)
@@ -153,20 +153,20 @@ class Client:
         return worker
 
 
-def by_worker(rows: range, victims: array[int], firsts: list[int]) -> list[tuple[int, range]]:
+def by_worker(rows: range, replaced: array[int], firsts: list[int]) -> list[tuple[int, range]]:
     """Divide a client's rows of the churn into runs of consecutive rows that belong to one worker.
 
     Args:
         rows: The client's rows of the churn.
-        victims: For each of them, the row of the filling whose connection it replaces.
+        replaced: For each of them, the row of the filling whose connection it replaces.
         firsts: The first row that each of the client's workers filled, in ascending order.
 
     Returns:
         For each run the worker's position in `firsts`, and the rows; in the order in which to make the attempts.
     """
     runs: list[tuple[int, range]] = []
-    for row, victim in zip(rows, victims, strict=True):
-        worker = bisect_right(firsts, victim) - 1
+    for row, replaced_row in zip(rows, replaced, strict=True):
+        worker = bisect_right(firsts, replaced_row) - 1
         if runs and runs[-1][0] == worker:
             runs[-1] = worker, range(runs[-1][1].start, row + 1)
         else:

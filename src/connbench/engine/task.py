@@ -23,7 +23,7 @@ class WorkerTask:
         rows: The rows to fill. The worker stops early, once it has opened `capacity` connections.
         path_by_row: For all rows of the round: the number of the source and target that the attempt connects, which is
             the source's number plus the target's number times the number of sources.
-        victims: For each row of the churn, the row of the filling whose connection it replaces.
+        replaced: For each row of the churn, the row of the filling whose connection it replaces.
         capacity: The most connections that the worker may open.
         held_before: How many connections the client's earlier workers hold, for each source.
         descriptor: The shared memory of the samples.
@@ -39,7 +39,7 @@ class WorkerTask:
     client: int
     rows: range
     path_by_row: array[int]
-    victims: array[int]
+    replaced: array[int]
     capacity: int
     held_before: tuple[int, ...]
     descriptor: int

@@ -1,29 +1,30 @@
-"""What can be known before measuring: checks with a verdict and advice, for `doctor` and for a run's start alike."""
+"""What connbench checks on this machine before it measures, for `doctor` and for the start of a run."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from connbench.errors import ConnbenchError
+from connbench.errors import ConnbenchError, ExitCode
 from connbench.findings import Finding, Severity, printable
 from connbench.host.environment import governor, load
 from connbench.linux import limits, sysctl
 from connbench.linux.process import usable_cpus
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
 from connbench.model import Listener, Plan, PortRange, format_ports, parse_ports
+from connbench.units import count
 
 BUSY_PERCENT = 20.0
-"""CPU use over all CPUs, before anything is started, above which the figures would be of two things at once."""
+"""CPU use of other programs, over all CPUs in percent, above which they would disturb the measurement."""
 
-LISTENERS_OF_OURS = frozenset({Listener.BACKLOG, Listener.ACCEPT})
+OWN_LISTENERS = frozenset({Listener.BACKLOG, Listener.ACCEPT})
 UNREADABLE = (OSError, LookupError, TypeError, ValueError, RuntimeError)
-"""What psutil raises where files of /proc are missing, empty or those of an emulation, beside its own errors."""
+"""What psutil raises, beside its own errors, if files of /proc are missing, empty or emulated."""
 
-SEE_FOR_YOURSELF = "stop what else runs here; mount the whole of /proc (proc(5)) to have it checked"
+ADVICE_ON_LOAD = "stop the other programs; mount the whole of /proc (proc(5)) to let connbench check"
 MOUNT_PROC = "mount the whole of /proc (proc(5))"
 
 MANY_WORKERS = 100
@@ -31,7 +32,7 @@ MOST_NAMED = 5
 
 
 class Verdict(StrEnum):
-    """What a run says of a check: nothing, a finding of that severity, or that it is refused (exit code 4)."""
+    """The result of a check: a run reports nothing, a finding of that severity, or refuses to start (exit code 4)."""
 
     OK = "ok"
     NOTE = Severity.NOTE.value
@@ -42,7 +43,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at; `code` is that of the finding it becomes in a run, where it did not pass."""
+    """A check and its result.
+
+    Attributes:
+        code: The code of the finding that a run reports if the check does not pass.
+        name: What was checked; may be empty.
+        verdict: The result.
+        message: What was found.
+        advice: What to do about it; empty if nothing is to be done.
+    """
 
     code: str
     name: str
@@ -52,34 +61,34 @@ class Check:
 
     @property
     def text(self) -> str:
-        """What was looked at, and what was seen."""
+        """The name and the message, for one line of a report."""
         return printable(f"{self.name}: {self.message}" if self.name else self.message)
 
 
-def of_finding(finding: Finding) -> Check:
-    """What a run warns of beforehand, as a check."""
+def check_from_finding(finding: Finding) -> Check:
+    """A finding that planning made, as a check."""
     return Check(finding.code, "", Verdict(finding.severity), finding.text, finding.advice)
 
 
-def of_refusal(fault: ConnbenchError) -> Check:
-    """Why a run is refused, as a check."""
+def check_from_refusal(fault: ConnbenchError) -> Check:
+    """The fault by which a run is refused, as a check."""
     return Check("refused", "", Verdict.REFUSED, fault.message, fault.hint)
 
 
-def of_requirement(name: str, message: str, hint: str, *, is_met: bool) -> Check:
-    """What a run takes of one thing and what there is, as a check."""
+def check_from_requirement(name: str, message: str, hint: str, *, is_met: bool) -> Check:
+    """What a run needs of a resource, and whether it is there, as a check."""
     if is_met:
         return Check("room", name, Verdict.OK, message)
     return Check("room", name, Verdict.REFUSED, message, hint)
 
 
-def check_namespace(plan: Plan) -> Check | None:
-    """That a run has a network namespace of its own; where it has none, planning has a finding with the reason."""
+def namespace_check(plan: Plan) -> Check | None:
+    """Whether a run has its own network namespace. None if it has not: planning made a finding with the reason."""
     return Check("namespace", "namespace", Verdict.OK, str(plan.namespace)) if plan.namespace.is_own else None
 
 
-def check_option(option: SocketOption) -> Check:
-    """Whether this kernel has a socket option; a run that needs it is refused without it."""
+def option_check(option: SocketOption) -> Check:
+    """Whether this kernel has a socket option. Without it, a run with a strategy that needs it is refused."""
     if is_supported(option):
         return Check("option", option.name, Verdict.OK, "supported")
     return Check(
@@ -91,21 +100,21 @@ def check_option(option: SocketOption) -> Check:
     )
 
 
-def check_descriptors(connections: int, listening: int = 0) -> Check:
-    """How many processes hold that many connections under RLIMIT_NOFILE, beside so many sockets that listen."""
+def open_files_check(connections: int, listening: int = 0) -> Check:
+    """How many worker processes the connections need under RLIMIT_NOFILE, next to `listening` listening sockets."""
     _, hard = limits.open_files()
     workers = -(-connections // max(1, hard - limits.SPARE_DESCRIPTORS - listening))
     processes = "process" if workers == 1 else "processes"
     message = f"hard limit {hard} for {connections} connections: {workers} worker {processes}"
     if workers > MANY_WORKERS:
-        advice = f"a change of process takes time between two attempts; raise it as root: ulimit -Hn {connections}"
+        advice = f"to start the next worker takes time between two attempts; raise it as root: ulimit -Hn {connections}"
         return Check("open-files", "open files", Verdict.NOTE, message, advice)
     return Check("open-files", "open files", Verdict.OK, message)
 
 
-def check_queue(plan: Plan) -> Check | None:
-    """Whether its own listener queues the connections without accepting them; None without such a listener."""
-    if plan.listener not in LISTENERS_OF_OURS:
+def accept_queue_check(plan: Plan) -> Check | None:
+    """Whether somaxconn lets connbench's listener keep all connections in its queue; None without such a listener."""
+    if plan.listener not in OWN_LISTENERS:
         return None
     if plan.namespace.is_own:
         return Check("somaxconn", "somaxconn", Verdict.OK, f"set to {plan.connections} or more in its own namespace")
@@ -117,12 +126,12 @@ def check_queue(plan: Plan) -> Check | None:
         "somaxconn",
         Verdict.NOTE,
         f"{somaxconn} on this host for {plan.connections} connections",
-        "an accepting listener is used instead, on the same CPUs as the measurement",
+        "connbench accepts the connections instead, on the same CPUs as the measurement",
     )
 
 
-def check_load(seconds: float) -> Check:
-    """Whether the machine is idle enough, watched for so many seconds."""
+def cpu_load_check(seconds: float) -> Check:
+    """Whether the machine is idle enough, measured over a number of seconds."""
     import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
 
     try:
@@ -132,18 +141,18 @@ def check_load(seconds: float) -> Check:
             "cpu-load",
             "CPU load",
             Verdict.NOTE,
-            f"not known: /proc/stat tells nothing ({_why(error)})",
-            SEE_FOR_YOURSELF,
+            f"not known: /proc/stat cannot be read ({_reason(error)})",
+            ADVICE_ON_LOAD,
         )
     average = load()
     message = f"{busy:.0f} % in use" + ("" if average is None else f", load {average:.2f}")
     if busy > BUSY_PERCENT:
-        return Check("cpu-load", "CPU load", Verdict.WARNING, message, "stop what else runs here, then measure")
+        return Check("cpu-load", "CPU load", Verdict.WARNING, message, "stop the other programs, then measure")
     return Check("cpu-load", "CPU load", Verdict.OK, message)
 
 
-def check_cpus() -> Check:
-    """Whether the measured CPU can be kept clear of everything else connbench does."""
+def cpus_check() -> Check:
+    """Whether there is a CPU for connbench's other processes beside the measured one."""
     number = len(usable_cpus())
     if number > 1:
         return Check("cpus", "CPUs", Verdict.OK, f"{number} usable")
@@ -156,25 +165,25 @@ def check_cpus() -> Check:
     )
 
 
-def check_governor(cpus: Iterable[int]) -> Check:
-    """Whether the measured CPUs, or any usable one where none is chosen, keep one frequency."""
+def governor_check(cpus: Iterable[int]) -> Check:
+    """Whether the measured CPUs keep one frequency; if none is chosen, whether all usable CPUs do."""
     names = sorted({governor(cpu) or "" for cpu in cpus or usable_cpus()})
     if set(names) <= {"", "performance"}:
-        return Check("governor", "governor", Verdict.OK, " ".join(names) or "none to be seen (a virtual machine?)")
+        return Check("governor", "governor", Verdict.OK, " ".join(names) or "none visible (a virtual machine?)")
     return Check(
         "governor",
         "governor",
         Verdict.WARNING,
         ", ".join(filter(None, names)),
-        "cpupower frequency-set -g performance, for the run",
+        "for the run: cpupower frequency-set -g performance",
     )
 
 
-def check_listeners() -> Check:
-    """Whether a program that connects can be given the port that a program of this host listens on.
+def listeners_check() -> Check:
+    """Whether connect() of another program can take the port of a listener on this host while the listener restarts.
 
-    It can while the listener restarts, if the port lies in net.ipv4.ip_local_port_range and is not reserved. The
-    listener then fails with EADDRINUSE.
+    It can if the port lies in net.ipv4.ip_local_port_range and is not reserved. The listener then fails with
+    EADDRINUSE.
     """
     try:
         ports, reserved = PortRange(*sysctl.read_port_range()), parse_ports(sysctl.required(sysctl.RESERVED_PORTS))
@@ -183,7 +192,11 @@ def check_listeners() -> Check:
         return Check("listeners", "listeners", Verdict.NOTE, f"not known: {fault.message}", fault.hint)
     except UNREADABLE as error:
         return Check(
-            "listeners", "listeners", Verdict.NOTE, f"not known: /proc/net tells nothing ({_why(error)})", MOUNT_PROC
+            "listeners",
+            "listeners",
+            Verdict.NOTE,
+            f"not known: /proc/net cannot be read ({_reason(error)})",
+            MOUNT_PROC,
         )
     exposed = {port: name for port, name in sorted(listening.items()) if port in ports and port not in reserved}
     if not exposed:
@@ -195,12 +208,12 @@ def check_listeners() -> Check:
         "listeners",
         Verdict.NOTE,
         f"{', '.join(named[:MOST_NAMED])}{more}: connect() can take such a port of {ports} while its listener restarts",
-        f"reserve those that are fixed: sysctl -w {sysctl.RESERVED_PORTS}={format_ports(reserved | exposed.keys())}",
+        f"reserve the fixed ports: sysctl -w {sysctl.RESERVED_PORTS}={format_ports(reserved | exposed.keys())}",
     )
 
 
 def _listening() -> dict[int, str]:
-    """The TCP ports of this network namespace that have a listener, each with its program's name if we may see it."""
+    """The TCP ports with a listener in this network namespace, and its program's name; empty if not visible."""
     import psutil  # noqa: PLC0415  # 20 ms, and only these functions need it
 
     found: dict[int, str] = {}
@@ -212,46 +225,88 @@ def _listening() -> dict[int, str]:
         if connection.status == psutil.CONN_LISTEN and connection.laddr:
             port = connection.laddr.port
             found.setdefault(port, "")
-            with suppress(psutil.Error):  # it has ended meanwhile
+            with suppress(psutil.Error):  # the process has ended meanwhile
                 found[port] = psutil.Process(connection.pid).name() if connection.pid else found[port]
     return found
 
 
-def _why(error: Exception) -> str:
-    """What psutil stumbled over; of a file without its words it says nothing itself."""
+def _reason(error: Exception) -> str:
+    """Why psutil failed. For a file with unexpected content its exceptions have no text."""
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
-def options() -> list[Check]:
-    """Whether this kernel has the socket options that strategies need."""
-    return [check_option(NO_PORT), check_option(LOCAL_PORT_RANGE)]
+def option_checks() -> list[Check]:
+    """Whether this kernel has the socket options that strategies need: a check for each."""
+    return [option_check(NO_PORT), option_check(LOCAL_PORT_RANGE)]
 
 
-def of_plan(plan: Plan, seconds: float) -> list[Check]:
-    """Every check of a plan on this machine as it is now; its CPU use is watched for so many seconds."""
+def checks_of_plan(plan: Plan, seconds: float) -> list[Check]:
+    """All checks of a plan on this machine. They measure the CPU use over `seconds`."""
     found = (
-        check_namespace(plan),
-        check_descriptors(plan.connections, len(plan.targets) if plan.listener in LISTENERS_OF_OURS else 0),
-        check_queue(plan),
-        check_cpus(),
-        check_load(seconds),
-        check_governor(plan.cpus),
+        namespace_check(plan),
+        open_files_check(plan.connections, len(plan.targets) if plan.listener in OWN_LISTENERS else 0),
+        accept_queue_check(plan),
+        cpus_check(),
+        cpu_load_check(seconds),
+        governor_check(plan.cpus),
     )
     return [check for check in found if check]
 
 
-def without_plan(fault: ConnbenchError, seconds: float) -> list[Check]:
-    """What can be checked where a run is refused: why, and how quiet the machine is."""
-    return [of_refusal(fault), check_cpus(), check_load(seconds), check_governor(())]
+def checks_of_refusal(fault: ConnbenchError, seconds: float) -> list[Check]:
+    """The checks for a run that is refused: the reason, and whether the machine is idle."""
+    return [check_from_refusal(fault), cpus_check(), cpu_load_check(seconds), governor_check(())]
 
 
-def at_start(plan: Plan) -> list[Finding]:
-    """What a run's report says of the machine, looked at just before it begins."""
-    return [finding for finding in map(as_finding, of_plan(plan, seconds=0.1)) if finding]
+def findings_at_start(plan: Plan) -> list[Finding]:
+    """The findings about this machine just before a run."""
+    return [finding for finding in map(finding_from_check, checks_of_plan(plan, seconds=0.1)) if finding]
 
 
-def as_finding(check: Check) -> Finding | None:
-    """A check that did not pass, as a finding of a run; None for one that did, and for what a run is refused for."""
+def finding_from_check(check: Check) -> Finding | None:
+    """The finding of a check that did not pass; None if it passed, and if it refuses the run."""
     if check.verdict in {Verdict.OK, Verdict.REFUSED}:
         return None
     return Finding(check.code, Severity(check.verdict), check.text, check.advice)
+
+
+_EXIT_CODES = {Verdict.REFUSED: ExitCode.ENVIRONMENT, Verdict.INVALID: ExitCode.UNSOUND}
+
+
+def exit_code(checks: Sequence[Check]) -> ExitCode:
+    """The exit code that a run on this machine would end with, as far as the checks tell; warnings do not change it."""
+    verdicts = {check.verdict for check in checks}
+    return next((code for verdict, code in _EXIT_CODES.items() if verdict in verdicts), ExitCode.OK)
+
+
+def verdict(plan: Plan | None, checks: Sequence[Check]) -> tuple[str, ...]:
+    """Doctor's verdict: how a full run here would end, and what to do next; a sentence each.
+
+    Args:
+        plan: The plan of the full run; None if it is refused.
+        checks: All checks.
+    """
+    against = [check for check in checks if check.verdict in _EXIT_CODES]
+    warnings = [check for check in checks if check.verdict is Verdict.WARNING]
+    reasons = "; ".join(check.text for check in against or warnings)
+    if plan is None or any(check.verdict is Verdict.REFUSED for check in against):
+        return (f"A full run here would be refused (exit code {int(exit_code(checks))}): {reasons}.", *_advice(against))
+    if against:
+        return (
+            f"A full run here would not be sound (exit code {int(exit_code(checks))}): {reasons}.",
+            *_advice(against),
+        )
+    what = f"{count(plan.connections)} connections for each strategy, range {plan.port_range}, {plan.namespace}"
+    if not warnings:
+        seen = [check.text for check in checks if check.code in {"cpus", "cpu-load"}]
+        return (f"A full run here would be sound: {', '.join([what, *seen])}.", "Next: connbench run")
+    many = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
+    return (
+        f"A full run here would end in exit code 0 with {many} in its report ({what}): {reasons}.",
+        *_advice(warnings),
+    )
+
+
+def _advice(checks: Sequence[Check]) -> tuple[str, ...]:
+    advice = "; ".join(dict.fromkeys(check.advice for check in checks if check.advice))
+    return (f"Next: {advice}.",) if advice else ()

@@ -1,4 +1,4 @@
-"""What this machine is: recorded with every result, so that figures can be told apart by where they come from."""
+"""The environment of a run: kernel, CPU, limits and settings of this machine. Every result records it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from connbench.linux.process import usable_cpus
 from connbench.model import Clock
 
 CLOCK_VARIABLE = "CONNBENCH_CLOCK"
-"""Set by whoever runs connbench where the clock does not tell time: an emulator that counts instructions."""
+"""The environment variable to set where the clock counts instructions instead of time, as in some emulators."""
 
 
 def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
-    """The environment by name: plain values as JSON takes them, None for what cannot be read here.
+    """The environment by name, as JSON values; None for what cannot be read here.
 
     Args:
-        cpus: The measured CPUs; the governor is asked for the first of them, or for CPU 0.
+        cpus: The measured CPUs. The governor is that of the first of them, or of CPU 0.
     """
     soft, hard = limits.open_files()
     return {
@@ -48,10 +48,10 @@ def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
 
 
 def clock() -> Clock:
-    """What the clock counts here; only the emulator knows, so its word in the environment is taken for it.
+    """What the clock counts here. Only the user of an emulator knows: the environment variable tells it.
 
     Raises:
-        UsageError: The variable holds neither name of `Clock`.
+        UsageError: The variable is set to something else than a name of `Clock`.
     """
     told = os.environ.get(CLOCK_VARIABLE) or Clock.TIME
     if told not in set(Clock):
@@ -60,7 +60,7 @@ def clock() -> Clock:
 
 
 def load() -> float | None:
-    """Processes that ran or waited for a CPU over the last minute, on average; None where /proc does not tell."""
+    """The load average of the last minute; None if it cannot be read."""
     try:
         return round(os.getloadavg()[0], 2)
     except OSError:
@@ -75,12 +75,12 @@ def _read(path: str) -> str | None:
 
 
 def governor(cpu: int) -> str | None:
-    """Frequency governor of a CPU; None where the machine shows none, as in most virtual ones."""
+    """The frequency governor of a CPU; None if the machine shows none, as most virtual machines."""
     return _read(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor")
 
 
 def cpu_model() -> str | None:
-    """The processor's name as the kernel has it."""
+    """The name of the processor in /proc/cpuinfo; None if it has none."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in {"model name", "Model", "cpu model"}:

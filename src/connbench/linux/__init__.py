@@ -1,1 +1,1 @@
-"""What the kernel offers, each behind a small function: options, sysctls, namespaces, counters, limits."""
+"""What connbench uses of the Linux kernel: socket options, sysctls, namespaces, interfaces, counters, limits."""

@@ -1,4 +1,4 @@
-"""IPv4 and IPv6: what differs between the two, by the address."""
+"""The address family of an address, and whether this machine has IPv6."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import suppress
 from connbench.linux import sysctl
 
 DISABLE_IPV6 = "net.ipv6.conf.all.disable_ipv6"
-"""Sets that of every interface, and of those to come (`addrconf_disable_ipv6` in net/ipv6/addrconf.c)."""
+"""Applies to all interfaces, present and future (`addrconf_disable_ipv6` in net/ipv6/addrconf.c)."""
 
 
 def family_of(address: str) -> socket.AddressFamily:
-    """AF_INET6 for an address with a colon, AF_INET else."""
+    """AF_INET6 if the address has a colon, else AF_INET."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def has_ipv6() -> bool:
-    """Whether this kernel has IPv6: built, and not switched off by ipv6.disable=1.
+    """Whether this kernel has IPv6: built in, and not disabled at boot by ipv6.disable=1.
 
-    A new network namespace then has it, whatever `disable_ipv6` of this one says.
+    A new network namespace then has IPv6, even if `disable_ipv6` is set in this one.
     """
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
@@ -39,14 +39,14 @@ def has_ipv6_here() -> bool:
 
 
 def enable_ipv6() -> None:
-    """Have the interfaces of this network namespace take addresses of IPv6, where the kernel has it.
+    """Enable IPv6 addresses on the interfaces of this network namespace, if the kernel has IPv6.
 
-    A new one begins with what ipv6.disable_ipv6 was at boot, or, by net.core.devconf_inherit_init_net, with that of
-    another namespace.
+    A new namespace starts with the value of ipv6.disable_ipv6 at boot, or with the value of another namespace (see
+    net.core.devconf_inherit_init_net).
 
     Raises:
-        OSError: It may not be set.
-        ValueError: The kernel took the value and kept another.
+        OSError: The sysctl may not be written.
+        ValueError: The kernel kept another value.
     """
     with suppress(FileNotFoundError):
         if sysctl.read(DISABLE_IPV6) != "0":

@@ -1,7 +1,7 @@
-"""Limits of this process's control groups: memory and processes, of cgroup v1 and v2, its own group and those above.
+"""What the control groups of this process allow: memory and processes, of cgroup v1 and v2.
 
-A limit of any group above binds as well, so each folder is read from the process's own up to the mount. What a
-container hides above its mount cannot be read; `hierarchical_memory_limit` of cgroup v1 tells of it all the same.
+The limits of all groups above a process's own group apply, too, so every folder up to the mount point is read. The
+groups above a container's mount point are hidden; of these, only `hierarchical_memory_limit` of cgroup v1 tells.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ PROC = Path("/proc")
 
 
 class Remaining(NamedTuple):
-    """What a limit leaves, and which limit it is; of several the least binds."""
+    """The amount that a limit still allows, and the name of the limit. The least of several applies."""
 
     amount: int
     limit: str
 
 
 UNLIMITED = 1 << 60
-"""cgroup v1 writes no limit as the largest number of bytes that is a multiple of a page, just below 2^63."""
+"""From this value on there is no limit: cgroup v1 then reports a multiple of the page size just below 2^63."""
 
 
 def folders(controller: str, proc: Path = PROC) -> list[Path]:
-    """The folders of this process's groups that may have the controller's files, its own group first.
+    """The folders of this process's groups that can have files of a controller, its own group first.
 
     Args:
-        controller: As /proc/self/cgroup names it: `memory` or `pids`.
-        proc: Where proc(5) is mounted.
+        controller: Its name in /proc/self/cgroup: `memory` or `pids`.
+        proc: The mount point of proc(5).
 
     Returns:
-        None where /proc cannot be read, or no hierarchy is mounted in this mount namespace.
+        No folder if /proc cannot be read, or no hierarchy is mounted in this mount namespace.
     """
     try:
         groups = (proc / "self/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
@@ -49,7 +49,7 @@ def folders(controller: str, proc: Path = PROC) -> list[Path]:
 
 
 def _paths(text: str, controller: str) -> Iterator[tuple[str, bool]]:
-    """Paths of /proc/self/cgroup (cgroups(7)) in the controller's hierarchy, and whether that is cgroup v2."""
+    """The paths in /proc/self/cgroup (cgroups(7)) of the controller's hierarchy, and whether that is cgroup v2."""
     for line in text.splitlines():
         number, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
@@ -69,16 +69,16 @@ def _mounts(text: str, controller: str, *, is_unified: bool) -> Iterator[tuple[s
 
 
 def _unescaped(text: str) -> str:
-    r"""The kernel writes blanks and backslashes of a path as `\040` and the like."""
+    r"""Decode a path of the kernel, which writes a blank or a backslash as `\040` or the like."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _upwards(path: str, root: str, point: Path) -> Iterator[Path]:
-    """The group's folder and those above it, up to the mount point.
+    """The folder of a group and those above it, up to the mount point.
 
-    A container without a cgroup namespace has its own group mounted (root `/docker/1234`). Where the path does not lie
-    below the root, as in a group that was entered from outside the namespace (`/../other`), the mount point is all
-    that is seen.
+    In a container without a cgroup namespace the mount has the container's own group as root (`/docker/1234`). If the
+    path does not lie below the root, as in a group that was entered from outside the namespace (`/../other`), only the
+    mount point is visible.
     """
     inner = os.path.relpath(path, root) if path.startswith(root.rstrip("/") + "/") else "."
     if ".." in inner.split("/"):
@@ -91,9 +91,9 @@ def _upwards(path: str, root: str, point: Path) -> Iterator[Path]:
 
 
 def memory_left(proc: Path = PROC) -> Remaining | None:
-    """Bytes of memory that the tightest group leaves, and the file of its limit; None where no group has a limit.
+    """The memory in bytes that the group with the least allows, and the file of that limit; None without a limit.
 
-    What is used counts without the file cache that the kernel takes back first (inactive_file of memory.stat).
+    The file cache that the kernel frees first (inactive_file of memory.stat) does not count as used.
     """
     found = [left for folder in folders("memory", proc) for left in _memory_of(folder)]
     return min(found, default=None)
@@ -119,7 +119,7 @@ def _memory_of(folder: Path) -> Iterator[Remaining]:
 
 
 def processes_left(proc: Path = PROC) -> Remaining | None:
-    """Processes and threads that the tightest group leaves (pids.max), and the file of its limit; None without one."""
+    """The processes and threads that the group with the least allows (pids.max), and the file; None without a limit."""
     found = []
     for folder in folders("pids", proc):
         limit, used = _number(folder / "pids.max"), _number(folder / "pids.current")
@@ -129,18 +129,18 @@ def processes_left(proc: Path = PROC) -> Remaining | None:
 
 
 def _number(path: Path) -> int | None:
-    """A file's number; None for `max`, and where it is not there, cannot be read or holds something else."""
+    """The number in a file; None for `max`, and if the file is missing, unreadable or has something else."""
     try:
         text = path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):  # no text, or no path: a NUL in it
+    except (OSError, ValueError):  # not ASCII, or a path with a NUL
         return None
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text, re.ASCII) else None
 
 
 def _stat(path: Path) -> dict[str, int]:
-    """The numbers of memory.stat by their names."""
+    """The numbers in memory.stat by name."""
     try:
         words = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
-    except (OSError, ValueError):  # no text, or no path: a NUL in it
+    except (OSError, ValueError):  # not ASCII, or a path with a NUL
         return {}
     return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdecimal()}

@@ -1,4 +1,4 @@
-"""What the kernel counts: this namespace's protocol events (/proc/net/snmp and netstat), and CPU time (/proc/stat)."""
+"""Counters of the kernel: protocol events of this network namespace (/proc/net), and CPU time (/proc/stat)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WATCHED = (
     "TcpExt.TWRecycled",
     "TcpExt.TCPTimeWaitOverflow",
 )
-"""The counters a round is judged by."""
+"""The counters that a round records."""
 
 
 def parse(text: str) -> dict[str, int]:
-    """Counters of a /proc/net/{snmp,netstat} file by `Protocol.Name`: lines come in pairs, names and then values."""
+    """The counters in the text of /proc/net/snmp or netstat by `Protocol.Name`. A line of names precedes its values."""
     counters = {}
     lines = text.splitlines()
     for names, values in zip(lines[::2], lines[1::2], strict=False):
@@ -42,16 +42,16 @@ def read() -> dict[str, int]:
     """All TCP/IP counters of this namespace.
 
     Raises:
-        EnvironmentFault: They cannot be read. Nobody could tell then whether connections were lost.
+        EnvironmentFault: They cannot be read. Without them lost connections would go unnoticed.
     """
     counters: dict[str, int] = {}
-    for path, telling in (("/proc/net/snmp", "Tcp.ActiveOpens"), ("/proc/net/netstat", "TcpExt.ListenOverflows")):
+    for path, needed in (("/proc/net/snmp", "Tcp.ActiveOpens"), ("/proc/net/netstat", "TcpExt.ListenOverflows")):
         try:
             counters |= parse(Path(path).read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
             raise _unreadable(path, reason_of(error)) from error
-        if telling not in counters:  # a container's mask reads as an empty file
-            raise _unreadable(path, f"no {telling}")
+        if needed not in counters:  # a container's mask reads as an empty file
+            raise _unreadable(path, f"no {needed}")
     return counters
 
 
@@ -60,12 +60,12 @@ def _unreadable(path: str, reason: str) -> EnvironmentFault:
 
 
 def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """How far each counter of `WATCHED` moved; those this kernel lacks are left out."""
+    """By how much each counter of `WATCHED` rose, without those that this kernel lacks."""
     return {name: after[name] - before.get(name, 0) for name in WATCHED if name in after}
 
 
 def read_time_wait() -> int:
-    """Sockets of this namespace in TIME_WAIT, IPv6's too (/proc/net/sockstat, proc(5)); 0 where nobody tells."""
+    """The sockets in TIME_WAIT in this network namespace, IPv4 and IPv6 (/proc/net/sockstat); 0 if it is unreadable."""
     try:
         words = Path("/proc/net/sockstat").read_text(encoding="ascii").split()
     except OSError:
@@ -74,9 +74,9 @@ def read_time_wait() -> int:
 
 
 def read_cpu_ticks() -> tuple[int, int]:
-    """CPU time of the machine since boot in clock ticks: stolen by the hypervisor, and all told (proc_stat(5)).
+    """CPU time of the machine since boot in clock ticks: that stolen by the hypervisor, and the total (proc_stat(5)).
 
-    Both are 0 where a container hides the file, and `stolen` in an emulation of it that has fewer columns.
+    Both are 0 if the file cannot be read; the stolen time is 0 if an emulation of the file has fewer columns.
     """
     try:
         first_line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]

@@ -1,6 +1,6 @@
-"""Interfaces, addresses and routes over netlink, in a child that ends with its work.
+"""Network interfaces of a namespace: the loopback device and a veth pair, with addresses and routes, set up by netlink.
 
-pyroute2 takes 34 MB and 0.2 s to load; in a child of its own the engine and the workers forked from it stay small.
+Netlink is used in a child process: pyroute2 takes 34 MB and 0.2 s to load, and the engine and its workers stay small.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ IFA_F_NODAD = 0x02
 """No duplicate address detection (linux/if_addr.h): an IPv6 address can be used at once."""
 
 MOST_PACKETS = 1 << 20
-"""netem drops what it has no room for, 1,000 packets by itself; as many as this never wait."""
+"""The length of netem's queue. It drops packets beyond it; the default of 1,000 would be too few."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """One end of the pair: its device, its addresses (the first is the other end's next hop), and the other end's."""
+    """One end of the veth pair: device, MAC address and IP addresses. The first is the next hop of the other end."""
 
     device: str
     mac: str
@@ -40,12 +40,12 @@ class _End:
 
 
 def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
-    """Set this namespace's `lo` up, and give it each of `addresses` as a /32 or /128.
+    """Set up `lo` of this network namespace, and give it each of `addresses` as a /32 or /128.
 
-    Without an address it is two calls (netdevice(7)), and pyroute2 need not be loaded: every round begins with it.
+    Without an address this takes two system calls (netdevice(7)), and does not load pyroute2: every round does it.
 
     Raises:
-        EnvironmentFault: The kernel refused.
+        EnvironmentFault: The kernel does not allow it.
         OSError: This process lacks a resource: see `faults.limit_fault`.
     """
     if not addresses:
@@ -71,26 +71,26 @@ def _set_loopback_up() -> None:
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack(IFREQ, b"lo", flags | IFF_UP))
     except (OSError, ValueError) as error:
         if limit_fault(error):
-            raise  # no policy, but a limit of this process
+            raise  # a limit of this process, no policy
         raise EnvironmentFault(f"{NO_LOOPBACK}: {reason_of(error)}", "try --isolate never") from error
 
 
 def connect_by_veth(far: int, near_addresses: tuple[str, ...], far_addresses: tuple[str, ...], delay_ms: float) -> None:
-    """Join this network namespace to another by a veth pair, over which each end reaches all of the other's addresses.
+    """Connect this network namespace to another by a veth pair. Each end reaches all addresses of the other end.
 
-    Both ends' neighbours are entered for good, so that no packet ever waits for ARP or neighbour discovery; everything
-    goes by way of the other end's first address, so that thousands of them need one such entry.
+    Each end has a permanent neighbour entry for the other, so that no packet waits for ARP or neighbour discovery. The
+    other end's first address is the next hop of all, so that thousands of addresses need one entry.
 
     Args:
-        far: Descriptor of the other namespace.
-        near_addresses: Those of this end, all of one family; the first is the source where none is bound to.
-        far_addresses: Those of the other end, of the same family.
-        delay_ms: What this end's queue delays each packet by, in milliseconds.
+        far: The descriptor of the other namespace.
+        near_addresses: The addresses of this end, of one family. The first is the source of sockets that do not bind().
+        far_addresses: The addresses of the other end, of the same family.
+        delay_ms: By how much this end's queue delays each packet, in ms.
 
     Raises:
-        EnvironmentFault: The kernel has no veth or no netem, or netlink refused.
+        EnvironmentFault: The kernel has no veth or no netem, or does not allow it.
     """
-    # Locally administered addresses, the same in every run.
+    # Locally administered MAC addresses.
     near_end = _End("near", "02:00:00:00:00:01", near_addresses)
     far_end = _End("far", "02:00:00:00:00:02", far_addresses)
 
@@ -148,7 +148,7 @@ def _delay(route: Any, device: str, delay_ms: float) -> None:  # noqa: ANN401  #
 
 
 def _set_up(route: Any, device: str) -> int:  # noqa: ANN401  # as above
-    """Set a device up, and return its index."""
+    """Set a device up; returns its index."""
     enable_ipv6()
     index: int = route.link_lookup(ifname=device)[0]
     route.link("set", index=index, state="up")

@@ -1,4 +1,4 @@
-"""A network namespace of one's own: the host's ports and settings stay alone, and it is gone with its last process."""
+"""Network namespaces: a round in a new one does not touch the host's ports and settings."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from connbench.model import Namespace
 _OWN = "/proc/self/ns/net"
 
 PATIENCE = 3.0
-"""Seconds that a round waits while user.max_net_namespaces is reached: the kernel removes the namespace of a round that
-has ended in the background (`cleanup_net` in net/core/net_namespace.c), and counts it until then."""
+"""Seconds that a round waits while user.max_net_namespaces is reached. The kernel removes the namespace of the previous
+round in the background (`cleanup_net` in net/core/net_namespace.c), and counts it until then."""
 
 
 def enter(namespace: Namespace, patience: float = 0.0) -> None:
-    """Move this process into a new namespace of the kind; HOST stays where it is.
+    """Move this process into a new namespace of a kind. With HOST it stays where it is.
 
     Args:
         namespace: The kind.
-        patience: How long to wait, in seconds, while there are as many namespaces as the limits allow.
+        patience: How long to wait in seconds while a limit on namespaces is reached.
 
     Raises:
-        OSError: The kernel, or a policy on this machine, does not allow it; ENOSPC where a limit is reached.
+        OSError: The kernel or a policy of this machine does not allow it; ENOSPC if a limit is reached.
     """
     if namespace is Namespace.NETWORK:
         _unshare(CLONE_NEWNET, patience)
@@ -45,13 +45,13 @@ def enter(namespace: Namespace, patience: float = 0.0) -> None:
 
 
 def create_namespace(patience: float = 0.0) -> int:
-    """A new network namespace, owned by this process's user namespace; this process stays in its own.
+    """Create a network namespace, which this process's user namespace owns. This process does not enter it.
 
     Args:
-        patience: As of `enter`.
+        patience: As for `enter`.
 
     Returns:
-        A descriptor, which keeps it until it is closed; so does every socket made in it.
+        A descriptor of it. The namespace lives until that and all sockets made in it are closed.
 
     Raises:
         OSError: The kernel does not allow it, or no descriptor is free.
@@ -73,7 +73,7 @@ def _unshare(flags: int, patience: float) -> None:
 
 
 def why_not(error: OSError, namespace: Namespace = Namespace.NETWORK) -> str:
-    """Why the kernel gave no namespace of a kind. Of a limit it says ENOSPC, "No space left on device"."""
+    """Why the kernel created no namespace. For a limit its errno is ENOSPC, "No space left on device"."""
     if error.errno == errno.ENOSPC:
         limits = (
             ["user.max_net_namespaces"]
@@ -86,7 +86,7 @@ def why_not(error: OSError, namespace: Namespace = Namespace.NETWORK) -> str:
 
 @contextmanager
 def inside(namespace: int) -> Iterator[None]:
-    """Be in the network namespace of a descriptor for a while: sockets and /proc/net are of the namespace then.
+    """A context in the network namespace of a descriptor: new sockets and /proc/net belong to that namespace.
 
     Raises:
         OSError: The kernel does not allow it, or no descriptor is free.
@@ -107,16 +107,16 @@ def _way_back() -> Iterator[None]:
 
 
 def _refusal(namespace: Namespace) -> str:
-    """Why a round cannot have a namespace of the kind, found by making one ready as a round does; empty where it can.
+    """Why a round cannot have a namespace of a kind; empty if it can. This enters one and sets it up as a round does.
 
-    To enter one is not all: CAP_SYS_ADMIN without CAP_NET_ADMIN enters it and sets no interface up, and a container may
-    have /proc/sys read-only.
+    Entering it is not enough: with CAP_SYS_ADMIN but without CAP_NET_ADMIN a process can enter it and set up no
+    interface, and a container may have a read-only /proc/sys.
     """
     try:
         enter(namespace)
     except OSError as error:
         if limit_fault(error):
-            raise  # no policy, but a limit of this process: to go on in the host's namespace would be no way out
+            raise  # a limit of this process, no policy: the host's namespace would not help
         return why_not(error, namespace)
     for name in (sysctl.PORT_RANGE, sysctl.UNPRIVILEGED_START, sysctl.SOMAXCONN, sysctl.SYN_BACKLOG):
         try:
@@ -133,13 +133,12 @@ def _refusal(namespace: Namespace) -> str:
 
 
 def best_available() -> tuple[Namespace, str]:
-    """The best kind of namespace that a round can have here, and why not a better one (empty for an own one).
+    """The best kind of namespace that a round can have here; for HOST also why it cannot have a better one.
 
-    Each kind is tried in a child that ends at once. Call it before numpy is imported: fork() is safe only in a process
-    without threads.
+    Each kind is tried in a child process. Call this before numpy is imported: fork() is safe only without threads.
 
     Raises:
-        EnvironmentFault: No child can be started to try it.
+        EnvironmentFault: No child can be started.
     """
     failures = []
     for namespace, name in (
@@ -148,7 +147,7 @@ def best_available() -> tuple[Namespace, str]:
     ):
         reason: str = in_child(
             partial(_refusal, namespace),
-            f"whether a {name} is allowed cannot be tried",
+            f"cannot try whether a {name} is allowed",
             "use --isolate never",
         )
         if not reason:

@@ -1,4 +1,4 @@
-"""Calls on files that Python has no name for: renameat2(2), through the C library."""
+"""renameat2(2), which Python lacks, through the C library: renames without replacing, and exchanges two files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def rename_file(old: str, new: str, folder: int, flags: int) -> None:
     Args:
         old: Its name.
         new: The name it gets.
-        folder: Descriptor of the folder.
-        flags: `NOREPLACE`: fail if a file has the new name; `EXCHANGE`: change the names of two files.
+        folder: The descriptor of the folder.
+        flags: `NOREPLACE`: fail if a file has the new name. `EXCHANGE`: exchange the two files.
 
     Raises:
-        OSError: EEXIST or ENOENT in these cases; EINVAL or ENOSYS where file system, kernel or C library lack the call.
+        OSError: EEXIST with NOREPLACE, ENOENT with EXCHANGE; EINVAL or ENOSYS if file system, kernel or C library
+            lack the call.
     """
     if _renameat2 is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -1,11 +1,11 @@
-"""Reset a connection from the end that listens: its port is then free only once both ends are gone.
+"""Reset a connection at the listener's end (SOCK_DESTROY), so that its port becomes free only once both ends are gone.
 
 close() with SO_LINGER 0 frees the port before it sends the RST: tcp_disconnect() in net/ipv4/tcp.c calls
-tcp_set_state(), which gives the port back, and then tcp_send_active_reset(). Where another process connects from that
-port in between, on another CPU or because this one is preempted, its SYN meets the old connection at the listener's
-end. While that end is established, it answers by a challenge ACK, and the SYN is sent again after two jiffies. While
-the RST is closing that end, it drops the SYN (tcp_rcv_state_process() in TCP_CLOSE), which is sent again after a
-second. SOCK_DESTROY on the listener's end goes the other way round: that end is gone before its RST frees the port.
+tcp_set_state(), which frees the port, and then tcp_send_active_reset(). If another process connects from that port in
+between, on another CPU or because this process is preempted, its SYN meets the old connection at the listener's end.
+While that end is established, it answers with a challenge ACK, and the SYN is sent again after two jiffies. While the
+RST is closing that end, it drops the SYN (tcp_rcv_state_process() in TCP_CLOSE), which is sent again after a second.
+SOCK_DESTROY at the listener's end reverses the order: that end is gone before its RST frees the port.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
 """struct inet_diag_req_v2: family, protocol, extensions, states; then ports, addresses, device, cookie."""
 
 ERROR_AT = HEADER.size
-"""Where struct nlmsgerr begins: with minus an errno, 0 for done."""
+"""The offset of struct nlmsgerr, which begins with minus an errno, or 0 for success."""
 
 
 class Connected(Protocol):
-    """What is asked of a socket: the addresses of its two ends."""
+    """A socket that tells the addresses of its two ends."""
 
     def getsockname(self) -> Any:  # noqa: ANN401  # as _socket.socket has it: of IPv4 a pair, of IPv6 four values
-        """Its own."""
+        """The address of its own end."""
 
     def getpeername(self) -> Any:  # noqa: ANN401  # as above
-        """The other end's."""
+        """The address of the other end."""
 
 
 class PeerReset:
-    """Resets connections from their other end, as long as this kernel does that.
+    """Resets connections at their other end, as long as this kernel supports it.
 
-    The kernel needs CONFIG_INET_DIAG_DESTROY, and the caller CAP_NET_ADMIN over the network namespace in which this is
-    made: the listener's.
+    The kernel needs CONFIG_INET_DIAG_DESTROY. The caller needs CAP_NET_ADMIN over the network namespace in which this
+    object is made, which must be the listener's.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class PeerReset:
 
     @classmethod
     def of(cls, listening: int | None) -> Self | None:
-        """One for a listener in the namespace of a descriptor, or in this one; None where the kernel has no such."""
+        """One for a listener in the namespace of a descriptor, or in this one; None if the kernel has no sock_diag."""
         try:
             with nullcontext() if listening is None else inside(listening):
                 return cls()
@@ -67,15 +67,15 @@ class PeerReset:
             return None
 
     def __call__(self, connection: Connected) -> bool:
-        """Reset a connection from its other end, and say whether the kernel did that.
+        """Reset a connection at its other end; returns whether the kernel did it.
 
-        When this returns, this end has seen the RST, unless the kernel has left that to ksoftirqd.
+        On return this end has received the RST, unless the kernel left that to ksoftirqd.
         """
         if self._is_refused:
             return False
         try:
             near, far = connection.getsockname(), connection.getpeername()
-        except OSError:  # ENOTCONN: it has been reset already
+        except OSError:  # ENOTCONN: it is reset already
             return False
         family = family_of(near[0])
         (far_address, far_port), (near_address, near_port) = (_packed(family, end) for end in (far, near))
@@ -89,12 +89,12 @@ class PeerReset:
         if number == 0:
             self._has_worked = True
         elif number != -errno.ENOENT or not self._has_worked:
-            # The kernel answers ENOENT for a connection that is gone, and also where it has no tcp_diag: then it looks
-            # for the module at each request, which takes milliseconds.
+            # The kernel answers ENOENT for a connection that is gone, and also if it has no tcp_diag. In that case it
+            # searches for the module at each request, which takes milliseconds.
             self._is_refused = True
         return number == 0
 
 
 def _packed(family: int, end: Any) -> tuple[bytes, bytes]:  # noqa: ANN401  # as above
-    """An end's address, padded to 16 bytes, and its port, both in network byte order."""
+    """The address of an end, padded to 16 bytes, and its port, both in network byte order."""
     return socket.inet_pton(family, end[0]).ljust(16, b"\0"), struct.pack("!H", end[1])

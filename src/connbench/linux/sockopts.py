@@ -1,4 +1,4 @@
-"""The two socket options the strategies rest on, by number: Python knows neither (ip(7), include/uapi/linux/in.h)."""
+"""The socket options that strategies use, by number: Python lacks both (ip(7), include/uapi/linux/in.h)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ pack_u32 = struct.Struct("=I").pack
 
 @dataclass(frozen=True, slots=True)
 class SocketOption:
-    """An option at level SOL_IP, the kernel that brought it, and a harmless value to probe it with."""
+    """A socket option at level SOL_IP.
+
+    Attributes:
+        name: Its name in ip(7).
+        number: Its number.
+        since: The first Linux version that has it.
+        harmless: A value that `is_supported` can set.
+    """
 
     name: str
     number: int
@@ -33,15 +40,15 @@ OPTIONS = {option.name: option for option in (NO_PORT, LOCAL_PORT_RANGE)}
 
 
 def options_of(strategy: Strategy) -> tuple[SocketOption, ...]:
-    """The options without which a strategy cannot run."""
+    """The options that a strategy needs."""
     return tuple(OPTIONS[name] for name in strategy.needs)
 
 
 def is_supported(option: SocketOption) -> bool:
-    """Whether this kernel has the option: asked by setting it, never by version, for distributions backport.
+    """Whether this kernel has an option. This sets it: the version does not tell, as distributions backport options.
 
     Raises:
-        OSError: The kernel refused for another reason than not knowing the option.
+        OSError: The kernel refused for another reason than not to have the option.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
@@ -54,10 +61,10 @@ def is_supported(option: SocketOption) -> bool:
 
 
 def pack_timeout(seconds: float) -> bytes:
-    """SO_SNDTIMEO's struct timeval: a blocking connect() honours it without becoming a poll loop."""
+    """The struct timeval for SO_SNDTIMEO, which limits a blocking connect() without a further system call."""
     whole = int(seconds)
     return struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
 
 
 LINGER_RESET = struct.pack("@ii", 1, 0)
-"""SO_LINGER on, 0 s: close() sends a reset and leaves no TIME_WAIT."""
+"""SO_LINGER with 0 s: close() sends a reset, and leaves no TIME_WAIT."""

@@ -1,4 +1,4 @@
-"""Sysctls by their dotted names. Those under `net` are the calling process's network namespace's own."""
+"""Reads and writes sysctls by their dotted names. Those under `net` belong to the process's network namespace."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ RECORDED = (
     "net.ipv4.tcp_syncookies",
     "net.ipv4.tcp_ehash_entries",
 )
-"""What decides how connect() behaves, recorded with every round."""
+"""The sysctls that affect connect(); every round records them."""
 
 
 SHOW_PROC = "mount the whole of /proc (proc(5)), not hidden by subset=pid or a mask"
-"""What to do where a file of /proc cannot be read."""
+"""What to do if a file of /proc cannot be read."""
 
 _UNMASK = "something covers the kernel's /proc/sys: mount the whole of /proc (proc(5))"
 
@@ -40,7 +40,7 @@ def _path(name: str) -> Path:
 
 
 def read(name: str) -> str:
-    """Value of a sysctl, blanks between its parts made single.
+    """The value of a sysctl, with a single blank between its parts.
 
     Raises:
         OSError: It does not exist here, or may not be read.
@@ -49,7 +49,7 @@ def read(name: str) -> str:
 
 
 def read_all(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
-    """Values of those of `names` that exist here and may be read."""
+    """The values of those sysctls of `names` that exist here and may be read."""
     found = {}
     for name in names:
         with suppress(OSError, ValueError):  # a container may hide or mask /proc/sys
@@ -58,7 +58,7 @@ def read_all(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
 
 
 def required(name: str) -> str:
-    """Value of a sysctl that nothing can be measured without.
+    """The value of a sysctl that a measurement needs.
 
     Raises:
         EnvironmentFault: It cannot be read.
@@ -70,14 +70,14 @@ def required(name: str) -> str:
 
 
 def number(name: str) -> int:
-    """Value of a sysctl that is a whole number.
+    """The value of a sysctl that is a whole number.
 
     Raises:
-        EnvironmentFault: It cannot be read, or is none.
+        EnvironmentFault: It cannot be read, or is not a whole number.
     """
     text = required(name)
     if not text.isdecimal():
-        raise EnvironmentFault(f"{name} is {text!r} here, which is no number", _UNMASK)
+        raise EnvironmentFault(f"{name} is {text!r} here, which is not a number", _UNMASK)
     return int(text)
 
 
@@ -85,8 +85,8 @@ def write(name: str, value: str) -> None:
     """Set a sysctl and read it back.
 
     Raises:
-        OSError: It may not be set, or the kernel refuses the value.
-        ValueError: The kernel took the value and kept another.
+        OSError: It may not be written, or the kernel rejects the value.
+        ValueError: The kernel kept another value.
     """
     _path(name).write_text(value, encoding="ascii")
     kept = read(name)
@@ -98,10 +98,10 @@ def read_port_range() -> tuple[int, int]:
     """Both ends of this namespace's ip_local_port_range.
 
     Raises:
-        EnvironmentFault: It cannot be read, or is no range.
+        EnvironmentFault: It cannot be read, or is not a range of ports.
     """
     text = required(PORT_RANGE)
     ends = [int(word) for word in text.split() if word.isdecimal()]
     if len(ends) != 2 or not 1 <= ends[0] <= ends[1] <= MAX_PORT:
-        raise EnvironmentFault(f"{PORT_RANGE} is {text!r} here, which is no range of ports", _UNMASK)
+        raise EnvironmentFault(f"{PORT_RANGE} is {text!r} here, which is not a range of ports", _UNMASK)
     return ends[0], ends[1]

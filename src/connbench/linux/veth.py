@@ -1,4 +1,4 @@
-"""A second network namespace at the other end of a veth pair: made, joined, and proved to answer."""
+"""`--link veth`: a second network namespace for the listener, connected to this one by a veth pair."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from connbench.linux.process import die_with_parent, in_child
 from connbench.model import Namespace
 
 ANSWER_WITHIN = 10.0
-"""Seconds until a link that carries nothing is given up."""
+"""Seconds that a new link has to carry its first packet."""
 
 INTERVAL = 0.02
-"""Seconds after which a datagram that has not arrived is sent again."""
+"""Seconds after which a datagram that did not arrive is sent again."""
 
 
 def make_link(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> int:
-    """Make a second network namespace and join it to this process's.
+    """Create a second network namespace, and connect this process's namespace to it.
 
     Args:
-        near: Addresses of this namespace's end.
-        far: Addresses of the other end.
-        delay_ms: Added to each round trip, in milliseconds.
+        near: The addresses of this namespace's end.
+        far: The addresses of the other end.
+        delay_ms: The delay to add to each round trip, in ms.
 
     Returns:
-        A descriptor of the second namespace; the pair is gone with either of the two.
+        A descriptor of the second namespace. The pair ends with either namespace.
 
     Raises:
-        EnvironmentFault: The kernel lacks something of it, or does not allow it.
+        EnvironmentFault: The kernel lacks veth or netem, or does not allow it.
     """
     try:
         namespace = create_namespace(PATIENCE)
@@ -71,10 +71,10 @@ def check_link(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], del
 
 
 def _await_answer(namespace: int, near: str, far: str) -> None:
-    """Send a datagram there and one back, again and again until both have arrived.
+    """Send datagrams in both directions until one has arrived at each end.
 
-    The kernel may set the end that came up first going a moment later, in the background (net/core/link_watch.c); until
-    then it drops what is sent, and a SYN lost that way is sent again after a second.
+    The kernel may start the end that came up first a moment later, in the background (net/core/link_watch.c). Until
+    then it drops packets, and a dropped SYN would be sent again only after a second.
     """
     family = family_of(near)
     with inside(namespace):
@@ -90,8 +90,8 @@ def _await_answer(namespace: int, near: str, far: str) -> None:
 def _pass(sender: socket.socket, receiver: socket.socket, end: float) -> None:
     receiver.settimeout(INTERVAL)
     while time.monotonic() < end:
-        with suppress(OSError):  # a time-out, or a way that is not open yet
+        with suppress(OSError):  # a time-out, or a link that is not up yet
             sender.sendto(b"?", receiver.getsockname())
             receiver.recv(1)
             return
-    raise EnvironmentFault("the veth link carries nothing", "leave out --link veth")
+    raise EnvironmentFault("the veth link carries no packet", "leave out --link veth")
