@@ -17,21 +17,20 @@ from needs import require
 from support import HANG_S, INSIDE
 
 ROOT = Path(__file__).parents[2]
-PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
 
 PROGRAMS = "connbench|make|ss"
 """Lines of code that begin with one of these are commands. `sudo connbench trace` needs rights that not every machine
 gives: tests/cli/test_trace.py runs it. The kernel lab has tests of its own."""
 
 SMALLER = "--port-range 40000-40499"
-"""What is added to a run of all 56,512 ports, which would take minutes."""
+"""A run of all 56,512 ports takes minutes: it gets this range."""
 
 FEWER = {"window": "10,50", "churn": "50", "fill": "50%,95%"}
-"""What a sweep is given instead of its own."""
+"""Values that a sweep gets instead of its own."""
 
 SHORTER = {"20k": "2k", "2k": "200"}
-"""How much churn a run is given instead of its own."""
+"""Churn that a run gets instead of its own."""
 
 HOST = (
     *("--listen", "127.0.0.1:8080/2000", "--sysctl", "net.core.somaxconn=4096"),
@@ -51,7 +50,7 @@ NOT_HERE = {
 
 def code_of(page: str) -> list[str]:
     """The lines of a page's blocks of code: of fenced ones, and of indented ones without the indentation."""
-    text = TEXTS[page]
+    text = PAGES[page]
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     indented = [
         re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?<=\n\n)(?:    .*\n)+", text)
@@ -67,7 +66,7 @@ def commands_of(page: str) -> list[str]:
 
 
 def scaled(command: str) -> str:
-    """The command with what makes it quick, and the interpreter's own `connbench` in place of one in .venv."""
+    """The command in a form that takes seconds, with this interpreter's `connbench` instead of the one in .venv."""
     words, redirection, file = command.partition(" > ")
     if words.startswith("connbench run") and not {"-n", "--port-range"} & set(words.split()):
         words = words.replace("run", f"run {SMALLER}", 1)
@@ -104,15 +103,15 @@ def test_commands_are_found() -> None:
 
 def test_readme_is_short() -> None:
     """What a reader needs in the first five minutes; everything else has a page of its own."""
-    assert len(TEXTS["README.md"].split()) <= 1500
+    assert len(PAGES["README.md"].split()) <= 1500
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
     """Each relative link of a page names a file that is there, and a heading that is in it."""
-    for target in re.findall(r"\]\(([^):]+)\)", TEXTS[page]):
+    for target in re.findall(r"\]\(([^):]+)\)", page.read_text(encoding="utf-8")):
         name, _, heading = target.partition("#")
-        path = PAGES[page].parent / name if name else PAGES[page]
+        path = page.parent / name if name else page
         assert path.exists(), target
         titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
         anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
