@@ -71,7 +71,7 @@ class Quantity:
 KNEE = "knee"
 """The one figure that `analysis.gate` works out by itself: a knee that was not found has to be judged."""
 
-_TIME, _COUNT, _SHARE = (frozenset({dimension}) for dimension in Dimension)
+_TIME, _COUNT = frozenset({Dimension.TIME}), frozenset({Dimension.COUNT})
 
 OF_STRATEGY = {
     "errors": Figure({Dimension.COUNT: "failed", Dimension.SHARE: "failed_percent"}, sums=_COUNT),
