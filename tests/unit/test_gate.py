@@ -12,7 +12,7 @@ from connbench.analysis.gate import evaluate
 from connbench.errors import Interrupted, RunFault
 from connbench.model import Churn, Load, Phase, PortRange
 from connbench.results.result import Origin, Result, Samples
-from connbench.thresholds import parse
+from connbench.thresholds import METRICS, Dimension, parse
 from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 MIXED = samples_of(
@@ -87,6 +87,15 @@ def searched(slow_from: int, connections: int = 200) -> Samples:
 def test_metric_is_measured_in_the_thresholds_unit(condition: str, measured: str) -> None:
     """Each metric is the summary's figure of that name, told in the unit of the expression."""
     assert failures(run_of(MIXED), condition) == [f"bind: {condition}, measured {measured}"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_of_the_table_has_a_value_or_a_reason(name: str) -> None:
+    """Each row names an attribute that the summary has, for each kind of limit that it can be compared with."""
+    units = {Dimension.TIME: "h", Dimension.COUNT: "", Dimension.SHARE: "%"}
+    for dimension in METRICS[name].dimensions:
+        [text] = failures(run_of(MIXED), f"{name} <= 1000000{units[dimension]}")
+        assert ", measured " in text or " cannot be judged: " in text
 
 
 @pytest.mark.parametrize(
