@@ -12,8 +12,8 @@ from connbench.errors import UsageError
 from connbench.model import LOAD_FIELDS, Churn, Load, StrategySpec
 from connbench.model.load import LoadField, Unit
 from connbench.planner.request import RunRequest
+from connbench.results.csv_file import SPEC_COLUMNS, from_columns, to_columns
 from connbench.results.file_checks import check_spec
-from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns
 from drawn import loads
 from made import BIND, unhurried
 

@@ -1,4 +1,7 @@
-"""connbench's own CSV files of attempts, which name strategy and round."""
+"""connbench's own CSV files: a row for each attempt, with its strategy, the load, its round and its figures.
+
+The columns of a strategy's load are those of `LOAD_FIELDS`, those of an attempt the `COLUMNS` of `connbench.samples`.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,28 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from itertools import chain, groupby, islice
+from typing import TypeVar
 
 import numpy as np
 
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import LOAD_FIELDS, StrategySpec
+from connbench.model import LOAD_FIELDS, Load, Phase, Placement, StrategySpec
 from connbench.model.load import parse_whole
 from connbench.results.file_checks import CHANGED, ImpossibleRow, Rounds, check_column
 from connbench.results.old_names import RENAMED
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
-from connbench.results.spec_columns import SPEC_COLUMNS, from_columns, to_columns
 from connbench.samples import COLUMNS, Column
 
+Word = TypeVar("Word", bound=StrEnum)
+
+SPEC_COLUMNS = ("strategy", "window", "placement", "retries", *(field.name for field in LOAD_FIELDS), "phase")
 _ROUND = (*SPEC_COLUMNS, "round")
-"""The columns that tell the rows of one round from those of another."""
+"""The columns that name a round: all its rows have the same values there."""
 
 HEADER = (*_ROUND, "fault", *(column.name for column in COLUMNS))
 
@@ -32,31 +39,29 @@ _LATER = {
     *(field.name for field in LOAD_FIELDS if field.is_optional),
     *(column.name for column in COLUMNS if column.is_optional),
 }
-"""Columns that files of earlier versions lack.
+"""Columns that a file may lack, because an earlier version of connbench wrote it.
 
-Until 0.1 a fault was a line of its own at the end: `# partial`, and then the columns `_BEFORE` of the round.
+Until 0.1 a fault was a line of its own at the end: `# partial`, and then the columns of the round.
 """
-
-_BEFORE = [name for name in _ROUND if name not in _LATER]
 
 LINE_END = "\n"
 LONGEST_LINE = 1 << 20
-"""Characters: an attempt takes a hundred, and the rest is what names its strategy or tells of a fault."""
+"""Characters. An attempt takes a hundred; the name of a strategy or the message of a fault can be longer."""
 
 _PARTIAL_MARK = "# partial"
 _FORMULA = ("=", "+", "-", "@", "\t", "'")
-"""How a formula begins in a spreadsheet, or what `_cell` adds."""
+"""The first characters of a formula in a spreadsheet, and the one that `_cell` adds."""
 
 _NO_SAMPLES = [""] * len(COLUMNS)
 _ROWS_AT_ONCE = 1 << 16
 
 
 def csv_rows(result: Result) -> str:
-    """A header, then a row an attempt: the strategy with its parameters, the round, and the columns of its samples.
+    """A header, then a row for each attempt: the strategy with its load, the round, and the columns of the samples.
 
-    Every row has all columns. `fault` is why the attempt's round was cut short, empty where it was not; commas and
-    quotes in it are replaced. A round that was cut short before its first attempt has one row without samples. If no
-    round was cut short and some were never begun, the last row says so, without samples, strategy and round.
+    Every row has all columns. `fault` is why the attempt's round ended early, and empty if it did not; other characters
+    replace its commas and quotes. A round that ended before its first attempt has one row without figures. If a run
+    ended between two rounds, the last row says so; it has a fault and nothing else.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -82,16 +87,17 @@ def _prefix(spec: StrategySpec, measured: Round) -> tuple[str, ...]:
 
 
 def _cell(text: str) -> str:
-    """Words in one line, and no formula to a spreadsheet: as OWASP advises, an apostrophe says that it is text.
+    """Text as one line that no spreadsheet takes for a formula.
 
-    Every row is a line, which keeps reading a million of them simple and fast.
+    An apostrophe marks it as text, as OWASP advises against CSV injection. A row has no line break, so that a million
+    of them can be read quickly.
     """
     words = text.replace("\r", " ").replace("\n", " ")
     return f"'{words}" if words.startswith(_FORMULA) else words
 
 
 def _words(cell: str) -> str:
-    """What `_cell` was made of."""
+    """The text that `_cell` was given, but for its line breaks."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
@@ -106,29 +112,66 @@ def _column_names(header: str) -> list[str]:
     return [RENAMED.get(name, name) for name in header.rstrip("\r\n").split(",")]
 
 
-def read_csv(text: str, name: str) -> Result:
-    """Read back what `csv_rows` wrote.
+def to_columns(spec: StrategySpec) -> tuple[str, ...]:
+    """The values of a strategy for `SPEC_COLUMNS`; an empty one is not set."""
+    load = (field.of(spec.load) for field in LOAD_FIELDS)
+    values = (spec.name, spec.window, spec.placement, spec.retries, *load, spec.phase)
+    return tuple("" if value is None else str(value) for value in values)
+
+
+def from_columns(fields: Mapping[str, str]) -> StrategySpec:
+    """The strategy with these values of `SPEC_COLUMNS`, by name; a field of the load that is missing has its default.
 
     Raises:
-        InputError: A line is cut off or not of this form.
+        ValueError: A column cannot have its value.
+    """
+    return StrategySpec(
+        name=fields["strategy"],
+        window=_whole(fields["window"]),
+        placement=_word(Placement, fields["placement"]) if fields["placement"] else None,
+        retries=_whole(fields["retries"]),
+        load=Load.of({field.name: field.parse(fields[field.name]) for field in LOAD_FIELDS if field.name in fields}),
+        phase=_word(Phase, fields["phase"]),
+    )
+
+
+def _word(kind: type[Word], text: str) -> Word:
+    if text not in set(kind):
+        raise ValueError(f"{text[:40]!r} is none of {', '.join(kind)}")
+    return kind(text)
+
+
+def _whole(text: str) -> int | None:
+    return parse_whole(text) if text else None
+
+
+def read_csv(text: str, name: str) -> Result:
+    """Read what `csv_rows` of this or an earlier version wrote.
+
+    Args:
+        text: The whole file; `is_own_header` holds for its first line.
+        name: The file's name, for messages.
+
+    Raises:
+        InputError: A line is cut off, has another form, or holds what no run writes.
     """
     if not text.endswith("\n"):
         raise InputError(f"{name} is cut off in line {text.count(LINE_END) + 1}", "copy the whole file again")
     lines = lines_of(text, name)
     names = _column_names(next(lines))
+    of_round = [name for name in names if name in _ROUND]
+    columns = [column for column in COLUMNS if column.name in names]
     result = Result(None, {}, origin=Origin.CSV, name=name)
     rounds, faults = Rounds(result), {}
     has_faults = "fault" in names
     if not has_faults and (end := text.find(f"{LINE_END}{_PARTIAL_MARK}") + 1):
-        faults = _read_comments(text[end:], text.count(LINE_END, 0, end) + 1, result)
+        faults = _read_comments(text[end:], text.count(LINE_END, 0, end) + 1, of_round, result)
         lines = islice(lines_of(text[:end], name), 1, None)
-    columns = [column for column in COLUMNS if column.name in names]
-    of_round = [name for name in _ROUND if name in names]
     first = 2
     for prefix, group in groupby(lines, key=lambda line: line.rsplit(",", len(columns))[0]):
-        fields = _checked(_fields(prefix), len(names) - len(columns), f"{name}, line {first}")
+        fields = _check_count(_fields(prefix), len(names) - len(columns), f"{name}, line {first}")
         *round_fields, fault = fields if has_faults else (*fields, "")
-        begin, rest = _cut(group)
+        begin, rest = _in_pieces(group)
         is_empty = bool(fault) and [row.rstrip("\r") for row in begin] == [prefix + "," * len(columns)]
         if is_empty and not any(round_fields):
             result.known += (_not_all(fault),)
@@ -136,14 +179,14 @@ def read_csv(text: str, name: str) -> Result:
         else:
             spec, number = _read_prefix(of_round, round_fields, f"{name}, line {first}")
             reason = RunFault(fault) if fault else faults.pop((spec, number), None)
-            with _placed(name, first):
+            with _with_line(name, first):
                 rounds.open(spec, number)
                 rows = [] if is_empty else chain([begin], rest)
                 samples = _read_rows(rows, spec, columns, prefix.count(",") + 1, name, first)
                 rounds.add(spec, Round(number, samples, fault=reason))
             first += len(samples) or 1
-    with _placed(name, first - 1):
-        for (spec, number), of_before in faults.items():  # rounds that were cut short before their first attempt
+    with _with_line(name, first - 1):
+        for (spec, number), of_before in faults.items():  # rounds that ended before their first attempt
             rounds.open(spec, number)
             rounds.add(spec, Round(number, _read_rows([], spec, columns, 0, name, first), fault=of_before))
         rounds.close()
@@ -151,11 +194,11 @@ def read_csv(text: str, name: str) -> Result:
 
 
 @contextmanager
-def _placed(name: str, first: int) -> Iterator[None]:
-    """Refuse the file for what is wrong with a round, the first row of which is line `first`.
+def _with_line(name: str, first: int) -> Iterator[None]:
+    """Name the file and the line in what is raised about a round whose first row is line `first`.
 
     Raises:
-        InputError: Something is.
+        InputError: In place of an ImpossibleRow or another ValueError.
     """
     try:
         yield
@@ -165,8 +208,8 @@ def _placed(name: str, first: int) -> Iterator[None]:
         raise InputError(f"{name}, line {first}: {error}", CHANGED) from error
 
 
-def _cut(rows: Iterable[str]) -> tuple[list[str], Iterator[list[str]]]:
-    """Rows in lists of some thousands, the first by itself: the text of all of them takes twice their file's size."""
+def _in_pieces(rows: Iterable[str]) -> tuple[list[str], Iterator[list[str]]]:
+    """The rows as a first list and further ones, of some thousands each: all at once take twice the file's size."""
     rest = iter(rows)
     return list(islice(rest, _ROWS_AT_ONCE)), iter(lambda: list(islice(rest, _ROWS_AT_ONCE)), [])
 
@@ -182,28 +225,30 @@ def _fields(line: str) -> list[str]:
         return []
 
 
-def _read_comments(comments: str, first: int, result: Result) -> dict[tuple[StrategySpec, int], RunFault]:
-    """The faults of a file of before; what is said of the whole run is added to the result."""
+def _read_comments(
+    comments: str, first: int, names: list[str], result: Result
+) -> dict[tuple[StrategySpec, int], RunFault]:
+    """The faults of rounds in a file of 0.1; a fault of the whole run becomes a finding of the result."""
     faults = {}
     for number, line in enumerate(lines_of(comments, result.name), first):
         if not line.startswith(_PARTIAL_MARK):
             raise InputError(f"{result.name}, line {number}: {line[:40]!r} follows a comment", CHANGED)
         place = f"{result.name}, {line[:40]!r}"
-        _, *prefix, message = _checked(_fields(line), len(_BEFORE) + 2, place)
+        _, *prefix, message = _check_count(_fields(line), len(names) + 2, place)
         if any(prefix):
-            faults[_read_prefix(_BEFORE, prefix, place)] = RunFault(message)
+            faults[_read_prefix(names, prefix, place)] = RunFault(message)
         else:
             result.known += (_not_all(message),)
     return faults
 
 
-def _checked(fields: list[str], number: int, place: str) -> list[str]:
+def _check_count(fields: list[str], number: int, place: str) -> list[str]:
     if len(fields) != number:
         raise InputError(f"{place}: fields are missing, or there are too many", "copy the whole file again")
     return fields
 
 
-def _read_prefix(names: Sequence[str], fields: list[str], place: str) -> tuple[StrategySpec, int]:
+def _read_prefix(names: list[str], fields: list[str], place: str) -> tuple[StrategySpec, int]:
     columns = dict(zip(names, fields, strict=True))
     try:
         return from_columns(columns), parse_whole(columns["round"])
@@ -214,13 +259,13 @@ def _read_prefix(names: Sequence[str], fields: list[str], place: str) -> tuple[S
 def _read_rows(
     rows: Iterable[list[str]], spec: StrategySpec, columns: list[Column], skipped: int, name: str, first: int
 ) -> Samples:
-    """The samples of rows that have these columns after some to skip; the first row is line `first` of the file."""
+    """The samples of rows: `columns` follow after the `skipped` first cells; the first row is line `first`."""
     kind = samples_class(spec)
     parts, begin = [kind.of(**{column.name: np.empty(0, column.code) for column in columns})], first
     for some in rows:
         table = _load(some, range(skipped, skipped + len(columns)), np.int64, name, begin)
         by_column = list(zip(columns, table.T, strict=True))
-        with _placed(name, begin):
+        with _with_line(name, begin):
             for column, values in by_column:
                 check_column(column, values)
         parts.append(kind.of(**{column.name: values.astype(column.code) for column, values in by_column}))
@@ -229,10 +274,10 @@ def _read_rows(
 
 
 def _load(rows: list[str], columns: range, kind: type, name: str, first: int) -> Numbers:
-    """The numbers in these columns of the rows, the first of which is line `first` of the file."""
+    """The numbers in these columns of the rows; the first row is line `first` of the file."""
     try:
         with warnings.catch_warnings():
-            # numpy 1 takes a fraction for a whole number, and warns; numpy 2 refuses it.
+            # numpy 1 only warns of a fraction where a whole number belongs; numpy 2 raises.
             warnings.simplefilter("error", DeprecationWarning)
             return np.loadtxt(rows, delimiter=",", usecols=columns, dtype=kind, ndmin=2, comments=None)
     except (ValueError, DeprecationWarning) as error:
@@ -248,10 +293,10 @@ def _are_numbers(row: str, columns: range) -> bool:
 
 
 def lines_of(text: str, name: str) -> Iterator[str]:
-    """Each line of a text that ends in a line break, without it; a list of them takes several times its memory.
+    """The lines of a text that ends in a line break, without it; a list of all takes several times its memory.
 
     Raises:
-        InputError: A line is longer than any result's.
+        InputError: A line has more than `LONGEST_LINE` characters.
     """
     begin, count = 0, 0
     while begin < len(text):
