@@ -1,4 +1,9 @@
-"""What no run can have left behind: one model of a result for every file that is read, whatever its form."""
+"""Checks of a result that is read from a file: each value within its limits, and all values consistent.
+
+The readers of JSON and of CSV call the same checks, so a file in one format is refused for the same reasons as in the
+other. A value that no run can produce means that the file was changed: it raises. A value that a run produces only in
+rare cases becomes a finding.
+"""
 
 from __future__ import annotations
 
@@ -32,28 +37,28 @@ from connbench.strategies import PARAMETERS, STRATEGIES
 Keys = npt.NDArray[np.int64]
 
 LARGEST = 2**63 - 1
-"""The largest whole number of a file: options once took seeds up to here."""
+"""The largest whole number in a file: earlier versions took seeds up to this."""
 
 MOST_CHARACTERS = 40
-"""Of a value that an error shows: a file may hold numbers of thousands of digits."""
+"""Of a value in an error message: a file may contain numbers of thousands of digits."""
 
 PORT_TWICE = "port-twice"
-"""Code of the finding that a port is held twice at once, where that is possible."""
+"""Code of the finding that two connections hold one port at once; `Rounds.close` says when that is no error."""
 
 PORT_OUTSIDE = "port-outside"
-"""Code of the finding that ports lie outside of the range, where that is possible."""
+"""Code of the finding that ports lie outside of the range; `check_rows` says when that is no error."""
 
 CHANGED = "it was changed since it was written"
-"""The hint of every error about a file that no run can have written."""
+"""The hint of every error about a value that no run writes."""
 
 MOST_ADDRESSES = 1 << 16
-"""Source addresses or targets of a plan: as many as the columns `source` and `target` can tell apart."""
+"""Source addresses, or targets, of a plan: the columns `source` and `target` can number as many."""
 
 NUMERIC_SETTINGS = (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING, "net.ipv4.tcp_ehash_entries")
-"""Sysctls that are read as numbers; the last has a minus where the table is shared with the host (ip-sysctl)."""
+"""Sysctls whose values are numbers. The last is negative if the namespace uses the host's table (ip-sysctl)."""
 
 
-class ImpossibleRow(ValueError):  # noqa: N818  # a row is at fault, and not the program
+class ImpossibleRow(ValueError):  # noqa: N818  # it names what is wrong with a file, and is no fault of the program
     """A row that no run writes; `row` counts from 0."""
 
     def __init__(self, row: int, reason: str) -> None:
@@ -63,17 +68,17 @@ class ImpossibleRow(ValueError):  # noqa: N818  # a row is at fault, and not the
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: not longer than a line."""
+    """A value for an error message, shortened to less than a line."""
     is_long = isinstance(value, int) and value.bit_length() > 4 * MOST_CHARACTERS
     text = f"a number of {value.bit_length()} bits" if is_long and isinstance(value, int) else str(value)
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
 def check_column(column: Column, values: Numbers) -> None:
-    """Make sure that the values of a column lie within its limits; NaN does not.
+    """Check that the values of a column are within its limits; NaN is not.
 
     Raises:
-        ImpossibleRow: A value does not, with the first such row.
+        ImpossibleRow: The first row whose value is not.
     """
     wrong = np.flatnonzero(~((values >= column.lowest) & (values <= column.highest)))
     if len(wrong):
@@ -81,17 +86,17 @@ def check_column(column: Column, values: Numbers) -> None:
 
 
 def out_of_bounds(column: Column, value: object) -> str:
-    """What is wrong with a value of a column."""
+    """The message about a value of a column that is not within its limits."""
     return f"{column.name} is {shown(value)}, not {column.lowest} to {column.highest}"
 
 
 def check_spec(spec: StrategySpec) -> None:
-    """Make sure that a strategy's parameters lie where a run's do, and that it takes them.
+    """Check that the parameters of a strategy and its load are within limits, and that the strategy takes them.
 
-    A strategy of another name than connbench's stands for a CSV of port and time: nothing is known of its parameters.
+    A strategy that connbench does not know stands for a CSV of port and time. It may have any parameters.
 
     Raises:
-        ValueError: One does not, with its name and value.
+        ValueError: A parameter is not; the message has its name and value.
     """
     _check("window", spec.window, 1, MAX_PORT)
     _check("retries", spec.retries, 0, LARGEST)
@@ -117,10 +122,10 @@ def _check_parameters(spec: StrategySpec) -> None:
 
 
 def check_plan(plan: Plan) -> None:
-    """Make sure that a plan's numbers lie where a run's do.
+    """Check that the numbers of a plan are within limits.
 
     Raises:
-        ValueError: One does not, with its name and value.
+        ValueError: A number is not; the message has its name and value.
     """
     for spec in plan.strategies:
         check_spec(spec)
@@ -150,20 +155,20 @@ def check_plan(plan: Plan) -> None:
 
 
 def check_numbers(name: str, values: Iterable[float | None], low: int, high: int) -> None:
-    """Make sure that numbers of a round's report lie within limits, both inclusive; None is not known.
+    """Check that numbers are within limits, both inclusive; None stands for a number that is not known.
 
     Raises:
-        ValueError: One does not, with the name and its value.
+        ValueError: A number is not; the message has `name` and the value.
     """
     for value in values:
         _check(name, value, low, high)
 
 
 def check_settings(settings: Mapping[str, str]) -> None:
-    """Make sure that the sysctls of a round that are numbers or ports are such.
+    """Check that the sysctls of a round have numbers or ports where they should.
 
     Raises:
-        ValueError: One is not, with its name and value.
+        ValueError: A sysctl does not; the message has its name and value.
     """
     for name in NUMERIC_SETTINGS:
         value = settings.get(name)
@@ -173,7 +178,10 @@ def check_settings(settings: Mapping[str, str]) -> None:
 
 
 class Rounds:
-    """The rounds of a file, each checked before it is added to the result."""
+    """Checks the rounds of a file and adds them to its result.
+
+    For each round call `open` before its rows are read, then `add`; call `close` after the last round.
+    """
 
     def __init__(self, result: Result) -> None:
         self.result = result
@@ -181,10 +189,10 @@ class Rounds:
         self._seen: dict[StrategySpec, set[int]] = {}
 
     def open(self, spec: StrategySpec, number: int) -> None:
-        """Make sure that a round may follow, before its rows are looked at.
+        """Check that the result can have this round.
 
         Raises:
-            ValueError: The plan has no such strategy or no such round, or the round is there already.
+            ValueError: The plan has no such strategy or no such round, or the result has the round already.
         """
         plan = self.result.plan
         if spec not in self._seen:
@@ -198,11 +206,11 @@ class Rounds:
         seen.add(number)
 
     def add(self, spec: StrategySpec, measured: Round) -> None:
-        """Add a round that was opened.
+        """Check the attempts of a round that was opened, and add it to the result.
 
         Raises:
-            ImpossibleRow: One of its rows is none that a run leaves behind.
-            ValueError: So are they together.
+            ImpossibleRow: No run writes one of its rows.
+            ValueError: It has too many attempts, or too few.
         """
         plan = self.result.plan
         planned = RoundPlan(plan, spec, measured.number) if plan else None
@@ -211,31 +219,34 @@ class Rounds:
         self.result.add(spec, measured)
 
     def close(self) -> None:
-        """Look for ports that are held twice at once, once all rounds are there; adds a finding where they can be.
+        """Look for ports outside of the range and for ports that two connections hold at once, in all rounds.
+
+        A finding says so if somebody else can be the cause: the other end closed a connection early, so that the kernel
+        gave its port away again.
 
         Raises:
-            ValueError: A port is, and cannot have been.
+            ValueError: Two connections hold a port, and the other end closed none.
         """
         result = self.result
         if result.origin is Origin.TALK_CSV:
-            return  # it does not say which source and target a port is of
+            return  # it does not name source and target, and a port may be used once for each pair of them
         for spec, rounds in result.rounds.items():
             if spec.phase is Phase.CHURN and result.plan is None:
-                continue  # which connections it replaced, the plan's seed decides
+                continue  # without the plan's seed it is not known which connections were replaced
             filling = {} if spec.phase is Phase.FILL else _filling(result, spec)
             for measured in rounds:
                 planned = RoundPlan(result.plan, spec, measured.number) if result.plan else None
                 if planned:
-                    self._note_ports_outside(planned, measured)
+                    self._find_ports_outside(planned, measured)
                 port = port_twice(spec, measured.samples, planned, filling.get(measured.number))
                 if port is not None:
-                    self._note_port_twice(spec, measured, port)
+                    self._add_port_twice(spec, measured, port)
 
-    def _note_ports_outside(self, planned: RoundPlan, measured: Round) -> None:
-        """Tell of ports that `check_rows` lets pass."""
+    def _find_ports_outside(self, planned: RoundPlan, measured: Round) -> None:
+        """Add a finding for ports that `check_rows` accepts."""
         outside = int(_outside(measured.samples, planned).sum())
         if outside:
-            self._note(
+            self._add_finding(
                 PORT_OUTSIDE,
                 f"{outside} of the ports are outside of the range {planned.plan.port_range}:"
                 " somebody changed it in mid-run, or the file was changed",
@@ -244,21 +255,21 @@ class Rounds:
                 planned.number,
             )
 
-    def _note(self, code: str, message: str, advice: str, spec: StrategySpec, number: int) -> None:
+    def _add_finding(self, code: str, message: str, advice: str, spec: StrategySpec, number: int) -> None:
         found = Finding(code, Severity.INVALID, message, advice, spec.label, number)
-        if found not in self.result.known:  # as it is in a file that was read and written again
+        if found not in self.result.known:  # a file that was read and written again has it already
             self.result.known += (found,)
 
-    def _note_port_twice(self, spec: StrategySpec, measured: Round, port: int) -> None:
-        """Refuse it if nobody closed a connection but connbench; else the port may have been free again."""
+    def _add_port_twice(self, spec: StrategySpec, measured: Round, port: int) -> None:
+        """Raise if only connbench closed connections; otherwise add a finding."""
         message = f"port {port} is held twice at once by one source towards one target"
         report = measured.report
-        # Which connections churn replaced is drawn again here, and another version of connbench may draw others.
+        # Of a churn nothing is certain: an earlier version of connbench may have drawn other connections to replace.
         is_known = self.result.plan is not None and measured.fault is None and spec.phase is Phase.FILL
         is_kept = report.established >= report.held or spec.load.protocol is Protocol.UDP
         if is_known and is_kept:
             raise ValueError(f"round {measured.number} of {spec.label}: {message}")
-        self._note(
+        self._add_finding(
             PORT_TWICE,
             f"{message}: the other end has closed a connection, or the file was changed",
             "measure again, against a listener that keeps its connections",
@@ -268,7 +279,7 @@ class Rounds:
 
 
 def _check_attempts(spec: StrategySpec, measured: Round, planned: RoundPlan | None) -> None:
-    """Make sure that a round has as many attempts as were planned, and fewer only if a fault says why."""
+    """Check that a round has as many attempts as were planned; a round with a fault may have fewer."""
     attempts = len(measured.samples)
     name = f"round {measured.number} of {spec.label}"
     if not attempts and measured.fault is None:
@@ -287,10 +298,10 @@ def _check_attempts(spec: StrategySpec, measured: Round, planned: RoundPlan | No
 
 
 def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) -> None:
-    """Make sure that the columns of a round go together, row by row, and with the plan.
+    """Check that each row of a round is consistent in itself and with the plan.
 
     Raises:
-        ImpossibleRow: They do not.
+        ImpossibleRow: The first row that is not.
     """
     port = samples.port
     _refuse(
@@ -310,7 +321,7 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
         values = getattr(samples, name)
         if most is not None:
             _refuse(values >= most, _beyond(name, values, most))
-    # In the host's namespace the range may change while it is measured, but not for a port that is asked for.
+    # In the host's namespace somebody may change the range during the run; a port that connbench draws is always in it.
     if planned and (planned.plan.namespace.is_own or spec.traits.draws_port):
         ports = planned.plan.port_range
         _refuse(
@@ -336,28 +347,28 @@ def _refuse(wrong: Mask, reason: Callable[[int], str]) -> None:
 
 
 def _filling(result: Result, spec: StrategySpec) -> dict[int, Samples]:
-    """What the filling before a churn has left behind, by the round's number."""
+    """The attempts of the filling before a churn, by the number of the round."""
     fill = replace(spec, phase=Phase.FILL)
     return {measured.number: measured.samples for measured in result.rounds.get(fill, ())}
 
 
 STILL_HELD = LARGEST
-"""When a connection ends that is held to the end of its phase."""
+"""The end of a connection that stays open to the end of its phase."""
 
 
 def port_twice(
     spec: StrategySpec, samples: Samples, planned: RoundPlan | None, filling: Samples | None = None
 ) -> int | None:
-    """A port that two connections of one source hold at once, towards one target where it is taken for one alone.
+    """Find a port that two connections of one source hold at once; to one target, where a port is taken for each.
 
     Args:
         spec: The strategy, in the phase of the samples.
-        samples: The attempts of a round's phase.
-        planned: The round; only of churn is it needed, which replaces connections that its seed draws.
+        samples: The attempts of one phase of a round.
+        planned: The round; a churn needs it, because its seed draws the connections that are replaced.
         filling: The attempts of the filling before a churn.
 
     Returns:
-        The lowest such port; None where there is none.
+        The lowest such port; None if there is none.
     """
     if spec.phase is Phase.FILL or planned is None:
         key = _key(spec, samples)[~samples.failed]
@@ -369,26 +380,26 @@ def port_twice(
 
 
 def _key(spec: StrategySpec, samples: Samples) -> Keys:
-    """What no two connections have in common, as one number: source and port, and the target where it matters."""
+    """What is unique to an open connection, as one number: source, port, and the target if ports are taken for each."""
     source, port, target = (one.astype(np.int64) for one in (samples.source, samples.port, samples.target))
     return target << 32 | source << 16 | port if spec.has_ports_per_target else source << 16 | port
 
 
 def _twice_in_churn(spec: StrategySpec, samples: Samples, planned: RoundPlan, filling: Samples | None) -> Keys:
-    """The keys of connections that overlap within a lane, and of those left at the end whichever lane has them.
+    """The keys that two connections of one client have at once, or any two connections at the end.
 
-    When lanes close and open beside each other cannot be told from the samples.
+    The samples do not say in which order different clients close and open connections.
     """
-    victims = np.frombuffer(draw_replaced(planned), np.uint32).astype(np.int64)
+    replaced = np.frombuffer(draw_replaced(planned), np.uint32).astype(np.int64)
     all_keys, ends, twice = [], [], []
-    lanes = zip(planned.rows_of_clients(Phase.FILL), planned.rows_of_clients(Phase.CHURN), strict=True)
-    for lane, (fill_rows, churn_rows) in enumerate(lanes):
-        opened = filling.chosen(filling.client == lane) if filling is not None else samples.chosen(samples.client < 0)
-        made = samples.chosen(samples.client == lane)
+    rows_of_clients = zip(planned.rows_of_clients(Phase.FILL), planned.rows_of_clients(Phase.CHURN), strict=True)
+    for client, (fill_rows, churn_rows) in enumerate(rows_of_clients):
+        opened = filling.chosen(filling.client == client) if filling is not None else samples.chosen(samples.client < 0)
+        made = samples.chosen(samples.client == client)
         if len(made) > len(churn_rows) or len(opened) > len(fill_rows):
-            raise ValueError(f"lane {lane} of {spec.label} has more attempts than were planned for it")
+            raise ValueError(f"client {client} of {spec.label} has more attempts than were planned for it")
         first = churn_rows.start - planned.connections
-        slot = np.concatenate((np.arange(len(opened)), victims[first : first + len(made)] - fill_rows.start))
+        slot = np.concatenate((np.arange(len(opened)), replaced[first : first + len(made)] - fill_rows.start))
         key = np.concatenate((_key(spec, opened), _key(spec, made)))
         is_held = ~np.concatenate((opened.failed, made.failed))
         end = np.full(len(slot), STILL_HELD)
