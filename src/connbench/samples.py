@@ -30,8 +30,8 @@ LONGEST_NS = 10**15
 class AttemptColumns(Generic[Array]):
     """An array for each column of an attempt, all of one length, in the order that files have them.
 
-    To add a column, add it here with the `Column` that it makes, and let `connbench.engine.loop` fill it. Mark it as
-    optional: the files of earlier versions lack it.
+    The metadata of a field are the attributes of its `Column`. To add a column, add a field at the end, mark it as
+    optional because files of earlier versions lack it, let `connbench.engine.loop` fill it, and run `make columns`.
     """
 
     started_ns: Array = field(
@@ -92,19 +92,20 @@ class Column:
 COLUMNS = tuple(Column(one.name, **one.metadata) for one in fields(AttemptColumns))
 
 NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN})
-"""What the errno column says where bind() found its port taken, or connect() found none: a further try can mend it.
+"""The errnos of an attempt that found no free port: bind() found its port taken, or connect() found none.
 
-EAGAIN is UDP's: connect() of an unbound socket binds it first (inet_autobind), and says so where that fails.
+A further try can succeed. EAGAIN comes from UDP: connect() of an unbound socket binds it first (inet_autobind() in the
+kernel), and fails with EAGAIN if that fails.
 """
 
 TIMED_OUT = errno.EINPROGRESS
-"""What it says where SO_SNDTIMEO passed in a blocking connect() (socket(7))."""
+"""The errno of a blocking connect() that took longer than SO_SNDTIMEO (socket(7))."""
 
 GIVEN_UP = errno.ETIME
-"""What it says where the attempt took longer than `--give-up-after`: no system call here fails with it by itself."""
+"""The errno that connbench gives an attempt that took longer than `--give-up-after`; no system call of it has this."""
 
 UNKNOWN_ERRNO = 0xFFFF
-"""What it says where a file tells that an attempt failed, but not why."""
+"""The errno of a failed attempt in a file that does not contain the reason."""
 
 ROW_BYTES = sum(column.size for column in COLUMNS)
 
@@ -119,10 +120,10 @@ def offsets(rows: int) -> dict[str, int]:
 
 
 def create(rows: int) -> int:
-    """Make anonymous shared memory for `rows` attempts; returns its file descriptor, which the caller closes.
+    """Create anonymous shared memory for `rows` attempts, and return its file descriptor, which the caller closes.
 
     Raises:
-        EnvironmentFault: RLIMIT_FSIZE, which counts for it as for a file, allows less.
+        EnvironmentFault: RLIMIT_FSIZE, which limits memory files too, is too low.
     """
     descriptor = os.memfd_create("connbench-samples", os.MFD_CLOEXEC)
     try:
@@ -140,7 +141,7 @@ def create(rows: int) -> int:
 
 
 def attach(descriptor: int, rows: int) -> mmap.mmap:
-    """Map the shared memory of `create`, every page present, so that no write of the measured loop takes a fault."""
+    """Map the shared memory of `create`, with all its pages, so that no write of the measured loop faults a page in."""
     return mmap.mmap(descriptor, ROW_BYTES * rows, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
 
 
@@ -154,11 +155,11 @@ def views(memory: mmap.mmap, rows: int) -> dict[str, memoryview]:
 
 
 def count_done(tries: memoryview, rows: range) -> int:
-    """How many attempts among `rows` are finished: they are written in order, so the end is found by halving.
+    """Count the finished attempts of one client: it writes them in order, so a binary search finds the end.
 
     Args:
         tries: The column of that name, from `views`.
-        rows: Those of one lane.
+        rows: The rows of the client.
     """
     low, high = rows.start, rows.stop
     while low < high:

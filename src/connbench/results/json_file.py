@@ -1,4 +1,7 @@
-"""The JSON document of a result, read back; `connbench.report.json` writes it."""
+"""Reads the JSON document of a result, and writes the part of it that is read back: its rounds.
+
+`connbench.report.json` writes the rest. Only what was measured or planned is read; figures are computed from it again.
+"""
 
 from __future__ import annotations
 
@@ -30,39 +33,38 @@ from connbench.results.result import Numbers, Origin, Result, Round, samples_cla
 from connbench.samples import COLUMNS, Column
 
 SCHEMA = 5
-"""Version of the JSON document; raised when a field changes its name or meaning."""
+"""Version of the JSON document. Raise it when a key changes its name or meaning."""
 
 READ = (3, 4, SCHEMA)
-"""Schemas that are read. 4 added units to the names of figures, and null for a figure of nothing: no figure is read
-back, each is computed from the samples again. 5 changed the names in `connbench.results.old_names.RENAMED`.
+"""The schemas that are read. Schema 4 added units to the names of figures, which are not read, and null. Schema 5
+changed the names in `connbench.results.old_names.RENAMED`.
 """
 
 MOST_BYTES = 8 << 20
-"""Of one part of a document that is no column, as its plan: some times what the largest that can be measured takes.
+"""The largest part of a document that is no column, such as its plan; several times the largest plan of a run.
 
-Such parts take up to thirty times their size in memory. Columns are read one at a time, and what nobody asks for is
-skipped.
+In memory such a part takes up to thirty times its size. Columns are read one at a time.
 """
 
 LONGEST_REASON = 200
-"""Characters of a reason that an error shows: it may quote the file."""
+"""Characters of a reason in an error message: it may quote the file."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 Value = str | Whole | float | bool | None
 Environment = dict[str, Value | list[Value] | dict[str, Value]]
-"""What `connbench.host.environment.collect` makes: values, and lists and groups of them, and nothing deeper."""
+"""What `connbench.host.environment.collect` returns: values, lists of values and groups of values."""
 
 _OBJECT, _LIST_OF_OBJECTS = re.compile(rb"\s*\{"), re.compile(rb"\s*\[\s*\{")
 
 WORDS = ("kernel", "cpu_model", "clock", "governor", "python", "time", "command", "connbench")
-"""What of an environment is said in words."""
+"""The keys of an environment whose values are text."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRecord:
-    """What ended a round early, as the document has it."""
+    """The fault that ended a round early, as the document has it."""
 
     message: str
     hint: str
@@ -70,11 +72,11 @@ class FaultRecord:
 
     @classmethod
     def of(cls, fault: ConnbenchError) -> FaultRecord:
-        """Take down a fault."""
+        """The record of a fault."""
         return cls(fault.message, fault.hint, int(fault.exit_code))
 
     def revive(self) -> ConnbenchError:
-        """The fault again, of its own class.
+        """The fault, of the class that its exit code belongs to.
 
         Raises:
             ValueError: No round ends with that exit code.
@@ -93,11 +95,11 @@ _Columns = msgspec.defstruct("_Columns", [(column.name, msgspec.Raw, msgspec.Raw
 _Report = msgspec.defstruct(
     "_Report", [(name, kind | None, None) for name, kind in get_type_hints(RoundReport).items()]
 )
-"""A `RoundReport` of which null is what a CSV does not hold."""
+"""A `RoundReport` in which null stands for a figure that is not known, as in a document made from a CSV file."""
 
 
 class _RoundRecord(msgspec.Struct, frozen=True):
-    """A round; the fields of its report stand beside these."""
+    """A round; the document has the fields of its report beside these."""
 
     number: Positive
     fault: FaultRecord | None
@@ -110,7 +112,7 @@ class _StrategyRecord(msgspec.Struct, frozen=True):
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """What of the document is not worked out from the rest of it; what is no figure yet is read after the rest."""
+    """The parts of a document that are read. Those of type Raw are decoded later, each for an error of its own."""
 
     plan: msgspec.Raw
     environment: msgspec.Raw
@@ -121,10 +123,14 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def read_json(data: bytes, name: str) -> Result:
-    """Read back what `connbench.report.json.json_document` wrote.
+    """Read what `connbench.report.json.json_document` of this or an earlier version wrote.
+
+    Args:
+        data: The whole file.
+        name: The file's name, for messages.
 
     Raises:
-        InputError: Cut off, of another schema, or not such a document.
+        InputError: The document is cut off, has a schema that is not read, or holds what no run writes.
     """
     try:
         schema = _check_schema(data, name)
@@ -164,7 +170,7 @@ def _check_schema(data: bytes, name: str) -> int:
 
 
 def _rename_keys(data: msgspec.Raw | bytes) -> object:
-    """A document of an older schema with today's keys, ready to be encoded; lists of numbers stay as they are."""
+    """A document of an earlier schema with the keys of today. Lists of numbers are not decoded."""
     if _OBJECT.match(memoryview(data)):
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         return {RENAMED.get(key, key): _rename_keys(value) for key, value in members.items()}
@@ -174,7 +180,7 @@ def _rename_keys(data: msgspec.Raw | bytes) -> object:
 
 
 def _part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # whatever the type says
-    """A part of the document, None where it is missing or null."""
+    """A part of the document; None if it is missing or null."""
     if not raw:
         return None
     if memoryview(raw).nbytes > MOST_BYTES:
@@ -228,7 +234,7 @@ def _findings(raw: msgspec.Raw) -> tuple[Finding, ...]:
 
 
 def _add(rounds: Rounds, spec: StrategySpec, raw: msgspec.Raw) -> None:
-    """Add a round, its samples read a column at a time."""
+    """Read a round, one column after the other, and add it."""
     record = msgspec.json.decode(raw, type=_RoundRecord)
     rounds.open(spec, record.number)
     place = f"round {record.number} of {spec.label}"
@@ -249,7 +255,7 @@ def _add(rounds: Rounds, spec: StrategySpec, raw: msgspec.Raw) -> None:
 
 
 def _report(raw: msgspec.Raw, samples: msgspec.Raw) -> RoundReport:
-    """The report of a round, without its samples."""
+    """The report of a round."""
     if memoryview(raw).nbytes - memoryview(samples).nbytes > MOST_BYTES:
         raise ValueError(f"the report of a round takes more than {MOST_BYTES >> 20} MiB")
     told = msgspec.structs.asdict(msgspec.json.decode(raw, type=_Report))
@@ -265,10 +271,7 @@ def _report(raw: msgspec.Raw, samples: msgspec.Raw) -> RoundReport:
 
 
 def write_round(measured: Round, origin: Origin) -> dict[str, Any]:
-    """A round as the document has it; null is what a CSV does not hold.
-
-    The columns of a talk CSV stay as they are read.
-    """
+    """A round as the document has it; a figure is null if files of this origin do not contain it."""
     report = asdict(measured.report)
     figures = {"wall_ns": measured.samples.wall_ns, **report}
     if origin is not Origin.RUN:
@@ -284,7 +287,7 @@ def write_round(measured: Round, origin: Origin) -> dict[str, Any]:
 
 
 def _column(raw: msgspec.Raw, column: Column) -> Numbers:
-    """The values of a column; times of a talk CSV have fractions, and stay as they are."""
+    """The values of a column. Times from a talk CSV keep their fractions."""
     try:
         values: list[Any] = msgspec.json.decode(raw or b"null", type=list[int])
         kind: type = np.int64

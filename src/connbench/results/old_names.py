@@ -1,4 +1,4 @@
-"""The names that earlier versions of connbench gave to keys of JSON results and to columns of CSV results."""
+"""The names that keys of JSON results and columns of CSV results had in earlier versions of connbench."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ RENAMED = {
     "lane": "client",
     "lanes": "concurrency",
 }
-"""Old name to today's, the same in both formats; JSON has the old names up to schema 4."""
+"""From the old name to the name of today, in both formats. JSON had the old names up to schema 4."""

@@ -1,4 +1,4 @@
-"""A `Result` is everything a run left behind; whatever comes after measuring reads it and nothing else."""
+"""A `Result` is everything that a run measured. Analysis, reports and files read it and nothing else of the run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Numbers = npt.NDArray[np.integer | np.floating]
 Mask = npt.NDArray[np.bool_]
 
 PARTIAL = "partial"
-"""Code of the finding that something was cut short."""
+"""Code of the finding that a run or a round ended early."""
 
 UNIT = "unit"
-"""Code of the finding that a file's times may be in another unit than they were taken for."""
+"""Code of the finding that the times of a file may have another unit than connbench assumed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples(AttemptColumns[Numbers]):
     """The attempts of one round or of several: an array for each column, all of one length.
 
-    The times are whole ns, but for those of the talk's own CSV: its fractions of a second stay as they are.
+    Times are whole ns, except those from a CSV of port and time, which keep their fractions.
     """
 
     @classmethod
@@ -43,12 +43,12 @@ class Samples(AttemptColumns[Numbers]):
 
     @classmethod
     def from_memory(cls, descriptor: int, total: int, rows: range) -> Self:
-        """Copy finished attempts out of shared memory, in the order they were begun, whichever lane made them.
+        """Copy the finished attempts of all clients out of shared memory, in the order in which they began.
 
         Args:
             descriptor: The memory.
-            total: How many attempts it was made for.
-            rows: Which of them to take.
+            total: The number of attempts that it was created for.
+            rows: The attempts to copy.
         """
         memory = samples.attach(descriptor, total)
         begin = samples.offsets(total)
@@ -62,14 +62,14 @@ class Samples(AttemptColumns[Numbers]):
 
     @staticmethod
     def pooled(parts: list[Samples]) -> Samples:
-        """All attempts of several rounds of one strategy, one after the other."""
+        """The attempts of several rounds of one strategy, one round after the other."""
         if len(parts) == 1:
             return parts[0]
         kind = type(parts[0])
         return kind(**{name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns})
 
     def chosen(self, mask: Mask) -> Samples:
-        """The attempts that a mask marks."""
+        """The attempts for which the mask is true."""
         return type(self)(**{name: values[mask] for name, values in self.columns.items()})
 
     @property
@@ -82,17 +82,17 @@ class Samples(AttemptColumns[Numbers]):
 
     @cached_property
     def failed(self) -> Mask:
-        """Which attempts have no connection."""
+        """Which attempts have no connection: a mask of all attempts, as the others here."""
         return np.not_equal(self.errno, 0)
 
     @cached_property
     def given_up(self) -> Mask:
-        """Which of the failed took longer than `--give-up-after`: not for want of a port, then."""
+        """Which attempts failed because they took longer than `--give-up-after`."""
         return np.equal(self.errno, GIVEN_UP)
 
     @cached_property
     def latency_ns(self) -> Numbers:
-        """The talk's latency: connect(); where it was never reached, the call that failed instead."""
+        """The talk's latency, in ns: the time of connect(), or of bind() where that failed."""
         return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
 
     @cached_property
@@ -109,33 +109,37 @@ class Samples(AttemptColumns[Numbers]):
 
     @property
     def wall_ns(self) -> int:
-        """From the first attempt's begin to the last outcome, which with lanes need not be the last begun's.
+        """The time from the begin of the first attempt to the last outcome, for the attempts of one round.
 
-        Of one round only.
+        With several clients the attempt that began last need not be the last to end.
         """
         return int((self.started_ns + self.acquire_ns).max() - self.started_ns[0]) if len(self) else 0
 
 
 @dataclass(frozen=True, eq=False)
 class DatagramSamples(Samples):
-    """Attempts of UDP: the search is in bind(), or in the connect() of an unbound socket, so both count."""
+    """Attempts of UDP. The kernel searches in bind(), or in the connect() of an unbound socket, so both count."""
 
     @cached_property
     def latency_ns(self) -> Numbers:
-        """The acquire time."""
+        """The acquire time, in ns."""
         return self.acquire_ns
 
 
 def samples_class(spec: StrategySpec) -> type[Samples]:
-    """What the attempts of a strategy are kept as."""
+    """The class for the attempts of a strategy."""
     return DatagramSamples if spec.load.protocol is Protocol.UDP else Samples
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One strategy's turn. `fault` is what ended it early; then its samples are partial.
+    """One round of one strategy.
 
-    `report` is empty where only the samples are known, as those of a CSV file.
+    Attributes:
+        number: From 1.
+        samples: The attempts that finished.
+        report: What the engine reported; empty if only the samples are known, as of a CSV file.
+        fault: What ended the round early; None if it came to its end.
     """
 
     number: int
@@ -148,9 +152,13 @@ class Round:
 class StrategyResult:
     """A strategy and its rounds, at least one.
 
-    `capacity` is how many connections there were ports for, those of each source address counted; `ports_each` is how
-    many of them one source has, towards one target where a port is taken for one target alone; `spread` is how they
-    were filled. All are None if not known.
+    Attributes:
+        strategy: The strategy, with its load and phase.
+        rounds: In the order of their numbers.
+        capacity: The number of connections that the ports of all source addresses allow; None if it is not known.
+        ports_each: The ports of one source address, or of one source and one target if each target has ports of its
+            own; None if that is not known.
+        spread: The order in which source addresses are used; None if it is not known.
     """
 
     strategy: StrategySpec
@@ -161,39 +169,39 @@ class StrategyResult:
 
     @property
     def samples(self) -> Samples:
-        """The attempts of all rounds; put together anew each time, for what is kept of a strategy is its summary."""
+        """The attempts of all rounds. Each access copies them."""
         return Samples.pooled([r.samples for r in self.rounds])
 
     @property
     def is_partial(self) -> bool:
-        """Whether a fault or an interruption cut a round short."""
+        """Whether a fault or an interruption ended a round early."""
         return any(r.fault for r in self.rounds)
 
 
 class Origin(StrEnum):
-    """What a result was taken from, and so what of it is known."""
+    """The source of a result, which decides what is known of it."""
 
     RUN = "run"
-    """Everything: just measured, or read from a JSON file."""
+    """A run, or its JSON file: everything is known."""
     CSV = "connbench CSV"
-    """The attempts alone: no plan, no environment, no counters."""
+    """A CSV of attempts: no plan, no environment, no counters."""
     TALK_CSV = "talk CSV"
-    """Of each attempt the port and the latency alone."""
+    """A CSV of the port and the latency of each attempt."""
 
 
 @dataclass
 class Result:
-    """A run, finished or as far as it came: strategies in the plan's order, those with no round yet left out.
+    """A run, complete or partial.
 
     Attributes:
-        plan: What was to be done; None where `origin` does not tell.
-        environment: What `connbench.host.environment.collect` says of the machine.
-        known: What was to be said before anything was measured; what the samples add to it is worked out from them by
-            `connbench.analysis.soundness`.
-        rounds: What was measured, each strategy's rounds in order.
-        origin: Where this was taken from.
-        name: The file it was read from, as the user named it; empty if it was just measured.
-        is_reproduction: Whether it is the talk's measurements, made again by `connbench reproduce`.
+        plan: What the run was to measure; None if the file does not contain it.
+        environment: What `connbench.host.environment.collect` found on the machine.
+        known: The findings that were known before the measurement. `connbench.analysis.soundness` computes all others
+            from the samples.
+        rounds: The rounds of each strategy, in the order of the plan; strategies without a round are not in it.
+        origin: Where the result comes from.
+        name: The file that it was read from, as the user named it; empty for a run of this process.
+        is_reproduction: Whether `connbench reproduce` made it.
     """
 
     plan: Plan | None
@@ -205,19 +213,19 @@ class Result:
     is_reproduction: bool = False
 
     def add(self, strategy: StrategySpec, measured: Round) -> None:
-        """Take in a round that has ended."""
+        """Add a round that has ended."""
         self.rounds.setdefault(strategy, []).append(measured)
 
     @property
     def strategies(self) -> list[StrategyResult]:
-        """What was measured, a strategy at a time."""
+        """The result of each strategy that has a round."""
         return [self.strategy(spec) for spec in self.rounds]
 
     def strategy(self, spec: StrategySpec) -> StrategyResult:
-        """What was measured of one strategy; how many ports churn has is left out, for its attempts do not add up.
+        """The result of one strategy. A churn has no capacity: its attempts replace connections and add none.
 
         Raises:
-            KeyError: Nothing was.
+            KeyError: The strategy has no round.
         """
         rounds = tuple(self.rounds[spec])
         if self.plan is None or spec.phase is Phase.CHURN:
@@ -227,27 +235,27 @@ class Result:
 
     @property
     def kernel(self) -> str:
-        """Release of the kernel that it was measured on; empty if the file does not say."""
+        """The release of the kernel that was measured; empty if the file does not contain it."""
         return str(self.environment.get("kernel") or "")
 
     @property
     def clock(self) -> Clock:
-        """What its times are made of; files from before this was recorded hold time."""
+        """What the times consist of; files of earlier versions, which do not say, contain time."""
         return Clock.INSTRUCTIONS if self.environment.get("clock") == Clock.INSTRUCTIONS else Clock.TIME
 
     @property
     def specs(self) -> tuple[StrategySpec, ...]:
-        """What was planned, measured or not, in order: each strategy, and the phases of it that stand by themselves."""
+        """The strategies of the plan, measured or not, in order: one for each phase."""
         return tuple(dict.fromkeys((*(self.plan.phases if self.plan else ()), *self.rounds)))
 
     @property
     def is_partial(self) -> bool:
-        """Whether the plan was not carried out to its end."""
+        """Whether the run measured less than its plan."""
         rounds = [r for some in self.rounds.values() for r in some]
         planned = len(self.plan.phases) * self.plan.rounds if self.plan else 0
         return len(rounds) < planned or any(r.fault for r in rounds) or any(f.code == PARTIAL for f in self.known)
 
     @property
     def most_rounds(self) -> int:
-        """Rounds of the strategy that has most of them."""
+        """The number of rounds of the strategy that has the most."""
         return max(map(len, self.rounds.values()), default=0)
