@@ -18,7 +18,8 @@ from connbench import samples
 from connbench.engine.launcher import run_round
 from connbench.errors import EnvironmentFault
 from connbench.model import Isolation, RoundPlan
-from connbench.planner import RunRequest, make_plan
+from connbench.planner.planner import make_plan
+from connbench.planner.request import RunRequest
 
 plan, known = make_plan(RunRequest(("bind",), connections=4))
 always = ""

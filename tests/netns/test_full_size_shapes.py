@@ -12,8 +12,18 @@ from connbench.analysis.knee import GROWTH, find_knee
 from connbench.analysis.soundness import findings
 from connbench.findings import Severity
 from connbench.linux.address_family import has_ipv6
-from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, Churn, Close, Endpoint, Link, Listener, Load, Protocol
-from connbench.planner import first_sources
+from connbench.model import (
+    DEFAULT_RANGE_LOW,
+    MAX_PORT,
+    Churn,
+    Close,
+    Endpoint,
+    Link,
+    Listener,
+    Load,
+    Protocol,
+    first_sources,
+)
 from connbench.results.result import Result, Samples
 from support import make_plan, measure, measure_phases, needs_port_range, spec
 

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 import connbench
+from connbench.commands import COMMANDS
+from connbench.report.json import json_document
 from connbench.strategies import STRATEGIES
+from made import PLAIN, result_of, round_of, samples_of
 
 ROOT = Path(connbench.__file__).parent
 MODULES = {
@@ -168,12 +171,23 @@ def test_planning_loads_no_numpy() -> None:
     assert importing(modules_of("planner", "thresholds")) & HEAVY == set()
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [(), ("--version",), *((name, "--help") for name in COMMANDS)], ids=" ".join)
 def test_help_is_quick(arguments: tuple[str, ...]) -> None:
-    """Asking for help or the version loads none of what a run needs."""
+    """Asking for help or the version loads none of what a command needs when it runs."""
     loaded = loaded_by("-m", "connbench", *arguments)
     assert "click" in loaded
     assert loaded & (HEAVY - {"click"}) == set()
+
+
+def test_compare_loads_what_it_compares_with(tmp_path: Path) -> None:
+    """It reads files, computes and prints: it loads nothing that plans, measures, predicts or draws, and no feature."""
+    file = tmp_path / "result.json"
+    file.write_text(json_document(result_of({PLAIN: [round_of(samples_of([10_000] * 20))]})), encoding="utf-8")
+    loaded = {name for name in loaded_by("-m", "connbench", "compare", str(file), str(file)) if name in MODULES}
+    assert "connbench.report.comparison_report" in loaded
+    assert {unit(name) for name in loaded} & {*FEATURES, "engine", "host", "portmodel", "runner"} == set()
+    assert not [name for name in loaded if name.startswith(("connbench.report.charts", "connbench.report.html"))]
+    assert {name for name in loaded if unit(name) == "planner"} <= {"connbench.planner", "connbench.planner.request"}
 
 
 SPEAKING = {

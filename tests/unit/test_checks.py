@@ -18,8 +18,9 @@ from connbench.host.checks import Check, Verdict, finding_from_check
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
 from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
-from connbench.planner import RunRequest, make_plan
 from connbench.planner import namespaces as place
+from connbench.planner.planner import make_plan
+from connbench.planner.request import RunRequest
 from connbench.planner.strategy_choice import refuse_unsupported
 from made import PLAN, WINDOW, unhurried
 

@@ -9,8 +9,8 @@ import pytest
 
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange, first_sources
-from connbench.planner import RunRequest
 from connbench.planner.link import check_link, settle_link
+from connbench.planner.request import RunRequest
 from connbench.planner.sources import choose_sources
 from connbench.planner.targets import own_endpoint
 from connbench.report.rows import link

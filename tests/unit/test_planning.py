@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
 from connbench.linux import sysctl
 from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Namespace, Placement, PortRange, StrategySpec
-from connbench.planner import RunRequest
 from connbench.planner.namespaces import choose_listener, choose_range, settle_namespace
+from connbench.planner.request import RunRequest
 from connbench.planner.sources import choose_sources
 from connbench.planner.strategy_choice import choose_strategies
 from connbench.planner.targets import choose_targets, note_listener_in_range, own_endpoint

@@ -19,8 +19,8 @@ from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
 from connbench.model.round_report import RoundReport
 from connbench.model.time_wait import TW_REUSE
-from connbench.planner import RunRequest
 from connbench.planner.offline import plan_on_paper
+from connbench.planner.request import RunRequest
 from connbench.portmodel import predict_plan as prediction_module
 from connbench.portmodel.agreement import Both, agreement, rank_correlation
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm

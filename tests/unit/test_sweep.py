@@ -19,11 +19,11 @@ from connbench.analysis.sweep_analysis import Cell, Standing, Sweep, is_sweep, s
 from connbench.commands.options import BUDGET, DEFAULT_BUDGET, RUN_OPTIONS, SWEEP_LISTS, SWEEP_OPTIONS
 from connbench.commands.result_writer import DocumentReport, ResultWriter
 from connbench.commands.sweep import variants_of
-from connbench.commands.values import count, load_type
+from connbench.commands.values import count, load_type, parse_values, parse_words
 from connbench.errors import Interrupted, UsageError
 from connbench.model import LOAD_FIELDS, Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
-from connbench.planner import RunRequest
 from connbench.planner import sweeps as sweeping
+from connbench.planner.request import RunRequest
 from connbench.planner.strategy_choice import choose_strategies
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import simulate
@@ -134,7 +134,7 @@ READERS: dict[str, tuple[Reader, str]] = {
 )
 def test_lists_are_read(text: str, kind: str, values: list[Decimal]) -> None:
     """Values with units, ranges with a step up to their end, each value once and in the order given."""
-    assert list(sweeping.parse_values(text, "--window", *READERS[kind])) == values
+    assert list(parse_values(text, "--window", *READERS[kind])) == values
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_lists_are_read(text: str, kind: str, values: list[Decimal]) -> None:
 def test_what_is_no_list_is_refused(text: str, kind: str, message: str) -> None:
     """The message names the option and the fault."""
     with pytest.raises(UsageError, match=r"--fill ") as caught:
-        sweeping.parse_values(text, "--fill", *READERS[kind])
+        parse_values(text, "--fill", *READERS[kind])
     assert message in caught.value.message
     assert caught.value.hint
 
@@ -168,7 +168,7 @@ def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
     """1,000 is one number for `run`; as a list it would be 1 and 0, which nobody means: refused with what to write."""
     assert count().read("1,000", "-n") == 1000
     with pytest.raises(UsageError, match="000 is no value") as caught:
-        sweeping.parse_values("1,000", "-n", parse_count, COUNT_FORM)
+        parse_values("1,000", "-n", parse_count, COUNT_FORM)
     assert caught.value.hint == "write 1,000 as 1000 or 1k"
 
 
@@ -177,27 +177,27 @@ def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
 def test_a_range_is_the_list_of_its_steps(low: int, step: int, steps: int, rest: int) -> None:
     """A range means the same as its values written out, and what is left of its last step adds nothing."""
     high = low + step * steps + rest % step
-    values = sweeping.parse_values(f"{low}-{high}:{step}", "--window", parse_count, COUNT_FORM)
+    values = parse_values(f"{low}-{high}:{step}", "--window", parse_count, COUNT_FORM)
     written_out = ",".join(str(low + step * i) for i in range(steps + 1))
-    assert values == sweeping.parse_values(written_out, "--window", parse_count, COUNT_FORM)
+    assert values == parse_values(written_out, "--window", parse_count, COUNT_FORM)
 
 
 @unhurried
 @given(st.lists(st.decimals(0, 10_000, places=2), min_size=1, max_size=20))
 def test_a_list_comes_back_as_it_was_written(values: list[Decimal]) -> None:
     """Writing out what was read and reading it again gives the same, each value once."""
-    read = sweeping.parse_values(",".join(map(str, values)), "--churn-rate", parse_rate, RATE_FORM)
+    read = parse_values(",".join(map(str, values)), "--churn-rate", parse_rate, RATE_FORM)
     assert read == tuple(dict.fromkeys(values))
-    assert sweeping.parse_values(",".join(map(str, read)), "--churn-rate", parse_rate, RATE_FORM) == read
+    assert parse_values(",".join(map(str, read)), "--churn-rate", parse_rate, RATE_FORM) == read
 
 
 def test_words_are_read_and_unknown_ones_refused() -> None:
     """Words by commas, each once; a near one is suggested."""
-    assert sweeping.parse_words("rst, fin,rst", "--close", ["rst", "fin"]) == ("rst", "fin")
+    assert parse_words("rst, fin,rst", "--close", ["rst", "fin"]) == ("rst", "fin")
     with pytest.raises(UsageError, match="--close 'rst,kill': 'kill' is unknown"):
-        sweeping.parse_words("rst,kill", "--close", ["rst", "fin"])
+        parse_words("rst,kill", "--close", ["rst", "fin"])
     with pytest.raises(UsageError) as caught:
-        sweeping.parse_words("rst,fn", "--close", ["rst", "fin"])
+        parse_words("rst,fn", "--close", ["rst", "fin"])
     assert caught.value.hint == "did you mean fin?"
 
 

@@ -34,7 +34,8 @@ def command(output_format: str) -> int:
     that `connbench run` would refuse to start. The exit code is that of `connbench run`: 0 with warnings, 4 if it would
     refuse.
     """
-    from connbench.planner import RunRequest, make_plan
+    from connbench.planner.planner import make_plan
+    from connbench.planner.request import RunRequest
 
     plan: Plan | None = None
     try:

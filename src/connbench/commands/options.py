@@ -29,8 +29,7 @@ from connbench.model import (
     parse_ports,
 )
 from connbench.model.load import LoadField
-from connbench.planner.offline import DEFAULT_SEED
-from connbench.planner.request import CpuChoice
+from connbench.planner.request import DEFAULT_SEED, CpuChoice
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy, takers
 from connbench.thresholds import Expression, parse
 from connbench.units import NS_IN, PERCENT_FORM, parse_number, parse_percent

@@ -24,8 +24,8 @@ from connbench.commands.values import Word
 from connbench.errors import UsageError
 from connbench.model import Protocol
 from connbench.model.time_wait import ON_LOOPBACK, TimeWait
-from connbench.planner import RunRequest
 from connbench.planner.offline import plan_on_paper
+from connbench.planner.request import RunRequest
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
 if TYPE_CHECKING:

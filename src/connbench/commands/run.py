@@ -15,7 +15,8 @@ from connbench.commands.result_writer import DocumentReport, ResultWriter, TextR
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.planner import RunRequest, make_plan
+from connbench.planner.planner import make_plan
+from connbench.planner.request import RunRequest
 from connbench.thresholds import Expression, validate_names
 
 

@@ -28,7 +28,8 @@ from connbench.commands.sections import Command
 from connbench.errors import ConnbenchError, ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Plan, StrategySpec
-from connbench.planner import RunRequest, make_plan
+from connbench.planner.planner import make_plan
+from connbench.planner.request import RunRequest
 from connbench.planner.sweeps import (
     LOADS,
     SETTINGS,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
@@ -13,7 +15,6 @@ import click
 from connbench.errors import UsageError, suggest
 from connbench.model import LARGEST
 from connbench.model.load import LoadField, Unit
-from connbench.planner.sweeps import parse_values, parse_words
 from connbench.units import (
     COUNT_FORM,
     PERCENT_FORM,
@@ -27,6 +28,12 @@ from connbench.units import (
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+
+MOST_VALUES = 1000
+"""Values of one list; more are a typing error."""
+
+Number = int | Decimal
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
@@ -222,3 +229,72 @@ _READERS: dict[Unit, tuple[Callable[[str], int | Decimal], str, type[int | float
     Unit.MS: (lambda text: parse_time(text, "ms"), TIME_FORM, float),
     Unit.PER_SECOND: (parse_rate, RATE_FORM, float),
 }
+
+
+def parse_values(text: str, option: str, read: Callable[[str], Number], form: str) -> tuple[Number, ...]:
+    """Parse a list of values and ranges with a step: `100,500-2000:500` is 100, 500, 1000, 1500, 2000.
+
+    A range contains its first value, and adds the step up to its last value. A value that occurs twice counts once, at
+    its first place. A comma separates values, not thousands: a part that looks like the end of `1,000` is an error.
+
+    Args:
+        text: The value of the option.
+        option: The option, for messages.
+        read: Parses one value, and raises ValueError if it cannot: a parser of `connbench.units`.
+        form: The form of a value, for messages.
+
+    Raises:
+        UsageError: A part has another form, a range is reversed or has no step, or there are too many values.
+    """
+    found: dict[Number, None] = {}
+    parts: list[str] = [part.strip() for part in text.split(",")]
+    for before, part in zip(("", *parts), parts, strict=False):
+        if before and re.fullmatch(r"0\d\d", part, re.ASCII):
+            raise UsageError(
+                f"{option} {text!r}: a comma separates values in a list, and {part} is no value",
+                f"write {before},{part} as {before}{part} or {before}k",
+            )
+        found |= dict.fromkeys(_part(part, f"{option} {text!r}", read, form))
+    if len(found) > MOST_VALUES:
+        raise _too_many(f"{option} {text!r}", len(found))
+    return tuple(found)
+
+
+def _part(part: str, named: str, read: Callable[[str], Number], form: str) -> list[Number]:
+    with suppress(ValueError):
+        return [read(part)]
+    ends = re.fullmatch(r"(.+?)(?<![eE])-([^:]+)(?::(.+))?", part)  # the hyphen in 1e-3 does not make a range
+    low_text, high_text, step_text = ends.groups(default="") if ends else ("", "", "")
+    try:
+        low, high, step = read(low_text), read(high_text), read(step_text or low_text)
+    except ValueError as error:
+        raise UsageError(
+            f"{named}: {part!r} is not {form.partition(',')[0]}", f"write {form}; a range has a step: LOW-HIGH:STEP"
+        ) from error
+    if not step_text:
+        raise UsageError(f"{named}: range {part} has no step", f"add one: {part}:STEP")
+    if low > high:
+        raise UsageError(f"{named}: range {part} is reversed", f"write it as {high_text}-{low_text}:{step_text}")
+    if not step:
+        raise UsageError(f"{named}: range {part} has a step of 0", "give a step above 0")
+    count = int((high - low) // step) + 1
+    if count > MOST_VALUES:
+        raise _too_many(named, count)
+    return [low + step * i for i in range(count)]
+
+
+def _too_many(named: str, count: int) -> UsageError:
+    return UsageError(f"{named}: {count:,} are too many", f"a sweep takes up to {MOST_VALUES:,}")
+
+
+def parse_words(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Parse a list of words; a word that occurs twice counts once.
+
+    Raises:
+        UsageError: A word is not in `known`.
+    """
+    words = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for word in words:
+        if word not in known:
+            raise UsageError(f"{option} {text!r}: {word!r} is unknown", suggest(word, known))
+    return words

@@ -19,12 +19,10 @@ from connbench.model import (
 )
 from connbench.planner.load_choice import check_rounds
 from connbench.planner.namespaces import family_asked, refuse_all_reserved
-from connbench.planner.request import RunRequest
+from connbench.planner.request import DEFAULT_SEED, RunRequest
 from connbench.planner.sources import check_sources, parse_sources
 from connbench.planner.strategy_choice import choose_strategies
 from connbench.planner.targets import choose_targets, own_endpoint
-
-DEFAULT_SEED = 1
 
 
 def plan_on_paper(request: RunRequest, reserved: frozenset[int] = frozenset()) -> Plan:

@@ -8,6 +8,9 @@ from enum import Enum
 from connbench.model import Close, Isolation, Link, Listener, Placement, PortRange, Protocol, Spread
 from connbench.model.plan import DEFAULT_TIMEOUT
 
+DEFAULT_SEED = 1
+"""The seed of a prediction; a run draws its own."""
+
 
 class CpuChoice(Enum):
     """`--cpu` where it is not numbers: the last usable CPUs, one for each client, or whichever the scheduler likes."""

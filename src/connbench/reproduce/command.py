@@ -21,9 +21,11 @@ from connbench.commands.options import (
 from connbench.commands.result_writer import DocumentReport, ResultWriter, check_page, each, not_to_repeat, write_page
 from connbench.commands.sections import Command, Section, option
 from connbench.interrupts import Interrupts
-from connbench.model import Isolation
-from connbench.planner import RunRequest, first_sources, make_plan, only_supported
+from connbench.model import Isolation, first_sources
+from connbench.planner.planner import make_plan
+from connbench.planner.request import RunRequest
 from connbench.planner.resources import Room, refuse_without_room
+from connbench.planner.strategy_choice import only_supported
 from connbench.strategies import BASELINE
 
 if TYPE_CHECKING:

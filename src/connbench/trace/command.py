@@ -22,7 +22,6 @@ from connbench.model import MAX_PORT, Endpoint, is_of_many
 from connbench.trace.bpftrace import Bpftrace, running
 from connbench.trace.counts import READ_COUNTS, Cgroups, Counts, ParityCounts
 from connbench.trace.program import Probes, Trace, find_tracer, program
-from connbench.trace.report import as_json, as_text
 from connbench.units import MS_PER_S, parse_number
 
 if TYPE_CHECKING:
@@ -253,6 +252,8 @@ class _Printer:
 
     def __call__(self, counts: Counts, seconds: float, cgroups: Cgroups, *, is_final: bool) -> None:
         """Print a report."""
+        from connbench.trace.report import as_json, as_text  # loads rich
+
         if self._options.as_json:
             say(as_json(counts, seconds, cgroups.name, is_final=is_final))
         elif self._live is not None:
