@@ -8,7 +8,7 @@ import pytest
 
 from connbench.analysis.gate import Failure
 from connbench.commands.gates import announce
-from connbench.commands.messages import complain, tell
+from connbench.commands.messages import print_error, print_message
 from connbench.errors import UsageError
 
 FAULT = UsageError("net.ipv4.ip_local_port_range " * 3 + "cannot be read", "mount -t tracefs tracefs " * 4 + "here")
@@ -18,7 +18,7 @@ def test_a_terminal_has_whole_words(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     """No line is wider than the terminal, further ones are indented, and no word is lost or broken."""
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    complain(FAULT)
+    print_error(FAULT)
     said = capsys.readouterr().err
     lines = said.splitlines()
     assert max(map(len, lines)) <= 40
@@ -45,7 +45,7 @@ def test_a_failed_threshold_is_folded_on_a_terminal(
 
 def test_a_pipe_has_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """A log keeps one line for what is, and one for what to do."""
-    complain(FAULT)
-    tell("many turns " * 20)
+    print_error(FAULT)
+    print_message("many turns " * 20)
     said = capsys.readouterr().err.splitlines()
     assert said == [f"connbench: {FAULT.message}", f"  -> {FAULT.hint}", "connbench: " + "many turns " * 20]

@@ -12,7 +12,7 @@ from connbench.advise.kernels import OPTIONS
 from connbench.advise.situation import Flow, Situation
 from connbench.advise.slo import Slo
 from connbench.commands.calibrate import fitted
-from connbench.commands.messages import say, width
+from connbench.commands.messages import print_text, width
 from connbench.commands.options import (
     PORTS,
     calibrate_option,
@@ -245,7 +245,7 @@ def command(  # noqa: PLR0913  # one for each option
     )
     asked = advice.Asked(f"Linux {release}{told_by}", reuse_from)
     is_json = output_format == "json"
-    say(advice.json(counsel, asked) if is_json else advice.text(counsel, asked, width(), languages))
+    print_text(advice.json(counsel, asked) if is_json else advice.text(counsel, asked, width(), languages))
     return ExitCode.OK
 
 

@@ -13,7 +13,7 @@ import click
 
 import connbench
 from connbench.commands.features import load_command
-from connbench.commands.messages import complain, discard_stdout
+from connbench.commands.messages import discard_stdout, print_error
 from connbench.commands.sections import Group
 from connbench.errors import (
     INTERRUPTIONS,
@@ -174,7 +174,7 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
         return 128 + interrupts.number if interrupts.is_pending else ExitCode.OK
     except Exception as error:  # noqa: BLE001  # the one place that catches every exception
         fault = _fault(error, interrupts)
-        complain(fault)
+        print_error(fault)
         return fault.exit_code
     return code
 

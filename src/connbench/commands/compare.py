@@ -62,9 +62,9 @@ def command(  # noqa: PLR0913  # one for each option
     validate_names(thresholds, compared.new.specs, compared.new.name)
     stdout = Stdout()
     if output_format == "text":
-        stdout.say(report.text(compared, width()))
+        stdout.print(report.text(compared, width()))
     else:
-        stdout.say(report.FORMATS[output_format](compared).rstrip("\n"))
+        stdout.print(report.FORMATS[output_format](compared).rstrip("\n"))
     failures = stdout.failures
     if page_file:
         from connbench.report.html.page import Opening

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.commands.messages import say, width
+from connbench.commands.messages import print_text, width
 from connbench.commands.options import format_option
 from connbench.commands.sections import Command
 from connbench.errors import ConnbenchError
@@ -78,7 +78,7 @@ def command(output_format: str) -> int:
 def _print_json(document: dict[str, object]) -> None:
     from connbench.report.json_text import json_text
 
-    say(json_text(document, indented=True).rstrip("\n"))
+    print_text(json_text(document, indented=True).rstrip("\n"))
 
 
 def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
@@ -86,14 +86,14 @@ def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequen
 
     for name, value in machine.items():
         _print_fact(name, value)
-    say("")
+    print_text("")
     widest = max(len(check.verdict) for check in found)
     indent = " " * (widest + 2)
     for check in found:
-        say(fold(f"{check.verdict:{widest}}  {check.text}", width(), indent))
+        print_text(fold(f"{check.verdict:{widest}}  {check.text}", width(), indent))
         if check.advice:
-            say(fold(f"{indent}-> {check.advice}", width(), indent + "   "))
-    say("\n" + verdict_lines(said, width()))
+            print_text(fold(f"{indent}-> {check.advice}", width(), indent + "   "))
+    print_text("\n" + verdict_lines(said, width()))
 
 
 def _print_fact(name: str, value: object) -> None:
@@ -101,7 +101,7 @@ def _print_fact(name: str, value: object) -> None:
         for key, item in value.items():
             _print_fact(key, item)
     else:
-        say(f"{name}: {_words(name, value)}")
+        print_text(f"{name}: {_words(name, value)}")
 
 
 def _words(name: str, value: object) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.commands.features import formats_of
-from connbench.commands.messages import tell, warn
+from connbench.commands.messages import print_message, warn
 from connbench.errors import ExitCode
 from connbench.findings import Finding, Severity, printable
 from connbench.thresholds import Expression
@@ -43,7 +43,7 @@ def announce(failed: Iterable[tuple[str, Failure]]) -> None:
     """Say on stderr what failed, with the file it is about, if that has to be told."""
     for name, failure in failed:
         text = printable(f"{name}: {failure.text}" if name else failure.text)
-        tell(f"threshold failed: {text}")
+        print_message(f"threshold failed: {text}")
         if in_github_actions():
             with suppress(OSError):  # nobody is left to hear; the exit code tells
                 click.echo(annotation(_TITLE, text), err=True)

@@ -22,11 +22,11 @@ WITHOUT_FINDINGS = {"talk", "csv", "talk-csv"}
 """Formats without a place for findings."""
 
 
-def complain(error: ConnbenchError) -> None:
+def print_error(error: ConnbenchError) -> None:
     """Print an error and its hint; before them its traceback, if it has one and --debug asks for it."""
     if error.trace and is_debugging():
-        _print(error.trace.rstrip("\n"))
-    _say("", error.message, error.hint)
+        _write(error.trace.rstrip("\n"))
+    _print_lines("", error.message, error.hint)
 
 
 def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode.OK, *, is_invalid: bool) -> int:
@@ -41,7 +41,7 @@ def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode
         is_invalid: Whether the measurement is not sound.
     """
     for failure in failures:
-        complain(failure)
+        print_error(failure)
     if failures:
         return failures[-1].exit_code
     return ExitCode.UNSOUND if is_invalid else otherwise
@@ -49,10 +49,10 @@ def exit_code(failures: Sequence[ConnbenchError], otherwise: ExitCode = ExitCode
 
 def warn(finding: Finding) -> None:
     """Print a finding on stderr, before the report."""
-    _say(f"{finding.severity}: ", finding.text, finding.advice)
+    _print_lines(f"{finding.severity}: ", finding.text, finding.advice)
 
 
-def warn_of_grave_findings(result: Result, output_format: str) -> bool:
+def warn_of_invalid(result: Result, output_format: str) -> bool:
     """Print the findings of invalid or partial figures and of an unknown unit, if the format has no place for them.
 
     Returns:
@@ -86,12 +86,12 @@ def _discard(descriptor: int) -> None:
         os.close(null)
 
 
-def tell(message: str) -> None:
+def print_message(message: str) -> None:
     """Print a message on stderr that is not a fault, for instance what the command does next."""
-    _say("", message, "")
+    _print_lines("", message, "")
 
 
-def say(text: str) -> None:
+def print_text(text: str) -> None:
     """Print on stdout, without control characters or commands to a CI runner that a file may contain.
 
     All output goes through this function. JSON has escapes of its own (`connbench.findings.harmless_json`), and does
@@ -114,7 +114,7 @@ LONGEST_WORD, LONGEST_LINE = 200, 1000
 """Characters of the longest word and line of a message; a longer one, as a number of 4,300 digits, is shortened."""
 
 
-def _say(kind: str, message: str, advice: str) -> None:
+def _print_lines(kind: str, message: str, advice: str) -> None:
     *_, last = lines = message.split("\n")
     # Three lines are a condition with a caret below its fault; any other line break is part of a value.
     shown = lines if len(lines) == 3 and last.strip() == "^" else [message]
@@ -122,10 +122,10 @@ def _say(kind: str, message: str, advice: str) -> None:
     lines = _folded(f"connbench: {kind}{message}", " " * 2)
     if advice:
         lines += _folded(f"  -> {_one_line(advice)}", " " * 5)
-    _print("\n".join(lines))
+    _write("\n".join(lines))
 
 
-def _print(text: str) -> None:
+def _write(text: str) -> None:
     try:
         click.echo(text, err=True)
     except OSError:  # stderr is closed: there is no place for this error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.commands.messages import exit_code, tell, warn
+from connbench.commands.messages import exit_code, print_message, warn
 from connbench.commands.options import unit_option
 from connbench.commands.result_writer import Stdout, each, reserve
 from connbench.commands.sections import Command, Section, option
@@ -142,7 +142,7 @@ def command(  # noqa: PLR0913  # one for each option
     failures: list[ConnbenchError] = []
     if file:
         if missing := left_out(kind, series):
-            tell(f"{missing}; --strategy LABEL chooses others")
+            print_message(f"{missing}; --strategy LABEL chooses others")
         drawn = picture(kind, series, options, file_format)
         failures += each(lambda: file.save(drawn))
     if terminal:
@@ -191,10 +191,10 @@ def _print(series: list[Series], options: Options) -> list[ConnbenchError]:
 
     stdout = Stdout()
     if missing := left_out(len(series), MOST_IN_TERMINAL, "charts"):
-        tell(f"{missing}; --strategy LABEL chooses others")
+        print_message(f"{missing}; --strategy LABEL chooses others")
     for position, one in enumerate(series[:MOST_IN_TERMINAL]):
-        stdout.say(("\n" if position else "") + one.heading)
-        stdout.say(six_lines(summarize(one.strategy)))
+        stdout.print(("\n" if position else "") + one.heading)
+        stdout.print(six_lines(summarize(one.strategy)))
         chart = scatter(
             one,
             shutil.get_terminal_size().columns,
@@ -202,5 +202,5 @@ def _print(series: list[Series], options: Options) -> list[ConnbenchError]:
             palette=options.palette,
             colour=sys.stdout.isatty(),
         )
-        stdout.say(chart)
+        stdout.print(chart)
     return stdout.failures

@@ -108,7 +108,7 @@ def command(  # noqa: PLR0913  # one for each option
             )
         printed, overlays = _of_file(file, chosen, sysctls, calibrating, output_format)
     stdout = Stdout()
-    stdout.say(printed.rstrip("\n"))
+    stdout.print(printed.rstrip("\n"))
     drawing = each(lambda: _draw(chart_file, overlays)) if chart_file else []
     return exit_code([*stdout.failures, *drawing], is_invalid=False)
 

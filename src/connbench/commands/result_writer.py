@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from connbench.commands.features import formats_of
-from connbench.commands.messages import can_be_bold, discard_stdout, say, width
+from connbench.commands.messages import can_be_bold, discard_stdout, print_text, width
 from connbench.errors import ConnbenchError, Interrupted, OutputError
 from connbench.findings import printable
 from connbench.linux.faults import fault_of
@@ -60,7 +60,7 @@ def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
     return failures
 
 
-def say_written(words: str) -> None:
+def print_written(words: str) -> None:
     """Print on stderr which file was written."""
     with suppress(OSError):  # stderr is closed; the file is written
         click.echo(printable(words), err=True)
@@ -100,7 +100,7 @@ def write_page(
 
     data = html_page(results, more, opening).encode()
     page.save(data)
-    say_written(f"wrote {page.shown}, {len(data) / 1e6:.1f} MB")
+    print_written(f"wrote {page.shown}, {len(data) / 1e6:.1f} MB")
 
 
 @dataclass
@@ -127,12 +127,12 @@ class Stdout:
         """Whether stdout takes no more output."""
         return self.reader_left or self.failure is not None
 
-    def say(self, words: str) -> None:
+    def print(self, words: str) -> None:
         """Print a text and an end of line, if stdout still takes output."""
         if self.is_over:
             return
         try:
-            say(words)
+            print_text(words)
             self.has_printed = True
         except BrokenPipeError:
             self.reader_left = True
@@ -294,4 +294,4 @@ class ResultWriter:
             self.stdout.failure = fault_of(error)
             return
         if words:
-            self.stdout.say((self.report.separator if self.stdout.has_printed else "") + words)
+            self.stdout.print((self.report.separator if self.stdout.has_printed else "") + words)

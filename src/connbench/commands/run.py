@@ -9,7 +9,7 @@ import click
 
 from connbench.commands import gates
 from connbench.commands.features import formats_of
-from connbench.commands.messages import exit_code, warn_of_grave_findings
+from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import RUN_OPTIONS, VALUES_EPILOG
 from connbench.commands.result_writer import DocumentReport, ResultWriter, TextReport
 from connbench.commands.sections import Command
@@ -59,4 +59,4 @@ def command(  # noqa: PLR0913  # one for each option
     )
     failures = measure(plan, ResultWriter(result, report, file), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
-    return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
+    return exit_code(failures, gate, is_invalid=warn_of_invalid(result, output_format))

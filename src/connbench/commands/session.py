@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from connbench.commands.messages import tell, warn
+from connbench.commands.messages import print_message, warn
 from connbench.commands.progress import Bar, Silent
 from connbench.commands.result_writer import ResultWriter, reserve
 from connbench.errors import ConnbenchError
@@ -44,7 +44,7 @@ def measure(
 
     def say_stopping() -> None:
         bar.clear()
-        tell("stopping: connbench closes every connection; a second signal ends it at once")
+        print_message("stopping: connbench closes every connection; a second signal ends it at once")
 
     interrupts.immediate = False
     if sys.stderr.isatty():

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from connbench.commands import gates
 from connbench.commands.features import feature_report, formats_of
-from connbench.commands.messages import can_be_bold, exit_code, warn_of_grave_findings, width
+from connbench.commands.messages import can_be_bold, exit_code, warn_of_invalid, width
 from connbench.commands.options import (
     FORMAT_NAMES,
     error_budget_option,
@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913  # one for each option
     else:
         failures = _print(results, output_format, budget, blocks=blocks)
     gate = gates.conclude(results, thresholds)
-    invalid = [result for result in results if warn_of_grave_findings(result, "text" if page else output_format)]
+    invalid = [result for result in results if warn_of_invalid(result, "text" if page else output_format)]
     return exit_code(failures, gate, is_invalid=bool(thresholds and invalid))
 
 
@@ -113,8 +113,8 @@ def _print(results: list[Result], output_format: str, budget: float, *, blocks: 
     stdout = Stdout()
     for position, result in enumerate(results):
         if len(results) > 1:
-            stdout.say(("\n" if position else "") + _title(result.name, output_format) + "\n")
-        stdout.say(_printed(result, output_format, budget, blocks=blocks).rstrip("\n"))
+            stdout.print(("\n" if position else "") + _title(result.name, output_format) + "\n")
+        stdout.print(_printed(result, output_format, budget, blocks=blocks).rstrip("\n"))
         if stdout.is_over:
             break
     return stdout.failures

@@ -11,7 +11,7 @@ import click
 
 from connbench.commands import gates
 from connbench.commands.features import formats_of
-from connbench.commands.messages import exit_code, tell, warn_of_grave_findings, width
+from connbench.commands.messages import exit_code, print_message, warn_of_invalid, width
 from connbench.commands.options import LISTS_EPILOG, SWEEP_OPTIONS
 from connbench.commands.result_writer import (
     DocumentReport,
@@ -19,8 +19,8 @@ from connbench.commands.result_writer import (
     check_page,
     each,
     not_to_repeat,
+    print_written,
     reserve,
-    say_written,
     scatters,
     write_page,
 )
@@ -94,7 +94,7 @@ def command(  # noqa: PLR0913  # one for each option
     page_file = check_page(page, force=force) if page else None
     chart_files = _check_charts(charts, plan, force=force) if charts else {}
     result = begin(plan, known)
-    tell(announcement(plan))
+    print_message(announcement(plan))
     told = not_to_repeat(tuple(known))
     report = DocumentReport(result, lambda made: write_sweep(made, output_format, budget, told, plot=plot))
     writer = ResultWriter(result, report, file, spacing=SAVES_APART)
@@ -107,7 +107,7 @@ def command(  # noqa: PLR0913  # one for each option
         said = Opening(sweep.sentences(result, budget, variants_of(result, budget)))
         failures = [*each(lambda: write_page([result], page_file, sweep.blocks(result, budget), said)), *failures]
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
-    return exit_code(failures, gate, is_invalid=warn_of_grave_findings(result, output_format))
+    return exit_code(failures, gate, is_invalid=warn_of_invalid(result, output_format))
 
 
 def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
@@ -218,7 +218,7 @@ def _write_charts(charts: dict[str, Output], result: Result) -> list[ConnbenchEr
     def write(kind: str) -> None:
         charts[kind].save(picture(kind, series, canvas.Options(), "png"))
         missing = left_out(kind, series)
-        say_written(f"wrote {charts[kind].shown}{missing and f'; {missing}'}")
+        print_written(f"wrote {charts[kind].shown}{missing and f'; {missing}'}")
 
     return each(*(partial(write, kind) for kind in _kinds(result.rounds)))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connbench.commands.messages import exit_code, warn_of_grave_findings, width
+from connbench.commands.messages import exit_code, warn_of_invalid, width
 from connbench.commands.options import (
     cpu_option,
     force_option,
@@ -96,4 +96,4 @@ def command(  # noqa: PLR0913  # one for each option
     if page_file and result.rounds:
         more, opening = reproduction.blocks(result), reproduction.opening(result)
         failures = [*each(lambda: write_page([result], page_file, more, opening)), *failures]
-    return exit_code(failures, is_invalid=warn_of_grave_findings(result, output_format))
+    return exit_code(failures, is_invalid=warn_of_invalid(result, output_format))

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import click
 
-from connbench.commands.messages import complain, tell
+from connbench.commands.messages import print_error, print_message
 from connbench.commands.options import format_option
 from connbench.commands.result_writer import Stdout
 from connbench.commands.sections import Command, Section, option
@@ -96,7 +96,7 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
             if event is Event.REPORT:
                 reports.say(write(server.statistics()))
             for lost in server.take_losses():
-                complain(
+                print_error(
                     RunFault(
                         f"accepting process {lost.pid} {lost.end}: its {lost.open:,} connections are gone", lost.advice
                     )
@@ -137,14 +137,14 @@ class _Reports:
         """
         stdout = self._stdout
         was_over = stdout.is_over
-        stdout.say(text)
+        stdout.print(text)
         if not stdout.is_over:
             return
         if self.failure and not stdout.has_printed:
             raise self.failure
         if not was_over:
             reason = stdout.failure.message if stdout.failure else "stdout was closed by its reader"
-            tell(f"{reason}; serve goes on, and its reports go to stderr")
+            print_message(f"{reason}; serve goes on, and its reports go to stderr")
         with suppress(OSError):  # stderr is closed, too
             click.echo(text, err=True)
 

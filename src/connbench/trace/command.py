@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.commands.messages import say
+from connbench.commands.messages import print_text
 from connbench.commands.sections import Command, Group, Section, option
 from connbench.commands.values import Word
 from connbench.commands.values import time as time_option
@@ -255,14 +255,14 @@ class _Printer:
         from connbench.trace.report import as_json, as_text  # loads rich
 
         if self._options.as_json:
-            say(as_json(counts, seconds, cgroups.name, is_final=is_final))
+            print_text(as_json(counts, seconds, cgroups.name, is_final=is_final))
         elif self._live is not None:
             from rich.text import Text
 
             table = Text(as_text(counts, seconds, cgroups.name), no_wrap=True, overflow="ellipsis")
             self._live.update(table, refresh=True)
         elif is_final or self._options.exporter is None:
-            say(("" if self._is_first else "\n") + as_text(counts, seconds, cgroups.name))
+            print_text(("" if self._is_first else "\n") + as_text(counts, seconds, cgroups.name))
             self._is_first = False
 
 
