@@ -87,12 +87,6 @@ class Load:
         own = {field.path[-1]: value for field, value in given.items() if not field.is_of_churn}
         return cls(**own, churn=Churn(**churn) if "replacements" in churn else None)
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild what `dataclasses.asdict` took apart."""
-        churn = data["churn"] and Churn(**{**data["churn"], "close": Close(data["churn"]["close"])})
-        return cls(**{**data, "protocol": Protocol(data["protocol"]), "churn": churn})
-
     def split(self) -> tuple[Load, Load]:
         """What belongs to the setting in a sweep, and the rest, each as a load; the other part has its defaults."""
         own = {field.name: field.of(self) for field in LOAD_FIELDS if field.sweep is Sweep.SETTING}

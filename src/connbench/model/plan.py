@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from enum import StrEnum
+from functools import cache
 from itertools import pairwise
-from typing import Any, Self
+from types import NoneType, UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from connbench.model.addresses import Endpoint, PortRange
 from connbench.model.choices import Close, Link, Listener, Namespace, Phase, Protocol, Spread
@@ -195,22 +198,23 @@ class RoundPlan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Rebuild what `to_dict` took apart."""
-        plan = data["plan"]
-        return cls(
-            plan=Plan(
-                **{
-                    **plan,
-                    "strategies": tuple(map(StrategySpec.from_dict, plan["strategies"])),
-                    "sources": tuple(plan["sources"]),
-                    "targets": tuple(Endpoint(**target) for target in plan["targets"]),
-                    "cpus": tuple(plan["cpus"]),
-                    "spread": Spread(plan["spread"]),
-                    "link": Link(plan["link"]),
-                    "port_range": PortRange(**plan["port_range"]),
-                    "listener": Listener(plan["listener"]),
-                    "namespace": Namespace(plan["namespace"]),
-                }
-            ),
-            strategy=StrategySpec.from_dict(data["strategy"]),
-            number=data["number"],
-        )
+        plan: Self = _rebuilt(cls, data)
+        return plan
+
+
+@cache
+def _types_of(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _rebuilt(kind: Any, value: Any) -> Any:  # noqa: ANN401  # whatever type a field of the model has
+    """The value of a type from what `dataclasses.asdict` and JSON made of it, by the types of the fields."""
+    if value is None:
+        return None
+    if isinstance(kind, UnionType):  # something or None
+        [kind] = set(get_args(kind)) - {NoneType}
+    if get_origin(kind) is tuple:
+        return tuple(_rebuilt(get_args(kind)[0], part) for part in value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return kind(**{name: _rebuilt(_types_of(kind)[name], part) for name, part in value.items()})
+    return kind(value) if issubclass(kind, StrEnum) else value

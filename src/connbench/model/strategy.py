@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
 
 from connbench.findings import printable
 from connbench.model.choices import Phase, Placement, Protocol
@@ -82,16 +81,3 @@ class StrategySpec:
     def phases(self) -> tuple[StrategySpec, ...]:
         """What a round of it leaves behind: the filling, and the churn where there is one."""
         return (self, replace(self, phase=Phase.CHURN)) if self.load.churn else (self,)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild what `dataclasses.asdict` took apart."""
-        placement = data["placement"]
-        return cls(
-            **{
-                **data,
-                "placement": placement and Placement(placement),
-                "load": Load.from_dict(data["load"]),
-                "phase": Phase(data["phase"]),
-            }
-        )
