@@ -70,7 +70,7 @@ def one_cpu() -> Iterator[Command]:
 def no_ipv6() -> Iterator[Command]:
     """A network namespace in which IPv6 is switched off, as a host's administrator does."""
     off = [word for where in ("all", "default") for word in ("--sysctl", f"net.ipv6.conf.{where}.disable_ipv6=1")]
-    yield [f"{ROOT}/.venv/bin/python", "tests/inside.py", *off, "--", *TARGET]
+    yield [f"{ROOT}/.venv/bin/python", "tests/faulty_host.py", *off, "--", *TARGET]
 
 
 @contextmanager

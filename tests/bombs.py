@@ -9,7 +9,7 @@ from typing import Any
 
 from connbench.report.formats import FORMATS
 from connbench.results.csv_file import HEADER
-from made import BIND, result_of, round_of, samples_of
+from factories import BIND, result_of, round_of, samples_of
 
 MB = 1_000_000
 HEAD = f"{','.join(HEADER)}\n".encode()

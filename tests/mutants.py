@@ -26,7 +26,7 @@ from connbench.portmodel.predict_plan import predict
 from connbench.report.formats import FORMATS
 from connbench.results.old_names import RENAMED
 from connbench.results.result import Result, Round
-from made import BIND, ENVIRONMENT, PLAIN, PLAN, RANDOM, WINDOW, round_of
+from factories import BIND, ENVIRONMENT, PLAIN, PLAN, RANDOM, WINDOW, round_of
 
 FILES = Path(__file__).with_name("files")
 

@@ -23,9 +23,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from connbench.model import StrategySpec
 from connbench.report.html.page import html_page
 from connbench.results.result import Result
-from made import PLAIN, WINDOW, result_of, round_of, samples_of
-from needs import require
-from support import HANG_S
+from factories import PLAIN, WINDOW, result_of, round_of, samples_of
+from required_programs import require
+from run_connbench import HANG_S
 
 FLAGS = (
     "--headless=new",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import started_here
+from run_connbench import started_here
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.report.comparison_report import FORMATS
 from connbench.report.json import json_document
-from made import BIND, result_of, round_of, samples_of
-from support import connbench
+from factories import BIND, result_of, round_of, samples_of
+from run_connbench import connbench
 
 SMALL = ("--port-range", "40000-40063", "--seed", "1", "-q")
 

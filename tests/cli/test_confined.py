@@ -18,8 +18,8 @@ from _pytest.mark import ParameterSet
 
 from connbench.errors import ExitCode
 from connbench.linux import cgroup, limits
-from faults import BEFORE_THE_ENGINE, Run, at, end_of
-from support import connbench
+from fault_at_moment import BEFORE_THE_ENGINE, Run, at, end_of
+from run_connbench import connbench
 
 SMALL = ("--port-range", "40000-40999", "-n", "200", "--strategy", "bind")
 GROUP = f"connbench-test-{os.getpid()}"

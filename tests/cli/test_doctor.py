@@ -11,7 +11,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.strategies import STRATEGIES
-from support import connbench
+from run_connbench import connbench
 
 Machine = tuple[str, ...]
 

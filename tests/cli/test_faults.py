@@ -14,7 +14,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.interrupts import ENDING_SIGNALS
-from faults import (
+from fault_at_moment import (
     BEFORE_THE_ENGINE,
     ENGINE_LOADING,
     LOADING,
@@ -30,7 +30,7 @@ from faults import (
     connecting,
     end_of,
 )
-from support import connbench, wait_until
+from run_connbench import connbench, wait_until
 
 PLAIN = ("run", "--strategy", "plain", "-o", "r.json")
 """Takes about a minute: every test here ends it long before."""

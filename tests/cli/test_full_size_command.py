@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from outside import next_report, report, serving, started
-from support import HANG_S, INSIDE, command_line, connbench, needs_port_range
+from run_connbench import HANG_S, INSIDE, command_line, connbench, needs_port_range
+from server_host import next_report, report, serving, started
 
 pytestmark = [
     pytest.mark.slow,

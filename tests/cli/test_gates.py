@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from support import command_line, connbench
+from run_connbench import command_line, connbench
 
 SMALL = ("run", "-q", "-n", "64", "--port-range", "40000-40063")
 

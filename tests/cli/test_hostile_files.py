@@ -10,7 +10,7 @@ import pytest
 from bombs import BOMBS
 from connbench.errors import ExitCode
 from mutants import SEEDS
-from support import COMMAND, HANG_S
+from run_connbench import COMMAND, HANG_S
 
 ADDRESS_SPACE, SECONDS = 1_000_000_000, 30
 """What the command may take: bytes, 0.3 GB of which Python and numpy take, and of the CPU."""

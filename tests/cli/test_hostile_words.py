@@ -17,8 +17,8 @@ from connbench.findings import Finding, Severity
 from connbench.model import Churn, Load, StrategySpec
 from connbench.report.json import json_document
 from connbench.results.result import Result
-from made import BIND, PLAN, result_of, round_of, samples_of
-from support import connbench
+from factories import BIND, PLAN, result_of, round_of, samples_of
+from run_connbench import connbench
 
 HOSTILE = (
     "x\x1b]0;title\x07\x1b[2J\x1b]8;;http://x.example/\x1b\\\r\n::error::pwned\u202e\x85\u2028"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from json_units import without_unit
-from support import connbench
+from run_connbench import connbench
 
 PORTS = ("--port-range", "40000-40063")
 

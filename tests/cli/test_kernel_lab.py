@@ -13,9 +13,9 @@ import pytest
 
 from connbench.model import StrategySpec
 from connbench.report.json import json_document
-from guests import REPOSITORY, lab, require_guest
-from made import PLAIN, result_of, round_of, samples_of
-from support import wait_until
+from factories import PLAIN, result_of, round_of, samples_of
+from lab_guests import REPOSITORY, lab, require_guest
+from run_connbench import wait_until
 
 RANGE = StrategySpec("range")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from support import HANG_S, children, connbench, engine_of, running
+from run_connbench import HANG_S, children, connbench, engine_of, running
 
 SMALL = ("run", "--port-range", "40000-40063", "--seed", "3")
 FEW = ("--nofile", "40")

@@ -24,9 +24,9 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.results.input_file import read
-from inside import SYSTEM_CALLS
-from outside import LISTEN
-from support import COMMAND, INSIDE, REACHABLE, marked, wait_until
+from faulty_host import SYSTEM_CALLS
+from run_connbench import COMMAND, INSIDE, REACHABLE, marked, wait_until
+from server_host import LISTEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="control groups and mounts need root")]
 
@@ -85,7 +85,7 @@ class Bench:
         """Hold commands to the law without something.
 
         Args:
-            inside: What inside.py takes away.
+            inside: What faulty_host.py takes away.
             commands: Which.
             by: A program that starts the command, and takes something away too.
             hears: Whether stderr is there to be written to.
@@ -138,7 +138,7 @@ def _end(process: subprocess.Popen[bytes], *, serves: bool) -> int | None:
 
 
 def _listens(pid: int) -> bool:
-    """Whether a socket listens in the network namespace that inside.py has made for a process."""
+    """Whether a socket listens in the network namespace that faulty_host.py has made for a process."""
     process = Path("/proc", str(pid))
     try:
         is_inside = (process / "ns/net").readlink() != Path("/proc/self/ns/net").readlink()

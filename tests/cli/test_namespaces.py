@@ -10,7 +10,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.model import Namespace
-from support import HANG_S, INSIDE, connbench
+from run_connbench import HANG_S, INSIDE, connbench
 
 PROGRAM = """
 import json, os

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from allowed_namespace import NAMESPACE
 from connbench import commands as cli
 from connbench.advise import advice
 from connbench.commands import session as measuring
@@ -26,8 +27,7 @@ from connbench.portmodel import predict_plan as predict
 from connbench.report.json import json_document
 from connbench.serve import server
 from connbench.trace import command as trace_command
-from made import PLAIN, result_of, round_of, samples_of
-from place import NAMESPACE
+from factories import PLAIN, result_of, round_of, samples_of
 
 ENDLESS = "9" * 4301
 """More digits than int() takes (sys.int_max_str_digits)."""

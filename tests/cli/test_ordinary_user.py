@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from support import HANG_S, INSIDE, REACHABLE, command_line
+from run_connbench import HANG_S, INSIDE, REACHABLE, command_line
 
 pytestmark = [
     pytest.mark.skipif(

@@ -11,7 +11,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.results.input_file import read
-from support import HANG_S, command_line, connbench, running
+from run_connbench import HANG_S, command_line, connbench, running
 
 SHORT_RUN = ("run", "--strategy", "plain", "--port-range", "40000-40255")
 LOAD = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "100", "--churn-rate", "200")

@@ -18,8 +18,8 @@ from connbench.interrupts import Interrupts
 from connbench.model import MOST_SOURCES, first_sources
 from connbench.report.charts.canvas import PALETTES
 from connbench.report.json import json_document
-from made import PLAIN, WINDOW, result_of, round_of, samples_of
-from support import connbench
+from factories import PLAIN, WINDOW, result_of, round_of, samples_of
+from run_connbench import connbench
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HEAVY = {"numpy", "matplotlib", "plotext", "rich"}

@@ -10,7 +10,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.linux.sysctl import PORT_RANGE, RESERVED_PORTS
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE
-from support import connbench
+from run_connbench import connbench
 
 OF_RUN = ("--strategy", "plain", "--strategy", "random", "--retries", "2", "--port-range", "40000-40399")
 

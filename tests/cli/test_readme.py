@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from needs import require
-from support import HANG_S, INSIDE
+from required_programs import require
+from run_connbench import HANG_S, INSIDE
 
 ROOT = Path(__file__).parents[2]
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}

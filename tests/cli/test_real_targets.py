@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from needs import require
-from outside import listening, next_report, report, serving, started, until
-from support import HANG_S, command_line, connbench, wait_until
+from required_programs import require
+from run_connbench import HANG_S, command_line, connbench, wait_until
+from server_host import listening, next_report, report, serving, started, until
 
 NGINX = """
 daemon off;

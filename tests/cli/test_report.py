@@ -21,8 +21,8 @@ from connbench.report.formats import FORMATS
 from connbench.results.input_file import read
 from connbench.results.output_file import write_atomically
 from connbench.results.result import Result
-from made import BIND, LONG, PLAIN, result_of, round_of, samples_of
-from support import command_line, connbench, read_terminal
+from factories import BIND, LONG, PLAIN, result_of, round_of, samples_of
+from run_connbench import command_line, connbench, read_terminal
 
 MIXED = samples_of([10_000, 20_000, 30_000, 400_000], errno=[0, 0, 0, errno.EADDRNOTAVAIL])
 REFUSED = samples_of([10_000, 20_000], errno=[0, errno.ECONNREFUSED])

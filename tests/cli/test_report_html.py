@@ -10,8 +10,8 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.report.json import json_document
-from made import BIND, PLAIN, result_of, round_of, samples_of
-from support import connbench
+from factories import BIND, PLAIN, result_of, round_of, samples_of
+from run_connbench import connbench
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from connbench.errors import ExitCode
 from connbench.reproduce import report as reproduction
 from connbench.results.input_file import read
 from json_units import without_unit
-from support import connbench
+from run_connbench import connbench
 
 ROWS = [
     "plain",

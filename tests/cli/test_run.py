@@ -18,7 +18,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.results.csv_file import HEADER
-from support import command_line, connbench, needs_port_range, read_terminal
+from run_connbench import command_line, connbench, needs_port_range, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
 

@@ -17,8 +17,20 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.linux.address_family import has_ipv6
-from outside import ESTABLISHED, TIME_WAIT, clients, heard, next_report, report, serving, started, states, tell, until
-from support import HANG_S, INSIDE, children, command_line, connbench, started_here, wait_until
+from run_connbench import HANG_S, INSIDE, children, command_line, connbench, started_here, wait_until
+from server_host import (
+    ESTABLISHED,
+    TIME_WAIT,
+    clients,
+    heard,
+    next_report,
+    report,
+    serving,
+    started,
+    states,
+    tell,
+    until,
+)
 
 JSON = ("--format", "json", "--processes", "2")
 

@@ -13,7 +13,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.linux.address_family import has_ipv6
-from support import connbench
+from run_connbench import connbench
 
 SMALL = ("run", "-q", "--port-range", "40000-40031", "--seed", "1")
 

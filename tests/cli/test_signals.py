@@ -17,8 +17,8 @@ import pytest
 from connbench import samples
 from connbench.errors import ExitCode
 from connbench.interrupts import ENDING_SIGNALS
-from stepping import Stepped, stepped
-from support import COMMAND, HANG_S, caught, children, connections_of, engine_of, running, wait_until
+from run_connbench import COMMAND, HANG_S, caught, children, connections_of, engine_of, running, wait_until
+from signal_at_syscall import Stepped, stepped
 
 SHORT = (COMMAND, "--version")
 LONG_RUN = ("run", "--strategy", "plain")

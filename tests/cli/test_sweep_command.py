@@ -9,7 +9,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.results.input_file import read
-from support import connbench, needs_port_range
+from run_connbench import connbench, needs_port_range
 
 RANGE = ("--port-range", "40000-40199", "-q")
 

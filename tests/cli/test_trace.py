@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from bpf import BPFTRACE, needs_bpf
+from bpftrace_check import BPFTRACE, needs_bpf
 from connbench.errors import EnvironmentFault, ExitCode, Interrupted, RunFault
 from connbench.interrupts import ENDING_SIGNALS, Interrupts
 from connbench.trace.bpftrace import running
 from connbench.trace.program import Trace, find_tracer
-from support import COMMAND, HANG_S, INSIDE, children, connbench, wait_until
+from run_connbench import COMMAND, HANG_S, INSIDE, children, connbench, wait_until
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 COUNTING = """

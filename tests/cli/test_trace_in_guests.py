@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from guests import lab, require_guest
+from lab_guests import lab, require_guest
 
 
 @pytest.mark.slow

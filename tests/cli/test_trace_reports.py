@@ -14,14 +14,14 @@ from threading import Thread
 
 import pytest
 
-from bpf import BPFTRACE, needs_bpf
+from bpftrace_check import BPFTRACE, needs_bpf
 from connbench.errors import Interrupted, RunFault, TargetError
 from connbench.interrupts import ENDING_SIGNALS, Interrupts
 from connbench.model import Endpoint
 from connbench.trace.bpftrace import Bpftrace, running
 from connbench.trace.command import TraceOptions, report_on
 from connbench.trace.program import Trace
-from support import HANG_S, wait_until
+from run_connbench import HANG_S, wait_until
 
 COUNTING = """
 BEGIN { printf("ready\\n"); }

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from support import COMMAND, HANG_S, connbench, connections_of, engine_of, running, wait_until
+from run_connbench import COMMAND, HANG_S, connbench, connections_of, engine_of, running, wait_until
 
 SMALL = ("run", "--strategy", "bind", "-n", "8", "--port-range", "40000-40015", "-q")
 

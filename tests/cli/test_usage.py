@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from connbench.commands import cli
 from connbench.errors import ExitCode
-from support import INSIDE, command_line, connbench
+from run_connbench import INSIDE, command_line, connbench
 
 SMALL = ("run", "-n", "4", "--port-range", "40000-40007", "-q")
 

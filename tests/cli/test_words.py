@@ -20,7 +20,7 @@ from connbench.commands.sections import Section
 from connbench.commands.values import Quantities, Quantity, Word, Words
 from connbench.errors import ExitCode
 from connbench.strategies import STRATEGIES
-from support import COMMAND, connbench
+from run_connbench import COMMAND, connbench
 
 SMALL = ("--port-range", "40000-40063", "--seed", "3", "-q", "--format", "json")
 

@@ -20,7 +20,7 @@ from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Phase, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import KernelParameters, simulate
-from support import make_plan, measure, spec
+from run_connbench import make_plan, measure, spec
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from connbench.portmodel.window_failures import expect_failures
-from support import measure, needs_port_range, spec
+from run_connbench import measure, needs_port_range, spec
 
 pytestmark = pytest.mark.timeout(1200)
 PORTS = 65535 - 9024 + 1

@@ -25,7 +25,7 @@ from connbench.model import (
     first_sources,
 )
 from connbench.results.result import Result, Samples
-from support import make_plan, measure, measure_phases, needs_port_range, spec
+from run_connbench import make_plan, measure, measure_phases, needs_port_range, spec
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from allowed_namespace import NAMESPACE
 from connbench.errors import ExitCode
 from connbench.linux import sysctl
 from connbench.linux.address_family import DISABLE_IPV6, has_ipv6, has_ipv6_here
@@ -17,8 +18,7 @@ from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Endpoint, Listener
 from connbench.results.result import Samples
 from connbench.strategies import STRATEGIES
-from place import NAMESPACE
-from support import LOW, connbench, measure, needs_port_range, spec
+from run_connbench import LOW, connbench, measure, needs_port_range, spec
 
 PORTS = 16
 

@@ -21,7 +21,7 @@ from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, P
 from connbench.results.result import Result, Samples, StrategyResult
 from connbench.runner import run
 from connbench.samples import GIVEN_UP, TIMED_OUT
-from support import LOW, OVER_VETH, connbench, make_plan, measure, measure_phases, spec
+from run_connbench import LOW, OVER_VETH, connbench, make_plan, measure, measure_phases, spec
 
 PORTS = 32
 STRATEGIES = ("plain", "bind", "random", "window", "range")

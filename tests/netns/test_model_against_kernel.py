@@ -17,7 +17,7 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.tcp import tcp_ports
-from support import make_plan, measure, measure_phases, needs_port_range, spec
+from run_connbench import make_plan, measure, measure_phases, needs_port_range, spec
 
 PORTS = 4096
 

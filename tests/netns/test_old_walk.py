@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from guests import lab, require_guest
-from support import measure, spec
+from lab_guests import lab, require_guest
+from run_connbench import measure, spec
 
 RULE = "tests/netns/test_port_search.py"
 

@@ -13,7 +13,7 @@ import pytest
 
 from connbench.linux.address_family import has_ipv6
 from connbench.model import Churn, Endpoint, Listener, Load
-from support import INSIDE, LOW, OVER_VETH, connbench, measure_phases, spec
+from run_connbench import INSIDE, LOW, OVER_VETH, connbench, measure_phases, spec
 
 RESET = """
 import errno, json, socket, sys

@@ -13,7 +13,7 @@ from connbench.draws import MOST_DRAWS, draw
 from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Listener, RoundPlan, StrategySpec
 from connbench.strategies import STRATEGIES
-from support import LOW, make_plan, measure, needs_port_range, spec
+from run_connbench import LOW, make_plan, measure, needs_port_range, spec
 
 EXPECTED_WALK = os.environ.get("CONNBENCH_EXPECT_WALK")
 """Set where the kernel is known, as in the kernel lab's guests: `two-parity` or `one-by-one`."""

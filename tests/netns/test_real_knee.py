@@ -11,7 +11,7 @@ import pytest
 
 from connbench.analysis.knee import GROWTH, find_knee
 from connbench.results.result import Round, StrategyResult
-from support import connbench, measure, needs_port_range, spec
+from run_connbench import connbench, measure, needs_port_range, spec
 
 PORTS = 4096
 

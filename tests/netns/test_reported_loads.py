@@ -16,7 +16,7 @@ from connbench.report import text
 from connbench.report.part_rows import part_tables
 from connbench.results.result import Result
 from connbench.runner import run
-from support import OVER_VETH, make_plan, measure, spec
+from run_connbench import OVER_VETH, make_plan, measure, spec
 
 
 def result_of(name: str, ports: int, connections: int, load: Load, **changes: object) -> Result:

@@ -16,7 +16,7 @@ from connbench.linux import sysctl
 from connbench.model import Endpoint, Listener, Load, Namespace
 from connbench.results.result import Result
 from connbench.runner import Progress, run
-from support import make_plan, measure, spec, started_here
+from run_connbench import make_plan, measure, spec, started_here
 
 
 def test_settings_are_read_back_from_the_namespace() -> None:

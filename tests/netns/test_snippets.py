@@ -18,8 +18,8 @@ from connbench.advise.snippets import snippets
 from connbench.linux.address_family import has_ipv6
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import PortRange
-from needs import needs, program, require
-from support import HANG_S, INSIDE
+from required_programs import needs, program, require
+from run_connbench import HANG_S, INSIDE
 
 PORTS = PortRange(40000, 40063)
 INNER = PortRange(40008, 40039)

@@ -10,7 +10,7 @@ import pytest
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Spread
 from connbench.results.result import Samples
-from support import LOW, measure, spec
+from run_connbench import LOW, measure, spec
 
 TWO = ("127.9.9.1", "127.9.9.3")
 PORTS = 16

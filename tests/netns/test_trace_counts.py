@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from support import COMMAND, HANG_S, connbench, needs_port_range, read_terminal, wait_until
+from run_connbench import COMMAND, HANG_S, connbench, needs_port_range, read_terminal, wait_until
 
 pytestmark = [
     pytest.mark.slow,

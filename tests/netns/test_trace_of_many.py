@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
-from support import COMMAND
+from run_connbench import COMMAND
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,7 @@ from connbench.engine import loop
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
 from connbench.units import NS_PER_S
-from support import make_plan, spec
+from run_connbench import make_plan, spec
 
 READ_NS, BEGAN = 1000, 5_000_000
 """What each look at the clock takes, and when the churn begins."""

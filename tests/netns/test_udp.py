@@ -10,7 +10,7 @@ import pytest
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Endpoint, Listener, Load, Placement, Protocol, StrategySpec
 from connbench.results.result import StrategyResult
-from support import LOW, measure, measure_phases, spec
+from run_connbench import LOW, measure, measure_phases, spec
 
 PORTS = 32
 UDP = Load(protocol=Protocol.UDP)

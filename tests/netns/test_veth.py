@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from allowed_namespace import NAMESPACE
 from connbench.analysis.soundness import findings
 from connbench.errors import ExitCode
 from connbench.findings import Severity
@@ -24,9 +25,8 @@ from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Endpoint, Link, Namespace
 from connbench.results.result import StrategyResult
 from connbench.strategies import STRATEGIES
-from made import BIND, result_of, round_of, samples_of
-from place import NAMESPACE
-from support import HANG_S, LOW, children, connbench, engine_of, measure, running, spec, started_here
+from factories import BIND, result_of, round_of, samples_of
+from run_connbench import HANG_S, LOW, children, connbench, engine_of, measure, running, spec, started_here
 
 PORTS = 16
 PERMANENT = 0x80  # NUD_PERMANENT (linux/neighbour.h)
@@ -68,7 +68,7 @@ def ends(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @cache
 def _told_across(family: str) -> dict[str, Any]:
-    script = str(Path(__file__).parents[1] / "across.py")
+    script = str(Path(__file__).parents[1] / "veth_probe.py")
     done = subprocess.run([sys.executable, script, family], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Stop a process of connbench at a moment that a test names; see faults.py, which puts this folder in PYTHONPATH.
+"""Stop a process of connbench at a moment that a test names: fault_at_moment.py puts this folder in PYTHONPATH.
 
 Python tells an audit hook of each import, file opened, socket made, process started and file renamed, just before it
 happens (sys.addaudithook; the events are in Python's documentation). At the event that the test waits for, the process

@@ -15,7 +15,7 @@ import connbench
 from connbench.commands import COMMANDS
 from connbench.report.json import json_document
 from connbench.strategies import STRATEGIES
-from made import PLAIN, result_of, round_of, samples_of
+from factories import PLAIN, result_of, round_of, samples_of
 
 ROOT = Path(connbench.__file__).parent
 MODULES = {

@@ -19,8 +19,8 @@ from connbench.portmodel.predict_plan import beside, predict
 from connbench.portmodel.prediction import Pair
 from connbench.report.json import json_document
 from connbench.results.result import Origin, Result, Round, StrategyResult
-from made import PLAN, PORTS, result_of, round_of, samples_of
-from support import spec
+from factories import PLAN, PORTS, result_of, round_of, samples_of
+from run_connbench import spec
 
 TRUE = replace(USUAL, base_ns=12_000.0, failure_ns=5_000.0, sizes=(512.0, 1024.0, 4096.0), port_ns=(40.0, 40.0, 60.0))
 """What a port costs rises with the connections open from 1,024 on, 10 ns each time they double."""

@@ -33,7 +33,7 @@ from connbench.report.series import COLOURS, Series, series_of
 from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
-from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+from factories import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 KNEE = 100
 RANGE = PortRange(9024, 9223)

@@ -22,7 +22,7 @@ from connbench.planner import namespaces as place
 from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
 from connbench.planner.strategy_choice import refuse_unsupported
-from made import PLAN, WINDOW, unhurried
+from factories import PLAN, WINDOW, unhurried
 
 HOST = replace(PLAN, namespace=Namespace.HOST, listener=Listener.ACCEPT, connections=5000)
 

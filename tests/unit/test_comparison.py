@@ -23,7 +23,7 @@ from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
 from connbench.model import StrategySpec
 from connbench.results.result import Result, Round, StrategyResult
-from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
+from factories import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 NOISE = (1.0, 1.01, 0.99, 1.02, 0.98, 1.0)
 ATTEMPTS = 40

@@ -19,7 +19,7 @@ from connbench.report.comparison_rows import HEADER, blocks
 from connbench.report.comparison_verdict import verdict
 from connbench.report.html.pictures import VERDICT_COLOURS, of_comparison
 from connbench.results.result import Origin, Result, Round
-from made import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+from factories import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 GITHUB = MarkdownIt("commonmark").enable("table")
 LATENCY = (10_000, 20_000, 11_000, 21_000)

@@ -18,8 +18,8 @@ from connbench.results import csv_file
 from connbench.results.csv_file import csv_rows, is_own_header, read_csv
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import COLUMNS
-from drawn import EXAMPLES, facts, samples, specs
-from made import BIND, LONG, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
+from factories import BIND, LONG, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
+from generated_results import EXAMPLES, facts, samples, specs
 
 CLEAN = samples_of([10_000, 20_000, 30_000])
 MIXED = samples_of([10_000, 0, 400_000], errno=[0, errno.EADDRINUSE, errno.EADDRNOTAVAIL], tries=[1, 3, 1])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from connbench.draws import Draws, draw
 from connbench.model import MAX_PORT, Placement, PortRange, StrategySpec
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES
-from made import PORTS, unhurried
+from factories import PORTS, unhurried
 
 SEEDS = st.integers(0, 2**32)
 ATTEMPTS = st.integers(0, 200)

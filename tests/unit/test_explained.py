@@ -18,7 +18,7 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.report.charts.canvas import styled
-from support import spec
+from run_connbench import spec
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -24,7 +24,7 @@ from connbench.linux.faults import (
 )
 from connbench.linux.process import in_child
 from connbench.model import RoundPlan
-from support import make_plan, spec
+from run_connbench import make_plan, spec
 
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 

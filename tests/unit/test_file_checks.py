@@ -15,7 +15,7 @@ from connbench.results.csv_file import read_csv
 from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE, port_twice
 from connbench.results.json_file import read_json
 from connbench.results.result import Result
-from made import BIND, PLAN, RANDOM, result_of, round_of, samples_of
+from factories import BIND, PLAN, RANDOM, result_of, round_of, samples_of
 
 TWICE = samples_of([10] * 3, port=[9024, 9025, 9024])
 

@@ -13,7 +13,7 @@ from connbench.errors import Interrupted, RunFault
 from connbench.model import Churn, Load, Phase, PortRange
 from connbench.results.result import Origin, Result, Samples
 from connbench.thresholds import METRICS, Dimension, parse
-from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
+from factories import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 MIXED = samples_of(
     [10_000, 20_000, 30_000, 400_000, 0],

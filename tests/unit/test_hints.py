@@ -11,11 +11,11 @@ from itertools import product
 
 import pytest
 
+from allowed_namespace import NAMESPACE
 from connbench.commands.run import command
 from connbench.errors import ConnbenchError
 from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
-from place import NAMESPACE
 
 pytestmark = pytest.mark.skipif(not NAMESPACE.is_own, reason="no network namespace allowed here")
 

@@ -37,7 +37,7 @@ from connbench.report.talk import six_lines
 from connbench.report.verdicts import run_verdict
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
-from made import BIND, PLAIN, PLAN, PORTS, WINDOW, result_of, round_of, samples_of, unhurried
+from factories import BIND, PLAIN, PLAN, PORTS, WINDOW, result_of, round_of, samples_of, unhurried
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&<b>%{x}$\"'\u2028"
 VOID = {"meta", "link", "input", "img", "br"}

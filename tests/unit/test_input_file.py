@@ -20,8 +20,8 @@ from connbench.results import input_file
 from connbench.results.input_file import read
 from connbench.results.output_file import write_atomically
 from connbench.results.result import Origin, Result
-from drawn import facts
-from made import BIND, LONG, PLAIN, PLAN, result_of, round_of, samples_of, unhurried
+from factories import BIND, LONG, PLAIN, PLAN, result_of, round_of, samples_of, unhurried
+from generated_results import facts
 
 MIXED = samples_of([10_000, 20_000, 0, 400_000], errno=[0, 0, 98, 99], tries=[1, 2, 1, 1])
 ONE = result_of({BIND: [round_of(MIXED)]})

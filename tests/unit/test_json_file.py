@@ -21,8 +21,8 @@ from connbench.results.json_file import SCHEMA, read_json
 from connbench.results.result import Origin, Result, Round
 from connbench.results.talk_csv import read_talk_csv
 from connbench.samples import COLUMNS
-from drawn import EXAMPLES, facts, fault_facts, results
-from made import BIND, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
+from factories import BIND, PLAIN, WINDOW, result_of, round_of, samples_of, unhurried
+from generated_results import EXAMPLES, facts, fault_facts, results
 
 Document = dict[str, Any]
 FILES = Path(__file__).parents[1] / "files"

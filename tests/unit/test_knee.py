@@ -18,7 +18,7 @@ from connbench.analysis.knee import SLOWDOWN, Knee, find_knee, knee_of
 from connbench.errors import RunFault
 from connbench.model.half import FEWEST, NARROWEST, WIDEST, rolling_width
 from connbench.results.result import Samples, StrategyResult
-from made import PLAIN, round_of, samples_of, unhurried
+from factories import PLAIN, round_of, samples_of, unhurried
 
 FAST, SLOW = 10_000, 100_000
 EVEN = 9024

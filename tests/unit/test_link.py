@@ -14,7 +14,7 @@ from connbench.planner.request import RunRequest
 from connbench.planner.sources import choose_sources
 from connbench.planner.targets import own_endpoint
 from connbench.report.rows import link
-from made import BIND, PLAN
+from factories import BIND, PLAN
 
 VETH, OWN = RunRequest(link=Link.VETH), Namespace.NETWORK
 FAR = Endpoint("198.19.0.1", 80)

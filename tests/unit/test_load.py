@@ -14,8 +14,8 @@ from connbench.model.load import LoadField, Unit
 from connbench.planner.request import RunRequest
 from connbench.results.csv_file import SPEC_COLUMNS, from_columns, to_columns
 from connbench.results.file_checks import check_spec
-from drawn import loads
-from made import BIND, unhurried
+from factories import BIND, unhurried
+from generated_results import loads
 
 NUMBERS = [field for field in LOAD_FIELDS if field.unit is not Unit.WORD]
 named = pytest.mark.parametrize("field", LOAD_FIELDS, ids=lambda field: field.name)

@@ -18,7 +18,7 @@ from connbench.findings import Finding, Severity, printable
 from connbench.model import Link, StrategySpec
 from connbench.report.markdown import escape, markdown
 from connbench.results.result import Origin, Result, Round
-from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
+from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 GITHUB = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = "a|b <script>alert(1)</script> `x` **y** _z_ [l](http://e.org) ~~s~~ \\ &amp; \n# @who #12 $m$"

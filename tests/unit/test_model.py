@@ -23,7 +23,7 @@ from connbench.model import (
     RoundPlan,
     StrategySpec,
 )
-from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, unhurried
+from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, unhurried
 
 ports = st.integers(1, MAX_PORT)
 ranges = st.tuples(ports, ports).map(sorted).map(lambda ends: PortRange(*ends))

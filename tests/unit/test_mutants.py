@@ -23,7 +23,7 @@ from connbench.model import RoundPlan
 from connbench.results.file_checks import PORT_TWICE
 from connbench.results.input_file import read
 from connbench.results.result import Origin, Result
-from made import unhurried
+from factories import unhurried
 from mutants import SEEDS, columns_told, mutant
 
 EXAMPLES, ALL_EXAMPLES = 200, 20_000

@@ -605,10 +605,10 @@ import json, os, signal, sys
 from itertools import count
 from pathlib import Path
 from connbench.results.output_file import Output
-import inside, platform
+import faulty_host, platform
 folder, case, *denied = sys.argv[1:]
 for name in denied:
-    inside.install(inside.DENIALS[name].program(inside.SYSTEM_CALLS[platform.machine()]))
+    faulty_host.install(faulty_host.DENIALS[name].program(faulty_host.SYSTEM_CALLS[platform.machine()]))
 for n in count(1):
     path = Path(folder, str(n), "a.json")
     path.parent.mkdir()
@@ -661,11 +661,11 @@ def test_a_kill_during_a_save(case: str, denied: tuple[str, ...], tmp_path: Path
 WITHOUT = """
 import os, platform, sys
 from pathlib import Path
-import inside
+import faulty_host
 from connbench.results.output_file import Output, SavedElsewhereError
 folder = Path(sys.argv[1])
 for name in sys.argv[2:]:
-    inside.install(inside.DENIALS[name].program(inside.SYSTEM_CALLS[platform.machine()]))
+    faulty_host.install(faulty_host.DENIALS[name].program(faulty_host.SYSTEM_CALLS[platform.machine()]))
 with Output(folder / "new.json") as output:
     for text in ("first", "second"):
         output.save(text)

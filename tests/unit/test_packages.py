@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from needs import PACKAGES, PATH, program, reason
+from required_programs import PACKAGES, PATH, program, reason
 
 ROOT = Path(__file__).parents[2]
 LIST = [sys.executable, str(ROOT / "scripts" / "packages.py"), "--list"]

@@ -15,7 +15,7 @@ from connbench.report.markdown import markdown
 from connbench.report.part_rows import part_tables
 from connbench.report.prometheus import prometheus
 from connbench.results.result import Result
-from made import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
 
 TARGETS = (Endpoint("127.9.9.2", 9023), Endpoint("127.9.9.2", 9022), Endpoint("127.9.9.2", 9021))
 LANES = replace(PLAIN, load=Load(concurrency=2))

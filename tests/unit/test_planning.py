@@ -14,7 +14,7 @@ from connbench.planner.request import RunRequest
 from connbench.planner.sources import choose_sources
 from connbench.planner.strategy_choice import choose_strategies
 from connbench.planner.targets import choose_targets, note_listener_in_range, own_endpoint
-from made import LONG, PLAIN, PORTS, unhurried
+from factories import LONG, PLAIN, PORTS, unhurried
 
 OWN = Endpoint("127.9.9.2", 9023)
 

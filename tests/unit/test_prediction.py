@@ -33,9 +33,9 @@ from connbench.report.json import json_document
 from connbench.report.prediction_report import knee, report
 from connbench.results.result import Result, Round
 from connbench.samples import GIVEN_UP
-from made import PLAN, result_of, samples_of
-from made import round_of as round_made
-from support import spec
+from factories import PLAN, result_of, samples_of
+from factories import round_of as round_made
+from run_connbench import spec
 
 SMALL = PortRange(40000, 40999)
 WIDER = PortRange(40000, 41999)

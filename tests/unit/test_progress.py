@@ -9,7 +9,7 @@ import pytest
 from connbench.commands.progress import Forecast, attempts, cut, details, round_name, turn_name
 from connbench.model import Churn, Load, Phase, Placement, Plan, RoundPlan, StrategySpec
 from connbench.runner import Progress
-from made import PLAIN, PLAN, WINDOW
+from factories import PLAIN, PLAN, WINDOW
 
 
 class Clock:

@@ -20,7 +20,7 @@ from connbench.findings import printable
 from connbench.model import StrategySpec
 from connbench.report.prometheus import prometheus
 from connbench.results.result import Origin, Result, Round, StrategyResult
-from made import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
+from factories import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 Labels = frozenset[tuple[str, str]]
 Metrics = dict[tuple[str, Labels], float]

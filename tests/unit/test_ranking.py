@@ -14,7 +14,7 @@ from connbench.errors import Interrupted
 from connbench.model import Clock, Load, Protocol, StrategySpec
 from connbench.report.ranking_table import ranking_of
 from connbench.results.result import Origin, Result, Samples, StrategyResult
-from made import BIND, LONG, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
+from factories import BIND, LONG, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
 UNEQUAL = tuple(int(1000 * factor) for factor in np.random.default_rng(1).lognormal(3, 0.5, 1000))

@@ -27,7 +27,7 @@ from connbench.planner.reach import note_unseen
 from connbench.report import markdown, text
 from connbench.report.verdicts import run_verdict
 from connbench.thresholds import parse
-from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
 KERNEL, OLD = "6.18.0", "6.1.0-13-amd64"

@@ -21,7 +21,7 @@ from connbench.reproduce.cases import FULL_RANGE, QUICK_RANGE, Case, cases, publ
 from connbench.reproduce.claims import Claim, claims_of, speed_up, talk_speed_up
 from connbench.results.json_file import read_json
 from connbench.results.result import Result, Round, Samples
-from made import PLAN, round_of, samples_of
+from factories import PLAN, round_of, samples_of
 
 PORTS = len(QUICK_RANGE)
 CASES = cases(QUICK_RANGE)

@@ -9,7 +9,7 @@ import pytest
 from connbench.errors import Interrupted
 from connbench.results.result import Result, Samples
 from connbench.samples import COLUMNS
-from made import BIND, PLAIN, PLAN, WINDOW, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, WINDOW, round_of, samples_of
 
 PARTS = (samples_of([1, 2]), samples_of([]), samples_of([3], source=[1], tries=[9]))
 

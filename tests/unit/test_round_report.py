@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model.round_report import RoundReport, WorkerReport
-from made import unhurried
+from factories import unhurried
 
 counts = st.integers(0, 2**63)
 workers = st.builds(

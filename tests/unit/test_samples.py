@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from connbench import samples
 from connbench.results.result import Samples
-from made import unhurried
+from factories import unhurried
 
 COLUMN_TABLE = Path(__file__).parents[2] / "scripts" / "columntable.py"
 ROWS = st.integers(1, 300)

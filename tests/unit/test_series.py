@@ -7,7 +7,7 @@ import pytest
 from connbench.model import StrategySpec
 from connbench.report.series import series_of, stem
 from connbench.results.result import Result
-from made import BIND, PLAIN, WINDOW, result_of, round_of, samples_of
+from factories import BIND, PLAIN, WINDOW, result_of, round_of, samples_of
 
 
 def result_named(name: str, *specs: StrategySpec) -> Result:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connbench.linux.sockopts import LINGER_RESET, ON, pack_timeout, pack_u32
 from connbench.model import MAX_PORT, port_range_value
-from made import unhurried
+from factories import unhurried
 
 PORT = st.integers(0, MAX_PORT)
 

@@ -16,7 +16,7 @@ from connbench.model import Churn, Close, Listener, Load, Namespace, Phase
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO
-from made import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 CLEAN = round_of(samples_of([20_000] * 100))
 

@@ -31,7 +31,7 @@ from connbench.report import text
 from connbench.report.part_rows import part_tables
 from connbench.report.series import series_of
 from connbench.results.result import Result
-from made import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
+from factories import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 THREE = ("127.9.9.1", "127.9.9.2", "127.9.9.3")
 V4, V6, OWN = Endpoint("127.9.9.2", 9023), Endpoint("2001:db8::2", 9023), Namespace.NETWORK

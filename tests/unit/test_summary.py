@@ -19,7 +19,7 @@ from connbench.analysis.summary import Distribution, Group, Summary, count_error
 from connbench.errors import Interrupted
 from connbench.model import MAX_PORT
 from connbench.results.result import Round, Samples, StrategyResult
-from made import PLAIN, round_of, samples_of, unhurried
+from factories import PLAIN, round_of, samples_of, unhurried
 
 ERRORS = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EINPROGRESS)
 latencies = st.integers(1, 10**13)

@@ -52,7 +52,7 @@ from connbench.units import (
     parse_rate,
     parse_time,
 )
-from made import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, unhurried
+from factories import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, unhurried
 
 HUNDRED = PortRange(40000, 40099)
 HALF, FULL = Load(fill=0.5), Load(fill=0.95)

@@ -19,7 +19,7 @@ from connbench.report.charts.utilisation import draw as draw_utilisation
 from connbench.report.charts.window_sizes import draw as draw_windows
 from connbench.report.series import Series, series_of
 from connbench.results.result import Result
-from made import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+from factories import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
 FILLS = (0.5, 0.9)
 

@@ -10,7 +10,7 @@ from connbench.analysis.summary import summarize
 from connbench.report.formats import FORMATS
 from connbench.report.talk import six_lines
 from connbench.results.result import Samples, StrategyResult
-from made import PLAIN, WINDOW, result_of, round_of, samples_of
+from factories import PLAIN, WINDOW, result_of, round_of, samples_of
 
 
 def lines_of(samples: Samples) -> list[str]:

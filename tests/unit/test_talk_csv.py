@@ -16,7 +16,7 @@ from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result
 from connbench.results.talk_csv import is_talk_csv, read_talk_csv, refuse_several, talk_rows
 from connbench.samples import UNKNOWN_ERRNO
-from made import BIND, PLAIN, result_of, round_of, samples_of, unhurried
+from factories import BIND, PLAIN, result_of, round_of, samples_of, unhurried
 
 Row = tuple[int, float]
 

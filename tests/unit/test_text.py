@@ -15,7 +15,7 @@ from connbench.model import Endpoint, Link, Listener, Load, Namespace, Plan, Por
 from connbench.report import markdown, text
 from connbench.results.result import Origin, Result, Round, Samples
 from connbench.samples import UNKNOWN_ERRNO
-from made import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
+from factories import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 SLOWEST_NS = 5_000_123_456
 NOTE = Finding("host-namespace", Severity.WARNING, "measuring in the host's network namespace (why)", "run as root")

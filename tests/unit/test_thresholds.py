@@ -26,7 +26,7 @@ from connbench.thresholds import (
     parse,
     validate_names,
 )
-from made import LONG, PLAIN, WINDOW, unhurried
+from factories import LONG, PLAIN, WINDOW, unhurried
 
 P99 = Metric("p99", "latency", "all")
 

@@ -16,7 +16,7 @@ from connbench.report.markdown import markdown
 from connbench.report.prometheus import prometheus
 from connbench.report.series import latency_name, series_of
 from connbench.results.result import DatagramSamples, Result, Round, Samples
-from made import BIND, PLAIN, PLAN, result_of, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, result_of, round_of, samples_of
 
 UDP = replace(BIND, load=Load(protocol=Protocol.UDP))
 SAID = "UDP: latency is acquire time, for bind(), or connect() of an unbound socket, holds the port search"

@@ -21,7 +21,7 @@ from connbench.units import (
     parse_time,
     per_second,
 )
-from made import unhurried
+from factories import unhurried
 
 NANOSECONDS = {"ns": 1.0, "µs": 1e3, "ms": 1e6, "s": 1e9}
 JUST_UNDER_1000_S = 9.994e11

@@ -30,7 +30,7 @@ from connbench.report.verdicts import run_verdict
 from connbench.results.result import Origin, Result, Samples
 from connbench.samples import GIVEN_UP
 from connbench.thresholds import parse
-from made import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 RANGE = StrategySpec("range")
 FEW = replace(PLAN, port_range=PortRange(20000, 20999))

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from needs import program, reason
+from required_programs import program, reason
 
 BPFTRACE = program("bpftrace") or ""
 

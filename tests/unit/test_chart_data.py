@@ -18,7 +18,7 @@ from connbench.analysis.chart_data import (
     switches_so_far,
 )
 from connbench.results.result import StrategyResult
-from made import PLAIN, round_of, samples_of, unhurried
+from factories import PLAIN, round_of, samples_of, unhurried
 
 
 def test_line_through_points_that_lie_on_one() -> None:

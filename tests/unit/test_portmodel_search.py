@@ -14,7 +14,7 @@ from connbench.model import PortRange
 from connbench.portmodel.reference_walk import Search, tcp_order, traced, udp_order
 from connbench.portmodel.tcp import tcp_ports
 from connbench.portmodel.udp import ALL_PORTS, Slots, UdpPorts
-from made import unhurried
+from factories import unhurried
 
 Outcome = tuple[int, int, int]
 """Port, ports looked at, and how often a socket was looked for."""

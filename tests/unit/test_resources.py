@@ -30,7 +30,7 @@ from connbench.planner.resources import (
     requirements_of,
 )
 from connbench.samples import ROW_BYTES
-from made import PLAN, WINDOW
+from factories import PLAN, WINDOW
 
 MILLION = 1_000_000
 EACH = 10_000

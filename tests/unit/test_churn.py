@@ -29,7 +29,7 @@ from connbench.report.html.charts import utilisation
 from connbench.report.ranking_table import ranking_of
 from connbench.report.series import series_of
 from connbench.results.result import Result, Round
-from made import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
 
 ATTEMPTS = 100
 HUNDRED_PORTS = replace(PLAN, port_range=PortRange(9024, 9123))

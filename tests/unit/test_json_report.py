@@ -25,8 +25,8 @@ from connbench.results.output_file import SUFFIXES
 from connbench.results.result import Result, Samples
 from connbench.results.talk_csv import read_talk_csv
 from connbench.samples import COLUMNS
+from factories import BIND, ENVIRONMENT, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 from json_units import without_unit
-from made import BIND, ENVIRONMENT, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 NOTE = Finding("host-namespace", Severity.WARNING, "measuring in the host's network namespace", "run as root")
 CLEAN = samples_of([10_000, 20_000, 30_000])

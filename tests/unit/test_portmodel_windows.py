@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.window_failures import SEARCHES, Expectation, expect_failures, simulate_failures
-from made import unhurried
+from factories import unhurried
 
 BY_BOTH = pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.name)
 

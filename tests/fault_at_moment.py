@@ -9,7 +9,7 @@
 What the body of `with` does then is the fault. Afterwards the command goes on, and `ended` holds it to what every end
 promises: the exit code, a message without a traceback, and nothing left behind: no process, no namespace, no file that
 was not asked for. Faults that are there from the start (a system call denied, a limit, a file system that is small or
-read-only) are options of inside.py: `inside=("--deny", "unshare")`. A moment of None runs the command to its end.
+read-only) are options of faulty_host.py: `inside=("--deny", "unshare")`. A moment of None runs the command to its end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import NamedTuple
 from connbench.linux.faults import describe_end
 from connbench.results.input_file import read
 from connbench.results.result import Result
-from support import HANG_S, children, command_line, marked, wait_until
+from run_connbench import HANG_S, children, command_line, marked, wait_until
 
 HOOK = Path(__file__).with_name("paused")
 
@@ -125,7 +125,7 @@ class Run:
         return path
 
     def fill(self, folder: str) -> None:
-        """Fill a file system that only the command sees (inside.py --tmpfs)."""
+        """Fill a file system that only the command sees (faulty_host.py --tmpfs)."""
         with contextlib.suppress(OSError), Path(f"/proc/{self.process.pid}/root{folder}/ballast").open("wb") as file:
             while True:
                 file.write(bytes(65536))

@@ -1,10 +1,10 @@
 """Run a command in a network namespace of the test's own, with the faults a test wants to cause.
 
-usage: inside.py [option ...] -- COMMAND ...
+usage: faulty_host.py [option ...] -- COMMAND ...
 
 Its own namespace stands in for a host whose settings a test may change and whose ports are all free. Options:
 
---join PID              the namespace of that process, which another inside.py prepared, instead of a new one
+--join PID              the namespace of that process, which another faulty_host.py prepared, instead of a new one
 --sysctl NAME=VALUE     set there
 --address ADDR          give `lo` a further address
 --listen ADDR:PORT/LEN  a socket listens there, and nobody accepts, for as long as the command runs
@@ -210,7 +210,7 @@ def expose(folders: list[Path]) -> None:
 
 
 def enter_host(pid: int | None, addresses: tuple[str, ...]) -> None:
-    """Enter a namespace of one's own, or those that the inside.py of this process made."""
+    """Enter a namespace of one's own, or those that the faulty_host.py of this process made."""
     if pid is None:
         enter(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
         bring_up_loopback(addresses)

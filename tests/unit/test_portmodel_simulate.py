@@ -22,8 +22,8 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.portmodel.window_failures import simulate_failures
-from made import PORTS, unhurried
-from support import LOW, make_plan, spec
+from factories import PORTS, unhurried
+from run_connbench import LOW, make_plan, spec
 
 FROM_6_8, PRE_6_8, REJECTED = Algorithm.FROM_6_8, Algorithm.PRE_6_8, Algorithm.REJECTED_PATCH
 UDP = Load(protocol=Protocol.UDP)

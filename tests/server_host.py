@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support import INSIDE, command_line, wait_until
+from run_connbench import INSIDE, command_line, wait_until
 
 LISTEN, ESTABLISHED, TIME_WAIT = "0A", "01", "06"
 """States of a socket as /proc/net/tcp has them."""

@@ -12,7 +12,7 @@ from connbench.report import text
 from connbench.report.load_lines import giving_up_table
 from connbench.results.result import Result, StrategyResult
 from connbench.samples import GIVEN_UP
-from made import PLAIN, PLAN, result_of, round_of, samples_of
+from factories import PLAIN, PLAN, result_of, round_of, samples_of
 
 IMPATIENT = replace(PLAIN, load=Load(give_up_ms=1.0))
 PORTS = PortRange(9024, 9223)

@@ -1,6 +1,6 @@
 """Set up the network of a round over a veth pair, and tell as JSON what is at both of its ends.
 
-usage: across.py FAMILY
+usage: veth_probe.py FAMILY
 
 It listens at the far end with room for one connection in the queue, connects without a bind and then from every source,
 and tells what came of it: {"near", "far": {"devices", "listening", "neighbours"}, "first_source", "moved", "netem"}.

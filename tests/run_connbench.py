@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
+from allowed_namespace import NAMESPACE
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Endpoint, Link, Listener, Placement, Plan, PortRange, StrategySpec
 from connbench.results.result import Result, StrategyResult
 from connbench.runner import run
-from place import NAMESPACE
 
 COMMAND = str(Path(sys.executable).with_name("connbench"))
-INSIDE = [sys.executable, str(Path(__file__).with_name("inside.py"))]
+INSIDE = [sys.executable, str(Path(__file__).with_name("faulty_host.py"))]
 LOW = 40000
 OVER_VETH: dict[str, Any] = {
     "sources": ("198.18.0.1",),
@@ -82,7 +82,7 @@ def measure_phases(strategy: StrategySpec, ports: int, connections: int, **chang
 
 
 def connbench(*arguments: str, inside: tuple[str, ...] = (), **keywords: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401  # any of subprocess.run
-    """Run the installed command to its end, by way of `inside.py` if options for that are given."""
+    """Run the installed command to its end, by way of `faulty_host.py` if options for that are given."""
     return subprocess.run(
         command_line(*arguments, inside=inside), capture_output=True, text=True, timeout=HANG_S, check=False, **keywords
     )

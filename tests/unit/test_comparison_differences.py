@@ -12,7 +12,7 @@ from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
 from connbench.model import Endpoint, Link, Listener, Namespace, PortRange, Spread
 from connbench.results.result import Origin, Result
-from made import BIND, PLAN, result_of, round_of, samples_of
+from factories import BIND, PLAN, result_of, round_of, samples_of
 
 SETTINGS = {"net.ipv4.ip_local_port_range": "9024 65535", "net.ipv4.tcp_timestamps": "1"}
 
