@@ -98,14 +98,14 @@ def test_a_killed_acceptor(tmp_path: Path) -> None:
     assert "partial" in run.stdout
 
 
-BEFORE_THE_FIRST_HOLDER: Moment = (Step("engine", "os.fork", "", 2),)
+BEFORE_THE_FIRST_WORKER: Moment = (Step("engine", "os.fork", "", 2),)
 """The engine has started the process that accepts, and nobody has connected."""
 
 
 def test_an_acceptor_that_is_killed_before_it_accepts(tmp_path: Path) -> None:
     """The kernel completes the handshakes all the same: without a look at the process the run would pass as sound."""
     few = ("run", "-n", "10", "--listener", "accept", "-o", "r.json")
-    with at(BEFORE_THE_FIRST_HOLDER, *few, folder=tmp_path) as run:
+    with at(BEFORE_THE_FIRST_WORKER, *few, folder=tmp_path) as run:
         run.send(signal.SIGKILL, run.children[0])
     run.ended(ExitCode.FAULT, "was killed by SIGKILL, before it accepted a connection")
 

@@ -53,12 +53,12 @@ def make_link(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> i
 
 
 def check_link(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> None:
-    """Do in a child what `lay` does in an engine within a namespace of this kind; all of it is gone with the child.
+    """Check that `make_link` works in a namespace of a kind, by calling it in a child process.
 
-    Call it before numpy is imported: fork() is safe only in a process without threads.
+    Call this before numpy is imported: fork() is safe only without threads.
 
     Raises:
-        EnvironmentFault: As `lay`.
+        EnvironmentFault: It does not work, as for `make_link`.
     """
 
     def work() -> None:
