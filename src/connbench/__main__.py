@@ -32,7 +32,7 @@ def _report(error: Exception) -> int:
             import traceback  # noqa: PLC0415  # only an error needs it
 
             traceback.print_exception(error)
-        from connbench.linux.faults import fault_of  # noqa: PLC0415  # likewise
+        from connbench.linux.faults import fault_of  # noqa: PLC0415  # this import may fail, too
 
         fault = fault_of(error)
         message, hint, code = fault.message, fault.hint, int(fault.exit_code)

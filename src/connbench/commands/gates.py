@@ -45,7 +45,7 @@ def announce(failed: Iterable[tuple[str, Failure]]) -> None:
         text = printable(f"{name}: {failure.text}" if name else failure.text)
         print_message(f"threshold failed: {text}")
         if in_github_actions():
-            with suppress(OSError):  # nobody is left to hear; the exit code tells
+            with suppress(OSError):  # stderr is closed; the exit code remains
                 click.echo(annotation(_TITLE, text), err=True)
 
 

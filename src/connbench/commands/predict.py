@@ -78,7 +78,7 @@ def command(  # noqa: PLR0913  # one for each option
     force: bool,
     **asked: Any,  # noqa: ANN401  # what the plan is made of
 ) -> int:
-    """Predict what a run would measure, by a model of the kernel's port search.
+    """Predict what a run would measure, with a model of the kernel's port search.
 
     \b
       connbench predict --strategy plain,window
@@ -86,8 +86,9 @@ def command(  # noqa: PLR0913  # one for each option
       connbench predict RESULT --chart overlay.png
 
     It opens no socket and needs no root. For each strategy it prints errors, ports probed and the knee; with
-    --calibrate also times. With RESULT, a file of run -o, it predicts the same plan and prints the prediction beside
-    the measured figures; it fits the costs to RESULT itself, unless --calibrate names other files.
+    --calibrate also times. RESULT is a file of `connbench run -o`: predict then repeats its plan in the model, and
+    prints the prediction beside the measured figures. It fits the model's times to RESULT, or to the files of
+    --calibrate.
     """  # noqa: D301  # click wants the character \b itself
     chosen = ALGORITHMS[algorithm] if algorithm else None
     if force and not chart:

@@ -78,8 +78,8 @@ def command(  # noqa: PLR0913  # one for each option
 
     A setting is a strategy with its window, placement, retries, sources and --give-up-after; a load is -n or --fill,
     --concurrency and --churn. Each setting is measured at each load. The report ends with the setting whose connections
-    cost least among those whose errors are within --error-budget at every load. It also names a cheaper setting with
-    more errors, and what would let it in.
+    cost least, of those that keep --error-budget at every load. If a cheaper setting exceeds the budget, the report
+    names it, too, and the changes with which it would keep the budget.
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
