@@ -63,7 +63,7 @@ def stop_on_sigterm() -> None:
 
 
 def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
-    """The life of a worker process: run commands until the engine closes the channel, reset all connections, exit.
+    """All that a worker process does: run commands until the engine closes the channel, reset all connections, exit.
 
     Args:
         task: What to open. The worker lowers `capacity` to what RLIMIT_NOFILE leaves.
