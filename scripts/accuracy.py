@@ -32,7 +32,8 @@ from connbench.portmodel.fit import calibrate
 from connbench.portmodel.predict_plan import beside
 from connbench.portmodel.tcp import tcp_ports
 from connbench.portmodel.window_failures import simulate_failures
-from connbench.report.tables import render
+from connbench.report.blocks import Table
+from connbench.report.text import render
 from connbench.reproduce.cases import QUICK_RANGE, cases
 from connbench.reproduce.claims import claims_of
 from connbench.results.input_file import read
@@ -319,7 +320,7 @@ def main() -> int:
         is_there = figures[name].low <= middle <= figures[name].high
         cells = (shown(middle), shown(min(found)), shown(max(found)), figures[name].expected)
         rows.append((name, *cells, "" if is_there else "differs"))
-    print("\n" + render(("figure", "median", "lowest", "highest", "expected", ""), rows))
+    print("\n" + render(Table(("figure", "median", "lowest", "highest", "expected", ""), rows)))
     return 0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from connbench.analysis.summary import summarize
 from connbench.errors import ConnbenchError, InputError
 from connbench.model import Clock
-from connbench.report.tables import render
+from connbench.report.blocks import Table
+from connbench.report.text import render
 from connbench.results.input_file import read
 from connbench.results.result import Result
 from connbench.units import duration
@@ -94,7 +95,7 @@ def remarks(rows: list[Row]) -> list[str]:
 
 def text(rows: list[Row]) -> str:
     """The table for a terminal."""
-    return render(HEADER, [line for row in rows for line in row.lines], words=(1,))
+    return render(Table(HEADER, [line for row in rows for line in row.lines], words=(1,)))
 
 
 def markdown(rows: list[Row]) -> str:

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Sequence
 
 
-def listed(words: Sequence[str]) -> str:
-    """Words as a list in a sentence: `a`, `a and b`, `a, b and c`; empty without any."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+def listed(words: Sequence[str], last: str = " and ") -> str:
+    """Words as a list in a sentence: `a`, `a and b`, `a, b and c` (`last` before the last); empty without any."""
+    return last.join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def fold(text: str, width: int | None, indent: str = "  ", first: str = "") -> str:

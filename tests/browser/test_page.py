@@ -6,7 +6,9 @@ import base64
 import errno
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,10 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from connbench.model import StrategySpec
+from connbench.model import PortRange, StrategySpec
 from connbench.report.html.page import html_page
-from connbench.results.result import Result
-from factories import PLAIN, WINDOW, result_of, round_of, samples_of
+from connbench.results.result import Result, Round
+from factories import PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 from required_programs import require
 from run_connbench import HANG_S
 
@@ -288,6 +290,53 @@ def test_dragging_zooms_in_until_attempts_come_apart(browser: Browser, page: Pat
     browser.wait(lambda: set(np.diff(browser.chart("[...chart.data[0].x]"))) == {2})
     browser.find('#scatter [data-title="Show all"]').click()
     browser.wait(lambda: browser.chart("chart.layout.xaxis.range") == all_shown)
+
+
+WORDS_OF_KNEES = """
+const chart = document.getElementById('utilisation');
+const box = (element) => {
+  const { left, right, top, bottom } = element.getBoundingClientRect();
+  return [left, right, top, bottom];
+};
+const { l, t, w, h } = chart._fullLayout._size;
+const [left, , top] = box(chart);
+return {
+  within: [left + l, left + l + w, top + t, top + t + h],
+  words: [...chart.querySelectorAll('.textpoint text')].map((e) => [e.textContent, box(e)]),
+  marks: chart.querySelectorAll('.points path').length,
+};
+"""
+"""Where the words beside the knees are, and between what the chart is: left, right, top, bottom in pixels."""
+
+
+def turning(at: int, ns: int) -> list[Round]:
+    """A round that is ten times as slow from the attempt `at` on."""
+    return [round_of(samples_of([ns if i < at else 10 * ns for i in range(ATTEMPTS)]))]
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
+def test_words_beside_knees_do_not_lie_over_each_other(browser: Browser, tmp_path: Path, width: int) -> None:
+    """Of knees in one place as many are named as have room for it, and of those near an end none is cut off."""
+    ends = {StrategySpec("bind"): turning(200, 10_000), StrategySpec("range"): turning(ATTEMPTS - 100, 20_000)}
+    crowd = {StrategySpec("window", window=100 + i): turning(1500, 10_000 + 200 * i) for i in range(8)}
+    path = tmp_path / "knees.html"
+    full = replace(PLAN, port_range=PortRange(9024, 9023 + ATTEMPTS), strategies=(*ends, *crowd))
+    path.write_text(html_page([result_of(ends | crowd, full)]), encoding="utf-8")
+    browser.open(path, width, phone=width < 500)
+    found = browser.run(WORDS_OF_KNEES)
+    left, right, top, bottom = found["within"]
+    boxes = [box for _, box in found["words"]]
+    assert all(left <= a and b <= right and top <= c and d <= bottom for a, b, c, d in boxes)
+    assert not [(one, two) for one, two in combinations(boxes, 2) if meet(one, two)]
+    names = {words.partition(":")[0] for words, _ in found["words"]}
+    assert names >= {"bind", "range"}
+    assert len(names - {"bind", "range"}) >= (3 if width > 1000 else 1)
+    assert found["marks"] == len(ends | crowd) > len(boxes)
+
+
+def meet(one: Sequence[float], two: Sequence[float]) -> bool:
+    """Whether boxes of left, right, top and bottom lie over each other."""
+    return one[0] < two[1] and two[0] < one[1] and one[2] < two[3] and two[2] < one[3]
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)], ids=["desk", "dark", "phone"])

@@ -73,8 +73,8 @@ def assert_told(finished: subprocess.CompletedProcess[str], says: str = "unexpec
 @pytest.mark.parametrize(
     ("module", "function", "has_stdout"),
     [
-        ("connbench.report.text", "block", False),
-        ("connbench.report.text", "closing", True),
+        ("connbench.report.run_report", "strategy_blocks", False),
+        ("connbench.report.run_report", "closing_blocks", True),
     ],
     ids=["a block", "the end"],
 )
@@ -158,7 +158,7 @@ def test_any_exception_is_told_in_one_line(error: str, says: str, hooks: Path) -
 def test_no_memory_is_no_bug(hooks: Path, tmp_path: Path) -> None:
     """MemoryError in the report: exit code 4, the figures, the way out; what was measured is saved."""
     path = tmp_path / "r.json"
-    env = broken(hooks, "connbench.report.text", "block", "MemoryError()")
+    env = broken(hooks, "connbench.report.run_report", "strategy_blocks", "MemoryError()")
     finished = connbench(*SMALL, "-o", str(path), env=env)
     assert finished.returncode == ExitCode.ENVIRONMENT
     *_, fault, advice = finished.stderr.splitlines()

@@ -12,8 +12,8 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import achieved_rate
 from connbench.interrupts import Interrupts
 from connbench.model import Churn, Close, Listener, Load, Protocol
-from connbench.report import text
-from connbench.report.part_rows import part_tables
+from connbench.report.run_report import part_tables, strategy_blocks
+from connbench.report.text import write
 from connbench.results.result import Result
 from connbench.runner import run
 from run_connbench import OVER_VETH, make_plan, measure, spec
@@ -48,8 +48,8 @@ def test_fin_runs_out_of_ports_and_is_told_why() -> None:
     filled, churned = result.strategies
     assert churned.samples.failed.any()
     assert [f.strategy for f in findings(result) if f.code == "time-wait"] == [churned.strategy.label]
-    assert f"; {churned.rounds[0].report.established} open at the end" in text.block(result, churned)
-    assert "160 open at the end" in text.block(result, filled)
+    assert f"; {churned.rounds[0].report.established} open at the end" in write(strategy_blocks(result, churned))
+    assert "160 open at the end" in write(strategy_blocks(result, filled))
 
 
 def test_rate_that_nobody_can_do_is_found() -> None:
@@ -60,7 +60,7 @@ def test_rate_that_nobody_can_do_is_found() -> None:
     assert rate is not None
     [found] = [f for f in findings(result) if f.code == "churn-rate"]
     assert found.message.startswith(f"{rate:,.0f} of the 1,000,000,000 replacements a second")
-    assert f"closed by rst, {rate:,.0f}/s of " in text.block(result, churned)
+    assert f"closed by rst, {rate:,.0f}/s of " in write(strategy_blocks(result, churned))
 
 
 def test_given_up_connections_leave_their_ports_free() -> None:

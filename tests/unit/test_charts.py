@@ -28,7 +28,7 @@ from connbench.report.charts import KINDS, canvas, left_out, picture, terminal
 from connbench.report.charts.canvas import PALETTES, Options, name_origin
 from connbench.report.charts.scatter import HEADROOM
 from connbench.report.charts.window_sizes import sweeps
-from connbench.report.html.charts import PARITY_COLOURS
+from connbench.report.html.figures import PARITY_COLOURS
 from connbench.report.series import COLOURS, Series, series_of
 from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv

@@ -24,10 +24,12 @@ from connbench.model import (
     Protocol,
     StrategySpec,
 )
-from connbench.report import text
-from connbench.report.html.charts import utilisation
+from connbench.report import run_report
+from connbench.report.html.figures import utilisation
 from connbench.report.ranking_table import ranking_of
+from connbench.report.run_report import closing_blocks, strategy_blocks
 from connbench.report.series import series_of
+from connbench.report.text import write
 from connbench.results.result import Result, Round
 from factories import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
 
@@ -206,7 +208,7 @@ def test_datagrams_are_not_closed_by_a_reset() -> None:
     spec = churning()
     spec = replace(spec, load=replace(spec.load, protocol=Protocol.UDP))
     result = result_of({spec: [every(1_000)]}, HUNDRED_PORTS)
-    [line] = [line for line in text.report(result).splitlines() if line.startswith("churn: ")]
+    [line] = [line for line in run_report.text(result).splitlines() if line.startswith("churn: ")]
     assert line == "churn: 100 replacements"
 
 
@@ -227,7 +229,7 @@ def test_churn_has_neither_knee_nor_share_of_the_range() -> None:
     for strategy in result.strategies:
         is_churn = strategy.strategy.phase is Phase.CHURN
         assert (find_knee(strategy) == Knee()) is is_churn
-        block = text.block(result, strategy)
+        block = write(strategy_blocks(result, strategy))
         assert ("\nknee: " in block) is not is_churn
         assert ("\nchurn: 100 replacements, closed by rst" in block) is is_churn
     assert {trace["meta"]["series"] for trace in utilisation(series_of([result]))["data"]} == {0, 2}
@@ -250,14 +252,14 @@ def test_line_of_churn_has_rate_and_time_wait() -> None:
     spec = churning(close=Close.FIN, rate=2000.0)
     result = result_of({spec: [every(1_000_000, time_wait=50)]})
     line = "churn: 100 replacements, closed by fin, 1,000/s of 2,000/s asked for; tcp_tw_reuse 2, 50 in TIME_WAIT"
-    assert line in text.report(result).splitlines()
+    assert line in run_report.text(result).splitlines()
 
 
 def test_long_labels_are_folded_on_a_terminal() -> None:
     """On a terminal the closing table folds what strategies were put to; in a pipe each stays a line."""
     spec = churning(lanes=4, close=Close.FIN, rate=2000.0)
     result = result_of({spec: [every(1_000_000)], replace(spec, name="plain"): [every(1_000_000)]})
-    narrow, wide = text.closing(result, 80).split("\n\n")[0], text.closing(result).split("\n\n")[0]
+    narrow, wide = write(closing_blocks(result), 80).split("\n\n")[0], write(closing_blocks(result)).split("\n\n")[0]
     assert [line for line in narrow.splitlines() if len(line) > 80] == []
     assert " ".join(narrow.split()) == " ".join(wide.split())
     assert len(narrow.splitlines()) > len(wide.splitlines()) == 4

@@ -15,9 +15,9 @@ from connbench.analysis.comparison import FIGURES, Comparison, Verdict, compare
 from connbench.errors import Interrupted
 from connbench.model import Churn, Link, Listener, Load, Namespace, Plan, PortRange, StrategySpec
 from connbench.report import comparison_report as report
-from connbench.report.comparison_rows import HEADER, blocks
-from connbench.report.comparison_verdict import verdict
-from connbench.report.html.pictures import VERDICT_COLOURS, of_comparison
+from connbench.report.comparison_report import HEADER, strategy_tables, verdict
+from connbench.report.formats import COMPARISON_FORMATS
+from connbench.report.html.figures import VERDICT_COLOURS, of_comparison
 from connbench.results.result import Origin, Result, Round
 from factories import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
 
@@ -144,8 +144,8 @@ def test_groups_too_rare_for_a_verdict_are_named() -> None:
 def test_no_complete_round_leaves_the_remark_alone() -> None:
     """Without a figure on either side there is no table."""
     cut = [round_of(samples_of([]), fault=Interrupted(2))]
-    [block] = blocks(of(cut, cut))
-    assert (block.table.rows, block.remarks) == (
+    [table] = strategy_tables(of(cut, cut))
+    assert (table.rows, table.remarks) == (
         [],
         ("undetermined: BASE needs 5 and NEW 5 more complete rounds, for a verdict takes 5",),
     )
@@ -195,9 +195,12 @@ def test_markdown_has_warnings_and_tables(mixed: Comparison) -> None:
         "- NEW new_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6 rounds (1 partial, left out)"
     ) in lines
     assert "> - **warning** kernel: 6.8.0-test in BASE, 6.18.0 in NEW" in lines
-    top = lines.index("| figure | BASE | NEW | NEW/BASE | 95% interval | verdict |")
+    [top] = [at for at, line in enumerate(lines) if line.startswith("| figure ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[top : top + 3]]
+    assert cells[0] == ["figure", "BASE", "NEW", "NEW/BASE", "95% interval", "verdict"]
+    assert [cell.endswith(":") for cell in cells[1]] == [False, True, True, True, True, False]
     assert lines.index("> [!WARNING]") < top
-    assert lines[top + 2] == "| total | 63.5 µs | 127 µs | 2.000 x | 1.949 to 2.052 | slower |"
+    assert cells[2] == ["total", "63.5 µs", "127 µs", "2.000 x", "1.949 to 2.052", "slower"]
     assert len({line.count("|") for line in lines[top : top + 2 + len(FIGURES)]}) == 1
 
 
@@ -239,7 +242,7 @@ def test_json_of_like_files_says_so() -> None:
 
 def test_rows_have_a_cell_a_column(mixed: Comparison) -> None:
     """Whatever lays the blocks out finds as many cells in a row as there are columns."""
-    assert {len(cells) for block in blocks(mixed) for cells in block.table.rows} == {len(HEADER)}
+    assert {len(cells) for table in strategy_tables(mixed) for cells in table.rows} == {len(HEADER)}
 
 
 def test_json_has_null_for_an_empty_group() -> None:
@@ -330,7 +333,7 @@ def test_another_load_is_told() -> None:
 def test_name_that_is_no_text_has_a_mark() -> None:
     """Bytes of a file's name that are no text break no format."""
     base, new = (named({BIND: rounds_of(5)}, name) for name in ("a.json", "b\udcff.json"))
-    for render in report.FORMATS.values():
+    for render in COMPARISON_FORMATS.values():
         assert "b?.json" in render(compare(base, new))
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import FillStep, fill_steps
 from connbench.model import Load, PortRange
-from connbench.report import text
-from connbench.report.load_lines import giving_up_table
+from connbench.report import run_report
+from connbench.report.run_report import giving_up_table
 from connbench.results.result import Result, StrategyResult
 from connbench.samples import GIVEN_UP
 from factories import PLAIN, PLAN, result_of, round_of, samples_of
@@ -78,12 +78,12 @@ def test_given_up_here_and_there_does_not_move_the_knee() -> None:
 
 def test_report_tells_what_was_had_in_time() -> None:
     """A line has how many were had within the limit, a table at which share of the range; errors name the rest."""
-    report = text.report(half_given_up())
+    report = run_report.text(half_given_up())
     assert "\nhad within 1 ms: 100 of 200 (50.0%)\n" in report
     assert "\nerrors: given up 99, EADDRNOTAVAIL 1\n" in report
     assert "\nfirst failed: attempt 200 with 50.0% of the range in use" in report
     assert "\n60%              20            0        20       0  50.0%\n" in report
-    assert "asked for" not in text.report(result_of({PLAIN: half_given_up().rounds[IMPATIENT]}))
+    assert "asked for" not in run_report.text(result_of({PLAIN: half_given_up().rounds[IMPATIENT]}))
 
 
 def test_round_without_an_attempt_has_no_table() -> None:

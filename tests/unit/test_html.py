@@ -24,17 +24,15 @@ from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault, RunFault
 from connbench.findings import Finding, Severity, printable
 from connbench.model import Churn, Load, Phase, Placement, StrategySpec
-from connbench.report import sweep_tables as sweep
-from connbench.report.html import charts, page, points
-from connbench.report.html.facts import environment_table
-from connbench.report.html.labels import Mark, sides
-from connbench.report.html.page import Opening, comparison_blocks, html_page
-from connbench.report.html.pictures import Bar, Picture, bars
+from connbench.report import sweep_report
+from connbench.report.blocks import Table
+from connbench.report.html import figures, page
+from connbench.report.html.figures import Bar, Picture, bars
+from connbench.report.html.page import Opening, comparison_tables, environment_table, html_page
 from connbench.report.ranking_table import ranking_of
-from connbench.report.rows import Block, Table
+from connbench.report.run_verdict import run_verdict
 from connbench.report.series import series_of
 from connbench.report.talk import six_lines
-from connbench.report.verdicts import run_verdict
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
 from factories import BIND, PLAIN, PLAN, PORTS, WINDOW, result_of, round_of, samples_of, unhurried
@@ -158,8 +156,8 @@ def test_page_of_churn_opens_with_its_scatter() -> None:
 def test_page_shows_the_picture_that_it_is_given() -> None:
     """A command's own verdict and picture take the first screen; rows to compare with are muted, long lists folded."""
     picture = bars([Bar("plain", "here", 1.0, "1 x"), Bar("plain", "the talk", 2.0, "2 x")], "speed-up")
-    table = Table(("a", "b"), [("one", "1"), ("the talk", "2")])
-    more = [Block("First", table, muted=(1,)), Block("Second", table, folded="all 2 hold")]
+    first = Table(("a", "b"), [("one", "1"), ("the talk", "2")], title="First", muted=(1,))
+    more = [first, replace(first, title="Second", muted=(), folded="all 2 hold")]
     source = html_page([two_strategies()], more, Opening(("It holds.",), Picture(picture, "Measured")))
     page = Page(source)
     assert page.words["li"][0] == "It holds."
@@ -173,9 +171,9 @@ def test_page_shows_the_picture_that_it_is_given() -> None:
 def test_page_compares_what_a_connection_costs() -> None:
     """The closing table of the text, and what its columns are."""
     result = two_strategies()
-    [block] = comparison_blocks([result])
+    [table] = comparison_tables([result])
     ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
-    assert (block.table, block.remarks) == (ranking.table, (ranking.remark,))
+    assert (table, table.remarks) == (replace(ranking.table, title="Comparison"), (ranking.remark,))
     assert page_of_two().words["table"][0].split()[:4] == ["strategy", "acquire", "vs", "plain"]
 
 
@@ -183,8 +181,8 @@ def test_strategies_of_two_files_are_compared_under_names_that_tell_them_apart()
     """The same strategy of two files has two rows, the file's name in each."""
     old, new = two_strategies(), two_strategies()
     old.name, new.name = "old.json", "new.json"
-    block, *_ = comparison_blocks([old, new])
-    assert [row[0] for row in block.table.rows] == [
+    table, *_ = comparison_tables([old, new])
+    assert [row[0] for row in table.rows] == [
         "window 500 (old)", "window 500 (new)", "plain (old)", "plain (new)",
     ]  # fmt: skip
 
@@ -194,18 +192,18 @@ def test_two_files_have_verdicts_and_what_else_differs() -> None:
     old, new = two_strategies(), two_strategies()
     old.name, new.name = "old.json", "new.json"
     new.environment["kernel"] = "6.18.0"
-    _, differing, *verdicts = comparison_blocks([old, new])
-    assert ("warning", "kernel: 6.8.0-test in BASE, 6.18.0 in NEW") in differing.table.rows
+    _, differing, *verdicts = comparison_tables([old, new])
+    assert ("warning", "kernel: 6.8.0-test in BASE, 6.18.0 in NEW") in differing.rows
     assert differing.remarks == ("BASE is old.json, NEW is new.json",)
-    assert [block.title.partition(":")[0] for block in verdicts] == ["plain", "window 500"]
-    assert verdicts[0].table.rows[0][0] == "total"
-    assert verdicts[0].table.rows[0][-1] == "undetermined"
-    assert len(comparison_blocks([old, new, old])) == 1
+    assert [table.title.partition(":")[0] for table in verdicts] == ["plain", "window 500"]
+    assert verdicts[0].rows[0][0] == "total"
+    assert verdicts[0].rows[0][-1] == "undetermined"
+    assert len(comparison_tables([old, new, old])) == 1
 
 
 def test_single_strategy_is_compared_with_nothing() -> None:
     """One strategy: no comparison."""
-    assert comparison_blocks([result_of({BIND: [round_of(MIXED)]})]) == []
+    assert comparison_tables([result_of({BIND: [round_of(MIXED)]})]) == []
 
 
 def test_page_has_findings_command_plan_and_environment() -> None:
@@ -258,7 +256,7 @@ def test_a_sweep_compares_by_its_own_tables() -> None:
     """Speed-ups of total times would set few connections against many; two sweeps stand side by side as ever."""
     specs = [replace(BIND, load=Load(fill=fill)) for fill in (0.5, 0.8)]
     swept = result_of({spec: [round_of(MIXED)] for spec in specs})
-    more = sweep.blocks(swept, 0.01)
+    more = sweep_report.tables(swept, 0.01)
     assert "Comparison" not in Page(html_page([swept], more)).words["h2"]
     assert "Comparison" in Page(html_page([swept])).words["h2"]
     assert "Comparison" in Page(html_page([swept, swept], more)).words["h2"]
@@ -312,7 +310,7 @@ def test_hostile_words_do_not_end_the_charts_json() -> None:
 @given(st.text())
 def test_chart_shows_any_words_to_the_letter(words: str) -> None:
     """Nothing of a name is left that plotly takes for a tag, an entity, a template or a formula."""
-    shown = charts.chart_text(words)
+    shown = figures.chart_text(words)
     assert not set("<>%{}$\"'") & set(re.sub(r"&#\d+;", "", shown))
     assert "&" not in re.sub(r"&#\d+;", "", shown)
     expected = words if len(words) <= 60 else words[:59] + "…"
@@ -368,16 +366,16 @@ def test_scatter_has_every_attempt_in_its_colour() -> None:
 
 def test_numbers_are_packed_in_the_smallest_type_they_fit() -> None:
     """Ports take two bytes; a million attempts are counted in four."""
-    assert points.packed(np.array([65_535]))["dtype"] == "u2"
-    assert points.packed(np.array([65_536]))["dtype"] == "u4"
-    assert unpack(points.packed(np.array([1_000_000, 3]))).tolist() == [1_000_000, 3]
+    assert figures.packed(np.array([65_535]))["dtype"] == "u2"
+    assert figures.packed(np.array([65_536]))["dtype"] == "u4"
+    assert unpack(figures.packed(np.array([1_000_000, 3]))).tolist() == [1_000_000, 3]
 
 
 def test_rare_errnos_share_a_trace() -> None:
     """However many errnos a file has, the chart has few traces, and no attempt is lost."""
     numbers = [0, 0, *([99] * 5), *range(1, 40)]
-    groups = points.groups_of(samples_of([1000] * len(numbers), errno=numbers))
-    assert len(groups) == 2 + points.MOST_ERRNOS + 1
+    groups = figures.groups_of(samples_of([1000] * len(numbers), errno=numbers))
+    assert len(groups) == 2 + figures.MOST_ERRNOS + 1
     assert groups[2].errno == "99 EADDRNOTAVAIL"
     assert groups[-1].errno == "a rare one"
     assert sum(int(group.chosen.sum()) for group in groups) == len(numbers)
@@ -387,7 +385,7 @@ def test_round_of_the_median_total_is_drawn() -> None:
     """Of three rounds the one in the middle is drawn, and the page says which."""
     rounds = [round_of(samples_of([ns] * 50), number) for number, ns in enumerate((9000, 1000, 5000), 1)]
     result = result_of({BIND: rounds})
-    assert points.shown_round(result.strategies[0]).number == 3
+    assert figures.shown_round(result.strategies[0]).number == 3
     page = Page(html_page([result]))
     assert any(words.startswith("bind: round 3 of 3 is drawn") for words in page.words["p"])
 
@@ -396,20 +394,20 @@ def test_partial_round_is_drawn_only_if_there_is_no_other() -> None:
     """A complete round goes before a longer one that was cut short; without one, the longest is drawn."""
     cut = [round_of(samples_of([1000] * n), n, fault=RunFault("x")) for n in (3, 9)]
     whole = round_of(samples_of([1000] * 4), 1)
-    assert points.shown_round(result_of({BIND: [*cut, whole]}).strategies[0]) is whole
-    assert points.shown_round(result_of({BIND: cut}).strategies[0]) is cut[1]
+    assert figures.shown_round(result_of({BIND: [*cut, whole]}).strategies[0]) is whole
+    assert figures.shown_round(result_of({BIND: cut}).strategies[0]) is cut[1]
 
 
 def test_too_many_attempts_are_thinned_evenly_but_for_the_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit one attempt in so many is drawn, the slowest of each parity remain, and the page says so."""
-    monkeypatch.setattr(charts, "MOST_POINTS", 1000)
+    monkeypatch.setattr(figures, "MOST_POINTS", 1000)
     latency = np.full(10_000, 1000)
     latency[7777] = 9_999_999
     result = result_of({BIND: [round_of(samples_of(latency.tolist()))]})
     page = Page(html_page([result]))
     traces = page.figures["scatter"]["data"]
     drawn = np.concatenate([unpack(trace["x"]) for trace in traces])
-    assert 1000 <= len(drawn) <= 1000 + 2 * points.SLOWEST_KEPT
+    assert 1000 <= len(drawn) <= 1000 + 2 * figures.SLOWEST_KEPT
     assert 7778 in drawn
     assert any("1 in 10 is drawn" in words for words in page.words["p"])
 
@@ -419,9 +417,9 @@ def test_slowest_hundred_are_kept_and_no_more() -> None:
     latency = np.arange(10_000, 0, -1)
     latency[5::20] = np.arange(20_000, 20_000 + 500)
     samples = samples_of(latency.tolist())
-    drawn = points.thinned(samples, np.ones(len(samples), dtype=np.bool_), 10)
+    drawn = figures.thinned(samples, np.ones(len(samples), dtype=np.bool_), 10)
     assert drawn.tolist() == sorted([*range(0, 10_000, 10), *range(5 + 20 * 400, 10_000, 20)])
-    assert len(range(5 + 20 * 400, 10_000, 20)) == points.SLOWEST_KEPT == 100
+    assert len(range(5 + 20 * 400, 10_000, 20)) == figures.SLOWEST_KEPT == 100
 
 
 def step(ports: int = 2000) -> Samples:
@@ -435,7 +433,7 @@ def step(ports: int = 2000) -> Samples:
 def test_utilisation_has_median_p99_and_the_knee() -> None:
     """The lines run over the share of the range, and the knee is marked at it, with its connection."""
     result = result_of({PLAIN: [round_of(step())]})
-    median, p99, knee = charts.utilisation(series_of([result]))["data"]
+    median, p99, knee = figures.utilisation(series_of([result]))["data"]
     share = unpack(median["x"])
     assert share[-1] == pytest.approx(2000 / len(PORTS), rel=0.02)
     values = unpack(median["y"])
@@ -447,33 +445,16 @@ def test_utilisation_has_median_p99_and_the_knee() -> None:
     assert knee["text"] == ["plain: 1.8%"]
 
 
-def test_knees_at_the_same_place_have_labels_apart() -> None:
-    """Each of four knees at half the range has a label of its own place, and one that finds none keeps its mark."""
-    knees = [Mark(0.5, 60e-6 + 1e-6 * i, f"bind, {i} sources: 50.0%") for i in range(8)]
-    found = sides(knees)
-    named = [side for side in found if side]
-    assert len(named) == len(set(named)) >= 4
-    assert found[-1] is None
-    assert sides([Mark(0.99, 1e-3, "window 500: 99.0%"), Mark(0.01, 1e-3, "window 5: 1.0%")]) == [
-        "middle left",
-        "middle right",
-    ]
-    plan = {spec: [round_of(step())] for spec in (PLAIN, BIND, WINDOW)}
-    drawn = charts.utilisation(series_of([result_of(plan)]))["data"]
-    labelled = [trace["textposition"] for trace in drawn if trace["meta"]["group"] == "knee"]
-    assert len(set(labelled)) == 3
-
-
 def test_strategy_without_a_knee_has_lines_alone() -> None:
     """Nothing is marked where nothing turns slow."""
     result = result_of({PLAIN: [round_of(samples_of([10_000] * 2000))]})
-    assert [trace["meta"]["group"] for trace in charts.utilisation(series_of([result]))["data"]] == ["median", "p99"]
+    assert [trace["meta"]["group"] for trace in figures.utilisation(series_of([result]))["data"]] == ["median", "p99"]
 
 
 def test_unknown_range_is_taken_as_the_connections_made() -> None:
     """A CSV's lines run to the end of the axis."""
     result = read_csv(csv_rows(result_of({PLAIN: [round_of(step())]})), "a.csv")
-    median, _, knee = charts.utilisation(series_of([result]))["data"]
+    median, _, knee = figures.utilisation(series_of([result]))["data"]
     assert unpack(median["x"])[-1] == pytest.approx(1, abs=0.02)
     assert knee["x"] == [0.5]
 

@@ -13,7 +13,7 @@ from connbench.planner.link import check_link, settle_link
 from connbench.planner.request import RunRequest
 from connbench.planner.sources import choose_sources
 from connbench.planner.targets import own_endpoint
-from connbench.report.rows import link
+from connbench.report.run_report import link_name
 from factories import BIND, PLAN
 
 VETH, OWN = RunRequest(link=Link.VETH), Namespace.NETWORK
@@ -102,4 +102,4 @@ def test_a_source_need_not_be_one_of_this_host() -> None:
 )
 def test_a_link_is_named_where_it_is_not_the_usual_one(changes: dict[str, Any], text: str) -> None:
     """The loopback goes without saying; a delay is told with its unit."""
-    assert link(replace(PLAN, **changes)) == text
+    assert link_name(replace(PLAN, **changes)) == text

@@ -10,10 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connbench.analysis.parts import By, split_by
 from connbench.model import Churn, Endpoint, Load, Phase, Protocol, StrategySpec
-from connbench.report import text
-from connbench.report.markdown import markdown
-from connbench.report.part_rows import part_tables
+from connbench.report import run_report
 from connbench.report.prometheus import prometheus
+from connbench.report.run_report import markdown, part_tables
 from connbench.results.result import Result
 from factories import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
 
@@ -83,7 +82,7 @@ def test_lane_table_of_a_full_range_fits_80_columns() -> None:
     """The widest figures that a run of 100,000 has stay within a terminal."""
     rows = 100_000
     samples = samples_of([123_456_789] * rows, client=[i % 2 for i in range(rows)])
-    report = text.report(result_of({LANES: [round_of(samples)]}), 80)
+    report = run_report.text(result_of({LANES: [round_of(samples)]}), 80)
     assert "\nall     100,000" in report
     assert [line for line in report.splitlines() if len(line) > 80] == []
 

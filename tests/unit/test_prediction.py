@@ -26,11 +26,10 @@ from connbench.portmodel.agreement import Both, agreement, rank_correlation
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, usual_of
 from connbench.portmodel.predict_plan import beside, predict
-from connbench.report.agreement_report import report as agreement_report
 from connbench.report.charts.canvas import Options, styled
 from connbench.report.charts.predicted import Overlay, draw
 from connbench.report.json import json_document
-from connbench.report.prediction_report import knee, report
+from connbench.report.prediction_report import agreement_text, knee, prediction_text
 from connbench.results.result import Result, Round
 from connbench.samples import GIVEN_UP
 from factories import PLAN, result_of, samples_of
@@ -167,7 +166,7 @@ def test_median_stands_beside_the_mean() -> None:
     result = result_of({spec("plain"): [round_made(disturbed)]}, replace(PLAN, port_range=PortRange(40000, 40007)))
     found = agreement(beside(result)[0], USUAL)
     assert (found.mean_ns["even"].measured, found.median_ns["even"].measured) == (257_500, 10_000)
-    text = agreement_report(result, [(beside(result)[0], found)], Algorithm.FROM_6_8, {Protocol.TCP: USUAL}, 80)
+    text = agreement_text(result, [(beside(result)[0], found)], Algorithm.FROM_6_8, {Protocol.TCP: USUAL}, 80)
     median = next(line for line in text.split("median latency")[1].splitlines() if line.startswith("plain"))
     assert median.split()[3:5] == ["10.0", "µs"]
 
@@ -184,7 +183,7 @@ def test_rank_correlation_that_tops_out_is_explained() -> None:
         for one in predict(plan, Algorithm.FROM_6_8):
             result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
         compared = [(pair, agreement(pair, USUAL)) for pair in beside(result)]
-        text = agreement_report(result, compared, Algorithm.FROM_6_8, {Protocol.TCP: USUAL})
+        text = agreement_text(result, compared, Algorithm.FROM_6_8, {Protocol.TCP: USUAL})
         assert words in text
         assert ("tops out" in text) == bool(words)
 
@@ -208,7 +207,7 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
     assert "µs" not in out
     assert max(map(len, out.splitlines())) <= 100
     predictions = predict(plan_on_paper(RunRequest(strategies=("plain",), port_range=WIDER)), Algorithm.FROM_6_8)
-    timed = report(predictions, Algorithm.FROM_6_8, USUAL, 80)
+    timed = prediction_text(predictions, Algorithm.FROM_6_8, USUAL, 80)
     assert "total time: 0.0" in timed
     assert "odd ports: 1000 latency min:" in timed
     assert "calibration: a connection 13.0 µs" in timed

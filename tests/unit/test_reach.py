@@ -24,8 +24,8 @@ from connbench.model import (
     can_show_half,
 )
 from connbench.planner.reach import note_unseen
-from connbench.report import markdown, text
-from connbench.report.verdicts import run_verdict
+from connbench.report import run_report
+from connbench.report.run_verdict import run_verdict
 from connbench.thresholds import parse
 from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
@@ -107,8 +107,8 @@ def test_plan_verdict_line_table_prediction_and_gate_judge_alike(
     assert RoundPlan(plan, spec, 1).shows_half is measured.shows_half is shown
     assert bool(note_unseen(plan, kernel)) is unseen
     if measured.is_judged:
-        assert ("knee: cannot be seen" in text.report(run)) is unseen
-        assert ("| not seen" in markdown.markdown(run)) is unseen
+        assert ("knee: cannot be seen" in run_report.text(run)) is unseen
+        assert ("| not seen" in run_report.markdown(run)) is unseen
         assert ("cannot show" in run_verdict(run)[0]) is unseen
         assert ("Next: the same with " in run_verdict(run)[-1]) is unseen
     refused = evaluate([parse("knee < 50%")], run)

@@ -505,9 +505,9 @@ def test_picture_has_a_pair_of_bars_for_what_the_talk_published() -> None:
 
 def test_page_mutes_the_talks_rows_and_folds_claims_that_all_hold() -> None:
     """A reader sees what was measured; a list of claims is long, and says nothing new where all of them hold."""
-    table, claims = reproduction.blocks(result_of(as_the_talk_says()))
+    table, claims = reproduction.tables(result_of(as_the_talk_says()))
     assert table.muted
-    assert all(("the talk" in row[0]) == (place in table.muted) for place, row in enumerate(table.table.rows))
-    assert claims.folded == f"All {len(claims.table.rows)} claims hold: show each"
-    _, claims = reproduction.blocks(result_of({**as_the_talk_says(), PLAIN.spec: drawn()}))
+    assert all(("the talk" in row[0]) == (place in table.muted) for place, row in enumerate(table.rows))
+    assert claims.folded == f"All {len(claims.rows)} claims hold: show each"
+    _, claims = reproduction.tables(result_of({**as_the_talk_says(), PLAIN.spec: drawn()}))
     assert claims.folded is None

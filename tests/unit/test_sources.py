@@ -27,8 +27,8 @@ from connbench.model import (
     addresses_text,
 )
 from connbench.planner.sources import choose_sources, parse_sources
-from connbench.report import text
-from connbench.report.part_rows import part_tables
+from connbench.report import run_report
+from connbench.report.run_report import part_tables
 from connbench.report.series import series_of
 from connbench.results.result import Result
 from factories import BIND, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
@@ -166,11 +166,11 @@ def test_each_source_has_a_knee_of_its_own() -> None:
 
 def test_report_has_a_row_a_source() -> None:
     """The text names how many sources there are, and has each by itself; a single one has no such table."""
-    report = text.report(two_sources())
+    report = run_report.text(two_sources())
     assert "127.9.9.1 and 1 more source -> " in report
     assert "127.9.9.1  200       0  10.0 µs  10.0 µs  10.0 µs     -             -" in report
     assert "127.9.9.2  200       0  55.0 µs  55.0 µs   100 µs   101             -" in report
-    assert "source  " not in text.report(result_of({BIND: [round_of(samples_of([1000]))]}))
+    assert "source  " not in run_report.text(result_of({BIND: [round_of(samples_of([1000]))]}))
 
 
 def test_table_of_many_sources_ends_somewhere() -> None:

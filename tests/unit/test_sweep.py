@@ -28,15 +28,12 @@ from connbench.planner.strategy_choice import choose_strategies
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import simulate
 from connbench.portmodel.variants import Variant
-from connbench.report import sweep_tables as report
+from connbench.report import run_report
+from connbench.report import sweep_report as report
 from connbench.report.formats import FORMATS
-from connbench.report.html.pictures import of_sweep
-from connbench.report.sweep_json import json as sweep_json
-from connbench.report.sweep_markdown import markdown
-from connbench.report.sweep_names import Names
-from connbench.report.sweep_verdict import budget_for, verdict
-from connbench.report.sweep_verdict import share as report_share
-from connbench.report.text import report as run_report
+from connbench.report.html.figures import of_sweep
+from connbench.report.sweep_report import Names, budget_for, markdown, verdict
+from connbench.report.sweep_report import share as report_share
 from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.output_file import Output
@@ -401,7 +398,7 @@ def test_churn_is_judged_and_not_the_filling() -> None:
     result = result_of(measured)
     assert result.plan
     result.plan = replace(result.plan, strategies=tuple(spec for spec in measured if spec.phase is Phase.FILL))
-    printed = report.report(result, 0.01)
+    printed = report.text(result, 0.01)
     assert printed.index("the filling before the churn") < printed.index("\nthe churn\n")
     assert said(result)[0] == (
         "Cheapest within 1% errors: window 1000, 20.0 µs a connection (mean of the churn; no errors)."
@@ -412,7 +409,7 @@ def test_an_unfinished_setting_is_not_judged() -> None:
     """Without a complete round at every load a setting is printed, marked, and left out of the choice."""
     result = swept(TWO_BY_TWO)
     result.rounds[replace(LARGE, load=FULL)] = [round_of(attempts(30), fault=Interrupted(2))]
-    printed = report.report(result, 1.0)
+    printed = report.text(result, 1.0)
     assert "95%, partial" in printed
     assert said(result, 1.0)[0].startswith("Cheapest within 100% errors: window 100, ")
     assert said(result, 1.0)[1] == "1 setting has no complete round at every load and is not judged."
@@ -435,7 +432,7 @@ FELL_OUT = (
 
 def test_report_has_tables_choices_and_a_verdict() -> None:
     """Settings with a row a load, the cheapest at each load, each setting over all loads, and what to make of it."""
-    printed = report.report(swept(TWO_BY_TWO), 0.01)
+    printed = report.text(swept(TWO_BY_TWO), 0.01)
     assert printed.splitlines()[-4:] == [
         f"verdict: {CHEAPEST}",
         FELL_OUT,
@@ -479,7 +476,7 @@ def test_the_runner_up_says_what_would_let_it_in() -> None:
     assert f"and fell out: {report_share(missed)} of its attempts found no free port" in second
     assert f"{best.options} (the model predicts {report_share(best.error_share)} errors)" in third
     assert last == f"Next: repeat the sweep with --strategy window --window 16 {best.options}, which measures it."
-    swept_json = json.loads(sweep_json(result, 0.01, found_variants))["sweep"]
+    swept_json = json.loads(report.json(result, 0.01, found_variants))["sweep"]
     assert swept_json["choice"]["label"] == "plain"
     assert [one["label"] for one in swept_json["ranking"]] == ["window 16", "plain"]
     let_in = swept_json["runner_up"]["let_in_by"]
@@ -504,7 +501,7 @@ def test_the_model_is_not_asked_where_it_does_not_hold() -> None:
 def test_json_of_a_sweep_has_null_for_an_empty_group() -> None:
     """A parity without a port and a cost without a connection are no 0."""
     cells = {(SMALL, HALF): (20, 1.0), (LARGE, HALF): (18, 0.0)}
-    found = json.loads(sweep_json(swept(cells), 0.01))["sweep"]
+    found = json.loads(report.json(swept(cells), 0.01))["sweep"]
     assert [one["cost_ns"] for one in found["ranking"]] == [18_000, None]
     [at] = found["ranking"][1]["by_load"]
     assert (at["figures"]["even_ns"], at["figures"]["odd_ns"], at["figures"]["cost_ns"]) == (None, None, None)
@@ -528,19 +525,19 @@ def test_report_of_long_names_stays_within_a_terminal() -> None:
         for load in loads
         for spec in replace(setting, load=replace(load, sources=20, give_up_ms=0.06)).phases
     }
-    printed = report.report(result_of(measured), 0.01, width=80)
+    printed = report.text(result_of(measured), 0.01, width=80)
     assert [line for line in printed.splitlines() if len(line) > 80] == []
     assert "2 settings with 1000 retries, 20 sources, giving up after 0.06 ms at 4 loads" in printed
     assert "each with churn 20000, by fin, at 500/s" in printed.replace("\n  ", " ")
     assert "over all loads" in printed
     differing = replace(settings[0], retries=7, load=Load(give_up_ms=0.06))
-    flat = report.report(swept({(settings[0], HALF): (900, 0), (differing, HALF): (900, 0)}), 0.01, width=80)
+    flat = report.text(swept({(settings[0], HALF): (900, 0), (differing, HALF): (900, 0)}), 0.01, width=80)
     assert [line for line in flat.splitlines() if len(line) > 80] == []
 
 
 def test_one_load_makes_one_flat_table() -> None:
     """With a single load there is nothing to group by and nothing to choose load by load."""
-    printed = report.report(swept({(SMALL, HALF): (20, 0), (LARGE, HALF): (18, 0.5)}), 0.01)
+    printed = report.text(swept({(SMALL, HALF): (20, 0), (LARGE, HALF): (18, 0.5)}), 0.01)
     assert "2 settings at one load: fill 50%" in printed
     assert any(line.startswith("window 1000  100  50.00%  36.0 µs") for line in printed.splitlines())
     assert "at each" not in printed
@@ -561,7 +558,7 @@ def test_like_findings_are_counted() -> None:
     result = swept(TWO_BY_TWO, number=2)
     for rounds in result.rounds.values():
         rounds[:] = [replace(one, report=replace(one.report, steal=0.5)) for one in rounds]
-    printed = report.report(result, 0.01)
+    printed = report.text(result, 0.01)
     assert printed.count("the hypervisor took 50.0% of the CPU time") == 2
     assert "warning: the same of 6 more rounds" in printed
 
@@ -576,15 +573,15 @@ def test_sweeps_are_told_from_runs() -> None:
 
 def test_blocks_for_a_page_say_the_same() -> None:
     """The page has the verdict of the text, its table and its choices."""
-    blocks = report.blocks(swept(TWO_BY_TWO), 0.01)
+    blocks = report.tables(swept(TWO_BY_TWO), 0.01)
     assert [block.title for block in blocks] == [
         "Sweep: every setting at every load",
         "cheapest within 1% errors at each fill",
         "mean over all loads",
     ]
-    assert len(blocks[0].table.rows) == 4
+    assert len(blocks[0].rows) == 4
     assert report.sentences(swept(TWO_BY_TWO), 0.01)[:2] == (CHEAPEST, FELL_OUT)
-    assert run_report(swept(TWO_BY_TWO)).count("connection attempts:") == 4
+    assert run_report.text(swept(TWO_BY_TWO)).count("connection attempts:") == 4
 
 
 def test_markdown_has_the_choice_too() -> None:

@@ -12,9 +12,14 @@ from connbench.analysis.knee import find_knee
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import Endpoint, Link, Listener, Load, Namespace, Plan, PortRange, Protocol, StrategySpec
-from connbench.report import markdown, text
+from connbench.report import run_report
+from connbench.report.blocks import Verdict
+from connbench.report.run_report import closing_blocks, header, strategy_blocks
+from connbench.report.run_verdict import run_verdict
+from connbench.report.text import write
 from connbench.results.result import Origin, Result, Round, Samples
 from connbench.samples import UNKNOWN_ERRNO
+from connbench.wording import fold
 from factories import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 SLOWEST_NS = 5_000_123_456
@@ -60,7 +65,7 @@ MIXED = samples_of(
 def test_block_is_header_six_lines_tables_and_facts() -> None:
     """A strategy's block has its parts in the order they are read in, a blank line between."""
     result = run_of(BIND, samples_of([10_000, 20_000, 30_000]))
-    header, *lines = text.block(result, result.strategies[0]).splitlines()
+    header, *lines = write(strategy_blocks(result, result.strategies[0])).splitlines()
     assert header == (
         "bind: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
         "own network namespace, backlog listener, seed 1"
@@ -90,18 +95,18 @@ def test_block_is_header_six_lines_tables_and_facts() -> None:
 @pytest.mark.parametrize(("count", "p999"), [(999, "-"), (1000, "7.00 µs")])
 def test_p999_is_printed_from_a_thousand_samples_on(count: int, p999: str) -> None:
     """The column p99.9 has a dash until there are 1,000 samples for it."""
-    assert cells(text.report(run_of(BIND, samples_of([7000] * count))), "latency", "all")["p99.9"] == p999
+    assert cells(run_report.text(run_of(BIND, samples_of([7000] * count))), "latency", "all")["p99.9"] == p999
 
 
 def test_group_without_an_attempt_has_no_row() -> None:
     """Tables leave out what the six lines show as infinite."""
-    report = text.report(run_of(BIND, samples_of([7000], port=[9025])))
+    report = run_report.text(run_of(BIND, samples_of([7000], port=[9025])))
     assert [line.split()[0] for line in report.splitlines() if line.endswith(" µs")] == ["all", "odd", "harness"]
 
 
 def test_failures_are_told_by_name_and_number() -> None:
     """Errors are listed by the name of their errno, and the failed attempts have a row in both tables."""
-    report = text.report(run_of(RANDOM, MIXED))
+    report = run_report.text(run_of(RANDOM, MIXED))
     assert line_with(report, "errors: ") == "errors: EADDRINUSE 1, EADDRNOTAVAIL 1"
     assert cells(report, "latency", "errored") == {
         "latency": "errored",
@@ -120,7 +125,7 @@ def test_failures_are_told_by_name_and_number() -> None:
 def test_header_is_one_line_for_a_pipe() -> None:
     """Without a width nothing is folded, however long."""
     result = result_of({LONG: [round_of(MIXED), round_of(MIXED, 2)]}, replace(PLAN, namespace=Namespace.USER))
-    assert text.header(result, LONG) == (
+    assert header(result, LONG) == (
         "window 10000 clipped, 1000 retries: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
         "own user and network namespace, backlog listener, seed 1, 2 rounds"
     )
@@ -129,39 +134,39 @@ def test_header_is_one_line_for_a_pipe() -> None:
 def test_header_names_a_link_that_is_not_the_loopback() -> None:
     """What the packets went over stands beside where they did."""
     result = result_of({BIND: [round_of(MIXED)]}, replace(PLAN, link=Link.VETH, delay_ms=2.0))
-    assert ", own network namespace, veth link, 2 ms delay, backlog listener, " in text.header(result, BIND)
+    assert ", own network namespace, veth link, 2 ms delay, backlog listener, " in header(result, BIND)
 
 
 def test_folded_header_says_the_same_in_lines() -> None:
     """A width folds the header between words, later lines set in."""
     result = run_of(LONG, MIXED)
-    lines = text.header(result, LONG, 80).split("\n")
+    lines = fold(header(result, LONG), 80).split("\n")
     assert len(lines) > 1
     assert all(line.startswith("  ") for line in lines[1:])
-    assert " ".join(line.strip() for line in lines) == text.header(result, LONG)
+    assert " ".join(line.strip() for line in lines) == header(result, LONG)
 
 
 def test_plain_has_the_kernels_source() -> None:
     """`plain` binds to no address, so the header names none for it."""
-    assert "range 9024-65535, kernel's source -> 127.9.9.2:9023" in text.header(run_of(PLAIN, MIXED), PLAIN)
+    assert "range 9024-65535, kernel's source -> 127.9.9.2:9023" in header(run_of(PLAIN, MIXED), PLAIN)
 
 
 def test_floor_is_left_out_where_nothing_connected() -> None:
     """Without a connection there is no harness floor to print."""
     measured = round_of(MIXED)
     without = replace(measured, report=replace(measured.report, workers=()))
-    assert "harness floor" not in text.report(result_of({RANDOM: [without]}))
+    assert "harness floor" not in run_report.text(result_of({RANDOM: [without]}))
 
 
 def test_rounds_show_their_totals_and_the_median() -> None:
     """With several rounds, each one's total time is told and the median they are compared by."""
-    report = text.report(run_of(BIND, *(samples_of([n * 1_000_000] * 10) for n in (3, 1, 2))))
+    report = run_report.text(run_of(BIND, *(samples_of([n * 1_000_000] * 10) for n in (3, 1, 2))))
     assert line_with(report, "total time by round") == "total time by round: 30.0 ms, 10.0 ms, 20.0 ms; median 20.0 ms"
 
 
 def test_single_round_has_no_median() -> None:
     """One round's total is in the six lines already."""
-    assert "by round" not in text.report(run_of(BIND, MIXED))
+    assert "by round" not in run_report.text(run_of(BIND, MIXED))
 
 
 def test_closing_table_compares_with_plain_by_acquire_time() -> None:
@@ -171,7 +176,7 @@ def test_closing_table_compares_with_plain_by_acquire_time() -> None:
     result = result_of(
         {PLAIN: [round_of(samples_of([9_999_000] * 400))], WINDOW: [round_of(failing)], RANDOM: [round_of(random)]}
     )
-    assert text.closing(result).splitlines()[:5] == [
+    assert write(closing_blocks(result)).splitlines()[:5] == [
         "strategy    acquire  vs plain  connect()  errors  share",
         "random       100 µs  100.00 x    9.00 µs       0   0.0%",
         "window 500  1.33 ms    7.50 x    1.33 ms     100  25.0%",
@@ -186,7 +191,7 @@ def test_closing_table_compares_with_plain_by_acquire_time() -> None:
 def test_names_that_a_reader_looks_for_can_be_bold() -> None:
     """The strategy above its block and the verdict, each at the beginning of a line; nothing else changes."""
     result = result_of({BIND: [round_of(MIXED)], WINDOW: [round_of(MIXED)]})
-    plain, bold = text.report(result, 80), text.report(result, 80, bold=True)
+    plain, bold = run_report.text(result, 80), run_report.text(result, 80, bold=True)
     stressed = re.findall(r"^\x1b\[1m(.*?)\x1b\[0m", bold, re.MULTILINE)
     assert stressed == ["bind:", "window 500:", "verdict:"]
     assert re.sub(r"\x1b\[[01]m", "", bold) == plain
@@ -197,23 +202,24 @@ def test_equal_findings_of_several_strategies_are_one() -> None:
     """They name the strategies; so does Markdown."""
     rounds = {spec: [round_of(samples_of([SLOWEST_NS] * 4))] for spec in (PLAIN, BIND, RANDOM)}
     result = result_of(rounds)
-    line = line_with(text.closing(result), "warning: ")
+    line = line_with(write(closing_blocks(result)), "warning: ")
     assert line == "warning: plain, bind and random: 4 connect() took more than 0.9 s"
-    assert markdown.markdown(result).count("took more than 0.9 s") == 1
+    assert run_report.markdown(result).count("took more than 0.9 s") == 1
 
 
 def test_single_strategy_has_nothing_to_close_with() -> None:
     """One strategy, no findings: after its block comes the verdict alone."""
     result = run_of(BIND, MIXED)
-    assert text.closing(result) == ""
-    assert text.report(result) == f"{text.block(result, result.strategies[0])}\n\n{text.verdict(result)}"
+    assert write(closing_blocks(result)) == ""
+    block, verdict = write(strategy_blocks(result, result.strategies[0])), write([Verdict(run_verdict(result))])
+    assert run_report.text(result) == f"{block}\n\n{verdict}"
 
 
 def test_several_rounds_are_compared_by_their_median() -> None:
     """The closing table of several rounds says that its figures are the median round's, and they are."""
     slow, fast = samples_of([9_000_000] * 10), samples_of([999_000] * 10)
     rounds = [round_of(samples, number) for number, samples in enumerate((slow, fast, fast), 1)]
-    comparison = text.closing(result_of({PLAIN: rounds, BIND: rounds}))
+    comparison = write(closing_blocks(result_of({PLAIN: rounds, BIND: rounds})))
     assert cells(comparison, "strategy", "plain")["acquire"] == "1.00 ms"
     assert "of the median round" in comparison
 
@@ -221,7 +227,7 @@ def test_several_rounds_are_compared_by_their_median() -> None:
 def test_strategy_without_an_attempt_has_dashes_in_the_comparison() -> None:
     """A strategy that broke before its first attempt is listed, without a ratio or a share."""
     broken = round_of(samples_of([]), fault=RunFault("socket() failed"))
-    comparison = text.closing(result_of({PLAIN: [round_of(MIXED)], BIND: [broken]}))
+    comparison = write(closing_blocks(result_of({PLAIN: [round_of(MIXED)], BIND: [broken]})))
     row = cells(comparison, "strategy", "bind")
     assert (row["vs plain"], row["share"]) == ("-", "-")
 
@@ -230,24 +236,26 @@ def test_findings_stand_before_the_verdict_with_their_advice() -> None:
     """A finding is a line by its severity and a line with what to do about it; it does not scroll the verdict away."""
     result = result_of({BIND: [round_of(MIXED)]}, known=(NOTE,))
     found = "warning: measuring in the host's network namespace (why)\n  -> run as root"
-    assert text.report(result).endswith(f"\n\n{found}\n\n{text.verdict(result)}")
+    assert run_report.text(result).endswith(f"\n\n{found}\n\n{write([Verdict(run_verdict(result))])}")
 
 
 def test_finding_told_before_is_not_told_again() -> None:
     """What the user was warned of beforehand is left out of the closing lines."""
-    assert text.closing(result_of({BIND: [round_of(MIXED)]}, known=(NOTE,)), told=(NOTE,)) == ""
+    assert write(closing_blocks(result_of({BIND: [round_of(MIXED)]}, known=(NOTE,)), (NOTE,))) == ""
 
 
 def test_partial_round_is_found_out_in_the_report() -> None:
     """An interrupted run's report says how much of it there is."""
     result = result_of({BIND: [round_of(MIXED, fault=Interrupted(2))]})
     result.plan = replace(PLAN, strategies=(BIND,), connections=9)
-    assert line_with(text.report(result), "warning: ") == "warning: bind: partial, 5 of 9 attempts: stopped by SIGINT"
+    assert (
+        line_with(run_report.text(result), "warning: ") == "warning: bind: partial, 5 of 9 attempts: stopped by SIGINT"
+    )
 
 
 def test_empty_round_is_reported_within_80_columns() -> None:
     """A round without an attempt has a report too."""
-    report = text.report(run_of(LONG, samples_of([])), 80)
+    report = run_report.text(run_of(LONG, samples_of([])), 80)
     assert "connection attempts: 0 errored: 0 total: 0" in report
     assert too_wide(report) == []
 
@@ -270,7 +278,7 @@ def test_block_of_a_million_attempts_fits_80_columns(spec: StrategySpec) -> None
         ),
     )
     result.environment["kernel"] = "6.8.0-1021-azure-fde-with-a-local-version"
-    report = text.report(result, 80)
+    report = run_report.text(result, 80)
     assert "1,000,000" in report
     assert too_wide(report) == []
 
@@ -278,7 +286,7 @@ def test_block_of_a_million_attempts_fits_80_columns(spec: StrategySpec) -> None
 @pytest.mark.parametrize("number", [2, 5, 10, 100])
 def test_report_of_many_rounds_fits_80_columns(number: int) -> None:
     """However many rounds there are, their totals stay within 80 columns."""
-    report = text.report(run_of(WINDOW, *[samples_of([12_340_000] * 10)] * number), 80)
+    report = run_report.text(run_of(WINDOW, *[samples_of([12_340_000] * 10)] * number), 80)
     assert "total time by round: 123 ms" in report
     assert too_wide(report) == []
 
@@ -297,7 +305,7 @@ def test_report_of_many_rounds_fits_80_columns(number: int) -> None:
 def test_comparison_fits_80_columns(specs: tuple[StrategySpec, ...], rounds: int) -> None:
     """The closing table stays within 80 columns, with long labels and with several rounds too."""
     result = result_of({spec: [round_of(MIXED, number + 1) for number in range(rounds)] for spec in specs})
-    assert too_wide(text.closing(result, 80)) == []
+    assert too_wide(write(closing_blocks(result), 80)) == []
 
 
 def test_findings_fit_80_columns() -> None:
@@ -309,8 +317,8 @@ def test_findings_fit_80_columns() -> None:
     )
     long = Finding("x", Severity.WARNING, "a message of many words " * 9, "advice of many words " * 9)
     result = result_of({LONG: [replace(measured, report=report)]}, known=(long,))
-    closing = text.closing(result, 80)
-    assert closing.count("\n  -> ") == len(text.closing(result).splitlines()) / 2 > 4
+    closing = write(closing_blocks(result), 80)
+    assert closing.count("\n  -> ") == len(write(closing_blocks(result)).splitlines()) / 2 > 4
     assert too_wide(closing) == []
 
 
@@ -318,7 +326,7 @@ def test_environment_is_not_needed_but_for_the_kernel() -> None:
     """The report names the kernel, and takes no offence at whatever else was recorded or not."""
     result = run_of(BIND, MIXED)
     result.environment = {"kernel": ENVIRONMENT["kernel"]}
-    assert text.report(result).startswith("bind: Linux 6.8.0-test, ")
+    assert run_report.text(result).startswith("bind: Linux 6.8.0-test, ")
 
 
 def file_of(origin: Origin, *rounds: Samples, name: str = "folder/x.csv", kernel: str | None = None) -> Result:
@@ -335,10 +343,10 @@ def test_own_csv_has_all_figures_but_the_runs() -> None:
         file_of(Origin.CSV, samples_of([10_000, 20_000, 30_000])),
         run_of(BIND, samples_of([10_000, 20_000, 30_000])),
     )
-    report = text.report(result).removesuffix(f"\n\n{text.verdict(result)}")
+    report = run_report.text(result).removesuffix(f"\n\n{write([Verdict(run_verdict(result))])}")
     assert report.splitlines() == [
         "bind: kernel unknown, connbench CSV folder/x.csv",
-        *text.block(run, run.strategies[0]).splitlines()[1:-2],
+        *write(strategy_blocks(run, run.strategies[0])).splitlines()[1:-2],
         "wall time: 63.0 µs, 21.0 µs an attempt",
         "",
         "note: folder/x.csv: a connbench CSV holds only the attempts, not where or how soundly they were measured",
@@ -349,7 +357,7 @@ def test_own_csv_has_all_figures_but_the_runs() -> None:
 def test_talk_csv_has_no_acquire_times() -> None:
     """The author's file tells no more than latencies: neither acquire times nor a wall time are made up from them."""
     samples = samples_of([10_000, 20_000], errno=[0, UNKNOWN_ERRNO])
-    report = text.report(file_of(Origin.TALK_CSV, samples, kernel="6.1.75"))
+    report = run_report.text(file_of(Origin.TALK_CSV, samples, kernel="6.1.75"))
     assert report.startswith("bind: Linux 6.1.75, talk CSV folder/x.csv\nconnection attempts: 2 errored: 1 total: 1\n")
     assert line_with(report, "errors: ") == "errors: unknown 1"
     assert not any(line.startswith(("acquire", "wall time", "harness")) for line in report.splitlines())
@@ -358,7 +366,7 @@ def test_talk_csv_has_no_acquire_times() -> None:
 def test_csv_of_several_rounds_says_how_many() -> None:
     """Without a plan the rounds are counted, and their share of a range that is not known is left out of the knee."""
     steps = samples_of([10_000] * 100 + [50_000] * 100, port=[9024] * 200)
-    report = text.report(file_of(Origin.CSV, steps, steps))
+    report = run_report.text(file_of(Origin.CSV, steps, steps))
     assert report.splitlines()[0] == "bind: kernel unknown, connbench CSV folder/x.csv, 2 rounds"
     assert line_with(report, "knee: ") == "knee: connection 101, from there on above 3 x 10.0 µs"
 
@@ -366,7 +374,7 @@ def test_csv_of_several_rounds_says_how_many() -> None:
 def test_csv_of_a_long_name_fits_80_columns() -> None:
     """Header and findings of a file with a path are folded between words, as all others."""
     name = " ".join(["a folder of many words"] * 6) + "/1700000000-6.8.0-1021-azure.csv"
-    assert too_wide(text.report(file_of(Origin.TALK_CSV, MIXED, name=name), 80)) == []
+    assert too_wide(run_report.text(file_of(Origin.TALK_CSV, MIXED, name=name), 80)) == []
 
 
 RANGE, UDP = StrategySpec("range"), replace(BIND, load=Load(protocol=Protocol.UDP))
@@ -398,9 +406,9 @@ def test_knee_that_too_few_ports_in_use_hide_is_not_said_to_be_none(
     few = f"{100 / ports:.1%} of the range in use"
     far = "" if find_knee(flat.strategies[0]).shows_half else f" up to {few}"
     expected = f"none{far}, the rolling" if is_seen else f"cannot be seen, only {few}"
-    assert line_with(text.report(flat), "knee: ").startswith(f"knee: {expected}")
+    assert line_with(run_report.text(flat), "knee: ").startswith(f"knee: {expected}")
     cell = "| none" if is_seen else f"| not seen ({100 / ports:.1%} in use)"
-    assert cell in markdown.markdown(flat)
+    assert cell in run_report.markdown(flat)
 
 
 @pytest.mark.parametrize(
@@ -417,8 +425,8 @@ def test_header_names_the_recorded_hosts_range_beside_the_runs(host: str | None,
     """The default range is not the host's: both are said, from what was recorded with the result."""
     result = result_of({BIND: [round_of(MIXED)]}, plan)
     result.environment["host_sysctls"] = {"net.ipv4.ip_local_port_range": host} if host else None
-    assert words in text.header(result, BIND)
-    assert words.replace("_", "\\_") in markdown.markdown(result)
+    assert words in header(result, BIND)
+    assert words.replace("_", "\\_") in run_report.markdown(result)
 
 
 def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
@@ -426,7 +434,7 @@ def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
     samples = samples_of(
         [10_000] * 100 + [50_000] * 150, port=[9024] * 249 + [0], errno=[0] * 249 + [errno.EADDRNOTAVAIL]
     )
-    report = text.report(run_of(BIND, samples))
+    report = run_report.text(run_of(BIND, samples))
     assert line_with(report, "knee: ") == (
         "knee: connection 101 with 0.2% of the range in use, from there on above 3 x 10.0 µs"
     )
@@ -436,30 +444,32 @@ def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
 def test_run_without_a_knee_says_so() -> None:
     """That there is none is a finding too, where there were connections enough to tell."""
     flat = result_of({BIND: [round_of(samples_of([10_000] * 100))]}, replace(PLAN, port_range=PortRange(9024, 9203)))
-    assert line_with(text.report(flat), "knee: ") == "knee: none, the rolling median does not stay above 3 x 10.0 µs"
-    assert "knee" not in text.report(run_of(BIND, samples_of([10_000] * 10)))
+    assert (
+        line_with(run_report.text(flat), "knee: ") == "knee: none, the rolling median does not stay above 3 x 10.0 µs"
+    )
+    assert "knee" not in run_report.text(run_of(BIND, samples_of([10_000] * 10)))
 
 
 def test_steady_growth_has_a_line_of_its_own() -> None:
     """It has the first and the last median, and where it passes three times the baseline no knee is claimed."""
     growing = samples_of(list(range(10_000, 70_000, 100)))
-    report = text.report(run_of(BIND, growing))
+    report = run_report.text(run_of(BIND, growing))
     assert line_with(report, "knee: ") == "knee: none, the connections become slower without a step"
     assert line_with(report, "grows steadily: ") == (
         "grows steadily: median 11.4 µs in the first 5% of the connections, 68.4 µs in the last 5%"
     )
-    little = text.report(run_of(BIND, samples_of(list(range(10_000, 20_000, 100)))))
+    little = run_report.text(run_of(BIND, samples_of(list(range(10_000, 20_000, 100)))))
     assert line_with(little, "knee: ") == "knee: cannot be seen, only 0.2% of the range in use"
     assert line_with(little, "grows steadily: ").endswith(
         "10.2 µs in the first 5% of the connections, 19.7 µs in the last 5%"
     )
-    assert "grows" not in text.report(run_of(BIND, samples_of([10_000] * 100)))
+    assert "grows" not in run_report.text(run_of(BIND, samples_of([10_000] * 100)))
 
 
 @pytest.mark.parametrize("origin", [Origin.CSV, Origin.TALK_CSV])
 def test_header_without_a_plan_is_one_line_whatever_the_kernel_is_called(origin: Origin) -> None:
     """A document that has no plan may name any kernel and file: nothing of them ends the line or steers a terminal."""
     words = "6.1\x1b[2J\x07\n::error::pwned\u202e"
-    header = text.header(file_of(origin, MIXED, name=words, kernel=words), BIND)
+    line = header(file_of(origin, MIXED, name=words, kernel=words), BIND)
     shown = "6.1\ufffd[2J\ufffd\ufffd:\ufffderror:\ufffdpwned\ufffd"
-    assert header == f"bind: Linux {shown}, {origin} {shown}"
+    assert line == f"bind: Linux {shown}, {origin} {shown}"

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from connbench.analysis.soundness import OVERFLOW_COUNTERS, RETRANSMISSION_COUNTERS, findings
 from connbench.model import Load, PortRange, Protocol
-from connbench.report import text
+from connbench.report import run_report
 from connbench.report.charts import KINDS
 from connbench.report.charts.canvas import Options
 from connbench.report.html.page import html_page
-from connbench.report.markdown import markdown
 from connbench.report.prometheus import prometheus
+from connbench.report.run_report import markdown
 from connbench.report.series import latency_name, series_of
 from connbench.results.result import DatagramSamples, Result, Round, Samples
 from factories import BIND, PLAIN, PLAN, result_of, round_of, samples_of
@@ -36,12 +36,12 @@ def run_of(search_ns: Sequence[int], **columns: Sequence[int]) -> Result:
 
 def test_text_says_once_that_latency_is_acquire_time() -> None:
     """A line says so, and instead of the same times again a table has the tries alone."""
-    report = text.report(run_of([2_000] * 100, tries=[1, 3] * 50))
+    report = run_report.text(run_of([2_000] * 100, tries=[1, 3] * 50))
     assert report.count(SAID) == 1
     assert "\nall      100  3.00 µs" in report
     assert "\ntries  mean  max\nall    2.00    3\n" in report
     assert "\nacquire" not in report
-    assert "UDP" not in text.report(result_of({BIND: [round_of(samples_of([1_000] * 100))]}))
+    assert "UDP" not in run_report.text(result_of({BIND: [round_of(samples_of([1_000] * 100))]}))
 
 
 def test_outliers_are_counted_and_placed() -> None:
@@ -51,10 +51,10 @@ def test_outliers_are_counted_and_placed() -> None:
     """
     search = [2_000] * 100
     search[10] = search[98] = search[99] = 1_000_000
-    report = text.report(run_of(search, errno=[errno.EAGAIN if i == 50 else 0 for i in range(100)]))
+    report = run_report.text(run_of(search, errno=[errno.EAGAIN if i == 50 else 0 for i in range(100)]))
     line = "outliers: 3 attempts (3.00%) took more than 100 x the median, 300 µs"
     assert f"\n{line}; 1 of them with less than 95% of the range in use\n" in report
-    assert "outliers" not in text.report(run_of([2_000] * 100))
+    assert "outliers" not in run_report.text(run_of([2_000] * 100))
 
 
 def test_nothing_of_tcp_is_found_in_udp() -> None:

@@ -25,8 +25,9 @@ from connbench.model import (
     Spread,
     StrategySpec,
 )
-from connbench.report import markdown, prometheus, text
-from connbench.report.verdicts import run_verdict
+from connbench.report import prometheus, run_report
+from connbench.report.markdown import escape
+from connbench.report.run_verdict import run_verdict
 from connbench.results.result import Origin, Result, Samples
 from connbench.samples import GIVEN_UP
 from connbench.thresholds import parse
@@ -371,8 +372,8 @@ def test_addresses_used_up_one_by_one_are_judged_by_the_first() -> None:
     run = result_of({BIND: [round_of(both)]}, plan)
     said = run_verdict(run)
     assert said[0].startswith("bind turns slow at connection 501 of the first address (50 % of its ports)")
-    assert "\nknee: connection 501 of the first address with 50.0% of its range in use, " in text.report(run)
-    assert "| 501 (50.0%) |" in markdown.markdown(run)
+    assert "\nknee: connection 501 of the first address with 50.0% of its range in use, " in run_report.text(run)
+    assert "| 501 (50.0%) |" in run_report.markdown(run)
     assert [failure.text for failure in evaluate([parse("knee < 60%")], run)] == ["bind: knee < 60%, measured 50%"]
     [share] = [
         line for line in prometheus.prometheus(run).splitlines() if line.startswith("connbench_knee_used_ratio{")
@@ -403,8 +404,8 @@ def test_text_ends_with_the_verdict_and_markdown_begins_with_it(measured: dict[s
     """On a terminal the eye is at the end, on a page at the beginning."""
     result = run_of(**measured)
     said = run_verdict(result)
-    assert text.report(result).splitlines()[-len(said) :] == [f"verdict: {said[0]}", *said[1:]]
-    document = markdown.markdown(result)
-    places = [document.index(markdown.escape(one)) for one in said]
+    assert run_report.text(result).splitlines()[-len(said) :] == [f"verdict: {said[0]}", *said[1:]]
+    document = run_report.markdown(result)
+    places = [document.index(escape(one)) for one in said]
     assert places == sorted(places)
     assert places[-1] < document.index("| strategy")

@@ -11,10 +11,10 @@ from connbench.advise.situation import Advice, Candidate, Counsel, Situation
 from connbench.findings import printable
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
-from connbench.report.json_text import json_text
+from connbench.report.blocks import Table
+from connbench.report.json import json_text
 from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
-from connbench.report.rows import Table
-from connbench.report.tables import render
+from connbench.report.text import render
 from connbench.strategies import RANDOM
 from connbench.units import duration
 from connbench.wording import fold
@@ -60,9 +60,9 @@ def text(counsel: Counsel, asked: Asked, width: int | None = None, languages: Co
     parts = ["\n".join(line if line.startswith("Next: ") else fold(line, width) for line in counsel.verdict)]
     parts.append("\n".join(_labelled(label, line, width) for label, line in _facts(counsel, asked)))
     if counsel.tried:
-        parts.append(render(*_tried(counsel, counsel.tried)))
+        parts.append(render(_tried(counsel, counsel.tried)))
     if counsel.enough:
-        table = render(*_tried(counsel, counsel.enough.tried))
+        table = render(_tried(counsel, counsel.enough.tried))
         parts.append(f"with {counsel.enough.sources} source addresses:\n{table}")
     topics = [topic for topic in REASONS if topic != "time-wait" or counsel.is_kept]  # else the verdict says it
     topics += FURTHER if languages else ()

@@ -13,16 +13,14 @@ from connbench.commands.result_writer import Stdout, check_page, each, write_pag
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
+from connbench.report.formats import COMPARISON_FORMATS
 from connbench.thresholds import Expression, validate_names
-
-FORMAT_NAMES = ("text", "markdown", "json")
-"""Those of `connbench.report.comparison_report`, named here so that `--help` need not load numpy."""
 
 
 @click.command("compare", cls=Command)
 @click.argument("base", type=click.Path(path_type=Path, readable=False))
 @click.argument("new", type=click.Path(path_type=Path, readable=False))
-@format_option(FORMAT_NAMES)
+@format_option(tuple(COMPARISON_FORMATS))
 @unit_option
 @page_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
@@ -54,26 +52,23 @@ def command(  # noqa: PLR0913  # one for each option
 
     from connbench.analysis.comparison import compare
     from connbench.analysis.gate import evaluate
-    from connbench.report import comparison_report as report
-    from connbench.report.comparison_verdict import verdict
+    from connbench.report.comparison_report import markdown, verdict
     from connbench.results.input_file import read_all
 
     compared = compare(*read_all((base, new), unit))
     validate_names(thresholds, compared.new.specs, compared.new.name)
     stdout = Stdout()
-    if output_format == "text":
-        stdout.print(report.text(compared, width()))
-    else:
-        stdout.print(report.FORMATS[output_format](compared).rstrip("\n"))
+    options = {"width": width()} if output_format == "text" else {}
+    stdout.print(COMPARISON_FORMATS[output_format](compared, **options).rstrip("\n"))
     failures = stdout.failures
     if page_file:
+        from connbench.report.html.figures import of_comparison
         from connbench.report.html.page import Opening
-        from connbench.report.html.pictures import of_comparison
 
         opening = Opening(verdict(compared), of_comparison(compared))
         failures += each(lambda: write_page([compared.base, compared.new], page_file, opening=opening))
     if gates.in_github_actions():
-        gates.add_to_summary([report.markdown(compared)])
+        gates.add_to_summary([markdown(compared)])
     failed = evaluate(thresholds, compared.new, compared.base)
     gates.announce([("", failure) for failure in failed])
     is_invalid = any(difference.severity is Severity.INVALID for difference in compared.differences)

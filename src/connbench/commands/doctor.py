@@ -76,13 +76,14 @@ def command(output_format: str) -> int:
 
 
 def _print_json(document: dict[str, object]) -> None:
-    from connbench.report.json_text import json_text
+    from connbench.report.json import json_text
 
     print_text(json_text(document, indented=True).rstrip("\n"))
 
 
 def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequence[str]) -> None:
-    from connbench.report.text import verdict_lines
+    from connbench.report.blocks import Verdict
+    from connbench.report.text import write
 
     for name, value in machine.items():
         _print_fact(name, value)
@@ -93,7 +94,7 @@ def _print_text(machine: dict[str, object], found: Sequence[Check], said: Sequen
         print_text(fold(f"{check.verdict:{widest}}  {check.text}", width(), indent))
         if check.advice:
             print_text(fold(f"{indent}-> {check.advice}", width(), indent + "   "))
-    print_text("\n" + verdict_lines(said, width()))
+    print_text("\n" + write([Verdict(said)], width()))
 
 
 def _print_fact(name: str, value: object) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
+    from connbench.report.blocks import Table
     from connbench.report.html.page import Opening
-    from connbench.report.rows import Block
     from connbench.results.result import Result
 
 FEATURES = {"reproduce", "advise", "serve", "trace"}
@@ -38,7 +38,7 @@ class FeatureReport(Protocol):
     def verdict(self, result: Result) -> Sequence[str]:
         """What a reader should take away, in sentences."""
 
-    def blocks(self, result: Result) -> list[Block]:
+    def tables(self, result: Result) -> list[Table]:
         """Its tables, for a page."""
 
     def opening(self, result: Result) -> Opening:

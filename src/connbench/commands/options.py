@@ -30,6 +30,7 @@ from connbench.model import (
 )
 from connbench.model.load import LoadField
 from connbench.planner.request import DEFAULT_SEED, CpuChoice
+from connbench.report.formats import FORMATS
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy, takers
 from connbench.thresholds import Expression, parse
 from connbench.units import NS_IN, PERCENT_FORM, parse_number, parse_percent
@@ -45,8 +46,7 @@ a thousand here); a time is 250us, 1ms, 5s, 2min or 1.5h; a rate is 100/s."""
 PORTS = "LOW-HIGH|host"
 """How --port-range is written."""
 
-FORMAT_NAMES = ("text", "talk", "json", "csv", "talk-csv", "markdown", "prometheus")
-"""The formats of `connbench.report.formats`, repeated here so that `--help` need not load numpy."""
+FORMAT_NAMES = tuple(FORMATS)
 
 SWEEP_ROUNDS = 3
 """The smallest number of rounds whose median one disturbed round cannot change."""

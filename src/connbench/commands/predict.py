@@ -134,9 +134,8 @@ def _of_plan(
     from connbench.portmodel.calibration import usual_of
     from connbench.portmodel.predict_plan import predict
     from connbench.portmodel.simulate import KernelParameters
-    from connbench.report import prediction_json
-    from connbench.report import prediction_report as prediction
     from connbench.report.charts.predicted import Overlay
+    from connbench.report.prediction_report import prediction_json, prediction_text
 
     calibration = fitted(calibrating, request.protocol) if calibrating else None
     reuse = ON_LOOPBACK if sysctls.tw_reuse is None else sysctls.tw_reuse
@@ -149,8 +148,8 @@ def _of_plan(
     )
     overlays = [Overlay(f"{one.plan.strategy.label}: {words}", costs.samples(one), None) for one in predictions]
     if output_format == "json":
-        return prediction_json.predicted(predictions, algorithm, calibration), overlays
-    return prediction.report(predictions, algorithm, calibration, width()), overlays
+        return prediction_json(predictions, algorithm, calibration), overlays
+    return prediction_text(predictions, algorithm, calibration, width()), overlays
 
 
 def _of_file(
@@ -164,9 +163,8 @@ def _of_file(
     from connbench.portmodel.calibration import usual_on
     from connbench.portmodel.fit import calibrate
     from connbench.portmodel.predict_plan import beside
-    from connbench.report import agreement_report as report
-    from connbench.report import prediction_json
     from connbench.report.charts.predicted import Overlay
+    from connbench.report.prediction_report import agreement_json, agreement_text
     from connbench.results.input_file import read
 
     result = read(file, "s")  # any unit will do: a CSV has no plan, and is refused below
@@ -189,8 +187,8 @@ def _of_file(
         for pair, one in compared
     ]
     if output_format == "json":
-        return prediction_json.compared(result, compared, chosen, calibrations), overlays
-    return report.report(result, compared, chosen, calibrations, width()), overlays
+        return agreement_json(result, compared, chosen, calibrations), overlays
+    return agreement_text(result, compared, chosen, calibrations, width()), overlays
 
 
 def _protocol(pair: Pair) -> Protocol:

@@ -22,8 +22,8 @@ from connbench.model import RoundPlan, StrategySpec
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
+    from connbench.report.blocks import Table
     from connbench.report.html.page import Opening
-    from connbench.report.rows import Block
     from connbench.results.output_file import Output
     from connbench.results.result import Result
 
@@ -83,7 +83,7 @@ def check_page(page: Path, *, force: bool) -> Output:
 
 
 def write_page(
-    results: Sequence[Result], page: Output, more: Sequence[Block] = (), opening: Opening | None = None
+    results: Sequence[Result], page: Output, more: Sequence[Table] = (), opening: Opening | None = None
 ) -> None:
     """Write the page of --html and say so on stderr.
 
@@ -172,18 +172,22 @@ class TextReport:
 
     def strategy(self, spec: StrategySpec) -> str:
         """The strategy's figures."""
-        from connbench.report import text
+        from connbench.report.run_report import strategy_blocks
+        from connbench.report.text import write
 
-        return text.block(self.result, self.result.strategy(spec), width(), bold=can_be_bold())
+        return write(strategy_blocks(self.result, self.result.strategy(spec)), width(), bold=can_be_bold())
 
     def rest(self) -> str:
         """The comparison and the findings, the charts if asked for, and last the verdict."""
-        from connbench.report import text
+        from connbench.report.blocks import Verdict
+        from connbench.report.run_report import closing_blocks
+        from connbench.report.run_verdict import run_verdict
+        from connbench.report.text import write
 
         parts = [
-            text.closing(self.result, width(), not_to_repeat(self.told)),
+            write(closing_blocks(self.result, not_to_repeat(self.told)), width()),
             *(scatters(self.result) if self.plot else ()),
-            text.verdict(self.result, width(), bold=can_be_bold()),
+            write([Verdict(run_verdict(self.result))], width(), bold=can_be_bold()),
         ]
         return "\n\n".join(part for part in parts if part)
 

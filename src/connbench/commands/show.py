@@ -23,16 +23,14 @@ from connbench.commands.options import (
 from connbench.commands.result_writer import Stdout, check_page, each, write_page
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import ConnbenchError, UsageError
+from connbench.report.formats import FORMATS
 from connbench.thresholds import Expression, validate_names
 
 if TYPE_CHECKING:
+    from connbench.report.blocks import Table
     from connbench.report.html.page import Opening
-    from connbench.report.rows import Block
     from connbench.results.output_file import Output
     from connbench.results.result import Result
-
-SINGLE = {"json", "csv", "talk-csv", "prometheus"}
-"""Formats for other programs, which can read only one document."""
 
 
 @click.command("report", cls=Command)
@@ -91,7 +89,7 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
     Returns:
         The file of the page, reserved; None without one.
     """
-    if output_format in SINGLE and files > 1:
+    if output_format and FORMATS[output_format].is_document and files > 1:
         raise UsageError(f"--format {output_format} takes one file, and here are {files}", "give one file at a time")
     if page is None:
         if force:
@@ -104,7 +102,7 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
 
 def _write_page(results: list[Result], page: Output, budget: float, *, blocks: bool) -> None:
     """Write a page of results; `budget` is the error budget of a sweep, and `blocks` shows a sweep as a run."""
-    more = [block for result in results for block in _tables(result, budget, blocks=blocks)]
+    more = [table for result in results for table in _tables(result, budget, blocks=blocks)]
     write_page(results, page, more, _opening(results, budget))
 
 
@@ -120,20 +118,22 @@ def _print(results: list[Result], output_format: str, budget: float, *, blocks: 
     return stdout.failures
 
 
-def _tables(result: Result, budget: float, *, blocks: bool) -> list[Block]:
+def _tables(result: Result, budget: float, *, blocks: bool) -> list[Table]:
     """The tables of a sweep or a feature, for a page; none for a run."""
     from connbench.analysis.sweep_analysis import is_sweep
-    from connbench.report import sweep_tables as sweep
+    from connbench.report import sweep_report
 
     if feature := feature_report(result):
-        return feature.blocks(result)
-    return sweep.blocks(result, budget) if is_sweep(result) and not blocks else []
+        return feature.tables(result)
+    return sweep_report.tables(result, budget) if is_sweep(result) and not blocks else []
 
 
 def _printed(result: Result, output_format: str, budget: float, *, blocks: bool) -> str:
     """A result in a format."""
     from connbench.analysis.sweep_analysis import is_sweep
-    from connbench.report import text
+    from connbench.report import run_report
+    from connbench.report.blocks import Verdict
+    from connbench.report.text import write
 
     if is_sweep(result) and not blocks:
         from connbench.commands.sweep import write_sweep
@@ -144,22 +144,21 @@ def _printed(result: Result, output_format: str, budget: float, *, blocks: bool)
     if (feature := feature_report(result)) and not blocks:
         return feature.report(result, width())
     if not is_sweep(result):
-        return text.report(result, width(), bold=can_be_bold())
-    parts = [text.block(result, strategy, width(), bold=can_be_bold()) for strategy in result.strategies]
-    parts += [text.closing(result, width()), text.verdict_lines(_verdict(result, budget), width())]
-    return "\n\n".join(filter(None, parts))
+        return run_report.text(result, width(), bold=can_be_bold())
+    verdict = Verdict(_verdict(result, budget))
+    return write([verdict, *run_report.report_blocks(result)], width(), bold=can_be_bold())
 
 
 def _verdict(result: Result, budget: float) -> Sequence[str]:
     """The sentences of a result's verdict; `budget` is the error budget of a sweep."""
     from connbench.analysis.sweep_analysis import is_sweep
     from connbench.commands.sweep import variants_of
-    from connbench.report import sweep_tables as sweep
-    from connbench.report.verdicts import run_verdict
+    from connbench.report.run_verdict import run_verdict
+    from connbench.report.sweep_report import sentences
 
     if feature := feature_report(result):
         return feature.verdict(result)
-    return sweep.sentences(result, budget, variants_of(result, budget)) if is_sweep(result) else run_verdict(result)
+    return sentences(result, budget, variants_of(result, budget)) if is_sweep(result) else run_verdict(result)
 
 
 def _opening(results: Sequence[Result], budget: float) -> Opening:

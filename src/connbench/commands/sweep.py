@@ -36,6 +36,7 @@ from connbench.planner.sweeps import (
     announcement,
     sweep_requests,
 )
+from connbench.report.formats import SWEEP_FORMATS
 from connbench.thresholds import Expression, validate_names
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from connbench.portmodel.variants import Variant
     from connbench.results.output_file import Output
     from connbench.results.result import Result
-
-WITH_CHOICE = {"text", "markdown", "json"}
-"""Formats that name the cheapest setting."""
 
 SAVES_APART = 10.0
 """`ResultWriter.spacing`: at most a tenth of the time goes into saving."""
@@ -88,7 +86,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, check_outputs, measure
-    from connbench.report import sweep_tables as sweep
+    from connbench.report.sweep_report import sentences, tables
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
     page_file = check_page(page, force=force) if page else None
@@ -104,8 +102,8 @@ def command(  # noqa: PLR0913  # one for each option
     if result.rounds and page_file:
         from connbench.report.html.page import Opening
 
-        said = Opening(sweep.sentences(result, budget, variants_of(result, budget)))
-        failures = [*each(lambda: write_page([result], page_file, sweep.blocks(result, budget), said)), *failures]
+        said = Opening(sentences(result, budget, variants_of(result, budget)))
+        failures = [*each(lambda: write_page([result], page_file, tables(result, budget), said)), *failures]
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_invalid(result, output_format))
 
@@ -166,17 +164,13 @@ def write_sweep(
         told: Findings that the text leaves out.
         plot: Whether the text begins with a chart of each strategy.
     """
-    from connbench.report import sweep_json, sweep_markdown, sweep_tables
-
-    if output_format not in WITH_CHOICE:
+    if output_format not in SWEEP_FORMATS:
         return formats_of(result)[output_format](result)
     variants = variants_of(result, budget)
-    if output_format == "json":
-        return sweep_json.json(result, budget, variants)
-    if output_format == "markdown":
-        return sweep_markdown.markdown(result, budget, variants)
+    if output_format != "text":
+        return SWEEP_FORMATS[output_format](result, budget, variants)
     charts = scatters(result) if plot else []
-    return "\n\n".join([*charts, sweep_tables.report(result, budget, width(), told, variants)])
+    return "\n\n".join([*charts, SWEEP_FORMATS["text"](result, budget, variants, width(), told)])
 
 
 def _check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]:

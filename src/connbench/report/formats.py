@@ -1,27 +1,56 @@
-"""Every format of a result by name."""
+"""The output formats: the one table of them.
+
+A new format of a result is a function that makes text of it, in a module of its own or beside the report's blocks, and
+a row here. The writers of blocks are `text.py`, `markdown.py` and `html/page.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from connbench.analysis.summary import summarize
-from connbench.report import json as machine
-from connbench.report import markdown, prometheus, talk, text
-from connbench.results.csv_file import csv_rows
-from connbench.results.result import Result
-from connbench.results.talk_csv import talk_rows
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 
-def _talk(result: Result) -> str:
-    return "\n\n".join(talk.six_lines(summarize(strategy), with_empty=True) for strategy in result.strategies)
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Where the function is that makes the text; its module is loaded once it is called.
+
+    Attributes:
+        module: In which it is.
+        function: Its name; it takes a result, and returns the text with a line break at its end or without.
+        is_document: Whether the text is one document for other programs, so that two of them in a row are none.
+    """
+
+    module: str
+    function: str
+    is_document: bool = False
+
+    def __call__(self, *subject: Any, **options: Any) -> str:  # noqa: ANN401  # what the function takes
+        """The text."""
+        return str(getattr(import_module(self.module), self.function)(*subject, **options))
 
 
-FORMATS: dict[str, Callable[[Result], str]] = {
-    "text": text.report,
-    "talk": _talk,
-    "json": machine.json_document,
-    "csv": csv_rows,
-    "talk-csv": talk_rows,
-    "markdown": markdown.markdown,
-    "prometheus": prometheus.prometheus,
+FORMATS = {
+    "text": Format("connbench.report.run_report", "text"),
+    "talk": Format("connbench.report.talk", "talk"),
+    "json": Format("connbench.report.json", "json_document", is_document=True),
+    "csv": Format("connbench.results.csv_file", "csv_rows", is_document=True),
+    "talk-csv": Format("connbench.results.talk_csv", "talk_rows", is_document=True),
+    "markdown": Format("connbench.report.run_report", "markdown"),
+    "prometheus": Format("connbench.report.prometheus", "prometheus", is_document=True),
 }
+"""Of a result."""
+
+SWEEP_FORMATS = {
+    "text": Format("connbench.report.sweep_report", "text"),
+    "markdown": Format("connbench.report.sweep_report", "markdown"),
+    "json": Format("connbench.report.sweep_report", "json", is_document=True),
+}
+"""Of a sweep and its error budget, where the format has a place for the choice; it has the others as any result."""
+
+COMPARISON_FORMATS = {
+    "text": Format("connbench.report.comparison_report", "text"),
+    "markdown": Format("connbench.report.comparison_report", "markdown"),
+    "json": Format("connbench.report.comparison_report", "json", is_document=True),
+}
+"""Of a comparison of two results."""

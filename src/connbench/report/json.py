@@ -6,13 +6,25 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import orjson
+
 from connbench.analysis.knee import find_knee
 from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
-from connbench.report.json_text import json_text
+from connbench.findings import harmless_json
 from connbench.results.json_file import SCHEMA, write_round
 from connbench.results.result import Origin, Result, StrategyResult
+
+
+def json_text(document: object, *, indented: bool = False) -> str:
+    """One line, or an indented text, with a line break at its end; numpy's arrays and dataclasses are taken too.
+
+    Words that a file brings along neither steer a terminal nor command a CI runner: what could do so is written as an
+    escape of JSON, so that no word changes.
+    """
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    return harmless_json(orjson.dumps(document, option=options | (orjson.OPT_INDENT_2 if indented else 0)).decode())
 
 
 def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:

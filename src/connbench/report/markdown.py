@@ -1,49 +1,23 @@
-"""Results to paste into an issue: a heading, a table with a row a strategy, and the findings."""
+"""Blocks as markdown to paste into an issue, as GitHub reads it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from connbench.analysis.knee import Knee, find_knee, is_unseen
-from connbench.analysis.soundness import findings
-from connbench.analysis.summary import Distribution, summarize
-from connbench.findings import together
-from connbench.model import addresses_text
-from connbench.report.load_lines import load_lines
-from connbench.report.part_rows import part_tables
-from connbench.report.ranking_table import Line, Ranking, ranking_of
-from connbench.report.rows import link, port_range
-from connbench.report.verdicts import run_verdict
-from connbench.results.result import Result, StrategyResult
-from connbench.units import count, duration
-
-_LATENCY = ("latency mean", "p50", "p99")
+from connbench.report.blocks import Alert, Block, Findings, Heading, Lines, Table, Verbatim, Verdict
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MARKUP = re.compile(r"[\\`*{}\[\]|~!$]|(?<![^\W_])_|_(?![^\W_])")
-"""An underscore within a word is none."""
+"""Characters that mark something up; an underscore within a word does not."""
 
 _LINKED = re.compile(r"[@#]|:(?=//)")
 """What GitHub makes a mention, an issue or an address of, even behind a backslash; a comment after it prevents that."""
 
 
-def markdown(result: Result, verdict: Sequence[str] | None = None) -> str:
-    """The verdict, the figures that strategies are compared by in GitHub's tables, and the findings.
-
-    Args:
-        result: What was measured.
-        verdict: Its sentences; None for those of a run.
-    """
-    parts = [heading(result), *map(escape, run_verdict(result) if verdict is None else verdict), *_table(result)]
-    parts += [part for strategy in result.strategies for part in _of_parts(result, strategy)]
-    remarks = [f"- {escape(f'{s.strategy.label}: {line}')}" for s in result.strategies for line in load_lines(s)]
-    if remarks:
-        parts.append("\n".join(remarks))
-    found = [f"- **{f.severity}:** {escape(f.text)}; {escape(f.advice)}" for f in together(findings(result))]
-    if found:
-        parts.append("\n".join(found))
-    return "\n\n".join(parts) + "\n"
+def write(blocks: Iterable[Block]) -> str:
+    """Blocks as paragraphs, tables and lists, in their order; whatever a file holds is escaped."""
+    return "\n\n".join(part for block in blocks for part in _parts(block) if part) + "\n"
 
 
 def escape(text: str) -> str:
@@ -53,93 +27,41 @@ def escape(text: str) -> str:
     return _LINKED.sub(r"\g<0><!-- -->", _MARKUP.sub(r"\\\g<0>", line))
 
 
-def heading(result: Result) -> str:
-    """The kernel as a heading, and the plan in a line below."""
-    kernel = result.environment.get("kernel")
-    return f"### connbench: {'Linux ' + escape(str(kernel)) if kernel else 'kernel unknown'}\n\n{_plan(result)}"
+def _parts(block: Block) -> Iterator[str]:
+    match block:
+        case Heading(text, stressed):
+            rest = escape(text.removeprefix(stressed))
+            yield f"**{escape(stressed)}** {rest}".rstrip() if stressed else f"### {rest}"
+        case Verdict(sentences):
+            yield from map(escape, sentences)
+        case Lines(lines, is_list):
+            yield from [_items(map(escape, lines))] if is_list else map(escape, lines)
+        case Verbatim(text):
+            yield f"```text\n{text}\n```"
+        case Table():
+            if block.title:
+                yield f"**{escape(block.title)}**"
+            if block.rows:
+                yield _table(block)
+            yield from map(escape, block.remarks)
+        case Alert(text, items):
+            told = "\n".join(f"> - **{severity}** {escape(item)}" for severity, item in items)
+            yield f"> [!WARNING]\n> {text}\n>\n{told}"
+        case Findings(findings):
+            yield _items(f"**{one.severity}:** {escape(one.text)}; {escape(one.advice)}" for one in findings)
 
 
-def _plan(result: Result) -> str:
-    plan = result.plan
-    if plan is None:
-        parts = [f"{result.origin} {result.name}"]
-    else:
-        parts = [
-            port_range(result),
-            f"{addresses_text(plan.sources, 'source')} to {addresses_text(plan.targets, 'target')}",
-            str(plan.namespace),
-            *filter(None, [link(plan)]),
-            f"{plan.listener} listener",
-            f"seed {plan.seed}",
-        ]
-    if result.most_rounds > 1:
-        parts.append(f"{result.most_rounds} rounds")
-    return escape(", ".join(parts))
+def _items(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(result: Result) -> list[str]:
-    """A row a strategy, and what its columns are; nothing without a strategy."""
-    if not result.strategies:
-        return []
-    ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
-    header = (
-        "strategy",
-        "attempts",
-        "errors",
-        *(("acquire",) if ranking.has_acquire else ()),
-        *((ranking.versus,) if len(ranking.lines) > 1 else ()),  # than itself nothing is faster
-        *(("connect()",) if ranking.has_connect else ()),
-        *_LATENCY,
-        "even p50 / mean",
-        "odd p50 / mean",
-        "knee",
-    )
-    rows = [tuple(map(escape, header)), *(_row(line, ranking, result.kernel) for line in ranking.lines)]
-    return [laid_out(rows), *([escape(ranking.remark)] if len(ranking.lines) > 1 else [])]
-
-
-def _of_parts(result: Result, strategy: StrategyResult) -> list[str]:
-    """A table for each of source, target and lane that there are several of, under a line that says so."""
-    parts = []
-    for by, (header, rows) in part_tables(result, strategy):
-        parts += [f"**{escape(strategy.strategy.label)}** by {by}:", laid_out([header, *rows])]
-    return parts
-
-
-def laid_out(rows: Sequence[tuple[str, ...]], words: tuple[int, ...] = ()) -> str:
-    """Cells as a table, the first row its header; the first column and those of words to the left, all others right."""
-    columns = [_column(cells, is_number=at not in (0, *words)) for at, cells in enumerate(zip(*rows, strict=True))]
+def _table(table: Table) -> str:
+    """The first row is the header; the first column and those of words stand to the left, all others to the right."""
+    rows: Sequence[tuple[str, ...]] = [tuple(map(escape, row)) for row in (table.header, *table.rows)]
+    columns = [
+        _column(cells, is_number=at not in (0, *table.words)) for at, cells in enumerate(zip(*rows, strict=True))
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
-
-
-def _row(line: Line, ranking: Ranking, kernel: str) -> tuple[str, ...]:
-    strategy, summary = line.strategy, summarize(line.strategy)
-    latency = summary.all.latency
-    return (
-        escape(line.label),
-        count(summary.attempts),
-        line.errors if line.errors == "0" else f"{line.errors} ({line.share})",
-        *((line.acquire,) if ranking.has_acquire else ()),
-        *((line.speed,) if len(ranking.lines) > 1 else ()),
-        *((line.connect,) if ranking.has_connect else ()),
-        *(duration(value) if latency.count else "-" for value in (latency.mean, latency.p50, latency.p99)),
-        _both(summary.even.latency),
-        _both(summary.odd.latency),
-        _knee(strategy, find_knee(strategy), kernel),
-    )
-
-
-def _both(latency: Distribution) -> str:
-    return f"{duration(latency.p50)} / {duration(latency.mean)}" if latency.count else "-"
-
-
-def _knee(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
-    if knee.connection is None or knee.in_use is None:
-        if is_unseen(strategy.strategy, knee, kernel):
-            return f"not seen ({knee.fullest:.1%} in use)"
-        far = f" up to {knee.fullest:.1%} in use" if knee.shows_half is False else ""
-        return f"none{far}" if knee.is_judged else "-"
-    return count(knee.connection) + ("" if knee.share is None else f" ({knee.share:.1%})")
 
 
 def _column(cells: tuple[str, ...], *, is_number: bool) -> list[str]:

@@ -1,26 +1,32 @@
-"""What the model of the search predicts, as text."""
+"""What the model of the port search predicts, by itself or beside what was measured: as text, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import sqrt
+from typing import Any
 
 import numpy as np
 
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
-from connbench.analysis.summary import summarize
+from connbench.analysis.summary import Distribution, summarize
 from connbench.findings import printable
 from connbench.model import Close, Phase, Protocol, Spread, addresses_text
-from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.agreement import Agreement, Both
+from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
-from connbench.portmodel.prediction import Prediction
-from connbench.report.rows import Table, knee_lines
-from connbench.report.rows import latency as latency_table
-from connbench.report.tables import render
+from connbench.portmodel.prediction import Pair, Prediction
+from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
+from connbench.report.json import json_text
+from connbench.report.run_report import knee_lines, latency_table
 from connbench.report.talk import six_lines
-from connbench.results.result import Mask, Round, StrategyResult
+from connbench.report.text import write
+from connbench.results.result import Mask, Result, Round, StrategyResult
 from connbench.units import count, duration
-from connbench.wording import fold
+
+SCHEMA = 1
+"""Version of both JSON documents; raised when a key changes its name or meaning."""
 
 SEARCHES = {
     Algorithm.PRE_4_2: "the search of Linux before 4.2",
@@ -29,6 +35,54 @@ SEARCHES = {
     Algorithm.FROM_6_8: "the search of Linux 6.8 and later",
     Algorithm.REJECTED_PATCH: "the search that was rejected: every port, option or not",
 }
+
+
+def prediction_text(
+    predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None, width: int | None = None
+) -> str:
+    """Each strategy, a comparison of several, and what the calibration is and cannot say."""
+    blocks = [block for one in predictions for block in _strategy_blocks(one, algorithm, calibration)]
+    if len(predictions) > 1:
+        blocks.append(_comparison(predictions, calibration))
+    if calibration:
+        blocks.append(Lines(_calibration_lines(calibration, predictions)))
+    return write(blocks, width)
+
+
+def agreement_text(
+    result: Result,
+    compared: Sequence[tuple[Pair, Agreement]],
+    algorithm: Algorithm,
+    calibrations: Mapping[Protocol, Calibration],
+    width: int | None = None,
+) -> str:
+    """What was compared with what, a row for each strategy with its counts and one with its times, the calibration.
+
+    Args:
+        result: What was measured.
+        compared: Every phase of it beside its prediction.
+        algorithm: The search that was simulated.
+        calibrations: By protocol.
+        width: Columns to fold to; None leaves each line whole.
+    """
+    kernel = printable(str(result.environment.get("kernel", "of unknown release")))
+    by = search(algorithm, [pair.strategy.strategy.load.protocol for pair, _ in compared])
+    reserved = max((p.reserved for pair, _ in compared for p, _ in pair.rounds), default=0)
+    range_text = f", range {result.plan.port_range}{reserved_text(reserved)}" if result.plan and reserved else ""
+    head = f"{printable(result.name)}: Linux {kernel}{range_text}, beside {by}"
+    agreements = [agreement for _, agreement in compared]
+    freed = dict.fromkeys(filter(None, (time_wait_text(p) for pair, _ in compared for p, _ in pair.rounds)))
+    blocks: list[Block] = [Lines([head, *freed]), _counts(agreements), *_rank_limits(compared)]
+    if calibrations:
+        blocks += [
+            _totals(agreements),
+            _parities("mean latency", agreements, [one.mean_ns for one in agreements]),
+            _parities("median latency", agreements, [one.median_ns for one in agreements]),
+        ]
+    for protocol, calibration in calibrations.items():
+        predictions = [pair.rounds[0][0] for pair, _ in compared if pair.strategy.strategy.load.protocol is protocol]
+        blocks.append(Lines(_calibration_lines(calibration, predictions)))
+    return write(blocks, width)
 
 
 def search(algorithm: Algorithm, protocols: Collection[Protocol]) -> str:
@@ -55,16 +109,7 @@ def time_wait_text(prediction: Prediction) -> str:
     return words + f"free again after {prediction.time_wait_seconds:g} s"
 
 
-def report(
-    predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None, width: int | None = None
-) -> str:
-    """A block a strategy, a comparison of several, and what the calibration is and cannot tell."""
-    blocks = [_block(one, algorithm, calibration, width) for one in predictions]
-    if len(predictions) > 1:
-        blocks.append(render(*_comparison(predictions, calibration), width=width))
-    if calibration:
-        blocks.append("\n".join(fold(line, width) for line in calibration_lines(calibration, predictions)))
-    return "\n\n".join(blocks)
+# ---- a prediction by itself
 
 
 def as_result(prediction: Prediction, calibration: Calibration) -> StrategyResult:
@@ -106,32 +151,27 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     )
 
 
-def _block(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None, width: int | None) -> str:
+def _strategy_blocks(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None) -> Iterator[Block]:
     plan = prediction.plan
     spec, walk = plan.strategy, prediction.walk
     sources = "" if not spec.traits.chooses_source else f", {addresses_text(plan.sources, 'source')}"
     by = search(algorithm, (spec.load.protocol,))
     ports = f"range {plan.plan.port_range}{reserved_text(prediction.reserved)}"
-    head = fold(
-        printable(f"{spec.label}: predicted by {by}, {ports}{sources}") + f", seed {plan.plan.seed}",
-        width,
-    )
+    yield Heading(printable(f"{spec.label}: predicted by {by}, {ports}{sources}") + f", seed {plan.plan.seed}")
     if freed := time_wait_text(prediction):
-        head += f"\n{fold(freed, width)}"
+        yield Heading(freed)
     if calibration is None:
         failures = prediction.failures
-        counts = f"connection attempts: {len(walk)} errored: {failures} total: {len(walk) - failures}"
-        parts = [f"{head}\n{counts}", render(*looked_at(prediction)), "\n".join(_knee_without_times(prediction))]
-        return "\n\n".join(part for part in parts if part)
+        yield Verbatim(f"connection attempts: {len(walk)} errored: {failures} total: {len(walk) - failures}")
+        yield looked_at(prediction)
+        yield Lines(_knee_without_times(prediction))
+        return
     as_measured = as_result(prediction, calibration)
     summary = summarize(as_measured)
-    parts = [
-        f"{head}\n{six_lines(summary)}",
-        render(*latency_table(summary)),
-        render(*looked_at(prediction)),
-        "\n".join(fold(line, width) for line in knee_lines(as_measured, knee(prediction, calibration))),
-    ]
-    return "\n\n".join(part for part in parts if part)
+    yield Verbatim(six_lines(summary))
+    yield latency_table(summary)
+    yield looked_at(prediction)
+    yield Lines(knee_lines(as_measured, knee(prediction, calibration)))
 
 
 def _knee_without_times(prediction: Prediction) -> list[str]:
@@ -183,7 +223,7 @@ def _comparison(predictions: Sequence[Prediction], calibration: Calibration | No
     return Table(("strategy", "errors", "share", "looked at, mean", *times), rows)
 
 
-def calibration_lines(calibration: Calibration, predictions: Sequence[Prediction]) -> list[str]:
+def _calibration_lines(calibration: Calibration, predictions: Sequence[Prediction]) -> list[str]:
     """What was fitted, how well, and which predictions go beyond it."""
     beyond = [
         f"extrapolated: {one.plan.strategy.label} has {count(one.most_open)} connections open, "
@@ -214,3 +254,136 @@ def cost_lines(calibration: Calibration) -> list[str]:
     fit = "" if calibration.residual is None else f"; median residual {calibration.residual:.1%}"
     costs = f"a connection {duration(calibration.base_ns)}, a failure {duration(calibration.failure_ns)}, {ports}"
     return [f"calibration: {costs}{fit}", f"  from {printable(calibration.origin)}"]
+
+
+# ---- predictions beside measurements
+
+
+def _counts(agreements: Sequence[Agreement]) -> Table:
+    rows = [
+        (
+            one.label,
+            _number(one.errors.predicted),
+            _number(one.errors.measured),
+            f"{one.looked_at:,.1f}",
+            "-" if one.rank_correlation is None else f"{one.rank_correlation:.2f}",
+        )
+        for one in agreements
+    ]
+    return Table(("strategy", "errors predicted", "measured", "looked at", "rank corr."), rows)
+
+
+def _rank_limits(compared: Sequence[tuple[Pair, Agreement]]) -> list[Lines]:
+    """The largest rank correlation that a filling can have which turns from one parity to the other.
+
+    The predicted ranks are tied within two parts, shares p and 1 - p of all, and the measured order within each part
+    is noise: then the correlation is at most sqrt(3 p (1 - p)), for two halves sqrt(3) / 2.
+    """
+    told = []
+    for pair, one in compared:
+        prediction = pair.rounds[0][0]
+        found = knee(prediction, None)
+        if prediction.is_of_last_try and found.in_use is not None and one.rank_correlation is not None:
+            share = found.in_use / int((~prediction.walk.failed).sum())  # failures have no part in the ranks
+            told.append(f"{sqrt(3 * share * (1 - share)):.2f} ({one.label})")
+    if not told:
+        return []
+    why = "ranks tell searches of one parity from those of the other; among those of one parity the order is noise"
+    return [Lines([f"rank corr. tops out at {', '.join(told)}: {why}"])]
+
+
+def _totals(agreements: Sequence[Agreement]) -> Table:
+    rows = [(one.label, *_times(one.total_ns)) for one in agreements]
+    return Table(("total time", "predicted", "measured", "ratio"), rows)
+
+
+def _parities(title: str, agreements: Sequence[Agreement], figures: Sequence[Mapping[str, Both]]) -> Table:
+    rows = [
+        (one.label, *_times(both["even"])[:2], *_times(both["odd"])[:2])
+        for one, both in zip(agreements, figures, strict=True)
+    ]
+    return Table((title, "even predicted", "measured", "odd predicted", "measured"), rows)
+
+
+def _times(both: Both) -> tuple[str, str, str]:
+    predicted, measured = ("-" if value is None else duration(value) for value in (both.predicted, both.measured))
+    return predicted, measured, "-" if both.ratio is None else f"{both.ratio:.2f}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return count(value) if value == int(value) else f"{value:,.1f}"
+
+
+# ---- for programs
+
+
+def prediction_json(predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None) -> str:
+    """The plan, and per strategy its errors, ports looked at, knee and, with a calibration, its times."""
+    return json_text(
+        {
+            "schema": SCHEMA,
+            "algorithm": _word(algorithm),
+            "plan": predictions[0].plan.plan,
+            "reserved": predictions[0].reserved,
+            "tcp_tw_reuse": predictions[0].time_wait.reuse,
+            "calibration": calibration,
+            "strategies": [_strategy(one, calibration) for one in predictions],
+        }
+    )
+
+
+def agreement_json(
+    result: Result,
+    found: Sequence[tuple[Pair, Agreement]],
+    algorithm: Algorithm,
+    calibrations: Mapping[Protocol, Calibration],
+) -> str:
+    """Per strategy its figures as predicted and as measured."""
+    return json_text(
+        {
+            "schema": SCHEMA,
+            "file": result.name,
+            "kernel": result.environment.get("kernel"),
+            "reserved": max((p.reserved for pair, _ in found for p, _ in pair.rounds), default=0),
+            "tcp_tw_reuse": max((p.time_wait.reuse for pair, _ in found for p, _ in pair.rounds), default=None),
+            "algorithm": _word(algorithm),
+            "calibrations": {protocol.value: one for protocol, one in calibrations.items()},
+            "strategies": [agreement for _, agreement in found],
+        }
+    )
+
+
+def _strategy(prediction: Prediction, calibration: Calibration | None) -> dict[str, Any]:
+    walk = prediction.walk
+    found = {
+        "strategy": prediction.plan.strategy,
+        "label": prediction.plan.strategy.label,
+        "attempts": len(walk),
+        "errors": prediction.failures,
+        "looked_at": {name: Distribution.of(walk.looked_at[mask]) for name, mask in prediction.groups.items()},
+        "knee": knee(prediction, calibration) if calibration else _without_times(prediction),
+    }
+    if calibration:
+        latency = calibration.latency_ns(prediction)
+        found |= {
+            "total_ns": float(latency.sum()),
+            "latency_ns": {name: Distribution.of(latency[mask]) for name, mask in prediction.groups.items()},
+            "extrapolated": calibration.extrapolates(prediction),
+        }
+    return found
+
+
+def _without_times(prediction: Prediction) -> dict[str, int | None]:
+    found = knee(prediction, None)
+    return {
+        "connection": found.connection,
+        "in_use": found.in_use,
+        "first_failed": found.first_failed,
+        "in_use_at_failure": found.in_use_at_failure,
+    }
+
+
+def _word(algorithm: Algorithm) -> str:
+    return next(word for word, one in ALGORITHMS.items() if one is algorithm)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from connbench.analysis.knee import find_knee
+from connbench.analysis.parts import By, split_by
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
 from connbench.model import addresses_text
-from connbench.report.part_metrics import part_metrics
+from connbench.report.run_report import MOST_PARTS
 from connbench.results.result import Numbers, Origin, Result, StrategyResult
 from connbench.units import NS_PER_S
 
@@ -61,7 +62,7 @@ class _Collector:
         yield _totals(named)
         yield _floors(named)
         yield from _knees(named)
-        yield from part_metrics(self.result, named)
+        yield from _part_metrics(self.result, named)
         yield _findings(self.result)
 
 
@@ -195,6 +196,39 @@ def _knees(named: dict[str, StrategyResult]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric([label], value)
     yield from (baseline, knee, used, failed)
+
+
+def _part_metrics(result: Result, named: Mapping[str, StrategyResult]) -> Iterator[Metric]:
+    """Attempts, errors, latency and rate, with `by` (source, target, lane) and `part` as labels.
+
+    As many parts as the tables show: each would be some series more for whoever stores them.
+
+    Args:
+        result: What was measured.
+        named: Its strategies by the label that their metrics have.
+    """
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see prometheus()
+
+    labels = ["strategy", "by", "part"]
+    attempts = GaugeMetricFamily("connbench_part_attempts", "Attempts of a source, target or lane.", labels=labels)
+    errors = GaugeMetricFamily("connbench_part_errors", "Failed attempts of it.", labels=labels)
+    latency = GaugeMetricFamily(
+        "connbench_part_latency_seconds", "Its latency: mean, p50 and p99.", labels=[*labels, "figure"]
+    )
+    rates = GaugeMetricFamily("connbench_part_connections_per_second", "Connections it had a second.", labels=labels)
+    for label, strategy in named.items():
+        for by in By:
+            parts = split_by(result, strategy, by)
+            for part in parts[:MOST_PARTS] if len(parts) > 1 else ():
+                summary = summarize(part.strategy)
+                place = [label, by.value, part.name]
+                attempts.add_metric(place, summary.attempts)
+                errors.add_metric(place, summary.errored.latency.count)
+                for figure in ("mean", "p50", "p99") if summary.attempts else ():
+                    latency.add_metric([*place, figure], getattr(summary.all.latency, figure) / NS_PER_S)
+                if summary.rate is not None:
+                    rates.add_metric(place, summary.rate)
+    yield from (family for family in (attempts, errors, latency, rates) if family.samples)
 
 
 def _findings(result: Result) -> Metric:

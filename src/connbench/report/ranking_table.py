@@ -9,7 +9,7 @@ from connbench.analysis.comparison import Verdict
 from connbench.analysis.ranking import cost, find_base, speed
 from connbench.analysis.summary import summarize
 from connbench.model import Clock, Phase, Protocol
-from connbench.report.rows import Table
+from connbench.report.blocks import Table
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
 
@@ -53,11 +53,11 @@ class Ranking:
 
     @property
     def table(self) -> Table:
-        """All of it."""
+        """A row for each strategy, and what the columns are."""
         kept = [True, self.has_acquire, True, self.has_connect, True, True]
         header = ("strategy", "acquire", self.versus, "connect()", "errors", "share")
         rows = [(one.label, one.acquire, one.speed, one.connect, one.errors, one.share) for one in self.lines]
-        return Table(_kept(header, kept), [_kept(row, kept) for row in rows])
+        return Table(_kept(header, kept), [_kept(row, kept) for row in rows], remarks=(self.remark,))
 
     @property
     def remark(self) -> str:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from connbench.analysis.summary import Distribution, Summary
+from connbench.analysis.summary import Distribution, Summary, summarize
+from connbench.results.result import Result
 from connbench.units import MS_PER_S, NS_PER_S
+
+
+def talk(result: Result) -> str:
+    """Each strategy as the talk's script prints it, an empty line between two."""
+    return "\n\n".join(six_lines(summarize(strategy), with_empty=True) for strategy in result.strategies)
 
 
 def six_lines(summary: Summary, *, with_empty: bool = False) -> str:

@@ -1,112 +1,113 @@
-"""The default report: what was run, the talk's six lines, percentiles, and what to make of them."""
+"""Blocks as plain text: for a terminal, folded to its width, and for a pipe, where each line stays whole."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import io
+import textwrap
+from collections.abc import Iterable, Iterator
 
-from connbench.analysis.soundness import findings
-from connbench.analysis.summary import summarize
-from connbench.findings import Finding, printable, together
-from connbench.model import Plan, StrategySpec, addresses_text
-from connbench.report import rows
-from connbench.report import strategy_tables as account
-from connbench.report.ranking_table import ranking_of
-from connbench.report.tables import render
-from connbench.report.talk import six_lines
-from connbench.report.verdicts import run_verdict
-from connbench.results.result import Result, StrategyResult
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from connbench.findings import Finding, by_kind, printable, the_rest
+from connbench.report.blocks import Alert, Block, Findings, Heading, Lines, Table, Verbatim, Verdict
 from connbench.wording import fold
 
 BOLD, NORMAL = "\x1b[1m", "\x1b[0m"
-"""What a terminal takes for the begin and the end of bold characters (ECMA-48, SGR)."""
+"""What begins and ends bold characters on a terminal (ECMA-48, SGR)."""
+
+WIDEST = 1000
+"""Columns of the console that rich lays a table out for: it never folds a cell."""
+
+NARROWEST = 20
+"""Columns that the first column of a table keeps, however narrow the terminal is."""
 
 
-def report(result: Result, width: int | None = None, *, bold: bool = False) -> str:
-    """The whole report; see `block`, `closing` and `verdict` for its parts.
+def write(blocks: Iterable[Block], width: int | None = None, *, bold: bool = False, verdict_first: bool = False) -> str:
+    """Blocks as text, a blank line between two of them and none below a heading; the verdict stands at the end.
 
     Args:
-        result: What was measured.
-        width: Columns to fold prose to; None leaves each header and finding on one line, as a pipe wants it.
-        bold: Whether names that a reader looks for are set in bold, as a terminal shows it.
+        blocks: The report, or a part of it.
+        width: Columns to fold prose to; None leaves each line whole, as a pipe wants it.
+        bold: Whether the words that a reader looks for are bold, as a terminal can show them.
+        verdict_first: Whether the verdict stays at the beginning.
     """
-    blocks = [block(result, strategy, width, bold=bold) for strategy in result.strategies]
-    ends = closing(result, width), verdict(result, width, bold=bold)
-    return "\n\n".join(part for part in (*blocks, *ends) if part)
+    ordered = sorted(blocks, key=lambda block: isinstance(block, Verdict) != verdict_first)
+    parts, heading = [], ""
+    for block in ordered:
+        written = "\n".join(_lines(block, width, bold=bold))
+        if isinstance(block, Heading):
+            heading += f"{written}\n"
+        elif written:
+            parts.append(heading + written)
+            heading = ""
+    return "\n\n".join([*parts, *filter(None, [heading.rstrip("\n")])])
 
 
-def block(result: Result, strategy: StrategyResult, width: int | None = None, *, bold: bool = False) -> str:
-    """One strategy: header line, the talk's six lines, tables, and a few lines beside; see `account` for both.
-
-    Of the six lines that of a group without an attempt is left out; `--format talk` has it.
-    """
-    head = _stressed(header(result, strategy.strategy, width), f"{strategy.strategy.label}:", bold=bold)
-    parts = [
-        head + "\n" + six_lines(summarize(strategy)),
-        *(render(*table) for table in account.tables(result, strategy)),
-        "\n".join(fold(line, width) for line in account.lines(result, strategy)),
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def closing(result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
-    """After the last strategy: the comparison of all, if there are several, and the findings but those in `told`."""
-    parts = []
-    if len(result.strategies) > 1:
-        ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
-        parts.append(f"{render(*ranking.table, width=width)}\n{fold(ranking.remark, width)}")
-    found = together(f for f in findings(result) if f not in told)
-    if found:
-        parts.append("\n".join(finding(f, width) for f in found))
-    return "\n\n".join(parts)
+def _lines(block: Block, width: int | None, *, bold: bool) -> Iterator[str]:
+    match block:
+        case Heading(text, stressed):
+            yield _stressed(fold(text, width), stressed, bold=bold)
+        case Verdict(sentences):
+            for position, sentence in enumerate(sentences):
+                word = "" if position else "verdict:"
+                yield _stressed(fold(f"{word} {sentence}".lstrip(), width), word, bold=bold)
+        case Lines(lines, indent=indent):
+            yield from (fold(line, width, " " * indent) for line in lines)
+        case Verbatim(text):
+            yield text
+        case Table():
+            yield from filter(None, (block.title, render(block, width) if block.rows else ""))
+            yield from (fold(remark, width) for remark in block.remarks)
+        case Alert(text, items):
+            yield f"WARNING: {text}"
+            yield from (fold(f"  {severity}: {item}", width, "    ") for severity, item in items)
+        case Findings():
+            yield from _findings(block, width)
 
 
-def verdict(result: Result, width: int | None = None, *, bold: bool = False) -> str:
-    """What to take away, where the eye of a terminal's reader is: at the very end; empty where nothing was measured."""
-    return verdict_lines(run_verdict(result), width, bold=bold)
+def _findings(block: Findings, width: int | None) -> Iterator[str]:
+    kinds = by_kind(block.findings) if block.shortened else [([*block.findings], [])]
+    for shown, rest in kinds:
+        yield from (_finding(one, width) for one in shown)
+        if rest:
+            yield fold(f"{rest[0].severity}: {the_rest(rest)}", width)
 
 
-def verdict_lines(sentences: Sequence[str], width: int | None = None, *, bold: bool = False) -> str:
-    """The sentences of a verdict, each on a line of its own."""
-    word = "verdict:"
-    lines = [fold(f"{word} {one}" if at == 0 else one, width) for at, one in enumerate(sentences)]
-    return _stressed("\n".join(lines), word, bold=bold)
+def _finding(found: Finding, width: int | None) -> str:
+    """A finding, and on a line of its own what to do about it."""
+    advice = fold(f"  -> {printable(found.advice)}", width, "     ")
+    return f"{fold(f'{found.severity}: {found.text}', width)}\n{advice}"
 
 
 def _stressed(text: str, beginning: str, *, bold: bool) -> str:
-    """A text with its first words in bold, if that is wanted; a name that is folded itself stays as it is."""
-    return f"{BOLD}{beginning}{NORMAL}{text.removeprefix(beginning)}" if bold and text.startswith(beginning) else text
+    """A text whose first words are bold, where that is wanted; first words that were folded stay as they are."""
+    is_bold = bold and beginning and text.startswith(beginning)
+    return f"{BOLD}{beginning}{NORMAL}{text.removeprefix(beginning)}" if is_bold else text
 
 
-def header(result: Result, spec: StrategySpec, width: int | None = None) -> str:
-    """All that decides the figures below it, in one line."""
-    kernel = result.environment.get("kernel")
-    machine = printable(f"Linux {kernel}") if kernel else "kernel unknown"
-    plan = result.plan
-    if plan is None:
-        rounds = [f"{result.most_rounds} rounds"] if result.most_rounds > 1 else []
-        origin = f"{result.origin} {printable(result.name)}"
-        return fold(", ".join([f"{spec.label}: {machine}", origin, *rounds]), width)
-    parts = [
-        f"{spec.label}: {machine}",
-        rows.port_range(result),
-        f"{_source(plan, spec)} -> {addresses_text(plan.targets, 'target')}",
-        str(plan.namespace),
-        *filter(None, [rows.link(plan)]),
-        f"{plan.listener} listener",
-        f"seed {plan.seed}",
-    ]
-    if plan.rounds > 1:
-        parts.append(f"{plan.rounds} rounds")
-    return fold(printable(", ".join(parts)), width)
+def render(table: Table, width: int | None = None) -> str:
+    """The rows of a table under their header, without colour or frames, so that they paste well.
+
+    Args:
+        table: Its first column stands to the left; of the others figures to the right, words to the left.
+        width: Columns to fold the first column's words to, where they make the table too wide; the figures of such a
+            row stand beside its last line.
+    """
+    header, rows = table.header, table.rows
+    if width is not None:
+        figures = sum(2 + max(map(len, cells)) for cells in list(zip(header, *rows, strict=True))[1:])
+        rows = [line for row in rows for line in _folded(row, max(NARROWEST, width - figures))]
+    grid = RichTable(box=None, pad_edge=False, header_style="")
+    for position, title in enumerate(header):
+        grid.add_column(title, justify="right" if position and position not in table.words else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    written = io.StringIO()
+    Console(file=written, width=WIDEST, color_system=None, markup=False, highlight=False).print(grid)
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 
 
-def _source(plan: Plan, spec: StrategySpec) -> str:
-    if not spec.traits.chooses_source:
-        return "kernel's source"
-    return addresses_text(plan.sources[: spec.load.sources], "source")
-
-
-def finding(found: Finding, width: int | None = None) -> str:
-    """A finding, and on a line of its own what to do about it."""
-    advice = fold(f"  -> {printable(found.advice)}", width, "     ")
-    return fold(f"{found.severity}: {found.text}", width) + "\n" + advice
+def _folded(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:
+    lines = textwrap.wrap(row[0], width, subsequent_indent="  ", break_long_words=False) or [row[0]]
+    return [*((line, *[""] * (len(row) - 1)) for line in lines[:-1]), (lines[-1], *row[1:])]

@@ -94,6 +94,6 @@ def command(  # noqa: PLR0913  # one for each option
     writer = ResultWriter(result, DocumentReport(result, write), file)
     failures = measure(plan, writer, interrupts, quiet=quiet)
     if page_file and result.rounds:
-        more, opening = reproduction.blocks(result), reproduction.opening(result)
+        more, opening = reproduction.tables(result), reproduction.opening(result)
         failures = [*each(lambda: write_page([result], page_file, more, opening)), *failures]
     return exit_code(failures, is_invalid=warn_of_invalid(result, output_format))

@@ -10,21 +10,19 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Finding, printable
 from connbench.model import Plan
+from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
 from connbench.report.formats import FORMATS as CORE_FORMATS
+from connbench.report.html.figures import Bar, Picture, bars
 from connbench.report.html.page import Opening
-from connbench.report.html.pictures import Bar, Picture, bars
-from connbench.report.json import json_document
-from connbench.report.json_text import json_text
-from connbench.report.markdown import markdown
-from connbench.report.next_step import CUT_SHORT
-from connbench.report.rows import Block, Table
-from connbench.report.text import finding, verdict_lines
+from connbench.report.json import json_document, json_text
+from connbench.report.run_report import markdown
+from connbench.report.run_verdict import CUT_SHORT
+from connbench.report.text import write
 from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of, published
 from connbench.reproduce.claims import Claim, claims_of, odd_to_even, speed_up, talk_speed_up
 from connbench.results.result import Result
 from connbench.strategies import BASELINE, RANGE, WINDOW
 from connbench.units import count, duration
-from connbench.wording import fold
 
 _COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
 """At most 74 columns wide."""
@@ -87,33 +85,36 @@ def report(result: Result, width: int | None = None, told: Collection[Finding] =
         told: Findings to leave out, because stderr has shown them.
     """
     judged = _Judged.of(result)
-    claims = [
-        fold(f"{_word(claim):<8} {_name(case)}: {claim.text}", width, " " * 9) for case, claim in judged.each_claim
+    claims = [f"{_word(claim):<8} {_name(case)}: {claim.text}" for case, claim in judged.each_claim]
+    parts: list[Block] = [
+        Verdict(_verdict(judged)),
+        Lines([_opening(judged)]),
+        Verbatim("\n".join(map(_line, (_HEADER, *_cells(judged))))),
+        Lines(claims, indent=9),
+        Findings([one for one in findings(result) if one not in told]),
+        Lines([f"{_held(judged)} claims hold; the verdict stands above the table"] if claims else []),
     ]
-    parts = (
-        verdict_lines(_verdict(judged), width),
-        fold(_opening(judged), width),
-        "\n".join(map(_line, (_HEADER, *_cells(judged)))),
-        "\n".join(claims),
-        "\n".join(finding(one, width) for one in findings(result) if one not in told),
-        f"{_held(judged)} claims hold; the verdict stands above the table" if claims else "",
-    )
-    return "\n\n".join(part for part in parts if part)
+    return write(parts, width, verdict_first=True)
 
 
-def blocks(result: Result) -> list[Block]:
+def tables(result: Result) -> list[Table]:
     """The table and the claims, for an HTML page."""
     judged = _Judged.of(result)
     claims = [(_name(case), _word(claim), claim.text) for case, claim in judged.each_claim]
     note = f"speed-up: against plain, by the attempt; below each row what the talk published, over {FULL_RANGE}"
     rows = _cells(judged)
     published = tuple(position for position, row in enumerate(rows) if row[0].startswith(PUBLISHED))
-    each = Table(("", "here", "claim"), claims)
     all_hold = claims and all(claim.holds for _, claim in judged.each_claim)
     folded = f"{_held(judged)} claims hold: show each" if all_hold else None
     return [
-        Block(f"{TALK}, again", Table(_HEADER, rows), (note,), words=(6,), muted=published),
-        Block("What the talk claims, and whether it holds here", each, words=(1, 2), folded=folded),
+        Table(_HEADER, rows, title=f"{TALK}, again", remarks=(note,), words=(6,), muted=published),
+        Table(
+            ("", "here", "claim"),
+            claims,
+            title="What the talk claims, and whether it holds here",
+            words=(1, 2),
+            folded=folded,
+        ),
     ]
 
 

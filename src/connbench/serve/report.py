@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from connbench.report.tables import render
+from connbench.report.blocks import Table
+from connbench.report.text import render
 from connbench.serve.statistics import ProcessStatistics, ServerInfo, Statistics
 from connbench.units import count
 
@@ -68,7 +69,7 @@ def _table(processes: tuple[ProcessStatistics, ...]) -> str:
         (str(p.pid), count(p.accepted), count(p.open), count(p.closed_by_fin + p.closed_by_reset), _state(p))
         for p in processes
     ]
-    return render(("process", "accepted", "open", "closed", ""), rows)
+    return render(Table(("process", "accepted", "open", "closed", ""), rows))
 
 
 def _state(process: ProcessStatistics) -> str:

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from connbench.findings import harmless_json, printable
-from connbench.report.tables import render
+from connbench.report.blocks import Table
+from connbench.report.text import render
 from connbench.trace.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process
 from connbench.units import count, duration, elapsed
 
@@ -95,10 +96,10 @@ def _latency(counts: LatencyCounts, since: str) -> str:
         )
         for name, one in shown.items()
     ]
-    lines += ["", render(("latency", "n", "mean", "p50 <", "p99 <", "max <"), rows)]
+    lines += ["", render(Table(("latency", "n", "mean", "p50 <", "p99 <", "max <"), rows))]
     tops = sorted({top for latency in shown.values() for top, number in latency.buckets.items() if number})
     bars = [(f"< {duration(top + 1)}", *(count(one.buckets.get(top, 0)) for one in shown.values())) for top in tops]
-    return "\n".join([*lines, "", render(("took", *shown), bars)])
+    return "\n".join([*lines, "", render(Table(("took", *shown), bars))])
 
 
 def _parity(counts: ParityCounts, since: str, name_of: CgroupNames) -> str:
@@ -126,7 +127,7 @@ def _parity(counts: ParityCounts, since: str, name_of: CgroupNames) -> str:
     room = WIDTH - sum(2 + max(map(len, cells)) for cells in zip(header, *rows, strict=True))
     cgroups = [_end(printable(name_of(process.cgroup)), max(room, NARROWEST_CGROUP)) for process in busiest]
     table = [(*row, cgroup) for row, cgroup in zip(rows, cgroups, strict=True)]
-    lines += ["", render((*header, "cgroup"), table, words=(len(header),))]
+    lines += ["", render(Table((*header, "cgroup"), table, words=(len(header),)))]
     if len(counts.processes) > BUSIEST:
         lines.append(f"and {count(len(counts.processes) - BUSIEST)} more")
     return "\n".join(lines)
@@ -144,7 +145,7 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
         (f"{low}-{min(low + 9999, 65535)}", count(counts.starts.get(low, 0)), count(counts.chosen.get(low, 0)))
         for low in lows
     ]
-    return "\n".join([*lines, "", render(("ports", "begun", "chosen"), rows)] if rows else lines)
+    return "\n".join([*lines, "", render(Table(("ports", "begun", "chosen"), rows))] if rows else lines)
 
 
 def _lost(number: int) -> list[str]:

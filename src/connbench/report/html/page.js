@@ -147,6 +147,13 @@
 
   let isZoomed = false;
 
+  /* Where words can stand beside a mark, by plotly's names: to its right or left, level with it, above or below. */
+  const SIDES = [
+    ["middle right", 1, 0], ["middle left", -1, 0], ["top right", 1, -1],
+    ["top left", -1, -1], ["bottom right", 1, 1], ["bottom left", -1, 1],
+  ];
+  const GAP = 1; /* pixels between a mark and its words */
+
   async function redraw() {
     const shown = visible(figures.scatter);
     const isLog = isLogarithmic();
@@ -160,15 +167,45 @@
     }
     await refill(shown);
     const colours = coloured(figures.utilisation);
-    /* The words beside the knees are placed for a desk's screen; on a narrower one they would be cut off. */
-    const isNarrow = utilisation.clientWidth < 600;
-    const modes = figures.utilisation.data.map(({ mode }) => (isNarrow && mode === "markers+text" ? "markers" : mode));
-    const shownLines = visible(figures.utilisation);
-    const style = { visible: shownLines, mode: modes, "line.color": colours, "marker.color": colours };
+    const style = { visible: visible(figures.utilisation), "line.color": colours, "marker.color": colours };
     const layout = themed(utilisation.layout);
     Object.assign(layout.yaxis, { ...scale, autorange: true });
     await Plotly.update(utilisation, style, layout);
+    await labelKnees();
     if (picture) await redrawPicture();
+  }
+
+  /* Write beside each knee whose it is, on the first side where the words have room: within the chart, and clear of the
+     other knees and their words. Words without room are shown on pointing at the knee only. */
+  async function labelKnees() {
+    const words = figures.utilisation.data.map(({ meta, mode }) => (meta.group === "knee" ? "markers+text" : mode));
+    await Plotly.restyle(utilisation, { mode: words }); /* all of them, to be measured */
+    const knees = utilisation._fullData.flatMap(({ uid, index }) => {
+      const drawn = utilisation.querySelector(`.trace${uid}`);
+      const [mark, text] = [drawn?.querySelector(".points path"), drawn?.querySelector(".textpoint text")];
+      return mark && text ? [{ index, mark: mark.getBoundingClientRect(), text: text.getBoundingClientRect() }] : [];
+    });
+    const { left, top } = utilisation.getBoundingClientRect();
+    const { l, t, w, h } = utilisation._fullLayout._size;
+    const chart = { left: left + l, right: left + l + w, top: top + t, bottom: top + t + h };
+    const taken = knees.map(({ mark }) => mark);
+    const isFree = (box) =>
+      box.left >= chart.left && box.right <= chart.right && box.top >= chart.top && box.bottom <= chart.bottom &&
+      !taken.some((other) => box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom);
+    const positions = words.map(() => "middle right");
+    for (const { index, mark, text } of knees) {
+      const boxes = SIDES.map(([side, across, down]) => {
+        const x = across > 0 ? mark.right + GAP : mark.left - GAP - text.width;
+        const y = (mark.top + mark.bottom - text.height) / 2 + down * text.height;
+        return { side, left: x, right: x + text.width, top: y, bottom: y + text.height };
+      });
+      const free = boxes.find(isFree);
+      if (free) {
+        taken.push(free);
+        positions[index] = free.side;
+      } else words[index] = "markers";
+    }
+    await Plotly.restyle(utilisation, { mode: words, textposition: positions });
   }
 
   function refill(shown = visible(figures.scatter)) {
@@ -211,6 +248,7 @@
     }
     await redraw();
     scatter.on("plotly_doubleclick", fit);
+    utilisation.on("plotly_relayout", labelKnees);
     scatter.on("plotly_relayout", (change) => {
       const isMoved = Object.keys(change).some((key) => key.includes("axis.range["));
       if (isMoved) isZoomed = true;

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 import connbench
 from connbench.analysis.comparison import compare
 from connbench.analysis.soundness import findings
-from connbench.analysis.summary import summarize
 from connbench.analysis.sweep_analysis import Sweep, is_sweep
 from connbench.errors import EnvironmentFault
 from connbench.findings import Finding, by_kind, the_rest
-from connbench.model import Phase
-from connbench.report import strategy_tables as account
-from connbench.report import text
-from connbench.report.comparison_rows import blocks
-from connbench.report.html import charts, facts
-from connbench.report.html.pictures import Picture, picture_of
-from connbench.report.html.points import shown_round
+from connbench.model import Phase, StrategySpec
+from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
+from connbench.report.comparison_report import strategy_tables
+from connbench.report.html import figures
+from connbench.report.html.figures import Picture, picture_of, shown_round
 from connbench.report.ranking_table import ranking_of
-from connbench.report.rows import Block, Table
+from connbench.report.run_report import kernel_name, strategy_blocks
+from connbench.report.run_verdict import run_verdict
 from connbench.report.series import Series, colour_of, series_of
-from connbench.report.talk import six_lines
-from connbench.report.verdicts import run_verdict
 from connbench.results.result import Result
 from connbench.strategies import STRATEGIES
+from connbench.units import IN_BYTES, memory
 from connbench.wording import listed
 
 if TYPE_CHECKING:
@@ -55,6 +52,11 @@ TERMS = (
     ("harness floor", "what connbench itself adds to each connect()"),
 )
 """What a reader of a page may not know."""
+
+COMMAND = "command"
+"""Name in the environment of the command line that measured; the page shows it on its own."""
+
+_UNITS = {"timeout": "s", "delay_ms": "ms"}
 
 SCRIPT_SAFE = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 """What ends or changes a script element wherever it stands in it, and how JSON says the same otherwise."""
@@ -81,10 +83,7 @@ class StrategyPart:
 
     label: str
     colour: str
-    header: str
-    six_lines: str
-    tables: tuple[Table, ...]
-    lines: tuple[str, ...]
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def check_libraries() -> None:
     _libraries()
 
 
-def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Opening | None = None) -> str:
+def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Opening | None = None) -> str:
     """The page: everything in one document, which never asks the network for anything.
 
     Whatever comes from a result's file is escaped, and the page's own policy forbids any script but its two.
@@ -124,7 +123,7 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
     series = series_of(results)
     script = _asset("page.js")
     drawn = series[:MOST_DRAWN]
-    utilisation = charts.utilisation(drawn)
+    utilisation = figures.utilisation(drawn)
     picture = (opening and opening.picture) or picture_of(results)
     page = environment.from_string(_asset("page.html.j2")).render(
         version=connbench.__version__,
@@ -136,14 +135,14 @@ def html_page(results: Sequence[Result], more: Sequence[Block] = (), opening: Op
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
         the_rest=the_rest,
-        blocks=[*more, *([] if more and is_lone_sweep(results) else comparison_blocks(results))],
+        tables=[*more, *([] if more and is_lone_sweep(results) else comparison_tables(results))],
         strategies=[_strategy(position, each) for position, each in enumerate(series)],
-        parities=charts.PARITY_COLOURS,
+        parities=figures.PARITY_COLOURS,
         switches=len(drawn),
         notes=_chart_notes(drawn, len(series)),
         figures=_script_safe(
             {
-                "scatter": charts.scatter(drawn),
+                "scatter": figures.scatter(drawn),
                 "utilisation": utilisation,
                 "picture": picture and picture.figure,
             }
@@ -184,50 +183,95 @@ def is_lone_sweep(results: Sequence[Result]) -> bool:
     return len(results) == 1 and is_sweep(results[0])
 
 
-def comparison_blocks(results: Sequence[Result]) -> list[Block]:
+def comparison_tables(results: Sequence[Result]) -> list[Table]:
     """What puts the strategies of all results side by side; nothing where there is only one."""
     series = series_of(results)
     if len(series) < 2:
         return []
-    ranking = ranking_of(results, [(s.label, s.strategy) for s in series])
-    side_by_side = Block("Comparison", ranking.table, (ranking.remark,))
-    return [side_by_side, *_verdicts(*results)] if len(results) == 2 else [side_by_side]
+    side_by_side = replace(ranking_of(results, [(s.label, s.strategy) for s in series]).table, title="Comparison")
+    return [side_by_side, *_compared(*results)] if len(results) == 2 else [side_by_side]
 
 
-def _verdicts(base: Result, new: Result) -> Iterator[Block]:
+def _compared(base: Result, new: Result) -> Iterator[Table]:
     """What `connbench compare` says of two results, where they have a strategy in common."""
     compared = compare(base, new)
     if not compared.strategies:
         return
     files = f"BASE is {base.name or 'the first'}, NEW is {new.name or 'the second'}"
     if compared.differences:
-        differing = Table(("severity", "what is not alike"), [(str(d.severity), d.text) for d in compared.differences])
-        yield Block("What may be the reason of a change", differing, (files,), words=(1,))
-    for block in blocks(compared):
-        yield replace(block, remarks=(*block.remarks, files))
+        rows = [(str(d.severity), d.text) for d in compared.differences]
+        title = "What may be the reason of a change"
+        yield Table(("severity", "what is not alike"), rows, title=title, remarks=(files,), words=(1,))
+    for table in strategy_tables(compared):
+        yield replace(table, remarks=(*table.remarks, files))
 
 
 def _result(result: Result) -> ResultPart:
-    tables = (facts.plan_table(result), facts.environment_table(result))
+    tables = (_plan_table(result), environment_table(result))
     return ResultPart(
         name=result.name or "this run",
-        origin=facts.origin(result),
-        command=facts.command_of(result),
+        origin=_origin(result),
+        command=str(result.environment.get(COMMAND) or ""),
         findings=by_kind(findings(result)),
         tables=tuple(table for table in tables if table),
     )
 
 
-def _strategy(position: int, series: Series) -> StrategyPart:
-    result, strategy = series.result, series.strategy
-    return StrategyPart(
-        label=series.label,
-        colour=colour_of(position),
-        header=text.header(result, strategy.strategy),
-        six_lines=six_lines(summarize(strategy)),
-        tables=tuple(table for table in account.tables(result, strategy) if table.rows),
-        lines=tuple(account.lines(result, strategy)),
+def _origin(result: Result) -> str:
+    """File, kernel, CPU, date and range, as far as they are known."""
+    environment = result.environment
+    time = str(environment.get("time") or "").replace("T", " ").removesuffix("+00:00")
+    parts = (
+        result.name,
+        kernel_name(result),
+        str(environment.get("cpu_model") or ""),
+        f"{time} UTC" if time else "",
+        f"ports {result.plan.port_range}" if result.plan else "",
     )
+    return " · ".join(filter(None, parts))
+
+
+def _plan_table(result: Result) -> Table | None:
+    """All that decided the run; None where the file does not tell."""
+    if result.plan is None:
+        return None
+    plan = result.plan
+    return Table(("plan", "value"), [_row(field.name, getattr(plan, field.name)) for field in fields(plan)])
+
+
+def environment_table(result: Result) -> Table | None:
+    """The machine as it was recorded, a group within it as `group / name`; None where nothing was."""
+    rows = [_row(name, value) for name, value in _flat(result.environment) if name != COMMAND]
+    return Table(("environment", "value"), rows) if rows else None
+
+
+def _flat(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{group}{name} / ")
+        else:
+            yield f"{group}{name}", value
+
+
+def _row(name: str, value: object) -> tuple[str, str]:
+    if name in IN_BYTES and isinstance(value, int):
+        return name, memory(value)
+    words = _words(value)
+    return name, f"{words} {_UNITS[name]}" if name in _UNITS and value is not None else words
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, StrategySpec):
+        return value.label
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_words, value))
+    return str(value)
+
+
+def _strategy(position: int, series: Series) -> StrategyPart:
+    return StrategyPart(series.label, colour_of(position), strategy_blocks(series.result, series.strategy))
 
 
 def _chart_notes(series: Sequence[Series], there: int) -> list[str]:
@@ -244,7 +288,7 @@ def _chart_notes(series: Sequence[Series], there: int) -> list[str]:
         notes.append(f"The range of {', '.join(unknown)} is not known: its share is of the connections made.")
     if any(each.strategy.strategy.phase is Phase.CHURN for each in series):
         notes.append("Churn fills no range: it is in the chart above alone.")
-    every = charts.one_in(series)
+    every = figures.one_in(series)
     if every > 1:
         notes.append(f"So many attempts make a chart slow: 1 in {every} is drawn, and the slowest of each colour.")
     return notes
@@ -282,4 +326,6 @@ def _libraries() -> tuple[Environment, str]:
             f"an HTML page needs {error.name}, which is not installed", "pip install 'connbench[html]'"
         ) from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    for kind in (Heading, Verbatim, Table, Lines):
+        environment.tests[kind.__name__] = lambda block, kind=kind: isinstance(block, kind)
     return environment, str(get_plotlyjs())
