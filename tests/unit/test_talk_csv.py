@@ -14,7 +14,7 @@ from connbench.findings import Severity
 from connbench.model import StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result
-from connbench.results.talk_csv import is_talk_csv, read_talk_csv, refuse_several, talk_rows
+from connbench.results.talk_csv import check_one_round, is_talk_csv, read_talk_csv, talk_rows
 from connbench.samples import UNKNOWN_ERRNO
 from factories import BIND, PLAIN, result_of, round_of, samples_of, unhurried
 
@@ -304,4 +304,4 @@ def test_more_than_one_round_has_no_such_file(rounds: dict[StrategySpec, int]) -
 
 def test_one_round_is_never_refused() -> None:
     """What the form can hold, it takes."""
-    refuse_several(1)
+    check_one_round(1)

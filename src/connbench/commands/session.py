@@ -85,9 +85,9 @@ def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: 
 
         terminal.require()
     if output_format == "talk-csv":
-        from connbench.results.talk_csv import refuse_several
+        from connbench.results.talk_csv import check_one_round
 
-        refuse_several(len(plan.phases) * plan.rounds)
+        check_one_round(len(plan.phases) * plan.rounds)
     return result_file(output, force=force)
 
 

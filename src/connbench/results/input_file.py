@@ -1,7 +1,7 @@
-"""Reading a result file: what it is shows in how it begins, whatever it is called.
+"""Reads a result file of any format. Its first bytes tell the format; its name does not matter.
 
-A file may be anybody's. What is read of it is bounded: its size, what a small one may unpack to, the length of a line,
-the parts of a document, and, whatever else it holds, the memory that reading it takes.
+A file may come from anybody. Limits hold for its size, for what a small file unpacks to, for the length of a line, for
+the parts of a document, and for the memory that reading it takes.
 """
 
 from __future__ import annotations
@@ -27,37 +27,43 @@ from connbench.results.talk_csv import is_talk_csv, read_talk_csv
 
 _GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_FILE = 2 << 30
-"""Bytes, unpacked: fifty times what a million attempts take."""
+"""Bytes, unpacked: fifty times the size of a million attempts."""
 
 MOST_TIMES, ALWAYS_UNPACKED = 100, 16 << 20
-"""How many times its size a gzip may unpack to, beyond so many bytes: results shrink to a third or a tenth.
+"""A gzip file may unpack to ALWAYS_UNPACKED bytes, and to more if that is at most MOST_TIMES its size.
 
-Blanks or zeros shrink to a thousandth: a megabyte would unpack to a gigabyte."""
+gzip packs results to a third or a tenth. It packs blanks or zeros to a thousandth, so that a megabyte unpacks to a
+gigabyte.
+"""
 
 PIECE = 1 << 20
 _BLANKS = re.compile(rb"\s*")
 
 MEMORY, MEMORY_TIMES = 256 << 20, 8
-"""Bytes of memory that reading a file may take: so many, and so many times its unpacked size.
+"""Reading a file may take MEMORY bytes and MEMORY_TIMES its unpacked size.
 
-A million attempts, 50 MB of JSON, take 4 times theirs; the reports take more afterwards, by what was read."""
+A million attempts are 50 MB of JSON, and take 4 times that. Reports take more memory afterwards.
+"""
 
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of port,seconds as the talk's"
 
 
 def read_all(paths: Iterable[Path], unit: str | None) -> list[Result]:
-    """Read result files; `unit` is what the times of those are in that are a CSV of port and time.
+    """Read result files.
+
+    Args:
+        paths: The files.
+        unit: The unit of the times in files that are a CSV of port and time; None for the unit that they name, or
+            seconds.
 
     Raises:
-        InputError: One of them is none.
-        UsageError: There is a `unit`, and no such CSV.
+        InputError: A file is no result; see `read`.
+        UsageError: `unit` is given, and no file is such a CSV.
     """
     results = [read(path, unit) for path in paths]
     if unit and not any(result.origin is Origin.TALK_CSV for result in results):
         names = " and ".join(result.name for result in results)
-        raise UsageError(
-            f"--unit is for a CSV of port and time, and {names} says itself what its times are", "leave it out"
-        )
+        raise UsageError(f"--unit is for a CSV of port and time; {names} names the unit of its times", "leave it out")
     return results
 
 
@@ -66,12 +72,12 @@ def read(path: Path, unit: str | None = None) -> Result:
 
     Args:
         path: The file.
-        unit: What the times are in if it is the talk's CSV; see `connbench.results.talk_csv.read_talk_csv`.
+        unit: The unit of the times if the file is the talk's CSV; see `connbench.results.talk_csv.read_talk_csv`.
 
     Raises:
-        InputError: It is not there, cut off, empty, of a newer connbench, without an attempt, or no result at all.
+        InputError: The file is missing, cut off, empty, of a newer connbench, without an attempt, or no result.
     """
-    name = printable(os.fsencode(path).decode(errors="replace"))  # whatever bytes it is made of
+    name = printable(os.fsencode(path).decode(errors="replace"))  # a name may have any bytes
     try:
         result = _read(path, name, unit)
     except OSError as error:
@@ -97,10 +103,10 @@ def _read(path: Path, name: str, unit: str | None) -> Result:
 
 @contextmanager
 def _memory_of_at_most(size: int) -> Iterator[None]:
-    """Let this process take at most so many bytes more; whoever asks for more gets a MemoryError.
+    """Limit the memory of this process to `size` bytes more than now; an allocation beyond raises MemoryError.
 
-    RLIMIT_DATA counts all that a process allocates since Linux 4.7 (getrlimit(2)). Without /proc what it has already is
-    not known, and nothing is limited.
+    Since Linux 4.7 RLIMIT_DATA counts all that a process allocates (getrlimit(2)). Without /proc there is no limit,
+    because the memory that the process has already is not known.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     try:
@@ -118,23 +124,23 @@ def _memory_of_at_most(size: int) -> Iterator[None]:
 
 
 class _Counted:
-    """A file that counts what is read of it."""
+    """A file that counts the bytes read from it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.size = 0
 
     def read(self, size: int = -1) -> bytes:
-        """As a file's."""
+        """The next bytes, as the `read` of a file."""
         data = self._file.read(size)
         self.size += len(data)
         return data
 
 
 def _take(file: IO[bytes], name: str, packed: _Counted | None = None) -> bytes:
-    """All of a file that begins as a result does; `packed` is what it is unpacked from, and counts."""
+    """Read a file completely, after a check of its begin; `packed` is the file that it is unpacked from."""
     buffer = io.BytesIO()
-    # All at once, memory of the largest size would be asked for, however small the file is.
+    # read(LARGEST_FILE) would allocate as many bytes, however small the file is.
     while piece := file.read(min(PIECE, LARGEST_FILE + 1 - buffer.tell())):
         if not buffer.tell():
             _check_begin(piece, name)
@@ -144,13 +150,13 @@ def _take(file: IO[bytes], name: str, packed: _Counted | None = None) -> bytes:
         if packed and buffer.tell() > max(ALWAYS_UNPACKED, MOST_TIMES * packed.size):
             raise InputError(
                 f"{name} is no result file: it unpacks to more than {MOST_TIMES} times its size",
-                "a result unpacks to three to ten times its size",
+                "a result of connbench unpacks to three to ten times its size",
             )
     return buffer.getvalue()
 
 
 def _check_begin(piece: bytes, name: str) -> None:
-    """Refuse what is endless, as /dev/zero is, before all of it is read."""
+    """Refuse a file that has no end, such as /dev/zero, by its first piece."""
     text = piece.removeprefix(BOM_UTF8).lstrip()
     if not text and len(piece) >= PIECE:
         raise InputError(f"{name} is no result file: it begins with {PIECE >> 20} MiB of blanks", _KNOWN)
@@ -161,7 +167,7 @@ def _check_begin(piece: bytes, name: str) -> None:
 def _unpack(file: IO[bytes], name: str) -> bytes:
     packed = _Counted(file)
     try:
-        with gzip.GzipFile(fileobj=packed) as stream:  # type: ignore[call-overload]  # it reads, and does nothing else
+        with gzip.GzipFile(fileobj=packed) as stream:  # type: ignore[call-overload]  # GzipFile calls its read() alone
             return _take(stream, name, packed)
     except EOFError as error:
         raise InputError(f"{name} is cut off: its gzip stream has no end", "copy the whole file again") from error
@@ -191,7 +197,7 @@ def _read_text(data: bytes, name: str, unit: str | None) -> Result:
 
 
 def _is_own(first: str, name: str) -> bool:
-    """Whether a CSV that begins with this line is connbench's own, and not the talk's.
+    """Whether a CSV that begins with this line is connbench's own; otherwise it is the talk's.
 
     Raises:
         InputError: It is neither.

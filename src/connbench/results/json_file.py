@@ -92,23 +92,22 @@ _Head = msgspec.defstruct("_Head", [("schema", msgspec.Raw, msgspec.Raw()), ("st
 _Columns = msgspec.defstruct("_Columns", [(column.name, msgspec.Raw, msgspec.Raw()) for column in COLUMNS])
 
 
-_Report = msgspec.defstruct(
-    "_Report", [(name, kind | None, None) for name, kind in get_type_hints(RoundReport).items()]
+_REPORT = get_type_hints(RoundReport)
+_RoundRecord = msgspec.defstruct(
+    "_RoundRecord",
+    [
+        ("number", Positive),
+        ("fault", FaultRecord | None),
+        ("samples", msgspec.Raw),
+        *((name, msgspec.Raw, msgspec.Raw()) for name in _REPORT),
+    ],
 )
-"""A `RoundReport` in which null stands for a figure that is not known, as in a document made from a CSV file."""
-
-
-class _RoundRecord(msgspec.Struct, frozen=True):
-    """A round; the document has the fields of its report beside these."""
-
-    number: Positive
-    fault: FaultRecord | None
-    samples: msgspec.Raw
+"""A round; the fields of its report stand beside the others, null where a figure is not known."""
 
 
 class _StrategyRecord(msgspec.Struct, frozen=True):
     strategy: StrategySpec
-    rounds: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
+    rounds: Annotated[list[_RoundRecord], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]  # it is made of fields
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -208,8 +207,8 @@ def _result(document: _Document, name: str) -> Result:
     )
     rounds = Rounds(result)
     for record in document.strategies:
-        for raw in record.rounds:
-            _add(rounds, record.strategy, raw)
+        for measured in record.rounds:
+            _add(rounds, record.strategy, measured)
     rounds.close()
     return result
 
@@ -233,9 +232,8 @@ def _findings(raw: msgspec.Raw) -> tuple[Finding, ...]:
     return known
 
 
-def _add(rounds: Rounds, spec: StrategySpec, raw: msgspec.Raw) -> None:
+def _add(rounds: Rounds, spec: StrategySpec, record: Any) -> None:  # noqa: ANN401  # a _RoundRecord
     """Read a round, one column after the other, and add it."""
-    record = msgspec.json.decode(raw, type=_RoundRecord)
     rounds.open(spec, record.number)
     place = f"round {record.number} of {spec.label}"
     try:
@@ -249,16 +247,14 @@ def _add(rounds: Rounds, spec: StrategySpec, raw: msgspec.Raw) -> None:
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of different lengths: {lengths}")
         fault = record.fault.revive() if record.fault else None
-        rounds.add(spec, Round(record.number, samples_class(spec).of(**columns), _report(raw, record.samples), fault))
+        rounds.add(spec, Round(record.number, samples_class(spec).of(**columns), _report(record), fault))
     except ImpossibleRow as error:
         raise ValueError(f"{place}, {error}") from error
 
 
-def _report(raw: msgspec.Raw, samples: msgspec.Raw) -> RoundReport:
+def _report(record: Any) -> RoundReport:  # noqa: ANN401  # a _RoundRecord
     """The report of a round."""
-    if memoryview(raw).nbytes - memoryview(samples).nbytes > MOST_BYTES:
-        raise ValueError(f"the report of a round takes more than {MOST_BYTES >> 20} MiB")
-    told = msgspec.structs.asdict(msgspec.json.decode(raw, type=_Report))
+    told = {name: _part(name, getattr(record, name), kind) for name, kind in _REPORT.items()}
     report = RoundReport(**{name: value for name, value in told.items() if value is not None})
     check_settings(report.settings)
     check_numbers("counters", report.counters.values(), -LARGEST, LARGEST)

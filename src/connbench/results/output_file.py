@@ -1,15 +1,16 @@
-"""Writing an output file: never over another by accident, never half, and never through a link that somebody planted.
+"""Writes an output file: never over another by accident, never a part, and never through a link of somebody else.
 
-An `Output` holds one name from before the measurement until the command ends:
+An `Output` reserves one name from before the measurement until the command ends:
 
-- A lock reserves the name: an abstract Unix socket (unix(7)), which the kernel keeps in memory and removes when the
-  process ends, by SIGKILL too. A lock file, or an empty file of that name, would stay behind. The lock holds within one
-  network namespace; between two of them, and against other programs, the next rule holds.
-- link(2) publishes a new file, and fails if the name exists. What appeared there meanwhile stays as it is, and the
-  content gets another name beside it.
-- The content goes to a file without a name (O_TMPFILE, open(2)), so that a killed process leaves nothing; where the
-  file system has none, to one whose name nobody can guess. A file gets its name when it is complete and on the disk.
-- Every call goes through one descriptor of the folder, so that it is the folder that was checked.
+- An abstract Unix socket (unix(7)) is the lock on the name. The kernel keeps it in memory, and removes it when the
+  process ends, even by SIGKILL; a lock file would stay. The lock holds within one network namespace. The next rule
+  protects the name from runs in other namespaces and from other programs.
+- link(2) publishes a new file, and fails if the name exists. A file that appeared there meanwhile stays as it is, and
+  the content gets another name beside it.
+- The content goes to a file without a name (O_TMPFILE, open(2)), so that a killed process leaves nothing. If the file
+  system has no such files, it goes to a file whose name nobody can guess. The file gets its name when it is complete
+  and on the disk.
+- Every call uses one descriptor of the folder, so that all calls use the folder that was checked.
 """
 
 from __future__ import annotations
@@ -37,31 +38,31 @@ if TYPE_CHECKING:
     from socket import socket
 
 SUFFIXES = {".json": "json", ".json.gz": "json", ".csv": "csv"}
-"""What a result may be written as, by the file name's ending, and the format's name."""
+"""The formats of a result, by the ending of the file's name."""
 
 PICTURE_SUFFIXES = {".png": "png", ".svg": "svg"}
-"""What a chart may be written as."""
+"""The formats of a chart, by the ending of the file's name."""
 
 GZIP_LEVEL = 1
-"""Samples shrink to a third at the lowest level already; the highest would take many times as long."""
+"""The lowest level packs samples to a third already; the highest takes many times as long."""
 
 LONGEST_NAME = 255
 """Bytes: NAME_MAX of Linux."""
 
 LONGEST_SHOWN = 1000
-"""Characters of a path that a message has."""
+"""Characters of a path in a message."""
 
 TRIES = 10
-"""How often a name may come and go between two calls until that counts as a fault."""
+"""How often other programs may create and remove the name between two calls before `Output` gives up."""
 
 _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.ENOSYS}
-"""What open() says where the file system, or an old kernel, has no O_TMPFILE."""
+"""The errnos of open() if the file system, or an old kernel, has no O_TMPFILE."""
 
 _NO_SUCH_CALL = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
-"""What link() and renameat2() say where the file system has none (FAT has no hard link, NFS no flag)."""
+"""The errnos of link() and renameat2() if the file system lacks them (FAT has no hard links, NFS no flags)."""
 
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What fsync() says where it has no meaning."""
+"""The errnos of fsync() for a file or a folder that cannot be synchronised."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -76,20 +77,20 @@ _ACL = "system.posix_acl_access"
 
 
 class SavedElsewhereError(OutputError):
-    """The content is on disk, but under another name than the one asked for."""
+    """The content is on the disk, under another name than the user gave."""
 
 
 class Output:
-    """One file that a command writes, once or again and again; reserved from here until `close`.
+    """A file that a command writes, once or several times. Its name is reserved until `close`.
 
     Args:
-        path: Where to.
-        force: Whether a regular file that exists may be replaced. Its mode, owner and ACL stay.
-        option: Under which the user named it, for messages.
+        path: The file.
+        force: Whether to replace a regular file that exists. Its mode, owner and ACL stay.
+        option: The option that named the file, for messages.
 
     Raises:
         OutputError: The folder is missing or takes no files; another connbench writes this file; it exists and `force`
-            is not given; or it is a symbolic link, a folder or a device: connbench replaces none, and follows no link.
+            is false; or it is a symbolic link, a folder or a device, which connbench neither replaces nor follows.
     """
 
     def __init__(self, path: Path, *, force: bool = False, option: str = "-o") -> None:
@@ -97,11 +98,11 @@ class Output:
         self._name = path.name
         self._force = force
         self.shown = _shown(path)
-        """The path for a message, whatever bytes it is made of."""
+        """The path for messages; a path may have any bytes."""
         self._named = f"{option} {self.shown}"
         self._folder = -1
         self._own = -1
-        """Descriptor of the file that was published last: while it is open, no other file gets its inode number."""
+        """Descriptor of the file published last. While it is open, no other file gets its inode number."""
         self._lock: socket | None = None
         self._unnamed = True
         self._elsewhere: SavedElsewhereError | None = None
@@ -110,7 +111,7 @@ class Output:
             self._lock = self._reserve()
             found = self._look(self._name)
             if found:
-                self._refuse(found)
+                self._raise_found(found)
             with BlockedSignals():  # as in `save`
                 self._try_out()
         except OSError as error:
@@ -125,11 +126,11 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the name free."""
+        """Release the name."""
         self.close()
 
     def close(self) -> None:
-        """Give the name free. What was saved stays; where nothing was saved, nothing is there."""
+        """Release the name. What was saved stays; without a save there is no file."""
         for descriptor in (self._folder, self._own):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -138,17 +139,17 @@ class Output:
             self._lock.close()
 
     def save(self, content: str | bytes) -> None:
-        """Publish `content` in one step, packed if the name ends in .gz: a reader sees the old file or the new one.
+        """Publish `content` in one step, so that a reader sees the old file or the new one; packed for .gz.
 
         Raises:
-            SavedElsewhereError: Something took the name since `Output` was made; the hint names the file beside it that
-                has the content. Further saves go there, too.
-            OutputError: It cannot be written; what was there before still is.
+            SavedElsewhereError: Another program created a file of this name meanwhile. The hint names the file beside
+                it that has the content; further saves go there, too.
+            OutputError: The file cannot be written; an earlier one is unchanged.
         """
         data = content.encode() if isinstance(content, str) else content
         try:
             packed = gzip.compress(data, GZIP_LEVEL, mtime=0) if self.path.suffix == ".gz" else data
-            with BlockedSignals():  # a signal's exception between two calls would leave a temporary file behind
+            with BlockedSignals():  # a signal's exception between two calls would leave a temporary file
                 self._write(packed)
         except OSError as error:
             raise _cannot_write(self._named, error) from error
@@ -156,7 +157,7 @@ class Output:
             raise self._elsewhere
 
     def _write(self, data: bytes) -> None:
-        if os.fstat(self._folder).st_nlink == 0:  # removed; there may be a new one of that name
+        if os.fstat(self._folder).st_nlink == 0:  # somebody removed it; there may be a new one of that name
             folder = self._open_folder()
             os.close(self._folder)
             self._folder = folder
@@ -173,7 +174,7 @@ class Output:
         self._keep(data, reason)
 
     def _keep(self, data: bytes, reason: OSError) -> None:
-        """Publish under another name; raises the reason why that must be if it fails, too."""
+        """Publish under another name; raises `reason`, why the name itself failed, if this fails too."""
         token = secrets.token_hex(4)
         ending = "".join(self.path.suffixes[-2:] if self.path.suffix == ".gz" else self.path.suffixes[-1:])
         stem = os.fsencode(self._name.removesuffix(ending))
@@ -207,7 +208,7 @@ class Output:
             else:
                 raise _TakenError(found)
         else:
-            raise OSError(errno.EBUSY, "other programs create and remove it all the time")
+            raise OSError(errno.EBUSY, "other programs keep creating and removing it")
         found = self._look(name)
         if found and not temporary.is_same(found):
             raise _TakenError(found)
@@ -220,13 +221,13 @@ class Output:
         return self._own >= 0 and os.path.samestat(os.fstat(self._own), found)
 
     def _look(self, name: str) -> os.stat_result | None:
-        """What a name is, itself and not what it points to; None if there is nothing."""
+        """The stat of a name, without following a link; None if nothing has the name."""
         with suppress(FileNotFoundError):
             return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
         return None
 
-    def _refuse(self, found: os.stat_result) -> None:
-        """Refuse what may not be replaced."""
+    def _raise_found(self, found: os.stat_result) -> None:
+        """Raise the error for a file that may not be replaced."""
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if stat.S_ISDIR(found.st_mode):
             raise OutputError(f"{self._named} is a folder", "name a file in it")
@@ -254,7 +255,7 @@ class Output:
             ) from error
 
     def _try_out(self) -> None:
-        """Make a file and remove it again: the folder may take none, and may have no files without a name."""
+        """Create a file and remove it: find out whether the folder takes files, and files without a name."""
         with self._temporary() as temporary:
             try:
                 temporary.give_name()
@@ -264,7 +265,7 @@ class Output:
             self._temporary().remove()
 
     def _temporary(self) -> _Temporary:
-        """A new file, with mode and owner of the one it is to replace."""
+        """A new file with the mode and the owner of the file that it replaces."""
         try:
             old = os.open(self._name, os.O_PATH | os.O_NOFOLLOW, dir_fd=self._folder)
         except FileNotFoundError:
@@ -289,7 +290,7 @@ class Output:
         return temporary
 
     def _sync_folder(self) -> None:
-        """Have the disk keep the name; at worst, as in a folder that may not be read, it keeps it a little later."""
+        """Write the name to the disk; the kernel does it later if this user may not read the folder."""
         with suppress(OSError):
             folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._folder)
             try:
@@ -298,15 +299,15 @@ class Output:
                 os.close(folder)
 
     def _reserve(self) -> socket | None:
-        """Hold the name against other runs of connbench.
+        """Lock the name against other runs of connbench.
 
         Returns:
-            What holds it; None where that cannot be: `_publish` replaces nothing in any case.
+            The lock; None if there can be none. `_publish` replaces no file of others in any case.
 
         Raises:
-            OutputError: Another run holds it.
+            OutputError: Another run has the lock.
         """
-        import socket  # noqa: PLC0415  # whoever reads results need not load it
+        import socket  # noqa: PLC0415  # commands that only read do not need it
 
         folder = os.fstat(self._folder)
         key = f"{folder.st_dev}:{folder.st_ino}:".encode() + os.fsencode(self._name)
@@ -329,7 +330,7 @@ class Output:
                 caller.setblocking(False)
                 try:
                     caller.connect(address)
-                except ConnectionRefusedError:  # it has ended, or does not listen yet
+                except ConnectionRefusedError:  # the other run has ended, or does not listen yet
                     time.sleep(0.05)
                     continue
                 except OSError:
@@ -343,12 +344,12 @@ class Output:
                     f"{self._named}: another run of connbench{process} is writing this file",
                     "name another file, or wait until it ends",
                 )
-            return None  # held by somebody who cannot write here: to keep others from it is all it can be for
+            return None  # a user who cannot write here holds the lock: it only hinders others
         return None
 
 
 class _TakenError(FileExistsError):
-    """A name has something under it that must stay."""
+    """A file that must stay has the name."""
 
     def __init__(self, found: os.stat_result) -> None:
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "another file")
@@ -356,11 +357,11 @@ class _TakenError(FileExistsError):
 
 
 class _Temporary:
-    """A file in a folder that has no name yet, or one that nobody can guess; gone at the end unless it was published.
+    """A new file without a name, or with one that nobody can guess. It is removed at the end unless it is published.
 
     Args:
-        folder: Descriptor of the folder.
-        mode: Less the umask.
+        folder: Descriptor of its folder.
+        mode: Its mode, before the umask.
         unnamed: Whether to try O_TMPFILE.
     """
 
@@ -390,7 +391,7 @@ class _Temporary:
         self.remove()
 
     def remove(self) -> None:
-        """Remove what was not published."""
+        """Remove the file if it was not published."""
         if self.name is not None:
             with suppress(FileNotFoundError):
                 if self.is_same(os.stat(self.name, dir_fd=self._folder, follow_symlinks=False)):
@@ -401,16 +402,16 @@ class _Temporary:
             self._descriptor = -1
 
     def keep(self) -> int:
-        """Its descriptor, now the caller's."""
+        """Its descriptor, which the caller closes from now on."""
         kept, self._descriptor = self._descriptor, -1
         return kept
 
     def is_same(self, found: os.stat_result) -> bool:
-        """Whether this is the file that was found somewhere."""
+        """Whether a stat is of this file."""
         return os.path.samestat(os.fstat(self._descriptor), found)
 
     def take_after(self, old: int) -> None:
-        """Take mode, owner and ACL of an open file; a right that this user may not give goes to nobody else instead."""
+        """Copy mode, owner and ACL of an open file; leave out rights that this user cannot give to the same users."""
         found, own = os.fstat(old), os.fstat(self._descriptor)
         mode = stat.S_IMODE(found.st_mode) & 0o777
         if (own.st_uid, own.st_gid) != (found.st_uid, found.st_gid):
@@ -424,7 +425,7 @@ class _Temporary:
         os.fchmod(self._descriptor, mode)
         try:
             acl = os.getxattr(f"/proc/self/fd/{old}", _ACL)
-        except OSError:  # it has none, or the file system
+        except OSError:  # the file has no ACL, or the file system has none
             return
         try:
             os.setxattr(self._descriptor, _ACL, acl)
@@ -432,7 +433,7 @@ class _Temporary:
             os.fchmod(self._descriptor, mode & ~stat.S_IRWXG)  # of an ACL, these bits are the mask (acl(5))
 
     def write(self, data: bytes) -> None:
-        """Write all, and have the disk keep it: after a crash the name must not lead to an empty file."""
+        """Write `data` to the disk, so that after a crash the name does not belong to an empty file."""
         with open(self._descriptor, "wb", closefd=False) as file:
             file.write(data)
         try:
@@ -442,7 +443,7 @@ class _Temporary:
                 raise
 
     def give_name(self) -> str:
-        """A name that nobody can guess, if it has none yet."""
+        """Its name; if it has none, it gets one that nobody can guess."""
         if self.name is None:
             self.name = self._new_name()
             try:
@@ -453,10 +454,10 @@ class _Temporary:
         return self.name
 
     def link(self, name: str) -> None:
-        """Give it this name, which nothing else may have.
+        """Give the file a name that no other file has.
 
         Raises:
-            FileExistsError: Something has.
+            FileExistsError: Another file has it.
         """
         if self.name is None:
             self._link_descriptor(name)
@@ -473,8 +474,8 @@ class _Temporary:
             self.name = None
 
     def _rename(self, name: str) -> None:
-        """Rename it without replacing anything, on a file system without hard links."""
-        assert self.name is not None  # noqa: S101  # `link` has looked
+        """Rename the file, on a file system without hard links, without replacing another."""
+        assert self.name is not None  # noqa: S101  # `link` checks it
         try:
             renameat2.rename_file(self.name, name, self._folder, renameat2.NOREPLACE)
         except OSError as error:
@@ -484,13 +485,13 @@ class _Temporary:
             os.rename(self.name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def exchange(self, name: str, own: os.stat_result) -> bool:
-        """Replace the file of this name, `own`, and no other.
+        """Replace the file `own` of this name, and no other.
 
         Returns:
-            Whether that was done; not so if nothing has the name any more.
+            Whether the file was replaced; false if no file has the name any more.
 
         Raises:
-            FileExistsError: Another file has it.
+            FileExistsError: Another file has the name.
         """
         temporary = self.give_name()
         try:
@@ -511,20 +512,20 @@ class _Temporary:
         return True
 
     def _give_back(self, temporary: str, name: str) -> None:
-        """Undo an exchange; where nothing has the name any more, give it to the other's file, whose name it was."""
+        """Undo an exchange; if no file has the name any more, give it back to the other program's file."""
         try:
             renameat2.rename_file(temporary, name, self._folder, renameat2.EXCHANGE)
         except FileNotFoundError:
-            with suppress(OSError):  # and if it is not gone any more, that file stays where it is
+            with suppress(OSError):  # if a file has the name again, the other one stays where it is
                 renameat2.rename_file(temporary, name, self._folder, renameat2.NOREPLACE)
 
     def replace(self, name: str) -> None:
-        """Replace the file of this name; a symbolic link there would be replaced itself."""
+        """Replace the file of this name; a symbolic link itself is replaced, not the file that it points to."""
         os.rename(self.give_name(), name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self.name = None
 
     def _link_descriptor(self, name: str) -> None:
-        # With a descriptor given, Python calls linkat() with AT_SYMLINK_FOLLOW, which /proc's link needs (open(2)).
+        # With dst_dir_fd Python calls linkat() with AT_SYMLINK_FOLLOW, which a link in /proc needs (open(2)).
         os.link(f"/proc/self/fd/{self._descriptor}", name, dst_dir_fd=self._folder, follow_symlinks=True)
 
     @staticmethod
@@ -533,10 +534,10 @@ class _Temporary:
 
 
 def format_of(path: Path, suffixes: Mapping[str, str] = SUFFIXES, option: str = "-o") -> str:
-    """The format's name, by the file name's ending.
+    """The name of a format, by the ending of the file's name.
 
     Raises:
-        UsageError: An ending that names no format.
+        UsageError: No format has this ending.
     """
     ending = next((s for s in suffixes if path.name.endswith(s) and path.name != s), None)
     if ending is None:
@@ -549,17 +550,17 @@ def format_of(path: Path, suffixes: Mapping[str, str] = SUFFIXES, option: str = 
 
 
 def write_atomically(path: Path, content: str | bytes, *, option: str = "-o") -> None:
-    """Write `path` at once, or replace it if it is a regular file; see `Output`.
+    """Write a file in one step; replace a regular file; see `Output`.
 
     Raises:
-        OutputError: It cannot be written; what was there before still is.
+        OutputError: The file cannot be written; an earlier one is unchanged.
     """
     with Output(path, force=True, option=option) as output:
         output.save(content)
 
 
 def _shown(path: Path) -> str:
-    """A path for a message, whatever bytes it is made of; of one that is longer than any that works, both ends."""
+    """A path for messages; of a path of more than `LONGEST_SHOWN` characters, both ends."""
     text = printable(os.fsencode(path).decode(errors="replace"))
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}...{text[-LONGEST_SHOWN // 2 :]}"
 

@@ -1,6 +1,7 @@
-"""CSV files as the talk's author publishes them: `port,seconds` an attempt, port -1 where it failed.
+"""CSV files of port and time, as the author of the talk publishes them: a line `port,seconds` for each attempt.
 
-His have no header. Others write one, blanks after the comma, and other units: `port, latency_us`.
+The port is -1 if the attempt failed. The author's files have no header. Other programs write a header, a blank after
+the comma, and other units, as in `port, latency_us`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from connbench.samples import LONGEST_NS, UNKNOWN_ERRNO
 from connbench.units import NS_IN, NS_PER_S, duration, elapsed
 
 FAILED = -1
-"""What stands for the port of a failed attempt."""
+"""The port of a failed attempt."""
 
 LONGEST_S = LONGEST_NS / NS_PER_S
 LONGEST_HEADER = 1000
-"""Characters; a longer line would take the square of its length to compare with the form of a header."""
+"""Characters: to match a line with the form of a header takes a time that grows with the square of its length."""
 
 _ROW = re.compile(r"\s*(-?\d{1,9})\s*,\s*(\d{1,99}(?:\.\d{0,99})?(?:e[+-]?\d{1,9})?)\s*", re.IGNORECASE | re.ASCII)
 _HEADER = re.compile(r'\s*"?[\w ]*port"?\s*,\s*"?(?P<time>[^\W\d][^",]{0,99})"?\s*', re.IGNORECASE)
@@ -38,37 +39,38 @@ _UNIT_WORDS = {
     "us": ("microseconds", "microsecond", "micros", "usecs", "usec", "us", "µs", "\N{GREEK SMALL LETTER MU}s"),
     "ns": ("nanoseconds", "nanosecond", "nanos", "nsecs", "nsec", "ns"),
 }
-"""What a header calls the units of `connbench.units.NS_IN`; the first word is the one that messages have."""
+"""The words for each unit of `connbench.units.NS_IN` in a header; messages use the first."""
 
 SHORTEST_MEDIAN_NS, LONGEST_MEDIAN_NS = 10.0, 1e9
-"""A system call takes longer than the one, and what takes longer than the other waits for a timer of TCP, most of the
-attempts together hardly ever."""
+"""The median of a connect() lies between these. A system call takes longer than the shorter one; only an attempt that
+waits for a timer of TCP takes longer than the other, and most attempts do not.
+"""
 
 SLOW_NS = 1e6
-"""Within one host the quickest tenth of the attempts takes microseconds, near exhaustion too."""
+"""Within one host the quickest tenth of the attempts takes microseconds, even when few ports are free."""
 
 
 def is_talk_csv(line: str) -> bool:
-    """Whether a file that begins with this line is one of the talk author's, with or without a header."""
+    """Whether a file that begins with this line is a CSV of port and time, with or without a header."""
     return len(line) <= LONGEST_HEADER and bool(_ROW.fullmatch(line) or _HEADER.fullmatch(line))
 
 
 def talk_rows(result: Result) -> str:
-    """The talk author's CSV: no header, `port,seconds` an attempt in order, port -1 where it failed.
+    """The attempts of a result as a CSV of port and seconds, without a header.
 
     Raises:
-        UsageError: More than one strategy or round, which this form cannot tell apart.
+        UsageError: The result has more than one strategy or round, which this format cannot distinguish.
     """
     rounds = [measured for some in result.rounds.values() for measured in some]
-    refuse_several(len(rounds))
+    check_one_round(len(rounds))
     return "".join(line for measured in rounds for line in _talk_lines(measured.samples))
 
 
-def refuse_several(rounds: int) -> None:
-    """Make sure that the talk's CSV can hold so many rounds of all strategies together.
+def check_one_round(rounds: int) -> None:
+    """Check that a CSV of port and time can contain this number of rounds, all strategies counted.
 
     Raises:
-        UsageError: More than one.
+        UsageError: It is more than one.
     """
     if rounds > 1:
         raise UsageError(
@@ -84,16 +86,16 @@ def _talk_lines(samples: Samples) -> Iterator[str]:
 
 
 def read_talk_csv(text: str, name: str, unit: str | None = None) -> Result:
-    """Read one of the talk author's files; its name stands for a strategy and may tell the kernel (`EPOCH-KERNEL.csv`).
+    """Read a CSV of port and time. The file's name becomes the strategy's; `EPOCH-KERNEL.csv` names the kernel too.
 
     Args:
         text: The whole file.
-        name: What the user calls it.
-        unit: What its times are in, a key of `connbench.units.NS_IN`; None takes the unit that its header names, or
-            else seconds, and looks whether a connect() can take so long.
+        name: The file's name, for messages.
+        unit: The unit of the times, a key of `connbench.units.NS_IN`. None stands for the unit that the header names,
+            or else seconds; then the median must be possible for a connect().
 
     Raises:
-        InputError: A line is cut off or not `port,time`; without `unit` also times that no connect() takes.
+        InputError: A line is cut off or not `port,time`, or a time is not possible.
     """
     if not text.endswith(LINE_END):
         raise InputError(
@@ -105,9 +107,9 @@ def read_talk_csv(text: str, name: str, unit: str | None = None) -> Result:
     header = _HEADER.fullmatch(begin)
     named = _unit_of(header["time"]) if header else None
     ports, times = _columns(lines if header else chain((begin,), lines), name, skipped=1 if header else 0)
-    with np.errstate(over="ignore"):  # what is infinite then is refused below
+    with np.errstate(over="ignore"):  # `_check` refuses what becomes infinite
         latency = times * NS_IN[unit or named or "s"]
-    known = () if unit else _question(latency, named, name)
+    known = () if unit else _find_wrong_unit(latency, named, name)
     _check(latency, name, 2 if header else 1)
     failed = ports == FAILED
     samples = Samples.of(
@@ -127,18 +129,18 @@ def read_talk_csv(text: str, name: str, unit: str | None = None) -> Result:
 
 
 def _unit_of(heading: str) -> str | None:
-    """The unit that the name of a column tells: `latency_us`, `connect (ms)`."""
+    """The unit that the heading of a column names, as in `latency_us` or `connect (ms)`."""
     words = re.split(r"[\W_]+", heading.lower())
     return next((unit for word in reversed(words) for unit, some in _UNIT_WORDS.items() if word in some), None)
 
 
-def _question(latency: Numbers, named: str | None, name: str) -> tuple[Finding, ...]:
-    """Refuse times that no connect() takes in this unit, and doubt those that none takes within one host.
+def _find_wrong_unit(latency: Numbers, named: str | None, name: str) -> tuple[Finding, ...]:
+    """Find times in a wrong unit: a finding if they are not those of one host.
 
     Raises:
         InputError: The median is not between 10 ns and a second.
     """
-    bounded = np.minimum(latency, 1000.0 * LONGEST_NS)  # percentiles of infinite values are no numbers
+    bounded = np.minimum(latency, 1000.0 * LONGEST_NS)  # a percentile of infinite values is NaN
     median = float(np.median(bounded))
     taken = f"its times are taken as {_UNIT_WORDS[named or 's'][0]}{' (its header says so)' if named else ''}"
     if median and not SHORTEST_MEDIAN_NS <= median <= LONGEST_MEDIAN_NS:
@@ -164,7 +166,7 @@ def _roughly(ns: float) -> str:
 
 
 def _columns(lines: Iterable[str], name: str, skipped: int) -> tuple[Numbers, Numbers]:
-    """The ports, -1 among them, and the times as they are written."""
+    """The ports, -1 for a failed attempt, and the times as the file has them."""
     ports, times = array("i"), array("d")
     for number, line in enumerate(lines, 1 + skipped):
         row = _ROW.fullmatch(line)
@@ -181,10 +183,10 @@ def _columns(lines: Iterable[str], name: str, skipped: int) -> tuple[Numbers, Nu
 
 
 def _check(latency: Numbers, name: str, first: int) -> None:
-    """Refuse a time that no run has; the first row is line `first`."""
+    """Check that no time is longer than `LONGEST_NS`; the first row is line `first`."""
     wrong = np.flatnonzero(~(latency <= LONGEST_NS))
     if len(wrong):
         raise InputError(
             f"{name}, line {first + wrong[0]}: {latency[wrong[0]] / NS_PER_S:g} s is no latency",
-            f"at most {LONGEST_S:.0f} s can be; --unit says what the times are in",
+            f"the longest is {LONGEST_S:.0f} s; give the unit of the times with --unit",
         )
