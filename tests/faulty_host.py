@@ -46,7 +46,7 @@ from pathlib import Path
 
 from connbench.linux import process, sysctl
 from connbench.linux.interfaces import bring_up_loopback
-from connbench.linux.namespace import enter
+from connbench.linux.namespace import enter_new_namespace
 from connbench.model import Namespace
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
@@ -212,7 +212,7 @@ def expose(folders: list[Path]) -> None:
 def enter_host(pid: int | None, addresses: tuple[str, ...]) -> None:
     """Enter a namespace of one's own, or those that the faulty_host.py of this process made."""
     if pid is None:
-        enter(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
+        enter_new_namespace(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
         bring_up_loopback(addresses)
         return
     libc = ctypes.CDLL(None, use_errno=True)  # os.setns is there from Python 3.12 on
@@ -228,7 +228,7 @@ def limit_namespaces(limits: list[str]) -> None:
 
     The limit does not count those two.
     """
-    enter(Namespace.USER)
+    enter_new_namespace(Namespace.USER)
     bring_up_loopback()
     for limit in limits:
         kind, _, most = limit.partition("=")

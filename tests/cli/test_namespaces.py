@@ -91,11 +91,11 @@ def test_run_and_doctor_agree_without_net_admin() -> None:
 
 ONE_AFTER_THE_OTHER = """
 from connbench.linux.process import in_child
-from connbench.linux.namespace import PATIENCE, enter
+from connbench.linux.namespace import LIMIT_WAIT_S, enter_new_namespace
 from connbench.model import Namespace
 
 for _ in range(10):
-    in_child(lambda: enter(Namespace.NETWORK, PATIENCE), "not entered", "")
+    in_child(lambda: enter_new_namespace(Namespace.NETWORK, LIMIT_WAIT_S), "not entered", "")
 """
 
 

@@ -12,7 +12,7 @@ from connbench.errors import ExitCode
 from connbench.linux import sysctl
 from connbench.linux.address_family import DISABLE_IPV6, has_ipv6, has_ipv6_here
 from connbench.linux.interfaces import bring_up_loopback
-from connbench.linux.namespace import enter
+from connbench.linux.namespace import enter_new_namespace
 from connbench.linux.process import in_child
 from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Endpoint, Listener
@@ -95,7 +95,7 @@ def test_a_new_namespace_that_inherits_no_ipv6_has_it_all_the_same() -> None:
     """net.core.devconf_inherit_init_net and ipv6.disable_ipv6=1 make one that begins with IPv6 switched off."""
 
     def work() -> bool:
-        enter(NAMESPACE)
+        enter_new_namespace(NAMESPACE)
         sysctl.write(DISABLE_IPV6, "1")
         bring_up_loopback()
         return has_ipv6_here()

@@ -544,7 +544,7 @@ def test_release_stands_in_where_nothing_can_be_probed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where no namespace can be made the search is the release's, and that is said."""
-    monkeypatch.setattr("connbench.linux.port_search.best_available", lambda: (Namespace.HOST, "not allowed"))
+    monkeypatch.setattr("connbench.linux.port_search.best_namespace", lambda: (Namespace.HOST, "not allowed"))
     connbench("advise", "-n", "500", "--port-range", "40000-40999")
     assert "(by its release, for it cannot be probed here)" in capsys.readouterr().out
 

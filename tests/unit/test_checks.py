@@ -93,7 +93,7 @@ def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a namespace of its own a run goes on with a warning, and so says doctor."""
-    monkeypatch.setattr(place, "best_available", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
+    monkeypatch.setattr(place, "best_namespace", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
     plan, [known] = make_plan(RunRequest(("random",), connections=4))
     told = checks.check_from_finding(known)
     assert (told.code, told.verdict, told.text) == ("host-namespace", Verdict.WARNING, known.text)

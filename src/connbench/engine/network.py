@@ -12,7 +12,7 @@ from connbench.errors import EnvironmentFault
 from connbench.linux import counters, sysctl, veth
 from connbench.linux.faults import limit_fault
 from connbench.linux.interfaces import bring_up_loopback
-from connbench.linux.namespace import PATIENCE, enter, inside, why_not
+from connbench.linux.namespace import LIMIT_WAIT_S, enter_new_namespace, in_namespace, refusal_reason
 from connbench.model import Link, PortRange, RoundPlan
 
 UNPRIVILEGED_START_DEFAULT = 1024
@@ -32,7 +32,7 @@ class Network:
 
     def listening_end(self) -> AbstractContextManager[None]:
         """A context in which this process is in the listener's namespace."""
-        return nullcontext() if self.far is None else inside(self.far)
+        return nullcontext() if self.far is None else in_namespace(self.far)
 
     def read_counters(self) -> dict[str, int]:
         """All TCP/IP counters, the sum of both ends: one end counts a connection as opened, the other as accepted."""
@@ -56,12 +56,12 @@ def set_up(round_plan: RoundPlan) -> Network:
     plan = round_plan.plan
     far: int | None = None
     try:
-        enter(plan.namespace, PATIENCE)
+        enter_new_namespace(plan.namespace, LIMIT_WAIT_S)
     except OSError as error:
         if limit_fault(error):
             raise
         raise EnvironmentFault(
-            f"no {plan.namespace}: {why_not(error, plan.namespace)}",
+            f"no {plan.namespace}: {refusal_reason(error, plan.namespace)}",
             "raise that limit, or use --isolate never"
             if error.errno == errno.ENOSPC
             else "run as root, allow user namespaces, or use --isolate never",
@@ -69,7 +69,7 @@ def set_up(round_plan: RoundPlan) -> Network:
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     if plan.link is Link.VETH:
         far = veth.make_link(plan.sources, hosts, plan.delay_ms)
-        with inside(far):
+        with in_namespace(far):
             _set_sysctls(_queues(round_plan.rows))
     elif plan.namespace.is_own:
         bring_up_loopback(_beyond_loopback(*plan.sources, *hosts))

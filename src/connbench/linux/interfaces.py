@@ -15,7 +15,7 @@ from typing import Any
 from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux.address_family import enable_ipv6, family_of
 from connbench.linux.faults import limit_fault
-from connbench.linux.process import CLONE_NEWNET, enter_namespace, in_child
+from connbench.linux.process import CLONE_NEWNET, in_child, set_namespace
 
 NO_LOOPBACK = "the loopback interface of the new namespace cannot be set up"
 
@@ -103,7 +103,7 @@ def connect_by_veth(far: int, near_addresses: tuple[str, ...], far_addresses: tu
             if delay_ms:
                 _delay(route, near_end.device, delay_ms)
             _connect(route, near_end, far_end)
-        enter_namespace(far, CLONE_NEWNET)
+        set_namespace(far, CLONE_NEWNET)
         with IPRoute() as route:
             _connect(route, far_end, near_end)
 

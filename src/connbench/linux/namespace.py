@@ -14,17 +14,17 @@ from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux import sysctl
 from connbench.linux.faults import limit_fault
 from connbench.linux.interfaces import bring_up_loopback
-from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, enter_namespace, in_child, unshare
+from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, in_child, set_namespace, unshare
 from connbench.model import Namespace
 
 _OWN = "/proc/self/ns/net"
 
-PATIENCE = 3.0
+LIMIT_WAIT_S = 3.0
 """Seconds that a round waits while user.max_net_namespaces is reached. The kernel removes the namespace of the previous
 round in the background (`cleanup_net` in net/core/net_namespace.c), and counts it until then."""
 
 
-def enter(namespace: Namespace, patience: float = 0.0) -> None:
+def enter_new_namespace(namespace: Namespace, patience: float = 0.0) -> None:
     """Move this process into a new namespace of a kind. With HOST it stays where it is.
 
     Args:
@@ -48,7 +48,7 @@ def create_namespace(patience: float = 0.0) -> int:
     """Create a network namespace, which this process's user namespace owns. This process does not enter it.
 
     Args:
-        patience: As for `enter`.
+        patience: As for `enter_new_namespace`.
 
     Returns:
         A descriptor of it. The namespace lives until that and all sockets made in it are closed.
@@ -56,7 +56,7 @@ def create_namespace(patience: float = 0.0) -> int:
     Raises:
         OSError: The kernel does not allow it, or no descriptor is free.
     """
-    with _way_back():
+    with _return_to_own_namespace():
         _unshare(CLONE_NEWNET, patience)
         return os.open(_OWN, os.O_RDONLY)
 
@@ -72,7 +72,7 @@ def _unshare(flags: int, patience: float) -> None:
         time.sleep(0.01)
 
 
-def why_not(error: OSError, namespace: Namespace = Namespace.NETWORK) -> str:
+def refusal_reason(error: OSError, namespace: Namespace = Namespace.NETWORK) -> str:
     """Why the kernel created no namespace. For a limit its errno is ENOSPC, "No space left on device"."""
     if error.errno == errno.ENOSPC:
         limits = (
@@ -85,39 +85,39 @@ def why_not(error: OSError, namespace: Namespace = Namespace.NETWORK) -> str:
 
 
 @contextmanager
-def inside(namespace: int) -> Iterator[None]:
+def in_namespace(namespace: int) -> Iterator[None]:
     """A context in the network namespace of a descriptor: new sockets and /proc/net belong to that namespace.
 
     Raises:
         OSError: The kernel does not allow it, or no descriptor is free.
     """
-    with _way_back():
-        enter_namespace(namespace, CLONE_NEWNET)
+    with _return_to_own_namespace():
+        set_namespace(namespace, CLONE_NEWNET)
         yield
 
 
 @contextmanager
-def _way_back() -> Iterator[None]:
+def _return_to_own_namespace() -> Iterator[None]:
     home = os.open(_OWN, os.O_RDONLY)
     try:
         yield
     finally:
-        enter_namespace(home, CLONE_NEWNET)
+        set_namespace(home, CLONE_NEWNET)
         os.close(home)
 
 
-def _refusal(namespace: Namespace) -> str:
+def _reason_for_none(namespace: Namespace) -> str:
     """Why a round cannot have a namespace of a kind; empty if it can. This enters one and sets it up as a round does.
 
     Entering it is not enough: with CAP_SYS_ADMIN but without CAP_NET_ADMIN a process can enter it and set up no
     interface, and a container may have a read-only /proc/sys.
     """
     try:
-        enter(namespace)
+        enter_new_namespace(namespace)
     except OSError as error:
         if limit_fault(error):
             raise  # a limit of this process, no policy: the host's namespace would not help
-        return why_not(error, namespace)
+        return refusal_reason(error, namespace)
     for name in (sysctl.PORT_RANGE, sysctl.UNPRIVILEGED_START, sysctl.SOMAXCONN, sysctl.SYN_BACKLOG):
         try:
             sysctl.write(name, sysctl.read(name))
@@ -132,7 +132,7 @@ def _refusal(namespace: Namespace) -> str:
     return ""
 
 
-def best_available() -> tuple[Namespace, str]:
+def best_namespace() -> tuple[Namespace, str]:
     """The best kind of namespace that a round can have here; for HOST also why it cannot have a better one.
 
     Each kind is tried in a child process. Call this before numpy is imported: fork() is safe only without threads.
@@ -146,7 +146,7 @@ def best_available() -> tuple[Namespace, str]:
         (Namespace.USER, "user namespace"),
     ):
         reason: str = in_child(
-            partial(_refusal, namespace),
+            partial(_reason_for_none, namespace),
             f"cannot try whether a {name} is allowed",
             "use --isolate never",
         )

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from connbench.errors import EnvironmentFault
 from connbench.linux import sysctl
 from connbench.linux.interfaces import bring_up_loopback
-from connbench.linux.namespace import best_available, enter
+from connbench.linux.namespace import best_namespace, enter_new_namespace
 from connbench.linux.process import in_child
 from connbench.linux.sockopts import IP_LOCAL_PORT_RANGE, pack_u32
 from connbench.model import Namespace, port_range_value
@@ -23,12 +23,12 @@ FAILURE, HINT = "cannot connect to find out how this kernel searches", "name the
 def searches_one_parity_first() -> bool:
     """Whether connect() probes all ports of one parity before the other with the option set, as Linux before 6.8 does.
 
-    This makes a few connections in a new namespace. Call it before numpy is imported, see `best_available`.
+    This makes a few connections in a new namespace. Call it before numpy is imported, see `best_namespace`.
 
     Raises:
         EnvironmentFault: The kernel gives no namespace, or lacks the option.
     """
-    namespace, reason = best_available()
+    namespace, reason = best_namespace()
     if not namespace.is_own:
         raise EnvironmentFault(f"{FAILURE}: {reason}", HINT)
     is_parity: bool = in_child(lambda: _gives_one_parity(namespace), FAILURE, HINT)
@@ -36,7 +36,7 @@ def searches_one_parity_first() -> bool:
 
 
 def _gives_one_parity(namespace: Namespace) -> bool:
-    enter(namespace)
+    enter_new_namespace(namespace)
     bring_up_loopback()
     sysctl.write(sysctl.PORT_RANGE, f"{LOW} {LOW + PORTS - 1}")
     return len({port % 2 for port in _connected_ports()}) == 1

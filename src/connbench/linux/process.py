@@ -59,7 +59,7 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
-def enter_namespace(descriptor: int, kind: int) -> None:
+def set_namespace(descriptor: int, kind: int) -> None:
     """Move this process to the namespace of a descriptor, which is of this kind (a CLONE_NEW flag).
 
     Raises:

@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from typing import Any, Protocol, Self
 
 from connbench.linux.address_family import family_of
-from connbench.linux.namespace import inside
+from connbench.linux.namespace import in_namespace
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DESTROY = 21
@@ -61,7 +61,7 @@ class PeerReset:
     def of(cls, listening: int | None) -> Self | None:
         """One for a listener in the namespace of a descriptor, or in this one; None if the kernel has no sock_diag."""
         try:
-            with nullcontext() if listening is None else inside(listening):
+            with nullcontext() if listening is None else in_namespace(listening):
                 return cls()
         except OSError:
             return None

@@ -11,7 +11,7 @@ from connbench.errors import EnvironmentFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import limit_fault
 from connbench.linux.interfaces import connect_by_veth
-from connbench.linux.namespace import PATIENCE, create_namespace, enter, inside, why_not
+from connbench.linux.namespace import LIMIT_WAIT_S, create_namespace, enter_new_namespace, in_namespace, refusal_reason
 from connbench.linux.process import die_with_parent, in_child
 from connbench.model import Namespace
 
@@ -37,10 +37,10 @@ def make_link(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> i
         EnvironmentFault: The kernel lacks veth or netem, or does not allow it.
     """
     try:
-        namespace = create_namespace(PATIENCE)
+        namespace = create_namespace(LIMIT_WAIT_S)
     except OSError as error:
         raise limit_fault(error) or EnvironmentFault(
-            f"no second network namespace for --link veth: {why_not(error)}",
+            f"no second network namespace for --link veth: {refusal_reason(error)}",
             "raise user.max_net_namespaces, or leave out --link veth",
         ) from error
     try:
@@ -63,7 +63,7 @@ def check_link(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], del
 
     def work() -> None:
         parent = os.getppid()
-        enter(kind, PATIENCE)
+        enter_new_namespace(kind, LIMIT_WAIT_S)
         die_with_parent(parent)
         make_link(near, far, delay_ms)
 
@@ -77,7 +77,7 @@ def _await_answer(namespace: int, near: str, far: str) -> None:
     then it drops packets, and a dropped SYN would be sent again only after a second.
     """
     family = family_of(near)
-    with inside(namespace):
+    with in_namespace(namespace):
         there = socket.socket(family, socket.SOCK_DGRAM)
     with there, socket.socket(family, socket.SOCK_DGRAM) as here:
         there.bind((far, 0))

@@ -6,7 +6,7 @@ import ipaddress
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.linux import veth
-from connbench.linux.namespace import best_available
+from connbench.linux.namespace import best_namespace
 from connbench.model import Isolation, Link, Namespace, Plan, first_sources, ip_version
 from connbench.planner.namespaces import ALLOW_NAMESPACES
 from connbench.planner.request import RunRequest
@@ -47,7 +47,7 @@ def settle_link(request: RunRequest, *, external: bool) -> Namespace | None:
             "--link veth makes namespaces of its own, and --isolate never forbids them",
             f"leave out --isolate never; or {without}",
         )
-    namespace, reason = best_available()
+    namespace, reason = best_namespace()
     if not namespace.is_own:
         raise EnvironmentFault(
             f"--link veth needs a network namespace of its own: {reason}",

@@ -6,7 +6,7 @@ from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux import sysctl
 from connbench.linux.address_family import has_ipv6, has_ipv6_here
-from connbench.linux.namespace import best_available
+from connbench.linux.namespace import best_namespace
 from connbench.model import (
     DEFAULT_RANGE_LOW,
     MAX_PORT,
@@ -53,7 +53,7 @@ def settle_namespace(
         is_here = all(target.is_loopback for target in targets)
         why = "the target listens in it" if is_here else "a namespace of its own has no route to the target"
         return Namespace.HOST, [_on_host(why, COST_OF_HOST)]
-    namespace, reason = best_available()
+    namespace, reason = best_namespace()
     if namespace.is_own:
         return namespace, []
     if request.isolate is Isolation.ALWAYS:
