@@ -160,7 +160,9 @@ def test_formats_for_programs_take_one_file(form: str, tmp_path: Path) -> None:
     path = saved(ONE, tmp_path / "a.json")
     finished = connbench("report", path, path, "--format", form)
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
-    assert finished.stderr == f"connbench: --format {form} takes one file, and here are 2\n  -> one after the other\n"
+    assert (
+        finished.stderr == f"connbench: --format {form} takes one file, and here are 2\n  -> give one file at a time\n"
+    )
 
 
 def test_talk_csv_of_several_strategies_is_refused(tmp_path: Path) -> None:
