@@ -570,7 +570,7 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
         (["-n", "5", "--slo", "p99 < 0ms"], "no connection takes so little"),
         (["-n", "5", "--slo", "p99 < -1ms"], "is not STATISTIC < TIME"),
         (["-n", "5", "--backported", "IP_LOCAL_PORT_RANGE"], "--backported says what --kernel has"),
-        (["-n", "5", "--protocol", "udp", "--algorithm", "6.8"], "--algorithm is of connect()"),
+        (["-n", "5", "--protocol", "udp", "--algorithm", "6.8"], "--algorithm names a search of connect()"),
         (["-n", "5", "--targets", "2", "--target", "127.0.0.1:80"], "--target and --targets both say"),
         (["-n", "5", "--target", "127.0.0.1"], "has no port"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),
