@@ -156,7 +156,7 @@ def test_several_files_stand_under_their_names(form: str, title: str, tmp_path: 
 
 @pytest.mark.parametrize("form", ["json", "csv", "talk-csv", "prometheus"])
 def test_formats_for_programs_take_one_file(form: str, tmp_path: Path) -> None:
-    """Two documents one after the other are none: wrong usage, and nothing is printed."""
+    """Other programs cannot read two documents in one stream: wrong usage, and nothing is printed."""
     path = saved(ONE, tmp_path / "a.json")
     finished = connbench("report", path, path, "--format", form)
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
