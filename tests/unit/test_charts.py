@@ -587,6 +587,30 @@ def test_terminal_has_colours_only_when_asked() -> None:
     assert "\x1b[48;" not in coloured
 
 
+@pytest.mark.parametrize(
+    "text", ["W" * 400, "i" * 400, "a name of words, each short " * 9, "6.1/" + "folder/" * 30, "1"]
+)
+def test_folded_text_fits_as_it_is_measured(text: str) -> None:
+    """Each line is as narrow as was asked for, wide letters or narrow ones; no character is lost but at the cut."""
+    with canvas.styled():
+        lines = canvas.folded(text, 300).splitlines()
+        widths = [canvas.text_width(line, canvas.TITLE_SIZE, "bold") for line in lines]
+    assert len(lines) <= canvas.MOST_LINES_OF_TEXT
+    assert max(widths) <= 300
+    assert all(width > 150 for width in widths[:-1])
+    whole = "".join("".join(lines).removesuffix(" ...").split())
+    assert "".join(text.split()).startswith(whole)
+    assert lines[-1].endswith(" ...") or whole == "".join(text.split())
+
+
+def test_size_of_a_text_is_what_fits() -> None:
+    """The longest line is as wide as there is room for, and no larger than usual."""
+    with canvas.styled():
+        size = canvas.size_to_fit("MMMMMMMMMM\nii", 105)
+        assert 85 < canvas.text_width("MMMMMMMMMM", size) <= 105
+        assert canvas.size_to_fit("ii", 105) == 10.0
+
+
 @pytest.mark.parametrize("kind", ["scatter", "histogram", "ports", "utilisation"])
 def test_more_than_a_picture_has_room_for_is_left_out_and_said(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first panels or lines are drawn; how many there are stands above them, and in a line for stderr."""

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from connbench.model import Churn, Load, Phase, PortRange, StrategySpec
 from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Options
-from connbench.report.charts.shares import lines_of
 from connbench.report.charts.utilisation import draw as draw_utilisation
+from connbench.report.charts.utilisation import lines_of
 from connbench.report.charts.window_sizes import draw as draw_windows
 from connbench.report.series import Series, series_of
 from connbench.results.result import Result

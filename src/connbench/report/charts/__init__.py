@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from connbench.report.charts import canvas, histogram, ports, scatter, utilisation
 from connbench.report.charts import window_sizes as windows
 from connbench.report.charts.canvas import DPI, Options, name_origin, styled, to_bytes
-from connbench.report.charts.shares import lines_of
+from connbench.report.charts.utilisation import lines_of
 from connbench.report.series import Series
 
 if TYPE_CHECKING:

@@ -1,40 +1,42 @@
-"""What all charts share: size, style, colours, legend, and the way into a file."""
+"""What all charts share: their size, style and colours, texts that fit, axes, legend, and the way into a file."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
-import textwrap
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import printable
 from connbench.report.series import Series
+from connbench.units import NS_PER_MS, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
 DPI = 100
 RASTER_DPI = 200
 """Of the points within an SVG: sharp on a screen of twice the usual density."""
 
 POINTS_PER_PIXEL = 72 / DPI
-GLYPH = 0.56
-"""Width of an average character of DejaVu Sans, in font sizes; of a bold one `BOLD_GLYPH`."""
-
-BOLD_GLYPH = 0.66
 TITLE_SIZE = 11.0
 
 STYLE: Any = {  # later releases of matplotlib type each key by its name, earlier ones none
@@ -128,6 +130,20 @@ LEGEND_ROWS, LEGEND_ROW = 8, 20
 """Rows of a legend that a picture has room for, and the height of one in pixels."""
 
 
+BESIDE_LABEL = 5.0
+"""What matplotlib sets beside a label of a legend, in font sizes: the handle, and the room around it."""
+
+NARROWEST = 1.1
+"""Quotient of the ends of a logarithmic axis below which labels of three digits would be alike."""
+
+FEWEST_TICKS = 3
+"""Ticks from which one sees how an axis runs."""
+
+TICK_MULTIPLES = ((1, 2, 5), tuple(range(1, 10)))
+"""Multiples of the powers of ten that have ticks: the first of these that makes enough."""
+
+MOST_LINES_OF_TEXT = 3
+
 MOST_PANELS, MOST_LINES = 48, 48
 """What of a picture is drawn: thousands of panels or lines take minutes, and no reader tells them apart."""
 
@@ -216,16 +232,60 @@ def to_bytes(figure: Figure, file_format: str) -> bytes:
     return file.getvalue()
 
 
-def folded(text: str, width: float, size: float = TITLE_SIZE, glyph: float = BOLD_GLYPH) -> str:
-    """Text in lines that fit into so many pixels at a font size in points; of more than three the end is left out."""
-    characters = max(12, int(width * POINTS_PER_PIXEL / (size * glyph)))
-    return textwrap.fill(text, characters, max_lines=3, placeholder=" ...", break_on_hyphens=False)
+# ---- texts that fit
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Pixels that one line takes as matplotlib draws it, at a font size in points."""
+    from matplotlib.font_manager import FontProperties  # noqa: PLC0415  # loaded when something is drawn
+
+    font = FontProperties(size=size, weight=weight)
+    extent = _renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]  # matplotlib types little of this class
+    return float(extent[0])
+
+
+@cache
+def _renderer() -> RendererAgg:
+    """What measures; nothing is drawn with it."""
+    from matplotlib.backends.backend_agg import RendererAgg  # noqa: PLC0415  # loaded when something is drawn
+
+    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]  # as above
+
+
+def folded(text: str, width: float, size: float = TITLE_SIZE, weight: str = "bold") -> str:
+    """Text in at most three lines that each fit into so many pixels; what does not fit the third ends in ` ...`."""
+    end = " ..."
+
+    def beginning(words: str, within: float) -> str:
+        """The first characters that fit, at least one."""
+        fitting = bisect_right(range(1, len(words) + 1), within, key=lambda n: text_width(words[:n], size, weight))
+        return words[: max(1, fitting)]
+
+    lines: list[str] = []
+    rest = " ".join(text.split())
+    while rest:
+        line = beginning(rest, width)
+        if line != rest and len(lines) == MOST_LINES_OF_TEXT - 1:
+            line = beginning(rest, width - text_width(end, size, weight))
+            words, _, _ = line.rpartition(" ")
+            lines.append((words or line) + end)
+            break
+        if line != rest and rest[len(line)] != " ":  # a word that is longer than a line is broken, others stay whole
+            line = line.rpartition(" ")[0] or line
+        lines.append(line.rstrip())
+        rest = rest[len(line) :].lstrip()
+    return "\n".join(lines)
 
 
 def size_to_fit(text: str, width: float, largest: float = 10.0, smallest: float = 6.5) -> float:
     """Font size in points at which the longest line of a text fits into so many pixels."""
-    longest = max(map(len, text.splitlines()))
-    return min(largest, max(smallest, width * POINTS_PER_PIXEL / (longest * GLYPH)))
+    lines, size = text.splitlines(), largest
+    while size > smallest and (widest := max(text_width(line, size) for line in lines)) > width:
+        size = max(smallest, min(size * width / widest, size - 0.1))  # hinted glyphs do not shrink in proportion
+    return size
+
+
+# ---- panels, axes and legend
 
 
 def panels_of(figure: Figure, grid: Grid, used: int, *, sharex: bool = False, sharey: bool = False) -> list[Axes]:
@@ -242,13 +302,96 @@ def legend_below(figure: Figure, handles: Sequence[Any], width: int, *, may_grow
         return
     size = STYLE["legend.fontsize"]
     for handle in handles:
-        handle.set_label(folded(str(handle.get_label()), width - 90, size, GLYPH))
-    longest = max(len(line) for handle in handles for line in str(handle.get_label()).splitlines())
-    columns = max(1, min(len(handles), int(width * 0.96 * POINTS_PER_PIXEL / ((longest * GLYPH + 5) * size))))
+        handle.set_label(folded(str(handle.get_label()), width - 90, size, "normal"))
+    longest = max(text_width(line, size) for handle in handles for line in str(handle.get_label()).splitlines())
+    column = longest + BESIDE_LABEL * size / POINTS_PER_PIXEL
+    columns = max(1, min(len(handles), int(width * 0.96 / column)))
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
     more = ceil(len(handles) / columns) - LEGEND_ROWS
     if may_grow and more > 0:
         figure.set_figheight(figure.get_figheight() + more * LEGEND_ROW / DPI)
+
+
+def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """Let an axis of ms have ticks such as 15.6 µs or 2 ms; a logarithmic one at the powers of its base.
+
+    Args:
+        axis: Which.
+        scale: `linear` or `log`.
+        base: Of a logarithmic axis.
+        steps: In base 10, what multiples of the powers have ticks too.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: PLC0415  # loaded when something is drawn
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value * NS_PER_MS)))
+    if scale == "log":
+        axis.set_major_locator(LogLocator(base=base, subs=steps if base == 10 else (1.0,), numticks=14))
+        axis.set_minor_locator(NullLocator())
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Let an axis have ticks at whole numbers only, thousands set apart."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # loaded when something is drawn
+
+    axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def set_scale(panels: Sequence[Axes], scale: str, base: int = 10) -> None:
+    """Give vertical axes, which are of ms, their scale; a linear one begins at 0.
+
+    Where nothing is above 0 there is nothing to make a logarithmic axis of: it stays linear.
+    """
+    if not any(isfinite(panel.dataLim.minposy) for panel in panels):
+        scale = "linear"
+    for panel in panels:
+        if scale == "log":
+            panel.set_yscale("log", base=base, nonpositive="mask")
+        else:
+            panel.set_ylim(bottom=0)
+        durations(panel.yaxis, scale, base)
+        if scale == "log" and base == 10:
+            _have_enough_ticks(panel)
+
+
+def _have_enough_ticks(panel: Axes) -> None:
+    """Let a vertical axis to base 10 have three ticks or more, and room for them."""
+    bottom, top = panel.get_ylim()
+    if top < NARROWEST * bottom:
+        middle, reach = (bottom * top) ** 0.5, NARROWEST**0.5
+        panel.set_ylim(middle / reach, middle * reach)
+    panel.yaxis.set_major_locator(_enough_ticks())
+
+
+def tick(nanoseconds: float) -> str:
+    """A duration without needless zeros: `2 ms`, where a table has `2.00 ms`; 0 without a unit."""
+    if nanoseconds == 0:
+        return "0"
+    number, _, unit = duration(abs(nanoseconds)).partition(" ")
+    sign = "-" if nanoseconds < 0 else ""
+    return f"{sign}{float(number):g} {unit}" if unit else number
+
+
+def _enough_ticks() -> LogLocator:
+    """Ticks of an axis to base 10: three or more within it, however little of a decade it shows."""
+    from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: PLC0415  # loaded when something is drawn
+
+    class EnoughTicks(LogLocator):
+        def tick_values(self, vmin: float, vmax: float) -> list[float]:
+            """As matplotlib asks for them; round numbers as of a linear axis where multiples of powers are too few."""
+            low, high = min(vmin, vmax), max(vmin, vmax)
+            for multiples in TICK_MULTIPLES:
+                self.set_params(subs=multiples)
+                ticks = [float(tick) for tick in np.asarray(super().tick_values(vmin, vmax))]
+                if sum(low <= tick <= high for tick in ticks) >= FEWEST_TICKS:
+                    return ticks
+            linear = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+            return [float(tick) for tick in np.asarray(linear.tick_values(vmin, vmax))]
+
+    return EnoughTicks(subs=TICK_MULTIPLES[0], numticks=14)
+
+
+# ---- what is written about a picture
 
 
 def left_out(there: int, drawn: int, what: str) -> str:
@@ -263,7 +406,7 @@ def name_origin(figure: Figure, series: Sequence[Series], width: int, left_out: 
     names = dict.fromkeys(PurePath(r.name).name for r in results if r.name)
     words = printable(" · ".join((", ".join(kernels) or "kernel unknown", *filter(None, [left_out, ", ".join(names)]))))
     size = STYLE["legend.fontsize"]
-    figure.suptitle(folded(words, width - 40, size, GLYPH), x=0.01, ha="left", fontsize=size, color="#555555")
+    figure.suptitle(folded(words, width - 40, size, "normal"), x=0.01, ha="left", fontsize=size, color="#555555")
 
 
 def share_text(series: Series, in_use: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connbench.analysis.chart_data import Floats, latency_edges
-from connbench.report.charts import canvas, scales
+from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Options
 from connbench.report.series import Series, latency_name
 from connbench.results.result import Numbers
@@ -39,7 +39,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     if len(edges):
         panels[0].set_xscale("log")
         is_wide = edges[-1] > 30 * edges[0]
-        scales.durations(panels[0].xaxis, "log", steps=(1.0,) if is_wide else (1.0, 2.0, 5.0))
+        canvas.durations(panels[0].xaxis, "log", steps=(1.0,) if is_wide else (1.0, 2.0, 5.0))
     panels[0].set_yscale(scale)
     panels[0].yaxis.set_major_formatter("{x:,.0f}")
     for panel in panels[:: grid.columns]:
@@ -62,7 +62,7 @@ def _bars(panel: Axes, one: Series, edges: Floats, options: Options, scale: str)
         inner = _reached(edges, values)
         counts, _ = np.histogram(values, inner)
         median = float(np.median(values))
-        label = f"{name}: {len(values):,}, median {scales.tick(median)}"
+        label = f"{name}: {len(values):,}, median {canvas.tick(median)}"
         base = 0.5 if scale == "log" else 0.0
         is_failure = name == "failed"
         panel.stairs(

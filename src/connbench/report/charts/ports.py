@@ -10,7 +10,7 @@ import numpy as np
 
 from connbench.analysis.chart_data import Counts, bucket_edges, bucket_width, switches_so_far
 from connbench.model import RoundPlan
-from connbench.report.charts import canvas, scales
+from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Grid, Options
 from connbench.report.series import Series
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 LEAST = (400, 480)
 ROW_HEIGHT = 620
-LABEL_WIDTH = 68
-"""Pixels that the label of a bucket needs, with the room that sets it off from the next."""
+LABEL_SIZE, LABELS_APART = 10, 18
+"""Of the labels of the buckets: the font size in points, and the pixels between two."""
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
@@ -74,8 +74,10 @@ def _buckets(panel: Axes, one: Series, picked: Counts, options: Options, panel_w
     if plan and one.strategy.capacity:
         there_are = np.diff(edges) * len(one.strategy.rounds) * RoundPlan(plan, one.strategy.strategy, 1).spaces
         panel.hlines(there_are, places - 0.45, places + 0.45, color="#444444", linestyle="--", linewidth=1)
-    labelled = slice(None, None, ceil(len(places) * LABEL_WIDTH / (panel_width - 90)))
-    panel.set_xticks(places[labelled], [f"{edge}-" for edge in edges[:-1][labelled]])
+    labels = [f"{edge}-" for edge in edges[:-1]]
+    widest = max(canvas.text_width(label, LABEL_SIZE) for label in labels) + LABELS_APART
+    labelled = slice(None, None, ceil(len(places) * widest / (panel_width - 90)))
+    panel.set_xticks(places[labelled], labels[labelled])
     rounds = len(one.strategy.rounds)
     panel.set_xlabel(f"ports, in buckets of {width:,}" + (f"; {rounds} rounds together" if rounds > 1 else ""))
     panel.set_ylabel("times picked")
@@ -102,4 +104,4 @@ def _switches(panel: Axes, one: Series) -> None:
     panel.set(xlabel="connection attempt", ylabel="parity switches")
     panel.set_ylim(0, max(1, *totals) * 1.25)
     for axis in (panel.xaxis, panel.yaxis):
-        scales.whole_numbers(axis)
+        canvas.whole_numbers(axis)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.analysis.chart_data import rolling_percentiles
-from connbench.report.charts import canvas, scales
+from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Options
 from connbench.results.result import Samples
 from connbench.units import NS_PER_MS
@@ -56,8 +56,8 @@ def draw(overlays: Sequence[Overlay], options: Options) -> Figure:
         _line(panel, one, options)
         panel.set_title(canvas.folded(one.label, grid.panel_width - AXIS_WIDTH))
         panel.set(xlabel="connection attempt")
-        scales.whole_numbers(panel.xaxis)
-    scales.set_scale(panels, "log", base=2)
+        canvas.whole_numbers(panel.xaxis)
+    canvas.set_scale(panels, "log", base=2)
     for panel in panels[:: grid.columns]:
         panel.set_ylabel("latency")
     canvas.legend_below(figure, _legend(overlays, options), grid.width)

@@ -10,7 +10,7 @@ import numpy as np
 from connbench.analysis.chart_data import Floats, attempt_numbers, fit_line
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import summarize
-from connbench.report.charts import canvas, scales
+from connbench.report.charts import canvas
 from connbench.report.charts.canvas import POINTS_PER_PIXEL, Grid, Options
 from connbench.report.series import Series, latency_name
 from connbench.report.talk import six_lines
@@ -30,6 +30,9 @@ HEADROOM = 0.1
 LINE, MARKS_APART = 1.25, 5.0
 """Height of a line of a mark's text, in font sizes, and what is between two texts, in points."""
 
+BESIDE_MARK = 1.5
+"""Room left and right of a mark's text together, in font sizes."""
+
 AXIS_WIDTH = 90
 """Pixels of a panel that its axis takes, and the title does not have."""
 
@@ -48,8 +51,8 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
         panel.margins(y=HEADROOM)
         panel.set(xlabel="connection attempt", xlim=_limits(one))
         _marks(panel, one, min(8.5, grid.panel_width / 60), grid.panel_width - AXIS_WIDTH)
-        scales.whole_numbers(panel.xaxis)
-    scales.set_scale(panels, scale, base=2)
+        canvas.whole_numbers(panel.xaxis)
+    canvas.set_scale(panels, scale, base=2)
     if options.latency_ms:
         for panel in panels:
             panel.set_ylim(options.latency_ms)
@@ -134,12 +137,14 @@ def _marks(panel: Axes, one: Series, size: float, width: float) -> None:
     for number, name, in_use in marks:
         if number is not None:
             text = f"{name}: {number:,}{canvas.share_text(one, in_use)}"
-            is_left, text = _placed(panel, number, numbers, text, size / POINTS_PER_PIXEL / width)
+            is_left, text = _placed(panel, number, numbers, text, size, width)
             _mark(panel, number, text, below, size, is_left=is_left)
             below += LINE * size * (text.count("\n") + 1) + MARKS_APART
 
 
-def _placed(panel: Axes, number: int, numbers: Sequence[int], text: str, size: float) -> tuple[bool, str]:
+def _placed(  # what there is, and how large
+    panel: Axes, number: int, numbers: Sequence[int], text: str, size: float, width: float
+) -> tuple[bool, str]:
     """On which side of its line a text has room, on one line or two: clear of the other line, and within the panel.
 
     Args:
@@ -147,7 +152,8 @@ def _placed(panel: Axes, number: int, numbers: Sequence[int], text: str, size: f
         number: Where the text's own line stands.
         numbers: Where lines stand.
         text: To be placed.
-        size: Of its font, as a share of the panel's width.
+        size: Of its font, in points.
+        width: Of the panel, in pixels.
     """
     low, high = panel.get_xlim()
     is_left = number < (low + high) / 2
@@ -155,7 +161,8 @@ def _placed(panel: Axes, number: int, numbers: Sequence[int], text: str, size: f
     for side, words in ((is_left, text), (is_left, on_two), (not is_left, text), (not is_left, on_two)):
         ahead = [other for other in (low, high, *numbers) if (other > number) == side and other != number]
         room = min(abs(other - number) for other in ahead) / (high - low)
-        if (max(map(len, words.splitlines())) * canvas.GLYPH + 1.5) * size <= room:
+        longest = max(canvas.text_width(line, size) for line in words.splitlines())
+        if longest + BESIDE_MARK * size / POINTS_PER_PIXEL <= room * width:
             return side, words
     return is_left, on_two
 

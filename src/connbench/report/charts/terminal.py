@@ -11,8 +11,7 @@ import numpy as np
 from connbench.analysis.chart_data import Floats, attempt_numbers
 from connbench.analysis.knee import Knee, find_knee
 from connbench.errors import EnvironmentFault
-from connbench.report.charts.canvas import share_text
-from connbench.report.charts.scales import tick
+from connbench.report.charts.canvas import share_text, tick
 from connbench.report.series import Series
 
 HEIGHT = 20

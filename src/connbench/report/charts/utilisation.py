@@ -6,16 +6,16 @@ Of a sweep a line a setting, and churn as a point for each share that the range 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from connbench.analysis.chart_data import Floats, held_before, rolling_percentiles
 from connbench.analysis.knee import Knee, find_knee
-from connbench.model import Phase
-from connbench.report.charts import canvas, scales
+from connbench.model import Phase, RoundPlan
+from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Options
-from connbench.report.charts.shares import Line, lines_of, share_of
 from connbench.report.series import Series, colour_of, latency_name
 from connbench.units import NS_PER_MS
 
@@ -34,6 +34,31 @@ CROWD = 4
 
 POINTS = 150
 """Of a line: each is then a p99 of some hundred connections, where there are as many as in the talk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Series that make one line of a chart: one filling, or the churn at several shares, least share first.
+
+    `colour` counts from 0: the filling and the churn of a setting have the same.
+    """
+
+    label: str
+    colour: int
+    series: tuple[Series, ...]
+    is_churn: bool
+
+    def churn_points(self, percentiles: tuple[float, ...]) -> tuple[Floats, Floats]:
+        """Shares of the range, (points,), and percentiles in ms of the connections there, (percentiles, points)."""
+        shares, values = [], []
+        for one in self.series:
+            samples = one.strategy.samples
+            latency = samples.latency_ns[~samples.failed]
+            share = share_of(one)
+            if share is not None and len(latency):
+                shares.append(share)
+                values.append(np.percentile(latency, percentiles) / NS_PER_MS)
+        return np.array(shares), np.array(values).reshape(len(shares), len(percentiles)).T
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
@@ -64,12 +89,12 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     title = f"Median and p99 of {of}: rolling while filling, a point for each churn"
     axes.set_title(canvas.folded(title if has_churn else f"Rolling median and p99 of {of}", grid.width - 60))
     axes.set(
-        xlabel=canvas.folded(_axis(series), grid.width - 100, 10, canvas.GLYPH),
+        xlabel=canvas.folded(_axis(series), grid.width - 100, 10, "normal"),
         ylabel=latency_name(series, "latency of connect()"),
     )
     axes.set_xlim(-0.01, 1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    scales.set_scale([axes], scale)
+    canvas.set_scale([axes], scale)
     handles += [
         Line2D([], [], linewidth=2, label="median", color=GREY),
         Line2D([], [], linewidth=1, linestyle=":", label="p99", color=GREY),
@@ -78,6 +103,47 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     ]
     canvas.legend_below(figure, handles, grid.width, may_grow=options.height is None)
     return figure
+
+
+def share_of(one: Series) -> float | None:
+    """The share of its ports that a strategy fills, 0 to 1; None where that is not known."""
+    spec, plan = one.strategy.strategy, one.result.plan
+    if spec.load.fill is not None:
+        return spec.load.fill
+    if plan is None:
+        return None
+    planned = RoundPlan(plan, spec, 1)
+    return min(1.0, planned.connections / planned.capacity)
+
+
+def lines_of(series: Sequence[Series]) -> list[Line]:
+    """Series as lines, in order.
+
+    Fillings of one setting to several shares begin alike: the fullest stands for all of them. Churn is a line of
+    points, where the share is known.
+    """
+    groups: dict[tuple[int, str, bool, bool, bool], list[Series]] = {}
+    for one in series:
+        is_churn = one.strategy.strategy.phase is Phase.CHURN and share_of(one) is not None
+        load = one.strategy.strategy.load
+        by = load.fill is not None, load.connections is not None
+        groups.setdefault((id(one.result), _without_size(one), is_churn, *by), []).append(one)
+    colours: dict[tuple[int, str, bool, bool], int] = {}
+    lines = []
+    for (result, label, is_churn, *given), some in groups.items():
+        ordered = sorted(some, key=lambda one: share_of(one) or 0.0)
+        key = result, _without_size(some[0], with_churn=False), given[0], given[1]
+        colour = colours.setdefault(key, len(colours))
+        drawn = tuple(ordered) if is_churn else (ordered[-1],)
+        lines.append(Line(label if len(some) > 1 else some[0].label, colour, drawn, is_churn))
+    return lines
+
+
+def _without_size(one: Series, *, with_churn: bool = True) -> str:
+    """A series' label without how many connections or how full; of its churn alone where asked for."""
+    spec = one.strategy.strategy
+    load = replace(spec.load, fill=None, connections=None, churn=spec.load.churn if with_churn else None)
+    return one.label.replace(spec.label, replace(spec, load=load).label)
 
 
 def _churn(axes: Axes, line: Line, colour: str) -> None:

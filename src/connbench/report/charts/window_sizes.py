@@ -15,7 +15,7 @@ from connbench.analysis.summary import summarize
 from connbench.analysis.sweep_analysis import setting_and_load
 from connbench.errors import UsageError
 from connbench.model import Load, Phase, StrategySpec
-from connbench.report.charts import canvas, scales
+from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Options
 from connbench.report.series import Series, colour_of, stem
 from connbench.units import NS_PER_MS
@@ -170,7 +170,7 @@ def _dress(times: Axes, errors: Axes, *, series: Sequence[Series], scale: str) -
         panel.xaxis.set_minor_locator(NullLocator())
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.set_xlabel("ports of the window")
-    scales.set_scale([times], scale)
+    canvas.set_scale([times], scale)
     errors.set_title("Attempts that failed")
     errors.set_ylabel("share of the attempts")
     errors.set_ylim(bottom=0)
