@@ -9,6 +9,7 @@ from connbench.analysis.summary import summarize
 from connbench.errors import ConnbenchError, InputError
 from connbench.model import Clock
 from connbench.report.blocks import Table
+from connbench.report.markdown import write
 from connbench.report.text import render
 from connbench.results.input_file import read
 from connbench.results.result import Result
@@ -95,13 +96,16 @@ def remarks(rows: list[Row]) -> list[str]:
 
 def text(rows: list[Row]) -> str:
     """The table for a terminal."""
-    return render(Table(HEADER, [line for row in rows for line in row.lines], words=(1,)))
+    return render(_table(rows))
 
 
 def markdown(rows: list[Row]) -> str:
     """The table in markdown."""
-    lines = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *(line for row in rows for line in row.lines)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return write([_table(rows)]).rstrip("\n")
+
+
+def _table(rows: list[Row]) -> Table:
+    return Table(HEADER, [line for row in rows for line in row.lines], words=(1,))
 
 
 def _order(result: Result, name: str) -> tuple[list[int], str]:
