@@ -1,0 +1,22 @@
+"""Words put together for a reader: lists in a sentence, and folded paragraphs."""
+
+from __future__ import annotations
+
+import pytest
+
+from connbench.wording import fold, listed
+
+
+@pytest.mark.parametrize(
+    ("words", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
+)
+def test_words_are_listed_as_in_a_sentence(words: list[str], text: str) -> None:
+    """Commas, and an `and` before the last."""
+    assert listed(words) == text
+
+
+def test_a_paragraph_is_folded_between_words() -> None:
+    """No line is broken within a word, at a hyphen either; without a width there is one line."""
+    text = "connect from 127.9.9.1-127.9.9.9 to there"
+    assert fold(text, 20, "  ", "- ").splitlines() == ["- connect from", "  127.9.9.1-127.9.9.9", "  to there"]
+    assert fold(text, None, "  ", "- ") == f"- {text}"
