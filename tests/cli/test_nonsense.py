@@ -80,8 +80,8 @@ def _reached(*_: object, **__: object) -> Never:
 def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Commands plan for real, and go no further; files that a value names lie in a folder of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "settle_namespace", lambda *_, **__: (NAMESPACE, []))  # forks, which numpy's threads forbid
-        patch.setattr(make, "settle_link", lambda request, **_: NAMESPACE if request.link == "veth" else None)
+        patch.setattr(make, "choose_namespace", lambda *_, **__: (NAMESPACE, []))  # forks, which numpy's threads forbid
+        patch.setattr(make, "choose_link_namespace", lambda request, **_: NAMESPACE if request.link == "veth" else None)
         patch.setattr(make, "check_link", lambda _: None)
         patch.setattr(socket, "getaddrinfo", partial(socket.getaddrinfo, flags=socket.AI_NUMERICHOST))  # no DNS
         patch.setattr(measuring, "begin", _reached)

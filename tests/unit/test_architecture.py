@@ -235,7 +235,7 @@ def names_of_strategies(module: str) -> list[int]:
     return found
 
 
-ASK_FOR_A_PARAMETER = {"connbench.planner.strategy_choice"}
+ASK_FOR_A_PARAMETER = {"connbench.planner.workload"}
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"connbench.strategies"} - ASK_FOR_A_PARAMETER))

@@ -21,7 +21,7 @@ from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
 from connbench.planner import namespaces as place
 from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
-from connbench.planner.strategy_choice import refuse_unsupported
+from connbench.planner.workload import check_supported
 from factories import PLAN, WINDOW, unhurried
 
 HOST = replace(PLAN, namespace=Namespace.HOST, listener=Listener.ACCEPT, connections=5000)
@@ -107,10 +107,10 @@ def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket option that the kernel lacks ends a run with exit code 4; that is doctor's, too, and no finding."""
-    for module in (checks.__name__, "connbench.planner.strategy_choice"):
+    for module in (checks.__name__, "connbench.planner.workload"):
         monkeypatch.setattr(f"{module}.is_supported", lambda _: False)
     with pytest.raises(EnvironmentFault) as caught:
-        refuse_unsupported((WINDOW,))
+        check_supported((WINDOW,))
     option = checks.option_check(LOCAL_PORT_RANGE)
     assert option.verdict is Verdict.REFUSED
     assert finding_from_check(option) is None

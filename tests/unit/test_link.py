@@ -9,10 +9,9 @@ import pytest
 
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange, first_sources
-from connbench.planner.link import check_link, settle_link
+from connbench.planner.endpoints import choose_sources, listener_endpoint
+from connbench.planner.namespaces import check_link, choose_link_namespace
 from connbench.planner.request import RunRequest
-from connbench.planner.sources import choose_sources
-from connbench.planner.targets import own_endpoint
 from connbench.report.run_report import link_name
 from factories import BIND, PLAN
 
@@ -22,7 +21,7 @@ FAR = Endpoint("198.19.0.1", 80)
 
 def test_a_loopback_needs_nothing_of_a_link() -> None:
     """Without --link there is no link to settle, and no address that it could not have."""
-    assert settle_link(RunRequest(), external=True) is None
+    assert choose_link_namespace(RunRequest(), external=True) is None
     check_link(replace(PLAN, sources=("127.9.9.1",), targets=(Endpoint("127.9.9.1", 80),)))
 
 
@@ -45,7 +44,7 @@ def test_no_attempt_is_given_up_within_the_delay() -> None:
 def test_what_a_link_cannot_go_with_is_refused(changes: dict[str, Any], external: bool, fault: str) -> None:
     """Wrong usage names the option and its value, with a way out."""
     with pytest.raises(UsageError) as caught:
-        settle_link(replace(VETH, **changes), external=external)
+        choose_link_namespace(replace(VETH, **changes), external=external)
     assert caught.value.message.startswith(fault)
     assert caught.value.hint
 
@@ -79,7 +78,7 @@ def test_an_address_no_end_can_have_is_refused(sources: tuple[str, ...], host: s
 )
 def test_each_end_has_addresses_of_its_own(family: int, near: str, far: str) -> None:
     """Without --source and --target they are of ranges set aside for benchmarks and documents."""
-    target = own_endpoint(PortRange(40000, 40009), OWN, family, Link.VETH)
+    target = listener_endpoint(PortRange(40000, 40009), OWN, family, Link.VETH)
     assert target == Endpoint(far, 39999)
     assert choose_sources(None, None, target, OWN, Link.VETH) == (near,)
     assert choose_sources(None, 3, target, OWN, Link.VETH) == first_sources(3, family, Link.VETH)

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
 from connbench.linux import sysctl
 from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Namespace, Placement, PortRange, StrategySpec
-from connbench.planner.namespaces import choose_listener, choose_range, settle_namespace
+from connbench.planner.endpoints import choose_sources, choose_targets, find_listener_in_range, listener_endpoint
+from connbench.planner.namespaces import choose_listener, choose_namespace, choose_range
 from connbench.planner.request import RunRequest
-from connbench.planner.sources import choose_sources
-from connbench.planner.strategy_choice import choose_strategies
-from connbench.planner.targets import choose_targets, note_listener_in_range, own_endpoint
+from connbench.planner.workload import choose_strategies
 from factories import LONG, PLAIN, PORTS, unhurried
 
 OWN = Endpoint("127.9.9.2", 9023)
@@ -115,7 +114,7 @@ def test_source_towards_a_listener_of_somebody_elses_is_the_kernels_choice(host:
 @pytest.mark.parametrize(("namespace", "host"), [(Namespace.NETWORK, "2001:db8::2"), (Namespace.HOST, "::1")])
 def test_own_listener_of_ipv6(namespace: Namespace, host: str) -> None:
     """It has an address of the prefix the namespace is given, and the loopback's where there is none."""
-    assert own_endpoint(PortRange(40000, 40009), namespace, 6).host == host
+    assert listener_endpoint(PortRange(40000, 40009), namespace, 6).host == host
     assert str(Endpoint(host, 80)) == f"[{host}]:80"
 
 
@@ -134,15 +133,15 @@ def test_own_listener_of_ipv6(namespace: Namespace, host: str) -> None:
 )
 def test_own_listener_is_beside_the_range(ports: PortRange, port: int) -> None:
     """The listener takes the port below the range, else above it, and a privileged one only if it has to."""
-    assert own_endpoint(ports, Namespace.NETWORK) == Endpoint("127.9.9.2", port)
+    assert listener_endpoint(ports, Namespace.NETWORK) == Endpoint("127.9.9.2", port)
 
 
 def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
     """Where the range leaves no port the listener takes its last one, and the user is told."""
     ports = PortRange(1, MAX_PORT)
-    endpoint = own_endpoint(ports, Namespace.USER)
+    endpoint = listener_endpoint(ports, Namespace.USER)
     assert endpoint.port == MAX_PORT
-    assert [finding.code for finding in note_listener_in_range((endpoint,), ports)] == ["listener-in-range"]
+    assert [finding.code for finding in find_listener_in_range((endpoint,), ports)] == ["listener-in-range"]
 
 
 @given(st.tuples(st.integers(1, MAX_PORT), st.integers(1, MAX_PORT)).map(sorted))
@@ -150,18 +149,18 @@ def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
 def test_own_listener_takes_a_port_of_the_range_only_if_it_says_so(ends: list[int]) -> None:
     """The listener's port is one of the range exactly if a finding tells of it."""
     ports = PortRange(*ends)
-    endpoint = own_endpoint(ports, Namespace.NETWORK)
+    endpoint = listener_endpoint(ports, Namespace.NETWORK)
     assert 1 <= endpoint.port <= MAX_PORT
-    assert (endpoint.port in ports) == bool(note_listener_in_range((endpoint,), ports))
+    assert (endpoint.port in ports) == bool(find_listener_in_range((endpoint,), ports))
 
 
 def test_listeners_in_the_range_are_one_finding() -> None:
     """Of thousands of targets a reader hears once, with the first of the ports."""
     ports = PortRange(40000, 49999)
     targets = tuple(Endpoint(f"127.0.1.{host}", 40000 + host % 50) for host in range(1, 255))
-    [of_one] = note_listener_in_range((targets[0], Endpoint("127.0.0.1", 80)), ports)
+    [of_one] = find_listener_in_range((targets[0], Endpoint("127.0.0.1", 80)), ports)
     assert "the listener's port 40001 is one of the range 40000-49999" in of_one.message
-    [of_many] = note_listener_in_range(targets, ports)
+    [of_many] = find_listener_in_range(targets, ports)
     assert "ports 40000, 40001, 40002, 40003, 40004 and 45 more are of the range" in of_many.message
     assert "50 connections fewer may fit" in of_many.advice
 
@@ -362,13 +361,13 @@ def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
 
 def test_host_namespace_asked_for_needs_no_telling() -> None:
     """--isolate never gives what it says, and no finding."""
-    assert settle_namespace(RunRequest(isolate=Isolation.NEVER), external=False) == (Namespace.HOST, [])
+    assert choose_namespace(RunRequest(isolate=Isolation.NEVER), external=False) == (Namespace.HOST, [])
 
 
 def test_external_target_is_measured_from_where_it_listens() -> None:
     """A target that listens already is reached from the host's namespace alone, and the user is told why."""
     for host, why in (("127.0.0.1", "the target listens in it"), ("192.0.2.1", "has no route to the target")):
-        namespace, [finding] = settle_namespace(RunRequest(), (Endpoint(host, 80),), external=True)
+        namespace, [finding] = choose_namespace(RunRequest(), (Endpoint(host, 80),), external=True)
         assert namespace is Namespace.HOST
         assert finding.code == "host-namespace"
         assert why in finding.text
@@ -377,4 +376,4 @@ def test_external_target_is_measured_from_where_it_listens() -> None:
 def test_external_target_cannot_be_isolated() -> None:
     """--isolate always and a target outside contradict each other."""
     with pytest.raises(UsageError, match="--isolate always cannot reach a --target outside its namespace"):
-        settle_namespace(RunRequest(isolate=Isolation.ALWAYS), external=True)
+        choose_namespace(RunRequest(isolate=Isolation.ALWAYS), external=True)

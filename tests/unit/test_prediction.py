@@ -19,7 +19,7 @@ from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
 from connbench.model.round_report import RoundReport
 from connbench.model.time_wait import TW_REUSE
-from connbench.planner.offline import plan_on_paper
+from connbench.planner.planner import plan_offline
 from connbench.planner.request import RunRequest
 from connbench.portmodel import predict_plan as prediction_module
 from connbench.portmodel.agreement import Both, agreement, rank_correlation
@@ -69,7 +69,7 @@ def test_plan_on_paper_makes_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a socket is made")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    plan = plan_on_paper(
+    plan = plan_offline(
         RunRequest(strategies=("window", "range"), source="192.0.2.1-192.0.2.3", targets=("198.51.100.7:443",))
     )
     assert plan.connections == 3 * 56_512
@@ -88,9 +88,9 @@ def test_options_on_paper_speak_of_no_namespace() -> None:
 
 def test_plan_on_paper_has_the_ports_that_run_would_have() -> None:
     """The talk's range, times the sources; `plain` and `--sources` are refused as in a run."""
-    assert plan_on_paper(RunRequest(strategies=("plain",))).port_range == PortRange(9024, 65535)
-    assert plan_on_paper(RunRequest(strategies=("bind",), sources=2, port_range=SMALL)).connections == 2000
-    assert plan_on_paper(RunRequest(strategies=("bind",), family=6)).targets[0].host == "2001:db8::2"
+    assert plan_offline(RunRequest(strategies=("plain",))).port_range == PortRange(9024, 65535)
+    assert plan_offline(RunRequest(strategies=("bind",), sources=2, port_range=SMALL)).connections == 2000
+    assert plan_offline(RunRequest(strategies=("bind",), family=6)).targets[0].host == "2001:db8::2"
     for wrong in (
         RunRequest(strategies=("plain",), sources=2),
         RunRequest(strategies=("bind",), sources=0),
@@ -99,7 +99,7 @@ def test_plan_on_paper_has_the_ports_that_run_would_have() -> None:
         RunRequest(strategies=("plain",), concurrency=10, connections=5),
     ):
         with pytest.raises(UsageError):
-            plan_on_paper(wrong)
+            plan_offline(wrong)
 
 
 def test_open_connections_are_counted_by_those_that_have_a_port() -> None:
@@ -124,8 +124,8 @@ def test_open_connections_are_counted_by_those_that_have_a_port() -> None:
 def test_prediction_that_has_no_memory_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts, and ports of thousands of addresses, are counted before one is simulated: what fits is simulated."""
     monkeypatch.setattr(prediction_module, "simulate", lambda *_: {})
-    many = plan_on_paper(RunRequest(strategies=("bind", "range"), connections=1_000_000))
-    wide = plan_on_paper(RunRequest(strategies=("bind",), connections=1, sources=4096, port_range=PortRange(1, 60000)))
+    many = plan_offline(RunRequest(strategies=("bind", "range"), connections=1_000_000))
+    wide = plan_offline(RunRequest(strategies=("bind",), connections=1, sources=4096, port_range=PortRange(1, 60000)))
     for plan, attempts, needed in (
         (many, "2,000,000 attempts", 2_000_000 * 70 + 1_000_000 * 130),
         (wide, "1 attempts", 4096 * 60000),
@@ -206,7 +206,7 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
     assert "knee: none, by ports looked at" in out
     assert "µs" not in out
     assert max(map(len, out.splitlines())) <= 100
-    predictions = predict(plan_on_paper(RunRequest(strategies=("plain",), port_range=WIDER)), Algorithm.FROM_6_8)
+    predictions = predict(plan_offline(RunRequest(strategies=("plain",), port_range=WIDER)), Algorithm.FROM_6_8)
     timed = prediction_text(predictions, Algorithm.FROM_6_8, USUAL, 80)
     assert "total time: 0.0" in timed
     assert "odd ports: 1000 latency min:" in timed
@@ -254,7 +254,7 @@ def test_knee_of_addresses_used_up_one_by_one_is_the_first_one_s(capsys: pytest.
 @pytest.mark.parametrize("word", ["pre-6.8", "6.8"])
 def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:
     """Whatever the range, wherever one parity goes first; nowhere else does a search look at half of it for good."""
-    plan = plan_on_paper(
+    plan = plan_offline(
         RunRequest(
             strategies=("plain", "bind", "range", "window", "partition", "random"),
             window=20,
@@ -285,7 +285,7 @@ def test_usual_costs_go_with_the_search(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_algorithm_is_refused_over_a_result_of_udp(tmp_path: Path) -> None:
     """UDP has a search of its own, measured or on paper."""
-    plan = plan_on_paper(RunRequest(strategies=("bind",), protocol=Protocol.UDP, connections=40, port_range=SMALL))
+    plan = plan_offline(RunRequest(strategies=("bind",), protocol=Protocol.UDP, connections=40, port_range=SMALL))
     [one] = predict(plan, Algorithm.FROM_6_8)
     result = Result(plan, {"kernel": "6.12.1"})
     result.add(one.plan.strategy, Round(1, usual_of(Protocol.UDP, Algorithm.FROM_6_8).samples(one)))
@@ -301,7 +301,7 @@ def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
 
     Draws have no edge as a search has: with other seeds the knee of `random` is at 0.77 to 0.81, or none is told.
     """
-    [one] = predict(plan_on_paper(RunRequest(strategies=(name,), protocol=Protocol.UDP)), Algorithm.FROM_6_8)
+    [one] = predict(plan_offline(RunRequest(strategies=(name,), protocol=Protocol.UDP)), Algorithm.FROM_6_8)
     found = knee(one, None)
     assert found.in_use is not None
     assert found.in_use / 56_512 == pytest.approx(share, abs=0.04)

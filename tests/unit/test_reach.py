@@ -23,7 +23,7 @@ from connbench.model import (
     StrategySpec,
     can_show_half,
 )
-from connbench.planner.reach import note_unseen
+from connbench.planner.workload import find_unseen_knee
 from connbench.report import run_report
 from connbench.report.run_verdict import run_verdict
 from connbench.thresholds import parse
@@ -76,7 +76,7 @@ def with_load(spec: StrategySpec, **load: Any) -> StrategySpec:  # noqa: ANN401 
 )
 def test_too_few_ports_in_use_are_said_where_the_search_has_a_slow_half(plan: Plan, kernel: str, is_seen: bool) -> None:
     """By the ports of one source and target that are not reserved; nobody is told of what the strategy cannot have."""
-    assert [finding.code for finding in note_unseen(plan, kernel)] == ([] if is_seen else ["knee-unseen"])
+    assert [finding.code for finding in find_unseen_knee(plan, kernel)] == ([] if is_seen else ["knee-unseen"])
 
 
 @pytest.mark.parametrize("connections", [43, 44, 505, 506, 1000])
@@ -105,7 +105,7 @@ def test_plan_verdict_line_table_prediction_and_gate_judge_alike(
     shown = can_show_half(number, ports)
     unseen = not shown and spec.searches_one_parity_first(kernel)
     assert RoundPlan(plan, spec, 1).shows_half is measured.shows_half is shown
-    assert bool(note_unseen(plan, kernel)) is unseen
+    assert bool(find_unseen_knee(plan, kernel)) is unseen
     if measured.is_judged:
         assert ("knee: cannot be seen" in run_report.text(run)) is unseen
         assert ("| not seen" in run_report.markdown(run)) is unseen
@@ -131,7 +131,7 @@ def test_plan_verdict_line_table_prediction_and_gate_judge_alike(
 )
 def test_way_out_of_too_few_ports_is_one(plan: Plan, advice: str) -> None:
     """The advice, followed literally, makes a plan that shows the knee."""
-    [finding] = note_unseen(plan, KERNEL)
+    [finding] = find_unseen_knee(plan, KERNEL)
     assert finding.advice.startswith(advice)
     if given := re.match(r"give -n (\d+) --port-range ([\d-]+),", finding.advice):
         followed = replace(plan, connections=int(given[1]), port_range=PortRange.parse(given[2]))
@@ -139,17 +139,17 @@ def test_way_out_of_too_few_ports_is_one(plan: Plan, advice: str) -> None:
         followed = replace(plan, strategies=(with_load(PLAIN, fill=0.8),))
     else:
         followed = replace(plan, connections=RoundPlan(plan, PLAIN, 1).capacity)
-    assert note_unseen(followed, KERNEL) == []
+    assert find_unseen_knee(followed, KERNEL) == []
 
 
 def test_what_is_unseen_is_told_in_figures() -> None:
     """Which strategies, how many connections, which share of which ports."""
-    [finding] = note_unseen(plan_of(PLAIN, BIND, RANDOM), KERNEL)
+    [finding] = find_unseen_knee(plan_of(PLAIN, BIND, RANDOM), KERNEL)
     assert finding.text == (
         "plain and bind: 10,000 connections use 17.7% of the 56,512 ports; connect() turns slow once half of them are "
         "in use, which this run cannot show"
     )
-    [finding] = note_unseen(plan_of(PLAIN, connections=4), KERNEL)
+    [finding] = find_unseen_knee(plan_of(PLAIN, connections=4), KERNEL)
     assert "use less than 0.1% of the 56,512 ports; " in finding.text
-    [finding] = note_unseen(plan_of(BIND, sources=TWO, reserved=6512), KERNEL)
+    [finding] = find_unseen_knee(plan_of(BIND, sources=TWO, reserved=6512), KERNEL)
     assert "use 10.0% of the 50,000 ports that each source has for each target; " in finding.text

@@ -1,4 +1,4 @@
-"""Room for a run: refused beforehand with what it needs and what there is."""
+"""Available for a run: refused beforehand with what it needs and what there is."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from connbench.planner.resources import (
     LISTENING_BYTES,
     RESERVE,
     WORKER_BYTES,
+    Available,
     Needs,
     Requirement,
-    Room,
-    refuse_without_room,
+    check_resources,
     requirements,
     requirements_of,
 )
@@ -34,13 +34,13 @@ from factories import PLAN, WINDOW
 
 MILLION = 1_000_000
 EACH = 10_000
-AMPLE = Room(memory=1 << 40, files=1 << 30, files_each=EACH + SPARE_DESCRIPTORS, processes=10_000)
+AMPLE = Available(memory=1 << 40, files=1 << 30, files_each=EACH + SPARE_DESCRIPTORS, processes=10_000)
 IN_GROUP = replace(AMPLE, group=Remaining(1 << 40, "/sys/fs/cgroup/memory.max"))
 WORKERS = MILLION // EACH * WORKER_BYTES + MILLION * (HELD_BYTES + ROW_BYTES)
 """Of a million connections, with the samples of the round that runs."""
 
 
-def unmet(needs: Needs, room: Room) -> Requirement | None:
+def unmet(needs: Needs, room: Available) -> Requirement | None:
     """The first requirement that is not met."""
     return next((one for one in requirements(needs, room) if not one.is_met), None)
 
@@ -140,10 +140,10 @@ def unmet(needs: Needs, room: Room) -> Requirement | None:
         ),
     ],
 )
-def test_run_fits_exactly_or_is_refused(needs: Needs, room: Room, field: str, just: int, told: str) -> None:
+def test_run_fits_exactly_or_is_refused(needs: Needs, room: Available, field: str, just: int, told: str) -> None:
     """What is needed to the last byte, file or process will do; one less is refused with both figures and a way out."""
 
-    def with_amount(amount: int) -> Room:
+    def with_amount(amount: int) -> Available:
         changes: dict[str, Any] = {
             field: Remaining(amount, "/sys/fs/cgroup/memory.max") if field == "group" else amount
         }
@@ -158,7 +158,7 @@ def test_run_fits_exactly_or_is_refused(needs: Needs, room: Room, field: str, ju
 
 @pytest.mark.parametrize("room", [AMPLE, IN_GROUP])
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_number_that_fits_is_told(room: Room, rounds: int) -> None:
+def test_number_that_fits_is_told(room: Available, rounds: int) -> None:
     """The way out names a number of connections that there is memory for, in two digits; the next does not fit."""
     needs = Needs(MILLION, Listener.BACKLOG, attempts=MILLION * rounds)
     few = 400 << 20
@@ -204,9 +204,9 @@ def test_a_plan_is_refused_by_its_largest_round() -> None:
     needs = Needs(50_000, Listener.BACKLOG, concurrency=4, listening=7, attempts=2 * 50_300)
     room = replace(AMPLE, processes=9)
     assert requirements_of(plan, room) == list(requirements(needs, room))
-    refuse_without_room(plan, room)
+    check_resources(plan, room)
     with pytest.raises(EnvironmentFault, match="need 8 processes"):
-        refuse_without_room(plan, replace(AMPLE, processes=8))
+        check_resources(plan, replace(AMPLE, processes=8))
     external = replace(plan, listener=Listener.EXTERNAL)
     assert requirements_of(external, room) == list(
         requirements(replace(needs, listener=Listener.EXTERNAL, listening=0), room)
@@ -215,7 +215,7 @@ def test_a_plan_is_refused_by_its_largest_round() -> None:
 
 def test_room_here_is_what_the_kernel_says() -> None:
     """The machine the tests run on has some of everything, and the talk's run fits."""
-    room = Room.here()
+    room = Available.here()
     assert room.files_each == limits.open_files()[1]
     assert min(room.memory, room.files, room.files_each, room.processes) > 0
     assert unmet(Needs(56512, Listener.BACKLOG, listening=1, attempts=56512), room) is None

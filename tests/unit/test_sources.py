@@ -24,9 +24,9 @@ from connbench.model import (
     RoundPlan,
     Spread,
     StrategySpec,
-    addresses_text,
+    format_addresses,
 )
-from connbench.planner.sources import choose_sources, parse_sources
+from connbench.planner.endpoints import choose_sources, parse_sources
 from connbench.report import run_report
 from connbench.report.run_report import part_tables
 from connbench.report.series import series_of
@@ -193,7 +193,7 @@ def test_charts_can_be_of_each_source() -> None:
 
 def test_sources_are_named_by_the_first_and_how_many_more() -> None:
     """A header stays short, however many there are."""
-    assert [addresses_text(THREE[:n], "source") for n in (1, 2, 3)] == [
+    assert [format_addresses(THREE[:n], "source") for n in (1, 2, 3)] == [
         "127.9.9.1",
         "127.9.9.1 and 1 more source",
         "127.9.9.1 and 2 more sources",

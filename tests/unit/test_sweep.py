@@ -24,7 +24,7 @@ from connbench.errors import Interrupted, UsageError
 from connbench.model import LOAD_FIELDS, Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
 from connbench.planner import sweeps as sweeping
 from connbench.planner.request import RunRequest
-from connbench.planner.strategy_choice import choose_strategies
+from connbench.planner.workload import choose_strategies
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulate import simulate
 from connbench.portmodel.variants import Variant

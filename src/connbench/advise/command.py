@@ -28,7 +28,7 @@ from connbench.errors import ExitCode, UsageError
 from connbench.linux import sysctl
 from connbench.linux.sockopts import is_supported
 from connbench.model import MOST_ROWS, MOST_SOURCES, PortRange, Protocol
-from connbench.planner.targets import choose_targets
+from connbench.planner.endpoints import choose_targets
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.units import RATE_FORM, TIME_FORM, parse_rate, parse_time
 

@@ -16,7 +16,7 @@ from connbench.analysis.bootstrap import FEWEST, Interval, Values, difference_of
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution
 from connbench.findings import Finding, Severity, printable
-from connbench.model import Clock, Listener, Plan, StrategySpec, addresses_text
+from connbench.model import Clock, Listener, Plan, StrategySpec, format_addresses
 from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
 from connbench.units import NS_PER_US
 
@@ -147,9 +147,13 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         "listener": ("listener", base.listener, new.listener),
     }
     if Listener.EXTERNAL in {base.listener, new.listener} or len(base.targets) != len(new.targets):
-        weighty["target"] = ("target", addresses_text(base.targets, "target"), addresses_text(new.targets, "target"))
+        weighty["target"] = (
+            "target",
+            format_addresses(base.targets, "target"),
+            format_addresses(new.targets, "target"),
+        )
     light: dict[str, tuple[str, object, object]] = {
-        "source": ("sources", addresses_text(base.sources, "source"), addresses_text(new.sources, "source")),
+        "source": ("sources", format_addresses(base.sources, "source"), format_addresses(new.sources, "source")),
         "spread": ("spread over the sources", base.spread, new.spread),
         "cpu": ("measured CPUs", _cpu(base), _cpu(new)),
         "timeout": ("time-out in seconds", base.timeout, new.timeout),

@@ -46,12 +46,12 @@ def command(output_format: str) -> int:
     from connbench.host import checks, environment
 
     if plan:
-        from connbench.planner.resources import Room, requirements_of
+        from connbench.planner.resources import Available, requirements_of
 
         found = [*map(checks.check_from_finding, known), *checks.option_checks()]
         found += [
             checks.check_from_requirement(one.name, one.message, one.hint, is_met=one.is_met)
-            for one in requirements_of(plan, Room.here())
+            for one in requirements_of(plan, Available.here())
         ]
         found += checks.checks_of_plan(plan, SECONDS)
     else:

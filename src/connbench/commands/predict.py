@@ -24,7 +24,7 @@ from connbench.commands.values import Word
 from connbench.errors import UsageError
 from connbench.model import Protocol
 from connbench.model.time_wait import ON_LOOPBACK, TimeWait
-from connbench.planner.offline import plan_on_paper
+from connbench.planner.planner import plan_offline
 from connbench.planner.request import RunRequest
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
@@ -129,7 +129,7 @@ def _of_plan(
     calibrating: tuple[Path, ...],
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
-    plan = plan_on_paper(request, sysctls.reserved or frozenset())
+    plan = plan_offline(request, sysctls.reserved or frozenset())
 
     from connbench.portmodel.calibration import usual_of
     from connbench.portmodel.predict_plan import predict

@@ -11,6 +11,7 @@ from connbench.model.addresses import (
     MOST_SOURCES,
     Endpoint,
     PortRange,
+    check_not_mapped,
     check_one_family,
     first_sources,
     format_ports,
@@ -19,7 +20,6 @@ from connbench.model.addresses import (
     is_of_one,
     parse_ports,
     port_range_value,
-    refuse_mapped,
 )
 from connbench.model.choices import (
     Clock,
@@ -35,7 +35,7 @@ from connbench.model.choices import (
 )
 from connbench.model.half import can_show_half, fewest_to_show_half
 from connbench.model.load import LOAD_FIELDS, MAX_CONCURRENCY, MOST_ROWS, NO_LOAD, Churn, Load
-from connbench.model.plan import Plan, RoundPlan, addresses_text
+from connbench.model.plan import Plan, RoundPlan, format_addresses
 from connbench.model.strategy import HALF, StrategySpec
 
 __all__ = [
@@ -66,16 +66,16 @@ __all__ = [
     "RoundPlan",
     "Spread",
     "StrategySpec",
-    "addresses_text",
     "can_show_half",
+    "check_not_mapped",
     "check_one_family",
     "fewest_to_show_half",
     "first_sources",
+    "format_addresses",
     "format_ports",
     "ip_version",
     "is_of_many",
     "is_of_one",
     "parse_ports",
     "port_range_value",
-    "refuse_mapped",
 ]

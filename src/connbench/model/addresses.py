@@ -125,7 +125,7 @@ def check_one_family(hosts: Iterable[str]) -> None:
             raise ValueError(f"{host} is of another family than the addresses before it")
 
 
-def refuse_mapped(option: str, host: str) -> None:
+def check_not_mapped(option: str, host: str) -> None:
     """Make sure that an IP address is no IPv4 address in the form of IPv6 (RFC 4291, section 2.5.5.2).
 
     A socket of IPv6 connects to such a target from such a source alone, and over IPv4.

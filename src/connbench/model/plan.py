@@ -54,7 +54,7 @@ class Plan:
         return tuple(phase for spec in self.strategies for phase in spec.phases)
 
 
-def addresses_text(addresses: Sequence[object], kind: str) -> str:
+def format_addresses(addresses: Sequence[object], kind: str) -> str:
     """Addresses as a header names them: `127.9.9.1`, or `127.9.9.1 and 2 more sources`."""
     more = len(addresses) - 1
     return (

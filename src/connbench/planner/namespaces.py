@@ -1,10 +1,12 @@
-"""Where a run takes place: its namespace, the range in it, and who listens."""
+"""Choose where a run takes place: its network namespace, the link, the port range and the listener."""
 
 from __future__ import annotations
 
+import ipaddress
+
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
-from connbench.linux import sysctl
+from connbench.linux import sysctl, veth
 from connbench.linux.address_family import has_ipv6, has_ipv6_here
 from connbench.linux.namespace import best_namespace
 from connbench.model import (
@@ -12,31 +14,34 @@ from connbench.model import (
     MAX_PORT,
     Endpoint,
     Isolation,
+    Link,
     Listener,
     Namespace,
     Plan,
     PortRange,
     RoundPlan,
+    first_sources,
     ip_version,
     parse_ports,
 )
 from connbench.planner.request import RunRequest
 from connbench.strategies import DEFAULT_NAMES, RANDOM, STRATEGIES, Window
+from connbench.units import MS_PER_S
 
 ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
 COST_OF_HOST = "the host's port range applies, and its other connections take part"
 COST_OF_OWN_LISTENER = "; more connections than the host's somaxconn need an accepting listener"
 
 
-def settle_namespace(
+def choose_namespace(
     request: RunRequest, targets: tuple[Endpoint, ...] = (), *, external: bool
 ) -> tuple[Namespace, list[Finding]]:
-    """The namespace to run in.
+    """Choose the network namespace of a run over the loopback.
 
     Args:
-        request: What was asked for.
-        targets: Where to connect, as far as it was asked for.
-        external: Whether the targets listen already, and so in the host's namespace or beyond it.
+        request: What the user asks for.
+        targets: The targets that the user names.
+        external: Whether these listen already: in the host's namespace, or on another machine.
 
     Raises:
         UsageError: An external target together with `always`.
@@ -48,7 +53,7 @@ def settle_namespace(
         if request.isolate is Isolation.ALWAYS:
             raise UsageError(
                 "--isolate always cannot reach a --target outside its namespace",
-                f"leave out --isolate always; or {request.without_target}",
+                f"leave out --isolate always; or {request.listener_hint}",
             )
         is_here = all(target.is_loopback for target in targets)
         why = "the target listens in it" if is_here else "a namespace of its own has no route to the target"
@@ -72,15 +77,15 @@ def _on_host(reason: str, cost: str) -> Finding:
     )
 
 
-def to_isolate(request: RunRequest, *, external: bool) -> str:
-    """How to have a network namespace of its own where a request has led to the host's, as a hint says it."""
+def isolation_hint(request: RunRequest, *, external: bool) -> str:
+    """How a run in the host's namespace could get a network namespace of its own, as a hint says it."""
     if request.isolate is Isolation.NEVER:
         return "leave out --isolate never"
-    return request.without_target if external else ALLOW_NAMESPACES
+    return request.listener_hint if external else ALLOW_NAMESPACES
 
 
 def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = False) -> PortRange:
-    """The ports to search: what was asked for; else the talk's range, or the host's where it cannot be set.
+    """Choose the port range: the requested one, else 9024-65535, else in the host's namespace the host's.
 
     Raises:
         UsageError: A single port; or, in the host's namespace, a range that the strategies cannot keep to.
@@ -99,36 +104,35 @@ def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = 
         searches = f"{' and '.join(bound_to_host)} search{'es' if len(bound_to_host) == 1 else ''}"
         raise UsageError(
             f"--port-range {asked}: in the host's namespace {searches} the host's {host}",
-            f"leave out --port-range; or {to_isolate(request, external=external)}",
+            f"leave out --port-range; or {isolation_hint(request, external=external)}",
         )
     if not host.covers(asked):
         raise UsageError(
             f"--port-range {asked} is not inside the host's {host}",
-            f"the kernel ignores bounds outside it: choose a part of it; or {to_isolate(request, external=external)}",
+            "the kernel ignores bounds outside it: choose a part of it; or "
+            + isolation_hint(request, external=external),
         )
     return asked
 
 
-def family_asked(request: RunRequest) -> int:
-    """That of the addresses asked for where no target is, IPv4 without any."""
+def choose_family(request: RunRequest) -> int:
+    """Choose the IP version of a request without a target: 4 or 6, by --family or --source, else 4."""
     return request.family or ip_version(request.source or "")
 
 
-def refuse_without_ipv6(
-    request: RunRequest, targets: tuple[Endpoint, ...], namespace: Namespace, *, external: bool
-) -> None:
-    """Make sure that IPv6, where it is asked for, is there in the namespace to run in.
+def check_ipv6(request: RunRequest, targets: tuple[Endpoint, ...], namespace: Namespace, *, external: bool) -> None:
+    """Check that the namespace of a run has IPv6 if the run uses it.
 
     Args:
-        request: What was asked for.
-        targets: Where to connect, as far as it was asked for.
-        namespace: Where the run takes place; one of its own has IPv6 wherever the kernel has it.
-        external: Whether somebody listens there already, at addresses that need not be of this machine.
+        request: What the user asks for.
+        targets: The targets that the user names.
+        namespace: Where the run takes place; a namespace of its own has IPv6 if the kernel has it.
+        external: Whether the targets listen already; they may be on another machine.
 
     Raises:
         EnvironmentFault: The kernel has no IPv6, or it is switched off in this host's namespace.
     """
-    family = 6 if any(":" in target.host for target in targets) else family_asked(request)
+    family = 6 if any(":" in target.host for target in targets) else choose_family(request)
     if family == 4:
         return
     use_ipv4 = "use addresses of IPv4, without --family 6"
@@ -137,12 +141,12 @@ def refuse_without_ipv6(
     if not namespace.is_own and not external and not has_ipv6_here():
         raise EnvironmentFault(
             "IPv6 is switched off in the host's namespace: its loopback interface has no address ::1",
-            f"set net.ipv6.conf.all.disable_ipv6=0, or {use_ipv4}; or {to_isolate(request, external=external)}",
+            f"set net.ipv6.conf.all.disable_ipv6=0, or {use_ipv4}; or {isolation_hint(request, external=external)}",
         )
 
 
 def reserved_ports(namespace: Namespace) -> frozenset[int]:
-    """Ports that the kernel's search passes over.
+    """Read the ports that the kernel's search skips.
 
     net.ipv4.ip_local_reserved_ports is of the network namespace, and empty in a new one (`ipv4_sysctl_init_net` in
     net/ipv4/sysctl_net_ipv4.c), so those of the host matter in the host's namespace alone.
@@ -152,8 +156,8 @@ def reserved_ports(namespace: Namespace) -> frozenset[int]:
     return parse_ports(sysctl.read_all((sysctl.RESERVED_PORTS,)).get(sysctl.RESERVED_PORTS, ""))
 
 
-def refuse_all_reserved(plan: Plan) -> None:
-    """Make sure that the range has a port for every strategy.
+def check_unreserved(plan: Plan) -> None:
+    """Check that not every port of the range is reserved, for strategies that let the kernel choose.
 
     Raises:
         EnvironmentFault: A strategy that leaves the port to the kernel would find none.
@@ -167,8 +171,8 @@ def refuse_all_reserved(plan: Plan) -> None:
         )
 
 
-def note_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
-    """What to know of ports of the range that are reserved."""
+def find_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
+    """Find ports of the range that are reserved, and windows that have no other port."""
     if not plan.reserved:
         return []
     free = len(plan.port_range) - plan.reserved
@@ -194,7 +198,7 @@ def note_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
 
 
 def _without_a_port(ports: PortRange, width: int, reserved: frozenset[int]) -> float:
-    """Share of the windows inside a range all of whose ports are reserved: 0 to 1."""
+    """The share of the windows inside a range that have reserved ports only, 0 to 1."""
     starts, run = len(ports) - width + 1, 0
     empty = 0
     for port in range(ports.low, ports.high + 1):
@@ -206,14 +210,14 @@ def _without_a_port(ports: PortRange, width: int, reserved: frozenset[int]) -> f
 def choose_listener(
     request: RunRequest, namespace: Namespace, connections: int, *, external: bool, closes_by_fin: bool = False
 ) -> Listener:
-    """Who completes the handshakes; nobody accepts wherever the queue can be made long enough.
+    """Choose the listener: one that leaves connections in its queue, if the queue can be long enough.
 
     Args:
-        request: What was asked for.
-        namespace: Where.
-        connections: How many the queue gets, those that are closed again too.
-        external: Whether somebody else listens.
-        closes_by_fin: Whether connections are closed in good order: somebody has to close the other end.
+        request: What the user asks for.
+        namespace: Where the run takes place.
+        connections: How many connections the queue gets, including those that are closed during the round.
+        external: Whether another process listens already.
+        closes_by_fin: Whether the churn closes by FIN, so that the listener has to close its end.
 
     Raises:
         UsageError: `backlog` was asked for, and it would leave every FIN without an answer.
@@ -236,6 +240,91 @@ def choose_listener(
     if asked is Listener.BACKLOG and not fits:
         raise EnvironmentFault(
             f"--listener backlog: {connections} connections do not fit the host's somaxconn of {somaxconn}",
-            f"use --listener accept, or ask for fewer connections; or {to_isolate(request, external=external)}",
+            f"use --listener accept, or ask for fewer connections; or {isolation_hint(request, external=external)}",
         )
     return asked or (Listener.BACKLOG if fits else Listener.ACCEPT)
+
+
+def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace | None:
+    """Choose the kind of namespace for a veth link; None if the link is the loopback.
+
+    Args:
+        request: What the user asks for.
+        external: Whether the target listens already.
+
+    Raises:
+        UsageError: A delay without a link to delay, one that no connect() outlasts, or a link that cannot be had with
+            the rest.
+        EnvironmentFault: No network namespace of its own is allowed.
+    """
+    without = "leave out --link veth" + (" and --delay" if request.delay_ms else "")
+    if request.link is not Link.VETH:
+        if request.delay_ms:
+            raise UsageError(
+                f"--delay {request.delay_ms:g}ms does nothing on the loopback", "leave out --delay, or add --link veth"
+            )
+        return None
+    if request.delay_ms >= request.timeout * MS_PER_S:
+        raise UsageError(
+            f"--delay {request.delay_ms:g}ms is not shorter than --timeout {request.timeout:g}s",
+            "each connect() takes the delay at least: give more --timeout",
+        )
+    if external:
+        raise UsageError(
+            f"--link veth cannot reach --target {' and '.join(request.targets)} outside its namespaces",
+            f"{without}; or {request.listener_hint}",
+        )
+    if request.isolate is Isolation.NEVER:
+        raise UsageError(
+            "--link veth makes namespaces of its own, and --isolate never forbids them",
+            f"leave out --isolate never; or {without}",
+        )
+    namespace, reason = best_namespace()
+    if not namespace.is_own:
+        raise EnvironmentFault(
+            f"--link veth needs a network namespace of its own: {reason}",
+            f"{ALLOW_NAMESPACES}; or {without}",
+        )
+    return namespace
+
+
+def check_link(plan: Plan) -> None:
+    """Check in a child process that this machine can set up a veth link with the plan's addresses.
+
+    Raises:
+        UsageError: An address no device can have, or one that both ends would have; a delay that no attempt outlasts.
+        EnvironmentFault: The kernel has no veth or no netem, or does not allow what it takes.
+    """
+    if plan.link is not Link.VETH:
+        return
+    limits = [spec.load.give_up_ms for spec in plan.strategies if spec.load.give_up_ms is not None]
+    if plan.delay_ms and limits and min(limits) <= plan.delay_ms:
+        raise UsageError(
+            f"--delay {plan.delay_ms:g}ms is not shorter than --give-up-after {min(limits):g}ms",
+            "each connect() takes the delay at least: give more --give-up-after",
+        )
+    hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
+    asked = [("--source", address) for address in plan.sources] + [("--target", host) for host in hosts]
+    for option, address in asked:
+        if not _fits_a_device(address):
+            raise UsageError(
+                f"{option} {address} is no address for the end of a veth link",
+                f"give one beyond the loopback, or leave out {option}: 198.18.0.0/15 is for benchmarks",
+            )
+    both = {ipaddress.ip_address(host) for host in hosts} & {ipaddress.ip_address(source) for source in plan.sources}
+    if both:
+        here = set(plan.sources) <= set(first_sources(len(plan.sources), ip_version(hosts[0]), Link.VETH))
+        raise UsageError(
+            f"--link veth: {min(both, key=str)} would be at both of its ends",
+            f"choose another --{'target' if here else 'source'}",
+        )
+    veth.check_link(plan.namespace, plan.sources, hosts, plan.delay_ms)
+
+
+def _fits_a_device(text: str) -> bool:
+    """Whether a network device can have an address: of a single host, not of the loopback, and without a scope."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address) and (address.is_link_local or address.ipv4_mapped):
+        return False
+    broadcast = ipaddress.ip_address("255.255.255.255")
+    return not (address.is_loopback or address.is_multicast or address.is_unspecified or address == broadcast)

@@ -1,4 +1,4 @@
-"""The plan made of a request: strategies are `choice`, namespace and listener `place`, addresses `peers`."""
+"""From a request to a plan: `make_plan` for this machine, `plan_offline` for a prediction."""
 
 from __future__ import annotations
 
@@ -10,42 +10,71 @@ from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux import counters
 from connbench.linux.process import usable_cpus, why_not_pinned
-from connbench.model import Close, Link, Listener, Plan, Protocol, RoundPlan
-from connbench.planner.link import check_link, settle_link
-from connbench.planner.load_choice import check_rounds, most_rows, note_clients
-from connbench.planner.namespaces import (
-    choose_listener,
-    choose_range,
-    family_asked,
-    note_reserved,
-    refuse_all_reserved,
-    refuse_without_ipv6,
-    reserved_ports,
-    settle_namespace,
+from connbench.model import (
+    DEFAULT_RANGE_LOW,
+    DEFAULT_SOURCES,
+    MAX_PORT,
+    Close,
+    Endpoint,
+    Link,
+    Listener,
+    Namespace,
+    Plan,
+    PortRange,
+    Protocol,
+    RoundPlan,
+    first_sources,
+    ip_version,
 )
-from connbench.planner.reach import note_unseen
-from connbench.planner.request import CpuChoice, RunRequest
-from connbench.planner.resources import Room, refuse_without_room
-from connbench.planner.sources import choose_sources
-from connbench.planner.strategy_choice import choose_strategies, refuse_unsupported
-from connbench.planner.targets import choose_targets, note_listener_in_range, own_endpoint, probe
+from connbench.planner.endpoints import (
+    check_answers,
+    check_sources,
+    choose_sources,
+    choose_targets,
+    find_listener_in_range,
+    listener_endpoint,
+    parse_sources,
+)
+from connbench.planner.namespaces import (
+    check_ipv6,
+    check_link,
+    check_unreserved,
+    choose_family,
+    choose_link_namespace,
+    choose_listener,
+    choose_namespace,
+    choose_range,
+    find_reserved,
+    reserved_ports,
+)
+from connbench.planner.request import DEFAULT_SEED, CpuChoice, RunRequest
+from connbench.planner.resources import Available, check_resources
+from connbench.planner.workload import (
+    check_rounds,
+    check_supported,
+    choose_strategies,
+    find_crowded_clients,
+    find_unseen_knee,
+    most_rows,
+)
 
 SEED_BITS = 32
 
 
 def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Finding]]:
-    """Settle everything a request leaves open.
+    """Make the plan of a run on this machine: choose what the request leaves open, and check that it can run.
 
     Args:
-        request: What is asked for.
-        further: What is to be run in turn with it; of these the strategies, their parameters and loads count alone.
+        request: What the user asks for.
+        further: More requests, as of a sweep; only their strategies with parameters and loads are used, in turn with
+            those of `request`.
 
     Returns:
-        The plan, and what the user should know of it before it runs.
+        The plan, and findings that the user should know before it runs.
 
     Raises:
-        UsageError: It asks for what cannot be.
-        EnvironmentFault: This machine or user cannot do it.
+        UsageError: The request contradicts itself or cannot be met anywhere.
+        EnvironmentFault: This machine or user lacks something that the run needs.
         TargetError: The target refuses or does not answer.
     """
     veth = request.link is Link.VETH  # whose addresses are all its own
@@ -56,13 +85,13 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
     external = bool(targets) and request.listener is None and not needs_nobody
     cpus, unpinned = _choose_cpus(request.cpus, max(one.concurrency for one in (request, *further)))
-    joined = settle_link(request, external=external)
-    namespace, findings = (joined, []) if joined else settle_namespace(request, targets, external=external)
+    joined = choose_link_namespace(request, external=external)
+    namespace, findings = (joined, []) if joined else choose_namespace(request, targets, external=external)
     ports = choose_range(request, namespace, external=external)
-    refuse_without_ipv6(request, targets, namespace, external=external)
+    check_ipv6(request, targets, namespace, external=external)
     strategies = choose_strategies(request, ports, further)
-    refuse_unsupported(strategies)
-    targets = targets or (own_endpoint(ports, namespace, family_asked(request), request.link),)
+    check_supported(strategies)
+    targets = targets or (listener_endpoint(ports, namespace, choose_family(request), request.link),)
     number = max((one.sources for one in (request, *further) if one.sources is not None), default=None)
     sources = choose_sources(request.source, number, targets[0], namespace, request.link, external=external)
     reserved = reserved_ports(namespace)
@@ -83,19 +112,19 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         cpus=cpus,
         reserved=ports.count_of(reserved),
     )
-    refuse_all_reserved(plan)
-    findings += note_reserved(plan, reserved)
+    check_unreserved(plan)
+    findings += find_reserved(plan, reserved)
     plan = _with_peers(plan, request, external=external)
     findings += unpinned
-    findings += note_unseen(plan, platform.release())
-    findings += note_clients(plan, len(usable_cpus()))
+    findings += find_unseen_knee(plan, platform.release())
+    findings += find_crowded_clients(plan, len(usable_cpus()))
     if not external and not is_udp and not veth:  # whose listener takes no port of the namespace that connects
-        findings += note_listener_in_range(plan.targets, ports)
+        findings += find_listener_in_range(plan.targets, ports)
     return plan, findings
 
 
 def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> Plan:
-    """The plan with the number of connections and the listener that go with it, both tried out."""
+    """Complete a plan with its number of connections and its listener, and check resources, link and targets."""
     if request.connections is None:
         plan = _filled(plan)
     check_rounds(plan)
@@ -105,17 +134,17 @@ def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> Plan:
             request, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
         )
         plan = replace(plan, listener=listener)
-    refuse_without_room(plan, Room.here())
+    check_resources(plan, Available.here())
     counters.read()  # a run is judged by them: where they are hidden nothing is begun
     check_link(plan)
     if plan.listener is Listener.EXTERNAL:
         for target in plan.targets:
-            probe(plan.sources[0], target, request.timeout, request.without_target)
+            check_answers(plan.sources[0], target, request.timeout, request.listener_hint)
     return plan
 
 
 def _filled(plan: Plan) -> Plan:
-    """The plan with as many connections as there are ports: of a strategy that has fewer than others, so many."""
+    """Complete a plan with a connection for each port that a strategy has; strategies may have different numbers."""
     capacities = [RoundPlan(plan, spec, 1).capacity for spec in plan.strategies]
     most = max(capacities)
     strategies = tuple(
@@ -128,7 +157,7 @@ def _filled(plan: Plan) -> Plan:
 
 
 def _choose_cpus(asked: tuple[int, ...] | CpuChoice, concurrency: int) -> tuple[tuple[int, ...], list[Finding]]:
-    """The CPUs that clients take in turn, and what to know where this process may choose none.
+    """Choose the CPUs of the clients, and find out whether this process may choose any.
 
     Raises:
         UsageError: CPUs were asked for that are offline, not there, or outside the cpuset.
@@ -163,3 +192,52 @@ def _unpinned(reason: str) -> Finding:
         f"connections are made on whichever CPU the scheduler chooses ({reason})",
         "moving between CPUs takes time that counts; allow the call where this sandbox is set up",
     )
+
+
+def plan_offline(request: RunRequest, reserved: frozenset[int] = frozenset()) -> Plan:
+    """Make a plan without this machine, for a prediction: open no socket and read no sysctl.
+
+    Args:
+        request: What the user asks for; the namespace and the time-out are not used.
+        reserved: The ports of net.ipv4.ip_local_reserved_ports.
+
+    Raises:
+        UsageError: It asks for what cannot be on any machine.
+        EnvironmentFault: Every port of the range is reserved.
+        TargetError: A target's name does not resolve.
+    """
+    ports = request.port_range or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
+    ports.check_for_search()
+    family = choose_family(request)
+    targets = choose_targets(request.targets, request.family, allow_remote=True) or (
+        listener_endpoint(ports, Namespace.NETWORK, family),
+    )
+    plan = Plan(
+        strategies=choose_strategies(request, ports),
+        connections=request.connections or 1,
+        port_range=ports,
+        sources=_sources(request, targets[0]),
+        spread=request.spread,
+        targets=targets,
+        listener=Listener.EXTERNAL,
+        namespace=Namespace.NETWORK,
+        seed=DEFAULT_SEED if request.seed is None else request.seed,
+        link=request.link,
+        reserved=ports.count_of(reserved),
+    )
+    check_unreserved(plan)
+    if request.connections is None:
+        plan = replace(plan, connections=max(RoundPlan(plan, spec, 1).capacity for spec in plan.strategies))
+    check_rounds(plan)
+    return plan
+
+
+def _sources(request: RunRequest, target: Endpoint) -> tuple[str, ...]:
+    """The named source addresses, or that number of default ones: the search depends on the number alone."""
+    check_sources(request.source, request.sources)
+    if request.source is not None:
+        return parse_sources(request.source)
+    family = ip_version(target.host)
+    if request.sources is None:
+        return (DEFAULT_SOURCES[family],)
+    return first_sources(request.sources, family)

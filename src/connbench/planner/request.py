@@ -1,4 +1,4 @@
-"""What was asked for, before anything is filled in."""
+"""What the user asks for, before the planner fills in the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_SEED = 1
 
 
 class CpuChoice(Enum):
-    """`--cpu` where it is not numbers: the last usable CPUs, one for each client, or whichever the scheduler likes."""
+    """`--cpu` without numbers: the last usable CPUs, one for each client, or any that the scheduler chooses."""
 
     LAST = "last"
     ANY = "none"
@@ -21,7 +21,7 @@ class CpuChoice(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What the command line asks for; None (or an empty tuple) where it leaves the choice to connbench.
+    """The values of the options; None or an empty tuple where the user leaves the choice to connbench.
 
     `fill` is a share of 1, `give_up_ms` in ms, `churn_rate` in replacements a second, `timeout` in seconds.
     """
@@ -55,10 +55,10 @@ class RunRequest:
     allow_remote: bool = False
 
     @property
-    def without_target(self) -> str:
-        """What to do for a listener of connbench's own in place of one that is there already, as a hint says it.
+    def listener_hint(self) -> str:
+        """How to have connbench start the listener instead of using one that is running, as a hint says it.
 
-        UDP takes no --listener, and a backlog listener never closes its end, which a FIN waits for.
+        UDP takes no --listener. A backlog listener never closes its end, so a churn by FIN needs one that accepts.
         """
         if self.protocol is Protocol.UDP:
             return "leave out --target"

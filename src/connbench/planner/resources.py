@@ -1,4 +1,4 @@
-"""Whether this machine, control group and user have room for a round, asked before anything of it is started.
+"""Check before a run that this machine, control group and user have the resources that each round needs.
 
 `connbench doctor` shows the same requirements that a run is refused by.
 """
@@ -18,39 +18,39 @@ from connbench.samples import ROW_BYTES
 from connbench.units import memory
 
 KERNEL_BYTES = 8 << 10
-"""Slab memory of a connection with both ends on this machine: 7.8 GB were seen for a million, and some to spare."""
+"""Slab memory of a connection with both ends on this machine: 7.8 GB were measured for a million; rounded up."""
 
 CHARGED_BYTES = 4608
-"""What a control group is charged for a connecting socket: 4.0 kB were seen on Linux 6.18, of TCP, and 2.8 kB of UDP.
+"""What a control group is charged for a connecting socket: 4.0 kB (TCP) and 2.8 kB (UDP) were measured on Linux 6.18.
 
-The other end of a connection that nobody has accepted is made in a softirq, and charged to no group.
+The kernel makes the other end in a softirq and, until it is accepted, charges it to no group.
 """
 
 ACCEPTED_BYTES = 2048
-"""What accept() adds to that charge: 1.4 kB were seen."""
+"""What accept() adds to that charge: 1.4 kB were measured."""
 
 LISTENING_BYTES = 5 << 10
-"""Slab memory of a socket that listens: 4.1 kB were seen."""
+"""Slab memory of a listening socket: 4.1 kB were measured."""
 
 WORKER_BYTES = 2560 << 10
-"""Memory that each further process has for itself: 1.9 MB were seen in it, and 2.2 MB charged to its group."""
+"""Memory of each further process: 1.9 MB were measured in the process, and 2.2 MB were charged to its group."""
 
 HELD_BYTES = 256
-"""Memory of a worker for each socket it holds: 150 to 250 bytes were seen."""
+"""Memory of a worker for each socket it holds: 150 to 250 bytes were measured."""
 
 COPIES = 3
-"""How often all samples are in memory while a result file is written."""
+"""Copies of all samples in memory while a result file is written."""
 
 RESERVE = 256 << 20
-"""Bytes of the machine's memory left to everything else, connbench's own main process included."""
+"""Bytes of the machine's memory that connbench leaves for other processes and for its own main process."""
 
 GROUP_RESERVE = 96 << 20
-"""Bytes of a control group's memory for the main process and the engine: a small run's peak is 85 MB."""
+"""Bytes of a control group's memory for the main process and the engine: the peak of a small run is 85 MB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What this machine and user have left.
+class Available:
+    """The resources that this machine and user have available.
 
     Attributes:
         memory: Bytes available on the machine.
@@ -72,7 +72,7 @@ class Room:
 
     @classmethod
     def here(cls) -> Self:
-        """As the kernel tells it now."""
+        """Read them from the kernel."""
         processes, by = limits.processes_left()
         return cls(
             limits.machine_memory(),
@@ -87,7 +87,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a round takes.
+    """The resources that a round needs.
 
     Attributes:
         connections: How many are open at once.
@@ -107,7 +107,7 @@ class Needs:
 
     @classmethod
     def of(cls, planned: RoundPlan, attempts: int) -> Self:
-        """Those of a round; `attempts` are those of its whole plan, from `total_attempts`."""
+        """The needs of a round; `attempts` is the number of the whole plan, of `total_attempts`."""
         plan = planned.plan
         return cls(
             min(planned.connections, planned.capacity),  # an attempt without a port leaves nothing open
@@ -120,18 +120,18 @@ class Needs:
 
     @property
     def sockets(self) -> int:
-        """Open files of all processes; nobody has one for the far end of a connection that is not accepted."""
+        """Open files of all processes; the listener's end of a connection is a file once it is accepted."""
         return self.connections * (2 if self.listener is Listener.ACCEPT else 1) + self.listening
 
     def workers(self, each: int) -> int:
-        """Processes that hold connections, of which each has room for so many sockets."""
+        """Processes that hold connections if each can have `each` sockets."""
         of_client = -(-self.connections // self.concurrency)
         workers = self.concurrency * -(-of_client // each)
         return workers + (self.connections // each + 1 if self.listener is Listener.ACCEPT else 0)
 
     @property
     def samples(self) -> int:
-        """Bytes of the samples: those of this round in shared memory, and those of all while they are saved."""
+        """Bytes of the samples: of this round in shared memory, and of all rounds while they are saved."""
         return ROW_BYTES * (self.connections + self.replaced + COPIES * self.attempts)
 
     def queued(self) -> int:
@@ -139,31 +139,31 @@ class Needs:
         return self.replaced * KERNEL_BYTES // 2 if self.listener is Listener.BACKLOG else 0
 
     def memory(self, each: int) -> int:
-        """Bytes of the machine's memory, without `queued`; a worker has room for `each` sockets."""
+        """Bytes of the machine's memory, without `queued`; a worker can have `each` sockets."""
         ends = 1 if self.listener in {Listener.EXTERNAL, Listener.NONE} else 2
         return self.connections * KERNEL_BYTES * ends // 2 + self._own(each) + RESERVE
 
     def charged(self, each: int) -> int:
-        """Bytes that the control group of this process is charged."""
+        """Bytes that the kernel charges to the control group of this process."""
         accepted = ACCEPTED_BYTES if self.listener is Listener.ACCEPT else 0
         return self.connections * (CHARGED_BYTES + accepted) + self._own(each) + GROUP_RESERVE
 
     def _own(self, each: int) -> int:
-        """Of processes and samples, and of the sockets that listen."""
+        """Bytes of processes, samples and listening sockets."""
         held = HELD_BYTES * self.sockets
         return self.workers(each) * WORKER_BYTES + held + self.listening * LISTENING_BYTES + self.samples
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What a round takes of one thing, and what there is.
+    """How much of one resource a round needs, and how much is free.
 
     Attributes:
-        name: What of.
-        needed: How much it takes.
-        free: How much there is.
+        name: The resource.
+        needed: How much the round needs.
+        free: How much is free.
         message: Both in words.
-        hint: The way out where it is too little.
+        hint: What the user can do if it is too little.
     """
 
     name: str
@@ -174,22 +174,22 @@ class Requirement:
 
     @property
     def is_met(self) -> bool:
-        """Whether there is enough."""
+        """Whether enough is free."""
         return self.needed <= self.free
 
 
-def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
-    """What a round takes, one after the other; those that follow from one that is not met are left out."""
-    each = room.files_each - SPARE_DESCRIPTORS - needs.listening
+def requirements(needs: Needs, free: Available) -> Iterator[Requirement]:
+    """The requirements of a round, one by one; after one that is not met, those that depend on it are left out."""
+    each = free.files_each - SPARE_DESCRIPTORS - needs.listening
     connections = f"{needs.connections:,} connection{'s' if needs.connections > 1 else ''}"
     listening = f" and {needs.listening:,} listening sockets" if needs.listening > 1 else ""
     one = Requirement(
         "files of a process",
         needs.listening + SPARE_DESCRIPTORS + 1,
-        room.files_each,
+        free.files_each,
         f"a process needs {needs.listening + SPARE_DESCRIPTORS + 1:,} open files"
         + (f" with {needs.listening:,} listening sockets" if listening else "")
-        + f", and RLIMIT_NOFILE allows {room.files_each:,}",
+        + f", and RLIMIT_NOFILE allows {free.files_each:,}",
         f"raise it as root: ulimit -Hn {max(4096, 2 * needs.listening)}"
         + (", or give fewer --target" if needs.listening > 1 else ""),
     )
@@ -200,13 +200,13 @@ def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
     yield Requirement(
         "files of all processes",
         needs.sockets + workers * SPARE_DESCRIPTORS,
-        room.files,
+        free.files,
         f"{connections}{listening} need {needs.sockets + workers * SPARE_DESCRIPTORS:,} open files, "
-        f"and fs.file-max {_leaves(room.files)}",
+        f"and fs.file-max {_leaves(free.files)}",
         f"raise it: sysctl fs.file-max={needs.sockets * 2 + workers * SPARE_DESCRIPTORS}, "
         "or ask for fewer with -n or --fill",
     )
-    of_files = f"{workers:,} process{'es' if workers > 1 else ''} of {room.files_each:,} files each"
+    of_files = f"{workers:,} process{'es' if workers > 1 else ''} of {free.files_each:,} files each"
     yield Requirement(
         "processes that one can follow",
         workers,
@@ -217,59 +217,59 @@ def requirements(needs: Needs, room: Room) -> Iterator[Requirement]:
     yield Requirement(
         "processes",
         workers + 1,  # the engine
-        room.processes,
-        f"{connections} need {of_files} and one that starts them, and {room.processes_by} leaves {room.processes:,}",
-        f"raise RLIMIT_NOFILE or {room.processes_by}, or ask for fewer with -n or --fill",
+        free.processes,
+        f"{connections} need {of_files} and one that starts them, and {free.processes_by} leaves {free.processes:,}",
+        f"raise RLIMIT_NOFILE or {free.processes_by}, or ask for fewer with -n or --fill",
     )
     samples = f" and the samples of {needs.attempts:,} attempts" if needs.attempts > needs.connections else ""
-    yield from _of_memory(needs, room, each, connections + listening + samples)
+    yield from _of_memory(needs, free, each, connections + listening + samples)
 
 
-def _of_memory(needs: Needs, room: Room, each: int, what: str) -> Iterator[Requirement]:
+def _of_memory(needs: Needs, free: Available, each: int, what: str) -> Iterator[Requirement]:
     needed = needs.memory(each)
     yield Requirement(
         "memory",
         needed,
-        room.memory,
-        f"{what} need about {memory(needed)}, and {memory(room.memory)} are free",
-        _fewer(needs, lambda fewer: fewer.memory(each) <= room.memory),
+        free.memory,
+        f"{what} need about {memory(needed)}, and {memory(free.memory)} are free",
+        _fewer(needs, lambda fewer: fewer.memory(each) <= free.memory),
     )
     queued = needs.queued()
     if queued:
-        fits = max(0, room.memory - needed) * 2 // KERNEL_BYTES
+        fits = max(0, free.memory - needed) * 2 // KERNEL_BYTES
         yield Requirement(
             "memory of the queue",
             needed + queued,
-            room.memory,
+            free.memory,
             f"{needs.replaced:,} closed connections in the listener's queue, and {needs.connections:,} open ones, "
-            f"need about {memory(needed + queued)}, and {memory(room.memory)} are free",
+            f"need about {memory(needed + queued)}, and {memory(free.memory)} are free",
             f"--listener accept keeps no closed ones; or --churn {fits} fits",
         )
-    if room.group:
+    if free.group:
         charged = needs.charged(each)
         yield Requirement(
             "memory of the control group",
             charged,
-            room.group.amount,
-            f"{what} need about {memory(charged)}, and the control group leaves {memory(room.group.amount)} "
-            f"({room.group.limit})",
+            free.group.amount,
+            f"{what} need about {memory(charged)}, and the control group leaves {memory(free.group.amount)} "
+            f"({free.group.limit})",
             "raise that limit, or "
-            + _fewer(needs, lambda fewer: room.group is not None and fewer.charged(each) <= room.group.amount),
+            + _fewer(needs, lambda fewer: free.group is not None and fewer.charged(each) <= free.group.amount),
         )
-    if room.address_space < UNLIMITED:
+    if free.address_space < UNLIMITED:
         mapped = needs.samples + HELD_BYTES * min(each, needs.connections) + LIBRARY_BYTES
         yield Requirement(
             "address space",
             mapped,
-            room.address_space,
+            free.address_space,
             f"{what} need about {memory(mapped)} of address space, "
-            f"and RLIMIT_AS leaves a process {memory(room.address_space)}",
+            f"and RLIMIT_AS leaves a process {memory(free.address_space)}",
             "raise it (ulimit -v unlimited), or ask for fewer with -n or --rounds",
         )
 
 
 def _fewer(needs: Needs, fits: Callable[[Needs], bool]) -> str:
-    """The way out where memory is too little: the largest number of connections that fits, of all rounds."""
+    """What to do if memory is too little: the largest number of connections for which it suffices."""
     low, high = 0, needs.connections
     while high - low > 1:
         middle = (low + high) // 2
@@ -290,28 +290,28 @@ def _leaves(number: int) -> str:
 
 
 def total_attempts(plan: Plan) -> int:
-    """Attempts of all strategies in all rounds."""
+    """The number of attempts of all strategies in all rounds."""
     return plan.rounds * sum(RoundPlan(plan, spec, 1).rows for spec in plan.strategies)
 
 
-def requirements_of(plan: Plan, room: Room) -> list[Requirement]:
-    """What the rounds of a plan take, of each thing the most that one round takes."""
+def requirements_of(plan: Plan, free: Available) -> list[Requirement]:
+    """The requirements of a plan: of each resource that of the round that needs most."""
     attempts = total_attempts(plan)
     worst: dict[str, Requirement] = {}
     for spec in plan.strategies:
-        for found in requirements(Needs.of(RoundPlan(plan, spec, 1), attempts), room):
+        for found in requirements(Needs.of(RoundPlan(plan, spec, 1), attempts), free):
             known = worst.get(found.name)
             if known is None or found.needed > known.needed:
                 worst[found.name] = found
     return list(worst.values())
 
 
-def refuse_without_room(plan: Plan, room: Room) -> None:
-    """Make sure that each round of a plan has what it takes.
+def check_resources(plan: Plan, free: Available) -> None:
+    """Check that each round of a plan has the resources it needs.
 
     Raises:
-        EnvironmentFault: It has not, with what it needs and what there is.
+        EnvironmentFault: A round needs more of a resource than is free; the message has both.
     """
-    for found in requirements_of(plan, room):
+    for found in requirements_of(plan, free):
         if not found.is_met:
             raise EnvironmentFault(found.message, found.hint)

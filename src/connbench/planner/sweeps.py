@@ -1,4 +1,4 @@
-"""What a sweep runs: values as lists and ranges, and the product of them all as requests."""
+"""The requests of a sweep: the lists that options take, and all combinations of their values."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ SETTINGS = (
 """Fields of a request that make a setting, beside the strategy."""
 
 DEFAULT_FILLS = tuple(percent / 100 for percent in range(50, 100, 5))
-"""Churn is told per 5 % of the range: below half of it every strategy is fast."""
+"""Shares of the ports at which churn is measured without -n or --fill: below one half every strategy is fast."""
 
-"""plain and bind take a minute a round over the full range, and a sweep has many rounds."""
+"""A sweep has many rounds, and plain and bind take a minute for each over the full range."""
 
 MOST_COMBINATIONS = 1000
 """Combinations of a sweep; more are a typing error."""
 
 
 def sweep_requests(base: RunRequest, lists: Mapping[str, Sequence[Any]]) -> list[RunRequest]:
-    """The product of all lists: a request a combination, the loads outermost.
+    """Make a request for each combination of the lists' values.
 
-    So the settings that are compared at one load are measured one right after the other. Churn without a fill or a
-    number of connections is swept over `DEFAULT_FILLS`.
+    The loads vary slowest, so that the settings compared at one load are measured one right after the other. Churn
+    without a fill or a number of connections is measured at `DEFAULT_FILLS`.
 
     Args:
-        base: What is the same in all of them; its strategies are swept in each.
-        lists: Values by the request's field, of `LOADS` and `SETTINGS`; an empty list leaves the field as it is.
+        base: The fields that all requests share; each request has its strategies.
+        lists: Values by the name of a request's field, of `LOADS` and `SETTINGS`; an empty list leaves the field as it
+            is in `base`.
 
     Raises:
-        UsageError: No list has two values, or they make too many combinations.
+        UsageError: No list has two values, or there are too many combinations.
     """
     given = {name: tuple(lists[name]) for name in (*LOADS, *SETTINGS) if lists.get(name)}
     if "churn" in given and not {"fill", "connections"} & set(given):
@@ -67,7 +68,7 @@ def sweep_requests(base: RunRequest, lists: Mapping[str, Sequence[Any]]) -> list
 
 
 def announcement(plan: Plan) -> str:
-    """How much a sweep is to measure, in a line: `30 combinations, 3 rounds each: 90 turns, 4,068,864 attempts`."""
+    """How much a sweep measures, in one line: `30 combinations, 3 rounds each: 90 turns, 4,068,864 attempts`."""
     turns = len(plan.strategies) * plan.rounds
     rounds = "1 round" if plan.rounds == 1 else f"{plan.rounds} rounds"
     return (

@@ -12,7 +12,7 @@ import numpy as np
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import Distribution, summarize
 from connbench.findings import printable
-from connbench.model import Close, Phase, Protocol, Spread, addresses_text
+from connbench.model import Close, Phase, Protocol, Spread, format_addresses
 from connbench.portmodel.agreement import Agreement, Both
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
@@ -154,7 +154,7 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
 def _strategy_blocks(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None) -> Iterator[Block]:
     plan = prediction.plan
     spec, walk = plan.strategy, prediction.walk
-    sources = "" if not spec.traits.chooses_source else f", {addresses_text(plan.sources, 'source')}"
+    sources = "" if not spec.traits.chooses_source else f", {format_addresses(plan.sources, 'source')}"
     by = search(algorithm, (spec.load.protocol,))
     ports = f"range {plan.plan.port_range}{reserved_text(prediction.reserved)}"
     yield Heading(printable(f"{spec.label}: predicted by {by}, {ports}{sources}") + f", seed {plan.plan.seed}")

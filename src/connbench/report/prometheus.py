@@ -12,7 +12,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
-from connbench.model import addresses_text
+from connbench.model import format_addresses
 from connbench.report.run_report import MOST_PARTS
 from connbench.results.result import Numbers, Origin, Result, StrategyResult
 from connbench.units import NS_PER_S
@@ -86,8 +86,8 @@ def _info(result: Result) -> Metric:
         "version": result.environment.get("connbench"),
         "origin": result.origin,
         "range": plan and plan.port_range,
-        "source": plan and addresses_text(plan.sources, "source"),
-        "target": plan and addresses_text(plan.targets, "target"),
+        "source": plan and format_addresses(plan.sources, "source"),
+        "target": plan and format_addresses(plan.targets, "target"),
         "namespace": plan and plan.namespace,
         "link": plan and plan.link,
         "delay_ms": plan and f"{plan.delay_ms:g}",

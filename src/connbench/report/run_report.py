@@ -21,7 +21,7 @@ from connbench.model import (
     PortRange,
     Protocol,
     StrategySpec,
-    addresses_text,
+    format_addresses,
 )
 from connbench.model.time_wait import TW_REUSE
 from connbench.report import markdown as markdown_writer
@@ -120,7 +120,7 @@ def header(result: Result, spec: StrategySpec) -> str:
     source = ""
     if result.plan:
         sources = result.plan.sources[: spec.load.sources]
-        source = addresses_text(sources, "source") if spec.traits.chooses_source else "kernel's source"
+        source = format_addresses(sources, "source") if spec.traits.chooses_source else "kernel's source"
     return printable(", ".join([f"{spec.label}: {kernel_name(result)}", *conditions(result, source)]))
 
 
@@ -150,7 +150,7 @@ def conditions(result: Result, source: str = "", arrow: str = "->") -> list[str]
         rounds = plan.rounds
         parts = [
             _port_range(result, plan),
-            f"{source or addresses_text(plan.sources, 'source')} {arrow} {addresses_text(plan.targets, 'target')}",
+            f"{source or format_addresses(plan.sources, 'source')} {arrow} {format_addresses(plan.targets, 'target')}",
             str(plan.namespace),
             *filter(None, [link_name(plan)]),
             f"{plan.listener} listener",

@@ -24,8 +24,8 @@ from connbench.interrupts import Interrupts
 from connbench.model import Isolation, first_sources
 from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
-from connbench.planner.resources import Room, refuse_without_room
-from connbench.planner.strategy_choice import only_supported
+from connbench.planner.resources import Available, check_resources
+from connbench.planner.workload import only_supported
 from connbench.strategies import BASELINE
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def command(  # noqa: PLR0913  # one for each option
     plan, known = make_plan(request)
     specs, missing = only_supported(tuple(case.spec for case in cases(ports)))
     plan = replace(plan, strategies=specs, sources=first_sources(MOST_SOURCES))
-    refuse_without_room(plan, Room.here())  # make_plan has asked for one round of plain alone
+    check_resources(plan, Available.here())  # make_plan has asked for one round of plain alone
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, measure, result_file

@@ -31,7 +31,7 @@ LINE, MARKS_APART = 1.25, 5.0
 """Height of a line of a mark's text, in font sizes, and what is between two texts, in points."""
 
 BESIDE_MARK = 1.5
-"""Room left and right of a mark's text together, in font sizes."""
+"""Available left and right of a mark's text together, in font sizes."""
 
 AXIS_WIDTH = 90
 """Pixels of a panel that its axis takes, and the title does not have."""

@@ -1,0 +1,252 @@
+"""Choose and check the strategies of a plan, their parameters and their loads."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+
+from connbench.errors import EnvironmentFault, UsageError, suggest
+from connbench.findings import Finding, Severity
+from connbench.linux.sockopts import is_supported, options_of
+from connbench.model import LOAD_FIELDS, MOST_ROWS, Load, Placement, Plan, PortRange, Protocol, RoundPlan, StrategySpec
+from connbench.planner.endpoints import parse_sources
+from connbench.planner.request import RunRequest
+from connbench.strategies import DEFAULT_NAMES, PARAMETERS, STRATEGIES, Strategy, takers
+from connbench.units import format_percent
+
+DEFAULT_WINDOW = 500
+"""Ports of a window."""
+
+
+def choose_strategies(
+    request: RunRequest, ports: PortRange, further: Sequence[RunRequest] = ()
+) -> tuple[StrategySpec, ...]:
+    """Choose the strategies of a run with their parameters and loads, each combination once.
+
+    Args:
+        request: What the user asks for; the default strategies where it names none.
+        ports: The port range.
+        further: More requests, as of a sweep, whose strategies take turns with those of `request`.
+
+    Raises:
+        UsageError: A strategy is unknown or named twice, no strategy takes a parameter, or a window is larger than the
+            range.
+    """
+    requests = (request, *further)
+    names = tuple(dict.fromkeys(name for one in requests for name in _names(one)))
+    for one in requests:
+        _check_parameters(one, names)
+    return tuple(
+        dict.fromkeys(
+            replace(_specify(STRATEGIES[name], one, ports), load=choose_load(one, is_one_of_several=bool(further)))
+            for one in requests
+            for name in _names(one)
+        )
+    )
+
+
+def _names(request: RunRequest) -> tuple[str, ...]:
+    names = request.strategies or DEFAULT_NAMES
+    for name in names:
+        if name not in STRATEGIES:
+            raise UsageError(f"unknown strategy {name!r}", suggest(name, STRATEGIES))
+        if names.count(name) > 1:
+            raise UsageError(f"strategy {name} is named twice", "to repeat it, use --rounds")
+    return names
+
+
+def _check_parameters(request: RunRequest, names: tuple[str, ...]) -> None:
+    taken = frozenset().union(*(STRATEGIES[name].takes for name in names))
+    for parameter in PARAMETERS:
+        if getattr(request, parameter) is not None and parameter not in taken:
+            able = ", ".join(strategy.name for strategy in takers(parameter))
+            raise UsageError(f"--{parameter} does nothing for {', '.join(names)}", f"it is for {able}")
+    if request.source is not None:
+        parse_sources(request.source)  # if it is not an address, say that first
+    asked = [f"--source {request.source}"] if request.source is not None else []
+    asked += [f"--sources {request.sources}"] if request.sources is not None else []
+    without_source = [name for name in names if not STRATEGIES[name].chooses_source]
+    if asked and without_source:
+        able = next(strategy.name for strategy in STRATEGIES.values() if strategy.chooses_source)
+        raise UsageError(
+            f"{asked[0]}: {' and '.join(without_source)} cannot choose its source",
+            f"use a strategy that can, as in --strategy {able}; or leave out {asked[0].split()[0]}",
+        )
+
+
+def _specify(strategy: Strategy, request: RunRequest, ports: PortRange) -> StrategySpec:
+    takes = strategy.takes
+    window = placement = retries = None
+    if "window" in takes:
+        window = min(DEFAULT_WINDOW, len(ports)) if request.window is None else request.window
+        if not 1 <= window <= len(ports):
+            raise UsageError(
+                f"--window {window} does not fit the {len(ports)} ports of {ports}",
+                f"give 1 to {len(ports)}",
+            )
+    if "placement" in takes:
+        placement = request.placement or Placement.INSIDE
+    if "retries" in takes:
+        retries = strategy.default_retries if request.retries is None else request.retries
+    return StrategySpec(strategy.name, window, placement, retries)
+
+
+def only_supported(specs: tuple[StrategySpec, ...]) -> tuple[tuple[StrategySpec, ...], list[Finding]]:
+    """Divide strategies into those that this kernel can run and findings about the others."""
+    supported, missing = [], []
+    for spec in specs:
+        try:
+            check_supported((spec,))
+        except EnvironmentFault as fault:
+            missing.append(Finding("unsupported", Severity.NOTE, f"left out: {fault.message}", fault.hint))
+        else:
+            supported.append(spec)
+    return tuple(supported), missing
+
+
+def check_supported(specs: tuple[StrategySpec, ...]) -> None:
+    """Check that this kernel has the socket options that strategies need.
+
+    Raises:
+        EnvironmentFault: It lacks one.
+    """
+    for spec in specs:
+        for option in options_of(spec.traits):
+            if not is_supported(option):
+                raise EnvironmentFault(
+                    f"strategy {spec.name} needs {option.name}, unknown to kernel {platform.release()}",
+                    f"Linux {option.since} brings it; `connbench strategies` lists what runs here",
+                )
+
+
+def choose_load(request: RunRequest, *, is_one_of_several: bool) -> Load:
+    """Choose the load of a request's strategies.
+
+    Args:
+        request: What the user asks for.
+        is_one_of_several: Whether the run has other requests too. Then the numbers of connections and sources belong
+            to the load; of a single request they belong to the plan.
+
+    Raises:
+        UsageError: A value is outside its limits, or two options exclude each other, or one needs another.
+    """
+    if request.fill is not None and request.connections is not None:
+        raise UsageError(
+            f"-n {request.connections} and --fill {format_percent(request.fill)} both say how many",
+            "leave one of them out",
+        )
+    values = {field.name: getattr(request, field.name) for field in LOAD_FIELDS}
+    for field in LOAD_FIELDS:
+        field.check(values[field.name])
+    _check_churn(request)
+    if not is_one_of_several:
+        values |= {"connections": None, "sources": None}
+    return Load.of(values)
+
+
+def _check_churn(request: RunRequest) -> None:
+    if request.churn is None:
+        for field in LOAD_FIELDS:
+            value = getattr(request, field.name)
+            if field.is_of_churn and value is not None:
+                option = f"{field.options[0]} {field.unit.format(value)}"
+                raise UsageError(f"{option} does nothing without --churn", "add --churn N, or leave it out")
+    elif request.close and request.protocol is Protocol.UDP:
+        raise UsageError(f"--close {request.close}: UDP has neither RST nor FIN", "leave out --close")
+
+
+def check_rounds(plan: Plan) -> None:
+    """Check that every strategy of a plan has an attempt for each client, and at most `MOST_ROWS` attempts.
+
+    Raises:
+        UsageError: One has not.
+    """
+    for spec in plan.strategies:
+        planned = RoundPlan(plan, spec, 1)
+        if planned.rows > MOST_ROWS:
+            raise UsageError(f"{spec.label}: {planned.rows:,} attempts are too many", f"ask for at most {MOST_ROWS:,}")
+        if spec.load.concurrency > planned.connections:
+            raise UsageError(
+                f"--concurrency {spec.load.concurrency} is more than the {planned.connections} connections",
+                "ask for a lower concurrency, or for more connections",
+            )
+
+
+def find_crowded_clients(plan: Plan, usable: int) -> list[Finding]:
+    """Find out whether clients have to share CPUs, so that some wait while others run.
+
+    Args:
+        plan: The plan.
+        usable: How many CPUs this process may use.
+    """
+    clients = max(spec.load.concurrency for spec in plan.strategies)
+    cpus = len(set(plan.cpus)) or usable
+    if clients <= cpus:
+        return []
+    return [
+        Finding(
+            "clients-share-cpus",
+            Severity.WARNING,
+            f"{clients} clients are on {cpus} CPU{'s' if cpus > 1 else ''}: some wait for others to be switched out",
+            f"what they contend for is CPU time too; --concurrency {cpus} shows the kernel's locks alone",
+        )
+    ]
+
+
+def most_rows(plan: Plan) -> int:
+    """The number of attempts of the largest round."""
+    return max(RoundPlan(plan, spec, 1).rows for spec in plan.strategies)
+
+
+FEWEST_PORTS = 100
+"""Ports of the smallest range in which a knee is expected: with fewer the search is too short to see one."""
+
+
+def find_unseen_knee(plan: Plan, kernel: str) -> list[Finding]:
+    """Find strategies whose connections use too few ports to show where connect() turns slow.
+
+    A strategy that searches the ports of one parity first turns slow when half of the ports are in use. A run that
+    stays below that half cannot show it. Of a strategy with several loads, the one that uses the largest share counts.
+
+    Args:
+        plan: The complete plan.
+        kernel: The kernel's release.
+    """
+    fullest: dict[str, tuple[float, StrategySpec]] = {}
+    for spec in plan.strategies:
+        if spec.searches_one_parity_first(kernel):
+            planned = RoundPlan(plan, spec, 1)
+            if planned.ports_each >= FEWEST_PORTS and planned.fullest > fullest.get(spec.setting, (0.0, spec))[0]:
+                fullest[spec.setting] = planned.fullest, spec
+    unseen = {setting: found for setting, found in fullest.items() if not RoundPlan(plan, found[1], 1).shows_half}
+    if not unseen:
+        return []
+    used, spec = max(unseen.values(), key=lambda found: found[0])
+    planned = RoundPlan(plan, spec, 1)
+    place = " that each source has for each target" if planned.spaces > 1 else ""
+    return [
+        Finding(
+            "knee-unseen",
+            Severity.NOTE,
+            f"{' and '.join(unseen)}: {planned.connections:,} connections use {_share(used)} of the "
+            f"{planned.ports_each:,} ports{place}; connect() turns slow once half of them are in use, "
+            "which this run cannot show",
+            _way_out(planned),
+        )
+    ]
+
+
+def _share(used: float) -> str:
+    return f"{used:.1%}" if used >= 0.001 else "less than 0.1%"
+
+
+def _way_out(planned: RoundPlan) -> str:
+    """How to see the knee: use more of the ports, or the same number of connections with a smaller range."""
+    if planned.strategy.load.fill is not None:
+        return "give a larger share, as in --fill 80%"
+    everything = "leave out -n: the default is as many connections as there are ports"
+    narrower = planned.smaller_range
+    if narrower is None:
+        return everything
+    return f"give -n {len(narrower) * planned.spaces} --port-range {narrower}, or {everything}"
