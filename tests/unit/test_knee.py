@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from connbench.analysis.chart_data import rolling_percentiles
 from connbench.analysis.knee import SLOWDOWN, Knee, find_knee, knee_of
 from connbench.errors import RunFault
-from connbench.model.half import FEWEST, NARROWEST, WIDEST, rolling_width
+from connbench.model.knee_rule import FEWEST_CONNECTIONS, NARROWEST_WINDOW, WIDEST_WINDOW, rolling_width
 from connbench.results.result import Samples, StrategyResult
 from factories import PLAIN, round_of, samples_of, unhurried
 
@@ -30,7 +30,7 @@ def step(fast: int, slow: int, **columns: Sequence[int]) -> Samples:
 
 
 @unhurried
-@given(st.integers(FEWEST, 3000), st.floats(0.06, 0.94))
+@given(st.integers(FEWEST_CONNECTIONS, 3000), st.floats(0.06, 0.94))
 def test_knee_is_at_the_step(connections: int, share: float) -> None:
     """The first slow connection, counted from 1, is the knee; all before it were in use already."""
     fast = int(connections * share)
@@ -151,7 +151,7 @@ def test_growth_is_no_knee(curve: str, connections: int, most: float, spread: fl
     assert knee.is_growing or knee.last_ns < 6 * knee.baseline_ns  # where it is less the noise may be as large
 
 
-@pytest.mark.parametrize("connections", [FEWEST, 100, 1000])
+@pytest.mark.parametrize("connections", [FEWEST_CONNECTIONS, 100, 1000])
 @pytest.mark.parametrize("most", [2.0, 5.0, 10.0])
 def test_exponential_growth_is_no_knee(connections: int, most: float) -> None:
     """Each doubling takes as many connections as the one before; few connections are enough to tell."""
@@ -264,7 +264,9 @@ def test_calls_that_failed_before_connect_are_no_baseline() -> None:
     assert (knee_of(samples).baseline_ns, knee_of(samples).first_failed) == (FAST, 1)
 
 
-@pytest.mark.parametrize(("connections", "is_judged"), [(0, False), (1, False), (FEWEST - 1, False), (FEWEST, True)])
+@pytest.mark.parametrize(
+    ("connections", "is_judged"), [(0, False), (1, False), (FEWEST_CONNECTIONS - 1, False), (FEWEST_CONNECTIONS, True)]
+)
 def test_few_connections_are_not_judged(connections: int, is_judged: bool) -> None:
     """Where there is too little to roll over, nothing is said, rather than that there is no knee."""
     half = connections // 2
@@ -320,7 +322,8 @@ def test_round_cut_short_before_its_first_attempt_is_no_hindrance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("connections", "width"), [(0, NARROWEST), (1199, 11), (1200, 13), (2000, 21), (5000, 51), (10**6, WIDEST)]
+    ("connections", "width"),
+    [(0, NARROWEST_WINDOW), (1199, 11), (1200, 13), (2000, 21), (5000, 51), (10**6, WIDEST_WINDOW)],
 )
 def test_rolling_width_is_a_hundredth_and_odd(connections: int, width: int) -> None:
     """One connection in a hundred, at least 11 and at most 101."""

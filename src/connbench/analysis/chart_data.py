@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from connbench.model.half import rolling_width
+from connbench.model.knee_rule import rolling_width
 from connbench.results.result import Numbers, Samples, StrategyResult
 
 Counts = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ from connbench.analysis.comparison import Verdict, compare_totals
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import percentile, samples_for, summarize
 from connbench.model import Phase, StrategySpec, fewest_to_show_half
-from connbench.model.half import FEWEST
+from connbench.model.knee_rule import FEWEST_CONNECTIONS
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
     KNEE,
@@ -220,7 +220,7 @@ def _knee(strategy: StrategyResult) -> float:
     if strategy.strategy.phase is Phase.CHURN:
         raise _NoValueError("churn has no knee")
     if not knee.is_judged:
-        raise _NoValueError(f"a knee needs {FEWEST} connections in a round")
+        raise _NoValueError(f"a knee needs {FEWEST_CONNECTIONS} connections in a round")
     if not knee.ports:
         raise _NoValueError("the range is not known")
     if knee.share is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.model import Phase, Spread, StrategySpec
-from connbench.model.half import FEWEST, NARROWEST, can_show_half, rolling_width
+from connbench.model.knee_rule import FEWEST_CONNECTIONS, NARROWEST_WINDOW, can_show_half, rolling_width
 from connbench.results.result import Mask, Numbers, Samples, StrategyResult
 
 BASELINE_SHARE = 0.05
@@ -197,7 +197,7 @@ def _step(latency: Numbers, baseline: float) -> int | None:
     slow = passed(SLOWDOWN)
     if slow is None or not baseline:
         return slow
-    stretch = max(NARROWEST // 2, int(STRETCH * len(latency)))
+    stretch = max(NARROWEST_WINDOW // 2, int(STRETCH * len(latency)))
     if is_step(SLOWDOWN, slow):
         return slow
     height = STEP * 2 ** (1 / HEIGHTS_PER_DOUBLING)
@@ -242,7 +242,7 @@ def _knee(samples: Samples, made: Numbers, position: int | None) -> Knee:
     if position is not None:
         position = _at_change_of_parity(_parities(samples, made), position)
     return Knee(
-        is_judged=len(made) >= FEWEST,
+        is_judged=len(made) >= FEWEST_CONNECTIONS,
         connection=None if position is None else int(made[position]) + 1,
         in_use=None if position is None else _connected_before(samples, int(made[position])),
         first_failed=None if first_failed is None else first_failed + 1,
@@ -268,7 +268,7 @@ def _turn(is_slow: Mask) -> int | None:
     count finds it in one pass. A lone outlier beside the turn can move the rolling median's turn by some positions: the
     position is that of the first connection at or after the turn that is slow itself.
     """
-    if len(is_slow) < FEWEST:
+    if len(is_slow) < FEWEST_CONNECTIONS:
         return None
     half = rolling_width(len(is_slow)) // 2
     counts = np.concatenate(([0], np.cumsum(is_slow)))

@@ -1,6 +1,6 @@
-"""The vocabulary: ranges, endpoints, strategies by name and what they are put to, the plan of a run and of a round.
+"""Port ranges, endpoints, strategies with their loads, and the plans of a run and of a round.
 
-Everything here is frozen, made of plain values, and survives a trip through JSON: the engine is another process.
+Everything here is frozen and made of plain values, so that JSON can hold it: the engine is another process.
 """
 
 from connbench.model.addresses import (
@@ -33,7 +33,7 @@ from connbench.model.choices import (
     Protocol,
     Spread,
 )
-from connbench.model.half import can_show_half, fewest_to_show_half
+from connbench.model.knee_rule import can_show_half, fewest_to_show_half
 from connbench.model.load import LOAD_FIELDS, MAX_CONCURRENCY, MOST_ROWS, NO_LOAD, Churn, Load
 from connbench.model.plan import Plan, RoundPlan, format_addresses
 from connbench.model.strategy import HALF, StrategySpec

@@ -23,18 +23,18 @@ DEFAULT_RANGE_LOW = 9024
 """The talk's range, 9024-65535: 56,512 ports, the first of them even."""
 
 DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
-"""The talk's, and of the prefix that documents use (RFC 3849), which the namespace is given."""
+"""The source of the talk, and one in the prefix for documentation (RFC 3849), which the namespace gets."""
 
 NEAR_SOURCES = {4: "198.18.0.1", 6: "2001:db8::1"}
-"""At this end of a link: the range for benchmarks of network devices (RFC 2544), and as above."""
+"""The sources at this end of a veth link: in 198.18.0.0/15, for benchmarks (RFC 2544), and as above."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortRange:
-    """Ports low to high, both included.
+    """The ports from low to high, both included.
 
     Raises:
-        UsageError: Reversed, or outside 1-65535.
+        UsageError: The range is reversed or outside 1-65535.
     """
 
     low: int
@@ -51,7 +51,7 @@ class PortRange:
         """Read `LOW-HIGH`, as in `9024-65535`.
 
         Raises:
-            UsageError: Not two whole numbers, reversed, or outside 1-65535.
+            UsageError: The text is not two whole numbers, or the range is reversed or outside 1-65535.
         """
         low, _, high = text.strip().partition("-")
         try:
@@ -71,7 +71,7 @@ class PortRange:
         return self.low <= port <= self.high
 
     def count_of(self, ports: Iterable[int]) -> int:
-        """How many of some ports are these."""
+        """How many of `ports` lie in the range."""
         return sum(port in self for port in ports)
 
     def check_for_search(self) -> None:
@@ -84,7 +84,7 @@ class PortRange:
             raise UsageError(f"port range {self} is one port", "a search needs two or more")
 
     def covers(self, other: PortRange) -> bool:
-        """Whether every port of `other` is one of these."""
+        """Whether every port of `other` lies in the range."""
         return self.low <= other.low and other.high <= self.high
 
 
@@ -94,27 +94,27 @@ def ip_version(address: str) -> int:
 
 
 def first_sources(number: int, family: int = 4, link: Link = Link.LOOPBACK) -> tuple[str, ...]:
-    """So many source addresses, counted up from the default one of a family and a link."""
+    """The default source address of a family and a link, and the addresses that follow it, `number` in all."""
     first = ipaddress.ip_address((NEAR_SOURCES if link is Link.VETH else DEFAULT_SOURCES)[family])
     return tuple(str(first + i) for i in range(number))
 
 
 def is_of_many(host: str) -> bool:
-    """Whether an IP address is that of a group (multicast) or of all hosts (broadcast): TCP has no connection there."""
+    """Whether an IP address is multicast or broadcast, so that TCP cannot connect to it."""
     address = _mapped(host)
     return address.is_multicast or str(address) == "255.255.255.255"
 
 
 def is_of_one(host: str) -> bool:
-    """Whether an IP address can be that of a single host: not of many, and not 0.0.0.0 or ::, which are none."""
+    """Whether an IP address can belong to a single host: not multicast, broadcast, 0.0.0.0 or ::."""
     return not (is_of_many(host) or _mapped(host).is_unspecified)
 
 
 def check_one_family(hosts: Iterable[str]) -> None:
-    """Make sure that these are addresses of single hosts, and of one family.
+    """Check that addresses belong to single hosts and are all IPv4 or all IPv6.
 
     Raises:
-        ValueError: One is not, with the address.
+        ValueError: One does not, or differs; the message names the address.
     """
     versions = set()
     for host in hosts:
@@ -126,9 +126,9 @@ def check_one_family(hosts: Iterable[str]) -> None:
 
 
 def check_not_mapped(option: str, host: str) -> None:
-    """Make sure that an IP address is no IPv4 address in the form of IPv6 (RFC 4291, section 2.5.5.2).
+    """Check that an IP address is not an IPv4 address in the form of IPv6 (RFC 4291, section 2.5.5.2).
 
-    A socket of IPv6 connects to such a target from such a source alone, and over IPv4.
+    An IPv6 socket connects to such a target only from such a source, and over IPv4.
 
     Raises:
         UsageError: It is one.
@@ -139,7 +139,7 @@ def check_not_mapped(option: str, host: str) -> None:
 
 
 def _mapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IP address, that of IPv4 where it is written as one of IPv6."""
+    """An IP address; the IPv4 address if it is written in the form of IPv6."""
     address = ipaddress.ip_address(host)
     return getattr(address, "ipv4_mapped", None) or address
 
@@ -148,7 +148,7 @@ def parse_ports(text: str) -> frozenset[int]:
     """Read `8080,9148,30000-32767`, the form of net.ipv4.ip_local_reserved_ports; nothing for no port.
 
     Raises:
-        UsageError: Not of that form, a stretch is reversed, or a port lies outside 0-65535.
+        UsageError: The text is not of that form, a range in it is reversed, or a port is outside 0-65535.
     """
     found = bytearray(MAX_PORT + 1)  # a set takes a minute where a file names the whole range 60,000 times
     for part in filter(None, (word.strip() for word in text.split(","))):
@@ -168,7 +168,7 @@ def port_range_value(low: int, high: int) -> int:
 
 
 def format_ports(ports: Iterable[int]) -> str:
-    """Ports in the form that `parse_ports` reads, ascending: `8080,9148,30000-32767`."""
+    """Write ports, ascending, in the form that `parse_ports` reads: `8080,9148,30000-32767`."""
     stretches: list[list[int]] = []
     for port in sorted(set(ports)):
         if stretches and port == stretches[-1][1] + 1:
@@ -187,7 +187,7 @@ class Endpoint:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is of this machine whatever its network; False for what is no address, as a file may have it."""
+        """Whether the host is a loopback address; False if it is not an address, as a file may have it."""
         try:
             return _mapped(self.host).is_loopback
         except ValueError:

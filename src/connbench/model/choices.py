@@ -1,4 +1,4 @@
-"""What can be chosen by a word."""
+"""Values that the user chooses by a word."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Namespace(StrEnum):
 
     @property
     def is_own(self) -> bool:
-        """True where the sysctls may be set and the ports are all ours."""
+        """True if the namespace is the run's own: it may set sysctls, and no other process uses ports."""
         return self is not Namespace.HOST
 
 
 class Link(StrEnum):
-    """What packets travel over (`--link`): the loopback, or a veth pair to a second namespace with the listener."""
+    """What packets travel over (`--link`): the loopback, or a veth pair to the listener's own namespace."""
 
     LOOPBACK = "loopback"
     VETH = "veth"
@@ -40,51 +40,51 @@ class Listener(StrEnum):
     ACCEPT = "accept"
     EXTERNAL = "external"
     NONE = "no"
-    """Nobody: UDP has no handshake."""
+    """UDP has no handshake."""
 
 
 class Placement(StrEnum):
-    """Where a random window may lie: wholly inside the range, or hanging over an end and clipped there."""
+    """Where a random window may lie: inside the range, or across one of its ends, where it is clipped."""
 
     INSIDE = "inside"
     CLIPPED = "clipped"
 
 
 class Spread(StrEnum):
-    """How attempts are shared out among several source addresses."""
+    """How attempts are divided among several source addresses."""
 
     ROUND_ROBIN = "round-robin"
-    """One attempt from each in turn."""
+    """The addresses in turn, one attempt each."""
     FILL = "fill"
-    """As many from each as the range has ports, one address after the other."""
+    """One address after the other, each until the range is full."""
 
 
 class Clock(StrEnum):
-    """What the clock of a measurement counted."""
+    """What the clock of a measurement counts."""
 
     TIME = "time"
     INSTRUCTIONS = "instructions"
-    """Those an emulated processor executed, a fixed time each: without caches, and without noise."""
+    """Instructions of an emulated processor, each with the same duration: no caches and no noise."""
 
 
 class Protocol(StrEnum):
-    """What kind of sockets are opened."""
+    """The kind of the sockets."""
 
     TCP = "tcp"
     UDP = "udp"
 
 
 class Close(StrEnum):
-    """How churn closes a connection: by a reset, or in good order, which leaves it in TIME_WAIT."""
+    """How churn closes a connection: by RST, or by FIN, which leaves it in TIME_WAIT."""
 
     RST = "rst"
     FIN = "fin"
 
 
 class Phase(StrEnum):
-    """A part of a round whose samples stand by themselves."""
+    """A part of a round that has its own samples."""
 
     FILL = "fill"
-    """Connections are opened and held."""
+    """Connections are opened and kept open."""
     CHURN = "churn"
-    """Held connections are replaced, one at a time."""
+    """Open connections are replaced one at a time."""

@@ -1,4 +1,4 @@
-"""The plan of a run, and of one strategy's turn in it."""
+"""The plan of a run, and the plan of one round of one strategy."""
 
 from __future__ import annotations
 
@@ -12,24 +12,36 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from connbench.model.addresses import Endpoint, PortRange
 from connbench.model.choices import Close, Link, Listener, Namespace, Phase, Protocol, Spread
-from connbench.model.half import can_show_half
+from connbench.model.knee_rule import can_show_half
 from connbench.model.strategy import HALF, StrategySpec
 
 DEFAULT_TIMEOUT = 5.0
-"""Seconds that a connect() waits for an answer."""
+"""How long a connect() waits for an answer, in seconds."""
 
 FEWEST_PORTS = 1000
-"""Ports of the smallest range that advice names: with fewer a knee is hard to tell from noise."""
+"""Ports of the smallest range that connbench proposes: in a smaller one a knee is hard to tell from noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that decides what a run does; nothing in it is left to be looked up later.
+    """Everything that decides what a run does.
 
-    `sources` are the addresses to connect from, `targets` those to connect to, and `spread` how attempts are shared
-    out among them; `timeout` is in seconds (SO_SNDTIMEO of each connect()); `cpus` are the CPUs that clients take in
-    turn, none for any; `delay_ms` is what the link adds to each round trip, in milliseconds; `reserved` is how many
-    ports of the range the kernel's search passes over (net.ipv4.ip_local_reserved_ports of the namespace).
+    Attributes:
+        strategies: The strategies in the order they take turns.
+        connections: Connections that a strategy opens if its load does not say another number.
+        port_range: The local ports.
+        sources: The addresses to connect from.
+        targets: The addresses and ports to connect to.
+        listener: Who completes the handshakes.
+        namespace: The network namespace of each round.
+        seed: The seed of all draws.
+        rounds: How often each strategy is measured.
+        timeout: SO_SNDTIMEO of each connect(), in seconds.
+        cpus: The CPUs of the clients, in turn; empty for any.
+        spread: How the attempts are divided among the sources.
+        link: What the packets travel over.
+        delay_ms: What the link adds to each round trip, in milliseconds.
+        reserved: How many ports of the range the kernel's search skips (net.ipv4.ip_local_reserved_ports).
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -50,7 +62,7 @@ class Plan:
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:
-        """What a complete round of all strategies leaves behind, in order."""
+        """The phases of all strategies, in the order of a round."""
         return tuple(phase for spec in self.strategies for phase in spec.phases)
 
 
@@ -64,7 +76,7 @@ def format_addresses(addresses: Sequence[object], kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
-    """One strategy's turn: what an engine process is told. `number` counts from 1."""
+    """One round of one strategy, which an engine process runs; `number` counts from 1."""
 
     plan: Plan
     strategy: StrategySpec
@@ -72,7 +84,7 @@ class RoundPlan:
 
     @property
     def connections(self) -> int:
-        """Attempts of the filling."""
+        """The number of attempts of the filling."""
         load = self.strategy.load
         if load.fill is not None:
             return max(1, round(load.fill * self.capacity))
@@ -80,13 +92,13 @@ class RoundPlan:
 
     @property
     def replacements(self) -> int:
-        """Attempts of the churn."""
+        """The number of attempts of the churn."""
         churn = self.strategy.load.churn
         return churn.replacements if churn else 0
 
     @property
     def rows(self) -> int:
-        """Attempts of the whole round: those of the filling, then those of the churn."""
+        """The number of attempts of the round: the filling and then the churn."""
         return self.connections + self.replacements
 
     def rows_of(self, phase: Phase) -> range:
@@ -95,58 +107,59 @@ class RoundPlan:
 
     @property
     def attempts(self) -> int:
-        """Attempts of the phase that the strategy is in."""
+        """The number of attempts of the strategy's phase."""
         return len(self.rows_of(self.strategy.phase))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Addresses this round connects from."""
+        """The addresses that this round connects from."""
         return self.plan.sources[: self.strategy.load.sources]
 
     @property
     def spaces(self) -> int:
-        """How often each port can be used at once: by each source, and for each target where it is taken for one."""
+        """How many connections can use one port at once: one per source, and per target if a port is taken for one."""
         return len(self.sources) * (len(self.plan.targets) if self.strategy.has_ports_per_target else 1)
 
     @property
     def ports_each(self) -> int:
-        """Ports of the range that can be used in one such space.
+        """How many ports of the range one source can use for one target.
 
-        Only a search passes over reserved ports: the kernel lets a program bind() to one by its number.
+        The kernel's search skips reserved ports; a program can bind() to one by its number.
         """
         return len(self.plan.port_range) - (0 if self.strategy.traits.draws_port else self.plan.reserved)
 
     @property
     def capacity(self) -> int:
-        """Connections there are ports for."""
+        """The largest number of connections that can be open at once."""
         return self.ports_each * self.spaces
 
     @property
     def taken(self) -> int:
-        """Ports that can be taken at once, those in TIME_WAIT counted."""
+        """The number of ports that can be taken at once, including those in TIME_WAIT."""
         churn = self.strategy.load.churn
         return self.connections + (churn.replacements if churn and churn.close is Close.FIN else 0)
 
     @property
     def fullest(self) -> float:
-        """Largest share of the ports of one space that can be in use at once, those in TIME_WAIT counted: 0 to 1."""
+        """The largest share of the ports of one source and target that can be taken at once, 0 to 1."""
         in_one = self.taken if self.plan.spread is Spread.FILL else -(-self.taken // self.spaces)
         return min(1.0, in_one / self.ports_each)
 
     @property
     def shows_half(self) -> bool:
-        """Whether a knee at half of the ports would be seen; where spaces are filled one after the other, the first's.
+        """Whether the round can show a knee at half of the ports.
 
-        Spaces that are taken in turn are equally full at any time: there the ports of all are as one range.
+        Sources that are used in turn fill at the same pace, so that all their ports count as one range. Sources that
+        are filled one after the other have a knee each, and the first one counts.
         """
         ports = self.ports_each if self.plan.spread is Spread.FILL else self.capacity
         return can_show_half(min(self.taken, ports), ports)
 
     @property
     def smaller_range(self) -> PortRange | None:
-        """A range that as many connections fill, which so shows the knee; None where no smaller one does.
+        """A smaller range that the same number of connections fills, so that they show the knee; None without one.
 
-        It has a port for each connection of a space, and at least `FEWEST_PORTS`.
+        It has at least `FEWEST_PORTS`.
         """
         ports = self.plan.port_range
         each = max(FEWEST_PORTS, -(-self.connections // self.spaces))
@@ -156,7 +169,7 @@ class RoundPlan:
         return PortRange(ports.low, ports.low + each - 1)
 
     def rows_of_clients(self, phase: Phase) -> list[range]:
-        """The rows of each client in a phase: contiguous, and at most one more for one than for another."""
+        """The rows of each client in a phase: one contiguous range each, of sizes that differ by one at most."""
         rows, clients = self.rows_of(phase), self.strategy.load.concurrency
         bounds = [len(rows) * client // clients for client in range(clients + 1)]
         return [rows[begin:end] for begin, end in pairwise(bounds)]
@@ -170,7 +183,7 @@ class RoundPlan:
 
     @property
     def is_listener_ours(self) -> bool:
-        """Whether connbench listens itself."""
+        """Whether connbench starts the listener."""
         return self.plan.listener in {Listener.BACKLOG, Listener.ACCEPT}
 
     def cpu_of(self, client: int) -> int | None:
@@ -179,7 +192,7 @@ class RoundPlan:
 
     @property
     def cpus(self) -> frozenset[int]:
-        """The CPUs that this round's clients connect on; none where they may be on any."""
+        """The CPUs that this round's clients connect on; empty for any."""
         return frozenset(self.plan.cpus[: self.strategy.load.concurrency])
 
     def seed_text(self, stream: str) -> str:

@@ -1,4 +1,4 @@
-"""A strategy by name and parameters, and the load it is put to."""
+"""A strategy of a plan: its name, its parameters and its load."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 from connbench.strategies import Strategy, strategy_of
 
 HALF = 0.5
-"""Share of the ports beyond which a search that prefers one parity walks that whole half in vain."""
+"""Share of the ports beyond which a search of one parity first finds all ports of that parity taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class StrategySpec:
-    """A strategy by name and the parameters it takes; None for those it does not take.
+    """A strategy with its parameters and its load.
 
-    `retries` is None for `random` too where it may draw until it has a port. `phase` is the part of a round that the
-    attempts under this name belong to; a plan's strategies begin with the filling.
+    Attributes:
+        name: Its name in `connbench.strategies`.
+        window: The ports of a window; None if the strategy has no windows.
+        placement: Where a random window may lie; None if the strategy places none.
+        retries: How often an attempt draws again; None for no limit, and if the strategy does not draw.
+        load: How many connections it opens, and how.
+        phase: The phase of a round that attempts under this name belong to; FILL in a plan.
     """
 
     name: str
@@ -31,12 +36,12 @@ class StrategySpec:
 
     @property
     def traits(self) -> Strategy:
-        """What it does, as the table of strategies says it."""
+        """Its row in the table of strategies."""
         return strategy_of(self.name)
 
     @property
     def setting(self) -> str:
-        """Name and parameters where they are not the usual ones, as in `window 500 clipped, 3 retries`."""
+        """The name and the parameters that differ from the default, as in `window 500 clipped, 3 retries`."""
         words = [printable(self.name)]
         if self.window is not None:
             words.append(str(self.window))
@@ -49,27 +54,27 @@ class StrategySpec:
 
     @property
     def label(self) -> str:
-        """The setting and the load it is put to, as in `window 500, fill 80%, churn 20000`."""
+        """The setting and the load, as in `window 500, fill 80%, churn 20000`."""
         before = "before " if self.phase is Phase.FILL else ""
         churn = f"{before}{self.load.churn_label}" if self.load.churn else ""
         return ", ".join(filter(None, (self.setting, self.load.label, churn)))
 
     @property
     def has_ports_per_target(self) -> bool:
-        """Whether a port is taken for one target alone.
+        """Whether a connection takes its port for one target only.
 
-        The search of connect() goes by the whole 4-tuple; bind() to a port takes it for every target, and so does UDP.
+        connect() of TCP looks for a free 4-tuple. bind() to a port takes the port for every target, and so does UDP.
         """
         return self.load.protocol is Protocol.TCP and not self.traits.binds_to_port
 
     def searches_one_parity_first(self, kernel: str) -> bool:
-        """Whether connect() looks at all ports of one parity of the range before it looks at the others.
+        """Whether connect() tries all ports of one parity of the range before those of the other.
 
-        That is the search without IP_LOCAL_PORT_RANGE from Linux 4.6 on; until 6.8 the option does not change it. A
-        window of the option is searched so too, but then the halves are those of the window.
+        From Linux 4.6 it does so without IP_LOCAL_PORT_RANGE; before 6.8 also with it. In a window it does so too, but
+        within the window.
 
         Args:
-            kernel: The kernel's release; empty if not known, which is taken for 6.8 or later.
+            kernel: The kernel's release; an unknown one, an empty text, is taken for 6.8 or later.
         """
         version = version_of(kernel) or ONE_STEP_SINCE
         strategy = self.traits
@@ -79,5 +84,5 @@ class StrategySpec:
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:
-        """What a round of it leaves behind: the filling, and the churn where there is one."""
+        """The phases of a round: the filling, and the churn if the load has one."""
         return (self, replace(self, phase=Phase.CHURN)) if self.load.churn else (self,)

@@ -1,4 +1,4 @@
-"""How long a port stays taken after its connection was closed in good order: TIME_WAIT and net.ipv4.tcp_tw_reuse."""
+"""How long a port stays taken after its connection is closed by FIN: TIME_WAIT and net.ipv4.tcp_tw_reuse."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ ON_LOOPBACK_SINCE = (4, 19)
 """The first Linux with tcp_tw_reuse=2, its default since then (79e9fed46038); before, the default is 0."""
 
 REUSE_DELAY_S = 1.0
-"""After which connect() may take such a port where tcp_tw_reuse lets it: before 6.14 there is no sysctl for it."""
+"""Seconds after which connect() may take such a port if tcp_tw_reuse allows it; a sysctl sets it from Linux 6.14."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeWait:
-    """What decides when a port in TIME_WAIT may be taken again (tcp_twsk_unique() in net/ipv4/tcp_ipv4.c).
+    """When the kernel reuses a port in TIME_WAIT (tcp_twsk_unique() in net/ipv4/tcp_ipv4.c).
 
     Attributes:
-        reuse: net.ipv4.tcp_tw_reuse: 0, 1, or 2 for connections over the loopback alone.
-        delay_s: After how many seconds connect() may take the port where that lets it (tcp_tw_reuse_delay).
-        has_timestamps: Whether connections have TCP timestamps, without which no port is taken again.
-        most: How many may be in TIME_WAIT in a network namespace (tcp_max_tw_buckets): whatever is closed beyond that
-            leaves none (inet_twsk_alloc() in net/ipv4/inet_timewait_sock.c). None where that is not known.
+        reuse: net.ipv4.tcp_tw_reuse: 0 never, 1 always, 2 over the loopback only.
+        delay_s: Seconds after which connect() may take the port if `reuse` allows it (tcp_tw_reuse_delay).
+        has_timestamps: Whether connections have TCP timestamps; without them the kernel reuses no port.
+        most: The largest number of connections in TIME_WAIT in a network namespace (tcp_max_tw_buckets). Further ones
+            close without it (inet_twsk_alloc() in net/ipv4/inet_timewait_sock.c). None if unknown.
     """
 
     reuse: int = ON_LOOPBACK
@@ -48,10 +48,10 @@ class TimeWait:
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Self:
-        """What the values of sysctls say; of those that are missing, today's defaults.
+        """Read the values of sysctls; missing ones have the defaults of current kernels.
 
         Raises:
-            UsageError: One is no whole number, as in a file that was changed.
+            UsageError: One is not a whole number, as in a file that was changed.
         """
         reuse, delay_ms, most = (_number(settings, name) for name in (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING))
         return cls(
@@ -62,7 +62,7 @@ class TimeWait:
         )
 
     def is_reused(self, *, is_loopback: bool) -> bool:
-        """Whether connect() may take a port in TIME_WAIT again."""
+        """Whether connect() may reuse a port in TIME_WAIT."""
         return self.has_timestamps and (self.reuse == ALWAYS or (self.reuse == ON_LOOPBACK and is_loopback))
 
     def seconds(self, *, is_loopback: bool, binds_to_port: bool = False) -> float:
@@ -70,8 +70,8 @@ class TimeWait:
 
         Args:
             is_loopback: Whether one end has an address of the loopback.
-            binds_to_port: Whether the port is asked for by bind(), which never takes one in TIME_WAIT (it may with
-                SO_REUSEADDR, which no strategy here sets).
+            binds_to_port: Whether bind() asks for the port by its number; without SO_REUSEADDR it gets none in
+                TIME_WAIT.
         """
         is_kept = binds_to_port or not self.is_reused(is_loopback=is_loopback)
         return TIME_WAIT_S if is_kept else min(self.delay_s, TIME_WAIT_S)
@@ -85,9 +85,9 @@ def _number(settings: Mapping[str, str], name: str) -> int | None:
 
 
 USUAL = TimeWait()
-"""As Linux has it from 4.19 on."""
+"""The defaults of Linux from 4.19."""
 
 
 def is_over_loopback(plan: Plan) -> bool:
-    """Whether a plan's connections stay on the loopback, as net.ipv4.tcp_tw_reuse=2 asks."""
+    """Whether a plan's connections stay on the loopback, the condition of net.ipv4.tcp_tw_reuse=2."""
     return plan.link is Link.LOOPBACK and all(target.is_loopback for target in plan.targets)

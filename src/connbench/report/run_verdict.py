@@ -33,7 +33,7 @@ from connbench.model import (
     first_sources,
     ip_version,
 )
-from connbench.model.half import FEWEST
+from connbench.model.knee_rule import FEWEST_CONNECTIONS
 from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
@@ -194,8 +194,8 @@ def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
     most = max((course for _, course in hidden), key=lambda course: course.held)
     of = f" of {count(most.knee.ports)} ports" if most.knee.ports else ""
     why = "connect() turns slow when more than half are in use"
-    if most.held < FEWEST:
-        why = f"{FEWEST} are needed"
+    if most.held < FEWEST_CONNECTIONS:
+        why = f"{FEWEST_CONNECTIONS} are needed"
     elif most.knee.ports and most.held > most.knee.ports // 2:
         why = f"{count(fewest_to_show_half(most.knee.ports))} are needed"
     verb = "turns" if len(hidden) == 1 else "turn"
