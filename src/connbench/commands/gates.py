@@ -1,4 +1,4 @@
-"""Thresholds at the end of a command: what failed, told to the user and, where GitHub runs this, to GitHub."""
+"""Evaluate thresholds at the end of a command, and report failures to the user and to GitHub Actions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TITLE = "connbench: threshold failed"
 
 
 def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> ExitCode:
-    """Hold every result to every threshold, and tell what failed; in GitHub Actions, add to the job's summary.
+    """Evaluate every threshold for every result and report what failed; in GitHub Actions write the job's summary.
 
     Returns:
         `OK`, or `THRESHOLD` if one failed.
@@ -40,7 +40,7 @@ def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> Exi
 
 
 def announce(failed: Iterable[tuple[str, Failure]]) -> None:
-    """Say on stderr what failed, with the file it is about, if that has to be told."""
+    """Print on stderr what failed, with the name of the result if there are several."""
     for name, failure in failed:
         text = printable(f"{name}: {failure.text}" if name else failure.text)
         print_message(f"threshold failed: {text}")
@@ -50,7 +50,7 @@ def announce(failed: Iterable[tuple[str, Failure]]) -> None:
 
 
 def in_github_actions() -> bool:
-    """Whether a GitHub Actions runner has started this."""
+    """Whether a GitHub Actions runner started this process."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
@@ -60,13 +60,13 @@ def annotation(title: str, text: str) -> str:
 
 
 def _escape(text: str, more: str = "") -> str:
-    for character in f"%\r\n{more}":  # % first: the others bring new ones
+    for character in f"%\r\n{more}":  # % first: the escapes of the others contain it
         text = text.replace(character, f"%{ord(character):02X}")
     return text
 
 
 def add_to_summary(documents: Iterable[str]) -> None:
-    """Append Markdown to the file that GitHub shows as the job's summary, where there is one; at worst, warn."""
+    """Append Markdown to the job's summary, if GitHub has one; if it cannot be written, warn."""
     name = os.environ.get("GITHUB_STEP_SUMMARY")
     if not name:
         return

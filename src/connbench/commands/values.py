@@ -1,4 +1,4 @@
-"""Values of options: quantities, words, and lists of them, each read, refused and completed in one place."""
+"""The types of options: quantities, words, and lists of both; each parses, checks and completes its values."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ Number = int | Decimal
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
-    """A value that is read from text; `name` is what stands for it in the help."""
+    """A value that is parsed from text; the help shows `name` in its place."""
 
     examples: tuple[str, ...] = ()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002  # click's signature
-        """Read a text; a default that is no text is there already."""
+        """Parse a text; a default that is not a text is the value itself."""
         return self.read(value, param.opts[0] if param else self.name) if isinstance(value, str) else value
 
     def read(self, text: str, option: str) -> Any:  # noqa: ANN401  # int, float or a tuple
-        """Read what was typed behind an option.
+        """Parse what the user typed after an option.
 
         Raises:
-            UsageError: It is no such value.
+            UsageError: It is not such a value.
         """
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class _Value(click.ParamType):  # type: ignore[type-arg]  # it takes a parameter
         param: click.Parameter,  # noqa: ARG002  # as above
         incomplete: str,
     ) -> list[CompletionItem]:
-        """What a shell offers: examples that begin so."""
+        """The examples that begin with what the user typed, for a shell."""
         from click.shell_completion import CompletionItem  # only a completion needs it
 
         return [CompletionItem(word) for word in self.examples if word.startswith(incomplete)]
@@ -94,7 +94,7 @@ class Quantity(_Value):
         self.examples = tuple(examples)
 
     def read(self, text: str, option: str) -> Any:  # noqa: ANN401  # int or float
-        """Read one quantity within the bounds."""
+        """Parse one quantity and check its bounds."""
         try:
             value = self.reader(text)
         except ValueError as error:
@@ -110,16 +110,16 @@ class Quantity(_Value):
 
 
 class Quantities(Quantity):
-    """Several of them by commas, and ranges with a step; as a tuple."""
+    """A list of quantities and of ranges with a step, as a tuple."""
 
     def read(self, text: str, option: str) -> Any:  # noqa: ANN401  # a tuple of int or float
-        """Read a list of quantities within the bounds."""
+        """Parse a list and check the bounds of each quantity."""
         values = parse_values(text, option, self.reader, self.form)
         return tuple(self._checked(value, str(value), option) for value in values)
 
 
 class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
-    """One of a few words, of which some may be spelled otherwise; its value is made by `kind`."""
+    """One of a few words; `spellings` are other forms of some, and `kind` makes the value from the word."""
 
     def __init__(
         self,
@@ -133,11 +133,15 @@ class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from
 
     @classmethod
     def of(cls, words: type[StrEnum]) -> Self:
-        """One of an enumeration's words; its value is the member."""
+        """One of the words of an enumeration; the value is its member."""
         return cls([word.value for word in words], kind=words)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002  # click's signature
-        """The word, if it is one of them."""
+        """The value of a word.
+
+        Raises:
+            UsageError: The word is unknown.
+        """
         value = self.spellings.get(value, value)
         if value not in self.choices:
             option = param.opts[0] if param else self.name
@@ -146,7 +150,7 @@ class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from
 
 
 class Words(_Value):
-    """Several words by commas, as a tuple; those that are unknown are refused here, unless the plan does it."""
+    """A list of words, as a tuple; unknown words raise an error here, or with `refuses=False` in the planner."""
 
     def __init__(
         self, name: str, known: Iterable[str], *, refuses: bool = True, kind: Callable[[str], object] = str
@@ -158,11 +162,11 @@ class Words(_Value):
 
     @classmethod
     def of(cls, words: type[StrEnum], name: str) -> Self:
-        """Some of an enumeration's words; the values are the members."""
+        """A list of words of an enumeration; the values are its members."""
         return cls(name, [word.value for word in words], kind=words)
 
     def read(self, text: str, option: str) -> tuple[object, ...]:
-        """Read a list of words."""
+        """Parse a list of words."""
         if self.refuses:
             return tuple(map(self.kind, parse_words(text, option, self.known)))
         names = tuple(part.strip() for part in text.split(","))
@@ -171,7 +175,7 @@ class Words(_Value):
         return names
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002  # click's signature
-        """What may follow the last comma: the words that are not there yet."""
+        """The words that may follow the last comma, without those that the list has."""
         from click.shell_completion import CompletionItem  # only a completion needs it
 
         before, comma, begun = incomplete.rpartition(",")
@@ -183,7 +187,7 @@ class Words(_Value):
 
 
 def _shown(text: str) -> str:
-    """A word as it was typed, quoted where that is not plain."""
+    """What the user typed; quoted if it is empty or has spaces or unusual characters."""
     return text if text.isascii() and text.isprintable() and text and " " not in text else repr(text)
 
 
@@ -202,12 +206,12 @@ def _within(low: int, high: int) -> Callable[[float], bool]:
 
 
 def time(unit: str, examples: Iterable[str], **bounds: Any) -> Quantity:  # noqa: ANN401  # `allows` and `bounds`
-    """A time, as a number of `unit`, one of `connbench.units.TIME_UNITS_NS`; a number alone is of that unit, too."""
+    """A time in `unit`, one of `connbench.units.TIME_UNITS_NS`, which is also the unit of a number alone."""
     return Quantity("TIME", lambda text: parse_time(text, unit), TIME_FORM, examples=examples, **bounds)
 
 
 def load_type(field: LoadField, *, is_list: bool = False) -> click.ParamType:  # type: ignore[type-arg]  # as above
-    """The type of the option of a load's field; of `sweep`, which takes a list, with `is_list`."""
+    """The type of the option of a field of the load; with `is_list` that of `sweep`, which takes a list."""
     if field.words is not None:
         return Words.of(field.words, field.metavar) if is_list else Word.of(field.words)
     reader, form, kind = _READERS[field.unit]
