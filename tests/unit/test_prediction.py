@@ -202,8 +202,8 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
     connbench("predict", "--strategy", "plain", "--strategy", "window", "--port-range", WIDER)
     out = capsys.readouterr().out
     assert "connection attempts: 2000 errored: 0 total: 2000" in out
-    assert "knee: connection 1,001 with 50.0% of the range in use, by ports looked at" in out
-    assert "knee: none, by ports looked at" in out
+    assert "knee: connection 1,001 with 50.0% of the range in use, by ports probed" in out
+    assert "knee: none, by ports probed" in out
     assert "µs" not in out
     assert max(map(len, out.splitlines())) <= 100
     predictions = predict(plan_offline(RunRequest(strategies=("plain",), port_range=WIDER)), Algorithm.FROM_6_8)
@@ -246,7 +246,7 @@ def test_knee_of_addresses_used_up_one_by_one_is_the_first_one_s(capsys: pytest.
     load = ("-n", 3000, "--sources", 2, "--spread", "fill")
     connbench("predict", "--strategy", "bind", "--port-range", WIDER, *load)
     assert (
-        "knee: connection 1,001 of the first address with 50.0% of its range in use, by ports looked at"
+        "knee: connection 1,001 of the first address with 50.0% of its range in use, by ports probed"
     ) in capsys.readouterr().out
 
 

@@ -120,7 +120,7 @@ def as_result(prediction: Prediction, calibration: Calibration) -> StrategyResul
 def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     """Where connections turn slow for good; churn has none.
 
-    Without a calibration that of TCP is by the ports looked at, half of the range or more; UDP, whose search has no
+    Without a calibration that of TCP is by the ports probed, half of the range or more; UDP, whose search has no
     halves, by its usual costs.
     """
     if prediction.plan.strategy.phase is Phase.CHURN:
@@ -178,7 +178,7 @@ def _knee_without_times(prediction: Prediction) -> list[str]:
     """Where, without how long: nothing is known of this machine."""
     found, capacity = knee(prediction, None), prediction.capacity
     is_udp = prediction.plan.strategy.load.protocol is Protocol.UDP
-    judged = "by the usual costs of UDP" if is_udp else "by ports looked at"
+    judged = "by the usual costs of UDP" if is_udp else "by ports probed"
     if is_unseen(prediction.plan.strategy, found):
         lines = [f"knee: cannot be seen, only {found.fullest:.1%} of the range in use"]
     elif found.share is None:
@@ -194,7 +194,7 @@ def _knee_without_times(prediction: Prediction) -> list[str]:
 
 
 def looked_at(prediction: Prediction) -> Table:
-    """Ports looked at, of all attempts, per parity and of the failed; groups without an attempt are left out."""
+    """Ports probed, of all attempts, per parity and of the failed; groups without an attempt are left out."""
     rows = []
     for name, mask in prediction.groups.items():
         values = prediction.walk.looked_at[mask]
@@ -203,7 +203,7 @@ def looked_at(prediction: Prediction) -> Table:
             rows.append(
                 (name, count(len(values)), f"{values.mean():,.1f}", count(p50), count(p99), count(float(values.max())))
             )
-    return Table(("ports looked at", "n", "mean", "p50", "p99", "max"), rows)
+    return Table(("ports probed", "n", "mean", "p50", "p99", "max"), rows)
 
 
 def _comparison(predictions: Sequence[Prediction], calibration: Calibration | None) -> Table:
@@ -220,7 +220,7 @@ def _comparison(predictions: Sequence[Prediction], calibration: Calibration | No
             cells.append(duration(float(calibration.latency_ns(one).sum())))
         rows.append(tuple(cells))
     times = ("total time",) if calibration else ()
-    return Table(("strategy", "errors", "share", "looked at, mean", *times), rows)
+    return Table(("strategy", "errors", "share", "probed, mean", *times), rows)
 
 
 def _calibration_lines(calibration: Calibration, predictions: Sequence[Prediction]) -> list[str]:
@@ -246,7 +246,7 @@ def growth_lines(calibration: Calibration) -> list[str]:
 def cost_lines(calibration: Calibration) -> list[str]:
     """The costs, how well they fit, and where they come from."""
     first, last = calibration.port_ns[0], calibration.port_ns[-1]
-    ports = f"a port looked at {first:.0f} ns"
+    ports = f"a port probed {first:.0f} ns"
     if len(calibration.sizes) > 1:
         ports += f" with {count(calibration.sizes[0])} open, {last:.0f} ns with {count(calibration.sizes[-1])}"
     if calibration.window_factor != 1:  # that of UDP, whose search begins at random always
@@ -270,7 +270,7 @@ def _counts(agreements: Sequence[Agreement]) -> Table:
         )
         for one in agreements
     ]
-    return Table(("strategy", "errors predicted", "measured", "looked at", "rank corr."), rows)
+    return Table(("strategy", "errors predicted", "measured", "probed", "rank corr."), rows)
 
 
 def _rank_limits(compared: Sequence[tuple[Pair, Agreement]]) -> list[Lines]:
@@ -320,7 +320,7 @@ def _number(value: float | None) -> str:
 
 
 def prediction_json(predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None) -> str:
-    """The plan, and per strategy its errors, ports looked at, knee and, with a calibration, its times."""
+    """The plan, and per strategy its errors, ports probed, knee and, with a calibration, its times."""
     return json_text(
         {
             "schema": SCHEMA,
