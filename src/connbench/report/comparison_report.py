@@ -45,7 +45,7 @@ SAID = {
     Verdict.NO_DIFFERENCE: ("shows no difference", "show no difference"),
     Verdict.UNDETERMINED: ("is undetermined", "are undetermined"),
 }
-"""What is said of one figure, and of several."""
+"""How a sentence puts each verdict, for one figure and for several."""
 
 _Named = tuple[StrategyComparison, str, Figure]
 
@@ -61,7 +61,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def report_blocks(comparison: Comparison) -> list[Block]:
-    """The verdict, the files, in what they differ, and a table for each strategy with its remarks."""
+    """The verdict, the two files and their differences, and a table for each strategy with its remarks."""
     alarming, notes = _split(comparison)
     blocks: list[Block] = [block.Verdict(verdict(comparison)), Lines(_files(comparison), is_list=True)]
     if alarming:
@@ -106,12 +106,12 @@ def _described(result: Result) -> str:
 
 
 def _name(result: Result) -> str:
-    """The file's name; bytes in it that are no text have a mark in their place."""
+    """The file's name, with `?` for each byte that is not text."""
     return result.name.encode(errors="replace").decode()
 
 
 def _split(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
-    """What to be warned of, and what is good to know."""
+    """The differences that may explain a change, and the notes."""
     notes = [d for d in comparison.differences if d.severity is Severity.NOTE]
     return [d for d in comparison.differences if d.severity is not Severity.NOTE], notes
 
@@ -133,7 +133,7 @@ def _closing(comparison: Comparison) -> list[str]:
 
 
 def _other_loads(comparison: Comparison) -> list[str]:
-    """The strategies that both files have, each put to another load."""
+    """A line for each strategy that both files have, but with different loads."""
     lines = []
     for setting in dict.fromkeys(spec.setting for spec in comparison.only_base):
         of_base, of_new = (
@@ -150,7 +150,7 @@ def _other_loads(comparison: Comparison) -> list[str]:
 
 
 def _rounds_text(counted: RoundCount, span: str = "") -> str:
-    """`5 rounds (1 partial, left out)`; `span` stands for the number where strategies differ in it."""
+    """`5 rounds (1 partial, left out)`; `span` replaces the number if the strategies have different numbers."""
     number = span or str(counted.complete)
     partial = f" ({counted.partial} partial, left out)" if counted.partial else ""
     return f"{number} round{'' if number == '1' else 's'}{partial}"
@@ -163,12 +163,12 @@ def _row(name: str, figure: Figure) -> tuple[str, ...]:
 
 
 def value_in_words(value: float | None, *, is_share: bool) -> str:
-    """A figure of a side: a time in ns, or a share of 1."""
+    """A figure of BASE or NEW in words: a time in ns, or a share from 0 to 1; `-` for None."""
     return "-" if value is None else f"{value:.2%}" if is_share else duration(value)
 
 
 def change_in_words(figure: Figure, *, is_share: bool) -> tuple[str, str]:
-    """NEW against BASE, without an interval too, and the interval if there is one."""
+    """The change from BASE to NEW, and its interval; `-` for what is not known."""
     shown = _points if is_share else _ratio
     interval = f"{shown(figure.change.low)} to {shown(figure.change.high)}" if figure.change else "-"
     unit = "pp" if is_share else "x"
@@ -186,13 +186,13 @@ def _ratio(ratio: float) -> str:
 
 
 def _points(share: float) -> str:
-    """Percentage points, signed, three digits at most: `+0.12`, `-100`."""
+    """Percentage points with a sign and at most three digits: `+0.12`, `-100`."""
     points = round(share * 100, 2) + 0.0  # a minus that rounds away is none
     return f"{points:+.{2 if abs(points) < 10 else 1 if abs(points) < 99.95 else 0}f}"
 
 
 def _remarks(compared: StrategyComparison) -> list[str]:
-    """What is needed for a verdict: rounds, and where those are enough, rounds that have the figure."""
+    """What a verdict lacks: complete rounds, or rounds that have the figure."""
     lacking: dict[tuple[int, int], list[str]] = {}
     for name, figure in compared.figures.items():
         lacking.setdefault(figure.missing, []).append(name)
@@ -211,7 +211,7 @@ def _remarks(compared: StrategyComparison) -> list[str]:
 
 
 def needs(numbers: tuple[int, int], what: str) -> str:
-    """How many more of something BASE and NEW need, at least one of them: `BASE needs 1 and NEW 4 more rounds`."""
+    """How many more BASE and NEW need; one number is above 0: `BASE needs 1 and NEW 4 more rounds`."""
     lacking = [(side, number) for side, number in zip(("BASE", "NEW"), numbers, strict=True) if number]
     (first, needed), *others = lacking
     words = [f"{first} needs {needed}", *(f"{side} {number}" for side, number in others)]
@@ -222,7 +222,7 @@ def needs(numbers: tuple[int, int], what: str) -> str:
 
 
 def not_comparable(comparison: Comparison) -> str:
-    """The sentence that stands before all else where the two are not comparable, or may not be; else empty."""
+    """The sentence that the report begins with if the two are not, or may not be, comparable; else empty."""
     if obstacles := comparison.obstacles:
         return f"Not comparable: {'; '.join(difference.text for difference in obstacles)}."
     unknown = [difference for difference in comparison.differences if difference.code.startswith("unknown-")]
@@ -233,7 +233,7 @@ def not_comparable(comparison: Comparison) -> str:
 
 
 def verdict(comparison: Comparison) -> tuple[str, ...]:
-    """One to four sentences without any layout; the first says if the two are not comparable, the last what to do."""
+    """One to four sentences; the first says if the two are not comparable, the last what to run next."""
     first = not_comparable(comparison)
     if not comparison.strategies:
         nothing = "Nothing to compare: no strategy of the same name and parameters is in both."
@@ -247,7 +247,7 @@ def verdict(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _comparable(comparison: Comparison) -> str:
-    """That the two are comparable, and what else may be the reason of a change; empty where they are not."""
+    """That the two are comparable, and what differs between them; empty if they are not."""
     if comparison.is_comparable is not True:
         return ""
     reasons = [d.what for d in comparison.differences if d.severity is Severity.WARNING]
@@ -255,7 +255,7 @@ def _comparable(comparison: Comparison) -> str:
 
 
 def _counted(figures: list[_Named]) -> str:
-    """How many figures have which verdict: `of 11 figures, 10 are slower and 1 has more errors`."""
+    """The number of figures with each verdict: `of 11 figures, 10 are slower and 1 has more errors`."""
     if not figures:
         return "no complete round has a figure to compare"
     found = Counter(figure.verdict for _, _, figure in figures)
@@ -264,7 +264,7 @@ def _counted(figures: list[_Named]) -> str:
 
 
 def _largest(figures: list[_Named]) -> str:
-    """The time that changed most, or without one the share of errors."""
+    """The time with the largest change; the share of errors if no time changed."""
     changed = [one for one in figures if one[2].verdict in CHANGED]
     times = [one for one in changed if one[1] != ERRORS]
     if not changed:
@@ -285,7 +285,7 @@ def _size(one: _Named) -> float:
 
 
 def _rounds(comparison: Comparison, figures: list[_Named]) -> Iterator[str]:
-    """Whether the rounds were enough: what is missing for a verdict, or how small a change they would have shown."""
+    """How many rounds a verdict lacks, and the smallest change that these rounds can show."""
     if comparison.obstacles:
         return  # no number of rounds makes them comparable
     if few := _missing(comparison, figures):
@@ -298,7 +298,7 @@ def _rounds(comparison: Comparison, figures: list[_Named]) -> Iterator[str]:
 
 
 def _missing(comparison: Comparison, figures: list[_Named]) -> tuple[int, int] | None:
-    """Complete rounds that BASE and NEW lack for a verdict; None where they are enough."""
+    """The complete rounds that BASE and NEW lack for a verdict; None if they have enough."""
     base = min(s.base_rounds.complete for s in comparison.strategies)
     new = min(s.new_rounds.complete for s in comparison.strategies)
     few = max(0, FEWEST - base), max(0, FEWEST - new)
@@ -307,7 +307,7 @@ def _missing(comparison: Comparison, figures: list[_Named]) -> tuple[int, int] |
 
 
 def _next(comparison: Comparison, figures: list[_Named]) -> Iterator[str]:
-    """What to run next; nothing where a change is shown, for that is what was asked."""
+    """What to run next; nothing if a change is shown, because that answers the question."""
     if any(difference.severity is Severity.INVALID for difference in comparison.obstacles):
         yield "Next: mend what connbench report says of the unsound file, and measure it again."
     elif comparison.obstacles:
@@ -322,7 +322,7 @@ def _next(comparison: Comparison, figures: list[_Named]) -> Iterator[str]:
 
 
 def json(comparison: Comparison) -> str:
-    """The comparison for programs: each figure tells its unit, what is not known is null."""
+    """The comparison for programs: each figure has its unit; a value that is not known is null."""
     document = {
         "schema": SCHEMA,
         "comparable": comparison.is_comparable,

@@ -52,7 +52,7 @@ def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
 
 
 def _settings(result: Result) -> dict[str, str]:
-    """The sysctls that the connections met, as the first round read them back from its namespace."""
+    """The sysctls during the measurement, as the first round read them back from its namespace."""
     return next((rounds[0].report.settings for rounds in result.rounds.values()), {})
 
 
@@ -69,7 +69,7 @@ def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
 
 
 def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
-    """The summary; null is what there is nothing of, and what a CSV does not hold."""
+    """The summary; a figure that does not exist, or that a CSV does not hold, is null."""
     figures = asdict(summary) | {"connected": summary.connected}
     figures |= {name: _group(group, origin) for name, group in summary.groups.items()}
     if origin is not Origin.RUN:

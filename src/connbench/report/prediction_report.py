@@ -40,7 +40,7 @@ SEARCHES = {
 def prediction_text(
     predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None, width: int | None = None
 ) -> str:
-    """Each strategy, a comparison of several, and what the calibration is and cannot say."""
+    """Each strategy, a comparison of several, and the calibration with its limits."""
     blocks = [block for one in predictions for block in _strategy_blocks(one, algorithm, calibration)]
     if len(predictions) > 1:
         blocks.append(_comparison(predictions, calibration))
@@ -56,7 +56,7 @@ def agreement_text(
     calibrations: Mapping[Protocol, Calibration],
     width: int | None = None,
 ) -> str:
-    """What was compared with what, a row for each strategy with its counts and one with its times, the calibration.
+    """The predictions beside the measurements: what was simulated, a table of counts, tables of times, the calibration.
 
     Args:
         result: What was measured.
@@ -86,18 +86,18 @@ def agreement_text(
 
 
 def search(algorithm: Algorithm, protocols: Collection[Protocol]) -> str:
-    """By which search, in words: UDP has its own, in whatever kernel."""
+    """The name of the simulated search; UDP has its own in every kernel."""
     found = [SEARCHES[algorithm]] if Protocol.TCP in protocols else []
     return " and ".join([*found, "UDP's search"] if Protocol.UDP in protocols else found)
 
 
 def reserved_text(number: int) -> str:
-    """How many ports of a range are reserved, as a header has it behind the range; nothing where none is."""
+    """How many ports of a range are reserved, for a header, behind the range; empty if none is."""
     return f" ({count(number)} of its ports reserved)" if number else ""
 
 
 def time_wait_text(prediction: Prediction) -> str:
-    """When a port that churn has closed by FIN is free again, and why; nothing where no port is left in TIME_WAIT."""
+    """When a port that churn closed by FIN is free again, and why; empty if no port stays in TIME_WAIT."""
     load = prediction.plan.strategy.load
     churn = load.churn
     if churn is None or churn.close is not Close.FIN or load.protocol is not Protocol.TCP:
@@ -113,15 +113,15 @@ def time_wait_text(prediction: Prediction) -> str:
 
 
 def as_result(prediction: Prediction, calibration: Calibration) -> StrategyResult:
-    """A prediction in the place of a measurement, for whoever describes one."""
+    """The prediction as if it had been measured, for the functions that describe a measurement."""
     return StrategyResult(prediction.plan.strategy, (Round(1, calibration.samples(prediction)),), prediction.capacity)
 
 
 def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
-    """Where connections turn slow for good; churn has none.
+    """Where connections become slow and stay slow; churn has no knee.
 
-    Without a calibration that of TCP is by the ports probed, half of the range or more; UDP, whose search has no
-    halves, by its usual costs.
+    Without a calibration the knee of TCP is where a search probes half of the range or more. UDP's search does not go
+    by parity, so its knee follows from its usual costs.
     """
     if prediction.plan.strategy.phase is Phase.CHURN:
         return Knee()
@@ -175,7 +175,7 @@ def _strategy_blocks(prediction: Prediction, algorithm: Algorithm, calibration: 
 
 
 def _knee_without_times(prediction: Prediction) -> list[str]:
-    """Where, without how long: nothing is known of this machine."""
+    """The lines of the knee and of the first failure without times: no calibration says what this machine takes."""
     found, capacity = knee(prediction, None), prediction.capacity
     is_udp = prediction.plan.strategy.load.protocol is Protocol.UDP
     judged = "by the usual costs of UDP" if is_udp else "by ports probed"
@@ -194,7 +194,7 @@ def _knee_without_times(prediction: Prediction) -> list[str]:
 
 
 def looked_at(prediction: Prediction) -> Table:
-    """Ports probed, of all attempts, per parity and of the failed; groups without an attempt are left out."""
+    """Ports probed by all attempts, by those of each parity, and by the failed; a group without attempts has no row."""
     rows = []
     for name, mask in prediction.groups.items():
         values = prediction.walk.looked_at[mask]
@@ -224,7 +224,7 @@ def _comparison(predictions: Sequence[Prediction], calibration: Calibration | No
 
 
 def _calibration_lines(calibration: Calibration, predictions: Sequence[Prediction]) -> list[str]:
-    """What was fitted, how well, and which predictions go beyond it."""
+    """The fitted costs, how well they fit, and which predictions go beyond the measured numbers of connections."""
     beyond = [
         f"extrapolated: {one.plan.strategy.label} has {count(one.most_open)} connections open, "
         f"the calibration at most {count(calibration.largest)}"
@@ -235,7 +235,7 @@ def _calibration_lines(calibration: Calibration, predictions: Sequence[Predictio
 
 
 def growth_lines(calibration: Calibration) -> list[str]:
-    """What a port costs beyond what was measured."""
+    """What a port costs with more connections open than were measured; none if the calibration has no growth."""
     if not calibration.growth:
         return []
     most = calibration.growth[-1][0]
@@ -320,7 +320,7 @@ def _number(value: float | None) -> str:
 
 
 def prediction_json(predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None) -> str:
-    """The plan, and per strategy its errors, ports probed, knee and, with a calibration, its times."""
+    """The plan, and for each strategy its errors, ports probed, knee and, with a calibration, its times in ns."""
     return json_text(
         {
             "schema": SCHEMA,
@@ -340,7 +340,7 @@ def agreement_json(
     algorithm: Algorithm,
     calibrations: Mapping[Protocol, Calibration],
 ) -> str:
-    """Per strategy its figures as predicted and as measured."""
+    """For each strategy its figures as predicted and as measured."""
     return json_text(
         {
             "schema": SCHEMA,

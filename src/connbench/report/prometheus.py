@@ -27,7 +27,7 @@ BOUNDS_NS = tuple(step * 10**power for power in range(3, 11) for step in _STEPS 
 """Upper bounds of the time histograms: 5 µs to 10 s, three to a power of ten."""
 
 BOUNDS_TRIES = tuple(step * 10**power for power in range(6) for step in _STEPS if step * 10**power <= 100_000)
-"""Upper bounds of the histogram of tries: near exhaustion `random` draws a hundred thousand times."""
+"""Upper bounds of the histogram of tries: near exhaustion a program draws a hundred thousand times."""
 
 
 def prometheus(result: Result) -> str:
@@ -45,13 +45,13 @@ def prometheus(result: Result) -> str:
 
 
 class _Collector:
-    """What prometheus_client asks for the metrics."""
+    """The collector that prometheus_client calls for the metrics."""
 
     def __init__(self, result: Result) -> None:
         self.result = result
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, its samples strategy by strategy."""
+        """Yield every metric, its samples in the order of the strategies."""
         named = _named(self.result)
         yield _info(self.result)
         yield _latency(named)
@@ -67,7 +67,7 @@ class _Collector:
 
 
 def _named(result: Result) -> dict[str, StrategyResult]:
-    """The strategies by label; one whose label another has already is numbered."""
+    """The strategies by label; a second one with the same label gets a number behind it."""
     named: dict[str, StrategyResult] = {}
     for strategy in result.strategies:
         label, number = strategy.strategy.label, 2
@@ -139,7 +139,7 @@ def _histogram(name: str, documentation: str, labels: list[str] | None = None) -
 def _add(
     family: HistogramMetricFamily, labels: list[str], values: Numbers, bounds: tuple[int, ...], unit: float
 ) -> None:
-    """Add a histogram of `values`; `unit` is how many of them make one of the metric's."""
+    """Add a histogram of `values`, which are divided by `unit` for the metric: 1e9 from ns to seconds."""
     below = np.searchsorted(np.sort(values), bounds, side="right").tolist()
     buckets = [(str(bound / unit), float(count)) for bound, count in zip(bounds, below, strict=True)]
     family.add_metric(labels, [*buckets, ("+Inf", float(len(values)))], float(values.sum()) / unit)

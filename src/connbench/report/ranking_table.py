@@ -1,4 +1,4 @@
-"""The strategies of a run side by side, those that cost a program least first."""
+"""The strategies side by side, the cheapest for a program first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
 
 LONGEST_HEADER = 16
-"""Characters of a column's name that leave room for all columns on a terminal: a longer base is named below alone."""
+"""Characters of a column's name that leave room for all columns on a terminal; a longer base is named below only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A strategy's cells: what a connection costs, how that compares, and what failed."""
+    """A strategy's cells: what a connection costs, how that compares with the base, and how many attempts failed."""
 
     strategy: StrategyResult
     label: str
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Strategies by their cost, the cheapest first, fillings before churns; those without a cost at the end.
+    """Strategies by their cost, the cheapest first; fillings before churns, and strategies without a cost at the end.
 
     Attributes:
         base: The label of what the others are compared with: `plain` where it was measured, else the first.
@@ -47,7 +47,7 @@ class Ranking:
 
     @property
     def versus(self) -> str:
-        """The name of the column that compares."""
+        """The name of the column that compares each strategy with the base."""
         words = f"vs {self.base}"
         return words if len(words) <= LONGEST_HEADER else "vs base"
 
@@ -61,7 +61,7 @@ class Ranking:
 
     @property
     def remark(self) -> str:
-        """What the columns of the table are."""
+        """The sentence that explains the columns of the table."""
         figures = [name for name, has in (("acquire", self.has_acquire), ("connect()", self.has_connect)) if has]
         rounds = ", of the median round" if any(len(one.strategy.rounds) > 1 for one in self.lines) else ""
         decides = f" by {figures[0]}" if len(figures) > 1 else ""
@@ -76,7 +76,7 @@ def _kept(cells: tuple[str, ...], kept: Sequence[bool]) -> tuple[str, ...]:
 
 
 def ranking_of(results: Sequence[Result], labelled: Sequence[tuple[str, StrategyResult]]) -> Ranking:
-    """Strategies of one or several results against the base among them.
+    """Compare the strategies of one or several results with the base among them.
 
     A churn is compared with the base's churn: it meets a range that is in use, which a filling does at its end alone.
 

@@ -42,11 +42,10 @@ from connbench.units import about, count, format_percent, per_second
 from connbench.wording import listed
 
 LATE = 0.95
-"""Share of the ports from which on a strategy that turns slow has stayed fast for all that matters: what is told first
-is where half of the ports are enough to be slow."""
+"""Share of the ports: a strategy that becomes slow only beyond it is reported as fast up to there."""
 
 CUT_SHORT = "Next: the run was cut short; run it again for the rest."
-"""What a verdict ends with where the result is partial."""
+"""The last sentence of the verdict on a partial result."""
 
 _Measured = tuple[StrategyResult, Trend]
 
@@ -73,7 +72,7 @@ def run_verdict(result: Result) -> tuple[str, ...]:
 
 
 def _firsts(invalid: Sequence[Finding]) -> list[Finding]:
-    """The first finding of each strategy; that of all alone where there is one."""
+    """The first finding of each strategy; only the one about all of them, if there is one."""
     firsts = {finding.strategy: finding for finding in reversed(invalid)}
     return [firsts[None]] if None in firsts else [firsts[name] for name in dict.fromkeys(f.strategy for f in invalid)]
 
@@ -87,7 +86,7 @@ def _unusable(invalid: Sequence[Finding]) -> str:
 
 
 def _name(result: Result, strategy: StrategyResult) -> str:
-    """Without the load where, as in each run, all strategies have the same."""
+    """The strategy's label, without the load if all strategies have the same load, as in a run."""
     spec = strategy.strategy
     settings = [other.setting for other in result.specs if other.phase is spec.phase]
     return spec.setting if len(set(settings)) == len(settings) else spec.label
@@ -124,7 +123,7 @@ def _is_late(course: Trend) -> bool:
 
 
 def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
-    """Where strategies turn slow; those that do at the same share of their ports, and fail alike, are told together."""
+    """Where strategies become slow; those at the same share of their ports with the same failures share a sentence."""
     for alike in _grouped(slow, lambda s, c: _share(c.knee.in_use, c) + _failures(s, c)):
         courses = [course for _, course in alike]
         yield (
@@ -144,7 +143,7 @@ def _knees(courses: Sequence[Trend]) -> str:
 
 
 def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
-    """What became of strategies that do not turn slow: those that stay as they are first, then those that grow."""
+    """The strategies that do not become slow: first those that stay at one latency, then those that grow."""
     late = [(s, course) for s, course in shown if _is_late(course)]
     growing = [(s, course) for s, course in shown if (s, course) not in late and course.grows]
     steady = [one for one in shown if one not in late and one not in growing]
@@ -167,7 +166,7 @@ def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
 
 
 def _reach(course: Trend) -> str:
-    """How full the ports were where that is too little to speak of all of them; else empty."""
+    """How many of the ports were in use, if half or less; else empty."""
     share = _percent(course.knee.fullest) if course.knee.fullest is not None else ""
     return f" ({share} of the ports in use)" if course.knee.shows_half is False else ""
 
@@ -203,7 +202,7 @@ def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
 
 
 def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str]:
-    """What a replacement takes with each strategy, the quickest first."""
+    """The latency of a replacement with each strategy, the lowest first."""
     courses = [(find_trend(s).median_ns, _name(result, s)) for s in churned]
     medians = sorted((median, name) for median, name in courses if median is not None)
     if medians:
@@ -226,7 +225,7 @@ def _in_use(result: Result, strategy: StrategyResult) -> str:
 
 
 def _failures(strategy: StrategyResult, course: Trend | None) -> str:
-    """The failed attempts by their reason, and where the first one was; empty without any."""
+    """The failed attempts by their reason, and where the first one was; empty if none failed."""
     summary = summarize(strategy)
     if not summary.errored.latency.count:
         return ""
@@ -260,7 +259,7 @@ def _share(in_use: int | None, course: Trend) -> str:
 
 
 def _percent(share: float, digits: int = 0) -> str:
-    """In percent; what is less than all is not rounded to 100."""
+    """A share from 0 to 1 in percent; less than 1 is never rounded to 100 %."""
     return f"{floor(share * 1000) / 10:.1f} %" if 0.99 <= share < 1 else f"{share * 100:.{digits}f} %"
 
 
@@ -269,7 +268,7 @@ def _figure(result: Result) -> str:
 
 
 def _span(values: Sequence[float | None]) -> str:
-    """Times as one where they read alike, else from the smallest to the largest: `62 µs`, `5.2 to 6.7 µs`."""
+    """The range of times, or one time if all round to the same: `62 µs`, `5.2 to 6.7 µs`."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return "-"

@@ -1,4 +1,4 @@
-"""Strategies of one result or of several side by side, under names that tell them apart."""
+"""What charts draw: the strategies of one or several results, under names that are unique."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6900ff", "#4b78ff", "#b40f2d", "#87b45a",
     "#b496ff", "#3c6969", "#782dc3", "#d200b4", "#4b693c", "#c30000", "#f08796", "#e19600",
 )  # fmt: skip
-"""Of series, in their order: four of Okabe and Ito's, then those farthest from all before them.
+"""Colours of series, in their order: four of Okabe and Ito's, then each the one farthest from all before it.
 
 The distance is CIELAB's, the least of normal sight, deuteranopia and protanopia (Machado et al., 2009); each colour has
 a contrast of 2.4 or more with white and with the dark page.
@@ -23,13 +23,13 @@ a contrast of 2.4 or more with white and with the dark page.
 
 
 def colour_of(position: int) -> str:
-    """The colour of the series at this position; a seventeenth begins anew."""
+    """The colour of the series at this position; the seventeenth has the first colour again."""
     return COLOURS[position % len(COLOURS)]
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What a chart draws as one: a strategy's rounds, the result they belong to, and a name unique in the chart."""
+    """One line or panel of a chart: a strategy's rounds, the result they belong to, and a name unique in the chart."""
 
     label: str
     strategy: StrategyResult
@@ -37,7 +37,7 @@ class Series:
 
     @property
     def is_partial(self) -> bool:
-        """Whether fewer attempts or rounds are here than were planned."""
+        """Whether the result has fewer attempts or rounds than were planned."""
         planned = self.result.plan.rounds if self.result.plan else 1
         return (
             self.strategy.is_partial
@@ -47,12 +47,12 @@ class Series:
 
     @property
     def heading(self) -> str:
-        """The label, marked where the strategy is partial."""
+        """The label, with a mark if the strategy is partial."""
         return f"{self.label} - partial" if self.is_partial else self.label
 
 
 def series_of(results: Sequence[Result], *, by_source: bool = False) -> list[Series]:
-    """Every strategy of every result, in order; one that is in several results is told by its file's name too.
+    """Every strategy of every result, in order; a label that occurs in several results has the file's name behind it.
 
     Args:
         results: What was measured.
@@ -81,7 +81,7 @@ def _by_source(result: Result, strategy: StrategyResult) -> list[tuple[str, Stra
 
 
 def latency_name(series: Sequence[Series], of_tcp: str = "latency") -> str:
-    """What an axis of latencies is called: that of UDP is the acquire time.
+    """The name of an axis of latencies: with UDP they are acquire times.
 
     Args:
         series: What is drawn along it.
@@ -94,5 +94,5 @@ def latency_name(series: Sequence[Series], of_tcp: str = "latency") -> str:
 
 
 def stem(result: Result) -> str:
-    """The file's name without its folder and ending, `.json.gz` too."""
+    """The file's name without its folder and its ending, which may be `.json.gz`."""
     return PurePath(result.name).name.removesuffix(".gz").rpartition(".")[0] or result.name

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from connbench.portmodel.variants import Variant  # which loads what simulates, and a report does not
 
 WIDEST = 80
-"""Columns a table may take; beyond it leaves out `LEAVING`, the first of them first."""
+"""Columns of the terminal that a table may take; a wider one leaves out columns in the order of `LEAVING`."""
 
 LEAVING = ("mean", "n", "even", "odd", "p50")
 
@@ -47,13 +47,13 @@ COLUMNS: dict[str, Callable[[Cell], str]] = {
 }
 
 LONGEST_NAME = 36
-"""Characters of a setting beyond which its figures stand on a line of their own."""
+"""Characters of a setting's name; the figures of a longer one stand on a line of their own."""
 
 MOST_RIVALS = 3
-"""Settings that a sentence has room for."""
+"""Settings that a sentence names."""
 
 LARGEST_BUDGET = 0.1
-"""A larger one is no advice: of ten connections a program would miss one."""
+"""The largest error budget that the report suggests; with more, one connection in ten fails."""
 
 
 def text(
@@ -97,7 +97,7 @@ def markdown(result: Result, budget: float, variants: Sequence[Variant] = ()) ->
 
 
 def tables(result: Result, budget: float) -> list[Table]:
-    """Every setting at every load with all its figures, and what is cheapest: for markdown and for a page."""
+    """The tables for Markdown and a page: every setting at every load with all its figures, and what is cheapest."""
     sweep = Sweep.of(result)
     names = Names.of(sweep.loads, sweep.settings)
     found = []
@@ -128,7 +128,7 @@ def _opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
 
 
 def _remarks(result: Result, sweep: Sweep, names: Names) -> list[str]:
-    """How the figures are to be read, and how far the rounds are apart."""
+    """What the figures are, and how much the rounds differ."""
     lines = [
         "cost: acquire time of all attempts, failed ones too, by the connections made; the other times are latency"
     ]
@@ -158,7 +158,7 @@ def _title(sweep: Sweep, *, judged: bool) -> str:
 
 
 def _table(cells: Sequence[Cell], sweep: Sweep, names: Names) -> str:
-    """Grouped by setting where there are several at several loads or of long names; columns as far as there is room."""
+    """The rows below their setting if several settings have several loads or long names; as many columns as fit."""
     longest = max(map(len, names.setting.values()))
     grouped = len(sweep.settings) > 1 and (bool(names.short) or longest > LONGEST_NAME)
     first = names.heading if names.short else "" if grouped else "setting"
@@ -189,7 +189,7 @@ def _figures(cell: Cell, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[str, 
 
 
 def _choices(sweep: Sweep, names: Names, budget: float) -> Iterator[Table]:
-    """Who is cheapest at each load, where there are several settings and loads; and how each did over all."""
+    """The cheapest setting at each load, and each setting over all loads; nothing for one setting or one load."""
     if len(sweep.settings) < 2 or len(sweep.loads) < 2:
         return
     rows = [_at_load(sweep, names, budget, position) for position in range(len(sweep.loads))]
@@ -244,7 +244,7 @@ class Names:
 
     @classmethod
     def of(cls, loads: Sequence[Load], settings: Sequence[StrategySpec] = ()) -> Names:
-        """Name each by the parts in which some differ."""
+        """Name each load and setting by the parts that differ between them."""
         told = [field for field in LABEL_ORDER if any(_applies(field, load) for load in loads)]
         differing = [field for field in told if len({field.of(load) for load in loads}) > 1]
         short = {load: ", ".join(filter(None, (_cell(field, load) for field in differing))) for load in loads}
@@ -264,7 +264,7 @@ class Names:
         )
 
     def at(self, load: Load) -> str:
-        """Where something was measured, for a sentence: ` at fill 80%`; nothing where there is but one load."""
+        """The load for a sentence: ` at fill 80%`; empty if there is one load only."""
         if load not in self.short:
             return ""
         return f" at {'fill ' if self.heading == 'fill' else ''}{self.short[load]}"
@@ -285,7 +285,7 @@ def _cell(field: LoadField, load: Load) -> str:
 
 
 def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Variant] = ()) -> tuple[str, ...]:
-    """One to four sentences without any layout; the first names the cheapest setting that keeps within the budget.
+    """One to four sentences; the first names the cheapest setting whose errors are within the budget.
 
     Args:
         sweep: What was measured.
@@ -319,7 +319,7 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
 
 
 def _next(sweep: Sweep, variants: Sequence[Variant], *, is_close: bool) -> Iterator[str]:
-    """What to run next: nothing where the sweep has answered what it was asked."""
+    """What to run next; nothing if the sweep answers the question."""
     if sweep.is_partial:
         yield CUT_SHORT
     elif variants:
@@ -349,7 +349,7 @@ def _some(labels: Sequence[str]) -> str:
 
 
 def _fell_out(out: Sequence[Standing], chosen: Standing, sweep: Sweep, names: Names) -> str:
-    """The runner-up, and why it is not chosen."""
+    """The cheapest setting beyond the budget, and why it is not chosen."""
     first, *others = out
     lacks = all(sweep.cell(first.setting, load).lacks_ports for load in sweep.loads)
     fault = "found no free port" if lacks else "failed"
@@ -362,7 +362,7 @@ def _fell_out(out: Sequence[Standing], chosen: Standing, sweep: Sweep, names: Na
 
 
 def _ways_in(runner_up: Standing, variants: Sequence[Variant]) -> list[str]:
-    """What would let a setting in: a budget as large as its errors, or what the model says of it."""
+    """What would let a setting in: a budget as large as its errors, or a change that suffices by the model."""
     budget = [f"--error-budget {share(budget_for(runner_up.worst_share))}"]
     return (budget if runner_up.worst_share <= LARGEST_BUDGET else []) + [
         f"{one.options} (the model predicts {share(one.error_share)} errors)" for one in variants
@@ -370,7 +370,7 @@ def _ways_in(runner_up: Standing, variants: Sequence[Variant]) -> list[str]:
 
 
 def _options(setting: StrategySpec) -> str:
-    """A setting as it is typed."""
+    """The options of a setting on the command line."""
     options = {
         "--strategy": quote(printable(setting.name)),  # to be pasted into a shell, and as a file has it
         "--window": setting.window,
@@ -382,13 +382,13 @@ def _options(setting: StrategySpec) -> str:
 
 
 def budget_for(errors: float) -> float:
-    """The smallest budget that a share of errors keeps, to two digits or to 0.01 %: 0.0501 makes 0.051."""
+    """The smallest budget that allows a share of errors, rounded up to two digits or to 0.01 %: 0.0501 makes 0.051."""
     step = max(1e-4, 10.0 ** (floor(log10(errors)) - 1))
     return min(1.0, round(ceil(errors / step - 1e-9) * step, 12))
 
 
 def share(value: float) -> str:
-    """A share in percent, with as many digits as a budget needs."""
+    """A share from 0 to 1 in percent, with two decimals at most; one digit for less than 0.005 %."""
     text = f"{value * 100:.2f}"
     return f"{value * 100:.1g}%" if float(text) == 0 and value else f"{text.rstrip('0').rstrip('.') or '0'}%"
 

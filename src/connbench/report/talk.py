@@ -8,12 +8,12 @@ from connbench.units import MS_PER_S, NS_PER_S
 
 
 def talk(result: Result) -> str:
-    """Each strategy as the talk's script prints it, an empty line between two."""
+    """The six lines of each strategy as the talk's script prints them, with an empty line between two strategies."""
     return "\n\n".join(six_lines(summarize(strategy), with_empty=True) for strategy in result.strategies)
 
 
 def six_lines(summary: Summary, *, with_empty: bool = False) -> str:
-    """The talk's summary of a strategy: milliseconds, three decimals, trailing zeros dropped but one.
+    """The talk's summary of a strategy: milliseconds with three decimals, without trailing zeros after the first.
 
     The line of a group that has no attempt, `latency min: infms`, is there `with_empty` only, as the talk prints it.
     """
@@ -44,6 +44,6 @@ def _latency(latency: Distribution) -> str:
 
 
 def _rounded(value: float) -> str:
-    """Three decimals, trailing zeros dropped but one."""
+    """A number with three decimals, without trailing zeros after the first decimal."""
     whole, _, decimals = f"{value:.3f}".partition(".")
     return f"{whole}.{decimals.rstrip('0') or '0'}"

@@ -1,4 +1,4 @@
-"""Every kind of chart by name, and how one becomes a file. matplotlib is loaded only when something is drawn."""
+"""The table of the kinds of charts, and how a chart becomes a file. matplotlib is loaded when something is drawn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS: dict[str, Callable[[Sequence[Series], Options], Figure]] = {
 
 
 def left_out(kind: str, series: Sequence[Series]) -> str:
-    """What a chart of these does not draw, as a line; empty where it draws all."""
+    """How many of these series a chart draws, as a line; empty if it draws all."""
     if kind == "utilisation":
         return canvas.left_out(len(lines_of(series)), canvas.MOST_LINES, "lines")
     if kind == "windows":

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DPI = 100
 RASTER_DPI = 200
-"""Of the points within an SVG: sharp on a screen of twice the usual density."""
+"""Resolution of the points within an SVG: sharp on a screen of twice the usual density."""
 
 POINTS_PER_PIXEL = 72 / DPI
 TITLE_SIZE = 11.0
@@ -62,7 +62,7 @@ STYLE: Any = {  # later releases of matplotlib type each key by its name, earlie
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """Colours of what is told apart by parity and outcome."""
+    """Colours of even ports, odd ports, failed attempts, and the line of the trend."""
 
     even: str
     odd: str
@@ -74,7 +74,7 @@ PALETTES = {
     "safe": Palette(even="#0072b2", odd="#d55e00", failed="#000000", trend="#e69f00"),
     "talk": Palette(even="#2ca02c", odd="#d62728", failed="#000000", trend="#ff8c00"),
 }
-"""One that holds for every kind of colour blindness (Okabe and Ito, Color Universal Design), and the talk's own."""
+"""`safe` suits every kind of colour blindness (Okabe and Ito, Color Universal Design); `talk` is the talk's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Grid:
 
     @property
     def panel_width(self) -> float:
-        """Of one panel, with its axis."""
+        """The width of one panel with its axis, in pixels."""
         return self.width / self.columns
 
     def figure(self) -> Figure:
@@ -123,7 +123,7 @@ class Grid:
 
 
 WIDTHS = {1: 1200, 2: 1400, 3: 1800}
-"""Of a picture, by the panels side by side."""
+"""The width of a picture in pixels, by the number of panels side by side."""
 
 SINGLE_HEIGHT = 700
 LEGEND_ROWS, LEGEND_ROW = 8, 20
@@ -134,10 +134,10 @@ BESIDE_LABEL = 5.0
 """What matplotlib sets beside a label of a legend, in font sizes: the handle, and the room around it."""
 
 NARROWEST = 1.1
-"""Quotient of the ends of a logarithmic axis below which labels of three digits would be alike."""
+"""The smallest quotient of the ends of a logarithmic axis; below it labels of three digits would be the same."""
 
 FEWEST_TICKS = 3
-"""Ticks from which one sees how an axis runs."""
+"""Ticks that a reader needs to read an axis."""
 
 TICK_MULTIPLES = ((1, 2, 5), tuple(range(1, 10)))
 """Multiples of the powers of ten that have ticks: the first of these that makes enough."""
@@ -145,7 +145,7 @@ TICK_MULTIPLES = ((1, 2, 5), tuple(range(1, 10)))
 MOST_LINES_OF_TEXT = 3
 
 MOST_PANELS, MOST_LINES = 48, 48
-"""What of a picture is drawn: thousands of panels or lines take minutes, and no reader tells them apart."""
+"""Panels and lines of a picture: thousands would take minutes, and no reader can tell them apart."""
 
 
 def grid(panels: int, options: Options, least: tuple[int, int], row_height: int) -> Grid:
@@ -177,7 +177,7 @@ def grid(panels: int, options: Options, least: tuple[int, int], row_height: int)
 
 
 def require() -> None:
-    """Make sure that matplotlib is there.
+    """Check that matplotlib is installed.
 
     Raises:
         EnvironmentFault: It is not.
@@ -196,22 +196,22 @@ def styled() -> Iterator[None]:
         EnvironmentFault: matplotlib is not installed.
     """
     require()
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that a font cache is built concerns nobody
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no user needs to know that a font cache is built
     matplotlib = _load()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        # A file's name in a script that the font lacks is drawn as boxes: nothing can be done about that here.
+        # A file's name may have characters that the font lacks; matplotlib draws boxes for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 
 
 def _load() -> ModuleType:
-    """matplotlib, also where no folder can be written: it insists on one for its settings and its cache of fonts."""
+    """Import matplotlib, also if no folder is writable: it wants one for its settings and its cache of fonts."""
     found = find_spec("matplotlib")
     assert found is not None  # noqa: S101  # `require` has looked
     assert found.origin is not None  # noqa: S101  # as above: a package that is installed
-    # With the settings that it brings it imports without such a folder; `styled` sets its own in any case.
+    # With its own settings file it imports without such a folder; `styled` replaces the settings in any case.
     os.environ["MATPLOTLIBRC"] = str(Path(found.origin).with_name("mpl-data") / "matplotlibrc")
     matplotlib = import_module("matplotlib")
     try:
@@ -223,7 +223,7 @@ def _load() -> ModuleType:
 
 
 def to_bytes(figure: Figure, file_format: str) -> bytes:
-    """The figure as a file of this format; without the date, so that the same figure gives the same bytes."""
+    """The figure in a file format, without the date, so that the same figure gives the same bytes."""
     file = io.BytesIO()
     if file_format == "svg":
         figure.savefig(file, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
@@ -289,7 +289,7 @@ def size_to_fit(text: str, width: float, largest: float = 10.0, smallest: float 
 
 
 def panels_of(figure: Figure, grid: Grid, used: int, *, sharex: bool = False, sharey: bool = False) -> list[Axes]:
-    """So many panels in the places of a grid, row by row; the places left over stay empty."""
+    """The first `used` panels of a grid, row by row; the other places stay empty."""
     panels = list(figure.subplots(grid.rows, grid.columns, squeeze=False, sharex=sharex, sharey=sharey).flatten())
     for empty in panels[used:]:
         empty.remove()
@@ -297,7 +297,7 @@ def panels_of(figure: Figure, grid: Grid, used: int, *, sharex: bool = False, sh
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], width: int, *, may_grow: bool = False) -> None:
-    """A legend below all panels, in as many columns as the width has room for; a long one may make the picture grow."""
+    """Put a legend below all panels, with as many columns as fit; the picture may grow for a long one."""
     if not handles:
         return
     size = STYLE["legend.fontsize"]
@@ -313,7 +313,7 @@ def legend_below(figure: Figure, handles: Sequence[Any], width: int, *, may_grow
 
 
 def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
-    """Let an axis of ms have ticks such as 15.6 µs or 2 ms; a logarithmic one at the powers of its base.
+    """Give an axis of ms ticks such as 15.6 µs or 2 ms; a logarithmic axis has them at the powers of its base.
 
     Args:
         axis: Which.
@@ -330,7 +330,7 @@ def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (
 
 
 def whole_numbers(axis: Axis) -> None:
-    """Let an axis have ticks at whole numbers only, thousands set apart."""
+    """Give an axis ticks at whole numbers only, with a comma for thousands."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # loaded when something is drawn
 
     axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
@@ -338,9 +338,9 @@ def whole_numbers(axis: Axis) -> None:
 
 
 def set_scale(panels: Sequence[Axes], scale: str, base: int = 10) -> None:
-    """Give vertical axes, which are of ms, their scale; a linear one begins at 0.
+    """Set the scale of the vertical axes, which are of ms; a linear one begins at 0.
 
-    Where nothing is above 0 there is nothing to make a logarithmic axis of: it stays linear.
+    If no value is above 0, the axis stays linear, because a logarithmic one cannot show 0.
     """
     if not any(isfinite(panel.dataLim.minposy) for panel in panels):
         scale = "linear"
@@ -355,7 +355,7 @@ def set_scale(panels: Sequence[Axes], scale: str, base: int = 10) -> None:
 
 
 def _have_enough_ticks(panel: Axes) -> None:
-    """Let a vertical axis to base 10 have three ticks or more, and room for them."""
+    """Give a vertical axis to base 10 three ticks or more, and room for them."""
     bottom, top = panel.get_ylim()
     if top < NARROWEST * bottom:
         middle, reach = (bottom * top) ** 0.5, NARROWEST**0.5
@@ -364,7 +364,7 @@ def _have_enough_ticks(panel: Axes) -> None:
 
 
 def tick(nanoseconds: float) -> str:
-    """A duration without needless zeros: `2 ms`, where a table has `2.00 ms`; 0 without a unit."""
+    """A duration without trailing zeros: `2 ms` for the `2.00 ms` of a table; 0 has no unit."""
     if nanoseconds == 0:
         return "0"
     number, _, unit = duration(abs(nanoseconds)).partition(" ")
@@ -395,7 +395,7 @@ def _enough_ticks() -> LogLocator:
 
 
 def left_out(there: int, drawn: int, what: str) -> str:
-    """That only so many of the panels or lines there are have room; empty where all have."""
+    """How many of the panels or lines are drawn; empty if all are."""
     return f"the first {drawn:,} of {there:,} {what} are drawn" if there > drawn else ""
 
 
@@ -410,7 +410,7 @@ def name_origin(figure: Figure, series: Sequence[Series], width: int, left_out: 
 
 
 def share_text(series: Series, in_use: int | None) -> str:
-    """` (50.0 % in use)`: which part of the range, where the range is known, else nothing."""
+    """` (50.0% in use)`: the share of the range; empty if the range is not known."""
     if series.strategy.capacity is None or in_use is None:
         return ""
     return f" ({in_use / series.strategy.capacity:.1%} in use)"

@@ -23,7 +23,7 @@ ROW_HEIGHT = 420
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
-    """A panel a strategy, all with the same bins and axes, so that they can be compared; all rounds together."""
+    """A panel for each strategy with all its rounds; all panels have the same bins and axes, to be compared."""
     scale = options.yscale or "linear"
     series = series[: canvas.MOST_PANELS]
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)

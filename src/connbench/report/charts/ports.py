@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 LEAST = (400, 480)
 ROW_HEIGHT = 620
 LABEL_SIZE, LABELS_APART = 10, 18
-"""Of the labels of the buckets: the font size in points, and the pixels between two."""
+"""The font size of the buckets' labels in points, and the pixels between two labels."""
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
-    """Two panels a strategy, one below the other: ports picked by bucket, and changes of parity so far."""
+    """Two panels for each strategy: above, the ports picked in each bucket; below, the changes of parity so far."""
     from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
     from matplotlib.patches import Patch  # noqa: PLC0415  # as above
 
@@ -56,7 +56,7 @@ def _pair(part: SubFigure, one: Series, grid: Grid, options: Options) -> None:
 
 
 def _buckets(panel: Axes, one: Series, picked: Counts, options: Options, panel_width: float) -> None:
-    """Bars of even and odd ports, one on the other, and how many there were to pick in all rounds."""
+    """Bars of odd ports on bars of even ports, and a line for the ports that exist, over all rounds."""
     plan = one.result.plan
     if plan:
         low, high = plan.port_range.low, plan.port_range.high
@@ -85,7 +85,7 @@ def _buckets(panel: Axes, one: Series, picked: Counts, options: Options, panel_w
 
 
 def _switches(panel: Axes, one: Series) -> None:
-    """The count of parity changes as it grows: a line a round."""
+    """The number of parity changes so far, as a line for each round."""
     totals = []
     for measured in one.strategy.rounds:
         made = np.flatnonzero(~measured.samples.failed)

@@ -29,7 +29,7 @@ POINT = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """A panel: attempts as points, and latencies in ns as a line, by the attempt too; either may be missing."""
+    """A panel: attempts as points, and a latency in ns for each attempt as a line; either may be missing."""
 
     label: str
     points: Samples | None
@@ -65,7 +65,7 @@ def draw(overlays: Sequence[Overlay], options: Options) -> Figure:
 
 
 def _points(panel: Axes, one: Overlay, options: Options) -> None:
-    """Connections in their order, so that neither parity hides the other; the failed above them."""
+    """Draw the connections in their order, so that neither parity hides the other, and the failed above them."""
     if one.points is None:
         return
     samples, colours = one.points, options.colours
@@ -79,7 +79,7 @@ def _points(panel: Axes, one: Overlay, options: Options) -> None:
 
 
 def _line(panel: Axes, one: Overlay, options: Options) -> None:
-    """The rolling median; of few attempts each."""
+    """Draw the rolling median; of few attempts each latency."""
     if one.line_ns is None:
         return
     positions, (median,) = rolling_percentiles(one.line_ns, (50.0,), points=1000)

@@ -25,25 +25,25 @@ LEAST = (440, 340)
 ROW_HEIGHT = 560
 DENSE = 2000
 HEADROOM = 0.1
-"""Of the axis's length, above and below the points: the marks' texts are at the top."""
+"""Room above and below the points, as a share of the axis; the texts of the marks are at the top."""
 
 LINE, MARKS_APART = 1.25, 5.0
-"""Height of a line of a mark's text, in font sizes, and what is between two texts, in points."""
+"""The height of a line of a mark's text, in font sizes, and the room between two texts, in points."""
 
 BESIDE_MARK = 1.5
 """Available left and right of a mark's text together, in font sizes."""
 
 AXIS_WIDTH = 90
-"""Pixels of a panel that its axis takes, and the title does not have."""
+"""Pixels of a panel that its axis takes and that the title cannot use."""
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
-    """A panel a strategy; of several rounds all points, over the number within the round."""
+    """A panel for each strategy, with the points of all its rounds over the attempt's number within the round."""
     scale = options.yscale or "log"
     series = series[: canvas.MOST_PANELS]
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)
     figure = grid.figure()
-    # What is orders of magnitude apart can share an axis only if that is logarithmic.
+    # Latencies of different orders of magnitude can share a logarithmic axis only.
     panels = canvas.panels_of(figure, grid, len(series), sharey=scale == "log")
     for panel, one in zip(panels, series, strict=True):
         _points(panel, one, options, scale)
@@ -69,9 +69,9 @@ def _limits(one: Series) -> tuple[float, float]:
 
 
 def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
-    """Connections in their order, so that neither parity hides the other; the failed above them.
+    """Draw the connections in their order, so that neither parity hides the other, and the failed above them.
 
-    The trends lie on top: set off from many points by a white edge, thinner than a few, which they would hide.
+    The trends lie on top, with a white edge over many points, and as thinner lines over a few, so as not to hide them.
     """
     samples = one.strategy.samples
     numbers = attempt_numbers(one.strategy)
@@ -102,19 +102,19 @@ def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
 
 
 def _trend(panel: Axes, over: Floats, shown: Floats, style: Any, **look: Any) -> None:  # noqa: ANN401  # what Line2D takes
-    """A line that leaves the axes as the points need them: one that falls may go towards 0."""
+    """Draw a line that does not change the limits of the axes: a falling one may go towards 0."""
     from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
 
     panel.add_artist(Line2D(over, shown, linestyle=style, **look))
 
 
 def _point_size(points: int) -> float:
-    """Area of a point in square points: the more there are, the smaller."""
+    """The area of a point in square points; with more points it is smaller."""
     return float(np.clip(20_000 / max(1, points), 1.2, 14.0))
 
 
 def _titles(panel: Axes, one: Series, grid: Grid) -> None:
-    """The six lines, small enough to fit, and above them in bold what they are of."""
+    """Write the six lines, small enough to fit, and above them the strategy in bold."""
     width = grid.panel_width - AXIS_WIDTH
     lines = six_lines(summarize(one.strategy))
     size = canvas.size_to_fit(lines, width)
@@ -126,7 +126,7 @@ def _titles(panel: Axes, one: Series, grid: Grid) -> None:
 
 
 def _marks(panel: Axes, one: Series, size: float, width: float) -> None:
-    """Upright lines at the knee and at the first failed attempt, each with its number; `width` in pixels."""
+    """Draw vertical lines at the knee and at the first failed attempt, each with its number; `width` is in pixels."""
     knee = find_knee(one.strategy)
     marks = (
         (knee.connection, "knee", knee.in_use),
@@ -145,7 +145,7 @@ def _marks(panel: Axes, one: Series, size: float, width: float) -> None:
 def _placed(  # what there is, and how large
     panel: Axes, number: int, numbers: Sequence[int], text: str, size: float, width: float
 ) -> tuple[bool, str]:
-    """On which side of its line a text has room, on one line or two: clear of the other line, and within the panel.
+    """The side of its line on which a text fits between the other line and the ends of the panel, in one line or two.
 
     Args:
         panel: Whose horizontal axis says how far apart lines are.
@@ -184,7 +184,7 @@ def _mark(panel: Axes, number: int, text: str, below: float, size: float, *, is_
 
 
 def _legend(series: Sequence[Series], options: Options) -> list[Line2D]:
-    """What occurs in any of the panels."""
+    """The handles for what any of the panels shows."""
     from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
 
     groups = [summarize(one.strategy).groups for one in series]

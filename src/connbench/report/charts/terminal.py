@@ -18,15 +18,15 @@ HEIGHT = 20
 NARROWEST, WIDEST = 40, 120
 MOST_TICKS = 7
 FINER = 2
-"""Points are thinned to so many a cell and direction: a terminal shows no more, and plotext would take seconds."""
+"""Points drawn in each direction of a cell: a terminal shows no more, and with all points plotext takes seconds."""
 
 MARKS = ("·", "+", "x")
 COLOURS = {"safe": ("blue", "orange", "default"), "talk": ("green", "red", "default")}
-"""Of even, odd and failed: the failed in the terminal's own colour, for black may be its background."""
+"""Colours of even, odd and failed; the failed have the terminal's own colour, because its background may be black."""
 
 
 def require() -> None:
-    """Make sure that plotext is there.
+    """Check that plotext is installed.
 
     Raises:
         EnvironmentFault: It is not.
@@ -99,7 +99,7 @@ def _chart(  # noqa: PLR0913, PLR0917  # all that a picture is made of
     margin = (high - low) * 0.05 or 1.0
     low, high = (low - margin, high + margin) if yscale == "log" else (0.0, high + margin)
     if knee.connection is not None:
-        # As points, for plotext's own upright line has a white background; two a row leave no gap.
+        # plotext's own vertical line has a white background, so points draw it; two for each row leave no gap.
         upright = np.linspace(low, high, 2 * HEIGHT).tolist()
         marker = plotext.marker("│", plotext.pixel("cyan"))
         figure.draw(figure.signal([knee.connection] * len(upright), upright, marker=marker))
@@ -117,7 +117,7 @@ def _chart(  # noqa: PLR0913, PLR0917  # all that a picture is made of
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Some of 1, 2, 5, 10, 20 ... that lie between two values above 0, evenly far apart."""
+    """Numbers out of 1, 2, 5, 10, 20 ... between two values above 0, at even distances."""
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)
     inside = [value for power in powers for step in (1, 2, 5) if low <= (value := step * 10.0**power) <= high]
     return inside[:: max(1, ceil(len(inside) / MOST_TICKS))] or [(low * high) ** 0.5]

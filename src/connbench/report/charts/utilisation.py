@@ -27,13 +27,13 @@ LEAST = (440, 340)
 PERCENTILES = (50.0, 99.0)
 GREY = "#555555"
 FAINT = 0.45
-"""How strong the filling is drawn where the churn is what it is about."""
+"""Opacity of the filling in a chart of churn."""
 
 CROWD = 4
-"""Lines above which each one's p99 is drawn faintly."""
+"""The number of lines from which on the p99 is drawn faintly."""
 
 POINTS = 150
-"""Of a line: each is then a p99 of some hundred connections, where there are as many as in the talk."""
+"""Points of a line: each is a p99 of some hundred connections, with as many connections as in the talk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Line:
 
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
-    """Rolling median and p99 of every strategy in one panel; of several rounds all connections at the same share."""
+    """Rolling median and p99 of every strategy in one panel; a point is of the connections of all rounds at a share."""
     from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
     from matplotlib.ticker import PercentFormatter  # noqa: PLC0415  # as above
 
@@ -74,7 +74,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
     lines = lines_of(series)[: canvas.MOST_LINES]
     has_churn = any(line.is_churn for line in lines)
     alpha = FAINT if has_churn else 1.0
-    # Beside churn's own p99 that of the filling would say the same twice, and many of them hide one another.
+    # The p99 of the filling repeats that of churn, and many lines hide one another.
     p99_alpha = 0.0 if has_churn else FAINT if len(lines) > CROWD else 1.0
     for line in lines:
         colour = colour_of(line.colour)
@@ -106,7 +106,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
 
 
 def share_of(one: Series) -> float | None:
-    """The share of its ports that a strategy fills, 0 to 1; None where that is not known."""
+    """The share of its ports that a strategy fills, 0 to 1; None if it is not known."""
     spec, plan = one.strategy.strategy, one.result.plan
     if spec.load.fill is not None:
         return spec.load.fill
@@ -140,7 +140,7 @@ def lines_of(series: Sequence[Series]) -> list[Line]:
 
 
 def _without_size(one: Series, *, with_churn: bool = True) -> str:
-    """A series' label without how many connections or how full; of its churn alone where asked for."""
+    """A series' label without the number of connections and the fill, and without the churn unless `with_churn`."""
     spec = one.strategy.strategy
     load = replace(spec.load, fill=None, connections=None, churn=spec.load.churn if with_churn else None)
     return one.label.replace(spec.label, replace(spec, load=load).label)
@@ -184,7 +184,7 @@ def _rolling(one: Series) -> tuple[Floats, Floats]:
 
 
 def _whole(one: Series) -> int:
-    """What the share is one of: the range's ports; the longest round's attempts where the range is not known."""
+    """The number of ports that is 100 %; the attempts of the longest round if the range is not known."""
     return one.strategy.capacity or max(1, *(len(r.samples) for r in one.strategy.rounds))
 
 

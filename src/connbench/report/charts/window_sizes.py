@@ -1,4 +1,4 @@
-"""What the window's size changes: cost and errors, from several strategies, several loads or several files."""
+"""Cost and errors over the window's size, for several strategies, loads or files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST = (440, 260)
 ROW_HEIGHT = 400
 MARKERS = "os^vDP*X"
 SHADES = 0.88
-"""Of the colour map that is used."""
+"""Share of the colour map that is used."""
 
 WHOLE = {"title": "Total time of a round", "ylabel": "sum of all latencies"}
 EACH = {"title": "Mean time of an attempt", "ylabel": "acquire time, failed attempts counted"}
@@ -77,7 +77,7 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
 
 
 def lines_of_sizes(series: Sequence[Series]) -> dict[str, list[Series]]:
-    """What the chart has a line for: with several loads what was judged at each, else everything with a window."""
+    """The lines of the chart: with several loads the phase that each load measures, else every series with a window."""
     return sweeps(judged(series) if len(loads_of(series)) > 1 else series)
 
 
@@ -101,14 +101,14 @@ def sweeps(series: Sequence[Series]) -> dict[str, list[Series]]:
 
 
 def judged(series: Sequence[Series]) -> list[Series]:
-    """Those that a load is about: the churn where there is one, else the filling."""
+    """The series that a load measures: the churn if it has one, else the filling."""
     return [
         one for one in series if (one.strategy.strategy.phase is Phase.CHURN) == bool(one.strategy.strategy.load.churn)
     ]
 
 
 def loads_of(series: Sequence[Series]) -> list[Load]:
-    """What strategies with a window were put to, the lightest first."""
+    """The loads of the strategies with a window, the lightest first."""
     found = dict.fromkeys(
         setting_and_load(one.strategy.strategy)[1] for one in series if one.strategy.strategy.window is not None
     )
@@ -126,7 +126,7 @@ def _shade(position: int, of: int) -> str:
 def _times(
     panel: Axes, some: Sequence[Series], label: str, look: tuple[str, str], cost: Callable[[Series], Floats]
 ) -> None:
-    """The median of the complete rounds, and whiskers to the shortest and longest; hollow where none was complete."""
+    """Draw the median of the complete rounds with whiskers to the shortest and longest; hollow without one."""
     sizes = [_size(one) for one in some]
     colour, marker = look
     totals = [cost(one) / NS_PER_MS for one in some]
@@ -140,13 +140,13 @@ def _times(
 
 
 def _costs(one: Series) -> Floats:
-    """Mean acquire time in ns of each complete round; of each round where none was complete."""
+    """Mean acquire time in ns of each complete round; of every round if none is complete."""
     rounds = [r for r in one.strategy.rounds if not r.fault and len(r.samples)] or one.strategy.rounds
     return np.array([r.samples.acquire_ns.mean() if len(r.samples) else 0.0 for r in rounds])
 
 
 def _totals(one: Series) -> Floats:
-    """Total time in ns of each complete round; of all rounds together where none was complete."""
+    """Total time in ns of each complete round; of all rounds together if none is complete."""
     summary = summarize(one.strategy)
     return np.array(summary.rounds_total_ns or (summary.total_ns,), dtype=np.float64)
 

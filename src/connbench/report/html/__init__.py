@@ -1,1 +1,1 @@
-"""Results as one HTML page that needs nothing but itself: `connbench.report.html.page.html_page`."""
+"""Results as one HTML page without any other file: `connbench.report.html.page.html_page`."""

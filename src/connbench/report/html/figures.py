@@ -32,7 +32,7 @@ PARITY_COLOURS = {"even": "#009e73", "odd": "#d55e00"}
 """Green and red in the shades that colour-blind readers tell apart too (Okabe and Ito, 2008)."""
 
 _CROWD, _FAINT = 2, 0.4
-"""Series above which each one's p99 is drawn so faintly that the medians stand out."""
+"""With more series than this the p99 is drawn with this opacity, so that the medians stand out."""
 
 _NAME_LENGTH = 60
 """Characters of a name within a chart; elsewhere on the page it stands in full."""
@@ -51,31 +51,31 @@ LATENCY_AXIS = {
 }
 
 MOST_POINTS = 1_000_000
-"""Points of all strategies together that a page may hold: with them it is still well below 25 MB."""
+"""Points of all strategies together in a page, which then has less than 25 MB."""
 
 SLOWEST_KEPT = 100
-"""Slowest attempts of a strategy and parity that are drawn whatever else is left out: they are what one looks for."""
+"""Slowest attempts of a strategy and parity that are always drawn, because a reader looks for them."""
 
 MOST_ERRNOS = 8
-"""Errnos of a strategy that are told apart."""
+"""Errnos of a strategy that have a trace of their own."""
 
 MOST_RATIOS = 12
-"""Figures of a comparison that the picture has room for; of more the chief ones, or each strategy's total time."""
+"""Figures of a comparison that the picture shows; of more, only `CHIEF`, or only each strategy's total time."""
 
 CHIEF = ("total", "p50", "p99")
 
 VERDICT_COLOURS = {Verdict.FASTER: "#009e73", Verdict.SLOWER: "#d55e00"}
 OTHER_COLOUR = "#808890"
-"""Of what shows no difference; it stands out on white and on black."""
+"""The colour of a figure without a difference; readable on white and on black."""
 
 
 # ---- the two charts of every page
 
 
 def chart_text(text: str) -> str:
-    """Words as plotly shows them to the letter: it takes names and labels for a kind of HTML, and for templates.
+    """Words escaped so that plotly shows them to the letter: it reads names and labels as HTML and as templates.
 
-    It decodes numeric entities last of all, so that what they stand for is neither tag, template nor formula.
+    plotly decodes numeric entities last, so their characters are neither tag, template nor formula.
     """
     short = text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "…"
     return "".join(
@@ -84,7 +84,7 @@ def chart_text(text: str) -> str:
 
 
 def one_in(series: Sequence[Series]) -> int:
-    """Of how many attempts one is drawn, so that the page does not grow beyond its limit."""
+    """The number of attempts of which one is drawn, to keep the page within `MOST_POINTS`."""
     points = sum(len(shown_round(each.strategy).samples) for each in series)
     return -(-points // MOST_POINTS) or 1
 
@@ -191,9 +191,9 @@ def _rolling(position: int, series: Series, p99_opacity: float) -> list[dict[str
 
 
 def shown_round(strategy: StrategyResult) -> Round:
-    """The round a chart draws: the one of the median total time, of two in the middle the faster.
+    """The round that a chart draws: the one with the median total time, the faster of two in the middle.
 
-    Rounds that were cut short count only if there is no other; then the longest is taken.
+    If every round is partial, it is the longest.
     """
     complete = [r for r in strategy.rounds if not r.fault]
     if not complete:
@@ -203,7 +203,7 @@ def shown_round(strategy: StrategyResult) -> Round:
 
 
 def thinned(samples: Samples, chosen: Mask, every: int) -> npt.NDArray[np.int64]:
-    """Positions of those of the chosen attempts that are drawn, in order: one in `every`, and the slowest 100."""
+    """The positions of the drawn attempts in order, (drawn,): one in `every` of the chosen, and the slowest 100."""
     positions = np.flatnonzero(chosen)
     if every == 1:
         return positions
@@ -270,7 +270,7 @@ class Bar:
 
 
 def picture_of(results: Sequence[Result]) -> Picture | None:
-    """What shows a sweep at a glance; None of anything else, which its own charts show."""
+    """The picture of a sweep; None of anything else, which the charts of every page show."""
     return of_sweep(results[0]) if len(results) == 1 and is_sweep(results[0]) else None
 
 
@@ -404,5 +404,5 @@ def bars(found: Sequence[Bar], axis: str) -> dict[str, Any]:
 
 
 def _legend() -> dict[str, Any]:
-    """Above the chart, where a phone has room for it."""
+    """A legend above the chart, where a phone has room for it."""
     return {"showlegend": True, "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}}

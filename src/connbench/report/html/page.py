@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MOST_NAMED = 5
-"""Strategies that a heading names; of more it says how many."""
+"""Strategies that a heading names; if there are more, it counts them."""
 
 MOST_DRAWN = 64
-"""Strategies that the charts draw: no reader tells more apart, and thousands make a browser hang."""
+"""Strategies that the charts draw: no reader can tell more apart, and with thousands a browser hangs."""
 
 TERMS = (
     ("latency", "the time in connect() alone; for UDP the acquire time"),
@@ -51,15 +51,15 @@ TERMS = (
     *((strategy.name, strategy.explanation) for strategy in STRATEGIES.values()),
     ("harness floor", "what connbench itself adds to each connect()"),
 )
-"""What a reader of a page may not know."""
+"""Terms that a reader may not know, with their meaning; the end of the page explains them."""
 
 COMMAND = "command"
-"""Name in the environment of the command line that measured; the page shows it on its own."""
+"""The key of the command line in a result's environment; the page shows the command apart from the rest."""
 
 _UNITS = {"timeout": "s", "delay_ms": "ms"}
 
 SCRIPT_SAFE = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
-"""What ends or changes a script element wherever it stands in it, and how JSON says the same otherwise."""
+"""The characters that can end or change a script element, and their escapes in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class ResultPart:
 
 
 def check_libraries() -> None:
-    """Make sure, before anything is read, that a page can be made.
+    """Check that the libraries of a page are installed, before anything is read.
 
     Raises:
         EnvironmentFault: jinja2 or plotly is not installed.
@@ -107,7 +107,7 @@ def check_libraries() -> None:
 
 
 def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Opening | None = None) -> str:
-    """The page: everything in one document, which never asks the network for anything.
+    """The page: one document that loads nothing from the network.
 
     Whatever comes from a result's file is escaped, and the page's own policy forbids any script but its two.
 
@@ -152,7 +152,7 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
         script=script,
         policy=_policy(plotly, script),
     )
-    return page.encode(errors="replace").decode()  # a file's name may be no text; a page cannot but be
+    return page.encode(errors="replace").decode()  # a file's name may have bytes that are not text
 
 
 def _what(results: Sequence[Result]) -> str:
@@ -169,7 +169,7 @@ def _what(results: Sequence[Result]) -> str:
 
 
 def _run_verdicts(results: Sequence[Result]) -> list[str]:
-    """The verdict of each result that is no sweep, whose own page says what it comes to."""
+    """The verdict of each result that is not a sweep; the page of a sweep gets its verdict in `Opening`."""
     found: list[str] = []
     for result in results:
         if not is_sweep(result):
@@ -179,12 +179,12 @@ def _run_verdicts(results: Sequence[Result]) -> list[str]:
 
 
 def is_lone_sweep(results: Sequence[Result]) -> bool:
-    """Whether a page is of one sweep, whose own tables compare like with like: total times of other loads do not."""
+    """Whether a page is of one sweep: its tables compare settings at the same load, and total times would not."""
     return len(results) == 1 and is_sweep(results[0])
 
 
 def comparison_tables(results: Sequence[Result]) -> list[Table]:
-    """What puts the strategies of all results side by side; nothing where there is only one."""
+    """The tables that compare the strategies of all results; none for a single strategy."""
     series = series_of(results)
     if len(series) < 2:
         return []
@@ -193,7 +193,7 @@ def comparison_tables(results: Sequence[Result]) -> list[Table]:
 
 
 def _compared(base: Result, new: Result) -> Iterator[Table]:
-    """What `connbench compare` says of two results, where they have a strategy in common."""
+    """The tables of `connbench compare`, if the two results have a strategy in common."""
     compared = compare(base, new)
     if not compared.strategies:
         return
@@ -218,7 +218,7 @@ def _result(result: Result) -> ResultPart:
 
 
 def _origin(result: Result) -> str:
-    """File, kernel, CPU, date and range, as far as they are known."""
+    """File, kernel, CPU, date and range; each if the file has it."""
     environment = result.environment
     time = str(environment.get("time") or "").replace("T", " ").removesuffix("+00:00")
     parts = (
@@ -232,7 +232,7 @@ def _origin(result: Result) -> str:
 
 
 def _plan_table(result: Result) -> Table | None:
-    """All that decided the run; None where the file does not tell."""
+    """The plan; None if the file has none."""
     if result.plan is None:
         return None
     plan = result.plan
@@ -240,7 +240,7 @@ def _plan_table(result: Result) -> Table | None:
 
 
 def environment_table(result: Result) -> Table | None:
-    """The machine as it was recorded, a group within it as `group / name`; None where nothing was."""
+    """The machine as the file recorded it, with `group / name` for a nested value; None if it recorded nothing."""
     rows = [_row(name, value) for name, value in _flat(result.environment) if name != COMMAND]
     return Table(("environment", "value"), rows) if rows else None
 
@@ -275,7 +275,7 @@ def _strategy(position: int, series: Series) -> StrategyPart:
 
 
 def _chart_notes(series: Sequence[Series], there: int) -> list[str]:
-    """What of the measurement the charts do not draw as it is; of `there` strategies they draw `series`."""
+    """What the charts leave out or change; they draw `series` out of `there` strategies."""
     notes = [f"The first {len(series)} of {there:,} strategies are drawn."] if there > len(series) else []
     notes += [
         f"{each.label}: round {shown_round(each.strategy).number} of {len(each.strategy.rounds)} is drawn, "
@@ -295,13 +295,13 @@ def _chart_notes(series: Sequence[Series], there: int) -> list[str]:
 
 
 def _script_safe(values: object) -> str:
-    """JSON that can stand in a script element: no character of it ends the element or begins another."""
+    """JSON for a script element: no character of it ends the element or begins another."""
     json = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
     return json.translate(SCRIPT_SAFE)
 
 
 def _policy(*scripts: str) -> str:
-    """The content security policy: these scripts and no other, inline style, and nothing from any network.
+    """The content security policy: it allows these scripts, inline style, and nothing from the network.
 
     plotly.js draws with regl, which makes its functions from strings: hence 'unsafe-eval', for these scripts only.
     """
