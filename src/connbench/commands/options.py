@@ -247,7 +247,8 @@ calibrate_option = option(
     type=FILE,
     callback=_check_readable,
     metavar="FILE",
-    help="Fit the costs of a port to this result file. Repeatable: plain of several sizes fits best.",
+    help="Fit the costs of a port to this result file. Repeatable: results of plain with several numbers of "
+    "connections fit best.",
 )
 reserved_ports_option = option(
     Section.PORTS,
@@ -366,7 +367,7 @@ RUN_OPTIONS = (
         default=Isolation.AUTO.value,
         show_default=True,
         metavar="WHEN",
-        help="Create a network namespace for each round: always, never, or auto, which uses the host's where it must.",
+        help="Create a network namespace for each round: always, never, or auto, which uses the host's if it has to.",
     ),
     option(
         Section.PLACE,

@@ -29,8 +29,8 @@ from connbench.strategies import DEFAULT_NAMES, RANDOM, STRATEGIES, Window
 from connbench.units import MS_PER_S
 
 ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
-COST_OF_HOST = "the host's port range applies, and its other connections take part"
-COST_OF_OWN_LISTENER = "; more connections than the host's somaxconn need an accepting listener"
+COST_OF_HOST = "the run uses the host's port range, and other connections of the host take ports of it"
+COST_OF_OWN_LISTENER = "; a listener has to accept if the connections are more than the host's somaxconn"
 
 
 def choose_namespace(

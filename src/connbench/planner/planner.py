@@ -189,8 +189,8 @@ def _unpinned(reason: str) -> Finding:
     return Finding(
         "cpus-not-chosen",
         Severity.WARNING,
-        f"connections are made on whichever CPU the scheduler chooses ({reason})",
-        "moving between CPUs takes time that counts; allow the call where this sandbox is set up",
+        f"the scheduler chooses the CPUs of the connections ({reason})",
+        "the times include moves between CPUs; allow the call where this sandbox is set up",
     )
 
 

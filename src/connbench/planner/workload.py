@@ -188,8 +188,8 @@ def find_crowded_clients(plan: Plan, usable: int) -> list[Finding]:
         Finding(
             "clients-share-cpus",
             Severity.WARNING,
-            f"{clients} clients are on {cpus} CPU{'s' if cpus > 1 else ''}: some wait for others to be switched out",
-            f"what they contend for is CPU time too; --concurrency {cpus} shows the kernel's locks alone",
+            f"{clients} clients are on {cpus} CPU{'s' if cpus > 1 else ''}: some wait while others run",
+            f"they compete for CPU time as well; --concurrency {cpus} shows what the kernel's locks cost",
         )
     ]
 
