@@ -34,7 +34,7 @@ from connbench.model.choices import (
     Spread,
 )
 from connbench.model.knee_rule import can_show_half, fewest_to_show_half
-from connbench.model.load import LOAD_FIELDS, MAX_CONCURRENCY, MOST_ROWS, NO_LOAD, Churn, Load
+from connbench.model.load import LOAD_FIELDS, MOST_ROWS, NO_LOAD, Churn, Load
 from connbench.model.plan import Plan, RoundPlan, format_addresses
 from connbench.model.strategy import HALF, StrategySpec
 
@@ -44,7 +44,6 @@ __all__ = [
     "HALF",
     "LARGEST",
     "LOAD_FIELDS",
-    "MAX_CONCURRENCY",
     "MAX_PORT",
     "MOST_ROWS",
     "MOST_SOURCES",
