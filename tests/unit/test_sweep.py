@@ -32,8 +32,7 @@ from connbench.report import run_report
 from connbench.report import sweep_report as report
 from connbench.report.formats import FORMATS
 from connbench.report.html.figures import of_sweep
-from connbench.report.sweep_report import Names, budget_for, markdown, verdict
-from connbench.report.sweep_report import share as report_share
+from connbench.report.sweep_report import Names, budget_for, format_error_share, markdown, verdict
 from connbench.reproduce.cases import FULL_RANGE, cases
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.output_file import Output
@@ -327,7 +326,7 @@ def test_what_is_not_shown_to_be_cheaper_did_not_fall_out() -> None:
 @given(st.floats(1e-6, 1.0))
 def test_a_budget_as_large_as_the_errors_lets_a_setting_in(errors: float) -> None:
     """What the verdict names is read back as a budget that the errors keep, and is not far above them."""
-    named = report_share(budget_for(errors))
+    named = format_error_share(budget_for(errors))
     assert errors <= BUDGET.read(named, "--error-budget") <= max(1.11 * errors, errors + 1e-4)
 
 
@@ -473,8 +472,8 @@ def test_the_runner_up_says_what_would_let_it_in() -> None:
     first, second, third, last = said(result, variants=found_variants)
     assert first.startswith("Cheapest within 1% errors: plain, 125 µs a connection")
     assert second.startswith("window 16 takes ")
-    assert f"and fell out: {report_share(missed)} of its attempts found no free port" in second
-    assert f"{best.options} (the model predicts {report_share(best.error_share)} errors)" in third
+    assert f"and fell out: {format_error_share(missed)} of its attempts found no free port" in second
+    assert f"{best.options} (the model predicts {format_error_share(best.error_share)} errors)" in third
     assert last == f"Next: repeat the sweep with --strategy window --window 16 {best.options}, which measures it."
     swept_json = json.loads(report.json(result, 0.01, found_variants))["sweep"]
     assert swept_json["choice"]["label"] == "plain"

@@ -36,8 +36,8 @@ def prometheus(result: Result) -> str:
     Times are in seconds, as Prometheus wants them. There are no timestamps, which node_exporter would refuse, and no
     series twice: strategies of the same label are numbered.
     """
-    # Loads a web server, which nothing else here needs.
-    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415  # see the comment above
+    # prometheus_client loads a web server, which nothing else here needs.
+    from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
     registry.register(_Collector(result))
@@ -78,7 +78,7 @@ def _named(result: Result) -> dict[str, StrategyResult]:
 
 
 def _info(result: Result) -> Metric:
-    from prometheus_client.core import InfoMetricFamily  # noqa: PLC0415  # see prometheus()
+    from prometheus_client.core import InfoMetricFamily
 
     plan = result.plan
     known = {
@@ -131,7 +131,7 @@ def _tries(named: dict[str, StrategyResult]) -> Metric:
 
 
 def _histogram(name: str, documentation: str, labels: list[str] | None = None) -> HistogramMetricFamily:
-    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see prometheus()
+    from prometheus_client.core import HistogramMetricFamily
 
     return HistogramMetricFamily(name, documentation, labels=labels or ["strategy"])
 
@@ -146,7 +146,7 @@ def _add(
 
 
 def _errors(named: dict[str, StrategyResult]) -> Metric:
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see prometheus()
+    from prometheus_client.core import CounterMetricFamily
 
     family = CounterMetricFamily("connbench_errors", "Failed attempts by their errno.", labels=["strategy", "errno"])
     for label, strategy in named.items():
@@ -156,7 +156,7 @@ def _errors(named: dict[str, StrategyResult]) -> Metric:
 
 
 def _gauge(name: str, documentation: str, labels: list[str] | None = None) -> GaugeMetricFamily:
-    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see prometheus()
+    from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(name, documentation, labels=labels or ["strategy"])
 
@@ -207,7 +207,7 @@ def _part_metrics(result: Result, named: Mapping[str, StrategyResult]) -> Iterat
         result: What was measured.
         named: Its strategies by the label that their metrics have.
     """
-    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see prometheus()
+    from prometheus_client.core import GaugeMetricFamily
 
     labels = ["strategy", "by", "part"]
     attempts = GaugeMetricFamily("connbench_part_attempts", "Attempts of a source, target or lane.", labels=labels)

@@ -193,7 +193,7 @@ def _choices(sweep: Sweep, names: Names, budget: float) -> Iterator[Table]:
     if len(sweep.settings) < 2 or len(sweep.loads) < 2:
         return
     rows = [_at_load(sweep, names, budget, position) for position in range(len(sweep.loads))]
-    title = f"cheapest within {share(budget)} errors at each {names.heading}"
+    title = f"cheapest within {format_error_share(budget)} errors at each {names.heading}"
     yield Table((names.heading, "setting", "cost", "errors"), rows, title=title, words=(1,))
     if sweep.standings:
         over_all = [
@@ -297,10 +297,11 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
         return ("No setting is judged, for none has a complete round at every load.", *_next(sweep, (), is_close=False))
     chosen = sweep.cheapest(budget)
     out = sweep.cheaper_beyond(budget)
+    limit = format_error_share(budget)
     sentences = [
-        f"Cheapest within {share(budget)} errors: {_described(chosen, sweep, names)}."
+        f"Cheapest within {limit} errors: {_described(chosen, sweep, names)}."
         if chosen
-        else f"No setting keeps within {share(budget)} errors; nearest: {_described(out[0], sweep, names)}."
+        else f"No setting keeps within {limit} errors; nearest: {_described(out[0], sweep, names)}."
     ]
     rivals = [rival.setting.label for rival in sweep.tied(budget)]
     if rivals:
@@ -334,7 +335,7 @@ def _described(standing: Standing, sweep: Sweep, names: Names) -> str:
     where = "mean of the churn" if sweep.has_churn else "mean"
     if len(sweep.loads) > 1:
         where += f" over the {len(sweep.loads)} loads"
-    worst = f"{share(standing.worst_share)} errors" if standing.worst_share else "no errors"
+    worst = f"{format_error_share(standing.worst_share)} errors" if standing.worst_share else "no errors"
     at = names.at(standing.worst_load) if standing.worst_share else ""
     return f"{standing.setting.label}, {_cost(standing)} ({where}; {f'at worst {worst}{at}' if at else worst})"
 
@@ -357,15 +358,15 @@ def _fell_out(out: Sequence[Standing], chosen: Standing, sweep: Sweep, names: Na
     more = f"; {len(others)} more cheaper setting{'s' if len(others) > 1 else ''} fell out too" if others else ""
     return (
         f"{first.setting.label} takes {_cost(first)}, {times:.1f} times less, and fell out: "
-        f"{share(first.worst_share)} of its attempts {fault}{names.at(first.worst_load)}{more}."
+        f"{format_error_share(first.worst_share)} of its attempts {fault}{names.at(first.worst_load)}{more}."
     )
 
 
 def _ways_in(runner_up: Standing, variants: Sequence[Variant]) -> list[str]:
     """What would let a setting in: a budget as large as its errors, or a change that suffices by the model."""
-    budget = [f"--error-budget {share(budget_for(runner_up.worst_share))}"]
+    budget = [f"--error-budget {format_error_share(budget_for(runner_up.worst_share))}"]
     return (budget if runner_up.worst_share <= LARGEST_BUDGET else []) + [
-        f"{one.options} (the model predicts {share(one.error_share)} errors)" for one in variants
+        f"{one.options} (the model predicts {format_error_share(one.error_share)} errors)" for one in variants
     ]
 
 
@@ -387,7 +388,7 @@ def budget_for(errors: float) -> float:
     return min(1.0, round(ceil(errors / step - 1e-9) * step, 12))
 
 
-def share(value: float) -> str:
+def format_error_share(value: float) -> str:
     """A share from 0 to 1 in percent, with two decimals at most; one digit for less than 0.005 %."""
     text = f"{value * 100:.2f}"
     return f"{value * 100:.1g}%" if float(text) == 0 and value else f"{text.rstrip('0').rstrip('.') or '0'}%"

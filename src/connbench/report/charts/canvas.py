@@ -117,7 +117,7 @@ class Grid:
 
     def figure(self) -> Figure:
         """A figure of this size, whose panels make room for their own titles and labels."""
-        from matplotlib.figure import Figure  # noqa: PLC0415  # loaded when something is drawn
+        from matplotlib.figure import Figure
 
         return Figure(figsize=(self.width / DPI, self.height / DPI), layout="constrained")
 
@@ -237,7 +237,7 @@ def to_bytes(figure: Figure, file_format: str) -> bytes:
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Pixels that one line takes as matplotlib draws it, at a font size in points."""
-    from matplotlib.font_manager import FontProperties  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.font_manager import FontProperties
 
     font = FontProperties(size=size, weight=weight)
     extent = _renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]  # matplotlib types little of this class
@@ -247,7 +247,7 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 @cache
 def _renderer() -> RendererAgg:
     """What measures; nothing is drawn with it."""
-    from matplotlib.backends.backend_agg import RendererAgg  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.backends.backend_agg import RendererAgg
 
     return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]  # as above
 
@@ -321,7 +321,7 @@ def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (
         base: Of a logarithmic axis.
         steps: In base 10, what multiples of the powers have ticks too.
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value * NS_PER_MS)))
     if scale == "log":
@@ -331,7 +331,7 @@ def durations(axis: Axis, scale: str, base: int = 10, steps: Sequence[float] = (
 
 def whole_numbers(axis: Axis) -> None:
     """Give an axis ticks at whole numbers only, with a comma for thousands."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axis.set_major_formatter("{x:,.0f}")
@@ -374,7 +374,7 @@ def tick(nanoseconds: float) -> str:
 
 def _enough_ticks() -> LogLocator:
     """Ticks of an axis to base 10: three or more within it, however little of a decade it shows."""
-    from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     class EnoughTicks(LogLocator):
         def tick_values(self, vmin: float, vmax: float) -> list[float]:

@@ -27,8 +27,8 @@ LABEL_SIZE, LABELS_APART = 10, 18
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
     """Two panels for each strategy: above, the ports picked in each bucket; below, the changes of parity so far."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
-    from matplotlib.patches import Patch  # noqa: PLC0415  # as above
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     series = series[: canvas.MOST_PANELS]
     grid = canvas.grid(len(series), options, LEAST, ROW_HEIGHT)

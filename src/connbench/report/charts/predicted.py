@@ -90,7 +90,7 @@ def _line(panel: Axes, one: Overlay, options: Options) -> None:
 
 
 def _legend(overlays: Sequence[Overlay], options: Options) -> list[Line2D]:
-    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.lines import Line2D
 
     colours = options.colours
     points = [one.points for one in overlays if one.points is not None]

@@ -103,7 +103,7 @@ def _points(panel: Axes, one: Series, options: Options, scale: str) -> None:
 
 def _trend(panel: Axes, over: Floats, shown: Floats, style: Any, **look: Any) -> None:  # noqa: ANN401  # what Line2D takes
     """Draw a line that does not change the limits of the axes: a falling one may go towards 0."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.lines import Line2D
 
     panel.add_artist(Line2D(over, shown, linestyle=style, **look))
 
@@ -185,7 +185,7 @@ def _mark(panel: Axes, number: int, text: str, below: float, size: float, *, is_
 
 def _legend(series: Sequence[Series], options: Options) -> list[Line2D]:
     """The handles for what any of the panels shows."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
+    from matplotlib.lines import Line2D
 
     groups = [summarize(one.strategy).groups for one in series]
     colours = options.colours

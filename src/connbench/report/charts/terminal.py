@@ -87,7 +87,7 @@ def _chart(  # noqa: PLR0913, PLR0917  # all that a picture is made of
     colours: tuple[str, str, str],
     knee: Knee,
 ) -> Any:  # noqa: ANN401  # plotext has no types
-    import plotext  # type: ignore[import-untyped]  # it has no types  # noqa: PLC0415  # loaded when used
+    import plotext  # type: ignore[import-untyped]  # it has no types
 
     figure = plotext.figure
     figure.clear()

@@ -63,8 +63,8 @@ class Line:
 
 def draw(series: Sequence[Series], options: Options) -> Figure:
     """Rolling median and p99 of every strategy in one panel; a point is of the connections of all rounds at a share."""
-    from matplotlib.lines import Line2D  # noqa: PLC0415  # loaded when something is drawn
-    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415  # as above
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import PercentFormatter
 
     scale = options.yscale or "log"
     grid = canvas.grid(1, options, LEAST, 0)

@@ -117,8 +117,8 @@ def loads_of(series: Sequence[Series]) -> list[Load]:
 
 def _shade(position: int, of: int) -> str:
     """The colour of one of several steps, from dark to light; the lightest part of the map is too faint on white."""
-    from matplotlib import colormaps  # noqa: PLC0415  # loaded when something is drawn
-    from matplotlib.colors import to_hex  # noqa: PLC0415  # as above
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
 
     return to_hex(colormaps["viridis"](SHADES * position / max(1, of - 1)))
 
@@ -161,7 +161,7 @@ def _error_share(one: Series) -> float:
 
 
 def _dress(times: Axes, errors: Axes, *, series: Sequence[Series], scale: str) -> None:
-    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter  # noqa: PLC0415  # loaded when drawn
+    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
     sizes = sorted({_size(one) for one in series})
     for panel in (times, errors):

@@ -319,8 +319,8 @@ def _asset(name: str) -> str:
 
 def _libraries() -> tuple[Environment, str]:
     try:
-        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # an extra, and 50 ms
-        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # noqa: PLC0415  # an extra without types
+        from jinja2 import Environment, StrictUndefined
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # it has no types
     except ModuleNotFoundError as error:
         raise EnvironmentFault(
             f"an HTML page needs {error.name}, which is not installed", "pip install 'connbench[html]'"
