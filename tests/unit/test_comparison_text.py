@@ -76,7 +76,7 @@ def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
         "NEW  new_kernel.json: Linux 6.18.0, range 10000-10999, 4 connections, 1 to 6",
         "  rounds (1 partial, left out)",
         "",
-        "WARNING: a change below may have one of these for its reason:",
+        "WARNING: one of these may be the reason of a change below:",
         "  warning: kernel: 6.8.0-test in BASE, 6.18.0 in NEW",
         "  warning: port range: 9024-65535 in BASE, 10000-10999 in NEW",
         "",
@@ -325,7 +325,7 @@ def test_another_load_is_told() -> None:
     text = report.text(compare(named({filled: rounds_of(1)}, "a.json"), named(new, "b.json")))
     [line] = [line for line in text.splitlines() if line.startswith("not compared")]
     assert line == (
-        "not compared: window 500 was put to another load, "
+        "not compared: window 500 was measured with another load, "
         "'window 500, fill 80%' in BASE and 'window 500, before churn 2000', 'window 500, churn 2000' in NEW"
     )
 

@@ -76,10 +76,10 @@ def test_given_up_here_and_there_does_not_move_the_knee() -> None:
     assert (knee.connection, knee.in_use, knee.first_failed) == (101, 99, None)
 
 
-def test_report_tells_what_was_had_in_time() -> None:
-    """A line has how many were had within the limit, a table at which share of the range; errors name the rest."""
+def test_report_counts_the_connections_within_the_limit() -> None:
+    """A line counts the connections within the limit, a table counts them as the range fills; errors name the rest."""
     report = run_report.text(half_given_up())
-    assert "\nhad within 1 ms: 100 of 200 (50.0%)\n" in report
+    assert "\nconnected within 1 ms: 100 of 200 (50.0%)\n" in report
     assert "\nerrors: given up 99, EADDRNOTAVAIL 1\n" in report
     assert "\nfirst failed: attempt 200 with 50.0% of the range in use" in report
     assert "\n60%              20            0        20       0  50.0%\n" in report

@@ -463,7 +463,7 @@ def test_times_of_a_plan_come_from_a_result(tmp_path: Path, capsys: pytest.Captu
     connbench("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path)
     said = capsys.readouterr().out
     assert "extrapolated: plain has 4,000 connections open" in said
-    assert "there a port grows dearer as is usual, to " in said
+    assert "beyond that a port costs more by the usual growth, up to " in said
 
 
 def test_neither_parity_hides_the_other_in_the_chart() -> None:

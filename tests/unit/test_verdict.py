@@ -241,7 +241,7 @@ def test_a_file_that_does_not_tell_the_range_has_no_share() -> None:
     flat = Result(None, {}, (), {PLAIN: [round_of(FLAT)]}, Origin.TALK_CSV, "a.csv")
     assert run_verdict(flat)[0] == (
         "plain stays at 9 µs (connect() p50) to the last connection, without an error; "
-        "the file does not tell how many ports there were, so a knee may lie further on."
+        "the file does not say how many ports there were, so a knee may lie further on."
     )
 
 

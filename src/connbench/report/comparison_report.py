@@ -33,7 +33,7 @@ SCHEMA = 1
 
 HEADER = ("figure", "BASE", "NEW", "NEW/BASE", f"{CONFIDENCE:.0%} interval", "verdict")
 
-ALARM = "a change below may have one of these for its reason:"
+ALARM = "one of these may be the reason of a change below:"
 
 CHANGED = {Verdict.FASTER, Verdict.SLOWER, Verdict.FEWER_ERRORS, Verdict.MORE_ERRORS}
 
@@ -142,7 +142,7 @@ def _other_loads(comparison: Comparison) -> list[str]:
         )
         if of_new:
             loads = f"{', '.join(of_base)} in BASE and {', '.join(of_new)} in NEW"
-            lines.append(f"not compared: {setting} was put to another load, {loads}")
+            lines.append(f"not compared: {setting} was measured with another load, {loads}")
     return lines
 
 

@@ -240,7 +240,7 @@ def growth_lines(calibration: Calibration) -> list[str]:
         return []
     most = calibration.growth[-1][0]
     cost = float(calibration.port_ns_at(most))
-    return [f"  there a port grows dearer as is usual, to {cost:.0f} ns with {count(most)} open"]
+    return [f"  beyond that a port costs more by the usual growth, up to {cost:.0f} ns with {count(most)} open"]
 
 
 def cost_lines(calibration: Calibration) -> list[str]:

@@ -337,8 +337,8 @@ def _load_lines(strategy: StrategyResult) -> list[str]:
         ]
     if load.give_up_ms is not None and summary.attempts:
         share = summary.connected / summary.attempts
-        had = f"{count(summary.connected)} of {count(summary.attempts)} ({share:.1%})"
-        lines.append(f"had within {load.give_up_ms:g} ms: {had}")
+        connected = f"{count(summary.connected)} of {count(summary.attempts)} ({share:.1%})"
+        lines.append(f"connected within {load.give_up_ms:g} ms: {connected}")
     if load.churn and strategy.strategy.phase is Phase.CHURN:
         lines.append(_churn_line(strategy, load.churn, summary))
     return lines

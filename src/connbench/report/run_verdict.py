@@ -108,9 +108,7 @@ def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterato
         yield f"{'; '.join(_turns(result, slow))}."
     if shown:
         is_unknown = any(course.knee.shows_half is None for _, course in shown)
-        beyond = (
-            "; the file does not tell how many ports there were, so a knee may lie further on" if is_unknown else ""
-        )
+        beyond = "; the file does not say how many ports there were, so a knee may lie further on" if is_unknown else ""
         yield f"{'; '.join(_stays(result, shown))}{beyond}."
     if hidden:
         yield _too_small(result, hidden)

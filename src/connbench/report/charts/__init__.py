@@ -43,7 +43,7 @@ def picture(kind: str, series: Sequence[Series], options: Options, file_format: 
 
     Raises:
         EnvironmentFault: matplotlib is not installed.
-        UsageError: The picture is too small for so many panels, or the series have nothing that this kind shows.
+        UsageError: The picture is too small for the panels, or the series have nothing that this kind shows.
     """
     with styled():
         figure = KINDS[kind](series, options)

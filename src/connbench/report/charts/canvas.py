@@ -253,7 +253,7 @@ def _renderer() -> RendererAgg:
 
 
 def folded(text: str, width: float, size: float = TITLE_SIZE, weight: str = "bold") -> str:
-    """Text in at most three lines that each fit into so many pixels; what does not fit the third ends in ` ...`."""
+    """Text in at most three lines of at most `width` pixels; a longer text ends in ` ...`."""
     end = " ..."
 
     def beginning(words: str, within: float) -> str:
@@ -278,7 +278,7 @@ def folded(text: str, width: float, size: float = TITLE_SIZE, weight: str = "bol
 
 
 def size_to_fit(text: str, width: float, largest: float = 10.0, smallest: float = 6.5) -> float:
-    """Font size in points at which the longest line of a text fits into so many pixels."""
+    """Font size in points at which the longest line of a text fits into `width` pixels."""
     lines, size = text.splitlines(), largest
     while size > smallest and (widest := max(text_width(line, size) for line in lines)) > width:
         size = max(smallest, min(size * width / widest, size - 0.1))  # hinted glyphs do not shrink in proportion

@@ -10,7 +10,7 @@
   const charts = [scatter, utilisation, picture].filter(Boolean);
   const PRINT_WIDTH = 700; /* CSS pixels of A4 and Letter between their margins */
 
-  /* Attempts of one trace that fall into the same square of so many pixels are drawn once: they would cover each
+  /* Attempts of one trace that fall into the same square of SQUARE pixels are drawn once: they would cover each
      other anyway, and what is left pans smoothly without a fast graphics card. Zoomed into, they come apart. */
   const SQUARE = 2;
 

@@ -290,7 +290,7 @@ def _chart_notes(series: Sequence[Series], there: int) -> list[str]:
         notes.append("Churn fills no range: it is in the chart above alone.")
     every = figures.one_in(series)
     if every > 1:
-        notes.append(f"So many attempts make a chart slow: 1 in {every} is drawn, and the slowest of each colour.")
+        notes.append(f"With all attempts a chart would be slow: 1 in {every} is drawn, and the slowest of each colour.")
     return notes
 
 
