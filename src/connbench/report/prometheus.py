@@ -199,7 +199,7 @@ def _knees(named: dict[str, StrategyResult]) -> Iterator[Metric]:
 
 
 def _part_metrics(result: Result, named: Mapping[str, StrategyResult]) -> Iterator[Metric]:
-    """Attempts, errors, latency and rate, with `by` (source, target, lane) and `part` as labels.
+    """Attempts, errors, latency and rate, with `by` (source, target, client) and `part` as labels.
 
     As many parts as the tables show: each would be some series more for whoever stores them.
 
@@ -210,7 +210,7 @@ def _part_metrics(result: Result, named: Mapping[str, StrategyResult]) -> Iterat
     from prometheus_client.core import GaugeMetricFamily
 
     labels = ["strategy", "by", "part"]
-    attempts = GaugeMetricFamily("connbench_part_attempts", "Attempts of a source, target or lane.", labels=labels)
+    attempts = GaugeMetricFamily("connbench_part_attempts", "Attempts of a source, target or client.", labels=labels)
     errors = GaugeMetricFamily("connbench_part_errors", "Failed attempts of it.", labels=labels)
     latency = GaugeMetricFamily(
         "connbench_part_latency_seconds", "Its latency: mean, p50 and p99.", labels=[*labels, "figure"]

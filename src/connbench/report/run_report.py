@@ -40,12 +40,12 @@ ALL_BUT_FULL = 0.95
 """Share of the range in use from which on a search of UDP is long as a rule, and no longer by chance."""
 
 MOST_PARTS = 16
-"""Sources, targets or lanes that a table has room for; the JSON has all of them."""
+"""Sources, targets or clients that a table has room for; the JSON has all of them."""
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
 _PART_FIGURES = ("n", "errors", "mean", "p50", "p99")
 _POSITIONS = ("knee", "first failed")
-_LANE_FIGURES = ("n", "errors", "conn/s", "mean", "p50", "p99", "even mean", "odd mean")
+_CLIENT_FIGURES = ("n", "errors", "conn/s", "mean", "p50", "p99", "even mean", "odd mean")
 
 
 def text(result: Result, width: int | None = None, *, bold: bool = False) -> str:
@@ -187,7 +187,7 @@ def _host_range(result: Result) -> PortRange | None:
 
 
 def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
-    """Latency, acquire time and tries, giving up, and each source, target and lane; those that have a row.
+    """Latency, acquire time and tries, giving up, and the tables by source, target and client.
 
     UDP's latency is its acquire time: there the tries remain.
     """
@@ -256,11 +256,11 @@ def giving_up_table(strategy: StrategyResult) -> Table | None:
 
 
 def part_tables(result: Result, strategy: StrategyResult) -> Iterator[tuple[By, Table]]:
-    """A table for each of source, target and lane that there are several of."""
+    """A table by source, by target and by client, each if there are several."""
     for by in By:
         parts = split_by(result, strategy, by)
         if len(parts) > 1:
-            yield by, _by_lane(strategy, parts) if by is By.CLIENT else _by_address(by, parts)
+            yield by, _by_client(strategy, parts) if by is By.CLIENT else _by_address(by, parts)
 
 
 def _by_address(by: By, parts: list[Part]) -> Table:
@@ -288,14 +288,14 @@ def _positions(strategy: StrategyResult) -> tuple[str, ...]:
     return tuple("-" if attempt is None else count(attempt) for attempt in (knee.connection, knee.first_failed))
 
 
-def _by_lane(strategy: StrategyResult, parts: list[Part]) -> Table:
-    """A row for each lane, with its connections per second, and one for all lanes together."""
-    header = (By.CLIENT.value, *_LANE_FIGURES)
-    rows = [(part.name, *_lane_figures(summarize(part.strategy))) for part in parts[:MOST_PARTS]]
-    return Table(header, [*rows, *_rest(len(parts), header), ("all", *_lane_figures(summarize(strategy)))])
+def _by_client(strategy: StrategyResult, parts: list[Part]) -> Table:
+    """A row for each client, with its connections per second, and one for all clients together."""
+    header = (By.CLIENT.value, *_CLIENT_FIGURES)
+    rows = [(part.name, *_client_figures(summarize(part.strategy))) for part in parts[:MOST_PARTS]]
+    return Table(header, [*rows, *_rest(len(parts), header), ("all", *_client_figures(summarize(strategy)))])
 
 
-def _lane_figures(summary: Summary) -> tuple[str, ...]:
+def _client_figures(summary: Summary) -> tuple[str, ...]:
     attempts, errors, *latency = _part_figures(summary)
     by_parity = (group.latency for group in (summary.even, summary.odd))
     rate = "-" if summary.rate is None else count(summary.rate)
@@ -465,7 +465,7 @@ def _knee_cell(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
 
 
 def _part_blocks(result: Result, strategy: StrategyResult) -> Iterator[Block]:
-    """The table for each of source, target and lane that there are several of, under a heading that says so."""
+    """The tables by source, target and client, each under its heading."""
     label = strategy.strategy.label
     for by, table in part_tables(result, strategy):
         yield Heading(f"{label} by {by}:", label)
