@@ -21,7 +21,7 @@ from connbench.commands.result_writer import DocumentReport, ResultWriter
 from connbench.commands.sweep import variants_of
 from connbench.commands.values import count, load_type, parse_values, parse_words
 from connbench.errors import Interrupted, UsageError
-from connbench.model import LOAD_FIELDS, Churn, Close, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
+from connbench.model import LOAD_FIELDS, Churn, Close, Link, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
 from connbench.planner import sweeps as sweeping
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import choose_strategies
@@ -427,6 +427,19 @@ FELL_OUT = (
     "window 1000 takes 25.1 µs a connection, 1.2 times less, and fell out: "
     "7% of its attempts found no free port at fill 95%."
 )
+
+
+def test_header_names_link_and_delay_as_that_of_a_run_does() -> None:
+    """Run and sweep name in the same words what decided the figures, in text and in markdown."""
+    result = swept(TWO_BY_TWO)
+    assert result.plan
+    result.plan = replace(result.plan, link=Link.VETH, delay_ms=2.0)
+    words = "own network namespace, veth link, 2 ms delay, backlog listener, seed 1"
+    first = report.text(result, 0.01).splitlines()[0]
+    assert first.startswith("sweep: Linux ")
+    assert first.endswith(f", {words}")
+    assert f", {words}\n" in run_report.text(result)
+    assert report.markdown(result, 0.01).splitlines()[2].endswith(f", {words}")
 
 
 def test_report_has_tables_choices_and_a_verdict() -> None:

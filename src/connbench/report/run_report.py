@@ -68,9 +68,9 @@ def report_blocks(result: Result) -> list[Block]:
 
 
 def strategy_blocks(result: Result, strategy: StrategyResult) -> list[Block]:
-    """One strategy: its header, the talk's six lines, its tables, and what is known beside.
+    """One strategy: its header, the talk's six lines, its tables, and lines on wall time, errors, load and knee.
 
-    Of the six lines that of a group without an attempt is missing; `--format talk` has it.
+    A group without an attempt has no line among the six; `--format talk` has it.
     """
     summary = summarize(strategy)
     lines = [
@@ -95,7 +95,7 @@ def closing_blocks(result: Result, told: Collection[Finding] = ()) -> list[Block
 
 
 def summary_blocks(result: Result, verdict: Sequence[str] | None = None) -> list[Block]:
-    """The figures that strategies are compared by, a row for each, and what to make of them.
+    """The report in short: the verdict, a table with a row for each strategy, and the findings.
 
     Args:
         result: What was measured.
@@ -116,7 +116,7 @@ def summary_blocks(result: Result, verdict: Sequence[str] | None = None) -> list
 
 
 def header(result: Result, spec: StrategySpec) -> str:
-    """All that decides the figures of a strategy, in one line."""
+    """One line with everything that determines the figures of a strategy."""
     source = ""
     if result.plan:
         sources = result.plan.sources[: spec.load.sources]
@@ -125,18 +125,18 @@ def header(result: Result, spec: StrategySpec) -> str:
 
 
 def machine_blocks(result: Result) -> list[Block]:
-    """The kernel as a heading, and below it all that decided the run."""
+    """The kernel as a heading, and below it everything that determined the run."""
     return [Heading(f"connbench: {kernel_name(result)}"), Lines([", ".join(conditions(result, arrow="to"))])]
 
 
 def kernel_name(result: Result) -> str:
-    """`Linux 6.8.0`, if the result names its kernel."""
+    """`Linux 6.8.0`, or `kernel unknown` if the result does not name it."""
     kernel = result.environment.get("kernel")
     return f"Linux {kernel}" if kernel else "kernel unknown"
 
 
 def conditions(result: Result, source: str = "", arrow: str = "->") -> list[str]:
-    """What decided the figures beside kernel and strategy: ports, addresses, namespace, link, listener, seed, rounds.
+    """What determined the figures besides kernel and strategy: ports, addresses, namespace, link, listener, seed.
 
     Args:
         result: The file's name stands for all of it where the file has no plan.
@@ -167,7 +167,7 @@ def link_name(plan: Plan) -> str:
 
 
 def _port_range(result: Result, plan: Plan) -> str:
-    """The range beside that of the host it was measured on, if the result tells."""
+    """The port range, with the range of the host if the result has it."""
     host = _host_range(result)
     words = [] if host is None else ["the host's" if host == plan.port_range else f"the host's is {host}"]
     words += [f"{count(plan.reserved)} of its ports reserved"] if plan.reserved else []
@@ -189,7 +189,7 @@ def _host_range(result: Result) -> PortRange | None:
 def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
     """Latency, acquire time and tries, giving up, and the tables by source, target and client.
 
-    UDP's latency is its acquire time: there the tries remain.
+    UDP's latency is its acquire time, so its second table has the tries alone.
     """
     summary = summarize(strategy)
     yield latency_table(summary)
@@ -202,7 +202,7 @@ def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
 
 
 def latency_table(summary: Summary) -> Table:
-    """Latency of all attempts, per parity and of the failed; groups without an attempt are left out."""
+    """Latency of all attempts, of each parity and of the failed; a group without attempts has no row."""
     rows = [
         (name, count(group.latency.count), *_distribution(group.latency))
         for name, group in summary.groups.items()
@@ -306,7 +306,7 @@ def _rest(parts: int, header: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [(f"... and {parts - MOST_PARTS} more", *[""] * (len(header) - 1))] if parts > MOST_PARTS else []
 
 
-# ---- what is known beside the tables, in lines
+# ---- the lines below the tables
 
 
 def _facts(result: Result, summary: Summary) -> list[str]:

@@ -1,0 +1,85 @@
+"""The writers of a report: every kind of block has its form in text and in markdown, and the verdict its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from connbench.findings import Finding, Severity
+from connbench.report import markdown, text
+from connbench.report.blocks import Alert, Block, Findings, Heading, Lines, Table, Verbatim, Verdict
+
+FINDING = Finding("slow", Severity.WARNING, "a call took a second", "measure again", "bind", 1)
+
+REPORT: list[Block] = [
+    Heading("bind: Linux 6.8", "bind:"),
+    Verdict(["It is fast.", "Next: nothing."]),
+    Alert("one of these may be the reason:", [("warning", "another kernel")]),
+    Verbatim("total  time:   1s"),
+    Table(("figure", "n", "verdict"), [("p50", "7", "slower")], title="A table", remarks=("A remark.",), words=(2,)),
+    Lines(["first", "second"], is_list=True),
+    Findings([FINDING]),
+]
+
+
+def test_text_has_each_block_and_the_verdict_at_the_end() -> None:
+    """Blank lines stand between blocks, none below a heading; words stand to the left of their column."""
+    assert text.write(REPORT).splitlines() == [
+        "bind: Linux 6.8",
+        "WARNING: one of these may be the reason:",
+        "  warning: another kernel",
+        "",
+        "total  time:   1s",
+        "",
+        "A table",
+        "figure  n  verdict",
+        "p50     7  slower",
+        "A remark.",
+        "",
+        "first",
+        "second",
+        "",
+        "warning: bind, round 1: a call took a second",
+        "  -> measure again",
+        "",
+        "verdict: It is fast.",
+        "Next: nothing.",
+    ]
+
+
+def test_markdown_has_each_block_in_its_order() -> None:
+    """A bold beginning, paragraphs, a warning of GitHub's, a block of code, a table, lists."""
+    assert markdown.write(REPORT).split("\n\n") == [
+        "**bind:** Linux 6.8",
+        "It is fast.",
+        "Next: nothing.",
+        "> [!WARNING]\n> one of these may be the reason:\n>\n> - **warning** another kernel",
+        "```text\ntotal  time:   1s\n```",
+        "**A table**",
+        "| figure |   n | verdict |\n| ------ | --: | ------- |\n| p50    |   7 | slower  |",
+        "A remark.",
+        "- first\n- second",
+        "- **warning:** bind, round 1: a call took a second; measure again\n",
+    ]
+
+
+def test_verdict_stays_first_where_that_is_asked_for() -> None:
+    """And blocks that have nothing to say leave no blank lines."""
+    nothing: list[Block] = [Lines([]), Findings([]), Verdict([]), Table(("a",), [])]
+    assert text.write([*nothing, Lines(["a line"]), Verdict(["So."])], verdict_first=True) == "verdict: So.\n\na line"
+    assert text.write(nothing) == ""
+
+
+@pytest.mark.parametrize(("block", "stressed"), [(REPORT[0], "bind:"), (REPORT[1], "verdict:")], ids=["head", "end"])
+def test_bold_is_the_word_that_a_reader_looks_for(block: Block, stressed: str) -> None:
+    """Once, and without any other change to the text."""
+    bold = text.write([block], bold=True)
+    assert bold.startswith(f"{text.BOLD}{stressed}{text.NORMAL}")
+    assert bold.replace(text.BOLD, "").replace(text.NORMAL, "") == text.write([block])
+    assert bold.count(text.BOLD) == 1
+
+
+def test_findings_of_one_kind_are_shortened_in_text_only() -> None:
+    """The first two are shown, the others counted."""
+    many = Findings([FINDING] * 5, shortened=True)
+    assert text.write([many]).splitlines()[-1] == "warning: the same of 3 more rounds"
+    assert markdown.write([many]).count("a call took a second") == 5
