@@ -60,7 +60,7 @@ def test_other_plan_is_warned_of_and_few_rounds_have_no_verdict(files: dict[str,
     assert text.index("  warning: connections: 64 in BASE, 32 in NEW") < text.index(
         "\nbind: 5 rounds in BASE, 3 rounds"
     )
-    assert "undetermined: NEW needs 2 more complete rounds, for a verdict takes 5" in text
+    assert "undetermined: NEW needs 2 more complete rounds; a verdict needs 5 of each" in text
     assert "only in BASE: window 16\nonly in NEW: random" in text
 
 

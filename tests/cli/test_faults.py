@@ -148,8 +148,11 @@ def test_a_machine_that_does_not_tell_its_memory(tmp_path: Path) -> None:
     ("command", "says"),
     [
         (("run", "-q", "-n", "10"), "Resource temporarily unavailable"),
-        (("run", "-q", "-n", "10", "--isolate", "never", "--strategy", "bind"), "no engine process: Resource"),
-        (("serve", "--port", "0", "--processes", "3"), "0 of 3 accepting processes started, and no further one"),
+        (
+            ("run", "-q", "-n", "10", "--isolate", "never", "--strategy", "bind"),
+            "the engine process cannot start: Resource",
+        ),
+        (("serve", "--port", "0", "--processes", "3"), "0 of 3 accepting processes started, and the next one cannot"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -129,7 +129,7 @@ def test_more_clients_than_cpus_are_warned_of() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("-n", "5", "--fill", "50%"), "-n 5 and --fill 50% both say how many"),
+        (("-n", "5", "--fill", "50%"), "-n 5 and --fill 50% both set the number of connections"),
         (("--fill", "half"), "--fill half is not a share"),
         (("--fill", "0%"), "--fill 0% is not possible"),
         (("--fill", "101%"), "--fill 101% is not possible"),
@@ -143,7 +143,7 @@ def test_more_clients_than_cpus_are_warned_of() -> None:
         (("--churn", "5", "--close", "fin", "--listener", "backlog"), "--close fin: a backlog listener never closes"),
         (("--churn", "5", "--close", "fin", "--protocol", "udp"), "--close fin: UDP has neither RST nor FIN"),
         (("--protocol", "udp", "--listener", "accept"), "--listener accept does nothing for UDP"),
-        (("--target", "127.0.0.1:1", "--target", "127.0.0.1:1"), "127.0.0.1:1 is there twice"),
+        (("--target", "127.0.0.1:1", "--target", "127.0.0.1:1"), "127.0.0.1:1 is named twice"),
         (("--target", "127.0.0.1:1", "--target", "[::1]:1"), "are not of one family"),
         (("--listener", "accept", "--protocol", "udp"), "--listener accept does nothing for UDP"),
         (("--target", "[::1]:80", "--family", "4"), "--target ::1 is not of IPv4"),

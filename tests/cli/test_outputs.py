@@ -133,7 +133,7 @@ def test_a_prefix_that_begins_no_name(prefix: str, tmp_path: Path) -> None:
     """A folder is no beginning of a picture's name: it is refused before anything is measured."""
     done = connbench("sweep", "--window", "10,20", "--port-range", "40000-40255", "--charts", prefix, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
-    assert "this begins no file's name" in done.stderr
+    assert "no file name can begin with this" in done.stderr
     assert names(tmp_path) == []
 
 

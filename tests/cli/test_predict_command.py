@@ -78,7 +78,7 @@ def test_advice_is_given_and_refused() -> None:
     given = connbench("advise", "-n", "500", "--port-range", "40000-40999")
     assert (given.returncode, given.stderr) == (ExitCode.OK, "")
     assert given.stdout.startswith("Use ")
-    assert "500 of 1,000 ports are taken, 50.0%" in given.stdout
+    assert "500 of 1,000 ports are in use, 50.0%" in given.stdout
     refused = connbench("advise")
     assert refused.returncode == ExitCode.USAGE
     assert refused.stderr.splitlines() == [

@@ -55,7 +55,7 @@ def test_verdict_stands_first(quick: tuple[str, Path]) -> None:
         r"verdict: (All 37|\d+ of 37) claims of the talk 'connect\(\) - why you so slow\?' hold on Linux ", first
     )
     assert re.match(r"plain takes .* for 4,096 connections, and an odd port costs .* x an even one \(the talk: ", plain)
-    assert re.match(r"window 36 takes .*% of its connections fail; range takes .*, and none fails\.$", others)
+    assert re.match(r"window 36 takes .*% of its connections fail; range takes .*, and no connection fails\.$", others)
 
 
 def test_report_of_the_file_is_what_was_printed(quick: tuple[str, Path], tmp_path: Path) -> None:

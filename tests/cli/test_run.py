@@ -378,7 +378,7 @@ def test_a_strategy_without_a_connection_is_no_sound_measurement() -> None:
     assert finished.returncode == ExitCode.UNSOUND, finished.stderr
     assert "invalid: window 2: none of 3 attempts made a connection (EADDRNOTAVAIL 3)" in finished.stdout
     assert "of which 60 are reserved: choose another --port-range" in finished.stdout
-    assert "92.1% of the windows of 2 ports have no other" in finished.stdout
+    assert "92.1% of the windows of 2 ports have reserved ports only" in finished.stdout
 
 
 def test_fill_is_a_share_of_what_is_not_reserved() -> None:

@@ -50,7 +50,7 @@ def test_one_address_is_filled_after_the_other() -> None:
     [
         (("--sources", "2"), "--sources 2: plain cannot choose its source"),
         (("--strategy", "bind", "--sources", "0"), "--sources 0 is not possible"),
-        (("--strategy", "bind", "--sources", "2", "--source", "127.0.0.1"), "both say where from"),
+        (("--strategy", "bind", "--sources", "2", "--source", "127.0.0.1"), "both set the source addresses"),
         (("--strategy", "bind", "--source", "127.9.9.9-127.9.9.1"), "is reversed"),
         (("--strategy", "bind", "--source", "192.0.2.1,127.0.0.1"), "192.0.2.1 is not an address of this host"),
     ],

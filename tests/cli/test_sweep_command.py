@@ -69,7 +69,7 @@ def test_sweep_in_another_format() -> None:
         (("--window", "10,20.5"), "'20.5' is not a whole number"),
         (("--window", "10,300"), "--window 300 does not fit"),
         (("--strategy", "window,fastest"), "unknown strategy 'fastest'"),
-        (("-n", "10,20", "--fill", "50%"), "both say how many"),
+        (("-n", "10,20", "--fill", "50%"), "both set the number of connections"),
         (
             ("--window", "10,20", "--charts", "nowhere/a"),
             "--charts nowhere/a-windows.png: folder nowhere does not exist",
@@ -92,7 +92,7 @@ def test_what_is_said_to_let_a_setting_in_does() -> None:
     swept = connbench("sweep", *ports, "--window", "10,20", "--error-budget", "2%", "--rounds", "1", "--seed", "7")
     found = json.loads(swept.stdout)["sweep"]
     assert found["choice"] is None
-    let_in = found["runner_up"]["let_in_by"]["options"]
+    let_in = found["runner_up"]["would_keep_budget_with"]["options"]
     assert any(one["options"].startswith("--retries ") for one in let_in)
     window = found["runner_up"]["setting"]["window"]
     for one in let_in:

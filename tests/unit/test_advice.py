@@ -70,9 +70,9 @@ def tried(counsel: Counsel) -> dict[str, Candidate]:
 def test_below_half_every_strategy_does() -> None:
     """The knee is at half the range and not reached; plain keeps the budget and costs what the others do."""
     counsel = advise(SITUATION)
-    assert advice(counsel, "ports").line == "900 of 2,000 ports are taken, 45.0%"
-    assert advice(counsel, "knee").line == "the knee of plain is at 1,001 taken ports, 900 are 90.0% of it"
-    assert counsel.verdict[1] == "900 of 2,000 ports are taken, 45.0%; the knee is at 1,001."
+    assert advice(counsel, "ports").line == "900 of 2,000 ports are in use, 45.0%"
+    assert advice(counsel, "knee").line == "the knee of plain is at 1,001 ports in use, 900 are 90.0% of it"
+    assert counsel.verdict[1] == "900 of 2,000 ports are in use, 45.0%; the knee is at 1,001."
     assert tried(counsel)["plain"].is_kept
     assert tried(counsel)["plain"].mean_ns == pytest.approx(USUAL.base_ns, rel=0.05)
     assert {one.topic for one in counsel.advices} & {"exhaustion", "time-wait", "sources"} == set()
@@ -85,8 +85,8 @@ def test_past_half_plain_misses_the_slo_that_range_keeps() -> None:
     assert not found["plain"].keeps_slo
     assert found["plain"].keeps_budget
     assert found["range"].is_kept
-    assert "1,800 are past it" in advice(counsel, "knee").line
-    assert "past the knee at 1,001: plain takes " in counsel.verdict[1]
+    assert "1,800 are beyond it" in advice(counsel, "knee").line
+    assert "beyond the knee at 1,001: plain takes " in counsel.verdict[1]
     assert advice(counsel, "use").line.split()[1] in {"range", "random", "window"}
     assert counsel.is_kept
 
@@ -95,7 +95,7 @@ def test_without_the_option_no_window_is_advised() -> None:
     """A kernel before 6.3 has no IP_LOCAL_PORT_RANGE: plain, bind and random are all there is."""
     counsel = advise(replace(SITUATION, connections=1800, options=options_of("5.10"), algorithm=Algorithm.PRE_6_8))
     assert set(tried(counsel)) == {"plain", "random"}
-    assert "Linux 6.3 brings it" in advice(counsel, "kernel").reason
+    assert "Linux 6.3 has it" in advice(counsel, "kernel").reason
     below = advice(counsel, "below-knee")
     assert below.line.endswith("bind, from 2 addresses in turn")
     assert below.code["nginx"].count("192.0.2.") == 2
@@ -239,9 +239,9 @@ def test_time_wait_takes_plain_past_its_knee() -> None:
     assert not found["plain"].keeps_slo
     assert found["range"].is_kept
     assert found["random"].tries == pytest.approx(28_232 / (28_232 - 19_889), rel=0.05)
-    assert advice(counsel, "ports").line == "19,889 of 28,232 ports are taken, 70.4%"
-    assert "past the knee at 14,117: plain takes " in counsel.verdict[1]
-    assert "if the server closes first, 29 ports are taken" in advice(counsel, "time-wait").line
+    assert advice(counsel, "ports").line == "19,889 of 28,232 ports are in use, 70.4%"
+    assert "beyond the knee at 14,117: plain takes " in counsel.verdict[1]
+    assert "if the server closes first, 29 ports are in use" in advice(counsel, "time-wait").line
     assert advice(counsel, "time-wait").line.endswith("with net.ipv4.tcp_tw_reuse=1, 360")
     assert "exhaustion" not in {one.topic for one in counsel.advices}
 
@@ -258,7 +258,7 @@ def test_time_wait_uses_the_ports_up(rate: int, seconds: str, sources: int, reus
     """It is said when, and what does with that; never that it does not come to it."""
     counsel = advise(flowing(rate))
     assert counsel.tried == ()
-    assert counsel.verdict[0] == f"At {rate:,}/s all 28,232 ports are taken after {seconds} s."
+    assert counsel.verdict[0] == f"At {rate:,}/s all 28,232 ports are in use after {seconds} s."
     assert counsel.verdict[1].startswith(f"Use {sources} source addresses instead of 1.")
     assert counsel.verdict[2].endswith(f"net.ipv4.tcp_tw_reuse=1, {reused:,}.")
     assert counsel.enough
@@ -271,7 +271,7 @@ def test_time_wait_uses_the_ports_up(rate: int, seconds: str, sources: int, reus
     ids=lambda one: next(iter(one)),
 )
 def test_without_time_wait_plain_does(changes: dict[str, Any]) -> None:
-    """At 331/s plain is as quick as ever where the server closes first, and where ports are taken again."""
+    """At 331/s plain is as quick as ever where the server closes first, and where ports are in use again."""
     counsel = advise(flowing(331, **changes))
     assert counsel.tried[0].spec.name == "plain"
     assert counsel.tried[0].mean_ns == pytest.approx(USUAL.base_ns, rel=0.02)
@@ -302,18 +302,18 @@ def test_reuse_does_not_help_random() -> None:
     assert set(tried(counsel)) >= {"plain", "range"}
     assert "random" not in tried(counsel)
     assert "it needs 861,619 ports of 28,232" in advice(counsel, "random").line
-    assert "15,559 are past it" in advice(counsel, "knee").line
+    assert "15,559 are beyond it" in advice(counsel, "knee").line
 
 
 def test_ports_are_used_up_where_connections_are_held() -> None:
     """2,000 ports at 10/s last 200 s; other connections than the flow's take their part of it."""
     held = replace(SITUATION, connections=3000, flow=Flow(10, 300), client_closes=False)
-    assert advise(held).verdict[0] == "At 10/s all 2,000 ports are taken after 200.0 s."
-    assert advice(advise(held), "exhaustion").reason.startswith("each port is taken for 300 s open: ")
+    assert advise(held).verdict[0] == "At 10/s all 2,000 ports are in use after 200.0 s."
+    assert advice(advise(held), "exhaustion").reason.startswith("each port is in use for 300 s open: ")
     beside = replace(SITUATION, connections=1500, flow=Flow(10, 120))
-    assert advise(beside).verdict[0] == "At 10/s all 2,000 ports are taken after 170.0 s."
+    assert advise(beside).verdict[0] == "At 10/s all 2,000 ports are in use after 170.0 s."
     unknown = replace(SITUATION, connections=1500, flow=Flow(10, None))
-    assert advise(unknown).verdict[0] == "At 10/s all 2,000 ports are taken after 50.0 s."
+    assert advise(unknown).verdict[0] == "At 10/s all 2,000 ports are in use after 50.0 s."
     assert "exhaustion" not in {one.topic for one in advise(replace(SITUATION, flow=Flow(10, 90))).advices}
 
 
@@ -329,7 +329,7 @@ def test_each_target_has_ports_of_its_own() -> None:
     counsel = advise(five)
     assert counsel.tried[0].spec.name == "plain"
     assert "random" not in tried(counsel)
-    assert "the knee of plain is at 70,581 taken ports, 40,000 are 56.7% of it" in advice(counsel, "knee").line
+    assert "the knee of plain is at 70,581 ports in use, 40,000 are 56.7% of it" in advice(counsel, "knee").line
     udp = replace(five, protocol=Protocol.UDP, calibration=USUAL_UDP)
     assert (udp.capacity(), udp.waiting()) == (28_232, 0)
     assert advise(udp).verdict[0] == "40,000 ports are needed, and there are 28,232."
@@ -360,7 +360,7 @@ def test_figures_are_written_one_way() -> None:
     assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in advice(counsel, "use").reason
     dear = replace(USUAL, sizes=(1.0,), port_ns=(4000.0,))
     counsel = advise(replace(SITUATION, connections=1800, calibration=dear))
-    assert advice(counsel, "knee").reason.endswith("in vain from there on, about 4.00 ms")
+    assert advice(counsel, "knee").reason.endswith("in vain, about 4.00 ms")
     assert advice(advise(replace(SITUATION, connections=5000)), "ports").line.endswith("2.5 times as many as there are")
 
 
@@ -407,8 +407,8 @@ def test_reserved_ports_are_nobodys() -> None:
     assert advise(reserved).tried == ()
     assert advice(advise(reserved), "sources").reason.startswith("1,800 ports are needed, and there are 1,699")
     counsel = advise(replace(reserved, connections=1600))
-    assert advice(counsel, "ports").line == f"1,600 of 1,699 ports are taken, {1600 / 1699:.1%}"
-    assert advice(counsel, "knee").line == "the knee of plain is at 850 taken ports, 1,600 are past it"
+    assert advice(counsel, "ports").line == f"1,600 of 1,699 ports are in use, {1600 / 1699:.1%}"
+    assert advice(counsel, "knee").line == "the knee of plain is at 850 ports in use, 1,600 are beyond it"
     assert tried(counsel)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
     assert "random.randint(40301, 41999)" in code(reserved, StrategySpec("random"))["Python"]
     assert "range 40000-41999 (301 of its ports reserved)" in text(counsel, ASKED)
@@ -509,7 +509,7 @@ def test_rate_and_hold_make_a_number(capsys: pytest.CaptureFixture[str]) -> None
     assert document["algorithm"] == "pre-6.8"
     assert document["kept"]
     assert {one["topic"] for one in document["advice"]} >= {"ports", "time-wait", "knee", "use"}
-    assert (document["time_wait"], document["ports_taken"]) == ({"seconds": 60.0, "ports": 600}, 1800)
+    assert (document["time_wait"], document["ports_in_use"]) == ({"seconds": 60.0, "ports": 600}, 1800)
     assert (document["rate_per_s"], document["hold_s"], document["closes_first"]) == (10.0, 120.0, "client")
     assert document["verdict"][0].startswith("Use ")
 
@@ -571,7 +571,7 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
         (["-n", "5", "--slo", "p99 < -1ms"], "is not STATISTIC < TIME"),
         (["-n", "5", "--backported", "IP_LOCAL_PORT_RANGE"], "--backported says what --kernel has"),
         (["-n", "5", "--protocol", "udp", "--algorithm", "6.8"], "--algorithm names a search of connect()"),
-        (["-n", "5", "--targets", "2", "--target", "127.0.0.1:80"], "--target and --targets both say"),
+        (["-n", "5", "--targets", "2", "--target", "127.0.0.1:80"], "--target and --targets both set"),
         (["-n", "5", "--target", "127.0.0.1"], "has no port"),
         (["-n", "5", "--kernel", "new"], "--kernel 'new' is no Linux release"),
         (["-n", "5", "--kernel", ""], "--kernel '' is no Linux release"),

@@ -118,9 +118,9 @@ def test_like_files_give_no_warning() -> None:
 @pytest.mark.parametrize(
     ("base", "new", "remark"),
     [
-        (5, 4, "undetermined: NEW needs 1 more complete round, for a verdict takes 5"),
-        (3, 5, "undetermined: BASE needs 2 more complete rounds, for a verdict takes 5"),
-        (4, 1, "undetermined: BASE needs 1 and NEW 4 more complete rounds, for a verdict takes 5"),
+        (5, 4, "undetermined: NEW needs 1 more complete round; a verdict needs 5 of each"),
+        (3, 5, "undetermined: BASE needs 2 more complete rounds; a verdict needs 5 of each"),
+        (4, 1, "undetermined: BASE needs 1 and NEW 4 more complete rounds; a verdict needs 5 of each"),
     ],
 )
 def test_missing_rounds_are_counted(base: int, new: int, remark: str) -> None:
@@ -147,7 +147,7 @@ def test_no_complete_round_leaves_the_remark_alone() -> None:
     [table] = strategy_tables(of(cut, cut))
     assert (table.rows, table.remarks) == (
         [],
-        ("undetermined: BASE needs 5 and NEW 5 more complete rounds, for a verdict takes 5",),
+        ("undetermined: BASE needs 5 and NEW 5 more complete rounds; a verdict needs 5 of each",),
     )
     assert "figure  " not in report.text(of(cut, cut))
 
@@ -275,7 +275,7 @@ def test_the_verdict_says_whether_rounds_were_enough() -> None:
     few = verdict(of(rounds_of(3), rounds_of(5)))
     assert few == (
         "The two are comparable: of 11 figures, 11 are undetermined.",
-        "Too few rounds: BASE needs 2 more complete rounds; a verdict takes 5 of each.",
+        "Too few rounds: BASE needs 2 more complete rounds; a verdict needs 5 of each.",
         "Next: measure both with --rounds 10.",
     )
     alike = verdict(of(rounds_of(5), rounds_of(5)))

@@ -34,7 +34,7 @@ FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     [
         (OSError(errno.EMFILE, "Too many open files"), f"too many open files: RLIMIT_NOFILE is {FILES}"),
         (OSError(errno.ENFILE, "Too many open files in system"), "too many open files on this machine"),
-        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "no further process: "),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "a process cannot start another: "),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory: "),
         (MemoryError(), "out of memory: "),
         (ImportError("x.so: cannot open shared object file: Too many open files"), "too many open files: RLIMIT"),

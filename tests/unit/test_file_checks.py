@@ -76,7 +76,9 @@ def test_churn_may_take_the_port_that_it_has_closed_and_no_other() -> None:
 def test_port_twice_is_told_where_the_other_end_may_have_closed() -> None:
     """A reset connection leaves its port to the next one: a finding then, and no refusal; saved again it is one."""
     measured = round_of(TWICE)
-    with pytest.raises(InputError, match="round 1 of bind: port 9024 is held twice at once"):
+    with pytest.raises(
+        InputError, match="round 1 of bind: two open connections from one source to one target have port 9024"
+    ):
         again(result_of({BIND: [measured]}))
     reset = replace(measured, report=replace(measured.report, established=2))
     read = again(result_of({BIND: [reset]}))

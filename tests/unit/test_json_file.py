@@ -147,7 +147,10 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     ),
     "neither port nor error": (lambda d: measured(d)["samples"].update(port=[9024, 0, 9026]), "row 2: the attempt has"),
     "port outside of the range": (lambda d: measured(d)["samples"].update(port=[9024, 80, 9026]), "row 2: port is 80"),
-    "port twice": (lambda d: measured(d)["samples"].update(port=[9024, 9025, 9024]), "port 9024 is held twice at once"),
+    "port twice": (
+        lambda d: measured(d)["samples"].update(port=[9024, 9025, 9024]),
+        "two open connections from one source to one target have port 9024",
+    ),
     "source beyond the plan": (lambda d: measured(d)["samples"].update(source=[0, 0, 1]), "row 3: source is 1"),
     "target beyond the plan": (lambda d: measured(d)["samples"].update(target=[0, 7, 0]), "row 2: target is 7"),
     "client beyond the load": (lambda d: measured(d)["samples"].update(client=[1, 0, 0]), "row 1: client is 1"),

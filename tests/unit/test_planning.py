@@ -178,7 +178,7 @@ def test_targets_are_compared_by_number_of_targets_alone(monkeypatch: pytest.Mon
     texts = tuple(f"127.0.{host}.1:{port}" for host in range(10) for port in range(1, 201))
     assert len(choose_targets(texts, allow_remote=False)) == len(texts)
     assert compared <= len(texts)
-    with pytest.raises(UsageError, match=r"--target 127\.0\.0\.1:0200: 127\.0\.0\.1:200 is there twice"):
+    with pytest.raises(UsageError, match=r"--target 127\.0\.0\.1:0200: 127\.0\.0\.1:200 is named twice"):
         choose_targets((*texts, "127.0.0.1:0200"), allow_remote=False)
     with pytest.raises(UsageError, match="65,537 --target are too many"):
         choose_targets(("127.0.0.1:80",) * 65_537, allow_remote=False)

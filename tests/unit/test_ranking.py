@@ -163,7 +163,7 @@ def test_plain_is_the_base_wherever_it_stands_and_else_the_first() -> None:
     assert find_base([of(times(1), spec=RANGE), of(times(1), spec=BIND)]).strategy is RANGE
     result = result_of({RANGE: [round_of(times(1))], BIND: [round_of(times(2))]})
     ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
-    assert ranking.table.header == ("strategy", "acquire", "vs range", "connect()", "errors", "share")
+    assert ranking.table.header == ("strategy", "acquire", "vs range", "connect()", "errors", "errors, %")
     assert ranking.remark.endswith("vs range: how many times as fast as range by acquire")
 
 
@@ -180,7 +180,7 @@ def test_latencies_alone_are_compared_by_what_there_is() -> None:
     files = [Result(None, {}, (), {PLAIN: [round_of(times(f))]}, Origin.TALK_CSV, f"{f}.csv") for f in (4.0, 1.0)]
     labelled = [(one.name, one.strategies[0]) for one in files]
     ranking = ranking_of(files, labelled)
-    assert ranking.table.header == ("strategy", "vs 4.0.csv", "connect()", "errors", "share")
+    assert ranking.table.header == ("strategy", "vs 4.0.csv", "connect()", "errors", "errors, %")
     assert [row[:2] for row in ranking.table.rows] == [("1.0.csv", "4.00 x"), ("4.0.csv", "1.00 x")]
 
 
@@ -190,4 +190,4 @@ def test_udp_has_one_time() -> None:
     specs = [replace(spec, load=load) for spec in (PLAIN, BIND)]
     result = result_of({spec: [round_of(times(1))] for spec in specs})
     ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
-    assert ranking.table.header == ("strategy", "acquire", "vs plain", "errors", "share")
+    assert ranking.table.header == ("strategy", "acquire", "vs plain", "errors", "errors, %")

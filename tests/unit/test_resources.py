@@ -135,7 +135,7 @@ def unmet(needs: Needs, room: Available) -> Requirement | None:
             100 + SPARE_DESCRIPTORS,
             (
                 "10,000 connections need 102 processes of 123 files each, "
-                "and the one that starts them has files for 99 of them"
+                "and the engine, which starts them, has files for 99 of them"
             ),
         ),
     ],

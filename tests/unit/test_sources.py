@@ -61,7 +61,7 @@ def test_sources_are_a_list_a_range_or_a_network(written: str, expected: tuple[s
         ("127.9.9.1-", "not an IP address"),
         ("127.9.9.0/33", "not an IP address"),
         ("127.9.9.1,,127.9.9.2", "not an IP address"),
-        ("127.9.9.1,127.9.9.0/29", "127.9.9.1 is there twice"),
+        ("127.9.9.1,127.9.9.0/29", "127.9.9.1 is named twice"),
         ("127.0.0.0/8", f"more than {MOST_SOURCES} addresses"),
         ("2001:db8::/32", f"more than {MOST_SOURCES} addresses"),
         ("2001:db8::1-127.9.9.1", "IPv4 and IPv6 ends"),
@@ -93,7 +93,7 @@ def test_number_of_sources_counts_from_the_talks() -> None:
     for number in (0, -1, MOST_SOURCES + 1):
         with pytest.raises(UsageError, match="is not a number of addresses"):
             choose_sources(None, number, V4, OWN)
-    with pytest.raises(UsageError, match="both say where from"):
+    with pytest.raises(UsageError, match="both set the source addresses"):
         choose_sources("127.0.0.1", 2, V4, OWN)
 
 
@@ -207,7 +207,7 @@ def test_sources_are_named_by_the_first_and_how_many_more() -> None:
     [
         ([f"127.1.{number >> 8}.{number & 255}" for number in range(65_536)], "more than 4096 addresses"),
         ([f"127.1.{number >> 8}.{number & 255}" for number in range(4000)] * 2, "more than 4096 addresses"),
-        ([f"127.1.{number >> 8}.{number & 255}" for number in (*range(4000), 3999)], "127.1.15.159 is there twice"),
+        ([f"127.1.{number >> 8}.{number & 255}" for number in (*range(4000), 3999)], "127.1.15.159 is named twice"),
         (["x" * 100_000], "is not an IP address"),
     ],
     ids=["too many", "twice as many", "one twice", "no address"],

@@ -414,7 +414,7 @@ def test_an_unfinished_setting_is_not_judged() -> None:
     assert said(result, 1.0)[1] == "1 setting has no complete round at every load and is not judged."
     del result.rounds[replace(SMALL, load=FULL)]
     assert said(result) == (
-        "No setting is judged, for none has a complete round at every load.",
+        "No setting is judged: none has a complete round at every load.",
         "Next: the run was cut short; run it again for the rest.",
     )
 
@@ -424,7 +424,7 @@ CHEAPEST = (
     "(mean over the 2 loads; at worst 1% errors at fill 95%)."
 )
 FELL_OUT = (
-    "window 1000 takes 25.1 µs a connection, 1.2 times less, and fell out: "
+    "window 1000 takes 25.1 µs a connection, 1.2 times less, but exceeds the budget: "
     "7% of its attempts found no free port at fill 95%."
 )
 
@@ -448,7 +448,7 @@ def test_report_has_tables_choices_and_a_verdict() -> None:
     assert printed.splitlines()[-4:] == [
         f"verdict: {CHEAPEST}",
         FELL_OUT,
-        "window 1000 is let in by --error-budget 7%.",
+        "window 1000 would keep the budget with --error-budget 7%.",
         "Next: repeat the sweep with --rounds 5; one round does not show how far the figures scatter.",
     ]
     rows = [line.split() for line in printed.splitlines()]
@@ -459,7 +459,7 @@ def test_report_has_tables_choices_and_a_verdict() -> None:
     assert "2 settings at 2 loads" in printed
     none, way_in, _ = said(swept(TWO_BY_TWO), 0.001)
     assert none.startswith("No setting keeps within 0.1% errors; nearest: window 100, 30.2 µs a connection")
-    assert way_in == "window 100 is let in by --error-budget 1%."
+    assert way_in == "window 100 would keep the budget with --error-budget 1%."
 
 
 def test_the_runner_up_says_what_would_let_it_in() -> None:
@@ -485,13 +485,13 @@ def test_the_runner_up_says_what_would_let_it_in() -> None:
     first, second, third, last = said(result, variants=found_variants)
     assert first.startswith("Cheapest within 1% errors: plain, 125 µs a connection")
     assert second.startswith("window 16 takes ")
-    assert f"and fell out: {format_error_share(missed)} of its attempts found no free port" in second
+    assert f"but exceeds the budget: {format_error_share(missed)} of its attempts found no free port" in second
     assert f"{best.options} (the model predicts {format_error_share(best.error_share)} errors)" in third
     assert last == f"Next: repeat the sweep with --strategy window --window 16 {best.options}, which measures it."
     swept_json = json.loads(report.json(result, 0.01, found_variants))["sweep"]
     assert swept_json["choice"]["label"] == "plain"
     assert [one["label"] for one in swept_json["ranking"]] == ["window 16", "plain"]
-    let_in = swept_json["runner_up"]["let_in_by"]
+    let_in = swept_json["runner_up"]["would_keep_budget_with"]
     assert let_in["options"][0]["options"] == best.options
     assert missed <= let_in["error_budget_share"] < missed + 0.02
     assert swept_json["verdict"] == [first, second, third, last]
@@ -506,8 +506,8 @@ def test_the_model_is_not_asked_where_it_does_not_hold() -> None:
         failing = samples_of([30_000] * 100, errno=[code] * 40 + [0] * 60)
         result = result_of({slow: [round_of(attempts(124))], fast: [round_of(failing)]}, plan)
         assert variants_of(result, 0.01) == ()
-        assert said(result)[1].endswith(f"and fell out: 40% of its attempts {fault}.")
-        assert "let in" not in " ".join(said(result))
+        assert said(result)[1].endswith(f"but exceeds the budget: 40% of its attempts {fault}.")
+        assert "would keep" not in " ".join(said(result))
 
 
 def test_json_of_a_sweep_has_null_for_an_empty_group() -> None:

@@ -177,10 +177,10 @@ def test_closing_table_compares_with_plain_by_acquire_time() -> None:
         {PLAIN: [round_of(samples_of([9_999_000] * 400))], WINDOW: [round_of(failing)], RANDOM: [round_of(random)]}
     )
     assert write(closing_blocks(result)).splitlines()[:5] == [
-        "strategy    acquire  vs plain  connect()  errors  share",
-        "random       100 µs  100.00 x    9.00 µs       0   0.0%",
-        "window 500  1.33 ms    7.50 x    1.33 ms     100  25.0%",
-        "plain       10.0 ms    1.00 x    10.0 ms       0   0.0%",
+        "strategy    acquire  vs plain  connect()  errors  errors, %",
+        "random       100 µs  100.00 x    9.00 µs       0       0.0%",
+        "window 500  1.33 ms    7.50 x    1.33 ms     100      25.0%",
+        "plain       10.0 ms    1.00 x    10.0 ms       0       0.0%",
         (
             "acquire and connect(): the time of all attempts, failed ones too, divided by the connections made; "
             "vs plain: how many times as fast as plain by acquire"
@@ -229,7 +229,7 @@ def test_strategy_without_an_attempt_has_dashes_in_the_comparison() -> None:
     broken = round_of(samples_of([]), fault=RunFault("socket() failed"))
     comparison = write(closing_blocks(result_of({PLAIN: [round_of(MIXED)], BIND: [broken]})))
     row = cells(comparison, "strategy", "bind")
-    assert (row["vs plain"], row["share"]) == ("-", "-")
+    assert (row["vs plain"], row["errors, %"]) == ("-", "-")
 
 
 def test_findings_stand_before_the_verdict_with_their_advice() -> None:

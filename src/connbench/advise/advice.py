@@ -47,7 +47,7 @@ def _kernel(situation: Situation) -> Iterator[Advice]:
         yield Advice(
             "kernel",
             f"no range and no window without {LOCAL_PORT_RANGE.name}",
-            situation.doubt or f"Linux {LOCAL_PORT_RANGE.since} brings it; a distribution may have it by a backport",
+            situation.doubt or f"Linux {LOCAL_PORT_RANGE.since} has it; a distribution may have it by a backport",
         )
 
 
@@ -60,7 +60,7 @@ def _ports(situation: Situation) -> Iterator[Advice]:
         law = f"{situation.flow.rate:,g}/s x {situation.seconds_waiting():g} s"
         most = f", cut to {MOST_WAITING}" if situation.has_most_waiting() else ""
         reason += f", {waiting:,} in TIME_WAIT ({law}{most})"
-    yield Advice("ports", f"{taken:,} of {capacity:,} ports are taken, {share}", reason)
+    yield Advice("ports", f"{taken:,} of {capacity:,} ports are in use, {share}", reason)
 
 
 def _by_flow(situation: Situation) -> str:
@@ -83,8 +83,8 @@ def _exhaustion(situation: Situation) -> Iterator[Advice]:
     kept = " and".join(filter(None, (held, f" {waiting:g} s in TIME_WAIT" if waiting else "")))
     yield Advice(
         "exhaustion",
-        f"at {flow.rate:,g}/s all {capacity:,} ports are taken after {free / flow.rate:,.1f} s",
-        f"each port is taken for{kept}: from then on connect() fails until one is free",
+        f"at {flow.rate:,g}/s all {capacity:,} ports are in use after {free / flow.rate:,.1f} s",
+        f"each port is in use for{kept}: from then on connect() fails until one is free",
     )
 
 
@@ -96,7 +96,7 @@ def _time_wait(situation: Situation) -> Iterator[Advice]:
     reusing = replace(situation, time_wait=replace(situation.time_wait, reuse=ALWAYS))
     is_less = reusing.waiting() < situation.waiting()
     ways = [
-        (without, "if the server closes first, {taken:,} ports are taken"),
+        (without, "if the server closes first, {taken:,} ports are in use"),
         (reusing, f"with {TW_REUSE}=1, {{taken:,}}"),
     ]
     # Where there are too few ports, what leaves too few as well is no way out.
@@ -118,11 +118,11 @@ def _knee(situation: Situation) -> Iterator[Advice]:
         return
     taken = situation.taken()
     cost = walked * float(situation.calibration.port_ns_at(max(1, taken)))
-    where = f"{taken:,} are past it" if situation.each() > half else f"{taken:,} are {taken / total:.1%} of it"
+    where = f"{taken:,} are beyond it" if situation.each() > half else f"{taken:,} are {taken / total:.1%} of it"
     yield Advice(
         "knee",
-        f"the knee of {' and '.join(names)} is at {total + 1:,} taken ports, {where}",
-        f"each search walks one parity's {half:,} ports first, in vain from there on, about {duration(cost)}",
+        f"the knee of {' and '.join(names)} is at {total + 1:,} ports in use, {where}",
+        f"from there on a search probes {half:,} ports of one parity in vain, about {duration(cost)}",
     )
 
 

@@ -194,7 +194,7 @@ def command(  # noqa: PLR0913  # one for each option
     if algorithm and is_udp:
         raise UsageError("--algorithm names a search of connect(), which UDP does not use", "leave out --algorithm")
     if named_targets and targets is not None:
-        raise UsageError("--target and --targets both say how many targets there are", "leave one of them out")
+        raise UsageError("--target and --targets both set the number of targets", "leave one of them out")
     flow = None if rate is None else Flow(rate, hold)
     number = _concurrent(connections, flow, hold)
     release = platform.release() if kernel is None else kernel.strip()

@@ -87,8 +87,8 @@ def below_knee(situation: Situation) -> Iterator[Advice]:
     found = code(replace(situation, sources=number), StrategySpec(BIND.name))
     yield Advice(
         "below-knee",
-        f"where an address is all that can be chosen: bind, from {number} addresses in turn",
-        f"each then has {ceil(situation.taken() / number):,} ports taken, at most {BELOW_KNEE:.0%} of the way to"
+        f"if only the source address can be chosen: bind, from {number} addresses in turn",
+        f"each then has {ceil(situation.taken() / number):,} ports in use, at most {BELOW_KNEE:.0%} of the way to"
         " its knee",
         {"nginx": found["nginx"]},
     )

@@ -42,18 +42,18 @@ def _use(situation: Situation, best: Candidate) -> str:
 
 
 def _fullness(situation: Situation, tried: Sequence[Candidate]) -> str:
-    """How many ports are taken, and what connect() by itself does with that."""
+    """How many ports are in use, and what connect() by itself does with that."""
     strategy = tried[0].spec.traits
     taken, capacity, waiting = situation.taken(strategy), situation.capacity(strategy), situation.waiting(strategy)
     of_them = f" ({waiting:,} in TIME_WAIT)" if waiting else ""
-    words = f"{taken:,} of {capacity:,} ports are taken, {taken / capacity:.1%}{of_them}"
+    words = f"{taken:,} of {capacity:,} ports are in use, {taken / capacity:.1%}{of_them}"
     default = next((one for one in tried if one.spec.traits is searching(situation)), None)
     if default is None or not prefers_parity(situation, default.spec.traits):
         return f"{words}."
     half = situation.first_half * situation.spaces()
     if situation.each() > situation.first_half:
         same = "" if default is tried[0] else f": {default.spec.name} takes {duration(default.mean_ns)} there"
-        return f"{words}, past the knee at {half + 1:,}{same}."
+        return f"{words}, beyond the knee at {half + 1:,}{same}."
     return f"{words}; the knee is at {half + 1:,}."
 
 

@@ -367,7 +367,9 @@ def _find_loopback_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel
     if closed > free:
         hidden = f"the {free:,} free ports do not last for {closed:,} replacements in that time"
     elif planned.connections <= half < planned.connections + closed and spec.searches_one_parity_first(kernel):
-        hidden = f"{planned.connections + closed:,} of {planned.capacity:,} ports are taken then, and connect() is slow"
+        hidden = (
+            f"{planned.connections + closed:,} of {planned.capacity:,} ports are in use then, and connect() is slow"
+        )
     else:
         return
     yield Finding(

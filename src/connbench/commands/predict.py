@@ -104,7 +104,7 @@ def command(  # noqa: PLR0913  # one for each option
         given = [one for one in MODEL_OPTIONS if _is_given(context, one.name)]
         if given:
             raise UsageError(
-                f"{given[0].opts[-1]} and RESULT {file} both say what to predict",
+                f"{given[0].opts[-1]} and RESULT {file} both set what to predict",
                 "leave one out; a file to fit the costs to is named by --calibrate, once for each",
             )
         printed, overlays = _of_file(file, chosen, sysctls, calibrating, output_format)

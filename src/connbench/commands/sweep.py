@@ -189,7 +189,7 @@ def _check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]
     canvas.require()
     if prefix.name in {"", ".."}:
         raise UsageError(
-            f"--charts {prefix}: this begins no file's name",
+            f"--charts {prefix}: no file name can begin with this",
             "write charts/sweep, say, for charts/sweep-windows.png",
         )
     return {

@@ -202,7 +202,8 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, most: in
     except OSError as error:
         acceptors.close()
         raise EnvironmentFault(
-            f"{len(acceptors.pids)} of {processes} accepting processes started, and no further one: {error.strerror}",
+            f"{len(acceptors.pids)} of {processes} accepting processes started, and the next one cannot: "
+            f"{error.strerror}",
             f"{advice_for_errno(error.errno)}; or ask for fewer",
         ) from error
     finally:

@@ -101,7 +101,9 @@ def _start(descriptor: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
             "connbench starts it for each round: install connbench where this user can execute it",
         ) from error
     except OSError as error:
-        raise EnvironmentFault(f"no engine process: {error.strerror}", advice_for_errno(error.errno)) from error
+        raise EnvironmentFault(
+            f"the engine process cannot start: {error.strerror}", advice_for_errno(error.errno)
+        ) from error
 
 
 def _follow(

@@ -61,7 +61,7 @@ def set_up(round_plan: RoundPlan) -> Network:
         if limit_fault(error):
             raise
         raise EnvironmentFault(
-            f"no {plan.namespace}: {refusal_reason(error, plan.namespace)}",
+            f"cannot create a network namespace: {refusal_reason(error, plan.namespace)}",
             "raise that limit, or use --isolate never"
             if error.errno == errno.ENOSPC
             else "run as root, allow user namespaces, or use --isolate never",

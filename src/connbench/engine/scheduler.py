@@ -302,7 +302,7 @@ class Scheduler:
             worker = _fork_worker(task, self._workers.values())
         except OSError as error:  # of fork(2) or socketpair(2)
             raise RunFault(
-                f"no further worker process: {error.strerror}",
+                f"the next worker process cannot start: {error.strerror}",
                 f"{advice_for_errno(error.errno)}; or ask for fewer with -n",
             ) from error
         self._workers[worker.channel.fileno()] = worker

@@ -95,8 +95,8 @@ def option_check(option: SocketOption) -> Check:
         "option",
         option.name,
         Verdict.REFUSED,
-        f"unknown to kernel {platform.release()}",
-        f"Linux {option.since} brings it; `connbench strategies` lists what runs here",
+        f"kernel {platform.release()} does not have it",
+        f"Linux {option.since} has it; `connbench strategies` lists what runs here",
     )
 
 

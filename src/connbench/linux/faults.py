@@ -117,7 +117,7 @@ def _limit_fault_of_errno(number: int) -> EnvironmentFault:
         errno.ENOMEM: f"out of memory: {_memory()}",
     }
     return EnvironmentFault(
-        messages.get(number, f"no further process: {os.strerror(number)}"), advice_for_errno(number)
+        messages.get(number, f"a process cannot start another: {os.strerror(number)}"), advice_for_errno(number)
     )
 
 

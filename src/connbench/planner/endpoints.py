@@ -86,7 +86,9 @@ def check_sources(asked: str | None, number: int | None) -> None:
         UsageError: Both are given, or the number is out of bounds.
     """
     if asked is not None and number is not None:
-        raise UsageError(f"--source {asked} and --sources {number} both say where from", "leave one of them out")
+        raise UsageError(
+            f"--source {asked} and --sources {number} both set the source addresses", "leave one of them out"
+        )
     if number is not None and not 1 <= number <= MOST_SOURCES:
         raise UsageError(f"--sources {number} is not a number of addresses", f"give 1 to {MOST_SOURCES}")
 
@@ -102,7 +104,7 @@ def parse_sources(text: str) -> tuple[str, ...]:
         raise UsageError(f"--source {_short(text)}: more than {MOST_SOURCES} addresses", "name fewer")
     twice = next((address for address, number in Counter(found).items() if number > 1), None)
     if twice:
-        raise UsageError(f"--source {_short(text)}: {twice} is there twice", "name each address once")
+        raise UsageError(f"--source {_short(text)}: {twice} is named twice", "name each address once")
     if len({":" in address for address in found}) > 1:
         raise UsageError(f"--source {_short(text)} has IPv4 and IPv6 addresses", "give addresses of one family")
     nobodys = next((address for address in found if not is_of_one(address)), None)
@@ -206,7 +208,7 @@ def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_r
         target = _choose_target(text, family, allow_remote=allow_remote)
         first = first or target
         if target in targets:
-            raise UsageError(f"--target {text}: {target} is there twice", "name each once")
+            raise UsageError(f"--target {text}: {target} is named twice", "name each once")
         if family_of(target.host) != family_of(first.host):
             raise UsageError(
                 f"--target {text}: {target} and {first} are not of one family",

@@ -185,7 +185,9 @@ def find_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
     }
     counted = [f"-n, --fill and each share of the range count the other {free:,}"] if free else []
     counted += [f"{name} binds to reserved ports too, and counts them" for name in takes_them]
-    told = "".join(f"; {share:.1%} of the windows of {width} ports have no other" for width, share in empty.items())
+    told = "".join(
+        f"; {share:.1%} of the windows of {width} ports have reserved ports only" for width, share in empty.items()
+    )
     return [
         Finding(
             "reserved-ports",

@@ -175,7 +175,7 @@ def _choose_cpus(asked: tuple[int, ...] | CpuChoice, concurrency: int) -> tuple[
             raise UsageError(f"--cpu {cpu} is not usable here", f"usable: {shown}; or none")
     twice = next((cpu for cpu in asked if asked.count(cpu) > 1), None)
     if twice is not None:
-        raise UsageError(f"--cpu {twice} is there twice", "name each CPU once")
+        raise UsageError(f"--cpu {twice} is named twice", "name each CPU once")
     reason = why_not_pinned()
     if reason:
         raise EnvironmentFault(

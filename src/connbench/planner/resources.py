@@ -208,10 +208,10 @@ def requirements(needs: Needs, free: Available) -> Iterator[Requirement]:
     )
     of_files = f"{workers:,} process{'es' if workers > 1 else ''} of {free.files_each:,} files each"
     yield Requirement(
-        "processes that one can follow",
+        "files of the engine",
         workers,
         each,
-        f"{connections} need {of_files}, and the one that starts them has files for {each:,} of them",
+        f"{connections} need {of_files}, and the engine, which starts them, has files for {each:,} of them",
         "as root raise RLIMIT_NOFILE: ulimit -Hn 20000; or ask for fewer with -n or --fill",
     )
     yield Requirement(

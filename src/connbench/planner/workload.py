@@ -115,8 +115,8 @@ def check_supported(specs: tuple[StrategySpec, ...]) -> None:
         for option in options_of(spec.traits):
             if not is_supported(option):
                 raise EnvironmentFault(
-                    f"strategy {spec.name} needs {option.name}, unknown to kernel {platform.release()}",
-                    f"Linux {option.since} brings it; `connbench strategies` lists what runs here",
+                    f"strategy {spec.name} needs {option.name}, which kernel {platform.release()} does not have",
+                    f"Linux {option.since} has it; `connbench strategies` lists what runs here",
                 )
 
 
@@ -133,7 +133,7 @@ def choose_load(request: RunRequest, *, is_one_of_several: bool) -> Load:
     """
     if request.fill is not None and request.connections is not None:
         raise UsageError(
-            f"-n {request.connections} and --fill {format_percent(request.fill)} both say how many",
+            f"-n {request.connections} and --fill {format_percent(request.fill)} both set the number of connections",
             "leave one of them out",
         )
     values = {field.name: getattr(request, field.name) for field in LOAD_FIELDS}

@@ -119,7 +119,7 @@ USUAL = Calibration(
     port_ns=(44.0, 48.0, 78.0, 85.0),
     window_factor=1.1,
     residual=None,
-    origin="what is usual: a virtual machine with Linux 6.18",
+    origin="usual ones: a virtual machine with Linux 6.18",
     largest=56_512,
 )
 """For a rough idea where nothing was measured; other machines have others, and kernels before 6.15 `USUAL_BEFORE`.
@@ -136,7 +136,7 @@ USUAL_UDP = Calibration(
     port_ns=(60.0,),
     window_factor=1.0,
     residual=None,
-    origin="what is usual of UDP: a virtual machine with Linux 6.18",
+    origin="usual ones of UDP: a virtual machine with Linux 6.18",
     largest=56_512,
 )
 """The same of UDP: no handshake, and a further try of `random` costs what a connection does."""
@@ -153,7 +153,7 @@ USUAL_BEFORE = Calibration(
     port_ns=(80.0, 160.0),
     window_factor=1.4,
     residual=None,
-    origin="what is usual before Linux 6.15: the talk's figures",
+    origin="usual ones before Linux 6.15: the talk's figures",
     largest=56_512,
 )
 """The same of older kernels, where a port costs several times as much.

@@ -65,7 +65,7 @@ def simulate(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = 
 
 
 def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters) -> Sequence[Ports]:
-    """The ports of each space of a round: of a path where ports are taken for one target alone, else of a source.
+    """The ports of each space of a round: of a path where a port serves one target alone, else of a source.
 
     All are free. Arguments and errors are those of `simulate`.
     """

@@ -199,7 +199,7 @@ def _remarks(compared: StrategyComparison) -> list[str]:
     rounds = (max(0, FEWEST - compared.base_rounds.complete), max(0, FEWEST - compared.new_rounds.complete))
     all_judged = compared.figures and all(f.verdict is not Verdict.UNDETERMINED for f in compared.figures.values())
     lines = (
-        [f"undetermined: {needs(rounds, 'complete round')}, for a verdict takes {FEWEST}"]
+        [f"undetermined: {needs(rounds, 'complete round')}; a verdict needs {FEWEST} of each"]
         if any(rounds) and not all_judged
         else []
     )
@@ -289,7 +289,7 @@ def _rounds(comparison: Comparison, figures: list[_Named]) -> Iterator[str]:
     if comparison.obstacles:
         return  # no number of rounds makes them comparable
     if few := _missing(comparison, figures):
-        yield f"Too few rounds: {needs(few, 'complete round')}; a verdict takes {FEWEST} of each."
+        yield f"Too few rounds: {needs(few, 'complete round')}; a verdict needs {FEWEST} of each."
     totals = [figure.change for _, name, figure in figures if name == "total" and figure.change]
     if totals:
         widest = max(max(change.high / change.estimate, change.estimate / change.low) - 1 for change in totals)

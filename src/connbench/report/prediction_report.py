@@ -220,7 +220,7 @@ def _comparison(predictions: Sequence[Prediction], calibration: Calibration | No
             cells.append(duration(float(calibration.latency_ns(one).sum())))
         rows.append(tuple(cells))
     times = ("total time",) if calibration else ()
-    return Table(("strategy", "errors", "share", "probed, mean", *times), rows)
+    return Table(("strategy", "errors", "errors, %", "probed, mean", *times), rows)
 
 
 def _calibration_lines(calibration: Calibration, predictions: Sequence[Prediction]) -> list[str]:
@@ -288,8 +288,8 @@ def _rank_limits(compared: Sequence[tuple[Pair, Agreement]]) -> list[Lines]:
             told.append(f"{sqrt(3 * share * (1 - share)):.2f} ({one.label})")
     if not told:
         return []
-    why = "ranks tell searches of one parity from those of the other; among those of one parity the order is noise"
-    return [Lines([f"rank corr. tops out at {', '.join(told)}: {why}"])]
+    why = "ranks separate the searches of the two parities; among searches of one parity the order is noise"
+    return [Lines([f"rank corr. can be at most {', '.join(told)}: {why}"])]
 
 
 def _totals(agreements: Sequence[Agreement]) -> Table:

@@ -55,7 +55,7 @@ class Ranking:
     def table(self) -> Table:
         """A row for each strategy, and what the columns are."""
         kept = [True, self.has_acquire, True, self.has_connect, True, True]
-        header = ("strategy", "acquire", self.versus, "connect()", "errors", "share")
+        header = ("strategy", "acquire", self.versus, "connect()", "errors", "errors, %")
         rows = [(one.label, one.acquire, one.speed, one.connect, one.errors, one.share) for one in self.lines]
         return Table(_kept(header, kept), [_kept(row, kept) for row in rows], remarks=(self.remark,))
 

@@ -130,7 +130,10 @@ def _opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
 def _remarks(result: Result, sweep: Sweep, names: Names) -> list[str]:
     """What the figures are, and how much the rounds differ."""
     lines = [
-        "cost: acquire time of all attempts, failed ones too, by the connections made; the other times are latency"
+        (
+            "cost: acquire time of all attempts, failed ones too, divided by the connections made; "
+            "the other times are latency"
+        )
     ]
     cells = sweep.of_phase(judged=True)
     if result.most_rounds > 1 and cells:
@@ -294,7 +297,7 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
         variants: What would let the runner-up in, by the model.
     """
     if not sweep.standings:
-        return ("No setting is judged, for none has a complete round at every load.", *_next(sweep, (), is_close=False))
+        return ("No setting is judged: none has a complete round at every load.", *_next(sweep, (), is_close=False))
     chosen = sweep.cheapest(budget)
     out = sweep.cheaper_beyond(budget)
     limit = format_error_share(budget)
@@ -310,7 +313,7 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
         sentences.append(_fell_out(out, chosen, sweep, names))
     ways = _ways_in(out[0], variants) if out else []
     if ways:
-        sentences.append(f"{out[0].setting.label} is let in by {listed(ways, ' or ')}.")
+        sentences.append(f"{out[0].setting.label} would keep the budget with {listed(ways, ' or ')}.")
     missing = len(sweep.settings) - len(sweep.standings)
     if missing:
         have = "setting has no complete round at every load and is"
@@ -355,9 +358,9 @@ def _fell_out(out: Sequence[Standing], chosen: Standing, sweep: Sweep, names: Na
     lacks = all(sweep.cell(first.setting, load).lacks_ports for load in sweep.loads)
     fault = "found no free port" if lacks else "failed"
     times = chosen.cost_ns / first.cost_ns
-    more = f"; {len(others)} more cheaper setting{'s' if len(others) > 1 else ''} fell out too" if others else ""
+    more = f"; {len(others)} more cheaper setting exceed{'' if len(others) > 1 else 's'} it, too" if others else ""
     return (
-        f"{first.setting.label} takes {_cost(first)}, {times:.1f} times less, and fell out: "
+        f"{first.setting.label} takes {_cost(first)}, {times:.1f} times less, but exceeds the budget: "
         f"{format_error_share(first.worst_share)} of its attempts {fault}{names.at(first.worst_load)}{more}."
     )
 
@@ -418,7 +421,7 @@ def json(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str
                 "loads": sweep.loads,
                 "ranking": [_standing(one, sweep, budget) for one in sweep.standings],
                 "choice": chosen and _standing(chosen, sweep, budget),
-                "not_told_from_choice": [rival.setting.label for rival in sweep.tied(budget)],
+                "no_difference_from_choice": [rival.setting.label for rival in sweep.tied(budget)],
                 "runner_up": _runner_up(out[0], sweep, budget, variants) if out else None,
                 "cheapest_by_load": [_at(sweep, position, budget) for position in range(len(sweep.loads))],
             }
@@ -447,7 +450,7 @@ def _load_figures(sweep: Sweep, standing: Standing, position: int) -> dict[str, 
 
 def _runner_up(standing: Standing, sweep: Sweep, budget: float, variants: Sequence[Variant]) -> dict[str, Any]:
     return _standing(standing, sweep, budget) | {
-        "let_in_by": {
+        "would_keep_budget_with": {
             "error_budget_share": budget_for(standing.worst_share),
             "options": [
                 {"options": one.options, "setting": one.setting, "predicted_error_share": one.error_share}

@@ -92,7 +92,7 @@ def report(result: Result, width: int | None = None, told: Collection[Finding] =
         Verbatim("\n".join(map(_line, (_HEADER, *_cells(judged))))),
         Lines(claims, indent=9),
         Findings([one for one in findings(result) if one not in told]),
-        Lines([f"{_held(judged)} claims hold; the verdict stands above the table"] if claims else []),
+        Lines([f"{_held(judged)} claims hold; the verdict is above the table"] if claims else []),
     ]
     return write(parts, width, verdict_first=True)
 
@@ -235,7 +235,7 @@ def _verdict(judged: _Judged) -> tuple[str, ...]:
     differing = [f"{_name(case)}: {claim.text}" for case, claim in claims if not claim.holds]
     if differing:
         more = f"; and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
-        not_so = f" Not so: {'; '.join(differing[:MOST_NAMED])}{more}."
+        not_so = f" These differ: {'; '.join(differing[:MOST_NAMED])}{more}."
     else:
         not_so = ""
     unjudged = [_name(case) for case, some in judged.claims.items() if not some]
@@ -271,7 +271,7 @@ def _others(judged: _Judged) -> Iterator[str]:
     for case, summary in filter(None, map(judged.first_whole, (WINDOW.name, RANGE.name))):
         faster, errors = speed_up(summary, judged.result), summary.errored.latency.count
         times = f" ({faster:.3g} x as fast as {BASELINE.name})" if faster else ""
-        failing = f"{errors / summary.attempts:.1%} of its connections fail" if errors else "none fails"
+        failing = f"{errors / summary.attempts:.1%} of its connections fail" if errors else "no connection fails"
         told.append(f"{_name(case)} takes {duration(summary.total_ns)}{times}, and {failing}")
     if told:
         yield "; ".join(told) + "."

@@ -262,7 +262,7 @@ class Rounds:
 
     def _add_port_twice(self, spec: StrategySpec, measured: Round, port: int) -> None:
         """Raise if only connbench closed connections; otherwise add a finding."""
-        message = f"port {port} is held twice at once by one source towards one target"
+        message = f"two open connections from one source to one target have port {port}"
         report = measured.report
         # Of a churn nothing is certain: an earlier version of connbench may have drawn other connections to replace.
         is_known = self.result.plan is not None and measured.fault is None and spec.phase is Phase.FILL
@@ -380,7 +380,7 @@ def port_twice(
 
 
 def _key(spec: StrategySpec, samples: Samples) -> Keys:
-    """What is unique to an open connection, as one number: source, port, and the target if ports are taken for each."""
+    """What identifies an open connection, as one number: source, port, and the target if each has its own ports."""
     source, port, target = (one.astype(np.int64) for one in (samples.source, samples.port, samples.target))
     return target << 32 | source << 16 | port if spec.has_ports_per_target else source << 16 | port
 

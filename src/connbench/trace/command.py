@@ -105,7 +105,7 @@ def command(context: click.Context) -> None:
     report: the kernel can watch only a few calls at the same time, and slow calls of many threads overlap.
     """
     if context.invoked_subcommand is None:
-        raise UsageError("trace what? latency, parity or offsets", "connbench trace --help")
+        raise UsageError("trace needs a subcommand: latency, parity or offsets", "connbench trace --help")
 
 
 @command.command("latency", cls=Command, epilog=EPILOG)
