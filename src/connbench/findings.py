@@ -1,67 +1,13 @@
-"""Findings: what a reader of the figures must know, with severity and advice. And text that is safe to print."""
+"""Findings: what a reader of the figures must know, with severity and advice."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from connbench.safe_text import printable
 from connbench.wording import listed
-
-MARK = "\N{REPLACEMENT CHARACTER}"
-"""Replaces a character that is not printed."""
-
-_NAME, _RUNNER = "[0-9a-f]*[g-z_-]", r"\[|vso\[|teamcity\["
-_COMMAND = re.compile(rf"(:):(?={_NAME})|(#)#(?={_RUNNER})", re.IGNORECASE)
-"""The beginning of a command to a CI runner.
-
-GitHub obeys `::name ...::` at the start of a line, also behind blanks, and `##[name ...]` anywhere in a line
-(ActionCommand.cs of actions/runner); Azure Pipelines obeys `##vso[`, TeamCity `##teamcity[`. An IPv6 address does not
-match: the name of a command has a character that is not a hexadecimal digit.
-"""
-
-_AT_START = re.compile(rf"(?m:^)( *:):(?={_NAME})|(#)#(?={_RUNNER})", re.IGNORECASE)
-_SUSPECT = re.compile(r"[^\x20-\x7e\n]|::|##")
-_HIDDEN_BUT_COLOUR = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]")
-_NO_JSON_ASCII = re.compile(r"(?<=#)#|[^\x20-\x7e\n]")
-
-
-def printable(text: str) -> str:
-    """Text of one line from a file, without control characters and without commands to a CI runner.
-
-    `MARK` replaces each control character, and one character of each command.
-    """
-    shown = text if text.isprintable() else "".join(c if c.isprintable() else MARK for c in text)
-    return _COMMAND.sub(_broken, shown) if "::" in shown or "##" in shown else shown
-
-
-def harmless(text: str) -> str:
-    """Lines for a terminal, a pipe or a log: of control characters only line feeds and colours, and no commands."""
-    return _AT_START.sub(_broken, _HIDDEN_BUT_COLOUR.sub(_shown, text)) if _SUSPECT.search(text) else text
-
-
-def _broken(found: re.Match[str]) -> str:
-    return (found[1] or found[2]) + MARK
-
-
-def _shown(found: re.Match[str]) -> str:
-    return found[0] if len(found[0]) > 1 or found[0].isprintable() else MARK
-
-
-def harmless_json(document: str) -> str:
-    """The same JSON, with escapes for unprintable characters and for commands to a CI runner."""
-    if document.isascii() and "##" not in document and "\x7f" not in document:
-        return document  # a quick test first: the document may hold a million attempts
-    return _NO_JSON_ASCII.sub(_escaped, document)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    character = found[0]
-    if character != "#" and character.isprintable():
-        return character
-    in_utf16 = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{in_utf16[at]:02x}{in_utf16[at + 1]:02x}" for at in range(0, len(in_utf16), 2))
 
 
 class Severity(StrEnum):
@@ -104,7 +50,7 @@ MAX_MESSAGES = 3
 """Messages of one kind that a merged finding contains."""
 
 
-def together(found: Iterable[Finding]) -> list[Finding]:
+def merge_alike(found: Iterable[Finding]) -> list[Finding]:
     """Merge the findings that have the same kind and advice, in the order of the first of each.
 
     Equal messages become one, with all strategies and rounds that they are about: `plain and bind: ...`. Different
@@ -140,14 +86,14 @@ MAX_ALIKE = 2
 """Findings of one kind that are shown in full; many rounds can have the same finding."""
 
 
-def by_kind(found: Iterable[Finding]) -> list[tuple[list[Finding], list[Finding]]]:
-    """For each kind (code and severity), in the order of the first of each: the findings to show, and the rest."""
+def group_by_kind(found: Iterable[Finding]) -> list[tuple[list[Finding], list[Finding]]]:
+    """For each kind (code and severity), in the order of the first of each: the findings to show, and those to hide."""
     kinds: dict[tuple[str, Severity], list[Finding]] = {}
     for one in found:
         kinds.setdefault((one.code, one.severity), []).append(one)
     return [(alike[:MAX_ALIKE], alike[MAX_ALIKE:]) for alike in kinds.values()]
 
 
-def the_rest(rest: Sequence[Finding]) -> str:
+def hidden_line(hidden: Sequence[Finding]) -> str:
     """The line for the findings that are not shown."""
-    return f"the same of {len(rest)} more round{'s' if len(rest) > 1 else ''}"
+    return f"the same of {len(hidden)} more round{'s' if len(hidden) > 1 else ''}"

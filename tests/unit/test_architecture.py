@@ -34,7 +34,7 @@ LAYERS = (
     {"linux", "samples", "thresholds"},
     {"model", "interrupts"},
     {"errors", "findings", "release", "strategies", "units"},
-    {"wording"},
+    {"safe_text", "wording"},
     {""},  # connbench itself, which has the version
 )
 """Packages and modules of the house from the top down; a line may import from those below it."""

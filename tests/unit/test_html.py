@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from connbench.analysis.summary import summarize
 from connbench.errors import EnvironmentFault, RunFault
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity
 from connbench.model import Churn, Load, Phase, Placement, StrategySpec
 from connbench.report import sweep_report
 from connbench.report.blocks import Table
@@ -35,6 +35,7 @@ from connbench.report.series import series_of
 from connbench.report.talk import six_lines
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.result import Result, Samples
+from connbench.safe_text import printable
 from factories import BIND, PLAIN, PLAN, PORTS, WINDOW, result_of, round_of, samples_of, unhurried
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&<b>%{x}$\"'\u2028"

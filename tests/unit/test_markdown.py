@@ -14,11 +14,12 @@ from markdown_it import MarkdownIt
 
 from connbench.analysis.soundness import findings
 from connbench.errors import Interrupted, RunFault
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity
 from connbench.model import Link, StrategySpec
 from connbench.report.markdown import escape
 from connbench.report.run_report import markdown
 from connbench.results.result import Origin, Result, Round
+from connbench.safe_text import printable
 from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 GITHUB = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connbench.errors import UsageError
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity
 from connbench.model import (
     MAX_PORT,
     Endpoint,
@@ -23,6 +23,7 @@ from connbench.model import (
     RoundPlan,
     StrategySpec,
 )
+from connbench.safe_text import printable
 from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, unhurried
 
 ports = st.integers(1, MAX_PORT)

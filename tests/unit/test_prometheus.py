@@ -16,10 +16,10 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
-from connbench.findings import printable
 from connbench.model import StrategySpec
 from connbench.report.prometheus import prometheus
 from connbench.results.result import Origin, Result, Round, StrategyResult
+from connbench.safe_text import printable
 from factories import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
 
 Labels = frozenset[tuple[str, str]]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from connbench.advise.situation import Advice, Candidate, Counsel, Situation
-from connbench.findings import printable
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.blocks import Table
 from connbench.report.json import json_text
 from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
 from connbench.report.text import render
+from connbench.safe_text import printable
 from connbench.strategies import RANDOM
 from connbench.units import duration
 from connbench.wording import fold

@@ -15,9 +15,10 @@ import numpy as np
 from connbench.analysis.bootstrap import FEWEST, Interval, Values, difference_of_means, geometric_mean, ratio_of_means
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity
 from connbench.model import Clock, Listener, Plan, StrategySpec, format_addresses
 from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
+from connbench.safe_text import printable
 from connbench.units import NS_PER_US
 
 FLOOR_CHANGE = 1.25

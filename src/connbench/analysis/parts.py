@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from connbench.findings import printable
 from connbench.model import Phase, RoundPlan
 from connbench.results.result import Result, Samples, StrategyResult
+from connbench.safe_text import printable
 
 
 class By(StrEnum):

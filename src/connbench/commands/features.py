@@ -32,8 +32,8 @@ class FeatureReport(Protocol):
 
     FORMATS: Mapping[str, Callable[[Result], str]]
 
-    def report(self, result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
-        """The text for a terminal of this width; findings in `told` are left out."""
+    def report(self, result: Result, width: int | None = None, already_printed: Collection[Finding] = ()) -> str:
+        """The text for a terminal of this width; findings in `already_printed` are left out."""
 
     def verdict(self, result: Result) -> Sequence[str]:
         """What a reader should take away, in sentences."""

@@ -13,7 +13,8 @@ import click
 from connbench.commands.features import formats_of
 from connbench.commands.messages import print_message, warn
 from connbench.errors import ExitCode
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity
+from connbench.safe_text import printable
 from connbench.thresholds import Expression
 
 if TYPE_CHECKING:

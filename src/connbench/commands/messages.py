@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.errors import ConnbenchError, ExitCode, is_debugging
-from connbench.findings import Finding, Severity, harmless, printable
+from connbench.findings import Finding, Severity
+from connbench.safe_text import printable, printable_lines
 from connbench.wording import fold
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def print_message(message: str) -> None:
 def print_text(text: str) -> None:
     """Print on stdout, without control characters or commands to a CI runner that a file may contain.
 
-    All output goes through this function. JSON has escapes of its own (`connbench.findings.harmless_json`), and does
+    All output goes through this function. JSON has escapes of its own (`connbench.safe_text.printable_json`), and does
     not change here.
     """
-    click.echo(harmless(text))
+    click.echo(printable_lines(text))
 
 
 def width() -> int | None:

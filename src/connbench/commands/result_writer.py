@@ -16,9 +16,9 @@ import click
 from connbench.commands.features import formats_of
 from connbench.commands.messages import can_be_bold, discard_stdout, print_text, width
 from connbench.errors import ConnbenchError, Interrupted, OutputError
-from connbench.findings import printable
 from connbench.linux.faults import fault_of
 from connbench.model import RoundPlan, StrategySpec
+from connbench.safe_text import printable
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
@@ -161,12 +161,12 @@ class TextReport:
     """The default report.
 
     Attributes:
-        told: Findings that are on stderr already.
+        already_printed: Findings that are on stderr already.
         plot: Whether a chart of each strategy follows.
     """
 
     result: Result
-    told: tuple[Finding, ...] = ()
+    already_printed: tuple[Finding, ...] = ()
     plot: bool = False
     separator: str = "\n"
 
@@ -185,7 +185,7 @@ class TextReport:
         from connbench.report.text import write
 
         parts = [
-            write(closing_blocks(self.result, not_to_repeat(self.told)), width()),
+            write(closing_blocks(self.result, not_to_repeat(self.already_printed)), width()),
             *(scatters(self.result) if self.plot else ()),
             write([Verdict(run_verdict(self.result))], width(), bold=can_be_bold()),
         ]
@@ -218,9 +218,9 @@ def scatters(result: Result) -> list[str]:
     return [f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([result])]
 
 
-def not_to_repeat(told: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def not_to_repeat(already_printed: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """The findings that stderr has, if stdout is the same terminal; else none: a file needs them too."""
-    return told if sys.stdout.isatty() and sys.stderr.isatty() else ()
+    return already_printed if sys.stdout.isatty() and sys.stderr.isatty() else ()
 
 
 @dataclass

@@ -63,11 +63,13 @@ def measure(
 
 def begin(plan: Plan, known: Iterable[Finding]) -> Result:
     """Print the findings that are known before the run; an empty result, with the environment as it is now."""
-    told = tuple(known)
-    for finding in told:
+    already_printed = tuple(known)
+    for finding in already_printed:
         warn(finding)
     return Result(
-        plan, environment.collect(plan.cpus) | {"command": command_line()}, (*told, *checks.findings_at_start(plan))
+        plan,
+        environment.collect(plan.cpus) | {"command": command_line()},
+        (*already_printed, *checks.findings_at_start(plan)),
     )
 
 

@@ -93,8 +93,8 @@ def command(  # noqa: PLR0913  # one for each option
     chart_files = _check_charts(charts, plan, force=force) if charts else {}
     result = begin(plan, known)
     print_message(announcement(plan))
-    told = not_to_repeat(tuple(known))
-    report = DocumentReport(result, lambda made: write_sweep(made, output_format, budget, told, plot=plot))
+    already_printed = not_to_repeat(tuple(known))
+    report = DocumentReport(result, lambda made: write_sweep(made, output_format, budget, already_printed, plot=plot))
     writer = ResultWriter(result, report, file, spacing=SAVES_APART)
     failures = measure(plan, writer, interrupts, quiet=quiet, is_sweep=True)
     if result.rounds and chart_files:
@@ -153,7 +153,7 @@ def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
 
 
 def write_sweep(
-    result: Result, output_format: str, budget: float, told: tuple[Finding, ...] = (), *, plot: bool = False
+    result: Result, output_format: str, budget: float, already_printed: tuple[Finding, ...] = (), *, plot: bool = False
 ) -> str:
     """A sweep in a format: text, Markdown and JSON name the choice, the other formats are those of a run.
 
@@ -161,7 +161,7 @@ def write_sweep(
         result: What was measured.
         output_format: One of `connbench.report.formats.FORMATS`.
         budget: The share of attempts that may fail at each load, 0 to 1.
-        told: Findings that the text leaves out.
+        already_printed: Findings that the text leaves out.
         plot: Whether the text begins with a chart of each strategy.
     """
     if output_format not in SWEEP_FORMATS:
@@ -170,7 +170,7 @@ def write_sweep(
     if output_format != "text":
         return SWEEP_FORMATS[output_format](result, budget, variants)
     charts = scatters(result) if plot else []
-    return "\n\n".join([*charts, SWEEP_FORMATS["text"](result, budget, variants, width(), told)])
+    return "\n\n".join([*charts, SWEEP_FORMATS["text"](result, budget, variants, width(), already_printed)])
 
 
 def _check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from connbench.errors import ConnbenchError, ExitCode
-from connbench.findings import Finding, Severity, printable
+from connbench.findings import Finding, Severity
 from connbench.host.environment import governor, load
 from connbench.linux import limits, sysctl
 from connbench.linux.process import usable_cpus
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
 from connbench.model import Listener, Plan, PortRange, format_ports, parse_ports
+from connbench.safe_text import printable
 from connbench.units import count
 
 BUSY_PERCENT = 20.0

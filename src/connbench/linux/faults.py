@@ -15,8 +15,8 @@ from typing import Any
 
 import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, ConnbenchError, EnvironmentFault, RunFault, UnexpectedFault
-from connbench.findings import printable
 from connbench.linux.limits import OUT_OF_RESOURCES, available_memory, open_files
+from connbench.safe_text import printable
 
 LONGEST_TEXT = 300
 """The most characters of an exception's text that a message shows: the text may quote a file."""

@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 from functools import lru_cache
 
 from connbench.errors import EnvironmentFault, InputError, UsageError
-from connbench.findings import printable
 from connbench.linux.limits import available_memory
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Plan, RoundPlan, StrategySpec, parse_ports
@@ -17,6 +16,7 @@ from connbench.portmodel.prediction import Pair, Prediction
 from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
 from connbench.portmodel.simulated import Walk
 from connbench.results.result import Result, StrategyResult
+from connbench.safe_text import printable
 from connbench.strategies import STRATEGIES
 from connbench.units import memory
 

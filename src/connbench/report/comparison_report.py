@@ -18,13 +18,14 @@ from connbench.analysis.comparison import (
     StrategyComparison,
     Verdict,
 )
-from connbench.findings import Severity, printable
+from connbench.findings import Severity
 from connbench.report import blocks as block
 from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
 from connbench.report.blocks import Alert, Block, Heading, Lines, Table
 from connbench.report.json import json_text
 from connbench.results.result import Result
+from connbench.safe_text import printable
 from connbench.units import count, duration
 from connbench.wording import listed
 

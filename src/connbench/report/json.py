@@ -12,9 +12,9 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
-from connbench.findings import harmless_json
 from connbench.results.json_file import SCHEMA, write_round
 from connbench.results.result import Origin, Result, StrategyResult
+from connbench.safe_text import printable_json
 
 
 def json_text(document: object, *, indented: bool = False) -> str:
@@ -24,7 +24,7 @@ def json_text(document: object, *, indented: bool = False) -> str:
     escape of JSON, so that no word changes.
     """
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    return harmless_json(orjson.dumps(document, option=options | (orjson.OPT_INDENT_2 if indented else 0)).decode())
+    return printable_json(orjson.dumps(document, option=options | (orjson.OPT_INDENT_2 if indented else 0)).decode())
 
 
 def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import Distribution, summarize
-from connbench.findings import printable
 from connbench.model import Close, Phase, Protocol, Spread, format_addresses
 from connbench.portmodel.agreement import Agreement, Both
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
@@ -23,6 +22,7 @@ from connbench.report.run_report import knee_lines, latency_table
 from connbench.report.talk import six_lines
 from connbench.report.text import write
 from connbench.results.result import Mask, Result, Round, StrategyResult
+from connbench.safe_text import printable
 from connbench.units import count, duration
 
 SCHEMA = 1

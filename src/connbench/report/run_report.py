@@ -11,7 +11,7 @@ from connbench.analysis.parts import By, Part, fill_steps, split_by
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, Summary, achieved_rate, summarize
 from connbench.errors import UsageError
-from connbench.findings import Finding, printable, together
+from connbench.findings import Finding, merge_alike
 from connbench.model import (
     Churn,
     Close,
@@ -31,6 +31,7 @@ from connbench.report.ranking_table import Line, Ranking, ranking_of
 from connbench.report.run_verdict import run_verdict
 from connbench.report.talk import six_lines
 from connbench.results.result import Origin, Result, StrategyResult
+from connbench.safe_text import printable
 from connbench.units import NS_PER_US, count, duration, format_measured_rate
 
 OUTLIER = 100
@@ -86,9 +87,9 @@ def strategy_blocks(result: Result, strategy: StrategyResult) -> list[Block]:
     ]
 
 
-def closing_blocks(result: Result, told: Collection[Finding] = ()) -> list[Block]:
-    """What follows the last strategy: the comparison of all, if there are several, and the findings but `told`."""
-    blocks: list[Block] = [Findings(together(f for f in findings(result) if f not in told))]
+def closing_blocks(result: Result, already_printed: Collection[Finding] = ()) -> list[Block]:
+    """What follows the last strategy: the comparison of all, if there are several, and the other findings."""
+    blocks: list[Block] = [Findings(merge_alike(f for f in findings(result) if f not in already_printed))]
     if len(result.strategies) > 1:
         blocks.insert(0, ranking_of([result], [(s.strategy.label, s) for s in result.strategies]).table)
     return blocks
@@ -108,7 +109,7 @@ def summary_blocks(result: Result, verdict: Sequence[str] | None = None) -> list
         *([_summary_table(result)] if result.strategies else []),
         *(block for strategy in result.strategies for block in _part_blocks(result, strategy)),
         Lines(remarks, is_list=True),
-        Findings(together(findings(result))),
+        Findings(merge_alike(findings(result))),
     ]
 
 

@@ -13,7 +13,7 @@ from connbench.analysis.knee import Trend, find_knee, find_trend, is_unseen
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep_analysis import is_sweep
-from connbench.findings import Finding, Severity, printable, together
+from connbench.findings import Finding, Severity, merge_alike
 from connbench.model import (
     LOAD_FIELDS,
     MAX_PORT,
@@ -36,6 +36,7 @@ from connbench.model import (
 from connbench.model.knee_rule import FEWEST_CONNECTIONS
 from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
 from connbench.results.result import Origin, Result, StrategyResult
+from connbench.safe_text import printable
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
 from connbench.strategies import RANGE, WINDOW
 from connbench.units import about, count, format_percent, per_second
@@ -63,7 +64,7 @@ def run_verdict(result: Result) -> tuple[str, ...]:
     unsound = {f.strategy for f in invalid}
     usable = [] if None in unsound else [s for s in measured if s.strategy.label not in unsound]
     if not usable:
-        [first, *_] = together(_firsts(invalid))
+        [first, *_] = merge_alike(_firsts(invalid))
         return (f"Do not use these figures: {first.text}.", f"Next: {printable(first.advice)}; then measure again.")
     warning = [_unusable(invalid)] if invalid else []
     churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
@@ -80,7 +81,7 @@ def _firsts(invalid: Sequence[Finding]) -> list[Finding]:
 def _unusable(invalid: Sequence[Finding]) -> str:
     firsts = _firsts(invalid)
     messages = {finding.message for finding in firsts}
-    reasons = [firsts[0].message] if len(messages) == 1 else [kind.message for kind in together(firsts)]
+    reasons = [firsts[0].message] if len(messages) == 1 else [kind.message for kind in merge_alike(firsts)]
     labels = [finding.strategy for finding in firsts if finding.strategy]
     return f"Do not use the figures of {listed(labels)}: {printable('; '.join(reasons))}."
 

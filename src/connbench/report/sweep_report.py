@@ -13,7 +13,7 @@ import numpy as np
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.sweep_analysis import Cell, Standing, Sweep
-from connbench.findings import Finding, printable
+from connbench.findings import Finding
 from connbench.model import Load, Placement, StrategySpec
 from connbench.model.load import LABEL_ORDER, LoadField
 from connbench.model.load import Sweep as Swept
@@ -24,6 +24,7 @@ from connbench.report.json import json_document
 from connbench.report.run_report import conditions, kernel_name, machine_blocks
 from connbench.report.run_verdict import CUT_SHORT
 from connbench.results.result import Result
+from connbench.safe_text import printable
 from connbench.units import count, duration
 from connbench.wording import listed
 
@@ -61,7 +62,7 @@ def text(
     budget: float,
     variants: Sequence[Variant] = (),
     width: int | None = None,
-    told: Collection[Finding] = (),
+    already_printed: Collection[Finding] = (),
 ) -> str:
     """The sweep as text, for a terminal or a pipe.
 
@@ -70,7 +71,7 @@ def text(
         budget: The share of attempts that may fail at each load, 0 to 1.
         variants: What would let the runner-up in, by the model.
         width: Columns to fold prose to; None leaves each sentence on one line, as a pipe wants it.
-        told: Findings that the user has seen already.
+        already_printed: Findings that the user has seen already.
     """
     sweep = Sweep.of(result)
     names = Names.of(sweep.loads, sweep.settings)
@@ -80,7 +81,7 @@ def text(
         *map(Verbatim, _tables(sweep, names)),
         Lines(_remarks(result, sweep, names)),
         *_choices(sweep, names, budget),
-        Findings([one for one in findings(result) if one not in told], shortened=True),
+        Findings([one for one in findings(result) if one not in already_printed], shortened=True),
     ]
     return text_writer.write(blocks, width)
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from connbench.findings import Finding, by_kind, printable, the_rest
+from connbench.findings import Finding, group_by_kind, hidden_line
 from connbench.report.blocks import Alert, Block, Findings, Heading, Lines, Table, Verbatim, Verdict
+from connbench.safe_text import printable
 from connbench.wording import fold
 
 BOLD, NORMAL = "\x1b[1m", "\x1b[0m"
@@ -67,11 +68,11 @@ def _lines(block: Block, width: int | None, *, bold: bool) -> Iterator[str]:
 
 
 def _findings(block: Findings, width: int | None) -> Iterator[str]:
-    kinds = by_kind(block.findings) if block.shortened else [([*block.findings], [])]
+    kinds = group_by_kind(block.findings) if block.shortened else [([*block.findings], [])]
     for shown, rest in kinds:
         yield from (_finding(one, width) for one in shown)
         if rest:
-            yield fold(f"{rest[0].severity}: {the_rest(rest)}", width)
+            yield fold(f"{rest[0].severity}: {hidden_line(rest)}", width)
 
 
 def _finding(found: Finding, width: int | None) -> str:

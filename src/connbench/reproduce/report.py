@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
-from connbench.findings import Finding, printable
+from connbench.findings import Finding
 from connbench.model import Plan
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
 from connbench.report.formats import FORMATS as CORE_FORMATS
@@ -21,6 +21,7 @@ from connbench.report.text import write
 from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of, published
 from connbench.reproduce.claims import Claim, claims_of, odd_to_even, speed_up, talk_speed_up
 from connbench.results.result import Result
+from connbench.safe_text import printable
 from connbench.strategies import BASELINE, RANGE, WINDOW
 from connbench.units import count, duration
 
@@ -76,13 +77,13 @@ class _Judged:
         return f"Linux {printable(str(self.result.environment.get('kernel', 'unknown')))}"
 
 
-def report(result: Result, width: int | None = None, told: Collection[Finding] = ()) -> str:
+def report(result: Result, width: int | None = None, already_printed: Collection[Finding] = ()) -> str:
     """The text for a terminal: the verdict, the table, each claim, and the findings.
 
     Args:
         result: A reproduction.
         width: Columns to fold prose to; None leaves each sentence on one line, as a pipe wants it.
-        told: Findings to leave out, because stderr has shown them.
+        already_printed: Findings to leave out, because stderr has shown them.
     """
     judged = _Judged.of(result)
     claims = [f"{_word(claim):<8} {_name(case)}: {claim.text}" for case, claim in judged.each_claim]
@@ -91,7 +92,7 @@ def report(result: Result, width: int | None = None, told: Collection[Finding] =
         Lines([_opening(judged)]),
         Verbatim("\n".join(map(_line, (_HEADER, *_cells(judged))))),
         Lines(claims, indent=9),
-        Findings([one for one in findings(result) if one not in told]),
+        Findings([one for one in findings(result) if one not in already_printed]),
         Lines([f"{_held(judged)} claims hold; the verdict is above the table"] if claims else []),
     ]
     return write(parts, width, verdict_first=True)

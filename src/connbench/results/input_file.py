@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import IO
 
 from connbench.errors import InputError, UsageError
-from connbench.findings import printable
 from connbench.results.csv_file import is_own_header, read_csv
 from connbench.results.json_file import read_json
 from connbench.results.result import Origin, Result
 from connbench.results.talk_csv import is_talk_csv, read_talk_csv
+from connbench.safe_text import printable
 
 _GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_FILE = 2 << 30

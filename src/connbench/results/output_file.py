@@ -30,9 +30,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from connbench.errors import OutputError, UsageError
-from connbench.findings import printable
 from connbench.interrupts import BlockedSignals
 from connbench.linux import renameat2
+from connbench.safe_text import printable
 
 if TYPE_CHECKING:
     from socket import socket

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from connbench.findings import harmless_json, printable
 from connbench.report.blocks import Table
 from connbench.report.text import render
+from connbench.safe_text import printable, printable_json
 from connbench.trace.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process
 from connbench.units import count, duration, elapsed
 
@@ -45,7 +45,7 @@ def as_text(counts: Counts, seconds: float, name_of: CgroupNames) -> str:
 
 def as_json(counts: Counts, seconds: float, name_of: CgroupNames, *, is_final: bool) -> str:
     """One line of JSON with all counts since the trace began; `final` is true in the last line."""
-    return harmless_json(json.dumps({"seconds": round(seconds, 3), "final": is_final, **_document(counts, name_of)}))
+    return printable_json(json.dumps({"seconds": round(seconds, 3), "final": is_final, **_document(counts, name_of)}))
 
 
 def _document(counts: Counts, name_of: CgroupNames) -> dict[str, Any]:

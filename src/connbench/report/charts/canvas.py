@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from connbench.errors import EnvironmentFault, UsageError
-from connbench.findings import printable
 from connbench.report.series import Series
+from connbench.safe_text import printable
 from connbench.units import NS_PER_MS, duration
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from connbench.analysis.comparison import compare
 from connbench.analysis.soundness import findings
 from connbench.analysis.sweep_analysis import Sweep, is_sweep
 from connbench.errors import EnvironmentFault
-from connbench.findings import Finding, by_kind, the_rest
+from connbench.findings import Finding, group_by_kind, hidden_line
 from connbench.model import Phase, StrategySpec
 from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
 from connbench.report.comparison_report import strategy_tables
@@ -134,7 +134,7 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
         terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
-        the_rest=the_rest,
+        hidden_line=hidden_line,
         tables=[*more, *([] if more and is_lone_sweep(results) else comparison_tables(results))],
         strategies=[_strategy(position, each) for position, each in enumerate(series)],
         parities=figures.PARITY_COLOURS,
@@ -212,7 +212,7 @@ def _result(result: Result) -> ResultPart:
         name=result.name or "this run",
         origin=_origin(result),
         command=str(result.environment.get(COMMAND) or ""),
-        findings=by_kind(findings(result)),
+        findings=group_by_kind(findings(result)),
         tables=tuple(table for table in tables if table),
     )
 
