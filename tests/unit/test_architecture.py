@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -119,6 +120,17 @@ def test_every_module_has_its_place() -> None:
     """Each package and module belongs to one line of the order, and each line to something that is there."""
     placed = [name for layer in LAYERS for name in layer]
     assert sorted(placed) == sorted({unit(module) for module in MODULES})
+
+
+def test_no_two_modules_have_the_same_file_name() -> None:
+    """A module is found by its file name; only a feature's command and report are found by the feature's folder."""
+    stems = [
+        path.stem
+        for module, path in MODULES.items()
+        if path.stem not in {"__init__", "__main__"}
+        and not (path.parent.name in FEATURES and path.stem in {"command", "report"})
+    ]
+    assert [name for name, number in Counter(stems).items() if number > 1] == []
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
