@@ -48,7 +48,7 @@ format: $(READY) ## Format the code, apply safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-overhead: $(READY) ## What the harness costs against C; needs cc, and idle CPUs
+overhead: $(READY) ## What connbench costs against C; needs cc, and idle CPUs
 	$(BIN)/python scripts/overhead.py
 
 accuracy: $(READY) ## How well the model goes with this machine: a minute

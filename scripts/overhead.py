@@ -1,4 +1,4 @@
-"""Measures what the harness costs: connbench's loop and the same calls in C, in turns, each in a new namespace.
+"""Measures what connbench itself costs: its loop and the same calls in C, in turns, each in a new namespace.
 
 It prints a table and, in the last line, the medians as JSON; the exit code is 1 if a limit is missed. It needs root,
 a C compiler, an idle machine, and connbench installed beside the Python that runs it.

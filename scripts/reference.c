@@ -1,4 +1,4 @@
-/* The calls of connbench's measured loop for `--strategy window`, in C: what a harness without an interpreter would cost.
+/* The calls of connbench's measured loop for `--strategy window`, in C: what a loop without an interpreter would cost.
  *
  * usage: reference CONNECTIONS LOW HIGH WINDOW CPU
  * Prints the median connect() and the wall time a connection, both in ns. Needs root: it makes a network namespace.

@@ -2,7 +2,7 @@
 
 A *path* is a source and a target, numbered with the sources changing fastest. A round's rows are those of the filling,
 then those of the churn, where an attempt takes the path of the connection that it replaces. A *port space* is a whole
-range of ports, of which each can be taken once: that of a path, or of a source; see `RoundPlan.spaces`.
+range of ports, each of which one connection can use: that of a path, or of a source; see `RoundPlan.spaces`.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Column:
 COLUMNS = tuple(Column(one.name, **one.metadata) for one in fields(AttemptColumns))
 
 NO_PORT_FREE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN})
-"""The errnos of an attempt that found no free port: bind() found its port taken, or connect() found none.
+"""The errnos of an attempt that found no free port: bind() found its port in use, or connect() found none.
 
 A further try can succeed. EAGAIN comes from UDP: connect() of an unbound socket binds it first (inet_autobind() in the
 kernel), and fails with EAGAIN if that fails.

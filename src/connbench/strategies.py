@@ -130,7 +130,7 @@ RANDOM = Strategy(
     name="random",
     summary="bind((source, random port)), again until it has a port",
     usage="bind() to a port drawn at random, again until it is free",
-    explanation="the program draws a port, and binds to it; it draws again while the port is taken",
+    explanation="the program draws a port, and binds to it; it draws again while the port is in use",
     bind=Bind.PORT,
     takes=frozenset({"retries"}),
 )

@@ -69,7 +69,7 @@ HOLD = Quantity(
     default="client",
     show_default=True,
     metavar="SIDE",
-    help="Close by the client or by the server first. TIME_WAIT is on that side; on the client it keeps the port.",
+    help="Let the client or the server close first. TIME_WAIT is on that side; the client's keeps its port in use.",
 )
 @option(
     Section.OPEN,
@@ -183,8 +183,8 @@ def command(  # noqa: PLR0913  # one for each option
       connbench advise --rate 8000/s --hold 85ms --closes-first server --code go
       connbench advise -n 50000 --kernel 6.1.0-13-amd64 --calibrate plain.json
 
-    Each strategy that the kernel has is simulated: as it opens all connections, and as it replaces 5,000 of them. With
-    --rate ports in TIME_WAIT are counted. Times are by --calibrate, else those that are usual on such a kernel.
+    advise simulates each strategy that the kernel supports: it opens all connections, then replaces 5,000 of them. With
+    --rate it also counts ports in TIME_WAIT. Times come from --calibrate, or are the usual ones of such a kernel.
     """  # noqa: D301  # click wants the character \b itself
     if languages and output_format != "text":
         raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")

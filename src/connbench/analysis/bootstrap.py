@@ -44,7 +44,7 @@ class Interval:
 def difference_of_means(base: Values, new: Values) -> Interval:
     """The mean of `new` less the mean of `base`, in their own unit, with its 95 % interval.
 
-    Both sides are resampled independently, and the 2.5 % and 97.5 % percentiles of the resampled differences taken.
+    Both sides are resampled independently; the ends are the 2.5 % and 97.5 % percentiles of the resampled differences.
     With n values, the spread of resampled means is too small by sqrt((n - 1) / n), and their normal shape ignores that
     the spread is an estimate itself (Hesterberg 2015). So each side's deviations are stretched by sqrt(n / (n - 1)),
     and the interval's arms by the quotient of Student's t and the normal quantile, with the conservative degrees of

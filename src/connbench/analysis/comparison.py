@@ -193,7 +193,7 @@ def _floor(base: Result, new: Result) -> Iterator[Difference]:
 
 
 def _median_floor(result: Result) -> float | None:
-    """The median over all rounds, in ns: the harness is the same for every strategy."""
+    """The median harness floor of all rounds, in ns: it is the same for every strategy."""
     floors = [r.report.floor_ns for rounds in result.rounds.values() for r in rounds if r.report.floor_ns is not None]
     return float(np.median(floors)) if floors else None
 

@@ -63,7 +63,7 @@ class Knee:
         in_use_at_failure: Connections that were held when that attempt was made.
         ports: How many ports the connections were to fill; None if the range is not known. If each address is used up
             before the next (`Spread.FILL`), ports, connections and the knee are those of the first: `is_of_first`.
-        held: The connections of the fullest source (and target, if a port is taken for one target), times the number
+        held: The connections of the fullest source (and target, if each has its own ports), times the number
             of such; 0 if the range is not known.
         fullest: The largest share of the ports of one source (and target) that was in use, 0 to 1; None likewise.
         shows_half: Whether a knee at half of the ports would have been seen; None likewise.
@@ -98,7 +98,7 @@ class Knee:
 def find_knee(result: StrategyResult) -> Knee:
     """The knee and the first failure of a strategy: of several rounds each the median one, by its attempt.
 
-    A round without one counts as if it came after the last attempt. Of two median rounds the earlier is taken. Churn
+    A round without one counts as if it came after the last attempt. Of two median rounds the earlier counts. Churn
     has no knee: its range is as full at the end as at the beginning.
     """
     if result.strategy.phase is Phase.CHURN:
@@ -137,7 +137,7 @@ def first_address(result: StrategyResult) -> StrategyResult | None:
 
 
 def of_first_address(samples: Samples, strategy: StrategySpec) -> Mask:
-    """Which attempts are from the first source, and to the first target if a port is taken for one target."""
+    """Which attempts are from the first source, and to the first target if each target has its own ports."""
     mask: Mask = samples.source == 0
     return mask & (samples.target == 0) if strategy.has_ports_per_target else mask
 

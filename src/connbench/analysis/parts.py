@@ -26,7 +26,7 @@ class Part:
     """The attempts of one source, target or client, numbered from 1.
 
     `fills` says whether these attempts fill a range by themselves, so that they can have a knee: those of a source do,
-    those of a target do if a port is taken for one target alone, and those of a client never do.
+    those of a target do if each target has its own ports, and those of a client never do.
     """
 
     name: str

@@ -110,7 +110,7 @@ class Summary:
         rounds_total_ns: `total_ns` of each complete round.
         rounds_mean_ns: The same per attempt.
         established: Connections that were open when a round ended, the smallest of the rounds.
-        floor_ns: What the harness adds to the latency of a connect(), the median of the rounds.
+        floor_ns: What connbench adds to the latency of a connect(), the median of the rounds.
     """
 
     all: Group

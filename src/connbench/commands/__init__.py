@@ -104,7 +104,7 @@ def cli(context: click.Context) -> None:
     """Measure how long connect() takes with each way to choose a local port, on your own kernel.
 
     Linux searches the ports of one parity (even or odd) first. When they are used up, each further connect() to the
-    same address and port searches them in vain before it tries the other half, and takes up to milliseconds. connbench
+    same address and port probes all of them before it tries the other half, which takes up to milliseconds. connbench
     shows when that happens, and which strategies avoid it.
 
     \b

@@ -48,7 +48,7 @@ class _Sysctls(NamedTuple):
     "--algorithm",
     type=Word(ALGORITHMS),
     metavar="NAME",
-    help=f"Simulate the port search of connect() in {', '.join(ALGORITHMS)}.  "
+    help=f"Simulate this port search of connect(): {', '.join(ALGORITHMS)}.  "
     "[default: that of RESULT's kernel, else 6.8]",
 )
 @reserved_ports_option

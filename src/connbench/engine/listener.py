@@ -59,7 +59,7 @@ def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, att
         attempts: All connections of the round: without accept(), closed connections stay in the queue, too.
 
     Raises:
-        TargetError: An address cannot be listened on.
+        TargetError: It cannot listen on an address.
         EnvironmentFault: The limits do not allow the accepting processes that are needed.
     """
     listener = RunningListener()

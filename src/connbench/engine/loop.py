@@ -236,7 +236,7 @@ def warm_up(plan: RoundPlan) -> None:
 
 
 def measure_floor(plan: RoundPlan, connected: socket) -> int:
-    """What it costs the harness to time a connect(), in ns: the median of calls that the kernel rejects at once.
+    """What timing a connect() costs, in ns: the median of calls that the kernel rejects at once.
 
     A connected TCP socket rejects them with EISCONN. A UDP socket would connect again, so a closed one is used (EBADF).
 

@@ -196,7 +196,7 @@ def allowed_processes() -> Remaining:
 
 
 def check_processes(number: int, purpose: str, advice: str) -> Remaining:
-    """Check, before the first of them is started, that this many processes are allowed.
+    """Check, before the first process starts, that this many processes are allowed.
 
     Args:
         number: How many.

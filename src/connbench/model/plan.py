@@ -117,7 +117,7 @@ class RoundPlan:
 
     @property
     def spaces(self) -> int:
-        """How many connections can use one port at once: one per source, and per target if a port is taken for one."""
+        """How many connections can use one port at once: one per source, and per target if each has its own ports."""
         return len(self.sources) * (len(self.plan.targets) if self.strategy.has_ports_per_target else 1)
 
     @property
@@ -134,15 +134,15 @@ class RoundPlan:
         return self.ports_each * self.spaces
 
     @property
-    def taken(self) -> int:
-        """The number of ports that can be taken at once, including those in TIME_WAIT."""
+    def most_in_use(self) -> int:
+        """The number of ports that can be in use at once, including those in TIME_WAIT."""
         churn = self.strategy.load.churn
         return self.connections + (churn.replacements if churn and churn.close is Close.FIN else 0)
 
     @property
     def fullest(self) -> float:
-        """The largest share of the ports of one source and target that can be taken at once, 0 to 1."""
-        in_one = self.taken if self.plan.spread is Spread.FILL else -(-self.taken // self.spaces)
+        """The largest share of the ports of one source and target that can be in use at once, 0 to 1."""
+        in_one = self.most_in_use if self.plan.spread is Spread.FILL else -(-self.most_in_use // self.spaces)
         return min(1.0, in_one / self.ports_each)
 
     @property
@@ -153,7 +153,7 @@ class RoundPlan:
         are filled one after the other have a knee each, and the first one counts.
         """
         ports = self.ports_each if self.plan.spread is Spread.FILL else self.capacity
-        return can_show_half(min(self.taken, ports), ports)
+        return can_show_half(min(self.most_in_use, ports), ports)
 
     @property
     def smaller_range(self) -> PortRange | None:

@@ -16,7 +16,7 @@ class WorkerReport:
         involuntary_switches: How often the kernel took the CPU from it in the phase (ru_nivcsw).
         memory_idle: Its private memory before its first attempt, in bytes; 0 where the kernel does not tell.
         memory_full: Its private memory with all its connections open, in bytes; 0 as above.
-        floor_ns: What it costs the harness to time a connect_ex(), in ns; None if it opened no connection.
+        floor_ns: What timing a connect_ex() costs, in ns; None if it opened no connection.
         client: The number of its client, from 0.
     """
 

@@ -11,7 +11,7 @@ from connbench.safe_text import printable
 from connbench.strategies import Strategy, strategy_of
 
 HALF = 0.5
-"""Share of the ports beyond which a search of one parity first finds all ports of that parity taken."""
+"""Share of the ports beyond which a search of one parity first finds all ports of that parity in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class StrategySpec:
         within the window.
 
         Args:
-            kernel: The kernel's release; an unknown one, an empty text, is taken for 6.8 or later.
+            kernel: The kernel's release; an unknown one, an empty text, counts as 6.8 or later.
         """
         version = version_of(kernel) or ONE_STEP_SINCE
         strategy = self.traits

@@ -1,4 +1,4 @@
-"""How long a port stays taken after its connection is closed by FIN: TIME_WAIT and net.ipv4.tcp_tw_reuse."""
+"""How long a port stays in use after its connection is closed by FIN: TIME_WAIT and net.ipv4.tcp_tw_reuse."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TimeWait:
         return self.has_timestamps and (self.reuse == ALWAYS or (self.reuse == ON_LOOPBACK and is_loopback))
 
     def seconds(self, *, is_loopback: bool, binds_to_port: bool = False) -> float:
-        """How long a closed connection keeps its port taken, in seconds.
+        """How long a closed connection keeps its port in use, in seconds.
 
         Args:
             is_loopback: Whether one end has an address of the loopback.

@@ -175,7 +175,7 @@ def _totals(named: dict[str, StrategyResult]) -> Metric:
 
 
 def _floors(named: dict[str, StrategyResult]) -> Metric:
-    family = _gauge("connbench_harness_floor_seconds", "What the harness itself adds to a latency.")
+    family = _gauge("connbench_harness_floor_seconds", "What connbench itself adds to a latency.")
     for label, strategy in named.items():
         floor = summarize(strategy).floor_ns
         if floor is not None:

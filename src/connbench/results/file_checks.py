@@ -359,7 +359,7 @@ STILL_HELD = LARGEST
 def port_twice(
     spec: StrategySpec, samples: Samples, planned: RoundPlan | None, filling: Samples | None = None
 ) -> int | None:
-    """Find a port that two connections of one source hold at once; to one target, where a port is taken for each.
+    """Find a port that two connections of one source use at once; to one target, if each target has its own ports.
 
     Args:
         spec: The strategy, in the phase of the samples.

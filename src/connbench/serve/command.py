@@ -33,9 +33,9 @@ Try:
 
 \b
 Exit codes: 0 ended by Ctrl-C or SIGTERM, after the last report; 2 wrong
-usage; 4 the limits do not allow that many processes; 5 the address cannot be
-listened on; 6 an accepting process was lost; 7 the output cannot be written;
-129 SIGHUP and 131 SIGQUIT, after the last report."""
+usage; 4 the limits do not allow that many processes; 5 serve cannot listen
+on the address; 6 an accepting process was lost; 7 the output cannot be
+written; 129 SIGHUP and 131 SIGQUIT, after the last report."""
 
 
 @click.command("serve", cls=Command, epilog=EPILOG)

@@ -120,7 +120,7 @@ def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]
             connection from each port, as far as the limits of this machine and user allow.
 
     Raises:
-        TargetError: The address cannot be listened on.
+        TargetError: It cannot listen on the address.
         EnvironmentFault: The limits do not allow that many processes, or none that can hold a connection.
     """
     raise_open_files()

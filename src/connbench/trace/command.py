@@ -58,7 +58,7 @@ _OPTIONS = (
         type=INTERVAL,
         default="1s",
         show_default=True,
-        help="Report each time this time has passed. A number alone is in seconds.",
+        help="Print a report after each interval of this length. A number alone is in seconds.",
     ),
     option(
         Section.TRACE,
@@ -100,9 +100,10 @@ def _trace_options(function: Callable[..., int]) -> Callable[..., int]:
 def command(context: click.Context) -> None:
     """Watch every connect() on this machine in the kernel: latency, parity or offsets.
 
-    A trace needs root, bpftrace, and a kernel with kprobes and BTF, as distributions have. It counts the connect()
-    calls of all programs in all network namespaces, from its start. "lost" counts calls whose return the kernel did not
-    report: the kernel can watch only a few calls at the same time, and slow calls of many threads overlap.
+    A trace needs root, bpftrace, and a kernel with kprobes and BTF: those of distributions have both. It counts the
+    connect() calls of all programs in all network namespaces, from its start. "lost" counts calls whose return the
+    kernel did not report: the kernel can watch only a few calls at the same time, and slow calls of many threads
+    overlap.
     """
     if context.invoked_subcommand is None:
         raise UsageError("trace needs a subcommand: latency, parity or offsets", "connbench trace --help")

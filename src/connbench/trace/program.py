@@ -40,7 +40,7 @@ IPV6_FUNCTIONS = ("tcp_v6_connect", "__inet6_check_established")
 
 BPFTRACE = "bpftrace"
 TRACEFS = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
-OTHER_KERNEL = "boot a kernel that has it; the distributions' kernels do"
+OTHER_KERNEL = "boot a kernel that has it: those of distributions do"
 
 _NEED = {Probes.KPROBE: "kprobes (CONFIG_KPROBE_EVENTS)", Probes.KFUNC: "kfunc probes (bpftrace --info)"}
 
