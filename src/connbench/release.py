@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 PARITY_WALK_SINCE = (4, 6)
-"""The first Linux whose connect() looks at all ports of one parity before it looks at the others (1580ab63fc9a)."""
+"""The first Linux whose connect() probes all ports of one parity before the others (1580ab63fc9a)."""
 
 ONE_STEP_SINCE = (6, 8)
-"""The first Linux that looks at every port where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
+"""The first Linux that probes both parities alike where IP_LOCAL_PORT_RANGE is set (207184853dbd)."""
 
 
 def version_of(release: str) -> tuple[int, int] | None:

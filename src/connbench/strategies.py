@@ -1,4 +1,4 @@
-"""The table of strategies: what a program does before connect(), and who picks the local port.
+"""The table of strategies: what a program does before connect(), and who chooses the local port.
 
 A strategy is a row of data. What follows from a row is a property of the row, and no other module asks for a strategy
 by its name: the loop, the model, texts and advice read these properties. A new strategy is a new row.
@@ -39,12 +39,12 @@ class Strategy:
     """A way to get a local port.
 
     Attributes:
-        name: As users type it.
+        name: The name that users type.
         summary: One line for `connbench strategies`.
         usage: What a program does, in a few words, as `advise` says it.
         explanation: What happens, as a page says it to a reader who knows none of the names.
-        bind: What bind() is given.
-        window: What IP_LOCAL_PORT_RANGE is given.
+        bind: What the program gives to bind().
+        window: What it gives to IP_LOCAL_PORT_RANGE.
         takes: The parameters of a `StrategySpec` that it has.
     """
 
@@ -63,7 +63,7 @@ class Strategy:
 
     @property
     def draws_port(self) -> bool:
-        """Whether the program picks the port, and bind() says whether it is free: one that is reserved may be, too."""
+        """Whether the program chooses the port: bind() says whether it is free, also of a reserved port."""
         return self.bind is Bind.PORT
 
     @property

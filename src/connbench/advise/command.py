@@ -69,7 +69,7 @@ HOLD = Quantity(
     default="client",
     show_default=True,
     metavar="SIDE",
-    help="Let the client or the server close first. TIME_WAIT is on that side; the client's keeps its port in use.",
+    help="Choose the side that closes first: client or server. It has TIME_WAIT; the client's keeps its port in use.",
 )
 @option(
     Section.OPEN,
@@ -102,7 +102,7 @@ HOLD = Quantity(
     help="Choose local ports from this range; host takes this host's.  "
     "[default: this host's; with --kernel 32768-60999]",
 )
-@reserved_ports_option
+@reserved_ports_option("this host's; with --kernel none")
 @option(
     Section.PORTS,
     "--sources",
@@ -125,14 +125,14 @@ HOLD = Quantity(
     metavar="OPTION",
     help=f"Give --kernel a socket option that its version lacks: {', '.join(one.name for one in OPTIONS)}. Repeatable.",
 )
-@tw_reuse_option
+@tw_reuse_option("this host's, or that of --kernel")
 @option(
     Section.KERNEL,
     "--algorithm",
     type=Word(ALGORITHMS),
     metavar="NAME",
-    help=f"Simulate the port search of connect() in {', '.join(ALGORITHMS)}.  "
-    "[default: that of --kernel, else as a few connections here show it]",
+    help=f"Simulate this port search of connect(): {', '.join(ALGORITHMS)}.  "
+    "[default: that of --kernel, else the one that a few connections here show]",
 )
 @calibrate_option
 @error_budget_option

@@ -250,23 +250,32 @@ calibrate_option = option(
     help="Fit the costs of a port to this result file. Repeatable: results of plain with several numbers of "
     "connections fit best.",
 )
-reserved_ports_option = option(
-    Section.PORTS,
-    "--reserved-ports",
-    "reserved",
-    type=parse_ports,
-    metavar="LIST",
-    help="Leave out the ports that ip_local_reserved_ports names, as in 8080,30000-32767; '' for none.  "
-    "[default: RESULT's; with advise this host's; else none]",
-)
-tw_reuse_option = option(
-    Section.KERNEL,
-    "--tcp-tw-reuse",
-    "tw_reuse",
-    type=count("0|1|2", 0, 2),
-    help="Reuse ports after a second in TIME_WAIT, as net.ipv4.tcp_tw_reuse says: 0 never, 1 always, 2 over the"
-    " loopback.  [default: RESULT's; with advise this host's, or that of --kernel; else 2]",
-)
+
+
+def reserved_ports_option(default: str) -> Option:
+    """The option --reserved-ports of a command with this default."""
+    return option(
+        Section.PORTS,
+        "--reserved-ports",
+        "reserved",
+        type=parse_ports,
+        metavar="LIST",
+        help="Leave out the ports that ip_local_reserved_ports names, as in 8080,30000-32767; '' for none.  "
+        f"[default: {default}]",
+    )
+
+
+def tw_reuse_option(default: str) -> Option:
+    """The option --tcp-tw-reuse of a command with this default."""
+    return option(
+        Section.KERNEL,
+        "--tcp-tw-reuse",
+        "tw_reuse",
+        type=count("0|1|2", 0, 2),
+        help="Allow connect() to reuse a port after a second in TIME_WAIT, as net.ipv4.tcp_tw_reuse says: 0 never, 1 "
+        f"always, 2 over the loopback.  [default: {default}]",
+    )
+
 
 error_budget_option = option(
     Section.GATE,
@@ -445,7 +454,7 @@ SWEEP_LISTS: dict[str | None, Option] = {
         ),
     )
 }
-"""What `sweep` has in the place of the options of `run`, by name."""
+"""What `sweep` has in place of the options of `run`, by name."""
 
 SWEEP_OPTIONS = (
     *(SWEEP_LISTS.get(one.name, one) for one in RUN_OPTIONS),
@@ -471,6 +480,11 @@ _MODEL = {
 """The options of `run` that decide a port search; the others say where and how it is measured."""
 
 _MODEL_CHANGES: dict[str | None, Option] = {
+    "strategies": _changed(
+        "strategies",
+        help=f"Simulate these strategies, in this order: {', '.join(STRATEGIES)}. Repeatable.  "
+        f"[default: {','.join(DEFAULT_NAMES)}]",
+    ),
     "seed": _changed(
         "seed",
         default=DEFAULT_SEED,

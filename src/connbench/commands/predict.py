@@ -51,8 +51,8 @@ class _Sysctls(NamedTuple):
     help=f"Simulate this port search of connect(): {', '.join(ALGORITHMS)}.  "
     "[default: that of RESULT's kernel, else 6.8]",
 )
-@reserved_ports_option
-@tw_reuse_option
+@reserved_ports_option("RESULT's, else none")
+@tw_reuse_option("RESULT's, else 2")
 @calibrate_option
 @format_option(("text", "json"))
 @option(

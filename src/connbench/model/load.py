@@ -88,7 +88,7 @@ class Load:
         return cls(**own, churn=Churn(**churn) if "replacements" in churn else None)
 
     def split(self) -> tuple[Load, Load]:
-        """What belongs to the setting in a sweep, and the rest, each as a load; the other part has its defaults."""
+        """Split into the fields that belong to the setting in a sweep, and the others; missing fields have defaults."""
         own = {field.name: field.of(self) for field in LOAD_FIELDS if field.sweep is Sweep.SETTING}
         return Load(**own), replace(self, **{name: getattr(NO_LOAD, name) for name in own})
 

@@ -47,12 +47,12 @@ def choose_sources(
 
     Args:
         asked: A list of addresses, ranges and networks.
-        number: How many from the default one on.
-        target: Where to connect; the addresses are of its family.
-        namespace: Where: a namespace of its own is given the addresses of IPv6.
-        link: Over what: the end of a veth pair is given whatever addresses there are.
-        external: Whether somebody else listens there. Such a listener may care who comes (redis turns away whoever is
-            not 127.0.0.1), so it is connected to from where the kernel would, as `plain` does.
+        number: The number of addresses, from the default address on.
+        target: The target; the addresses are of its family.
+        namespace: The namespace that connects; the engine adds IPv6 addresses to one of its own.
+        link: The link; the engine adds the addresses to its end of a veth pair.
+        external: Whether another program listens there. It may refuse other sources (redis serves 127.0.0.1 only), so
+            the default is the source that the kernel chooses, as for `plain`.
 
     Raises:
         UsageError: No such addresses, of another family, or not of this host.
@@ -260,7 +260,7 @@ def _resolve(host: str, family: int | None) -> str:
     try:
         found = socket.getaddrinfo(host, None, kind, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        # UnicodeError is for what can be no name at all: an empty or an endless label.
+        # UnicodeError means that the text cannot be a host name: a label is empty or too long.
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         asked = f" with --family {family}" if family else ""
         raise TargetError(f"--target {host!r}{asked}: {reason}", "give an address") from error
@@ -320,7 +320,7 @@ def check_answers(source: str, target: Endpoint, timeout: float, listener_hint: 
         source: The address to connect from.
         target: The address and port to connect to.
         timeout: How long to wait for an answer, in seconds.
-        listener_hint: What to do for whoever wants a listener of connbench's own.
+        listener_hint: How to have connbench start the listener instead, for the hint.
 
     Raises:
         TargetError: It refuses, does not answer, or cannot be reached from `source`.

@@ -255,8 +255,8 @@ def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace |
         external: Whether the target listens already.
 
     Raises:
-        UsageError: A delay without a link to delay, one that no connect() outlasts, or a link that cannot be had with
-            the rest.
+        UsageError: A delay without a veth link, a delay as long as the time-out, or a veth link together with an
+            external target or `--isolate never`.
         EnvironmentFault: No network namespace of its own is allowed.
     """
     without = "leave out --link veth" + (" and --delay" if request.delay_ms else "")
