@@ -178,7 +178,7 @@ def filling() -> Iterator[tuple[str, float]]:
     yield from (("knee of plain", knee(plain)), ("knee of bind", knee(bind)), ("knee of range", knee(flat)))
     yield from (("odd / even, plain", odd_to_even(plain)), ("odd / even, range", odd_to_even(flat)))
     [(prediction, samples)] = beside(result)[0].rounds
-    blocks = [values.reshape(-1, BLOCK) for values in (prediction.walk.looked_at, samples.connect_ns)]
+    blocks = [values.reshape(-1, BLOCK) for values in (prediction.walk.ports_probed, samples.connect_ns)]
     yield "latency ~ ports, filling", float(np.corrcoef(blocks[0].mean(axis=1), np.median(blocks[1], axis=1))[0, 1])
     yield "knee of two clients", knee(run("--strategy", "plain", "--concurrency", "2").strategies[0])
     yield "odd / even, UDP", odd_to_even(run("--strategy", "bind", "--protocol", "udp").strategies[0])
@@ -215,16 +215,16 @@ def followed(result: Result) -> npt.NDArray[np.int64]:
     [space] = tcp_ports(ports, 1, Random(1), has_parity=True)  # noqa: S311  # its draw is not used: the start is set below
     for port in held:
         space.take(port)
-    stopped, looked_at = held[-1], []
+    stopped, ports_probed = held[-1], []
     for victim, port in zip(draw_replaced(plan) if plan else (), churned.samples.port.tolist(), strict=True):
         space.release(held[victim])
         space.start = (stopped - ports.low) // 2 * 2 + 2
         found = space.search(ports.low, ports.high)
-        looked_at.append(space.looked_at)
+        ports_probed.append(space.ports_probed)
         space.release(found)
         space.take(port)
         held[victim] = stopped = port
-    return np.array(looked_at)
+    return np.array(ports_probed)
 
 
 def windows() -> Iterator[tuple[str, float]]:

@@ -115,7 +115,7 @@ def cost() -> Curves:
     """Ports that a connection probes while the talk's range fills."""
     share = (np.arange(SLICES) + 0.5) / SLICES
     return {
-        label: (share, sliced(simulate(round_of(strategy), FROM_6_8)[Phase.FILL].looked_at))
+        label: (share, sliced(simulate(round_of(strategy), FROM_6_8)[Phase.FILL].ports_probed))
         for label, strategy in SEARCHED.items()
     }
 
@@ -133,7 +133,7 @@ def replaced(strategy: StrategySpec, fill: float) -> float:
     """The mean number of ports that a replacement probes while this share of the range is held."""
     load = Load(fill=fill, churn=Churn(REPLACEMENTS))
     plan = round_of(replace(strategy, load=load), connections=round(fill * len(TALK)))
-    return float(simulate(plan, FROM_6_8)[Phase.CHURN].looked_at.mean())
+    return float(simulate(plan, FROM_6_8)[Phase.CHURN].ports_probed.mean())
 
 
 def churned(fills: Sequence[float] = FILLS) -> Curves:
@@ -153,7 +153,7 @@ def datagrams() -> Curves:
         for trial in range(TRIALS):
             walk = simulate(round_of(strategy, seed=trial), FROM_6_8, replace(UDP_MACHINE, trial=trial))[Phase.FILL]
             share += sliced(np.cumsum(~walk.failed), SLICES // 4) / len(TALK) / TRIALS
-            tried += sliced(walk.looked_at, SLICES // 4) / TRIALS
+            tried += sliced(walk.ports_probed, SLICES // 4) / TRIALS
         curves[label] = share, tried
     return curves
 
@@ -164,12 +164,12 @@ def draw_search(axes: Axes, ports: PortRange, found: Sequence[tuple[PortRange, S
     for row, (window, search) in enumerate(found):
         for port in range(ports.low, ports.high + 1):
             draw_cell(axes, port - ports.low, row, TAKEN if port in taken else "white", "")
-        for number, port in enumerate(search.looked_at, 1):
+        for number, port in enumerate(search.ports_probed, 1):
             colour = IN_VAIN if port != search.port else COLOURS.odd if port % 2 else COLOURS.even
             draw_cell(axes, port - ports.low, row, colour, str(number))
         if window != ports:
             outline(axes, window.low - ports.low, row, len(window))
-        looked = len(search.looked_at)
+        looked = len(search.ports_probed)
         text = f"{looked} port{'s' * (looked > 1)}" if search.port else f"{looked} ports: EADDRNOTAVAIL"
         axes.text(len(ports) + 0.15, row + 0.5, text, va="center", fontsize=9)
         taken |= {search.port}

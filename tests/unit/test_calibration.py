@@ -194,7 +194,7 @@ def test_latency_is_of_the_last_try_and_acquire_time_of_all() -> None:
     )
     walk = replace(
         one.walk,
-        looked_at=np.array([20, 40]),
+        ports_probed=np.array([20, 40]),
         tries=np.array([2, 4], dtype=np.uint32),
         errno=np.array([0, errno.EADDRNOTAVAIL], dtype=np.uint16),
     )

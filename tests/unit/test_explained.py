@@ -81,7 +81,7 @@ def test_searches_drawn_are_the_models(strategy: StrategySpec, ports: PortRange,
     found = [search for _, search in explain.searches(plan, FROM_6_8)]
     walk = simulate(plan, FROM_6_8)[Phase.FILL]
     assert [search.port for search in found] == walk.port.tolist()
-    assert [len(search.looked_at) for search in found] == walk.looked_at.tolist()
+    assert [len(search.ports_probed) for search in found] == walk.ports_probed.tolist()
 
 
 def test_picture_numbers_the_ports_as_they_are_looked_at() -> None:
@@ -98,7 +98,7 @@ def test_picture_numbers_the_ports_as_they_are_looked_at() -> None:
         assert drawn == {
             (place, port - explain.EIGHT.low): number
             for place, (_, search) in enumerate(found)
-            for number, port in enumerate(search.looked_at, 1)
+            for number, port in enumerate(search.ports_probed, 1)
         }
 
 
@@ -109,25 +109,27 @@ def test_curves_are_what_was_simulated() -> None:
         [panel] = explain.draw_curves(curves, "ports", "log").axes
     assert [line.get_ydata().tolist() for line in panel.lines] == [values.tolist() for _, values in curves.values()]
     assert [line.get_xdata().tolist() for line in panel.lines] == [[40.0]] * len(curves)
-    looked_at = filled(explain.PLAIN).looked_at
-    assert explain.sliced(looked_at, 2).tolist() == [looked_at[:HALF].mean(), looked_at[HALF:].mean()]
+    ports_probed = filled(explain.PLAIN).ports_probed
+    assert explain.sliced(ports_probed, 2).tolist() == [ports_probed[:HALF].mean(), ports_probed[HALF:].mean()]
 
 
 def test_worked_example_is_the_models() -> None:
     """The page tells the fifth connection's walk, after four even ports, and the ninth's end."""
     found = [search for _, search in explain.searches(explain.round_of(explain.PLAIN, explain.EIGHT, 9), FROM_6_8)]
-    *vain, last = found[4].looked_at
+    *vain, last = found[4].ports_probed
     assert f"probes {', '.join(map(str, vain))} in vain, and only then an odd port, {last}." in WORDS
     assert [search.port % 2 for search in found[:8]] == [0] * 4 + [1] * 4
-    assert all({9024, 9026, 9028, 9030} <= set(search.looked_at) for search in found[4:])
-    assert (len(found[8].looked_at), found[8].port) == (8, 0)
+    assert all({9024, 9026, 9028, 9030} <= set(search.ports_probed) for search in found[4:])
+    assert (len(found[8].ports_probed), found[8].port) == (8, 0)
 
 
 @pytest.mark.parametrize("label", explain.SEARCHED)
 def test_table_of_the_filling(label: str) -> None:
     """Means of both halves and of all, and the failures; those of random ports by formula, which the model is near."""
     walk = filled(explain.SEARCHED[label])
-    first, second, both = (part.mean() for part in (walk.looked_at[:HALF], walk.looked_at[HALF:], walk.looked_at))
+    first, second, both = (
+        part.mean() for part in (walk.ports_probed[:HALF], walk.ports_probed[HALF:], walk.ports_probed)
+    )
     if label.startswith("random port"):
         harmonic, expected = log(len(RANGE)) + 0.58, 2 * log(2)
         assert first == pytest.approx(expected, rel=0.02)
@@ -140,15 +142,15 @@ def test_table_of_the_filling(label: str) -> None:
 
 def test_half_of_the_range_is_where_it_turns_slow() -> None:
     """28,256 connections are quick, the next one looks at one port more than that, and the sums are as told."""
-    plain, option = filled(explain.PLAIN).looked_at, filled(explain.RANGE)
+    plain, option = filled(explain.PLAIN).ports_probed, filled(explain.RANGE)
     assert f"The first {HALF:,} connections" in WORDS
     assert f"Connection {HALF + 1:,} is the first" in WORDS
     assert f"probes {plain[HALF]:,} ports" in WORDS
     assert (plain[HALF:] > HALF).all()
-    old = filled(explain.RANGE, Algorithm.PRE_6_8).looked_at.sum()
+    old = filled(explain.RANGE, Algorithm.PRE_6_8).ports_probed.sum()
     assert f"{plain.sum() / 1e6:.0f} million probes; with the option" in WORDS
     assert f"gains nothing: {old / 1e6:.0f} million probes again" in WORDS
-    assert f"it takes {option.looked_at.sum() / 1e3:.0f} thousand" in WORDS
+    assert f"it takes {option.ports_probed.sum() / 1e3:.0f} thousand" in WORDS
 
 
 @pytest.mark.parametrize("size", [100, 500, 1000, 5000, 10000])
@@ -156,7 +158,13 @@ def test_table_of_windows(size: int) -> None:
     """How many fail, when the first, and what a search costs."""
     walk = filled(explain.WINDOWS[size])
     share = int(np.argmax(walk.failed)) / len(RANGE)
-    cells = [re.escape(f"{size:,}"), f"{walk.failed.sum():,}", "[0-9,]*", f"{share:.0%}", figure(walk.looked_at.mean())]
+    cells = [
+        re.escape(f"{size:,}"),
+        f"{walk.failed.sum():,}",
+        "[0-9,]*",
+        f"{share:.0%}",
+        figure(walk.ports_probed.mean()),
+    ]
     assert re.search(r" *\| *".join(cells), PAGE)
     if size == 500:
         old = filled(explain.WINDOWS[size], Algorithm.PRE_6_8).failed.sum()
@@ -169,8 +177,8 @@ def test_table_of_sources() -> None:
     two = replace(plan, plan=replace(plan.plan, sources=("127.9.9.1", "127.9.9.4")))
     one_walk, two_walk = (simulate(each, FROM_6_8)[Phase.FILL] for each in (plan, two))
     odd = int((one_walk.port % 2).sum())
-    assert row("from one source", f"{one_walk.looked_at.sum() / 1e6:.0f} million", f"{odd:,}") in PAGE
-    assert row("from two", f"{two_walk.looked_at.sum() / 1e3:.0f} thousand", "none") in PAGE
+    assert row("from one source", f"{one_walk.ports_probed.sum() / 1e6:.0f} million", f"{odd:,}") in PAGE
+    assert row("from two", f"{two_walk.ports_probed.sum() / 1e3:.0f} thousand", "none") in PAGE
     assert not (two_walk.port % 2).any()
 
 
@@ -191,7 +199,7 @@ def test_table_of_udp(label: str, strategy: StrategySpec) -> None:
     """Ports tried and sockets met, with the hash table the page speaks of."""
     walk = filled(replace(strategy, load=UDP), FROM_6_8, explain.UDP_MACHINE)
     failed = f"{walk.failed.sum():,}" if walk.failed.any() else "none"
-    assert row(label, figure(walk.looked_at.mean()), figure(walk.checked.mean()), failed) in PAGE
+    assert row(label, figure(walk.ports_probed.mean()), figure(walk.checked.mean()), failed) in PAGE
     slots = explain.UDP_MACHINE.udp_slots
     assert f"here {slots:,} of them" in WORDS
     assert f"the {slots - 500:,} slots that have nothing to do with the window" in WORDS

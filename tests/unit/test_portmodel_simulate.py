@@ -59,9 +59,9 @@ def test_one_parity_is_used_up_before_the_other(name: str, algorithm: Algorithm,
         assert parities(walk) == [first] * 4 + [1 - first] * 4
         assert sorted(walk.port.tolist()) == [0, *range(low, low + 8)]
         assert walk.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
-        assert (walk.looked_at[:4] <= 4).all()
-        assert (walk.looked_at[4:8] > 4).all()
-        assert walk.checked.tolist() == [*(walk.looked_at[:8] - 1).tolist(), 8]
+        assert (walk.ports_probed[:4] <= 4).all()
+        assert (walk.ports_probed[4:8] > 4).all()
+        assert walk.checked.tolist() == [*(walk.ports_probed[:8] - 1).tolist(), 8]
 
 
 @pytest.mark.parametrize(("name", "algorithm"), [("range", FROM_6_8), ("plain", REJECTED), ("range", REJECTED)])
@@ -70,7 +70,7 @@ def test_step_of_one_has_no_preference(name: str, algorithm: Algorithm) -> None:
     walk = filled(round_of(spec(name), 512, 512), algorithm)
     assert 64 <= sum(parities(walk)[:256]) <= 192
     assert sorted(walk.port.tolist()) == list(range(LOW, LOW + 512))
-    assert walk.looked_at.mean() < 16
+    assert walk.ports_probed.mean() < 16
 
 
 def test_knee_of_plain_is_half_the_talks_range() -> None:
@@ -78,10 +78,10 @@ def test_knee_of_plain_is_half_the_talks_range() -> None:
     walk = filled(round_of(spec("plain"), len(PORTS), len(PORTS), low=PORTS.low))
     half = len(PORTS) // 2
     assert half == 28_256
-    assert (walk.looked_at[:half] <= half).all()
-    assert (walk.looked_at[half:] > half).all()
-    assert np.median(walk.looked_at[:half]) < 4
-    assert walk.looked_at.sum() == pytest.approx(half * half, rel=0.001)
+    assert (walk.ports_probed[:half] <= half).all()
+    assert (walk.ports_probed[half:] > half).all()
+    assert np.median(walk.ports_probed[:half]) < 4
+    assert walk.ports_probed.sum() == pytest.approx(half * half, rel=0.001)
 
 
 @pytest.mark.parametrize("trials", [8, pytest.param(30, marks=pytest.mark.slow)], ids=lambda trials: f"{trials} trials")
@@ -106,7 +106,7 @@ def test_random_needs_as_many_tries_as_collecting_coupons() -> None:
     tries = [filled(round_of(spec("random"), ports, ports, seed=seed)).tries.mean() for seed in range(30)]
     assert abs(np.mean(tries) - (log(ports) + 0.58)) <= 3 * np.std(tries, ddof=1) / 30**0.5
     walk = filled(round_of(spec("random"), ports, ports + 1))
-    assert (walk.looked_at == walk.tries).all()
+    assert (walk.ports_probed == walk.tries).all()
     assert (walk.checked.sum(), walk.errno[-1], walk.tries[-1]) == (0, errno.EADDRINUSE, MOST_DRAWS)
 
 
@@ -152,7 +152,7 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
     for phase, walk in simulate(plan, algorithm, machine).items():
         assert len(walk) == len(plan.rows_of(phase))
         assert np.bincount(walk.lane, minlength=lanes).tolist() == list(map(len, plan.rows_of_clients(phase)))
-        assert (walk.looked_at >= walk.tries).all()
+        assert (walk.ports_probed >= walk.tries).all()
         assert (walk.tries >= 1).all()
         assert ((walk.port == 0) == walk.failed).all()
     _replay(plan, simulate(plan, algorithm, machine), prefers_parity=algorithm.prefers_parity(has_option=True))
@@ -207,7 +207,7 @@ def test_every_port_is_had_once(name: str, load: Load, algorithm: Algorithm) -> 
 def test_full_udp_range_costs_every_port_there_is() -> None:
     """Without a free port each of the 65,536 is tried, and each socket met; half a range has no parity."""
     walk = filled(round_of(replace(spec("bind"), load=UDP), 64, 65))
-    assert (walk.looked_at[-1], walk.checked[-1]) == (65536, 64)
+    assert (walk.ports_probed[-1], walk.checked[-1]) == (65536, 64)
     assert 8 <= sum(parities(walk)[:32]) <= 24
 
 
@@ -226,8 +226,8 @@ def test_paths_search_by_themselves_and_meet_in_buckets() -> None:
     plan = round_of(spec("range"), 64, 128, sources=THREE_SOURCES[:2], spread=Spread.FILL)
     walk = filled(plan)
     assert walk.source.tolist() == [0] * 64 + [1] * 64
-    assert (walk.checked[:64] == walk.looked_at[:64] - 1).all()
-    assert (walk.checked[64:] == walk.looked_at[64:]).all()
+    assert (walk.checked[:64] == walk.ports_probed[:64] - 1).all()
+    assert (walk.checked[64:] == walk.ports_probed[64:]).all()
 
 
 def test_reserved_ports_cost_a_step_and_are_never_had() -> None:
@@ -237,7 +237,7 @@ def test_reserved_ports_cost_a_step_and_are_never_had() -> None:
         walk = filled(round_of(strategy, 16, 9), machine=KernelParameters(reserved=reserved | {1}))
         assert set(walk.port[:8].tolist()) == set(range(LOW + 8, LOW + 16))
         assert walk.failed[8]
-        assert walk.looked_at[8] == (65536 if strategy.load is UDP else 16)
+        assert walk.ports_probed[8] == (65536 if strategy.load is UDP else 16)
         assert walk.checked[8] == 8
 
 
@@ -303,11 +303,11 @@ def test_before_parities_were_preferred(low: int) -> None:
         old, newer = (filled(plan, algorithm, machine) for algorithm in (Algorithm.PRE_4_2, Algorithm.FROM_4_2))
         for walk in (old, newer):
             assert sorted(walk.port.tolist()) == [0, *range(low, low + 512)]
-            assert (walk.errno[-1], walk.looked_at[-1]) == (errno.EADDRNOTAVAIL, 512)
+            assert (walk.errno[-1], walk.ports_probed[-1]) == (errno.EADDRNOTAVAIL, 512)
         assert set(np.diff(old.port[:512].astype(int)).tolist()) <= {1, -511}
-        assert (old.looked_at[:512] == 1).all()
+        assert (old.ports_probed[:512] == 1).all()
         assert parities(newer)[:256] == [low % 2] * 256
-        assert newer.looked_at[:512].max() == 2
+        assert newer.ports_probed[:512].max() == 2
 
 
 def test_churn_by_reset_never_lacks_a_port() -> None:
@@ -315,4 +315,4 @@ def test_churn_by_reset_never_lacks_a_port() -> None:
     walks = simulate(round_of(replace(spec("plain"), load=Load(fill=1.0, churn=Churn(100))), 16, 0), FROM_6_8)
     assert not walks[Phase.FILL].failed.any()
     assert not walks[Phase.CHURN].failed.any()
-    assert (walks[Phase.CHURN].looked_at <= 16).all()
+    assert (walks[Phase.CHURN].ports_probed <= 16).all()

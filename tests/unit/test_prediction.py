@@ -235,8 +235,8 @@ def test_group_without_an_attempt_is_null(capsys: pytest.CaptureFixture[str]) ->
     """Three connections from even ports leave nothing to say of odd ones: no port was looked at in no search."""
     connbench("predict", "--strategy", "plain", "-n", "3", "--port-range", SMALL, "--format", "json")
     [one] = json.loads(capsys.readouterr().out)["strategies"]
-    assert one["looked_at"]["even"]["mean"] == 1
-    assert one["looked_at"]["odd"] == {"count": 0} | dict.fromkeys(
+    assert one["ports_probed"]["even"]["mean"] == 1
+    assert one["ports_probed"]["odd"] == {"count": 0} | dict.fromkeys(
         ("minimum", "mean", "p50", "p75", "p90", "p95", "p99", "p999", "maximum")
     )
 
@@ -431,7 +431,7 @@ def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) 
         connbench("predict", "--strategy", "plain", "--port-range", SMALL, "--algorithm", word, "--format", "json")
         document = json.loads(capsys.readouterr().out)
         assert document["algorithm"] == word
-        seen[word] = document["strategies"][0]["looked_at"]["all"]["mean"]
+        seen[word] = document["strategies"][0]["ports_probed"]["all"]["mean"]
     assert seen["6.8"] > 200
     assert seen["rejected-patch"] < 20
 

@@ -19,7 +19,7 @@ from connbench.strategies import RANDOM
 from connbench.units import duration
 from connbench.wording import fold
 
-SCHEMA = 2
+SCHEMA = 3
 
 LANGUAGES = ("python", "c", "go", "nginx", "haproxy")
 """That there may be code in, as --code names them."""

@@ -36,7 +36,7 @@ class Agreement:
         label: The strategy's.
         attempts: Of a round.
         errors: Attempts without a port; those given up are none.
-        looked_at: Ports that the model looks at in an attempt, the mean.
+        ports_probed: Ports that the model looks at in an attempt, the mean.
         rank_correlation: Spearman's, of the ports looked at and the latency, attempt by attempt; of the connections
             that both have. None where one of them is always the same.
         total_ns: The talk's total time; predicted only with a calibration, as `mean_ns`.
@@ -48,7 +48,7 @@ class Agreement:
     label: str
     attempts: float
     errors: Both
-    looked_at: float
+    ports_probed: float
     rank_correlation: float | None
     total_ns: Both
     mean_ns: Mapping[str, Both]
@@ -66,7 +66,7 @@ def agreement(pair: Pair, calibration: Calibration | None) -> Agreement:
         errors=Both(
             _mean([p.failures for p, _ in rounds]), _mean([int((s.failed & ~s.given_up).sum()) for _, s in rounds])
         ),
-        looked_at=_mean([float(p.walk.looked_at.mean()) for p, _ in rounds if len(p.walk)]) or 0.0,
+        ports_probed=_mean([float(p.walk.ports_probed.mean()) for p, _ in rounds if len(p.walk)]) or 0.0,
         rank_correlation=_mean([c for c in (_correlation(p, s) for p, s in rounds) if c is not None]),
         total_ns=Both(
             _mean([float(one.sum()) for one in latencies if one is not None]),
@@ -106,10 +106,10 @@ def _median(values: Floats) -> float | None:
 
 def _correlation(prediction: Prediction, samples: Samples) -> float | None:
     both = ~prediction.walk.failed & ~samples.failed
-    looked_at, latency = prediction.walk.looked_at[both], samples.latency_ns[both]
+    ports_probed, latency = prediction.walk.ports_probed[both], samples.latency_ns[both]
     if not prediction.searches:
         return None
-    return rank_correlation(looked_at, latency)
+    return rank_correlation(ports_probed, latency)
 
 
 def rank_correlation(one: npt.NDArray[np.number], other: npt.NDArray[np.number]) -> float | None:

@@ -104,7 +104,7 @@ class Calibration:
         if not prediction.searches:
             return np.zeros(len(prediction.walk))
         factor = self.window_factor if prediction.jumps else 1.0
-        searched: Floats = prediction.walk.looked_at * self.port_ns_at(prediction.open_before) * factor
+        searched: Floats = prediction.walk.ports_probed * self.port_ns_at(prediction.open_before) * factor
         return searched
 
     def extrapolates(self, prediction: Prediction) -> bool:

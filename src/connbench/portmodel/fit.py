@@ -31,7 +31,7 @@ squares that are weighted anew so often): those of a disturbed machine lie far o
 
 NOT_TOLD = "; no search there is long enough to tell what a port costs: the usual cost is taken"
 
-LOOKED_AT, OPEN, LATENCY, FAILED, JUMPS, WEIGHT = range(6)
+PROBED, OPEN, LATENCY, FAILED, JUMPS, WEIGHT = range(6)
 """Columns of the medians."""
 
 
@@ -86,7 +86,7 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
     """Medians of the connections, and of the failures, of some attempts, as far as a try can be told apart."""
     walk = prediction.walk
     tries = walk.tries[block]
-    looked_at = walk.looked_at[block] / tries if prediction.searches else np.zeros(len(tries))
+    ports_probed = walk.ports_probed[block] / tries if prediction.searches else np.zeros(len(tries))
     latency, failed, given_up = samples.latency_ns[block], samples.failed[block], samples.given_up[block]
     for is_failure in (False, True):
         any_number = prediction.is_of_last_try and (is_failure or not prediction.searches)
@@ -95,7 +95,7 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
         if model.sum() >= FEWEST and kernel.sum() >= FEWEST and (middle := float(np.median(latency[kernel]))) > 0:
             opened = float(np.median(prediction.open_before[block]))
             yield (
-                float(np.median(looked_at[model])),
+                float(np.median(ports_probed[model])),
                 max(1.0, opened),
                 middle,
                 float(is_failure),
@@ -110,14 +110,14 @@ def _fitted(medians: Floats, usual: Calibration) -> Calibration:
     Failures that all look at about as many ports, as in windows of one size or in one range that is full, cannot tell
     base and cost apart: the base is then the usual share.
     """
-    is_telling, jumps = medians[:, LOOKED_AT] >= TELLING, medians[:, JUMPS] == 1
+    is_telling, jumps = medians[:, PROBED] >= TELLING, medians[:, JUMPS] == 1
     has_walks = int((is_telling & ~jumps).sum()) >= FEWEST
     factor = usual.window_factor
     if has_walks:
         told = medians[~(is_telling & jumps)]
     else:
-        told = medians * np.where(jumps[:, None] & (np.arange(medians.shape[1]) == LOOKED_AT), factor, 1.0)
-    telling = told[told[:, LOOKED_AT] >= TELLING]
+        told = medians * np.where(jumps[:, None] & (np.arange(medians.shape[1]) == PROBED), factor, 1.0)
+    telling = told[told[:, PROBED] >= TELLING]
     if len(telling) >= FEWEST:
         knots = _knots(telling[:, OPEN])
         fits_failures = has_walks and _differ(told[told[:, FAILED] == 1])
@@ -125,7 +125,7 @@ def _fitted(medians: Floats, usual: Calibration) -> Calibration:
         found = replace(usual, sizes=tuple((2**knots).tolist()), port_ns=tuple(costs))
     else:
         connected = told[told[:, FAILED] == 0]
-        rest = connected[:, LATENCY] - connected[:, LOOKED_AT] * usual.port_ns_at(connected[:, OPEN])
+        rest = connected[:, LATENCY] - connected[:, PROBED] * usual.port_ns_at(connected[:, OPEN])
         base = float(np.median(rest))
         failure = base * usual.failure_share
         found = replace(usual, origin=f"{usual.origin}{NOT_TOLD}")
@@ -136,14 +136,14 @@ def _fitted(medians: Floats, usual: Calibration) -> Calibration:
 
 def _differ(failures: Floats) -> bool:
     """Whether some look at more than twice as many ports as others."""
-    looked_at = failures[:, LOOKED_AT]
-    return len(looked_at) > 0 and bool(looked_at.max() > 2 * looked_at.min())
+    ports_probed = failures[:, PROBED]
+    return len(ports_probed) > 0 and bool(ports_probed.max() > 2 * ports_probed.min())
 
 
 def _with_windows(calibration: Calibration, medians: Floats) -> Calibration:
     """The calibration with the factor that these medians of windows tell: the middle one."""
     base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
-    walked = medians[:, LOOKED_AT] * calibration.port_ns_at(medians[:, OPEN])
+    walked = medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN])
     factors = (medians[:, LATENCY] - base) / np.maximum(walked, 1.0)
     return replace(calibration, window_factor=max(0.0, float(np.median(factors))))
 
@@ -166,7 +166,7 @@ def _least_squares(
     place, failed = np.log2(medians[:, OPEN]), medians[:, FAILED] == 1
     hats = np.stack([np.interp(place, knots, unit) for unit in np.eye(len(knots))], axis=1)
     bases = [~failed, failed] if fits_failures and failed.any() else [np.where(failed, usual.failure_share, 1.0)]
-    rows = np.column_stack([*bases, hats * medians[:, [LOOKED_AT]]]) / medians[:, [LATENCY]]
+    rows = np.column_stack([*bases, hats * medians[:, [PROBED]]]) / medians[:, [LATENCY]]
     bends = np.zeros((max(0, len(knots) - 2), rows.shape[1]))
     for i, bend in enumerate(bends):
         bend[len(bases) + i : len(bases) + i + 3] = (1, -2, 1)
@@ -183,6 +183,6 @@ def _deviations(calibration: Calibration, medians: Floats) -> Floats:
     """How far each median is from what the calibration says, as a share of it."""
     base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
     factor = np.where(medians[:, JUMPS] == 1, calibration.window_factor, 1.0)
-    said = base + medians[:, LOOKED_AT] * calibration.port_ns_at(medians[:, OPEN]) * factor
+    said = base + medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN]) * factor
     off: Floats = np.abs(said - medians[:, LATENCY]) / medians[:, LATENCY]
     return off

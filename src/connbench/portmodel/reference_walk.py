@@ -19,11 +19,11 @@ class Search:
     """One search of connect().
 
     Attributes:
-        looked_at: The ports it looked at, in their order; the last is the one it found, if it found one.
+        ports_probed: The ports it looked at, in their order; the last is the one it found, if it found one.
         port: That port; 0 if none was free.
     """
 
-    looked_at: tuple[int, ...]
+    ports_probed: tuple[int, ...]
     port: int
 
 
@@ -31,7 +31,7 @@ def traced(space: TcpPorts, low: int, high: int) -> Search:
     """Take a port as `space.search` does, and tell which it looked at on the way."""
     order = tcp_order(low, high, space.start, space.step)
     port = space.search(low, high)
-    return Search(tuple(islice(order, space.looked_at)), port)
+    return Search(tuple(islice(order, space.ports_probed)), port)
 
 
 def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:

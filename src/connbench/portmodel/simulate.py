@@ -98,7 +98,7 @@ class _Simulation:
         self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
         self._time_wait = _Waiting(plan, machine.time_wait)
         rows = plan.rows
-        self._looked_at, self._checked = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
+        self._ports_probed, self._checked = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
         self._tries, self._port = array("I", bytes(4 * rows)), array("H", bytes(2 * rows))
         self._held = array("H", bytes(2 * plan.connections))
 
@@ -115,7 +115,7 @@ class _Simulation:
         path = np.frombuffer(self._order, np.uint32)[rows]
         many = len(self._plan.sources)
         return Walk(
-            looked_at=np.frombuffer(self._looked_at, np.int64)[rows],
+            ports_probed=np.frombuffer(self._ports_probed, np.int64)[rows],
             checked=np.frombuffer(self._checked, np.int64)[rows],
             tries=np.frombuffer(self._tries, np.uint32)[rows],
             port=port,
@@ -153,7 +153,7 @@ class _Simulation:
             while not (had := space.take(number)) and tries < max_tries:
                 number = self._redraw(row, tries)
                 tries += 1
-            self._looked_at[row] = tries
+            self._ports_probed[row] = tries
             port = number if had else 0
         else:
             port, tries = self._search(row, space, max_tries)
@@ -170,7 +170,7 @@ class _Simulation:
         while True:
             port = space.search(number & 0xFFFF, number >> 16)
             tries += 1
-            self._looked_at[row] += space.looked_at
+            self._ports_probed[row] += space.ports_probed
             self._checked[row] += space.checked
             if port or tries >= max_tries:
                 return port, tries

@@ -16,7 +16,7 @@ class Walk:
     Columns that `connbench.samples.COLUMNS` has too mean the same.
 
     Attributes:
-        looked_at: Ports that all tries of an attempt looked at, int64: steps of the kernel's loop, reserved ports
+        ports_probed: Ports that all tries of an attempt looked at, int64: steps of the kernel's loop, reserved ports
             counted. A bind() to a port looks at that one.
         checked: How often they had to see whether a socket was in the way, int64: of TCP the ports with a bind bucket,
             for which alone a search calls `__inet_check_established` (once; from 6.15 on twice for the port it takes);
@@ -27,7 +27,7 @@ class Walk:
         source: Index into the plan's sources, `target` into its targets, and `lane` who made it, uint16.
     """
 
-    looked_at: npt.NDArray[np.int64]
+    ports_probed: npt.NDArray[np.int64]
     checked: npt.NDArray[np.int64]
     tries: npt.NDArray[np.uint32]
     port: npt.NDArray[np.uint16]

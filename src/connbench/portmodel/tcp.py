@@ -34,11 +34,11 @@ class Ports(Protocol):
     """The ports of one path or source, and the search for a free one.
 
     Attributes:
-        looked_at: Ports the last search looked at.
+        ports_probed: Ports the last search looked at.
         checked: How often it had to see whether a socket with the port was in its way.
     """
 
-    looked_at: int
+    ports_probed: int
     checked: int
 
     def search(self, low: int, high: int) -> int:
@@ -69,7 +69,7 @@ class TcpPorts(ABC):
     """
 
     def __init__(self, buckets: Buckets, step: int, rng: Random) -> None:
-        self.looked_at = self.checked = 0
+        self.ports_probed = self.checked = 0
         self.start, self.step = rng.getrandbits(32), step
         self._low, self._sockets, self._random = buckets.low, buckets.sockets, rng.random
 
@@ -115,7 +115,7 @@ class EveryPort(TcpPorts):
         first = begin + self._offset() % length
         steps = distance(line, begin, first, begin + length)
         self.checked = length if steps < 0 else steps
-        self.looked_at = self.checked + (steps >= 0)
+        self.ports_probed = self.checked + (steps >= 0)
         if self._reserved:
             self.checked -= reserved_within(line, begin, first, begin + length, self.checked)
         if steps < 0:
@@ -183,7 +183,7 @@ class ParityFirst(TcpPorts):
         length = high - low + 1
         half = length // 2 or 1
         offset = self.start % (2 * half) // 2
-        self.looked_at = self.checked = 0
+        self.ports_probed = self.checked = 0
         skipped = 1 if length % 2 and offset else 0
         port = self._walk(low, (low - self._base) // 2 + skipped, offset - skipped, half)
         if port or length == 1:
@@ -195,7 +195,7 @@ class ParityFirst(TcpPorts):
         line, first, end = self._lines[low & 1], begin + offset, begin + half
         steps = distance(line, begin, first, end)
         passed = half if steps < 0 else steps
-        self.looked_at += passed + (steps >= 0)
+        self.ports_probed += passed + (steps >= 0)
         self.checked += passed
         if self._reserved:
             self.checked -= reserved_within(line, begin, first, end, passed)

@@ -34,11 +34,11 @@ class Slots:
 class UdpPorts:
     """The ports of one source; see `connbench.portmodel.tcp.Ports`.
 
-    `looked_at` counts the ports a search tries, and `checked` the sockets of the slots it goes through.
+    `ports_probed` counts the ports a search tries, and `checked` the sockets of the slots it goes through.
     """
 
     def __init__(self, ports: PortRange, slots: Slots, reserved: frozenset[int], rng: Random) -> None:
-        self.looked_at = self.checked = 0
+        self.ports_probed = self.checked = 0
         self._low, self._sockets, self._rng = ports.low, slots.sockets, rng
         self._reserved = frozenset(port for port in reserved if port in ports)
         self._line = bytearray([FREE]) * len(ports)
@@ -51,15 +51,15 @@ class UdpPorts:
         drawn = self._rng.getrandbits(32)
         first = (drawn * (high - low + 1) >> 32) + low
         passed = self._full_slots(low, high, first)
-        self.looked_at = passed * (ALL_PORTS // slots)
+        self.ports_probed = passed * (ALL_PORTS // slots)
         self.checked = self._sockets_of(first, min(passed + 1, slots))
         if passed == slots:
             return 0
         port = (first + passed) % ALL_PORTS
-        self.looked_at += 1
+        self.ports_probed += 1
         while not (low <= port <= high and self._line[port - self._low] == FREE):
             port = (port + (drawn | 1) * slots) % ALL_PORTS
-            self.looked_at += 1
+            self.ports_probed += 1
         self.take(port)
         return port
 

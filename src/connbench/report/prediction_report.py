@@ -25,7 +25,7 @@ from connbench.results.result import Mask, Result, Round, StrategyResult
 from connbench.safe_text import printable
 from connbench.units import count, duration
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of both JSON documents; raised when a key changes its name or meaning."""
 
 SEARCHES = {
@@ -135,8 +135,8 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     def of(mask: Mask) -> Knee:
         if calibration or protocol is Protocol.UDP:
             return knee_of(samples.chosen(mask))
-        looked_at = prediction.walk.looked_at[mask]
-        return knee_of_searches(samples.chosen(mask), looked_at, len(plan.plan.port_range))
+        ports_probed = prediction.walk.ports_probed[mask]
+        return knee_of_searches(samples.chosen(mask), ports_probed, len(plan.plan.port_range))
 
     whole = of(np.ones(len(samples), np.bool_))
     found = whole if first is None else of(first)
@@ -163,14 +163,14 @@ def _strategy_blocks(prediction: Prediction, algorithm: Algorithm, calibration: 
     if calibration is None:
         failures = prediction.failures
         yield Verbatim(f"connection attempts: {len(walk)} errored: {failures} total: {len(walk) - failures}")
-        yield looked_at(prediction)
+        yield _probe_counts(prediction)
         yield Lines(_knee_without_times(prediction))
         return
     as_measured = as_result(prediction, calibration)
     summary = summarize(as_measured)
     yield Verbatim(six_lines(summary))
     yield latency_table(summary)
-    yield looked_at(prediction)
+    yield _probe_counts(prediction)
     yield Lines(knee_lines(as_measured, knee(prediction, calibration)))
 
 
@@ -193,11 +193,11 @@ def _knee_without_times(prediction: Prediction) -> list[str]:
     return lines
 
 
-def looked_at(prediction: Prediction) -> Table:
+def _probe_counts(prediction: Prediction) -> Table:
     """Ports probed by all attempts, by those of each parity, and by the failed; a group without attempts has no row."""
     rows = []
     for name, mask in prediction.groups.items():
-        values = prediction.walk.looked_at[mask]
+        values = prediction.walk.ports_probed[mask]
         if len(values):
             p50, p99 = np.percentile(values, (50, 99))
             rows.append(
@@ -214,7 +214,7 @@ def _comparison(predictions: Sequence[Prediction], calibration: Calibration | No
             one.plan.strategy.label,
             count(one.failures),
             f"{one.failures / attempts:.2%}",
-            f"{one.walk.looked_at.mean():,.1f}",
+            f"{one.walk.ports_probed.mean():,.1f}",
         ]
         if calibration:
             cells.append(duration(float(calibration.latency_ns(one).sum())))
@@ -265,7 +265,7 @@ def _counts(agreements: Sequence[Agreement]) -> Table:
             one.label,
             _number(one.errors.predicted),
             _number(one.errors.measured),
-            f"{one.looked_at:,.1f}",
+            f"{one.ports_probed:,.1f}",
             "-" if one.rank_correlation is None else f"{one.rank_correlation:.2f}",
         )
         for one in agreements
@@ -362,7 +362,7 @@ def _strategy(prediction: Prediction, calibration: Calibration | None) -> dict[s
         "label": prediction.plan.strategy.label,
         "attempts": len(walk),
         "errors": prediction.failures,
-        "looked_at": {name: Distribution.of(walk.looked_at[mask]) for name, mask in prediction.groups.items()},
+        "ports_probed": {name: Distribution.of(walk.ports_probed[mask]) for name, mask in prediction.groups.items()},
         "knee": knee(prediction, calibration) if calibration else _without_times(prediction),
     }
     if calibration:
