@@ -17,7 +17,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from connbench.errors import ExitCode
-from connbench.linux import cgroup, limits
+from connbench.linux import cgroup_limits, limits
 from fault_at_moment import BEFORE_THE_ENGINE, Run, at, end_of
 from run_connbench import connbench
 
@@ -30,7 +30,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, and other users,
 
 def limited(controller: str, files: tuple[str, ...], value: int) -> Iterator[Path]:
     """A control group of our own, below the one we are in, with a limit."""
-    parent = next(iter(cgroup.folders(controller)), Path("/nowhere"))
+    parent = next(iter(cgroup_limits.folders(controller)), Path("/nowhere"))
     folder = parent / GROUP
     try:
         folder.mkdir()

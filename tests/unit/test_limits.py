@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from connbench.linux import cgroup, limits
-from connbench.linux.cgroup import Remaining
+from connbench.linux import cgroup_limits, limits
+from connbench.linux.cgroup_limits import Remaining
 from connbench.linux.limits import MOST_PROCESSES, UNLIMITED
 
 V1_UNLIMITED = 9223372036854771712
@@ -44,7 +44,7 @@ class Machine:
 
     def memory(self) -> tuple[int, str] | None:
         """Bytes left, and the limit below the mount."""
-        left = cgroup.memory_left(self.proc)
+        left = cgroup_limits.memory_left(self.proc)
         return left and (left[0], left[1].replace(f"{self.mount}/", ""))
 
 
@@ -106,7 +106,7 @@ def test_the_folder_of_a_group(machine: Machine, path: str, root: str, folder: s
     """Where a container has its own group mounted, or a namespace of groups; else all that is seen is the mount."""
     machine.tell(f"0::{path}\n", f"{root} / cgroup2 rw")
     machine.group(folder, memory_max=100, memory_current=10)
-    assert cgroup.memory_left(machine.proc) == (90, str(machine.mount / folder / "memory.max"))
+    assert cgroup_limits.memory_left(machine.proc) == (90, str(machine.mount / folder / "memory.max"))
 
 
 def test_processes_of_a_group(machine: Machine) -> None:
@@ -114,9 +114,9 @@ def test_processes_of_a_group(machine: Machine) -> None:
     machine.tell("8:pids:/a/b\n", "/ /pids cgroup rw,pids")
     machine.group("pids/a", pids_max=100, pids_current=98)
     machine.group("pids/a/b", pids_max="max", pids_current=5)
-    assert cgroup.processes_left(machine.proc) == (2, str(machine.mount / "pids/a/pids.max"))
+    assert cgroup_limits.processes_left(machine.proc) == (2, str(machine.mount / "pids/a/pids.max"))
     machine.group("pids/a", pids_current=120)
-    assert cgroup.processes_left(machine.proc) == (0, str(machine.mount / "pids/a/pids.max"))
+    assert cgroup_limits.processes_left(machine.proc) == (0, str(machine.mount / "pids/a/pids.max"))
 
 
 @pytest.mark.parametrize("odd", ["", "nonsense", "0:", "::", ":::::", "0::/a\0b", "\xff:\n\n:", "4:memory", "-1"])
@@ -129,15 +129,15 @@ def test_odd_files_set_no_limit(machine: Machine, odd: str) -> None:
     machine.tell("0::/\n", "/ / cgroup2 rw")
     machine.group("", memory_max=odd, memory_current=odd, memory_stat=odd, pids_max=odd, pids_current=odd)
     assert machine.memory() is None
-    assert cgroup.processes_left(machine.proc) is None
+    assert cgroup_limits.processes_left(machine.proc) is None
     machine.group("", memory_max=10, memory_current="1" * 5000)
     assert machine.memory() is None
 
 
 def test_no_proc_sets_no_limit(tmp_path: Path) -> None:
     """Nothing is known of groups where /proc is not there."""
-    assert cgroup.memory_left(tmp_path / "nowhere") is None
-    assert cgroup.processes_left(tmp_path / "nowhere") is None
+    assert cgroup_limits.memory_left(tmp_path / "nowhere") is None
+    assert cgroup_limits.processes_left(tmp_path / "nowhere") is None
 
 
 @pytest.fixture
@@ -146,8 +146,8 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     told: dict[str, str] = {}
     monkeypatch.setattr(limits, "_lines", lambda path: told.get(path, "").splitlines())
     monkeypatch.setattr(limits, "_visible_processes", lambda: 30)
-    monkeypatch.setattr(cgroup, "memory_left", lambda: None)
-    monkeypatch.setattr(cgroup, "processes_left", lambda: None)
+    monkeypatch.setattr(cgroup_limits, "memory_left", lambda: None)
+    monkeypatch.setattr(cgroup_limits, "processes_left", lambda: None)
     return told
 
 
@@ -155,9 +155,9 @@ def test_memory_of_the_machine(files: dict[str, str], monkeypatch: pytest.Monkey
     """MemAvailable; where a kernel or a container's /proc has none, what is free and the caches; else what is free."""
     files["/proc/meminfo"] = "MemTotal: 100 kB\nMemFree: 10 kB\nMemAvailable: 50 kB\nBuffers: 1 kB\nCached: 20 kB\nodd"
     assert limits.available_memory() == 50 * 1024
-    monkeypatch.setattr(cgroup, "memory_left", lambda: Remaining(40 * 1024, "memory.max"))
+    monkeypatch.setattr(cgroup_limits, "memory_left", lambda: Remaining(40 * 1024, "memory.max"))
     assert limits.available_memory() == 40 * 1024
-    monkeypatch.setattr(cgroup, "memory_left", lambda: None)
+    monkeypatch.setattr(cgroup_limits, "memory_left", lambda: None)
     files["/proc/meminfo"] = "MemFree: 10 kB\nMemAvailable: much\nBuffers: 1 kB\nCached: 20 kB"
     assert limits.available_memory() == 31 * 1024
     files["/proc/meminfo"] = ""
@@ -176,7 +176,7 @@ def test_processes_of_machine_and_group(files: dict[str, str], monkeypatch: pyte
     assert limits.processes_left() == (50, "kernel.threads-max")
     files["/proc/sys/kernel/pid_max"] = "70\n"
     assert limits.processes_left() == (40, "kernel.pid_max"), "of a pid namespace, where 30 processes are seen"
-    monkeypatch.setattr(cgroup, "processes_left", lambda: (3, "pids.max"))
+    monkeypatch.setattr(cgroup_limits, "processes_left", lambda: (3, "pids.max"))
     assert limits.processes_left() == (3, "pids.max")
     files["/proc/sys/kernel/pid_max"] = "20\n"
     assert limits.processes_left() == (0, "kernel.pid_max")

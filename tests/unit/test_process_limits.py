@@ -7,8 +7,8 @@ import errno
 import pytest
 
 from connbench.errors import EnvironmentFault
-from connbench.linux import cgroup, limits
-from connbench.linux.cgroup import Remaining
+from connbench.linux import cgroup_limits, limits
+from connbench.linux.cgroup_limits import Remaining
 from connbench.linux.faults import advice_for_errno
 from connbench.linux.limits import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYTES, check_processes
 
@@ -49,7 +49,7 @@ def test_as_many_processes_as_are_allowed(
     left = None if group is None else Remaining(group, "/sys/fs/cgroup/memory.max")
     monkeypatch.setattr(limits, "processes_left", lambda: Remaining(processes, "RLIMIT_NPROC"))
     monkeypatch.setattr(limits, "machine_memory", lambda: memory)
-    monkeypatch.setattr(cgroup, "memory_left", lambda: left)
+    monkeypatch.setattr(cgroup_limits, "memory_left", lambda: left)
     allowed = limits.allowed_processes().amount
     check_processes(allowed, "500 connections", "ask for fewer")
     with pytest.raises(EnvironmentFault) as refused:

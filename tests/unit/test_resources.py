@@ -9,7 +9,7 @@ import pytest
 
 from connbench.errors import EnvironmentFault
 from connbench.linux import limits
-from connbench.linux.cgroup import Remaining
+from connbench.linux.cgroup_limits import Remaining
 from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS
 from connbench.model import Endpoint, Listener, Load, Plan
 from connbench.planner.resources import (

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from connbench.errors import EnvironmentFault
-from connbench.linux import cgroup
-from connbench.linux.cgroup import Remaining
+from connbench.linux import cgroup_limits
+from connbench.linux.cgroup_limits import Remaining
 from connbench.units import memory
 
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
@@ -81,7 +81,7 @@ def _is_open(descriptor: int) -> bool:
 
 def available_memory() -> int:
     """Memory that is available without swapping, in bytes: the least of the machine's and the control groups'."""
-    group = cgroup.memory_left()
+    group = cgroup_limits.memory_left()
     return min(machine_memory(), group.amount if group else UNLIMITED)
 
 
@@ -179,7 +179,7 @@ def processes_left() -> Remaining:
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft != resource.RLIM_INFINITY and not _is_free_of_nproc():
         found.append(Remaining(max(0, soft - _threads_of_user(os.getuid())), "RLIMIT_NPROC"))
-    left = cgroup.processes_left()
+    left = cgroup_limits.processes_left()
     return min([*found, left] if left else found)
 
 
@@ -189,7 +189,7 @@ def allowed_processes() -> Remaining:
         processes_left(),
         Remaining(max(0, machine_memory() - MEMORY_LEFT) // PROCESS_BYTES, "free memory"),
     ]
-    group = cgroup.memory_left()
+    group = cgroup_limits.memory_left()
     if group:
         found.append(Remaining(max(0, group.amount - GROUP_MEMORY_LEFT) // PROCESS_BYTES, group.limit))
     return min(found, key=lambda left: left.amount)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from connbench.errors import EnvironmentFault
-from connbench.linux import cgroup, limits
-from connbench.linux.cgroup import Remaining
+from connbench.linux import cgroup_limits, limits
+from connbench.linux.cgroup_limits import Remaining
 from connbench.linux.limits import LIBRARY_BYTES, SPARE_DESCRIPTORS, UNLIMITED
 from connbench.model import Listener, Plan, RoundPlan
 from connbench.samples import ROW_BYTES
@@ -80,7 +80,7 @@ class Available:
             limits.open_files()[1],
             processes,
             by,
-            cgroup.memory_left(),
+            cgroup_limits.memory_left(),
             limits.free_address_space(),
         )
 
