@@ -12,7 +12,7 @@ from connbench.trace.bpftrace import environment
 from connbench.trace.counts import (
     MAX_KEYS,
     TICK,
-    Cgroups,
+    CgroupPaths,
     Latency,
     LatencyCounts,
     Maps,
@@ -243,7 +243,7 @@ def test_cgroups_are_named_by_their_folder(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").touch()
     (tmp_path / "system.slice" / "nginx.service").mkdir(parents=True)
     inner = (tmp_path / "system.slice" / "nginx.service").stat().st_ino
-    cgroups = Cgroups((tmp_path / "none", tmp_path))
+    cgroups = CgroupPaths((tmp_path / "none", tmp_path))
     cgroups.learn({tmp_path.stat().st_ino, inner, 0})
     assert cgroups.name(inner) == "/system.slice/nginx.service"
     assert cgroups.name(tmp_path.stat().st_ino) == "/"

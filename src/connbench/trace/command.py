@@ -20,7 +20,7 @@ from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageErr
 from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint, is_of_many
 from connbench.trace.bpftrace import Bpftrace, running
-from connbench.trace.counts import READ_COUNTS, Cgroups, Counts, ParityCounts
+from connbench.trace.counts import READ_COUNTS, CgroupPaths, Counts, ParityCounts
 from connbench.trace.program import Probes, Trace, find_tracer, program
 from connbench.units import MS_PER_S, parse_number
 
@@ -220,7 +220,7 @@ def report_on(child: Bpftrace, options: TraceOptions, interrupts: Interrupts) ->
     stopped_by: Interrupted | None = None
     begun = time.monotonic()
     until = None if options.duration_s is None else begun + options.duration_s
-    cgroups = Cgroups()
+    cgroups = CgroupPaths()
     with _exporting(child, options, cgroups) as export, _printing(options) as show:
         click.echo(f"connbench: tracing connect(): {options.trace}; Ctrl-C ends it", err=True)
         try:
@@ -236,7 +236,7 @@ def report_on(child: Bpftrace, options: TraceOptions, interrupts: Interrupts) ->
         raise stopped_by
 
 
-def _read_counts(child: Bpftrace, options: TraceOptions, cgroups: Cgroups) -> Counts:
+def _read_counts(child: Bpftrace, options: TraceOptions, cgroups: CgroupPaths) -> Counts:
     counts = READ_COUNTS[options.trace](child.maps)
     if isinstance(counts, ParityCounts):
         cgroups.learn({process.cgroup for process in counts.processes} | {cgroup for cgroup, _ in counts.switches_of})
@@ -251,7 +251,7 @@ class _Printer:
         self._live = live
         self._is_first = True
 
-    def __call__(self, counts: Counts, seconds: float, cgroups: Cgroups, *, is_final: bool) -> None:
+    def __call__(self, counts: Counts, seconds: float, cgroups: CgroupPaths, *, is_final: bool) -> None:
         """Print a report."""
         from connbench.trace.report import as_json, as_text  # loads rich
 
@@ -281,7 +281,7 @@ def _printing(options: TraceOptions) -> Iterator[_Printer]:
 
 
 @contextmanager
-def _exporting(child: Bpftrace, options: TraceOptions, cgroups: Cgroups) -> Iterator[Callable[[Counts], None]]:
+def _exporting(child: Bpftrace, options: TraceOptions, cgroups: CgroupPaths) -> Iterator[Callable[[Counts], None]]:
     """Serve metrics if they are asked for; a function that takes the newest counts."""
     if options.exporter is None:
         yield lambda _: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,11 @@ def read_line(line: bytes, maps: Maps) -> str:
     if kind in {"map", "hist"}:
         maps.update({name.removeprefix("@"): values for name, values in data.items()})
     return str(data) if kind == "printf" else ""
+
+
+def errno_name(number: int) -> str:
+    """`EADDRNOTAVAIL` for 99; the number where it has no name."""
+    return errno.errorcode.get(number, str(number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +239,8 @@ MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 """Where the cgroup-v2 hierarchy is mounted: by itself, or beside version 1."""
 
 
-class Cgroups:
-    """Names cgroups by their id, which is the inode of their folder in the cgroup-v2 hierarchy.
+class CgroupPaths:
+    """The paths of cgroups by their id, which is the inode of their folder in the cgroup-v2 hierarchy.
 
     Args:
         mounts: Where the hierarchy may be mounted.

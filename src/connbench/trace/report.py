@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any
 from connbench.report.blocks import Table
 from connbench.report.text import render
 from connbench.safe_text import printable, printable_json
-from connbench.trace.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process
+from connbench.trace.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process, errno_name
 from connbench.units import count, duration, elapsed
 
 CgroupNames = Callable[[int], str]
@@ -70,7 +69,7 @@ def _document(counts: Counts, name_of: CgroupNames) -> dict[str, Any]:
 def _latency_document(counts: LatencyCounts) -> dict[str, Any]:
     return {
         "latency": {name: _histogram(latency) for name, latency in counts.by_outcome.items()},
-        "errors": {errno.errorcode.get(number, str(number)): times for number, times in counts.errors.items()},
+        "errors": {errno_name(number): times for number, times in counts.errors.items()},
         "lost": counts.lost,
     }
 
@@ -159,7 +158,7 @@ def _end(path: str, width: int) -> str:
 
 
 def _errors(counts: LatencyCounts) -> str:
-    named = sorted((errno.errorcode.get(number, str(number)), times) for number, times in counts.errors.items())
+    named = sorted((errno_name(number), times) for number, times in counts.errors.items())
     return "".join(f", {name} {count(times)}" for name, times in named)
 
 

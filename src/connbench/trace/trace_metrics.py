@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from connbench.errors import TargetError
 from connbench.model import Endpoint
-from connbench.trace.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts
+from connbench.trace.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts, errno_name
 from connbench.trace.report import CgroupNames
 from connbench.units import NS_PER_S
 
@@ -56,7 +55,7 @@ def _latency(counts: LatencyCounts) -> Iterator[Metric]:
     yield times
     failures = CounterMetricFamily("connect_failures", "connect() that failed in the kernel.", labels=["errno"])
     for number, happened in sorted(counts.errors.items()):
-        failures.add_metric([errno.errorcode.get(number, str(number))], happened)
+        failures.add_metric([errno_name(number)], happened)
     yield failures
     yield _lost(counts.lost)
 
