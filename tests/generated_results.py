@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted, OutputError, RunFault, TargetError
 from connbench.findings import Finding, Severity
 from connbench.model import (
-    LARGEST,
     LOAD_FIELDS,
+    MAX_JSON_INTEGER,
     MAX_PORT,
     MOST_ROWS,
     NO_LOAD,
@@ -34,7 +34,7 @@ from connbench.results.result import Result, Round, Samples, samples_class
 from connbench.samples import COLUMNS
 from connbench.strategies import STRATEGIES, strategy_of
 
-counts = st.integers(0, LARGEST)
+counts = st.integers(0, MAX_JSON_INTEGER)
 ports = st.integers(1, MAX_PORT)
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 texts = st.text(max_size=20)

@@ -15,6 +15,7 @@ from connbench.commands.calibrate import fitted
 from connbench.commands.messages import print_text, width
 from connbench.commands.options import (
     PORTS,
+    algorithm_option,
     calibrate_option,
     error_budget_option,
     format_option,
@@ -29,7 +30,6 @@ from connbench.linux import sysctl
 from connbench.linux.sockopts import is_supported
 from connbench.model import MOST_ROWS, MOST_SOURCES, PortRange, Protocol
 from connbench.planner.endpoints import choose_targets
-from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.units import RATE_FORM, TIME_FORM, parse_rate, parse_time
 
 MOST_TARGETS = 100_000
@@ -126,14 +126,7 @@ HOLD = Quantity(
     help=f"Give --kernel a socket option that its version lacks: {', '.join(one.name for one in OPTIONS)}. Repeatable.",
 )
 @tw_reuse_option("this host's, or that of --kernel")
-@option(
-    Section.KERNEL,
-    "--algorithm",
-    type=Word(ALGORITHMS),
-    metavar="NAME",
-    help=f"Simulate this port search of connect(): {', '.join(ALGORITHMS)}.  "
-    "[default: that of --kernel, else the one that a few connections here show]",
-)
+@algorithm_option("that of --kernel, else as a few connections here show it")
 @calibrate_option
 @error_budget_option
 @option(

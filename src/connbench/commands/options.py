@@ -16,8 +16,8 @@ from connbench.commands.values import Quantity, Word, Words, count, counts, load
 from connbench.errors import InputError, UsageError
 from connbench.linux import sysctl
 from connbench.model import (
-    LARGEST,
     LOAD_FIELDS,
+    MAX_JSON_INTEGER,
     MAX_PORT,
     NO_LOAD,
     Isolation,
@@ -207,7 +207,7 @@ strategy_option = option(
 seed_option = option(
     Section.OPEN,
     "--seed",
-    type=count(high=LARGEST),
+    type=count(high=MAX_JSON_INTEGER),
     help="Draw the windows and ports that another run with this seed drew. The kernel still decides which connection "
     "gets which port.  [default: random, and printed]",
 )
@@ -238,6 +238,20 @@ page_option = option(
 )
 force_option = option(Section.OUTPUT, "--force", is_flag=True, help="Replace output files that exist.")
 quiet_option = option(Section.OUTPUT, "-q", "--quiet", is_flag=True, help="Show no progress bar.")
+
+
+def algorithm_option(default: str) -> Option:
+    """--algorithm, of the commands that simulate; `default` is what the help names as the default."""
+    from connbench.portmodel.algorithm import ALGORITHMS  # most commands that load this module simulate nothing
+
+    return option(
+        Section.KERNEL,
+        "--algorithm",
+        type=Word(ALGORITHMS),
+        metavar="NAME",
+        help=f"Simulate this port search of connect(): {', '.join(ALGORITHMS)}.  [default: {default}]",
+    )
+
 
 calibrate_option = option(
     Section.KERNEL,

@@ -27,7 +27,8 @@ KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
 """Those of `connbench.report.charts`, named here so that `--help` need not load numpy."""
 
 PALETTE_NAMES = ("safe", "talk")
-LARGEST = 20_000
+MOST_PIXELS = 20_000
+"""The longest side of a picture; with both sides as long, drawing it takes 2 GB (`PIXEL_BYTES`)."""
 MOST_IN_TERMINAL = 48
 """Charts that --terminal prints; thousands would take minutes, and scroll away."""
 
@@ -82,14 +83,14 @@ PIXEL_BYTES = 5
 @option(
     Section.OUTPUT,
     "--width",
-    type=count("PIXELS", 1, LARGEST),
+    type=count("PIXELS", 1, MOST_PIXELS),
     help="Make the picture this wide.  [default: what its panels need]",
 )
 @unit_option
 @option(
     Section.OUTPUT,
     "--height",
-    type=count("PIXELS", 1, LARGEST),
+    type=count("PIXELS", 1, MOST_PIXELS),
     help="Make the picture this high.  [default: what its panels need]",
 )
 @option(Section.OUTPUT, "--terminal", is_flag=True, help="Print the scatter to the terminal.")

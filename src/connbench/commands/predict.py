@@ -13,6 +13,7 @@ from connbench.commands.messages import exit_code, width
 from connbench.commands.options import (
     MODEL_OPTIONS,
     VALUES_EPILOG,
+    algorithm_option,
     calibrate_option,
     format_option,
     reserved_ports_option,
@@ -20,7 +21,6 @@ from connbench.commands.options import (
 )
 from connbench.commands.result_writer import Stdout, each, reserve
 from connbench.commands.sections import Command, Section, option
-from connbench.commands.values import Word
 from connbench.errors import UsageError
 from connbench.model import Protocol
 from connbench.model.time_wait import ON_LOOPBACK, TimeWait
@@ -43,14 +43,7 @@ class _Sysctls(NamedTuple):
 
 @click.command("predict", cls=Command, epilog=VALUES_EPILOG, params=[*MODEL_OPTIONS])
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False), metavar="[RESULT]")
-@option(
-    Section.KERNEL,
-    "--algorithm",
-    type=Word(ALGORITHMS),
-    metavar="NAME",
-    help=f"Simulate this port search of connect(): {', '.join(ALGORITHMS)}.  "
-    "[default: that of RESULT's kernel, else 6.8]",
-)
+@algorithm_option("that of RESULT's kernel, else 6.8")
 @reserved_ports_option("RESULT's, else none")
 @tw_reuse_option("RESULT's, else 2")
 @calibrate_option

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from connbench.errors import UsageError, suggest
-from connbench.model import LARGEST
+from connbench.model import MAX_JSON_INTEGER
 from connbench.model.load import LoadField, Unit
 from connbench.units import (
     COUNT_FORM,
@@ -191,12 +191,12 @@ def _shown(text: str) -> str:
     return text if text.isascii() and text.isprintable() and text and " " not in text else repr(text)
 
 
-def count(name: str = "N", low: int = 0, high: int = LARGEST) -> Quantity:
+def count(name: str = "N", low: int = 0, high: int = MAX_JSON_INTEGER) -> Quantity:
     """A whole number within bounds."""
     return Quantity(name, parse_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
 
 
-def counts(name: str = "N,...", low: int = 0, high: int = LARGEST) -> Quantities:
+def counts(name: str = "N,...", low: int = 0, high: int = MAX_JSON_INTEGER) -> Quantities:
     """Whole numbers within bounds."""
     return Quantities(name, parse_count, COUNT_FORM, int, allows=_within(low, high), bounds=f"{low:,} to {high:,}")
 

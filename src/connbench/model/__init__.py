@@ -6,7 +6,7 @@ Everything here is frozen and made of plain values, so that JSON can hold it: th
 from connbench.model.addresses import (
     DEFAULT_RANGE_LOW,
     DEFAULT_SOURCES,
-    LARGEST,
+    MAX_JSON_INTEGER,
     MAX_PORT,
     MOST_SOURCES,
     Endpoint,
@@ -42,8 +42,8 @@ __all__ = [
     "DEFAULT_RANGE_LOW",
     "DEFAULT_SOURCES",
     "HALF",
-    "LARGEST",
     "LOAD_FIELDS",
+    "MAX_JSON_INTEGER",
     "MAX_PORT",
     "MOST_ROWS",
     "MOST_SOURCES",

@@ -13,7 +13,7 @@ from connbench.model.choices import Link
 from connbench.units import parse_number
 
 MAX_PORT = 65535
-LARGEST = 2**53 - 1
+MAX_JSON_INTEGER = 2**53 - 1
 """The largest whole number that every reader of JSON keeps to the last digit (RFC 8259, section 6)."""
 
 MOST_SOURCES = 4096

@@ -14,7 +14,7 @@ from functools import reduce
 from typing import Any, Self
 
 from connbench.errors import UsageError
-from connbench.model.addresses import LARGEST, MOST_SOURCES
+from connbench.model.addresses import MAX_JSON_INTEGER, MOST_SOURCES
 from connbench.model.choices import Close, Protocol
 from connbench.units import format_percent, per_second
 
@@ -380,7 +380,7 @@ LOAD_FIELDS = (
         path=("churn", "rate"),
         unit=Unit.PER_SECOND,
         low=1e-6,
-        high=LARGEST,
+        high=MAX_JSON_INTEGER,
         bounds="a rate above 0, as in 100/s",
         options=("--churn-rate",),
         metavar="RATE",

@@ -36,8 +36,8 @@ from connbench.strategies import PARAMETERS, STRATEGIES
 
 Keys = npt.NDArray[np.int64]
 
-LARGEST = 2**63 - 1
-"""The largest whole number in a file: earlier versions took seeds up to this."""
+MAX_INT64 = 2**63 - 1
+"""The largest whole number in a file, as numpy's int64 holds it: earlier versions took seeds up to this."""
 
 MOST_CHARACTERS = 40
 """Of a value in an error message: a file may contain numbers of thousands of digits."""
@@ -99,7 +99,7 @@ def check_spec(spec: StrategySpec) -> None:
         ValueError: A parameter is not; the message has its name and value.
     """
     _check("window", spec.window, 1, MAX_PORT)
-    _check("retries", spec.retries, 0, LARGEST)
+    _check("retries", spec.retries, 0, MAX_INT64)
     for field in LOAD_FIELDS:
         if field.unit is not Unit.WORD:
             _check(field.name, field.of(spec.load), field.low, field.high)
@@ -140,12 +140,12 @@ def check_plan(plan: Plan) -> None:
     _check("number of sources", len(plan.sources), 1, MOST_ADDRESSES)
     _check("number of targets", len(plan.targets), 1, MOST_ADDRESSES)
     check_one_family(plan.sources + tuple(target.host for target in plan.targets))
-    _check("rounds", plan.rounds, 1, LARGEST)
-    _check("seed", plan.seed, 0, LARGEST)
+    _check("rounds", plan.rounds, 1, MAX_INT64)
+    _check("seed", plan.seed, 0, MAX_INT64)
     for target in plan.targets:
         _check("target port", target.port, 1, MAX_PORT)
     for cpu in plan.cpus:
-        _check("cpu", cpu, 0, LARGEST)
+        _check("cpu", cpu, 0, MAX_INT64)
     _check("delay_ms", plan.delay_ms, 0, LONGEST_NS // 10**6)
     _check("timeout", plan.timeout, 0, LONGEST_NS // 10**9)
     for spec in plan.strategies:
@@ -199,7 +199,7 @@ class Rounds:
             check_spec(spec)
             if self._phases is not None and spec not in self._phases:
                 raise ValueError(f"{spec.label} was measured and not planned")
-        _check("round", number, 1, plan.rounds if plan else LARGEST)
+        _check("round", number, 1, plan.rounds if plan else MAX_INT64)
         seen = self._seen.setdefault(spec, set())
         if number in seen:
             raise ValueError(f"round {number} of {spec.label} comes twice")
@@ -352,7 +352,7 @@ def _filling(result: Result, spec: StrategySpec) -> dict[int, Samples]:
     return {measured.number: measured.samples for measured in result.rounds.get(fill, ())}
 
 
-STILL_HELD = LARGEST
+STILL_HELD = MAX_INT64
 """The end of a connection that stays open to the end of its phase."""
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import connbench
 from connbench.errors import ERRORS_BY_EXIT_CODE, INTERRUPTIONS, ConnbenchError, InputError, Interrupted, UsageError
 from connbench.findings import Finding
-from connbench.model import LARGEST, Plan, StrategySpec
+from connbench.model import MAX_JSON_INTEGER, Plan, StrategySpec
 from connbench.model.round_report import RoundReport
 from connbench.results.file_checks import (
     CHANGED,
+    MAX_INT64,
     ImpossibleRow,
     Rounds,
     check_column,
@@ -50,7 +51,7 @@ LONGEST_REASON = 200
 """Characters of a reason in an error message: it may quote the file."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Whole = Annotated[int, msgspec.Meta(ge=-MAX_INT64 - 1, le=MAX_INT64)]
 
 Value = str | Whole | float | bool | None
 Environment = dict[str, Value | list[Value] | dict[str, Value]]
@@ -227,8 +228,8 @@ def _environment(raw: msgspec.Raw) -> dict[str, object]:
 def _findings(raw: msgspec.Raw) -> tuple[Finding, ...]:
     known: tuple[Finding, ...] = _part("known_findings", raw, tuple[Finding, ...]) or ()
     for number in (finding.round for finding in known):
-        if number is not None and not 1 <= number <= LARGEST:
-            raise ValueError(f"known_findings: round {shown(number)} is not 1 to {LARGEST}")
+        if number is not None and not 1 <= number <= MAX_JSON_INTEGER:
+            raise ValueError(f"known_findings: round {shown(number)} is not 1 to {MAX_JSON_INTEGER}")
     return known
 
 
@@ -257,12 +258,12 @@ def _report(record: Any) -> RoundReport:  # noqa: ANN401  # a _RoundRecord
     told = {name: _part(name, getattr(record, name), kind) for name, kind in _REPORT.items()}
     report = RoundReport(**{name: value for name, value in told.items() if value is not None})
     check_settings(report.settings)
-    check_numbers("counters", report.counters.values(), -LARGEST, LARGEST)
+    check_numbers("counters", report.counters.values(), -MAX_JSON_INTEGER, MAX_JSON_INTEGER)
     for worker in report.workers:
-        check_numbers("workers", asdict(worker).values(), 0, LARGEST)
+        check_numbers("workers", asdict(worker).values(), 0, MAX_JSON_INTEGER)
     for name, value in told.items():
         if isinstance(value, int | float):
-            check_numbers(name, [value], 0, 1 if name == "steal" else LARGEST)
+            check_numbers(name, [value], 0, 1 if name == "steal" else MAX_JSON_INTEGER)
     return report
 
 
