@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from connbench.analysis.sweep_analysis import is_sweep
-from connbench.commands.features import formats_of
+from connbench.commands.reports import formats_of
 from connbench.errors import Interrupted
 from connbench.model import Churn, Close, Load, Plan, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm

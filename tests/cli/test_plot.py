@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from connbench.commands import cli
-from connbench.commands.features import formats_of
+from connbench.commands.reports import formats_of
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.interrupts import Interrupts
 from connbench.model import MOST_SOURCES, first_sources

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from connbench.analysis.summary import summarize
-from connbench.commands.features import formats_of
+from connbench.commands.reports import formats_of
 from connbench.errors import Interrupted
 from connbench.model import PortRange, StrategySpec
 from connbench.portmodel.window_failures import expect_failures

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from connbench.analysis.sweep_analysis import Cell, Standing, Sweep, is_sweep, setting_and_load
 from connbench.commands.options import BUDGET, DEFAULT_BUDGET, RUN_OPTIONS, SWEEP_LISTS, SWEEP_OPTIONS
+from connbench.commands.reports import variants_of
 from connbench.commands.result_writer import DocumentReport, ResultWriter
-from connbench.commands.sweep import variants_of
 from connbench.commands.values import count, load_type, parse_values, parse_words
 from connbench.errors import Interrupted, UsageError
 from connbench.model import LOAD_FIELDS, Churn, Close, Link, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec

@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Never
 
 import click
 
 import connbench
-from connbench.commands.features import load_command
 from connbench.commands.messages import discard_stdout, print_error
 from connbench.commands.sections import Group
 from connbench.errors import (
@@ -49,6 +49,12 @@ COMMANDS = {
 }
 """Name and help line of each command; its module is imported when the command is used."""
 
+FEATURES = {"advise", "reproduce", "serve", "trace"}
+"""Commands that have a folder of their own; the others are modules of `connbench.commands`."""
+
+MODULES = {"report": "show", "strategies": "list_strategies"}
+"""Modules of `connbench.commands` whose command has another name."""
+
 WITHOUT_LIBRARIES = {"strategies", "serve", "completion"}
 """Commands that load neither numpy nor a library that draws."""
 
@@ -68,7 +74,8 @@ class LazyGroup(Group):
             return None
         if name not in WITHOUT_LIBRARIES:
             check_address_space()
-        command: click.Command = load_command(name).command
+        place = f"{name}.command" if name in FEATURES else f"commands.{MODULES.get(name, name)}"
+        command: click.Command = import_module(f"connbench.{place}").command
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:

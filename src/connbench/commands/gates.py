@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connbench.commands.features import formats_of
 from connbench.commands.messages import print_message, warn
+from connbench.commands.reports import formats_of
 from connbench.errors import ExitCode
 from connbench.findings import Finding, Severity
 from connbench.safe_text import printable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from connbench.commands.features import formats_of
 from connbench.commands.messages import can_be_bold, discard_stdout, print_text, width
+from connbench.commands.reports import formats_of
 from connbench.errors import ConnbenchError, Interrupted, OutputError
 from connbench.linux.faults import fault_of
 from connbench.model import RoundPlan, StrategySpec

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from connbench.commands import gates
-from connbench.commands.features import formats_of
 from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import RUN_OPTIONS, VALUES_EPILOG
+from connbench.commands.reports import formats_of
 from connbench.commands.result_writer import DocumentReport, ResultWriter, TextReport
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connbench.commands import gates
-from connbench.commands.features import formats_of
-from connbench.commands.messages import exit_code, print_message, warn_of_invalid, width
+from connbench.commands.messages import exit_code, print_message, warn_of_invalid
 from connbench.commands.options import LISTS_EPILOG, SWEEP_OPTIONS
+from connbench.commands.reports import SweepReport
 from connbench.commands.result_writer import (
     DocumentReport,
     ResultWriter,
@@ -36,12 +36,9 @@ from connbench.planner.sweeps import (
     announcement,
     sweep_requests,
 )
-from connbench.report.formats import SWEEP_FORMATS
 from connbench.thresholds import Expression, validate_names
 
 if TYPE_CHECKING:
-    from connbench.findings import Finding
-    from connbench.portmodel.variants import Variant
     from connbench.results.output_file import Output
     from connbench.results.result import Result
 
@@ -86,91 +83,26 @@ def command(  # noqa: PLR0913  # one for each option
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, check_outputs, measure
-    from connbench.report.sweep_report import sentences, tables
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
     page_file = check_page(page, force=force) if page else None
     chart_files = _check_charts(charts, plan, force=force) if charts else {}
     result = begin(plan, known)
     print_message(announcement(plan))
-    already_printed = not_to_repeat(tuple(known))
-    report = DocumentReport(result, lambda made: write_sweep(made, output_format, budget, already_printed, plot=plot))
-    writer = ResultWriter(result, report, file, spacing=SAVES_APART)
+    report = SweepReport(result, budget=budget, already_printed=not_to_repeat(tuple(known)))
+
+    def write(made: Result) -> str:
+        charts = scatters(made) if plot else []
+        return "\n\n".join([*charts, report.write(output_format)])
+
+    writer = ResultWriter(result, DocumentReport(result, write), file, spacing=SAVES_APART)
     failures = measure(plan, writer, interrupts, quiet=quiet, is_sweep=True)
     if result.rounds and chart_files:
         failures = [*_write_charts(chart_files, result), *failures]
     if result.rounds and page_file:
-        from connbench.report.html.page import Opening
-
-        said = Opening(sentences(result, budget, variants_of(result, budget)))
-        failures = [*each(lambda: write_page([result], page_file, tables(result, budget), said)), *failures]
+        failures = [*each(lambda: write_page([result], page_file, report.tables(), report.opening())), *failures]
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_invalid(result, output_format))
-
-
-def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
-    """The changes with which the cheapest of the settings beyond the budget would keep it, as the model predicts.
-
-    None where the model cannot tell.
-    """
-    from connbench.analysis.sweep_analysis import Sweep, setting_and_load
-    from connbench.linux.sysctl import RESERVED_PORTS
-    from connbench.model import parse_ports
-    from connbench.model.time_wait import TimeWait
-    from connbench.portmodel.algorithm import algorithm_of
-    from connbench.portmodel.simulate import KernelParameters
-    from connbench.portmodel.variants import variants
-
-    sweep = Sweep.of(result)
-    out = sweep.cheaper_beyond(budget)
-    if not out or result.plan is None:
-        return ()
-    setting = out[0].setting
-    if not all(sweep.cell(setting, load).lacks_ports for load in sweep.loads):
-        return ()
-    by_load = {
-        load: spec for spec in result.plan.strategies for one, load in [setting_and_load(spec)] if one == setting
-    }
-    shares = {load: sweep.cell(setting, load).figures.error_share for load in sweep.loads}
-    worst_first = sorted(sweep.loads, key=lambda load: -shares[load])
-    settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds), {})
-    try:
-        machine = KernelParameters(
-            reserved=parse_ports(settings.get(RESERVED_PORTS, "")), time_wait=TimeWait.of(settings)
-        )
-    except UsageError:  # a file that was changed: its figures stand, and the model has nothing to go by
-        return ()
-    return tuple(
-        variants(
-            result.plan,
-            [by_load[load] for load in worst_first],
-            shares[worst_first[0]],
-            budget,
-            algorithm_of(str(result.environment.get("kernel", ""))),
-            machine,
-        )
-    )
-
-
-def write_sweep(
-    result: Result, output_format: str, budget: float, already_printed: tuple[Finding, ...] = (), *, plot: bool = False
-) -> str:
-    """A sweep in a format: text, Markdown and JSON name the choice, the other formats are those of a run.
-
-    Args:
-        result: What was measured.
-        output_format: One of `connbench.report.formats.FORMATS`.
-        budget: The share of attempts that may fail at each load, 0 to 1.
-        already_printed: Findings that the text leaves out.
-        plot: Whether the text begins with a chart of each strategy.
-    """
-    if output_format not in SWEEP_FORMATS:
-        return formats_of(result)[output_format](result)
-    variants = variants_of(result, budget)
-    if output_format != "text":
-        return SWEEP_FORMATS[output_format](result, budget, variants)
-    charts = scatters(result) if plot else []
-    return "\n\n".join([*charts, SWEEP_FORMATS["text"](result, budget, variants, width(), already_printed)])
 
 
 def _check_charts(prefix: Path, plan: Plan, *, force: bool) -> dict[str, Output]:

@@ -1,0 +1,217 @@
+"""The report of a result, by what made it: `run`, `sweep`, or a feature that makes results of its own.
+
+The core never imports a feature: `report_of` and `formats_of` find the feature's module `report` by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+from connbench.commands.messages import can_be_bold, width
+from connbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from connbench.findings import Finding
+    from connbench.portmodel.variants import Variant
+    from connbench.report.blocks import Table
+    from connbench.report.html.page import Opening
+    from connbench.results.result import Result
+
+
+class FeatureModule(Protocol):
+    """The module `report` of a feature that makes results of its own.
+
+    Attributes:
+        FORMATS: A writer for each format of a result, by its name.
+    """
+
+    FORMATS: Mapping[str, Callable[[Result], str]]
+
+    def report(self, result: Result, width: int | None = None, already_printed: Collection[Finding] = ()) -> str:
+        """The text for a terminal of this width; findings in `already_printed` are left out."""
+
+    def verdict(self, result: Result) -> Sequence[str]:
+        """What a reader should take away, in sentences."""
+
+    def tables(self, result: Result) -> list[Table]:
+        """Its tables, for a page."""
+
+    def opening(self, result: Result) -> Opening:
+        """What the first screen of a page says and shows."""
+
+
+def _feature_of(result: Result) -> FeatureModule | None:
+    """The module of the feature that made a result; None for the result of a run or a sweep."""
+    return cast("FeatureModule", import_module("connbench.reproduce.report")) if result.is_reproduction else None
+
+
+def formats_of(result: Result) -> Mapping[str, Callable[[Result], str]]:
+    """A writer for each format that a result can be printed and saved in, by its name."""
+    from connbench.report.formats import FORMATS
+
+    feature = _feature_of(result)
+    return feature.FORMATS if feature else FORMATS
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The report of a run; base of the reports of other results.
+
+    Attributes:
+        result: What was measured.
+        by_strategy: Whether to print the result as that of a run: strategy by strategy. A run always is.
+    """
+
+    result: Result
+    by_strategy: bool = False
+
+    def write(self, output_format: str) -> str:
+        """The result in a format of `connbench.report.formats.FORMATS`; text fits the terminal."""
+        from connbench.report import run_report
+
+        if output_format == "text":
+            return run_report.text(self.result, width(), bold=can_be_bold())
+        return formats_of(self.result)[output_format](self.result)
+
+    def verdict(self) -> Sequence[str]:
+        """What a reader should take away, in sentences."""
+        from connbench.report.run_verdict import run_verdict
+
+        return run_verdict(self.result)
+
+    def tables(self) -> list[Table]:
+        """The tables that a page shows before those of each strategy."""
+        return []
+
+    def opening(self) -> Opening:
+        """What the first screen of a page says and shows."""
+        from connbench.report.html.page import Opening
+
+        return Opening(self.verdict())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepReport(RunReport):
+    """The report of a sweep. Text, Markdown and JSON name the cheapest setting; the other formats are those of a run.
+
+    Attributes:
+        budget: The error budget: the share of attempts that may fail at each load, 0 to 1.
+        already_printed: Findings that the text leaves out.
+    """
+
+    budget: float
+    already_printed: Collection[Finding] = ()
+
+    def write(self, output_format: str) -> str:
+        """The sweep in a format."""
+        from connbench.report.formats import SWEEP_FORMATS
+
+        if self.by_strategy and output_format == "text":
+            return self._text_by_strategy()
+        if self.by_strategy or output_format not in SWEEP_FORMATS:
+            return super().write(output_format)
+        for_terminal = (width(), self.already_printed) if output_format == "text" else ()
+        return SWEEP_FORMATS[output_format](self.result, self.budget, self._variants(), *for_terminal)
+
+    def _text_by_strategy(self) -> str:
+        from connbench.report.blocks import Verdict
+        from connbench.report.run_report import report_blocks
+        from connbench.report.text import write
+
+        return write([Verdict(self.verdict()), *report_blocks(self.result)], width(), bold=can_be_bold())
+
+    def verdict(self) -> Sequence[str]:
+        """The cheapest setting, and how a cheaper one would keep the budget."""
+        from connbench.report.sweep_report import sentences
+
+        return sentences(self.result, self.budget, self._variants())
+
+    def tables(self) -> list[Table]:
+        """Every setting at every load, and the cheapest settings; none if it is printed strategy by strategy."""
+        from connbench.report.sweep_report import tables
+
+        return [] if self.by_strategy else tables(self.result, self.budget)
+
+    def _variants(self) -> tuple[Variant, ...]:
+        return variants_of(self.result, self.budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureReport(RunReport):
+    """The report of a feature's result, made by the feature's own module."""
+
+    feature: FeatureModule
+
+    def write(self, output_format: str) -> str:
+        """The result in a format."""
+        if output_format == "text" and not self.by_strategy:
+            return self.feature.report(self.result, width())
+        return super().write(output_format)
+
+    def verdict(self) -> Sequence[str]:
+        """What a reader should take away, in sentences."""
+        return self.feature.verdict(self.result)
+
+    def tables(self) -> list[Table]:
+        """The feature's tables."""
+        return self.feature.tables(self.result)
+
+    def opening(self) -> Opening:
+        """What the first screen of a page says and shows."""
+        return self.feature.opening(self.result)
+
+
+def report_of(result: Result, budget: float, *, by_strategy: bool = False) -> RunReport:
+    """The report of a result; `budget` is the error budget of a sweep."""
+    from connbench.analysis.sweep_analysis import is_sweep
+
+    if feature := _feature_of(result):
+        return FeatureReport(result, by_strategy, feature=feature)
+    return SweepReport(result, by_strategy, budget=budget) if is_sweep(result) else RunReport(result)
+
+
+def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
+    """The changes with which the cheapest of the settings beyond the budget would keep it, as the model predicts.
+
+    None where the model cannot tell.
+    """
+    from connbench.analysis.sweep_analysis import Sweep, setting_and_load
+    from connbench.linux.sysctl import RESERVED_PORTS
+    from connbench.model import parse_ports
+    from connbench.model.time_wait import TimeWait
+    from connbench.portmodel.algorithm import algorithm_of
+    from connbench.portmodel.simulate import KernelParameters
+    from connbench.portmodel.variants import variants
+
+    sweep = Sweep.of(result)
+    out = sweep.cheaper_beyond(budget)
+    if not out or result.plan is None:
+        return ()
+    setting = out[0].setting
+    if not all(sweep.cell(setting, load).lacks_ports for load in sweep.loads):
+        return ()
+    by_load = {
+        load: spec for spec in result.plan.strategies for one, load in [setting_and_load(spec)] if one == setting
+    }
+    shares = {load: sweep.cell(setting, load).figures.error_share for load in sweep.loads}
+    worst_first = sorted(sweep.loads, key=lambda load: -shares[load])
+    settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds), {})
+    try:
+        machine = KernelParameters(
+            reserved=parse_ports(settings.get(RESERVED_PORTS, "")), time_wait=TimeWait.of(settings)
+        )
+    except UsageError:  # a file that was changed: its figures stand, and the model has nothing to go by
+        return ()
+    return tuple(
+        variants(
+            result.plan,
+            [by_load[load] for load in worst_first],
+            shares[worst_first[0]],
+            budget,
+            algorithm_of(str(result.environment.get("kernel", ""))),
+            machine,
+        )
+    )
