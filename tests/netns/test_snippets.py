@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from connbench.advise.snippet_spec import Way
+from connbench.advise.snippet_spec import SnippetSpec
 from connbench.advise.snippets import snippets
 from connbench.linux.address_family import has_ipv6
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
@@ -26,20 +26,20 @@ INNER = PortRange(40008, 40039)
 """Of the namespace's range, the part that code with the option is to keep to."""
 
 TARGET, TARGET6 = "127.9.9.2:39999", "[::1]:39999"
-WAYS = {
-    "nothing": Way(PORTS),
-    "random": Way(PORTS, tries=1000, draws_port=True),
-    "window": Way(INNER, window=4, tries=1000),
-    "range": Way(INNER, window=len(INNER)),
-    "two sources": Way(INNER, window=len(INNER), sources=2),
-    "many sources": Way(INNER, window=len(INNER), sources=7),
-    "window from two sources": Way(INNER, window=4, tries=1000, sources=2),
-    "random from two sources": Way(PORTS, tries=1000, sources=2, draws_port=True),
-    "bind from two sources": Way(PORTS, sources=2),
-    "UDP": Way(PORTS, is_udp=True),
-    "random UDP": Way(PORTS, tries=1000, draws_port=True, is_udp=True),
-    "window UDP": Way(INNER, window=4, tries=1000, is_udp=True),
-    "range UDP from two sources": Way(INNER, window=len(INNER), sources=2, is_udp=True),
+SPECS = {
+    "nothing": SnippetSpec(PORTS),
+    "random": SnippetSpec(PORTS, tries=1000, draws_port=True),
+    "window": SnippetSpec(INNER, window=4, tries=1000),
+    "range": SnippetSpec(INNER, window=len(INNER)),
+    "two sources": SnippetSpec(INNER, window=len(INNER), sources=2),
+    "many sources": SnippetSpec(INNER, window=len(INNER), sources=7),
+    "window from two sources": SnippetSpec(INNER, window=4, tries=1000, sources=2),
+    "random from two sources": SnippetSpec(PORTS, tries=1000, sources=2, draws_port=True),
+    "bind from two sources": SnippetSpec(PORTS, sources=2),
+    "UDP": SnippetSpec(PORTS, is_udp=True),
+    "random UDP": SnippetSpec(PORTS, tries=1000, draws_port=True, is_udp=True),
+    "window UDP": SnippetSpec(INNER, window=4, tries=1000, is_udp=True),
+    "range UDP from two sources": SnippetSpec(INNER, window=len(INNER), sources=2, is_udp=True),
 }
 NUMBER = 32
 PYTHON_MAIN = f"""
@@ -126,7 +126,7 @@ func main() {{
 def ways() -> list[Any]:
     """Those that this kernel has the option for."""
     lacks = pytest.mark.skipif(not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE")
-    return [pytest.param(way, id=name, marks=[lacks] if way.window else []) for name, way in WAYS.items()]
+    return [pytest.param(spec, id=name, marks=[lacks] if spec.window else []) for name, spec in SPECS.items()]
 
 
 @pytest.fixture(scope="session")
@@ -155,54 +155,54 @@ def run(*command: str, target: str = TARGET) -> list[tuple[str, int]]:
     return [(str(host), int(port)) for host, port, *_ in json.loads(done.stdout)]
 
 
-def check(way: Way, ends: list[tuple[str, int]], sources: int, address: str = "127.0.0.1") -> None:
+def check(spec: SnippetSpec, ends: list[tuple[str, int]], sources: int, address: str = "127.0.0.1") -> None:
     """As many connections as were asked for, from the addresses and ports that were meant."""
     assert len(set(ends)) == NUMBER
-    assert all(port in way.ports for _, port in ends)
+    assert all(port in spec.ports for _, port in ends)
     assert {host for host, _ in ends} == (
-        {f"127.0.2.{i + 1}" for i in range(sources)} if way.takes_turns else {address}
+        {f"127.0.2.{i + 1}" for i in range(sources)} if spec.takes_turns else {address}
     )
-    if way.window is not None and sources == 1:
+    if spec.window is not None and sources == 1:
         assert {port for _, port in ends} == set(range(INNER.low, INNER.high + 1))  # as many as it has, so all of them
 
 
-@pytest.mark.parametrize("way", ways())
-def test_python_connects(way: Way) -> None:
+@pytest.mark.parametrize("spec", ways())
+def test_python_connects(spec: SnippetSpec) -> None:
     """From each source in turn, with a port of the range; windows and random ports draw again when one is taken."""
-    code = snippets(way)["Python"].replace("192.0.2.", "127.0.2.")
-    check(way, run(sys.executable, "-c", code + PYTHON_MAIN), way.sources)
+    code = snippets(spec)["Python"].replace("192.0.2.", "127.0.2.")
+    check(spec, run(sys.executable, "-c", code + PYTHON_MAIN), spec.sources)
 
 
-def compiled(way: Way, folder: Path, *flags: str, main: str = C_MAIN) -> str:
+def compiled(spec: SnippetSpec, folder: Path, *flags: str, main: str = C_MAIN) -> str:
     """The program that C's code makes."""
     source, binary = folder / "main.c", folder / "main"
-    source.write_text(snippets(way)["C"] + main, encoding="ascii")
+    source.write_text(snippets(spec)["C"] + main, encoding="ascii")
     warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
-    values = (f"-DNUMBER={NUMBER}", f"-DFROM_SOURCE={int(way.takes_turns)}")
+    values = (f"-DNUMBER={NUMBER}", f"-DFROM_SOURCE={int(spec.takes_turns)}")
     subprocess.run([require("cc"), *warnings, *values, *flags, "-o", binary, source], check=True)
     return str(binary)
 
 
-@pytest.mark.parametrize("way", ways())
-def test_c_connects(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", ways())
+def test_c_connects(spec: SnippetSpec, tmp_path: Path) -> None:
     """It compiles without a warning, and connects as Python's does."""
-    check(way, run(compiled(way, tmp_path)), 1)
+    check(spec, run(compiled(spec, tmp_path)), 1)
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is switched off")
-@pytest.mark.parametrize("way", [way for way in ways() if "sources" not in str(way.id)])
-def test_code_connects_over_ipv6(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", [spec for spec in ways() if "sources" not in str(spec.id)])
+def test_code_connects_over_ipv6(spec: SnippetSpec, tmp_path: Path) -> None:
     """The same code to a target of IPv6: the options are where those of IPv4 are."""
-    python = snippets(way)["Python"] + PYTHON_MAIN.replace("127.9.9.2", "::1")
-    check(way, run(sys.executable, "-c", python, target=TARGET6), 1, "::1")
-    check(way, run(compiled(way, tmp_path, "-DSIX=1"), target=TARGET6), 1, "::1")
+    python = snippets(spec)["Python"] + PYTHON_MAIN.replace("127.9.9.2", "::1")
+    check(spec, run(sys.executable, "-c", python, target=TARGET6), 1, "::1")
+    check(spec, run(compiled(spec, tmp_path, "-DSIX=1"), target=TARGET6), 1, "::1")
 
 
-RETRYING = {name: replace(way, sources=2) for name, way in WAYS.items() if way.tries > 1 and not way.is_udp}
+RETRYING = {name: replace(spec, sources=2) for name, spec in SPECS.items() if spec.tries > 1 and not spec.is_udp}
 
 
-@pytest.mark.parametrize("way", RETRYING.values(), ids=list(RETRYING))
-def test_python_gives_up_an_address_of_another_host(way: Way) -> None:
+@pytest.mark.parametrize("spec", RETRYING.values(), ids=list(RETRYING))
+def test_python_gives_up_an_address_of_another_host(spec: SnippetSpec) -> None:
     """bind() says EADDRNOTAVAIL as connect() does, and no further try would change that: there is one."""
     counting = """
 import json
@@ -213,23 +213,23 @@ try:
 except OSError as error:
     print(json.dumps([[errno.errorcode[error.errno], len(calls)]]))
 """
-    assert run(sys.executable, "-c", snippets(way)["Python"] + counting) == [("EADDRNOTAVAIL", 1)]
+    assert run(sys.executable, "-c", snippets(spec)["Python"] + counting) == [("EADDRNOTAVAIL", 1)]
 
 
-@pytest.mark.parametrize("way", RETRYING.values(), ids=list(RETRYING))
-def test_c_gives_up_an_address_of_another_host(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", RETRYING.values(), ids=list(RETRYING))
+def test_c_gives_up_an_address_of_another_host(spec: SnippetSpec, tmp_path: Path) -> None:
     """The same: one bind()."""
     counted = "#include <sys/socket.h>\n#define bind(...) counted_bind(__VA_ARGS__)\n"
     declared = "int counted_bind(int, const struct sockaddr *, socklen_t);\n"
     header = tmp_path / "counted.h"
     header.write_text(counted + declared, encoding="ascii")
-    binary = compiled(way, tmp_path, "-include", str(header), main=C_FOREIGN)
+    binary = compiled(spec, tmp_path, "-include", str(header), main=C_FOREIGN)
     assert run(binary) == [("EADDRNOTAVAIL", 1)]
 
 
 def test_c_draws_anew_in_every_process(tmp_path: Path) -> None:
     """Two processes that drew the same ports would go through all that the other has taken before them."""
-    binary = compiled(WAYS["random"], tmp_path)
+    binary = compiled(SPECS["random"], tmp_path)
     assert run(binary) != run(binary)
 
 
@@ -237,7 +237,7 @@ def test_c_draws_anew_in_every_process(tmp_path: Path) -> None:
 def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
     """`nginx -t` finds nothing wrong with it; only the kernel's own search has it, for nginx knows no port range."""
     nginx = require("nginx")
-    code = snippets(Way(PORTS, sources=sources))["nginx"]
+    code = snippets(SnippetSpec(PORTS, sources=sources))["nginx"]
     assert code.count("192.0.2.") == sources
     outer, _, inner = code.rpartition("# where proxy_pass stands:\n")
     listen = f"unix:{tmp_path}/socket"
@@ -258,7 +258,7 @@ def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sources", [2, 3, 300, 750, 4096])
 def test_nginx_shares_are_equal(sources: int) -> None:
     """Each address of its own, a hundredth of a percent apart at most; the last has what is left of 100."""
-    lines = snippets(Way(PORTS, sources=sources))["nginx"].splitlines()
+    lines = snippets(SnippetSpec(PORTS, sources=sources))["nginx"].splitlines()
     pairs = [line.split() for line in lines if line.startswith("    ")]
     assert len({address for _, address in pairs}) == sources
     shares = [float(share.rstrip("%")) for share, _ in pairs if share != "*"]
@@ -266,27 +266,29 @@ def test_nginx_shares_are_equal(sources: int) -> None:
     assert max(shares) - min(shares) < 0.0101
 
 
-def go_program(way: Way, folder: Path, environment: dict[str, str], main: str = GO_MAIN) -> str:
+def go_program(spec: SnippetSpec, folder: Path, environment: dict[str, str], main: str = GO_MAIN) -> str:
     """The program that Go's code makes, looked over by `go vet`."""
     source, binary = folder / "main.go", folder / "main"
-    code = snippets(way)["Go"].replace("import (\n", 'import (\n\t"fmt"\n')
-    given = 'net.ParseIP("127.0.2.1"), ' if way.takes_turns else ""
+    code = snippets(spec)["Go"].replace("import (\n", 'import (\n\t"fmt"\n')
+    given = 'net.ParseIP("127.0.2.1"), ' if spec.takes_turns else ""
     source.write_text("package main\n\n" + code + main.replace("SOURCE", given), encoding="ascii")
     subprocess.run([GO, "vet", source], check=True, env=environment)
     subprocess.run([GO, "build", "-o", binary, source], check=True, env=environment)
     return str(binary)
 
 
-@pytest.mark.parametrize("way", ways())
+@pytest.mark.parametrize("spec", ways())
 @needs("go")
-def test_go_connects(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
+def test_go_connects(spec: SnippetSpec, tmp_path: Path, go_environment: dict[str, str]) -> None:
     """`go vet` finds nothing in it, and it connects as Python's does."""
-    check(way, run(go_program(way, tmp_path, go_environment)), 1)
+    check(spec, run(go_program(spec, tmp_path, go_environment)), 1)
 
 
-@pytest.mark.parametrize("way", RETRYING.values(), ids=list(RETRYING))
+@pytest.mark.parametrize("spec", RETRYING.values(), ids=list(RETRYING))
 @needs("go")
-def test_go_gives_up_an_address_of_another_host(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
+def test_go_gives_up_an_address_of_another_host(
+    spec: SnippetSpec, tmp_path: Path, go_environment: dict[str, str]
+) -> None:
     """Bind's EADDRNOTAVAIL ends it: with tries without an end it would never come back."""
     main = """
 func main() {
@@ -294,27 +296,27 @@ func main() {
 	fmt.Printf("[[%q, %d]]", err, 1)
 }
 """
-    endless = replace(way, tries=2**31 - 1)
+    endless = replace(spec, tries=2**31 - 1)
     [(error, _)] = run(go_program(endless, tmp_path, go_environment, main))
     assert "bind: cannot assign requested address" in error
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
 @needs("go")
 @pytest.mark.slow  # Go compiles its library for that machine first
-def test_go_builds_where_int_has_32_bits(way: Way, tmp_path: Path, go_environment: dict[str, str]) -> None:
+def test_go_builds_where_int_has_32_bits(spec: SnippetSpec, tmp_path: Path, go_environment: dict[str, str]) -> None:
     """65535<<16 is no constant that such an int takes, and no value that it must not overflow to."""
     source = tmp_path / "dial.go"
-    wide = replace(way, ports=PortRange(1024, 65535), window=64_512 if way.is_whole else way.window)
+    wide = replace(spec, ports=PortRange(1024, 65535), window=64_512 if spec.is_whole else spec.window)
     source.write_text("package main\n\n" + snippets(wide)["Go"] + "\nfunc main() { _ = dial }\n", encoding="ascii")
     command = [GO, "build", "-o", str(tmp_path / "dial"), str(source)]
     subprocess.run(command, check=True, env=go_environment | {"GOARCH": "386"})
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-def test_go_is_of_one_piece(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+def test_go_is_of_one_piece(spec: SnippetSpec, tmp_path: Path) -> None:
     """Every brace and parenthesis is closed, no placeholder is left; gofmt parses it where there is one."""
-    code = snippets(way)["Go"]
+    code = snippets(spec)["Go"]
     assert "$" not in code
     for opening, closing in ("()", "{}"):
         assert code.count(opening) == code.count(closing)
@@ -327,24 +329,24 @@ def test_go_is_of_one_piece(way: Way, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-def test_python_imports_what_it_uses(way: Way) -> None:
+@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+def test_python_imports_what_it_uses(spec: SnippetSpec) -> None:
     """Ruff finds no import too many, no name unknown, and nothing that does not parse."""
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     if ruff is None:
         pytest.skip("needs ruff")
     words = ("check", "--isolated", "--select", "F,E9,E4", "-")
-    code = snippets(way)["Python"]
+    code = snippets(spec)["Python"]
     done = subprocess.run([ruff, *words], input=code, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert max(map(len, code.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS.values() if not way.is_udp])
-def test_haproxy_takes_the_ports(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", [spec for spec in SPECS.values() if not spec.is_udp])
+def test_haproxy_takes_the_ports(spec: SnippetSpec, tmp_path: Path) -> None:
     """`haproxy -c` finds nothing wrong with it; a server line a source, each with the ports that it may go through."""
-    code = snippets(replace(way, listed=INNER))["haproxy"]
-    assert code.count(f":{INNER}\n") == way.sources
+    code = snippets(replace(spec, listed=INNER))["haproxy"]
+    assert code.count(f":{INNER}\n") == spec.sources
     haproxy = require("haproxy")
     configuration = tmp_path / "haproxy.cfg"
     frontend = f"\nfrontend f\n    bind unix@{tmp_path}/socket\n    default_backend b\n"
@@ -356,6 +358,6 @@ def test_haproxy_takes_the_ports(way: Way, tmp_path: Path) -> None:
 
 def test_neither_proxy_speaks_udp() -> None:
     """Nginx and haproxy have no code for it; nginx has none for one source, which the kernel chooses."""
-    assert set(snippets(WAYS["UDP"])) == {"Python", "C", "Go"}
-    assert set(snippets(Way(PORTS))) == {"Python", "C", "Go", "haproxy"}
-    assert set(snippets(WAYS["bind from two sources"])) == {"Python", "C", "Go", "nginx", "haproxy"}
+    assert set(snippets(SPECS["UDP"])) == {"Python", "C", "Go"}
+    assert set(snippets(SnippetSpec(PORTS))) == {"Python", "C", "Go", "haproxy"}
+    assert set(snippets(SPECS["bind from two sources"])) == {"Python", "C", "Go", "nginx", "haproxy"}

@@ -18,7 +18,7 @@ from connbench.advise.kernel_choice import read_kernel
 from connbench.advise.kernels import kernel_of
 from connbench.advise.report import LANGUAGES, Asked, text
 from connbench.advise.report import json as advice_json
-from connbench.advise.situation import Advice, Candidate, Counsel, Flow, Situation
+from connbench.advise.scenario import Advice, AdviceItem, Arrivals, Candidate, Scenario
 from connbench.advise.slo import Slo
 from connbench.commands import cli
 from connbench.errors import ConnbenchError, UsageError
@@ -43,7 +43,7 @@ def options_of(release: str) -> frozenset[str]:
 
 
 ALL_OPTIONS = options_of("6.12")
-SITUATION = Situation(
+SCENARIO = Scenario(
     connections=900,
     ports=PortRange(40000, 41999),
     sources=1,
@@ -56,64 +56,64 @@ SITUATION = Situation(
 """900 of 2,000 ports: below half."""
 
 
-def advice(counsel: Counsel, topic: str) -> Advice:
+def item(advice: Advice, topic: str) -> AdviceItem:
     """The one of a topic."""
-    [found] = [one for one in counsel.advices if one.topic == topic]
+    [found] = [one for one in advice.items if one.topic == topic]
     return found
 
 
-def tried(counsel: Counsel) -> dict[str, Candidate]:
+def candidates(advice: Advice) -> dict[str, Candidate]:
     """What was tried, by label."""
-    return {one.spec.label: one for one in counsel.tried}
+    return {one.spec.label: one for one in advice.candidates}
 
 
 def test_below_half_every_strategy_does() -> None:
     """The knee is at half the range and not reached; plain keeps the budget and costs what the others do."""
-    counsel = advise(SITUATION)
-    assert advice(counsel, "ports").line == "900 of 2,000 ports are in use, 45.0%"
-    assert advice(counsel, "knee").line == "the knee of plain is at 1,001 ports in use, 900 are 90.0% of it"
-    assert counsel.verdict[1] == "900 of 2,000 ports are in use, 45.0%; the knee is at 1,001."
-    assert tried(counsel)["plain"].is_kept
-    assert tried(counsel)["plain"].mean_ns == pytest.approx(USUAL.base_ns, rel=0.05)
-    assert {one.topic for one in counsel.advices} & {"exhaustion", "time-wait", "sources"} == set()
+    advice = advise(SCENARIO)
+    assert item(advice, "ports").line == "900 of 2,000 ports are in use, 45.0%"
+    assert item(advice, "knee").line == "the knee of plain is at 1,001 ports in use, 900 are 90.0% of it"
+    assert advice.verdict[1] == "900 of 2,000 ports are in use, 45.0%; the knee is at 1,001."
+    assert candidates(advice)["plain"].is_kept
+    assert candidates(advice)["plain"].mean_ns == pytest.approx(USUAL.base_ns, rel=0.05)
+    assert {one.topic for one in advice.items} & {"exhaustion", "time-wait", "sources"} == set()
 
 
 def test_past_half_plain_misses_the_slo_that_range_keeps() -> None:
     """1,800 of 2,000: plain walks a thousand ports in vain, 44 µs; the option does without."""
-    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p50 < 20us")))
-    found = tried(counsel)
+    advice = advise(replace(SCENARIO, connections=1800, slo=Slo.parse("p50 < 20us")))
+    found = candidates(advice)
     assert not found["plain"].keeps_slo
     assert found["plain"].keeps_budget
     assert found["range"].is_kept
-    assert "1,800 are beyond it" in advice(counsel, "knee").line
-    assert "beyond the knee at 1,001: plain takes " in counsel.verdict[1]
-    assert advice(counsel, "use").line.split()[1] in {"range", "random", "window"}
-    assert counsel.is_kept
+    assert "1,800 are beyond it" in item(advice, "knee").line
+    assert "beyond the knee at 1,001: plain takes " in advice.verdict[1]
+    assert item(advice, "use").line.split()[1] in {"range", "random", "window"}
+    assert advice.is_kept
 
 
 def test_without_the_option_no_window_is_advised() -> None:
     """A kernel before 6.3 has no IP_LOCAL_PORT_RANGE: plain, bind and random are all there is."""
-    counsel = advise(replace(SITUATION, connections=1800, options=options_of("5.10"), algorithm=Algorithm.PRE_6_8))
-    assert set(tried(counsel)) == {"plain", "random"}
-    assert "Linux 6.3 has it" in advice(counsel, "kernel").reason
-    below = advice(counsel, "below-knee")
+    advice = advise(replace(SCENARIO, connections=1800, options=options_of("5.10"), algorithm=Algorithm.PRE_6_8))
+    assert set(candidates(advice)) == {"plain", "random"}
+    assert "Linux 6.3 has it" in item(advice, "kernel").reason
+    below = item(advice, "below-knee")
     assert below.line.endswith("bind, from 2 addresses in turn")
     assert below.code["nginx"].count("192.0.2.") == 2
-    assert "IP_LOCAL_PORT_RANGE" not in "".join(advice(counsel, "use").code.values())
+    assert "IP_LOCAL_PORT_RANGE" not in "".join(item(advice, "use").code.values())
     assert options_of("4.1") == frozenset()
     assert options_of("6.3") == ALL_OPTIONS
 
 
 def test_windows_are_the_smallest_that_keep_the_budget() -> None:
     """At 80 % a window of 16 fails too often by itself; a larger one keeps it; at 90 % a small one does by retries."""
-    wide = replace(SITUATION, connections=8000, ports=PortRange(20000, 29999))
-    found = [one for label, one in tried(advise(wide)).items() if "window" in label]
+    wide = replace(SCENARIO, connections=8000, ports=PortRange(20000, 29999))
+    found = [one for label, one in candidates(advise(wide)).items() if "window" in label]
     alone = next(one for one in found if not one.spec.retries)
     assert alone.keeps_budget
     assert (alone.spec.window or 0) > 16
-    loose = tried(advise(replace(wide, budget=1.0)))
+    loose = candidates(advise(replace(wide, budget=1.0)))
     assert "window 16" in loose
-    strict = tried(advise(replace(wide, connections=9000, budget=0.001)))
+    strict = candidates(advise(replace(wide, connections=9000, budget=0.001)))
     retried = [one for one in strict.values() if one.spec.retries]
     assert retried
     assert all(one.errors <= 0.001 and one.tries > 1 for one in retried)
@@ -121,42 +121,42 @@ def test_windows_are_the_smallest_that_keep_the_budget() -> None:
 
 def test_more_connections_than_ports_need_more_sources() -> None:
     """5,000 of 2,000 ports take three addresses; what is then used is simulated with them."""
-    counsel = advise(replace(SITUATION, connections=5000))
-    assert counsel.tried == ()
-    assert not counsel.is_kept
-    sources = advice(counsel, "sources")
+    advice = advise(replace(SCENARIO, connections=5000))
+    assert advice.candidates == ()
+    assert not advice.is_kept
+    sources = item(advice, "sources")
     assert sources.line == "use 3 source addresses instead of 1"
     assert "5,000 ports are needed, and there are 2,000" in sources.reason
-    assert "from 3 addresses in turn" in advice(counsel, "use").line
-    assert "192.0.2.3" in advice(counsel, "use").code["Python"]
+    assert "from 3 addresses in turn" in item(advice, "use").line
+    assert "192.0.2.3" in item(advice, "use").code["Python"]
 
 
 def test_slo_without_the_option_takes_sources_below_half() -> None:
     """On an old kernel bind is quick below half of each address, and not up to its end: four would be at 97 % of it."""
     old = replace(
-        SITUATION,
+        SCENARIO,
         connections=3900,
         options=options_of("5.10"),
         algorithm=Algorithm.PRE_6_8,
         slo=Slo.parse("mean < 13.5us"),
     )
-    counsel = advise(old)
-    assert advice(counsel, "sources").line == "use 5 source addresses instead of 1"
-    assert "nginx" in advice(counsel, "use").code
+    advice = advise(old)
+    assert item(advice, "sources").line == "use 5 source addresses instead of 1"
+    assert "nginx" in item(advice, "use").code
 
 
 def test_nothing_that_keeps_is_said() -> None:
     """A connect() costs more than an SLO of 1 µs, whatever the strategy."""
-    counsel = advise(replace(SITUATION, slo=Slo.parse("p99 < 1us")))
-    found = advice(counsel, "sources")
+    advice = advise(replace(SCENARIO, slo=Slo.parse("p99 < 1us")))
+    found = item(advice, "sources")
     assert found.line == "nothing keeps 1.00% errors and p99 < 1us with 2, 3, 4, 5 source addresses"
-    assert not any(one.topic == "use" for one in counsel.advices)
+    assert not any(one.topic == "use" for one in advice.items)
 
 
 def test_kernel_that_can_do_nothing_of_it_is_told() -> None:
     """Before 4.2 nothing binds to a source alone, and reserved ports may leave random too few in a row: so it says."""
     asked = replace(
-        SITUATION,
+        SCENARIO,
         connections=140,
         ports=PortRange(20000, 20199),
         sources=2,
@@ -164,16 +164,16 @@ def test_kernel_that_can_do_nothing_of_it_is_told() -> None:
         algorithm=Algorithm.PRE_6_8,
         reserved=frozenset(range(20050, 20151)),
     )
-    counsel = advise(asked)
-    assert counsel.tried == ()
-    found = advice(counsel, "sources")
+    advice = advise(asked)
+    assert advice.candidates == ()
+    found = item(advice, "sources")
     assert found.line == "use 3 source addresses instead of 2"
     assert "random has 50 ports in a row that are not reserved, for 70" in found.reason
 
 
 def test_more_sources_than_are_tried_are_told() -> None:
     """A million connections of two ports take half a million addresses: that is said, and not that nothing does."""
-    found = advice(advise(replace(SITUATION, connections=1_000_000, ports=PortRange(40000, 40001))), "sources")
+    found = item(advise(replace(SCENARIO, connections=1_000_000, ports=PortRange(40000, 40001))), "sources")
     assert found.line == "it takes 500,000 source addresses or more"
 
 
@@ -186,7 +186,7 @@ def test_knee_is_named_of_every_strategy_that_has_it() -> None:
         ("6.5", Algorithm.PRE_6_8),
         ("6.12", Algorithm.FROM_6_8),
     ):
-        found = [one.line for one in advise(replace(SITUATION, algorithm=algorithm)).advices if one.topic == "knee"]
+        found = [one.line for one in advise(replace(SCENARIO, algorithm=algorithm)).items if one.topic == "knee"]
         lines[kernel] = [line.partition(" is at")[0] for line in found]
     assert lines == {
         "3.10": [],
@@ -194,26 +194,26 @@ def test_knee_is_named_of_every_strategy_that_has_it() -> None:
         "6.5": ["the knee of plain and range"],
         "6.12": ["the knee of plain"],
     }
-    assert advice(advise(replace(SITUATION, sources=2)), "knee").line.startswith("the knee of bind is at 2,001")
+    assert item(advise(replace(SCENARIO, sources=2)), "knee").line.startswith("the knee of bind is at 2,001")
 
 
 def test_plain_is_advised_where_it_does_as_well() -> None:
     """Of strategies within a twentieth of the quickest, the one that asks least of a program: below the knee, plain."""
-    counsel = advise(replace(SITUATION, connections=400))
-    assert advice(counsel, "use").line == "use plain (connect() as it is)"
-    assert not advice(counsel, "use").code
-    assert not any(one.topic == "without-option" for one in counsel.advices)
-    assert advise(replace(SITUATION, connections=1800)).tried[0].spec.name == "range"
+    advice = advise(replace(SCENARIO, connections=400))
+    assert item(advice, "use").line == "use plain (connect() as it is)"
+    assert not item(advice, "use").code
+    assert not any(one.topic == "without-option" for one in advice.items)
+    assert advise(replace(SCENARIO, connections=1800)).candidates[0].spec.name == "range"
 
 
-ISSUED = replace(SITUATION, ports=PortRange(32768, 60999))
+ISSUED = replace(SCENARIO, ports=PortRange(32768, 60999))
 """28,232 ports; the knee is at 14,117."""
 
 
-def flowing(rate: float, hold: float = 0.085, **changes: Any) -> Situation:  # noqa: ANN401  # any field of Situation
+def arriving(rate: float, hold: float = 0.085, **changes: Any) -> Scenario:  # noqa: ANN401  # any field of Scenario
     """So many a second over the usual range, from a client that closes first unless that is changed."""
-    flow = Flow(rate, hold)
-    return replace(ISSUED, connections=flow.at_once, flow=flow, **changes)
+    arrivals = Arrivals(rate, hold)
+    return replace(ISSUED, connections=arrivals.at_once, arrivals=arrivals, **changes)
 
 
 @pytest.mark.parametrize("is_loopback", [True, False])
@@ -224,7 +224,7 @@ def test_ports_in_time_wait_are_taken(
     rate: int, at_once: int, client_closes: bool, reuse: int, is_loopback: bool
 ) -> None:
     """Where the client closes first for 60 s each, and for a second where tcp_tw_reuse lets connect() have them."""
-    asked = flowing(rate, client_closes=client_closes, time_wait=TimeWait(reuse), is_loopback=is_loopback)
+    asked = arriving(rate, client_closes=client_closes, time_wait=TimeWait(reuse), is_loopback=is_loopback)
     seconds = 0 if not client_closes else 1 if reuse == 1 or (reuse == 2 and is_loopback) else 60
     assert (asked.taken(), asked.waiting()) == (at_once + rate * seconds, rate * seconds)
     assert asked.waiting(RANDOM) == (rate * 60 if client_closes else 0)
@@ -233,17 +233,17 @@ def test_ports_in_time_wait_are_taken(
 
 def test_time_wait_takes_plain_past_its_knee() -> None:
     """331/s of 85 ms are 29 connections, and 19,860 ports in TIME_WAIT: plain walks half of the range each time."""
-    counsel = advise(flowing(331, slo=Slo.parse("mean < 100us")))
-    found = tried(counsel)
+    advice = advise(arriving(331, slo=Slo.parse("mean < 100us")))
+    found = candidates(advice)
     assert found["plain"].mean_ns > 10 * USUAL.base_ns
     assert not found["plain"].keeps_slo
     assert found["range"].is_kept
     assert found["random"].tries == pytest.approx(28_232 / (28_232 - 19_889), rel=0.05)
-    assert advice(counsel, "ports").line == "19,889 of 28,232 ports are in use, 70.4%"
-    assert "beyond the knee at 14,117: plain takes " in counsel.verdict[1]
-    assert "if the server closes first, 29 ports are in use" in advice(counsel, "time-wait").line
-    assert advice(counsel, "time-wait").line.endswith("with net.ipv4.tcp_tw_reuse=1, 360")
-    assert "exhaustion" not in {one.topic for one in counsel.advices}
+    assert item(advice, "ports").line == "19,889 of 28,232 ports are in use, 70.4%"
+    assert "beyond the knee at 14,117: plain takes " in advice.verdict[1]
+    assert "if the server closes first, 29 ports are in use" in item(advice, "time-wait").line
+    assert item(advice, "time-wait").line.endswith("with net.ipv4.tcp_tw_reuse=1, 360")
+    assert "exhaustion" not in {one.topic for one in advice.items}
 
 
 @pytest.mark.parametrize(
@@ -256,13 +256,13 @@ def test_time_wait_takes_plain_past_its_knee() -> None:
 )
 def test_time_wait_uses_the_ports_up(rate: int, seconds: str, sources: int, reused: int) -> None:
     """It is said when, and what does with that; never that it does not come to it."""
-    counsel = advise(flowing(rate))
-    assert counsel.tried == ()
-    assert counsel.verdict[0] == f"At {rate:,}/s all 28,232 ports are in use after {seconds} s."
-    assert counsel.verdict[1].startswith(f"Use {sources} source addresses instead of 1.")
-    assert counsel.verdict[2].endswith(f"net.ipv4.tcp_tw_reuse=1, {reused:,}.")
-    assert counsel.enough
-    assert counsel.enough.sources == sources
+    advice = advise(arriving(rate))
+    assert advice.candidates == ()
+    assert advice.verdict[0] == f"At {rate:,}/s all 28,232 ports are in use after {seconds} s."
+    assert advice.verdict[1].startswith(f"Use {sources} source addresses instead of 1.")
+    assert advice.verdict[2].endswith(f"net.ipv4.tcp_tw_reuse=1, {reused:,}.")
+    assert advice.sufficient
+    assert advice.sufficient.sources == sources
 
 
 @pytest.mark.parametrize(
@@ -272,49 +272,47 @@ def test_time_wait_uses_the_ports_up(rate: int, seconds: str, sources: int, reus
 )
 def test_without_time_wait_plain_does(changes: dict[str, Any]) -> None:
     """At 331/s plain is as quick as ever where the server closes first, and where ports are in use again."""
-    counsel = advise(flowing(331, **changes))
-    assert counsel.tried[0].spec.name == "plain"
-    assert counsel.tried[0].mean_ns == pytest.approx(USUAL.base_ns, rel=0.02)
+    advice = advise(arriving(331, **changes))
+    assert advice.candidates[0].spec.name == "plain"
+    assert advice.candidates[0].mean_ns == pytest.approx(USUAL.base_ns, rel=0.02)
 
 
 def test_no_more_are_in_time_wait_than_may_be() -> None:
     """tcp_max_tw_buckets: at 8,000/s with 131,072 of them five sources do, where 480,000 would take eighteen."""
-    counsel = advise(flowing(8000, time_wait=TimeWait(most=131_072)))
-    assert counsel.situation.taken() == 131_752
-    assert counsel.enough
-    assert counsel.enough.sources == 5
-    assert (
-        "131,072 in TIME_WAIT (8,000/s x 60 s, cut to net.ipv4.tcp_max_tw_buckets)" in advice(counsel, "ports").reason
-    )
-    assert flowing(331, time_wait=TimeWait(most=131_072)).waiting() == 19_860
+    advice = advise(arriving(8000, time_wait=TimeWait(most=131_072)))
+    assert advice.scenario.taken() == 131_752
+    assert advice.sufficient
+    assert advice.sufficient.sources == 5
+    assert "131,072 in TIME_WAIT (8,000/s x 60 s, cut to net.ipv4.tcp_max_tw_buckets)" in item(advice, "ports").reason
+    assert arriving(331, time_wait=TimeWait(most=131_072)).waiting() == 19_860
 
 
 def test_what_leaves_too_few_ports_is_no_way_out() -> None:
     """40,000 are open of 28,232 ports: neither who closes first nor tcp_tw_reuse changes that."""
-    counsel = advise(flowing(1000, 40))
-    assert "time-wait" not in {one.topic for one in counsel.advices}
-    assert len(counsel.verdict) == 2
+    advice = advise(arriving(1000, 40))
+    assert "time-wait" not in {one.topic for one in advice.items}
+    assert len(advice.verdict) == 2
 
 
 def test_reuse_does_not_help_random() -> None:
     """14,340/s with tcp_tw_reuse=1 are past plain's knee and leave random out: bind() waits for the whole minute."""
-    counsel = advise(flowing(14_340, time_wait=TimeWait(1)))
-    assert set(tried(counsel)) >= {"plain", "range"}
-    assert "random" not in tried(counsel)
-    assert "it needs 861,619 ports of 28,232" in advice(counsel, "random").line
-    assert "15,559 are beyond it" in advice(counsel, "knee").line
+    advice = advise(arriving(14_340, time_wait=TimeWait(1)))
+    assert set(candidates(advice)) >= {"plain", "range"}
+    assert "random" not in candidates(advice)
+    assert "it needs 861,619 ports of 28,232" in item(advice, "random").line
+    assert "15,559 are beyond it" in item(advice, "knee").line
 
 
 def test_ports_are_used_up_where_connections_are_held() -> None:
-    """2,000 ports at 10/s last 200 s; other connections than the flow's take their part of it."""
-    held = replace(SITUATION, connections=3000, flow=Flow(10, 300), client_closes=False)
+    """2,000 ports at 10/s last 200 s; other connections than the arrivals take their part of it."""
+    held = replace(SCENARIO, connections=3000, arrivals=Arrivals(10, 300), client_closes=False)
     assert advise(held).verdict[0] == "At 10/s all 2,000 ports are in use after 200.0 s."
-    assert advice(advise(held), "exhaustion").reason.startswith("each port is in use for 300 s open: ")
-    beside = replace(SITUATION, connections=1500, flow=Flow(10, 120))
+    assert item(advise(held), "exhaustion").reason.startswith("each port is in use for 300 s open: ")
+    beside = replace(SCENARIO, connections=1500, arrivals=Arrivals(10, 120))
     assert advise(beside).verdict[0] == "At 10/s all 2,000 ports are in use after 170.0 s."
-    unknown = replace(SITUATION, connections=1500, flow=Flow(10, None))
+    unknown = replace(SCENARIO, connections=1500, arrivals=Arrivals(10, None))
     assert advise(unknown).verdict[0] == "At 10/s all 2,000 ports are in use after 50.0 s."
-    assert "exhaustion" not in {one.topic for one in advise(replace(SITUATION, flow=Flow(10, 90))).advices}
+    assert "exhaustion" not in {one.topic for one in advise(replace(SCENARIO, arrivals=Arrivals(10, 90))).items}
 
 
 def test_each_target_has_ports_of_its_own() -> None:
@@ -326,10 +324,10 @@ def test_each_target_has_ports_of_its_own() -> None:
         8000,
         40_000,
     )
-    counsel = advise(five)
-    assert counsel.tried[0].spec.name == "plain"
-    assert "random" not in tried(counsel)
-    assert "the knee of plain is at 70,581 ports in use, 40,000 are 56.7% of it" in advice(counsel, "knee").line
+    advice = advise(five)
+    assert advice.candidates[0].spec.name == "plain"
+    assert "random" not in candidates(advice)
+    assert "the knee of plain is at 70,581 ports in use, 40,000 are 56.7% of it" in item(advice, "knee").line
     udp = replace(five, protocol=Protocol.UDP, calibration=USUAL_UDP)
     assert (udp.capacity(), udp.waiting()) == (28_232, 0)
     assert advise(udp).verdict[0] == "40,000 ports are needed, and there are 28,232."
@@ -337,81 +335,81 @@ def test_each_target_has_ports_of_its_own() -> None:
 
 def test_udp_has_no_knee_and_no_time_wait() -> None:
     """Its search has no parities; a closed socket's port is free at once, whoever closes first."""
-    asked = replace(flowing(331), connections=20_000, protocol=Protocol.UDP, calibration=USUAL_UDP)
-    counsel = advise(asked)
+    asked = replace(arriving(331), connections=20_000, protocol=Protocol.UDP, calibration=USUAL_UDP)
+    advice = advise(asked)
     assert asked.taken() == 20_000
-    assert {one.topic for one in counsel.advices}.isdisjoint({"knee", "time-wait"})
-    assert set(tried(counsel)) >= {"plain", "range", "random"}
-    printed = text(counsel, ASKED, 80)
+    assert {one.topic for one in advice.items}.isdisjoint({"knee", "time-wait"})
+    assert set(candidates(advice)) >= {"plain", "range", "random"}
+    printed = text(advice, ASKED, 80)
     assert "UDP's search" in printed
     assert "closing" not in printed
 
 
 def test_random_takes_as_many_tries_as_few_ports_are_free() -> None:
     """At 90 % the last tries are one in ten: as it replaces connections it draws ten times."""
-    found = tried(advise(replace(SITUATION, connections=1800)))["random"]
+    found = candidates(advise(replace(SCENARIO, connections=1800)))["random"]
     assert found.tries == pytest.approx(10, rel=0.15)
 
 
 def test_figures_are_written_one_way() -> None:
     """Times have three digits and a unit, wherever they stand; more than all ports are so many times the ports."""
-    counsel = advise(replace(SITUATION, connections=1800, slo=Slo.parse("p99 < 1ms")))
-    use = next(one for one in counsel.tried if one.is_kept)
-    assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in advice(counsel, "use").reason
+    advice = advise(replace(SCENARIO, connections=1800, slo=Slo.parse("p99 < 1ms")))
+    use = next(one for one in advice.candidates if one.is_kept)
+    assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in item(advice, "use").reason
     dear = replace(USUAL, sizes=(1.0,), port_ns=(4000.0,))
-    counsel = advise(replace(SITUATION, connections=1800, calibration=dear))
-    assert advice(counsel, "knee").reason.endswith("in vain, about 4.00 ms")
-    assert advice(advise(replace(SITUATION, connections=5000)), "ports").line.endswith("2.5 times as many as there are")
+    advice = advise(replace(SCENARIO, connections=1800, calibration=dear))
+    assert item(advice, "knee").reason.endswith("in vain, about 4.00 ms")
+    assert item(advise(replace(SCENARIO, connections=5000)), "ports").line.endswith("2.5 times as many as there are")
 
 
 def test_rate_times_hold_has_no_noise() -> None:
     """0.1/s for 30 s are three connections, not four; a part of one is one."""
-    assert [Flow(0.1, 30).at_once, Flow(0.11, 30).at_once, Flow(0.001, 1).at_once] == [3, 4, 1]
-    assert Flow(5, None).at_once == 0
+    assert [Arrivals(0.1, 30).at_once, Arrivals(0.11, 30).at_once, Arrivals(0.001, 1).at_once] == [3, 4, 1]
+    assert Arrivals(5, None).at_once == 0
 
 
 def test_sources_advised_have_a_table_of_their_own() -> None:
     """Where the ports do not suffice, the table is of what each strategy comes to with the addresses that do."""
-    counsel = advise(replace(SITUATION, connections=5000))
-    assert counsel.enough is not None
-    assert counsel.enough.sources == 3
-    printed = text(counsel, ASKED)
+    advice = advise(replace(SCENARIO, connections=5000))
+    assert advice.sufficient is not None
+    assert advice.sufficient.sources == 3
+    printed = text(advice, ASKED)
     table = printed.partition("with 3 source addresses:\n")[2].partition("\n\n")[0]
     assert {line.split()[0] for line in table.splitlines()} >= {"strategy", "bind", "range", "random"}
-    document = json.loads(advice_json(counsel, ASKED))
+    document = json.loads(advice_json(advice, ASKED))
     assert document["strategies"] == []
     assert document["with_sources"]["sources"] == 3
-    assert advise(SITUATION).enough is None
+    assert advise(SCENARIO).sufficient is None
 
 
 def test_code_is_short_and_stands_once() -> None:
     """Many addresses are counted, not listed, but in nginx, which has to."""
-    counsel = advise(replace(SITUATION, connections=100_000))
-    printed = text(counsel, ASKED, languages=LANGUAGES)
-    blocks = [one.code[language] for one in counsel.advices for language in one.code]
+    advice = advise(replace(SCENARIO, connections=100_000))
+    printed = text(advice, ASKED, languages=LANGUAGES)
+    blocks = [one.code[language] for one in advice.items for language in one.code]
     assert max(map(len, blocks[0].splitlines())) < 100
-    assert set(advice(counsel, "below-knee").code) == {"nginx"}
+    assert set(item(advice, "below-knee").code) == {"nginx"}
     for block in blocks:
         assert printed.count(indent(block.rstrip("\n"), "    ")) == 1
-    old = replace(SITUATION, connections=3000, options=options_of("5.10"), slo=Slo.parse("mean < 13.5us"))
+    old = replace(SCENARIO, connections=3000, options=options_of("5.10"), slo=Slo.parse("mean < 13.5us"))
     twice = advise(old)
-    shared = set(advice(twice, "use").code.values()) & set(advice(twice, "below-knee").code.values())
+    shared = set(item(twice, "use").code.values()) & set(item(twice, "below-knee").code.values())
     assert len(shared) == 1
     assert text(twice, ASKED, languages=("nginx",)).count("split_clients") == 1
 
 
 def test_reserved_ports_are_nobodys() -> None:
     """NodePorts within the range: less capacity, an earlier knee, and no code that binds to one of them."""
-    reserved = replace(SITUATION, connections=1800, reserved=frozenset(range(40000, 40301)))
+    reserved = replace(SCENARIO, connections=1800, reserved=frozenset(range(40000, 40301)))
     assert (reserved.free, reserved.first_half, reserved.longest_free) == (1699, 849, PortRange(40301, 41999))
-    assert advise(reserved).tried == ()
-    assert advice(advise(reserved), "sources").reason.startswith("1,800 ports are needed, and there are 1,699")
-    counsel = advise(replace(reserved, connections=1600))
-    assert advice(counsel, "ports").line == f"1,600 of 1,699 ports are in use, {1600 / 1699:.1%}"
-    assert advice(counsel, "knee").line == "the knee of plain is at 850 ports in use, 1,600 are beyond it"
-    assert tried(counsel)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
+    assert advise(reserved).candidates == ()
+    assert item(advise(reserved), "sources").reason.startswith("1,800 ports are needed, and there are 1,699")
+    advice = advise(replace(reserved, connections=1600))
+    assert item(advice, "ports").line == f"1,600 of 1,699 ports are in use, {1600 / 1699:.1%}"
+    assert item(advice, "knee").line == "the knee of plain is at 850 ports in use, 1,600 are beyond it"
+    assert candidates(advice)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
     assert "random.randint(40301, 41999)" in code(reserved, StrategySpec("random"))["Python"]
-    assert "range 40000-41999 (301 of its ports reserved)" in text(counsel, ASKED)
+    assert "range 40000-41999 (301 of its ports reserved)" in text(advice, ASKED)
 
 
 def test_reserved_ports_are_the_hosts_or_those_named(
@@ -430,21 +428,21 @@ def test_reserved_ports_are_the_hosts_or_those_named(
 
 def test_random_draws_no_longer_than_its_code() -> None:
     """To replace connections of a full range takes as many draws as it has ports: those are given up as in the code."""
-    full = replace(SITUATION, connections=6000, ports=PortRange(40000, 45999))
-    found = tried(advise(full))["random"]
+    full = replace(SCENARIO, connections=6000, ports=PortRange(40000, 45999))
+    found = candidates(advise(full))["random"]
     assert found.errors > 0
     assert found.tries < 300
     assert "tries=1000" in code(full, StrategySpec("random"))["Python"]
-    assert "random" not in tried(advise(replace(full, connections=5000, reserved=frozenset({43000}))))
+    assert "random" not in candidates(advise(replace(full, connections=5000, reserved=frozenset({43000}))))
 
 
 SCREENS = {
     "plenty": replace(ISSUED, connections=25_000, slo=Slo.parse("p99 < 1ms")),
-    "TIME_WAIT": flowing(331, slo=Slo.parse("p99 < 1ms")),
-    "used up": flowing(8000),
-    "reused": flowing(14_340, time_wait=TimeWait(1)),
-    "loopback": flowing(331, is_loopback=True),
-    "server": flowing(670, client_closes=False),
+    "TIME_WAIT": arriving(331, slo=Slo.parse("p99 < 1ms")),
+    "used up": arriving(8000),
+    "reused": arriving(14_340, time_wait=TimeWait(1)),
+    "loopback": arriving(331, is_loopback=True),
+    "server": arriving(670, client_closes=False),
     "targets": replace(ISSUED, connections=40_000, targets=5),
     "old": replace(ISSUED, connections=20_000, options=options_of("5.10"), algorithm=Algorithm.PRE_6_8),
     "UDP": replace(ISSUED, connections=20_000, protocol=Protocol.UDP, calibration=USUAL_UDP),
@@ -454,8 +452,8 @@ SCREENS = {
 @pytest.mark.parametrize("name", SCREENS)
 def test_advice_fits_a_screen(name: str) -> None:
     """24 lines of 80 columns, one of them the prompt's, and what to do stands at the top; the code is not there yet."""
-    counsel = advise(replace(SCREENS[name], is_here=True))
-    lines = text(counsel, Asked("Linux 6.18.44-cloud-amd64 (probed)", "this host"), 80).splitlines()
+    advice = advise(replace(SCREENS[name], is_here=True))
+    lines = text(advice, Asked("Linux 6.18.44-cloud-amd64 (probed)", "this host"), 80).splitlines()
     assert len(lines) <= 23
     assert max(len(line) for line in lines if not line.startswith("Next: ")) <= 80
     assert re.match(r"Use |At [\d,]+/s all ", lines[0])
@@ -465,19 +463,17 @@ def test_advice_fits_a_screen(name: str) -> None:
 
 def test_code_stands_below_all_else() -> None:
     """As many languages as were asked for; pages of them do not part one advice from the next."""
-    counsel = advise(replace(SITUATION, connections=1800))
-    by_code = {
-        code: f"{language}: {one.line}" for one in reversed(counsel.advices) for language, code in one.code.items()
-    }
-    codes = [f"{language}: {one.line}" for one in counsel.advices for language in one.code]
+    advice = advise(replace(SCENARIO, connections=1800))
+    by_code = {code: f"{language}: {one.line}" for one in reversed(advice.items) for language, code in one.code.items()}
+    codes = [f"{language}: {one.line}" for one in advice.items for language in one.code]
     codes = [line for line in codes if line in by_code.values()]  # the same code stands once
     assert {code.partition(":")[0] for code in codes} == {"Python", "C", "Go", "nginx", "haproxy"}
-    lines = text(counsel, ASKED, languages=LANGUAGES).splitlines()
+    lines = text(advice, ASKED, languages=LANGUAGES).splitlines()
     assert [line for line in lines if line in codes] == codes
     assert max(i for i, line in enumerate(lines) if line.startswith("- ")) < lines.index(codes[0])
-    of_two = text(counsel, ASKED, languages=("c", "nginx")).splitlines()
+    of_two = text(advice, ASKED, languages=("c", "nginx")).splitlines()
     assert [line for line in of_two if line in codes] == [c for c in codes if c.startswith(("C: ", "nginx: "))]
-    assert text(counsel, ASKED).splitlines()[-1] == "code to paste: --code python | c | go | nginx | haproxy"
+    assert text(advice, ASKED).splitlines()[-1] == "code to paste: --code python | c | go | nginx | haproxy"
 
 
 def connbench(*arguments: str) -> None:
@@ -619,8 +615,8 @@ def test_limit_itself_keeps_an_slo_that_says_so() -> None:
     assert [within.is_kept_by(ns) for ns in (999_999, 1e6, 1_000_001)] == [True, True, False]
     flat = replace(USUAL, port_ns=(0.0,) * 4)  # each takes a connection's base, to the nanosecond
     for slo, is_kept in ((f"p99 < {USUAL.base_ns}ns", False), (f"p99 <= {USUAL.base_ns}ns", True)):
-        counsel = advise(replace(SITUATION, connections=50, calibration=flat, slo=Slo.parse(slo)))
-        assert tried(counsel)["plain"].keeps_slo == is_kept
+        advice = advise(replace(SCENARIO, connections=50, calibration=flat, slo=Slo.parse(slo)))
+        assert candidates(advice)["plain"].keeps_slo == is_kept
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import click
 
 from connbench.advise.kernel_choice import read_kernel, reserved_here, search_of, time_wait_of
 from connbench.advise.kernels import OPTIONS
-from connbench.advise.situation import Flow, Situation
+from connbench.advise.scenario import Arrivals, Scenario
 from connbench.advise.slo import Slo
 from connbench.commands.calibrate import fitted
 from connbench.commands.messages import print_text, width
@@ -188,8 +188,8 @@ def command(  # noqa: PLR0913  # one for each option
         raise UsageError("--algorithm names a search of connect(), which UDP does not use", "leave out --algorithm")
     if named_targets and targets is not None:
         raise UsageError("--target and --targets both set the number of targets", "leave one of them out")
-    flow = None if rate is None else Flow(rate, hold)
-    number = _concurrent(connections, flow, hold)
+    arrivals = None if rate is None else Arrivals(rate, hold)
+    number = _concurrent(connections, arrivals, hold)
     release = platform.release() if kernel is None else kernel.strip()
     told = read_kernel(release, frozenset(backported))
     ports = port_range or (PortRange(*sysctl.read_port_range()) if kernel is None else told.port_range)
@@ -204,7 +204,7 @@ def command(  # noqa: PLR0913  # one for each option
     time_wait, reuse_from = time_wait_of(told, tw_reuse, is_here=kernel is None)
     search, told_by = search_of(told, algorithm, is_here=kernel is None, is_udp=is_udp)
 
-    from connbench.advise import report as advice
+    from connbench.advise import report
     from connbench.advise.advice import advise
     from connbench.portmodel.calibration import usual, usual_of
 
@@ -213,8 +213,8 @@ def command(  # noqa: PLR0913  # one for each option
         if calibrating
         else (usual_of(Protocol.UDP, search) if is_udp else usual(told.version, search))
     )
-    counsel = advise(
-        Situation(
+    advice = advise(
+        Scenario(
             connections=number,
             ports=ports,
             sources=sources,
@@ -228,7 +228,7 @@ def command(  # noqa: PLR0913  # one for each option
             reserved=reserved,
             targets=targets or len(endpoints) or 1,
             protocol=Protocol(protocol),
-            flow=flow,
+            arrivals=arrivals,
             client_closes=closes_first == "client",
             time_wait=time_wait,
             is_loopback=bool(endpoints) and all(one.is_loopback for one in endpoints),
@@ -236,16 +236,16 @@ def command(  # noqa: PLR0913  # one for each option
             is_here=kernel is None,
         )
     )
-    asked = advice.Asked(f"Linux {release}{told_by}", reuse_from)
+    asked = report.Asked(f"Linux {release}{told_by}", reuse_from)
     is_json = output_format == "json"
-    print_text(advice.json(counsel, asked) if is_json else advice.text(counsel, asked, width(), languages))
+    print_text(report.json(advice, asked) if is_json else report.text(advice, asked, width(), languages))
     return ExitCode.OK
 
 
-def _concurrent(connections: int | None, flow: Flow | None, hold: float | None) -> int:
-    if hold is not None and flow is None:
+def _concurrent(connections: int | None, arrivals: Arrivals | None, hold: float | None) -> int:
+    if hold is not None and arrivals is None:
         raise UsageError("--hold does nothing without --rate", "add --rate, as in 500/s")
-    number = flow.at_once if flow else 0
+    number = arrivals.at_once if arrivals else 0
     if connections is None and not number:
         raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
     if number > MOST_ROWS:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from connbench.advise.situation import Advice, Candidate, Situation
-from connbench.advise.snippet_spec import Way
+from connbench.advise.scenario import AdviceItem, Candidate, Scenario
+from connbench.advise.snippet_spec import SnippetSpec
 from connbench.advise.snippets import snippets
 from connbench.draws import MOST_DRAWS
 from connbench.model import Protocol, StrategySpec
@@ -11,40 +11,40 @@ from connbench.strategies import Strategy, Window
 from connbench.units import duration
 
 
-def done_by(situation: Situation, strategy: Strategy) -> str:
+def done_by(scenario: Scenario, strategy: Strategy) -> str:
     """What a program does for a strategy, in words."""
-    is_searched_in_bind = situation.protocol is Protocol.UDP and strategy.chooses_source and strategy.is_default_search
+    is_searched_in_bind = scenario.protocol is Protocol.UDP and strategy.chooses_source and strategy.is_default_search
     return "bind() to an address, which chooses the port" if is_searched_in_bind else strategy.usage
 
 
-def use(situation: Situation, candidate: Candidate, topic: str = "use") -> Advice:
+def use(scenario: Scenario, candidate: Candidate, topic: str = "use") -> AdviceItem:
     """The advice to use a strategy."""
     spec = candidate.spec
     line = f"use {spec.label}" if topic == "use" else f"without IP_LOCAL_PORT_RANGE: {spec.label}"
-    line += f" ({done_by(situation, spec.traits)})"
-    if situation.sources > 1:
-        line += f", from {situation.sources} addresses in turn"
-    return Advice(topic, line, costs_text(situation, candidate), code(situation, spec))
+    line += f" ({done_by(scenario, spec.traits)})"
+    if scenario.sources > 1:
+        line += f", from {scenario.sources} addresses in turn"
+    return AdviceItem(topic, line, costs_text(scenario, candidate), code(scenario, spec))
 
 
-def costs_text(situation: Situation, candidate: Candidate) -> str:
+def costs_text(scenario: Scenario, candidate: Candidate) -> str:
     """What a strategy comes to, in words."""
-    statistic = situation.slo.statistic if situation.slo else "p99"
+    statistic = scenario.slo.statistic if scenario.slo else "p99"
     limit = "" if statistic == "mean" else f", {statistic} {duration(candidate.slo_ns)}"
     errors = f"{candidate.errors:.2%} of the attempts fail" if candidate.errors else "no attempt fails"
     return f"{duration(candidate.mean_ns)} an attempt{limit}, {errors}"
 
 
-def code(situation: Situation, spec: StrategySpec) -> dict[str, str]:
+def code(scenario: Scenario, spec: StrategySpec) -> dict[str, str]:
     """What to paste for a strategy; nothing where connect() is used as it is."""
     strategy = spec.traits
-    if strategy.is_default_search and (situation.sources == 1 or not strategy.chooses_source):
+    if strategy.is_default_search and (scenario.sources == 1 or not strategy.chooses_source):
         return {}
     is_drawn = strategy.draws_port
-    ports = situation.longest_free if is_drawn else situation.ports
+    ports = scenario.longest_free if is_drawn else scenario.ports
     window = len(ports) if strategy.window is Window.RANGE else spec.window
     tries = MOST_DRAWS if is_drawn else 1 + (spec.retries or 0)
-    way = Way(
-        ports, window, tries, situation.sources, is_drawn, situation.protocol is Protocol.UDP, situation.longest_free
+    wanted = SnippetSpec(
+        ports, window, tries, scenario.sources, is_drawn, scenario.protocol is Protocol.UDP, scenario.longest_free
     )
-    return snippets(way)
+    return snippets(wanted)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connbench.advise.situation import Advice, Candidate, Counsel, Situation
+from connbench.advise.scenario import Advice, AdviceItem, Candidate, Scenario
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.blocks import Table
@@ -47,89 +47,89 @@ class Asked:
     reuse_from: str
 
 
-def text(counsel: Counsel, asked: Asked, width: int | None = None, languages: Collection[str] = ()) -> str:
+def text(advice: Advice, asked: Asked, width: int | None = None, languages: Collection[str] = ()) -> str:
     """The verdict, what was asked, the strategies that were tried, the reasons; last, if it is wanted, the code.
 
     Args:
-        counsel: What there is to say.
+        advice: What there is to say.
         asked: Of which kernel.
         width: Columns to fold prose to; None for as wide as it gets.
         languages: Of the code, in lower case.
     """
     # A command is not folded: it is there to be pasted.
-    parts = ["\n".join(line if line.startswith("Next: ") else fold(line, width) for line in counsel.verdict)]
-    parts.append("\n".join(_labelled(label, line, width) for label, line in _facts(counsel, asked)))
-    if counsel.tried:
-        parts.append(render(_tried(counsel, counsel.tried)))
-    if counsel.enough:
-        table = render(_tried(counsel, counsel.enough.tried))
-        parts.append(f"with {counsel.enough.sources} source addresses:\n{table}")
-    topics = [topic for topic in REASONS if topic != "time-wait" or counsel.is_kept]  # else the verdict says it
+    parts = ["\n".join(line if line.startswith("Next: ") else fold(line, width) for line in advice.verdict)]
+    parts.append("\n".join(_labelled(label, line, width) for label, line in _facts(advice, asked)))
+    if advice.candidates:
+        parts.append(render(_tried(advice, advice.candidates)))
+    if advice.sufficient:
+        table = render(_tried(advice, advice.sufficient.candidates))
+        parts.append(f"with {advice.sufficient.sources} source addresses:\n{table}")
+    topics = [topic for topic in REASONS if topic != "time-wait" or advice.is_kept]  # else the verdict says it
     topics += FURTHER if languages else ()
-    reasons = [one for topic in topics for one in counsel.advices if one.topic == topic]
+    reasons = [one for topic in topics for one in advice.items if one.topic == topic]
     lines = [fold(": ".join(filter(None, (one.line, one.reason))), width, "  ", "- ") for one in reasons]
-    lines += [fold(line, width) for line in _costs(counsel)]
-    has_code = {language.lower() for one in counsel.advices for language in one.code}
-    if has_code and not languages and counsel.is_kept:
+    lines += [fold(line, width) for line in _costs(advice)]
+    has_code = {language.lower() for one in advice.items for language in one.code}
+    if has_code and not languages and advice.is_kept:
         lines.append(f"code to paste: --code {' | '.join(word for word in LANGUAGES if word in has_code)}")
     parts += ["\n".join(lines)] if lines else []
-    return "\n\n".join([*parts, *_codes(counsel, languages, width)])
+    return "\n\n".join([*parts, *_codes(advice, languages, width)])
 
 
-def _costs(counsel: Counsel) -> list[str]:
+def _costs(advice: Advice) -> list[str]:
     """What the calibration says, if it is one; what is usual is told with what was asked."""
-    calibration = counsel.situation.calibration
+    calibration = advice.scenario.calibration
     if calibration.residual is None:
         return []
-    tried = (*counsel.tried, *(counsel.enough.tried if counsel.enough else ()))
-    if not any(one.extrapolates for one in tried):
+    candidates = (*advice.candidates, *(advice.sufficient.candidates if advice.sufficient else ()))
+    if not any(one.extrapolates for one in candidates):
         return cost_lines(calibration)
     beyond = f"extrapolated: more sockets than the {calibration.largest:,} of the calibration"
     return [beyond, *growth_lines(calibration), *cost_lines(calibration)]
 
 
-def _facts(counsel: Counsel, asked: Asked) -> list[tuple[str, str]]:
+def _facts(advice: Advice, asked: Asked) -> list[tuple[str, str]]:
     """What was asked and taken for granted, as label and line."""
-    situation = counsel.situation
-    [ports] = [one for one in counsel.advices if one.topic == "ports"]
-    slo = f", {situation.slo.text}" if situation.slo else ""
-    allowed = f"up to {situation.budget * 100:g}% errors{slo}"
-    found = [("asked", f"{ports.reason}; {_ends(situation)}; {allowed}")]
-    if closing := _closing(situation, asked):
+    scenario = advice.scenario
+    [ports] = [one for one in advice.items if one.topic == "ports"]
+    slo = f", {scenario.slo.text}" if scenario.slo else ""
+    allowed = f"up to {scenario.budget * 100:g}% errors{slo}"
+    found = [("asked", f"{ports.reason}; {_ends(scenario)}; {allowed}")]
+    if closing := _closing(scenario, asked):
         found.append(("closing", closing))
-    found.append(("kernel", f"{printable(asked.kernel)}: {search(situation.algorithm, (situation.protocol,))}"))
-    if situation.calibration.residual is None:
-        found.append(("times", f"{situation.calibration.origin}; see --calibrate"))
+    found.append(("kernel", f"{printable(asked.kernel)}: {search(scenario.algorithm, (scenario.protocol,))}"))
+    if scenario.calibration.residual is None:
+        found.append(("times", f"{scenario.calibration.origin}; see --calibrate"))
     return found
 
 
-def _ends(situation: Situation) -> str:
-    sources = "one source" if situation.sources == 1 else f"{situation.sources:,} sources"
-    targets = "one target" if situation.targets == 1 else f"{situation.targets:,} targets"
-    return f"{sources}, {targets}, range {situation.ports}{reserved_text(situation.reserved_here)}"
+def _ends(scenario: Scenario) -> str:
+    sources = "one source" if scenario.sources == 1 else f"{scenario.sources:,} sources"
+    targets = "one target" if scenario.targets == 1 else f"{scenario.targets:,} targets"
+    return f"{sources}, {targets}, range {scenario.ports}{reserved_text(scenario.reserved_here)}"
 
 
-def _closing(situation: Situation, asked: Asked) -> str:
+def _closing(scenario: Scenario, asked: Asked) -> str:
     """Who closes first, and what becomes of the port."""
-    if situation.protocol is Protocol.UDP:
+    if scenario.protocol is Protocol.UDP:
         return ""
-    if not situation.client_closes:
+    if not scenario.client_closes:
         return "server first: it has TIME_WAIT, and the client's port is free at once"
-    if situation.flow is None:
+    if scenario.arrivals is None:
         return "ports in TIME_WAIT are not counted: only --rate says how many they are"
-    where = "" if situation.is_loopback else "not "
-    timestamps = "" if situation.time_wait.has_timestamps else ", no TCP timestamps"
-    reuse = f"tcp_tw_reuse {situation.time_wait.reuse} ({asked.reuse_from})"
-    return f"client first; {reuse}, {where}loopback{timestamps}: TIME_WAIT {situation.seconds_waiting():g} s"
+    where = "" if scenario.is_loopback else "not "
+    timestamps = "" if scenario.time_wait.has_timestamps else ", no TCP timestamps"
+    reuse = f"tcp_tw_reuse {scenario.time_wait.reuse} ({asked.reuse_from})"
+    return f"client first; {reuse}, {where}loopback{timestamps}: TIME_WAIT {scenario.seconds_waiting():g} s"
 
 
 def _labelled(label: str, line: str, width: int | None) -> str:
     return fold(line, width, " " * LABELLED, f"{label:<{LABELLED}}")
 
 
-def _tried(counsel: Counsel, tried: Sequence[Candidate]) -> Table:
-    slo = counsel.situation.slo
-    rows = [_row(one, has_slo=slo is not None) for one in tried]
+def _tried(advice: Advice, candidates: Sequence[Candidate]) -> Table:
+    slo = advice.scenario.slo
+    rows = [_row(one, has_slo=slo is not None) for one in candidates]
     statistic = slo.statistic if slo else "p99"
     columns = ("mean",) if statistic == "mean" else ("mean", statistic)
     kept = ("budget", "slo") if slo else ("budget",)
@@ -152,11 +152,11 @@ def _row(one: Candidate, *, has_slo: bool) -> tuple[str, ...]:
     )
 
 
-def _codes(counsel: Counsel, languages: Collection[str], width: int | None) -> list[str]:
+def _codes(advice: Advice, languages: Collection[str], width: int | None) -> list[str]:
     """The code of each advice in the languages that are wanted, each once; why there is none where there is none."""
     printed: list[str] = []
     parts = []
-    for one in counsel.advices:
+    for one in advice.items:
         for language, code in one.code.items():
             if code not in printed and language.lower() in languages:
                 printed.append(code)
@@ -167,45 +167,45 @@ def _codes(counsel: Counsel, languages: Collection[str], width: int | None) -> l
     return parts
 
 
-def _code(one: Advice, language: str, width: int | None) -> str:
+def _code(one: AdviceItem, language: str, width: int | None) -> str:
     return fold(f"{language}: {one.line}", width) + "\n\n" + textwrap.indent(one.code[language].rstrip("\n"), "    ")
 
 
-def json(counsel: Counsel, asked: Asked) -> str:
+def json(advice: Advice, asked: Asked) -> str:
     """The same as one document; times in ns, shares of 1."""
-    situation = counsel.situation
-    flow = situation.flow
+    scenario = advice.scenario
+    arrivals = scenario.arrivals
     document: dict[str, Any] = {
         "schema": SCHEMA,
-        "verdict": counsel.verdict,
+        "verdict": advice.verdict,
         "kernel": asked.kernel,
-        "algorithm": next(word for word, one in ALGORITHMS.items() if one is situation.algorithm),
-        "protocol": situation.protocol,
-        "connections": situation.connections,
-        "rate_per_s": flow and flow.rate,
-        "hold_s": flow and flow.hold,
-        "port_range": situation.ports,
-        "reserved": situation.reserved_here,
-        "sources": situation.sources,
-        "targets": situation.targets,
-        "closes_first": "client" if situation.client_closes else "server",
-        "tcp_tw_reuse": situation.time_wait.reuse,
-        "target_on_loopback": situation.is_loopback,
-        "time_wait": {"seconds": situation.seconds_waiting(), "ports": situation.waiting()},
-        "ports_in_use": situation.taken(),
-        "ports_available": situation.capacity(),
-        "options": sorted(situation.options),
-        "error_budget": situation.budget,
-        "slo": situation.slo,
-        "calibration": situation.calibration,
-        "kept": counsel.is_kept,
-        "strategies": _strategies(counsel.tried),
-        "with_sources": counsel.enough
-        and {"sources": counsel.enough.sources, "strategies": _strategies(counsel.enough.tried)},
-        "advice": list(counsel.advices),
+        "algorithm": next(word for word, one in ALGORITHMS.items() if one is scenario.algorithm),
+        "protocol": scenario.protocol,
+        "connections": scenario.connections,
+        "rate_per_s": arrivals and arrivals.rate,
+        "hold_s": arrivals and arrivals.hold,
+        "port_range": scenario.ports,
+        "reserved": scenario.reserved_here,
+        "sources": scenario.sources,
+        "targets": scenario.targets,
+        "closes_first": "client" if scenario.client_closes else "server",
+        "tcp_tw_reuse": scenario.time_wait.reuse,
+        "target_on_loopback": scenario.is_loopback,
+        "time_wait": {"seconds": scenario.seconds_waiting(), "ports": scenario.waiting()},
+        "ports_in_use": scenario.taken(),
+        "ports_available": scenario.capacity(),
+        "options": sorted(scenario.options),
+        "error_budget": scenario.budget,
+        "slo": scenario.slo,
+        "calibration": scenario.calibration,
+        "kept": advice.is_kept,
+        "strategies": _strategies(advice.candidates),
+        "with_sources": advice.sufficient
+        and {"sources": advice.sufficient.sources, "strategies": _strategies(advice.sufficient.candidates)},
+        "advice": list(advice.items),
     }
     return json_text(document)
 
 
-def _strategies(tried: Sequence[Candidate]) -> list[dict[str, object]]:
-    return [{"label": one.spec.label, "tried": one} for one in tried]
+def _strategies(candidates: Sequence[Candidate]) -> list[dict[str, object]]:
+    return [{"label": one.spec.label, "tried": one} for one in candidates]

@@ -11,7 +11,7 @@ FEW = 254
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class SnippetSpec:
     """What code is to do.
 
     Attributes:

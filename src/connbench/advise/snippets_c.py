@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from connbench.advise.snippet_spec import Way
+from connbench.advise.snippet_spec import SnippetSpec
 
 _C = Template("""\
 #include <errno.h>
@@ -58,31 +58,31 @@ _C_PORT_0 = "        from.v4.sin_port = 0; /* where IPv6 has it, too */\n"
 _C_BIND = "bind(fd, &from.any, size) == 0 &&\n            "
 
 
-def code(way: Way) -> str:
+def code(spec: SnippetSpec) -> str:
     """A function connect_from()."""
-    numbers, binds = way.numbers, way.takes_turns or way.draws_port
+    numbers, binds = spec.numbers, spec.takes_turns or spec.draws_port
     steps = ""
     if binds:
-        steps += _C_FROM + (_C_COPY if way.takes_turns else _C_ANY_SOURCE)
-        steps += _C_PORT.substitute(numbers) if way.draws_port else _C_PORT_0
-    if way.defers_port:
+        steps += _C_FROM + (_C_COPY if spec.takes_turns else _C_ANY_SOURCE)
+        steps += _C_PORT.substitute(numbers) if spec.draws_port else _C_PORT_0
+    if spec.defers_port:
         steps += "        int one = 1;\n"
-    if way.window is not None:
-        steps += (_C_RANGE if way.is_whole else _C_WINDOW).substitute(numbers)
+    if spec.window is not None:
+        steps += (_C_RANGE if spec.is_whole else _C_WINDOW).substitute(numbers)
     steps += "        if ("
-    steps += _C_NO_PORT if way.defers_port else ""
-    steps += "" if way.window is None else _C_OPTION
+    steps += _C_NO_PORT if spec.defers_port else ""
+    steps += "" if spec.window is None else _C_OPTION
     steps += _C_BIND if binds else ""
-    yours = "; source is an address of yours, each in its turn, of target's family" if way.takes_turns else ""
-    needs_numbers = way.window is not None or way.is_random
+    yours = "; source is an address of yours, each in its turn, of target's family" if spec.takes_turns else ""
+    needs_numbers = spec.window is not None or spec.is_random
     return _C.substitute(
         memory=("#include <stdint.h>\n" if needs_numbers else "") + ("#include <string.h>\n" if binds else ""),
-        draws="#include <sys/random.h>\n" if way.is_random else "",
-        below=_C_BELOW if way.is_random else "",
+        draws="#include <sys/random.h>\n" if spec.is_random else "",
+        below=_C_BELOW if spec.is_random else "",
         yours=yours,
-        source="const struct sockaddr *source, " if way.takes_turns else "",
-        kind="SOCK_DGRAM" if way.is_udp else "SOCK_STREAM",
-        tries=way.tries,
+        source="const struct sockaddr *source, " if spec.takes_turns else "",
+        kind="SOCK_DGRAM" if spec.is_udp else "SOCK_STREAM",
+        tries=spec.tries,
         steps=steps.removesuffix("            "),
-        in_connect="why != EAGAIN && why != EADDRNOTAVAIL" if way.is_udp else "why != EADDRNOTAVAIL",
+        in_connect="why != EAGAIN && why != EADDRNOTAVAIL" if spec.is_udp else "why != EADDRNOTAVAIL",
     )

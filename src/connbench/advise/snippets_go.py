@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from connbench.advise.snippet_spec import Way
+from connbench.advise.snippet_spec import SnippetSpec
 
 _GO = Template("""\
 import (
@@ -75,35 +75,35 @@ _GO_ADDRESS = Template("\t\tdialer := net.Dialer{LocalAddr: &net.$kind{IP: sourc
 _GO_ANY = "\t\tdialer := net.Dialer{}"
 
 
-def code(way: Way) -> str:
+def code(spec: SnippetSpec) -> str:
     """A function dial()."""
-    is_retried = way.tries > 1
-    steps = _steps(way)
-    names = ["errors"] * is_retried + ["math/rand"] * way.is_random + ["net"] + ["os"] * is_retried
+    is_retried = spec.tries > 1
+    steps = _steps(spec)
+    names = ["errors"] * is_retried + ["math/rand"] * spec.is_random + ["net"] + ["os"] * is_retried
     names += ["syscall"] * (is_retried or "syscall." in steps)
-    yours = " from source, an address of yours, each in its turn and of target's family" if way.takes_turns else ""
+    yours = " from source, an address of yours, each in its turn and of target's family" if spec.takes_turns else ""
     return (_GO if is_retried else _GO_ONCE).substitute(
         imports="\n".join(f'\t"{name}"' for name in names),
         yours=yours,
-        source="source net.IP, " if way.takes_turns else "",
-        seed=" Before Go 1.20 call rand.Seed in main." if way.is_random else "",
-        tries=way.tries,
+        source="source net.IP, " if spec.takes_turns else "",
+        seed=" Before Go 1.20 call rand.Seed in main." if spec.is_random else "",
+        tries=spec.tries,
         steps=steps if is_retried else "\n".join(line.removeprefix("\t") for line in steps.split("\n")),
-        network="udp" if way.is_udp else "tcp",
-        in_connect=_GO_IN_CONNECT_UDP if way.is_udp else _GO_IN_CONNECT,
+        network="udp" if spec.is_udp else "tcp",
+        in_connect=_GO_IN_CONNECT_UDP if spec.is_udp else _GO_IN_CONNECT,
     )
 
 
-def _steps(way: Way) -> str:
+def _steps(spec: SnippetSpec) -> str:
     """What makes the dialer."""
-    numbers, kind = way.numbers, "UDPAddr" if way.is_udp else "TCPAddr"
-    if way.draws_port:
-        return _GO_PORT.substitute(numbers, kind=kind, source="IP: source, " if way.takes_turns else "")
-    if way.window is None and not way.defers_port:
-        return _GO_ADDRESS.substitute(kind=kind) if way.takes_turns else _GO_ANY
-    options = _GO_NO_PORT if way.defers_port else ""
-    if way.window is not None:
+    numbers, kind = spec.numbers, "UDPAddr" if spec.is_udp else "TCPAddr"
+    if spec.draws_port:
+        return _GO_PORT.substitute(numbers, kind=kind, source="IP: source, " if spec.takes_turns else "")
+    if spec.window is None and not spec.defers_port:
+        return _GO_ADDRESS.substitute(kind=kind) if spec.takes_turns else _GO_ANY
+    options = _GO_NO_PORT if spec.defers_port else ""
+    if spec.window is not None:
         options += _GO_OPTION_TOO if options else _GO_OPTION
-    ports = "" if way.window is None else (_GO_RANGE if way.is_whole else _GO_WINDOW).substitute(numbers)
-    local = f"\t\t\tLocalAddr: &net.{kind}{{IP: source}},\n" if way.takes_turns else ""
+    ports = "" if spec.window is None else (_GO_RANGE if spec.is_whole else _GO_WINDOW).substitute(numbers)
+    local = f"\t\t\tLocalAddr: &net.{kind}{{IP: source}},\n" if spec.takes_turns else ""
     return _GO_CONTROL.substitute(ports=ports, local=local, options=options)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class Arrivals:
     """Connections that come and go.
 
     Attributes:
@@ -43,7 +43,7 @@ def _whole(number: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class Scenario:
     """What is asked, settled.
 
     What depends on a strategy takes its row: a port that a program binds to is taken for every target, and cannot be
@@ -62,7 +62,7 @@ class Situation:
         reserved: net.ipv4.ip_local_reserved_ports: no search has them, and nothing is to bind to them.
         targets: Address and port pairs they go to, in equal shares.
         protocol: What kind of sockets.
-        flow: How they come and go; None where that is not known.
+        arrivals: How they come and go; None where that is not known.
         client_closes: Whether this side closes first, and so has TIME_WAIT.
         time_wait: When a port in TIME_WAIT may be taken again.
         is_loopback: Whether they go over the loopback.
@@ -82,7 +82,7 @@ class Situation:
     reserved: frozenset[int] = frozenset()
     targets: int = 1
     protocol: Protocol = Protocol.TCP
-    flow: Flow | None = None
+    arrivals: Arrivals | None = None
     client_closes: bool = True
     time_wait: TimeWait = AS_USUAL
     is_loopback: bool = False
@@ -96,7 +96,7 @@ class Situation:
 
     def seconds_waiting(self, strategy: Strategy = BASELINE) -> float:
         """How long a closed connection keeps its port; 0 where it keeps none, or no rate says how many do."""
-        if self.flow is None or not self.client_closes or self.protocol is not Protocol.TCP:
+        if self.arrivals is None or not self.client_closes or self.protocol is not Protocol.TCP:
             return 0.0
         return self.time_wait.seconds(is_loopback=self.is_loopback, binds_to_port=strategy.binds_to_port)
 
@@ -110,7 +110,7 @@ class Situation:
         return self.waiting(strategy) < self._closed(strategy)
 
     def _closed(self, strategy: Strategy) -> int:
-        return _whole(self.flow.rate * self.seconds_waiting(strategy)) if self.flow else 0
+        return _whole(self.arrivals.rate * self.seconds_waiting(strategy)) if self.arrivals else 0
 
     def taken(self, strategy: Strategy = BASELINE) -> int:
         """Ports that are not free once connections come and go: open, or in TIME_WAIT."""
@@ -158,7 +158,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A strategy in a situation; each figure is the worse of the filling's and the churn's.
+    """A strategy in a scenario; each figure is the worse of the filling's and the churn's.
 
     Attributes:
         spec: The strategy.
@@ -187,7 +187,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Advice:
+class AdviceItem:
     """A line, why, and what to paste.
 
     Attributes:
@@ -204,32 +204,32 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class Enough:
+class SufficientSources:
     """The number of source addresses that is advised where those there are do not do, and what was tried with it."""
 
     sources: int
-    tried: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Counsel:
+class Advice:
     """All there is to say.
 
     Attributes:
-        situation: What was asked for.
-        tried: The strategies in it, the best first.
-        advices: What is so and what to do, with reasons.
+        scenario: What was asked for.
+        candidates: The strategies in it, the best first.
+        items: What is so and what to do, with reasons.
         verdict: What to do, with figures, a sentence or two a line.
-        enough: What more source addresses do, where those there are do not suffice.
+        sufficient: What more source addresses do, where those there are do not suffice.
     """
 
-    situation: Situation
-    tried: tuple[Candidate, ...]
-    advices: tuple[Advice, ...]
+    scenario: Scenario
+    candidates: tuple[Candidate, ...]
+    items: tuple[AdviceItem, ...]
     verdict: tuple[str, ...]
-    enough: Enough | None = None
+    sufficient: SufficientSources | None = None
 
     @property
     def is_kept(self) -> bool:
         """Whether anything keeps budget and SLO with the sources there are."""
-        return any(one.is_kept for one in self.tried)
+        return any(one.is_kept for one in self.candidates)
