@@ -1,4 +1,4 @@
-"""Which namespace this machine allows: asked in a module that loads no numpy, whose threads fork() would lose."""
+"""Which namespace this machine allows. This module loads no numpy, because fork() would lose numpy's threads."""
 
 from connbench.linux.namespace import best_namespace
 

@@ -1,4 +1,4 @@
-"""Small files made to take much memory or time: what each does, and how to make it."""
+"""Small files that are made to take much memory or time: what each does, and how it is made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _with(change: Callable[[dict[str, Any]], object]) -> bytes:
 
 
 def _in_place_of(key: str, size: int, element: str) -> bytes:
-    """A result, the value of one key of which is a list of that size, in bytes."""
+    """A result in which the value of one key is a list of this size, in bytes."""
     many = ",".join([element] * (size // (len(element) + 1)))
     return _with(lambda d: _set(d, key, "MANY")).replace(b'"MANY"', f"[{many}]".encode())
 
@@ -37,7 +37,7 @@ def _set(document: Any, key: str, value: object) -> None:  # noqa: ANN401  # JSO
 
 
 def _packed(begin: bytes, middle: bytes, end: bytes) -> bytes:
-    """A gzip of a gigabyte in members, which gzip(1) takes for one file."""
+    """A gzip of a gigabyte in several members, which gzip(1) takes for one file."""
     piece = gzip.compress(middle * (10 * MB // len(middle)), 9)
     return gzip.compress(begin) + piece * 100 + gzip.compress(end)
 
@@ -48,7 +48,7 @@ def _zeros_in(key: str) -> bytes:
 
 
 def _keys(key: str, size: int) -> bytes:
-    """A result, the value of one key of which is an object of many keys."""
+    """A result in which the value of one key is an object of many keys."""
     many = ",".join(f'"{n}":"{n}"' for n in range(size // 17))
     return _with(lambda d: _set(d, key, "MANY")).replace(b'"MANY"', f"{{{many}}}".encode())
 
@@ -164,4 +164,4 @@ BOMBS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
         lambda: b"9024,0.1\n" + b"\r" * 20 * MB + b"\n",
     ),
 }
-"""What a file does, what connbench says of it (nothing where it is a result all the same), and its bytes."""
+"""What a file does, what connbench says of it (nothing where it accepts the file as a result), and its bytes."""

@@ -1,4 +1,4 @@
-"""Whether bpftrace can be tested here with programs that need no probe."""
+"""Whether this machine can test bpftrace with programs that need no probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test may ask for, and the skip of those this machine cannot run."""
+"""Fixtures and hooks for every test, and the skip of tests that this machine cannot run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hand-made plans, samples and results: what a run would have left behind, with the figures a test wants."""
+"""Plans, samples and results made by hand, as a run would leave them, with the figures that a test needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connbench.results.result import Result, Round, Samples
 from connbench.samples import COLUMNS
 
 unhurried = settings(deadline=None)
-"""For tests of a law: on a busy machine an example may take long, and that is no fault of it."""
+"""For property tests: on a busy machine an example may take long, which is no fault of it."""
 
 PORTS = PortRange(9024, 65535)
 
@@ -26,7 +26,7 @@ BIND = StrategySpec("bind")
 RANDOM = StrategySpec("random")
 WINDOW = StrategySpec("window", 500, Placement.INSIDE, 0)
 LONG = StrategySpec("window", 10_000, Placement.CLIPPED, 1000)
-"""Of the longest labels there are."""
+"""Its label is among the longest that exist."""
 
 PLAN = Plan(
     strategies=(PLAIN,),
@@ -63,7 +63,7 @@ def samples_of(connect_ns: Sequence[int], **columns: Sequence[int]) -> Samples:
 
 
 def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = None) -> Round:
-    """A round with nothing wrong but its fault: one worker holds all that connected, the harness costs 600 ns."""
+    """A round with no fault but the given one: one worker holds all connections, connbench costs 600 ns each."""
     worker = WorkerReport(
         first=0,
         attempts=len(samples),
@@ -86,7 +86,7 @@ def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = N
 def result_of(
     measured: Mapping[StrategySpec, Sequence[Round]], plan: Plan = PLAN, known: tuple[Finding, ...] = ()
 ) -> Result:
-    """What was measured under a plan; its strategies, rounds and connections are those of the rounds given."""
+    """A result of these rounds under a plan; its strategies, rounds and connections are those of the rounds given."""
     rounds = [r for some in measured.values() for r in some]
     planned = replace(
         plan,

@@ -1,4 +1,4 @@
-"""A fault at a moment: name both, run the command, and see that it ends as it promises.
+"""A fault at a moment: name both, run the command, and check that it ends as it promises.
 
     with at(SAVING, "run", "-o", "r.json", folder=tmp_path) as run:
         run.send(signal.SIGTERM)
@@ -56,12 +56,12 @@ Moment = tuple[Step, ...]
 """The last of these steps, after the others."""
 
 LOADING: Moment = (Step("command", "import", "'connbench.commands'"),)
-"""Python has begun, and nothing of connbench is loaded."""
+"""Python runs, and no module of connbench is loaded."""
 PLANNING: Moment = (Step("command", "os.fork"),)
-"""It is about to try whether a namespace is allowed."""
+"""The command is about to test whether a namespace is allowed."""
 LOADING_NUMPY: Moment = (Step("command", "import", "'numpy'"),)
 BEFORE_THE_ENGINE: Moment = (Step("command", "subprocess.Popen", "connbench.engine"),)
-"""All is checked; the first round's engine is about to start."""
+"""All checks passed; the first round's engine is about to start."""
 SECOND_TURN: Moment = (Step("command", "subprocess.Popen", "connbench.engine", 2),)
 """The first strategy or round is measured, printed and saved."""
 ENGINE_LOADING: Moment = (Step("engine", "import", "'connbench.engine.scheduler'"),)
@@ -72,13 +72,13 @@ SAVING: Moment = (*BEFORE_THE_ENGINE, Step("command", "os.link", "/proc/self/fd"
 
 
 def connecting(count: int, *, worker: int = 1) -> Moment:
-    """The n-th worker has made `count` - 1 connections and is about to connect once more."""
+    """The n-th worker has made `count` - 1 connections and is about to make one more."""
     return Step("engine", "os.fork", "", worker), Step("engine's child", "socket.connect", "", count)
 
 
 @dataclass(slots=True)
 class Run:
-    """A command that has been stopped at a moment, or has ended.
+    """A command that stopped at a moment, or has ended.
 
     Attributes:
         folder: Where it runs, and puts its files.
@@ -107,15 +107,15 @@ class Run:
         return children(self.engine)
 
     def send(self, number: signal.Signals, pid: int = 0) -> None:
-        """Send a signal, to the command if to no other."""
+        """Send a signal, by default to the command."""
         os.kill(pid or self.process.pid, number)
 
     def allow(self, limit: int, value: int, pid: int) -> None:
-        """Take a limit (resource.RLIMIT_...) away from a process, which may have nothing beyond `value` from now on."""
+        """Lower a limit (resource.RLIMIT_...) of a process to `value`."""
         resource.prlimit(pid, limit, (value, value))
 
     def place(self, name: str, content: str = "another's\n", *, link_to: Path | None = None) -> Path:
-        """Have somebody else make a file, or a symbolic link, in the folder."""
+        """Create a file, or a symbolic link, in the folder, as another user."""
         path = self.folder / name
         if link_to:
             path.symlink_to(link_to)
@@ -132,7 +132,7 @@ class Run:
                 file.flush()
 
     def ended(self, code: int, says: str = "") -> None:
-        """Hold an end to what every end promises: this exit code, these words on stderr, and nothing left."""
+        """Check what every end promises: this exit code, these words on stderr, and nothing left."""
         told = f"exit code {self.code}\n{self.stdout[-2000:]}\n{self.stderr[-4000:]}"
         assert self.code == code, told
         assert says in self.stderr, told
@@ -142,7 +142,7 @@ class Run:
         assert not self.left + sorted(files), f"left behind: {', '.join([*self.left, *sorted(files)])}"
 
     def kept(self, name: str) -> Result:
-        """The result file that the run has left behind: whole, as connbench itself reads it."""
+        """The result file that the run left: whole, as connbench itself reads it."""
         return read(self.folder / name)
 
 
@@ -203,14 +203,14 @@ def at(
 
 
 def end_of(*arguments: str, folder: Path, inside: tuple[str, ...] = ()) -> Run:
-    """A run without a fault in its middle: to its end."""
+    """Run the command to its end, without a fault on the way."""
     with at(None, *arguments, folder=folder, inside=inside) as run:
         pass
     return run
 
 
 def _wait_for(file: Path, process: subprocess.Popen[str]) -> int:
-    """The process that has stopped at the moment, once it has."""
+    """The process that stopped at the moment, once it has."""
     wait_until(lambda: process.poll() is not None or (file.exists() and _is_stopped(file)), "the moment has come")
     if process.poll() is None:
         return int(file.read_text(encoding="ascii"))
@@ -254,7 +254,7 @@ def _namespaces(pids: list[int]) -> dict[str, int]:
 
 
 def _link(path: Path) -> str:
-    """What a link of proc(5) says, as in "net:[4026531840]"; empty if the process is gone."""
+    """The text of a link of proc(5), as in "net:[4026531840]"; empty if the process is gone."""
     try:
         return str(path.readlink())
     except OSError:

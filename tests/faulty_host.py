@@ -86,7 +86,7 @@ Instruction = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Denial:
-    """Which calls fail, with what.
+    """Which calls fail, and with which errno.
 
     Attributes:
         calls: Their names.
@@ -175,7 +175,7 @@ def install(instructions: list[Instruction]) -> None:
 
 
 def mount(*arguments: str) -> None:
-    """Mount, by way of the program."""
+    """Mount by calling the program."""
     subprocess.run([shutil.which("mount") or "/bin/mount", *arguments], check=True)
 
 
@@ -196,7 +196,7 @@ def make_all_read_only(but: list[str]) -> None:
 
 
 def expose(folders: list[Path]) -> None:
-    """Cover the topmost closed folder above each by an open one that holds nothing but the way to it."""
+    """Cover the topmost closed folder above each by an open one that holds only the path to it."""
     opened = {folder: os.open(folder, os.O_PATH) for folder in folders}
     closed = {next((p for p in [*reversed(f.parents), f] if not p.stat().st_mode & 0o001), None) for f in folders}
     for cover in closed - {None}:
@@ -224,7 +224,7 @@ def enter_host(pid: int | None, addresses: tuple[str, ...]) -> None:
 
 
 def limit_namespaces(limits: list[str]) -> None:
-    """Enter a user and a network namespace, and limit how many may be made from there: the machine's own limits stay.
+    """Enter a user and a network namespace, and limit how many may be made from there, below the machine's own limits.
 
     The limit does not count those two.
     """
@@ -237,7 +237,7 @@ def limit_namespaces(limits: list[str]) -> None:
 
 
 def drop(name: str) -> None:
-    """Take a capability out of the bounding set: a program executed afterwards is without it (capabilities(7))."""
+    """Take a capability out of the bounding set: a program executed afterwards lacks it (capabilities(7))."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_CAPBSET_DROP, CAPABILITIES[name], 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -264,7 +264,7 @@ def listen_deaf(argument: str) -> None:
 
 
 def listen_once(argument: str) -> None:
-    """Accept so many connections in a child that outlives the last of them by as long as this process does."""
+    """Accept N connections in a child that lives as long as this process."""
     address, _, number = argument.partition("/")
     listening = socket.socket(fileno=listen(f"{address}/{number}"))
     parent = os.getpid()
@@ -278,7 +278,7 @@ def listen_once(argument: str) -> None:
 
 
 def change_folders(asked: argparse.Namespace) -> None:
-    """Do to folders what was asked for, for the command alone."""
+    """Apply the options about folders, for the command alone."""
     if not (asked.tmpfs or asked.expose or asked.read_only or asked.all_read_only):
         return
     process.unshare(CLONE_NEWNS)
@@ -294,7 +294,7 @@ def change_folders(asked: argparse.Namespace) -> None:
 
 
 def confine(asked: argparse.Namespace) -> None:
-    """Hide what was asked for of /proc and /sys, and set the limits: last, for what prepares them needs both."""
+    """Hide parts of /proc and /sys, and set the limits: last, because the preparation needs both."""
     for folder in asked.cgroup:
         Path(folder, "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
     if asked.mask or asked.proc:
@@ -315,7 +315,7 @@ def confine(asked: argparse.Namespace) -> None:
 
 
 def options() -> argparse.Namespace:
-    """What is asked for."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser()
     for option in (
         "--sysctl",
@@ -345,7 +345,7 @@ def options() -> argparse.Namespace:
 
 
 def prepare(asked: argparse.Namespace) -> None:
-    """Make the stand-in host; what takes rights away from the command comes later."""
+    """Make the stand-in host; rights are taken away from the command later."""
     if asked.most:
         limit_namespaces(asked.most)
     else:
@@ -363,7 +363,7 @@ def prepare(asked: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Prepare, and become the command."""
+    """Prepare the host, and execute the command."""
     asked = options()
     prepare(asked)
     for kind, limit in ((resource.RLIMIT_NOFILE, asked.nofile), (resource.RLIMIT_FSIZE, asked.fsize)):

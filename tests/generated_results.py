@@ -1,4 +1,4 @@
-"""Results drawn by hypothesis: anything that a run may leave behind."""
+"""Results drawn by hypothesis: anything that a run can leave."""
 
 from __future__ import annotations
 
@@ -145,15 +145,15 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
             columns["errno"][row] = 99
         seen.add(port)
     if planned and spec.load.churn:
-        shares = [len(one) for one in planned.rows_of_clients(spec.phase)]
-        free = [lane for lane, share in enumerate(shares) for _ in range(min(4, share))]
+        counts = [len(one) for one in planned.rows_of_clients(spec.phase)]
+        free = [client for client, count in enumerate(counts) for _ in range(min(4, count))]
         columns["client"] = [free[-1 - row] for row in range(rows)]
     return samples_class(spec)(**{c.name: np.array(columns[c.name], dtype=c.code) for c in COLUMNS})
 
 
 @st.composite
 def results(draw: st.DrawFn) -> Result:
-    """A run with every strategy of its plan, each of one round or two, as far as it came."""
+    """A run with every strategy of its plan, each of one round or two, complete or cut short."""
     plan = draw(plans)
     environment = draw(st.dictionaries(texts, st.none() | counts | texts | st.lists(counts, max_size=2), max_size=3))
     result = Result(plan, {**environment}, draw(st.lists(findings, max_size=2).map(tuple)))
@@ -172,9 +172,9 @@ def facts(samples: Samples) -> dict[str, tuple[str, list[float]]]:
 
 
 def fault_facts(fault: ConnbenchError | None) -> tuple[type, str, str, int] | None:
-    """What there is to know of a fault, as `==` compares it."""
+    """What a fault contains, as `==` compares it."""
     return None if fault is None else (type(fault), fault.message, fault.hint, int(fault.exit_code))
 
 
 EXAMPLES = int(os.environ.get("CONNBENCH_EXAMPLES", "40"))
-"""Examples a property is tried with; a whole result takes a while to draw."""
+"""Examples for each property; a whole result takes a while to draw."""

@@ -31,7 +31,7 @@ def numbers(value: object, path: str = "") -> Iterator[str]:
 
 
 def without_unit(document: object) -> set[str]:
-    """The paths of numbers whose unit nothing tells."""
+    """The paths of numbers that have no unit in their names or in the docs."""
     text = DOCS.read_text(encoding="utf-8")
     told = "".join(text.partition(f"## {title}")[2].partition("\n## ")[0] for title in ("One attempt", "The JSON"))
     return {

@@ -17,7 +17,7 @@ LAB = REPOSITORY / "scripts" / "kernel-lab"
 def lab(
     *arguments: str, timeout: float = 60, command: Path = LAB, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the lab's command, this checkout's unless told, to its end or for so many seconds."""
+    """Run the lab's command, by default this checkout's, to its end or for a number of seconds."""
     return subprocess.run(
         [sys.executable, str(command), *arguments],
         capture_output=True,
@@ -29,7 +29,7 @@ def lab(
 
 
 def require_guest(series: str, *programs: str) -> None:
-    """Skip a test where no guest of that kernel can be booted, or programs that it takes along are missing."""
+    """Skip a test where no guest of that kernel can boot, or a program that the guest needs is missing."""
     missing = [name for name in ("qemu-system-x86_64", "busybox", *programs) if shutil.which(name) is None]
     if missing or "to be fetched" in lab("list", "--kernel", series).stdout:
         pytest.skip(f"no {', '.join(missing) or f'kernel {series}'} here: scripts/kernel-lab setup --kernel {series}")

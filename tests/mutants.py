@@ -1,4 +1,4 @@
-"""Result files as nobody wrote them: good ones of every form, with something in them changed.
+"""Result files that no run writes: good ones of every form, with something in them changed.
 
 A change is of bytes, or of what the file says: a key left out, twice or of another type, columns swapped, a number too
 large, a row too many. `rng` decides all of it, so that hypothesis can find the smallest change that does harm.
@@ -43,7 +43,7 @@ SETTINGS = {
 
 
 def made_by_model(plan: Plan, *, is_reproduction: bool = False) -> Result:
-    """A result as the model says that a run of the plan leaves it behind; of its rounds the first alone differs."""
+    """A result as a run of the plan would leave it, by the model; only its first round differs from the others."""
     environment = {**ENVIRONMENT, "affinity": [0, 1], "host_sysctls": dict(SETTINGS), "time": "2026-01-01T00:00:00"}
     result = Result(plan, environment, is_reproduction=is_reproduction)
     for number in range(1, plan.rounds + 1):
@@ -172,7 +172,7 @@ TOKENS += [
 ]
 TOKENS += [b"\xe2\x80\xa8", b"# partial", b"null", b"1" * 20, b"0.1", b"e5", b"\t"]
 MARK = "\U0001f9ea"
-"""Stands for what json.dumps does not write."""
+"""Stands for text that json.dumps does not write."""
 
 RAW = [
     "NaN",
@@ -245,10 +245,10 @@ def _json(data: bytes, rng: Random) -> bytes:
         document = json.loads(data)
     except (ValueError, RecursionError):  # changed before
         return _bytes(data, rng)
-    holders = list(_nodes(document, ()))
+    parents = list(_nodes(document, ()))
     # What decides most stands in few places: a column has as many numbers as a plan has fields.
-    holder, key = rng.choice(rng.choice(_by_depth(holders)))
-    text = _change(document, holder, key, rng)
+    parent, key = rng.choice(rng.choice(_by_depth(parents)))
+    text = _change(document, parent, key, rng)
     return text.encode("utf-8", errors="replace")
 
 
@@ -267,30 +267,30 @@ def _by_depth(nodes: list[Any]) -> list[list[tuple[Any, Any]]]:
     return list(groups.values())
 
 
-def _change(document: Any, holder: Any, key: Any, rng: Random) -> str:  # noqa: ANN401  # JSON
-    old, raw = holder[key], ""
+def _change(document: Any, parent: Any, key: Any, rng: Random) -> str:  # noqa: ANN401  # JSON
+    old, raw = parent[key], ""
     match rng.randrange(12):
         case 0:
-            del holder[key]
+            del parent[key]
         case 10 | 11 if not isinstance(old, list | dict):  # everywhere the same, so that the parts still fit each other
             text, new = json.dumps(document), json.dumps(_value(old, rng))
             return re.sub(rf"(?<=[\[:,] ){re.escape(json.dumps(old))}(?=[,\]}}])", lambda _: new, text)
         case 1:
-            if isinstance(holder, list):
-                holder.insert(key, old)
+            if isinstance(parent, list):
+                parent.insert(key, old)
             else:
-                holder[rng.choice(WORDS)] = old
+                parent[rng.choice(WORDS)] = old
         case 2:
-            other = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
-            holder[key], holder[other] = holder[other], holder[key]
+            other = rng.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
+            parent[key], parent[other] = parent[other], parent[key]
         case 3:
             raw = rng.choice(RAW)
         case 4:  # the same key twice
-            raw = json.dumps(old) + (f', "{key}": {json.dumps(rng.choice(OTHERS))}' if isinstance(holder, dict) else "")
+            raw = json.dumps(old) + (f', "{key}": {json.dumps(rng.choice(OTHERS))}' if isinstance(parent, dict) else "")
         case _:
-            holder[key] = _value(old, rng)
+            parent[key] = _value(old, rng)
     if raw:
-        holder[key] = MARK
+        parent[key] = MARK
     text = json.dumps(document, ensure_ascii=rng.random() < 0.5)
     return text.replace(json.dumps(MARK), raw).replace(f'"{MARK}"', raw)
 
@@ -338,7 +338,7 @@ def _change_cell(row: list[str], other: list[str], rng: Random) -> None:
 
 
 def columns_told(data: bytes) -> dict[tuple[str, int], dict[str, list[float]]] | None:
-    """The columns of each round as Python's own JSON reader finds them, by place and today's name; None if no JSON."""
+    """The columns of each round, as Python's own JSON reader reads them, by path and today's name; None for no JSON."""
     if data.startswith(b"\x1f\x8b"):
         data = gzip.GzipFile(fileobj=io.BytesIO(data)).read()
     try:

@@ -25,10 +25,10 @@ def reason(command: str) -> str:
 
 
 def needs(command: str) -> pytest.MarkDecorator:
-    """Skip a test where there is no such command."""
+    """Skip a test where the command is missing."""
     return pytest.mark.skipif(program(command) is None, reason=reason(command))
 
 
 def require(command: str) -> str:
-    """Path of a command; skips the test that asks where there is none."""
+    """Path of a command; skips the test where it is missing."""
     return program(command) or pytest.skip(reason(command))

@@ -1,4 +1,4 @@
-"""Running connbench for a test: in this process for its samples, or as the installed command."""
+"""Run connbench for a test: in this process for its samples, or as the installed command."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ OVER_VETH: dict[str, Any] = {
 """Fields of a plan that crosses a veth pair."""
 
 REACHABLE = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[1]]
-"""The virtual environment, the interpreter it was made from, and this checkout: often in a home of mode 0700."""
+"""The virtual environment, its base interpreter, and this checkout: often in a home of mode 0700."""
 
 HANG_S = 300
-"""What takes longer hangs. No test is about how long something takes: on a busy machine that may be long."""
+"""The limit for a hang. No test checks how long something takes: on a busy machine that may be long."""
 
 os.environ.pop("GITHUB_ACTIONS", None)  # where GitHub runs the tests, their failures are not the job's
 os.environ["CONNBENCH_TESTS"] = str(os.getpid())
@@ -47,7 +47,7 @@ needs_port_range = pytest.mark.skipif(
 
 
 def spec(name: str, window: int | None = None, retries: int | None = None, *, clipped: bool = False) -> StrategySpec:
-    """A strategy with its parameters, those left out as the command line leaves them."""
+    """A strategy with its parameters; those left out are as the command line leaves them."""
     placement = (Placement.CLIPPED if clipped else Placement.INSIDE) if name == "window" else None
     return StrategySpec(name, window, placement, 0 if name == "window" and retries is None else retries)
 
@@ -82,26 +82,26 @@ def measure_phases(strategy: StrategySpec, ports: int, connections: int, **chang
 
 
 def connbench(*arguments: str, inside: tuple[str, ...] = (), **keywords: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401  # any of subprocess.run
-    """Run the installed command to its end, by way of `faulty_host.py` if options for that are given."""
+    """Run the installed command to its end, inside `faulty_host.py` if there are options for it."""
     return subprocess.run(
         command_line(*arguments, inside=inside), capture_output=True, text=True, timeout=HANG_S, check=False, **keywords
     )
 
 
 def command_line(*arguments: str, inside: tuple[str, ...] = ()) -> list[str]:
-    """The command, in a stand-in for the host if `inside` has options for it."""
+    """The command line, inside a stand-in for the host if `inside` has options for it."""
     return [*([*INSIDE, *inside, "--"] if inside else []), COMMAND, *arguments]
 
 
 def read_terminal(leader: int) -> Iterator[bytes]:
-    """What a command draws on a terminal, piece by piece until it has closed it; closes our end."""
+    """The bytes that a command writes to a terminal, piece by piece until it closes it; closes the test's end."""
     with os.fdopen(leader, "rb", buffering=0) as terminal, suppress(OSError):  # EIO: nobody holds the other end
         while piece := terminal.read(65536):
             yield piece
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Look until a condition holds.
+    """Poll until a condition holds.
 
     Raises:
         TimeoutError: It did not before what counts as hanging.
@@ -114,12 +114,12 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 
 def started_here() -> list[int]:
-    """Process ids of all that these tests started, and of what that started: told by a mark in the environment."""
+    """Process ids of all that these tests started, and of what those started: a mark in the environment shows them."""
     return [pid for pid in marked(MARK) if pid != os.getpid()]
 
 
 def marked(mark: str) -> list[int]:
-    """Process ids of all that have this line in the environment they were started with."""
+    """Process ids of all that started with this line in the environment."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -132,7 +132,7 @@ def marked(mark: str) -> list[int]:
 
 
 def engines() -> list[int]:
-    """Those of them that are engines or workers, which share one command line."""
+    """Process ids of engines and workers, which have the same command line."""
     return [pid for pid in started_here() if b"connbench.engine" in _command_of(pid)]
 
 
@@ -163,7 +163,7 @@ def caught(pid: int) -> frozenset[signal.Signals]:
 
 @contextmanager
 def running(*arguments: str, inside: tuple[str, ...] = (), at_least: int = 1000) -> Iterator[subprocess.Popen[str]]:
-    """The installed command in the middle of a run: `at_least` connections are made and more are to come."""
+    """The installed command in the middle of a run: `at_least` connections are made and more follow."""
     process = subprocess.Popen(
         command_line(*arguments, inside=inside), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -29,7 +29,7 @@ for peer in peers:
 print("closed", flush=True)
 sys.stdin.readline()
 """
-"""Opens so many connections, sends words on them, and at a line each closes them and ends."""
+"""Opens connections, sends words on them, closes them at a line on stdin, and ends at the next."""
 
 
 def states(pid: int, port: int, *, remote: bool = False) -> list[str]:
@@ -44,7 +44,7 @@ def states(pid: int, port: int, *, remote: bool = False) -> list[str]:
 
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process with pipes for all it says, and gone at the end."""
+    """A process with pipes for its streams, which is ended after the body."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
@@ -57,7 +57,7 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def listening(command: list[str], port: int, inside: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
-    """A server of another's making, once it listens, in a namespace of its own with 256 ports to connect from."""
+    """A server of another project, once it listens, in a namespace of its own with 256 ports to connect from."""
     ports = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40255")
     with started([*INSIDE, *ports, *inside, "--", *command]) as process:
         wait_until(lambda: LISTEN in states(process.pid, port) or process.poll() is not None, f"{command[0]} listens")
@@ -67,14 +67,14 @@ def listening(command: list[str], port: int, inside: tuple[str, ...] = ()) -> It
 
 @contextmanager
 def serving(*arguments: str, inside: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
-    """`connbench serve --port 8080` with its line that it listens still unread."""
+    """`connbench serve --port 8080`; its line that it listens is still unread."""
     with listening(command_line("serve", "--port", "8080", *arguments), 8080, inside) as process:
         yield process
 
 
 @contextmanager
 def clients(server: subprocess.Popen[str], number: int, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """So many connections to port 8080 of a server's namespace, all open; a line closes them, another ends it."""
+    """Connections to port 8080 of a server's namespace, all open; a line on stdin closes them, another ends it."""
     command = [*INSIDE, "--join", str(server.pid), "--", sys.executable, "-c", CLIENT, "8080", str(number), *words]
     with started(command) as process:
         assert heard(process) == "open\n"
@@ -88,13 +88,13 @@ def heard(process: subprocess.Popen[str]) -> str:
 
 
 def tell(process: subprocess.Popen[str]) -> None:
-    """A line to its stdin."""
+    """Write a line to its stdin."""
     assert process.stdin
     process.stdin.write("\n")
 
 
 def next_report(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next thing that `serve --format json` says."""
+    """The next document of `serve --format json`."""
     found: dict[str, Any] = json.loads(heard(process))
     return found
 

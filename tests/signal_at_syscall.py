@@ -1,4 +1,4 @@
-"""A signal at a chosen system call: the command runs traced (ptrace(2)), and is sent it as it enters its n-th."""
+"""A signal at a chosen system call: the command runs traced (ptrace(2)), and gets it as it enters its n-th call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from run_connbench import caught
 PTRACE_TRACEME, PTRACE_CONT, PTRACE_SYSCALL, PTRACE_SETOPTIONS = 0, 7, 24, 0x4200
 PTRACE_O_TRACESYSGOOD, PTRACE_O_EXITKILL = 0x1, 0x100000
 AT_SYSCALL = signal.SIGTRAP | 0x80
-"""What a stop at a system call looks like with PTRACE_O_TRACESYSGOOD; one comes as it is entered, one as it returns."""
+"""The status of a stop at a system call with PTRACE_O_TRACESYSGOOD: one stop as it enters, one as it returns."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)

@@ -1,4 +1,4 @@
-"""Set up the network of a round over a veth pair, and tell as JSON what is at both of its ends.
+"""Set up the network of a round over a veth pair, and print as JSON what is at both of its ends.
 
 usage: veth_probe.py FAMILY
 
@@ -32,7 +32,7 @@ LINK_LOCAL_OR_GROUP = ("fe80", "ff", "224.")
 
 
 def look() -> dict[str, Any]:
-    """What this process's network namespace has."""
+    """What this process's network namespace contains."""
     sockets = [line.split() for name in ("tcp", "tcp6") for line in _lines(f"/proc/net/{name}")[1:]]
     with IPRoute() as route:
         neighbours = [(found.get_attr("NDA_DST"), found["state"]) for found in route.get_neighbours()]
@@ -48,7 +48,7 @@ def _lines(path: str) -> list[str]:
 
 
 def has_netem() -> bool:
-    """Whether this kernel has it, asked of the loopback."""
+    """Whether this kernel has netem, tested on the loopback."""
     with IPRoute() as route:
         try:
             route.tc("add", "netem", route.link_lookup(ifname="lo")[0], 0x10000, delay=1000)
@@ -58,7 +58,7 @@ def has_netem() -> bool:
 
 
 def main() -> None:
-    """Set up, connect, tell."""
+    """Set up, connect, print."""
     sources, target = ENDS[sys.argv[1]]
     family = family_of(target)
     spec = StrategySpec("bind")

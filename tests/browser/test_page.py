@@ -44,10 +44,10 @@ FLAGS = (
 
 ATTEMPTS = 3000
 SLOW_S, FAST_S, FAILED_S = 1e-3, 10e-6, 100e-6
-"""Latencies apart by factors of ten: each a line of its own across the scatter."""
+"""Latencies that differ by factors of ten: each makes a line of its own across the scatter."""
 
 EVAL = " &#39;unsafe-eval&#39;"
-"""A word of the page's policy, as the page has it."""
+"""A word of the page's policy, as it stands in the page."""
 
 HOSTILE = "</script><script>hacked=1</script><img src=x onerror=hacked=2><b>%{x}</b>"
 PLAYFUL = "<b>%{x}</b><a href='javascript:hacked=3'>&lt;</a><br>"
@@ -64,7 +64,7 @@ def measured() -> Result:
 
 
 class Browser:
-    """A chromium with one of our pages in it."""
+    """A chromium with one of connbench's pages in it."""
 
     def __init__(self, profile: Path) -> None:
         options = webdriver.ChromeOptions()
@@ -76,7 +76,7 @@ class Browser:
         self.driver.get("about:blank")  # away from the browser's own first page, which asks for a lot
 
     def open(self, path: Path, width: int = 1280, *, phone: bool = False, dark: bool = False) -> None:
-        """Load a page as a screen of this kind shows it, and wait until its charts are drawn."""
+        """Load a page on a screen of this kind, and wait until its charts are drawn."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", media="", features=[scheme])
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone)
@@ -102,7 +102,7 @@ class Browser:
         self.find(f'input[name="{name}"][value="{value}"]').click()
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Look until a condition holds; a test fails if it does not before what counts as hanging."""
+        """Poll until a condition holds; fail the test if it does not hold before the limit for a hang."""
         WebDriverWait(self.driver, HANG_S, poll_frequency=0.05).until(lambda _: condition())
 
     def wait_for_axes(self, kind: str) -> None:
@@ -123,7 +123,7 @@ class Browser:
         return found
 
     def point_at(self, x: float, y: float) -> None:
-        """Move the mouse to where the scatter has a point, from beside it."""
+        """Move the mouse from beside a point of the scatter onto it."""
         self.run("document.getElementById('scatter').scrollIntoView({block: 'center'})")
         place = self.chart(
             "(() => { const { xaxis, yaxis } = chart._fullLayout; const box = chart.getBoundingClientRect(); return ["
@@ -132,7 +132,7 @@ class Browser:
         self.command("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
 
     def label_at(self, x: float, y: float) -> list[str]:
-        """Lines of the label that comes up when the mouse is moved to a point; none where it does not."""
+        """Lines of the label that appears when the mouse moves onto a point; empty where none appears."""
         self.point_at(x, y)
         lines: list[str] = self.run(
             "return [...document.querySelectorAll('.hovertext tspan')].map((line) => line.textContent)"
@@ -173,7 +173,7 @@ ALL = ["0 even", "0 odd", "1 even", "1 odd", "1 failed"]
 
 
 def test_page_opens_without_errors_and_without_the_network(browser: Browser, page: Path) -> None:
-    """From file://, nothing is said on the console and nothing is asked of anybody."""
+    """From file://, the page prints nothing on the console and requests nothing."""
     browser.driver.get_log("performance")  # type: ignore[no-untyped-call]  # selenium's own gap
     browser.open(page)
     said = [entry["message"] for entry in browser.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # as above
@@ -185,7 +185,7 @@ def test_page_opens_without_errors_and_without_the_network(browser: Browser, pag
 
 
 def test_policy_allows_no_more_than_the_charts_need(browser: Browser, page: Path, tmp_path: Path) -> None:
-    """Without 'unsafe-eval' regl, by which plotly.js draws points, cannot begin; once it can, the word has to go."""
+    """Without 'unsafe-eval' regl, which draws plotly's points, cannot start; once it can, the policy drops the word."""
     strict = tmp_path / "strict.html"
     text = page.read_text(encoding="utf-8")
     assert text.count(EVAL) == 1
@@ -195,7 +195,7 @@ def test_policy_allows_no_more_than_the_charts_need(browser: Browser, page: Path
 
 
 def test_policy_holds_what_is_no_script_of_the_page(browser: Browser, page: Path) -> None:
-    """Scripts beside the two, handlers, and anything of a network are refused, whoever adds them."""
+    """The policy refuses further scripts, event handlers and network requests, whatever adds them."""
     browser.open(page)
     refused = browser.run(
         "const refused = []; addEventListener('securitypolicyviolation', (e) => refused.push(e.effectiveDirective));"
@@ -211,7 +211,7 @@ def test_policy_holds_what_is_no_script_of_the_page(browser: Browser, page: Path
 
 
 def test_click_on_a_strategy_hides_it_in_both_charts(browser: Browser, page: Path) -> None:
-    """A strategy's switch takes its points and lines away, and brings them back."""
+    """A strategy's switch hides its points and lines, and shows them again."""
     browser.open(page)
     before = browser.screenshot("#scatter")
     browser.click("series", "0")
@@ -233,7 +233,7 @@ def test_click_on_a_parity_hides_its_points(browser: Browser, page: Path) -> Non
 
 
 def test_points_are_coloured_by_strategy_or_by_parity(browser: Browser, page: Path) -> None:
-    """Several strategies are told apart by colour at first; a switch tells the parities apart instead."""
+    """At first colours distinguish the strategies; a switch makes them distinguish the parities."""
     browser.open(page)
     colours = "chart.data.map((t) => t.marker.color)"
     plain_even, plain_odd, window_even, _, failed = browser.chart(colours)
@@ -256,7 +256,7 @@ def test_points_are_coloured_by_strategy_or_by_parity(browser: Browser, page: Pa
 def test_hovering_tells_of_the_attempt(
     browser: Browser, page: Path, connection: int, latency: float, said: list[str]
 ) -> None:
-    """The mouse over a point shows strategy, connection, port, latency and errno."""
+    """With the mouse over a point the label shows strategy, connection, port, latency and errno."""
     browser.open(page)
     browser.chart("void Plotly.relayout(chart, {'xaxis.range[0]': 1990, 'xaxis.range[1]': 2030})")
     browser.wait(lambda: browser.chart("chart.data[0].x.length") == 60)  # in sight, and as far again on both sides
@@ -275,7 +275,7 @@ def test_scale_is_switched_between_logarithmic_and_linear(browser: Browser, page
 
 
 def test_dragging_zooms_in_until_attempts_come_apart(browser: Browser, page: Path) -> None:
-    """A drag shows what it framed, with every attempt there; the house shows all again."""
+    """A drag zooms to what it framed, with every attempt there; the house button shows everything again."""
     browser.open(page)
     all_shown = browser.chart("[...chart.layout.xaxis.range]")
     assert browser.chart("chart.data[0].x.length") < ATTEMPTS / 2
@@ -306,17 +306,17 @@ return {
   marks: chart.querySelectorAll('.points path').length,
 };
 """
-"""Where the words beside the knees are, and between what the chart is: left, right, top, bottom in pixels."""
+"""Boxes of the labels beside the knees and of the plot area: left, right, top and bottom in pixels."""
 
 
 def turning(at: int, ns: int) -> list[Round]:
-    """A round that is ten times as slow from the attempt `at` on."""
+    """A round whose attempts take ten times as long from attempt `at` on."""
     return [round_of(samples_of([ns if i < at else 10 * ns for i in range(ATTEMPTS)]))]
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
 def test_words_beside_knees_do_not_lie_over_each_other(browser: Browser, tmp_path: Path, width: int) -> None:
-    """Of knees in one place as many are named as have room for it, and of those near an end none is cut off."""
+    """Of several knees in one place the page labels as many as have room, and cuts off no label near an end."""
     ends = {StrategySpec("bind"): turning(200, 10_000), StrategySpec("range"): turning(ATTEMPTS - 100, 20_000)}
     crowd = {StrategySpec("window", window=100 + i): turning(1500, 10_000 + 200 * i) for i in range(8)}
     path = tmp_path / "knees.html"
@@ -335,13 +335,13 @@ def test_words_beside_knees_do_not_lie_over_each_other(browser: Browser, tmp_pat
 
 
 def meet(one: Sequence[float], two: Sequence[float]) -> bool:
-    """Whether boxes of left, right, top and bottom lie over each other."""
+    """Whether boxes of left, right, top and bottom overlap."""
     return one[0] < two[1] and two[0] < one[1] and one[2] < two[3] and two[2] < one[3]
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)], ids=["desk", "dark", "phone"])
 def test_charts_are_seen(browser: Browser, page: Path, width: int, *, dark: bool) -> None:
-    """On a desk, in the dark and on a phone the scatter has points in each strategy's colour on its paper."""
+    """On a desktop, in dark mode and on a phone the scatter has points in each strategy's colour on its background."""
     browser.open(page, width, phone=width < 500, dark=dark)
     pixels = browser.screenshot("#scatter")
     assert (pixels[2, 2].mean() < 0.2) == dark
@@ -352,7 +352,7 @@ def test_charts_are_seen(browser: Browser, page: Path, width: int, *, dark: bool
 
 
 def test_phone_scrolls_wide_tables_in_their_own_box(browser: Browser, page: Path) -> None:
-    """Nothing is wider than a phone but what scrolls by itself."""
+    """Nothing is wider than a phone's screen except what scrolls by itself."""
     browser.open(page, 390, phone=True)
     assert browser.run("return document.documentElement.scrollWidth") == 390
     boxes = browser.run("return [...document.querySelectorAll('.scroll')].map((e) => [e.scrollWidth, e.clientWidth])")
@@ -361,7 +361,7 @@ def test_phone_scrolls_wide_tables_in_their_own_box(browser: Browser, page: Path
 
 
 def test_paper_is_white_and_holds_the_charts(browser: Browser, page: Path) -> None:
-    """Printed in dark mode, the charts turn light and are made to fit; afterwards they are as before."""
+    """Printed from dark mode, the charts turn light and fit the sheet; afterwards they are as before."""
     browser.open(page, dark=True)
     colour = "getComputedStyle(chart.querySelector('.main-svg')).backgroundColor"
     dark = browser.chart(colour)
@@ -379,7 +379,7 @@ def test_paper_is_white_and_holds_the_charts(browser: Browser, page: Path) -> No
 
 
 def test_hostile_name_is_shown_and_does_nothing(browser: Browser, tmp_path: Path) -> None:
-    """A strategy's name full of HTML is text in the page and in the chart's label; no script of it runs."""
+    """A strategy's name full of HTML is text in the page and in the chart's label; none of its scripts runs."""
     samples = samples_of([10_000] * 40)
     result = result_of({StrategySpec(PLAYFUL): [round_of(samples)], StrategySpec(HOSTILE): [round_of(samples)]})
     result.name = HOSTILE

@@ -1,4 +1,4 @@
-"""After every test of the command: nothing of it is left."""
+"""After every test of the command: none of its processes is left."""
 
 from __future__ import annotations
 

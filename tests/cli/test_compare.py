@@ -37,14 +37,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The comparison, after making sure that it ended well."""
+    """The comparison, after a check that it ended well."""
     finished = connbench("compare", *arguments)
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
     return finished
 
 
 def test_file_against_itself_shows_no_difference(files: dict[str, str]) -> None:
-    """Real rounds against the very same ones: every figure has a ratio of 1 and no difference shown."""
+    """Real rounds against themselves: every figure has a ratio of 1 and no difference."""
     lines = compare(files["a"], files["a"]).stdout.splitlines()
     assert "verdict: The two are comparable: of 22 figures, 22 show no difference." in lines
     assert f"{files['a']}: Linux " in lines[0] + " " + lines[1]
@@ -55,7 +55,7 @@ def test_file_against_itself_shows_no_difference(files: dict[str, str]) -> None:
 
 
 def test_other_plan_is_warned_of_and_few_rounds_have_no_verdict(files: dict[str, str]) -> None:
-    """Fewer connections are a warning above the tables, and three rounds are too few."""
+    """The command warns of fewer connections above the tables, and gives no verdict on three rounds."""
     text = compare(files["a"], files["b"]).stdout
     assert text.index("  warning: connections: 64 in BASE, 32 in NEW") < text.index(
         "\nbind: 5 rounds in BASE, 3 rounds"
@@ -65,14 +65,14 @@ def test_other_plan_is_warned_of_and_few_rounds_have_no_verdict(files: dict[str,
 
 
 def test_csv_is_compared_for_what_it_holds(files: dict[str, str]) -> None:
-    """A CSV of connbench has its strategies compared, with a warning that it tells no more."""
+    """The command compares the strategies of a CSV, and warns that the file holds nothing else."""
     text = compare(files["c"], files["a"]).stdout
     assert "  warning: BASE is a connbench CSV" in text
     assert "bind: 1 round in BASE, 5 rounds in NEW" in text
 
 
 def test_json_and_markdown(files: dict[str, str]) -> None:
-    """The other formats are for programs and for issues."""
+    """JSON is for programs, markdown for issues."""
     document = json.loads(compare(files["a"], files["b"], "--format", "json").stdout)
     assert document["strategies"][0]["figures"]["p50"]["missing_rounds"] == {"base": 0, "new": 2}
     assert document["new"]["file"] == files["b"]
@@ -81,7 +81,7 @@ def test_json_and_markdown(files: dict[str, str]) -> None:
 
 
 def test_a_page_begins_with_the_verdict(files: dict[str, str], tmp_path: Path) -> None:
-    """--html makes the page of both: the verdict on its first screen, the comparison below; text is printed too."""
+    """--html writes the page of both files: its first screen has the verdict, then the comparison; text is printed."""
     page = tmp_path / "c.html"
     finished = connbench("compare", files["a"], files["b"], "--html", str(page))
     assert (finished.returncode, finished.stderr.startswith(f"wrote {page}, ")) == (ExitCode.OK, True)
@@ -96,7 +96,7 @@ def test_a_page_begins_with_the_verdict(files: dict[str, str], tmp_path: Path) -
 
 
 def test_help_names_every_format() -> None:
-    """The formats that --help offers are those there are."""
+    """The formats that --help offers are those that exist."""
     *others, last = COMPARISON_FORMATS
     assert f"Print {', '.join(others)} or {last}." in compare("--help").stdout
 
@@ -132,7 +132,7 @@ def test_gate_on_the_base_and_on_the_verdict(files: dict[str, str]) -> None:
 
 
 def test_gate_needs_rounds_for_a_verdict(files: dict[str, str]) -> None:
-    """Three rounds have no verdict, so `slower` cannot be judged; a strategy of one file alone neither."""
+    """Three rounds have no verdict, so `slower` cannot be judged; nor can a strategy of one file alone."""
     finished = connbench("compare", files["a"], files["b"], "--fail-if", "slower")
     assert finished.returncode == ExitCode.THRESHOLD
     assert finished.stderr.splitlines() == [
@@ -154,7 +154,7 @@ def overflowing(path: Path) -> str:
 
 @pytest.mark.parametrize("conditions", [("slower",), ("p99 > 60s", "errors > 1%"), ("p99 > 1ns",)])
 def test_unsound_file_passes_no_gate(conditions: tuple[str, ...], files: dict[str, str], tmp_path: Path) -> None:
-    """Thresholds on a file that is not sound end in 3, crossed or not, with the comparison printed all the same."""
+    """Thresholds on a file that is not sound end in 3, crossed or not, after the comparison is printed."""
     new = overflowing(tmp_path / "new.json")
     asked = [word for condition in conditions for word in ("--fail-if", condition)]
     finished = connbench("compare", files["a"], new, *asked)
@@ -163,7 +163,7 @@ def test_unsound_file_passes_no_gate(conditions: tuple[str, ...], files: dict[st
 
 
 def test_unsound_file_is_compared_without_a_gate(files: dict[str, str], tmp_path: Path) -> None:
-    """Who sets no threshold is warned in the comparison, and that is no failure."""
+    """Without a threshold the comparison contains the warning, and the exit code is 0."""
     new = overflowing(tmp_path / "new.json")
     assert "  invalid: NEW is not sound: bind, round 3: " in compare(files["a"], new).stdout
 

@@ -1,4 +1,4 @@
-"""The command where the machine gives it little: groups, limits and a /proc that does not tell all.
+"""The command with few resources: control groups, limits, and a /proc that does not show everything.
 
 Each ends as it promises: it works, or it is refused in two lines with exit code 4 before anything is started.
 """
@@ -29,7 +29,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, and other users,
 
 
 def limited(controller: str, files: tuple[str, ...], value: int) -> Iterator[Path]:
-    """A control group of our own, below the one we are in, with a limit."""
+    """A control group of the test's own, below the current one, with a limit."""
     parent = next(iter(cgroup_limits.folders(controller)), Path("/nowhere"))
     folder = parent / GROUP
     try:
@@ -65,7 +65,7 @@ def few_processes() -> Iterator[Path]:
 
 @pytest.fixture
 def one_cpu() -> Iterator[Path]:
-    """A group with all CPUs, of which a test takes some away."""
+    """A group with all CPUs, from which a test takes some away."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         pytest.skip("needs two CPUs")
@@ -88,7 +88,7 @@ def refusal(run: Run, *says: str) -> None:
 
 
 def test_a_group_with_too_little_memory_is_seen_beforehand(small_memory: Path, tmp_path: Path) -> None:
-    """Refused with figures instead of killed by the OOM killer; what is said to fit does, in the same group."""
+    """The run is refused with figures before the OOM killer acts; the number that it names fits the same group."""
     inside = ("--cgroup", str(small_memory))
     refused = end_of("run", "--strategy", "window", "-o", "r.json", folder=tmp_path, inside=inside)
     refusal(refused, "56,512 connections need about", "the control group leaves", str(small_memory))
@@ -107,7 +107,7 @@ def test_a_group_with_too_little_memory_is_seen_beforehand(small_memory: Path, t
 
 @pytest.mark.slow
 def test_what_is_reserved_for_a_group_is_what_a_run_takes(small_memory: Path, tmp_path: Path) -> None:
-    """The peak of a group's memory is below what the plan says that a run needs, with 40 workers and acceptors too."""
+    """A group's memory peaks below what the plan says that a run needs, with 40 workers and acceptors too."""
     peaks = (small_memory / name for name in ("memory.peak", "memory.max_usage_in_bytes"))
     peak = next((file for file in peaks if file.exists()), None)
     if peak is None:
@@ -128,7 +128,7 @@ def test_what_is_reserved_for_a_group_is_what_a_run_takes(small_memory: Path, tm
 
 
 def test_a_group_with_few_processes_is_seen_beforehand(few_processes: Path, tmp_path: Path) -> None:
-    """pids.max of the group, by its file."""
+    """The group's pids.max is named by its file."""
     inside = ("--cgroup", str(few_processes), "--nofile", "64")
     refused = end_of("run", *SMALL, "-n", "990", folder=tmp_path, inside=inside)
     refusal(refused, "need 26 processes", f"{few_processes}/pids.max leaves 7")
@@ -147,7 +147,7 @@ PAGE = ("report", "given.json", "--html", "p.html")
 
 
 def slowly(*values: object) -> ParameterSet:
-    """For `make test-all`: one more of a kind whose first are always tried."""
+    """Leave a case to `make test-all`; the first cases of its kind always run."""
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
@@ -162,7 +162,7 @@ def slowly(*values: object) -> ParameterSet:
     ],
 )
 def test_a_small_address_space(arguments: tuple[str, ...], megabytes: int, given: str, tmp_path: Path) -> None:
-    """It works, or is refused in two lines: libraries that cannot be loaded would end with a code of their own."""
+    """It works, or refuses in two lines: libraries that cannot be loaded would end it with a code of their own."""
     command = [given if word == "given.json" else word for word in arguments]
     done = end_of(*command, folder=tmp_path, inside=("--rlimit", f"AS={megabytes * MB}"))
     if megabytes >= 400:
@@ -175,7 +175,7 @@ def test_a_small_address_space(arguments: tuple[str, ...], megabytes: int, given
     ("limit", "says"), [(f"DATA={30 * MB}", "RLIMIT_DATA leaves"), ("FSIZE=1000", "RLIMIT_FSIZE is 1,000 bytes")]
 )
 def test_other_limits_of_memory(limit: str, says: str, tmp_path: Path) -> None:
-    """Of private memory, and of files, for which the kernel takes the samples' shared memory."""
+    """Limits of private memory, and of file size, which the kernel applies to the samples' shared memory."""
     end_of(*RUN, folder=tmp_path, inside=("--rlimit", limit)).ended(ExitCode.ENVIRONMENT, says)
 
 
@@ -189,7 +189,7 @@ def test_a_large_run_in_a_small_address_space(tmp_path: Path) -> None:
 
 
 def test_a_reproduction_is_asked_for_by_its_largest_round(tmp_path: Path) -> None:
-    """Its plan is made from one run of plain, which would fit: 70,000 connections and 15 rounds' samples do not."""
+    """One run of plain would fit; 70,000 connections and the samples of 15 rounds do not."""
     inside = ("--rlimit", f"AS={350 * MB}")
     refusal(
         end_of("reproduce", folder=tmp_path, inside=inside), "70,000 connections and the samples of 668,096 attempts"
@@ -233,7 +233,7 @@ MASKED = {
     ],
 )
 def test_nothing_is_measured_without_proc(hidden: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """Without /proc/sys nobody knows the range of ports: refused with the file's name."""
+    """Without /proc/sys the range of ports is unknown: connbench refuses the run and names the file."""
     refusal(end_of(*arguments, folder=tmp_path, inside=PROC[hidden]), "ip_local_port_range cannot be read", "/proc")
 
 
@@ -255,7 +255,7 @@ def test_nothing_is_measured_without_proc(hidden: str, arguments: tuple[str, ...
 def test_what_measures_nothing_works_without_proc(
     hidden: str, arguments: tuple[str, ...], given: str, tmp_path: Path
 ) -> None:
-    """A file is read, drawn and predicted from wherever."""
+    """`report`, `plot` and `predict` work without /proc."""
     command = [given if word == "given.json" else word for word in arguments]
     end_of(*command, folder=tmp_path, inside=PROC[hidden]).ended(ExitCode.OK)
 
@@ -263,7 +263,7 @@ def test_what_measures_nothing_works_without_proc(
 @as_root
 @pytest.mark.parametrize("hidden", ["subset=pid", slowly("no /proc"), slowly("no /proc/sys")])
 def test_the_doctor_without_proc(hidden: str, tmp_path: Path) -> None:
-    """It says what a run would be refused for."""
+    """The doctor says why a run would be refused."""
     told = end_of("doctor", folder=tmp_path, inside=PROC[hidden])
     told.ended(ExitCode.ENVIRONMENT)
     assert "A full run here would be refused (exit code 4): " in told.stdout
@@ -273,7 +273,7 @@ def test_the_doctor_without_proc(hidden: str, tmp_path: Path) -> None:
 @as_root
 @pytest.mark.parametrize("hidden", ["all that sets no limit", *map(slowly, MASKED)])
 def test_what_is_not_vital_may_be_hidden(hidden: str, tmp_path: Path) -> None:
-    """A container's masks over files that a run can do without: it goes on, and so does the doctor."""
+    """A container may hide files that a run can do without: the run and the doctor go on."""
     run = end_of(*RUN, "-o", "r.json", folder=tmp_path, inside=MASKED[hidden])
     run.ended(ExitCode.OK)
     assert len(run.kept("r.json").rounds) == 1
@@ -282,14 +282,14 @@ def test_what_is_not_vital_may_be_hidden(hidden: str, tmp_path: Path) -> None:
 
 @as_root
 def test_counters_that_are_hidden(tmp_path: Path) -> None:
-    """Without the kernel's counters a run cannot be judged, and is not begun."""
+    """Without the kernel's counters connbench cannot judge a run, and does not begin it."""
     inside = ("--mask", "/proc/self/net")
     run = end_of("run", "-n", "5", "--strategy", "random", folder=tmp_path, inside=inside)
     refusal(run, "the kernel's counters cannot be read: /proc/net/snmp: No such file", "mount the whole of /proc")
 
 
 def test_a_sandbox_that_denies_affinity(tmp_path: Path) -> None:
-    """A run goes on unpinned, with a warning; a CPU that was asked for is refused; `none` asks for nothing."""
+    """A run goes on unpinned, with a warning; connbench refuses a CPU that was asked for; `none` asks for no CPU."""
     inside = ("--deny", "affinity")
     run = end_of("run", *SMALL, "--format", "json", "-o", "r.json", folder=tmp_path, inside=inside)
     run.ended(ExitCode.OK)
@@ -307,7 +307,7 @@ def test_a_sandbox_that_denies_affinity(tmp_path: Path) -> None:
 
 
 def test_a_cpu_that_goes_away(one_cpu: Path, tmp_path: Path) -> None:
-    """After the run was planned its CPU is taken out of the group's cpuset: said by its number, and no bug."""
+    """The CPU is taken out of the group's cpuset after the plan is made: a fault with the CPU's number, and no bug."""
     cpu = max(os.sched_getaffinity(0))
     with at(
         BEFORE_THE_ENGINE, "run", *SMALL, "--cpu", str(cpu), folder=tmp_path, inside=("--cgroup", str(one_cpu))
@@ -329,7 +329,7 @@ def test_one_usable_cpu(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [25_000, slowly(15_000)])
 def test_thousands_of_targets(number: int, tmp_path: Path) -> None:
-    """Each has a socket that listens, which every process inherits: refused where RLIMIT_NOFILE is less."""
+    """Each has a listening socket, which every process inherits: refused where RLIMIT_NOFILE is less."""
     targets = [f"--target=127.0.{i // 250}.{i % 250 + 1}:80" for i in range(number)]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = 16_000

@@ -16,13 +16,13 @@ from run_connbench import connbench
 Machine = tuple[str, ...]
 
 STEADY = {"host-namespace", "open-files", "somaxconn", "cpus", "governor"}
-"""Codes of what does not change from one second to the next, as the use of the CPUs does."""
+"""Codes of checks whose outcome does not change from one second to the next, as CPU usage does."""
 
 SMALL_HOST = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40063", "--sysctl", "net.core.somaxconn=16")
 
 
 def doctor(inside: Machine, **keywords: Callable[[], None]) -> dict[str, Any]:
-    """What the doctor says of a machine; its exit code is the one it prints."""
+    """The doctor's report on a machine; its exit code is the one it prints."""
     finished = connbench("doctor", "--format", "json", inside=inside, **keywords)
     found: dict[str, Any] = json.loads(finished.stdout)
     assert finished.returncode == found["exit_code"], finished.stderr
@@ -43,7 +43,7 @@ def use_one_cpu() -> None:
     ids=["own namespace", "host's namespace"],
 )
 def test_a_run_says_what_the_doctor_said(inside: Machine, said: set[tuple[str, str]]) -> None:
-    """On one machine both name the same things by the same severity, and a warning does not fail either."""
+    """On one machine both name the same conditions with the same severity; a warning fails neither."""
     told = doctor(inside, preexec_fn=use_one_cpu)
     assert told["exit_code"] == ExitCode.OK
     by_doctor = {(one["code"], one["verdict"]) for one in told["checks"] if one["verdict"] != "ok"}
@@ -60,7 +60,7 @@ def test_a_run_says_what_the_doctor_said(inside: Machine, said: set[tuple[str, s
 
 @pytest.mark.parametrize("inside", [("--nofile", "40"), ("--deny", "port-range")], ids=["few files", "old kernel"])
 def test_a_run_is_refused_where_the_doctor_said_so(inside: Machine) -> None:
-    """Where a run ends in exit code 4, so does the doctor, with the run's own words."""
+    """Where a run ends in exit code 4, so does the doctor, with the run's own message."""
     told = doctor(inside)
     run = connbench("run", inside=inside)
     assert told["exit_code"] == run.returncode == ExitCode.ENVIRONMENT
@@ -73,7 +73,7 @@ def test_a_run_is_refused_where_the_doctor_said_so(inside: Machine) -> None:
 
 
 def test_the_doctor_in_words() -> None:
-    """Facts, then a line a check, and at the end what a full run would come to."""
+    """Facts, then a line a check, and at the end what a full run would measure."""
     finished = connbench("doctor")
     assert finished.returncode == ExitCode.OK, finished.stderr
     facts, listed, verdict = finished.stdout.rstrip("\n").split("\n\n")
@@ -94,7 +94,7 @@ def test_strategies_for_programs() -> None:
 
 
 def test_strategies_that_a_kernel_lacks() -> None:
-    """A kernel that does not know IP_LOCAL_PORT_RANGE has plain, bind and random alone, in both formats."""
+    """Without IP_LOCAL_PORT_RANGE both formats mark all strategies but plain, bind and random as missing."""
     denied = ("--deny", "port-range")
     document = json.loads(connbench("strategies", "--format", "json", inside=denied).stdout)
     assert [one["name"] for one in document["strategies"] if one["is_supported"]] == ["plain", "bind", "random"]

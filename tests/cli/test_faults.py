@@ -1,4 +1,4 @@
-"""Faults and signals in mid-run: what was measured is kept, the exit code says what happened, nothing is left."""
+"""Faults and signals in mid-run: the measured part is kept, the exit code says what happened, nothing is left."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ IN_THE_MIDDLE = connecting(1001)
 
 
 def assert_kept(run: Run, name: str = "r.json") -> None:
-    """What was measured stands in the report and in the file, and is marked partial."""
+    """What was measured stands in the report and in the file, both marked partial."""
     assert "partial" in run.stdout
     result = run.kept(name)
     assert result.is_partial
@@ -67,7 +67,7 @@ def test_a_signal(number: signal.Signals, code: ExitCode, tmp_path: Path) -> Non
 
 
 def test_what_is_left_is_seen(tmp_path: Path) -> None:
-    """The harness itself: a process, a namespace and a file that outlive the command do not pass."""
+    """The tests notice a process, a namespace and a file that outlive the command."""
     with at(STARTING, *PLAIN, "-n", "10", folder=tmp_path) as run:
         namespace = os.open(f"/proc/{run.engine}/ns/net", os.O_RDONLY)
         variables = Path(f"/proc/{run.engine}/environ").read_bytes().split(b"\0")[:-1]
@@ -84,7 +84,7 @@ def test_what_is_left_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_killed_acceptor(tmp_path: Path) -> None:
-    """A process that the listener lost ends the round as a lost worker does: what it held is gone."""
+    """The end of an accepting process ends the round as the end of a worker does: its connections are gone."""
     paced = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "300", "--churn-rate", "100")
     # The engine's first child accepts.
     with at(connecting(200, worker=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
@@ -99,11 +99,11 @@ def test_a_killed_acceptor(tmp_path: Path) -> None:
 
 
 BEFORE_THE_FIRST_WORKER: Moment = (Step("engine", "os.fork", "", 2),)
-"""The engine has started the process that accepts, and nobody has connected."""
+"""The engine has started the process that accepts, and no client has connected."""
 
 
 def test_an_acceptor_that_is_killed_before_it_accepts(tmp_path: Path) -> None:
-    """The kernel completes the handshakes all the same: without a look at the process the run would pass as sound."""
+    """The kernel completes the handshakes without it: unless the process is checked, the run would pass as sound."""
     few = ("run", "-n", "10", "--listener", "accept", "-o", "r.json")
     with at(BEFORE_THE_FIRST_WORKER, *few, folder=tmp_path) as run:
         run.send(signal.SIGKILL, run.children[0])
@@ -118,7 +118,7 @@ def _sockets_of(pid: int) -> int:
 
 @pytest.mark.parametrize("command", [("run", "-q", "-n", "10", "--listener", "accept"), ("serve", "--port", "0")])
 def test_acceptors_that_end_before_they_accept(command: tuple[str, ...]) -> None:
-    """The kernel completes the handshakes of a run all the same: without a look at them it would pass as sound."""
+    """The kernel completes the handshakes without them: unless connbench checks them, the run would pass as sound."""
     finished = connbench(*command, inside=("--deny", "epoll"))
     assert finished.returncode == ExitCode.FAULT
     assert " ended: Cannot allocate memory" in finished.stderr
@@ -128,7 +128,7 @@ def test_acceptors_that_end_before_they_accept(command: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize("denied", ["memfd_create=EPERM", "poll=ENOSYS", "setsockopt=EPERM"])
 def test_a_system_call_that_is_denied_is_no_bug(denied: str, tmp_path: Path) -> None:
-    """By a sandbox: of the command, of the engine or of a worker. test_matrix.py denies every call."""
+    """A sandbox denies a call to the command, the engine or a worker. test_matrix.py denies every call."""
     run = end_of(*PLAIN, "--port-range", "40000-40009", folder=tmp_path, inside=("--deny", denied))
     run.ended(ExitCode.ENVIRONMENT, "this machine denies what connbench needs: ")
     assert "\n  -> a sandbox, a container or a security module denies a system call" in run.stderr
@@ -136,7 +136,7 @@ def test_a_system_call_that_is_denied_is_no_bug(denied: str, tmp_path: Path) -> 
 
 
 def test_a_machine_that_does_not_tell_its_memory(tmp_path: Path) -> None:
-    """Where sysinfo(2) is denied sysconf(3) returns any number, which no JSON has room for."""
+    """Where sysinfo(2) is denied sysconf(3) returns any number, which no JSON can hold."""
     run = end_of(*PLAIN, "--port-range", "40000-40009", folder=tmp_path, inside=("--deny", "sysinfo=EPERM"))
     run.ended(ExitCode.OK)
     memory = run.kept("r.json").environment["memory_total"]
@@ -157,7 +157,7 @@ def test_a_machine_that_does_not_tell_its_memory(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_no_further_process_is_no_matter_of_open_files(command: tuple[str, ...], says: str) -> None:
-    """fork() that fails with EAGAIN speaks of the limits of processes, and of nothing else."""
+    """Where fork() fails with EAGAIN the message names the limits of processes, and nothing else."""
     finished = connbench(*command, inside=("--deny", "fork"))
     assert finished.returncode == ExitCode.ENVIRONMENT
     assert says in finished.stderr
@@ -167,7 +167,7 @@ def test_no_further_process_is_no_matter_of_open_files(command: tuple[str, ...],
 
 
 def test_a_model_takes_no_process() -> None:
-    """Numpy's library starts threads by itself, and ends a process that may not start any."""
+    """The library of numpy starts threads by itself, and ends a process that may not start any."""
     finished = connbench("predict", "-n", "100", inside=("--deny", "fork"))
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
 
@@ -182,7 +182,7 @@ def test_few_files_take_no_end_of_acceptors() -> None:
 
 
 def test_two_signals(tmp_path: Path) -> None:
-    """A second Ctrl-C does not wait for anything, not even for an engine that does not answer, and leaves nothing."""
+    """A second Ctrl-C waits for nothing, not even for an engine that does not answer, and leaves nothing."""
     with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
         engine = run.engine
         run.send(signal.SIGSTOP, engine)
@@ -218,7 +218,7 @@ def the_worker(run: Run) -> int:
 def test_a_process_of_the_run_ends(
     which: Callable[[Run], int], number: signal.Signals, says: str, tmp_path: Path
 ) -> None:
-    """A signal to the engine or to a worker, which is not the command's own, is a fault that names the signal."""
+    """A signal to the engine or to a worker alone is a fault that names the signal."""
     with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
         run.send(number, which(run))
     run.ended(ExitCode.FAULT, says)
@@ -226,7 +226,7 @@ def test_a_process_of_the_run_ends(
 
 
 def test_a_killed_worker_that_only_holds(tmp_path: Path) -> None:
-    """Losing connections made earlier is noticed while others are being made."""
+    """The loss of earlier connections is noticed while others are made."""
     with at(connecting(1000, worker=3), *PLAIN, folder=tmp_path, inside=("--nofile", "2000")) as run:
         run.send(signal.SIGKILL, run.children[0])
     run.ended(ExitCode.FAULT, "was killed by SIGKILL")
@@ -234,7 +234,7 @@ def test_a_killed_worker_that_only_holds(tmp_path: Path) -> None:
 
 
 def test_no_more_descriptors(tmp_path: Path) -> None:
-    """EMFILE in mid-run, caused by taking the limit away from the running worker."""
+    """EMFILE in mid-run: the test lowers the limit of the running worker."""
     with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
         run.allow(resource.RLIMIT_NOFILE, 100, run.stopped)
     run.ended(ExitCode.FAULT, "EMFILE")
@@ -249,7 +249,7 @@ def test_a_killed_command_takes_everything_with_it(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_keeps_its_finished_strategies(tmp_path: Path) -> None:
-    """Strategies that were done before the signal are complete; the one in its middle is partial."""
+    """Strategies that ended before the signal are complete; the one in progress is partial."""
     in_the_second: Moment = (*SECOND_TURN, *IN_THE_MIDDLE)
     with at(in_the_second, "run", "--strategy", "range,plain", "-o", "r.json", folder=tmp_path) as run:
         run.send(signal.SIGTERM)
@@ -277,7 +277,7 @@ at_each_moment = pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS
 @at_each_moment
 @pytest.mark.parametrize("number", sorted(ENDING_SIGNALS), ids=lambda number: number.name)
 def test_a_signal_at_each_moment(number: signal.Signals, moment: Moment, tmp_path: Path) -> None:
-    """It ends the command with its own code, and the file is whole or not there."""
+    """The command ends with the signal's own code, and the file is whole or absent."""
     with at(moment, *SMALL, folder=tmp_path) as run:
         run.send(number)
     run.ended(128 + number)
@@ -287,7 +287,7 @@ def test_a_signal_at_each_moment(number: signal.Signals, moment: Moment, tmp_pat
 @pytest.mark.slow
 @at_each_moment
 def test_a_file_that_appears_at_each_moment(moment: Moment, tmp_path: Path) -> None:
-    """It stays as it is, before the name is reserved and after."""
+    """The other file stays as it is, before the name is reserved and after."""
     with at(moment, *SMALL, folder=tmp_path) as run:
         theirs = run.place("r.json")
     run.ended(ExitCode.OUTPUT)
@@ -297,7 +297,7 @@ def test_a_file_that_appears_at_each_moment(moment: Moment, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [BEFORE_THE_ENGINE, SAVING], ids=["before the engine", "saving"])
 def test_a_disk_that_fills_up(moment: Moment, tmp_path: Path) -> None:
-    """What was measured is printed; the file is whole or not there."""
+    """The command prints what it measured; the file is whole or absent."""
     disk = tmp_path / "disk"
     disk.mkdir()
     output = disk / "r.json"

@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_sweep_of_the_whole_range(tmp_path: Path) -> None:
-    """Windows too narrow and too wide are told from the right ones, and the whole range needs no window."""
+    """The sweep tells windows that are too narrow or too wide from the right ones; the whole range needs no window."""
     path = tmp_path / "sweep.json.gz"
     settings = ("--strategy", "window,range", "--window", "100,500,5000", "--fill", "50%,95%")
     swept = connbench("sweep", *settings, "--rounds", "1", "--seed", "1", "-o", str(path))
@@ -32,7 +32,7 @@ def test_sweep_of_the_whole_range(tmp_path: Path) -> None:
 
 
 def test_server_holds_them_all() -> None:
-    """25,000 connections to `connbench serve`: each is accepted, none is dropped, all are open at once."""
+    """25,000 connections to `connbench serve`: it accepts each, drops none, and holds all at once."""
     ports = ("--sysctl", "net.ipv4.ip_local_port_range=9024 65535", "--sysctl", "net.core.somaxconn=65535")
     with serving("--format", "json", inside=ports) as server:
         next_report(server)

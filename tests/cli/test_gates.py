@@ -1,4 +1,4 @@
-"""`--fail-if`: the exit code, the lines, and that nothing is measured for a wrong one."""
+"""`--fail-if`: the exit code, the lines, and that connbench measures nothing for a wrong one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_run_that_crosses_a_threshold() -> None:
 
 
 def test_run_within_its_thresholds() -> None:
-    """Nothing is said of a threshold that holds, and the exit code is 0."""
+    """A threshold that holds prints nothing, and the exit code is 0."""
     finished = connbench(*SMALL, "--strategy", "bind", *failing("p99 < 1ns", "errors > 2%", "odd.min > 1x odd.max"))
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
 
@@ -78,7 +78,7 @@ def test_wrong_expression_is_refused_before_anything_is_measured(condition: str,
 
 
 def test_unsound_run_is_worse_than_a_crossed_threshold() -> None:
-    """An invalid measurement ends in 3, and the threshold's line is there all the same."""
+    """An invalid measurement ends in 3, and the threshold's line is printed."""
     finished = connbench(
         *("run", "-n", "40", "--isolate", "never", "--target", "127.0.0.1:5000", "--strategy", "bind"),
         *failing("errors > 0"),
@@ -90,7 +90,7 @@ def test_unsound_run_is_worse_than_a_crossed_threshold() -> None:
 
 @pytest.mark.parametrize("verb", ["run", "report"])
 def test_output_that_cannot_be_written_is_worse_than_a_crossed_threshold(verb: str, files: tuple[str, str]) -> None:
-    """A full disk ends in 7, and the threshold's line is there all the same."""
+    """A full disk ends in 7, and the threshold's line is printed."""
     arguments = ("report", files[0]) if verb == "report" else (*SMALL, "--strategy", "plain")
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         command = command_line(*arguments, *failing("plain: connected < 65"))
@@ -100,7 +100,7 @@ def test_output_that_cannot_be_written_is_worse_than_a_crossed_threshold(verb: s
 
 
 def test_broken_run_is_judged_by_what_it_has() -> None:
-    """A run that ends in mid-run says what failed until then, and ends with its fault's exit code."""
+    """A run that a fault ends early reports the thresholds crossed until then, and ends with its fault's exit code."""
     finished = connbench(
         *("run", "-n", "400", "--isolate", "never", "--target", "127.0.0.1:5000", "--strategy", "plain"),
         *("--timeout", "0.1", *failing("max > 50ms")),
@@ -127,14 +127,14 @@ def test_report_without_a_crossed_threshold(files: tuple[str, str]) -> None:
 
 
 def test_strategy_that_one_of_the_files_lacks(files: tuple[str, str]) -> None:
-    """A file that has nothing to hold to a threshold is not passed over: wrong usage, and nothing is printed."""
+    """A file without the strategy that a threshold names is wrong usage; nothing is printed."""
     finished = connbench("report", *files, *failing("window 16: p99 > 60s"))
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert f"{files[1]} has no strategy 'window 16'\n  -> it has plain\n" in finished.stderr
 
 
 def test_unsound_file_passes_no_gate(tmp_path: Path) -> None:
-    """A report with thresholds ends in 3 for an invalid measurement; without any it prints what is there."""
+    """A report with thresholds ends in 3 for an invalid measurement; without any it prints the figures."""
     path = str(tmp_path / "r.json")
     connbench(
         *("run", "-n", "40", "--isolate", "never", "--target", "127.0.0.1:5000", "--strategy", "bind", "-o", path),
@@ -147,7 +147,7 @@ def test_unsound_file_passes_no_gate(tmp_path: Path) -> None:
 
 
 def test_reader_that_leaves_does_not_open_the_gate(files: tuple[str, str]) -> None:
-    """`connbench report ... | head -1` fails all the same, for the shell to see."""
+    """`connbench report ... | head -1` fails, so that the shell notices."""
     reader, writer = os.pipe()
     os.close(reader)
     command = command_line("report", files[0], *failing("plain: connected < 65"))
@@ -187,7 +187,7 @@ def test_summary_that_cannot_be_written_is_a_warning(files: tuple[str, str], tmp
 
 @pytest.mark.parametrize("variables", [{"GITHUB_ACTIONS": "false"}, {"GITHUB_STEP_SUMMARY": ""}])
 def test_elsewhere_nothing_is_added(variables: dict[str, str], files: tuple[str, str], tmp_path: Path) -> None:
-    """Without GitHub's runner, or without its file, no table is written."""
+    """Without GitHub's runner, or without its file, connbench writes no table."""
     summary = tmp_path / "summary.md"
     finished = in_actions("report", files[1], **{"GITHUB_STEP_SUMMARY": str(summary), **variables})
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")

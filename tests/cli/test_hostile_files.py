@@ -1,4 +1,4 @@
-"""Small files that are made to take gigabytes or minutes: refused in a sentence by a command that has little memory."""
+"""Small files that are made to take gigabytes or minutes: the command refuses them in a sentence, in little memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mutants import SEEDS
 from run_connbench import COMMAND, HANG_S
 
 ADDRESS_SPACE, SECONDS = 1_000_000_000, 30
-"""What the command may take: bytes, 0.3 GB of which Python and numpy take, and of the CPU."""
+"""Limits of the command: bytes, of which Python and numpy take 0.3 GB, and CPU seconds."""
 
 TELLING = (
     "gzip of a gigabyte of blanks",
@@ -33,7 +33,7 @@ def bounded(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def try_out(path: Path, words: str) -> None:
-    """Read a file: refused with these words, or shown where there are none."""
+    """Read a file: the command refuses it with these words, or shows it where there are none."""
     done = bounded("report", str(path))
     assert done.returncode == (ExitCode.INPUT if words else ExitCode.OK), done.stderr[-500:]
     assert words in done.stderr
@@ -43,7 +43,7 @@ def try_out(path: Path, words: str) -> None:
 
 @pytest.mark.parametrize("name", TELLING)
 def test_small_file_takes_little(name: str, tmp_path: Path) -> None:
-    """What is parsed is bounded, and not the size of the file alone."""
+    """What is parsed is bounded, and not only the size of the file."""
     words, make = BOMBS[name]
     path = tmp_path / "x.json"
     path.write_bytes(make())
@@ -53,12 +53,12 @@ def test_small_file_takes_little(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BOMBS if name not in TELLING])
 def test_no_small_file_takes_much(name: str, tmp_path: Path) -> None:
-    """The same for every other way."""
+    """The same for every other kind of file."""
     test_small_file_takes_little(name, tmp_path)
 
 
 def test_endless_file_is_refused_by_its_beginning() -> None:
-    """/dev/zero has no end, and no result begins so."""
+    """/dev/zero has no end, and no result begins like it."""
     try_out(Path("/dev/zero"), "it begins with")
 
 

@@ -1,4 +1,4 @@
-"""Words from a file that would end a line, steer a terminal or pose as a command: shown, and never obeyed."""
+"""Words from a file that would end a line, control a terminal or pose as a command: shown, and never obeyed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ACTIONS = {**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": ""}
 
 
 def hostile(kernel: str) -> Result:
-    """An unsound and partial result of two strategies, whose words are hostile; a plan has none but its strategies."""
+    """An unsound and partial result of two strategies with hostile names; a plan contains no other text."""
     spec = StrategySpec(HOSTILE)
     measured = round_of(samples_of([10_000] * 60), fault=RunFault(HOSTILE, HOSTILE))
     counters = {**measured.report.counters, "TcpExt.ListenOverflows": 1}
@@ -49,7 +49,7 @@ def hostile(kernel: str) -> Result:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Two such files of hostile names, which tell different kernels."""
+    """Two such files with hostile names, which name different kernels."""
     folder = tmp_path_factory.mktemp("hostile")
     paths = [folder / f"{kernel}{HOSTILE.replace('/', '')}.json" for kernel in ("a", "b")]
     for path in paths:
@@ -58,7 +58,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 def said(*arguments: str, code: ExitCode = ExitCode.OK) -> tuple[str, str]:
-    """What a command prints on both streams, after making sure that each line of it is harmless."""
+    """The output of a command on both streams, after a check that each line of it is harmless."""
     finished = connbench(*arguments, env=ACTIONS)
     assert finished.returncode == code, finished.stderr
     for line in (finished.stdout + finished.stderr).split("\n"):
@@ -91,7 +91,7 @@ def obeyed(line: str) -> bool:
     ],
 )
 def test_runner_of_these_tests(line: str, *, is_obeyed: bool) -> None:
-    """What the tests take for a runner obeys what the real one obeys."""
+    """The tests' copy of the runner obeys what the real one obeys."""
     assert obeyed(line) is is_obeyed
 
 
@@ -105,7 +105,7 @@ def test_report_shows_hostile_words_in_their_lines(files: tuple[str, str]) -> No
 
 @pytest.mark.parametrize("form", ["talk", "markdown", "csv", "talk-csv", "prometheus"])
 def test_other_formats_do_so_too(form: str, files: tuple[str, str], tmp_path: Path) -> None:
-    """What a format has no place for is told on stderr, and the advice with it; talk-csv takes one strategy."""
+    """Findings that a format has no place for are printed on stderr with their advice; talk-csv takes one strategy."""
     file = files[0]
     if form == "talk-csv":
         file = str(tmp_path / f"{HOSTILE.replace('/', '')}.json")
@@ -120,7 +120,7 @@ def test_other_formats_do_so_too(form: str, files: tuple[str, str], tmp_path: Pa
 
 
 def test_json_says_the_same_by_escapes(files: tuple[str, str]) -> None:
-    """Programs that read it get each word as the file has it; a log that shows it obeys none."""
+    """Programs that read it get each word as it stands in the file; a log that shows it obeys none."""
     text, _ = said("report", files[0], "--format", "json")
     document = json.loads(text)
     assert document["strategies"][0]["strategy"]["name"] == HOSTILE
@@ -146,7 +146,7 @@ def test_command_to_repeat_is_one_word_to_a_shell(tmp_path: Path) -> None:
 
 
 def test_job_summary_shows_hostile_words_as_they_are(files: tuple[str, str], tmp_path: Path) -> None:
-    """In the Markdown that GitHub shows beside a job they are text: no HTML, no picture, no link."""
+    """In the Markdown that GitHub shows beside a job the names are text: no HTML, no picture, no link."""
     summary = tmp_path / "summary.md"
     finished = connbench("report", files[0], env={**ACTIONS, "GITHUB_STEP_SUMMARY": str(summary)})
     assert finished.returncode == ExitCode.OK
@@ -157,7 +157,7 @@ def test_job_summary_shows_hostile_words_as_they_are(files: tuple[str, str], tmp
 
 
 def test_threshold_of_a_hostile_strategy_is_one_line_and_one_annotation(files: tuple[str, str]) -> None:
-    """A failure has a line and a workflow command of its own, into which the strategy's and the file's names fit."""
+    """A failure has one line and one workflow command, which contain the strategy's and the file's names."""
     _, told = said("report", *files, "--fail-if", "p99 > 1ns", code=ExitCode.UNSOUND)
     lines = told.splitlines()
     assert len(lines) == 8
@@ -174,7 +174,7 @@ def test_comparison_shows_hostile_words_in_their_lines(form: str, files: tuple[s
 
 
 def test_terminal_chart_of_a_hostile_strategy(files: tuple[str, str]) -> None:
-    """Above the chart its heading stands in one line, and a label asked for in vain does not spoil the list of them."""
+    """The chart's heading stands in one line, and an unknown label does not break the list of known ones."""
     text, _ = said("plot", *files, "--terminal")
     assert text.count("error:\ufffdpwned") >= 2
     _, told = said("plot", *files, "--terminal", "--strategy", "nothing", code=ExitCode.USAGE)
@@ -182,7 +182,7 @@ def test_terminal_chart_of_a_hostile_strategy(files: tuple[str, str]) -> None:
 
 
 def test_file_that_is_no_result_is_named_in_one_line(tmp_path: Path) -> None:
-    """Neither the name of a file nor what it begins with gets out of the message about it."""
+    """Neither the name of a file nor its first bytes break the line of the message about it."""
     for content in (HOSTILE, f"{{{HOSTILE}", "9024,0.1\n" + HOSTILE + "\n"):
         path = tmp_path / f"{HOSTILE.replace('/', '')}.json"
         path.write_text(content, encoding="utf-8")

@@ -37,7 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_every_number_of_a_document_has_a_unit(command: str, files: Path) -> None:
-    """A program that reads a document needs no guess at what a number is of."""
+    """A program that reads a document need not guess the unit of a number."""
     finished = connbench(*command.split(), "--format", "json", cwd=files)
     document = json.loads(finished.stdout)
     assert document

@@ -1,4 +1,4 @@
-"""The kernel lab's command, short of booting a kernel: its table and chart, and guests that come to nothing."""
+"""The kernel lab's command without a booted kernel: its table and chart, and guests that fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RANGE = StrategySpec("range")
 
 
 def alive(group: int) -> list[int]:
-    """The processes of a group that have not ended, whether or not anybody has asked how."""
+    """The processes of a group that have not ended, also those that no parent has waited for."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -32,7 +32,7 @@ def alive(group: int) -> list[int]:
 
 
 def add_result(folder: Path, series: str, kernel: str, odd_ns: int, clock: str = "time") -> None:
-    """Write what a guest would have left: even ports at 10 µs, odd ones dearer by plain, and alike by range."""
+    """Write what a guest would leave: even ports at 10 µs, odd ones slower with plain, and equal with range."""
     plain = samples_of([10_000, 10_000, odd_ns, odd_ns], port=[40000, 40002, 40001, 40003])
     even = samples_of([10_000] * 4, port=[40000, 40001, 40002, 40003])
     result = result_of({PLAIN: [round_of(plain)], RANGE: [round_of(even)]})
@@ -57,7 +57,7 @@ def test_table_has_a_row_for_each_kernel_by_version(tmp_path: Path) -> None:
 
 
 def test_table_has_no_cost_of_a_port_without_slow_connects(tmp_path: Path) -> None:
-    """Connections that all had even ports have walked no half: they tell neither a cliff nor what a port costs."""
+    """Connections that all had even ports walked no half: they show neither a cliff nor what a port costs."""
     result = result_of({PLAIN: [round_of(samples_of([10_000] * 4, port=[40000, 40002, 40004, 40006]))]})
     result.environment |= {"kernel": "6.12.9-amd64"}
     (tmp_path / "6.12").mkdir()
@@ -67,7 +67,7 @@ def test_table_has_no_cost_of_a_port_without_slow_connects(tmp_path: Path) -> No
 
 
 def test_table_tells_folders_and_clocks_apart(tmp_path: Path) -> None:
-    """A kernel of one's own goes by its name, and instructions beside times are remarked on."""
+    """A kernel from elsewhere goes by its folder's name, and the table marks instructions beside times."""
     add_result(tmp_path, "patched", "6.12.9-amd64", 50_000, "instructions")
     add_result(tmp_path, "6.12", "6.12.9-amd64", 50_000)
     ended = lab("table", str(tmp_path))
@@ -80,7 +80,7 @@ def test_table_tells_folders_and_clocks_apart(tmp_path: Path) -> None:
 
 
 def test_own_kernel_is_known_by_its_image(tmp_path: Path) -> None:
-    """Its version is read from the bzImage; what is none is refused, and so are two of one name."""
+    """The lab reads its version from the bzImage; it refuses other files, and two kernels of one name."""
     image, words = tmp_path / "bzImage", b"6.19.0-mine (me@here) #1"
     header = bytearray(0x400)
     header[0x202:0x206], header[0x20E:0x210] = b"HdrS", (0x100).to_bytes(2, "little")
@@ -103,7 +103,7 @@ def test_own_kernel_is_known_by_its_image(tmp_path: Path) -> None:
 
 
 def test_table_of_nothing_is_an_error(tmp_path: Path) -> None:
-    """A folder without results is refused by its name."""
+    """The lab refuses a folder without results and names it."""
     ended = lab("table", str(tmp_path))
     assert (ended.returncode, ended.stdout) == (8, "")
     assert str(tmp_path) in ended.stderr
@@ -111,7 +111,7 @@ def test_table_of_nothing_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("run", "--kernel", "six"), ("run", "--deterministic", "--kernel", "uml")])
 def test_kernel_that_cannot_be_is_wrong_usage(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """What is no series, and what cannot count instructions, is refused before anything is made."""
+    """The lab refuses an unknown series, and a guest that cannot count instructions, before it makes anything."""
     ended = lab(*arguments, "-o", str(tmp_path / "out"))
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 2
@@ -136,7 +136,7 @@ def stand_in(path: Path, body: str) -> None:
     [("echo Kernel panic; exit 1", "did not boot"), ("echo kernel-lab: up 1.0; sleep 1000 & wait", "hung within 2 s")],
 )
 def test_guest_that_comes_to_nothing_is_ended_and_told(body: str, told: str, tmp_path: Path) -> None:
-    """A kernel that panics, and one that never ends, are reported with the end of their console; nothing is left."""
+    """The lab reports a kernel that panics, and one that never ends, with the end of their console; nothing is left."""
     stand_in(tmp_path / "bin" / "linux.uml", f"echo $$ > {tmp_path}/pid\n{body}")
     (tmp_path / "temporary").mkdir()
     (tmp_path / "out" / "uml").mkdir(parents=True)
@@ -161,7 +161,7 @@ mkdir left && echo 0 >left/status && echo 6.1.0 >left/release && tar -c -f resul
 @needs_tools
 @pytest.mark.parametrize("is_named", [False, True])
 def test_kernel_that_this_cpu_cannot_boot_is_left_out_unless_it_was_named(is_named: bool, tmp_path: Path) -> None:
-    """Of all kernels user-mode-linux is left out with its reason in a line, exit code 0; asked for, it is a fault."""
+    """Among all kernels the lab leaves user-mode-linux out, with a line and exit code 0; asked for, it is a fault."""
     stand_in(tmp_path / "bin" / "linux.uml", "echo ptrace set fp regs failed, errno = 14; exit 1")
     stand_in(tmp_path / "bin" / "qemu-system-x86_64", GUEST_THAT_RUNS)
     for series in ("5.10", "6.1", "6.12", "6.18", "7"):
@@ -186,7 +186,7 @@ def test_kernel_that_this_cpu_cannot_boot_is_left_out_unless_it_was_named(is_nam
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", ["/tmp", "/dev/shm", "/run"])  # noqa: S108  # where a guest once had a file system of its own
 def test_checkout_may_lie_anywhere(place: str) -> None:
-    """A guest finds a checkout in a folder for temporary files, with a space in its path, by way of a link."""
+    """A guest finds a checkout in a folder for temporary files, with a space in its path, through a link."""
     require_guest("6.1")
     with tempfile.TemporaryDirectory(prefix="connbench lab ", dir=place) as folder:
         checkout = Path(folder, "a checkout")

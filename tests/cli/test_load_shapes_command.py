@@ -1,4 +1,4 @@
-"""The shapes of load by the installed command: workers of few sockets, faults in their middle, and what is refused."""
+"""The shapes of load with the installed command: workers of few sockets, faults in their middle, and refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW = ("--nofile", "40")
 
 
 def document(*arguments: str, inside: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What a sound run says in JSON."""
+    """The JSON of a sound run."""
     finished = connbench(*SMALL, *arguments, "--format", "json", inside=inside)
     assert finished.returncode == ExitCode.OK, finished.stderr
     found: dict[str, Any] = json.loads(finished.stdout)
@@ -41,8 +41,8 @@ def test_churn_is_the_same_whoever_holds() -> None:
     assert shared["established"] == 48
 
 
-def test_lanes_and_churn_stop_in_good_order(tmp_path: Path) -> None:
-    """Ctrl-C in a paced churn of two lanes: what was replaced is saved, the round is partial, nothing is left."""
+def test_clients_and_churn_stop_in_good_order(tmp_path: Path) -> None:
+    """Ctrl-C in a paced churn of two clients: the replacements are saved, the round is partial, nothing is left."""
     path = tmp_path / "x.json"
     load = ("--strategy", "bind", "--fill", "50%", "--concurrency", "2", "--churn", "100000", "--churn-rate", "200")
     with running("run", "--port-range", "40000-40063", *load, "-o", str(path), at_least=40) as process:
@@ -53,7 +53,7 @@ def test_lanes_and_churn_stop_in_good_order(tmp_path: Path) -> None:
     assert (filled["partial"], replaced["partial"]) == (False, True)
     assert len(filled["rounds"][0]["samples"]["port"]) == 32
     assert 0 < len(replaced["rounds"][0]["samples"]["port"]) < 100000
-    # Each of the two lanes may be stopped after it has closed a connection and before it opens the next.
+    # Each of the two clients may be stopped after it has closed a connection and before it opens the next.
     assert 30 <= replaced["rounds"][0]["established"] <= 32
 
 
@@ -64,7 +64,7 @@ def _signals(pid: int, field: str) -> int:
 
 
 def test_worker_stopped_while_it_waits_stops_the_churn() -> None:
-    """SIGTERM to a worker that has nothing to do just then is not lost: its next order ends the run."""
+    """SIGTERM reaches a worker that has nothing to do: its next task ends the run."""
     load = ("--strategy", "bind", "--fill", "75%", "--churn", "100000", "--churn-rate", "50")
     with running(*SMALL, *load, inside=FEW, at_least=50) as process:
         term = 1 << signal.SIGTERM - 1
@@ -78,7 +78,7 @@ def test_worker_stopped_while_it_waits_stops_the_churn() -> None:
 
 
 def test_engine_killed_in_the_churn_leaves_the_filling_whole(tmp_path: Path) -> None:
-    """What was said of the filling at its end is kept; the churn alone is partial."""
+    """The filling that ended is kept; the churn alone is partial."""
     path = tmp_path / "x.json"
     load = ("--strategy", "bind", "--fill", "50%", "--churn", "1000", "--churn-rate", "20")
     with running(*SMALL, *load, "-o", str(path), at_least=34) as process:
@@ -92,7 +92,7 @@ def test_engine_killed_in_the_churn_leaves_the_filling_whole(tmp_path: Path) -> 
 
 
 def test_silent_target_ends_the_churn_whoever_holds() -> None:
-    """Time-outs in a row are counted over all workers of a lane: none has more than three of these eight."""
+    """Time-outs in a row count over all workers of a client: none has more than three of these eight."""
     target = ("--target", "127.0.0.1:39999", "--timeout", "0.05")
     load = ("--strategy", "random", "--fill", "75%", "--churn", "8", "--isolate", "never")
     finished = connbench(
@@ -108,7 +108,7 @@ def test_silent_target_ends_the_churn_whoever_holds() -> None:
 
 
 def test_acceptors_are_as_many_as_are_open_at_once() -> None:
-    """Replaced connections are gone from them, and need no process more, however many there are."""
+    """Replaced connections leave the acceptors: any number of replacements needs no further process."""
     load = ("--strategy", "bind", "--fill", "50%", "--churn", "100000", "--churn-rate", "100", "--listener", "accept")
     with running(*SMALL, *load, inside=("--nofile", "200"), at_least=33) as process:
         assert len(children(engine_of(process))) == 2  # one accepts, one holds
@@ -118,7 +118,7 @@ def test_acceptors_are_as_many_as_are_open_at_once() -> None:
 
 
 def test_more_clients_than_cpus_are_warned_of() -> None:
-    """They cannot run at the same time, and the user is told before it runs."""
+    """More clients than CPUs cannot run at the same time: a warning says so before the run."""
     finished = connbench(
         *SMALL, "--strategy", "bind", "--concurrency", "40", "--cpu", str(min(os.sched_getaffinity(0)))
     )

@@ -32,14 +32,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="co
 
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
 PATIENCE_S = 120
-"""What takes longer hangs."""
+"""A cell that takes longer hangs."""
 
 Command = tuple[str, ...]
 
 PORTS = ("--port-range", "40000-40063")
 SERVE = ("serve", "--port", "0")
 DOCTOR = ("doctor",)
-"""It says on stdout what is wrong."""
+"""This command says on stdout what is wrong."""
 MEASURING: dict[str, Command] = {
     "run": ("run", "--strategy", "plain,window", "--window", "16", *PORTS, "-o", "out.json"),
     "veth": ("run", "--strategy", "bind", "--link", "veth", "--listener", "accept", *PORTS, "-o", "out.csv"),
@@ -47,7 +47,7 @@ MEASURING: dict[str, Command] = {
     "doctor": DOCTOR,
     "report": ("report", "made.json", "--html", "out.html"),
 }
-"""What uses most of the kernel."""
+"""The command that uses most of the kernel."""
 
 QUICK = MEASURING | {
     "sweep": ("sweep", "--fill", "50%,90%", "--window", "16", *PORTS, "-o", "out.json.gz", "--html", "out.html"),
@@ -82,7 +82,7 @@ class Bench:
     made: bytes
 
     def hold(self, inside: Command, commands: dict[str, Command], *, by: Command = (), hears: bool = True) -> None:
-        """Hold commands to the law without something.
+        """Check that commands keep the law without something.
 
         Args:
             inside: What faulty_host.py takes away.
@@ -148,7 +148,7 @@ def _listens(pid: int) -> bool:
 
 
 def _wrong_end(command: Command, code: int | None, words: str, *, hears: bool) -> str:
-    """What is wrong with an exit code and what was said on stderr; empty if nothing is."""
+    """What is wrong with an exit code and the output on stderr; empty if nothing is."""
     # Several processes of a server may tell the same.
     faults = {
         re.sub(r"[0-9]+", "N", line)
@@ -169,7 +169,7 @@ def _wrong_end(command: Command, code: int | None, words: str, *, hears: bool) -
 
 
 def _wrong_files(folder: Path, command: Command, code: int | None) -> Iterator[str]:
-    """What is wrong with the files that a command has left."""
+    """What is wrong with the files that a command left."""
     there = {entry.name: entry for entry in folder.iterdir() if entry.name != "made.json"}
     asked = {word for word in command if word.startswith("out.")}
     for name, entry in there.items():
@@ -244,7 +244,7 @@ def _removed(group: Path) -> bool:
 
 @pytest.fixture
 def bench(made: bytes, groups: list[Path], tmp_path: Path) -> Bench:
-    """A folder that anybody may write to."""
+    """A folder that every user may write to."""
     folder = tmp_path / "work"
     folder.mkdir()
     folder.chmod(0o777)
@@ -287,7 +287,7 @@ def test_a_file_system_is_missing(inside: Command, bench: Bench) -> None:
 
 
 def test_an_output_folder_is_read_only(bench: Bench) -> None:
-    """The working directory: who is in it before it is made read-only would not notice."""
+    """The working directory: a process that was in it before it became read-only would not notice."""
     bench.hold(("--read-only", str(bench.folder)), ALL, by=("/usr/bin/env", f"--chdir={bench.folder}"))
 
 

@@ -1,4 +1,4 @@
-"""Which namespace a run takes with which rights: what planning chooses, what a round then can do, what doctor says."""
+"""Which namespace a run takes with which rights: the planner chooses, the engine sets it up, doctor says which."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(json.dumps({
     "opened": sum(map(bool, ports)),
 }))
 """
-"""Plans and measures four connections, and tells where; its round is made ready by the engine as in any run."""
+"""Plans and measures four connections, and prints where; the engine sets up its round as in any run."""
 
 NETWORK, USER, HOST = Namespace.NETWORK, Namespace.USER, Namespace.HOST
 NO_USER = ("--most", "user_namespaces=0")
@@ -62,7 +62,7 @@ LIMIT = "the limit user.max_net_namespaces is reached"
     ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, tuple) else "",
 )
 def test_the_namespace_that_rights_allow(inside: tuple[str, ...], expected: Namespace, reason: str) -> None:
-    """What planning chooses, the engine can make ready; the host's comes with a warning that names the reason."""
+    """The engine can set up what the planner chooses; the host's namespace brings a warning that names the reason."""
     command = [*INSIDE, *inside, "--", sys.executable, "-c", PROGRAM]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert finished.returncode == 0, finished.stderr
@@ -77,7 +77,7 @@ def test_the_namespace_that_rights_allow(inside: tuple[str, ...], expected: Name
 
 
 def test_run_and_doctor_agree_without_net_admin() -> None:
-    """CAP_SYS_ADMIN enters a namespace in which nothing can be set up: both measure the host's, and say why."""
+    """With CAP_SYS_ADMIN alone a new namespace cannot be set up: both measure the host's, and say why."""
     inside = (*NO_USER, "--drop", "net_admin")
     told = json.loads(connbench("doctor", "--format", "json", inside=inside).stdout)
     run = connbench("run", "-n", "4", "--strategy", "bind", "--format", "json", inside=inside)
@@ -100,7 +100,7 @@ for _ in range(10):
 
 
 def test_a_round_waits_until_the_namespace_before_is_removed() -> None:
-    """The kernel counts a namespace until it has removed it in the background, and one is all that is allowed here."""
+    """The kernel counts a namespace until it has removed it in the background, and this test allows one."""
     command = [*INSIDE, "--most", "net_namespaces=1", "--", sys.executable, "-c", ONE_AFTER_THE_OTHER]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert finished.returncode == 0, finished.stderr

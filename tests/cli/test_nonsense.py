@@ -1,4 +1,4 @@
-"""Nonsense behind every option of every command: refused in two lines, or taken for what it says; no traceback."""
+"""Nonsense for every option of every command: refused in two lines, or accepted as a value; no traceback."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ BESIDE = {
     "--height": ["--kind", "ports", "-o", "chart.png"],
     "--width": ["--kind", "ports", "-o", "chart.png"],
 }
-"""What an option does nothing without."""
+"""An option that this one needs beside it to have an effect."""
 
 LONGEST = 1400
-"""Characters of a message with its advice: the longest lists what there is."""
+"""Most characters of a message with its advice: the longest lists every choice."""
 
 
 class Reached(BaseException):  # no error, and no handler of errors is to take it
-    """The values were taken, and something would now be measured, simulated, served or traced."""
+    """The values were accepted; the command would now measure, simulate, serve or trace."""
 
 
 def _reached(*_: object, **__: object) -> Never:
@@ -78,7 +78,7 @@ def _reached(*_: object, **__: object) -> Never:
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Commands plan for real, and go no further; files that a value names lie in a folder of their own."""
+    """Commands plan for real, and stop there; files that a value names lie in a folder of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "choose_namespace", lambda *_, **__: (NAMESPACE, []))  # forks, which numpy's threads forbid
         patch.setattr(make, "choose_link_namespace", lambda request, **_: NAMESPACE if request.link == "veth" else None)
@@ -110,7 +110,7 @@ FILES = {"report": ["result.json"], "plot": ["result.json", "--terminal"], "comp
 
 
 def _beside(path: tuple[str, ...], parameter: click.Parameter) -> list[str]:
-    """What else is on the line, so that a value is what matters."""
+    """The other arguments, with which the value at hand has an effect."""
     known = {name for one in COMMANDS[path].params for name in one.opts}
     more = next((BESIDE[name] for name in parameter.opts if name in BESIDE), [])
     enough = ["-n", "100"] if path == ("advise",) and "-n" not in parameter.opts else []
@@ -131,7 +131,7 @@ def _line(path: tuple[str, ...], parameter: click.Parameter, value: str) -> list
 
 
 def _said(line: list[str]) -> tuple[int | None, str]:
-    """Exit code (None: everything was taken) and both streams, which cannot encode what is no text."""
+    """Exit code (None: everything was accepted) and both streams, which cannot encode a surrogate."""
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
     code: int | None = None
     with (
@@ -164,7 +164,7 @@ def _judge(line: list[str]) -> None:
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_nonsense_is_refused_in_two_lines_or_taken(path: tuple[str, ...]) -> None:
-    """Each value behind each option: a documented exit code, the value shortened, nothing that steers or commands."""
+    """Each value for each option: a documented exit code, the value shortened, no control sequence and no command."""
     for command, parameter in _lines():
         if command == path:
             for value in NONSENSE:
@@ -180,12 +180,12 @@ def test_nonsense_is_refused_in_two_lines_or_taken(path: tuple[str, ...]) -> Non
     ),
 )
 def test_nonsense_made_of_nonsense_is_so_too(place: tuple[tuple[str, ...], click.Parameter], value: str) -> None:
-    """What nobody thought of: pieces of values in any order, and any text there is."""
+    """Pieces of values in any order, and any text: the same holds."""
     _judge(_line(*place, value))
 
 
 def test_words_behind_no_option_are_refused_in_two_lines() -> None:
-    """A command, an option and an argument that are not there are named, and command nobody either."""
+    """The message names the unknown command, option or argument, and no runner obeys it."""
     for value in NONSENSE:
         for line in ([value], [f"--{value}"], ["run", f"--{value}"], ["run", "--", value], ["trace", value]):
             if value.strip() or line != [value]:
@@ -215,7 +215,7 @@ def test_words_behind_no_option_are_refused_in_two_lines() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(line: list[str], fault: str) -> None:
-    """Whoever asks for it is told what is wrong with it, not something else."""
+    """The message names what is wrong with the request, and no other fault."""
     code, said = _said(line)
     assert code == ExitCode.USAGE
     assert fault in said

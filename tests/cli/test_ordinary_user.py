@@ -1,4 +1,4 @@
-"""The command as an ordinary user: a user namespace where that is allowed, the host's where it is not."""
+"""The command as an ordinary user: in a user namespace where that is allowed, in the host's where it is not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def as_nobody(*arguments: str, inside: tuple[str, ...]) -> subprocess.CompletedP
 
 
 def user_namespaces_allowed() -> bool:
-    """Whether nobody may make a user namespace on this machine."""
+    """Whether user nobody may make a user namespace on this machine."""
     command = [*AS_NOBODY, "unshare", "--user", "--net", "true"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -69,7 +69,7 @@ def test_without_user_namespaces_the_host_is_measured() -> None:
 
 
 def test_an_output_folder_of_another_user(tmp_path: Path) -> None:
-    """A folder one may not write to is found out beforehand."""
+    """The command finds a folder that the user may not write to before it measures."""
     finished = as_nobody("run", "-n", "4", "-o", str(tmp_path / "r.json"), inside=("--nofile", "1024"))
     assert finished.returncode == ExitCode.OUTPUT
     assert "Permission denied" in finished.stderr
@@ -77,7 +77,7 @@ def test_an_output_folder_of_another_user(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["report", "plot", "compare"])
 def test_a_file_of_another_user(verb: str, tmp_path: Path) -> None:
-    """A file one may not read is told in two lines, name and reason in the first, and the exit code is the input's."""
+    """Two lines, name and reason in the first, for a file that the user may not read; the exit code is the input's."""
     path = tmp_path / "r.json"
     path.write_bytes(b"{}")
     path.chmod(0o600)
@@ -92,7 +92,7 @@ def test_a_file_of_another_user(verb: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("denied", [("--deny", "unshare"), ()], ids=["host's namespace", "as allowed"])
 def test_a_smoke_job_on_a_runner(denied: tuple[str, ...]) -> None:
-    """A job like the README's passes for an ordinary user of a machine with the usual settings; its gate can close."""
+    """A job like the README's passes for an ordinary user of a machine with the usual settings; its gate can fail."""
     runner = ("--sysctl", "net.ipv4.ip_local_port_range=32768 60999", "--sysctl", "net.core.somaxconn=4096", *denied)
     job = ("run", "-n", "1000", "--strategy", "bind", "--strategy", "window", "--fail-if", "errors > 5%")
     passed = as_nobody(*job, "--fail-if", "window: odd.min > 1x odd.max", inside=runner)
@@ -103,7 +103,7 @@ def test_a_smoke_job_on_a_runner(denied: tuple[str, ...]) -> None:
 
 
 def test_processes_of_others_count_against_no_user() -> None:
-    """RLIMIT_NPROC counts the user's own threads: those of all were counted, and `-58 more` was said."""
+    """RLIMIT_NPROC counts the user's own threads; connbench once counted those of all users, and printed `-58 more`."""
     user = ("setpriv", "--reuid=64329", "--regid=64329", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
     reachable = [word for folder in REACHABLE for word in ("--expose", str(folder))]
     run = command_line("run", "--port-range", "40000-40999", "-n", "990", "--strategy", "random")

@@ -1,4 +1,4 @@
-"""Output files of commands: one that cannot be written takes nothing with it, and no file of another is replaced."""
+"""Output files of commands: one that cannot be written loses no other, and no file of another user is replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from run_connbench import HANG_S, command_line, connbench, running
 
 SHORT_RUN = ("run", "--strategy", "plain", "--port-range", "40000-40255")
 LOAD = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "100", "--churn-rate", "200")
-"""Takes half a second after its first connections: every test here does something meanwhile."""
+"""Takes half a second after its first connections: every test here acts in that time."""
 
 ALWAYS_TRUE = ("--fail-if", "attempts > 1")
 FAILED = "threshold failed"
@@ -45,7 +45,7 @@ def ending(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("inside", [(), ("--nofile", "4096")], ids=["one host", "each in a network namespace"])
 def test_three_runs_at_once_with_one_file(inside: tuple[str, ...], tmp_path: Path) -> None:
-    """One of them writes the file. On one host the others are refused at once; else they measure, and lose nothing."""
+    """One of them writes the file. On one host the others are refused at once; elsewhere they measure and save."""
     command = command_line("run", "--strategy", "plain", *LOAD, "-o", "r.json", inside=inside)
     runs = [
         subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -86,7 +86,7 @@ def test_a_link_planted_in_mid_run(tmp_path: Path) -> None:
 
 
 def test_a_loop_of_links_planted_in_mid_run(tmp_path: Path) -> None:
-    """The end by a signal, with its exit code, is told beside the file that the result went to."""
+    """The command reports the signal, with its exit code, and the file that the result is in."""
     path = tmp_path / "r.json"
     with running("run", "--strategy", "plain", "-o", str(path)) as process:
         path.symlink_to("r.json")
@@ -110,7 +110,7 @@ def test_after_a_kill_the_same_command_works(tmp_path: Path) -> None:
 
 
 def test_pictures_that_cannot_be_written(tmp_path: Path) -> None:
-    """A sweep whose folder for pictures is gone still writes its page and its file, prints, and tells the threshold."""
+    """A sweep whose folder for pictures is gone writes its page and its file, prints, and reports the threshold."""
     folder, page, file = tmp_path / "charts", tmp_path / "p.html", tmp_path / "r.json"
     folder.mkdir()
     outputs = ("--charts", str(folder / "c"), "--html", str(page), "-o", str(file))
@@ -130,7 +130,7 @@ def test_pictures_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["/", ".."])
 def test_a_prefix_that_begins_no_name(prefix: str, tmp_path: Path) -> None:
-    """A folder is no beginning of a picture's name: it is refused before anything is measured."""
+    """A folder is no prefix of a picture's name: connbench refuses it before it measures."""
     done = connbench("sweep", "--window", "10,20", "--port-range", "40000-40255", "--charts", prefix, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
     assert "no file name can begin with this" in done.stderr
@@ -139,7 +139,7 @@ def test_a_prefix_that_begins_no_name(prefix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["report", "compare", pytest.param("reproduce", marks=pytest.mark.slow)])
 def test_a_page_that_cannot_be_written(command: str, result: Path, tmp_path: Path) -> None:
-    """A disk that is full when the page is written does not keep thresholds and reports from being told."""
+    """A disk that is full when the page is written does not suppress thresholds and reports."""
     page = tmp_path / "p.html"
     arguments = {
         "report": (str(result), *ALWAYS_TRUE),
@@ -167,7 +167,7 @@ def test_a_page_that_cannot_be_written(command: str, result: Path, tmp_path: Pat
 def test_stdout_that_cannot_be_written(
     arguments: tuple[str, ...], output: tuple[str, str] | None, gate: tuple[str, ...], result: Path, tmp_path: Path
 ) -> None:
-    """A device that is full does not keep files from being written, nor thresholds from being told."""
+    """A full device as stdout prevents neither files nor the reports of thresholds."""
     words = [str(result) if word == "RESULT" else word for word in (*arguments, *(output or ()), *gate)]
     with Path("/dev/full").open("w", encoding="ascii") as full:
         done = subprocess.run(
@@ -198,7 +198,7 @@ def test_stdout_that_cannot_be_written(
     ids=lambda arguments: " ".join(arguments[:1] + arguments[-2:]),
 )
 def test_no_folder_for_temporary_files(arguments: tuple[str, ...], result: Path, tmp_path: Path) -> None:
-    """In a container that can write only where its output goes, if anywhere, each command works as ever."""
+    """In a container that can write only where its output goes, or nowhere, each command works as usual."""
     words = [word.replace("OUT", str(tmp_path)).replace("RESULT", str(result)) for word in arguments]
     done = connbench(*words, inside=("--all-read-only", "--writable", str(tmp_path)))
     assert (done.returncode, done.stderr.count("Traceback")) == (ExitCode.OK, 0), done.stderr

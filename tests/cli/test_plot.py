@@ -36,7 +36,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_picture_is_written_without_a_word(saved: str, tmp_path: Path) -> None:
-    """The ending decides what is written, and nothing is printed or left beside it."""
+    """The ending decides the format; the command prints nothing and leaves nothing beside the picture."""
     for name, magic in (("a.png", PNG), ("a.svg", b"<?xml")):
         finished = connbench("plot", saved, "-o", str(tmp_path / name))
         assert (finished.returncode, finished.stdout, finished.stderr) == (ExitCode.OK, "", "")
@@ -45,7 +45,7 @@ def test_a_picture_is_written_without_a_word(saved: str, tmp_path: Path) -> None
 
 
 def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_path: Path) -> None:
-    """Without --palette everybody can tell the colours apart, but beside the talk's own charts they are the talk's."""
+    """Without --palette the colours suit colour-blind readers; beside the talk's own charts they are the talk's."""
     made = replace(result_of({PLAIN: [round_of(samples_of([13_000] * 60))]}), is_reproduction=True)
     talk = tmp_path / "talk.json"
     talk.write_text(formats_of(made)["json"](made), encoding="utf-8")
@@ -62,7 +62,7 @@ def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_
 
 
 def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_path: Path) -> None:
-    """Before a file is read, let alone drawn, it is known whether the picture may be written."""
+    """The command checks whether it may write the picture before it reads a file or draws."""
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
     refused = connbench("plot", "no such file", "-o", str(path))
@@ -89,7 +89,7 @@ def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_
     ],
 )
 def test_wrong_usage(saved: str, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
-    """What cannot be drawn is said in two lines, and no picture is begun."""
+    """Two lines say what cannot be drawn; no picture is begun."""
     finished = connbench("plot", saved, *options, cwd=tmp_path)
     assert finished.returncode == ExitCode.USAGE
     assert message in finished.stderr
@@ -112,14 +112,14 @@ def test_a_picture_that_there_is_no_memory_for(saved: str, tmp_path: Path, monke
 
 
 def test_an_unwritable_place_is_an_output_error(saved: str) -> None:
-    """Where no file can be made, the exit code says that it was the output."""
+    """Where no file can be made, the exit code names the output."""
     finished = connbench("plot", saved, "-o", "/proc/a.png")
     assert finished.returncode == ExitCode.OUTPUT
     assert "/proc/a.png cannot be written" in finished.stderr
 
 
 def test_the_terminal_chart_fits_into_a_pipe(saved: str) -> None:
-    """Heading, the six lines and the scatter of the strategy chosen, within 80 columns and without colours."""
+    """Heading, the six lines and the scatter of the chosen strategy, within 80 columns and without colours."""
     finished = connbench("plot", saved, "--terminal", "--strategy", "window", env={**os.environ, "COLUMNS": "80"})
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
     lines = finished.stdout.splitlines()
@@ -130,7 +130,7 @@ def test_the_terminal_chart_fits_into_a_pipe(saved: str) -> None:
 
 
 def test_a_run_draws_what_it_has_measured() -> None:
-    """After the whole text report there is a chart of each strategy."""
+    """After the whole text report stands a chart of each strategy."""
     finished = connbench(
         *("run", "-q", "-n", "64", "--port-range", "40000-40063", "--strategy", "plain", "--strategy", "bind", "--plot")
     )
@@ -143,7 +143,7 @@ def test_a_run_draws_what_it_has_measured() -> None:
 
 
 def test_a_chart_amid_another_format_is_refused() -> None:
-    """JSON with a picture in it is none: refused before anything is measured."""
+    """JSON with a picture in it is no JSON: refused before anything is measured."""
     finished = connbench("run", "-n", "4", "--plot", "--format", "json")
     assert finished.returncode == ExitCode.USAGE
     assert finished.stdout == ""
@@ -151,7 +151,7 @@ def test_a_chart_amid_another_format_is_refused() -> None:
 
 
 def test_help_is_quick_and_narrow() -> None:
-    """Asking how to plot loads nothing that draws, and fits into 80 columns."""
+    """The help of plot loads nothing that draws, and fits 80 columns."""
     command = [sys.executable, "-X", "importtime", "-m", "connbench", "plot", "--help"]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines()}
@@ -161,7 +161,7 @@ def test_help_is_quick_and_narrow() -> None:
 
 
 def test_thousands_of_sources_are_bounded_and_said(tmp_path: Path) -> None:
-    """Of 4,096 the first 48 are drawn, and a line says how to see others: all of them would take minutes."""
+    """Of 4,096 sources plot draws the first 48, and a line says how to see others: all of them would take minutes."""
     rows, sources = 8192, first_sources(MOST_SOURCES)
     samples = samples_of([10_000] * rows, source=[row % MOST_SOURCES for row in range(rows)])
     result = result_of({PLAIN: [round_of(samples)]})

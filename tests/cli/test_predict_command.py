@@ -1,4 +1,4 @@
-"""`connbench predict` and `advise` as installed: a real run is met by its prediction."""
+"""`connbench predict` and `advise` as installed: the prediction matches a real run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_RUN = ("--strategy", "plain", "--strategy", "random", "--retries", "2", "--po
 
 
 def test_run_is_met_by_its_prediction(tmp_path: Path) -> None:
-    """Ports drawn here fail as often as predicted, to the last, and how plain's times go with its search is told."""
+    """Drawn ports fail exactly as often as predicted, and the report shows how plain's times follow its search."""
     file = tmp_path / "result.json"
     assert connbench("run", *OF_RUN, "--seed", "7", "-o", str(file), "-q").returncode == ExitCode.OK
     done = connbench("predict", str(file), "--format", "json")
@@ -30,7 +30,7 @@ def test_run_is_met_by_its_prediction(tmp_path: Path) -> None:
 
 
 def test_run_on_a_host_that_reserves_ports_is_met(tmp_path: Path) -> None:
-    """What the host keeps for others is recorded with the run: it fails as often as predicted from its file alone."""
+    """The result records the host's reserved ports: the prediction from its file alone fails as often as the run."""
     file = tmp_path / "result.json"
     host = ("--sysctl", f"{PORT_RANGE}=40000 40399", "--sysctl", f"{RESERVED_PORTS}=40100-40199")
     words = ("run", "--strategy", "plain", "--isolate", "never", "-n", "350", "-o", str(file), "-q")
@@ -41,7 +41,7 @@ def test_run_on_a_host_that_reserves_ports_is_met(tmp_path: Path) -> None:
 
 
 def test_time_wait_over_a_link_is_met(tmp_path: Path) -> None:
-    """Over a veth pair no port comes back within a minute: of 60 connections, 24 find one of 30 ports, 6 being open."""
+    """Over a veth pair no port is free again within a minute: of 60 connections, 24 find a port, 6 being open."""
     file = tmp_path / "result.json"
     churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--link", "veth")
     words = ("run", "--strategy", "bind", "--port-range", "40000-40029", *churn, "-o", str(file), "-q")
@@ -54,7 +54,7 @@ def test_time_wait_over_a_link_is_met(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("most", "failed"), [(10, 0), (1000, 36)])
 def test_settings_of_the_host_are_met(most: int, failed: int, tmp_path: Path) -> None:
-    """Without tcp_tw_reuse no port comes back on the loopback either, but for those beyond tcp_max_tw_buckets."""
+    """Without tcp_tw_reuse no port is free again on the loopback either, except beyond tcp_max_tw_buckets."""
     file = tmp_path / "result.json"
     settings = {PORT_RANGE: "40000 40059", TW_REUSE: "0", MOST_WAITING: str(most)}
     host = tuple(word for name, value in settings.items() for word in ("--sysctl", f"{name}={value}"))

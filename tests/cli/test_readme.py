@@ -49,7 +49,7 @@ NOT_HERE = {
 
 
 def code_of(page: str) -> list[str]:
-    """The lines of a page's blocks of code: of fenced ones, and of indented ones without the indentation."""
+    """The lines of a page's code blocks: of fenced ones, and of indented ones without the indentation."""
     text = PAGES[page]
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     indented = [
@@ -59,7 +59,7 @@ def code_of(page: str) -> list[str]:
 
 
 def commands_of(page: str) -> list[str]:
-    """The commands of a page; that of the CI job, too. Lines are joined as a shell and YAML join them."""
+    """The commands of a page, and of the CI job in it. Lines are joined as a shell and YAML join them."""
     text = re.sub(r" *\\\n +", " ", "\n".join(code_of(page)) + "\n")
     text = re.sub(r" *- run: >-\n((?: {10}.*\n)+)", lambda block: f"{' '.join(block[1].split())}\n", text)
     return re.findall(rf"^(?:\$ )?((?:{PROGRAMS}) .*?)(?: +#.*)?$", text, re.MULTILINE)
@@ -87,12 +87,12 @@ def scaled(command: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the reader is, on all pages: later commands read what earlier ones wrote, and may not write it again."""
+    """The reader's folder, for all pages: later commands read what earlier ones wrote, and may not write it again."""
     return tmp_path_factory.mktemp("reader")
 
 
 def test_commands_are_found() -> None:
-    """Every line that begins with a command is read: README's first and last, the CI job's, and all of each page."""
+    """The tests read every line that begins with a command: README's first and last, the CI job's, all of each page."""
     readme = commands_of("README.md")
     assert readme[0].startswith("ss ")
     assert readme[-1] == "connbench plot result.json.gz -o scatter.png"
@@ -126,7 +126,7 @@ def test_code_fits_a_terminal(page: str) -> None:
 
 @pytest.mark.parametrize("command", dict.fromkeys(c for page in PAGES for c in commands_of(page) if c not in NOT_HERE))
 def test_command_runs(folder: Path, command: str) -> None:
-    """Each command does what it is there for, once, however many pages have it; on a busy machine a gate may close."""
+    """Each command runs once, however many pages have it, and does its work; on a busy machine a gate may fail."""
     if command.startswith("ss "):
         require("ss")
     finished = subprocess.run(

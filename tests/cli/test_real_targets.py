@@ -1,4 +1,4 @@
-"""`run --target` against servers people run: each holds every connection, and the run is sound."""
+"""`run --target` against common servers: each holds every connection, and the run is sound."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SERVERS = {
 CONNECTIONS, PORTS = 200, 256
 
 FULL = ("--strategy", "bind", "-n", str(PORTS), "--churn", "100", "--churn-rate", "50")
-"""Every port, and then two seconds that are mostly idle: the server has closed meanwhile what it does not want."""
+"""Every port, and then two seconds that are mostly idle: by then the server has closed what it does not want."""
 
 
 def command_of(server: str, folder: Path, most: int = 1000) -> list[str]:
@@ -64,7 +64,7 @@ def command_of(server: str, folder: Path, most: int = 1000) -> list[str]:
 
 
 def run_against(server: subprocess.Popen[str], path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A run to the server in its namespace, of 200 connections if nothing else is said."""
+    """A run to the server in its namespace, of 200 connections by default."""
     return connbench(
         *("run", "-q", "-n", str(CONNECTIONS), "--target", "127.0.0.1:8080", "-o", str(path), *arguments),
         inside=("--join", str(server.pid)),
@@ -79,7 +79,7 @@ def rounds_of(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("server", list(SERVERS))
 def test_every_strategy_is_sound_against_it(server: str, tmp_path: Path) -> None:
-    """With the server's usual settings every connection of each strategy is held to the end, from whatever address."""
+    """With its usual settings the server holds every connection of each strategy to the end, from any address."""
     with listening(command_of(server, tmp_path), 8080) as process:
         finished = run_against(process, tmp_path / "r.json")
     assert finished.returncode == ExitCode.OK, finished.stderr
@@ -89,14 +89,14 @@ def test_every_strategy_is_sound_against_it(server: str, tmp_path: Path) -> None
 
 
 def test_a_server_that_holds_fewer_spoils_the_run(tmp_path: Path) -> None:
-    """What nginx closes because it has no room for more is missing at the end, and the figures are invalid."""
+    """The server closes connections beyond its limit: they are missing at the end, and the figures are invalid."""
     with listening(command_of("nginx", tmp_path, PORTS // 2), 8080) as process:
         finished = run_against(process, tmp_path / "r.json", *FULL)
     assert_not_held(finished, tmp_path / "r.json")
 
 
 def test_a_server_that_turns_an_address_away_spoils_the_run(tmp_path: Path) -> None:
-    """In its protected mode redis closes what does not come from 127.0.0.1: said with the way out."""
+    """In its protected mode redis closes what does not come from 127.0.0.1: the finding says so, with a remedy."""
     with listening(command_of("redis-server", tmp_path), 8080) as process:
         finished = run_against(process, tmp_path / "r.json", *FULL, "--source", "127.9.9.1")
     assert_not_held(finished, tmp_path / "r.json")
@@ -104,7 +104,7 @@ def test_a_server_that_turns_an_address_away_spoils_the_run(tmp_path: Path) -> N
 
 
 def assert_not_held(finished: subprocess.CompletedProcess[str], path: Path) -> None:
-    """A run at whose end not every connection was left that it holds."""
+    """A run at whose end not every connection was open."""
     last = rounds_of(path)[-1]
     assert last["established"] < last["held"]
     assert finished.returncode == ExitCode.UNSOUND
@@ -112,7 +112,7 @@ def assert_not_held(finished: subprocess.CompletedProcess[str], path: Path) -> N
 
 
 def test_the_run_and_the_server_agree(tmp_path: Path) -> None:
-    """`serve` reports in mid-run, and in the end has seen what the run opened, and the one that asked beforehand."""
+    """`serve` reports in mid-run, and at the end has counted what the run opened, and the probe before it."""
     replaced = 200
     paced = ("--churn", str(replaced), "--churn-rate", "100")
     arguments = ("run", "-q", "-n", str(CONNECTIONS), "--strategy", "bind", *paced)

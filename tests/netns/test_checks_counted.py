@@ -32,7 +32,7 @@ pytestmark = [
 PROGRAM = 'BEGIN { printf("attached\\n"); } kprobe:__inet_check_established { @checks = count(); }'
 PORTS = 2000
 ALGORITHMS = {"two-parity": Algorithm.PRE_6_8, "one-by-one": Algorithm.FROM_6_8}
-"""By the word that the lab has for the walk of the kernel it boots."""
+"""By the word that the lab uses for the walk of the kernel it boots."""
 
 STRATEGIES = [spec("plain"), spec("bind")]
 if is_supported(LOCAL_PORT_RANGE):
@@ -41,7 +41,7 @@ if is_supported(LOCAL_PORT_RANGE):
 
 @contextmanager
 def counting(counts: list[int]) -> Iterator[None]:
-    """A probe for the time of the block; its count is added to `counts`."""
+    """A probe for the time of the block, whose count is added to `counts`."""
     command = [str(shutil.which("bpftrace")), "-e", PROGRAM]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tracer:
         assert tracer.stdout is not None
@@ -56,14 +56,14 @@ def counting(counts: list[int]) -> Iterator[None]:
 
 
 def modelled(strategy: StrategySpec) -> list[int]:
-    """Ports that the model checks, of 30 kernels whose hashes differ."""
+    """Ports that the model checks, for 30 kernels whose hashes differ."""
     algorithm = ALGORITHMS[os.environ["CONNBENCH_EXPECT_WALK"]]
     plan = RoundPlan(make_plan(strategy, PORTS, PORTS), strategy, 1)
     return [int(simulate(plan, algorithm, KernelParameters(trial=n))[Phase.FILL].checked.sum()) for n in range(30)]
 
 
 def test_kernel_checks_as_many_ports_as_the_model() -> None:
-    """Within 2 % in all; each strategy too, or within three standard deviations where chance has more to say."""
+    """Within 2 % in all; each strategy too, or within three standard deviations where chance weighs more."""
     counts: list[int] = []
     for strategy in STRATEGIES:
         with counting(counts):

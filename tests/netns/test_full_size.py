@@ -1,4 +1,4 @@
-"""The talk's range in full, and a seventh of it: what the tiny ranges show, at the size it was found at."""
+"""The talk's range in full, and a seventh of it: what the tiny ranges show, at full size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ sizes = pytest.mark.parametrize("ports", [8192, pytest.param(PORTS, marks=pytest
 
 @pytest.mark.slow
 def test_plain_takes_one_parity_before_the_other() -> None:
-    """All even ports go first, half of the range; then all odd ones."""
+    """The search takes all even ports first, half of the range; then all odd ones."""
     result = measure(spec("plain"), PORTS, PORTS, low=9024)
     samples = result.samples
     half = PORTS // 2
@@ -36,7 +36,7 @@ def test_a_window_of_500_misses_as_many_ports_as_the_model_expects(ports: int) -
 
 @sizes
 def test_random_needs_about_ln_of_the_range_tries(ports: int) -> None:
-    """Drawing until every port is had takes ln R + 0.58 tries a connection on average (coupon collector)."""
+    """Drawing until every port is taken needs ln R + 0.58 tries a connection on average (coupon collector)."""
     result = measure(spec("random"), ports, ports, low=9024)
     expected = np.log(ports) + 0.58
     deviation = np.pi / np.sqrt(6)  # of the mean: the last few ports decide it, so it does not shrink with R

@@ -38,7 +38,7 @@ HALF = PORTS // 2
 
 
 def parities(samples: Samples) -> list[tuple[int, int]]:
-    """The parities of the ports that were had, in order, each with how many of it came one after the other."""
+    """The parities of the ports taken, in order, each with the length of its stretch."""
     return [(parity, len([*group])) for parity, group in groupby((samples.port[~samples.failed] % 2).tolist())]
 
 
@@ -61,7 +61,7 @@ def test_ipv6_has_the_same_two_halves() -> None:
 
 
 def test_udp_has_no_halves() -> None:
-    """Of UDP all ports are had, and about half of the first half of the connections are from odd ones."""
+    """UDP takes all ports, and about half of the first half of the connections are from odd ones."""
     load = Load(protocol=Protocol.UDP)
     samples = measure(replace(spec("bind"), load=load), PORTS, PORTS, low=LOW, listener=Listener.NONE).samples
     assert not samples.failed.any()
@@ -84,18 +84,18 @@ def test_veth_carries_them_all() -> None:
     assert result.rounds[0].report.established == PORTS
 
 
-def test_two_lanes_take_every_port() -> None:
-    """Two lanes at once find all ports between them, and the even ones still go first."""
+def test_two_clients_take_every_port() -> None:
+    """Two clients at once find all ports between them, and the even ones still go first."""
     cpus = tuple(sorted(os.sched_getaffinity(0))[-2:])
     samples = measure(replace(spec("bind"), load=Load(concurrency=2)), PORTS, PORTS, low=LOW, cpus=cpus).samples
     assert not samples.failed.any()
-    for lane in (0, 1):
-        assert [parity for parity, _ in parities(samples.chosen(samples.client == lane))] == [0, 1]
+    for client in (0, 1):
+        assert [parity for parity, _ in parities(samples.chosen(samples.client == client))] == [0, 1]
 
 
 @pytest.mark.parametrize("close", list(Close))
 def test_churn_at_four_fifths(close: Close) -> None:
-    """20,000 replacements at 80 %: the range is as full afterwards, and random windows find a port nearly always."""
+    """20,000 replacements at 80 %: the range is as full afterwards, and random windows nearly always find a port."""
     load = Load(fill=0.8, churn=Churn(20_000, close))
     listener = Listener.ACCEPT if close is Close.FIN else Listener.BACKLOG
     filled, churned = measure_phases(replace(spec("window", 500), load=load), PORTS, 0, low=LOW, listener=listener)
@@ -109,7 +109,7 @@ def test_churn_at_four_fifths(close: Close) -> None:
 
 
 def test_a_million_connections() -> None:
-    """All open at once from 20 addresses, with 600 bytes of memory each at most; what slows the last is told."""
+    """All open at once from 20 addresses, with 600 bytes of memory each at most; a finding says what slows the last."""
     strategy, million = spec("range"), 1_000_000
     sources = first_sources(20)
     result = measure(strategy, PORTS, million, low=LOW, sources=sources)

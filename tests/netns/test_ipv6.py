@@ -35,7 +35,7 @@ def measure6(name: str, window: int | None = None, attempts: int = PORTS, **chan
 
 @pytest.mark.parametrize("name", ["plain", "bind"])
 def test_one_parity_goes_first(name: str) -> None:
-    """The search is the one of IPv4: all even ports, then the odd ones, then none."""
+    """The search is that of IPv4: all even ports, then the odd ones, then none."""
     samples = measure6(name, attempts=PORTS + 1)
     assert {port % 2 for port in samples.port[: PORTS // 2].tolist()} == {0}
     assert {port % 2 for port in samples.port[PORTS // 2 : PORTS].tolist()} == {1}
@@ -45,14 +45,14 @@ def test_one_parity_goes_first(name: str) -> None:
 @pytest.mark.parametrize("listener", [Listener.BACKLOG, Listener.ACCEPT])
 @pytest.mark.parametrize(("name", "window"), [("random", None), ("range", None), ("partition", 4)])
 def test_every_strategy_finds_every_port(name: str, window: int | None, listener: Listener) -> None:
-    """Ports drawn, or searched in all of the range or in windows of it: all of them are had, whoever listens."""
+    """Ports drawn, or searched in all of the range or in windows of it: all of them are taken, with every listener."""
     samples = measure6(name, window, listener=listener)
     assert sorted(samples.port.tolist()) == list(range(LOW, LOW + PORTS))
 
 
 @needs_port_range
 def test_windows_are_kept_to() -> None:
-    """IP_LOCAL_PORT_RANGE is honoured on a socket of IPv6: one window of a partition is used up before the next."""
+    """IP_LOCAL_PORT_RANGE works on a socket of IPv6: one window of a partition is used up before the next."""
     ports = measure6("partition", 4).port.tolist()
     assert [sorted(ports[i : i + 4]) for i in range(0, PORTS, 4)] == [
         list(range(LOW + i, LOW + i + 4)) for i in range(0, PORTS, 4)
@@ -79,7 +79,7 @@ NO_IPV6 = "this kernel has no IPv6, or was booted with ipv6.disable=1"
 def test_ipv6_counts_in_the_namespace_that_is_used(
     inside: tuple[str, ...], asked: tuple[str, ...], refusal: str | None
 ) -> None:
-    """Switched off on the host, a new namespace has it; the host's own is refused, and a kernel without it."""
+    """Where the host has it off, a new namespace has it; the host's own and a kernel without it are refused."""
     finished = connbench("run", "-q", "-n", "4", "--strategy", "bind", *asked, inside=inside)
     if refusal is None:
         assert finished.returncode == ExitCode.OK, finished.stderr

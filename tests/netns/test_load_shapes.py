@@ -1,4 +1,4 @@
-"""Lanes, churn, giving up and several targets, on ranges of a few ports and with real sockets."""
+"""Clients, churn, giving up and several targets, on ranges of a few ports and with real sockets."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ TWO_TARGETS = (Endpoint("127.9.9.2", LOW - 1), Endpoint("127.9.9.3", LOW - 1))
 
 
 def under(name: str, load: Load) -> StrategySpec:
-    """A strategy put to a load; a window is of half the ports."""
+    """A strategy under a load; a window is of half the ports."""
     if name in {"window", "range"} and not is_supported(LOCAL_PORT_RANGE):
         pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
     return replace(spec(name, PORTS // 2 if name == "window" else None), load=load)
 
 
 def ports_of(samples: Samples) -> list[int]:
-    """The local ports that were had, in order."""
+    """The local ports of the connections, in order."""
     ports: list[int] = sorted(samples.port[~samples.failed].tolist())
     return ports
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_lanes_make_every_attempt_between_them(name: str) -> None:
-    """Three lanes share the attempts, none is made twice or left out, and each connection has a port of its own."""
+def test_clients_make_every_attempt_between_them(name: str) -> None:
+    """Three clients divide the attempts, none is made twice or left out, and each connection has a port of its own."""
     result = measure(under(name, Load(concurrency=3)), PORTS, PORTS - 1)
     samples = result.samples
     assert np.bincount(samples.client).tolist() == [10, 10, 11]
@@ -55,19 +55,19 @@ def test_lanes_make_every_attempt_between_them(name: str) -> None:
     assert report.established == report.held == PORTS - 1 - int(samples.failed.sum())
 
 
-def test_lanes_run_at_the_same_time() -> None:
-    """No lane is through before another has begun: on one CPU neither, for each has work for many turns on it."""
+def test_clients_run_at_the_same_time() -> None:
+    """No client ends before another begins, on one CPU neither: each has work for many time slices."""
     samples = measure(under("bind", Load(concurrency=2)), 8192, 8192).samples
-    first, second = (samples.chosen(samples.client == lane) for lane in (0, 1))
+    first, second = (samples.chosen(samples.client == client) for client in (0, 1))
     assert first.started_ns[0] < second.started_ns[-1]
     assert second.started_ns[0] < first.started_ns[-1]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_churn_replaces_held_connections(name: str, lanes: int) -> None:
-    """The filling and the churn have samples of their own; as many are held afterwards as were had less failed ones."""
-    load = Load(fill=0.5, concurrency=lanes, churn=Churn(40))
+@pytest.mark.parametrize("clients", [1, 2])
+def test_churn_replaces_held_connections(name: str, clients: int) -> None:
+    """Filling and churn have samples of their own; as many connections are open afterwards, less failed ones."""
+    load = Load(fill=0.5, concurrency=clients, churn=Churn(40))
     filled, churned = measure_phases(under(name, load), PORTS, 0)
     assert (filled.strategy.phase, churned.strategy.phase) == (Phase.FILL, Phase.CHURN)
     assert (len(filled.samples), len(churned.samples)) == (PORTS // 2, 40)
@@ -80,7 +80,7 @@ def test_churn_replaces_held_connections(name: str, lanes: int) -> None:
 
 
 def test_churn_never_holds_a_port_twice() -> None:
-    """Each replacement frees a port before it takes one: what is held stays within what was filled."""
+    """Each replacement frees a port before it takes one: the ports in use never exceed what was filled."""
     filled, churned = measure_phases(under("plain", Load(fill=1.0, churn=Churn(100))), 8, 0)
     assert not filled.samples.failed.any()
     assert not churned.samples.failed.any()
@@ -88,7 +88,7 @@ def test_churn_never_holds_a_port_twice() -> None:
 
 
 def test_closing_in_good_order_keeps_the_port() -> None:
-    """By FIN the ports of closed connections are not free for a minute, over a veth pair; by reset they are at once."""
+    """Over a veth pair a port closed by FIN is in use for a minute; closed by reset it is free at once."""
     by_fin = Load(fill=1.0, churn=Churn(8, Close.FIN))
     by_reset = Load(fill=1.0, churn=Churn(8))
     _, left = measure_phases(under("bind", by_fin), 16, 0, listener=Listener.ACCEPT, **OVER_VETH)
@@ -103,7 +103,7 @@ def test_closing_in_good_order_keeps_the_port() -> None:
     not Path("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists(), reason="this kernel has no such sysctl (Linux 6.1)"
 )
 def test_more_closings_than_time_wait_takes_are_found() -> None:
-    """The kernel allows half as many as its table of connections has entries; what is beyond that has no TIME_WAIT."""
+    """The kernel allows half as many TIME_WAITs as its table of connections has entries; beyond that there is none."""
     load = ("--strategy", "bind", "-n", "16", "--churn", "600", "--close", "fin", "--port-range", "40000-41999")
     run = connbench("run", *load, "--format", "json", inside=("--sysctl", "net.ipv4.tcp_child_ehash_entries=512"))
     told = json.loads(run.stdout)
@@ -116,7 +116,7 @@ def test_more_closings_than_time_wait_takes_are_found() -> None:
 
 
 def test_partition_goes_on_where_the_filling_ended() -> None:
-    """The first replacements take the windows that were not filled yet, and so none of them fails."""
+    """The first replacements take the windows that the filling left, and so none of them fails."""
     if not is_supported(LOCAL_PORT_RANGE):
         pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
     strategy = replace(spec("partition", 4), load=Load(fill=0.5, churn=Churn(PORTS // 2)))
@@ -127,7 +127,7 @@ def test_partition_goes_on_where_the_filling_ended() -> None:
 
 
 def test_syn_without_an_answer_is_waited_for_up_to_the_limit() -> None:
-    """A listener whose queue is full answers nobody: the limit ends the wait, and not the time-out of an hour.
+    """A listener whose queue is full answers no SYN: the limit ends the wait, and not the time-out of an hour.
 
     That is no slow search, and so no attempt that was given up.
     """
@@ -146,7 +146,7 @@ def test_syn_without_an_answer_is_waited_for_up_to_the_limit() -> None:
 
 
 def test_slow_attempts_are_given_up() -> None:
-    """What takes longer than the limit is counted as given up, and its port is free again."""
+    """An attempt that takes longer than the limit counts as given up, and its port is free again."""
     result = measure(under("bind", Load(give_up_ms=0.000_001)), 8, 20)
     assert set(result.samples.errno.tolist()) == {GIVEN_UP}
     assert (result.rounds[0].report.held, result.rounds[0].report.time_wait) == (0, 0)
@@ -155,10 +155,10 @@ def test_slow_attempts_are_given_up() -> None:
 
 @pytest.mark.parametrize("strategy", [spec("random"), spec("window", 4, retries=9)], ids=["random", "window"])
 def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
-    """Which of two lanes wins a port is the kernel's race: tries and ports may differ, what a try draws may not.
+    """Two clients race for a port in the kernel: tries and ports may differ, what a try draws may not.
 
-    A lane's attempts are its rows in order. `random` has the port that the row's last try drew; `window` has one of the
-    window that it drew.
+    A client's attempts are its rows in order. `random` has the port that the row's last try drew; `window` has one of
+    the window that it drew.
     """
     if strategy.name == "window" and not is_supported(LOCAL_PORT_RANGE):
         pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
@@ -167,9 +167,9 @@ def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
     draws = draw_round(planned, assign_paths(planned, array("I")))
     for _ in range(2):
         samples = measure(strategy, 64, 60).samples
-        for lane, rows in enumerate(planned.rows_of_clients(Phase.FILL)):
-            of_lane = samples.chosen(samples.client == lane)
-            for row, tries, port in zip(rows, of_lane.tries.tolist(), of_lane.port.tolist(), strict=True):
+        for client, rows in enumerate(planned.rows_of_clients(Phase.FILL)):
+            of_client = samples.chosen(samples.client == client)
+            for row, tries, port in zip(rows, of_client.tries.tolist(), of_client.port.tolist(), strict=True):
                 rng = Random()
                 seed_further_tries(rng, planned, row)
                 drawn = [draws.first[row], *(draws.redraw(rng) for _ in range(tries - 1))][-1]
@@ -183,7 +183,7 @@ def _lies_in(port: int, window: int) -> bool:
 
 
 def test_giving_up_ends_further_tries() -> None:
-    """No port is drawn any more once the time is over."""
+    """Once the time is over no port is drawn any more."""
     full = replace(spec("random", retries=10**9), load=Load(give_up_ms=1.0))
     samples = measure(full, 8, 9).samples
     assert samples.failed.any()  # there are eight ports, or fewer are held where an attempt before was given up, too
@@ -192,7 +192,7 @@ def test_giving_up_ends_further_tries() -> None:
 
 
 def tracked(result: StrategyResult, target: int) -> list[int]:
-    """The ports that were had for one target, in order."""
+    """The ports taken for one target, in order."""
     return ports_of(result.samples.chosen(result.samples.target == target))
 
 
@@ -218,7 +218,7 @@ def test_bound_port_is_taken_for_every_target(spread: Spread) -> None:
 
 
 def test_shapes_go_together() -> None:
-    """Two lanes churn over two sources and two targets, and nothing is lost."""
+    """Two clients churn over two sources and two targets, and lose nothing."""
     load = Load(fill=0.5, concurrency=2, churn=Churn(64))
     sources = ("127.9.9.1", "127.9.9.4")
     filled, churned = measure_phases(under("bind", load), 32, 0, targets=TWO_TARGETS, sources=sources)
@@ -230,7 +230,7 @@ def test_shapes_go_together() -> None:
 
 @pytest.mark.parametrize("is_far", [False, True])
 def test_loopback_hides_that_ports_in_time_wait_run_out(is_far: bool) -> None:
-    """Of 50 ports 25 are free: over veth 60 replacements by FIN use them up; the loopback has them again soon."""
+    """Of 50 ports 25 are free: over veth 60 replacements by FIN use them up; the loopback soon has them free again."""
     link = OVER_VETH if is_far else {}
     strategy = under("bind", Load(fill=0.5, churn=Churn(60, Close.FIN, rate=20.0)))
     plan = make_plan(strategy, 50, 0, listener=Listener.ACCEPT, **link)

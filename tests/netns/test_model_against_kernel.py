@@ -33,7 +33,7 @@ def algorithm_here() -> Algorithm:
 
 @needs_port_range
 def test_search_is_probed_as_a_measurement_shows_it() -> None:
-    """A few connections in a namespace tell what the samples of `range` do, whatever release the kernel has."""
+    """A few connections in a namespace show what the samples of `range` show, whatever release the kernel has."""
     assert searches_one_parity_first() == (algorithm_here() is Algorithm.PRE_6_8)
 
 

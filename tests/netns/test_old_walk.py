@@ -24,7 +24,7 @@ def run_in_guest(*arguments: str, walk: str = "") -> subprocess.CompletedProcess
 @pytest.mark.slow
 @pytest.mark.timeout(450)
 def test_old_kernel_keeps_the_rules_and_walks_two_parities() -> None:
-    """Every rule of the search holds on 6.1 too, but that range goes through one parity before the other."""
+    """Every rule of the search holds on 6.1 too, but range walks one parity before the other."""
     ended = run_in_guest(RULE)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"PASSED {RULE}::test_range_uses_both_parities_from_the_start" in ended.stdout
@@ -35,7 +35,7 @@ def test_old_kernel_keeps_the_rules_and_walks_two_parities() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(450)
 def test_old_kernel_fails_what_a_new_one_passes() -> None:
-    """Held to the walk of 6.8 the old kernel's test fails, and passes here where the kernel has that walk."""
+    """With the walk of 6.8 expected the old kernel's test fails; it passes here where the kernel has that walk."""
     ended = run_in_guest(f"{RULE}::test_range_uses_both_parities_from_the_start", walk="one-by-one")
     assert ended.returncode == 6
     assert f"FAILED {RULE}::test_range_uses_both_parities_from_the_start" in ended.stdout

@@ -1,4 +1,4 @@
-"""Connections closed by reset while another lane takes ports: no SYN meets what its port was used for before."""
+"""Connections closed by reset while another client takes ports: no SYN meets an earlier use of its port."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(json.dumps(told))
 
 
 def after_reset(host: str) -> dict[str, Any]:
-    """What became of the two ends of a connection that was reset from the listener's."""
+    """What became of both ends of a connection that was reset at the listener's."""
     command = [*INSIDE, "--", sys.executable, "-c", RESET, host]
     told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return told
@@ -56,13 +56,13 @@ def resets() -> dict[str, Any]:
 
 
 def test_both_ends_are_gone(resets: dict[str, Any]) -> None:
-    """The far end is aborted, its RST resets the near end, and the port can be had at once; there is no second time."""
+    """The far end is aborted, its RST resets the near end, and the port is free at once; a second reset finds none."""
     assert resets == {"done": [True, False, True], "near": errno.ECONNRESET, "far": errno.ECONNABORTED, "again": 0}
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
 def test_ipv6_is_reset_likewise(resets: dict[str, Any]) -> None:
-    """Addresses of 16 bytes are told the kernel in full."""
+    """The kernel gets the addresses of 16 bytes in full."""
     assert after_reset("::1") == resets
 
 
@@ -79,13 +79,13 @@ LOADS = (
     ),
     pytest.param(Load(connections=8000, concurrency=2, give_up_ms=0.000_001), {}, id="giving up"),
 )
-"""Two lanes that close by reset and take each other's ports, over all that a listener of connbench's own has."""
+"""Two clients that close by reset and take each other's ports, with every kind of listener of connbench's own."""
 
 
 @pytest.mark.usefixtures("resets")
 @pytest.mark.parametrize(("load", "place"), LOADS)
-def test_no_syn_overtakes_the_reset_of_another_lane(load: Load, place: dict[str, Any]) -> None:
-    """More than half of 1,000 ports are in use, so that each port that a lane frees is soon found by the other."""
+def test_no_syn_overtakes_the_reset_of_another_client(load: Load, place: dict[str, Any]) -> None:
+    """More than half of 1,000 ports are in use, so that a port that one client frees is soon found by the other."""
     strategy = replace(spec("plain"), load=load)
     for phase in measure_phases(strategy, 1000, 0, **place):
         [measured] = phase.rounds
@@ -94,7 +94,7 @@ def test_no_syn_overtakes_the_reset_of_another_lane(load: Load, place: dict[str,
 
 
 def test_another_ones_listener_is_not_blamed() -> None:
-    """Its end cannot be reset from here: a SYN that was sent again is laid to the lanes, not to a queue with room."""
+    """Its end cannot be reset from here: the finding blames a repeated SYN on the clients, not on a queue with room."""
     host = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40999", "--sysctl", "net.core.somaxconn=9000")
     load = ("--strategy", "plain", "--concurrency", "2", "-n", "510", "--churn", "8000")
     run = connbench(

@@ -33,7 +33,7 @@ def test_one_parity_is_used_up_before_the_other(name: str, low: int, first: int)
 
 @needs_port_range
 def test_range_uses_both_parities_from_the_start() -> None:
-    """With the option on the whole range the search goes from port to port; before 6.8 in two parities, as without."""
+    """With the option the search goes from port to port over the range; before 6.8 in two parities, as without."""
     ports = measure(spec("range"), 64, 64).samples.port.tolist()
     assert sorted(ports) == list(range(LOW, LOW + 64))
     odd = sum(port % 2 for port in ports[:32])
@@ -48,7 +48,7 @@ def test_range_uses_both_parities_from_the_start() -> None:
 @needs_port_range
 @pytest.mark.parametrize("clipped", [False, True])
 def test_every_port_lies_in_its_own_window(clipped: bool) -> None:
-    """A window's connection has a port of the window that was drawn for it."""
+    """The port of a connection lies in the window that was drawn for it."""
     strategy = spec("window", 5, clipped=clipped)
     samples = measure(strategy, 32, 24).samples
     windows = _windows(strategy, 32, 24)
@@ -93,7 +93,7 @@ def test_partition_fills_one_window_after_the_other() -> None:
 
 
 def test_random_draws_until_every_port_is_had() -> None:
-    """A userspace random port is drawn again on EADDRINUSE; in a full range as often as a program draws it in vain."""
+    """A userspace random port is drawn again on EADDRINUSE; in a full range as often as `random` draws by default."""
     samples = measure(spec("random"), 64, 66).samples
     assert sorted(samples.port.tolist()[:64]) == list(range(LOW, LOW + 64))
     assert samples.tries.max() > 1
@@ -103,7 +103,7 @@ def test_random_draws_until_every_port_is_had() -> None:
 
 
 def test_random_makes_all_its_retries_in_a_full_range() -> None:
-    """A bound that was asked for is kept: 1 + --retries tries, and no fewer."""
+    """The bound that was asked for holds: 1 + --retries tries, and no fewer."""
     samples = measure(spec("random", retries=5), 4, 8).samples
     failed = samples.tries[samples.failed]
     assert len(failed) >= 4
@@ -121,7 +121,7 @@ def test_random_gives_up_after_its_retries() -> None:
 @needs_port_range
 @pytest.mark.parametrize("strategy", [spec("random"), spec("window", 3, retries=2), spec("window", 4, clipped=True)])
 def test_the_same_seed_draws_the_same(strategy: StrategySpec) -> None:
-    """Outcomes of the first tries, ports of `random` even, are the seed's."""
+    """The seed decides the outcomes of the first tries, and the ports of `random`."""
     one, same, other = (measure(strategy, 64, 40, seed=seed).samples for seed in (5, 5, 6))
     if strategy.name == "random":
         assert one.port.tolist() == same.port.tolist()
@@ -137,7 +137,7 @@ def test_the_same_seed_draws_the_same(strategy: StrategySpec) -> None:
 @pytest.mark.parametrize("listener", [Listener.BACKLOG, Listener.ACCEPT])
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_acquiring_takes_at_least_preparing_and_connecting(name: str, listener: Listener) -> None:
-    """acquire_ns >= prepare_ns + connect_ns, starts are in order, whatever the strategy and the listener."""
+    """Whatever strategy and listener: acquire_ns >= prepare_ns + connect_ns, and starts are in order."""
     if not all(map(is_supported, options_of(STRATEGIES[name]))):
         pytest.skip("this kernel lacks an option the strategy needs")
     strategy = spec(name, 8 if name in {"window", "partition"} else None)
@@ -152,7 +152,7 @@ def test_acquiring_takes_at_least_preparing_and_connecting(name: str, listener: 
 
 
 def _windows(strategy: StrategySpec, ports: int, attempts: int, seed: int = 1) -> list[tuple[int, int]]:
-    """The windows drawn for first tries, worked out again from the seed."""
+    """The windows drawn for first tries, calculated again from the seed."""
     plan = make_plan(strategy, ports, attempts, seed=seed)
     rng = Random(RoundPlan(plan, strategy, 1).seed_text("first tries"))  # reproducible, not secret
     drawn = draw(strategy, plan.port_range, attempts, rng)

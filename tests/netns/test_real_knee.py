@@ -1,4 +1,4 @@
-"""The knee of what a kernel really handed out: a search for ports, told by counts and without a clock."""
+"""The knee of real runs, from counts of the port search and without a clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def timed_by_search(result: StrategyResult, first_parity: int | None) -> Strateg
 
 @pytest.mark.parametrize("name", ["plain", "bind"])
 def test_knee_is_where_the_other_parity_begins(name: str) -> None:
-    """The kernel's own search comes to the other parity at exactly half of the range, and there the knee is found."""
+    """The kernel's own search reaches the other parity at exactly half of the range, and the knee is there."""
     result = measure(spec(name), PORTS, PORTS)
     port = result.samples.port
     assert set((port[: PORTS // 2] % 2).tolist()) == {port[0] % 2}
@@ -39,7 +39,7 @@ def test_knee_is_where_the_other_parity_begins(name: str) -> None:
 
 @needs_port_range
 def test_windows_have_no_knee_but_failures() -> None:
-    """Random windows of a quarter of the smallest of ranges fail once they are full; and no knee is made of that."""
+    """Random windows of a quarter of a tiny range fail once they are full; that makes no knee."""
     result = measure(spec("window", 64), 1024, 1024)
     knee = find_knee(timed_by_search(result, None))
     failures = result.samples.failed.nonzero()[0]
@@ -54,7 +54,7 @@ def test_windows_have_no_knee_but_failures() -> None:
 )
 @pytest.mark.parametrize(("entries", "is_crowded"), [(512, True), (2048, False)])
 def test_the_table_that_is_advised_is_had(entries: int, is_crowded: bool) -> None:
-    """The sysctl of the host gives a run's namespace a table of its own, and one that is large enough is not named."""
+    """The sysctl of the host gives a run's namespace a table of its own; no finding names one that is large enough."""
     command = ("run", "--strategy", "bind", "--port-range", "40000-42047", "-n", "1000", "--format", "json")
     told = json.loads(connbench(*command, inside=("--sysctl", f"net.ipv4.tcp_child_ehash_entries={entries}")).stdout)
     [strategy] = told["strategies"]

@@ -1,4 +1,4 @@
-"""What reports make of real runs under each kind of load, on ranges of a few ports."""
+"""The reports on real runs under each kind of load, on ranges of a few ports."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from run_connbench import OVER_VETH, make_plan, measure, spec
 
 
 def result_of(name: str, ports: int, connections: int, load: Load, **changes: object) -> Result:
-    """The result of one strategy put to a load."""
+    """The result of one strategy under a load."""
     plan = make_plan(replace(spec(name), load=load), ports, connections, **changes)
     result = Result(plan, {"kernel": "under test"})
     run(plan, result, lambda _: None, lambda _: None, Interrupts())
     return result
 
 
-def test_two_lanes_use_up_one_half_between_them() -> None:
-    """Two lanes share out one range: the first parity of it ends for both at once, and each has a row of its own."""
+def test_two_clients_use_up_one_half_between_them() -> None:
+    """Two clients use up one range: its first parity ends for both at once, and each has a row of its own."""
     result = result_of("plain", 4096, 4096, Load(concurrency=2))
     [strategy] = result.strategies
     samples = strategy.samples
     assert not samples.failed.any()
-    for lane in (0, 1):  # one may begin an attempt before the other and end it after: the order is that of each alone
-        assert (np.diff(samples.port[samples.client == lane] % 2) >= 0).all()
+    for client in (0, 1):  # one may begin an attempt before the other and end it after: the order is that of each alone
+        assert (np.diff(samples.port[samples.client == client] % 2) >= 0).all()
     [(_, table)] = part_tables(result, strategy)
     assert [row[:3] for row in table.rows] == [("0", "2,048", "0"), ("1", "2,048", "0"), ("all", "4,096", "0")]
 
 
 def test_fin_runs_out_of_ports_and_is_told_why() -> None:
-    """Closing by FIN as fast as it goes leaves every free port in TIME_WAIT: a note names the rate that fits.
+    """Unpaced closing by FIN leaves every free port in TIME_WAIT: a note names the rate that fits.
 
     Over a veth pair, where a port stays there for 60 s; on the loopback a slow machine would have it back after one.
     """
@@ -53,7 +53,7 @@ def test_fin_runs_out_of_ports_and_is_told_why() -> None:
 
 
 def test_rate_that_nobody_can_do_is_found() -> None:
-    """A billion replacements a second are not had, and the warning and the report's line say how many were."""
+    """A billion replacements a second are not possible: the warning and the report's line say how many were made."""
     result = result_of("bind", 200, 160, Load(churn=Churn(40, rate=1e9)))
     [_, churned] = result.strategies
     rate = achieved_rate(churned.strategy, churned.rounds[0])
@@ -64,7 +64,7 @@ def test_rate_that_nobody_can_do_is_found() -> None:
 
 
 def test_given_up_connections_leave_their_ports_free() -> None:
-    """A limit that no connect() keeps has every attempt given up: nothing is ever open, and no port is wanting."""
+    """Under a limit that no connect() keeps every attempt is given up: nothing is ever open, and no port is missing."""
     strategy = measure(replace(spec("plain"), load=Load(give_up_ms=1e-6)), 100, 200)
     assert [(step.connected, step.given_up, step.failed, step.open) for step in fill_steps(strategy)][-1] == (
         0,
@@ -76,7 +76,7 @@ def test_given_up_connections_leave_their_ports_free() -> None:
 
 
 def test_udp_has_no_port_for_a_second_target() -> None:
-    """A port of UDP is taken whatever the target: by target there is a table, and no range of its own."""
+    """A port of UDP is taken whatever the target: the targets have a table, and no range of their own."""
     targets = make_plan(spec("bind"), 1, 1).targets
     targets = (*targets, replace(targets[0], port=targets[0].port - 1))
     load = Load(protocol=Protocol.UDP)

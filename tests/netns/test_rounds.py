@@ -1,4 +1,4 @@
-"""A round: its namespace's settings, its chain of workers, its listener, its account of itself."""
+"""A round: its namespace's settings, its chain of workers, its listener, its report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from run_connbench import make_plan, measure, spec, started_here
 
 
 def test_settings_are_read_back_from_the_namespace() -> None:
-    """The range and backlogs are the plan's there, and the host's are untouched."""
+    """The range and backlogs in the namespace are the plan's, and the host's are unchanged."""
     before = sysctl.read_all()
     settings = measure(spec("plain"), 16, 4).rounds[0].report.settings
     assert settings[sysctl.PORT_RANGE] == "40000 40015"
@@ -62,7 +62,7 @@ def test_strategies_take_turns_within_a_round() -> None:
 
 
 def test_progress_counts_up_to_what_is_done() -> None:
-    """A caller is told of finished attempts, in order, while a round runs."""
+    """The caller hears of finished attempts, in order, while a round runs."""
     seen: list[Progress] = []
     plan = make_plan(spec("plain"), 6000, 6000)
     run(plan, Result(plan, {}), seen.append, lambda _: None, Interrupts())
@@ -91,7 +91,7 @@ def test_a_refusing_target_fails_each_attempt() -> None:
 
 
 def test_a_strategy_may_open_fewer_connections_than_the_plan() -> None:
-    """A number of its own goes before the plan's: so many attempts are made, and the others keep to the plan."""
+    """A strategy's own number overrides the plan's; the other strategies keep to the plan."""
     few = replace(spec("bind"), load=Load(5))
     plan = make_plan(few, 16, 12, strategies=(few, spec("plain")))
     result = Result(plan, {})
@@ -105,14 +105,14 @@ def test_a_strategy_may_open_fewer_connections_than_the_plan() -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_only_the_lanes_cpus_are_kept_free(lanes: int) -> None:
-    """A round of one lane is measured the same beside one of more: nothing else is on its CPU, if there is another."""
+@pytest.mark.parametrize("clients", [1, 2])
+def test_only_the_clients_cpus_are_kept_free(clients: int) -> None:
+    """A round of one client is measured alike beside one of more: nothing else is on its CPU, if there is another."""
     usable = os.sched_getaffinity(0)
     cpus = tuple(sorted(usable)[-2:])
-    strategy = replace(spec("bind"), load=Load(concurrency=lanes))
+    strategy = replace(spec("bind"), load=Load(concurrency=clients))
     plan = make_plan(strategy, 8, 8, cpus=cpus)
     seen: list[set[int]] = []
     run(plan, Result(plan, {}), lambda _: None, lambda _: seen.append(os.sched_getaffinity(0)), Interrupts())
-    assert seen == [usable - set(cpus[:lanes]) or usable]
+    assert seen == [usable - set(cpus[:clients]) or usable]
     assert os.sched_getaffinity(0) == usable

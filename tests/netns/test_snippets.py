@@ -23,7 +23,7 @@ from run_connbench import HANG_S, INSIDE
 
 PORTS = PortRange(40000, 40063)
 INNER = PortRange(40008, 40039)
-"""Of the namespace's range, the part that code with the option is to keep to."""
+"""The part of the namespace's range that code with the option keeps to."""
 
 TARGET, TARGET6 = "127.9.9.2:39999", "[::1]:39999"
 SPECS = {

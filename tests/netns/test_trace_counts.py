@@ -1,4 +1,4 @@
-"""`connbench trace` beside `connbench run`, in the kernel: what one counts is what the other did.
+"""`connbench trace` beside `connbench run`: what one counts is what the other did.
 
 Run where nothing else connects: `scripts/kernel-lab test --trace` boots kernels for it.
 """
@@ -41,7 +41,7 @@ MORE_THAN_PORTS = 410
 
 @contextmanager
 def tracing(*arguments: str, said: list[str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A trace whose probes are all attached; `said` gets what it said until then."""
+    """A trace whose probes are all attached; `said` gets its output until then."""
     process = subprocess.Popen(
         [COMMAND, "trace", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -76,7 +76,7 @@ def last_report(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def attempts(*arguments: str, connections: int = MORE_THAN_PORTS) -> list[tuple[int, float]]:
-    """Port and seconds of each attempt of a run, in their order; a failed one's port is -1."""
+    """Port and seconds of each attempt of a run, in order; a failed one's port is -1."""
     done = connbench("run", *PORTS, "-n", str(connections), "-q", "--format", "talk-csv", *arguments)
     assert done.returncode in {ExitCode.OK, ExitCode.UNSOUND}, done.stderr
     rows = [line.split(",") for line in done.stdout.split()]
@@ -137,7 +137,7 @@ def test_latency() -> None:
 
 @pytest.mark.parametrize(("probes", "family"), [("kprobe", "4"), ("kfunc", "6")])
 def test_offsets(probes: str, family: str) -> None:
-    """Each search has a start, failed ones too; where they ended is where the run's ports are."""
+    """Each search has a start, failed ones too; the searches end where the run's ports are."""
     with tracing("offsets", "--json", "--probes", probes) as trace:
         run = attempts("--strategy", "plain", "--family", family)
         report = last_report(trace)
@@ -148,7 +148,7 @@ def test_offsets(probes: str, family: str) -> None:
 
 
 def test_search_of_an_empty_range_begins_where_it_ends() -> None:
-    """The first port looked at is had at once."""
+    """The first port probed is free."""
     with tracing("offsets", "--json") as trace:
         run = attempts("--strategy", "plain", connections=1)
         report = last_report(trace)
@@ -156,7 +156,7 @@ def test_search_of_an_empty_range_begins_where_it_ends() -> None:
 
 
 def test_exporter_serves_switches_and_latency() -> None:
-    """Prometheus gets the counters and a histogram while the trace goes on."""
+    """Prometheus reads the counters and a histogram while the trace goes on."""
     said: list[str] = []
     with tracing("parity", "--exporter", "127.0.0.1:0", "--interval", "0.2", said=said) as trace:
         address = re.search(r"http://\S+", "".join(said))
@@ -182,7 +182,7 @@ def test_exporter_serves_switches_and_latency() -> None:
 
 
 def test_table_on_a_terminal() -> None:
-    """It is drawn over the last one until it is stopped, and stays."""
+    """Each table overwrites the one before it; the last stays."""
     leader, follower = os.openpty()
     command = [COMMAND, "trace", "latency", "--interval", "0.2"]
     process = subprocess.Popen(command, stdout=follower, stderr=subprocess.PIPE)
@@ -200,7 +200,7 @@ def test_table_on_a_terminal() -> None:
 
 @pytest.mark.skipif(not IS_GUEST, reason="what it does to the kernel cannot be undone")
 def test_what_a_kernel_lacks_is_named() -> None:
-    """Without tracefs, then under lockdown, the refusal says so: exit code 4 and the way out."""
+    """Without tracefs, then under lockdown, the refusal says so: exit code 4 and the remedy."""
     assert shutil.which(BUSYBOX)
     subprocess.run([BUSYBOX, "umount", "/sys/kernel/tracing"], check=True)
     unmounted = connbench("trace", "parity")

@@ -1,4 +1,4 @@
-"""`connbench trace` of many processes whose searches overlap: more than the kernel watches the returns of at once.
+"""`connbench trace` of many processes whose searches overlap: more than the kernel can watch the returns of at once.
 
 Run in a guest of the kernel lab, for it uses up the ports of the whole machine: `scripts/kernel-lab test --trace`.
 """
@@ -30,7 +30,7 @@ never_misses = pytest.mark.skipif(
     int(os.uname().release.split(".")[0]) >= 7,
     reason="from Linux 7 on a process preempted within a probe keeps those of others from running",
 )
-"""Seen on 7.3: of processes that do not preempt each other (SCHED_FIFO) every connect is counted there, too."""
+"""Seen on 7.3: connects of processes that do not preempt each other (SCHED_FIFO) are all counted there, too."""
 
 LOW, PORTS = 20000, 8000
 TARGET = ("127.9.9.2", LOW - 1)
@@ -44,7 +44,7 @@ SETTINGS = {
 
 @contextmanager
 def ports_in_use(number: int) -> Iterator[None]:
-    """So many connections, of the first parity before the other: each search from then on walks past all of them."""
+    """Connections on this many ports, the first parity before the other: each further search walks past all of them."""
     for name, value in SETTINGS.items():
         Path("/proc/sys/net", name).write_text(value, encoding="ascii")
     with ExitStack() as held:
@@ -82,7 +82,7 @@ def connect_from_many(expected: int) -> set[int]:
 
 
 def traced(name: str, probes: str, expected: int) -> tuple[dict[str, Any], set[int]]:
-    """The last report of a trace of them, and the ids of their processes."""
+    """The last report of a trace of such processes, and their ids."""
     command = [COMMAND, "trace", name, "--json", "--probes", probes]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -101,7 +101,7 @@ def traced(name: str, probes: str, expected: int) -> tuple[dict[str, Any], set[i
 
 @never_misses
 def test_ports_are_counted_however_many_search_at_once() -> None:
-    """Every port that was chosen is in the counts, of all and of each process; what else is not known is `lost`."""
+    """Every chosen port is in the counts, of all and of each process; what else is not known is `lost`."""
     with ports_in_use(PORTS // 2):
         report, pids = traced("parity", "kprobe", errno.EINPROGRESS)
     assert report.items() >= {"even": 0, "odd": PROCESSES * CONNECTS, "switches": 0, "bound": 0, "failed": 0}.items()
@@ -112,7 +112,7 @@ def test_ports_are_counted_however_many_search_at_once() -> None:
 @never_misses
 @pytest.mark.parametrize("probes", ["kprobe", "kfunc"])
 def test_what_is_in_no_histogram_is_lost(probes: str) -> None:
-    """Connects whose return the kernel did not tell are told as such."""
+    """Connects whose return the kernel did not report count as lost."""
     with ports_in_use(PORTS // 2):
         report, _ = traced("latency", probes, errno.EINPROGRESS)
     assert report["latency"]["odd"]["count"] + report["lost"] == PROCESSES * CONNECTS
@@ -120,7 +120,7 @@ def test_what_is_in_no_histogram_is_lost(probes: str) -> None:
 
 @never_misses
 def test_failures_are_counted_or_lost() -> None:
-    """A failure sends no SYN: its return alone tells of it."""
+    """A failure sends no SYN: only its return shows it."""
     with ports_in_use(PORTS):
         report, _ = traced("parity", "kprobe", errno.EADDRNOTAVAIL)
     assert (report["even"], report["odd"]) == (0, 0)
@@ -129,7 +129,7 @@ def test_failures_are_counted_or_lost() -> None:
 
 @never_misses
 def test_searches_are_counted_however_many_there_are_at_once() -> None:
-    """Where they began and ended does not wait for the return either."""
+    """Where searches began and ended does not depend on the return either."""
     with ports_in_use(PORTS // 2):
         report, _ = traced("offsets", "kprobe", errno.EINPROGRESS)
     assert report["starts"] == report["chosen"] == {"20000": PROCESSES * CONNECTS}

@@ -18,11 +18,11 @@ from connbench.units import NS_PER_S
 from run_connbench import make_plan, spec
 
 READ_NS, BEGAN = 1000, 5_000_000
-"""What each look at the clock takes, and when the churn begins."""
+"""What each read of the clock takes, and when the churn begins."""
 
 
 class Clock:
-    """A clock that goes on by a microsecond each time it is read, and by what is slept; a nap may be too long."""
+    """A clock that advances by a microsecond at each read, and by what is slept; a nap may be too long."""
 
     def __init__(self, late_ns: dict[int, int]) -> None:
         self.now, self.late_ns, self.naps = BEGAN, late_ns, count()
@@ -33,12 +33,12 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, and longer by what is said of this nap."""
+        """Sleep, and longer by the overrun of this nap."""
         self.now += round(seconds * NS_PER_S) + self.late_ns.get(next(self.naps), 0)
 
 
 def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] | None = None) -> list[int]:
-    """When each replacement of the first lane began, in ns from the churn's beginning; sockets are UDP's."""
+    """When each replacement of the first client began, in ns from the churn's beginning; sockets are UDP's."""
     strategy = replace(spec("plain"), load=replace(load, protocol=Protocol.UDP))
     plan = RoundPlan(make_plan(strategy, 64, 4, listener=Listener.NONE, namespace=Namespace.HOST), strategy, 1)
     replaced = draw_replaced(plan)
@@ -60,16 +60,16 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     return [columns["started_ns"][row] - BEGAN for row in rows]
 
 
-@pytest.mark.parametrize(("lanes", "interval_ns"), [(1, 500_000), (2, 1_000_000)])
-def test_each_replacement_waits_for_its_turn(lanes: int, interval_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 2,000 a second one begins every 0.5 ms; of two lanes each has every other of them."""
-    turns = begun(monkeypatch, Load(concurrency=lanes, churn=Churn(20 * lanes, rate=2000.0)))
+@pytest.mark.parametrize(("clients", "interval_ns"), [(1, 500_000), (2, 1_000_000)])
+def test_each_replacement_waits_for_its_turn(clients: int, interval_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 2,000 a second one begins every 0.5 ms; each of two clients has every other one."""
+    turns = begun(monkeypatch, Load(concurrency=clients, churn=Churn(20 * clients, rate=2000.0)))
     assert len(turns) == 20
     assert [turn - number * interval_ns for number, turn in enumerate(turns[1:], 1)] == [READ_NS] * 19
 
 
 def test_replacements_that_are_late_are_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a nap that was 2 ms too long the next ones wait for nothing, until the rate is kept to again."""
+    """After a nap that was 2 ms too long the next ones wait for nothing, until the churn is back at its rate."""
     turns = begun(monkeypatch, Load(churn=Churn(20, rate=2000.0)), {5: 2_000_000})
     late = [turn - number * 500_000 - READ_NS for number, turn in enumerate(turns)]
     assert (late[1:5], late[10:]) == ([0] * 4, [0] * 10)

@@ -25,13 +25,13 @@ def of_udp(name: str, window: int | None = None, load: Load = UDP) -> StrategySp
 
 
 def measured(strategy: StrategySpec, attempts: int) -> StrategyResult:
-    """So many attempts over 32 ports, with nobody listening."""
+    """Attempts over 32 ports, without a listener."""
     return measure(strategy, PORTS, attempts, listener=Listener.NONE)
 
 
 @pytest.mark.parametrize("name", NO_PORT)
 def test_every_port_is_had_once(name: str) -> None:
-    """All ports of the range are found, with no listener; what is more fails for want of one, and is held to be so."""
+    """The attempts take all ports of the range, without a listener; further ones fail for lack of a port."""
     result = measured(of_udp(name), PORTS + 1)
     assert sorted(result.samples.port[:PORTS].tolist()) == list(range(LOW, LOW + PORTS))
     assert result.samples.errno.tolist() == [0] * PORTS + [NO_PORT[name]]
@@ -39,13 +39,13 @@ def test_every_port_is_had_once(name: str) -> None:
 
 
 def test_no_parity_goes_first() -> None:
-    """While half a range is filled, ports of both parities are taken, whichever port it begins with."""
+    """While half a range is filled, ports of both parities are taken, whichever port the search begins with."""
     halves = [measured(of_udp("bind"), PORTS // 2).samples.port % 2 for _ in range(10)]
     assert all(0 < half.sum() < PORTS // 2 for half in halves)
 
 
 def test_latency_is_acquire_time() -> None:
-    """The search of bind() counts: what is summed up is the whole of bind() and connect()."""
+    """The search of bind() counts: the sum is of all of bind() and connect()."""
     samples = measured(of_udp("bind"), PORTS).samples
     assert samples.latency_ns.tolist() == samples.acquire_ns.tolist()
     assert (samples.prepare_ns > 0).all()
@@ -73,7 +73,7 @@ def test_targets_share_one_range() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "random"])
-def test_lanes_and_churn_work_for_udp(name: str) -> None:
+def test_clients_and_churn_work_for_udp(name: str) -> None:
     """The other shapes of load apply to it as to TCP."""
     load = replace(UDP, fill=0.5, concurrency=2, churn=Churn(20))
     filled, churned = measure_phases(of_udp(name, load=load), PORTS, 0, listener=Listener.NONE)

@@ -41,7 +41,7 @@ FAMILIES = [
     pytest.param("6", marks=pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6, or it is off")),
 ]
 NAMESPACES = [n for n in (Namespace.NETWORK, Namespace.USER) if NAMESPACE in {n, Namespace.NETWORK}]
-"""Root may make either kind, so that what an ordinary user has is tried as root too."""
+"""Root may make either kind, so that root tests an ordinary user's kind, too."""
 
 
 def over_veth(
@@ -62,7 +62,7 @@ def over_veth(
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def ends(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What is at both ends of a link that a round would have, and what came of connects over it."""
+    """The state of both ends of a link that a round would have, and the outcome of connects over it."""
     return _told_across(request.param)
 
 
@@ -76,7 +76,7 @@ def _told_across(family: str) -> dict[str, Any]:
 
 
 def has_netem() -> bool:
-    """Whether this kernel delays packets, found out without connbench."""
+    """Whether this kernel delays packets, tested without connbench."""
     return bool(_told_across("4")["netem"])
 
 
@@ -93,13 +93,13 @@ def test_one_parity_goes_first(name: str, family: str) -> None:
 @pytest.mark.parametrize("namespace", NAMESPACES)
 @pytest.mark.parametrize(("name", "window"), [("random", None), ("range", None), ("partition", 4)])
 def test_every_strategy_finds_every_port(name: str, window: int | None, namespace: Namespace) -> None:
-    """Ports drawn, or searched in all of the range or in windows of it: all are had, with and without root."""
+    """Ports drawn, or searched in all of the range or in windows of it: all are taken, with and without root."""
     samples = over_veth(name, window, namespace=namespace).samples
     assert sorted(samples.port.tolist()) == list(range(LOW, LOW + PORTS))
 
 
 def test_random_windows_lie_in_the_range() -> None:
-    """Each connection's port is one of the range, and an attempt fails for want of a port alone."""
+    """Each connection's port is in the range, and an attempt fails only for lack of a port."""
     samples = over_veth("window", 4).samples
     assert set(samples.port[~samples.failed].tolist()) <= set(range(LOW, LOW + PORTS))
     assert set(samples.errno.tolist()) <= {0, errno.EADDRNOTAVAIL}
@@ -132,14 +132,14 @@ def test_the_ends_are_two_namespaces(ends: dict[str, Any]) -> None:
 
 
 def test_no_connect_waits_for_a_neighbour(ends: dict[str, Any]) -> None:
-    """However many sources there are, each end knows one neighbour, for good, and has learnt of no other."""
+    """With any number of sources each end has one permanent neighbour entry, and has learned no other."""
     for end in ("near", "far"):
         (neighbour,) = ends[end]["neighbours"]
         assert neighbour[1] == PERMANENT
 
 
 def test_without_a_bind_the_first_source_is_used(ends: dict[str, Any]) -> None:
-    """The kernel's choice is the plan's first address, where it would choose another by itself."""
+    """The source is the plan's first address, where the kernel would choose another by itself."""
     assert ends["first_source"].endswith("9")
 
 
@@ -169,7 +169,7 @@ def _listening(pid: int) -> int:
 
 
 def _visible() -> tuple[list[str], list[str]]:
-    """What of namespaces and devices the host shows: those with a name, and its own devices."""
+    """What the host shows of namespaces and devices: those with a name, and its own devices."""
     named, devices = Path("/run/netns"), Path("/sys/class/net")
     return sorted(p.name for p in named.glob("*")), sorted(p.name for p in devices.glob("*"))
 
@@ -180,7 +180,7 @@ def _visible() -> tuple[list[str], list[str]]:
     ids=["interrupted", "engine killed"],
 )
 def test_packets_cross_and_nothing_is_left(to_engine: bool, number: signal.Signals, code: ExitCode) -> None:
-    """While it runs the loopback is silent and the listener elsewhere; whatever ends it, all is gone then."""
+    """During the run the loopback is silent and the listener elsewhere; after every kind of end nothing is left."""
     before = _visible()
     with running("run", "--link", "veth", "--strategy", "plain", "--listener", "accept") as process:
         engine = engine_of(process)
@@ -200,7 +200,7 @@ def test_packets_cross_and_nothing_is_left(to_engine: bool, number: signal.Signa
 
 
 def test_no_namespace_is_refused() -> None:
-    """Where none is allowed, nothing is measured in the host's instead."""
+    """Where no namespace is allowed, connbench measures nothing in the host's instead."""
     finished = connbench("run", "--link", "veth", "-n", "4", inside=("--deny", "unshare"))
     assert (finished.returncode, finished.stdout) == (ExitCode.ENVIRONMENT, "")
     assert finished.stderr.splitlines() == [
@@ -216,7 +216,7 @@ def test_no_namespace_is_refused() -> None:
 
 
 def test_no_netem_is_refused() -> None:
-    """A kernel that cannot delay packets says so before anything is measured."""
+    """On a kernel that cannot delay packets connbench refuses the run before it measures."""
     if has_netem():
         pytest.skip("this kernel has netem")
     finished = connbench("run", "--link", "veth", "--delay", "2", "-n", "4")
@@ -228,7 +228,7 @@ def test_no_netem_is_refused() -> None:
 
 
 def test_no_connect_is_shorter_than_the_delay() -> None:
-    """Each takes a round trip at least."""
+    """Each connect() takes a round trip at least."""
     if not has_netem():
         pytest.skip("this kernel has no netem (CONFIG_NET_SCH_NETEM)")
     result = over_veth("bind", delay_ms=20.0)

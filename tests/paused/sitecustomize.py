@@ -17,14 +17,14 @@ from typing import Any
 
 WRITES = os.O_WRONLY | os.O_RDWR
 ENDS = "connbench.ends"
-"""An event of our own: Python has left main() and is ending."""
+"""An event of the tests' own: Python has left main() and is ending."""
 
 waited_for: list[list[Any]] = []
 """The rest of the steps to the moment, each [process, event, a word in its arguments, how many times]."""
 
 
 def role() -> str:
-    """Which process this is: "command", "engine", a child of these, as in "engine's child", or none of ours."""
+    """Which process this is: "command", "engine", a child of these, as in "engine's child", or none of these."""
     words = sys.orig_argv
     name = "engine" if "connbench.engine" in words else "command" if Path(words[1:2][0]).name == "connbench" else ""
     return name if os.getpid() == STARTED_AS else f"{name}'s child"
@@ -38,7 +38,7 @@ def describe(event: str, arguments: tuple[Any, ...]) -> tuple[str, str]:
 
 
 def look(event: str, arguments: tuple[Any, ...]) -> None:
-    """Is this what the test waits for? The last step of all stops the process."""
+    """Compare an event with the step that the test waits for. The last step stops the process."""
     if not waited_for or event not in {"open", waited_for[0][1]}:
         return
     step = waited_for[0]
@@ -54,7 +54,7 @@ def look(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def stop() -> None:
-    """Stop here, unless another process has already: a moment comes once."""
+    """Stop here, unless another process has stopped already: a moment occurs once."""
     try:
         descriptor = os.open(MOMENT["stopped"], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:

@@ -18,7 +18,7 @@ def test_annotation_is_one_line_whatever_it_says() -> None:
 def test_failure_is_a_line_and_a_command_whatever_it_is_about(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither the file's name nor the strategy's begins a line, and with it a command, of its own."""
+    """Neither the file's name nor the strategy's begins a line of its own, and so no command."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     words = "\x1b[2J\x07\n::error::pwned\u202e"
     announce([(words, Failure(words, words, words)), ("", Failure(words, words, words))])

@@ -22,7 +22,7 @@ REPORT: list[Block] = [
 
 
 def test_text_has_each_block_and_the_verdict_at_the_end() -> None:
-    """Blank lines stand between blocks, none below a heading; words stand to the left of their column."""
+    """Blank lines stand between blocks, none below a heading; words are aligned left in their column."""
     assert text.write(REPORT).splitlines() == [
         "bind: Linux 6.8",
         "WARNING: one of these may be the reason:",
@@ -63,7 +63,7 @@ def test_markdown_has_each_block_in_its_order() -> None:
 
 
 def test_verdict_stays_first_where_that_is_asked_for() -> None:
-    """And blocks that have nothing to say leave no blank lines."""
+    """Blocks without content leave no blank lines."""
     nothing: list[Block] = [Lines([]), Findings([]), Verdict([]), Table(("a",), [])]
     assert text.write([*nothing, Lines(["a line"]), Verdict(["So."])], verdict_first=True) == "verdict: So.\n\na line"
     assert text.write(nothing) == ""
@@ -71,7 +71,7 @@ def test_verdict_stays_first_where_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize(("block", "stressed"), [(REPORT[0], "bind:"), (REPORT[1], "verdict:")], ids=["head", "end"])
 def test_bold_is_the_word_that_a_reader_looks_for(block: Block, stressed: str) -> None:
-    """Once, and without any other change to the text."""
+    """The first one, without any other change to the text."""
     bold = text.write([block], bold=True)
     assert bold.startswith(f"{text.BOLD}{stressed}{text.NORMAL}")
     assert bold.replace(text.BOLD, "").replace(text.NORMAL, "") == text.write([block])

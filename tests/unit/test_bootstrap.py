@@ -40,14 +40,14 @@ def heavy_tailed(random: np.random.Generator, rounds: int) -> Values:
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_no_difference_is_rarely_taken_for_one(noise: Noise, rounds: int) -> None:
-    """Where nothing has changed, at most 5 % of 400 comparisons find that something has."""
+    """Where nothing has changed, at most 5 % of 400 comparisons find a change."""
     random = np.random.default_rng(1)
     wrong = sum(ratio_of_means(noise(random, rounds), noise(random, rounds)).excludes(1) for _ in range(TRIALS))
     assert wrong <= 0.05 * TRIALS
 
 
 def test_real_difference_is_found() -> None:
-    """At 3 % of noise, ten rounds a side find that 1.2 times as long is longer, in at least 95 % of 100 trials."""
+    """With 3 % of noise and ten rounds a side, 95 of 100 comparisons or more find that 1.2 times as long is longer."""
     random = np.random.default_rng(2)
     found = sum(ratio_of_means(normal(random, 10), 1.2 * normal(random, 10)).low > 1 for _ in range(100))
     assert found >= 95
@@ -55,7 +55,7 @@ def test_real_difference_is_found() -> None:
 
 @pytest.mark.parametrize("others", [FEW, MANY], ids=["as many", "more"])
 def test_interval_is_students_where_noise_is_even(others: Values) -> None:
-    """Of values without outliers it is the textbook's: t of the smaller side times the standard error, both ways."""
+    """For values without outliers it is the textbook's: t of the smaller side times the standard error, both ways."""
     found = difference_of_means(FEW, others + 3)
     error = sqrt(FEW.var(ddof=1) / len(FEW) + others.var(ddof=1) / len(others))
     assert found.estimate == pytest.approx(others.mean() + 3 - FEW.mean())
@@ -77,7 +77,7 @@ def test_same_values_always_give_the_same_interval() -> None:
 
 
 def test_another_seed_hardly_moves_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resamples are many enough for the ends to stay within a few hundredths of its width."""
+    """There are enough resamples for the ends to stay within a few hundredths of the interval's width."""
     before = ratio_of_means(FEW, MANY)
     monkeypatch.setattr(bootstrap, "SEED", bootstrap.SEED + 1)
     after = ratio_of_means(FEW, MANY)
@@ -94,7 +94,7 @@ def test_ratio_is_that_of_the_geometric_means() -> None:
 
 
 def test_values_without_noise_have_an_interval_without_width() -> None:
-    """Where every round is the same there is nothing to be unsure of."""
+    """Where every round is the same the interval is a point."""
     found = difference_of_means(np.zeros(5), np.full(5, 0.25))
     assert (found.low, found.estimate, found.high) == (0.25, 0.25, 0.25)
     assert found.excludes(0)

@@ -55,7 +55,7 @@ def no_name(number: int) -> str:
 
 
 def test_counts_of_parity() -> None:
-    """Keys are taken apart though a process's name has commas and quotes in it; totals are the maps' own."""
+    """A process's name may have commas and quotes in it: the keys are still read; totals are the maps' own."""
     counts = parity()
     assert (counts.even, counts.odd, counts.switches, counts.bound, counts.failed) == (3, 2, 1, 1, 1)
     python, other = sorted(counts.processes, key=lambda process: process.cgroup)
@@ -72,7 +72,7 @@ def test_counts_of_parity() -> None:
 
 
 def test_text_of_parity() -> None:
-    """Totals, then the processes that switched most; nothing before anything was counted."""
+    """Totals, then the processes that switched most; no table before anything was counted."""
     assert as_text(parity(), 12.04, no_name) == (
         "5 ports chosen in 12.0 s: 3 even, 2 odd, 1 switch\n"
         "chosen by bind() before: 1, failed: 1, EADDRNOTAVAIL 1\n"
@@ -93,7 +93,7 @@ def test_a_long_trace_tells_its_hours() -> None:
 
 
 def test_table_of_parity_keeps_to_80_columns() -> None:
-    """What room numbers and names leave is for the end of the cgroup's path, and what was cut off it is marked."""
+    """Numbers and names come first; the rest of the width has the end of the cgroup's path, with a mark for the cut."""
     slow = {f"7,{4194000 + number},{parity},fifteen-letters": 28256 for number in range(3) for parity in (0, 1)}
     *_, row = as_text(ParityCounts.of({"ports": slow}), 1, lambda _: f"/system.slice/{'0' * 40}.scope").splitlines()
     assert len(row) == 80
@@ -140,7 +140,7 @@ def test_text_of_latency() -> None:
 
 
 def test_text_of_offsets() -> None:
-    """Where searches began and ended, by the ten thousands that have any."""
+    """Where searches began and ended, for the ten thousands that have any."""
     line = b'{"type": "hist", "data": {"@starts": {"0": [{"min": 50000, "max": 59999, "count": 2}, {"min": 60000, "max": 69999, "count": 1}]}}}'  # noqa: E501  # as it came
     maps: Maps = {"bound": {"0": 4}}
     read_line(line, maps)
@@ -182,7 +182,7 @@ def test_metrics() -> None:
 
 
 def test_switches_of_a_service_that_was_started_again_are_one_series() -> None:
-    """Its cgroup has a new id and its old name: two samples of one name would be one too many for Prometheus."""
+    """A new cgroup has a new id and the old name: two samples of one name would be a fault to Prometheus."""
     maps: Maps = {"switches_of": {"7,nginx": 3, "8,nginx": 2}}
     registry = CollectorRegistry()
     registry.register(TraceCollector(ParityCounts.of(maps), lambda _: "/system.slice/nginx.service"))
@@ -192,7 +192,7 @@ def test_switches_of_a_service_that_was_started_again_are_one_series() -> None:
 
 
 def test_metrics_of_offsets() -> None:
-    """Besides where searches begin and end, what looked for no port and what found none."""
+    """Besides where searches begin and end: calls that searched no port, and searches without success."""
     maps: Maps = {"bound": {"0": 4}, "failed": {"0": 3}}
     registry = CollectorRegistry()
     registry.register(TraceCollector(OffsetCounts.of(maps), no_name))
@@ -201,7 +201,7 @@ def test_metrics_of_offsets() -> None:
 
 
 def test_metrics_count_switches_of_processes_that_are_not_kept_apart() -> None:
-    """A process that comes when the map of processes is full still shows in the counter an alert looks at."""
+    """A process that appears when the map of processes is full still counts in the counter that alerts use."""
     maps: Maps = {
         "ports": {f"1,{pid},0,curl": 1 for pid in range(MAX_KEYS)},
         "switches_of": {"1,curl": 0, "7,nginx": 2},
@@ -234,12 +234,12 @@ def test_programs_suit_the_kernel(trace: Trace) -> None:
     ("release", "is_told"), [("5.10.0-46-amd64", True), ("5.11", False), ("6.1.0-56-amd64", False), ("4.18.0", True)]
 )
 def test_bpftrace_is_told_where_an_old_kernel_has_its_types(release: str, is_told: bool) -> None:
-    """Before 5.11 it finds none by itself, and wants the kernel's headers."""
+    """Before 5.11 bpftrace finds no types by itself, and needs the kernel's headers."""
     assert ("BPFTRACE_BTF" in environment(release)) == is_told
 
 
 def test_cgroups_are_named_by_their_folder(tmp_path: Path) -> None:
-    """The id is the folder's inode; the root is /, and what is gone stays a number."""
+    """The id is the folder's inode; the root is /, and the id of a removed one stays a number."""
     (tmp_path / "cgroup.controllers").touch()
     (tmp_path / "system.slice" / "nginx.service").mkdir(parents=True)
     inner = (tmp_path / "system.slice" / "nginx.service").stat().st_ino

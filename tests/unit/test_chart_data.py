@@ -31,7 +31,7 @@ def test_line_through_points_that_lie_on_one() -> None:
 
 
 def test_line_through_a_cloud_is_the_least_squares_one() -> None:
-    """Of points that lie on none, it is the line that numpy's own fit finds."""
+    """For points that lie on no line, it is the line that numpy's own fit finds."""
     rng = np.random.default_rng(1)
     numbers, values = np.arange(1, 51), rng.integers(10_000, 90_000, 50)
     line = fit_line(numbers, values)
@@ -47,7 +47,7 @@ def test_no_line_without_two_places(numbers: list[int], values: list[int]) -> No
 
 
 def test_line_of_equal_values_is_level() -> None:
-    """Attempts that all took the same have a slope of 0."""
+    """Attempts of equal latency have a slope of 0."""
     assert fit_line(np.array([1, 2, 3]), np.array([50, 50, 50])) == Line(0.0, 50.0)
 
 
@@ -58,21 +58,21 @@ def test_attempts_are_numbered_within_their_round() -> None:
 
 
 def test_connections_held_count_no_failures() -> None:
-    """A failed attempt takes no part of the range."""
+    """A failed attempt takes no port of the range."""
     assert held_before(samples_of([10, 20, 30], errno=[0, 99, 0])).tolist() == [0, 1]
 
 
 @unhurried
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=30))
 def test_bins_hold_every_value(values: list[int]) -> None:
-    """Whatever the latencies, each lies in a bin, and the edges rise."""
+    """Each latency lies in a bin, and the edges rise."""
     edges = latency_edges(np.array(values))
     assert (np.diff(edges) > 0).all()
     assert np.histogram(values, edges)[0].sum() == len(values)
 
 
 def test_bins_lie_at_fixed_places() -> None:
-    """The bins of one result and of another are the same where both have values."""
+    """The bins of two results are the same where both have values."""
     some, others = (latency_edges(np.array(values)) for values in ([13_000, 900_000], [15_000, 100_000]))
     assert set(np.round(others[1:-1], 3)) <= set(np.round(some, 3))
 
@@ -99,7 +99,7 @@ def test_buckets_are_the_talks_and_scale_with_the_range(ports: int, width: int) 
 
 
 def test_buckets_begin_with_the_range_and_end_with_it() -> None:
-    """They are those of the talk's lhist(), and the last holds the rest."""
+    """They are those of the talk's lhist(), and the last one holds the remainder."""
     assert bucket_edges(9024, 65535).tolist() == [9024, 19024, 29024, 39024, 49024, 59024, 65536]
 
 

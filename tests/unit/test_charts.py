@@ -1,4 +1,4 @@
-"""Charts: every kind of every result can be drawn, says what it should, and leaves nothing outside the picture."""
+"""Charts: every kind can be drawn of every result, has its content, and puts nothing outside the picture."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ ODDITIES = {
 
 @pytest.fixture
 def style() -> Iterator[None]:
-    """Figures are made in connbench's style, as `picture` does."""
+    """Figures are made in connbench's style, as `picture` makes them."""
     with canvas.styled():
         yield
 
@@ -106,7 +106,7 @@ def drawn(kind: str, series: Sequence[Series], options: Options = Options()) -> 
 
 
 def texts(figure: Figure) -> list[Text]:
-    """Every text that is seen: labels of ticks beyond an axis's ends are there, but not drawn."""
+    """Every visible text: labels of ticks beyond an axis's ends exist, but are not drawn."""
     axes = [axis for panel in figure.findobj(Axes) for axis in (panel.xaxis, panel.yaxis)]
     hidden = {
         id(label)
@@ -120,12 +120,12 @@ def texts(figure: Figure) -> list[Text]:
 
 
 def words(figure: Figure) -> str:
-    """All that is written in it."""
+    """All text in it."""
     return "\n".join(text.get_text() for text in texts(figure))
 
 
 def test_command_line_knows_every_kind_and_palette() -> None:
-    """The names that `--help` gives without loading numpy are those there are."""
+    """The names that `--help` gives without loading numpy are the existing ones."""
     assert tuple(KINDS) == KIND_NAMES
     assert tuple(PALETTES) == PALETTE_NAMES == tuple(terminal.COLOURS)
 
@@ -134,7 +134,7 @@ def test_command_line_knows_every_kind_and_palette() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("style")
 def test_nothing_is_cut_off(kind: str, width: int) -> None:
-    """No text of six strategies with long names lies outside the picture, in a narrow one nor in a wide one."""
+    """No text of six strategies with long names lies outside the picture, in a narrow or a wide one."""
     figure = drawn(kind, many(), Options(width=width))
     right, top = figure.bbox.width, figure.bbox.height
     assert right == pytest.approx(width)
@@ -150,21 +150,21 @@ def test_nothing_is_cut_off(kind: str, width: int) -> None:
 @pytest.mark.parametrize("name", ODDITIES)
 @pytest.mark.usefixtures("style")
 def test_odd_results_are_drawn_without_complaint(kind: str, name: str) -> None:
-    """Attempts that lack a parity, a failure, a latency or anything at all neither fail nor warn."""
+    """Attempts without one parity, without failures, without latencies or none at all cause no error and no warning."""
     drawn(kind, only(ODDITIES[name]))
 
 
 @pytest.mark.parametrize(("kind", "yscale"), [("scatter", "linear"), ("utilisation", "linear"), ("histogram", "log")])
 @pytest.mark.usefixtures("style")
 def test_odd_results_are_drawn_on_the_other_scale(kind: str, yscale: str) -> None:
-    """Side by side with a whole result, and with the scale that is not the kind's own, neither."""
+    """Neither side by side with a whole result, nor with the scale that is not the kind's default."""
     drawn(kind, [one for samples in (*ODDITIES.values(), split()) for one in only(samples)][:4], Options(yscale=yscale))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "windows"])
 @pytest.mark.usefixtures("style")
 def test_a_csv_is_drawn_without_its_range(kind: str) -> None:
-    """What a CSV does not tell is not claimed: no share of the range anywhere."""
+    """The chart claims nothing that a CSV does not contain: no share of the range anywhere."""
     assert "in use)" not in words(drawn(kind, of_csv(split())))
 
 
@@ -176,7 +176,7 @@ def test_odd_windows_are_drawn_without_complaint(name: str) -> None:
 
 
 def test_one_window_is_no_comparison_of_windows() -> None:
-    """A chart over the window's size needs two sizes at least; the hint is a command that measures some."""
+    """A chart over the window's size needs at least two sizes; the hint is a command that measures some."""
     with pytest.raises(UsageError, match=r"windows of several sizes, and here is one, 500 ports") as told:
         drawn("windows", only(mixed(), WINDOW))
     assert "connbench sweep --strategy window --window" in told.value.hint
@@ -185,7 +185,7 @@ def test_one_window_is_no_comparison_of_windows() -> None:
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.usefixtures("style")
 def test_every_chart_names_kernel_and_file(kind: str) -> None:
-    """A picture that is passed on says what it is of."""
+    """A picture that is passed on names its origin."""
     result = result_of({WINDOW: [round_of(mixed())], StrategySpec("window", 1000): [round_of(mixed())]})
     result.name, result.environment["kernel"] = "runs/a.json", "6.8.0-test"
     figure = drawn(kind, series_of([result]))
@@ -199,11 +199,11 @@ SIGHTS = {
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
 }
-"""sRGB to XYZ, and what a linear colour looks like to whom (Machado, Oliveira and Fernandes, 2009)."""
+"""sRGB to XYZ, and how readers see a linear colour (Machado, Oliveira and Fernandes, 2009)."""
 
 
 def lab(colour: str, sight: str) -> npt.NDArray[np.float64]:
-    """CIELAB of a colour as it is seen."""
+    """CIELAB of a colour as a reader sees it."""
     srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     xyz = XYZ @ np.clip(np.array(SIGHTS[sight]) @ linear, 0, 1) / [0.95047, 1, 1.08883]
@@ -213,7 +213,7 @@ def lab(colour: str, sight: str) -> npt.NDArray[np.float64]:
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_colours_are_told_apart_by_every_reader(sight: str) -> None:
-    """Sixteen series, and even and odd in charts and page, differ clearly whatever colours a reader sees.
+    """Sixteen series, and even and odd in charts and page, differ clearly for every kind of colour vision.
 
     A difference of 2.3 is just noticeable (Mahy, van Eycken and Oosterlinck, 1994): 15 is told at a glance.
     """
@@ -246,7 +246,7 @@ def test_scatter_has_the_talks_colours_title_and_knee() -> None:
 @pytest.mark.parametrize("panels", [1, 2, 3])
 @pytest.mark.usefixtures("style")
 def test_scatter_marks_are_clear_of_each_other(panels: int, knee: int) -> None:
-    """Neither text touches the other, or the other's line, however narrow the panel and wherever the knee."""
+    """Neither text touches the other, or the other's line, at any width of the panel and any place of the knee."""
     latency = [FAST] * knee + [SLOW] * (185 - knee) + [40_000] * 15
     samples = samples_of(
         latency,
@@ -268,7 +268,7 @@ def test_scatter_marks_are_clear_of_each_other(panels: int, knee: int) -> None:
 
 @pytest.mark.usefixtures("style")
 def test_scatter_has_a_regression_line_for_each_parity() -> None:
-    """The orange lines follow even and odd ports apart, each as far as its parity goes."""
+    """The orange lines follow even and odd ports separately, each as far as its parity goes."""
     (panel,) = drawn("scatter", only(split()), Options(yscale="linear")).axes
     even, odd = (line for line in panel.lines if line.get_color() == PALETTES["safe"].trend)
     assert np.asarray(even.get_xydata())[[0, -1]].ravel().tolist() == pytest.approx([1, 0.013, 100, 0.013099])
@@ -310,7 +310,7 @@ def trend_of(panel: Axes) -> Line2D:
 
 @pytest.mark.usefixtures("style")
 def test_lines_of_all_strategies_of_reproduce_have_colours_of_their_own() -> None:
-    """The strategies that reproduce measures are told apart in one chart, in the legend as on the lines."""
+    """The strategies that reproduce measures have different colours in one chart, in the legend as on the lines."""
     specs = [case.spec for case in cases(FULL_RANGE)]
     assert len(specs) == 13
     figure = drawn("utilisation", series_of([result_of({spec: [round_of(mixed())] for spec in specs})]))
@@ -334,14 +334,14 @@ def test_scatter_of_several_rounds_lays_them_over_each_other() -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "windows"])
 @pytest.mark.usefixtures("style")
 def test_partial_strategies_are_marked(kind: str) -> None:
-    """What was cut short is not taken for a whole."""
+    """A strategy that was cut short is not shown as complete."""
     partial = series_of([result_of({PLAIN: [round_of(mixed(), fault=RunFault("killed"))]})])
     assert "plain - partial" in words(drawn(kind, partial))
     assert "partial" not in words(drawn(kind, only(mixed())))
 
 
 def test_missing_rounds_make_a_strategy_partial() -> None:
-    """A round that was planned and never begun counts as cut short, and so does what a CSV says of itself."""
+    """A planned round that never began counts as cut short, and so does a CSV that says so of itself."""
     result = result_of({PLAIN: [round_of(mixed())]}, PLAN)
     assert not series_of([result])[0].is_partial
     assert result.plan
@@ -368,7 +368,7 @@ def test_utilisation_marks_knee_and_first_failure_on_the_median() -> None:
 
 @pytest.mark.usefixtures("style")
 def test_utilisation_of_several_rounds_is_one_line_over_the_share() -> None:
-    """Rounds are not put one after the other: the line runs once from the empty range to the full one."""
+    """Rounds do not follow one another: the line runs once from the empty range to the full one."""
     [series] = series_of(
         [result_of({PLAIN: [round_of(split(), n) for n in (1, 2, 3)]}, replace(PLAN, port_range=RANGE))]
     )
@@ -383,7 +383,7 @@ def test_utilisation_of_several_rounds_is_one_line_over_the_share() -> None:
 
 @pytest.mark.usefixtures("style")
 def test_utilisation_leaves_failed_attempts_out() -> None:
-    """What failures cost moves no line, and they take no part of the range."""
+    """The cost of failures moves no line, and failed attempts take no port of the range."""
     every_other = samples_of([FAST, SLOW] * 60, errno=[0, errno.EADDRNOTAVAIL] * 60)
     (axes,) = drawn("utilisation", only(every_other)).axes
     p99, median, _ = axes.lines
@@ -393,7 +393,7 @@ def test_utilisation_leaves_failed_attempts_out() -> None:
 
 @pytest.mark.usefixtures("style")
 def test_utilisation_without_a_range_says_so() -> None:
-    """A CSV does not tell the range: the share is one of its attempts, and the axis does not claim otherwise."""
+    """A CSV does not contain the range: the share is one of its attempts, and the axis says so."""
     assert "of the attempts (the range is not known)" in words(drawn("utilisation", of_csv(split())))
     both = [*only(split()), *of_csv(split())]
     assert "(of the attempts, where the range is not known)" in words(drawn("utilisation", both)).replace("\n", " ")
@@ -401,7 +401,7 @@ def test_utilisation_without_a_range_says_so() -> None:
 
 @pytest.mark.usefixtures("style")
 def test_histogram_tells_the_parities_apart_and_shares_its_axes() -> None:
-    """Each parity has its count and median, and two strategies can be compared by eye."""
+    """Each parity has its count and median, and a reader can compare two strategies by eye."""
     figure = drawn("histogram", [*only(split()), *only(mixed())])
     said = words(figure)
     assert "even: 100, median 13 µs" in said
@@ -426,7 +426,7 @@ def test_ports_are_counted_by_bucket_and_parity() -> None:
 
 @pytest.mark.usefixtures("style")
 def test_labels_of_buckets_do_not_run_together() -> None:
-    """Nine buckets of 500 in each of three panels: a label is set off from the next by more than its hyphen is wide."""
+    """Nine buckets of 500 in each of three panels: the gap between labels is wider than a hyphen."""
     plan = replace(PLAN, port_range=PortRange(9024, 13119))
     figure = drawn("ports", series_of([result_of({spec: [round_of(mixed())] for spec in (PLAIN, BIND, LONG)}, plan)]))
     boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
@@ -435,7 +435,7 @@ def test_labels_of_buckets_do_not_run_together() -> None:
 
 @pytest.mark.usefixtures("style")
 def test_ports_there_are_count_once_for_each_source() -> None:
-    """The dashed line is as high as a bucket has ports, times the sources; churn, which takes ports again, has none."""
+    """The dashed line is as high as a bucket has ports, times the sources; churn, which reuses ports, has none."""
     plan = replace(PLAN, port_range=RANGE, sources=("127.9.9.1", "127.9.9.2"))
     filling = replace(BIND, load=Load(churn=Churn(10)))
     above, _, of_churn, _ = drawn(
@@ -447,7 +447,7 @@ def test_ports_there_are_count_once_for_each_source() -> None:
 
 
 def test_windows_of_several_files_make_one_line() -> None:
-    """Files with a window each are one sweep, smallest first; the same window twice makes a line a file."""
+    """Files with a window each are one sweep, smallest first; a window in several files makes one line a file."""
 
     def of(size: int, name: str) -> Result:
         result = result_of({replace(WINDOW, window=size): [round_of(mixed())]})
@@ -466,7 +466,7 @@ def test_windows_of_several_files_make_one_line() -> None:
 
 
 def seen(panel: Axes) -> list[str]:
-    """Labels of a vertical axis that are within it."""
+    """Labels of a vertical axis that are visible."""
     bottom, top = panel.get_ylim()
     labels = zip(panel.get_yticks(), panel.get_yticklabels(), strict=True)
     return [label.get_text() for at, label in labels if bottom <= at <= top]
@@ -478,7 +478,7 @@ def seen(panel: Axes) -> list[str]:
 )
 @pytest.mark.usefixtures("style")
 def test_windows_axis_has_three_labels_or_more(ns: tuple[int, int]) -> None:
-    """Whatever the times span, one sees how the axis runs, and no two labels are alike."""
+    """For any span of times the axis shows its scale, and no two labels are alike."""
     measured = {replace(WINDOW, window=10 * n): [round_of(samples_of([one]))] for n, one in enumerate(ns, 1)}
     labels = seen(drawn("windows", series_of([result_of(measured)])).axes[0])
     assert len(labels) >= 3
@@ -507,7 +507,7 @@ def test_windows_show_total_time_and_errors_over_size() -> None:
 
 
 def test_no_window_is_a_usage_error() -> None:
-    """Strategies without a window have nothing to show over its size."""
+    """Strategies without a window have no size to be drawn over."""
     with pytest.raises(UsageError, match="no strategy here has a window"):
         picture("windows", only(mixed()), Options(), "png")
 
@@ -517,13 +517,13 @@ def test_no_window_is_a_usage_error() -> None:
     [(Options(width=200), "--width 200 is too narrow"), (Options(width=440, height=900), "too little for 6 rows")],
 )
 def test_a_size_that_cannot_be_read_is_refused(options: Options, message: str) -> None:
-    """A picture in which the panels could not be read says what it needs."""
+    """A picture whose panels would be too small to read is refused with the size that it needs."""
     with pytest.raises(UsageError, match=message):
         picture("scatter", many(), options, "png")
 
 
 def test_png_has_the_size_asked_for_and_shows_the_safe_colours() -> None:
-    """Width and height are pixels, and the colours are those of the palette without asking."""
+    """Width and height are pixels, and the default palette is the colour-blind one."""
     data = picture("scatter", only(split()), Options(width=800, height=500), "png")
     image = Image.open(BytesIO(data)).convert("RGB")
     assert image.size == (800, 500)
@@ -542,7 +542,7 @@ def test_svg_is_small_and_the_same_each_time() -> None:
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the library it is said how to get it."""
+    """Without the library the fault says how to get it."""
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "path_importer_cache", {})
     monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
@@ -572,14 +572,14 @@ def test_terminal_shows_both_parities_the_failed_and_the_knee() -> None:
 @pytest.mark.parametrize("yscale", ["linear", "log"])
 @pytest.mark.parametrize("name", ODDITIES)
 def test_terminal_takes_odd_results(yscale: str, name: str) -> None:
-    """Nothing to draw is said; anything else is drawn without a warning."""
+    """A result without attempts gets a message; any other is drawn without a warning."""
     chart = terminal.scatter(only(ODDITIES[name])[0], 80, yscale=yscale)
     nothing = name == "no attempt" or (name == "no time" and yscale == "log")
     assert (chart == "no attempt to draw") == nothing
 
 
 def test_terminal_has_colours_only_when_asked() -> None:
-    """A pipe has no escape sequences; a terminal has, but keeps its own background, be it dark or light."""
+    """A pipe gets no escape sequences; a terminal does, and keeps its own background, dark or light."""
     one = only(split())[0]
     assert "\x1b[" not in terminal.scatter(one, 80)
     coloured = terminal.scatter(one, 80, colour=True)
@@ -591,7 +591,7 @@ def test_terminal_has_colours_only_when_asked() -> None:
     "text", ["W" * 400, "i" * 400, "a name of words, each short " * 9, "6.1/" + "folder/" * 30, "1"]
 )
 def test_folded_text_fits_as_it_is_measured(text: str) -> None:
-    """Each line is as narrow as was asked for, wide letters or narrow ones; no character is lost but at the cut."""
+    """Each line is within the width, with wide letters or narrow ones; only the cut loses characters."""
     with canvas.styled():
         lines = canvas.folded(text, 300).splitlines()
         widths = [canvas.text_width(line, canvas.TITLE_SIZE, "bold") for line in lines]
@@ -604,7 +604,7 @@ def test_folded_text_fits_as_it_is_measured(text: str) -> None:
 
 
 def test_size_of_a_text_is_what_fits() -> None:
-    """The longest line is as wide as there is room for, and no larger than usual."""
+    """The longest line is as wide as the room, and no larger than usual."""
     with canvas.styled():
         size = canvas.size_to_fit("MMMMMMMMMM\nii", 105)
         assert 85 < canvas.text_width("MMMMMMMMMM", size) <= 105
@@ -613,7 +613,7 @@ def test_size_of_a_text_is_what_fits() -> None:
 
 @pytest.mark.parametrize("kind", ["scatter", "histogram", "ports", "utilisation"])
 def test_more_than_a_picture_has_room_for_is_left_out_and_said(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first panels or lines are drawn; how many there are stands above them, and in a line for stderr."""
+    """The first panels or lines are drawn; their number stands above them, and in a line on stderr."""
     monkeypatch.setattr(canvas, "MOST_PANELS", 2)
     monkeypatch.setattr(canvas, "MOST_LINES", 2)
     some = [StrategySpec("window", size) for size in (100, 200, 300)]
@@ -631,7 +631,7 @@ def test_more_than_a_picture_has_room_for_is_left_out_and_said(kind: str, monkey
 
 
 def test_windows_beyond_what_has_room_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line a setting, each of two sizes; the third has none."""
+    """One line for each setting, each of two sizes; the third has none."""
     monkeypatch.setattr(canvas, "MOST_LINES", 2)
     some = [StrategySpec("window", size, retries=retries) for retries in (1, 2, 3) for size in (100, 200)]
     series = series_of([result_of({spec: [round_of(mixed())] for spec in some})])

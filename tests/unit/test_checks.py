@@ -1,4 +1,4 @@
-"""The checks before a run: what each makes of a machine, and that `doctor` and a run judge alike."""
+"""The checks before a run: how each judges a machine, and that `doctor` and a run judge alike."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def slow_governor(monkeypatch: pytest.MonkeyPatch) -> Check:
 
 
 def few_files(monkeypatch: pytest.MonkeyPatch) -> Check:
-    """So few files a process that it takes many processes."""
+    """A limit of open files so low that the run takes many processes."""
     monkeypatch.setattr(limits, "open_files", lambda: (40, 40))
     return checks.open_files_check(56512)
 
@@ -72,7 +72,7 @@ FAILING: dict[Callable[[pytest.MonkeyPatch], Check], tuple[str, Severity]] = {
 def test_doctor_and_run_judge_alike(
     fail: Callable[[pytest.MonkeyPatch], Check], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check that failed has in `doctor` the severity of the run's finding, and leaves the exit code alone in both."""
+    """A check that failed has in `doctor` the severity of the run's finding, and changes the exit code in neither."""
     check = fail(monkeypatch)
     code, severity = FAILING[fail]
     assert (check.code, check.verdict) == (code, Verdict(severity))
@@ -82,7 +82,7 @@ def test_doctor_and_run_judge_alike(
 
 
 def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both go through the same checks: of one machine the run has a finding for each that did not pass."""
+    """Both use the same checks: a run has a finding for each check of the machine that did not pass."""
     for fail in FAILING:
         fail(monkeypatch)
     told = [(check.code, str(check.verdict)) for check in checks.checks_of_plan(HOST, seconds=0.1)]
@@ -92,7 +92,7 @@ def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a namespace of its own a run goes on with a warning, and so says doctor."""
+    """Without a namespace of its own a run goes on with a warning, and doctor says so."""
     monkeypatch.setattr(place, "best_namespace", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
     plan, [known] = make_plan(RunRequest(("random",), connections=4))
     told = checks.check_from_finding(known)
@@ -106,7 +106,7 @@ def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket option that the kernel lacks ends a run with exit code 4; that is doctor's, too, and no finding."""
+    """A socket option that the kernel lacks ends a run with exit code 4; doctor's is the same, without a finding."""
     for module in (checks.__name__, "connbench.planner.workload"):
         monkeypatch.setattr(f"{module}.is_supported", lambda _: False)
     with pytest.raises(EnvironmentFault) as caught:
@@ -123,7 +123,7 @@ def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_passed_check_is_no_finding() -> None:
-    """Only what did not pass is worth telling."""
+    """Only a check that did not pass is reported."""
     assert finding_from_check(Check("cpus", "CPUs", Verdict.OK, "4 usable")) is None
 
 
@@ -146,12 +146,12 @@ def test_somaxconn_matters_on_the_host_only(
 
 
 def test_no_queue_of_ones_own_is_not_judged() -> None:
-    """A target that listens already has a queue that connbench knows nothing of."""
+    """A target that listens already has a queue of unknown length."""
     assert checks.accept_queue_check(replace(HOST, listener=Listener.EXTERNAL)) is None
 
 
 def test_the_verdict_has_figures_reasons_and_the_next_step() -> None:
-    """Sound: what would be measured and what to type; with a warning: which, and what to do about it first."""
+    """Sound: what would be measured and the command; with a warning: which, and what to do first."""
     quiet = Check("cpus", "CPUs", Verdict.OK, "2 usable")
     sound, command = checks.verdict(PLAN, [quiet])
     what = "4 connections for each strategy, range 9024-65535, own network namespace"
@@ -168,7 +168,7 @@ def test_the_verdict_has_figures_reasons_and_the_next_step() -> None:
 @given(st.frozensets(st.integers(0, 65535)))
 @unhurried
 def test_reserved_ports_are_written_as_they_are_read(ports: frozenset[int]) -> None:
-    """The list that doctor proposes reads back as the ports it is made of, in as few stretches as there are."""
+    """The list that doctor proposes reads back as its ports, in as few ranges as possible."""
     text = format_ports(ports)
     assert parse_ports(text) == ports
     assert len(text.split(",")) == max(1, sum(port - 1 not in ports for port in ports))

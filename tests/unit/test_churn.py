@@ -1,4 +1,4 @@
-"""Churn as it is reported: its rate, what TIME_WAIT holds, and all that it has not."""
+"""The report on churn: its rate, what TIME_WAIT holds, and what churn does not have."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ HUNDRED_PORTS = replace(PLAN, port_range=PortRange(9024, 9123))
 DEFAULTS = {"net.ipv4.tcp_tw_reuse": "2", "net.ipv4.tcp_tw_reuse_delay": "1000", "net.ipv4.tcp_timestamps": "1"}
 
 
-def churning(spec: StrategySpec = BIND, *, lanes: int = 1, **churn: float | Close | None) -> StrategySpec:
+def churning(spec: StrategySpec = BIND, *, clients: int = 1, **churn: float | Close | None) -> StrategySpec:
     """The churn of a strategy."""
-    load = Load(fill=0.8, concurrency=lanes, churn=Churn(ATTEMPTS, **churn))  # type: ignore[arg-type]  # fields of Churn
+    load = Load(fill=0.8, concurrency=clients, churn=Churn(ATTEMPTS, **churn))  # type: ignore[arg-type]  # fields of Churn
     return replace(spec, load=load, phase=Phase.CHURN)
 
 
 def every(interval_ns: int, *, failing: int = 0, time_wait: int = 0, **settings: str) -> Round:
-    """A replacement each so many ns; the last of them find no port, and sockets are left in TIME_WAIT."""
+    """A replacement each `interval_ns`; the last of them find no port, and sockets are left in TIME_WAIT."""
     samples = samples_of(
         [10_000] * ATTEMPTS,
         started_ns=range(0, interval_ns * ATTEMPTS, interval_ns),
@@ -59,7 +59,7 @@ def every(interval_ns: int, *, failing: int = 0, time_wait: int = 0, **settings:
 def found_in(
     spec: StrategySpec, measured: Round, plan: Plan = HUNDRED_PORTS, kernel: str = "6.8.0-test"
 ) -> list[Finding]:
-    """What is found of a churn; its plan is that of the whole strategy."""
+    """The findings on a churn; its plan is that of the whole strategy."""
     result = result_of({spec: [measured]}, plan)
     result.environment["kernel"] = kernel
     result.rounds = {replace(spec, phase=Phase.FILL): [round_of(samples_of([1_000_000] * 80))], spec: [measured]}
@@ -67,32 +67,32 @@ def found_in(
     return findings(result)
 
 
-@pytest.mark.parametrize(("lanes", "rate"), [(1, 1000.0), (2, 98 / 0.099)])
-def test_rate_leaves_out_what_each_lane_begins_with(lanes: int, rate: float) -> None:
-    """A lane's first replacement waits for nothing: so many fewer fall into the time between first and last."""
-    assert achieved_rate(churning(lanes=lanes), every(1_000_000)) == pytest.approx(rate)
+@pytest.mark.parametrize(("clients", "rate"), [(1, 1000.0), (2, 98 / 0.099)])
+def test_rate_leaves_out_what_each_client_begins_with(clients: int, rate: float) -> None:
+    """A client's first replacement waits for nothing, and so does not count in the time between first and last."""
+    assert achieved_rate(churning(clients=clients), every(1_000_000)) == pytest.approx(rate)
 
 
 def test_too_few_replacements_have_no_rate() -> None:
-    """One a lane takes no time, and nothing takes none."""
-    assert achieved_rate(churning(lanes=ATTEMPTS), every(1_000_000)) is None
+    """One replacement a client takes no time, and none takes none."""
+    assert achieved_rate(churning(clients=ATTEMPTS), every(1_000_000)) is None
     assert achieved_rate(churning(), round_of(samples_of([]))) is None
 
 
 @pytest.mark.parametrize(("asked", "codes"), [(None, []), (1000, []), (1050, []), (1060, ["churn-rate"])])
 def test_rate_that_was_not_reached_is_found(asked: float | None, codes: list[str]) -> None:
-    """Where replacements came later than asked for by a twentieth and more, the figures are of another load."""
+    """Where replacements fall behind the asked-for rate by a twentieth or more, the figures are of another load."""
     found = found_in(churning(rate=asked), every(1_000_000))
     assert [f.code for f in found] == codes
     assert all(f.severity is Severity.WARNING and "1,000 of the " in f.text for f in found)
 
 
-@pytest.mark.parametrize(("lanes", "codes"), [((0,), []), ((0, 1), []), ((0, 0, 1), ["churn-in-turn"])])
-def test_workers_in_turn_are_found(lanes: tuple[int, ...], codes: list[str]) -> None:
-    """Where a lane has several workers, what each change of process costs is part of the figures, and that is said."""
+@pytest.mark.parametrize(("clients", "codes"), [((0,), []), ((0, 1), []), ((0, 0, 1), ["churn-in-turn"])])
+def test_workers_in_turn_are_found(clients: tuple[int, ...], codes: list[str]) -> None:
+    """Where a client has several workers, a finding says that each change of process is part of the figures."""
     measured = every(1_000_000)
     [worker] = measured.report.workers
-    report = replace(measured.report, workers=tuple(replace(worker, client=lane) for lane in lanes))
+    report = replace(measured.report, workers=tuple(replace(worker, client=client) for client in clients))
     found = found_in(churning(), replace(measured, report=report))
     assert [(f.code, f.severity) for f in found] == [(code, Severity.WARNING) for code in codes]
 
@@ -112,7 +112,7 @@ def test_workers_in_turn_are_found(lanes: tuple[int, ...], codes: list[str]) -> 
 def test_time_wait_is_named_with_the_rate_that_fits(
     spec: StrategySpec, plan: Plan, settings: dict[str, str], advice: str
 ) -> None:
-    """The ports left free, over the time that one is held, are what can be closed by FIN a second."""
+    """The ports left free, over the time in TIME_WAIT, are what FIN can close a second."""
     found = found_in(churning(spec, close=Close.FIN), every(1_000, failing=30, time_wait=50, **settings), plan)[0]
     assert (found.code, found.severity) == ("time-wait", Severity.NOTE)
     assert found.message == "30 of 100 replacements found no free port: 50 are in TIME_WAIT"
@@ -120,7 +120,7 @@ def test_time_wait_is_named_with_the_rate_that_fits(
 
 
 def test_connections_without_a_time_wait_are_told() -> None:
-    """Beyond tcp_max_tw_buckets the kernel drops what FIN closes at once: such ports are found free too soon."""
+    """Beyond tcp_max_tw_buckets the kernel drops what FIN closes at once: a search finds such ports free too soon."""
     churned = every(1_000)
     churned.report.settings["net.ipv4.tcp_max_tw_buckets"] = "4096"
     churned.report.counters["TcpExt.TCPTimeWaitOverflow"] = 5000
@@ -131,13 +131,13 @@ def test_connections_without_a_time_wait_are_told() -> None:
 
 
 def test_rate_that_fits_can_be_given_as_it_stands() -> None:
-    """The full range has 11,302 ports left at 80 %, and the option takes a number without a comma."""
+    """The full range has 11,302 ports left at 80 %; the finding prints a rate that the option accepts."""
     [found] = found_in(churning(close=Close.FIN), every(1_000, failing=30, time_wait=50), PLAN)
     assert "--churn-rate 11302 fits" in found.advice
 
 
 def test_full_range_leaves_no_rate() -> None:
-    """Where every port is in use, the one just closed is the only one, and it is in TIME_WAIT."""
+    """Where every port is in use, the only free one is the one just closed, and it is in TIME_WAIT."""
     churn = Churn(ATTEMPTS, Close.FIN)
     spec = replace(BIND, load=Load(fill=1.0, churn=churn), phase=Phase.CHURN)
     found = found_in(spec, every(1_000, failing=100, time_wait=100))[0]
@@ -146,7 +146,7 @@ def test_full_range_leaves_no_rate() -> None:
 
 @pytest.mark.parametrize(("close", "failing", "time_wait"), [("rst", 30, 50), ("fin", 0, 50), ("fin", 30, 0)])
 def test_failures_without_fin_or_time_wait_are_of_other_reasons(close: str, failing: int, time_wait: int) -> None:
-    """A reset leaves no TIME_WAIT behind, and without failures nobody lacks a port."""
+    """A reset leaves no TIME_WAIT, and without failures no connection lacks a port."""
     measured = every(1_000, failing=failing, time_wait=time_wait)
     assert "time-wait" not in {found.code for found in found_in(churning(close=Close(close)), measured)}
 
@@ -173,7 +173,7 @@ MANY_PORTS = replace(HUNDRED_PORTS, port_range=PortRange(9024, 9823))
 def test_exhaustion_that_the_loopback_hides_is_said(
     spec: StrategySpec, plan: Plan, settings: dict[str, str], hidden: str | None, failing: int
 ) -> None:
-    """tcp_tw_reuse 2 frees ports after a second there alone: a run without an error tells nothing of other links."""
+    """With tcp_tw_reuse 2 only the loopback frees ports after a second: no error there says nothing of other links."""
     measured = every(1_000, failing=failing, time_wait=50, **settings)
     found = [f for f in found_in(churning(spec, close=Close.FIN), measured, plan) if f.code == "loopback-reuse"]
     assert [f.severity for f in found] == ([Severity.WARNING] if hidden else [])
@@ -189,7 +189,7 @@ def test_exhaustion_that_the_loopback_hides_is_said(
     ],
 )
 def test_slow_half_that_the_loopback_hides_is_said(name: str, kernel: str, codes: list[str]) -> None:
-    """40 of 150 held and 100 closed within a minute leave ports, but none of the half that is searched first."""
+    """40 of 150 open and 100 closed within a minute leave ports, but none in the half that is searched first."""
     load = Load(fill=0.25, churn=Churn(ATTEMPTS, Close.FIN))
     spec = StrategySpec(name, load=load, phase=Phase.CHURN)
     plan = replace(HUNDRED_PORTS, port_range=PortRange(9024, 9173))
@@ -197,7 +197,7 @@ def test_slow_half_that_the_loopback_hides_is_said(name: str, kernel: str, codes
 
 
 def test_reuse_of_the_host_is_set_on_the_host() -> None:
-    """Where the run has no namespace of its own, the way out is the host's setting."""
+    """Where the run has no namespace of its own, the remedy is the host's setting."""
     plan = replace(HUNDRED_PORTS, namespace=Namespace.HOST, listener=Listener.EXTERNAL)
     [found] = found_in(churning(close=Close.FIN), every(1_000), plan)
     assert found.advice.startswith("set net.ipv4.tcp_tw_reuse to 0 on this host, or ")
@@ -224,7 +224,7 @@ def both_phases() -> Result:
 
 
 def test_churn_has_neither_knee_nor_share_of_the_range() -> None:
-    """What would be a knee in a filling is none, and no line of the report or of the utilisation is about it."""
+    """What would be a knee in a filling is none, and neither the report nor the utilisation chart mentions one."""
     result = both_phases()
     for strategy in result.strategies:
         is_churn = strategy.strategy.phase is Phase.CHURN
@@ -236,7 +236,7 @@ def test_churn_has_neither_knee_nor_share_of_the_range() -> None:
 
 
 def test_churn_is_compared_with_churn() -> None:
-    """A churn is held against plain's churn, a filling against plain's filling, each with its own first."""
+    """A churn is compared with plain's churn, a filling with plain's filling, each with its own first."""
     result = both_phases()
     ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
     assert [(one.strategy.strategy.name, one.strategy.strategy.phase, one.speed) for one in ranking.lines] == [
@@ -248,7 +248,7 @@ def test_churn_is_compared_with_churn() -> None:
 
 
 def test_line_of_churn_has_rate_and_time_wait() -> None:
-    """A paced churn that closes by FIN says what rate it had, and what TIME_WAIT holds at its end."""
+    """A paced churn that closes by FIN shows its rate, and what TIME_WAIT holds at its end."""
     spec = churning(close=Close.FIN, rate=2000.0)
     result = result_of({spec: [every(1_000_000, time_wait=50)]})
     line = "churn: 100 replacements, closed by fin, 1,000/s of 2,000/s asked for; tcp_tw_reuse 2, 50 in TIME_WAIT"
@@ -256,8 +256,8 @@ def test_line_of_churn_has_rate_and_time_wait() -> None:
 
 
 def test_long_labels_are_folded_on_a_terminal() -> None:
-    """On a terminal the closing table folds what strategies were put to; in a pipe each stays a line."""
-    spec = churning(lanes=4, close=Close.FIN, rate=2000.0)
+    """On a terminal the closing table folds the loads of the strategies; in a pipe each stays a line."""
+    spec = churning(clients=4, close=Close.FIN, rate=2000.0)
     result = result_of({spec: [every(1_000_000)], replace(spec, name="plain"): [every(1_000_000)]})
     narrow, wide = write(closing_blocks(result), 80).split("\n\n")[0], write(closing_blocks(result)).split("\n\n")[0]
     assert [line for line in narrow.splitlines() if len(line) > 80] == []

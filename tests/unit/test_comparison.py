@@ -1,4 +1,4 @@
-"""Two results against each other: what is matched, what is compared, and the verdicts."""
+"""Two results against each other: which strategies match, which figures are compared, and the verdicts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ATTEMPTS = 40
 
 
 def rounds_of(*factors: float, odd: float = 1.0, failing: Sequence[int] = (), attempts: int = ATTEMPTS) -> list[Round]:
-    """A round a factor, of 10 µs an attempt times it, those on odd ports times `odd` too.
+    """One round for each factor, of 10 µs an attempt times it, those on odd ports times `odd` too.
 
     `failing` says how many attempts of each round fail; without it none.
     """
@@ -69,7 +69,7 @@ def noisy(factor: float = 1.0) -> list[float]:
 
 
 def test_strategies_are_matched_by_name_and_parameters() -> None:
-    """Another window is another strategy: what only one file has is listed for it."""
+    """Another window is another strategy: the comparison lists what only one file has."""
     other = replace(WINDOW, window=1000)
     some = rounds_of(1)
     found = compare(
@@ -85,7 +85,7 @@ def test_all_figures_are_compared_in_their_order() -> None:
 
 
 def test_figures_of_a_round_are_the_summarys() -> None:
-    """What a round is compared by is what the summary of that round says, failed attempts and all."""
+    """The figures of a round are those that the summary gives for it, failed attempts included."""
     [measured] = rounds_of(1.0, odd=3.0, failing=[5])
     summary = summarize(result_of({RANDOM: [measured]}).strategies[0])
     expected = {"total": summary.total_ns, "errors": 5 / ATTEMPTS}
@@ -108,14 +108,14 @@ def test_slower_and_faster_mirror_each_other() -> None:
 
 
 def test_parities_are_judged_by_themselves() -> None:
-    """What happens to odd ports alone is told of odd ports alone."""
+    """A change on odd ports alone is reported of odd ports alone."""
     found = verdicts(compared(rounds_of(*noisy()), rounds_of(*noisy(), odd=2.0)))
     assert {found[f"odd.{name}"] for name in ("mean", "p50", "p99")} == {Verdict.SLOWER}
     assert {found[f"even.{name}"] for name in ("mean", "p50", "p99")} == {Verdict.NO_DIFFERENCE}
 
 
 def test_noise_alone_shows_no_difference() -> None:
-    """The same rounds in another order are no difference, with a ratio of 1."""
+    """The same rounds in another order show no difference, with a ratio of 1."""
     found = compared(rounds_of(*noisy()), rounds_of(*reversed(noisy())))
     assert set(verdicts(found).values()) == {Verdict.NO_DIFFERENCE}
     change = found.figures["mean"].change
@@ -147,7 +147,7 @@ def test_rounds_are_the_unit_not_connections() -> None:
     ids=["none", "more", "fewer", "as many", "one bad round"],
 )
 def test_errors_are_compared_by_their_difference(base: list[int], new: list[int], expected: Verdict) -> None:
-    """The error rate's change is a difference of shares, which no errors in BASE do not trouble."""
+    """The error rate's change is a difference of shares, and needs no errors in BASE."""
     figure = compared(rounds_of(*noisy(), failing=base), rounds_of(*noisy(), failing=new)).figures["errors"]
     assert figure.verdict is expected
     assert (figure.base, figure.new) == pytest.approx((np.mean(base) / ATTEMPTS, np.mean(new) / ATTEMPTS))
@@ -157,7 +157,7 @@ def test_errors_are_compared_by_their_difference(base: list[int], new: list[int]
 
 @pytest.mark.parametrize(("base", "new", "missing"), [(4, 6, (1, 0)), (6, 1, (0, 4)), (2, 3, (3, 2))])
 def test_fewer_than_five_rounds_have_no_verdict(base: int, new: int, missing: tuple[int, int]) -> None:
-    """Below five rounds on a side all is undetermined, however large the change, and what is missing is counted."""
+    """With fewer than five rounds on a side every verdict is undetermined, and the missing rounds are counted."""
     found = compared(rounds_of(*noisy()[:base]), rounds_of(*noisy(9.0)[:new]))
     assert set(verdicts(found).values()) == {Verdict.UNDETERMINED}
     assert {figure.missing for figure in found.figures.values()} == {missing}
@@ -192,7 +192,7 @@ def test_group_without_an_attempt_is_left_out() -> None:
 
 
 def test_attempts_that_took_no_time_have_no_ratio() -> None:
-    """Latencies of 0, as a coarse clock in somebody's CSV has them, are left out instead of being divided by."""
+    """Latencies of 0, as a CSV from a coarse clock has them, are left out instead of being divisors."""
     idle = [round_of(samples_of([0] * 4, prepare_ns=[0] * 4), number) for number in range(1, 6)]
     assert compared(rounds_of(*noisy()), idle).figures["total"].new is None
 
@@ -205,7 +205,7 @@ def test_strategy_that_never_got_to_an_attempt_has_no_figures() -> None:
 
 
 def test_judged_figures_are_counted() -> None:
-    """Only what has an interval has a chance of being wrong by chance."""
+    """Only a figure with an interval can be wrong by chance."""
     many, few = rounds_of(*noisy()), rounds_of(1)
 
     def judged(base: Result, new: Result) -> int:
@@ -236,7 +236,7 @@ def test_totals_alone_have_the_verdict_of_the_whole_comparison(factor: float, ro
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.7])
 @pytest.mark.parametrize("rounds", [5, 6, 7, 10])
 def test_same_figure_in_every_round_is_no_difference(share: float, rounds: int) -> None:
-    """Errors that each run has by necessity are the same number, however many rounds there are of them."""
+    """Errors that are the same number in every run are no difference, whatever the number of rounds."""
     failing = round(share * 100)
     base, new = (rounds_of(*[1.0] * n, failing=[failing] * n, attempts=100) for n in (5, rounds))
     figure = compared(base, new).figures["errors"]

@@ -1,4 +1,4 @@
-"""In what two results differ besides their figures: nothing that may be the reason of a change is passed over."""
+"""Differences of two results besides their figures: every possible reason of a change is reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def found(base: Result, new: Result) -> dict[str, Difference]:
 
 
 def test_like_results_have_none() -> None:
-    """The same plan, place and soundness leave nothing to say, other strategies and more rounds neither."""
+    """Same plan, environment and soundness: no difference, also with other strategies and more rounds."""
     more = made(rounds=7, strategies=(BIND, BIND))
     more.environment |= {"time": "2026-01-01T00:00:00+00:00", "load_1m": 0.3, "memory_available": 1}
     assert find_differences(made(), more) == []
@@ -110,7 +110,7 @@ def test_clock_of_another_kind_is_warned_of() -> None:
 
 
 def test_instructions_on_both_sides_are_noted() -> None:
-    """Figures without caches are told to be so; a file from before clocks were told apart holds time."""
+    """Figures without caches are reported as such; a file from before the field of the clock holds time."""
     counted = within({"clock": "instructions"})
     assert found(counted, counted)["clock"].severity is Severity.NOTE
     assert found(made(), within({"clock": "time"})) == {}
@@ -122,7 +122,7 @@ def test_python_is_noted() -> None:
 
 
 def test_target_matters_where_it_is_not_ours() -> None:
-    """Another target is told of a listener that is not connbench's own; its own follows from the range."""
+    """A listener that is not connbench's own makes another target a difference; its own follows from the range."""
     other = Endpoint("127.0.0.1", 80)
     assert found(made(), made(targets=(other,))) == {}
     outside = made(listener=Listener.EXTERNAL)
@@ -130,7 +130,7 @@ def test_target_matters_where_it_is_not_ours() -> None:
 
 
 def test_number_of_targets_matters() -> None:
-    """With every further target there are more ports to be had, whoever listens there."""
+    """Each further target makes more ports available, with any listener."""
     two = (*PLAN.targets, Endpoint("127.9.9.2", 9022))
     assert list(found(made(), made(targets=two))) == ["target"]
 
@@ -162,7 +162,7 @@ def test_harness_floor_is_told_from_a_quarter_on(floor_ns: int | None, told: boo
 
 
 def test_unsound_file_comes_first() -> None:
-    """An invalid finding of a file is invalid here too, told before all else, the first one with how many more."""
+    """An invalid finding of a file is invalid here too, before all others: the first, and how many follow."""
     overflow = {"TcpExt.ListenDrops": 3}
     sound, unsound = made(), made(seed=9)
     [measured] = unsound.rounds[BIND]
@@ -189,7 +189,7 @@ def test_warnings_of_a_file_are_noted() -> None:
 
 
 def test_csv_is_warned_of_instead_of_compared() -> None:
-    """A file of attempts alone tells nothing of plan and place but perhaps the kernel, and that is said."""
+    """A file of attempts alone has neither plan nor environment, but perhaps the kernel, and a warning says so."""
     bare = Result(None, {"kernel": "6.1.0"}, rounds=made().rounds, origin=Origin.TALK_CSV, name="a.csv")
     listed = found(made(), bare)
     assert list(listed) == ["unknown-new", "kernel"]

@@ -1,4 +1,4 @@
-"""The comparison in its formats: what each says, and that text stays within 80 columns."""
+"""The comparison in its formats: the content of each, and that text stays within 80 columns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def named(measured: dict[StrategySpec, list[Round]], name: str, seed: int = 1) -
 
 
 def of(base: Sequence[Round], new: Sequence[Round], spec: StrategySpec = BIND) -> Comparison:
-    """One strategy's comparison."""
+    """The comparison of one strategy."""
     return compare(named({spec: list(base)}, "base.json"), named({spec: list(new)}, "new.json"))
 
 
@@ -55,7 +55,7 @@ def too_wide(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def mixed() -> Comparison:
-    """Two files alike in little: another kernel and range, another seed, a partial round, strategies of one alone."""
+    """Two files that share little: another kernel and range, another seed, a partial round, different strategies."""
     failing = [errno.EADDRNOTAVAIL, 0, 0, 0]
     cut = round_of(samples_of([9_000]), 7, fault=Interrupted(2))
     base = named({BIND: rounds_of(6), PLAIN: rounds_of(2)}, "old.json", seed=1)
@@ -68,7 +68,7 @@ def mixed() -> Comparison:
 
 
 def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
-    """Whether they are comparable stands first, then files, differences, each strategy; the verdict at the end."""
+    """First whether they are comparable, then files, differences, each strategy; the verdict at the end."""
     assert report.text(mixed, 80).splitlines() == [
         "Not comparable: port range: 9024-65535 in BASE, 10000-10999 in NEW.",
         "",
@@ -109,7 +109,7 @@ def test_text_is_files_warnings_tables_and_the_rest(mixed: Comparison) -> None:
 
 
 def test_like_files_give_no_warning() -> None:
-    """Nothing is said of differences where there are none."""
+    """The report lists no differences where there are none."""
     text = report.text(of(rounds_of(5), rounds_of(5)), 80)
     assert "arning" not in text
     assert "note" not in text
@@ -124,7 +124,7 @@ def test_like_files_give_no_warning() -> None:
     ],
 )
 def test_missing_rounds_are_counted(base: int, new: int, remark: str) -> None:
-    """An undetermined comparison says which side needs how many rounds more, and gives no interval."""
+    """An undetermined comparison says which side needs how many more rounds, and gives no interval."""
     text = report.text(of(rounds_of(base), rounds_of(new)), 90)
     assert remark in text.splitlines()
     assert row(text, "total")[-2:] == ["-", "undetermined"]
@@ -133,7 +133,7 @@ def test_missing_rounds_are_counted(base: int, new: int, remark: str) -> None:
 
 
 def test_groups_too_rare_for_a_verdict_are_named() -> None:
-    """Where rounds are enough but too few of them have odd ports, the figures that lack them are named."""
+    """Where rounds are enough but too few of them have odd ports, the report names the figures that lack them."""
     even = rounds_of(5, port=[9024, 9026, 9028, 9030])
     text = report.text(of(rounds_of(5), even))
     assert "odd.mean, odd.p50, odd.p99: NEW needs 5 more rounds with such connections" in text
@@ -153,7 +153,7 @@ def test_no_complete_round_leaves_the_remark_alone() -> None:
 
 
 def test_nothing_in_common_is_said() -> None:
-    """Two files without a strategy in common are listed, and that is all there is."""
+    """The report lists both files' strategies, and nothing else."""
     text = report.text(compare(named({BIND: rounds_of(5)}, "a"), named({PLAIN: rounds_of(5)}, "b")))
     assert text.splitlines()[2:] == [
         "",
@@ -182,7 +182,7 @@ def test_text_fits_80_columns(factor: float, failing: int) -> None:
     ("new", "shown"), [(0, "+0.00 pp"), (1, "+25.0 pp"), (4, "+100 pp")], ids=["none", "a quarter", "all"]
 )
 def test_errors_are_told_in_percentage_points(new: int, shown: str) -> None:
-    """A share's change is told in points with its sign, three digits of it."""
+    """A share's change is in percentage points with its sign, to three digits."""
     codes = [errno.EADDRNOTAVAIL if i < new else 0 for i in range(4)]
     assert " ".join(row(report.text(of(rounds_of(5), rounds_of(5, errno=codes))), "errors")[3:5]) == shown
 
@@ -205,7 +205,7 @@ def test_markdown_has_warnings_and_tables(mixed: Comparison) -> None:
 
 
 def test_markdown_shows_hostile_names_to_the_letter() -> None:
-    """What comes from a file breaks no table and makes no tag, link or heading."""
+    """Names from a file break no table and make no tag, link or heading."""
     text = report.markdown(of(rounds_of(5), rounds_of(5), StrategySpec("a|b\n# <script> [x](y) `z` @who")))
     [title] = re.findall("<h3>(.*)</h3>", GITHUB.render(text))
     name = "a|b\N{REPLACEMENT CHARACTER}# &lt;script&gt; [x](y) `z` @who"
@@ -233,7 +233,7 @@ def test_json_has_figures_for_programs(mixed: Comparison) -> None:
 
 
 def test_json_of_like_files_says_so() -> None:
-    """Without a warning the two are alike; what is undetermined is null, with the rounds it takes."""
+    """Without a warning the two are alike; what is undetermined is null, with the rounds that it needs."""
     document = json.loads(report.json(of(rounds_of(5), rounds_of(2))))
     assert document["alike"] is True
     total = document["strategies"][0]["figures"]["total"]
@@ -241,12 +241,12 @@ def test_json_of_like_files_says_so() -> None:
 
 
 def test_rows_have_a_cell_a_column(mixed: Comparison) -> None:
-    """Whatever lays the blocks out finds as many cells in a row as there are columns."""
+    """Every writer finds as many cells in a row as there are columns."""
     assert {len(cells) for table in strategy_tables(mixed) for cells in table.rows} == {len(HEADER)}
 
 
 def test_json_has_null_for_an_empty_group() -> None:
-    """Odd ports that one side never had are no 0."""
+    """Odd ports that one side never took are null, not 0."""
     even = rounds_of(5, port=[9024, 9026, 9028, 9030])
     odd = json.loads(report.json(of(rounds_of(5), even)))["strategies"][0]["figures"]["odd.p50"]
     assert (odd["base"] is None, odd["new"], odd["change"]) == (False, None, None)
@@ -271,7 +271,7 @@ def test_the_verdict_counts_and_names_the_largest(change: dict[str, object], sai
 
 
 def test_the_verdict_says_whether_rounds_were_enough() -> None:
-    """Too few: how many are missing, and what to type; enough and alike: what change they would have shown."""
+    """Too few: how many are missing, and the command; enough and alike: which change they would have shown."""
     few = verdict(of(rounds_of(3), rounds_of(5)))
     assert few == (
         "The two are comparable: of 11 figures, 11 are undetermined.",
@@ -299,7 +299,7 @@ def test_the_verdict_says_whether_rounds_were_enough() -> None:
     ids=["range", "connections", "listener", "host", "user namespace", "link", "delay", "timeout", "seed"],
 )
 def test_what_was_measured_otherwise_is_not_comparable(change: Callable[[Plan], Plan], *, is_comparable: bool) -> None:
-    """Another range, number, listener, link: the change may come from that alone, and it is said before all else."""
+    """Another range, number, listener or link alone may cause the change, and the report says so first."""
     base, new = named({BIND: rounds_of(5)}, "a"), named({BIND: rounds_of(5)}, "b")
     assert new.plan
     new.plan = change(new.plan)
@@ -310,7 +310,7 @@ def test_what_was_measured_otherwise_is_not_comparable(change: Callable[[Plan], 
 
 
 def test_what_a_csv_does_not_tell_is_not_known() -> None:
-    """Whether a CSV was measured in the same way nobody can say."""
+    """A CSV does not say whether it was measured in the same way."""
     base, new = named({BIND: rounds_of(5)}, "a.csv"), named({BIND: rounds_of(5)}, "b")
     base.origin, base.plan = Origin.CSV, None
     found = compare(base, new)
@@ -319,7 +319,7 @@ def test_what_a_csv_does_not_tell_is_not_known() -> None:
 
 
 def test_another_load_is_told() -> None:
-    """A strategy that each file has under a load of its own is not just missing: that is said in a line."""
+    """A strategy that each file has under a load of its own is not just missing: a line says so."""
     filled, churned = replace(WINDOW, load=Load(fill=0.8)), replace(WINDOW, load=Load(churn=Churn(2000)))
     new = {spec: rounds_of(1) for spec in churned.phases}
     text = report.text(compare(named({filled: rounds_of(1)}, "a.json"), named(new, "b.json")))

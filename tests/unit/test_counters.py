@@ -65,7 +65,7 @@ def test_no_text_has_no_counters() -> None:
 def test_counters_that_are_hidden_are_an_error(
     files: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A run without them could not be judged; a container's mask reads as an empty file."""
+    """Without counters a run cannot be judged; a container's mask reads as an empty file."""
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="ascii")
     monkeypatch.setattr(counters, "Path", lambda path: tmp_path / Path(path).name)
@@ -74,7 +74,7 @@ def test_counters_that_are_hidden_are_an_error(
 
 
 def test_difference_is_how_far_the_watched_counters_moved() -> None:
-    """Only watched counters are told, one that did not move as 0, one this kernel lacks not at all."""
+    """Only watched counters are reported: one that did not move as 0, one that this kernel lacks not at all."""
     before = {"Tcp.ActiveOpens": 10, "Tcp.CurrEstab": 1, "TcpExt.ListenDrops": 5}
     after = {"Tcp.ActiveOpens": 22, "Tcp.CurrEstab": 9, "TcpExt.ListenDrops": 5}
     assert difference(before, after) == {"Tcp.ActiveOpens": 12, "TcpExt.ListenDrops": 0}
@@ -87,7 +87,7 @@ def test_counter_that_was_not_there_before_began_at_zero() -> None:
 
 @given(st.dictionaries(st.sampled_from(WATCHED), st.tuples(st.integers(0, 2**40), st.integers(0, 2**40))))
 def test_difference_leads_from_before_to_after(counters: dict[str, tuple[int, int]]) -> None:
-    """What a counter was and how far it moved is what it became."""
+    """A counter's first value plus its difference is its last value."""
     before = {name: values[0] for name, values in counters.items()}
     after = {name: values[1] for name, values in counters.items()}
     assert {name: before[name] + moved for name, moved in difference(before, after).items()} == after

@@ -1,4 +1,4 @@
-"""connbench's own CSV: a row an attempt, and back again."""
+"""The CSV of connbench: a row an attempt, and back again."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FIRST = (
 )
 """The columns that every file has, after renames."""
 LATER = [field.name for field in LOAD_FIELDS if field.is_optional]
-"""The fields of the load that files of earlier versions lack; none of them is set in these tests."""
+"""The fields of the load that files of earlier versions lack; these tests set none of them."""
 HEADER = ",".join(
     [FIRST.replace(",phase,", ",".join(["", *LATER, "phase", ""])), *(c.name for c in COLUMNS if c.is_optional)]
 )
 PREFIX = 16 + len(LATER)
 USUAL = ["", "", "", "tcp", "1", "", "", "", "", *[""] * len(LATER), "fill"]
-"""The columns of a load as usual, filled once."""
+"""The default load's columns, filled once."""
 
 
 def rows_of(result: Result) -> list[list[str]]:
@@ -87,7 +87,7 @@ NOTHING = [""] * len(COLUMNS)
 
 
 def test_cut_short_round_says_why_in_each_of_its_rows() -> None:
-    """Rows cannot tell that there should have been more of them; no row has other columns than the rest."""
+    """The missing rows cannot show it; every row has the same columns."""
     result = result_of({PLAIN: [round_of(CLEAN)], LONG: [round_of(MIXED, fault=Interrupted(2))]})
     header, *rows = rows_of(result)
     assert {len(row) for row in rows} == {len(header)}
@@ -95,7 +95,7 @@ def test_cut_short_round_says_why_in_each_of_its_rows() -> None:
 
 
 def test_round_without_an_attempt_has_a_row_for_its_fault() -> None:
-    """What ended a round before its first attempt is told in a row without samples, and without a quoted field."""
+    """What ended a round before its first attempt is in a row without samples, and without a quoted field."""
     fault = RunFault('engine died: "9", at once')
     result = result_of({BIND: [round_of(CLEAN)], WINDOW: [round_of(samples_of([]), fault=fault)]})
     told = "engine died: '9'; at once"
@@ -117,7 +117,7 @@ def test_rounds_that_were_not_run_add_a_row() -> None:
 
 
 def test_csv_of_before_is_read() -> None:
-    """A file whose last line is a comment, as connbench wrote them, has the fault that the comment tells."""
+    """A file whose last line is a comment, as earlier versions wrote, has the fault that the comment names."""
     text = (Path(__file__).parents[1] / "files" / "partial-0.1.csv").read_text(encoding="utf-8")
     result = read_csv(text, "before.csv")
     assert [[len(r.samples) for r in some] for some in result.rounds.values()] == [[3, 3], [3, 1]]
@@ -131,7 +131,7 @@ def test_csv_of_before_is_read() -> None:
 
 
 def test_csv_with_old_names_is_read() -> None:
-    """A file whose clients were called lanes holds what it held, and is written again with the names of today."""
+    """A file with a column `lane` has the same content, and is written again with today's names."""
     text = (Path(__file__).parents[1] / "files" / "schema-4.csv").read_text(encoding="utf-8")
     header, *rows = csv.reader(io.StringIO(text))
     result = read_csv(text, "schema-4.csv")
@@ -144,7 +144,7 @@ def test_csv_with_old_names_is_read() -> None:
 
 
 def test_optional_column_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a file from before a column was added each row has its lowest value, each strategy the default of its load."""
+    """In a file from before a column existed each row has its lowest value, each strategy the default of its load."""
     header, *rows = rows_of(result_of({BIND: [round_of(MIXED)]}))
     kept = [place for place, name in enumerate(header) if name not in {"client", "concurrency", "churn_rate"}]
     without = "".join(",".join(row[place] for place in kept) + "\n" for row in (header, *rows))
@@ -188,14 +188,14 @@ def test_attempts_come_back_as_they_were(result: Result) -> None:
 
 @pytest.mark.parametrize("name", ["a,b", 'a"b', '"', "a b", "ä\u2028ö", "\x1c", "", "'"])
 def test_any_name_comes_back(name: str) -> None:
-    """The name of a talk CSV stands for its strategy, and may hold what a CSV means something by."""
+    """The name of a talk CSV stands for its strategy, and may hold characters that have a meaning in CSV."""
     spec = StrategySpec(name, 7, Placement.CLIPPED, 3, Load(3))
     read = read_csv(csv_rows(result_of({spec: [round_of(CLEAN)]})), "x.csv")
     assert list(read.rounds) == [spec]
 
 
 def test_line_ends_of_windows_are_read() -> None:
-    """A file that went through a spreadsheet has other line ends, and says the same."""
+    """A file that a spreadsheet saved has other line ends, and the same content."""
     text = csv_rows(result_of({BIND: [round_of(MIXED, fault=Interrupted(2))]}))
     [[read]] = read_csv(text.replace("\n", "\r\n"), "x.csv").rounds.values()
     assert facts(read.samples) == facts(MIXED)
@@ -273,14 +273,14 @@ REFUSALS_OF_BEFORE = {
 
 @pytest.mark.parametrize(("rows", "reason"), REFUSALS_OF_BEFORE.values(), ids=REFUSALS_OF_BEFORE)
 def test_comment_that_no_run_wrote_is_refused(rows: str, reason: str) -> None:
-    """The comments of older files are looked at as closely."""
+    """The same for the comments of older files."""
     with pytest.raises(InputError) as refused:
         read_csv(f"{FIRST.replace('fault,', '')}\n{rows}", "folder/x.csv")
     assert reason in refused.value.message
 
 
 def test_header_is_known_with_its_line_end() -> None:
-    """What the file begins with tells connbench's own CSV from all others."""
+    """The header distinguishes connbench's own CSV from all others."""
     assert is_own_header(HEADER + "\r\n")
     assert not is_own_header(HEADER + ",more")
     assert not is_own_header("strategy,round")
@@ -288,7 +288,7 @@ def test_header_is_known_with_its_line_end() -> None:
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "'=1", "'"])
 def test_no_name_is_a_formula_to_a_spreadsheet(name: str) -> None:
-    """An apostrophe before it says that it is text; read back, it is the name again."""
+    """An apostrophe marks it as text; the name is the same when it is read again."""
     text = csv_rows(result_of({StrategySpec(name): [round_of(CLEAN, fault=RunFault(name))]}))
     [_, row, *_] = csv.reader(io.StringIO(text))
     assert row[0] == f"'{name}"
@@ -298,7 +298,7 @@ def test_no_name_is_a_formula_to_a_spreadsheet(name: str) -> None:
 
 
 def test_number_of_clients_is_read_under_its_former_name() -> None:
-    """A file whose header says `lanes` is one of connbench's, and holds what it held."""
+    """A file whose header has `lanes` is connbench's, and has the same content."""
     spec = replace(BIND, load=Load(concurrency=3))
     written = csv_rows(result_of({spec: [round_of(samples_of([10]))]}))
     before = written.replace(",concurrency,", ",lanes,", 1)

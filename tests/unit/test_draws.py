@@ -1,4 +1,4 @@
-"""What the strategies draw for the loop."""
+"""The draws of each strategy for the loop."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ranges = ranges_with_window().map(lambda both: both[0])
 
 
 class Chosen(Random):
-    """A generator whose next number is told it."""
+    """A generator whose next number the test chooses."""
 
     value = 0.0
 
     def random(self) -> float:
-        """The number it was told."""
+        """The chosen number."""
         return self.value
 
 
@@ -50,7 +50,7 @@ def drawn_by(
     rng: Random | None = None,
     reserved: frozenset[int] = frozenset(),
 ) -> Draws:
-    """What a strategy draws."""
+    """The draws of a strategy."""
     return draw(spec, ports, attempts, rng or generator(1), reserved)
 
 
@@ -65,7 +65,7 @@ def unpacked(value: int) -> PortRange:
 
 
 def test_partition_has_an_attempt_for_each_port_that_is_not_reserved() -> None:
-    """The search passes over reserved ports: an attempt for one of them would fail while other windows have room."""
+    """The search passes over reserved ports: an attempt for one would fail while other windows have free ports."""
     ports, reserved = PortRange(10, 21), frozenset({10, 14, 15, 16, 17, 21, 30})
     made = drawn_by(StrategySpec("partition", 4), ports, 8, reserved=reserved)
     assert [unpacked(value) for value in made.first] == [PortRange(10, 13)] * 3 + [PortRange(18, 21)] * 3 + [
@@ -131,7 +131,7 @@ def test_inside_windows_reach_both_ends(drawn: tuple[PortRange, int]) -> None:
 @given(ranges_with_window())
 @unhurried
 def test_clipped_windows_begin_with_one_port_at_either_end(drawn: tuple[PortRange, int]) -> None:
-    """A clipped window hangs out of the range so far that a single port of it is left, and no further."""
+    """A clipped window extends beyond the range until a single port of it is left, and no further."""
     ports, width = drawn
     rng = Chosen()
     redraw = drawn_by(window_spec(width, Placement.CLIPPED), ports, 0).redraw
@@ -164,7 +164,7 @@ def test_inside_places_are_equally_likely() -> None:
 def test_partition_fills_window_after_window(
     count: int, width: int, attempts: int, expected: list[tuple[int, int]]
 ) -> None:
-    """Each window gets as many attempts as it has ports, the last is narrower, and then it begins again."""
+    """Each window gets one attempt for each of its ports, the last is narrower, and then it begins again."""
     made = drawn_by(StrategySpec("partition", width), PortRange(10, 9 + count), attempts)
     assert [(window.low, window.high) for window in map(unpacked, made.first)] == expected
 
@@ -232,7 +232,7 @@ def specs_for(ports: PortRange) -> list[StrategySpec]:
 @given(ranges, ATTEMPTS, SEEDS)
 @unhurried
 def test_each_attempt_has_a_number_and_repeats_with_its_seed(ports: PortRange, attempts: int, seed: int) -> None:
-    """Each attempt has its first number beforehand, and the same seed gives the same ones."""
+    """Each attempt has its first number in advance, and the same seed gives the same numbers."""
     for spec in specs_for(ports):
         first = drawn_by(spec, ports, attempts, generator(seed)).first
         assert len(first) == attempts
@@ -240,13 +240,13 @@ def test_each_attempt_has_a_number_and_repeats_with_its_seed(ports: PortRange, a
 
 
 def test_every_strategy_is_among_those_tested() -> None:
-    """The laws above are held up to all strategies there are."""
+    """The property tests above draw from every strategy."""
     assert {spec.name for spec in specs_for(PORTS)} == set(STRATEGIES)
 
 
 @pytest.mark.parametrize("spec", [StrategySpec("random"), window_spec(500), window_spec(500, Placement.CLIPPED)])
 def test_other_seed_gives_other_draws(spec: StrategySpec) -> None:
-    """A strategy that draws at random draws from the generator it is given."""
+    """A strategy that draws at random uses the generator that it gets."""
     one, other = (drawn_by(spec, PORTS, 50, generator(seed)).first for seed in (1, 2))
     assert one != other
 
@@ -256,7 +256,7 @@ def test_other_seed_gives_other_draws(spec: StrategySpec) -> None:
 def test_first_draws_do_not_depend_on_retries(
     drawn: tuple[PortRange, int], attempts: int, seed: int, retries: int, placement: Placement
 ) -> None:
-    """How often an attempt may draw again changes nothing of what is drawn first."""
+    """The number of retries changes no first draw."""
     ports, width = drawn
     pairs = [
         (window_spec(width, placement), window_spec(width, placement, retries)),
@@ -292,7 +292,7 @@ def test_longer_run_begins_like_a_shorter_one(ports: PortRange, seed: int) -> No
     ],
 )
 def test_tries_are_one_more_than_retries(spec: StrategySpec, tries: int) -> None:
-    """An attempt takes one try and its retries; `random` alone tries on by itself, 20 times a port of the range."""
+    """An attempt takes one try and its retries; by default `random` alone retries, 20 times a port of the range."""
     assert drawn_by(spec, PortRange(10, 19), 5).max_tries == tries
 
 
@@ -310,7 +310,7 @@ def test_tries_are_one_more_than_retries(spec: StrategySpec, tries: int) -> None
 def test_row_says_what_the_loop_does(
     name: str, *, draws_port: bool, sets_port_range: bool, binds: bool, defers_port: bool
 ) -> None:
-    """What a number means, whether bind() is called, and whether it leaves the port to connect(), is the strategy's."""
+    """The strategy says what a number means, whether bind() is called, and whether it leaves the port to connect()."""
     row = STRATEGIES[name]
     assert (row.draws_port, row.sets_port_range) == (draws_port, sets_port_range)
     assert (row.chooses_source, row.defers_port) == (binds, defers_port)
@@ -318,12 +318,12 @@ def test_row_says_what_the_loop_does(
 
 @pytest.mark.parametrize("name", ["window", "partition"])
 def test_window_strategy_without_a_window_is_refused(name: str) -> None:
-    """Windows cannot be drawn for a strategy that was given none."""
+    """A strategy with windows needs a width to draw them."""
     with pytest.raises(ValueError, match=f"{name} needs a window"):
         drawn_by(StrategySpec(name), PORTS, 1)
 
 
 def test_default_strategies_exist() -> None:
-    """What is measured without --strategy are strategies of the list."""
+    """The strategies that connbench measures without --strategy are in the table."""
     assert set(DEFAULT_NAMES) <= set(STRATEGIES)
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())

@@ -30,18 +30,18 @@ from connbench.errors import (
     ],
 )
 def test_error_has_the_documented_exit_code(kind: type[ConnbenchError], code: int) -> None:
-    """Scripts tell faults apart by the exit code, so it never changes."""
+    """Scripts distinguish faults by the exit code, so it never changes."""
     assert kind("message").exit_code == code
 
 
 @pytest.mark.parametrize("kind", [UsageError, EnvironmentFault, TargetError, RunFault, OutputError, UnexpectedFault])
 def test_error_crosses_a_process_boundary_by_its_exit_code(kind: type[ConnbenchError]) -> None:
-    """The exit code a process reported leads back to the class it came from."""
+    """The exit code that a process reports leads back to the class of its error."""
     assert ERRORS_BY_EXIT_CODE[kind.exit_code] is kind
 
 
 def test_error_has_a_message_and_a_way_out() -> None:
-    """Message and hint are kept apart; the message alone is the exception's text."""
+    """An error keeps message and hint apart; the message alone is the exception's text."""
     error = RunFault("socket() failed", "raise RLIMIT_NOFILE")
     assert (str(error), error.message, error.hint) == ("socket() failed", "socket() failed", "raise RLIMIT_NOFILE")
 

@@ -1,4 +1,4 @@
-"""The page that explains the search: its pictures and figures are the model's."""
+"""The page that explains the search: its pictures and figures agree with the model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def row(*cells: str) -> str:
 
 
 def test_pictures_are_there() -> None:
-    """Each picture that the page names is one that the script draws, none is left out, and none is large."""
+    """The script draws each picture that the page names, and no other; none is large."""
     named = re.findall(r"\]\(([\w-]+)\.png\)", PAGE)
     assert sorted(named) == sorted(explain.PICTURES)
     for name in named:
@@ -76,7 +76,7 @@ def test_pictures_are_there() -> None:
     ids=["plain", "range", "window"],
 )
 def test_searches_drawn_are_the_models(strategy: StrategySpec, ports: PortRange, connections: int) -> None:
-    """Port by port they find what the walk through the same plan finds, and look at as many."""
+    """They find the ports that the walk through the same plan finds, and probe as many."""
     plan = explain.round_of(strategy, ports, connections)
     found = [search for _, search in explain.searches(plan, FROM_6_8)]
     walk = simulate(plan, FROM_6_8)[Phase.FILL]
@@ -85,7 +85,7 @@ def test_searches_drawn_are_the_models(strategy: StrategySpec, ports: PortRange,
 
 
 def test_picture_numbers_the_ports_as_they_are_looked_at() -> None:
-    """In each row of the eight ports stand 1, 2, 3 ... where the search came by, and nothing else."""
+    """In each row of the eight ports stand 1, 2, 3 ... at the ports that the search probes, and nothing else."""
     with styled():
         panels = explain.eight().axes
     for panel, strategy in zip(panels, (explain.PLAIN, explain.RANGE), strict=True):
@@ -103,7 +103,7 @@ def test_picture_numbers_the_ports_as_they_are_looked_at() -> None:
 
 
 def test_curves_are_what_was_simulated() -> None:
-    """A line goes through the means it was given, and those are of all attempts."""
+    """A line goes through its means, and those are of all attempts."""
     curves = explain.churned([0.4])
     with styled():
         [panel] = explain.draw_curves(curves, "ports", "log").axes
@@ -114,7 +114,7 @@ def test_curves_are_what_was_simulated() -> None:
 
 
 def test_worked_example_is_the_models() -> None:
-    """The page tells the fifth connection's walk, after four even ports, and the ninth's end."""
+    """The page shows the fifth connection's walk, after four even ports, and the ninth's end."""
     found = [search for _, search in explain.searches(explain.round_of(explain.PLAIN, explain.EIGHT, 9), FROM_6_8)]
     *vain, last = found[4].ports_probed
     assert f"probes {', '.join(map(str, vain))} in vain, and only then an odd port, {last}." in WORDS
@@ -125,7 +125,7 @@ def test_worked_example_is_the_models() -> None:
 
 @pytest.mark.parametrize("label", explain.SEARCHED)
 def test_table_of_the_filling(label: str) -> None:
-    """Means of both halves and of all, and the failures; those of random ports by formula, which the model is near."""
+    """Means of both halves and of all, and the failures; those of random ports by formula, close to the model."""
     walk = filled(explain.SEARCHED[label])
     first, second, both = (
         part.mean() for part in (walk.ports_probed[:HALF], walk.ports_probed[HALF:], walk.ports_probed)
@@ -141,7 +141,7 @@ def test_table_of_the_filling(label: str) -> None:
 
 
 def test_half_of_the_range_is_where_it_turns_slow() -> None:
-    """28,256 connections are quick, the next one looks at one port more than that, and the sums are as told."""
+    """28,256 connections are fast, the next one probes one port more than that, and the sums are those of the page."""
     plain, option = filled(explain.PLAIN).ports_probed, filled(explain.RANGE)
     assert f"The first {HALF:,} connections" in WORDS
     assert f"Connection {HALF + 1:,} is the first" in WORDS
@@ -155,7 +155,7 @@ def test_half_of_the_range_is_where_it_turns_slow() -> None:
 
 @pytest.mark.parametrize("size", [100, 500, 1000, 5000, 10000])
 def test_table_of_windows(size: int) -> None:
-    """How many fail, when the first, and what a search costs."""
+    """How many fail, when the first does, and what a search costs."""
     walk = filled(explain.WINDOWS[size])
     share = int(np.argmax(walk.failed)) / len(RANGE)
     cells = [
@@ -183,7 +183,7 @@ def test_table_of_sources() -> None:
 
 
 def test_table_of_churn() -> None:
-    """What a replacement looks at; that of plain follows from how many of the held ports are even."""
+    """The probes of a replacement; for plain they follow from how many of the ports in use are even."""
     assert f"only below half, at 49% say (some {explain.replaced(explain.PLAIN, 0.49):.0f} ports)" in WORDS
     for fill in (0.5, 0.8, 0.95):
         counts = [explain.replaced(strategy, fill) for strategy in (explain.PLAIN, spec("window", 500), explain.RANGE)]

@@ -1,4 +1,4 @@
-"""What an exception, or the end of a process that said nothing, means to the user."""
+"""What an exception, or the end of a process without a message, means to the user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     ],
 )
 def test_a_limit_is_named_and_is_no_bug(error: Exception, message: str) -> None:
-    """Exit code 4, the limit with its value, and the way out."""
+    """Exit code 4, the limit with its value, and the remedy."""
     fault = fault_of(error)
     assert fault.exit_code == ExitCode.ENVIRONMENT
     assert fault.message.startswith(message)
@@ -51,12 +51,12 @@ def test_a_limit_is_named_and_is_no_bug(error: Exception, message: str) -> None:
 
 @pytest.mark.parametrize("fault", [RunFault("m", "h"), Interrupted(1), EnvironmentFault("m")])
 def test_a_fault_stays_itself(fault: ConnbenchError) -> None:
-    """Only what nobody expected is made into one."""
+    """Only an unexpected exception becomes a bug."""
     assert fault_of(fault) is fault
 
 
 def test_a_bug_is_told_with_its_place() -> None:
-    """The innermost place in connbench, although the exception came out of a library; and no control character."""
+    """The innermost place in connbench, even if a library raised the exception; and no control character."""
     with pytest.raises(ValueError, match="1000") as raised:
         fault_of_end("it", -1000, "")  # there is no such signal
     fault = fault_of(raised.value)
@@ -75,7 +75,7 @@ def test_a_fault_crosses_a_process_boundary_whole() -> None:
 
 
 def test_what_a_child_prints_stays_there(capfd: pytest.CaptureFixture[str]) -> None:
-    """A library's traceback on stderr, and 100 kB of it, is nobody's; the child's outcome is heard all the same."""
+    """A library's traceback on stderr, and 100 kB of it, is not shown; the child's outcome arrives nevertheless."""
 
     def work() -> str:
         os.write(2, b"Traceback\n" * 10000)
@@ -105,7 +105,7 @@ for files in range(len(os.listdir("/proc/self/fd")), 16):
 
 
 def test_a_child_that_cannot_import_names_the_limit() -> None:
-    """pyroute2, which prints a traceback of its own where it lacks files; caused for real, at any of its files."""
+    """The test causes it: pyroute2 prints a traceback of its own where it lacks files, at any of its files."""
     done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     told_of = dict(line.split(" ", 1) for line in done.stdout.splitlines())
@@ -117,7 +117,7 @@ def test_a_child_that_cannot_import_names_the_limit() -> None:
 
 @pytest.mark.parametrize("files", [3, 4])
 def test_an_engine_without_files_names_the_limit(files: int) -> None:
-    """Caused for real: Python cannot begin with three files; with four the engine loads or not, and goes no further."""
+    """The test causes it: Python cannot start with three files; with four the engine may load, and goes no further."""
     limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files})); "
     limited += "os.execv(sys.executable, [sys.executable, '-P', '-m', 'connbench.engine', '9', str(os.getppid())])"
     plan = RoundPlan(make_plan(spec("plain"), ports=16, connections=4), spec("plain"), 1)
@@ -151,7 +151,7 @@ def test_an_engine_without_files_names_the_limit(files: int) -> None:
     ],
 )
 def test_an_engine_that_ends_without_a_word(status: int, words: str, kind: type[ConnbenchError], says: str) -> None:
-    """Its status and what Python or the loader printed tell which."""
+    """Its exit status and the output of Python or the loader identify the cause."""
     fault = fault_of_end("the engine process", status, words)
     assert type(fault) is kind
     assert says in fault.message
@@ -160,7 +160,7 @@ def test_an_engine_that_ends_without_a_word(status: int, words: str, kind: type[
 
 @pytest.mark.parametrize("number", signal.Signals)
 def test_only_a_crash_is_to_be_reported(number: signal.Signals) -> None:
-    """What somebody sends, and what a limit or a sandbox sends, is no bug."""
+    """A signal from outside, from a limit or from a sandbox is no bug."""
     if number.name.startswith("SIGRT"):
         return
     how, advice = describe_end(-number)
@@ -171,7 +171,7 @@ def test_only_a_crash_is_to_be_reported(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("files", [3, 4])
 def test_a_namespace_without_files_names_the_limit(files: int) -> None:
-    """Not that namespaces are forbidden here: who goes on in the host's namespace lacks the files there too."""
+    """Not that namespaces are forbidden here: the host's namespace would lack the files, too."""
     plan = RoundPlan(make_plan(spec("plain"), ports=16, connections=4), spec("plain"), 1)
 
     def work() -> None:

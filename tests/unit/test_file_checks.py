@@ -1,4 +1,4 @@
-"""Rows that no run leaves behind, and rows that look so and can be: one port twice, ports outside of the range."""
+"""Rows that no run writes, and rows that only look so: one port twice, ports outside the range."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TWICE = samples_of([10] * 3, port=[9024, 9025, 9024])
 
 
 def again(result: Result) -> Result:
-    """What is read from what is written."""
+    """The result that is read from the file that is written."""
     return read_json(FORMATS["json"](result).encode(), "x.json")
 
 
 def codes(result: Result) -> list[str]:
-    """Of the findings that reading adds."""
+    """Codes of the findings that reading adds."""
     return [finding.code for finding in result.known]
 
 
@@ -46,7 +46,7 @@ def codes(result: Result) -> list[str]:
 def test_port_is_held_once_by_a_source_towards_a_target(
     spec: StrategySpec, columns: dict[str, list[int]], expected: int | None
 ) -> None:
-    """bind() to a port takes it for every target, and so does UDP; a search of connect() for one alone."""
+    """bind() to a port takes it for every target, and so does UDP; a search of connect() takes it for one."""
     assert port_twice(spec, samples_of([10] * 3, **columns), None) == expected
 
 
@@ -54,7 +54,7 @@ CHURNED = replace(BIND, load=Load(churn=Churn(3)))
 
 
 def churned(ports: list[int], filled: list[int]) -> int | None:
-    """What is found in a churn over these ports, after a filling with those."""
+    """The first port that is taken twice in a churn over these ports, after a filling with those."""
     plan = RoundPlan(replace(PLAN, strategies=(CHURNED,), connections=len(filled)), CHURNED, 1)
     fill = samples_of([10] * len(filled), port=filled)
     spec = replace(CHURNED, phase=Phase.CHURN)
@@ -64,17 +64,17 @@ def churned(ports: list[int], filled: list[int]) -> int | None:
 def test_churn_may_take_the_port_that_it_has_closed_and_no_other() -> None:
     """Replaced connections leave their ports; those that nobody replaced hold theirs to the end."""
     plan = RoundPlan(replace(PLAN, strategies=(CHURNED,), connections=4), CHURNED, 1)
-    victims = list(draw_replaced(plan))
+    replaced = list(draw_replaced(plan))
     filled = [9024, 9025, 9026, 9027]
-    assert churned([filled[victim] for victim in victims], filled) is None
+    assert churned([filled[slot] for slot in replaced], filled) is None
     assert churned([9030, 9031, 9032], filled) is None
-    kept = next(filled[slot] for slot in range(4) if slot not in victims)
+    kept = next(filled[slot] for slot in range(4) if slot not in replaced)
     assert churned([9030, kept, 9032], filled) == kept
-    assert churned([9030, 9031, 9030], filled) == (None if victims[0] in victims[1:] else 9030)
+    assert churned([9030, 9031, 9030], filled) == (None if replaced[0] in replaced[1:] else 9030)
 
 
 def test_port_twice_is_told_where_the_other_end_may_have_closed() -> None:
-    """A reset connection leaves its port to the next one: a finding then, and no refusal; saved again it is one."""
+    """A reset connection leaves its port to the next one: then it is a finding and no refusal, after a save too."""
     measured = round_of(TWICE)
     with pytest.raises(
         InputError, match="round 1 of bind: two open connections from one source to one target have port 9024"
@@ -90,7 +90,7 @@ def test_port_twice_is_told_where_the_other_end_may_have_closed() -> None:
 
 
 def test_port_outside_of_the_range_can_be_in_the_hosts_namespace() -> None:
-    """There the range may change in mid-run, which is told; but not the port that random asks for."""
+    """The host's range may change in mid-run, which is a finding; a port of `random` outside the range is refused."""
     outside = samples_of([10] * 3, port=[80, 9025, 9026])
     host = replace(PLAN, namespace=Namespace.HOST, port_range=PortRange(9024, 9087))
     read = again(result_of({BIND: [round_of(outside)]}, host))

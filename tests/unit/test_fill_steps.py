@@ -1,4 +1,4 @@
-"""Attempts given up: how many were had in time as the range fills, and what the knee makes of them."""
+"""Attempts given up: how many connected in time as the range fills, and the knee of such a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PORTS = PortRange(9024, 9223)
 
 
 def half_given_up() -> Result:
-    """Of 200 ports the even half is had at once; from there on attempts take 2 ms and are given up, the last fails."""
+    """Of 200 ports the even half connects at once; then attempts take 2 ms and are given up, the last fails."""
     numbers = [0] * 100 + [GIVEN_UP] * 99 + [errno.EADDRNOTAVAIL]
     samples = samples_of(
         [10_000] * 100 + [2_000_000] * 100,
@@ -30,7 +30,7 @@ def half_given_up() -> Result:
 
 
 def test_steps_are_tenths_of_the_range_asked_for() -> None:
-    """Each tenth tells its attempts apart by outcome, and how much of the range is in use after it."""
+    """Each tenth lists its attempts by outcome, and how much of the range is in use after it."""
     found = fill_steps(half_given_up().strategies[0])
     assert len(found) == 10
     assert found[4] == FillStep(asked=0.5, attempts=20, connected=20, given_up=0, failed=0, open=0.5)
@@ -39,7 +39,7 @@ def test_steps_are_tenths_of_the_range_asked_for() -> None:
 
 
 def test_steps_end_where_the_attempts_do() -> None:
-    """The last stretch is as long as what was asked for; what is beyond the range is one stretch more."""
+    """The last step is as long as the attempts; what is beyond the range is one step more."""
     [measured] = half_given_up().strategies
     assert [(s.asked, s.attempts) for s in fill_steps(replace(measured, capacity=1000))] == [(0.1, 100), (0.2, 100)]
     assert [(s.asked, s.attempts) for s in fill_steps(replace(measured, capacity=160))][-2:] == [(1.0, 16), (1.25, 40)]
@@ -47,7 +47,7 @@ def test_steps_end_where_the_attempts_do() -> None:
 
 
 def test_steps_count_all_rounds_together() -> None:
-    """Attempts are summed over the rounds, and what is open is their mean; a round without any counts for nothing."""
+    """Attempts are summed over the rounds, open connections are their mean; a round without attempts does not count."""
     [measured] = half_given_up().strategies
     fast = round_of(samples_of([10_000] * 200), 2)
     empty = round_of(samples_of([]), 3)
@@ -57,7 +57,7 @@ def test_steps_count_all_rounds_together() -> None:
 
 
 def test_knee_is_where_giving_up_begins() -> None:
-    """Attempts given up are what turned slow, and none of them is the first that failed for want of a port."""
+    """Attempts given up mark where it turns slow, and none of them is the first that failed for lack of a port."""
     knee = find_knee(half_given_up().strategies[0])
     assert (knee.connection, knee.in_use) == (101, 100)
     assert (knee.first_failed, knee.in_use_at_failure) == (200, 100)
@@ -77,7 +77,7 @@ def test_given_up_here_and_there_does_not_move_the_knee() -> None:
 
 
 def test_report_counts_the_connections_within_the_limit() -> None:
-    """A line counts the connections within the limit, a table counts them as the range fills; errors name the rest."""
+    """A line counts the connections within the limit, a table counts them as the range fills; errors names the rest."""
     report = run_report.text(half_given_up())
     assert "\nconnected within 1 ms: 100 of 200 (50.0%)\n" in report
     assert "\nerrors: given up 99, EADDRNOTAVAIL 1\n" in report
@@ -87,5 +87,5 @@ def test_report_counts_the_connections_within_the_limit() -> None:
 
 
 def test_round_without_an_attempt_has_no_table() -> None:
-    """Nothing asked for, nothing to show."""
+    """Without attempts there are no steps."""
     assert giving_up_table(StrategyResult(IMPATIENT, (round_of(samples_of([])),), 200)) is None

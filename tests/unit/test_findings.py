@@ -1,4 +1,4 @@
-"""Findings as a reader has them: those of one kind together."""
+"""Findings as reports show them: those of one kind together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SLOW = Finding("slow", Severity.WARNING, "it was slow", "wait")
 
 
 def test_the_same_of_several_strategies_and_rounds_is_told_once() -> None:
-    """With all that it is about, in the order of the first."""
+    """The report names every strategy and round of the finding, in the order of the first."""
     found = [
         replace(SLOW, strategy="plain", round=1),
         Finding("other", Severity.NOTE, "all is well", "go on"),
@@ -26,12 +26,12 @@ def test_the_same_of_several_strategies_and_rounds_is_told_once() -> None:
 
 
 def test_what_is_about_all_names_nobody() -> None:
-    """A finding of the whole run stays as it is."""
+    """A finding of the whole run is unchanged."""
     assert merge_alike([SLOW]) == [SLOW]
 
 
 def test_other_figures_of_one_kind_follow_each_other_and_many_are_counted() -> None:
-    """Three messages are told in full."""
+    """The report shows three messages in full."""
     found = [replace(SLOW, message=f"{number} were slow", strategy="plain", round=number) for number in range(1, 6)]
     [one] = merge_alike(found)
     assert one.text == (
@@ -41,6 +41,6 @@ def test_other_figures_of_one_kind_follow_each_other_and_many_are_counted() -> N
 
 
 def test_another_severity_or_advice_is_another_finding() -> None:
-    """What is to be done differs: nothing is put together."""
+    """The advice differs: the findings stay apart."""
     others = [SLOW, replace(SLOW, severity=Severity.INVALID), replace(SLOW, advice="do not wait")]
     assert merge_alike(others) == others

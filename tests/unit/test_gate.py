@@ -1,4 +1,4 @@
-"""Results held to thresholds: what fails, what it says, and that nothing passes for want of data."""
+"""Results against thresholds: what fails, with which message, and that missing data passes no gate."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def run_of(*rounds: Samples) -> Result:
 
 
 def failures(result: Result, *expressions: str, base: Result | None = None) -> list[str]:
-    """What fails, as it is told."""
+    """The failures, as messages."""
     asked = [parse(text, with_base=base is not None) for text in expressions]
     return [failure.text for failure in evaluate(asked, result, base)]
 
 
 def over(ports: int, result: Result, sources: tuple[str, ...] = ("127.9.9.1",)) -> Result:
-    """The same, measured over so many ports."""
+    """The same, measured over this many ports."""
     assert result.plan
     result.plan = replace(result.plan, port_range=PortRange(9024, 9024 + ports - 1), sources=sources)
     return result
 
 
 def searched(slow_from: int, connections: int = 200) -> Samples:
-    """Connections that turn ten times as slow from one of them on, at a change of parity."""
+    """Connections that turn ten times as slow at one of them, at a change of parity."""
     fast, slow = [10_000] * slow_from, [100_000] * (connections - slow_from)
     ports = [9024 + 2 * i for i in range(slow_from)] + [9025 + 2 * i for i in range(connections - slow_from)]
     return samples_of(fast + slow, port=ports)
@@ -85,13 +85,13 @@ def searched(slow_from: int, connections: int = 200) -> Samples:
     ],
 )
 def test_metric_is_measured_in_the_thresholds_unit(condition: str, measured: str) -> None:
-    """Each metric is the summary's figure of that name, told in the unit of the expression."""
+    """Each metric is the summary's figure of that name, in the unit of the expression."""
     assert failures(run_of(MIXED), condition) == [f"bind: {condition}, measured {measured}"]
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_of_the_table_has_a_value_or_a_reason(name: str) -> None:
-    """Each row names an attribute that the summary has, for each kind of limit that it can be compared with."""
+    """Each row names an attribute of the summary, for each kind of limit that it can be compared with."""
     units = {Dimension.TIME: "h", Dimension.COUNT: "", Dimension.SHARE: "%"}
     for dimension in METRICS[name].dimensions:
         [text] = failures(run_of(MIXED), f"{name} <= 1000000{units[dimension]}")
@@ -125,13 +125,13 @@ def test_a_limit_is_crossed_or_not(condition: str, holds: bool) -> None:
 
 @pytest.mark.parametrize("failed", range(1, 100))
 def test_a_share_is_exact_at_its_limit(failed: int) -> None:
-    """So many failures of a hundred are not more than so many percent, however binary fractions fall."""
+    """Seven failures of a hundred are not more than 7 %, despite binary fractions."""
     samples = samples_of([1000] * 100, errno=[errno.EADDRNOTAVAIL] * failed + [0] * (100 - failed))
     assert failures(run_of(samples), f"errors > {failed}%", f"errors < {failed}%") == []
 
 
 def test_ratio_tells_the_measured_ratio() -> None:
-    """The ratio form tells how many times the other metric it was."""
+    """The ratio form shows the measured ratio."""
     samples = samples_of([10_000, 34_560])
     assert failures(run_of(samples), "odd.mean > 3x even.mean") == ["bind: odd.mean > 3x even.mean, measured 3.46x"]
 
@@ -140,12 +140,12 @@ def test_ratio_tells_the_measured_ratio() -> None:
     ("condition", "measured"), [("max > 5ms", "5.0001ms"), ("max > 0.6ms", "5ms"), ("max > 5.00009ms", "5.0001ms")]
 )
 def test_measured_value_shows_that_the_limit_is_crossed(condition: str, measured: str) -> None:
-    """Three digits are told, or as many more as it takes to see the difference."""
+    """The message has three digits, or more where the difference needs them."""
     assert failures(run_of(samples_of([5_000_100])), condition) == [f"bind: {condition}, measured {measured}"]
 
 
 def test_whole_numbers_are_told_whole() -> None:
-    """Digits before the point are never rounded away."""
+    """Digits before the point are never rounded."""
     assert failures(run_of(samples_of([1_234_567])), "max > 1ns") == ["bind: max > 1ns, measured 1234567ns"]
 
 
@@ -169,7 +169,7 @@ def test_what_has_no_data_fails(condition: str, reason: str) -> None:
 
 
 def test_any_percentile_is_numpys() -> None:
-    """A percentile that no table has is taken over the same attempts, of all rounds."""
+    """A percentile that no table has is computed from the same attempts, of all rounds."""
     few, more = samples_of(list(range(1, 7001))), samples_of(list(range(7001, 10_001)))
     expected = float(np.percentile(np.arange(1, 10_001), 99.99))
     assert failures(run_of(few, more), "p99.99 > 1ns") == [f"bind: p99.99 > 1ns, measured {expected:.0f}ns"]
@@ -184,7 +184,7 @@ def test_round_without_an_attempt_cannot_be_judged(condition: str) -> None:
 
 
 def test_every_strategy_is_held_or_the_one_that_is_named() -> None:
-    """Failures come strategy by strategy; an expression that names one is about no other."""
+    """Failures are listed by strategy; an expression that names one strategy is about no other."""
     result = result_of(
         {spec: [round_of(samples_of([10_000 * n]))] for n, spec in enumerate((PLAIN, WINDOW, RANDOM), 1)}
     )
@@ -196,7 +196,7 @@ def test_every_strategy_is_held_or_the_one_that_is_named() -> None:
 
 
 def test_phases_of_a_strategy_are_held_by_themselves() -> None:
-    """A threshold is about the attempts of one phase, whose label it may name; churn has no knee to be judged by."""
+    """A threshold is about the attempts of one phase, whose label it may name; churn has no knee."""
     filling = replace(PLAIN, load=Load(fill=0.8, churn=Churn(50)))
     churning = replace(filling, phase=Phase.CHURN)
     measured = {filling: [round_of(samples_of([10_000] * 80))], churning: [round_of(samples_of([30_000] * 50))]}
@@ -210,7 +210,7 @@ def test_phases_of_a_strategy_are_held_by_themselves() -> None:
 
 
 def test_planned_strategy_without_a_round_fails() -> None:
-    """What a partial result has nothing of is not taken for good; what it has is judged."""
+    """A threshold fails for a planned strategy without a round; what a partial result has is judged."""
     result = result_of({PLAIN: [round_of(samples_of([10_000, 10_000]), fault=RunFault("broken"))]})
     assert result.plan
     result.plan = replace(result.plan, strategies=(PLAIN, BIND))
@@ -248,12 +248,12 @@ def test_knee_cannot_be_judged_by_less_than_half_of_the_range(ports: int, source
 
 
 def test_knee_within_little_of_the_range_is_judged() -> None:
-    """A knee that is there is one, however few ports were in use."""
+    """A knee that was found counts, however few ports were in use."""
     assert failures(over(1000, run_of(searched(100))), "knee < 40%") == ["bind: knee < 40%, measured 10%"]
 
 
 def test_csv_knows_no_range_and_no_floor() -> None:
-    """What a CSV of attempts does not tell cannot be judged; what it tells is."""
+    """A CSV of attempts lacks these figures, so they cannot be judged; the others can."""
     result = replace(run_of(searched(100)), plan=None, origin=Origin.CSV)
     result.rounds[BIND] = [replace(r, report=type(r.report)()) for r in result.rounds[BIND]]
     steady = replace(run_of(samples_of([10_000] * 200)), plan=None, origin=Origin.CSV)
@@ -265,7 +265,7 @@ def test_csv_knows_no_range_and_no_floor() -> None:
 
 
 def test_talk_csv_tells_latency_alone() -> None:
-    """The talk's CSV stands for neither acquire times, nor tries, nor the wall time."""
+    """The talk's CSV has neither acquire times, nor tries, nor the wall time."""
     result = replace(run_of(samples_of([10_000, 20_000])), plan=None, origin=Origin.TALK_CSV)
     assert failures(result, "p99 > 1s", "acquire.p99 > 1s", "even.tries.max > 1", "wall > 1s") == [
         f"bind: {condition} cannot be judged: a talk CSV does not hold it"
@@ -287,7 +287,7 @@ def test_base_is_the_same_strategy_of_the_other_run() -> None:
 
 
 def test_sums_are_compared_by_round_and_errors_by_share() -> None:
-    """A base of more rounds or attempts is no better for it."""
+    """More rounds or attempts in the base make it no better."""
     once, twice = run_of(MIXED), run_of(MIXED, MIXED)
     sums = [f"{name} {sign} 1x base.{name}" for name in ("total", "wall", "attempts", "errors") for sign in "<>"]
     assert failures(twice, *sums, base=once) == failures(once, *sums, base=twice) == []
@@ -295,7 +295,7 @@ def test_sums_are_compared_by_round_and_errors_by_share() -> None:
 
 
 def test_errors_against_none() -> None:
-    """Where the base has no failure there is no ratio to tell, and any failure is more than any multiple."""
+    """Where the base has no failure there is no ratio, and any failure is more than any multiple."""
     none, some = run_of(samples_of([10_000] * 5)), run_of(MIXED)
     assert failures(some, "errors > 2x base.errors", base=none) == [
         "bind: errors > 2x base.errors, measured 40% against 0%"
@@ -312,13 +312,13 @@ def test_errors_against_none() -> None:
     ],
 )
 def test_slower_is_the_verdict_on_the_total_time(factor: int, rounds: int, told: list[str]) -> None:
-    """The word `slower` fails where the total time is, and where there are too few rounds to tell."""
+    """The word `slower` fails where the total time is slower, and where there are too few rounds to judge."""
     base, new = (run_of(*[samples_of([by * 10_000] * 5)] * rounds) for by in (1, factor))
     assert failures(new, "slower", base=base) == told
 
 
 def test_strategy_that_only_the_base_has_fails() -> None:
-    """A strategy that is no longer measured must not pass for one that is not slower."""
+    """A strategy that NEW did not measure fails the gate `slower`."""
     base = result_of({BIND: [round_of(MIXED)], PLAIN: [round_of(MIXED)]})
     assert failures(run_of(MIXED), "p99 > 2x base.p99", base=base) == [
         "plain: p99 > 2x base.p99 cannot be judged: it was not measured"

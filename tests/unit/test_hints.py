@@ -1,4 +1,4 @@
-"""A hint leads on: whoever does what it says comes to a plan, or to a fault of another kind, and never back."""
+"""A hint leads on: who follows it gets a plan, or a fault of another kind, and never the same fault again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from connbench.planner.request import RunRequest
 pytestmark = pytest.mark.skipif(not NAMESPACE.is_own, reason="no network namespace allowed here")
 
 Arguments = dict[str, str]
-"""What is asked for, by option: each once."""
+"""The request, by option: each once."""
 
 DEEPEST = 6
 FLAGS = {"--allow-remote"}
@@ -35,7 +35,7 @@ class Fault:
 
 
 def fault_of(arguments: Arguments) -> Fault | None:
-    """How the command refuses what is asked for; None if there is a plan for it."""
+    """The refusal of a request; None if there is a plan for it."""
     return _fault_of(tuple(sorted(arguments.items())))
 
 
@@ -53,7 +53,7 @@ def _fault_of(arguments: tuple[tuple[str, str], ...]) -> Fault | None:
 
 
 def followed(arguments: Arguments, fault: Fault) -> Iterator[Arguments]:
-    """What a user asks for next who does what a hint says, literally: once for each thing that it proposes."""
+    """The next requests of a user who follows a hint literally: one for each thing that it proposes."""
     named = re.findall(r"--?[a-z][\w-]*", fault.message)
     for proposal in re.split(r"; or |, or |; ", fault.hint):
         if re.search(r"leave (it|one|one of them) out", proposal):
@@ -68,7 +68,7 @@ def followed(arguments: Arguments, fault: Fault) -> Iterator[Arguments]:
 
 
 def circles(arguments: Arguments, met: tuple[Fault, ...] = ()) -> Iterator[tuple[Fault, ...]]:
-    """The chains of hints that come back to a fault that was met before."""
+    """The chains of hints that lead back to an earlier fault."""
     fault = fault_of(arguments)
     if fault is None:
         return
@@ -88,7 +88,7 @@ def listening() -> Iterator[str]:
 
 
 FAR = "0.0.0.1:80"
-"""Not of this host, and nothing is sent to it: the kernel has no route to network 0."""
+"""Not on this host; nothing is sent: the kernel has no route to network 0."""
 
 CHURN = {"--fill": "50%", "--churn": "10"}
 
@@ -169,7 +169,7 @@ USUAL: Arguments = {"--timeout": "0.02", "--allow-remote": "", "--churn": "5", "
 def test_no_hint_leads_back_whatever_goes_with_where_it_runs(
     target: str | None, isolate: str | None, listening: str
 ) -> None:
-    """Every combination of the options that say where a run is, over what, and who listens."""
+    """Every combination of the options that say where a run is, over which link, and who listens."""
     others = [name for name in CHOICES if name not in {"--target", "--isolate"}]
     for values in product(*(CHOICES[name] for name in others)):
         asked = dict(zip(others, values, strict=True)) | {"--target": target, "--isolate": isolate}
@@ -208,7 +208,7 @@ def test_no_hint_leads_back_whatever_goes_with_where_it_runs(
     ],
 )
 def test_hint_is_for_the_case_at_hand(arguments: Arguments, message: str, hint: str, listening: str) -> None:
-    """What cannot help is not proposed: --isolate always with a target, a strategy for a source that is none."""
+    """A hint proposes nothing that cannot help, as --isolate always with a target, or a strategy for a wrong source."""
     fault = fault_of({name: value.replace("LISTENING", listening) for name, value in arguments.items()})
     assert fault is not None
     assert fault.message.startswith(message)

@@ -1,4 +1,4 @@
-"""The HTML page: what it says, that it is sound against what files may say, and how large it gets."""
+"""The HTML page: its content, its resistance to hostile files, and its size."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ VOID = {"meta", "link", "input", "img", "br"}
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its elements with their attributes, and the words in each kind of them."""
+    """A page as a browser parses it: its elements with their attributes, and the text in each kind of them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Words belong to all elements that are open."""
+        """Text belongs to all open elements."""
         for tag in self.open:
             self.words[tag][-1] += data
 
@@ -94,7 +94,7 @@ def two_strategies() -> Result:
 
 
 def hostile() -> Result:
-    """A result whose every word is an attempt to get out of its place."""
+    """A result whose every text tries to break out of its place."""
     spec = StrategySpec(HOSTILE)
     finding = Finding("x", Severity.NOTE, HOSTILE, HOSTILE, HOSTILE)
     fault = RunFault(HOSTILE, HOSTILE)
@@ -116,7 +116,7 @@ def unpack(packed: dict[str, str]) -> npt.NDArray[np.number]:
 
 
 def test_page_has_each_strategys_six_lines_and_tables() -> None:
-    """The talk's lines stand to the letter, and the tables have the text report's figures."""
+    """The talk's lines are exact, and the tables have the text report's figures."""
     page = page_of_two()
     for strategy in two_strategies().strategies:
         assert six_lines(summarize(strategy)) in page.words["pre"]
@@ -148,14 +148,14 @@ def test_page_opens_with_what_it_is_of_the_verdict_and_the_picture() -> None:
 
 
 def test_page_of_churn_opens_with_its_scatter() -> None:
-    """Churn fills no range: the first chart is the one that has it."""
+    """Churn fills no range: the first chart is the scatter, which shows it."""
     load = Load(churn=Churn(10))
     source = html_page([result_of({StrategySpec("plain", load=load, phase=Phase.CHURN): [round_of(MIXED)]})])
     assert source.index('id="scatter"') < source.index('id="charts"') < source.index('id="utilisation"')
 
 
 def test_page_shows_the_picture_that_it_is_given() -> None:
-    """A command's own verdict and picture take the first screen; rows to compare with are muted, long lists folded."""
+    """A command's own verdict and picture take the first screen; the talk's rows are muted, long lists folded."""
     picture = bars([Bar("plain", "here", 1.0, "1 x"), Bar("plain", "the talk", 2.0, "2 x")], "speed-up")
     first = Table(("a", "b"), [("one", "1"), ("the talk", "2")], title="First", muted=(1,))
     more = [first, replace(first, title="Second", muted=(), folded="all 2 hold")]
@@ -170,7 +170,7 @@ def test_page_shows_the_picture_that_it_is_given() -> None:
 
 
 def test_page_compares_what_a_connection_costs() -> None:
-    """The closing table of the text, and what its columns are."""
+    """The closing table of the text, with an explanation of its columns."""
     result = two_strategies()
     [table] = comparison_tables([result])
     ranking = ranking_of([result], [(s.strategy.label, s) for s in result.strategies])
@@ -203,12 +203,12 @@ def test_two_files_have_verdicts_and_what_else_differs() -> None:
 
 
 def test_single_strategy_is_compared_with_nothing() -> None:
-    """One strategy: no comparison."""
+    """With one strategy there is no comparison."""
     assert comparison_tables([result_of({BIND: [round_of(MIXED)]})]) == []
 
 
 def test_page_has_findings_command_plan_and_environment() -> None:
-    """What must be known of the figures stands above them, and where they come from below."""
+    """Findings stand above the figures, command, plan and environment below."""
     page = page_of_two()
     finding = next(words for words in page.words["li"] if words.startswith("warning"))
     assert finding.split("\n") == [f"warning {NOTE.text}", NOTE.advice]
@@ -222,7 +222,7 @@ def test_page_has_findings_command_plan_and_environment() -> None:
 
 
 def test_unit_stands_beside_what_has_one() -> None:
-    """The plan's time-out is in seconds, and says so."""
+    """The plan's time-out is in seconds, and the page says so."""
     assert "timeout 5.0 s" in page_of_two().words["table"][-2]
 
 
@@ -245,7 +245,7 @@ def test_csv_has_neither_plan_nor_environment_nor_command() -> None:
 
 
 def test_many_findings_of_a_kind_are_folded_away() -> None:
-    """Two of ten rounds' same findings stand in full, and the others behind a line that says how many."""
+    """Two of ten rounds' equal findings stand in full, the others behind a line with their number."""
     alike = tuple(Finding("steal", Severity.WARNING, "stolen", "wait", "bind", number) for number in range(1, 11))
     page = Page(html_page([result_of({BIND: [round_of(MIXED)]}, known=(*alike, NOTE))]))
     assert [words for words in page.words["summary"] if "warning" in words] == ["warning the same of 8 more rounds"]
@@ -254,7 +254,7 @@ def test_many_findings_of_a_kind_are_folded_away() -> None:
 
 
 def test_a_sweep_compares_by_its_own_tables() -> None:
-    """Speed-ups of total times would set few connections against many; two sweeps stand side by side as ever."""
+    """Speed-ups of total times would compare few connections with many; two sweeps stand side by side."""
     specs = [replace(BIND, load=Load(fill=fill)) for fill in (0.5, 0.8)]
     swept = result_of({spec: [round_of(MIXED)] for spec in specs})
     more = sweep_report.tables(swept, 0.01)
@@ -264,13 +264,13 @@ def test_a_sweep_compares_by_its_own_tables() -> None:
 
 
 def test_no_findings_is_said() -> None:
-    """A clean result says so, for silence could be anything."""
+    """A clean result says so."""
     page = Page(html_page([result_of({BIND: [round_of(samples_of([10_000] * 4))]})]))
     assert any(words.startswith("No findings") for words in page.words["p"])
 
 
 def test_result_without_a_round_has_a_page() -> None:
-    """A run that ended before its first round has no charts, and is a page all the same."""
+    """A run that ended before its first round has no charts, and has a page nevertheless."""
     result = two_strategies()
     result.rounds = {}
     assert Page(html_page([result])).open == []
@@ -284,7 +284,7 @@ def test_round_without_an_attempt_has_a_page() -> None:
 
 
 def test_hostile_words_stay_words() -> None:
-    """Names, kernel, findings, faults, environment and command are shown to the letter and become no element."""
+    """Names, kernel, findings, faults, environment and command are shown exactly and become no element."""
     page = Page(html_page([hostile()]))
     tags = [tag for tag, _ in page.elements]
     assert page.open == []
@@ -299,7 +299,7 @@ def test_hostile_words_stay_words() -> None:
 
 
 def test_hostile_words_do_not_end_the_charts_json() -> None:
-    """In the script element of the figures there is no character that HTML or JavaScript would stumble over."""
+    """The script element of the figures contains no character that ends it in HTML or JavaScript."""
     text = html_page([hostile()])
     figures = text.partition('id="figures">')[2].partition("</script>")[0]
     assert re.findall("[<>&\u2028\u2029]", figures) == []
@@ -310,7 +310,7 @@ def test_hostile_words_do_not_end_the_charts_json() -> None:
 @unhurried
 @given(st.text())
 def test_chart_shows_any_words_to_the_letter(words: str) -> None:
-    """Nothing of a name is left that plotly takes for a tag, an entity, a template or a formula."""
+    """No name keeps anything that plotly takes for a tag, an entity, a template or a formula."""
     shown = figures.chart_text(words)
     assert not set("<>%{}$\"'") & set(re.sub(r"&#\d+;", "", shown))
     assert "&" not in re.sub(r"&#\d+;", "", shown)
@@ -366,14 +366,14 @@ def test_scatter_has_every_attempt_in_its_colour() -> None:
 
 
 def test_numbers_are_packed_in_the_smallest_type_they_fit() -> None:
-    """Ports take two bytes; a million attempts are counted in four."""
+    """Ports take two bytes; the numbers of a million attempts take four."""
     assert figures.packed(np.array([65_535]))["dtype"] == "u2"
     assert figures.packed(np.array([65_536]))["dtype"] == "u4"
     assert unpack(figures.packed(np.array([1_000_000, 3]))).tolist() == [1_000_000, 3]
 
 
 def test_rare_errnos_share_a_trace() -> None:
-    """However many errnos a file has, the chart has few traces, and no attempt is lost."""
+    """However many errnos a file has, the chart has few traces, and loses no attempt."""
     numbers = [0, 0, *([99] * 5), *range(1, 40)]
     groups = figures.groups_of(samples_of([1000] * len(numbers), errno=numbers))
     assert len(groups) == 2 + figures.MOST_ERRNOS + 1
@@ -383,7 +383,7 @@ def test_rare_errnos_share_a_trace() -> None:
 
 
 def test_round_of_the_median_total_is_drawn() -> None:
-    """Of three rounds the one in the middle is drawn, and the page says which."""
+    """Of three rounds the page draws the one in the middle, and says which."""
     rounds = [round_of(samples_of([ns] * 50), number) for number, ns in enumerate((9000, 1000, 5000), 1)]
     result = result_of({BIND: rounds})
     assert figures.shown_round(result.strategies[0]).number == 3
@@ -392,7 +392,7 @@ def test_round_of_the_median_total_is_drawn() -> None:
 
 
 def test_partial_round_is_drawn_only_if_there_is_no_other() -> None:
-    """A complete round goes before a longer one that was cut short; without one, the longest is drawn."""
+    """A complete round is drawn before a longer one that was cut short; without one, the longest is drawn."""
     cut = [round_of(samples_of([1000] * n), n, fault=RunFault("x")) for n in (3, 9)]
     whole = round_of(samples_of([1000] * 4), 1)
     assert figures.shown_round(result_of({BIND: [*cut, whole]}).strategies[0]) is whole
@@ -400,7 +400,7 @@ def test_partial_round_is_drawn_only_if_there_is_no_other() -> None:
 
 
 def test_too_many_attempts_are_thinned_evenly_but_for_the_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit one attempt in so many is drawn, the slowest of each parity remain, and the page says so."""
+    """Beyond the limit one attempt in n is drawn, the slowest of each parity remain, and the page says so."""
     monkeypatch.setattr(figures, "MOST_POINTS", 1000)
     latency = np.full(10_000, 1000)
     latency[7777] = 9_999_999
@@ -447,7 +447,7 @@ def test_utilisation_has_median_p99_and_the_knee() -> None:
 
 
 def test_strategy_without_a_knee_has_lines_alone() -> None:
-    """Nothing is marked where nothing turns slow."""
+    """Where nothing turns slow nothing is marked."""
     result = result_of({PLAIN: [round_of(samples_of([10_000] * 2000))]})
     assert [trace["meta"]["group"] for trace in figures.utilisation(series_of([result]))["data"]] == ["median", "p99"]
 
@@ -473,7 +473,7 @@ def test_nine_full_strategies_take_less_than_25_megabytes() -> None:
 
 @pytest.mark.parametrize("library", ["jinja2", "plotly"])
 def test_missing_library_is_named_with_the_way_to_it(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra there is a fault that says what to install."""
+    """Without the extra a fault says what to install."""
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.delitem(sys.modules, "plotly.offline", raising=False)
     with pytest.raises(EnvironmentFault, match=f"needs {library}") as caught:
@@ -482,7 +482,7 @@ def test_missing_library_is_named_with_the_way_to_it(library: str, monkeypatch: 
 
 
 def test_charts_of_many_strategies_draw_the_first_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each strategy has its tables; the charts and their switches stop at what a browser bears."""
+    """Each strategy has its tables; the charts and their switches stop at what a browser can draw."""
     monkeypatch.setattr(page, "MOST_DRAWN", 2)
     some = [StrategySpec("window", size) for size in (100, 200, 300)]
     html = html_page([result_of({spec: [round_of(samples_of([10_000] * 60))] for spec in some})])

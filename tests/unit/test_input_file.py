@@ -1,4 +1,4 @@
-"""Reading result files: told apart by what they hold, and refused in a sentence if they are none."""
+"""Reading result files: recognised by their content, and refused in a sentence if they are none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WHOLE = {
 
 
 def refusal(path: Path) -> InputError:
-    """Why a file is refused, after making sure that it is said as it should be."""
+    """The reason why a file is refused, after a check of its form."""
     with pytest.raises(InputError) as refused:
         read(path)
     assert str(path) in refused.value.message
@@ -47,7 +47,7 @@ def refusal(path: Path) -> InputError:
 
 
 def refusal_of(data: bytes, folder: Path) -> str:
-    """Why a file with this in it is refused."""
+    """The reason why a file with this content is refused."""
     path = folder / "x.json"
     path.write_bytes(data)
     return refusal(path).message
@@ -65,7 +65,7 @@ def refusal_of(data: bytes, folder: Path) -> str:
     ],
 )
 def test_every_form_is_known_by_what_it_holds(name: str, form: str, origin: Origin, tmp_path: Path) -> None:
-    """What `-o` writes is read back, whatever it is called, packed or not; the result knows the name it has."""
+    """What `-o` writes is read back under any name, packed or not; the result knows the file's name."""
     path = tmp_path / name
     write_atomically(path, FORMATS[form](ONE))
     result = read(path)
@@ -84,7 +84,7 @@ def test_byte_order_mark_is_no_part_of_a_csv(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    """What is not there is told as the system tells it."""
+    """The message about a missing file is the system's."""
     assert "No such file or directory" in refusal(tmp_path / "x.json").message
 
 
@@ -94,7 +94,7 @@ def test_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may not be read is told as the system tells it."""
+    """The message about a file that may not be read is the system's."""
     path = tmp_path / "x.json"
     path.write_bytes(JSON)
     path.chmod(0)
@@ -111,13 +111,13 @@ def test_file_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     "data", [b"", b" ", b"\n\n", b" \t\r\n", gzip.compress(b"", mtime=0), gzip.compress(b" \n", mtime=0)]
 )
 def test_empty_file_is_refused(data: bytes, tmp_path: Path) -> None:
-    """Nothing, or nothing but white space, is told as empty, packed too."""
+    """A file with nothing, or only white space, is refused as empty, packed too."""
     assert refusal_of(data, tmp_path).endswith("x.json is empty")
 
 
 @pytest.mark.parametrize("form", WHOLE)
 def test_file_larger_than_any_result_is_refused(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of one byte too many, be it packed or not, is no result; one of just the largest size is read."""
+    """A file one byte too large, packed or not, is refused; one of exactly the largest size is read."""
     size = len(JSON if form == "gzip" else WHOLE[form])
     monkeypatch.setattr(input_file, "LARGEST_FILE", size)
     path = tmp_path / "x.json"
@@ -128,7 +128,7 @@ def test_file_larger_than_any_result_is_refused(form: str, tmp_path: Path, monke
 
 
 def test_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A packed file is judged by what it unpacks to, and no more than that is unpacked."""
+    """A packed file is judged by its unpacked size, and no more than the limit is unpacked."""
     monkeypatch.setattr(input_file, "LARGEST_FILE", 100_000)
     data = gzip.compress(b" " * 10_000_000, mtime=0)
     assert len(data) < 100_000
@@ -137,7 +137,7 @@ def test_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monke
 
 @pytest.mark.parametrize("form", WHOLE)
 def test_small_file_takes_little_memory(form: str, tmp_path: Path) -> None:
-    """A file of kilobytes is read where there is no memory for the largest there may be."""
+    """A file of kilobytes is read where there is no memory for the largest file."""
     path = tmp_path / "x.json"
     path.write_bytes(WHOLE[form])
     tracemalloc.start()
@@ -149,7 +149,7 @@ def test_small_file_takes_little_memory(form: str, tmp_path: Path) -> None:
 
 
 def test_memory_of_reading_is_limited_and_the_limit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a file holds, reading it takes a certain amount of memory; afterwards the process has its own limit."""
+    """Reading any file takes a bounded amount of memory; afterwards the process has its own limit."""
     path = tmp_path / "x.json"
     _, make = BOMBS["30 MB of zeros in a column"]
     path.write_bytes(make())
@@ -183,14 +183,14 @@ def test_file_without_attempts_is_refused(data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
 @pytest.mark.parametrize("form", ["json", "gzip"])
 def test_truncated_json_is_told_as_cut_off(form: str, share: float, tmp_path: Path) -> None:
-    """Wherever a copy ended, it is the copy that is blamed."""
+    """At whatever byte a copy ended, the message names the cut."""
     data = WHOLE[form]
     assert "x.json is cut off: " in refusal_of(data[: max(3, int(len(data) * share))], tmp_path)
 
 
 @pytest.mark.parametrize("form", ["csv", "talk csv"])
 def test_csv_cut_off_within_a_line_is_never_read(form: str, tmp_path: Path) -> None:
-    """A copy that ended anywhere but at a line's end is refused; at a line's end nothing shows that more was there."""
+    """A copy that ended anywhere but at a line's end is refused; at a line's end nothing shows that more followed."""
     data = WHOLE[form]
     for end in range(3, len(data)):
         if data[end - 1 : end] != b"\n":
@@ -219,12 +219,12 @@ def test_csv_cut_off_within_a_line_is_never_read(form: str, tmp_path: Path) -> N
     ],
 )
 def test_foreign_file_is_refused(data: bytes, reason: str, tmp_path: Path) -> None:
-    """A picture, a program, a page, somebody else's table: told by how it begins."""
+    """The message about a picture, a program, a page or a foreign table shows its first bytes."""
     assert reason in refusal_of(data, tmp_path)
 
 
 def test_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
-    """A file name may be any bytes; those that are no text are shown by a mark."""
+    """A file name may be any bytes; a mark stands for those that are no text."""
     path = tmp_path / os.fsdecode(b"\xff.csv")
     path.write_bytes(WHOLE["talk csv"])
     result = read(path)
@@ -251,7 +251,7 @@ TELLING = st.sampled_from(b'0123456789-+.eE,"#\n\r\t {}[]:\\\x00\x0b\x1c\x85\xe2
 @settings(unhurried, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_file_is_read_or_refused(form: str, tmp_path: Path, data: st.DataObject) -> None:
-    """Whatever single byte is changed, added or cut from, nothing but a result or an InputError comes of it."""
+    """Whatever single byte is changed, added or cut off, the outcome is a result or an InputError."""
     damage: Callable[[bytes, int, int], bytes] = data.draw(st.sampled_from([_changed, _changed, _inserted, _cut]))
     whole = WHOLE[form]
     path = tmp_path / "x.json"

@@ -1,4 +1,4 @@
-"""A JSON document comes back as the result it was written from, and what is no such document is refused."""
+"""A JSON document reads back as the result that it was written from, and other documents are refused."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FILES = Path(__file__).parents[1] / "files"
 
 
 def again(result: Result) -> Result:
-    """What is read from what is written."""
+    """The result that is read from the file that is written."""
     return read_json(FORMATS["json"](result).encode(), "again.json")
 
 
 @settings(unhurried, max_examples=EXAMPLES)
 @given(results())
 def test_result_comes_back_as_it_was(result: Result) -> None:
-    """Plan, environment, findings known beforehand, and of every round all that it left behind survive a file."""
+    """Plan, environment, findings known beforehand, and all that every round reported survive a file."""
     read = again(result)
     assert (read.plan, read.known, read.origin, read.name) == (result.plan, result.known, Origin.RUN, "again.json")
     settings_met = next(iter(result.rounds.values()))[0].report.settings
@@ -52,7 +52,7 @@ def test_result_comes_back_as_it_was(result: Result) -> None:
 
 
 def test_what_is_read_is_written_as_before() -> None:
-    """Nothing is lost or added by reading and writing again, figures and findings included."""
+    """Reading and writing again loses and adds nothing, figures and findings included."""
     text = FORMATS["json"](
         result_of({PLAIN: [round_of(samples_of([1, 2, 3]))], WINDOW: [round_of(samples_of([]), fault=Interrupted(2))]})
     )
@@ -60,7 +60,7 @@ def test_what_is_read_is_written_as_before() -> None:
 
 
 def test_talk_csv_keeps_its_fractions() -> None:
-    """Times of a talk CSV are no whole ns, and stay as they are by way of JSON too, with what is unknown of them."""
+    """Times of a talk CSV are no whole ns, and survive JSON too, with their unknown columns."""
     result = read_talk_csv("9024,1.1e-05\n-1,0.000123456789012345\n9025,0.0\n", "1700000000-6.1.csv")
     read = again(result)
     assert (read.plan, read.origin) == (None, Origin.TALK_CSV)
@@ -78,7 +78,7 @@ def measured(document: Document) -> Document:
 
 
 def load(document: Document) -> Document:
-    """The load that the plan's first strategy is put to."""
+    """The load of the plan's first strategy."""
     found: Document = document["plan"]["strategies"][0]["load"]
     return found
 
@@ -218,7 +218,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
 
 @pytest.mark.parametrize(("change", "reason"), CHANGES.values(), ids=CHANGES)
 def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reason: str) -> None:
-    """A document changed by hand, or by another version, is refused with the file's name and what is wrong with it."""
+    """A document that was changed by hand, or by another version, is refused with the file's name and the fault."""
     document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10, 20, 30]))]})))
     change(document)
     with pytest.raises(InputError) as refused:
@@ -231,7 +231,7 @@ def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reas
 
 @pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (6, "newer connbench")])
 def test_way_out_of_another_schema_depends_on_which(schema: int, hint: str) -> None:
-    """A file from the future wants a newer connbench, one from the past an older one."""
+    """A file from the future needs a newer connbench, one from the past an older one."""
     with pytest.raises(InputError) as refused:
         read_json(json.dumps({"schema": schema} | ({"strategies": []} if schema == 2 else {})).encode(), "x.json")
     assert hint in refused.value.hint
@@ -239,13 +239,13 @@ def test_way_out_of_another_schema_depends_on_which(schema: int, hint: str) -> N
 
 @pytest.mark.parametrize("text", ["{}", "[]", "[1, 2]", '{"a": 1}', '{"schema": 2}', '{"strategies": []}'])
 def test_foreign_json_is_refused(text: str) -> None:
-    """JSON of another program is told as such."""
+    """The message about JSON of another program says so."""
     with pytest.raises(InputError, match=r"^x\.json is JSON, but no result of connbench$"):
         read_json(text.encode(), "x.json")
 
 
 def test_a_plan_without_a_link_was_over_the_loopback() -> None:
-    """A file from before there were links is read as what it was."""
+    """A file from before there were links was measured over the loopback."""
     document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10]))]})))
     del document["plan"]["link"], document["plan"]["delay_ms"]
     plan = read_json(json.dumps(document).encode(), "x.json").plan
@@ -254,14 +254,14 @@ def test_a_plan_without_a_link_was_over_the_loopback() -> None:
 
 
 def test_columns_of_no_attempt_keep_their_types() -> None:
-    """An empty column is of whole numbers all the same, so that it can be put together with others."""
+    """An empty column has whole numbers too, so that it can be joined to others."""
     empty = samples_of([])
     result = result_of({StrategySpec("random"): [Round(1, empty, fault=Interrupted(2))]})
     assert facts(again(result).strategies[0].samples) == facts(empty)
 
 
 def test_schema_3_is_read() -> None:
-    """A file from before figures had units in their names holds what it held, a seed above 2^53 too."""
+    """A file from before figures had units in their names has the same content, a seed above 2^53 too."""
     text = (FILES / "schema-3.json").read_bytes()
     result = read_json(text, "schema-3.json")
     assert result.plan
@@ -273,7 +273,7 @@ def test_schema_3_is_read() -> None:
 
 
 def test_number_of_clients_is_read_under_its_former_name() -> None:
-    """Until schema 5 `concurrency` was `lanes`; a command line that has the word is left as it is."""
+    """Until schema 5 `concurrency` was `lanes`; a command line that contains the word is unchanged."""
     spec = replace(PLAIN, load=Load(concurrency=3))
     command = """connbench run --source '"lanes": 1'"""
     made = result_of({spec: [round_of(samples_of([10]))]})
@@ -287,7 +287,7 @@ def test_number_of_clients_is_read_under_its_former_name() -> None:
 
 
 def test_schema_4_is_read_with_its_old_names() -> None:
-    """A file whose clients were called lanes holds what it held, and is written again with the names of today."""
+    """A file with `lanes` and `holders` has the same content, and is written again with today's names."""
     text = gzip.decompress((FILES / "schema-4.json.gz").read_bytes())
     before = json.loads(text)
     result = read_json(text, "schema-4.json")
@@ -303,7 +303,7 @@ def test_schema_4_is_read_with_its_old_names() -> None:
 
 
 def test_old_names_are_read_in_old_files_alone() -> None:
-    """In a document of today a key of an old name is no key."""
+    """In a document of today's schema an old name is an unknown key."""
     document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10]))]})))
     measured(document)["samples"]["lane"] = measured(document)["samples"].pop("client")
     with pytest.raises(InputError, match="column client"):
@@ -314,7 +314,7 @@ def test_old_names_are_read_in_old_files_alone() -> None:
 
 
 def test_optional_column_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file from before a column was added has its lowest value in each row; one with other values keeps them."""
+    """A file from before a column existed has its lowest value in each row; one with other values keeps them."""
     document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10, 20, 30]))]})))
     later = [replace(column, is_optional=column.name in {"tries", "client"}) for column in COLUMNS]
     monkeypatch.setattr(json_file, "COLUMNS", later)

@@ -69,7 +69,7 @@ def test_document_says_what_was_run_and_where() -> None:
 
 
 def test_environment_has_the_sysctls_that_the_connections_met() -> None:
-    """The settings of the namespace that was measured in stand with the environment, empty before any round."""
+    """The settings of the measured namespace stand with the environment, empty before any round."""
     measured = round_of(CLEAN)
     result = result_of({PLAIN: [measured]})
     assert document(result)["environment"]["namespace_sysctls"] == measured.report.settings
@@ -77,7 +77,7 @@ def test_environment_has_the_sysctls_that_the_connections_met() -> None:
 
 
 def test_document_has_each_strategy_with_label_and_parameters() -> None:
-    """Strategies are told by name, by parameters, and by the label the text report gives them."""
+    """Each strategy has its name, its parameters, and the label of the text report."""
     strategies = document(result_of({PLAIN: [round_of(CLEAN)], WINDOW: [round_of(MIXED)]}))["strategies"]
     assert [s["label"] for s in strategies] == ["plain", "window 500"]
     assert strategies[1]["strategy"] == {
@@ -112,7 +112,7 @@ def test_document_has_the_summarys_figures() -> None:
 
 
 def test_figures_of_an_empty_group_are_null() -> None:
-    """Nothing failed: the failed have no latency, and no program can take a 0 for one."""
+    """Nothing failed: the failed have no latency, and a 0 would read as one."""
     [strategy] = document(result_of({PLAIN: [round_of(CLEAN)]}))["strategies"]
     errored = strategy["summary"]["errored"]
     nothing = dict.fromkeys(("minimum", "mean", "p50", "p75", "p90", "p95", "p99", "p999", "maximum"))
@@ -125,7 +125,7 @@ def test_figures_of_an_empty_group_are_null() -> None:
 
 
 def test_what_a_csv_does_not_hold_is_null() -> None:
-    """The talk's CSV tells neither acquire times nor tries, and no CSV tells what was open at the end."""
+    """The talk's CSV has neither acquire times nor tries, and no CSV has the connections open at the end."""
     taken = document(read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv"))["strategies"][0]["summary"]
     assert taken["acquire_per_connection_ns"] is None
     assert (taken["all"]["latency_ns"]["p50"], taken["all"]["acquire_ns"], taken["all"]["tries_max"]) == (
@@ -143,7 +143,7 @@ def test_what_a_csv_does_not_hold_is_null() -> None:
 
 
 def test_what_a_csv_does_not_hold_of_a_round_is_null_and_read_back() -> None:
-    """A 0 would say that no CPU time was stolen and nothing was in TIME_WAIT: nobody looked."""
+    """A 0 would say that no CPU time was stolen and nothing was in TIME_WAIT, which is not known."""
     taken = read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv")
     own = read_csv(FORMATS["csv"](result_of({PLAIN: [round_of(CLEAN)]})), "own.csv")
     names = ("held", "established", "time_wait", "steal", "engine_rss")
@@ -156,21 +156,21 @@ def test_what_a_csv_does_not_hold_of_a_round_is_null_and_read_back() -> None:
 
 
 def test_every_number_has_its_unit_in_its_name_or_in_the_docs() -> None:
-    """What is in ns or ms says so in its name; all else is told by docs/figures.md under "The JSON"."""
+    """Names in ns or ms say so; docs/figures.md explains all others under "The JSON"."""
     load = Load(connections=3, fill=0.5, sources=1, give_up_ms=2.0, churn=Churn(2, rate=10.0))
     plan = result_of({replace(BIND, load=load): [round_of(MIXED)], WINDOW: [round_of(CLEAN)]})
     assert without_unit(document(plan)) == set()
 
 
 def test_document_of_a_round_without_an_attempt_parses() -> None:
-    """Nothing measured is no reason for a document that cannot be read."""
+    """Without attempts the document is still valid JSON."""
     [strategy] = document(result_of({PLAIN: [round_of(samples_of([]))]}))["strategies"]
     assert strategy["summary"]["all"]["latency_ns"]["count"] == 0
     assert strategy["rounds"][0]["wall_ns"] == 0
 
 
 def test_document_has_counters_and_workers_of_each_round() -> None:
-    """All that a round reported is in the document, by the report's own names."""
+    """Everything that a round reported is in the document, by the report's own names."""
     rounds = [round_of(CLEAN, 1), round_of(MIXED, 2)]
     [strategy] = document(result_of({BIND: rounds}))["strategies"]
     assert [r["number"] for r in strategy["rounds"]] == [1, 2]
@@ -194,7 +194,7 @@ def test_partial_document_names_the_fault() -> None:
 
 
 def test_document_has_every_finding() -> None:
-    """What was known beforehand and what the samples show are both in the document."""
+    """Findings known beforehand and findings from the samples are both in the document."""
     result = result_of({BIND: [round_of(CLEAN, fault=Interrupted(2))]}, known=(NOTE,))
     read = document(result)["findings"]
     assert [f["code"] for f in read] == ["host-namespace", "partial"]
@@ -202,6 +202,6 @@ def test_document_has_every_finding() -> None:
 
 
 def test_command_line_offers_the_formats_there_are() -> None:
-    """The names the options know without loading numpy are those of the formats, and so are the file endings'."""
+    """The names that the options know without loading numpy are those of the formats, and so are the file endings'."""
     assert set(FORMAT_NAMES) == set(FORMATS)
     assert set(SUFFIXES.values()) <= set(FORMATS)

@@ -1,4 +1,4 @@
-"""Limits of machine, user and control group: read where the kernel tells them, and none where it does not."""
+"""Limits of machine, user and control group: read where the kernel shows them, and none where it does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Machine:
         self.mount.mkdir(parents=True)
 
     def tell(self, groups: str, *mounts: str) -> None:
-        """What /proc/self/cgroup says, and /proc/self/mountinfo: root, mount point, kind and options of each."""
+        """Write /proc/self/cgroup, and /proc/self/mountinfo: root, mount point, kind and options of each."""
         lines = []
         for number, mount in enumerate(mounts):
             root, point, kind, options = mount.split(" ")
@@ -50,12 +50,12 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """One without any group."""
+    """A machine without groups."""
     return Machine(tmp_path)
 
 
 def test_every_group_up_to_the_mount_binds(machine: Machine) -> None:
-    """Of cgroup v2 the tightest of memory.max and memory.high of all groups; cache that can go is not in use."""
+    """In cgroup v2 the smallest of memory.max and memory.high of all groups binds; reclaimable cache is not in use."""
     machine.tell("0::/a/b/c\n", "/ / cgroup2 rw")
     machine.group("a", memory_max=10_000, memory_high="max", memory_current=4000)
     machine.group("a/b", memory_max="max", memory_high=9500, memory_current=3000)
@@ -103,7 +103,7 @@ def test_groups_of_version_1(machine: Machine) -> None:
     ],
 )
 def test_the_folder_of_a_group(machine: Machine, path: str, root: str, folder: str) -> None:
-    """Where a container has its own group mounted, or a namespace of groups; else all that is seen is the mount."""
+    """The path where a container has its own group mounted, or a namespace of groups; else only the mount shows."""
     machine.tell(f"0::{path}\n", f"{root} / cgroup2 rw")
     machine.group(folder, memory_max=100, memory_current=10)
     assert cgroup_limits.memory_left(machine.proc) == (90, str(machine.mount / folder / "memory.max"))
@@ -135,14 +135,14 @@ def test_odd_files_set_no_limit(machine: Machine, odd: str) -> None:
 
 
 def test_no_proc_sets_no_limit(tmp_path: Path) -> None:
-    """Nothing is known of groups where /proc is not there."""
+    """Where /proc is missing nothing is known of groups."""
     assert cgroup_limits.memory_left(tmp_path / "nowhere") is None
     assert cgroup_limits.processes_left(tmp_path / "nowhere") is None
 
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Files of /proc by their paths, instead of the kernel's; one that is not among them cannot be read."""
+    """Files of /proc by their paths, instead of the kernel's; any other cannot be read."""
     told: dict[str, str] = {}
     monkeypatch.setattr(limits, "_lines", lambda path: told.get(path, "").splitlines())
     monkeypatch.setattr(limits, "_visible_processes", lambda: 30)
@@ -152,7 +152,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_memory_of_the_machine(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """MemAvailable; where a kernel or a container's /proc has none, what is free and the caches; else what is free."""
+    """MemAvailable; where a kernel or a container's /proc lacks it, free memory and the caches; else free memory."""
     files["/proc/meminfo"] = "MemTotal: 100 kB\nMemFree: 10 kB\nMemAvailable: 50 kB\nBuffers: 1 kB\nCached: 20 kB\nodd"
     assert limits.available_memory() == 50 * 1024
     monkeypatch.setattr(cgroup_limits, "memory_left", lambda: Remaining(40 * 1024, "memory.max"))
@@ -185,7 +185,7 @@ def test_processes_of_machine_and_group(files: dict[str, str], monkeypatch: pyte
 
 @pytest.mark.parametrize("text", ["", "a b c", "0.1 0.1 0.1", "0.1 0.1 0.1 2/x 3", "x"])
 def test_unreadable_numbers_set_no_limit(files: dict[str, str], text: str) -> None:
-    """Words where the kernel has numbers, as an emulation of /proc may have them."""
+    """An emulation of /proc may have words where the kernel has numbers."""
     for path in ("sys/kernel/pid_max", "sys/kernel/threads-max", "loadavg", "meminfo", "sys/fs/file-nr", "self/statm"):
         files[f"/proc/{path}"] = text
     assert limits.processes_left().amount == MOST_PROCESSES
@@ -195,7 +195,7 @@ def test_unreadable_numbers_set_no_limit(files: dict[str, str], text: str) -> No
 
 
 def test_files_of_the_machine(files: dict[str, str]) -> None:
-    """fs.file-max less what is open; the kernel does not hold CAP_SYS_ADMIN to it."""
+    """fs.file-max less the open files; the kernel does not apply it to CAP_SYS_ADMIN."""
     files["/proc/sys/fs/file-nr"] = "1000 0 1500"
     assert limits.free_files() == 500
     files["/proc/sys/fs/file-nr"] = "1600 0 1500"
@@ -220,7 +220,7 @@ def test_files_of_the_machine(files: dict[str, str]) -> None:
 def test_who_is_held_to_nproc(
     user: int, id_map: str, capabilities: int, is_held: bool, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel holds an ordinary user to RLIMIT_NPROC, by the threads of that user alone."""
+    """The kernel applies RLIMIT_NPROC to an ordinary user, and counts the threads of that user alone."""
     monkeypatch.setattr(os, "getuid", lambda: user)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
     monkeypatch.setattr(os, "listdir", lambda _: ["1", "2", "3", "4", "self", "meminfo"])
@@ -239,7 +239,7 @@ def test_who_is_held_to_nproc(
 
 
 def test_threads_of_a_user_are_the_kernels() -> None:
-    """A process with a number of threads counts as that number, for its real user."""
+    """A process counts as its number of threads, for its real user."""
     user = 64_321 if os.getuid() == 0 else os.getuid()
     program = (
         f"import os, threading, sys\nos.setreuid({user}, -1)\n"
@@ -272,7 +272,7 @@ def test_address_space_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_descriptors_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted one by one where /proc does not list them."""
+    """Descriptors are counted one by one where /proc does not list them."""
     counted = limits.free_descriptors()
 
     def missing(_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What --link veth and --delay cannot go with, and the addresses they bring: the parts that need no network."""
+"""What --link veth and --delay exclude, and the addresses they imply: the parts that need no network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FAR = Endpoint("198.19.0.1", 80)
 
 
 def test_a_loopback_needs_nothing_of_a_link() -> None:
-    """Without --link there is no link to settle, and no address that it could not have."""
+    """Without --link there is no link to choose, and every address is possible."""
     assert choose_link_namespace(RunRequest(), external=True) is None
     check_link(replace(PLAN, sources=("127.9.9.1",), targets=(Endpoint("127.9.9.1", 80),)))
 
 
 def test_no_attempt_is_given_up_within_the_delay() -> None:
-    """None would have its answer in time."""
+    """Each attempt would be given up before its answer."""
     impatient = replace(BIND, load=Load(give_up_ms=2.0))
     with pytest.raises(UsageError, match="--delay 2ms is not shorter than --give-up-after 2ms"):
         check_link(replace(PLAN, link=Link.VETH, delay_ms=2.0, strategies=(BIND, impatient)))
@@ -42,7 +42,7 @@ def test_no_attempt_is_given_up_within_the_delay() -> None:
     ],
 )
 def test_what_a_link_cannot_go_with_is_refused(changes: dict[str, Any], external: bool, fault: str) -> None:
-    """Wrong usage names the option and its value, with a way out."""
+    """Wrong usage names the option and its value, with a remedy."""
     with pytest.raises(UsageError) as caught:
         choose_link_namespace(replace(VETH, **changes), external=external)
     assert caught.value.message.startswith(fault)
@@ -66,7 +66,7 @@ def test_what_a_link_cannot_go_with_is_refused(changes: dict[str, Any], external
     ],
 )
 def test_an_address_no_end_can_have_is_refused(sources: tuple[str, ...], host: str, fault: str) -> None:
-    """A loopback address, one that belongs to no single host or link, and one at both ends are wrong usage."""
+    """A loopback address, an address of no single host or link, and one at both ends are wrong usage."""
     with pytest.raises(UsageError) as caught:
         check_link(replace(PLAN, link=Link.VETH, sources=sources, targets=(Endpoint(host, 80),)))
     assert caught.value.message.startswith(fault)
@@ -77,7 +77,7 @@ def test_an_address_no_end_can_have_is_refused(sources: tuple[str, ...], host: s
     ("family", "near", "far"), [(4, "198.18.0.1", "198.19.0.1"), (6, "2001:db8::1", "2001:db8:1::1")]
 )
 def test_each_end_has_addresses_of_its_own(family: int, near: str, far: str) -> None:
-    """Without --source and --target they are of ranges set aside for benchmarks and documents."""
+    """Without --source and --target they come from the ranges for benchmarks and documents."""
     target = listener_endpoint(PortRange(40000, 40009), OWN, family, Link.VETH)
     assert target == Endpoint(far, 39999)
     assert choose_sources(None, None, target, OWN, Link.VETH) == (near,)
@@ -86,7 +86,7 @@ def test_each_end_has_addresses_of_its_own(family: int, near: str, far: str) -> 
 
 
 def test_a_source_need_not_be_one_of_this_host() -> None:
-    """The near end is given what is asked for."""
+    """The near end gets the source that was asked for."""
     assert choose_sources("192.0.2.0/30", None, FAR, OWN, Link.VETH) == ("192.0.2.1", "192.0.2.2")
 
 
@@ -100,5 +100,5 @@ def test_a_source_need_not_be_one_of_this_host() -> None:
     ],
 )
 def test_a_link_is_named_where_it_is_not_the_usual_one(changes: dict[str, Any], text: str) -> None:
-    """The loopback goes without saying; a delay is told with its unit."""
+    """The header does not name the loopback; a delay has its unit."""
     assert link_name(replace(PLAN, **changes)) == text

@@ -40,7 +40,7 @@ def test_a_load_comes_back_from_its_values_and_from_columns(load: Load) -> None:
 @unhurried
 @given(loads)
 def test_an_argument_is_what_its_option_reads(load: Load) -> None:
-    """`--give-up-after 5ms`, proposed for another run, asks for the same, to the digits that are shown."""
+    """`--give-up-after 5ms`, proposed for another run, asks for the same value, to the digits that are shown."""
     for field in LOAD_FIELDS:
         option, _, text = field.argument(load).partition(" ")
         if option:

@@ -1,4 +1,4 @@
-"""The table to paste into an issue: its figures, and that nothing in it can be taken for markup."""
+"""The table to paste into an issue: its figures, and that nothing in it is markup."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAILING = samples_of([20_000, 40_000, 30_000, 10_000], errno=[0, 0, errno.EADDRN
 
 
 def table(result: Result) -> list[dict[str, str]]:
-    """The rows of the one table, as a renderer of GitHub's markdown understands them."""
+    """The rows of the one table, as GitHub's markdown renders them."""
     page = GITHUB.render(markdown(result))
     assert page.count("<table>") == 1
     header = _texts(page, "th")
@@ -71,14 +71,14 @@ def test_table_has_a_row_a_strategy_with_its_figures() -> None:
 
 
 def test_single_strategy_is_not_compared() -> None:
-    """Alone there is nothing to be faster than."""
+    """A single strategy has nothing to be faster than."""
     [row] = table(result_of({RANDOM: [round_of(samples_of([1000] * 100))]}))
     assert not any(name.startswith("vs") for name in row)
     assert row["knee"] == "none up to 0.2% in use"
 
 
 def test_kernel_and_plan_come_first() -> None:
-    """The heading has the kernel, and one line below it all that was run."""
+    """The heading has the kernel, and the line below it the plan."""
     lines = markdown(result_of({BIND: [round_of(FAILING), round_of(FAILING, 2)]})).splitlines()
     assert lines[:3] == [
         "### connbench: Linux 6.8.0-test",
@@ -88,20 +88,20 @@ def test_kernel_and_plan_come_first() -> None:
 
 
 def test_a_link_that_is_not_the_loopback_is_named() -> None:
-    """What the packets went over stands beside where they did."""
+    """The link stands beside the namespace."""
     result = result_of({BIND: [round_of(FAILING)]}, replace(PLAN, link=Link.VETH))
     assert ", own network namespace, veth link, backlog listener, " in markdown(result)
 
 
 def test_rounds_are_compared_by_their_median() -> None:
-    """With several rounds what a connection costs is the median round's."""
+    """With several rounds the cost of a connection is the median round's."""
     rounds = [round_of(samples_of([ns] * 10), number) for number, ns in enumerate((9_000_000, 1_000_000, 1_999_000), 1)]
     [row] = table(result_of({BIND: rounds}))
     assert row["acquire"] == "2.00 ms"
 
 
 def test_result_without_a_plan_says_what_it_was_read_from() -> None:
-    """Where the plan is unknown, the file stands for it, and so does the note that it holds the attempts alone."""
+    """Where the plan is unknown, the file's name stands for it, with a note that it holds the attempts alone."""
     result = Result(None, {}, origin=Origin.TALK_CSV, name="1700000000-6.1.csv")
     result.add(StrategySpec("1700000000-6.1"), Round(1, FAILING))
     text = markdown(result)
@@ -120,7 +120,7 @@ def test_findings_are_a_list() -> None:
 
 @pytest.mark.parametrize("measured", [round_of(samples_of([])), round_of(samples_of([]), fault=RunFault("socket()"))])
 def test_round_without_an_attempt_has_dashes(measured: Round) -> None:
-    """Nothing measured, nothing printed: no zeros that might be taken for figures."""
+    """A round without an attempt has no figures, and no zeros that would read as figures."""
     [row] = table(result_of({PLAIN: [measured]}))
     assert row == {
         "strategy": "plain",
@@ -132,7 +132,7 @@ def test_round_without_an_attempt_has_dashes(measured: Round) -> None:
 
 
 def test_hostile_values_are_shown_as_they_are() -> None:
-    """What a file says as its strategy, kernel, name or finding is text, whatever it looks like."""
+    """A strategy, kernel, name or finding from a file is text, whatever it contains."""
     spec = replace(WINDOW, name=HOSTILE)
     finding = Finding("x", Severity.WARNING, HOSTILE, HOSTILE)
     result = result_of({spec: [round_of(FAILING)], PLAIN: [round_of(FAILING)]}, known=(finding,))
@@ -150,7 +150,7 @@ def test_hostile_values_are_shown_as_they_are() -> None:
 @unhurried
 @given(st.text())
 def test_any_text_is_rendered_as_itself(text: str) -> None:
-    """Escaped text is one cell of a table, and reads as it was, but for white space and what is not printable."""
+    """Escaped text is one cell of a table, and renders as it was, except white space and unprintable characters."""
     page = GITHUB.render(f"| a | b |\n|---|---|\n| x{escape(text)}x | y |\n")
     expected = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     assert _texts(page, "td") == [f"x{expected}x", "y"]

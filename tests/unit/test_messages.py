@@ -1,4 +1,4 @@
-"""Words on stderr: folded where a terminal would break them within a word, and whole elsewhere."""
+"""Words on stderr: folded between words on a terminal, and whole elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_terminal_has_whole_words(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_a_failed_threshold_is_folded_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What closes a gate is told like every other word on stderr; GitHub's command for it stays one line."""
+    """A crossed threshold is folded like every message on stderr; GitHub's command for it stays one line."""
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -44,7 +44,7 @@ def test_a_failed_threshold_is_folded_on_a_terminal(
 
 
 def test_a_pipe_has_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """A log keeps one line for what is, and one for what to do."""
+    """In a log the fault has one line, and the advice one."""
     print_error(FAULT)
     print_message("many turns " * 20)
     said = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""The vocabulary: ranges, labels, seeds, and the trip of a round's plan to another process."""
+"""The plan's types: ranges, labels, seeds, and how a round's plan reaches another process."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_range_is_read_back_as_written(ports: PortRange) -> None:
     ],
 )
 def test_range_may_have_blanks_and_leading_zeros(text: str, low: int, high: int) -> None:
-    """LOW-HIGH is two whole numbers with a dash between, whatever stands around them."""
+    """LOW-HIGH is two whole numbers with a dash between, and may have blanks around them."""
     assert PortRange.parse(text) == PortRange(low, high)
 
 
@@ -96,7 +96,7 @@ def test_range_may_have_blanks_and_leading_zeros(text: str, low: int, high: int)
     ],
 )
 def test_range_that_is_none_is_refused_by_its_value(text: str, fault: str) -> None:
-    """What is no range is refused with the value at fault and a way out."""
+    """A text that is no range is refused with its value and a remedy."""
     with pytest.raises(UsageError) as caught:
         PortRange.parse(text)
     assert caught.value.message == fault
@@ -104,7 +104,7 @@ def test_range_that_is_none_is_refused_by_its_value(text: str, fault: str) -> No
 
 
 def test_reversed_range_is_offered_the_right_way_round() -> None:
-    """The hint for a reversed range is the range that was meant."""
+    """The hint for a reversed range is the range that the user meant."""
     with pytest.raises(UsageError) as caught:
         PortRange(65535, 9024)
     assert caught.value.hint == "write it as 9024-65535"
@@ -147,7 +147,7 @@ def test_label_names_the_parameters_that_differ_from_the_talk(spec: StrategySpec
 
 @pytest.mark.parametrize("character", ["\x1b", "\x07", "\n", "\r", "\0", "\x7f", "\x85", "\x9b", "\u2028", "\u202e"])
 def test_printable_has_a_mark_for_what_is_none(character: str) -> None:
-    """Whatever ends a line, steers a terminal or turns text round is one mark; labels and findings have it too."""
+    """A character that ends a line, controls a terminal or reverses text becomes a mark, in labels and findings too."""
     mark = "\N{REPLACEMENT CHARACTER}"
     assert printable(f"a {character}b") == f"a {mark}b"
     assert StrategySpec(f"a{character}b", 5).label == f"a{mark}b 5"
@@ -158,7 +158,7 @@ def test_printable_has_a_mark_for_what_is_none(character: str) -> None:
 @given(st.text())
 @unhurried
 def test_printable_keeps_what_can_be_shown(text: str) -> None:
-    """The rest of a text stays as it is, and nothing changes any more if it is done twice."""
+    """The rest of a text is unchanged, and a second pass changes nothing."""
     shown = printable(text)
     assert shown.isprintable()
     assert len(shown) == len(text)
@@ -189,13 +189,13 @@ def test_no_two_streams_have_one_seed() -> None:
 
 @pytest.mark.parametrize("spec", [RANDOM, WINDOW])
 def test_seed_does_not_depend_on_retries(spec: StrategySpec) -> None:
-    """How often an attempt may draw again changes nothing of what is drawn first."""
+    """The number of retries changes no first draw."""
     texts = {RoundPlan(PLAN, replace(spec, retries=retries), 1).seed_text("first tries") for retries in (None, 0, 1, 9)}
     assert len(texts) == 1
 
 
 def test_seed_is_the_same_whatever_else_runs() -> None:
-    """A strategy draws the same alone and beside others, in few rounds and in many."""
+    """A strategy draws the same alone and beside others, with few rounds and with many."""
     alone = RoundPlan(replace(PLAN, strategies=(WINDOW,)), WINDOW, 2)
     in_company = RoundPlan(replace(PLAN, strategies=(PLAIN, WINDOW), rounds=9, connections=7), WINDOW, 2)
     assert alone.seed_text("first tries") == in_company.seed_text("first tries")

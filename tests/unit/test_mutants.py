@@ -1,4 +1,4 @@
-"""Whatever is changed in a result file, it is refused in a sentence, or it is a result that all commands can show.
+"""Whatever changes in a result file, connbench refuses it in a sentence, or every command can show it.
 
 In one process through the commands themselves, for speed; tests/cli/test_hostile_files.py tries the installed command.
 """
@@ -30,7 +30,7 @@ EXAMPLES, ALL_EXAMPLES = 200, 20_000
 
 
 def run(*arguments: str) -> str:
-    """What a command prints; whatever it raises comes out, and so does every warning."""
+    """The output of a command; any exception leaves this function, and so does every warning."""
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
         code = cli.main(list(arguments), prog_name="connbench", standalone_mode=False, obj=Interrupts())
     gated = {ExitCode.THRESHOLD, ExitCode.UNSOUND} if "--fail-if" in arguments else set()
@@ -40,7 +40,7 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The files before anything is changed."""
+    """The files before anything changes."""
     folder = tmp_path_factory.mktemp("good")
     for name, data in SEEDS.items():
         (folder / name).write_bytes(data)
@@ -117,11 +117,11 @@ def shows(path: Path, good: dict[str, str]) -> dict[str, list[str]]:
 REPORTS = ("text", "markdown", "csv", "prometheus", "talk")
 SLOW_SHOWS = {"page", "pages", "overlay", "scatter", "utilisation", "histogram", "ports", "windows"}
 NOT_FOR_ALL = ("too few", "windows of several sizes", "has a window")
-"""What a command says of a good file that it has nothing of."""
+"""What a command prints for a good file that lacks what it shows."""
 
 
 def check_shown(path: Path, result: Result, commands: list[list[str]]) -> None:
-    """These commands can show it; the figures count the rows there are."""
+    """These commands can show it; the figures count its rows."""
     strategies = json.loads(run("report", str(path), "--format", "json", "--blocks"))["strategies"]
     for told, strategy in zip(strategies, result.strategies, strict=True):
         assert told["summary"]["all"]["latency_ns"]["count"] == len(strategy.samples)
@@ -158,7 +158,7 @@ def check_law(name: str, rng: Random, folder: Path, good: dict[str, str]) -> Non
 
 
 QUICK = {"json", "csv", "schema 3", "talk csv"}
-"""One of each form: the others are shown among the slow tests."""
+"""One of each form: the slow tests use the others."""
 
 
 @pytest.mark.parametrize(
@@ -196,5 +196,5 @@ def test_mutant_is_refused_or_shown(
 def test_twenty_thousand_mutants_are_refused_or_shown(
     tmp_path_factory: pytest.TempPathFactory, good: dict[str, str], name: str, rng: Random
 ) -> None:
-    """The same for many more: ten minutes, and twice that on a busy machine."""
+    """The same for more mutants: ten minutes, and twice that on a busy machine."""
     check_law(name, rng, tmp_path_factory.getbasetemp(), good)

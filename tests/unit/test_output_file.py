@@ -1,4 +1,4 @@
-"""Output files: refused beforehand where they cannot be, never half written, and never in the place of another's."""
+"""Output files: refused beforehand where they cannot be written, never half written, and never over another user's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a 
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Let this process write no file larger than so many bytes, as on a disk that fills up."""
+    """Let this process write no file larger than `size` bytes, as on a disk that fills up."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -50,7 +50,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Be another user, who may do in this folder what its mode says."""
+    """Become another user, with the rights that the folder's mode gives."""
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:
@@ -62,7 +62,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def sticky(tmp_path: Path) -> Path:
-    """A folder as /tmp: everybody may add files, and remove their own."""
+    """A folder like /tmp: every user may add files, and remove their own."""
     folder = tmp_path / "sticky"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -70,7 +70,7 @@ def sticky(tmp_path: Path) -> Path:
 
 
 def by_nobody(path: Path) -> Path:
-    """Give a file, or a link itself, to another user, as far as this one may."""
+    """Give a file, or a link itself, to another user, as far as this user may."""
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     return path
@@ -82,12 +82,12 @@ def names(folder: Path) -> list[str]:
 
 
 def check(path: Path, *, force: bool = False) -> None:
-    """Reserve a file, and give it free without a save."""
+    """Reserve a file, and release it without a save."""
     Output(path, force=force).close()
 
 
 def run_python(code: str, *arguments: str) -> list[str]:
-    """The lines that a fresh Python prints."""
+    """The output of a fresh Python, by line."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=False
@@ -101,7 +101,7 @@ def run_python(code: str, *arguments: str) -> list[str]:
     [("a.json", "json"), ("a.csv", "csv"), ("a.b.json", "json"), ("a.json.gz", "json")],
 )
 def test_ending_decides_the_format(tmp_path: Path, name: str, expected: str) -> None:
-    """The format of an output file is the one its name ends in, and reserving it leaves nothing behind."""
+    """The format of an output file follows from its name's ending, and reserving it leaves nothing."""
     assert format_of(tmp_path / name) == expected
     check(tmp_path / name)
     assert names(tmp_path) == []
@@ -109,7 +109,7 @@ def test_ending_decides_the_format(tmp_path: Path, name: str, expected: str) -> 
 
 @pytest.mark.parametrize("name", ["a", "a.txt", "a.JSON", "a.csv.gz", ".json", ".json.gz", "a."])
 def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
-    """A name that ends in no format is refused as wrong usage, with the endings there are."""
+    """A name with an unknown ending is wrong usage; the message lists the endings."""
     with pytest.raises(UsageError, match="unknown ending") as caught:
         format_of(tmp_path / name)
     assert caught.value.hint == "use .json, .json.gz, .csv"
@@ -117,14 +117,14 @@ def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout"])
 def test_stdout_by_name_is_refused_with_the_way_to_it(name: str) -> None:
-    """Many programs take `-o -` for stdout: who tries it learns what prints a result there."""
+    """Many programs take `-o -` for stdout: the refusal says what prints a result there."""
     with pytest.raises(UsageError, match="unknown ending") as caught:
         format_of(Path(name))
     assert caught.value.hint == "use .json, .json.gz, .csv; without -o, --format json prints it to stdout"
 
 
 def test_pictures_have_endings_of_their_own(tmp_path: Path) -> None:
-    """Where a picture is to be written, a result's ending is refused, and the hint names the pictures'."""
+    """For a picture a result's ending is refused, and the hint names the pictures'."""
     assert format_of(tmp_path / "a.svg", PICTURE_SUFFIXES) == "svg"
     with pytest.raises(UsageError, match="unknown ending") as caught:
         format_of(tmp_path / "a.json", PICTURE_SUFFIXES)
@@ -132,13 +132,13 @@ def test_pictures_have_endings_of_their_own(tmp_path: Path) -> None:
 
 
 def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
-    """A picture is no text: its bytes stay what they are."""
+    """A picture is no text: its bytes are unchanged."""
     write_atomically(tmp_path / "a.png", b"\x89PNG\r\n\x00")
     assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n\x00"
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
-    """A folder that does not exist is named."""
+    """The message names the missing folder."""
     with pytest.raises(OutputError, match=f"folder {tmp_path / 'missing'} does not exist"):
         check(tmp_path / "missing" / "a.json", force=True)
 
@@ -151,7 +151,7 @@ def test_folder_in_the_files_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_existing_file_needs_force(tmp_path: Path) -> None:
-    """A file that exists is refused without --force and taken with it, and is left alone either way."""
+    """An existing file is refused without --force and accepted with it, and is unchanged either way."""
     path = tmp_path / "a.csv"
     path.write_text(OLD)
     with pytest.raises(OutputError, match="exists already") as caught:
@@ -163,14 +163,14 @@ def test_existing_file_needs_force(tmp_path: Path) -> None:
 
 
 def test_place_where_nothing_can_be_made_is_refused() -> None:
-    """A folder that takes no files, here /proc, is found out before anything is measured."""
+    """The command finds a folder that takes no files, here /proc, before it measures."""
     with pytest.raises(OutputError, match="cannot be written"):
         check(Path("/proc/connbench.json"))
 
 
 @pytest.mark.parametrize("before", [None, OLD], ids=["new", "existing"])
 def test_written_file_has_the_text_and_nothing_beside_it(tmp_path: Path, before: str | None) -> None:
-    """A new file and an old one end up with the text, and no temporary file is left."""
+    """A new file and an old one get the text, and no temporary file is left."""
     path = tmp_path / "a.json"
     if before is not None:
         path.write_text(before)
@@ -180,7 +180,7 @@ def test_written_file_has_the_text_and_nothing_beside_it(tmp_path: Path, before:
 
 
 def test_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
-    """When the disk is full in the middle of writing, the old file stays whole and no half one is left."""
+    """When the disk fills up during the write, the old file stays whole and no half one is left."""
     path = tmp_path / "a.json"
     path.write_text(OLD)
     with files_of_at_most(1000), pytest.raises(OutputError, match="cannot be written: File too large"):
@@ -190,14 +190,14 @@ def test_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
 
 
 def test_failed_first_write_leaves_nothing(tmp_path: Path) -> None:
-    """When the disk is full in the middle of a new file, nothing of it is left."""
+    """When the disk fills up during the write of a new file, nothing of it is left."""
     with files_of_at_most(1000), pytest.raises(OutputError):
         write_atomically(tmp_path / "a.json", "x" * 100_000)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_write_to_a_folder_that_is_gone_is_an_output_error(tmp_path: Path) -> None:
-    """A folder removed while the run went on ends in the error that names it."""
+    """If the folder is removed during the run, the error names it."""
     folder = tmp_path / "gone"
     folder.mkdir()
     with Output(folder / "a.json") as output:
@@ -207,7 +207,7 @@ def test_write_to_a_folder_that_is_gone_is_an_output_error(tmp_path: Path) -> No
 
 
 def test_a_folder_that_was_made_anew_gets_the_file(tmp_path: Path) -> None:
-    """A folder that was removed and made again while the run went on is the one of that name."""
+    """If the folder is removed and made again during the run, the file goes to the new one."""
     folder = tmp_path / "results"
     folder.mkdir()
     with Output(folder / "a.json") as output:
@@ -218,7 +218,7 @@ def test_a_folder_that_was_made_anew_gets_the_file(tmp_path: Path) -> None:
 
 
 def test_the_folder_that_was_checked_gets_the_file(tmp_path: Path) -> None:
-    """Whoever puts a link in the place of the folder meanwhile does not lead the file elsewhere."""
+    """A link that takes the folder's place meanwhile does not lead the file elsewhere."""
     folder, moved, elsewhere = (tmp_path / name for name in ("results", "moved", "elsewhere"))
     folder.mkdir()
     elsewhere.mkdir()
@@ -235,12 +235,12 @@ def link_to_itself(path: Path) -> None:
 
 
 def link_to_nothing(path: Path) -> None:
-    """A link to a file that could be made."""
+    """A link to a missing file."""
     path.symlink_to("other.json")
 
 
 def link_to_file(path: Path) -> None:
-    """A link to a file that is there."""
+    """A link to an existing file."""
     path.with_name("other.json").write_text(OLD)
     path.symlink_to("other.json")
 
@@ -269,13 +269,13 @@ STRANGE: dict[Callable[[Path], None], str] = {
     fifo: "a FIFO",
     unix_socket: "a socket",
 }
-"""What no output file can be, and how messages name it."""
+"""Kinds that an output file cannot have, and how messages name them."""
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["new", "force"])
 @pytest.mark.parametrize("make", STRANGE, ids=lambda make: make.__name__)
 def test_what_is_no_regular_file_is_refused(make: Callable[[Path], None], *, force: bool, tmp_path: Path) -> None:
-    """Links, folders and pipes are neither followed nor replaced, not by --force either; the message names the kind."""
+    """Links, folders and pipes are neither followed nor replaced, even with --force; the message names the kind."""
     make(tmp_path / "a.json")
     before = names(tmp_path)
     with pytest.raises(OutputError, match=STRANGE[make]):
@@ -288,7 +288,7 @@ def test_what_is_no_regular_file_is_refused(make: Callable[[Path], None], *, for
 def test_what_is_no_regular_file_and_appears_meanwhile_stays(
     make: Callable[[Path], None], *, force: bool, sticky: Path
 ) -> None:
-    """What another user plants after the start stays as it is, and so does what a link points to; nothing is lost."""
+    """What another user creates after the start is unchanged, and so is the target of a link; nothing is lost."""
     path = sticky / "a.json"
     with Output(path, force=force) as output:
         make(path)
@@ -306,7 +306,7 @@ def test_what_is_no_regular_file_and_appears_meanwhile_stays(
 
 @needs_root
 def test_a_link_planted_by_another_user_opens_no_file_of_root(sticky: Path, tmp_path: Path) -> None:
-    """In a sticky folder root's result does not go where another user's link points, and no mode becomes wider."""
+    """In a sticky folder root's result does not follow another user's link, and no mode becomes wider."""
     secret = tmp_path / "secret"
     secret.write_text(OLD)
     secret.chmod(0o600)
@@ -320,7 +320,7 @@ def test_a_link_planted_by_another_user_opens_no_file_of_root(sticky: Path, tmp_
 
 
 def test_a_file_that_appears_meanwhile_stays(tmp_path: Path) -> None:
-    """Without --force a file that somebody else made after the start stays; all further saves go to the one beside."""
+    """Without --force a file that appears after the start stays; all further saves go to the one beside."""
     path = tmp_path / "a.json.gz"
     with Output(path) as output:
         path.write_text(OLD)
@@ -334,7 +334,7 @@ def test_a_file_that_appears_meanwhile_stays(tmp_path: Path) -> None:
 
 
 def test_a_file_that_took_the_place_of_ours_stays(tmp_path: Path) -> None:
-    """Without --force a save replaces the file of the save before it, and no other that has its name by now."""
+    """Without --force a save replaces the file of the save before it, and no other that now has its name."""
     path = tmp_path / "a.json"
     with Output(path) as output:
         output.save("first")
@@ -352,7 +352,7 @@ def test_a_file_that_took_the_place_of_ours_stays(tmp_path: Path) -> None:
 def test_a_file_that_takes_the_place_of_ours_at_the_last_moment_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is replaced by accident between the look at a name and the call that replaces: it is put back."""
+    """Between the check of a name and the call that replaces, another file may appear: it is put back."""
     path = tmp_path / "a.json"
     rename = renameat2.rename_file
 
@@ -373,7 +373,7 @@ def test_a_file_that_takes_the_place_of_ours_at_the_last_moment_stays(
 
 
 def test_a_file_that_appears_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is replaced by accident between the look at a name and the call that gives it."""
+    """Between the check of a name and the call that creates it, another file may appear: it stays."""
     path = tmp_path / "a.json"
     link = os.link
 
@@ -392,7 +392,7 @@ def test_a_file_that_appears_at_the_last_moment_stays(tmp_path: Path, monkeypatc
 
 
 def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
-    """Whoever removes or moves the file between two saves gets the next one under its name."""
+    """If the file is removed or moved between two saves, the next save writes one under its name."""
     path = tmp_path / "a.json"
     with Output(path) as output:
         output.save("first")
@@ -403,7 +403,7 @@ def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
 
 
 def test_the_longest_name_has_room_for_another_beside_it(tmp_path: Path) -> None:
-    """What was measured is kept where the name asked for is as long as names may be."""
+    """The result is kept where the asked-for name has the greatest length."""
     path = tmp_path / ("a" * 250 + ".json")
     with Output(path) as output:
         path.write_text(OLD)
@@ -413,7 +413,7 @@ def test_the_longest_name_has_room_for_another_beside_it(tmp_path: Path) -> None
 
 
 def test_force_replaces_a_file_that_appears_meanwhile(tmp_path: Path) -> None:
-    """--force asks for it."""
+    """--force replaces it."""
     path = tmp_path / "a.json"
     with Output(path, force=True) as output:
         path.write_text(OLD)
@@ -423,7 +423,7 @@ def test_force_replaces_a_file_that_appears_meanwhile(tmp_path: Path) -> None:
 
 @needs_root
 def test_force_keeps_mode_and_owner(tmp_path: Path) -> None:
-    """A file replaced stays another user's, and as closed as it was, for each of several saves."""
+    """A replaced file keeps its owner and its mode, through several saves."""
     path = tmp_path / "a.json"
     path.write_text(OLD)
     path.chmod(0o640)
@@ -437,7 +437,7 @@ def test_force_keeps_mode_and_owner(tmp_path: Path) -> None:
 
 
 def test_force_keeps_the_acl(tmp_path: Path) -> None:
-    """What one more user may do with a file is no part of its mode."""
+    """An entry of the ACL for one more user is no part of the mode."""
     path, name = tmp_path / "a.json", "system.posix_acl_access"
     entries = ((0x01, 6, -1), (0x02, 4, 1234), (0x04, 0, -1), (0x10, 4, -1), (0x20, 0, -1))
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)  # <linux/posix_acl_xattr.h>
@@ -472,7 +472,7 @@ def test_force_opens_a_file_to_nobody_new(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_link_that_takes_the_place_of_a_file_at_the_last_moment_lends_no_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Links have mode 0777: what is kept beside one may be written by its owner alone."""
+    """Links have mode 0777: a file that is kept beside one may be written by its owner alone."""
     path, kept_open = tmp_path / "a.json", os.open
 
     def late(name: Any, *arguments: Any, **keywords: Any) -> int:  # noqa: ANN401  # those of os.open
@@ -492,7 +492,7 @@ def test_a_link_that_takes_the_place_of_a_file_at_the_last_moment_lends_no_mode(
 
 
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
-    """As any other file that is made."""
+    """A new file has the usual mode."""
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "a.json", "text")
@@ -502,18 +502,18 @@ def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_release_left_is_neither_used_nor_removed(tmp_path: Path) -> None:
-    """Its temporary had the process's id in its name: in a container ids repeat, and anybody can plant a link there."""
-    left, victim = tmp_path / f".connbench-{os.getpid()}.tmp", tmp_path / "victim"
-    victim.write_text(OLD)
-    left.symlink_to(victim)
+    """Its temporary had the process's id in its name: in a container ids repeat, and any user can put a link there."""
+    left, target = tmp_path / f".connbench-{os.getpid()}.tmp", tmp_path / "target"
+    target.write_text(OLD)
+    left.symlink_to(target)
     write_atomically(tmp_path / "a.json", "text")
-    assert names(tmp_path) == [left.name, "a.json", "victim"]
-    assert victim.read_text() == OLD
+    assert names(tmp_path) == [left.name, "a.json", "target"]
+    assert target.read_text() == OLD
     assert left.is_symlink()
 
 
 def test_the_disk_has_the_content_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync() of the file comes before it has its name, that of the folder after it: a crash leaves no empty file."""
+    """fsync() of the file precedes its name, that of the folder follows it: a crash leaves no empty file."""
     told: list[tuple[str, list[str]]] = []
     fsync = os.fsync
 
@@ -539,7 +539,7 @@ sys.stdin.read()
 
 @contextmanager
 def reserved_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process has the file reserved."""
+    """Another process has reserved the file."""
     process = subprocess.Popen(
         [sys.executable, "-c", RESERVE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -553,7 +553,7 @@ def reserved_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_one_writes_a_file_at_a_time(tmp_path: Path) -> None:
-    """A second run is refused at once, also by another way to the folder; another file of the folder is free."""
+    """A second run is refused at once, by another path to the folder too; another file of the folder is free."""
     (tmp_path / "real").mkdir()
     (tmp_path / "linked").symlink_to("real")
     with reserved_elsewhere(tmp_path / "real" / "a.json") as other:
@@ -571,7 +571,7 @@ def test_one_writes_a_file_at_a_time(tmp_path: Path) -> None:
 
 
 def name_of_lock(path: Path) -> bytes:
-    """The abstract address that reserves a file, as /proc/net/unix shows it to everybody."""
+    """The abstract address that reserves a file, as /proc/net/unix shows it to every user."""
 
     def shown() -> set[str]:
         lines = Path("/proc/net/unix").read_text(encoding="ascii").splitlines()
@@ -586,7 +586,7 @@ def name_of_lock(path: Path) -> bytes:
 @needs_root
 @pytest.mark.parametrize(("mode", "is_heeded"), [(0o755, False), (0o1777, True)], ids=["closed", "open"])
 def test_who_cannot_write_to_the_folder_cannot_reserve_in_it(mode: int, *, is_heeded: bool, tmp_path: Path) -> None:
-    """Another user who takes the lock of a file in a folder that is closed to them keeps nobody from writing it."""
+    """A user who takes the lock of a file in a folder closed to that user prevents no write."""
     tmp_path.chmod(mode)
     address = name_of_lock(tmp_path / "a.json")
     with socket.socket(socket.AF_UNIX) as squatter:
@@ -635,13 +635,13 @@ for n in count(1):
     if status == 0:
         break
 """
-"""Save in a child that kills itself before its n-th call that names a file; look what is there; save again."""
+"""Save in a child that kills itself before its n-th call that names a file; check the folder; save again."""
 
 
 @pytest.mark.parametrize("denied", [(), ("tmpfile",)], ids=["unnamed", "named"])
 @pytest.mark.parametrize("case", ["new", "again", "force"])
 def test_a_kill_during_a_save(case: str, denied: tuple[str, ...], tmp_path: Path) -> None:
-    """SIGKILL at any of its calls leaves the old file or the new one, whole; the next run works as if nothing had been.
+    """SIGKILL at any of its calls leaves the old file or the new one, whole; the next run works as usual.
 
     A new file leaves nothing beside it. Where one is replaced, one with a name that is never used again may stay.
     """
@@ -726,7 +726,7 @@ def test_every_file_system_does(denied: tuple[str, ...], tmp_path: Path) -> None
     ids=["loop", "file", "below a file", "long name", "long path", "bytes"],
 )
 def test_paths_that_cannot_be(path: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path that leads nowhere is an output error in printable words."""
+    """A path that cannot exist is an output error in printable words."""
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     Path("file").touch()

@@ -1,4 +1,4 @@
-"""What the tests use of the distribution: one list, told before it is installed, and left out where one says so."""
+"""The Debian packages that the tests use: one list, printed before it is installed, and left out on request."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LIST = [sys.executable, str(ROOT / "scripts" / "packages.py"), "--list"]
 
 
 def listed(path: str) -> str:
-    """What is said to be missing for that PATH."""
+    """The packages that are missing for that PATH."""
     return subprocess.run(LIST, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True).stdout
 
 
 def test_what_is_missing_is_told_with_its_purpose(tmp_path: Path) -> None:
-    """A line for each package whose command is not in PATH; nothing is said where all are there."""
+    """A line for each package whose command is not in PATH; nothing is printed where all are installed."""
     said = listed("/nowhere")
     for command in {"chromium", "go", "cc"} & PACKAGES.keys():
         entry = PACKAGES[command]
@@ -35,7 +35,7 @@ def test_what_is_missing_is_told_with_its_purpose(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("given", "expected"), [([], "scripts/packages.py"), (["NO_INSTALL=1"], "--list")])
 @pytest.mark.parametrize("target", ["test", "test-all"])
 def test_make_leaves_packages_out_where_one_says_so(target: str, given: list[str], expected: str) -> None:
-    """Both targets install by the one script, which only lists what is missing with NO_INSTALL=1."""
+    """Both targets use the one script, which only lists what is missing with NO_INSTALL=1."""
     command = ["make", "--dry-run", target, f"PYTHON={sys.executable}", *given]
     environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "NO_INSTALL"}}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -55,7 +55,7 @@ def test_servers_are_found_where_ordinary_users_do_not_look() -> None:
 
 
 def test_every_program_of_the_list_is_asked_for_by_a_test() -> None:
-    """Nothing is installed that no test uses."""
+    """No package is installed that no test uses."""
     texts = "".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)
     )

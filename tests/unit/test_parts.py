@@ -1,4 +1,4 @@
-"""Sources, targets and lanes by themselves: what is theirs of the range, and how tables and metrics show them."""
+"""Sources, targets and clients one by one: each one's ports, and how tables and metrics show them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from connbench.results.result import Result
 from factories import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of
 
 TARGETS = (Endpoint("127.9.9.2", 9023), Endpoint("127.9.9.2", 9022), Endpoint("127.9.9.2", 9021))
-LANES = replace(PLAIN, load=Load(concurrency=2))
+CLIENTS = replace(PLAIN, load=Load(concurrency=2))
 UDP = replace(BIND, load=Load(protocol=Protocol.UDP))
 CHURN = replace(BIND, load=Load(churn=Churn(6)), phase=Phase.CHURN)
 
 
 def to_three_targets(spec: StrategySpec) -> Result:
-    """Two attempts at each of three targets, the last of them in vain."""
+    """Two attempts at each of three targets; the last of them fail."""
     samples = samples_of([10_000] * 6, target=[0, 1, 2] * 2, errno=[0] * 5 + [errno.EADDRNOTAVAIL])
     return result_of({spec: [round_of(samples)]}, replace(PLAN, targets=TARGETS))
 
 
-def on_two_lanes() -> Result:
-    """Lane 0 begins at 0 and 20 µs with 10 µs each, lane 1 at 5 µs with 100 µs: it ends last."""
+def on_two_clients() -> Result:
+    """Client 0 begins at 0 and 20 µs with 10 µs each, client 1 at 5 µs with 100 µs: it ends last."""
     samples = samples_of(
         [10_000, 100_000, 10_000],
         prepare_ns=[0, 0, 0],
@@ -37,14 +37,14 @@ def on_two_lanes() -> Result:
         client=[0, 1, 0],
         port=[9024, 9025, 9027],
     )
-    return result_of({LANES: [round_of(samples)]})
+    return result_of({CLIENTS: [round_of(samples)]})
 
 
 @pytest.mark.parametrize(
     ("spec", "fills"), [(BIND, True), (PLAIN, True), (RANDOM, False), (UDP, False), (CHURN, False)], ids=str
 )
 def test_target_has_ports_of_its_own_where_they_are_taken_for_it_alone(spec: StrategySpec, *, fills: bool) -> None:
-    """connect() finds the same port for another target, while bind() to a port and UDP take it for all of them."""
+    """connect() finds the same port for another target; bind() to a port and UDP take it for all of them."""
     result = to_three_targets(spec)
     parts = split_by(result, result.strategies[0], By.TARGET)
     assert [part.name for part in parts] == [str(target) for target in TARGETS]
@@ -61,9 +61,9 @@ def test_table_of_targets_has_positions_only_where_each_fills_a_range() -> None:
     assert of_random.header == of_bind.header[:6]
 
 
-def test_lanes_have_a_rate_each_and_one_together() -> None:
-    """Connections a second are counted from a lane's first begin to its last outcome, and of all over all lanes."""
-    result = on_two_lanes()
+def test_clients_have_a_rate_each_and_one_together() -> None:
+    """Connections a second are counted from a client's first begin to its last outcome, and over all clients."""
+    result = on_two_clients()
     [(by, table)] = part_tables(result, result.strategies[0])
     assert (by, table.header[3]) == (By.CLIENT, "conn/s")
     assert table.rows == [
@@ -74,30 +74,30 @@ def test_lanes_have_a_rate_each_and_one_together() -> None:
 
 
 def test_wall_time_ends_with_the_last_outcome() -> None:
-    """The attempt begun last need not end last where lanes connect at the same time."""
-    assert on_two_lanes().strategies[0].samples.wall_ns == 105_000
+    """The attempt that began last need not end last where clients connect at the same time."""
+    assert on_two_clients().strategies[0].samples.wall_ns == 105_000
 
 
-def test_lane_table_of_a_full_range_fits_80_columns() -> None:
-    """The widest figures that a run of 100,000 has stay within a terminal."""
+def test_client_table_of_a_full_range_fits_80_columns() -> None:
+    """The widest figures of a run of 100,000 fit a terminal."""
     rows = 100_000
     samples = samples_of([123_456_789] * rows, client=[i % 2 for i in range(rows)])
-    report = run_report.text(result_of({LANES: [round_of(samples)]}), 80)
+    report = run_report.text(result_of({CLIENTS: [round_of(samples)]}), 80)
     assert "\nall     100,000" in report
     assert [line for line in report.splitlines() if len(line) > 80] == []
 
 
 def test_markdown_has_a_table_for_each_column_that_differs() -> None:
-    """Below the table of strategies stand those of lanes, under a line that says whose they are."""
-    page = markdown(on_two_lanes())
+    """Below the table of strategies stand those of their clients, under a line that names the strategy."""
+    page = markdown(on_two_clients())
     assert "\n\n**plain, 2 clients** by client:\n\n| client " in page
     assert page.count("\n| 1 ") == 1
     assert "by source" not in page
 
 
 def test_metrics_are_labelled_by_part() -> None:
-    """Attempts and latency of each lane are gauges; a run without parts has no such metric, and no more than 16 do."""
-    families = {f.name: f for f in text_string_to_metric_families(prometheus(on_two_lanes()))}
+    """Attempts and latency of each client are gauges; without parts there is no such metric, and 16 parts at most."""
+    families = {f.name: f for f in text_string_to_metric_families(prometheus(on_two_clients()))}
     attempts = {s.labels["part"]: s.value for s in families["connbench_part_attempts"].samples}
     assert attempts == {"0": 2, "1": 1}
     p50 = [s for s in families["connbench_part_latency_seconds"].samples if s.labels["figure"] == "p50"]

@@ -1,4 +1,4 @@
-"""What is refused before anything runs, and the defaults filled in: the parts that need no network."""
+"""What the planner refuses before anything runs, and the defaults it fills in: the parts that need no network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OWN = Endpoint("127.9.9.2", 9023)
     ],
 )
 def test_target_that_cannot_be_is_refused(text: str, fault: str) -> None:
-    """A target without a port, beyond the ports or on another machine is wrong usage, with a way out."""
+    """A target without a port, beyond the ports or on another machine is wrong usage, with a remedy."""
     with pytest.raises(UsageError) as caught:
         choose_targets((text,), allow_remote=False)
     assert fault in caught.value.message
@@ -45,7 +45,7 @@ def test_target_that_cannot_be_is_refused(text: str, fault: str) -> None:
 
 @pytest.mark.parametrize("text", ["127..1:80", ".127.0.0.1:80", f"{'a' * 64}.example:80"])
 def test_target_that_can_be_no_name_is_refused(text: str) -> None:
-    """A host with an empty or overlong part is told to the user, not thrown at him from Python's name encoding."""
+    """A host with an empty or overlong part is a fault with a message, not an exception of Python's name encoding."""
     with pytest.raises(ConnbenchError, match=r"^--target "):
         choose_targets((text,), allow_remote=False)
 
@@ -66,7 +66,7 @@ def test_no_target_is_left_open() -> None:
     ],
 )
 def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endpoint) -> None:
-    """A numeric target is taken as it is; one on another machine only if that is allowed."""
+    """A numeric target is used as it is; one on another machine only if that is allowed."""
     assert choose_targets((text,), allow_remote=remote) == (expected,)
 
 
@@ -83,7 +83,7 @@ def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endp
     ],
 )
 def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
-    """A source has to be an address in digits, of the target's family."""
+    """A source has to be a numeric address of the target's family."""
     with pytest.raises(UsageError) as caught:
         choose_sources(source, None, OWN, Namespace.NETWORK)
     assert caught.value.message.startswith(fault)
@@ -100,20 +100,20 @@ def test_source_that_is_no_address_is_refused(source: str, fault: str) -> None:
     ],
 )
 def test_source_is_the_default_one_of_the_targets_family(target: Endpoint, namespace: Namespace, expected: str) -> None:
-    """Without --source the talk's address is bound to, or that of the namespace's own prefix; on the host ::1."""
+    """Without --source it is the talk's address, or that of the namespace's own prefix; on the host ::1."""
     assert choose_sources(None, None, target, namespace) == (expected,)
 
 
 @pytest.mark.parametrize(("host", "source"), [("127.0.0.1", "127.0.0.1"), ("127.9.9.2", "127.0.0.1")])
 def test_source_towards_a_listener_of_somebody_elses_is_the_kernels_choice(host: str, source: str) -> None:
-    """Whoever listens there sees binding strategies come from the address that plain connect() comes from."""
+    """Such a listener sees binding strategies come from the address that plain connect() comes from."""
     target = Endpoint(host, 80)
     assert choose_sources(None, None, target, Namespace.HOST, external=True) == (source,)
 
 
 @pytest.mark.parametrize(("namespace", "host"), [(Namespace.NETWORK, "2001:db8::2"), (Namespace.HOST, "::1")])
 def test_own_listener_of_ipv6(namespace: Namespace, host: str) -> None:
-    """It has an address of the prefix the namespace is given, and the loopback's where there is none."""
+    """Its address is in the namespace's prefix, or the loopback's where there is none."""
     assert listener_endpoint(PortRange(40000, 40009), namespace, 6).host == host
     assert str(Endpoint(host, 80)) == f"[{host}]:80"
 
@@ -137,7 +137,7 @@ def test_own_listener_is_beside_the_range(ports: PortRange, port: int) -> None:
 
 
 def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
-    """Where the range leaves no port the listener takes its last one, and the user is told."""
+    """Where the range leaves no port the listener takes its last one, and a finding says so."""
     ports = PortRange(1, MAX_PORT)
     endpoint = listener_endpoint(ports, Namespace.USER)
     assert endpoint.port == MAX_PORT
@@ -147,7 +147,7 @@ def test_own_listener_of_a_range_of_all_ports_is_in_it() -> None:
 @given(st.tuples(st.integers(1, MAX_PORT), st.integers(1, MAX_PORT)).map(sorted))
 @unhurried
 def test_own_listener_takes_a_port_of_the_range_only_if_it_says_so(ends: list[int]) -> None:
-    """The listener's port is one of the range exactly if a finding tells of it."""
+    """The listener's port is in the range exactly if a finding names it."""
     ports = PortRange(*ends)
     endpoint = listener_endpoint(ports, Namespace.NETWORK)
     assert 1 <= endpoint.port <= MAX_PORT
@@ -155,7 +155,7 @@ def test_own_listener_takes_a_port_of_the_range_only_if_it_says_so(ends: list[in
 
 
 def test_listeners_in_the_range_are_one_finding() -> None:
-    """Of thousands of targets a reader hears once, with the first of the ports."""
+    """For thousands of targets there is one finding, with the first of the ports."""
     ports = PortRange(40000, 49999)
     targets = tuple(Endpoint(f"127.0.1.{host}", 40000 + host % 50) for host in range(1, 255))
     [of_one] = find_listener_in_range((targets[0], Endpoint("127.0.0.1", 80)), ports)
@@ -166,7 +166,7 @@ def test_listeners_in_the_range_are_one_finding() -> None:
 
 
 def test_targets_are_compared_by_number_of_targets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is looked up among those before it, and not compared with each: 25,000 took half a minute."""
+    """Each target is looked up in a set, and not compared with each: 25,000 took half a minute."""
     compared = 0
 
     def equals(one: Endpoint, other: object) -> bool:
@@ -185,7 +185,7 @@ def test_targets_are_compared_by_number_of_targets_alone(monkeypatch: pytest.Mon
 
 
 def test_default_strategies_have_their_defaults() -> None:
-    """Without --strategy it is the four, the window of 500 ports inside the range, `random` without a bound."""
+    """Without --strategy there are four, the window of 500 ports inside the range, `random` without a bound."""
     assert choose_strategies(RunRequest(), PORTS) == (
         StrategySpec("plain"),
         StrategySpec("bind"),
@@ -195,7 +195,7 @@ def test_default_strategies_have_their_defaults() -> None:
 
 
 def test_strategies_keep_their_order_and_take_what_they_know() -> None:
-    """Each strategy gets the parameters it takes, in the order they were named."""
+    """Each strategy gets the parameters it takes; the order is that of the options."""
     request = RunRequest(
         strategies=("partition", "window", "random", "range"), window=10_000, placement=Placement.CLIPPED, retries=1000
     )
@@ -234,7 +234,7 @@ def test_no_retries_is_other_than_no_say() -> None:
     ],
 )
 def test_strategies_that_cannot_be_are_refused(request_: RunRequest, fault: str) -> None:
-    """An unknown or repeated name, a window that fits no range, and what no strategy takes are wrong usage."""
+    """An unknown or repeated name, a window that fits no range, and a parameter of no strategy are wrong usage."""
     with pytest.raises(UsageError) as caught:
         choose_strategies(request_, PORTS)
     assert fault in caught.value.message
@@ -250,7 +250,7 @@ def test_strategies_that_cannot_be_are_refused(request_: RunRequest, fault: str)
     ],
 )
 def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: RunRequest, hint: str) -> None:
-    """The hint for a parameter that does nothing is which strategies it is for."""
+    """The hint for a parameter without effect names the strategies that it is for."""
     with pytest.raises(UsageError) as caught:
         choose_strategies(request_, PORTS)
     assert caught.value.hint == hint
@@ -258,7 +258,7 @@ def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: RunReque
 
 @pytest.mark.parametrize("width", [1, 10])
 def test_window_may_be_from_one_port_to_the_whole_range(width: int) -> None:
-    """The narrowest and the widest window that fit are taken."""
+    """The narrowest and the widest possible window are accepted."""
     [spec] = choose_strategies(RunRequest(strategies=("window",), window=width), PortRange(20, 29))
     assert spec.window == width
 
@@ -271,7 +271,7 @@ def test_default_window_is_cut_to_a_small_range(name: str) -> None:
 
 
 def test_window_that_does_not_fit_is_refused_with_those_that_do() -> None:
-    """The hint for a window that does not fit is which ones would."""
+    """The hint for a window that does not fit gives the widths that would."""
     with pytest.raises(UsageError) as caught:
         choose_strategies(RunRequest(strategies=("window",), window=11), PortRange(20, 29))
     assert caught.value.message == "--window 11 does not fit the 10 ports of 20-29"
@@ -279,13 +279,13 @@ def test_window_that_does_not_fit_is_refused_with_those_that_do() -> None:
 
 
 def test_parameter_that_one_strategy_takes_is_no_fault_of_the_others() -> None:
-    """--window goes to those that take it and passes by the rest."""
+    """--window goes to the strategies that take it, and the others ignore it."""
     plain, window = choose_strategies(RunRequest(strategies=("plain", "window"), window=7), PORTS)
     assert (plain, window.window) == (PLAIN, 7)
 
 
 def test_range_is_the_talks_in_a_namespace_of_its_own() -> None:
-    """Where it can be set, the range is what was asked for, or the talk's."""
+    """Where the range can be set, it is the asked-for one, or the talk's."""
     asked = PortRange(20, 29)
     assert choose_range(RunRequest(), Namespace.NETWORK) == PORTS
     assert choose_range(RunRequest(("plain",), port_range=asked), Namespace.USER) == asked
@@ -311,7 +311,7 @@ def test_range_of_one_port_is_refused(namespace: Namespace) -> None:
 def test_nobody_accepts_where_the_queue_can_be_made_long_enough(
     asked: Listener | None, external: bool, expected: Listener
 ) -> None:
-    """In a namespace of its own any number of connections fits the queue."""
+    """In a namespace of its own the queue holds any number of connections."""
     assert choose_listener(RunRequest(listener=asked), Namespace.NETWORK, 10_000_000, external=external) is expected
 
 
@@ -323,7 +323,7 @@ def test_range_on_the_host_is_the_hosts() -> None:
 
 
 def test_part_of_the_hosts_range_is_for_strategies_that_can_keep_to_it() -> None:
-    """In the host's namespace a smaller range is possible, but not for those that search the host's whole range."""
+    """In the host's namespace a smaller range is possible, but not for strategies that search the host's range."""
     host = PortRange(*sysctl.read_port_range())
     part = PortRange(host.low, host.high - 1)
     assert choose_range(RunRequest(("random", "window"), port_range=part), Namespace.HOST) == part
@@ -338,14 +338,14 @@ def test_part_of_the_hosts_range_is_for_strategies_that_can_keep_to_it() -> None
 
 
 def test_range_beyond_the_hosts_is_refused() -> None:
-    """The kernel ignores bounds outside the host's range, so they are refused rather than measured in vain."""
+    """The kernel ignores bounds outside the host's range, so the planner refuses them."""
     host = PortRange(*sysctl.read_port_range())
     with pytest.raises(UsageError, match=f"is not inside the host's {host}"):
         choose_range(RunRequest(("random",), port_range=PortRange(host.low - 1, host.high)), Namespace.HOST)
 
 
 def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
-    """Nobody accepts as long as the host's queue holds all connections; beyond that somebody does, or it is refused."""
+    """While the host's queue holds all connections there is no acceptor; beyond that there is one, or a refusal."""
     somaxconn = int(sysctl.read(sysctl.SOMAXCONN))
     for asked, connections, expected in (
         (None, somaxconn, Listener.BACKLOG),
@@ -360,12 +360,12 @@ def test_listener_on_the_host_depends_on_its_somaxconn() -> None:
 
 
 def test_host_namespace_asked_for_needs_no_telling() -> None:
-    """--isolate never gives what it says, and no finding."""
+    """--isolate never says it already, and makes no finding."""
     assert choose_namespace(RunRequest(isolate=Isolation.NEVER), external=False) == (Namespace.HOST, [])
 
 
 def test_external_target_is_measured_from_where_it_listens() -> None:
-    """A target that listens already is reached from the host's namespace alone, and the user is told why."""
+    """A target that listens already is reachable from the host's namespace alone, and a finding says why."""
     for host, why in (("127.0.0.1", "the target listens in it"), ("192.0.2.1", "has no route to the target")):
         namespace, [finding] = choose_namespace(RunRequest(), (Endpoint(host, 80),), external=True)
         assert namespace is Namespace.HOST

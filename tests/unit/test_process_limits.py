@@ -1,4 +1,4 @@
-"""What a call lacked that failed, and how many processes may be started: the limits named, and none exceeded."""
+"""What a failed call lacked, and how many processes may be started: the limits are named, and none is exceeded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from connbench.linux.limits import GROUP_MEMORY_LEFT, MEMORY_LEFT, PROCESS_BYTES
     ],
 )
 def test_advice_names_the_limit_that_was_reached(number: int | None, names: tuple[str, ...]) -> None:
-    """Each errno has the advice of its own limit, and nobody else's: fork()'s EAGAIN says nothing of open files."""
+    """Each errno has the advice of its own limit: fork()'s EAGAIN does not mention open files."""
     assert all(name in advice_for_errno(number) for name in names)
     assert ("ulimit -n" in advice_for_errno(number)) == (number == errno.EMFILE)
 
@@ -45,7 +45,7 @@ def test_advice_names_the_limit_that_was_reached(number: int | None, names: tupl
 def test_as_many_processes_as_are_allowed(
     processes: int, memory: int, group: int | None, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last that is allowed will do, and one more is refused with what was asked, what there is, and why."""
+    """The last allowed number is accepted; one more is refused with the wish, the limit and the reason."""
     left = None if group is None else Remaining(group, "/sys/fs/cgroup/memory.max")
     monkeypatch.setattr(limits, "processes_left", lambda: Remaining(processes, "RLIMIT_NPROC"))
     monkeypatch.setattr(limits, "machine_memory", lambda: memory)

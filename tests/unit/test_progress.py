@@ -1,4 +1,4 @@
-"""The progress of a run: what its two lines say, and what they promise."""
+"""The progress of a run: its two lines, and the time that they predict."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from factories import PLAIN, PLAN, WINDOW
 
 
 class Clock:
-    """A clock that is set by hand, in seconds."""
+    """A clock that the test sets, in seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """What it shows."""
+        """The time that it shows."""
         return self.now
 
 
 def plan_of(*strategies: StrategySpec, rounds: int = 1, connections: int = 10_000) -> Plan:
-    """A run of so many connections each."""
+    """A run of this many connections for each strategy."""
     return replace(PLAN, strategies=strategies, rounds=rounds, connections=connections)
 
 
@@ -35,19 +35,19 @@ def watched(plan: Plan) -> tuple[Forecast, Clock]:
 
 
 def promised(forecast: Forecast) -> tuple[float, bool]:
-    """The seconds that are left to the millisecond, and whether that is no bound."""
+    """The seconds left to the millisecond, and whether they are an estimate and no bound."""
     assert forecast.seconds is not None
     seconds, is_known = forecast.seconds
     return round(seconds, 3), is_known
 
 
 def at(plan: Plan, spec: StrategySpec, number: int, done: int) -> Progress:
-    """A round that has come so far."""
+    """A round at this count of attempts."""
     return Progress(RoundPlan(plan, spec, number), done, 12_300.0)
 
 
 def turn(forecast: Forecast, clock: Clock, seconds: float) -> None:
-    """A turn from its beginning to its end, too short to be looked at."""
+    """A turn from its beginning to its end, shorter than a poll."""
     clock.now += seconds
     forecast.end_turn()
 
@@ -63,7 +63,7 @@ def test_nothing_is_promised_of_what_nothing_is_known() -> None:
 
 
 def test_of_a_first_round_there_is_a_lower_bound() -> None:
-    """Plain turns slow in the middle: until it is over, the time is a lower bound by the pace of the last second."""
+    """Plain turns slow in the middle: until it ends, the time is a lower bound by the pace of the last second."""
     plan = plan_of(PLAIN)
     forecast, clock = watched(plan)
     for seconds, done in ((0, 1), (1, 2501), (2, 5001)):
@@ -76,7 +76,7 @@ def test_of_a_first_round_there_is_a_lower_bound() -> None:
 
 
 def test_later_rounds_take_what_the_first_took() -> None:
-    """Once every strategy has been measured the time is no bound but an estimate."""
+    """Once every strategy has been measured the time is an estimate and no bound."""
     plan = plan_of(PLAIN, WINDOW, rounds=3)
     forecast, clock = watched(plan)
     turn(forecast, clock, 60.0)
@@ -88,7 +88,7 @@ def test_later_rounds_take_what_the_first_took() -> None:
 
 
 def test_what_a_turn_has_taken_already_its_next_rounds_take_too() -> None:
-    """The second round of a strategy takes as long as the first has so far, and what is left of that."""
+    """The second round of a strategy takes as long as the first has so far, and the remainder of the first."""
     plan = plan_of(PLAIN, rounds=2)
     forecast, clock = watched(plan)
     for seconds, done in ((0, 1), (1, 5001), (2, 5101)):
@@ -99,7 +99,7 @@ def test_what_a_turn_has_taken_already_its_next_rounds_take_too() -> None:
 
 
 def test_strategies_to_come_take_the_quickest_pace_at_least() -> None:
-    """After a slow one, the rest is not promised to be as slow, nor to be nothing."""
+    """After a slow strategy, the forecast takes the others to be neither as slow nor free."""
     plan = plan_of(PLAIN, WINDOW)
     forecast, clock = watched(plan)
     for seconds, done in ((0, 1), (1, 5001), (2, 5101)):
@@ -109,7 +109,7 @@ def test_strategies_to_come_take_the_quickest_pace_at_least() -> None:
 
 
 def test_short_turns_are_told_by_the_shortest() -> None:
-    """A sweep of turns too short to be looked at: those to come take as long as the shortest."""
+    """A sweep of turns shorter than a poll: each later turn takes as long as the shortest."""
     loads = [replace(WINDOW, load=Load(fill=fill)) for fill in (0.5, 0.6, 0.7)]
     forecast, clock = watched(plan_of(*loads))
     turn(forecast, clock, 0.2)
@@ -117,7 +117,7 @@ def test_short_turns_are_told_by_the_shortest() -> None:
 
 
 def test_paced_churn_takes_its_time() -> None:
-    """Replacements at a rate take no less than that, whatever the pace of the filling."""
+    """Replacements at a rate take at least their time, whatever the pace of the filling."""
     spec = replace(WINDOW, load=Load(churn=Churn(600, rate=10)))
     plan = plan_of(spec)
     forecast, clock = watched(plan)
@@ -154,14 +154,14 @@ def test_each_figure_says_what_it_is(done: int, seconds: tuple[float, bool] | No
 
 
 def test_a_round_is_named() -> None:
-    """Strategy, phase, and which round of how many."""
+    """The line names strategy, phase, round and number of rounds."""
     churn = replace(WINDOW, load=Load(churn=Churn(5)), phase=Phase.CHURN)
     assert round_name(RoundPlan(plan_of(churn, rounds=3), churn, 2)) == "window 500, churn, round 2 of 3"
     assert round_name(RoundPlan(plan_of(PLAIN), PLAIN, 1)) == "plain"
 
 
 def test_a_turn_is_named() -> None:
-    """Which turn of all rounds, the setting and its load; cut where it is too long for the line."""
+    """The line names the turn and the number of turns, the setting and its load; a long one is cut."""
     loads = [replace(WINDOW, load=Load(fill=fill)) for fill in (0.5, 0.95)]
     plan = plan_of(*loads, rounds=3)
     assert turn_name(RoundPlan(plan, loads[1], 2)) == "turn 4 of 6: window 500, fill 95%"

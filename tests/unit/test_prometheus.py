@@ -41,7 +41,7 @@ RESULT = result_of(
 
 
 def samples_in(text: str) -> Iterator[tuple[tuple[str, Labels], float]]:
-    """Every sample with name and labels, from families that each have a help text and stand there once."""
+    """Every sample with name and labels, from families that each have a help text and occur once."""
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families)
     for family in families:
@@ -84,7 +84,7 @@ def test_histograms_have_the_summarys_counts_and_sums(strategy: StrategyResult) 
 
 
 def test_buckets_hold_all_up_to_their_bound() -> None:
-    """A bucket counts every latency of at most its bound; the bounds go from 5 µs to 10 s, and on to infinity."""
+    """A bucket counts every latency up to its bound; the bounds go from 5 µs to 10 s, and on to infinity."""
     samples = RESULT.strategies[1].samples
     latencies = samples.latency_ns[samples.failed]
     buckets = {
@@ -126,7 +126,7 @@ def test_totals_are_those_of_complete_rounds() -> None:
 
 
 def test_knee_is_told_where_there_is_one() -> None:
-    """Baseline, knee, share of the range and first failure are gauges; what there is none of has no sample."""
+    """Baseline, knee, share of the range and first failure are gauges; a missing figure has no sample."""
     ports = RESULT.strategies[0].capacity
     assert ports
     assert value("baseline_seconds", strategy="plain") == 1e-5
@@ -138,7 +138,7 @@ def test_knee_is_told_where_there_is_one() -> None:
 
 
 def test_findings_are_counted_by_code() -> None:
-    """An alert can be set on a measurement that was not sound."""
+    """An alert can be set on a measurement that is not sound."""
     assert [f.code for f in findings(RESULT)] == ["partial"]
     assert value("findings", code="partial", severity="warning") == 1
 
@@ -176,7 +176,7 @@ def test_talk_csv_has_only_what_it_tells() -> None:
 
 
 def test_round_without_an_attempt_has_empty_histograms() -> None:
-    """Nothing measured is 0 in every bucket, and no figure that there is none of."""
+    """Without attempts every bucket is 0, and missing figures have no sample."""
     metrics = metrics_of(result_of({PLAIN: [round_of(samples_of([]), fault=Interrupted(15))]}))
     assert value("connect_seconds_count", metrics, strategy="plain", parity="even") == 0
     assert value("tries_sum", metrics, strategy="plain") == 0
@@ -204,7 +204,7 @@ def test_text_is_the_classic_format() -> None:
 @unhurried
 @given(st.text(), st.sampled_from(['"', "\\", "\n", '\\"', "\\n", "}"]))
 def test_any_label_value_comes_back(text: str, special: str) -> None:
-    """Quotes, backslashes and newlines in what a file says are escaped, and read back as they were."""
+    """Quotes, backslashes and newlines in a file's texts are escaped, and read back unchanged."""
     name = text + special + text
     result = result_of({StrategySpec(name): [round_of(samples_of([1000]))]})
     result.environment["kernel"] = name

@@ -1,4 +1,4 @@
-"""The documents that promise something name tests that exist."""
+"""The documents of promises name tests that exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("document", ["docs/reliability.md", "SECURITY.md"])
 def test_every_promise_names_a_test_that_exists(document: str) -> None:
-    """As `tests/FILE.py::FUNCTION`; a test that is renamed or removed takes its promise with it."""
+    """As `tests/FILE.py::FUNCTION`: a rename or removal of the test fails here."""
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / document).read_text(encoding="utf-8"))
     assert len(named) >= 10
     missing = [f"{file}::{name}" for file, name in named if not _has(ROOT / file, name)]
@@ -21,7 +21,7 @@ def test_every_promise_names_a_test_that_exists(document: str) -> None:
 
 @pytest.mark.parametrize("document", ["docs/reliability.md", "SECURITY.md"])
 def test_every_file_that_it_names_exists(document: str) -> None:
-    """Of the tests, and what it links to."""
+    """The tests' files, and the targets of links."""
     text = (ROOT / document).read_text(encoding="utf-8")
     named = {ROOT / file for file in re.findall(r"`(tests/[\w/]+\.py)", text)}
     linked = {(ROOT / document).parent / link.partition("#")[0] for link in re.findall(r"\]\(([^):]+)\)", text)}

@@ -27,7 +27,7 @@ def of(*rounds: Samples, spec: StrategySpec = PLAIN) -> StrategyResult:
 
 
 def times(factor: float, attempts: Sequence[int] = UNEQUAL) -> Samples:
-    """The same times, each so many times as long, in bind() and connect() together."""
+    """The same times, each multiplied by the factor, in bind() and connect() together."""
     return samples_of([int(factor * ns) for ns in attempts], prepare_ns=[0] * len(attempts))
 
 
@@ -38,7 +38,7 @@ def ranked(*measured: tuple[StrategySpec, Samples]) -> list[tuple[str, ...]]:
 
 
 def test_what_a_program_waits_decides_and_not_connect_alone() -> None:
-    """`random` has the quickest connect() and waits in bind(): the one that costs least is told first."""
+    """`random` has the quickest connect() and waits in bind(): the cheapest strategy stands first."""
     rows = ranked(
         (PLAIN, samples_of([100_000] * 1000, prepare_ns=[0] * 1000)),
         (RANDOM, samples_of([5_000] * 1000, prepare_ns=[45_000] * 1000, tries=[11] * 1000)),
@@ -52,7 +52,7 @@ def test_what_a_program_waits_decides_and_not_connect_alone() -> None:
 
 
 def test_an_attempt_that_fails_fast_makes_nothing_cheaper() -> None:
-    """Nine of ten attempts fail in a tenth of the time: the connections that are left cost nearly twice as much."""
+    """Nine of ten attempts fail in a tenth of the time: the connections that remain cost nearly twice as much."""
     fast = samples_of(
         [1_000] * 900 + [10_000] * 100, prepare_ns=[0] * 1000, errno=[errno.EADDRNOTAVAIL] * 900 + [0] * 100
     )
@@ -68,7 +68,7 @@ def test_further_tries_and_bind_are_part_of_a_connection_s_cost() -> None:
 
 @pytest.mark.parametrize("samples", [samples_of([]), samples_of([5_000] * 3, errno=[errno.EADDRNOTAVAIL] * 3)])
 def test_without_a_connection_there_is_no_cost(samples: Samples) -> None:
-    """Nothing is divided by no connections; in the table such a strategy comes last."""
+    """Without connections there is no cost; in the table such a strategy is the last."""
     assert cost_of(samples) is None
     assert speed(of(samples), of(times(1))) is None
     last = ranked((WINDOW, samples), (PLAIN, times(1)))[-1]
@@ -76,7 +76,7 @@ def test_without_a_connection_there_is_no_cost(samples: Samples) -> None:
 
 
 def test_cost_is_that_of_the_median_complete_round() -> None:
-    """One round that was disturbed does not move it, and one that was cut short counts for nothing."""
+    """A disturbed round does not move it, and one that was cut short does not count."""
     strategy = of(*(samples_of([ns] * 10, prepare_ns=[0] * 10) for ns in (60_000, 9_000_000, 62_000)))
     cut = round_of(samples_of([1] * 10), 4, Interrupted(2))
     assert cost(replace(strategy, rounds=(*strategy.rounds, cut))) == 62_000
@@ -84,7 +84,7 @@ def test_cost_is_that_of_the_median_complete_round() -> None:
 
 
 def test_a_strategy_cut_short_is_marked_and_last() -> None:
-    """It has no complete round to be compared by."""
+    """It has no complete round to compare."""
     even = times(1, [10_000] * 1000)
     result = result_of({BIND: [round_of(even, 1, Interrupted(2))], PLAIN: [round_of(even)]})
     rows = ranking_of([result], [(s.strategy.label, s) for s in result.strategies]).table.rows
@@ -92,7 +92,7 @@ def test_a_strategy_cut_short_is_marked_and_last() -> None:
 
 
 def test_the_same_times_in_another_order_show_no_difference() -> None:
-    """What differs by chance alone is not called faster, however many attempts there are."""
+    """A difference by chance alone is not called faster, however many attempts there are."""
     shuffled = times(1, list(np.random.default_rng(2).permutation(UNEQUAL)))
     assert {row[2] for row in ranked((PLAIN, times(1)), (BIND, shuffled))} == {"no difference shown", "1.00 x"}
     found = speed(of(shuffled), of(times(1)))
@@ -101,7 +101,7 @@ def test_the_same_times_in_another_order_show_no_difference() -> None:
 
 
 def test_one_slow_attempt_shows_no_difference() -> None:
-    """A single attempt that took as long as all others together makes its strategy no slower."""
+    """One attempt that took as long as all others together makes its strategy no slower."""
     slow = [*UNEQUAL[:-1], 3 * sum(UNEQUAL)]
     found = speed(of(times(1, slow)), of(times(1)))
     assert found is not None
@@ -111,7 +111,7 @@ def test_one_slow_attempt_shows_no_difference() -> None:
 
 @pytest.mark.parametrize(("factor", "is_shown"), [(0.8, False), (1.25, False), (0.5, True), (4.0, True)])
 def test_one_round_shows_what_rounds_do_not_differ_by_anyhow(factor: float, is_shown: bool) -> None:
-    """However sure the attempts of a round are, rounds differ by more than they can tell."""
+    """The attempts of one round cannot show that rounds differ from each other."""
     found = speed(of(times(factor)), of(times(1)))
     assert found is not None
     assert found.ratio == pytest.approx(1 / factor, rel=0.01)
@@ -119,7 +119,7 @@ def test_one_round_shows_what_rounds_do_not_differ_by_anyhow(factor: float, is_s
 
 
 def test_a_difference_that_grows_along_the_range_is_shown() -> None:
-    """Every part meets the range at each fullness: a cost that comes at the end alone is in all of them."""
+    """Every part of the attempts meets each fullness of the range: a cost at the end alone is in all of them."""
     rising = [10_000] * 900 + [2_000_000] * 100
     found = speed(of(times(1, rising)), of(times(1, [10_000] * 1000)))
     assert found is not None
@@ -128,7 +128,7 @@ def test_a_difference_that_grows_along_the_range_is_shown() -> None:
 
 @pytest.mark.parametrize(("spread", "is_shown"), [(0.01, True), (1.0, False)])
 def test_five_rounds_are_judged_by_their_own_spread(spread: float, is_shown: bool) -> None:
-    """A fifth faster is shown by rounds that agree, and not by those that differ by more."""
+    """Rounds that agree show a fifth as faster, and rounds that differ by more do not."""
     random = np.random.default_rng(3)
     base, new = (of(*(times(level * float(random.lognormal(0, spread))) for _ in range(8))) for level in (1.0, 0.8))
     found = speed(new, base)
@@ -144,21 +144,21 @@ def test_too_few_attempts_show_nothing() -> None:
 
 
 def test_sources_that_take_turns_do_not_make_parts_differ() -> None:
-    """Every second attempt is from a slower address: each part has as many of either."""
+    """Every second attempt is from a slower address: each part has as many of both."""
     found = speed(of(times(1, [30_000, 90_000] * 500)), of(times(1, [10_000, 30_000] * 500)))
     assert found is not None
     assert found.is_shown
 
 
 def test_counted_instructions_have_no_noise() -> None:
-    """Where two runs of the same are the same, one per cent is a difference."""
+    """Where two runs of the same are equal, one per cent is a difference."""
     found = speed(of(times(1.01)), of(times(1)), clock=Clock.INSTRUCTIONS)
     assert found is not None
     assert found.is_shown
 
 
 def test_plain_is_the_base_wherever_it_stands_and_else_the_first() -> None:
-    """The column says which."""
+    """The column names it."""
     assert find_base([of(times(1), spec=RANGE), of(times(1))]).strategy is PLAIN
     assert find_base([of(times(1), spec=RANGE), of(times(1), spec=BIND)]).strategy is RANGE
     result = result_of({RANGE: [round_of(times(1))], BIND: [round_of(times(2))]})
@@ -185,7 +185,7 @@ def test_latencies_alone_are_compared_by_what_there_is() -> None:
 
 
 def test_udp_has_one_time() -> None:
-    """Its latency is its acquire time: that stands once."""
+    """The latency of UDP is its acquire time: it stands once."""
     load = Load(protocol=Protocol.UDP)
     specs = [replace(spec, load=load) for spec in (PLAIN, BIND)]
     result = result_of({spec: [round_of(times(1))] for spec in specs})

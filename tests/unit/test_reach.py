@@ -1,4 +1,4 @@
-"""Whether a run uses enough of its ports to show the knee, and what the user is told to do if it does not."""
+"""Whether a run uses enough of its ports to show the knee, and the advice if it does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan_of(*strategies: StrategySpec, connections: int = 10_000, **changes: Any
 
 
 def with_load(spec: StrategySpec, **load: Any) -> StrategySpec:  # noqa: ANN401  # any field of Load
-    """The strategy put to a load."""
+    """The strategy under a load."""
     return replace(spec, load=Load(**load))
 
 
@@ -75,7 +75,7 @@ def with_load(spec: StrategySpec, **load: Any) -> StrategySpec:  # noqa: ANN401 
     ],
 )
 def test_too_few_ports_in_use_are_said_where_the_search_has_a_slow_half(plan: Plan, kernel: str, is_seen: bool) -> None:
-    """By the ports of one source and target that are not reserved; nobody is told of what the strategy cannot have."""
+    """By the ports of one source and target that are not reserved; no finding is about a knee that a strategy lacks."""
     assert [finding.code for finding in find_unseen_knee(plan, kernel)] == ([] if is_seen else ["knee-unseen"])
 
 
@@ -93,7 +93,7 @@ def test_too_few_ports_in_use_are_said_where_the_search_has_a_slow_half(plan: Pl
 def test_plan_verdict_line_table_prediction_and_gate_judge_alike(
     spec: StrategySpec, kernel: str, sources: tuple[str, ...], spread: Spread, connections: int
 ) -> None:
-    """Whether a knee could have been seen is asked in six places, and nobody may answer otherwise than the others."""
+    """Six places need to know whether the run could show a knee, and all give the same answer."""
     each = PortRange(20000, 20999)
     ports = 1000 * (1 if spread is Spread.FILL else len(sources))
     number = connections * ports // 1000
@@ -143,7 +143,7 @@ def test_way_out_of_too_few_ports_is_one(plan: Plan, advice: str) -> None:
 
 
 def test_what_is_unseen_is_told_in_figures() -> None:
-    """Which strategies, how many connections, which share of which ports."""
+    """The finding names the strategies, the number of connections, and the share of the ports."""
     [finding] = find_unseen_knee(plan_of(PLAIN, BIND, RANDOM), KERNEL)
     assert finding.text == (
         "plain and bind: 10,000 connections use 17.7% of the 56,512 ports; connect() turns slow once half of them are "

@@ -1,4 +1,4 @@
-"""The talk's claims, held against made measurements in which they hold, and in which one at a time does not."""
+"""The talk's claims against made measurements in which they hold, and in which one at a time does not."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def cliff(slow_ns: int = SLOW, odd_from: int = PORTS // 2) -> Samples:
 
 
 def drawn(errors: int = 0, odd_ns: int = FAST, error_ns: int = 20_000, even_ns: int = FAST) -> Samples:
-    """One port after the other, the last `errors` attempts in vain."""
+    """One port after the other; the last `errors` attempts fail."""
     ports = [QUICK_RANGE.low + i for i in range(PORTS - errors)] + [0] * errors
     latency = [odd_ns if port % 2 else even_ns if port else error_ns for port in ports]
     return samples_of(latency, port=ports, errno=[0 if port else errno.EADDRNOTAVAIL for port in ports])
 
 
 def random_draws(factor: float = 1.0) -> Samples:
-    """As many tries as chance makes necessary, times a factor."""
+    """As many tries as chance needs, times a factor."""
     tries = [max(1, round(factor * PORTS / (PORTS - i))) for i in range(PORTS)]
     return replace(drawn(), tries=np.array(tries, dtype="I"))
 
@@ -75,7 +75,7 @@ def as_the_talk_says() -> dict[StrategySpec, Samples]:
 
 
 def shared(case: Case) -> Samples:
-    """From several addresses: fast up to half of all their ports, then slow, and beyond all of them in vain."""
+    """From several addresses: fast up to half of all their ports, then slow, and beyond all of them failures."""
     capacity, attempts = PORTS * (case.spec.load.sources or 0), case.spec.load.connections or 0
     latency = [FAST if i < capacity // 2 else SLOW for i in range(attempts)]
     return samples_of(
@@ -94,26 +94,26 @@ def result_of(made: dict[StrategySpec, Samples], ports: PortRange = QUICK_RANGE,
 
 
 def word(case: Case, result: Result) -> str:
-    """Whether all claims of a case hold, as the table has it."""
+    """Whether all claims of a case hold, as the table shows it."""
     [row] = [row for row in reproduction.document(result)["rows"] if row["strategy"] == case.spec.label]
     return {True: "holds", False: "differs", None: "-"}[row["holds"]]
 
 
 def verdict(case: Case, **changed: Samples) -> str:
-    """The word on a case, its measurement or those of other strategies replaced."""
+    """The verdict on a case, its measurement or those of other strategies replaced."""
     made = {spec: changed.get(spec.name, samples) for spec, samples in as_the_talk_says().items()}
     return word(case, result_of(made))
 
 
 def claim_of(case: Case, result: Result, words: str) -> Claim:
-    """The one claim on a case that has these words in it."""
+    """The one claim of a case that contains these words."""
     [claim] = [claim for claim in claims_of(case, result) if words in claim.text]
     return claim
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec.label)
 def test_every_claim_holds_where_it_is_as_the_talk_says(case: Case) -> None:
-    """A measurement like the talk's makes each row hold, and each row claims something."""
+    """With a measurement like the talk's each row holds, and each row has a claim."""
     claims = claims_of(case, result_of(as_the_talk_says()))
     assert [claim.text for claim in claims if not claim.holds] == []
     assert len(claims) >= 2
@@ -154,7 +154,7 @@ def test_random_needs_to_be_faster_than_plain() -> None:
 @pytest.mark.parametrize("case", WINDOWS, ids=lambda case: case.spec.label)
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_window_needs_the_errors_the_model_expects(case: Case, factor: float) -> None:
-    """Half or twice the errors are not what random windows come to."""
+    """Half or twice the errors are not those of random windows."""
     errors = round(factor * expect_failures(PORTS, case.spec.window or 0, PORTS).mean)
     made = as_the_talk_says() | {case.spec: drawn(errors)}
     assert [claim.holds for claim in claims_of(case, result_of(made)) if "errors;" in claim.text] == [False]
@@ -171,7 +171,7 @@ def test_longer_window_needs_to_cost_no_less() -> None:
 @pytest.mark.parametrize("factor", [0.9 - 1e-3, 0.9, 0.7, 0.7 - 1e-3])
 @pytest.mark.parametrize(("ports", "least"), [(QUICK_RANGE, 0.7), (FULL_RANGE, 0.9)], ids=["quick", "full"])
 def test_longer_window_may_be_cheaper_by_chance(ports: PortRange, least: float, factor: float) -> None:
-    """Just at the limit, which is wider where few ports are measured, a longer window passes, and below it differs."""
+    """At the limit, which is wider for fewer ports, a longer window passes; below it differs."""
     shorter, longer = WINDOWS[:2]
     made = {shorter.spec: samples_of([100_000] * 100), longer.spec: samples_of([round(100_000 * factor)] * 100)}
     claim = claim_of(longer, result_of(made, ports), "x the total time of")
@@ -180,7 +180,7 @@ def test_longer_window_may_be_cheaper_by_chance(ports: PortRange, least: float, 
 
 
 def test_window_is_compared_with_the_next_shorter_one() -> None:
-    """Of several shorter windows the longest counts, wherever it stands in the order."""
+    """Of several shorter windows the longest counts, in whatever order they stand."""
     first, second, third, longest = WINDOWS
     totals = {third: 50_000, longest: 90_000, first: 10_000, second: 100_000}
     result = result_of({case.spec: samples_of([ns] * 100) for case, ns in totals.items()})
@@ -207,14 +207,14 @@ def test_window_is_compared_with_the_next_shorter_one() -> None:
 )
 @pytest.mark.parametrize("case", [*WINDOWS, RANGE], ids=lambda case: case.spec.label)
 def test_window_and_range_need_parities_alike(case: Case, even_ns: int, odd_ns: int, holds: bool) -> None:
-    """A window or range that serves one parity faster, by more than a quarter, is the search before Linux 6.8."""
+    """A window or range that is faster on one parity, by more than a quarter, has the search before Linux 6.8."""
     claims = claims_of(case, result_of({case.spec: drawn(even_ns=even_ns, odd_ns=odd_ns)}))
     assert [claim.holds for claim in claims if "the median of odd ports" in claim.text] == [holds]
 
 
 @pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
 def test_filled_range_needs_every_port(case: Case) -> None:
-    """One port of a filled range that was not had is one too many."""
+    """One port of a filled range that was not taken is one too many."""
     window = case.spec.window or 0
     made = as_the_talk_says() | {case.spec: samples_of([FAST] * window, errno=[*[0] * (window - 1), 99])}
     assert word(case, result_of(made)) == "differs"
@@ -223,7 +223,7 @@ def test_filled_range_needs_every_port(case: Case) -> None:
 @pytest.mark.parametrize(("moved", "holds"), [(0, True), (1, False)], ids=["half each", "two apart"])
 @pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
 def test_filled_range_has_half_of_each_parity(case: Case, moved: int, holds: bool) -> None:
-    """Ports of a range differ by one at most in parity: a port of the other parity was had twice, or lies outside."""
+    """Ports of a range differ by one at most in parity: a further port was taken twice, or lies outside."""
     window = case.spec.window or 0
     ports = [QUICK_RANGE.low + i for i in range(window)]
     ports[1] -= moved
@@ -233,7 +233,7 @@ def test_filled_range_has_half_of_each_parity(case: Case, moved: int, holds: boo
 
 @pytest.mark.parametrize("case", FILLED, ids=lambda case: case.spec.label)
 def test_filled_range_of_an_odd_number_of_ports_is_whole(case: Case) -> None:
-    """Where there is one port more of one parity than of the other, every port may have been taken."""
+    """Where one parity has one port more, every port may have been taken."""
     ports = [QUICK_RANGE.low + i for i in range((case.spec.window or 0) // 2 * 2 + 1)]
     claim = claim_of(case, result_of({case.spec: samples_of([FAST] * len(ports), port=ports)}), "every port was taken")
     assert claim.holds
@@ -241,7 +241,7 @@ def test_filled_range_of_an_odd_number_of_ports_is_whole(case: Case) -> None:
 
 @pytest.mark.parametrize("case", SHARED, ids=lambda case: case.spec.label)
 def test_shared_connections_turn_slow_at_half_of_all_ports(case: Case) -> None:
-    """With N addresses there are N halves: a knee elsewhere, or an error where there are ports, is not the talk's."""
+    """With N addresses there are N halves: a knee elsewhere, or an error while ports are free, is not the talk's."""
     right = shared(case)
     capacity, attempts = PORTS * (case.spec.load.sources or 0), case.spec.load.connections or 0
     early = np.where(np.arange(attempts) < capacity // 4, FAST, SLOW)
@@ -252,7 +252,7 @@ def test_shared_connections_turn_slow_at_half_of_all_ports(case: Case) -> None:
 
 
 def test_partial_or_missing_row_is_not_judged() -> None:
-    """What was cut short or never measured proves nothing either way."""
+    """A row that was cut short or never measured proves nothing either way."""
     made = as_the_talk_says()
     partial = result_of(made, plain=round_of(made[PLAIN.spec], fault=Interrupted(2)))
     assert word(PLAIN, partial) == "-"
@@ -262,7 +262,7 @@ def test_partial_or_missing_row_is_not_judged() -> None:
 
 
 def test_unsound_row_is_not_judged() -> None:
-    """Figures of a listener that dropped SYNs are no ground for a verdict; those of the other rows are."""
+    """The figures of a listener that dropped SYNs get no verdict; those of the other rows do."""
     made = as_the_talk_says()
     sound = round_of(made[PLAIN.spec])
     overflow = replace(sound.report, counters={"TcpExt.ListenOverflows": 1})
@@ -272,7 +272,7 @@ def test_unsound_row_is_not_judged() -> None:
 
 
 def test_full_cases_are_the_talks() -> None:
-    """In full the windows are the talk's, and each run of the talk stands beside one of ours."""
+    """In full the windows are the talk's, and each run of the talk stands beside one of connbench."""
     full = cases(FULL_RANGE)
     assert [case.spec.label for case in full] == [
         "plain",
@@ -295,7 +295,7 @@ def test_full_cases_are_the_talks() -> None:
 
 
 def test_published_figures_agree_with_themselves() -> None:
-    """Of each of the talk's runs, even, odd and failed attempts add up to all, and the averages to the total time."""
+    """In each of the talk's runs, even, odd and failed attempts add up to all, and the averages to the total time."""
     for run in published().values():
         assert run.even.count + run.odd.count + run.errored == run.attempts
         made = run.even.count * run.even.mean_ns + run.odd.count * run.odd.mean_ns
@@ -305,7 +305,7 @@ def test_published_figures_agree_with_themselves() -> None:
 
 
 def test_speed_up_needs_a_whole_plain() -> None:
-    """Beside a plain of which one round was cut short, a row has no speed-up, nor a claim of one."""
+    """Beside a plain of which one round was cut short, a row has no speed-up, nor a claim about one."""
     made = as_the_talk_says()
     result = result_of(made)
     summary = summarize(next(s for s in result.strategies if s.strategy == RANGE.spec))
@@ -316,7 +316,7 @@ def test_speed_up_needs_a_whole_plain() -> None:
 
 
 def test_speed_up_is_per_attempt() -> None:
-    """Rows of fewer attempts are compared by what an attempt costs; the talk's by the same rule."""
+    """Rows of fewer attempts are compared by the cost of an attempt; the talk's by the same rule."""
     made = as_the_talk_says()
     result = result_of(made)
     strategies = {s.strategy: s for s in result.strategies}
@@ -334,7 +334,7 @@ def table_of(printed: str) -> list[str]:
 
 
 def test_rows_line_up_below_their_heading_within_80_columns() -> None:
-    """Every row, the talk's too, puts its figures where the heading says, and none is wide."""
+    """Every row, the talk's too, has its figures below the heading, and none is wide."""
     heading, *lines = table_of(reproduction.report(result_of(as_the_talk_says())))
     assert len(lines) == 13 + 9
     assert all(len(line) <= 80 for line in (heading, *lines))
@@ -345,7 +345,7 @@ def test_rows_line_up_below_their_heading_within_80_columns() -> None:
 
 
 def test_verdict_stands_first() -> None:
-    """A reader sees at once that the claims hold, what plain takes, and what a window and the range take instead."""
+    """The first lines say that the claims hold, what plain takes, and what a window and the range take instead."""
     result = result_of(as_the_talk_says())
     verdict = reproduction.verdict(result)
     told = reproduction.report(result).splitlines()
@@ -394,7 +394,7 @@ def test_claims_are_told_one_a_line_and_folded_to_the_terminal() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 3])
 def test_rows_that_are_not_judged_are_named(number: int) -> None:
-    """The verdict says which rows prove nothing, so that few claims are not taken for all."""
+    """The verdict says which rows prove nothing, so that few claims do not look like all."""
     made = as_the_talk_says()
     cut = [case.spec.name for case in (RANDOM, RANGE, BIND)[:number]]
     result = result_of(made)
@@ -419,7 +419,7 @@ def test_nothing_judged_is_said() -> None:
 
 
 def test_document_has_each_claim_with_its_limits() -> None:
-    """Programs get what was measured, what is expected, and what the talk has, claim by claim as the text has them."""
+    """Programs get what was measured, what is expected, and the talk's value, claim by claim as the text has them."""
     made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
     result = result_of(made)
     document = json.loads(reproduction.json(result))
@@ -457,7 +457,7 @@ def test_document_has_each_claim_with_its_limits() -> None:
 
 
 def test_figure_without_a_connection_is_null() -> None:
-    """A kernel that gave even ports alone has no odd mean and no ratio: the claim does not hold, and nothing is 0."""
+    """A kernel that gave even ports alone has no odd mean and no ratio: the claim does not hold, and no figure is 0."""
     evens = samples_of([FAST] * 100, port=[QUICK_RANGE.low + 2 * i for i in range(100)])
     result = result_of({RANGE.spec: evens})
     row = json.loads(reproduction.json(result))["rows"][0]
@@ -467,7 +467,7 @@ def test_figure_without_a_connection_is_null() -> None:
 
 
 def test_file_records_that_it_is_a_reproduction() -> None:
-    """What -o saves is read back as one, with the same verdict; a run's file is none."""
+    """The file that -o saves reads back as one, with the same verdict; a run's file is none."""
     result = result_of(as_the_talk_says())
     text = formats_of(result)["json"](result)
     assert json.loads(text)["reproduction"] == json.loads(orjson.dumps(reproduction.document(result)))
@@ -480,13 +480,13 @@ def test_file_records_that_it_is_a_reproduction() -> None:
 
 
 def test_the_talks_range_is_told_where_it_is_another() -> None:
-    """The quick run stands beside figures of fourteen times as many ports, and says so; the full one need not."""
+    """The quick run stands beside figures of fourteen times as many ports, and says so; the full one does not."""
     assert "range 9024-13119 (the talk: 9024-65535)," in reproduction.report(result_of(as_the_talk_says()))
     assert "(the talk: 9024-65535)" not in reproduction.report(result_of({}, FULL_RANGE))
 
 
 def test_picture_has_a_pair_of_bars_for_what_the_talk_published() -> None:
-    """How much odd ports cost comes first, then each strategy's speed-up; measured and published stand side by side."""
+    """How much odd ports cost is first, then each strategy's speed-up; measured and published stand side by side."""
     result = result_of(as_the_talk_says())
     picture = reproduction.picture(result)
     assert picture
@@ -504,7 +504,7 @@ def test_picture_has_a_pair_of_bars_for_what_the_talk_published() -> None:
 
 
 def test_page_mutes_the_talks_rows_and_folds_claims_that_all_hold() -> None:
-    """A reader sees what was measured; a list of claims is long, and says nothing new where all of them hold."""
+    """The measured rows stand out; the list of claims is long, and folded where all of them hold."""
     table, claims = reproduction.tables(result_of(as_the_talk_says()))
     assert table.muted
     assert all(("the talk" in row[0]) == (place in table.muted) for place, row in enumerate(table.rows))

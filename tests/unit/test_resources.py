@@ -1,4 +1,4 @@
-"""Available for a run: refused beforehand with what it needs and what there is."""
+"""The memory, files and processes of a run: refused beforehand with what it needs and what is available."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WORKERS = MILLION // EACH * WORKER_BYTES + MILLION * (HELD_BYTES + ROW_BYTES)
 
 
 def unmet(needs: Needs, room: Available) -> Requirement | None:
-    """The first requirement that is not met."""
+    """The first requirement that fails."""
     return next((one for one in requirements(needs, room) if not one.is_met), None)
 
 
@@ -141,7 +141,7 @@ def unmet(needs: Needs, room: Available) -> Requirement | None:
     ],
 )
 def test_run_fits_exactly_or_is_refused(needs: Needs, room: Available, field: str, just: int, told: str) -> None:
-    """What is needed to the last byte, file or process will do; one less is refused with both figures and a way out."""
+    """What is needed to the last byte, file or process suffices; one less is refused with both figures and a remedy."""
 
     def with_amount(amount: int) -> Available:
         changes: dict[str, Any] = {
@@ -159,7 +159,7 @@ def test_run_fits_exactly_or_is_refused(needs: Needs, room: Available, field: st
 @pytest.mark.parametrize("room", [AMPLE, IN_GROUP])
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_number_that_fits_is_told(room: Available, rounds: int) -> None:
-    """The way out names a number of connections that there is memory for, in two digits; the next does not fit."""
+    """The remedy names a number of connections that fit into memory, in two digits; the next does not fit."""
     needs = Needs(MILLION, Listener.BACKLOG, attempts=MILLION * rounds)
     few = 400 << 20
     room = replace(room, group=Remaining(few, room.group.limit)) if room.group else replace(room, memory=few)
@@ -173,7 +173,7 @@ def test_number_that_fits_is_told(room: Available, rounds: int) -> None:
 
 
 def test_no_number_is_told_where_none_fits() -> None:
-    """Where not one connection fits, or all the memory would go to samples, no `-n` is offered."""
+    """Where not one connection fits, or the samples would take all the memory, no `-n` is offered."""
     scarce = replace(AMPLE, memory=RESERVE)
     for attempts, hint in ((0, "free some: not one connection fits"), (5, "ask for fewer --rounds or --strategy")):
         lacking = unmet(Needs(1, Listener.BACKLOG, attempts=attempts), scarce)
@@ -182,7 +182,7 @@ def test_no_number_is_told_where_none_fits() -> None:
 
 
 def test_closed_connections_need_room_in_a_queue_alone() -> None:
-    """Nobody takes them out of a backlog listener's queue; whoever accepts, or is elsewhere, lets them go."""
+    """Nothing takes them out of a backlog listener's queue; an acceptor, or a target elsewhere, releases them."""
     open_ones = Needs(1000, Listener.BACKLOG)
     of_churn = 500 * (KERNEL_BYTES // 2 + ROW_BYTES)
     room = replace(AMPLE, memory=open_ones.memory(EACH) + of_churn)
@@ -196,7 +196,7 @@ def test_closed_connections_need_room_in_a_queue_alone() -> None:
 
 
 def test_a_plan_is_refused_by_its_largest_round() -> None:
-    """Each thing is asked for the most that a round takes, and the samples of all rounds are counted."""
+    """Each thing is needed as often as in the largest round, and the samples of all rounds are counted."""
     loads = (Load(connections=100), Load(connections=50_000, concurrency=4), Load(connections=200))
     targets = tuple(Endpoint("127.9.9.2", port) for port in range(1000, 1007))
     plan: Plan = replace(PLAN, strategies=tuple(replace(WINDOW, load=load) for load in loads), rounds=2)
@@ -214,7 +214,7 @@ def test_a_plan_is_refused_by_its_largest_round() -> None:
 
 
 def test_room_here_is_what_the_kernel_says() -> None:
-    """The machine the tests run on has some of everything, and the talk's run fits."""
+    """The machine of the tests has some of everything, and the talk's run fits."""
     room = Available.here()
     assert room.files_each == limits.open_files()[1]
     assert min(room.memory, room.files, room.files_each, room.processes) > 0

@@ -1,4 +1,4 @@
-"""A result as it grows, and samples of several rounds put together."""
+"""A result as it grows, and samples of several rounds pooled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = (samples_of([1, 2]), samples_of([]), samples_of([3], source=[1], tries=[
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("first", [0, 2])
 def test_pooled_samples_are_all_attempts_in_order(number: int, first: int) -> None:
-    """Pooling puts the rounds one after the other, in every column."""
+    """Pooling concatenates the rounds, in every column."""
     parts = [PARTS[(first + i) % len(PARTS)] for i in range(number)]
     pooled = Samples.pooled(parts)
     for column in COLUMNS:
@@ -27,7 +27,7 @@ def test_pooled_samples_are_all_attempts_in_order(number: int, first: int) -> No
 
 
 def test_result_grows_round_by_round() -> None:
-    """A result is partial until every strategy has had all its rounds, and lists those that had one."""
+    """A result is partial until every strategy has all its rounds, and lists those that have one."""
     result = Result(replace(PLAN, strategies=(PLAIN, BIND), rounds=3), {})
     assert (result.is_partial, result.strategies) == (True, [])
     seen = []
@@ -46,7 +46,7 @@ def test_result_grows_round_by_round() -> None:
 
 
 def test_result_with_a_fault_is_partial() -> None:
-    """A round that broke makes its strategy and the result partial, even if it was the last one."""
+    """A round with a fault makes its strategy and the result partial, even if it was the last one."""
     result = Result(replace(PLAN, strategies=(WINDOW,)), {})
     result.add(WINDOW, round_of(samples_of([1]), fault=Interrupted(2)))
     assert result.is_partial

@@ -1,4 +1,4 @@
-"""What a round says of itself, across the process boundary."""
+"""The report of a round, across the process boundary."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ reports = st.builds(
 
 
 def worker(opened: int, floor_ns: int | None) -> WorkerReport:
-    """A worker of so many connections."""
+    """A worker of this many connections."""
     return WorkerReport(0, opened, opened, 0, 0, 0, floor_ns)
 
 
@@ -47,7 +47,7 @@ def test_report_survives_json(report: RoundReport) -> None:
 
 
 def test_floor_is_that_of_the_first_worker_with_a_connection() -> None:
-    """A worker that connected nothing has no floor, and the next one's counts."""
+    """A worker without a connection has no floor, and the next one's counts."""
     assert RoundReport(workers=(worker(0, None), worker(3, 700), worker(3, 500))).floor_ns == 700
 
 

@@ -1,4 +1,4 @@
-"""The columns of the samples: where they lie in shared memory, and what is read back from it."""
+"""The columns of the samples: where they lie in shared memory, and what is read from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = st.integers(1, 300)
 
 @contextmanager
 def shared(rows: int) -> Iterator[tuple[int, dict[str, memoryview]]]:
-    """Shared memory for so many attempts: its descriptor, and the columns to write through."""
+    """Shared memory for this many attempts: its descriptor, and the columns to write through."""
     descriptor = samples.create(rows)
     try:
         yield descriptor, samples.views(samples.attach(descriptor, rows), rows)
@@ -34,7 +34,7 @@ def shared(rows: int) -> Iterator[tuple[int, dict[str, memoryview]]]:
 
 
 def write(columns: dict[str, memoryview], row: int) -> None:
-    """Finish an attempt with a value that tells its row and column, `tries` last."""
+    """Finish an attempt with a value that identifies its row and column, `tries` last."""
     names = sorted(columns, key="tries".__eq__)
     for position, name in enumerate(names):
         columns[name][row] = 1 + row * len(names) + position
@@ -69,7 +69,7 @@ def test_documented_columns_are_those_of_the_schema() -> None:
 @given(ROWS, st.data())
 @unhurried
 def test_finished_attempts_are_read_back_as_written(rows: int, data: st.DataObject) -> None:
-    """The parent reads what the engine wrote of each finished attempt, and nothing of those never begun."""
+    """The parent reads what the engine wrote of each finished attempt, and nothing of those that never began."""
     done = data.draw(st.integers(0, rows))
     with shared(rows) as (descriptor, columns):
         for row in range(done):
@@ -82,7 +82,7 @@ def test_finished_attempts_are_read_back_as_written(rows: int, data: st.DataObje
 
 
 def test_attempt_in_the_making_is_left_out() -> None:
-    """An attempt whose `tries` was not written yet, as when its worker was killed, is no attempt."""
+    """An attempt without `tries`, as when its worker was killed, is no attempt."""
     with shared(3) as (descriptor, columns):
         write(columns, 0)
         columns["connect_ns"][1] = 5
@@ -105,7 +105,7 @@ def test_column_holds_its_largest_value(column: samples.Column) -> None:
 
 
 def test_samples_read_are_a_copy() -> None:
-    """What was read stays as it was when the shared memory goes on changing."""
+    """The samples stay as they were when the shared memory changes."""
     with shared(1) as (descriptor, columns):
         write(columns, 0)
         read = Samples.from_memory(descriptor, 1, range(1))
@@ -117,7 +117,7 @@ def test_samples_read_are_a_copy() -> None:
 @given(st.integers(0, 50), st.integers(0, 400), st.integers(0, 400))
 @unhurried
 def test_finished_attempts_are_counted(before: int, done: int, left: int) -> None:
-    """Halving finds the same end of the finished attempts among some rows as counting one by one."""
+    """Bisection finds the same number of finished attempts among some rows as counting one by one."""
     tries = memoryview(array("I", [0] * before + [3] * done + [0] * left))
     linear = before
     while linear < len(tries) and tries[linear]:

@@ -23,7 +23,7 @@ def labels(*results: Result) -> list[str]:
 
 
 def test_strategies_of_one_result_keep_their_labels() -> None:
-    """Within a result the labels tell them apart, whatever the file is called."""
+    """Within a result the labels distinguish them, whatever the file's name."""
     result = result_named("folder/r.json", PLAIN, WINDOW)
     assert labels(result) == ["plain", "window 500"]
     found = series_of([result])
@@ -32,13 +32,13 @@ def test_strategies_of_one_result_keep_their_labels() -> None:
 
 
 def test_strategy_of_several_results_is_told_by_its_file() -> None:
-    """Only the label that comes twice has the file's name beside it, without folder and ending."""
+    """Only a label that occurs twice has the file's name beside it, without folder and ending."""
     old, new = result_named("runs/6.1.json.gz", PLAIN, BIND), result_named("runs/6.8.json", PLAIN, WINDOW)
     assert labels(old, new) == ["plain (6.1)", "bind", "plain (6.8)", "window 500"]
 
 
 def test_files_of_one_name_are_told_by_their_paths() -> None:
-    """Where folders alone tell the files apart, the whole path stands there."""
+    """Where only folders distinguish the files, the whole path stands there."""
     assert labels(result_named("a/r.json", PLAIN), result_named("b/r.json.gz", PLAIN)) == [
         "plain (a/r.json)",
         "plain (b/r.json.gz)",
@@ -46,12 +46,12 @@ def test_files_of_one_name_are_told_by_their_paths() -> None:
 
 
 def test_result_just_measured_has_no_file() -> None:
-    """Beside a file, what was just measured keeps its plain label."""
+    """Beside a file, a result without one keeps its plain label."""
     assert labels(result_named("", PLAIN), result_named("r.json", PLAIN)) == ["plain", "plain (r)"]
 
 
 def test_no_result_has_no_series() -> None:
-    """Nothing in, nothing out."""
+    """Without results there are no names."""
     assert labels() == []
 
 

@@ -1,4 +1,4 @@
-"""What `connbench serve` prints, from statistics made by hand; and what acceptors count in shared memory."""
+"""The output of `connbench serve`, from statistics made by hand; and the acceptors' counters in shared memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATISTICS = Statistics((BUSY, IDLE), 20990, 0, 4096, {"TcpExt.ListenOverflows":
 
 
 def test_where_it_listens() -> None:
-    """A line a script can wait for, and one for people; of a single process in the singular."""
+    """A line for scripts, and one for people; of a single process in the singular."""
     assert serve_report.info_text(INFO) == (
         "listening on [::1]:9023, backlog 4,096 (somaxconn 4,096)\n"
         "  4 processes of 20,000 files: 79,912 connections; SIGUSR1 reports, Ctrl-C ends it"
@@ -42,7 +42,7 @@ def test_where_it_listens() -> None:
 
 
 def test_what_it_cannot_hold_is_said() -> None:
-    """Where a connection from each port takes more processes than there may be: how many, why, and two ways out."""
+    """Where a connection from each port takes more processes than allowed: how many, why, and two remedies."""
     bound = "half of the 58 allowed (RLIMIT_NPROC)"
     few = replace(INFO, processes=29, processes_wanted=6554, bounded_by=bound, files=20, room=10)
     text = serve_report.info_text(few)
@@ -56,7 +56,7 @@ def test_what_it_cannot_hold_is_said() -> None:
 
 
 def test_how_it_stands() -> None:
-    """Totals, then each process; nothing of what did not happen, and all under 80 columns."""
+    """Totals, then each process; no line about what did not happen, and all under 80 columns."""
     assert serve_report.statistics_text(STATISTICS) == (
         "accepted: 21,190\n"
         "open: 20,978, most at once: 20,990\n"
@@ -71,7 +71,7 @@ def test_how_it_stands() -> None:
 
 
 def test_what_went_wrong_is_said() -> None:
-    """Connections of a dead process are lost and not open, those left are all full, and the queue has overflowed."""
+    """A dead process's connections count as lost and not as open, those left are all full, and the queue overflowed."""
     worse = replace(
         STATISTICS, processes=(BUSY, KILLED), counters={"TcpExt.ListenOverflows": 7, "TcpExt.ListenDrops": 0}
     )
@@ -101,7 +101,7 @@ def test_json_has_every_figure_of_the_text() -> None:
 
 
 def test_a_signal_that_asks_to_end_ends_the_start() -> None:
-    """What comes while processes are started is not kept waiting until all are."""
+    """A signal while processes are being started takes effect before all are."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -115,7 +115,7 @@ def test_a_signal_that_asks_to_end_ends_the_start() -> None:
 
 
 def test_rows_of_shared_counters_are_apart() -> None:
-    """What one process counts is in its own row and in the sum over all."""
+    """A process counts in its own row, and in the sum over all."""
     counters = SharedCounters(3)
     counters.row(1)[Counter.OPEN] = 5
     counters.row(2)[Counter.OPEN] = 2

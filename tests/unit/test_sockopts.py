@@ -1,4 +1,4 @@
-"""The bytes that socket options take."""
+"""The bytes of socket options."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_port_range_of_the_talk() -> None:
 @given(st.floats(0.001, 86400))
 @unhurried
 def test_timeout_is_seconds_and_microseconds(seconds: float) -> None:
-    """A time-out is within a microsecond of what was asked for, a valid timeval, and never 0, which means none."""
+    """A time-out is within a microsecond of the asked-for one, a valid timeval, and never 0, which means none."""
     whole, microseconds = struct.unpack("@ll", pack_timeout(seconds))
     assert 0 <= microseconds < 1_000_000
     assert whole + microseconds / 1e6 == pytest.approx(seconds, abs=1.01e-6)
@@ -46,6 +46,6 @@ def test_timeout_of_a_round_number_is_exact(seconds: float, expected: tuple[int,
 
 
 def test_switches_are_native_integers() -> None:
-    """An option that is switched on takes the int 1; a reset on close() takes lingering on, for 0 s."""
+    """A switched-on option takes the int 1; a reset on close() takes lingering on, for 0 s."""
     assert struct.unpack("@i", ON) == (1,)
     assert struct.unpack("@ii", LINGER_RESET) == (1, 0)

@@ -1,4 +1,4 @@
-"""The findings about a measurement: each from a round that has just that wrong with it."""
+"""The findings about a measurement: each from a round that has just that fault."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def counting(measured: Round, **counters: int) -> Round:
 
 
 def with_workers(measured: Round, *, switches: tuple[int, ...] = (0,), lost: int = 0, floor_ns: int = 600) -> Round:
-    """The round, as workers report it that were interrupted so often, lost connections, or have another floor."""
+    """The round with its workers' figures changed: interruptions, lost connections, or another floor."""
     [worker] = measured.report.workers
     workers = tuple(replace(worker, involuntary_switches=number, floor_ns=floor_ns) for number in switches)
     return replace(
@@ -42,7 +42,7 @@ def with_workers(measured: Round, *, switches: tuple[int, ...] = (0,), lost: int
 
 
 def test_clean_round_has_no_finding() -> None:
-    """Nothing is found where nothing is wrong, failed attempts included: they are what is measured."""
+    """A round without faults has no finding, failed attempts included: those are what connbench measures."""
     exhausted = samples_of([20_000] * 100, errno=[errno.EADDRNOTAVAIL] * 50 + [0] * 50)
     assert found_in(CLEAN) == []
     assert found_in(round_of(exhausted)) == []
@@ -50,20 +50,20 @@ def test_clean_round_has_no_finding() -> None:
 
 @pytest.mark.parametrize("name", OVERFLOW_COUNTERS)
 def test_overflow_makes_the_figures_invalid(name: str) -> None:
-    """A counter of dropped or deferred handshakes that moved is named with its number."""
+    """The finding names the counter of dropped or deferred handshakes that moved, with its number."""
     [found] = found_in(counting(CLEAN, **{name.removeprefix("TcpExt."): 7}))
     assert (found.code, found.severity) == ("listener-overflow", Severity.INVALID)
     assert found.message == f"the listener's queue overflowed ({name.removeprefix('TcpExt.')} 7)"
 
 
 def test_overflow_counters_are_one_finding() -> None:
-    """Counters that move together are told together."""
+    """Counters that move together make one finding."""
     [found] = found_in(counting(CLEAN, ListenOverflows=3, ListenDrops=4))
     assert found.message.endswith("(ListenOverflows 3, ListenDrops 4)")
 
 
 def test_advice_for_an_overflow_depends_on_whose_listener_it_is() -> None:
-    """Only a listener of connbench's own can be given a longer queue by connbench."""
+    """Only its own listener gets a longer queue from connbench."""
     overflowing = counting(CLEAN, ListenOverflows=1)
     [own] = found_in(overflowing)
     [external] = found_in(overflowing, Listener.EXTERNAL)
@@ -72,14 +72,14 @@ def test_advice_for_an_overflow_depends_on_whose_listener_it_is() -> None:
 
 
 def test_syn_retransmission_makes_the_figures_invalid() -> None:
-    """A SYN sent again waited for a timer, which is no port search."""
+    """A SYN that was sent again waited for a timer, which is no port search."""
     [found] = found_in(counting(CLEAN, TCPSynRetrans=2))
     assert (found.code, found.severity) == ("syn-retransmission", Severity.INVALID)
     assert "TCPSynRetrans 2" in found.message
 
 
 def advice_on_retransmission(load: Load, listener: Listener, phase: Phase | None = None, **moved: int) -> str:
-    """What is said to do where a SYN was sent again under a load; in the churn, where it has one."""
+    """The advice where a SYN was sent again under a load; in the churn, where it has one."""
     measured = counting(CLEAN, TCPSynRetrans=1, **moved)
     spec = replace(BIND, load=load, phase=phase or (Phase.CHURN if load.churn else Phase.FILL))
     found = findings(result_of({spec: [measured]}, replace(PLAN, listener=listener)))
@@ -98,8 +98,8 @@ def advice_on_retransmission(load: Load, listener: Listener, phase: Phase | None
         ),
     ],
 )
-def test_lanes_that_reset_are_named_where_syns_were_sent_again(load: Load, listener: Listener, ways: str) -> None:
-    """A port is free before its RST is sent: no queue need have overflowed, no firewall need be there."""
+def test_clients_that_reset_are_named_where_syns_were_sent_again(load: Load, listener: Listener, ways: str) -> None:
+    """A port is free before its RST is sent: neither a full queue nor a firewall need be the cause."""
     advice = advice_on_retransmission(load, listener)
     assert advice.endswith(f": {ways}")
     assert "queue" not in advice
@@ -109,39 +109,39 @@ BY_RST, BY_FIN = Churn(9), Churn(9, Close.FIN)
 
 
 @pytest.mark.parametrize("load", [Load(), Load(concurrency=2), Load(churn=BY_RST), Load(concurrency=2, churn=BY_FIN)])
-def test_lanes_are_not_named_where_none_resets_beside_another(load: Load) -> None:
-    """With one lane a reset goes before the SYN; by FIN the port stays in TIME_WAIT."""
+def test_clients_are_not_named_where_none_resets_beside_another(load: Load) -> None:
+    """With one client a reset precedes the SYN; by FIN the port stays in TIME_WAIT."""
     assert advice_on_retransmission(load, Listener.BACKLOG) == "find out who drops them: a firewall, the path"
     assert "the target's queue" in advice_on_retransmission(load, Listener.EXTERNAL)
 
 
-def test_lanes_are_not_named_before_the_churn() -> None:
-    """While the range is filled nothing is closed yet."""
+def test_clients_are_not_named_before_the_churn() -> None:
+    """While the range is filled no connection is closed yet."""
     advice = advice_on_retransmission(Load(concurrency=2, churn=Churn(9)), Listener.BACKLOG, Phase.FILL)
     assert advice == "find out who drops them: a firewall, the path"
 
 
 def test_queue_that_overflowed_is_named_where_syns_were_sent_again() -> None:
-    """The counters tell who dropped them."""
+    """The counters show what dropped them."""
     advice = advice_on_retransmission(Load(concurrency=2, churn=Churn(9)), Listener.BACKLOG, ListenDrops=1)
     assert advice == "the listener's queue dropped them: see the finding above"
 
 
 @pytest.mark.parametrize(("longest", "codes"), [(900_000_000, []), (900_000_001, ["slow-connect"])])
 def test_connect_of_a_second_is_found(longest: int, codes: list[str]) -> None:
-    """A connect() over 0.9 s is found, and one of just that long is not."""
+    """A connect() over 0.9 s makes a finding, and one of just that time does not."""
     assert [f.code for f in found_in(round_of(samples_of([20_000] * 99 + [longest])))] == codes
 
 
 def test_slow_connects_are_counted() -> None:
-    """The finding says how many there were."""
+    """The finding has their number."""
     [found] = found_in(round_of(samples_of([20_000] * 97 + [1_000_000_000] * 3)))
     assert found.severity is Severity.WARNING
     assert found.message == "3 connect() took more than 0.9 s"
 
 
 def test_timed_out_connect_is_found() -> None:
-    """A connect() that ran into SO_SNDTIMEO is found by its errno, and the limit in force is named."""
+    """A connect() that ran into SO_SNDTIMEO shows by its errno, and the finding names the limit in force."""
     samples = samples_of([20_000] * 98 + [800_000_000] * 2, errno=[0] * 98 + [errno.EINPROGRESS] * 2)
     for limit, named in ((None, "--timeout 0.8 s"), (1000.0, "--timeout 0.8 s"), (50.0, "--give-up-after 50 ms")):
         spec = replace(BIND, load=Load(give_up_ms=limit))
@@ -165,13 +165,13 @@ def test_timed_out_connect_is_found() -> None:
     ],
 )
 def test_interrupted_workers_are_found(attempts: int, switches: tuple[int, ...], codes: list[str]) -> None:
-    """More than one involuntary switch in a hundred attempts, all workers together, is found; a single one never."""
+    """More than one involuntary switch in a hundred attempts, over all workers, makes a finding; a single one never."""
     measured = with_workers(round_of(samples_of([20_000] * attempts)), switches=switches)
     assert [f.code for f in found_in(measured)] == codes
 
 
 def test_counted_instructions_are_not_disturbed() -> None:
-    """Where the clock counts instructions nothing is said of a busy machine, and all else still is."""
+    """Where the clock counts instructions no finding is about a busy machine; all other findings remain."""
     disturbed = with_workers(CLEAN, switches=(50,), lost=1)
     result = result_of({BIND: [disturbed]}, PLAN)
     result.known = (Finding("cpu-load", Severity.WARNING, "CPU load: 90 % in use", "stop it"),)
@@ -182,13 +182,13 @@ def test_counted_instructions_are_not_disturbed() -> None:
 
 @pytest.mark.parametrize(("share", "codes"), [(0.01, []), (0.0101, ["steal"]), (0.5, ["steal"])])
 def test_stolen_cpu_time_is_found(share: float, codes: list[str]) -> None:
-    """More than one per cent of the CPU time taken by the hypervisor is found."""
+    """More than one per cent of the CPU time taken by the hypervisor makes a finding."""
     assert [f.code for f in found_in(replace(CLEAN, report=replace(CLEAN.report, steal=share)))] == codes
 
 
 @pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.ECONNRESET])
 def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: int) -> None:
-    """A target that refuses says nothing of the port search."""
+    """The refusals of a target say nothing of the port search."""
     [found] = found_in(round_of(samples_of([20_000] * 4, errno=[0, number, number, errno.EADDRNOTAVAIL])))
     assert (found.code, found.severity) == ("failed-otherwise", Severity.INVALID)
     assert found.message.endswith(f": {errno.errorcode[number]} 2")
@@ -202,10 +202,10 @@ def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: i
         ((), "26 of them in client 1", "something else ran on a measured CPU"),
     ],
 )
-def test_switches_are_told_of_the_lane_that_has_most(cpus: tuple[int, ...], place: str, advice: str) -> None:
-    """With several lanes the one that was interrupted most is named, and lanes that share a CPU are the reason."""
+def test_switches_are_told_of_the_client_that_has_most(cpus: tuple[int, ...], place: str, advice: str) -> None:
+    """Of several clients the finding names the most interrupted one; where clients share a CPU, that is the reason."""
     interrupted = with_workers(CLEAN, switches=(10, 20, 6))
-    workers = tuple(replace(h, client=lane) for h, lane in zip(interrupted.report.workers, (0, 1, 1), strict=True))
+    workers = tuple(replace(h, client=client) for h, client in zip(interrupted.report.workers, (0, 1, 1), strict=True))
     measured = replace(interrupted, report=replace(interrupted.report, workers=workers))
     spec = replace(BIND, load=Load(concurrency=2))
     [found] = findings(result_of({spec: [measured]}, replace(PLAN, cpus=cpus)))
@@ -214,21 +214,21 @@ def test_switches_are_told_of_the_lane_that_has_most(cpus: tuple[int, ...], plac
 
 
 def test_connections_not_held_make_the_figures_invalid() -> None:
-    """A connection closed before the end freed its port, and the search was of another range than was said."""
+    """A connection that closed before the end freed its port, so the search was of another range than planned."""
     [found] = found_in(with_workers(CLEAN, lost=1))
     assert (found.code, found.severity) == ("not-held", Severity.INVALID)
     assert found.message == "only 99 of 100 connections were still open at the end"
 
 
 def test_lost_connections_of_a_broken_round_are_no_finding_of_their_own() -> None:
-    """Where a fault ended the round, the fault is what is told."""
+    """Where a fault ended the round, the fault is the finding."""
     broken = replace(with_workers(CLEAN, lost=50), fault=RunFault("worker process 7 was killed by SIGKILL"))
     assert [f.code for f in found_in(broken)] == ["partial"]
 
 
 @pytest.mark.parametrize(("floor_ns", "codes"), [(5000, []), (5001, ["harness-floor"])])
 def test_floor_near_the_latency_is_found(floor_ns: int, codes: list[str]) -> None:
-    """A harness that is more than a quarter of the median latency is told, as a note."""
+    """A floor of more than a quarter of the median latency is a note."""
     found = found_in(with_workers(CLEAN, floor_ns=floor_ns))
     assert [f.code for f in found] == codes
     assert all(f.severity is Severity.NOTE for f in found)
@@ -236,7 +236,7 @@ def test_floor_near_the_latency_is_found(floor_ns: int, codes: list[str]) -> Non
 
 
 def test_partial_round_is_found_with_its_reason() -> None:
-    """How much was measured, what ended it, and the fault's own advice are told."""
+    """The finding has the measured part, the reason of the end, and the fault's own advice."""
     result = result_of({BIND: [replace(CLEAN, fault=RunFault("socket() failed", "raise RLIMIT_NOFILE"))]})
     result.plan = replace(PLAN, strategies=(BIND,), connections=500)
     [found] = findings(result)
@@ -259,7 +259,7 @@ def stopped_between_rounds() -> Result:
 
 
 def test_what_was_planned_and_not_measured_is_found() -> None:
-    """A run that stopped between two rounds has no fault in any of them; what lacks is named in the plan's order."""
+    """A run that stopped between two rounds has no fault in them; the finding lists what is missing in plan order."""
     [found] = findings(stopped_between_rounds())
     assert (found.code, found.severity, found.strategy) == ("partial", Severity.WARNING, None)
     assert found.message == "partial, rounds not measured: window 500 (3 of 3); plain (1 of 3)"
@@ -267,7 +267,7 @@ def test_what_was_planned_and_not_measured_is_found() -> None:
 
 
 def test_of_a_single_round_strategies_alone_are_named() -> None:
-    """Where one round was planned, there is no number of rounds to tell."""
+    """Where one round was planned, the finding has no number of rounds."""
     result = result_of({PLAIN: [CLEAN]})
     result.plan = replace(PLAN, strategies=(WINDOW, PLAIN), connections=100, rounds=1)
     [found] = findings(result)
@@ -276,7 +276,7 @@ def test_of_a_single_round_strategies_alone_are_named() -> None:
 
 @pytest.mark.parametrize("form", ["text", "markdown", "json"])
 def test_what_was_not_measured_is_told_in_every_format(form: str) -> None:
-    """Whoever reads the report, the table or the document learns that it is not the whole plan."""
+    """Report, table and document say that the plan is not complete."""
     assert "partial, rounds not measured: window 500 (3 of 3); plain (1 of 3)" in FORMATS[form](
         stopped_between_rounds()
     )
@@ -284,14 +284,14 @@ def test_what_was_not_measured_is_told_in_every_format(form: str) -> None:
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_whole_result_lacks_nothing(rounds: int) -> None:
-    """Where every planned round of every planned strategy is there, nothing is found."""
+    """Where every planned round of every planned strategy is there, there is no finding."""
     made = [replace(CLEAN, number=number) for number in range(1, rounds + 1)]
     result = result_of({WINDOW: made, PLAIN: made})
     assert (findings(result), result.is_partial) == ([], False)
 
 
 def test_round_is_named_where_there_are_several() -> None:
-    """A finding says whose it is: the strategy, and of several rounds which."""
+    """A finding names the strategy, and of several rounds which."""
     second = replace(counting(CLEAN, TCPSynRetrans=1), number=2)
     [found] = findings(result_of({PLAIN: [CLEAN, replace(CLEAN, number=2)], BIND: [CLEAN, second]}))
     assert (found.strategy, found.round) == ("bind", 2)
@@ -307,12 +307,12 @@ def test_findings_are_in_the_order_things_happened() -> None:
 
 
 def test_empty_round_has_no_finding_but_its_fault() -> None:
-    """No attempt, nothing to judge."""
+    """Without attempts there is nothing to judge."""
     assert [f.code for f in found_in(round_of(samples_of([]), fault=RunFault("no socket")))] == ["partial"]
 
 
 def attempts_alone(origin: Origin, *rounds: Round) -> Result:
-    """What a CSV tells of these rounds."""
+    """The part of these rounds that a CSV contains."""
     result = Result(None, {}, origin=origin, name="x.csv")
     for measured in rounds:
         result.add(BIND, Round(measured.number, measured.samples, fault=measured.fault))
@@ -321,7 +321,7 @@ def attempts_alone(origin: Origin, *rounds: Round) -> Result:
 
 @pytest.mark.parametrize("origin", [Origin.CSV, Origin.TALK_CSV])
 def test_attempts_alone_are_found_as_such(origin: Origin) -> None:
-    """A CSV tells neither plan nor counters: that is said once, and nothing is made of what it does not tell."""
+    """A CSV contains neither plan nor counters: one finding says so, and no other is about what it lacks."""
     [found] = findings(attempts_alone(origin, CLEAN, replace(CLEAN, number=2)))
     assert (found.code, found.severity, found.strategy) == ("attempts-alone", Severity.NOTE, None)
     assert found.message.startswith(f"x.csv: a {origin} holds only the attempts")
@@ -329,7 +329,7 @@ def test_attempts_alone_are_found_as_such(origin: Origin) -> None:
 
 
 def test_attempts_alone_are_judged_by_what_they_tell() -> None:
-    """What shows in the attempts themselves is found without a plan too, and only that."""
+    """A finding about the attempts themselves needs no plan; others are left out."""
     samples = samples_of([1_000_000_000, 20_000, 20_000], errno=[errno.EINPROGRESS, errno.ECONNREFUSED, 0])
     found = findings(attempts_alone(Origin.CSV, round_of(samples, fault=RunFault("killed"))))
     assert [f.code for f in found] == ["attempts-alone", "partial", "slow-connect", "timed-out", "failed-otherwise"]
@@ -340,20 +340,20 @@ def test_attempts_alone_are_judged_by_what_they_tell() -> None:
 
 
 def test_failure_of_unknown_reason_is_not_taken_for_another_reason() -> None:
-    """A talk CSV does not tell why an attempt failed, which is no fault of the measurement."""
+    """A talk CSV does not contain why an attempt failed, which is no fault of the measurement."""
     samples = samples_of([20_000] * 4, errno=[0, UNKNOWN_ERRNO, UNKNOWN_ERRNO, 0])
     assert [f.code for f in findings(attempts_alone(Origin.TALK_CSV, round_of(samples)))] == ["attempts-alone"]
 
 
 def crowded(entries: int, last_ns: int = 16_000) -> list[str]:
-    """Codes found for 100 connections whose last twentieth takes so long, in a table of so many entries."""
+    """Codes of the findings on 100 connections whose last twentieth takes `last_ns`, in a table of this size."""
     measured = round_of(samples_of([*[10_000] * 95, *[last_ns] * 5]))
     settings = {"net.ipv4.tcp_ehash_entries": str(entries)}
     return [f.code for f in found_in(replace(measured, report=replace(measured.report, settings=settings)))]
 
 
 def test_crowded_hash_table_is_named() -> None:
-    """More sockets than entries, and later connects slower: a note; a negative number says the table is shared."""
+    """More sockets than entries, and later connects slower: a note; a negative number means a shared table."""
     assert crowded(199) == crowded(-199) == ["hash-table"]
     assert crowded(200) == []
     assert crowded(199, last_ns=15_000) == []
@@ -361,7 +361,7 @@ def test_crowded_hash_table_is_named() -> None:
 
 
 def growing_million() -> Round:
-    """1,000,000 connections that grow as those of a real run did, in a table of 262,144 entries; by two thousands."""
+    """1,000,000 connections that grow like those of a real run, in a table of 262,144 entries; by two thousands."""
     latencies = np.interp(np.linspace(0, 1, 2000), [0, 0.1, 0.15, 0.5, 1], [5_000, 11_000, 14_000, 23_000, 36_000])
     measured = round_of(samples_of(latencies.astype(int).tolist(), port=[40000] * 2000))
     settings = {"net.ipv4.tcp_ehash_entries": "-262144"}
@@ -369,7 +369,7 @@ def growing_million() -> Round:
 
 
 def test_growth_by_a_crowded_table_is_no_knee() -> None:
-    """A million connections become seven times slower all the way: the table is named, its figures and the way out."""
+    """A million connections become seven times slower all the way: a finding has the table, figures and the remedy."""
     measured = growing_million()
     assert knee_of(measured.samples).connection is None
     own, host = (

@@ -1,4 +1,4 @@
-"""Several source addresses: how they are read, shared out, and told apart afterwards."""
+"""Several source addresses: how they are read and shared out, and each one's part of the result."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_sources_are_a_list_a_range_or_a_network(written: str, expected: tuple[s
     ],
 )
 def test_sources_that_are_none_are_refused(written: str, fault: str) -> None:
-    """What is wrong is named, whatever the form, and no endless list is made."""
+    """The message names the fault, whatever the form, and no endless list is made."""
     with pytest.raises(UsageError, match=fault) as refused:
         parse_sources(written)
     assert refused.value.hint
@@ -98,7 +98,7 @@ def test_number_of_sources_counts_from_the_talks() -> None:
 
 
 NONE = array("I")
-"""No row of a churn."""
+"""A round without churn: there are no such rows."""
 
 
 def round_plan(spec: StrategySpec, attempts: int, spread: Spread, sources: tuple[str, ...] = THREE) -> RoundPlan:
@@ -108,7 +108,7 @@ def round_plan(spec: StrategySpec, attempts: int, spread: Spread, sources: tuple
 
 
 def test_attempts_are_shared_out_in_turn_or_one_address_after_the_other() -> None:
-    """Round-robin goes around; filling gives each as many as there are ports, and the rest to the last."""
+    """Round-robin takes the addresses in turn; filling gives each one attempt a port, and the rest to the last."""
     assert assign_paths(round_plan(BIND, 7, Spread.ROUND_ROBIN), NONE).tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert assign_paths(round_plan(BIND, 30, Spread.FILL), NONE).tolist() == [0] * 8 + [1] * 8 + [2] * 14
     two = replace(BIND, load=Load(sources=2))
@@ -165,7 +165,7 @@ def test_each_source_has_a_knee_of_its_own() -> None:
 
 
 def test_report_has_a_row_a_source() -> None:
-    """The text names how many sources there are, and has each by itself; a single one has no such table."""
+    """The text has the number of sources, and a row for each; a single one has no such table."""
     report = run_report.text(two_sources())
     assert "127.9.9.1 and 1 more source -> " in report
     assert "127.9.9.1  200       0  10.0 µs  10.0 µs  10.0 µs     -             -" in report
@@ -174,7 +174,7 @@ def test_report_has_a_row_a_source() -> None:
 
 
 def test_table_of_many_sources_ends_somewhere() -> None:
-    """Sixteen are shown, and how many there are more."""
+    """Sixteen are shown, and the number of further ones."""
     samples = samples_of([1000] * 40, source=list(range(20)) * 2)
     result = result_of({WINDOW: [round_of(samples)]}, replace(PLAN, sources=tuple(f"127.9.9.{i}" for i in range(20))))
     [(by, table)] = part_tables(result, result.strategies[0])
@@ -213,7 +213,7 @@ def test_sources_are_named_by_the_first_and_how_many_more() -> None:
     ids=["too many", "twice as many", "one twice", "no address"],
 )
 def test_a_long_list_is_refused_in_two_lines(addresses: list[str], fault: str) -> None:
-    """The message repeats its beginning alone."""
+    """The message repeats only its beginning."""
     with pytest.raises(UsageError) as refused:
         parse_sources(",".join(addresses))
     assert len(refused.value.message) < 300

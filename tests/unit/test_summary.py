@@ -1,4 +1,4 @@
-"""The summary's figures, held against plain Python's and numpy's."""
+"""The summary's figures, against plain Python's and numpy's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ latencies = st.integers(1, 10**13)
 
 @st.composite
 def measured(draw: st.DrawFn) -> Samples:
-    """The samples of a round: any mix of latencies, ports, tries and errors, of which some were never connected."""
+    """The samples of a round: any mix of latencies, ports, tries and errors; some attempts never reached connect()."""
     rows = draw(st.lists(st.tuples(latencies, latencies, st.integers(1, 50), st.integers(1, MAX_PORT)), max_size=60))
     failed = draw(st.lists(st.sampled_from((0, 0, *ERRORS)), min_size=len(rows), max_size=len(rows)))
     return samples_of(
@@ -40,7 +40,7 @@ def measured(draw: st.DrawFn) -> Samples:
 
 
 def summary_of(*rounds: Samples) -> Summary:
-    """The summary of a strategy that left these samples, a round each."""
+    """The summary of a strategy with these samples, a round each."""
     return summarize(StrategyResult(PLAIN, tuple(round_of(s, number) for number, s in enumerate(rounds, 1))))
 
 
@@ -54,7 +54,7 @@ def percentile(values: list[int], share: float) -> float:
 
 
 def same(value: float) -> object:
-    """Equal but for the last digits of a float, which depend on the order of summing."""
+    """Equal except for the last digits of a float, which depend on the order of summing."""
     return pytest.approx(value, rel=1e-9, nan_ok=True)
 
 
@@ -104,7 +104,7 @@ def test_distribution_of_nothing_has_no_figures() -> None:
 
 @pytest.mark.parametrize(("percent", "samples"), [(50, 1), (99, 1), (1, 1), (99.9, 1000), (99.99, 10_000), (0.1, 1000)])
 def test_far_percentiles_need_samples(percent: float, samples: int) -> None:
-    """Beyond p99 a percentile needs as many samples as leave one of them beyond it."""
+    """A percentile beyond p99 needs enough samples for one of them to lie beyond it."""
     assert samples_for(percent) == samples
 
 
@@ -140,7 +140,7 @@ def test_groups_split_the_attempts_by_parity_and_failure(samples: Samples) -> No
 @given(measured())
 @unhurried
 def test_acquire_and_tries_are_those_of_the_group(samples: Samples) -> None:
-    """Acquire time and tries of a group are taken over the same attempts as its latency."""
+    """Acquire time and tries of a group are of the same attempts as its latency."""
     found = summary_of(samples)
     odd = [i for i in range(len(samples)) if samples.port[i] % 2 and not samples.errno[i]]
     acquire = [int(samples.acquire_ns[i]) for i in odd]
@@ -160,13 +160,13 @@ def test_acquire_and_tries_are_those_of_the_group(samples: Samples) -> None:
     ],
 )
 def test_latency_is_that_of_the_call_that_decided(connect_ns: int, prepare_ns: int, number: int, latency: int) -> None:
-    """Latency is connect(), or the call before it that failed so that connect() was never reached."""
+    """Latency is connect(), or the call before it that failed so that connect() never ran."""
     found = summary_of(samples_of([connect_ns], prepare_ns=[prepare_ns], errno=[number]))
     assert found.all.latency.mean == found.total_ns == latency
 
 
 def test_summary_of_no_attempt_has_no_figures() -> None:
-    """A round that broke before its first attempt has a summary, with nothing in it."""
+    """A round that broke before its first attempt has a summary without figures."""
     empty = repr(Group(Distribution(), Distribution(), nan, nan))
     found = summary_of(samples_of([]))
     assert {name: repr(group) for name, group in found.groups.items()} == dict.fromkeys(
@@ -212,13 +212,13 @@ def test_wall_time_is_from_the_first_begin_to_the_last_outcome() -> None:
 
 
 def with_report(measured: Round, established: int, floor_ns: int | None) -> Round:
-    """The round, but its worker reports other figures."""
+    """The round with other figures from its worker."""
     worker = replace(measured.report.workers[0], floor_ns=floor_ns)
     return replace(measured, report=replace(measured.report, workers=(worker,), established=established))
 
 
 def test_established_is_the_smallest_and_floor_the_median_of_the_rounds() -> None:
-    """Open at the end are those of the round with fewest; the floor is the median of the rounds that have one."""
+    """Connections open at the end are those of the round with fewest; the floor is the median of the rounds' floors."""
     base = round_of(samples_of([1000, 1000, 1000]))
     rounds = [
         with_report(base, 3, 500),
@@ -231,12 +231,12 @@ def test_established_is_the_smallest_and_floor_the_median_of_the_rounds() -> Non
 
 
 def test_floor_is_none_where_no_round_has_one() -> None:
-    """Nothing connected, no floor."""
+    """Without a connection there is no floor."""
     assert summarize(StrategyResult(PLAIN, (with_report(round_of(samples_of([])), 0, None),))).floor_ns is None
 
 
 def test_speed_up_is_by_the_attempt() -> None:
-    """Strategies that make different numbers of attempts are compared by what one costs."""
+    """Strategies with different numbers of attempts are compared by the cost of one."""
     plain, filled = summary_of(samples_of([90_000] * 100)), summary_of(samples_of([10_000] * 7))
     assert filled.connect_speed_up(plain) == same(9)
     assert plain.connect_speed_up(filled) == same(1 / 9)
@@ -244,14 +244,14 @@ def test_speed_up_is_by_the_attempt() -> None:
 
 
 def test_speed_up_is_of_the_median_rounds() -> None:
-    """One round that was disturbed moves it neither way, and rounds of other lengths count each by its mean."""
+    """A disturbed round moves it neither way, and each round of another length counts by its mean."""
     plain = summary_of(*(samples_of([ns] * 10) for ns in (60_000, 9_000_000, 62_000)))
     faster = summary_of(samples_of([1] * 10), samples_of([31_000] * 4), samples_of([32_000] * 1000))
     assert faster.connect_speed_up(plain) == same(2)
 
 
 def test_speed_up_is_of_complete_rounds_alone() -> None:
-    """A round that was cut short counts for nothing; a strategy without another has no speed-up, and gives none."""
+    """A round that was cut short does not count; a strategy without another has no speed-up, and gives none."""
     cut = round_of(samples_of([1] * 10), 2, Interrupted(2))
     whole = summarize(StrategyResult(PLAIN, (round_of(samples_of([20_000] * 10)),)))
     mended = summarize(StrategyResult(PLAIN, (round_of(samples_of([10_000] * 10)), cut)))
@@ -265,7 +265,7 @@ def test_speed_up_is_of_complete_rounds_alone() -> None:
 
 
 def test_speed_up_without_an_attempt_or_a_time_is_none() -> None:
-    """Nothing is so and so many times as fast as what was not measured, or took no time at all."""
+    """Nothing has a speed-up over a strategy that was not measured, or took no time at all."""
     some, nothing = summary_of(samples_of([10_000])), summary_of(samples_of([]))
     no_time = summary_of(samples_of([0], prepare_ns=[0]))
     assert (nothing.connect_speed_up(some), some.connect_speed_up(nothing), no_time.connect_speed_up(some)) == (
@@ -276,7 +276,7 @@ def test_speed_up_without_an_attempt_or_a_time_is_none() -> None:
 
 
 def test_no_pooled_copy_outlives_its_summary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is remembered of a strategy that grew round by round is its figures, not all its attempts once more."""
+    """What the summary of a growing strategy keeps is its figures, not a copy of all its attempts."""
     copies: list[weakref.ref[Samples]] = []
 
     def pooled(parts: list[Samples]) -> Samples:

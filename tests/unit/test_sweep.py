@@ -1,4 +1,4 @@
-"""A sweep: its lists, its product, what is cheapest in it, and how it is printed."""
+"""A sweep: its lists, its product, its cheapest setting, and its report."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Cells = Mapping[tuple[StrategySpec, Load], tuple[int, float]]
 
 
 def attempts(acquire_us: int, error_share: float = 0.0) -> Samples:
-    """A hundred attempts of one acquire time, so many of them in vain."""
+    """A hundred attempts of one acquire time, of which this many fail."""
     failed = round(error_share * 100)
     return samples_of([acquire_us * 1000 - 1000] * 100, errno=[errno.EADDRNOTAVAIL] * failed + [0] * (100 - failed))
 
@@ -81,7 +81,7 @@ def said(result: Result, budget: float = 0.01, variants: Sequence[Variant] = ())
 
 
 def chosen(found: Standing | Cell | None) -> StrategySpec:
-    """The setting of what was found."""
+    """The setting of a choice."""
     assert found
     return found.setting
 
@@ -161,7 +161,7 @@ def test_what_is_no_list_is_refused(text: str, kind: str, message: str) -> None:
 
 
 def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
-    """1,000 is one number for `run`; as a list it would be 1 and 0, which nobody means: refused with what to write."""
+    """1,000 is one number for `run`; as a list it would be 1 and 0: refused with what to write."""
     assert count().read("1,000", "-n") == 1000
     with pytest.raises(UsageError, match="000 is no value") as caught:
         parse_values("1,000", "-n", parse_count, COUNT_FORM)
@@ -171,7 +171,7 @@ def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
 @unhurried
 @given(st.integers(0, 1000), st.integers(1, 50), st.integers(0, 100), st.integers(0, 49))
 def test_a_range_is_the_list_of_its_steps(low: int, step: int, steps: int, rest: int) -> None:
-    """A range means the same as its values written out, and what is left of its last step adds nothing."""
+    """A range means the same as its values written out, and the remainder of its last step adds nothing."""
     high = low + step * steps + rest % step
     values = parse_values(f"{low}-{high}:{step}", "--window", parse_count, COUNT_FORM)
     written_out = ",".join(str(low + step * i) for i in range(steps + 1))
@@ -181,14 +181,14 @@ def test_a_range_is_the_list_of_its_steps(low: int, step: int, steps: int, rest:
 @unhurried
 @given(st.lists(st.decimals(0, 10_000, places=2), min_size=1, max_size=20))
 def test_a_list_comes_back_as_it_was_written(values: list[Decimal]) -> None:
-    """Writing out what was read and reading it again gives the same, each value once."""
+    """A list that is written out and read again is the same, each value once."""
     read = parse_values(",".join(map(str, values)), "--churn-rate", parse_rate, RATE_FORM)
     assert read == tuple(dict.fromkeys(values))
     assert parse_values(",".join(map(str, read)), "--churn-rate", parse_rate, RATE_FORM) == read
 
 
 def test_words_are_read_and_unknown_ones_refused() -> None:
-    """Words by commas, each once; a near one is suggested."""
+    """Words by commas, each once; a similar one is suggested."""
     assert parse_words("rst, fin,rst", "--close", ["rst", "fin"]) == ("rst", "fin")
     with pytest.raises(UsageError, match="--close 'rst,kill': 'kill' is unknown"):
         parse_words("rst,kill", "--close", ["rst", "fin"])
@@ -210,7 +210,7 @@ def test_a_share_is_the_same_in_run_and_sweep(tenths: int) -> None:
 
 @pytest.mark.parametrize("text", ["nan%", "inf%", "1e999%", "1e99999999%", "half%", "5%%", "%"])
 def test_a_share_is_a_number(text: str) -> None:
-    """What is none is refused by name."""
+    """The message names what is no share."""
     with pytest.raises(UsageError, match=r"is not a share"):
         load_type(FILL).convert(text, None, None)
 
@@ -225,7 +225,7 @@ def test_budget_is_a_share() -> None:
 
 
 def test_product_has_every_combination_once() -> None:
-    """A strategy without a window is there once a load, whatever the windows; what is compared is run side by side."""
+    """A strategy without a window is there once a load, whatever the windows; compared settings run side by side."""
     base = RunRequest(strategies=("plain", "window"), port_range=HUNDRED)
     requests = sweeping.sweep_requests(base, {"window": (10, 20), "fill": (0.5, 0.9)})
     specs = choose_strategies(requests[0], HUNDRED, requests[1:])
@@ -240,7 +240,7 @@ def test_product_has_every_combination_once() -> None:
 
 
 def test_churn_is_swept_over_the_range() -> None:
-    """Without a fill or a number of connections churn is told per 5 % of the range, from its half on."""
+    """Without a fill or a number of connections the sweep churns at each 5 % of the range, from its half on."""
     requests = sweeping.sweep_requests(RunRequest(), {"churn": (100,)})
     assert [request.fill for request in requests] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     assert {request.strategies for request in requests} == {("window",)}
@@ -248,7 +248,7 @@ def test_churn_is_swept_over_the_range() -> None:
 
 
 def test_nothing_to_sweep_and_too_much() -> None:
-    """A sweep of one combination is a run, and one of a thousand a slip."""
+    """A sweep of one combination is a run, and one of a thousand a mistake."""
     with pytest.raises(UsageError, match="nothing to sweep"):
         sweeping.sweep_requests(RunRequest(strategies=("window",)), {"window": (500,), "fill": ()})
     with pytest.raises(UsageError, match="1,600 combinations are too many"):
@@ -265,7 +265,7 @@ def test_a_sweep_says_how_much_it_is() -> None:
 
 
 def test_options_of_run_stay_in_place() -> None:
-    """A sweep has every option of run, in its order, and no list is left without its place."""
+    """A sweep has every option of run, in its order, and every list has its place."""
     mine = SWEEP_OPTIONS[: len(RUN_OPTIONS)]
     assert [option.name for option in mine] == [option.name for option in RUN_OPTIONS]
     assert [option for option in mine if option in SWEEP_LISTS.values()] == [
@@ -283,7 +283,7 @@ def test_setting_and_load_are_told_apart() -> None:
 
 
 def test_cheapest_keeps_the_budget_at_every_load() -> None:
-    """A setting that is over the budget at one load is out, however cheap; a load by itself may have another answer."""
+    """A setting that is over the budget at one load is out, however cheap; a single load may have another answer."""
     sweep = Sweep.of(swept(TWO_BY_TWO))
     small, large = setting_and_load(SMALL)[0], setting_and_load(LARGE)[0]
     assert [(one.setting, one.worst_share, one.worst_load) for one in sweep.standings] == [
@@ -304,14 +304,14 @@ def test_cheapest_keeps_the_budget_at_every_load() -> None:
 
 
 def test_failing_fast_makes_nothing_cheap() -> None:
-    """Half the attempts in vain make each connection twice as dear; without any there is no cost to rank by."""
+    """With half the attempts failed each connection costs twice as much; without any there is no cost to rank by."""
     sweep = Sweep.of(swept({(SMALL, HALF): (20, 0.5), (LARGE, HALF): (30, 0.0), (WINDOW, HALF): (1, 1.0)}))
     assert [(one.setting.window, one.cost_ns) for one in sweep.standings] == [(1000, 30_000), (100, 40_000), (500, inf)]
     assert chosen(sweep.cheapest(1.0)) == setting_and_load(LARGE)[0]
 
 
 def test_what_is_not_shown_to_be_cheaper_did_not_fall_out() -> None:
-    """A setting beyond the budget whose rounds overlap with the cheapest's is no loss."""
+    """A setting beyond the budget whose rounds overlap with the cheapest's was not the cheaper one."""
 
     def of(setting: StrategySpec, share: float, *costs: int) -> tuple[StrategySpec, list[Round]]:
         return replace(setting, load=HALF), [round_of(attempts(cost, share), i + 1) for i, cost in enumerate(costs)]
@@ -325,7 +325,7 @@ def test_what_is_not_shown_to_be_cheaper_did_not_fall_out() -> None:
 @unhurried
 @given(st.floats(1e-6, 1.0))
 def test_a_budget_as_large_as_the_errors_lets_a_setting_in(errors: float) -> None:
-    """What the verdict names is read back as a budget that the errors keep, and is not far above them."""
+    """The verdict names a budget that, read back, the errors keep, and that is not far above them."""
     named = format_error_share(budget_for(errors))
     assert errors <= BUDGET.read(named, "--error-budget") <= max(1.11 * errors, errors + 1e-4)
 
@@ -339,7 +339,7 @@ outcomes = st.tuples(st.integers(2, 50), st.sampled_from([0.0, 0.01, 0.02, 0.5])
 @unhurried
 @given(st.data())
 def test_cheapest_by_its_definition(data: st.DataObject) -> None:
-    """The cheapest keeps the budget, costs no more than any other that does, and is there whenever one does."""
+    """The cheapest keeps the budget, costs no more than any other that does, and exists whenever one does."""
     cells = {(setting, load): data.draw(outcomes) for setting in data.draw(settings) for load in (HALF, FULL)}
     budget = data.draw(st.sampled_from([0.0, 0.01, 0.1]))
     by_setting = {setting: [cells[setting, load] for load in (HALF, FULL)] for setting, _ in cells}
@@ -358,7 +358,7 @@ def test_cheapest_by_its_definition(data: st.DataObject) -> None:
 @unhurried
 @given(st.data())
 def test_a_larger_budget_never_costs_more(data: st.DataObject) -> None:
-    """What may fail more often is at least as cheap."""
+    """With a larger budget the cheapest is at least as cheap."""
     cells = {(setting, load): data.draw(outcomes) for setting in data.draw(settings) for load in (HALF, FULL)}
     sweep = Sweep.of(swept(cells))
     costs = [found.cost_ns for share in (0, 0.01, 0.02, 1) if (found := sweep.cheapest(share))]
@@ -375,7 +375,7 @@ def test_figures_are_the_median_rounds() -> None:
 
 
 def test_settings_whose_rounds_overlap_are_rivals() -> None:
-    """What the rounds do not tell apart is said; with one round there is nothing to tell by."""
+    """The report says what the rounds do not separate; one round separates nothing."""
     near, far = replace(SMALL, window=300), replace(SMALL, window=400)
 
     def of(setting: StrategySpec, *costs: int) -> tuple[StrategySpec, list[Round]]:
@@ -387,7 +387,7 @@ def test_settings_whose_rounds_overlap_are_rivals() -> None:
 
 
 def test_churn_is_judged_and_not_the_filling() -> None:
-    """Where there is churn the setting is chosen by it; the filling has a table of its own."""
+    """Where there is churn it decides the setting; the filling has a table of its own."""
     load = replace(HALF, churn=Churn(100))
     measured = {}
     for setting, filling, churn in ((SMALL, 10, 40), (LARGE, 30, 20)):
@@ -430,7 +430,7 @@ FELL_OUT = (
 
 
 def test_header_names_link_and_delay_as_that_of_a_run_does() -> None:
-    """Run and sweep name in the same words what decided the figures, in text and in markdown."""
+    """Run and sweep name what decided the figures in the same words, in text and in markdown."""
     result = swept(TWO_BY_TWO)
     assert result.plan
     result.plan = replace(result.plan, link=Link.VETH, delay_ms=2.0)
@@ -443,7 +443,7 @@ def test_header_names_link_and_delay_as_that_of_a_run_does() -> None:
 
 
 def test_report_has_tables_choices_and_a_verdict() -> None:
-    """Settings with a row a load, the cheapest at each load, each setting over all loads, and what to make of it."""
+    """Settings with a row a load, the cheapest at each load, each setting over all loads, and the verdict."""
     printed = report.text(swept(TWO_BY_TWO), 0.01)
     assert printed.splitlines()[-4:] == [
         f"verdict: {CHEAPEST}",
@@ -463,7 +463,7 @@ def test_report_has_tables_choices_and_a_verdict() -> None:
 
 
 def test_the_runner_up_says_what_would_let_it_in() -> None:
-    """A cheap setting without retries is beaten by a slow one: it is named, and the model says what would do."""
+    """A cheap setting without retries loses to a slow one: the verdict names it, and the model says what would help."""
     few = Load(fill=0.95)
     window = StrategySpec("window", 16, Placement.INSIDE, 0)
     plan = replace(PLAN, port_range=PortRange(9024, 10023), strategies=(replace(window, load=few),))
@@ -498,7 +498,7 @@ def test_the_runner_up_says_what_would_let_it_in() -> None:
 
 
 def test_the_model_is_not_asked_where_it_does_not_hold() -> None:
-    """Errors for another reason than ports, and errors that the model does not see, have no cure by it."""
+    """The model has no remedy for errors of another reason than ports, nor for errors that it does not predict."""
     few = Load(fill=0.5)
     slow, fast = replace(PLAIN, load=few), replace(StrategySpec("window", 16, Placement.INSIDE, 0), load=few)
     plan = replace(PLAN, port_range=PortRange(9024, 9223))
@@ -511,7 +511,7 @@ def test_the_model_is_not_asked_where_it_does_not_hold() -> None:
 
 
 def test_json_of_a_sweep_has_null_for_an_empty_group() -> None:
-    """A parity without a port and a cost without a connection are no 0."""
+    """A parity without a port and a cost without a connection are null, not 0."""
     cells = {(SMALL, HALF): (20, 1.0), (LARGE, HALF): (18, 0.0)}
     found = json.loads(report.json(swept(cells), 0.01))["sweep"]
     assert [one["cost_ns"] for one in found["ranking"]] == [18_000, None]
@@ -521,15 +521,15 @@ def test_json_of_a_sweep_has_null_for_an_empty_group() -> None:
 
 
 def test_report_of_long_names_stays_within_a_terminal() -> None:
-    """Settings and loads of the longest names fit 80 columns: what matters least is left out of the table."""
+    """Settings and loads of the longest names fit 80 columns: the table leaves the least important out."""
     settings = [
         StrategySpec("window", size, Placement.CLIPPED, 1000, Load(sources=20, give_up_ms=0.06))
         for size in (10_000, 20_000)
     ]
     loads = [
-        Load(fill=fill, concurrency=lanes, churn=Churn(20_000, Close.FIN, 500))
+        Load(fill=fill, concurrency=clients, churn=Churn(20_000, Close.FIN, 500))
         for fill in (0.5, 0.95)
-        for lanes in (1, 16)
+        for clients in (1, 16)
     ]
     measured = {
         spec: [round_of(attempts(900))]
@@ -566,7 +566,7 @@ def test_loads_are_named_by_what_differs() -> None:
 
 
 def test_like_findings_are_counted() -> None:
-    """What is to be said of many rounds is said of two, and how many more there are."""
+    """Of a finding about many rounds two are shown, and the number of further ones."""
     result = swept(TWO_BY_TWO, number=2)
     for rounds in result.rounds.values():
         rounds[:] = [replace(one, report=replace(one.report, steal=0.5)) for one in rounds]
@@ -597,7 +597,7 @@ def test_blocks_for_a_page_say_the_same() -> None:
 
 
 def test_markdown_has_the_choice_too() -> None:
-    """What is pasted into an issue has a table for each of the text's, and the verdict before them."""
+    """Markdown has a table for each of the text's, and the verdict before them."""
     printed = markdown(swept(TWO_BY_TWO), 0.01).splitlines()
     assert sum(line.startswith("| ---") for line in printed) == 3
     assert printed.index(CHEAPEST) < next(i for i, line in enumerate(printed) if line.startswith("| ---"))
@@ -611,7 +611,7 @@ def test_thresholds_concern_every_setting() -> None:
 
 
 def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
-    """While a save has just been made no other is, but what was measured last is in the file."""
+    """Just after a save there is no other, but the last measurement is in the file."""
     result = swept(TWO_BY_TWO)
     plan, specs = result.plan, list(result.rounds)
     assert plan
@@ -630,7 +630,7 @@ def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
 
 
 def test_picture_has_a_line_for_each_setting_over_the_loads() -> None:
-    """A page of a sweep opens with what a connection costs; one load alone is shown as bars."""
+    """A page of a sweep opens with the cost of a connection; one load alone is shown as bars."""
     half, most = Load(fill=0.5), Load(fill=0.9)
     picture = of_sweep(
         swept(

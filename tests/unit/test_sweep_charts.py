@@ -1,4 +1,4 @@
-"""Charts of a sweep: a line a load over the windows, and over the share of the range a line a setting."""
+"""Charts of a sweep: a line a load over the windows, and a line a setting over the share of the range."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _style() -> Iterator[None]:
 
 
 def swept(settings: Sequence[StrategySpec], churn: Churn | None = None) -> Result:
-    """Every setting filled to every share of 200 ports, and the churn after it, a tenth of it in vain."""
+    """Every setting filled to every share of 200 ports, and the churn after it, a tenth of it failed."""
     measured = {}
     for setting in settings:
         for fill in FILLS:
@@ -55,7 +55,7 @@ def legend(figure: Figure) -> list[str]:
 
 
 def points(line: Line2D) -> list[tuple[float, float]]:
-    """Where a line has its points."""
+    """The points of a line."""
     return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
 
 
@@ -92,7 +92,7 @@ def test_utilisation_draws_the_fullest_filling() -> None:
 
 
 def test_utilisation_has_a_point_for_each_churn() -> None:
-    """Median and p99 of the churn stand at the share it was made at, in the colour of its setting's filling."""
+    """Median and p99 of the churn stand at its share of the range, in the colour of its setting's filling."""
     series = series_of([swept(WINDOWS, Churn(20))])
     lines = lines_of(series)
     assert [(line.label, line.colour, line.is_churn) for line in lines] == [

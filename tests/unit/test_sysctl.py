@@ -1,4 +1,4 @@
-"""Sysctls that cannot be read, or read as nothing the kernel writes: an error with a way out, or left out."""
+"""Sysctls that cannot be read, or hold what the kernel never writes: an error with a remedy, or left out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_is_no_value_is_an_error(content: bytes | None, said: str, folder: Path) -> None:
-    """Of a range and of a number alike, with the file or the setting and what it holds."""
+    """For a range and a number alike, with the file or the setting and its content."""
     for name, read in (
         (sysctl.PORT_RANGE, sysctl.read_port_range),
         (sysctl.SOMAXCONN, lambda: sysctl.number(sysctl.SOMAXCONN)),
@@ -45,7 +45,7 @@ def test_what_is_no_value_is_an_error(content: bytes | None, said: str, folder: 
 
 
 def test_values_as_the_kernel_writes_them(folder: Path) -> None:
-    """A tab between the ends of a range, a line's end behind."""
+    """A tab between the ends of a range, a line end after it."""
     (folder / sysctl.PORT_RANGE).write_text("32768\t60999\n", encoding="ascii")
     (folder / sysctl.SOMAXCONN).write_text("4096\n", encoding="ascii")
     assert sysctl.read_port_range() == (32768, 60999)
@@ -53,7 +53,7 @@ def test_values_as_the_kernel_writes_them(folder: Path) -> None:
 
 
 def test_what_cannot_be_read_is_left_out(folder: Path) -> None:
-    """Of all that is recorded: a file that is not there, a folder in its place, bytes that are no text."""
+    """Of all recorded settings: a missing file, a folder in its place, bytes that are no text."""
     (folder / sysctl.SOMAXCONN).write_text("4096\n", encoding="ascii")
     (folder / sysctl.SYN_BACKLOG).mkdir()
     (folder / sysctl.RESERVED_PORTS).write_bytes(b"\xff")

@@ -1,4 +1,4 @@
-"""The talk's six lines, to the letter."""
+"""The talk's six lines, exactly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lines_of(samples: Samples) -> list[str]:
 
 
 def spread(count: int, lowest: int, highest: int, mean: int) -> list[int]:
-    """So many latencies, in ns, of that minimum, maximum and mean."""
+    """Latencies in ns, with this minimum, maximum and mean."""
     middle = (count * mean - lowest - highest) // (count - 2)
     return [lowest, highest, *[middle] * (count - 2)]
 
@@ -45,7 +45,7 @@ def test_talks_own_run_comes_out_as_it_was_shown() -> None:
 
 
 def test_group_without_a_port_has_no_minimum() -> None:
-    """A group that no attempt fell into is printed as the talk's script prints it."""
+    """A group without an attempt is printed as the talk's script prints it."""
     assert lines_of(samples_of([2_000_000], port=[9024])) == [
         "connection attempts: 1 errored: 0 total: 1",
         "total time: 0.002s",
@@ -57,7 +57,7 @@ def test_group_without_a_port_has_no_minimum() -> None:
 
 
 def test_lines_of_empty_groups_can_be_left_out() -> None:
-    """The default text has no `infms`; what is left is as it was, to the letter."""
+    """The default text has no `infms`; the rest is unchanged."""
     summary = summarize(StrategyResult(PLAIN, (round_of(samples_of([10_000, 30_000], port=[9024, 9026])),)))
     whole, short = (six_lines(summary, with_empty=with_empty).splitlines() for with_empty in (True, False))
     assert [line for line in whole if line not in short] == whole[4:]
@@ -66,7 +66,7 @@ def test_lines_of_empty_groups_can_be_left_out() -> None:
 
 
 def test_run_without_an_attempt_still_has_six_lines() -> None:
-    """Where nothing was measured every group is an empty one."""
+    """Without attempts every group is an empty one."""
     nothing = "latency min: infms max: 0ms avg: 0.0ms"
     assert lines_of(samples_of([])) == [
         "connection attempts: 0 errored: 0 total: 0",
@@ -94,7 +94,7 @@ def test_run_without_an_attempt_still_has_six_lines() -> None:
     ],
 )
 def test_milliseconds_have_three_decimals_less_their_trailing_zeros(nanoseconds: int, text: str) -> None:
-    """Figures are rounded to three decimals, and zeros at their end are dropped, but one."""
+    """Figures are rounded to three decimals, and zeros at their end are dropped, except one."""
     assert lines_of(samples_of([nanoseconds]))[2] == f"latency min: {text} max: {text} avg: {text}"
 
 

@@ -29,7 +29,7 @@ def text_of(rows: list[Row]) -> str:
 
 
 def authors_lines(rows: list[Row]) -> str:
-    """The six lines the way the author works them out, from his file's floats."""
+    """The six lines as the author computes them, from his file's floats."""
 
     def latency(chosen: list[float]) -> str:
         lowest, highest, total = float("inf"), 0.0, 0.0
@@ -72,7 +72,7 @@ MANY = [(-1 if i % 37 == 5 else 9024 + i, 1.1e-05 + i * 3.3e-07 + (i % 11) * 1.7
     ids=["many", "one", "odd and failed", "failed alone", "no time at all", "an hour"],
 )
 def test_six_lines_are_the_authors(rows: list[Row]) -> None:
-    """A talk CSV prints exactly what the author's own figures give: no latency is rounded on its way."""
+    """The report of a talk CSV prints exactly what the author's own figures give: no latency is rounded before."""
     assert FORMATS["talk"](read_talk_csv(text_of(rows), "x.csv", "s")) == authors_lines(rows)
 
 
@@ -84,7 +84,7 @@ def test_total_is_rounded_to_whole_ns() -> None:
 
 
 def test_latency_between_two_figures_goes_where_the_author_has_it() -> None:
-    """Halves of the last decimal printed, which a float of seconds has a little more or less of, are rounded as his."""
+    """Halves of the last decimal, of which a float of seconds has a little more or less, are rounded as his."""
     for tenths_of_us in range(5, 5000, 10):
         rows = [(9024, float(f"{tenths_of_us}e-7"))]
         assert FORMATS["talk"](read_talk_csv(text_of(rows), "x.csv")) == authors_lines(rows)
@@ -93,7 +93,7 @@ def test_latency_between_two_figures_goes_where_the_author_has_it() -> None:
 @unhurried
 @given(rows)
 def test_what_is_read_is_written_back(rows: list[Row]) -> None:
-    """Ports, failures and seconds survive being read and written; his floats come back to within a ns's fraction."""
+    """Ports, failures and seconds survive reading and writing; his floats are within a fraction of a ns."""
     read = read_talk_csv(text_of(rows), "x.csv", "s")
     back = [line.split(",") for line in talk_rows(read).splitlines()]
     assert [int(port) for port, _ in back] == [port for port, _ in rows]
@@ -103,20 +103,20 @@ def test_what_is_read_is_written_back(rows: list[Row]) -> None:
 @unhurried
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20))
 def test_whole_ns_survive_the_authors_form(times: list[int]) -> None:
-    """A run's own latencies, in whole ns, are the same ns after a way through seconds."""
+    """A run's own latencies, in whole ns, are the same ns after a conversion to seconds and back."""
     text = talk_rows(result_of({PLAIN: [round_of(samples_of(times, prepare_ns=[0] * len(times)))]}))
     [strategy] = read_talk_csv(text, "x.csv", "s").strategies
     assert strategy.samples.latency_ns.round().astype(int).tolist() == times
 
 
 def test_failed_attempt_has_port_minus_1() -> None:
-    """What failed is told by its port, and takes the time of the call that failed."""
+    """A failed attempt has port -1, and the time of the call that failed."""
     samples = samples_of([10_000, 0, 5_000], prepare_ns=[100, 2000, 100], errno=[0, errno.EADDRINUSE, errno.ETIMEDOUT])
     assert talk_rows(result_of({PLAIN: [round_of(samples)]})) == "9024,1e-05\n-1,2e-06\n-1,5e-06\n"
 
 
 def test_attempts_are_taken_for_what_they_tell() -> None:
-    """Each is one try with an unknown errno if it failed, and followed on the one before."""
+    """Each is one try, with an unknown errno if it failed, and follows the one before."""
     [strategy] = read_talk_csv("9024,2e-05\n-1,0.5\n65535,1E-3\n1,4\n", "folder/x.csv").strategies
     samples = strategy.samples
     assert strategy.strategy == StrategySpec("x")
@@ -145,7 +145,7 @@ def test_name_tells_the_kernel(name: str, kernel: str | None, strategy: str) -> 
 
 
 def test_line_ends_of_windows_are_read() -> None:
-    """A file that went through another system says the same."""
+    """A file that another system saved has the same content."""
     [strategy] = read_talk_csv("9024,1e-05\r\n9025,2e-05\r\n", "x.csv").strategies
     assert strategy.samples.port.tolist() == [9024, 9025]
 
@@ -185,13 +185,13 @@ def test_what_the_author_never_wrote_is_refused(row: str, reason: str) -> None:
 
 
 def test_cut_off_row_is_found_even_if_it_looks_whole() -> None:
-    """1.2e-0 is a number too, but not what was written: the line break that should follow is missing."""
+    """1.2e-0 is a number too, but not what was written: the line end after it is missing."""
     with pytest.raises(InputError, match=r"^x\.csv is cut off in line 2: it has no line break"):
         read_talk_csv("9024,1.2e-05\n9025,1.2e-0", "x.csv")
 
 
 SHAPE = [(9024 + i if i % 9 else -1, 5e-6 if i < 60 else 2e-3) for i in range(100)]
-"""A plain run's: fast, and from the middle on slow."""
+"""Those of a plain run: fast, and from the middle on slow."""
 
 
 def scaled(per_second: float, header: str = "", blank: str = "") -> str:
@@ -236,7 +236,7 @@ def test_header_and_blanks_are_read(header: str) -> None:
     ],
 )
 def test_header_tells_the_unit(header: str, per_second: float) -> None:
-    """The unit is taken from the name of the column, and nothing is doubted."""
+    """The column's name has the unit, and there is no warning."""
     text = scaled(per_second, f"{header}\n")
     assert told(text) == authors_lines(SHAPE)
     assert read_talk_csv(text, "x.csv").known == ()
@@ -244,7 +244,7 @@ def test_header_tells_the_unit(header: str, per_second: float) -> None:
 
 @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)])
 def test_unit_settles_what_the_times_are(unit: str, per_second: float) -> None:
-    """What the user says counts, whatever a header says, and nothing is doubted."""
+    """The option overrides any header, and there is no warning."""
     for header in ("", "port,latency_ms\n"):
         text = scaled(per_second, header)
         assert told(text, unit) == authors_lines(SHAPE)
@@ -263,7 +263,7 @@ def test_unit_settles_what_the_times_are(unit: str, per_second: float) -> None:
     ],
 )
 def test_times_that_no_connect_takes_are_refused(text: str, takes: str) -> None:
-    """Micro- or nanoseconds taken for seconds are hours a connect(): the file is refused with the option that helps."""
+    """Micro- or nanoseconds read as seconds are hours a connect(): the file is refused with the option that helps."""
     with pytest.raises(InputError) as refused:
         read_talk_csv(text, "x.csv")
     assert takes in refused.value.message
@@ -271,14 +271,14 @@ def test_times_that_no_connect_takes_are_refused(text: str, takes: str) -> None:
 
 
 def test_infinite_times_are_refused_without_a_warning() -> None:
-    """Times beyond what a float of ns holds, all or half of them, are told like any that are too long."""
+    """Times beyond what a float of ns holds, all or half of them, are refused like any that are too long."""
     for text in ("9024,1e305\n", "9024,1e305\n9025,1e999\n9026,0.1\n9027,0.1\n"):
         with pytest.raises(InputError, match=r"^x\.csv"):
             read_talk_csv(text, "x.csv")
 
 
 def test_times_that_are_rather_long_are_doubted() -> None:
-    """Milliseconds taken for seconds could be those of a distant target: a warning tells both ways out."""
+    """Milliseconds read as seconds could be those of a distant target: a warning names both remedies."""
     result = read_talk_csv(scaled(1e3), "x.csv")
     [doubt] = result.known
     assert (doubt.severity, "5.00 ms" in doubt.message, "--unit ms" in doubt.advice) == (Severity.WARNING, True, True)
@@ -287,14 +287,14 @@ def test_times_that_are_rather_long_are_doubted() -> None:
 
 
 def test_no_more_than_a_header_holds_no_attempts() -> None:
-    """A file that ends after its header is told as such."""
+    """The message about a file that ends after its header says so."""
     with pytest.raises(InputError, match=r"^x\.csv holds no attempts$"):
         read_talk_csv("port,seconds\n", "x.csv")
 
 
 @pytest.mark.parametrize("rounds", [{PLAIN: 2}, {PLAIN: 1, BIND: 1}], ids=["two rounds", "two strategies"])
 def test_more_than_one_round_has_no_such_file(rounds: dict[StrategySpec, int]) -> None:
-    """The form cannot tell one strategy or round from another."""
+    """The form cannot separate strategies or rounds."""
     some: Result = result_of(
         {spec: [round_of(samples_of([1]), i + 1) for i in range(number)] for spec, number in rounds.items()}
     )
@@ -303,5 +303,5 @@ def test_more_than_one_round_has_no_such_file(rounds: dict[StrategySpec, int]) -
 
 
 def test_one_round_is_never_refused() -> None:
-    """What the form can hold, it takes."""
+    """A single round is always accepted."""
     check_one_round(1)

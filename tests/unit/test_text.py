@@ -1,4 +1,4 @@
-"""The default report: what it says, and that it stays within a terminal of 80 columns."""
+"""The default report: its content, and that it stays within a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def run_of(spec: StrategySpec, *rounds: Samples) -> Result:
 
 
 def line_with(report: str, start: str) -> str:
-    """The one line that begins so."""
+    """The one line with this beginning."""
     [line] = [line for line in report.splitlines() if line.startswith(start)]
     return line
 
 
 def cells(report: str, table: str, row: str) -> dict[str, str]:
-    """A row of a table by the names of its columns, table and row told by their first cell."""
+    """A row of a table by the names of its columns; table and row are named by their first cell."""
     lines = report.splitlines()
     top = next(i for i, line in enumerate(lines) if line.startswith(table + "  "))
     found = next(line for line in lines[top + 1 :] if line.startswith(row + "  "))
@@ -63,7 +63,7 @@ MIXED = samples_of(
 
 
 def test_block_is_header_six_lines_tables_and_facts() -> None:
-    """A strategy's block has its parts in the order they are read in, a blank line between."""
+    """A strategy's block has its parts in reading order, a blank line between."""
     result = run_of(BIND, samples_of([10_000, 20_000, 30_000]))
     header, *lines = write(strategy_blocks(result, result.strategies[0])).splitlines()
     assert header == (
@@ -132,13 +132,13 @@ def test_header_is_one_line_for_a_pipe() -> None:
 
 
 def test_header_names_a_link_that_is_not_the_loopback() -> None:
-    """What the packets went over stands beside where they did."""
+    """The link stands beside the namespace."""
     result = result_of({BIND: [round_of(MIXED)]}, replace(PLAN, link=Link.VETH, delay_ms=2.0))
     assert ", own network namespace, veth link, 2 ms delay, backlog listener, " in header(result, BIND)
 
 
 def test_folded_header_says_the_same_in_lines() -> None:
-    """A width folds the header between words, later lines set in."""
+    """A width folds the header between words, later lines indented."""
     result = run_of(LONG, MIXED)
     lines = fold(header(result, LONG), 80).split("\n")
     assert len(lines) > 1
@@ -159,7 +159,7 @@ def test_floor_is_left_out_where_nothing_connected() -> None:
 
 
 def test_rounds_show_their_totals_and_the_median() -> None:
-    """With several rounds, each one's total time is told and the median they are compared by."""
+    """With several rounds, the report has each one's total time and their median."""
     report = run_report.text(run_of(BIND, *(samples_of([n * 1_000_000] * 10) for n in (3, 1, 2))))
     assert line_with(report, "total time by round") == "total time by round: 30.0 ms, 10.0 ms, 20.0 ms; median 20.0 ms"
 
@@ -170,7 +170,7 @@ def test_single_round_has_no_median() -> None:
 
 
 def test_closing_table_compares_with_plain_by_acquire_time() -> None:
-    """With several strategies a table gives what a connection costs, how that compares, and errors with their share."""
+    """With several strategies a table has the cost of a connection, the comparison, and errors with their share."""
     failing = samples_of([999_000] * 400, errno=[0, 0, 0, errno.EADDRNOTAVAIL] * 100)
     random = samples_of([9_000] * 400, prepare_ns=[91_000] * 400)
     result = result_of(
@@ -199,7 +199,7 @@ def test_names_that_a_reader_looks_for_can_be_bold() -> None:
 
 
 def test_equal_findings_of_several_strategies_are_one() -> None:
-    """They name the strategies; so does Markdown."""
+    """The finding names the strategies, in Markdown too."""
     rounds = {spec: [round_of(samples_of([SLOWEST_NS] * 4))] for spec in (PLAIN, BIND, RANDOM)}
     result = result_of(rounds)
     line = line_with(write(closing_blocks(result)), "warning: ")
@@ -208,7 +208,7 @@ def test_equal_findings_of_several_strategies_are_one() -> None:
 
 
 def test_single_strategy_has_nothing_to_close_with() -> None:
-    """One strategy, no findings: after its block comes the verdict alone."""
+    """One strategy, no findings: after its block stands the verdict alone."""
     result = run_of(BIND, MIXED)
     assert write(closing_blocks(result)) == ""
     block, verdict = write(strategy_blocks(result, result.strategies[0])), write([Verdict(run_verdict(result))])
@@ -216,7 +216,7 @@ def test_single_strategy_has_nothing_to_close_with() -> None:
 
 
 def test_several_rounds_are_compared_by_their_median() -> None:
-    """The closing table of several rounds says that its figures are the median round's, and they are."""
+    """The closing table of several rounds has the median round's figures, and says so."""
     slow, fast = samples_of([9_000_000] * 10), samples_of([999_000] * 10)
     rounds = [round_of(samples, number) for number, samples in enumerate((slow, fast, fast), 1)]
     comparison = write(closing_blocks(result_of({PLAIN: rounds, BIND: rounds})))
@@ -233,19 +233,19 @@ def test_strategy_without_an_attempt_has_dashes_in_the_comparison() -> None:
 
 
 def test_findings_stand_before_the_verdict_with_their_advice() -> None:
-    """A finding is a line by its severity and a line with what to do about it; it does not scroll the verdict away."""
+    """A finding is a line with its severity and a line of advice; findings do not scroll the verdict away."""
     result = result_of({BIND: [round_of(MIXED)]}, known=(NOTE,))
     found = "warning: measuring in the host's network namespace (why)\n  -> run as root"
     assert run_report.text(result).endswith(f"\n\n{found}\n\n{write([Verdict(run_verdict(result))])}")
 
 
 def test_finding_told_before_is_not_told_again() -> None:
-    """What the user was warned of beforehand is left out of the closing lines."""
+    """The closing lines leave out a finding that was printed before the run."""
     assert write(closing_blocks(result_of({BIND: [round_of(MIXED)]}, known=(NOTE,)), (NOTE,))) == ""
 
 
 def test_partial_round_is_found_out_in_the_report() -> None:
-    """An interrupted run's report says how much of it there is."""
+    """An interrupted run's report says how much of the plan it has."""
     result = result_of({BIND: [round_of(MIXED, fault=Interrupted(2))]})
     result.plan = replace(PLAN, strategies=(BIND,), connections=9)
     assert (
@@ -262,7 +262,7 @@ def test_empty_round_is_reported_within_80_columns() -> None:
 
 @pytest.mark.parametrize("spec", [PLAIN, WINDOW, LONG], ids=lambda spec: spec.label)
 def test_block_of_a_million_attempts_fits_80_columns(spec: StrategySpec) -> None:
-    """Counts of a million, latencies of seconds and the longest names there are stay within 80 columns."""
+    """Counts of a million, latencies of seconds and the longest names stay within 80 columns."""
     number = 1_000_000
     failed = [errno.EADDRNOTAVAIL if i % 2 else errno.EINPROGRESS if i % 4 else 0 for i in range(number)]
     samples = samples_of([SLOWEST_NS] * number, errno=failed, tries=[1001] * number)
@@ -285,7 +285,7 @@ def test_block_of_a_million_attempts_fits_80_columns(spec: StrategySpec) -> None
 
 @pytest.mark.parametrize("number", [2, 5, 10, 100])
 def test_report_of_many_rounds_fits_80_columns(number: int) -> None:
-    """However many rounds there are, their totals stay within 80 columns."""
+    """The totals of any number of rounds stay within 80 columns."""
     report = run_report.text(run_of(WINDOW, *[samples_of([12_340_000] * 10)] * number), 80)
     assert "total time by round: 123 ms" in report
     assert too_wide(report) == []
@@ -309,7 +309,7 @@ def test_comparison_fits_80_columns(specs: tuple[StrategySpec, ...], rounds: int
 
 
 def test_findings_fit_80_columns() -> None:
-    """Long findings and their advice are folded, later lines set in."""
+    """Long findings and their advice are folded, later lines indented."""
     fault = RunFault("socket() failed at attempt 1000000 with EMFILE (Too many open files)", "raise it " * 20)
     measured = round_of(samples_of([SLOWEST_NS] * 100), fault=fault)
     report = replace(
@@ -323,14 +323,14 @@ def test_findings_fit_80_columns() -> None:
 
 
 def test_environment_is_not_needed_but_for_the_kernel() -> None:
-    """The report names the kernel, and takes no offence at whatever else was recorded or not."""
+    """The report names the kernel, and accepts any other record, or none."""
     result = run_of(BIND, MIXED)
     result.environment = {"kernel": ENVIRONMENT["kernel"]}
     assert run_report.text(result).startswith("bind: Linux 6.8.0-test, ")
 
 
 def file_of(origin: Origin, *rounds: Samples, name: str = "folder/x.csv", kernel: str | None = None) -> Result:
-    """What a CSV tells of these rounds of `bind`."""
+    """The part of these rounds of `bind` that a CSV contains."""
     result = Result(None, {"kernel": kernel} if kernel else {}, origin=origin, name=name)
     for number, samples in enumerate(rounds, 1):
         result.add(BIND, Round(number, samples))
@@ -338,7 +338,7 @@ def file_of(origin: Origin, *rounds: Samples, name: str = "folder/x.csv", kernel
 
 
 def test_own_csv_has_all_figures_but_the_runs() -> None:
-    """Attempts alone have six lines, both tables and a wall time; plan, floor and open connections they do not tell."""
+    """Attempts alone have six lines, both tables and a wall time, but no plan, floor and open connections."""
     result, run = (
         file_of(Origin.CSV, samples_of([10_000, 20_000, 30_000])),
         run_of(BIND, samples_of([10_000, 20_000, 30_000])),
@@ -355,7 +355,7 @@ def test_own_csv_has_all_figures_but_the_runs() -> None:
 
 
 def test_talk_csv_has_no_acquire_times() -> None:
-    """The author's file tells no more than latencies: neither acquire times nor a wall time are made up from them."""
+    """The author's file has latencies alone: the report invents neither acquire times nor a wall time."""
     samples = samples_of([10_000, 20_000], errno=[0, UNKNOWN_ERRNO])
     report = run_report.text(file_of(Origin.TALK_CSV, samples, kernel="6.1.75"))
     assert report.startswith("bind: Linux 6.1.75, talk CSV folder/x.csv\nconnection attempts: 2 errored: 1 total: 1\n")
@@ -364,7 +364,7 @@ def test_talk_csv_has_no_acquire_times() -> None:
 
 
 def test_csv_of_several_rounds_says_how_many() -> None:
-    """Without a plan the rounds are counted, and their share of a range that is not known is left out of the knee."""
+    """Without a plan the report counts the rounds, and leaves the share of an unknown range out of the knee."""
     steps = samples_of([10_000] * 100 + [50_000] * 100, port=[9024] * 200)
     report = run_report.text(file_of(Origin.CSV, steps, steps))
     assert report.splitlines()[0] == "bind: kernel unknown, connbench CSV folder/x.csv, 2 rounds"
@@ -399,7 +399,7 @@ RANGE, UDP = StrategySpec("range"), replace(BIND, load=Load(protocol=Protocol.UD
 def test_knee_that_too_few_ports_in_use_hide_is_not_said_to_be_none(
     spec: StrategySpec, kernel: str, plan: Plan, is_seen: bool
 ) -> None:
-    """Up to half of the ports of each source a search by parity is fast: that nothing turned slow tells nothing."""
+    """Up to half of the ports of each source a search by parity is fast, so the report claims no missing knee."""
     flat = result_of({spec: [round_of(samples_of([10_000] * 100))]}, plan)
     flat.environment["kernel"] = kernel
     ports = len(plan.port_range) - plan.reserved
@@ -422,7 +422,7 @@ def test_knee_that_too_few_ports_in_use_hide_is_not_said_to_be_none(
     ],
 )
 def test_header_names_the_recorded_hosts_range_beside_the_runs(host: str | None, plan: Plan, words: str) -> None:
-    """The default range is not the host's: both are said, from what was recorded with the result."""
+    """Where the default range is not the host's, the header has both, from the record in the result."""
     result = result_of({BIND: [round_of(MIXED)]}, plan)
     result.environment["host_sysctls"] = {"net.ipv4.ip_local_port_range": host} if host else None
     assert words in header(result, BIND)
@@ -430,7 +430,7 @@ def test_header_names_the_recorded_hosts_range_beside_the_runs(host: str | None,
 
 
 def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
-    """Where it turned slow for good, and where an attempt first failed, beside how full the range was then."""
+    """Where it turned slow for good, and where an attempt first failed, beside the share in use at that moment."""
     samples = samples_of(
         [10_000] * 100 + [50_000] * 150, port=[9024] * 249 + [0], errno=[0] * 249 + [errno.EADDRNOTAVAIL]
     )
@@ -442,7 +442,7 @@ def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
 
 
 def test_run_without_a_knee_says_so() -> None:
-    """That there is none is a finding too, where there were connections enough to tell."""
+    """Where there were connections enough to judge, the report says that there is no knee."""
     flat = result_of({BIND: [round_of(samples_of([10_000] * 100))]}, replace(PLAN, port_range=PortRange(9024, 9203)))
     assert (
         line_with(run_report.text(flat), "knee: ") == "knee: none, the rolling median does not stay above 3 x 10.0 µs"
@@ -451,7 +451,7 @@ def test_run_without_a_knee_says_so() -> None:
 
 
 def test_steady_growth_has_a_line_of_its_own() -> None:
-    """It has the first and the last median, and where it passes three times the baseline no knee is claimed."""
+    """It has the first and the last median, and where it passes three times the baseline the report claims no knee."""
     growing = samples_of(list(range(10_000, 70_000, 100)))
     report = run_report.text(run_of(BIND, growing))
     assert line_with(report, "knee: ") == "knee: none, the connections become slower without a step"
@@ -468,7 +468,7 @@ def test_steady_growth_has_a_line_of_its_own() -> None:
 
 @pytest.mark.parametrize("origin", [Origin.CSV, Origin.TALK_CSV])
 def test_header_without_a_plan_is_one_line_whatever_the_kernel_is_called(origin: Origin) -> None:
-    """A document that has no plan may name any kernel and file: nothing of them ends the line or steers a terminal."""
+    """A document without a plan may name any kernel and file: no part of them ends the line or controls a terminal."""
     words = "6.1\x1b[2J\x07\n::error::pwned\u202e"
     line = header(file_of(origin, MIXED, name=words, kernel=words), BIND)
     shown = "6.1\ufffd[2J\ufffd\ufffd:\ufffderror:\ufffdpwned\ufffd"

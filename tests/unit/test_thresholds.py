@@ -1,4 +1,4 @@
-"""The language of thresholds: what is read, what is refused, and where the caret stands."""
+"""The language of thresholds: what it accepts, what it refuses, and where the caret stands."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ P99 = Metric("p99", "latency", "all")
 
 
 def metrics_of(dimension: Dimension) -> st.SearchStrategy[Metric]:
-    """Metrics that can be of this kind, those of a base among them."""
+    """Metrics of this kind, those of a base among them."""
     known = sorted({m for m in METRICS.values() if dimension in m.dimensions}, key=str)
     percents = st.decimals("0.01", "99.99", places=2).map(lambda percent: f"p{percent.normalize():f}")
     return st.builds(
@@ -87,7 +87,7 @@ TOKENS = [
 
 
 def fault_of(text: str, *, with_base: bool = False) -> UsageError:
-    """The error that a text is refused with."""
+    """The error of a text."""
     with pytest.raises(UsageError) as caught:
         parse(text, with_base=with_base)
     return caught.value
@@ -103,7 +103,7 @@ def test_what_is_written_is_read_back(expression: Expression) -> None:
 @unhurried
 @given(st.text() | st.lists(st.sampled_from(TOKENS)).map("".join), st.booleans())
 def test_any_text_is_an_expression_or_refused_in_three_lines(text: str, with_base: bool) -> None:
-    """Whatever is given, the answer is a condition or a UsageError with a caret under a place of the text."""
+    """Any text is either a condition or a UsageError with a caret under a place of the text."""
     try:
         expression = parse(text, with_base=with_base)
     except UsageError:
@@ -141,7 +141,7 @@ def test_any_text_is_an_expression_or_refused_in_three_lines(text: str, with_bas
     ],
 )
 def test_limit(text: str, threshold: Threshold) -> None:
-    """A metric is compared with a figure in its unit; group all and latency need not be named, nor blanks set."""
+    """A metric is compared with a figure in its unit; group all, latency and blanks may be left out."""
     assert parse(text) == threshold
 
 
@@ -155,7 +155,7 @@ def test_limit(text: str, threshold: Threshold) -> None:
     ],
 )
 def test_ratio(text: str, factor: float) -> None:
-    """A metric is compared with so many times another one."""
+    """A metric is compared with a multiple of another one."""
     even, odd = Metric("mean", "latency", "even"), Metric("mean", "latency", "odd")
     assert parse(text) == Threshold(odd, Operator.OVER, Multiple(factor, even, Dimension.TIME))
 
@@ -208,7 +208,7 @@ def test_ratio(text: str, factor: float) -> None:
     ],
 )
 def test_fault_is_shown_where_it_is(text: str, caret: str, fault: str, hint: str) -> None:
-    """A wrong expression is repeated with a caret under the place that is wrong, and a way out."""
+    """The message repeats the expression with a caret under the wrong place, and a remedy."""
     error = fault_of(text)
     said, *place = error.message.splitlines()
     assert fault in said
@@ -223,12 +223,12 @@ def test_nothing_is_no_condition(text: str) -> None:
 
 
 def test_control_characters_do_not_move_the_caret() -> None:
-    """What would not be printed as one character is shown as one."""
+    """A character that prints as none or several is shown as one."""
     assert fault_of("\tpp8\x1b > 5ms").message.splitlines()[1:] == ["     pp8? > 5ms", "     ^"]
 
 
 def test_base_and_slower_are_read_where_there_is_a_base() -> None:
-    """With a second run, expressions about both are read, and so are others."""
+    """With a second run, expressions about both are accepted, and so are others."""
     for text in ("p99 > 1.2x base.p99", "base.odd.mean < 1x odd.mean", "slower", "window: slower", "p99 > 5ms"):
         assert str(parse(text, with_base=True)) == text
 
@@ -243,7 +243,7 @@ def test_base_and_slower_are_read_where_there_is_a_base() -> None:
     ],
 )
 def test_expression_is_for_all_or_for_one_name_or_label(strategy: str, held: set[StrategySpec]) -> None:
-    """Without a strategy before it every one is held to it; with one, those of that name or label."""
+    """Without a strategy an expression is about every one; with one, about those of that name or label."""
     expression = parse(f"{strategy}p99 > 1ms")
     assert {spec for spec in (PLAIN, WINDOW, LONG) if applies_to(expression, spec)} == held
 
@@ -265,13 +265,13 @@ CHURNING = replace(FILLING, phase=Phase.CHURN)
     ],
 )
 def test_phase_is_told_by_its_whole_label(text: str, held: set[StrategySpec]) -> None:
-    """Labels hold commas and percent; a bare condition is for both phases, but for the knee, which churn has not."""
+    """Labels contain commas and percent signs; a bare condition is for both phases, except the knee."""
     expression = parse(text)
     assert {spec for spec in (FILLING, CHURNING) if applies_to(expression, spec)} == held
 
 
 def test_expression_about_a_strategy_that_is_not_there_is_refused() -> None:
-    """A threshold that nobody would be held to is wrong usage, and what is there is named."""
+    """A threshold about no strategy is wrong usage, and the message lists the existing ones."""
     expressions = [parse("plain: p99 > 1ms"), parse("window 50: p99 > 1ms")]
     with pytest.raises(UsageError, match=r"this run has no strategy 'window 50'") as caught:
         validate_names(expressions, (PLAIN, WINDOW), "this run")

@@ -1,4 +1,4 @@
-"""What reports, findings and charts make of UDP: its latency is acquire time, and nothing of TCP is said of it."""
+"""UDP in reports, findings and charts: its latency is acquire time, and nothing of TCP is mentioned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def datagrams(samples: Samples) -> Round:
 
 
 def run_of(search_ns: Sequence[int], **columns: Sequence[int]) -> Result:
-    """UDP sockets whose bind() takes so long, and connect() 1 µs each."""
+    """UDP sockets with these times of bind(), and connect() 1 µs each."""
     samples = samples_of([1_000] * len(search_ns), prepare_ns=search_ns, **columns)
     return result_of({UDP: [datagrams(samples)]}, HUNDRED_PORTS)
 
@@ -45,7 +45,7 @@ def test_text_says_once_that_latency_is_acquire_time() -> None:
 
 
 def test_outliers_are_counted_and_placed() -> None:
-    """Attempts above a hundred times the median are told, and how many of them fell before the range was nearly full.
+    """The report counts attempts above a hundred times the median, and those before the range was nearly full.
 
     The failed attempt in the middle takes no port, so that the hundredth attempt meets 98 ports in use.
     """
@@ -58,7 +58,7 @@ def test_outliers_are_counted_and_placed() -> None:
 
 
 def test_nothing_of_tcp_is_found_in_udp() -> None:
-    """Counters of listeners and SYNs, timers and the table of established connections are no matter of UDP."""
+    """Counters of listeners and SYNs, timers and the table of established connections do not concern UDP."""
     result = run_of([2_000] * 50 + [2_000_000_000] * 50)
     [measured] = result.rounds[UDP]
     moved = dict.fromkeys((*OVERFLOW_COUNTERS, *RETRANSMISSION_COUNTERS), 5)
@@ -78,7 +78,7 @@ def test_table_of_established_connections_holds_no_udp() -> None:
 
 
 def test_page_markdown_and_metrics_say_it_too() -> None:
-    """Whoever reads another format is told the same."""
+    """The other formats say the same."""
     result = run_of([2_000] * 100)
     assert SAID in html_page([result])
     assert "- bind, UDP: UDP: latency is acquire time" in markdown(result)
@@ -86,7 +86,7 @@ def test_page_markdown_and_metrics_say_it_too() -> None:
 
 
 def test_axes_are_named_after_what_they_show() -> None:
-    """A chart of UDP alone has acquire time along its axis; beside TCP both names stand there."""
+    """A chart of UDP alone has acquire time along its axis; beside TCP it has both names."""
     udp, tcp = run_of([2_000] * 100), result_of({PLAIN: [round_of(samples_of([10_000] * 100))]})
     assert [latency_name(series_of(r)) for r in ([tcp], [udp])] == ["latency", "acquire time"]
     assert latency_name(series_of([tcp, udp]), "latency of connect()") == "latency of connect(); of UDP acquire time"

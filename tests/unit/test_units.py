@@ -51,14 +51,14 @@ JUST_UNDER_1000_S = 9.994e11
     ],
 )
 def test_duration_at_the_edges_of_its_units(nanoseconds: float, text: str) -> None:
-    """A duration has three significant digits, and takes the next unit rather than a fourth."""
+    """A duration has three significant digits, and the next unit rather than a fourth digit."""
     assert duration(nanoseconds) == text
 
 
 @given(st.floats(1, JUST_UNDER_1000_S))
 @unhurried
 def test_duration_reads_back_to_its_value(nanoseconds: float) -> None:
-    """Three digits and a unit, and they are within half a per cent of what was measured."""
+    """Three digits and a unit are within half a per cent of the measured value."""
     text, unit = duration(nanoseconds).split(" ")
     assert re.fullmatch(r"\d\.\d\d|\d\d\.\d|\d\d\d", text)
     assert float(text) * NANOSECONDS[unit] == pytest.approx(nanoseconds, rel=0.005000001)
@@ -165,7 +165,7 @@ def test_what_is_no_count_is_refused(text: str) -> None:
 
 @given(st.integers(0, 10**18))
 def test_count_reads_what_it_writes(number: int) -> None:
-    """Up to where a float holds every whole number it comes back; beyond, as it is printed."""
+    """Up to where a float holds every whole number it reads back; beyond, as it is printed."""
     assert parse_count(count(number)) == int(f"{number:.0f}")
     assert parse_count(str(number)) == number
 
@@ -190,13 +190,13 @@ def test_count_reads_what_it_writes(number: int) -> None:
     ],
 )
 def test_time_is_read(text: str, unit: str, value: str) -> None:
-    """In the unit that is asked for, exactly; a number alone is of that unit."""
+    """In the asked-for unit, exactly; a number alone has that unit."""
     assert parse_time(text, unit) == Decimal(value)
 
 
 @pytest.mark.parametrize("text", ["", "ms", "nan", "inf", "-1s", "5d", "5 s s", "5%", "5/s", "1e999s", "1k"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    """Neither is a number alone where the unit has to be said."""
+    """A number alone is none either, where the unit is needed."""
     with pytest.raises(ValueError, match=re.escape(repr(text))):
         parse_time(text, "s")
     with pytest.raises(ValueError, match="'5' is not a time"):
@@ -221,7 +221,7 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 
 @given(st.integers(0, 10_000))
 def test_shares_and_rates_come_back(number: int) -> None:
-    """What is printed of a load can be typed again, and means the same."""
+    """A printed load can be typed again, and means the same."""
     share, rate = number / 10_000, number / 10
     assert float(parse_percent(format_percent(share))) == share
     assert float(parse_rate(per_second(rate))) == rate

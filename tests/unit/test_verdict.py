@@ -1,4 +1,4 @@
-"""The verdict on a run: what it says of each outcome, and what it does not say where the run cannot show it."""
+"""The verdict on a run: its sentences for each outcome, and its silence where the run cannot show it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_of(**measured: Samples) -> Result:
 
 
 def test_equal_knees_are_told_once_with_the_times_before_and_after() -> None:
-    """The figures of what turned slow and of what did not, in that order, and then what to run."""
+    """The figures of what turned slow and of what did not, in that order, and then the next command."""
     assert run_verdict(run_of(plain=CLIFF, bind=CLIFF, range=FLAT)) == (
         "plain and bind turn slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.",
         "range stays at 9 µs (acquire p50) to the last connection, without an error.",
@@ -56,7 +56,7 @@ def test_equal_knees_are_told_once_with_the_times_before_and_after() -> None:
 
 
 def test_what_has_a_knee_alone_is_to_be_compared() -> None:
-    """After plain alone the next command shows a remedy beside it."""
+    """After plain alone the next command measures a remedy beside it."""
     assert run_verdict(run_of(plain=CLIFF))[-1] == (
         "Next: connbench run --strategy range --strategy window --port-range 20000-20999 shows what helps."
     )
@@ -71,7 +71,7 @@ def test_knees_at_different_shares_are_told_apart() -> None:
 
 
 def test_turning_slow_among_the_last_ports_is_told_after_what_matters() -> None:
-    """The last free ports of a range are found late whichever way: that is no cliff at half of the range."""
+    """Every strategy finds the last free ports of a range late: that is no cliff at half of the range."""
     late = samples_of([7_000] * 970 + [50_000] * 30)
     assert run_verdict(run_of(random=late, plain=CLIFF, range=late, bind=samples_of([7_000] * 999 + [50_000])))[:2] == (
         "plain turns slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.",
@@ -91,7 +91,7 @@ def test_less_than_all_is_not_rounded_to_all() -> None:
 
 @pytest.mark.parametrize("connections", [100, 500])
 def test_less_than_half_of_the_ports_shows_nothing(connections: int) -> None:
-    """What connect() costs from half of the ports on was not seen: nothing is said to stay fast."""
+    """The run did not show what connect() costs beyond half of the ports: the verdict calls nothing fast."""
     flat = round_of(samples_of([8_000] * connections))
     measured = {StrategySpec(name): [flat] for name in ("plain", "bind", "range")}
     assert run_verdict(result_of(measured, replace(FEW, connections=connections))) == (
@@ -159,7 +159,7 @@ def test_growth_without_a_knee_is_no_staying() -> None:
 
 
 def test_failures_are_told_with_reason_and_place() -> None:
-    """Those for want of a port and those given up are told apart."""
+    """Failures for lack of a port and attempts given up stand apart."""
     numbers = [0] * 850 + [errno.EADDRNOTAVAIL] * 100 + [GIVEN_UP] * 50
     said = run_verdict(run_of(range=samples_of([8_000] * 1000, errno=numbers)))[0]
     assert "stays at 9 µs (acquire p50), " in said
@@ -177,7 +177,7 @@ def test_more_attempts_than_ports_fail_for_that_reason() -> None:
 
 
 def test_no_connection_at_all() -> None:
-    """Neither fast nor slow; and of two strategies that fail alike it is told once."""
+    """Neither fast nor slow; two strategies that fail alike have one sentence."""
     nothing = samples_of([8_000] * 100, errno=[errno.EADDRNOTAVAIL] * 100)
     alone = "none of 100 attempts made a connection (EADDRNOTAVAIL 100)."
     assert run_verdict(run_of(plain=nothing))[0] == f"Do not use these figures: plain: {alone}"
@@ -218,21 +218,21 @@ def test_one_unusable_strategy_leaves_the_others_their_verdict() -> None:
 
 
 def test_a_finding_about_all_makes_all_unusable() -> None:
-    """What is not about one strategy is about each."""
+    """A finding without a strategy is about each."""
     known = (Finding("x", Severity.INVALID, "nothing is right", "stop"),)
     said = run_verdict(result_of({PLAIN: [round_of(CLIFF)]}, FEW, known))
     assert said == ("Do not use these figures: nothing is right.", "Next: stop; then measure again.")
 
 
 def test_what_was_cut_short_is_to_be_run_again() -> None:
-    """What was measured of it counts as far as it goes."""
+    """Its measured part counts as far as it goes."""
     said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 400), fault=Interrupted(2))]}, FEW))
     assert "cannot show" in said[0]
     assert said[-1] == "Next: the run was cut short; run it again for the rest."
 
 
 def test_a_file_that_does_not_tell_the_range_has_no_share() -> None:
-    """A CSV: a knee that is there is told, and of one that is not there it is said what is not known."""
+    """A CSV: the verdict has a knee that is there; else it says what is unknown."""
     turned = Result(None, {}, (), {PLAIN: [round_of(CLIFF)]}, Origin.TALK_CSV, "a.csv")
     assert run_verdict(turned) == (
         "plain turns slow at connection 501: connect() p50 6 µs before, 61 µs after.",
@@ -265,7 +265,7 @@ def test_churn_is_told_with_how_full_the_range_is() -> None:
 
 
 def test_a_replacement_that_fails_fast_makes_churn_no_faster() -> None:
-    """The median is of connections; what failed is told beside it."""
+    """The median is of connections; the failures stand beside it."""
     spec = replace(RANGE, load=Load(fill=0.8, churn=Churn(100)))
     numbers = [errno.EADDRNOTAVAIL] * 60 + [0] * 40
     churned = samples_of([1_000] * 60 + [60_000] * 40, errno=numbers)
@@ -334,7 +334,7 @@ HOST = replace(FULL, namespace=Namespace.HOST)
     ],
 )
 def test_next_command_keeps_the_conditions_of_the_run(load: Load, plan: Plan, words: str) -> None:
-    """A churn that was closed by fin and is repeated by rst has no port in TIME_WAIT, and finds nothing wrong."""
+    """A churn by fin that is repeated by rst has no port in TIME_WAIT, and finds nothing wrong."""
     spec = replace(BIND, load=load)
     rounds = [round_of(CLIFF, number) for number in range(1, plan.rounds + 1)]
     run = result_of(dict.fromkeys(spec.phases, rounds), plan)
@@ -364,7 +364,7 @@ def test_next_command_keeps_the_settings_of_the_strategies(specs: tuple[Strategy
 
 
 def test_addresses_used_up_one_by_one_are_judged_by_the_first() -> None:
-    """Each fills a range of its own: over all of them half of the ports mean nothing."""
+    """Each fills a range of its own: half of the ports of all of them mean nothing."""
     plan = replace(FEW, sources=("127.9.9.1", "127.9.9.3"), spread=Spread.FILL)
     both = samples_of(
         ([5_000] * 500 + [60_000] * 500) * 2, source=[0] * 1000 + [1] * 1000, port=[*range(20000, 21000)] * 2
@@ -389,19 +389,19 @@ def test_several_rounds_count_together() -> None:
 
 
 def test_a_sweep_has_a_verdict_of_its_own() -> None:
-    """What is said of a run makes no sense of settings and loads combined."""
+    """The verdict on a run does not suit combined settings and loads."""
     specs = [replace(WINDOW, window=window, load=Load(fill=fill)) for window in (100, 500) for fill in (0.5, 0.9)]
     assert run_verdict(result_of({spec: [round_of(FLAT)] for spec in specs}, FEW)) == ()
 
 
 def test_nothing_measured_has_no_verdict() -> None:
-    """No sentence without a figure."""
+    """There is no sentence without a figure."""
     assert run_verdict(Result(FEW, {})) == ()
 
 
 @pytest.mark.parametrize("measured", [{"plain": CLIFF}, {"range": FLAT, "random": CLIFF}])
 def test_text_ends_with_the_verdict_and_markdown_begins_with_it(measured: dict[str, Samples]) -> None:
-    """On a terminal the eye is at the end, on a page at the beginning."""
+    """A terminal shows the end of a text first, a page its beginning."""
     result = run_of(**measured)
     said = run_verdict(result)
     assert run_report.text(result).splitlines()[-len(said) :] == [f"verdict: {said[0]}", *said[1:]]

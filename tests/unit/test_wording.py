@@ -1,4 +1,4 @@
-"""Words put together for a reader: lists in a sentence, and folded paragraphs."""
+"""Words joined for a reader: lists in a sentence, and folded paragraphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_words_are_listed_as_in_a_sentence(words: list[str], text: str) -> None:
 
 
 def test_a_paragraph_is_folded_between_words() -> None:
-    """No line is broken within a word, at a hyphen either; without a width there is one line."""
+    """No line breaks within a word, nor at a hyphen; without a width there is one line."""
     text = "connect from 127.9.9.1-127.9.9.9 to there"
     assert fold(text, 20, "  ", "- ").splitlines() == ["- connect from", "  127.9.9.1-127.9.9.9", "  to there"]
     assert fold(text, None, "  ", "- ") == f"- {text}"
