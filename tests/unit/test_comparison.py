@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from connbench.analysis.bootstrap import Verdict
 from connbench.analysis.comparison import (
     FIGURES,
     Figure,
     RoundCount,
     StrategyComparison,
-    Verdict,
     compare,
     compare_totals,
     figures_of,

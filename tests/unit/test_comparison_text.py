@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from connbench.analysis.comparison import FIGURES, Comparison, Verdict, compare
+from connbench.analysis.bootstrap import Verdict
+from connbench.analysis.comparison import FIGURES, Comparison, compare
 from connbench.errors import Interrupted
 from connbench.model import Churn, Link, Listener, Load, Namespace, Plan, PortRange, StrategySpec
 from connbench.report import comparison_report as report

@@ -1,4 +1,4 @@
-"""Bootstrap intervals for the difference between two sets of rounds, corrected for few rounds.
+"""Bootstrap intervals for the difference between two sets of rounds, corrected for few rounds; and what they show.
 
 Sources: T. C. Hesterberg, 'What Teachers Should Know About the Bootstrap', The American Statistician 69 (2015), on why
 the percentile interval is too narrow for small samples and how Student's t widens it; B. Efron and R. J. Tibshirani,
@@ -8,6 +8,7 @@ the percentile interval is too narrow for small samples and how Student's t wide
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from math import exp, fsum, sqrt
 from statistics import NormalDist
 
@@ -26,6 +27,22 @@ SEED = 2015
 """Fixed, so that the same two files always give the same interval."""
 
 Values = npt.NDArray[np.float64]
+
+
+RESOLUTION = 0.005
+"""Two runs that count the instructions of the same work agree within this share, so that one round is enough for a
+verdict: a larger difference is a change."""
+
+
+class Verdict(StrEnum):
+    """What an interval of the differences from BASE to NEW shows."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    FEWER_ERRORS = "fewer errors"
+    MORE_ERRORS = "more errors"
+    NO_DIFFERENCE = "no difference shown"
+    UNDETERMINED = "undetermined"
 
 
 @dataclass(frozen=True, slots=True)

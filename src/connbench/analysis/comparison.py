@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
-from connbench.analysis.bootstrap import FEWEST, Interval, Values, difference_of_means, geometric_mean, ratio_of_means
+from connbench.analysis.bootstrap import (
+    FEWEST,
+    RESOLUTION,
+    Interval,
+    Values,
+    Verdict,
+    difference_of_means,
+    geometric_mean,
+    ratio_of_means,
+)
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution
 from connbench.findings import Finding, Severity
@@ -212,24 +220,8 @@ FIGURES = ("total", *(f"{group}{name}" for group in ("", "even.", "odd.") for na
 """The figures that are compared, in the order of the report."""
 
 
-RESOLUTION = 0.005
-"""Two runs that count the instructions of the same work agree within this share, so that one round is enough for a
-verdict: a larger difference is a change."""
-
-
 MEASURED_OTHERWISE = {"clock", "port-range", "connections", "link", "delay", "listener", "target"}
 """Codes of differences in what was measured: they alone can be the reason for a change."""
-
-
-class Verdict(StrEnum):
-    """What the interval shows about NEW."""
-
-    FASTER = "faster"
-    SLOWER = "slower"
-    FEWER_ERRORS = "fewer errors"
-    MORE_ERRORS = "more errors"
-    NO_DIFFERENCE = "no difference shown"
-    UNDETERMINED = "undetermined"
 
 
 @dataclass(frozen=True, slots=True)

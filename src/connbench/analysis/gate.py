@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from connbench.analysis.comparison import Verdict, compare_totals
+from connbench.analysis.bootstrap import Verdict
+from connbench.analysis.comparison import compare_totals
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import percentile, samples_for, summarize
 from connbench.model import Phase, StrategySpec, fewest_to_show_half

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from connbench.analysis.bootstrap import FEWEST, Values, ratio_of_means
-from connbench.analysis.comparison import RESOLUTION
+from connbench.analysis.bootstrap import FEWEST, RESOLUTION, Values, ratio_of_means
 from connbench.model import Clock
 from connbench.results.result import Samples, StrategyResult
 from connbench.strategies import BASELINE

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from math import log
 from typing import Any
 
-from connbench.analysis.bootstrap import CONFIDENCE, FEWEST
+from connbench.analysis.bootstrap import CONFIDENCE, FEWEST, Verdict
 from connbench.analysis.comparison import (
     ERRORS,
     Comparison,
@@ -16,7 +16,6 @@ from connbench.analysis.comparison import (
     Figure,
     RoundCount,
     StrategyComparison,
-    Verdict,
 )
 from connbench.findings import Severity
 from connbench.report import blocks as block

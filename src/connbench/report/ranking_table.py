@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connbench.analysis.comparison import Verdict
+from connbench.analysis.bootstrap import Verdict
 from connbench.analysis.ranking import cost, find_base, speed
 from connbench.analysis.summary import summarize
 from connbench.model import Clock, Phase, Protocol

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from connbench.analysis.bootstrap import CONFIDENCE
+from connbench.analysis.bootstrap import CONFIDENCE, Verdict
 from connbench.analysis.chart_data import rolling_percentiles
-from connbench.analysis.comparison import ERRORS, Comparison, Verdict
+from connbench.analysis.comparison import ERRORS, Comparison
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import errno_name
 from connbench.analysis.sweep_analysis import Cell, Sweep, is_sweep
