@@ -24,7 +24,6 @@ from connbench.commands.sections import Command, Section, option
 from connbench.errors import UsageError
 from connbench.model import Protocol
 from connbench.model.time_wait import ON_LOOPBACK, TimeWait
-from connbench.planner.planner import plan_offline
 from connbench.planner.request import RunRequest
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
@@ -122,6 +121,8 @@ def _of_plan(
     calibrating: tuple[Path, ...],
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
+    from connbench.planner.planner import plan_offline
+
     plan = plan_offline(request, sysctls.reserved or frozenset())
 
     from connbench.portmodel.calibration import usual_of

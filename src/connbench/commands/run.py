@@ -15,7 +15,6 @@ from connbench.commands.result_writer import DocumentReport, ResultWriter, TextR
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
-from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
 from connbench.thresholds import Expression, validate_names
 
@@ -44,6 +43,8 @@ def command(  # noqa: PLR0913  # one for each option
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
+    from connbench.planner.planner import make_plan
+
     plan, known = make_plan(RunRequest(**asked))
     validate_names(thresholds, plan.phases, "this run")
 

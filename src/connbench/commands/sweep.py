@@ -28,7 +28,6 @@ from connbench.commands.sections import Command
 from connbench.errors import ConnbenchError, ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Plan, StrategySpec
-from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
 from connbench.planner.sweeps import (
     LOADS,
@@ -78,6 +77,8 @@ def command(  # noqa: PLR0913  # one for each option
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
+    from connbench.planner.planner import make_plan
+
     plan, known = make_plan(*_requests(asked))
     validate_names(thresholds, plan.phases, "this sweep")
 

@@ -22,10 +22,7 @@ from connbench.commands.result_writer import DocumentReport, ResultWriter, check
 from connbench.commands.sections import Command, Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation, first_sources
-from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
-from connbench.planner.resources import Available, check_resources
-from connbench.planner.workload import only_supported
 from connbench.strategies import BASELINE
 
 if TYPE_CHECKING:
@@ -67,6 +64,9 @@ def command(  # noqa: PLR0913  # one for each option
     minutes: plain, bind, and bind from one or two addresses take a minute or two each. Each round runs in a new network
     namespace.
     """
+    from connbench.planner.planner import make_plan
+    from connbench.planner.resources import Available, check_resources
+    from connbench.planner.workload import only_supported
     from connbench.reproduce.cases import FULL_RANGE, MOST_SOURCES, QUICK_RANGE, cases
 
     ports = QUICK_RANGE if quick else FULL_RANGE
