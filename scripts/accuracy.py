@@ -28,14 +28,14 @@ from connbench.errors import ExitCode
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
 from connbench.portmodel.agreement import rank_correlation
 from connbench.portmodel.algorithm import algorithm_of
-from connbench.portmodel.fit import calibrate
-from connbench.portmodel.predict_plan import beside
-from connbench.portmodel.tcp import tcp_ports
-from connbench.portmodel.window_failures import simulate_failures
+from connbench.portmodel.calibration import calibrate
+from connbench.portmodel.kernel_search import tcp_ports
+from connbench.portmodel.prediction import beside
 from connbench.report.blocks import Table
 from connbench.report.text import render
 from connbench.reproduce.cases import QUICK_RANGE, cases
 from connbench.reproduce.claims import claims_of
+from connbench.reproduce.window_failures import simulate_failures
 from connbench.results.input_file import read
 from connbench.results.result import Result, StrategyResult
 
@@ -178,7 +178,7 @@ def filling() -> Iterator[tuple[str, float]]:
     yield from (("knee of plain", knee(plain)), ("knee of bind", knee(bind)), ("knee of range", knee(flat)))
     yield from (("odd / even, plain", odd_to_even(plain)), ("odd / even, range", odd_to_even(flat)))
     [(prediction, samples)] = beside(result)[0].rounds
-    blocks = [values.reshape(-1, BLOCK) for values in (prediction.walk.ports_probed, samples.connect_ns)]
+    blocks = [values.reshape(-1, BLOCK) for values in (prediction.attempts.ports_probed, samples.connect_ns)]
     yield "latency ~ ports, filling", float(np.corrcoef(blocks[0].mean(axis=1), np.median(blocks[1], axis=1))[0, 1])
     yield "knee of two clients", knee(run("--strategy", "plain", "--concurrency", "2").strategies[0])
     yield "odd / even, UDP", odd_to_even(run("--strategy", "bind", "--protocol", "udp").strategies[0])

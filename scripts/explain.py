@@ -31,11 +31,11 @@ from connbench.model import (
     StrategySpec,
 )
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.reference_walk import Search, traced
-from connbench.portmodel.simulate import USUAL, KernelParameters, simulate, spaces_of
-from connbench.portmodel.tcp import TcpPorts
+from connbench.portmodel.kernel_search import TcpPorts
+from connbench.portmodel.simulation import USUAL, KernelParameters, simulate, spaces_of
 from connbench.report.charts.canvas import PALETTES, Grid, legend_below, styled, to_bytes
 from connbench.report.series import COLOURS as LINES
+from reference_walk import Search, traced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

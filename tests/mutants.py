@@ -22,7 +22,7 @@ from connbench.errors import Interrupted
 from connbench.model import Churn, Close, Load, Plan, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL
-from connbench.portmodel.predict_plan import predict
+from connbench.portmodel.prediction import predict
 from connbench.report.formats import FORMATS
 from connbench.results.old_names import RENAMED
 from connbench.results.result import Result, Round

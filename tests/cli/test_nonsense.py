@@ -23,7 +23,7 @@ from connbench.commands import session as measuring
 from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
 from connbench.planner import planner as make
-from connbench.portmodel import predict_plan as predict
+from connbench.portmodel import prediction as predict
 from connbench.report.json import json_document
 from connbench.serve import server
 from connbench.trace import command as trace_command

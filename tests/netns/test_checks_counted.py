@@ -19,7 +19,7 @@ import pytest
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Phase, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import KernelParameters, simulate
+from connbench.portmodel.simulation import KernelParameters, simulate
 from run_connbench import make_plan, measure, spec
 
 pytestmark = [
@@ -59,7 +59,7 @@ def modelled(strategy: StrategySpec) -> list[int]:
     """Ports that the model checks, for 30 kernels whose hashes differ."""
     algorithm = ALGORITHMS[os.environ["CONNBENCH_EXPECT_WALK"]]
     plan = RoundPlan(make_plan(strategy, PORTS, PORTS), strategy, 1)
-    return [int(simulate(plan, algorithm, KernelParameters(trial=n))[Phase.FILL].checked.sum()) for n in range(30)]
+    return [int(simulate(plan, algorithm, KernelParameters(trial=n))[Phase.FILL].lookups.sum()) for n in range(30)]
 
 
 def test_kernel_checks_as_many_ports_as_the_model() -> None:

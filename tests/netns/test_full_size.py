@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connbench.portmodel.window_failures import expect_failures
+from connbench.reproduce.window_failures import expect_failures
 from run_connbench import measure, needs_port_range, spec
 
 pytestmark = pytest.mark.timeout(1200)

@@ -14,9 +14,8 @@ from connbench.linux.port_search import searches_one_parity_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import KernelParameters, simulate
-from connbench.portmodel.simulated import Walk
-from connbench.portmodel.tcp import tcp_ports
+from connbench.portmodel.kernel_search import tcp_ports
+from connbench.portmodel.simulation import KernelParameters, SimulatedAttempts, simulate
 from run_connbench import make_plan, measure, measure_phases, needs_port_range, spec
 
 PORTS = 4096
@@ -37,7 +36,9 @@ def test_search_is_probed_as_a_measurement_shows_it() -> None:
     assert searches_one_parity_first() == (algorithm_here() is Algorithm.PRE_6_8)
 
 
-def simulated(strategy: StrategySpec, ports: int, connections: int, trial: int = 0, low: int = 40000) -> Walk:
+def simulated(
+    strategy: StrategySpec, ports: int, connections: int, trial: int = 0, low: int = 40000
+) -> SimulatedAttempts:
     """The filling of the plan that `measure` carries out."""
     plan = RoundPlan(make_plan(strategy, ports, connections, low=low), strategy, 1)
     return simulate(plan, algorithm_here(), KernelParameters(trial=trial))[Phase.FILL]

@@ -13,10 +13,8 @@ from connbench.commands.calibrate import fitted
 from connbench.errors import InputError
 from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm, algorithm_of
-from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, USUAL_UDP, Calibration, usual, usual_on
-from connbench.portmodel.fit import calibrate
-from connbench.portmodel.predict_plan import beside, predict
-from connbench.portmodel.prediction import Pair
+from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, USUAL_UDP, Calibration, calibrate, usual, usual_on
+from connbench.portmodel.prediction import Pair, beside, predict
 from connbench.report.json import json_document
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from factories import PLAN, PORTS, result_of, round_of, samples_of
@@ -193,12 +191,12 @@ def test_latency_is_of_the_last_try_and_acquire_time_of_all() -> None:
         Algorithm.FROM_6_8,
     )
     walk = replace(
-        one.walk,
+        one.attempts,
         ports_probed=np.array([20, 40]),
         tries=np.array([2, 4], dtype=np.uint32),
         errno=np.array([0, errno.EADDRNOTAVAIL], dtype=np.uint16),
     )
-    made = replace(one, walk=walk)
+    made = replace(one, attempts=walk)
     assert costs.latency_ns(made).tolist() == pytest.approx([12_400, 5_400])
     assert costs.acquire_ns(made).tolist() == pytest.approx([12_000 + 800 + 5_000, 5_000 + 1_600 + 15_000])
 
@@ -210,7 +208,7 @@ def test_random_searches_nothing_within_connect() -> None:
         Algorithm.FROM_6_8,
     )
     assert set(TRUE.latency_ns(one).tolist()) == {TRUE.base_ns}
-    assert TRUE.acquire_ns(one).tolist() == (TRUE.base_ns + (one.walk.tries - 1) * TRUE.failure_ns).tolist()
+    assert TRUE.acquire_ns(one).tolist() == (TRUE.base_ns + (one.attempts.tries - 1) * TRUE.failure_ns).tolist()
 
 
 def test_latency_of_udp_is_of_all_tries() -> None:
@@ -218,7 +216,7 @@ def test_latency_of_udp_is_of_all_tries() -> None:
     udp = replace(spec("random"), load=Load(protocol=Protocol.UDP))
     plan = replace(PLAN, strategies=(udp,), connections=1000, port_range=PortRange(20000, 20999))
     [one] = predict(plan, Algorithm.FROM_6_8)
-    assert one.walk.tries.max() > 10
+    assert one.attempts.tries.max() > 10
     assert TRUE.latency_ns(one).tolist() == TRUE.acquire_ns(one).tolist()
     result = Result(plan, {"kernel": "6.12.1"})
     result.add(one.plan.strategy, Round(1, TRUE.samples(one)))
@@ -287,7 +285,7 @@ def test_round_cut_short_is_compared_as_far_as_it_came() -> None:
     )
     [pair] = beside(short)
     (first, _), (second, _) = pair.rounds
-    assert (len(first.walk), len(first.open_before), len(second.walk)) == (100, 100, 512)
+    assert (len(first.attempts), len(first.open_before), len(second.attempts)) == (100, 100, 512)
     assert [first.plan.number, second.plan.number] == [1, 2]
     assert isinstance(pair.strategy, StrategyResult)
     assert isinstance(first.plan, RoundPlan)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from math import log
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+import explain
 from connbench.model import Load, Phase, PortRange, Protocol, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
-from connbench.portmodel.simulated import Walk
+from connbench.portmodel.simulation import USUAL, KernelParameters, SimulatedAttempts, simulate
 from connbench.report.charts.canvas import styled
 from run_connbench import spec
 
@@ -27,25 +25,14 @@ WORDS = " ".join(PAGE.split())
 FROM_6_8 = Algorithm.FROM_6_8
 UDP = Load(protocol=Protocol.UDP)
 LARGEST_PICTURE = 60_000
-
-
-def load_script() -> ModuleType:
-    """The script that draws, which is no module of a package."""
-    found = spec_from_file_location("explain", ROOT / "scripts" / "explain.py")
-    assert found is not None
-    assert found.loader is not None
-    module = module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-explain = load_script()
 RANGE: PortRange = explain.TALK
 HALF = len(RANGE) // 2
 
 
 @cache
-def filled(strategy: StrategySpec, algorithm: Algorithm = FROM_6_8, machine: KernelParameters = USUAL) -> Walk:
+def filled(
+    strategy: StrategySpec, algorithm: Algorithm = FROM_6_8, machine: KernelParameters = USUAL
+) -> SimulatedAttempts:
     """The page's filling of the whole range."""
     return simulate(explain.round_of(strategy), algorithm, machine)[Phase.FILL]
 
@@ -107,8 +94,10 @@ def test_curves_are_what_was_simulated() -> None:
     curves = explain.churned([0.4])
     with styled():
         [panel] = explain.draw_curves(curves, "ports", "log").axes
-    assert [line.get_ydata().tolist() for line in panel.lines] == [values.tolist() for _, values in curves.values()]
-    assert [line.get_xdata().tolist() for line in panel.lines] == [[40.0]] * len(curves)
+    assert [np.asarray(line.get_ydata()).tolist() for line in panel.lines] == [
+        values.tolist() for _, values in curves.values()
+    ]
+    assert [np.asarray(line.get_xdata()).tolist() for line in panel.lines] == [[40.0]] * len(curves)
     ports_probed = filled(explain.PLAIN).ports_probed
     assert explain.sliced(ports_probed, 2).tolist() == [ports_probed[:HALF].mean(), ports_probed[HALF:].mean()]
 
@@ -199,7 +188,7 @@ def test_table_of_udp(label: str, strategy: StrategySpec) -> None:
     """Ports tried and sockets met, with the hash table the page speaks of."""
     walk = filled(replace(strategy, load=UDP), FROM_6_8, explain.UDP_MACHINE)
     failed = f"{walk.failed.sum():,}" if walk.failed.any() else "none"
-    assert row(label, figure(walk.ports_probed.mean()), figure(walk.checked.mean()), failed) in PAGE
+    assert row(label, figure(walk.ports_probed.mean()), figure(walk.lookups.mean()), failed) in PAGE
     slots = explain.UDP_MACHINE.udp_slots
     assert f"here {slots:,} of them" in WORDS
     assert f"the {slots - 500:,} slots that have nothing to do with the window" in WORDS

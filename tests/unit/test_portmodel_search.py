@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model import PortRange
-from connbench.portmodel.reference_walk import Search, tcp_order, traced, udp_order
-from connbench.portmodel.tcp import tcp_ports
-from connbench.portmodel.udp import ALL_PORTS, Slots, UdpPorts
+from connbench.portmodel.kernel_search import ALL_PORTS, Slots, UdpPorts, tcp_ports
 from factories import unhurried
+from reference_walk import Search, tcp_order, traced, udp_order
 
 Outcome = tuple[int, int, int]
 """Port, ports looked at, and how often a socket was looked for."""
@@ -65,17 +64,17 @@ class Loop:
         """Walk until a port is free."""
         half = max(1, (high - low + 1) // 2)
         buckets = Counter(port for held in self.held for port in held)
-        ports_probed = checked = 0
+        ports_probed = lookups = 0
         for number, port in enumerate(tcp_order(low, high, self.starts[path], self.step)):
             ports_probed += 1
-            checked += port not in self.reserved and buckets[port] > 0
+            lookups += port not in self.reserved and buckets[port] > 0
             if port not in self.held[path] and port not in self.reserved:
                 steps = number % half if self.step == 2 else number
                 entry = max(steps, int(self.rng.random() * 8)) * self.step + self.step
                 self.starts[path] = (self.starts[path] + entry) % 2**32
                 self.held[path].add(port)
-                return port, ports_probed, checked
-        return 0, ports_probed, checked
+                return port, ports_probed, lookups
+        return 0, ports_probed, lookups
 
 
 @given(
@@ -101,7 +100,7 @@ def test_search_ends_as_the_kernels_loop_does(
         last = data.draw(st.integers(first, ports.high))
         space, held = searched[path], walked.held[path]
         search = traced(space, first, last)
-        assert (search.port, space.ports_probed, space.checked) == walked.search(path, first, last)
+        assert (search.port, space.ports_probed, space.lookups) == walked.search(path, first, last)
         assert search.port in {0, search.ports_probed[-1]}
         if held and data.draw(st.integers(0, 3)) == 0:
             given_up = data.draw(st.sampled_from(sorted(held)))
@@ -115,11 +114,11 @@ def test_port_is_bound_to_once(has_parity: bool) -> None:
     [space] = tcp_ports(PortRange(100, 101), 1, Random(1), has_parity=has_parity, reserved=frozenset({101}))
     assert [space.take(port) for port in (100, 101, 100, 101)] == [True, True, False, False]
     assert space.search(100, 101) == 0
-    assert (space.ports_probed, space.checked) == (2, 2)
+    assert (space.ports_probed, space.lookups) == (2, 2)
     space.release(100)
     space.release(101)
     assert [space.search(100, 101), space.search(100, 101)] == [100, 0]
-    assert (space.ports_probed, space.checked) == (2, 1)
+    assert (space.ports_probed, space.lookups) == (2, 1)
 
 
 class DatagramLoop:
@@ -131,15 +130,15 @@ class DatagramLoop:
 
     def search(self, low: int, high: int) -> Outcome:
         """Go through the slots from a random port's on, and through the ports of each from that port on."""
-        ports_probed = checked = 0
+        ports_probed = lookups = 0
         for number, port in enumerate(udp_order(low, high, self.rng.getrandbits(32), self.slots)):
             if number % (ALL_PORTS // self.slots) == 0:
-                checked += sum(1 for held in self.held if held % self.slots == port % self.slots)
+                lookups += sum(1 for held in self.held if held % self.slots == port % self.slots)
             ports_probed += 1
             if low <= port <= high and port not in self.held and port not in self.reserved:
                 self.held.add(port)
-                return port, ports_probed, checked
-        return 0, ports_probed, checked
+                return port, ports_probed, lookups
+        return 0, ports_probed, lookups
 
 
 @given(
@@ -163,7 +162,7 @@ def test_udp_search_ends_as_the_kernels_loop_does(low: int, number: int, seed: i
         first = data.draw(st.integers(ports.low, ports.high))
         last = data.draw(st.integers(first, ports.high))
         found = space.search(first, last)
-        assert (found, space.ports_probed, space.checked) == walked.search(first, last)
+        assert (found, space.ports_probed, space.lookups) == walked.search(first, last)
         if walked.held:
             given_up = data.draw(st.sampled_from(sorted(walked.held)))
             walked.held.remove(given_up)

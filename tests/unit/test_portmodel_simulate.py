@@ -19,9 +19,8 @@ from connbench.draws import MOST_DRAWS, assign_paths, draw_replaced, draw_round
 from connbench.model import Churn, Close, Endpoint, Link, Load, Phase, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY, TimeWait
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import USUAL, KernelParameters, simulate
-from connbench.portmodel.simulated import Walk
-from connbench.portmodel.window_failures import simulate_failures
+from connbench.portmodel.simulation import USUAL, KernelParameters, SimulatedAttempts, simulate
+from connbench.reproduce.window_failures import simulate_failures
 from factories import PORTS, unhurried
 from run_connbench import LOW, make_plan, spec
 
@@ -37,12 +36,12 @@ def round_of(strategy: StrategySpec, ports: int, connections: int, **changes: An
     return RoundPlan(make_plan(strategy, ports, connections, **changes), strategy, 1)
 
 
-def filled(plan: RoundPlan, algorithm: Algorithm = FROM_6_8, machine: KernelParameters = USUAL) -> Walk:
+def filled(plan: RoundPlan, algorithm: Algorithm = FROM_6_8, machine: KernelParameters = USUAL) -> SimulatedAttempts:
     """The filling of a round."""
     return simulate(plan, algorithm, machine)[Phase.FILL]
 
 
-def parities(walk: Walk) -> list[int]:
+def parities(walk: SimulatedAttempts) -> list[int]:
     """The parity of each port that was had, in order."""
     ports: list[int] = (walk.port[~walk.failed] % 2).tolist()
     return ports
@@ -61,7 +60,7 @@ def test_one_parity_is_used_up_before_the_other(name: str, algorithm: Algorithm,
         assert walk.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
         assert (walk.ports_probed[:4] <= 4).all()
         assert (walk.ports_probed[4:8] > 4).all()
-        assert walk.checked.tolist() == [*(walk.ports_probed[:8] - 1).tolist(), 8]
+        assert walk.lookups.tolist() == [*(walk.ports_probed[:8] - 1).tolist(), 8]
 
 
 @pytest.mark.parametrize(("name", "algorithm"), [("range", FROM_6_8), ("plain", REJECTED), ("range", REJECTED)])
@@ -107,7 +106,7 @@ def test_random_needs_as_many_tries_as_collecting_coupons() -> None:
     assert abs(np.mean(tries) - (log(ports) + 0.58)) <= 3 * np.std(tries, ddof=1) / 30**0.5
     walk = filled(round_of(spec("random"), ports, ports + 1))
     assert (walk.ports_probed == walk.tries).all()
-    assert (walk.checked.sum(), walk.errno[-1], walk.tries[-1]) == (0, errno.EADDRINUSE, MOST_DRAWS)
+    assert (walk.lookups.sum(), walk.errno[-1], walk.tries[-1]) == (0, errno.EADDRINUSE, MOST_DRAWS)
 
 
 @pytest.mark.parametrize(("algorithm", "counted"), [(PRE_6_8, 2_009_805), (FROM_6_8, 1_011_562)], ids=["6.1", "6.12"])
@@ -115,7 +114,7 @@ def test_checks_are_those_counted_in_kernels(algorithm: Algorithm, counted: int)
     """Calls of `__inet_check_established` over plain and range, 2,000 ports each, as a probe counted them."""
     totals = [
         sum(
-            int(filled(round_of(spec(name), 2000, 2000), algorithm, machine).checked.sum())
+            int(filled(round_of(spec(name), 2000, 2000), algorithm, machine).lookups.sum())
             for name in ("plain", "range")
         )
         for machine in (KernelParameters(trial=trial) for trial in range(30))
@@ -151,14 +150,14 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
     machine = replace(SMALL_TABLE, trial=seed)
     for phase, walk in simulate(plan, algorithm, machine).items():
         assert len(walk) == len(plan.rows_of(phase))
-        assert np.bincount(walk.lane, minlength=lanes).tolist() == list(map(len, plan.rows_of_clients(phase)))
+        assert np.bincount(walk.client, minlength=lanes).tolist() == list(map(len, plan.rows_of_clients(phase)))
         assert (walk.ports_probed >= walk.tries).all()
         assert (walk.tries >= 1).all()
         assert ((walk.port == 0) == walk.failed).all()
     _replay(plan, simulate(plan, algorithm, machine), prefers_parity=algorithm.prefers_parity(has_option=True))
 
 
-def _replay(plan: RoundPlan, walks: dict[Phase, Walk], *, prefers_parity: bool) -> None:
+def _replay(plan: RoundPlan, walks: dict[Phase, SimulatedAttempts], *, prefers_parity: bool) -> None:
     """Go through the rows again and hold them to what is free by then."""
     victims = draw_replaced(plan)
     order = assign_paths(plan, victims)
@@ -170,7 +169,7 @@ def _replay(plan: RoundPlan, walks: dict[Phase, Walk], *, prefers_parity: bool) 
     slack = 1 if prefers_parity or name in {"plain", "bind"} else 0
     for phase, walk in walks.items():
         lanes = [iter(rows) for rows in plan.rows_of_clients(phase)]
-        for lane, port, tries in zip(walk.lane.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
+        for lane, port, tries in zip(walk.client.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
             row = next(lanes[lane])
             slot = row if phase is Phase.FILL else victims[row - plan.connections]
             space, number = order[row] % spaces, draws.first[row]
@@ -207,7 +206,7 @@ def test_every_port_is_had_once(name: str, load: Load, algorithm: Algorithm) -> 
 def test_full_udp_range_costs_every_port_there_is() -> None:
     """Without a free port each of the 65,536 is tried, and each socket met; half a range has no parity."""
     walk = filled(round_of(replace(spec("bind"), load=UDP), 64, 65))
-    assert (walk.ports_probed[-1], walk.checked[-1]) == (65536, 64)
+    assert (walk.ports_probed[-1], walk.lookups[-1]) == (65536, 64)
     assert 8 <= sum(parities(walk)[:32]) <= 24
 
 
@@ -226,8 +225,8 @@ def test_paths_search_by_themselves_and_meet_in_buckets() -> None:
     plan = round_of(spec("range"), 64, 128, sources=THREE_SOURCES[:2], spread=Spread.FILL)
     walk = filled(plan)
     assert walk.source.tolist() == [0] * 64 + [1] * 64
-    assert (walk.checked[:64] == walk.ports_probed[:64] - 1).all()
-    assert (walk.checked[64:] == walk.ports_probed[64:]).all()
+    assert (walk.lookups[:64] == walk.ports_probed[:64] - 1).all()
+    assert (walk.lookups[64:] == walk.ports_probed[64:]).all()
 
 
 def test_reserved_ports_cost_a_step_and_are_never_had() -> None:
@@ -238,7 +237,7 @@ def test_reserved_ports_cost_a_step_and_are_never_had() -> None:
         assert set(walk.port[:8].tolist()) == set(range(LOW + 8, LOW + 16))
         assert walk.failed[8]
         assert walk.ports_probed[8] == (65536 if strategy.load is UDP else 16)
-        assert walk.checked[8] == 8
+        assert walk.lookups[8] == 8
 
 
 def test_ports_closed_by_fin_come_back_when_time_wait_is_over() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.window_failures import SEARCHES, Expectation, expect_failures, simulate_failures
+from connbench.reproduce.window_failures import SEARCHES, Expectation, expect_failures, simulate_failures
 from factories import unhurried
 
 BY_BOTH = pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search.name)

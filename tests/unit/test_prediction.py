@@ -21,11 +21,11 @@ from connbench.model.round_report import RoundReport
 from connbench.model.time_wait import TW_REUSE
 from connbench.planner.planner import plan_offline
 from connbench.planner.request import RunRequest
-from connbench.portmodel import predict_plan as prediction_module
+from connbench.portmodel import prediction as prediction_module
 from connbench.portmodel.agreement import Both, agreement, rank_correlation
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, usual_of
-from connbench.portmodel.predict_plan import beside, predict
+from connbench.portmodel.prediction import beside, predict
 from connbench.report.charts.canvas import Options, styled
 from connbench.report.charts.predicted import Overlay, draw
 from connbench.report.json import json_document

@@ -15,10 +15,10 @@ from connbench.analysis.summary import summarize
 from connbench.commands.reports import formats_of
 from connbench.errors import Interrupted
 from connbench.model import PortRange, StrategySpec
-from connbench.portmodel.window_failures import expect_failures
 from connbench.reproduce import report as reproduction
 from connbench.reproduce.cases import FULL_RANGE, QUICK_RANGE, Case, cases, published
 from connbench.reproduce.claims import Claim, claims_of, speed_up, talk_speed_up
+from connbench.reproduce.window_failures import expect_failures
 from connbench.results.json_file import read_json
 from connbench.results.result import Result, Round, Samples
 from factories import PLAN, round_of, samples_of

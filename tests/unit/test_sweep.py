@@ -26,7 +26,7 @@ from connbench.planner import sweeps as sweeping
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import choose_strategies
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import simulate
+from connbench.portmodel.simulation import simulate
 from connbench.portmodel.variants import Variant
 from connbench.report import run_report
 from connbench.report import sweep_report as report

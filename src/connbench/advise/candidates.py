@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -27,8 +27,7 @@ from connbench.model import (
     StrategySpec,
 )
 from connbench.portmodel.prediction import Prediction
-from connbench.portmodel.simulate import KernelParameters, simulate
-from connbench.portmodel.simulated import Walk
+from connbench.portmodel.simulation import KernelParameters, simulate
 from connbench.portmodel.variants import WINDOWS
 from connbench.strategies import RANDOM, RANGE, STRATEGIES, WINDOW, Strategy
 
@@ -45,7 +44,7 @@ def simulate_candidate(scenario: Scenario, spec: StrategySpec) -> Candidate:
     """Simulate one space's share of the connections; the others' fill the same tables."""
     predictions = _predictions(scenario, spec)
     costs = [scenario.calibration.acquire_ns(one) for one in predictions]
-    errors = max(one.failures / len(one.walk) for one in predictions)
+    errors = max(one.failures / len(one.attempts) for one in predictions)
     statistic = scenario.slo.statistic if scenario.slo else "p99"
     slo_ns = max(_statistic(cost, statistic) for cost in costs)
     return Candidate(
@@ -53,7 +52,7 @@ def simulate_candidate(scenario: Scenario, spec: StrategySpec) -> Candidate:
         errors=errors,
         mean_ns=max(float(cost.mean()) for cost in costs),
         slo_ns=slo_ns,
-        tries=max(float(one.walk.tries.mean()) for one in predictions),
+        tries=max(float(one.attempts.tries.mean()) for one in predictions),
         keeps_budget=errors <= scenario.budget,
         keeps_slo=scenario.slo is None or scenario.slo.is_kept_by(slo_ns),
         extrapolates=any(scenario.calibration.extrapolates(one) for one in predictions),
@@ -89,7 +88,7 @@ def _predictions(scenario: Scenario, spec: StrategySpec) -> tuple[Prediction, Pr
     filled, churned = (Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN))
     steady = replace(
         churned,
-        walk=Walk(**{f.name: getattr(churned.walk, f.name)[-REPLACEMENTS:] for f in fields(Walk)}),
+        attempts=churned.attempts.part(slice(-REPLACEMENTS, None)),
         open_before=(churned.open_before[-REPLACEMENTS:] + before) * spaces,
     )
     return replace(filled, open_before=filled.open_before * spaces), steady

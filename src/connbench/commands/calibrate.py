@@ -19,7 +19,7 @@ def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
     Raises:
         InputError: One cannot be read, or has no plan.
     """
-    from connbench.portmodel.predict_plan import beside
+    from connbench.portmodel.prediction import beside
     from connbench.results.input_file import read
 
     results = [read(file, "s") for file in files]  # whatever the unit of a CSV: it has no plan
@@ -38,8 +38,7 @@ def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
         UsageError: The files have too few connections of it.
         InputError: One cannot be read, or has no plan.
     """
-    from connbench.portmodel.calibration import usual_on
-    from connbench.portmodel.fit import calibrate
+    from connbench.portmodel.calibration import calibrate, usual_on
 
     pairs, release = measured_in(files)
     found = calibrate(pairs, protocol, names_of(files), usual_on(release, protocol))

@@ -126,8 +126,8 @@ def _of_plan(
     plan = plan_offline(request, sysctls.reserved or frozenset())
 
     from connbench.portmodel.calibration import usual_of
-    from connbench.portmodel.predict_plan import predict
-    from connbench.portmodel.simulate import KernelParameters
+    from connbench.portmodel.prediction import predict
+    from connbench.portmodel.simulation import KernelParameters
     from connbench.report.charts.predicted import Overlay
     from connbench.report.prediction_report import prediction_json, prediction_text
 
@@ -154,9 +154,8 @@ def _of_file(
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
     from connbench.portmodel.agreement import agreement
-    from connbench.portmodel.calibration import usual_on
-    from connbench.portmodel.fit import calibrate
-    from connbench.portmodel.predict_plan import beside
+    from connbench.portmodel.calibration import calibrate, usual_on
+    from connbench.portmodel.prediction import beside
     from connbench.report.charts.predicted import Overlay
     from connbench.report.prediction_report import agreement_json, agreement_text
     from connbench.results.input_file import read

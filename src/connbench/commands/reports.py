@@ -183,7 +183,7 @@ def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
     from connbench.model import parse_ports
     from connbench.model.time_wait import TimeWait
     from connbench.portmodel.algorithm import algorithm_of
-    from connbench.portmodel.simulate import KernelParameters
+    from connbench.portmodel.simulation import KernelParameters
     from connbench.portmodel.variants import variants
 
     sweep = Sweep.of(result)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from connbench.portmodel.calibration import Calibration, Floats
-from connbench.portmodel.prediction import Pair, Prediction
 from connbench.results.result import Samples
+
+if TYPE_CHECKING:
+    from connbench.portmodel.prediction import Pair, Prediction  # which loads what reads the kernel's settings
 
 GROUPS = ("all", "even", "odd", "errored")
 
@@ -66,7 +69,7 @@ def agreement(pair: Pair, calibration: Calibration | None) -> Agreement:
         errors=Both(
             _mean([p.failures for p, _ in rounds]), _mean([int((s.failed & ~s.given_up).sum()) for _, s in rounds])
         ),
-        ports_probed=_mean([float(p.walk.ports_probed.mean()) for p, _ in rounds if len(p.walk)]) or 0.0,
+        ports_probed=_mean([float(p.attempts.ports_probed.mean()) for p, _ in rounds if len(p.attempts)]) or 0.0,
         rank_correlation=_mean([c for c in (_correlation(p, s) for p, s in rounds) if c is not None]),
         total_ns=Both(
             _mean([float(one.sum()) for one in latencies if one is not None]),
@@ -105,8 +108,8 @@ def _median(values: Floats) -> float | None:
 
 
 def _correlation(prediction: Prediction, samples: Samples) -> float | None:
-    both = ~prediction.walk.failed & ~samples.failed
-    ports_probed, latency = prediction.walk.ports_probed[both], samples.latency_ns[both]
+    both = ~prediction.attempts.failed & ~samples.failed
+    ports_probed, latency = prediction.attempts.ports_probed[both], samples.latency_ns[both]
     if not prediction.searches:
         return None
     return rank_correlation(ports_probed, latency)

@@ -9,7 +9,7 @@ from math import log, sqrt
 
 from connbench.model import Phase, Placement, Plan, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulate import KernelParameters, simulate
+from connbench.portmodel.simulation import KernelParameters, simulate
 
 WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
 """The sizes of windows that are tried."""
@@ -51,7 +51,7 @@ def variants(
     measured: float,
     budget: float,
     algorithm: Algorithm,
-    machine: KernelParameters,
+    kernel: KernelParameters,
 ) -> list[Variant]:
     """The smallest changes of a setting that keep a budget at every load by the model; empty where it cannot tell.
 
@@ -61,11 +61,11 @@ def variants(
         measured: The share of errors that was measured there, 0 to 1.
         budget: The share that may fail, 0 to 1.
         algorithm: The search of the kernel.
-        machine: What else the search depends on.
+        kernel: What else the search depends on.
     """
     if any(RoundPlan(plan, spec, 1).rows > MOST_ROWS or spec.load.give_up_ms is not None for spec in specs):
         return []
-    model = _Model(plan, budget, algorithm, machine)
+    model = _Model(plan, budget, algorithm, kernel)
     predicted, attempts = model.share(specs[0]), model.attempts(specs[0])
     if abs(predicted - measured) > RELATIVE_ERROR * measured + MARGIN * sqrt((predicted + measured) / attempts):
         return []
@@ -77,15 +77,15 @@ class _Model:
     plan: Plan
     budget: float
     algorithm: Algorithm
-    machine: KernelParameters
+    kernel: KernelParameters
 
     def attempts(self, spec: StrategySpec) -> int:
         planned = RoundPlan(self.plan, spec, 1)
         return planned.replacements or planned.connections
 
     def share(self, spec: StrategySpec) -> float:
-        walk = simulate(RoundPlan(self.plan, spec, 1), self.algorithm, self.machine)
-        judged = walk[Phase.CHURN if spec.load.churn else Phase.FILL]
+        attempts = simulate(RoundPlan(self.plan, spec, 1), self.algorithm, self.kernel)
+        judged = attempts[Phase.CHURN if spec.load.churn else Phase.FILL]
         return float((judged.port == 0).mean())
 
     def variant(self, options: str, specs: Sequence[StrategySpec]) -> Variant | None:

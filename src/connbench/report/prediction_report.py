@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from connbench.model import Close, Phase, Protocol, Spread, format_addresses
 from connbench.portmodel.agreement import Agreement, Both
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
-from connbench.portmodel.prediction import Pair, Prediction
 from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
 from connbench.report.json import json_text
 from connbench.report.run_report import knee_lines, latency_table
@@ -24,6 +23,9 @@ from connbench.report.text import write
 from connbench.results.result import Mask, Result, Round, StrategyResult
 from connbench.safe_text import printable
 from connbench.units import count, duration
+
+if TYPE_CHECKING:
+    from connbench.portmodel.prediction import Pair, Prediction  # which loads what reads the kernel's settings
 
 SCHEMA = 2
 """Version of both JSON documents; raised when a key changes its name or meaning."""
@@ -135,7 +137,7 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     def of(mask: Mask) -> Knee:
         if calibration or protocol is Protocol.UDP:
             return knee_of(samples.chosen(mask))
-        ports_probed = prediction.walk.ports_probed[mask]
+        ports_probed = prediction.attempts.ports_probed[mask]
         return knee_of_searches(samples.chosen(mask), ports_probed, len(plan.plan.port_range))
 
     whole = of(np.ones(len(samples), np.bool_))
@@ -153,7 +155,7 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
 
 def _strategy_blocks(prediction: Prediction, algorithm: Algorithm, calibration: Calibration | None) -> Iterator[Block]:
     plan = prediction.plan
-    spec, walk = plan.strategy, prediction.walk
+    spec, attempts = plan.strategy, prediction.attempts
     sources = "" if not spec.traits.chooses_source else f", {format_addresses(plan.sources, 'source')}"
     by = search(algorithm, (spec.load.protocol,))
     ports = f"range {plan.plan.port_range}{reserved_text(prediction.reserved)}"
@@ -162,7 +164,7 @@ def _strategy_blocks(prediction: Prediction, algorithm: Algorithm, calibration: 
         yield Heading(freed)
     if calibration is None:
         failures = prediction.failures
-        yield Verbatim(f"connection attempts: {len(walk)} errored: {failures} total: {len(walk) - failures}")
+        yield Verbatim(f"connection attempts: {len(attempts)} errored: {failures} total: {len(attempts) - failures}")
         yield _probe_counts(prediction)
         yield Lines(_knee_without_times(prediction))
         return
@@ -197,7 +199,7 @@ def _probe_counts(prediction: Prediction) -> Table:
     """Ports probed by all attempts, by those of each parity, and by the failed; a group without attempts has no row."""
     rows = []
     for name, mask in prediction.groups.items():
-        values = prediction.walk.ports_probed[mask]
+        values = prediction.attempts.ports_probed[mask]
         if len(values):
             p50, p99 = np.percentile(values, (50, 99))
             rows.append(
@@ -209,12 +211,12 @@ def _probe_counts(prediction: Prediction) -> Table:
 def _comparison(predictions: Sequence[Prediction], calibration: Calibration | None) -> Table:
     rows = []
     for one in predictions:
-        attempts = len(one.walk)
+        attempts = len(one.attempts)
         cells = [
             one.plan.strategy.label,
             count(one.failures),
             f"{one.failures / attempts:.2%}",
-            f"{one.walk.ports_probed.mean():,.1f}",
+            f"{one.attempts.ports_probed.mean():,.1f}",
         ]
         if calibration:
             cells.append(duration(float(calibration.latency_ns(one).sum())))
@@ -284,7 +286,7 @@ def _rank_limits(compared: Sequence[tuple[Pair, Agreement]]) -> list[Lines]:
         prediction = pair.rounds[0][0]
         found = knee(prediction, None)
         if prediction.is_of_last_try and found.in_use is not None and one.rank_correlation is not None:
-            share = found.in_use / int((~prediction.walk.failed).sum())  # failures have no part in the ranks
+            share = found.in_use / int((~prediction.attempts.failed).sum())  # failures have no part in the ranks
             told.append(f"{sqrt(3 * share * (1 - share)):.2f} ({one.label})")
     if not told:
         return []
@@ -356,13 +358,13 @@ def agreement_json(
 
 
 def _strategy(prediction: Prediction, calibration: Calibration | None) -> dict[str, Any]:
-    walk = prediction.walk
+    attempts, probed = prediction.attempts, prediction.attempts.ports_probed
     found = {
         "strategy": prediction.plan.strategy,
         "label": prediction.plan.strategy.label,
-        "attempts": len(walk),
+        "attempts": len(attempts),
         "errors": prediction.failures,
-        "ports_probed": {name: Distribution.of(walk.ports_probed[mask]) for name, mask in prediction.groups.items()},
+        "ports_probed": {name: Distribution.of(probed[mask]) for name, mask in prediction.groups.items()},
         "knee": knee(prediction, calibration) if calibration else _without_times(prediction),
     }
     if calibration:

@@ -12,8 +12,8 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Summary, summarize
 from connbench.findings import Severity
 from connbench.model import StrategySpec
-from connbench.portmodel.window_failures import expect_failures
 from connbench.reproduce.cases import Case, published
+from connbench.reproduce.window_failures import expect_failures
 from connbench.results.result import Result, StrategyResult
 from connbench.strategies import BASELINE, Window
 

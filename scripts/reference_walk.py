@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from connbench.portmodel.tcp import TcpPorts
-from connbench.portmodel.udp import ALL_PORTS
+from connbench.portmodel.kernel_search import ALL_PORTS, TcpPorts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:
     Args:
         low: The lowest port.
         high: The highest.
-        start: Hash and table entry; see `connbench.portmodel.tcp.TcpPorts`.
+        start: Hash and table entry; see `connbench.portmodel.kernel_search.TcpPorts`.
         step: 2 goes through the parity of `low`, then through the other; 1 through all at once.
     """
     end = high + 1

@@ -6,20 +6,29 @@ import errno
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import zip_longest
 from random import Random
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from connbench.draws import MOST_DRAWS, assign_paths, draw_replaced, draw_round, seed_further_tries
 from connbench.model import Close, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait, is_over_loopback
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulated import Walk
-from connbench.portmodel.tcp import EveryPort, EveryPortBefore42, EveryPortFrom42, Ports, tcp_ports
-from connbench.portmodel.udp import Slots, UdpPorts
+from connbench.portmodel.kernel_search import (
+    EveryPort,
+    EveryPortBefore42,
+    EveryPortFrom42,
+    Ports,
+    Slots,
+    UdpPorts,
+    tcp_ports,
+)
 
 EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
 """How kernels search that know nothing of parities; the others as `EveryPort`, where they look at every port."""
@@ -46,8 +55,8 @@ class KernelParameters:
 USUAL = KernelParameters()
 
 
-def simulate(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = USUAL) -> dict[Phase, Walk]:
-    """What each phase of a round would find and look at; its windows, ports and victims are those of a real run.
+def simulate(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters = USUAL) -> dict[Phase, SimulatedAttempts]:
+    """What each phase of a round would find and look at; its windows, ports and replaced rows are those of a real run.
 
     Lanes take turns, attempt by attempt. Nothing here takes time: no attempt is given up, and what churn closes by FIN
     frees its port only where the churn's rate tells when, otherwise never. There are no sockets but the round's.
@@ -55,78 +64,78 @@ def simulate(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = 
     Args:
         plan: The round.
         algorithm: The search of connect(); UDP has its own.
-        machine: What else the search depends on.
+        kernel: What else the search depends on.
 
     Raises:
-        ValueError: `machine.udp_slots` is not a number of slots.
+        ValueError: `kernel.udp_slots` is not a number of slots.
     """
-    simulation = _Simulation(plan, algorithm, machine)
+    simulation = _Simulation(plan, algorithm, kernel)
     return {spec.phase: simulation.run(spec.phase) for spec in plan.strategy.phases}
 
 
-def spaces_of(plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters) -> Sequence[Ports]:
+def spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> Sequence[Ports]:
     """The ports of each space of a round: of a path where a port serves one target alone, else of a source.
 
     All are free. Arguments and errors are those of `simulate`.
     """
-    rng = Random(plan.seed_text(f"kernel {machine.trial}"))  # noqa: S311  # reproducible, not secret
+    rng = Random(plan.seed_text(f"kernel {kernel.trial}"))  # noqa: S311  # reproducible, not secret
     ports, strategy = plan.plan.port_range, plan.strategy
     number = plan.spaces
     if strategy.load.protocol is Protocol.UDP:
-        slots = Slots(machine.udp_slots)
-        return [UdpPorts(ports, slots, machine.reserved, rng) for _ in range(number)]
+        slots = Slots(kernel.udp_slots)
+        return [UdpPorts(ports, slots, kernel.reserved, rng) for _ in range(number)]
     has_parity = algorithm.prefers_parity(has_option=strategy.traits.sets_port_range)
     every_port = EVERY_PORT.get(algorithm, EveryPort)
-    return tcp_ports(ports, number, rng, has_parity=has_parity, reserved=machine.reserved, every_port=every_port)
+    return tcp_ports(ports, number, rng, has_parity=has_parity, reserved=kernel.reserved, every_port=every_port)
 
 
 class _Simulation:
     """A round under way: what is held, and the columns of all its rows."""
 
-    def __init__(self, plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters) -> None:
+    def __init__(self, plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> None:
         strategy, load = plan.strategy, plan.strategy.load
-        self._plan, self._victims = plan, draw_replaced(plan)
-        self._order = assign_paths(plan, self._victims)
-        self._draws = draw_round(plan, self._order, machine.reserved)
-        self._spaces = spaces_of(plan, algorithm, machine)
+        self._plan, self._replaced = plan, draw_replaced(plan)
+        self._paths = assign_paths(plan, self._replaced)
+        self._draws = draw_round(plan, self._paths, kernel.reserved)
+        self._spaces = spaces_of(plan, algorithm, kernel)
         self._draws_port = strategy.traits.draws_port
         self._errno = _errno_of_failure(strategy)
-        # As the engine: draws without a bound have one once every port of a source is the lane's, or one used up all.
+        # As the engine: draws without a bound have one once every port of a source is the client's, or one used up all.
         self._is_unbounded = self._draws_port and strategy.retries is None
         ports, many = plan.plan.port_range, len(plan.sources)
         self._unused = [[len(ports)] * many for _ in range(load.concurrency)]
         self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
-        self._time_wait = _Waiting(plan, machine.time_wait)
+        self._time_wait = _Waiting(plan, kernel.time_wait)
         rows = plan.rows
-        self._ports_probed, self._checked = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
+        self._ports_probed, self._lookups = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
         self._tries, self._port = array("I", bytes(4 * rows)), array("H", bytes(2 * rows))
         self._held = array("H", bytes(2 * plan.connections))
 
-    def run(self, phase: Phase) -> Walk:
+    def run(self, phase: Phase) -> SimulatedAttempts:
         """Make the attempts of a phase."""
         made = list(_in_turns(self._plan.rows_of_clients(phase)))
-        for lane, row in made:
+        for client, row in made:
             if phase is Phase.FILL:
-                self._open(row, lane)
+                self._open(row, client)
             else:
                 self._replace(row)
         rows = np.array([row for _, row in made], dtype=np.int64)
         port = np.frombuffer(self._port, np.uint16)[rows]
-        path = np.frombuffer(self._order, np.uint32)[rows]
+        path = np.frombuffer(self._paths, np.uint32)[rows]
         many = len(self._plan.sources)
-        return Walk(
+        return SimulatedAttempts(
             ports_probed=np.frombuffer(self._ports_probed, np.int64)[rows],
-            checked=np.frombuffer(self._checked, np.int64)[rows],
+            lookups=np.frombuffer(self._lookups, np.int64)[rows],
             tries=np.frombuffer(self._tries, np.uint32)[rows],
             port=port,
             errno=np.where(port == 0, self._errno, 0).astype(np.uint16),
             source=(path % many).astype(np.uint16),
             target=(path // many).astype(np.uint16),
-            lane=np.array([lane for lane, _ in made], dtype=np.uint16),
+            client=np.array([client for client, _ in made], dtype=np.uint16),
         )
 
-    def _open(self, row: int, lane: int) -> None:
-        unused, source = self._unused[lane], self._order[row] % len(self._plan.sources)
+    def _open(self, row: int, client: int) -> None:
+        unused, source = self._unused[client], self._paths[row] % len(self._plan.sources)
         max_tries = self._draws.max_tries
         if self._is_unbounded and unused[source] <= 0:
             max_tries = min(max_tries, MOST_DRAWS)
@@ -137,16 +146,16 @@ class _Simulation:
             unused[source] = 0
 
     def _replace(self, row: int) -> None:
-        victim = self._victims[row - self._plan.connections]
-        space = self._spaces[self._order[victim] % len(self._spaces)]
-        if self._held[victim]:
-            self._time_wait.close(row, space, self._held[victim])
+        slot = self._replaced[row - self._plan.connections]
+        space = self._spaces[self._paths[slot] % len(self._spaces)]
+        if self._held[slot]:
+            self._time_wait.close(row, space, self._held[slot])
         self._time_wait.end(row)
-        self._held[victim] = self._acquire(row, self._draws.max_tries)
+        self._held[slot] = self._acquire(row, self._draws.max_tries)
 
     def _acquire(self, row: int, max_tries: int) -> int:
         """Make the tries of an attempt; returns its port, 0 if it has none."""
-        space = self._spaces[self._order[row] % len(self._spaces)]
+        space = self._spaces[self._paths[row] % len(self._spaces)]
         number = self._draws.first[row]
         if self._draws_port:
             tries = 1
@@ -171,7 +180,7 @@ class _Simulation:
             port = space.search(number & 0xFFFF, number >> 16)
             tries += 1
             self._ports_probed[row] += space.ports_probed
-            self._checked[row] += space.checked
+            self._lookups[row] += space.lookups
             if port or tries >= max_tries:
                 return port, tries
             number = self._redraw(row, tries)
@@ -210,10 +219,10 @@ class _Waiting:
             space.release(port)
 
 
-def _in_turns(lanes: list[range]) -> Iterator[tuple[int, int]]:
-    """Lane and row of each attempt: one of each lane, and again."""
-    for rows in zip_longest(*lanes):
-        yield from ((lane, row) for lane, row in enumerate(rows) if row is not None)
+def _in_turns(clients: list[range]) -> Iterator[tuple[int, int]]:
+    """Lane and row of each attempt: one of each client, and again."""
+    for rows in zip_longest(*clients):
+        yield from ((client, row) for client, row in enumerate(rows) if row is not None)
 
 
 def _errno_of_failure(spec: StrategySpec) -> int:
@@ -225,3 +234,44 @@ def _errno_of_failure(spec: StrategySpec) -> int:
     if is_udp and not spec.traits.chooses_source:
         return errno.EAGAIN
     return errno.EADDRINUSE if is_udp or spec.traits.binds_to_port else errno.EADDRNOTAVAIL
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedAttempts:
+    """The attempts of one phase, an array a column, all of one length, in the order they were made.
+
+    Columns that `connbench.samples.COLUMNS` has too mean the same.
+
+    Attributes:
+        ports_probed: Ports that all tries of an attempt looked at, int64: steps of the kernel's loop, reserved ports
+            counted. A bind() to a port looks at that one.
+        lookups: How often they had to see whether a socket was in the way, int64: of TCP the ports with a bind bucket,
+            for which alone a search calls `__inet_check_established` (once; from 6.15 on twice for the port it takes);
+            of UDP the sockets of the hash slots gone through. A bind() to a port has no search.
+        tries: 1 or more, uint32.
+        port: The port that was found, uint16; 0 if the attempt failed.
+        errno: 0, or why it failed, uint16.
+        source: Index into the plan's sources, `target` into its targets, and `client` the one that made it, uint16.
+    """
+
+    ports_probed: npt.NDArray[np.int64]
+    lookups: npt.NDArray[np.int64]
+    tries: npt.NDArray[np.uint32]
+    port: npt.NDArray[np.uint16]
+    errno: npt.NDArray[np.uint16]
+    source: npt.NDArray[np.uint16]
+    target: npt.NDArray[np.uint16]
+    client: npt.NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.tries)
+
+    def part(self, rows: slice) -> Self:
+        """Some of the attempts, those of the slice."""
+        return replace(self, **{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+
+    @cached_property
+    def failed(self) -> npt.NDArray[np.bool_]:
+        """Which attempts have no connection."""
+        failed: npt.NDArray[np.bool_] = self.errno != 0
+        return failed

@@ -10,7 +10,7 @@ from random import Random
 
 from connbench.model import PortRange
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.tcp import tcp_ports
+from connbench.portmodel.kernel_search import tcp_ports
 
 TRIALS = 8
 """Trials of each search rule: their scatter is told roughly, and the tolerance is wide; `reproduce` waits for them."""

@@ -1,6 +1,6 @@
 """connect()'s own search, by distances: as many ports looked at as the kernel's loop would, without walking them.
 
-See `connbench.portmodel.circle` for how ports are kept.
+See `connbench.portmodel.kernel_search` for how ports are kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from random import Random
 from typing import Protocol
 
 from connbench.model import PortRange
-from connbench.portmodel.circle import FREE, RESERVED, TAKEN, distance, reserved_within
 
 JITTER = 8
 """Steps below which the next start is moved on at random: get_random_u32_below(8), since Linux 5.12."""
@@ -35,11 +34,11 @@ class Ports(Protocol):
 
     Attributes:
         ports_probed: Ports the last search looked at.
-        checked: How often it had to see whether a socket with the port was in its way.
+        lookups: How often it had to see whether a socket with the port was in its way.
     """
 
     ports_probed: int
-    checked: int
+    lookups: int
 
     def search(self, low: int, high: int) -> int:
         """Take a port of low to high, both included, as the kernel would; 0 if none is free."""
@@ -69,7 +68,7 @@ class TcpPorts(ABC):
     """
 
     def __init__(self, buckets: Buckets, step: int, rng: Random) -> None:
-        self.ports_probed = self.checked = 0
+        self.ports_probed = self.lookups = 0
         self.start, self.step = rng.getrandbits(32), step
         self._low, self._sockets, self._random = buckets.low, buckets.sockets, rng.random
 
@@ -89,7 +88,7 @@ class TcpPorts(ABC):
         """Take in that a search took so many steps of its last walk before it came to the port; returns the port."""
         bucket = port - self._low
         if self._sockets[bucket]:
-            self.checked += 1
+            self.lookups += 1
         self._sockets[bucket] += 1
         self.start = (self.start + self._advance(steps)) % U32
         return port
@@ -114,10 +113,10 @@ class EveryPort(TcpPorts):
         line, begin, length = self._line, low - self._low, high - low + 1
         first = begin + self._offset() % length
         steps = distance(line, begin, first, begin + length)
-        self.checked = length if steps < 0 else steps
-        self.ports_probed = self.checked + (steps >= 0)
+        self.lookups = length if steps < 0 else steps
+        self.ports_probed = self.lookups + (steps >= 0)
         if self._reserved:
-            self.checked -= reserved_within(line, begin, first, begin + length, self.checked)
+            self.lookups -= reserved_within(line, begin, first, begin + length, self.lookups)
         if steps < 0:
             return 0
         place = first + steps
@@ -183,7 +182,7 @@ class ParityFirst(TcpPorts):
         length = high - low + 1
         half = length // 2 or 1
         offset = self.start % (2 * half) // 2
-        self.ports_probed = self.checked = 0
+        self.ports_probed = self.lookups = 0
         skipped = 1 if length % 2 and offset else 0
         port = self._walk(low, (low - self._base) // 2 + skipped, offset - skipped, half)
         if port or length == 1:
@@ -196,9 +195,9 @@ class ParityFirst(TcpPorts):
         steps = distance(line, begin, first, end)
         passed = half if steps < 0 else steps
         self.ports_probed += passed + (steps >= 0)
-        self.checked += passed
+        self.lookups += passed
         if self._reserved:
-            self.checked -= reserved_within(line, begin, first, end, passed)
+            self.lookups -= reserved_within(line, begin, first, end, passed)
         if steps < 0:
             return 0
         place = first + steps
@@ -245,3 +244,112 @@ def tcp_ports(
     kind = ParityFirst if has_parity else every_port
     spaces: list[TcpPorts] = [kind(buckets, inside, rng) for _ in range(number)]
     return spaces
+
+
+TAKEN, FREE, RESERVED = range(3)
+"""What a byte of a line says. Reserved ports (net.ipv4.ip_local_reserved_ports) are passed over, at a step each."""
+
+
+def distance(line: bytearray, begin: int, first: int, end: int) -> int:
+    """Steps from `first` to the next free place of the circle from `begin` to before `end`; -1 if none is free."""
+    place = line.find(FREE, first, end)
+    if place >= 0:
+        return place - first
+    place = line.find(FREE, begin, first)
+    return place - begin + end - first if place >= 0 else -1
+
+
+def reserved_within(line: bytearray, begin: int, first: int, end: int, steps: int) -> int:
+    """Reserved places among the first `steps` of a circle."""
+    last = first + steps
+    if last <= end:
+        return line.count(RESERVED, first, last)
+    return line.count(RESERVED, first, end) + line.count(RESERVED, begin, begin + last - end)
+
+
+ALL_PORTS = 2**16
+
+
+class Slots:
+    """The hash table: how many sockets each slot has, of whatever source.
+
+    Args:
+        number: Slots; a power of two, 256 to 65,536.
+
+    Raises:
+        ValueError: It is not.
+    """
+
+    def __init__(self, number: int) -> None:
+        if number not in {2**power for power in range(8, 17)}:
+            raise ValueError(f"{number} is not a number of hash slots: a power of two from 256 to 65536")
+        self.sockets = [0] * number
+
+
+class UdpPorts:
+    """The ports of one source; see `connbench.portmodel.kernel_search.Ports`.
+
+    `ports_probed` counts the ports a search tries, and `lookups` the sockets of the slots it goes through.
+    """
+
+    def __init__(self, ports: PortRange, slots: Slots, reserved: frozenset[int], rng: Random) -> None:
+        self.ports_probed = self.lookups = 0
+        self._low, self._sockets, self._rng = ports.low, slots.sockets, rng
+        self._reserved = frozenset(port for port in reserved if port in ports)
+        self._line = bytearray([FREE]) * len(ports)
+        for port in self._reserved:
+            self._line[port - ports.low] = RESERVED
+
+    def search(self, low: int, high: int) -> int:
+        """See `Ports.search`."""
+        slots = len(self._sockets)
+        drawn = self._rng.getrandbits(32)
+        first = (drawn * (high - low + 1) >> 32) + low
+        passed = self._full_slots(low, high, first)
+        self.ports_probed = passed * (ALL_PORTS // slots)
+        self.lookups = self._sockets_of(first, min(passed + 1, slots))
+        if passed == slots:
+            return 0
+        port = (first + passed) % ALL_PORTS
+        self.ports_probed += 1
+        while not (low <= port <= high and self._line[port - self._low] == FREE):
+            port = (port + (drawn | 1) * slots) % ALL_PORTS
+            self.ports_probed += 1
+        self.take(port)
+        return port
+
+    def _full_slots(self, low: int, high: int, first: int) -> int:
+        """Slots from that of `first` on without a free port of low to high; their number if none has one.
+
+        Ports of one slot are `slots` apart: each stretch of that length has the slots in their order, and the one that
+        comes to a free port first is the stretch that matters.
+        """
+        slots, base = len(self._sockets), self._low
+        fewest = slots
+        begin = first - (first - low + slots - 1) // slots * slots
+        while begin <= high and fewest:
+            place = self._line.find(FREE, max(begin, low) - base, min(begin + fewest, high + 1) - base)
+            if place >= 0:
+                fewest = place + base - begin
+            begin += slots
+        return fewest
+
+    def _sockets_of(self, first: int, number: int) -> int:
+        """Sockets in so many slots, from that of a port on."""
+        slots = len(self._sockets)
+        begin = first % slots
+        end = begin + number
+        return sum(self._sockets[begin:end]) + sum(self._sockets[: max(0, end - slots)])
+
+    def take(self, port: int) -> bool:
+        """See `Ports.take`."""
+        if self._line[port - self._low] == TAKEN:
+            return False
+        self._line[port - self._low] = TAKEN
+        self._sockets[port % len(self._sockets)] += 1
+        return True
+
+    def release(self, port: int) -> None:
+        """See `Ports.release`."""
+        self._line[port - self._low] = RESERVED if port in self._reserved else FREE
+        self._sockets[port % len(self._sockets)] -= 1
