@@ -20,7 +20,7 @@ from connbench.model import Endpoint, Listener, Namespace, Plan, PortRange, Stra
 from connbench.model.round_report import RoundReport
 from connbench.report.formats import FORMATS
 from connbench.results.input_file import read
-from connbench.results.output_file import format_of, write_atomically
+from connbench.results.output_file import Output, format_of
 from connbench.results.result import Result, Round, Samples
 
 T = TypeVar("T")
@@ -76,7 +76,8 @@ def measure(folder: Path, ending: str) -> tuple[float, float, float]:
     form = FORMATS[format_of(path)]
 
     def save(result: Result) -> None:
-        write_atomically(path, form(result))
+        with Output(path, force=True) as output:
+            output.save(form(result))
 
     saved, loaded = [], []
     for _ in range(REPEATS):

@@ -24,7 +24,7 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL
 from connbench.portmodel.prediction import predict
 from connbench.report.formats import FORMATS
-from connbench.results.old_names import RENAMED
+from connbench.results.file_checks import RENAMED
 from connbench.results.result import Result, Round
 from factories import BIND, ENVIRONMENT, PLAIN, PLAN, RANDOM, WINDOW, round_of
 

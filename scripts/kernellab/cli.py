@@ -11,7 +11,7 @@ import click
 
 from connbench.errors import INTERRUPTIONS, ConnbenchError, ExitCode, OutputError, UsageError
 from connbench.interrupts import Interrupts
-from connbench.results.output_file import write_atomically
+from connbench.results.output_file import Output
 
 from . import chart, commands, table
 from .guests import CannotBoot, Job, Outcome, run_guest
@@ -173,7 +173,8 @@ def show(folder: Path, picture: Path | None, title: str, *, markdown: bool) -> i
     """Print one table, and draw one chart, of the results in FOLDER."""
     rows, faults = table.read_rows(folder)
     if picture:
-        write_atomically(picture, chart.draw(rows, title), option="--chart")
+        with Output(picture, force=True, option="--chart") as output:
+            output.save(chart.draw(rows, title))
     print(table.markdown(rows) if markdown else table.text(rows), flush=True)
     for words in (*table.remarks(rows), *faults):
         _say(words)

@@ -19,7 +19,7 @@ from connbench.commands.options import FORMAT_NAMES
 from connbench.errors import ExitCode, Interrupted
 from connbench.report.formats import FORMATS
 from connbench.results.input_file import read
-from connbench.results.output_file import write_atomically
+from connbench.results.output_file import Output
 from connbench.results.result import Result
 from factories import BIND, LONG, PLAIN, result_of, round_of, samples_of
 from run_connbench import command_line, connbench, read_terminal
@@ -52,7 +52,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
 def saved(result: Result, path: Path, form: str = "json") -> str:
     """Write a result; returns the path as one types it."""
-    write_atomically(path, FORMATS[form](result))
+    with Output(path, force=True) as output:
+        output.save(FORMATS[form](result))
     return str(path)
 
 

@@ -18,7 +18,7 @@ from connbench.errors import InputError, Interrupted
 from connbench.report.formats import FORMATS
 from connbench.results import input_file
 from connbench.results.input_file import read
-from connbench.results.output_file import write_atomically
+from connbench.results.output_file import Output
 from connbench.results.result import Origin, Result
 from factories import BIND, LONG, PLAIN, PLAN, result_of, round_of, samples_of, unhurried
 from generated_results import facts
@@ -67,7 +67,8 @@ def refusal_of(data: bytes, folder: Path) -> str:
 def test_every_form_is_known_by_what_it_holds(name: str, form: str, origin: Origin, tmp_path: Path) -> None:
     """What `-o` writes is read back under any name, packed or not; the result knows the file's name."""
     path = tmp_path / name
-    write_atomically(path, FORMATS[form](ONE))
+    with Output(path, force=True) as output:
+        output.save(FORMATS[form](ONE))
     result = read(path)
     assert (result.origin, result.name) == (origin, str(path))
     [strategy] = result.strategies

@@ -27,7 +27,6 @@ from connbench.results.output_file import (
     Output,
     SavedElsewhereError,
     format_of,
-    write_atomically,
 )
 
 OLD = "what was there before"
@@ -35,6 +34,12 @@ NOBODY = 65534
 TEMPORARY = re.compile(r"\.connbench-[0-9a-f]{16}\.tmp")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user, and be another")
+
+
+def save(path: Path, content: str | bytes) -> None:
+    """Save a file as a command with --force does."""
+    with Output(path, force=True) as output:
+        output.save(content)
 
 
 @contextmanager
@@ -133,7 +138,7 @@ def test_pictures_have_endings_of_their_own(tmp_path: Path) -> None:
 
 def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
     """A picture is no text: its bytes are unchanged."""
-    write_atomically(tmp_path / "a.png", b"\x89PNG\r\n\x00")
+    save(tmp_path / "a.png", b"\x89PNG\r\n\x00")
     assert (tmp_path / "a.png").read_bytes() == b"\x89PNG\r\n\x00"
 
 
@@ -174,7 +179,7 @@ def test_written_file_has_the_text_and_nothing_beside_it(tmp_path: Path, before:
     path = tmp_path / "a.json"
     if before is not None:
         path.write_text(before)
-    write_atomically(path, "27.8 µs\n")
+    save(path, "27.8 µs\n")
     assert path.read_text(encoding="utf-8") == "27.8 µs\n"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -184,7 +189,7 @@ def test_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(OLD)
     with files_of_at_most(1000), pytest.raises(OutputError, match="cannot be written: File too large"):
-        write_atomically(path, "x" * 100_000)
+        save(path, "x" * 100_000)
     assert path.read_text() == OLD
     assert list(tmp_path.iterdir()) == [path]
 
@@ -192,7 +197,7 @@ def test_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
 def test_failed_first_write_leaves_nothing(tmp_path: Path) -> None:
     """When the disk fills up during the write of a new file, nothing of it is left."""
     with files_of_at_most(1000), pytest.raises(OutputError):
-        write_atomically(tmp_path / "a.json", "x" * 100_000)
+        save(tmp_path / "a.json", "x" * 100_000)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -495,7 +500,7 @@ def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
     """A new file has the usual mode."""
     before = os.umask(0o027)
     try:
-        write_atomically(tmp_path / "a.json", "text")
+        save(tmp_path / "a.json", "text")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
@@ -506,7 +511,7 @@ def test_what_an_earlier_release_left_is_neither_used_nor_removed(tmp_path: Path
     left, target = tmp_path / f".connbench-{os.getpid()}.tmp", tmp_path / "target"
     target.write_text(OLD)
     left.symlink_to(target)
-    write_atomically(tmp_path / "a.json", "text")
+    save(tmp_path / "a.json", "text")
     assert names(tmp_path) == [left.name, "a.json", "target"]
     assert target.read_text() == OLD
     assert left.is_symlink()
@@ -597,7 +602,7 @@ def test_who_cannot_write_to_the_folder_cannot_reserve_in_it(mode: int, *, is_he
             with pytest.raises(OutputError, match="another run of connbench"):
                 check(tmp_path / "a.json")
         else:
-            write_atomically(tmp_path / "a.json", "text")
+            save(tmp_path / "a.json", "text")
 
 
 KILL = """
@@ -739,5 +744,5 @@ def test_paths_that_cannot_be(path: str, says: str, tmp_path: Path, monkeypatch:
 def test_a_name_of_any_bytes_is_written(tmp_path: Path) -> None:
     """A file name is bytes; these are no UTF-8, and end no line."""
     path = tmp_path / os.fsdecode(b"\xff\n.json")
-    write_atomically(path, "text")
+    save(path, "text")
     assert [os.fsencode(name) for name in names(tmp_path)] == [b"\xff\n.json"]

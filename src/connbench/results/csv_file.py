@@ -21,8 +21,7 @@ from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import LOAD_FIELDS, Load, Phase, Placement, StrategySpec
 from connbench.model.load import parse_whole
-from connbench.results.file_checks import CHANGED, ImpossibleRow, Rounds, check_column
-from connbench.results.old_names import RENAMED
+from connbench.results.file_checks import CHANGED, RENAMED, ImpossibleRow, Rounds, check_column
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
 from connbench.samples import COLUMNS, Column
 

@@ -2,7 +2,7 @@
 
 The readers of JSON and of CSV call the same checks, so a file in one format is refused for the same reasons as in the
 other. A value that no run can produce means that the file was changed: it raises. A value that a run produces only in
-rare cases becomes a finding.
+rare cases becomes a finding. `RENAMED` has the names that earlier versions wrote.
 """
 
 from __future__ import annotations
@@ -35,6 +35,13 @@ from connbench.samples import LONGEST_NS, Column
 from connbench.strategies import PARAMETERS, STRATEGIES
 
 Keys = npt.NDArray[np.int64]
+
+RENAMED = {
+    "holders": "workers",
+    "lane": "client",
+    "lanes": "concurrency",
+}
+"""Keys of JSON and columns of CSV by the name in files of earlier versions; JSON had those up to schema 4."""
 
 MAX_INT64 = 2**63 - 1
 """The largest whole number in a file, as numpy's int64 holds it: earlier versions took seeds up to this."""

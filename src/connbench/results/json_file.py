@@ -20,6 +20,7 @@ from connbench.model.round_report import RoundReport
 from connbench.results.file_checks import (
     CHANGED,
     MAX_INT64,
+    RENAMED,
     ImpossibleRow,
     Rounds,
     check_column,
@@ -29,7 +30,6 @@ from connbench.results.file_checks import (
     out_of_bounds,
     shown,
 )
-from connbench.results.old_names import RENAMED
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
 from connbench.samples import COLUMNS, Column
 
@@ -38,7 +38,7 @@ SCHEMA = 5
 
 READ = (3, 4, SCHEMA)
 """The schemas that are read. Schema 4 added units to the names of figures, which are not read, and null. Schema 5
-changed the names in `connbench.results.old_names.RENAMED`.
+changed the names in `connbench.results.file_checks.RENAMED`.
 """
 
 MOST_BYTES = 8 << 20

@@ -549,16 +549,6 @@ def format_of(path: Path, suffixes: Mapping[str, str] = SUFFIXES, option: str = 
     return suffixes[ending]
 
 
-def write_atomically(path: Path, content: str | bytes, *, option: str = "-o") -> None:
-    """Write a file in one step; replace a regular file; see `Output`.
-
-    Raises:
-        OutputError: The file cannot be written; an earlier one is unchanged.
-    """
-    with Output(path, force=True, option=option) as output:
-        output.save(content)
-
-
 def _shown(path: Path) -> str:
     """A path for messages; of a path of more than `LONGEST_SHOWN` characters, both ends."""
     text = printable(os.fsencode(path).decode(errors="replace"))
