@@ -34,7 +34,7 @@ LAYERS = (
     {"draws"},
     {"linux", "samples", "thresholds"},
     {"model", "interrupts"},
-    {"errors", "findings", "release", "strategies", "units"},
+    {"errors", "findings", "kernel_release", "strategies", "units"},
     {"safe_text", "wording"},
     {""},  # connbench itself, which has the version
 )

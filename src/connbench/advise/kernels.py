@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from connbench.kernel_release import version_of
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import PortRange
 from connbench.model.time_wait import NEVER, ON_LOOPBACK, ON_LOOPBACK_SINCE
 from connbench.portmodel.algorithm import OF_EL7, Algorithm, algorithm_of
-from connbench.release import version_of
 
 OPTIONS = (NO_PORT, LOCAL_PORT_RANGE)
 

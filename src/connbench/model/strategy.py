@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from connbench.kernel_release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 from connbench.model.choices import Phase, Placement, Protocol
 from connbench.model.load import NO_LOAD, Load
-from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 from connbench.safe_text import printable
 from connbench.strategies import Strategy, strategy_of
 

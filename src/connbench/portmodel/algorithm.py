@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from connbench.release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
+from connbench.kernel_release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
 
 
 class Algorithm(Enum):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from connbench.kernel_release import version_of
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import Algorithm
-from connbench.release import version_of
 from connbench.results.result import Samples, samples_class
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import IO
 
 from connbench.errors import EnvironmentFault, RunFault
 from connbench.interrupts import Interrupts
+from connbench.kernel_release import version_of
 from connbench.linux.faults import describe_end
 from connbench.linux.process import die_with_parent
-from connbench.release import version_of
 from connbench.trace.counts import MAX_KEYS, READY, TICK, Maps, read_line
 from connbench.units import MS_PER_S
 

@@ -1,4 +1,4 @@
-"""A kernel's version, as its release tells it."""
+"""The version of a Linux kernel, read from its release, and the versions whose port search differs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ ONE_STEP_SINCE = (6, 8)
 
 
 def version_of(release: str) -> tuple[int, int] | None:
-    """Major and minor of `6.1` or `6.1.0-13-amd64` (uname(2)); None where it says nothing."""
+    """Major and minor of `6.1` or `6.1.0-13-amd64` (uname(2)); None if the release does not begin so."""
     found = re.match(r"(\d{1,4})\.(\d{1,4})(?!\d)", release, re.ASCII)
     return (int(found[1]), int(found[2])) if found else None
