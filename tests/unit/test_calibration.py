@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connbench.commands.calibrate import fitted
+from connbench.commands.calibration_files import calibrate_from
 from connbench.errors import InputError
 from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm, algorithm_of
@@ -146,7 +146,7 @@ def test_usual_costs_beside_a_fit_are_those_of_its_kernel(release: str, costs: C
     result.environment["kernel"] = release
     file = tmp_path / "range.json"
     file.write_text(json_document(result), encoding="utf-8")
-    assert fitted((file,), Protocol.TCP).port_ns == costs.port_ns
+    assert calibrate_from((file,), Protocol.TCP).port_ns == costs.port_ns
     assert usual_on(release, Protocol.UDP) is USUAL_UDP
 
 

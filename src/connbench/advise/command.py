@@ -11,7 +11,7 @@ from connbench.advise.kernel_choice import read_kernel, reserved_here, search_of
 from connbench.advise.kernels import OPTIONS
 from connbench.advise.scenario import Arrivals, Scenario
 from connbench.advise.slo import Slo
-from connbench.commands.calibrate import fitted
+from connbench.commands.calibration_files import calibrate_from
 from connbench.commands.messages import print_text, width
 from connbench.commands.options import (
     PORTS,
@@ -209,7 +209,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.portmodel.calibration import usual, usual_of
 
     calibration = (
-        fitted(calibrating, Protocol(protocol))
+        calibrate_from(calibrating, Protocol(protocol))
         if calibrating
         else (usual_of(Protocol.UDP, search) if is_udp else usual(told.version, search))
     )

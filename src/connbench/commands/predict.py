@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from connbench.commands.calibrate import fitted, measured_in, names_of
+from connbench.commands.calibration_files import calibrate_from, list_names, read_pairs
 from connbench.commands.messages import exit_code, width
 from connbench.commands.options import (
     MODEL_OPTIONS,
@@ -131,7 +131,7 @@ def _of_plan(
     from connbench.report.charts.predicted import Overlay
     from connbench.report.prediction_report import prediction_json, prediction_text
 
-    calibration = fitted(calibrating, request.protocol) if calibrating else None
+    calibration = calibrate_from(calibrating, request.protocol) if calibrating else None
     reuse = ON_LOOPBACK if sysctls.tw_reuse is None else sysctls.tw_reuse
     machine = KernelParameters(reserved=sysctls.reserved or frozenset(), time_wait=TimeWait(reuse))
     predictions = predict(plan, algorithm, machine)
@@ -166,8 +166,8 @@ def _of_file(
     pairs = beside(result, chosen, sysctls.reserved, sysctls.tw_reuse)
     if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
         raise _no_search_of_udp()
-    fitting, fitted_on = measured_in(calibrating) if calibrating else (pairs, release)
-    origin = names_of(calibrating) if calibrating else result.name
+    fitting, fitted_on = read_pairs(calibrating) if calibrating else (pairs, release)
+    origin = list_names(calibrating) if calibrating else result.name
     fits = {one: calibrate(fitting, one, origin, usual_on(fitted_on, one)) for one in Protocol}
     calibrations = {protocol: found for protocol, found in fits.items() if found is not None}
     compared = [(pair, agreement(pair, calibrations.get(_protocol(pair)))) for pair in pairs]

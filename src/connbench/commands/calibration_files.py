@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from connbench.portmodel.prediction import Pair
 
 
-def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
+def read_pairs(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
     """Every round of result files with its simulation, and the release of the first file's kernel.
 
     Raises:
@@ -26,12 +26,12 @@ def measured_in(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
     return [pair for result in results for pair in beside(result)], results[0].kernel
 
 
-def names_of(files: tuple[Path, ...]) -> str:
+def list_names(files: tuple[Path, ...]) -> str:
     """Files as a sentence names them."""
     return ", ".join(map(str, files))
 
 
-def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
+def calibrate_from(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
     """Costs of a port search, fitted to the connections of a protocol in result files.
 
     Raises:
@@ -40,11 +40,11 @@ def fitted(files: tuple[Path, ...], protocol: Protocol) -> Calibration:
     """
     from connbench.portmodel.calibration import calibrate, usual_on
 
-    pairs, release = measured_in(files)
-    found = calibrate(pairs, protocol, names_of(files), usual_on(release, protocol))
+    pairs, release = read_pairs(files)
+    found = calibrate(pairs, protocol, list_names(files), usual_on(release, protocol))
     if found is None:
         raise UsageError(
-            f"--calibrate {names_of(files)}: too few {protocol.upper()} connections to fit to",
+            f"--calibrate {list_names(files)}: too few {protocol.upper()} connections to fit to",
             f"measure some hundreds: connbench run --strategy plain --protocol {protocol} -o FILE",
         )
     return found
