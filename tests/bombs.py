@@ -152,7 +152,7 @@ BOMBS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
         lambda: HEAD + b"y" * 200_000 + CSV_ROW.encode(),
     ),
     "cell of 4,300 digits in a CSV": (
-        "is no whole number",
+        "is not a whole number",
         lambda: HEAD + CSV_ROW.replace("fill,1", "fill," + "9" * 4300).encode(),
     ),
     "20 MB of line ends in a talk CSV": (

@@ -73,7 +73,7 @@ def test_the_namespace_that_rights_allow(inside: tuple[str, ...], expected: Name
         return
     [warning] = told["warned"]
     assert reason in warning
-    assert told["always"] == f"no network namespace of its own: {warning.partition('(')[2].rstrip(')')}"
+    assert told["always"] == f"cannot create a network namespace: {warning.partition('(')[2].rstrip(')')}"
 
 
 def test_run_and_doctor_agree_without_net_admin() -> None:

@@ -162,7 +162,7 @@ def test_formats_for_programs_take_one_file(form: str, tmp_path: Path) -> None:
     finished = connbench("report", path, path, "--format", form)
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert (
-        finished.stderr == f"connbench: --format {form} takes one file, and here are 2\n  -> give one file at a time\n"
+        finished.stderr == f"connbench: --format {form} takes one file, not 2\n  -> give one file at a time\n"
     )
 
 
@@ -170,7 +170,7 @@ def test_talk_csv_of_several_strategies_is_refused(tmp_path: Path) -> None:
     """The author's form cannot tell them apart."""
     finished = connbench("report", saved(SEVERAL, tmp_path / "a.json"), "--format", "talk-csv")
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
-    assert "holds one round of one strategy, and here are 4" in finished.stderr
+    assert "contains one round of one strategy, and this result has 4" in finished.stderr
 
 
 REFUSALS: dict[str, tuple[bytes | None, str]] = {
@@ -178,8 +178,8 @@ REFUSALS: dict[str, tuple[bytes | None, str]] = {
     "empty": (b"", "is empty"),
     "cut off": (FORMATS["json"](ONE).encode()[:300], "is cut off"),
     "newer": (json.dumps({"schema": 99, "strategies": []}).encode(), "has schema 99"),
-    "foreign": (b"name,value\n", "is no result file: it begins with 'name,value'"),
-    "binary": (bytes(range(128, 256)), "is no result file: not text"),
+    "foreign": (b"name,value\n", "is not a result file: it begins with 'name,value'"),
+    "binary": (bytes(range(128, 256)), "is not a result file: not text"),
 }
 
 

@@ -151,7 +151,7 @@ def test_no_namespace_no_reproduction() -> None:
     finished = connbench("reproduce", "--quick", inside=("--deny", "unshare"))
     assert finished.returncode == ExitCode.ENVIRONMENT
     assert finished.stdout == ""
-    assert finished.stderr.startswith("connbench: no network namespace of its own: ")
+    assert finished.stderr.startswith("connbench: cannot create a network namespace: ")
     assert len(finished.stderr.splitlines()) == 2
 
 

@@ -305,7 +305,7 @@ def test_a_free_port_of_an_address_of_ipv6() -> None:
     [
         (("--port", "5000"), ExitCode.TARGET, "cannot listen on 127.0.0.1:5000: Address already in use"),
         (("--bind", "192.0.2.1"), ExitCode.TARGET, "cannot listen on 192.0.2.1:9023: Cannot assign requested address"),
-        (("--bind", "localhost"), ExitCode.USAGE, "--bind 'localhost' is no IP address"),
+        (("--bind", "localhost"), ExitCode.USAGE, "--bind 'localhost' is not an IP address"),
         (("--port", "65536"), ExitCode.USAGE, "--port"),
         (("--processes", "0"), ExitCode.USAGE, "--processes"),
     ],

@@ -207,7 +207,7 @@ def test_a_taken_listener_port() -> None:
         inside=("--listen", "127.0.0.1:5000/8"),
     )
     assert finished.returncode == ExitCode.TARGET
-    assert "the listener's port is taken: 127.0.0.1:5000" in complaint(finished)
+    assert "the listener's port is in use: 127.0.0.1:5000" in complaint(finished)
 
 
 def test_too_small_a_somaxconn_for_the_backlog_listener() -> None:

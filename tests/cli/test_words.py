@@ -159,7 +159,7 @@ MISTAKES = {
     "language": ("advise -n 5 --code pyhton", "--code pyhton is unknown", "did you mean python?"),
     "share": ("run --fill 80", "--fill 80 is not a share", "write a share, as in 80%"),
     "port": ("serve --port 70000", "--port 70000 is not possible", "give 0 to 65,535"),
-    "thousands in a list": ("sweep -n 1,000", "000 is no value", "write 1,000 as 1000 or 1k"),
+    "thousands in a list": ("sweep -n 1,000", "000 is not a value", "write 1,000 as 1000 or 1k"),
 }
 
 

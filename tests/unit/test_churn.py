@@ -84,7 +84,7 @@ def test_rate_that_was_not_reached_is_found(asked: float | None, codes: list[str
     """Where replacements fall behind the asked-for rate by a twentieth or more, the figures are of another load."""
     found = found_in(churning(rate=asked), every(1_000_000))
     assert [f.code for f in found] == codes
-    assert all(f.severity is Severity.WARNING and "1,000 of the " in f.text for f in found)
+    assert all(f.severity is Severity.WARNING and "made 1,000 replacements a second" in f.text for f in found)
 
 
 @pytest.mark.parametrize(("clients", "codes"), [((0,), []), ((0, 1), []), ((0, 0, 1), ["churn-in-turn"])])

@@ -222,7 +222,7 @@ REFUSALS = {
     "no try": (ROW.replace(",0,1,0,", ",0,0,0,"), "line 2: tries is 0"),
     "round that is none": (ROW.replace("fill,1,", "fill,one,"), "'one'"),
     "round 0": (ROW.replace("fill,1,", "fill,0,"), "round is 0"),
-    "round in two parts": (ROW + ROW.replace("bind", "plain") + ROW, "line 4: round 1 of bind comes twice"),
+    "round in two parts": (ROW + ROW.replace("bind", "plain") + ROW, "line 4: round 1 of bind occurs twice"),
     "unknown placement": (ROW.replace("bind,,,", "window,5,outside,"), "outside"),
     "window of 0": (ROW.replace("bind,,", "window,0,"), "window is 0"),
     "no client": (ROW.replace("tcp,1,", "tcp,0,"), "concurrency is 0"),
@@ -231,7 +231,7 @@ REFUSALS = {
     "comment": (ROW + "# partial,,,,,,,,,,,,,,,,x\n", "line 3"),
     "fault in the middle of a round": (
         ROW + ROW.replace("fill,1,,", "fill,1,died,"),
-        "line 3: round 1 of bind comes twice",
+        "line 3: round 1 of bind occurs twice",
     ),
     "no samples and no fault": (BEGIN + "1," + "," * 10 + "\n", "line 2"),
     "fault of no round": (BEGIN + ",died" + "," * 10 + "\n", "line 2"),
@@ -245,8 +245,8 @@ REFUSALS = {
     ),
     "more attempts than planned": (ROW.replace("bind,,,,,", "bind,,,,1,") * 2, "has 2 attempts, and 1 were planned"),
     "window of a strategy without": (ROW.replace("bind,,", "bind,5,"), "bind has a window"),
-    "number of 4,300 digits": (ROW.replace("fill,1,", f"fill,{'9' * 4300},"), "is no whole number"),
-    "number of another script": (ROW.replace("fill,1,", "fill,\u0661,"), "is no whole number"),
+    "number of 4,300 digits": (ROW.replace("fill,1,", f"fill,{'9' * 4300},"), "is not a whole number"),
+    "number of another script": (ROW.replace("fill,1,", "fill,\u0661,"), "is not a whole number"),
     "very long field": ("x" * 200_000 + ROW, "line 2"),
 }
 

@@ -242,7 +242,7 @@ def test_knee_cannot_be_judged_by_less_than_half_of_the_range(ports: int, source
     steady = run_of(samples_of([10_000] * 200, source=[i % sources for i in range(200)]))
     assert failures(over(ports, steady, addresses), "knee < 40%", "knee > 99%") == [
         f"bind: {condition} cannot be judged: only 200 of {ports * sources:,} ports were in use, "
-        f"and a knee at half of them shows from {needed} on"
+        f"and a knee at half of them needs {needed} or more"
         for condition in ("knee < 40%", "knee > 99%")
     ]
 
@@ -268,7 +268,7 @@ def test_talk_csv_tells_latency_alone() -> None:
     """The talk's CSV has neither acquire times, nor tries, nor the wall time."""
     result = replace(run_of(samples_of([10_000, 20_000])), plan=None, origin=Origin.TALK_CSV)
     assert failures(result, "p99 > 1s", "acquire.p99 > 1s", "even.tries.max > 1", "wall > 1s") == [
-        f"bind: {condition} cannot be judged: a talk CSV does not hold it"
+        f"bind: {condition} cannot be judged: a talk CSV does not contain it"
         for condition in ("acquire.p99 > 1s", "even.tries.max > 1", "wall > 1s")
     ]
 

@@ -125,7 +125,7 @@ def test_file_larger_than_any_result_is_refused(form: str, tmp_path: Path, monke
     path.write_bytes(WHOLE[form])
     assert read(path).rounds
     monkeypatch.setattr(input_file, "LARGEST_FILE", size - 1)
-    assert refusal(path).message.endswith("x.json is no result file: it holds more than 0 GiB")
+    assert refusal(path).message.endswith("x.json is not a result file: it holds more than 0 GiB")
 
 
 def test_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monke
     monkeypatch.setattr(input_file, "LARGEST_FILE", 100_000)
     data = gzip.compress(b" " * 10_000_000, mtime=0)
     assert len(data) < 100_000
-    assert "is no result file: it holds more than " in refusal_of(data, tmp_path)
+    assert "is not a result file: it holds more than " in refusal_of(data, tmp_path)
 
 
 @pytest.mark.parametrize("form", WHOLE)
@@ -210,8 +210,8 @@ def test_csv_cut_off_within_a_line_is_never_read(form: str, tmp_path: Path) -> N
         (b"9024,0.1\nhello\n", "line 2: 'hello' is not port,seconds"),
         (b'{"a": NaN}', "is broken"),
         (b"{'a': 1}", "is broken"),
-        (b"[1, 2]", "no result of connbench"),
-        (b"[" * 100_000, "no result of connbench"),
+        (b"[1, 2]", "not a result of connbench"),
+        (b"[" * 100_000, "not a result of connbench"),
         (b'{"a":' * 100_000, "is broken: its JSON is nested too deeply"),
         (gzip.compress(b"hello", mtime=0), "it begins with 'hello'"),
         (gzip.compress(JSON, mtime=0)[:-8] + b"\0" * 8, "is broken: CRC check failed"),

@@ -86,14 +86,14 @@ def load(document: Document) -> Document:
 CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "older schema": (lambda d: d.update(schema=1), "schema 1"),
     "newer schema": (lambda d: d.update(schema=6), "schema 6"),
-    "no schema": (lambda d: d.pop("schema"), "no result of connbench"),
-    "schema that is no number": (lambda d: d.update(schema="1"), "no result of connbench"),
-    "no strategies": (lambda d: d.pop("strategies"), "no result of connbench"),
+    "no schema": (lambda d: d.pop("schema"), "not a result of connbench"),
+    "schema that is no number": (lambda d: d.update(schema="1"), "not a result of connbench"),
+    "no strategies": (lambda d: d.pop("strategies"), "not a result of connbench"),
     "no plan": (lambda d: d.update(plan=None), "no plan"),
     "no environment": (lambda d: d.pop("environment"), "environment"),
     "strategy without a round": (lambda d: d["strategies"][0].update(rounds=[]), "rounds"),
     "round that is none": (lambda d: d["strategies"][0].update(rounds=["x"]), "object"),
-    "round twice": (lambda d: d["strategies"][0]["rounds"].append(measured(d)), "round 1 of bind comes twice"),
+    "round twice": (lambda d: d["strategies"][0]["rounds"].append(measured(d)), "round 1 of bind occurs twice"),
     "round 0": (lambda d: measured(d).update(number=0), "number"),
     "missing column": (lambda d: measured(d)["samples"].pop("port"), "column port"),
     "columns of two lengths": (lambda d: measured(d)["samples"]["errno"].pop(), "'errno': 2"),
@@ -186,7 +186,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     ),
     "source that is a group": (
         lambda d: d["plan"].update(sources=["224.0.0.1"]),
-        "224.0.0.1 is no address of",
+        "224.0.0.1 is not the address of",
     ),
     "source of another family than the target": (
         lambda d: d["plan"].update(sources=["::1"]),
@@ -204,8 +204,8 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
         lambda d: measured(d).update(settings={"net.ipv4.ip_local_reserved_ports": "x"}),
         "reserved ports 'x'",
     ),
-    "kernel that is a list": (lambda d: d["environment"].update(kernel=["6.8"]), "environment: kernel is no text"),
-    "sysctls that are a list": (lambda d: d["environment"].update(host_sysctls=[1]), "host_sysctls is no group"),
+    "kernel that is a list": (lambda d: d["environment"].update(kernel=["6.8"]), "environment: kernel is not a text"),
+    "sysctls that are a list": (lambda d: d["environment"].update(host_sysctls=[1]), "host_sysctls is not a group"),
     "environment in environments": (lambda d: d["environment"].update(a={"b": {"c": 1}}), "environment"),
     "number beyond 64 bits": (lambda d: d["environment"].update(cpu_count=2**64), "environment"),
     "counter beyond 64 bits": (lambda d: measured(d).update(counters={"a": 2**64}), "counters"),
@@ -240,7 +240,7 @@ def test_way_out_of_another_schema_depends_on_which(schema: int, hint: str) -> N
 @pytest.mark.parametrize("text", ["{}", "[]", "[1, 2]", '{"a": 1}', '{"schema": 2}', '{"strategies": []}'])
 def test_foreign_json_is_refused(text: str) -> None:
     """The message about JSON of another program says so."""
-    with pytest.raises(InputError, match=r"^x\.json is JSON, but no result of connbench$"):
+    with pytest.raises(InputError, match=r"^x\.json is JSON, but not a result of connbench$"):
         read_json(text.encode(), "x.json")
 
 

@@ -106,7 +106,7 @@ def test_result_without_a_plan_says_what_it_was_read_from() -> None:
     result.add(StrategySpec("1700000000-6.1"), Round(1, FAILING))
     text = markdown(result)
     assert text.startswith("### connbench: kernel unknown\n\ntalk CSV 1700000000-6.1.csv\n")
-    assert text.splitlines()[-1].startswith("- **note:** 1700000000-6.1.csv: a talk CSV holds only the attempts")
+    assert text.splitlines()[-1].startswith("- **note:** 1700000000-6.1.csv: a talk CSV contains only the attempts")
 
 
 def test_findings_are_a_list() -> None:

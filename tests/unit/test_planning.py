@@ -159,9 +159,9 @@ def test_listeners_in_the_range_are_one_finding() -> None:
     ports = PortRange(40000, 49999)
     targets = tuple(Endpoint(f"127.0.1.{host}", 40000 + host % 50) for host in range(1, 255))
     [of_one] = find_listener_in_range((targets[0], Endpoint("127.0.0.1", 80)), ports)
-    assert "the listener's port 40001 is one of the range 40000-49999" in of_one.message
+    assert "the listener's port 40001 is in the range 40000-49999" in of_one.message
     [of_many] = find_listener_in_range(targets, ports)
-    assert "ports 40000, 40001, 40002, 40003, 40004 and 45 more are of the range" in of_many.message
+    assert "ports 40000, 40001, 40002, 40003, 40004 and 45 more are in the range" in of_many.message
     assert "50 connections fewer may fit" in of_many.advice
 
 

@@ -420,7 +420,7 @@ def test_tcp_tw_reuse_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
     for rounds in result.rounds.values():
         rounds[0] = replace(rounds[0], report=RoundReport(settings={TW_REUSE: "two"}))
     file = written(tmp_path, result)
-    with pytest.raises(InputError, match="tcp_tw_reuse is 'two', which is no number"):
+    with pytest.raises(InputError, match="tcp_tw_reuse is 'two', which is not a number"):
         connbench("predict", file)
 
 

@@ -192,7 +192,7 @@ def test_closed_connections_need_room_in_a_queue_alone() -> None:
     lacking = unmet(replace(open_ones, replaced=501), room)
     assert lacking
     assert "501 closed connections in the listener's queue" in lacking.message
-    assert "--listener accept keeps no closed ones; or --churn " in lacking.hint
+    assert "use --listener accept, which keeps no closed ones; or --churn " in lacking.hint
 
 
 def test_a_plan_is_refused_by_its_largest_round() -> None:

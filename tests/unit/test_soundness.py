@@ -324,7 +324,7 @@ def test_attempts_alone_are_found_as_such(origin: Origin) -> None:
     """A CSV contains neither plan nor counters: one finding says so, and no other is about what it lacks."""
     [found] = findings(attempts_alone(origin, CLEAN, replace(CLEAN, number=2)))
     assert (found.code, found.severity, found.strategy) == ("attempts-alone", Severity.NOTE, None)
-    assert found.message.startswith(f"x.csv: a {origin} holds only the attempts")
+    assert found.message.startswith(f"x.csv: a {origin} contains only the attempts")
     assert found.advice
 
 

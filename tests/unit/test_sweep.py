@@ -163,7 +163,7 @@ def test_what_is_no_list_is_refused(text: str, kind: str, message: str) -> None:
 def test_a_comma_in_a_list_sets_no_thousands_apart() -> None:
     """1,000 is one number for `run`; as a list it would be 1 and 0: refused with what to write."""
     assert count().read("1,000", "-n") == 1000
-    with pytest.raises(UsageError, match="000 is no value") as caught:
+    with pytest.raises(UsageError, match="000 is not a value") as caught:
         parse_values("1,000", "-n", parse_count, COUNT_FORM)
     assert caught.value.hint == "write 1,000 as 1000 or 1k"
 

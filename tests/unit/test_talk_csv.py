@@ -166,12 +166,12 @@ def test_line_ends_of_windows_are_read() -> None:
         ("9024;0.1", "not port,seconds"),
         ("9024.5,0.1", "not port,seconds"),
         ("9024,\u0661", "not port,seconds"),
-        ("9024,1e999", "inf s is no latency"),
-        ("9024,1e30", "1e+30 s is no latency"),
-        ("9024,1e305", "inf s is no latency"),
-        ("70000,0.1", "70000 is no port"),
-        ("0,0.1", "0 is no port"),
-        ("-2,0.1", "-2 is no port"),
+        ("9024,1e999", "inf s is not a latency"),
+        ("9024,1e30", "1e+30 s is not a latency"),
+        ("9024,1e305", "inf s is not a latency"),
+        ("70000,0.1", "70000 is not a port"),
+        ("0,0.1", "0 is not a port"),
+        ("-2,0.1", "-2 is not a port"),
         ("99999999999999999999,0.1", "not port,seconds"),
     ],
 )
@@ -254,11 +254,11 @@ def test_unit_settles_what_the_times_are(unit: str, per_second: float) -> None:
 @pytest.mark.parametrize(
     ("text", "takes"),
     [
-        (scaled(1e6), "taken as seconds, and then the median connect() takes 5.0 s"),
-        (scaled(1e9), "taken as seconds, and then the median connect() takes 1 h 23 min"),
-        (scaled(1e12), "taken as seconds, and then the median connect() takes 1388 h 53 min"),
-        (scaled(1, "port,seconds\n").replace("e-06", ""), "taken as seconds (its header says so), and then the median"),
-        (scaled(1, "port,latency_ns\n"), "taken as nanoseconds (its header says so), and then the median connect()"),
+        (scaled(1e6), "read as seconds, and the median connect() then takes 5.0 s"),
+        (scaled(1e9), "read as seconds, and the median connect() then takes 1 h 23 min"),
+        (scaled(1e12), "read as seconds, and the median connect() then takes 1388 h 53 min"),
+        (scaled(1, "port,seconds\n").replace("e-06", ""), "read as seconds (its header says so), and the median"),
+        (scaled(1, "port,latency_ns\n"), "read as nanoseconds (its header says so), and the median connect() then"),
         (scaled(1, "port,latency_us\n"), "takes 0.005 ns"),
     ],
 )
@@ -298,7 +298,7 @@ def test_more_than_one_round_has_no_such_file(rounds: dict[StrategySpec, int]) -
     some: Result = result_of(
         {spec: [round_of(samples_of([1]), i + 1) for i in range(number)] for spec, number in rounds.items()}
     )
-    with pytest.raises(UsageError, match="holds one round of one strategy, and here are 2"):
+    with pytest.raises(UsageError, match="contains one round of one strategy, and this result has 2"):
         talk_rows(some)
 
 

@@ -349,8 +349,8 @@ def test_own_csv_has_all_figures_but_the_runs() -> None:
         *write(strategy_blocks(run, run.strategies[0])).splitlines()[1:-2],
         "wall time: 63.0 µs, 21.0 µs an attempt",
         "",
-        "note: folder/x.csv: a connbench CSV holds only the attempts, not where or how soundly they were measured",
-        "  -> read the run's .json instead: it holds everything",
+        "note: folder/x.csv: a connbench CSV contains only the attempts, not where or how soundly they were measured",
+        "  -> read the run's .json instead: it contains everything",
     ]
 
 

@@ -182,7 +182,7 @@ def command(  # noqa: PLR0913  # one for each option
     if languages and output_format != "text":
         raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
     if backported and kernel is None:
-        raise UsageError("--backported says what --kernel has, and there is none", "this kernel is asked itself")
+        raise UsageError("--backported does nothing without --kernel", "leave it out: connbench asks this kernel")
     is_udp = protocol == Protocol.UDP
     if algorithm and is_udp:
         raise UsageError("--algorithm names a search of connect(), which UDP does not use", "leave out --algorithm")
@@ -249,5 +249,5 @@ def _concurrent(connections: int | None, arrivals: Arrivals | None, hold: float 
     if connections is None and not number:
         raise UsageError("nothing says how many connections are open at once", "give -n, or --rate and --hold")
     if number > MOST_ROWS:
-        raise UsageError(f"--rate x --hold are {number:,} connections", f"up to {MOST_ROWS:,} are simulated")
+        raise UsageError(f"--rate times --hold is {number:,} connections", f"give at most {MOST_ROWS:,}")
     return max(number, connections or 0)

@@ -21,7 +21,7 @@ def read_kernel(text: str, backported: frozenset[str] = frozenset()) -> Kernel:
     """Read `6.1`, or a release as `uname -r` prints it."""
     found = kernel_of(text.strip(), backported)
     if found is None or not OLDEST <= found.version <= NEWEST:
-        raise UsageError(f"--kernel {text!r} is no Linux release", "for example 5.10, 6.1.0-13-amd64 or 6.12")
+        raise UsageError(f"--kernel {text!r} is not a release of Linux", "for example 5.10, 6.1.0-13-amd64 or 6.12")
     return found
 
 

@@ -181,7 +181,7 @@ def _per_round(metric: Metric, dimension: Dimension, measured: _Measured) -> flo
 def _value(metric: Metric, dimension: Dimension, measured: _Measured) -> float:
     """A metric's value in ns, pieces or percent."""
     if measured.origin is Origin.TALK_CSV and not metric.is_in_ports_csv:
-        raise _NoValueError(f"a {measured.origin} does not hold it")
+        raise _NoValueError(f"a {measured.origin} does not contain it")
     if metric.quantity:
         return _of_group(metric, measured.strategy)
     if metric.figure == KNEE:
@@ -228,7 +228,7 @@ def _knee(strategy: StrategyResult) -> float:
         return 100 * knee.share
     if not knee.shows_half:
         few = f"only {knee.held:,} of {knee.ports:,} ports were in use"
-        raise _NoValueError(f"{few}, and a knee at half of them shows from {fewest_to_show_half(knee.ports):,} on")
+        raise _NoValueError(f"{few}, and a knee at half of them needs {fewest_to_show_half(knee.ports):,} or more")
     return 100.0
 
 

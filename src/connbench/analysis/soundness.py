@@ -79,8 +79,8 @@ def _attempts_alone(result: Result) -> Finding:
     return Finding(
         "attempts-alone",
         Severity.NOTE,
-        f"{result.name}: a {result.origin} holds only the attempts, not where or how soundly they were measured",
-        "read the run's .json instead: it holds everything",
+        f"{result.name}: a {result.origin} contains only the attempts, not where or how soundly they were measured",
+        "read the run's .json instead: it contains everything",
     )
 
 
@@ -221,7 +221,7 @@ def _find_closed_by_listener(measured: Round) -> Iterator[Finding]:
             "not-held",
             Severity.INVALID,
             f"only {measured.report.established} of {held} connections were still open at the end",
-            "the listener closed the others, which freed their ports: let it keep as many from that --source",
+            "the listener closed the others, which freed their ports: make it keep as many from that --source",
         )
 
 
@@ -266,7 +266,7 @@ def _find_noise(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Fin
             "involuntary-switches",
             Severity.WARNING,
             f"{switches} involuntary context switches in {attempts} attempts{_worst_client(plan, spec, measured)}",
-            "clients took turns on a CPU: give --concurrency at most the number of CPUs"
+            "clients took turns on a CPU: set --concurrency to the number of CPUs or less"
             if 0 < len(set(plan.cpus)) < spec.load.concurrency
             else f"something else ran on {_measured_cpus(spec)}: stop it, or choose another with --cpu",
         )
@@ -313,8 +313,8 @@ def _find_in_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str)
         yield Finding(
             "churn-rate",
             Severity.WARNING,
-            f"{format_measured_rate(achieved)} of the {format_measured_rate(churn.rate)} replacements a second that "
-            "were asked for were made",
+            f"the churn made {format_measured_rate(achieved)} replacements a second, and --churn-rate asks for "
+            f"{format_measured_rate(churn.rate)}",
             "lower --churn-rate, or divide it among more clients with --concurrency",
         )
     in_turn = max(Counter(worker.client for worker in measured.report.workers).values(), default=0)
@@ -325,7 +325,7 @@ def _find_in_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str)
             Severity.WARNING,
             f"{in_turn} worker processes of one client take turns: replacements just after a change of process are "
             "slower, because the caches are cold",
-            "raise RLIMIT_NOFILE (ulimit -n) so that one process is enough, or compare only loads with as many",
+            "raise RLIMIT_NOFILE (ulimit -n) so that one process is enough, or compare with loads of as many only",
         )
     overflow = measured.report.counters.get("TcpExt.TCPTimeWaitOverflow", 0)
     if churn and churn.close is Close.FIN and overflow:
@@ -333,8 +333,8 @@ def _find_in_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str)
         yield Finding(
             "time-wait-overflow",
             Severity.WARNING,
-            f"{overflow:,} closed connections had no TIME_WAIT: {MOST_WAITING} is {most:,}, beyond which ports "
-            "are free at once",
+            f"{overflow:,} closed connections had no TIME_WAIT: {MOST_WAITING} is {most:,}, and beyond it the kernel "
+            "frees ports at once",
             "close fewer than that within a minute: lower --churn or --churn-rate",
         )
     without_port = int(np.isin(measured.samples.errno, list(NO_PORT_FREE)).sum())
@@ -375,7 +375,7 @@ def _find_loopback_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel
     yield Finding(
         "loopback-reuse",
         Severity.WARNING,
-        f"only on the loopback can connect() use a closed port again after {seconds:g} s (tcp_tw_reuse is 2); over any "
+        f"connect() can use a closed port again after {seconds:g} s only on the loopback (tcp_tw_reuse is 2); over any "
         f"other link it takes {TIME_WAIT_S:g} s, and {hidden}",
         "add --link veth to measure that"
         if plan.namespace.is_own

@@ -83,6 +83,6 @@ def add_to_summary(documents: Iterable[str]) -> None:
                 "step-summary",
                 Severity.WARNING,
                 f"GITHUB_STEP_SUMMARY {name} cannot be written: {error.strerror}",
-                "the job's summary lacks the table; nothing else is lost",
+                "the job's summary has no table; nothing else is lost",
             )
         )

@@ -97,7 +97,7 @@ def command(  # noqa: PLR0913  # one for each option
         if given:
             raise UsageError(
                 f"{given[0].opts[-1]} and RESULT {file} both set what to predict",
-                "leave one out; a file to fit the costs to is named by --calibrate, once for each",
+                "leave one out; --calibrate names a file to fit the costs to, once for each",
             )
         printed, overlays = _of_file(file, chosen, sysctls, calibrating, output_format)
     stdout = Stdout()

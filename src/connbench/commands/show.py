@@ -86,7 +86,7 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
         The file of the page, reserved; None without one.
     """
     if output_format and FORMATS[output_format].is_document and files > 1:
-        raise UsageError(f"--format {output_format} takes one file, and here are {files}", "give one file at a time")
+        raise UsageError(f"--format {output_format} takes one file, not {files}", "give one file at a time")
     if page is None:
         if force:
             raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")

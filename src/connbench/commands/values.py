@@ -255,7 +255,7 @@ def parse_values(text: str, option: str, read: Callable[[str], Number], form: st
     for before, part in zip(("", *parts), parts, strict=False):
         if before and re.fullmatch(r"0\d\d", part, re.ASCII):
             raise UsageError(
-                f"{option} {text!r}: a comma separates values in a list, and {part} is no value",
+                f"{option} {text!r}: a comma separates values in a list, and {part} is not a value",
                 f"write {before},{part} as {before}{part} or {before}k",
             )
         found |= dict.fromkeys(_part(part, f"{option} {text!r}", read, form))

@@ -104,7 +104,7 @@ def backlog_for(connections: int) -> int:
 def _cannot_listen(address: Endpoint, error: OSError) -> TargetError:
     if error.errno == errno.EADDRINUSE:
         return TargetError(
-            f"the listener's port is taken: {address} ({error.strerror})",
+            f"the listener's port is in use: {address} ({error.strerror})",
             "name a free one with --target, or leave out --listener to measure the program that listens there",
         )
     return TargetError(f"cannot listen on {address}: {error.strerror}", "choose another with --target")

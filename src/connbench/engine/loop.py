@@ -210,8 +210,7 @@ def _no_answer(plan: RoundPlan, index: int, timeout_s: float) -> RunFault:
     targets = " and ".join(map(str, plan.plan.targets))
     option = "--timeout" if timeout_s == plan.plan.timeout else "--give-up-after"
     return RunFault(
-        f"{TIMEOUTS_IN_A_ROW} connect() in a row ran into the time-out of {timeout_s:g} s, "
-        f"the last at attempt {index + 1}",
+        f"{TIMEOUTS_IN_A_ROW} connect() in a row took longer than {timeout_s:g} s, the last at attempt {index + 1}",
         f"check that {targets} still accepts, or give more {option}",
     )
 

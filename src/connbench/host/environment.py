@@ -55,7 +55,7 @@ def clock() -> Clock:
     """
     told = os.environ.get(CLOCK_VARIABLE) or Clock.TIME
     if told not in set(Clock):
-        raise UsageError(f"{CLOCK_VARIABLE}={told} is no clock", f"unset it, or set {' or '.join(Clock)}")
+        raise UsageError(f"{CLOCK_VARIABLE}={told} is not a clock", f"unset it, or set {' or '.join(Clock)}")
     return Clock(told)
 
 

@@ -40,7 +40,7 @@ def make_link(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> i
         namespace = create_namespace(LIMIT_WAIT_S)
     except OSError as error:
         raise limit_fault(error) or EnvironmentFault(
-            f"no second network namespace for --link veth: {refusal_reason(error)}",
+            f"cannot create the second network namespace of --link veth: {refusal_reason(error)}",
             "raise user.max_net_namespaces, or leave out --link veth",
         ) from error
     try:

@@ -42,7 +42,7 @@ class PortRange:
 
     def __post_init__(self) -> None:
         if not (1 <= self.low <= MAX_PORT and 1 <= self.high <= MAX_PORT):
-            raise UsageError(f"port range {self} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
+            raise UsageError(f"port range {self} is outside 1-{MAX_PORT}", f"ports are 1 to {MAX_PORT}")
         if self.low > self.high:
             raise UsageError(f"port range {self} is reversed", f"write it as {self.high}-{self.low}")
 
@@ -119,7 +119,7 @@ def check_one_family(hosts: Iterable[str]) -> None:
     versions = set()
     for host in hosts:
         if not is_of_one(host):
-            raise ValueError(f"{host} is no address of a single host")
+            raise ValueError(f"{host} is not the address of a single host")
         versions.add(ipaddress.ip_address(host).version)
         if len(versions) > 1:
             raise ValueError(f"{host} is of another family than the addresses before it")

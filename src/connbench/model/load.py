@@ -226,7 +226,7 @@ class LoadField:
             return None
         if self.words is not None:
             if text not in set(self.words):
-                raise ValueError(f"{text[:40]!r} is none of {', '.join(self.words)}")
+                raise ValueError(f"{text[:40]!r} is not one of {', '.join(self.words)}")
             return self.words(text)
         return parse_whole(text) if self.unit is Unit.COUNT else parse_decimal(text)
 
@@ -238,7 +238,7 @@ def parse_whole(text: str) -> int:
         ValueError: It is none. Python's own message about thousands of digits would not help a user.
     """
     if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
-        raise ValueError(f"{text[:40]!r} is no whole number")
+        raise ValueError(f"{text[:40]!r} is not a whole number")
     return int(text)
 
 
@@ -249,7 +249,7 @@ def parse_decimal(text: str) -> float:
         ValueError: It is none.
     """
     if not re.fullmatch(r"[-+.e\d]{1,40}", text, re.ASCII):
-        raise ValueError(f"{text[:40]!r} is no number")
+        raise ValueError(f"{text[:40]!r} is not a number")
     return float(text)
 
 

@@ -80,7 +80,7 @@ class TimeWait:
 def _number(settings: Mapping[str, str], name: str) -> int | None:
     text = settings.get(name) or None
     if text is not None and not text.isdecimal():
-        raise UsageError(f"{name} is {text!r}, which is no number", "give it with --tcp-tw-reuse")
+        raise UsageError(f"{name} is {text!r}, which is not a number", "give it with --tcp-tw-reuse")
     return None if text is None else int(text)
 
 

@@ -109,7 +109,7 @@ def parse_sources(text: str) -> tuple[str, ...]:
         raise UsageError(f"--source {_short(text)} has IPv4 and IPv6 addresses", "give addresses of one family")
     nobodys = next((address for address in found if not is_of_one(address)), None)
     if nobodys:
-        raise UsageError(f"--source {nobodys} is no address of a single host", _FORMS)
+        raise UsageError(f"--source {nobodys} is not the address of a single host", _FORMS)
     for address in found:
         check_not_mapped("--source", address)
     return found
@@ -233,11 +233,13 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
     except ValueError:
         number = 0
     if not 1 <= number <= MAX_PORT:
-        raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", "ports are 1 to 65535")
+        raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", f"ports are 1 to {MAX_PORT}")
     address = _resolve(host.strip("[]"), family)
     endpoint = Endpoint(address, number)
     if not is_of_one(address):
-        raise UsageError(f"--target {text} is no address of a single host", "for example 127.0.0.1:8080 or [::1]:8080")
+        raise UsageError(
+            f"--target {text} is not the address of a single host", "for example 127.0.0.1:8080 or [::1]:8080"
+        )
     check_not_mapped("--target", address)
     if not endpoint.is_loopback and not allow_remote:
         raise UsageError(
@@ -295,9 +297,9 @@ def find_listener_in_range(targets: tuple[Endpoint, ...], ports: PortRange) -> l
         Finding(
             "listener-in-range",
             Severity.NOTE,
-            f"the listener's port {named} is one of the range {ports}"
+            f"the listener's port {named} is in the range {ports}"
             if one
-            else f"the listeners' ports {named} are of the range {ports}",
+            else f"the listeners' ports {named} are in the range {ports}",
             f"{'one connection' if one else f'{len(taken):,} connections'} fewer may fit; "
             "a --port-range or --target without it avoids that",
         )
@@ -334,12 +336,12 @@ def check_answers(source: str, target: Endpoint, timeout: float, listener_hint: 
         except TimeoutError as error:
             raise TargetError(
                 f"{target} does not answer within {timeout:g} s",
-                "check the address, or give more --timeout",
+                "check the address, or give a longer --timeout",
             ) from error
         except ConnectionRefusedError as error:
             raise TargetError(
                 f"{target} refuses connections",
-                f"start what should listen there; or {listener_hint}",
+                f"start the program that listens there; or {listener_hint}",
             ) from error
         except OSError as error:
             raise TargetError(

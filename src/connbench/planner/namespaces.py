@@ -63,7 +63,7 @@ def choose_namespace(
         return namespace, []
     if request.isolate is Isolation.ALWAYS:
         raise EnvironmentFault(
-            f"no network namespace of its own: {reason}", f"{ALLOW_NAMESPACES}, or leave out --isolate always"
+            f"cannot create a network namespace: {reason}", f"{ALLOW_NAMESPACES}, or leave out --isolate always"
         )
     return namespace, [_on_host(reason, COST_OF_HOST + COST_OF_OWN_LISTENER)]
 
@@ -231,7 +231,7 @@ def choose_listener(
     if closes_by_fin:
         if asked is Listener.BACKLOG:
             raise UsageError(
-                "--close fin: a backlog listener never closes its end, and no TIME_WAIT would come of it",
+                "--close fin: a backlog listener never closes its end, so no port would enter TIME_WAIT",
                 "use --listener accept",
             )
         return Listener.ACCEPT
@@ -269,7 +269,7 @@ def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace |
     if request.delay_ms >= request.timeout * MS_PER_S:
         raise UsageError(
             f"--delay {request.delay_ms:g}ms is not shorter than --timeout {request.timeout:g}s",
-            "each connect() takes the delay at least: give more --timeout",
+            "each connect() takes at least the delay: give a longer --timeout",
         )
     if external:
         raise UsageError(
@@ -303,14 +303,14 @@ def check_link(plan: Plan) -> None:
     if plan.delay_ms and limits and min(limits) <= plan.delay_ms:
         raise UsageError(
             f"--delay {plan.delay_ms:g}ms is not shorter than --give-up-after {min(limits):g}ms",
-            "each connect() takes the delay at least: give more --give-up-after",
+            "each connect() takes at least the delay: give a longer --give-up-after",
         )
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     asked = [("--source", address) for address in plan.sources] + [("--target", host) for host in hosts]
     for option, address in asked:
         if not _fits_a_device(address):
             raise UsageError(
-                f"{option} {address} is no address for the end of a veth link",
+                f"{option} {address} cannot be the address of an end of a veth link",
                 f"give one beyond the loopback, or leave out {option}: 198.18.0.0/15 is for benchmarks",
             )
     both = {ipaddress.ip_address(host) for host in hosts} & {ipaddress.ip_address(source) for source in plan.sources}

@@ -243,7 +243,7 @@ def _of_memory(needs: Needs, free: Available, each: int, what: str) -> Iterator[
             free.memory,
             f"{needs.replaced:,} closed connections in the listener's queue, and {needs.connections:,} open ones, "
             f"need about {memory(needed + queued)}, and {memory(free.memory)} are free",
-            f"--listener accept keeps no closed ones; or --churn {fits} fits",
+            f"use --listener accept, which keeps no closed ones; or --churn {fits}, which fits",
         )
     if free.group:
         charged = needs.charged(each)

@@ -55,7 +55,7 @@ def sweep_requests(base: RunRequest, lists: Mapping[str, Sequence[Any]]) -> list
     base = replace(base, strategies=base.strategies or SWEPT_NAMES)
     if max(map(len, (base.strategies, *given.values()))) < 2:
         raise UsageError(
-            "nothing to sweep: no option carries a list",
+            "nothing to sweep: no option has a list",
             "give one, as in --window 100,500,1000 or --fill 50%-95%:5%; a single setting is for connbench run",
         )
     count = prod(map(len, (base.strategies, *given.values())))

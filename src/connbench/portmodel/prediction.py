@@ -208,7 +208,7 @@ def beside(
     try:
         return [_pair(result.plan, strategy, chosen, reserved, tw_reuse) for strategy in result.strategies]
     except UsageError as fault:
-        way_out = "say what it was with --reserved-ports or --tcp-tw-reuse"
+        way_out = "give the right value with --reserved-ports or --tcp-tw-reuse"
         raise InputError(f"{result.name}: {fault.message}", way_out) from fault
 
 

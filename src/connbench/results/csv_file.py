@@ -136,7 +136,7 @@ def from_columns(fields: Mapping[str, str]) -> StrategySpec:
 
 def _word(kind: type[Word], text: str) -> Word:
     if text not in set(kind):
-        raise ValueError(f"{text[:40]!r} is none of {', '.join(kind)}")
+        raise ValueError(f"{text[:40]!r} is not one of {', '.join(kind)}")
     return kind(text)
 
 
@@ -282,7 +282,7 @@ def _load(rows: list[str], columns: range, kind: type, name: str, first: int) ->
     except (ValueError, DeprecationWarning) as error:
         line = next((first + i for i, row in enumerate(rows) if not _are_numbers(row, columns)), first)
         raise InputError(
-            f"{name}, line {line}: {rows[line - first][:60]!r} does not hold the numbers it should",
+            f"{name}, line {line}: {rows[line - first][:60]!r} does not have the numbers of its columns",
             "copy the whole file again",
         ) from error
 
@@ -302,7 +302,7 @@ def lines_of(text: str, name: str) -> Iterator[str]:
         end = text.rfind(LINE_END, begin, begin + LONGEST_LINE)
         if end < 0:
             raise InputError(
-                f"{name} is no result file: line {count + 1} is longer than {LONGEST_LINE >> 20} MiB",
+                f"{name} is not a result file: line {count + 1} is longer than {LONGEST_LINE >> 20} MiB",
                 "an attempt takes a line of a hundred characters",
             )
         lines = text[begin:end].split(LINE_END)

@@ -180,7 +180,7 @@ def check_settings(settings: Mapping[str, str]) -> None:
     for name in NUMERIC_SETTINGS:
         value = settings.get(name)
         if value and not re.fullmatch(r"-?\d{1,18}" if name == NUMERIC_SETTINGS[-1] else r"\d{1,18}", value, re.ASCII):
-            raise ValueError(f"{name} is {shown(repr(value))}, which is no number")
+            raise ValueError(f"{name} is {shown(repr(value))}, which is not a number")
     parse_ports(settings.get("net.ipv4.ip_local_reserved_ports", ""))
 
 
@@ -209,7 +209,7 @@ class Rounds:
         _check("round", number, 1, plan.rounds if plan else MAX_INT64)
         seen = self._seen.setdefault(spec, set())
         if number in seen:
-            raise ValueError(f"round {number} of {spec.label} comes twice")
+            raise ValueError(f"round {number} of {spec.label} occurs twice")
         seen.add(number)
 
     def add(self, spec: StrategySpec, measured: Round) -> None:

@@ -146,10 +146,10 @@ def _take(file: IO[bytes], name: str, packed: _Counted | None = None) -> bytes:
             _check_begin(piece, name)
         buffer.write(piece)
         if buffer.tell() > LARGEST_FILE:
-            raise InputError(f"{name} is no result file: it holds more than {LARGEST_FILE >> 30} GiB", _KNOWN)
+            raise InputError(f"{name} is not a result file: it holds more than {LARGEST_FILE >> 30} GiB", _KNOWN)
         if packed and buffer.tell() > max(ALWAYS_UNPACKED, MOST_TIMES * packed.size):
             raise InputError(
-                f"{name} is no result file: it unpacks to more than {MOST_TIMES} times its size",
+                f"{name} is not a result file: it unpacks to more than {MOST_TIMES} times its size",
                 "a result of connbench unpacks to three to ten times its size",
             )
     return buffer.getvalue()
@@ -159,7 +159,7 @@ def _check_begin(piece: bytes, name: str) -> None:
     """Refuse a file that has no end, such as /dev/zero, by its first piece."""
     text = piece.removeprefix(BOM_UTF8).lstrip()
     if not text and len(piece) >= PIECE:
-        raise InputError(f"{name} is no result file: it begins with {PIECE >> 20} MiB of blanks", _KNOWN)
+        raise InputError(f"{name} is not a result file: it begins with {PIECE >> 20} MiB of blanks", _KNOWN)
     if len(piece) >= PIECE and not text.startswith((b"{", b"[")):
         _is_own(piece.partition(b"\n")[0].decode("utf-8-sig", errors="replace"), name)
 
@@ -190,7 +190,7 @@ def _read_text(data: bytes, name: str, unit: str | None) -> Result:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} is no result file: not text from byte {error.start} on", _KNOWN) from error
+        raise InputError(f"{name} is not a result file: not text from byte {error.start} on", _KNOWN) from error
     if _is_own(text.partition("\n")[0], name):
         return read_csv(text, name)
     return read_talk_csv(text, name, unit)
@@ -206,4 +206,4 @@ def _is_own(first: str, name: str) -> bool:
         return True
     if is_talk_csv(first):
         return False
-    raise InputError(f"{name} is no result file: it begins with {first[:40]!r}", _KNOWN)
+    raise InputError(f"{name} is not a result file: it begins with {first[:40]!r}", _KNOWN)

@@ -148,11 +148,11 @@ def read_json(data: bytes, name: str) -> Result:
 
 
 def _unsound(name: str, error: Exception) -> InputError:
-    return InputError(f"{name} is no sound result: {str(error)[:LONGEST_REASON]}", CHANGED)
+    return InputError(f"{name} is not a sound result: {str(error)[:LONGEST_REASON]}", CHANGED)
 
 
 def _check_schema(data: bytes, name: str) -> int:
-    no_result = InputError(f"{name} is JSON, but no result of connbench", "name the file that run -o wrote")
+    no_result = InputError(f"{name} is JSON, but not a result of connbench", "name the file that run -o wrote")
     try:
         head: Any = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError as error:  # no object
@@ -218,10 +218,10 @@ def _environment(raw: msgspec.Raw) -> dict[str, object]:
     environment: dict[str, object] = _part("environment", raw, Environment) or {}
     for name in WORDS:
         if not isinstance(environment.get(name), str | None):
-            raise ValueError(f"environment: {name} is no text")  # noqa: TRY004  # of the file, not of an argument
+            raise ValueError(f"environment: {name} is not a text")  # noqa: TRY004  # of the file, not of an argument
     for name in ("host_sysctls", "namespace_sysctls"):
         if not isinstance(environment.get(name), dict | None):
-            raise ValueError(f"environment: {name} is no group of values")  # noqa: TRY004  # as above
+            raise ValueError(f"environment: {name} is not a group of values")  # noqa: TRY004  # as above
     return environment
 
 

@@ -237,7 +237,7 @@ class Output:
                 "name the file that it points to, or remove it",
             )
         if kind:
-            raise OutputError(f"{self._named} is {kind}, no regular file", "name a new file")
+            raise OutputError(f"{self._named} is {kind}, not a regular file", "name a new file")
         if not self._force:
             raise OutputError(f"{self._named} exists already", "add --force to replace it")
         if not os.access(self._name, os.W_OK, dir_fd=self._folder):

@@ -74,7 +74,7 @@ def check_one_round(rounds: int) -> None:
     """
     if rounds > 1:
         raise UsageError(
-            f"a {Origin.TALK_CSV} holds one round of one strategy, and here are {rounds}",
+            f"a {Origin.TALK_CSV} contains one round of one strategy, and this result has {rounds}",
             "measure one strategy alone, or use --format csv",
         )
 
@@ -142,11 +142,11 @@ def _find_wrong_unit(latency: Numbers, named: str | None, name: str) -> tuple[Fi
     """
     bounded = np.minimum(latency, 1000.0 * LONGEST_NS)  # a percentile of infinite values is NaN
     median = float(np.median(bounded))
-    taken = f"its times are taken as {_UNIT_WORDS[named or 's'][0]}{' (its header says so)' if named else ''}"
+    assumed = f"its times are read as {_UNIT_WORDS[named or 's'][0]}{' (its header says so)' if named else ''}"
     if median and not SHORTEST_MEDIAN_NS <= median <= LONGEST_MEDIAN_NS:
         raise InputError(
-            f"{name}: {taken}, and then the median connect() takes {_roughly(median)}",
-            "give the unit that they are in: --unit s, ms, us or ns",
+            f"{name}: {assumed}, and the median connect() then takes {_roughly(median)}",
+            "give their unit: --unit s, ms, us or ns",
         )
     quick = float(np.percentile(bounded, 10))
     if named or quick < SLOW_NS:
@@ -155,7 +155,7 @@ def _find_wrong_unit(latency: Numbers, named: str | None, name: str) -> tuple[Fi
         Finding(
             UNIT,
             Severity.WARNING,
-            f"{taken}, and then nine of ten attempts take more than {duration(quick)}",
+            f"{assumed}, and nine of ten attempts then take more than {duration(quick)}",
             "within one host it takes microseconds: if these are milliseconds, give --unit ms; if seconds, --unit s",
         ),
     )
@@ -174,7 +174,7 @@ def _columns(lines: Iterable[str], name: str, skipped: int) -> tuple[Numbers, Nu
             raise InputError(f"{name}, line {number}: {line[:40]!r} is not port,seconds", "copy the whole file again")
         port = int(row[1])
         if not (1 <= port <= MAX_PORT or port == FAILED):
-            raise InputError(f"{name}, line {number}: {port} is no port", f"ports are 1 to {MAX_PORT}, or {FAILED}")
+            raise InputError(f"{name}, line {number}: {port} is not a port", f"ports are 1 to {MAX_PORT}, or {FAILED}")
         ports.append(port)
         times.append(float(row[2]))
     if not ports:
@@ -187,6 +187,6 @@ def _check(latency: Numbers, name: str, first: int) -> None:
     wrong = np.flatnonzero(~(latency <= LONGEST_NS))
     if len(wrong):
         raise InputError(
-            f"{name}, line {first + wrong[0]}: {latency[wrong[0]] / NS_PER_S:g} s is no latency",
+            f"{name}, line {first + wrong[0]}: {latency[wrong[0]] / NS_PER_S:g} s is not a latency",
             f"the longest is {LONGEST_S:.0f} s; give the unit of the times with --unit",
         )

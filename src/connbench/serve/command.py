@@ -153,7 +153,7 @@ def _address(text: str) -> str:
     try:
         address = str(ipaddress.ip_address(text.strip("[]")))
     except ValueError as error:
-        raise UsageError(f"--bind {text!r} is no IP address", "for example 127.0.0.1, ::1 or 0.0.0.0") from error
+        raise UsageError(f"--bind {text!r} is not an IP address", "for example 127.0.0.1, ::1 or 0.0.0.0") from error
     if is_of_many(address):
         raise UsageError(f"--bind {address} is a multicast address", "for example 127.0.0.1, ::1 or 0.0.0.0")
     return address

@@ -188,7 +188,7 @@ def _endpoint(text: str) -> Endpoint:
         if parse_number(port) <= MAX_PORT and not is_of_many(address):
             return Endpoint(address, int(port))
     raise UsageError(
-        f"--exporter {text!r} is no address and port", "for example 127.0.0.1:9435; port 0 takes a free one"
+        f"--exporter {text!r} is not an address and a port", "for example 127.0.0.1:9435; port 0 takes a free one"
     )
 
 
