@@ -99,7 +99,7 @@ def test_talk_csv_prints_the_six_lines(tmp_path: Path) -> None:
 
 def test_unit_of_a_csv_is_asked_for(tmp_path: Path) -> None:
     """A CSV of microseconds is not taken for one of seconds: it is refused with the option that settles it."""
-    path, of_us = tmp_path / "us.csv", ("connect() takes 11.6 s", "--unit s, ms, us or ns")
+    path, of_us = tmp_path / "us.csv", ("connect() then takes 11.6 s", "--unit s, ms, us or ns")
     path.write_text("port, latency\n9024, 11.6\n9025, 2900\n9026, 11.5\n", encoding="utf-8")
     other = saved(ONE, tmp_path / "r.json")
     for command in ("report", "compare", "plot"):
@@ -161,9 +161,7 @@ def test_formats_for_programs_take_one_file(form: str, tmp_path: Path) -> None:
     path = saved(ONE, tmp_path / "a.json")
     finished = connbench("report", path, path, "--format", form)
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
-    assert (
-        finished.stderr == f"connbench: --format {form} takes one file, not 2\n  -> give one file at a time\n"
-    )
+    assert finished.stderr == f"connbench: --format {form} takes one file, not 2\n  -> give one file at a time\n"
 
 
 def test_talk_csv_of_several_strategies_is_refused(tmp_path: Path) -> None:
