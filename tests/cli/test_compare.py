@@ -15,7 +15,7 @@ from connbench.errors import ExitCode
 from connbench.report.formats import COMPARISON_FORMATS
 from connbench.report.json import json_document
 from factories import BIND, result_of, round_of, samples_of
-from run_connbench import connbench
+from run_connbench import connbench, in_process
 
 SMALL = ("--port-range", "40000-40063", "--seed", "1", "-q")
 
@@ -38,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The comparison, after a check that it ended well."""
-    finished = connbench("compare", *arguments)
+    finished = in_process("compare", *arguments)
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
     return finished
 
@@ -83,16 +83,16 @@ def test_json_and_markdown(files: dict[str, str]) -> None:
 def test_a_page_begins_with_the_verdict(files: dict[str, str], tmp_path: Path) -> None:
     """--html writes the page of both files: its first screen has the verdict, then the comparison; text is printed."""
     page = tmp_path / "c.html"
-    finished = connbench("compare", files["a"], files["b"], "--html", str(page))
+    finished = in_process("compare", files["a"], files["b"], "--html", str(page))
     assert (finished.returncode, finished.stderr.startswith(f"wrote {page}, ")) == (ExitCode.OK, True)
     document = json.loads(compare(files["a"], files["b"], "--format", "json").stdout)
     assert finished.stdout.startswith(document["verdict"][0][:40])
     opening, rest = page.read_text(encoding="utf-8").split("</section>", 1)
     assert f"<li>{document['verdict'][0]}</li>" in opening
     assert "What may be the reason of a change" in rest
-    again = connbench("compare", files["a"], files["b"], "--html", str(page))
+    again = in_process("compare", files["a"], files["b"], "--html", str(page))
     assert again.returncode == ExitCode.OUTPUT
-    assert connbench("compare", files["a"], files["b"], "--force").returncode == ExitCode.USAGE
+    assert in_process("compare", files["a"], files["b"], "--force").returncode == ExitCode.USAGE
 
 
 def test_help_names_every_format() -> None:
@@ -112,7 +112,7 @@ def test_help_names_every_format() -> None:
 )
 def test_wrong_files_are_named(arguments: tuple[str, ...], code: ExitCode, named: str) -> None:
     """Anything but two result files ends in the documented exit code and a line that names the fault."""
-    finished = connbench("compare", *arguments)
+    finished = in_process("compare", *arguments)
     assert finished.returncode == code
     assert named in finished.stderr
     assert len(finished.stderr.splitlines()) <= 2
@@ -123,9 +123,9 @@ def test_gate_on_the_base_and_on_the_verdict(files: dict[str, str]) -> None:
     """A threshold on BASE's figures and the word `slower` end in exit code 1 with what was measured, or pass."""
     same = ("compare", files["a"], files["a"], "--fail-if")
     for condition in ("p99 > 1.2x base.p99", "slower", "window: errors > 99%"):
-        passed = connbench(*same, condition)
+        passed = in_process(*same, condition)
         assert (passed.returncode, passed.stderr) == (ExitCode.OK, ""), condition
-    failed = connbench(*same, "bind: p99 > 0.5x base.p99")
+    failed = in_process(*same, "bind: p99 > 0.5x base.p99")
     assert failed.returncode == ExitCode.THRESHOLD
     assert failed.stderr == "connbench: threshold failed: bind: p99 > 0.5x base.p99, measured 1x\n"
     assert failed.stdout.startswith("BASE ")
@@ -133,7 +133,7 @@ def test_gate_on_the_base_and_on_the_verdict(files: dict[str, str]) -> None:
 
 def test_gate_needs_rounds_for_a_verdict(files: dict[str, str]) -> None:
     """Three rounds have no verdict, so `slower` cannot be judged; nor can a strategy of one file alone."""
-    finished = connbench("compare", files["a"], files["b"], "--fail-if", "slower")
+    finished = in_process("compare", files["a"], files["b"], "--fail-if", "slower")
     assert finished.returncode == ExitCode.THRESHOLD
     assert finished.stderr.splitlines() == [
         "connbench: threshold failed: bind: slower cannot be judged: there are too few rounds for a verdict",
@@ -157,7 +157,7 @@ def test_unsound_file_passes_no_gate(conditions: tuple[str, ...], files: dict[st
     """Thresholds on a file that is not sound end in 3, crossed or not, after the comparison is printed."""
     new = overflowing(tmp_path / "new.json")
     asked = [word for condition in conditions for word in ("--fail-if", condition)]
-    finished = connbench("compare", files["a"], new, *asked)
+    finished = in_process("compare", files["a"], new, *asked)
     assert finished.returncode == ExitCode.UNSOUND
     assert "  invalid: NEW is not sound: bind, round 3: the listener's queue overflowed" in finished.stdout
 
@@ -171,14 +171,14 @@ def test_unsound_file_is_compared_without_a_gate(files: dict[str, str], tmp_path
 def test_wrong_gate_is_refused_before_anything_is_printed(files: dict[str, str]) -> None:
     """A wrong expression or a strategy that NEW does not have is wrong usage."""
     for condition in ("p99 >> 1ms", "plain: p99 > 1ms"):
-        finished = connbench("compare", files["a"], files["a"], "--fail-if", condition)
+        finished = in_process("compare", files["a"], files["a"], "--fail-if", condition)
         assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
 
 
 def test_step_summary_gets_the_comparison(files: dict[str, str], tmp_path: Path) -> None:
     """In GitHub Actions the markdown is appended to the job's summary, and a failure is an annotation too."""
     summary = tmp_path / "summary.md"
-    finished = connbench(
+    finished = in_process(
         *("compare", files["a"], files["a"], "--fail-if", "bind: total > 0.5x base.total"),
         env={**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)},
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from run_connbench import command_line, connbench
+from run_connbench import command_line, connbench, in_process
 
 SMALL = ("run", "-q", "-n", "64", "--port-range", "40000-40063")
 
@@ -32,7 +32,7 @@ def failing(*conditions: str) -> list[str]:
 
 def in_actions(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a GitHub runner would."""
-    return connbench(*arguments, env={**os.environ, "GITHUB_ACTIONS": "true", **variables})
+    return in_process(*arguments, env={"GITHUB_ACTIONS": "true", **variables})
 
 
 def test_run_that_crosses_a_threshold() -> None:
@@ -112,7 +112,7 @@ def test_broken_run_is_judged_by_what_it_has() -> None:
 
 def test_every_file_of_a_report_is_held(files: tuple[str, str]) -> None:
     """With several files each failure names its own."""
-    finished = connbench("report", *files, "--format", "talk", *failing("connected < 65", "plain: errors > 0"))
+    finished = in_process("report", *files, "--format", "talk", *failing("connected < 65", "plain: errors > 0"))
     assert finished.returncode == ExitCode.THRESHOLD
     told = [line.partition(files[0]) for line in finished.stderr.splitlines() if files[0] in line]
     assert [rest for _, _, rest in told][:1] == [": plain: connected < 65, measured 64"]
@@ -121,14 +121,14 @@ def test_every_file_of_a_report_is_held(files: tuple[str, str]) -> None:
 
 def test_report_without_a_crossed_threshold(files: tuple[str, str]) -> None:
     """A file within its thresholds is printed, and the exit code is 0."""
-    finished = connbench("report", files[0], *failing("window: p99 < 1ns", "connected > 64"))
+    finished = in_process("report", files[0], *failing("window: p99 < 1ns", "connected > 64"))
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
     assert finished.stdout.startswith("plain: Linux ")
 
 
 def test_strategy_that_one_of_the_files_lacks(files: tuple[str, str]) -> None:
     """A file without the strategy that a threshold names is wrong usage; nothing is printed."""
-    finished = connbench("report", *files, *failing("window 16: p99 > 60s"))
+    finished = in_process("report", *files, *failing("window 16: p99 > 60s"))
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert f"{files[1]} has no strategy 'window 16'\n  -> it has plain\n" in finished.stderr
 
@@ -140,8 +140,8 @@ def test_unsound_file_passes_no_gate(tmp_path: Path) -> None:
         *("run", "-n", "40", "--isolate", "never", "--target", "127.0.0.1:5000", "--strategy", "bind", "-o", path),
         inside=("--listen-once", "127.0.0.1:5000/10"),
     )
-    assert connbench("report", path).returncode == ExitCode.OK
-    finished = connbench("report", path, "--format", "talk", *failing("p99 > 60s"))
+    assert in_process("report", path).returncode == ExitCode.OK
+    finished = in_process("report", path, "--format", "talk", *failing("p99 > 60s"))
     assert finished.returncode == ExitCode.UNSOUND
     assert finished.stderr.startswith("connbench: invalid: bind: ")
 

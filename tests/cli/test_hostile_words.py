@@ -18,7 +18,7 @@ from connbench.model import Churn, Load, StrategySpec
 from connbench.report.json import json_document
 from connbench.results.result import Result
 from factories import BIND, PLAN, result_of, round_of, samples_of
-from run_connbench import connbench
+from run_connbench import in_process
 
 HOSTILE = (
     "x\x1b]0;title\x07\x1b[2J\x1b]8;;http://x.example/\x1b\\\r\n::error::pwned\u202e\x85\u2028"
@@ -59,7 +59,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 def said(*arguments: str, code: ExitCode = ExitCode.OK) -> tuple[str, str]:
     """The output of a command on both streams, after a check that each line of it is harmless."""
-    finished = connbench(*arguments, env=ACTIONS)
+    finished = in_process(*arguments, env=ACTIONS)
     assert finished.returncode == code, finished.stderr
     for line in (finished.stdout + finished.stderr).split("\n"):
         assert line.isprintable()
@@ -148,7 +148,7 @@ def test_command_to_repeat_is_one_word_to_a_shell(tmp_path: Path) -> None:
 def test_job_summary_shows_hostile_words_as_they_are(files: tuple[str, str], tmp_path: Path) -> None:
     """In the Markdown that GitHub shows beside a job the names are text: no HTML, no picture, no link."""
     summary = tmp_path / "summary.md"
-    finished = connbench("report", files[0], env={**ACTIONS, "GITHUB_STEP_SUMMARY": str(summary)})
+    finished = in_process("report", files[0], env={**ACTIONS, "GITHUB_STEP_SUMMARY": str(summary)})
     assert finished.returncode == ExitCode.OK
     written = summary.read_text(encoding="utf-8")
     assert "pwned" in written

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from json_units import without_unit
-from run_connbench import connbench
+from run_connbench import connbench, in_process
 
 PORTS = ("--port-range", "40000-40063")
 
@@ -38,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_every_number_of_a_document_has_a_unit(command: str, files: Path) -> None:
     """A program that reads a document need not guess the unit of a number."""
-    finished = connbench(*command.split(), "--format", "json", cwd=files)
+    finished = in_process(*command.split(), "--format", "json", cwd=files)
     document = json.loads(finished.stdout)
     assert document
     assert without_unit(document) == set()

@@ -19,7 +19,7 @@ from connbench.model import MOST_SOURCES, first_sources
 from connbench.report.charts.canvas import PALETTES
 from connbench.report.json import json_document
 from factories import PLAIN, WINDOW, result_of, round_of, samples_of
-from run_connbench import connbench
+from run_connbench import connbench, in_process
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HEAVY = {"numpy", "matplotlib", "plotext", "rich"}
@@ -38,7 +38,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_picture_is_written_without_a_word(saved: str, tmp_path: Path) -> None:
     """The ending decides the format; the command prints nothing and leaves nothing beside the picture."""
     for name, magic in (("a.png", PNG), ("a.svg", b"<?xml")):
-        finished = connbench("plot", saved, "-o", str(tmp_path / name))
+        finished = in_process("plot", saved, "-o", str(tmp_path / name))
         assert (finished.returncode, finished.stdout, finished.stderr) == (ExitCode.OK, "", "")
         assert (tmp_path / name).read_bytes().startswith(magic)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
@@ -55,7 +55,7 @@ def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_
         (saved, ("--palette", "talk"), "talk"),
         (str(talk), ("--palette", "safe"), "safe"),
     ):
-        finished = connbench("plot", file, "-o", str(tmp_path / "a.svg"), "--force", *options)
+        finished = in_process("plot", file, "-o", str(tmp_path / "a.svg"), "--force", *options)
         assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
         picture = (tmp_path / "a.svg").read_text(encoding="utf-8")
         assert {name for name, colours in PALETTES.items() if colours.even in picture} == {palette}
@@ -65,11 +65,11 @@ def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_
     """The command checks whether it may write the picture before it reads a file or draws."""
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    refused = connbench("plot", "no such file", "-o", str(path))
+    refused = in_process("plot", "no such file", "-o", str(path))
     assert refused.returncode == ExitCode.OUTPUT
     assert "exists already\n  -> add --force" in refused.stderr
     assert path.read_bytes() == b"old"
-    assert connbench("plot", saved, "-o", str(path), "--force").returncode == ExitCode.OK
+    assert in_process("plot", saved, "-o", str(path), "--force").returncode == ExitCode.OK
     assert path.read_bytes().startswith(PNG)
 
 
@@ -90,7 +90,7 @@ def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_
 )
 def test_wrong_usage(saved: str, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
     """Two lines say what cannot be drawn; no picture is begun."""
-    finished = connbench("plot", saved, *options, cwd=tmp_path)
+    finished = in_process("plot", saved, *options, cwd=tmp_path)
     assert finished.returncode == ExitCode.USAGE
     assert message in finished.stderr
     assert finished.stderr.count("\n") <= 2
@@ -113,14 +113,14 @@ def test_a_picture_that_there_is_no_memory_for(saved: str, tmp_path: Path, monke
 
 def test_an_unwritable_place_is_an_output_error(saved: str) -> None:
     """Where no file can be made, the exit code names the output."""
-    finished = connbench("plot", saved, "-o", "/proc/a.png")
+    finished = in_process("plot", saved, "-o", "/proc/a.png")
     assert finished.returncode == ExitCode.OUTPUT
     assert "/proc/a.png cannot be written" in finished.stderr
 
 
 def test_the_terminal_chart_fits_into_a_pipe(saved: str) -> None:
     """Heading, the six lines and the scatter of the chosen strategy, within 80 columns and without colours."""
-    finished = connbench("plot", saved, "--terminal", "--strategy", "window", env={**os.environ, "COLUMNS": "80"})
+    finished = in_process("plot", saved, "--terminal", "--strategy", "window", env={**os.environ, "COLUMNS": "80"})
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
     lines = finished.stdout.splitlines()
     assert lines[:2] == ["window 500", "connection attempts: 60 errored: 10 total: 50"]
@@ -169,10 +169,10 @@ def test_thousands_of_sources_are_bounded_and_said(tmp_path: Path) -> None:
     result.plan = replace(result.plan, sources=sources)
     file = tmp_path / "many.json"
     file.write_text(json_document(result), encoding="utf-8")
-    drawn = connbench("plot", str(file), "--by-source", "--terminal")
+    drawn = in_process("plot", str(file), "--by-source", "--terminal")
     assert drawn.returncode == ExitCode.OK, drawn.stderr
     assert drawn.stderr == "connbench: the first 48 of 4,096 charts are drawn; --strategy LABEL chooses others\n"
     assert drawn.stdout.count("plain from 127.") == 48
     label = f"plain from {sources[-1]}"
-    other = connbench("plot", str(file), "--by-source", "--terminal", "--strategy", label)
+    other = in_process("plot", str(file), "--by-source", "--terminal", "--strategy", label)
     assert (other.stderr, other.stdout.splitlines()[0]) == ("", label)

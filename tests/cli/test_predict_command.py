@@ -10,7 +10,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.linux.sysctl import PORT_RANGE, RESERVED_PORTS
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE
-from run_connbench import connbench
+from run_connbench import connbench, in_process
 
 OF_RUN = ("--strategy", "plain", "--strategy", "random", "--retries", "2", "--port-range", "40000-40399")
 
@@ -19,13 +19,13 @@ def test_run_is_met_by_its_prediction(tmp_path: Path) -> None:
     """Drawn ports fail exactly as often as predicted, and the report shows how plain's times follow its search."""
     file = tmp_path / "result.json"
     assert connbench("run", *OF_RUN, "--seed", "7", "-o", str(file), "-q").returncode == ExitCode.OK
-    done = connbench("predict", str(file), "--format", "json")
+    done = in_process("predict", str(file), "--format", "json")
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")
     plain, drawn = json.loads(done.stdout)["strategies"]
     assert plain["errors"] == {"predicted": 0, "measured": 0}
     assert drawn["errors"]["predicted"] == drawn["errors"]["measured"] > 0
     assert -1 <= plain["rank_correlation"] <= 1
-    on_paper = connbench("predict", *OF_RUN, "--seed", "7", "--format", "json")
+    on_paper = in_process("predict", *OF_RUN, "--seed", "7", "--format", "json")
     assert json.loads(on_paper.stdout)["strategies"][1]["errors"] == drawn["errors"]["measured"]
 
 
@@ -35,7 +35,7 @@ def test_run_on_a_host_that_reserves_ports_is_met(tmp_path: Path) -> None:
     host = ("--sysctl", f"{PORT_RANGE}=40000 40399", "--sysctl", f"{RESERVED_PORTS}=40100-40199")
     words = ("run", "--strategy", "plain", "--isolate", "never", "-n", "350", "-o", str(file), "-q")
     assert connbench(*words, inside=host).returncode == ExitCode.OK
-    document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
+    document = json.loads(in_process("predict", str(file), "--format", "json").stdout)
     assert document["reserved"] == 100
     assert document["strategies"][0]["errors"] == {"predicted": 50, "measured": 50}
 
@@ -46,7 +46,7 @@ def test_time_wait_over_a_link_is_met(tmp_path: Path) -> None:
     churn = ("-n", "6", "--churn", "60", "--close", "fin", "--churn-rate", "100", "--link", "veth")
     words = ("run", "--strategy", "bind", "--port-range", "40000-40029", *churn, "-o", str(file), "-q")
     assert connbench(*words).returncode == ExitCode.OK
-    document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
+    document = json.loads(in_process("predict", str(file), "--format", "json").stdout)
     errors = document["strategies"][1]["errors"]
     assert errors["predicted"] == 36
     assert 31 <= errors["measured"] <= 36
@@ -66,7 +66,7 @@ def test_settings_of_the_host_are_met(most: int, failed: int, tmp_path: Path) ->
         if ran.returncode != ExitCode.UNSOUND:
             break
     assert ran.returncode == ExitCode.OK, ran.stdout + ran.stderr
-    document = json.loads(connbench("predict", str(file), "--format", "json").stdout)
+    document = json.loads(in_process("predict", str(file), "--format", "json").stdout)
     errors = document["strategies"][1]["errors"]
     assert errors["predicted"] == failed
     # On a busy machine the other end may close one or two first, and has their TIME_WAIT then.
@@ -75,11 +75,11 @@ def test_settings_of_the_host_are_met(most: int, failed: int, tmp_path: Path) ->
 
 def test_advice_is_given_and_refused() -> None:
     """Exit code 0 and prose, or 2 and two lines that say what is missing."""
-    given = connbench("advise", "-n", "500", "--port-range", "40000-40999")
+    given = in_process("advise", "-n", "500", "--port-range", "40000-40999")
     assert (given.returncode, given.stderr) == (ExitCode.OK, "")
     assert given.stdout.startswith("Use ")
     assert "500 of 1,000 ports are in use, 50.0%" in given.stdout
-    refused = connbench("advise")
+    refused = in_process("advise")
     assert refused.returncode == ExitCode.USAGE
     assert refused.stderr.splitlines() == [
         "connbench: nothing says how many connections are open at once",

@@ -22,7 +22,7 @@ from connbench.results.input_file import read
 from connbench.results.output_file import Output
 from connbench.results.result import Result
 from factories import BIND, LONG, PLAIN, result_of, round_of, samples_of
-from run_connbench import command_line, connbench, read_terminal
+from run_connbench import command_line, connbench, in_process, read_terminal
 
 MIXED = samples_of([10_000, 20_000, 30_000, 400_000], errno=[0, 0, 0, errno.EADDRNOTAVAIL])
 REFUSED = samples_of([10_000, 20_000], errno=[0, errno.ECONNREFUSED])
@@ -59,7 +59,7 @@ def saved(result: Result, path: Path, form: str = "json") -> str:
 
 def printed(*arguments: str) -> str:
     """What a report prints that has nothing to say on stderr."""
-    finished = connbench("report", *arguments)
+    finished = in_process("report", *arguments)
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
     return finished.stdout
 
@@ -104,10 +104,10 @@ def test_unit_of_a_csv_is_asked_for(tmp_path: Path) -> None:
     other = saved(ONE, tmp_path / "r.json")
     for command in ("report", "compare", "plot"):
         more = {"report": (), "compare": (other,), "plot": ("-o", str(tmp_path / f"{command}.png"))}[command]
-        finished = connbench(command, str(path), *more)
+        finished = in_process(command, str(path), *more)
         assert (finished.returncode, finished.stdout) == (ExitCode.INPUT, "")
         assert all(words in finished.stderr for words in of_us)
-        settled = connbench(command, str(path), *more, "--unit", "us")
+        settled = in_process(command, str(path), *more, "--unit", "us")
         assert (settled.returncode, settled.stderr) == (ExitCode.OK, "")
     for unit in ("us", "µs", "\N{GREEK SMALL LETTER MU}s"):  # as reports write it, and as some keyboards do
         assert "latency min: 0.011ms max: 2.9ms" in printed(str(path), "--unit", unit)
@@ -118,14 +118,14 @@ def test_doubt_about_the_unit_is_told_with_any_format(tmp_path: Path) -> None:
     path = tmp_path / "ms.csv"
     path.write_text("9024,0.0116\n9025,2.9\n9026,0.0115\n", encoding="utf-8")
     for form in ("talk", "talk-csv"):
-        assert "--unit ms" in connbench("report", str(path), "--format", form).stderr
+        assert "--unit ms" in in_process("report", str(path), "--format", form).stderr
     assert "--unit ms" in printed(str(path))
-    assert "--unit ms" in connbench("plot", str(path), "-o", str(tmp_path / "ms.png")).stderr
+    assert "--unit ms" in in_process("plot", str(path), "-o", str(tmp_path / "ms.png")).stderr
 
 
 def test_unit_of_what_has_its_own_is_refused(tmp_path: Path) -> None:
     """The files of connbench are in ns, and no option changes that."""
-    finished = connbench("report", saved(ONE, tmp_path / "r.json"), "--unit", "us")
+    finished = in_process("report", saved(ONE, tmp_path / "r.json"), "--unit", "us")
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert "--unit is for a CSV of port and time" in finished.stderr
 
@@ -141,7 +141,7 @@ def test_former_name_of_the_metrics_is_known(tmp_path: Path) -> None:
     """Scripts that ask for openmetrics go on; help and errors name prometheus alone."""
     path = saved(ONE, tmp_path / "r.json")
     assert printed(path, "--format", "openmetrics") == printed(path, "--format", "prometheus")
-    for words in (connbench("report", path, "--format", "xml").stderr, printed("--help")):
+    for words in (in_process("report", path, "--format", "xml").stderr, printed("--help")):
         assert "prometheus" in words
         assert "openmetrics" not in words
 
@@ -159,14 +159,14 @@ def test_several_files_stand_under_their_names(form: str, title: str, tmp_path: 
 def test_formats_for_programs_take_one_file(form: str, tmp_path: Path) -> None:
     """Other programs cannot read two documents in one stream: wrong usage, and nothing is printed."""
     path = saved(ONE, tmp_path / "a.json")
-    finished = connbench("report", path, path, "--format", form)
+    finished = in_process("report", path, path, "--format", form)
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert finished.stderr == f"connbench: --format {form} takes one file, not 2\n  -> give one file at a time\n"
 
 
 def test_talk_csv_of_several_strategies_is_refused(tmp_path: Path) -> None:
     """The author's form cannot tell them apart."""
-    finished = connbench("report", saved(SEVERAL, tmp_path / "a.json"), "--format", "talk-csv")
+    finished = in_process("report", saved(SEVERAL, tmp_path / "a.json"), "--format", "talk-csv")
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert "contains one round of one strategy, and this result has 4" in finished.stderr
 
@@ -187,7 +187,7 @@ def test_file_that_is_no_result_is_refused(data: bytes | None, reason: str, tmp_
     path = tmp_path / "x.json"
     if data is not None:
         path.write_bytes(data)
-    finished = connbench("report", saved(ONE, tmp_path / "good.json"), str(path))
+    finished = in_process("report", saved(ONE, tmp_path / "good.json"), str(path))
     assert (finished.returncode, finished.stdout) == (ExitCode.INPUT, "")
     fault, hint = finished.stderr.splitlines()
     assert fault.startswith(f"connbench: {path} ")
@@ -197,7 +197,7 @@ def test_file_that_is_no_result_is_refused(data: bytes | None, reason: str, tmp_
 
 def test_no_file_is_wrong_usage() -> None:
     """Without a file there is nothing to report."""
-    finished = connbench("report")
+    finished = in_process("report")
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert finished.stderr.startswith("connbench: FILE... is missing for report")
 
@@ -205,7 +205,7 @@ def test_no_file_is_wrong_usage() -> None:
 @pytest.mark.parametrize("form", ["talk", "csv", "talk-csv"])
 def test_formats_without_findings_warn_on_stderr(form: str, tmp_path: Path) -> None:
     """What makes figures invalid or partial is said beside a format that has no place for it, as a run says it."""
-    finished = connbench("report", saved(UNSOUND, tmp_path / "r.json"), "--format", form)
+    finished = in_process("report", saved(UNSOUND, tmp_path / "r.json"), "--format", form)
     assert finished.returncode == ExitCode.OK
     assert finished.stdout == FORMATS[form](UNSOUND).rstrip("\n") + "\n"
     assert finished.stderr.splitlines()[::2] == [
@@ -249,6 +249,6 @@ def test_reader_that_leaves_is_no_error(measured: Measured) -> None:
 
 def test_file_name_that_is_no_text_is_told(tmp_path: Path) -> None:
     """A name of any bytes ends in a message, not in a traceback."""
-    finished = connbench("report", str(tmp_path / os.fsdecode(b"\xff.json")))
+    finished = in_process("report", str(tmp_path / os.fsdecode(b"\xff.json")))
     assert finished.returncode == ExitCode.INPUT
     assert finished.stderr.startswith(f"connbench: {tmp_path}/\ufffd.json cannot be read: ")

@@ -11,7 +11,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.report.json import json_document
 from factories import BIND, PLAIN, result_of, round_of, samples_of
-from run_connbench import connbench
+from run_connbench import connbench, in_process
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def result(tmp_path: Path) -> Path:
 def test_page_is_written_and_nothing_printed(result: Path, tmp_path: Path) -> None:
     """Stdout stays empty, stderr says what was written and how large it is."""
     page = tmp_path / "page.html"
-    done = connbench("report", str(result), "--html", str(page))
+    done = in_process("report", str(result), "--html", str(page))
     assert (done.returncode, done.stdout) == (ExitCode.OK, "")
     assert done.stderr == f"wrote {page}, {page.stat().st_size / 1e6:.1f} MB\n"
     text = page.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_page_of_several_files_has_them_all(result: Path, tmp_path: Path) -> Non
     other = tmp_path / "other.json"
     other.write_bytes(result.read_bytes())
     page = tmp_path / "page.html"
-    assert connbench("report", str(result), str(other), "--html", str(page)).returncode == ExitCode.OK
+    assert in_process("report", str(result), str(other), "--html", str(page)).returncode == ExitCode.OK
     text = page.read_text(encoding="utf-8")
     assert "plain (result)" in text
     assert "bind (other)" in text
@@ -61,7 +61,7 @@ def test_page_that_cannot_be_is_refused(
 ) -> None:
     """A wrong ending or place, an existing file, two wishes at once: two lines and an exit code, nothing written."""
     (tmp_path / "old.html").write_text("precious", encoding="utf-8")
-    done = connbench("report", str(result), *shlex.split(arguments), cwd=tmp_path)
+    done = in_process("report", str(result), *shlex.split(arguments), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert len(done.stderr.splitlines()) <= 2
@@ -73,13 +73,13 @@ def test_force_replaces_a_page(result: Path, tmp_path: Path) -> None:
     """An existing page gives way when it is said to."""
     page = tmp_path / "old.html"
     page.write_text("old", encoding="utf-8")
-    assert connbench("report", str(result), "--html", str(page), "--force").returncode == ExitCode.OK
+    assert in_process("report", str(result), "--html", str(page), "--force").returncode == ExitCode.OK
     assert page.stat().st_size > 1e6
 
 
 def test_broken_file_leaves_no_page(tmp_path: Path) -> None:
     """A file that cannot be read ends it with its own exit code."""
-    done = connbench("report", str(tmp_path / "none.json"), "--html", str(tmp_path / "page.html"))
+    done = in_process("report", str(tmp_path / "none.json"), "--html", str(tmp_path / "page.html"))
     assert done.returncode == ExitCode.INPUT
     assert list(tmp_path.iterdir()) == []
 
@@ -89,7 +89,7 @@ def test_file_name_that_is_no_text_has_a_page(result: Path, tmp_path: Path) -> N
     odd = tmp_path / "caf\udce9.json"
     result.rename(odd)
     page = tmp_path / "page.html"
-    done = connbench("report", str(odd), "--html", str(page))
+    done = in_process("report", str(odd), "--html", str(page))
     assert done.returncode == ExitCode.OK, done.stderr
     assert "caf\N{REPLACEMENT CHARACTER}.json" in page.read_text(encoding="utf-8")
 
@@ -101,7 +101,7 @@ def test_run_records_the_command_and_the_page_shows_it(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "my result.json").read_text(encoding="utf-8"))
     command = document["environment"]["command"]
     assert shlex.split(command) == ["connbench", *typed]
-    assert connbench("report", "my result.json", "--html", "page.html", cwd=tmp_path).returncode == ExitCode.OK
+    assert in_process("report", "my result.json", "--html", "page.html", cwd=tmp_path).returncode == ExitCode.OK
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<code>connbench run -n 16 --port-range 40000-40015 --strategy bind -o &#39;my result.json&#39;" in page
 

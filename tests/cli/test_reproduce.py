@@ -12,7 +12,7 @@ from connbench.errors import ExitCode
 from connbench.reproduce import report as reproduction
 from connbench.results.input_file import read
 from json_units import without_unit
-from run_connbench import connbench
+from run_connbench import connbench, in_process
 
 ROWS = [
     "plain",
@@ -60,13 +60,13 @@ def test_verdict_stands_first(quick: tuple[str, Path]) -> None:
 
 def test_report_of_the_file_is_what_was_printed(quick: tuple[str, Path], tmp_path: Path) -> None:
     """The file records that it is a reproduction: its report has verdict, table and claims, and so has a page of it."""
-    told = connbench("report", str(quick[1]))
+    told = in_process("report", str(quick[1]))
     assert told.returncode == ExitCode.OK, told.stderr
     assert told.stdout == quick[0]
     page = tmp_path / "again.html"
-    assert connbench("report", str(quick[1]), "--html", str(page)).returncode == ExitCode.OK
+    assert in_process("report", str(quick[1]), "--html", str(page)).returncode == ExitCode.OK
     assert "<h2>What the talk claims, and whether it holds here</h2>" in page.read_text(encoding="utf-8")
-    assert connbench("report", str(quick[1]), "--blocks").stdout.startswith("plain: Linux ")
+    assert in_process("report", str(quick[1]), "--blocks").stdout.startswith("plain: Linux ")
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_claims_that_need_no_clock_hold(quick: tuple[str, Path]) -> None:
 
 def test_file_holds_everything(quick: tuple[str, Path]) -> None:
     """What -o saved is a result like any other: `report` prints all of its strategies."""
-    finished = connbench("report", str(quick[1]), "--format", "json")
+    finished = in_process("report", str(quick[1]), "--format", "json")
     assert finished.returncode == ExitCode.OK, finished.stderr
     strategies = {s["label"]: len(s["rounds"][0]["samples"]["port"]) for s in json.loads(finished.stdout)["strategies"]}
     assert list(strategies.values()) == [4096] * 7 + [72, 362] + [4096] + [5074] * 3

@@ -9,7 +9,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.results.input_file import read
-from run_connbench import connbench, needs_port_range
+from run_connbench import connbench, in_process, needs_port_range
 
 RANGE = ("--port-range", "40000-40199", "-q")
 
@@ -35,15 +35,15 @@ def test_sweep_runs_the_product_and_names_the_cheapest(tmp_path: Path) -> None:
     assert not result.is_partial
     assert (tmp_path / "chart-windows.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "chart-utilisation.png").read_bytes().startswith(b"\x89PNG")
-    again = connbench("report", str(file))
+    again = in_process("report", str(file))
     assert verdict in again.stdout.splitlines()
-    of_file = json.loads(connbench("report", str(file), "--format", "json").stdout)["sweep"]
+    of_file = json.loads(in_process("report", str(file), "--format", "json").stdout)["sweep"]
     assert verdict == f"verdict: {of_file['verdict'][0]}"
     assert of_file["choice"]["worst_error_share"] <= 0.01
     opening = page.read_text(encoding="utf-8").partition('<section id="opening">')[2].partition("</section>")[0]
     assert f"<li>{of_file['verdict'][0]}</li>" in opening
     assert "connection attempts:" not in again.stdout
-    in_blocks = connbench("report", str(file), "--blocks").stdout
+    in_blocks = in_process("report", str(file), "--blocks").stdout
     assert in_blocks.count("connection attempts:") == 12
     assert verdict in in_blocks.splitlines()
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from connbench.commands import cli
 from connbench.errors import ExitCode
-from run_connbench import INSIDE, command_line, connbench
+from run_connbench import INSIDE, command_line, connbench, in_process
 
 SMALL = ("run", "-n", "4", "--port-range", "40000-40007", "-q")
 
@@ -77,7 +77,7 @@ def test_wrong_usage(asked: str, named: str) -> None:
     words = asked.split()
     defaults = {"-n": "4", "--port-range": "40000-40007"}
     others = [word for name, value in defaults.items() if name not in words for word in (name, value)]
-    finished = connbench("run", "-q", *others, *words)
+    finished = in_process("run", "-q", *others, *words)
     assert finished.returncode == ExitCode.USAGE
     assert named in complaint(finished)
 

@@ -20,14 +20,14 @@ from connbench.commands.sections import Section
 from connbench.commands.values import Quantities, Quantity, Word, Words
 from connbench.errors import ExitCode
 from connbench.strategies import STRATEGIES
-from run_connbench import COMMAND, connbench
+from run_connbench import COMMAND, connbench, in_process
 
 SMALL = ("--port-range", "40000-40063", "--seed", "3", "-q", "--format", "json")
 
 
 def plan_of(*arguments: str) -> dict[str, Any]:
     """The plan of a run, by the file that it would write."""
-    finished = connbench("run", *SMALL, *arguments)
+    finished = in_process("run", *SMALL, *arguments)
     assert finished.returncode == ExitCode.OK, finished.stderr
     plan: dict[str, Any] = json.loads(finished.stdout)["plan"]
     return plan
@@ -166,7 +166,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("typed", "fault", "way_out"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_told_in_two_lines_with_the_way_out(typed: str, fault: str, way_out: str) -> None:
     """The first names the fault and the value, the second what to write; exit code 2."""
-    finished = connbench(*typed.split())
+    finished = in_process(*typed.split())
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     first, second = finished.stderr.splitlines()
     assert first.startswith("connbench: ")
