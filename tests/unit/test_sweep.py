@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from connbench.analysis.sweep_analysis import Cell, Standing, Sweep, is_sweep, setting_and_load
 from connbench.commands.options import BUDGET, DEFAULT_BUDGET, RUN_OPTIONS, SWEEP_LISTS, SWEEP_OPTIONS
 from connbench.commands.reports import variants_of
-from connbench.commands.result_writer import DocumentReport, ResultWriter
+from connbench.commands.result_writer import PrintoutAtEnd, ResultWriter
 from connbench.commands.values import count, load_type, parse_values, parse_words
 from connbench.errors import Interrupted, UsageError
 from connbench.model import LOAD_FIELDS, Churn, Close, Link, Load, Phase, Placement, PortRange, RoundPlan, StrategySpec
@@ -619,7 +619,7 @@ def test_saves_are_spaced_and_the_end_is_saved(tmp_path: Path) -> None:
     path = tmp_path / "sweep.csv"
     lengths = []
     with Output(path) as output:
-        writer = ResultWriter(result, DocumentReport(result, FORMATS["talk"]), output, spacing=1e9)
+        writer = ResultWriter(result, PrintoutAtEnd(result, FORMATS["talk"]), output, spacing=1e9)
         for spec in specs:
             result.rounds[spec] = everything[spec]
             writer.take_round(RoundPlan(plan, spec, 1))

@@ -142,8 +142,8 @@ class Stdout:
             discard_stdout()
 
 
-class Report(Protocol):
-    """What stdout gets of a result: a text for each strategy while the run goes on, and the rest at the end."""
+class Printout(Protocol):
+    """What is printed of a result on stdout: a text after each strategy's last round, and an ending after the run."""
 
     @property
     def separator(self) -> str:
@@ -152,13 +152,13 @@ class Report(Protocol):
     def strategy(self, spec: StrategySpec) -> str:
         """What to print after a strategy's last round; empty for nothing."""
 
-    def rest(self) -> str:
+    def ending(self) -> str:
         """What to print after the last strategy."""
 
 
 @dataclass(frozen=True)
-class TextReport:
-    """The default report.
+class PrintoutByStrategy:
+    """The text of a run: each strategy is printed as soon as it is measured.
 
     Attributes:
         already_printed: Findings that are on stderr already.
@@ -177,7 +177,7 @@ class TextReport:
 
         return write(strategy_blocks(self.result, self.result.strategy(spec)), width(), bold=can_be_bold())
 
-    def rest(self) -> str:
+    def ending(self) -> str:
         """The comparison and the findings, the charts if asked for, and last the verdict."""
         from connbench.report.blocks import Verdict
         from connbench.report.run_report import closing_blocks
@@ -193,8 +193,8 @@ class TextReport:
 
 
 @dataclass(frozen=True)
-class DocumentReport:
-    """One document, which `write` makes of the result at the end."""
+class PrintoutAtEnd:
+    """One text, which `write` makes of the whole result."""
 
     result: Result
     write: Callable[[Result], str]
@@ -204,7 +204,7 @@ class DocumentReport:
         """Nothing yet."""
         return ""
 
-    def rest(self) -> str:
+    def ending(self) -> str:
         """The whole document."""
         return self.write(self.result).rstrip("\n")
 
@@ -228,7 +228,7 @@ class ResultWriter:
     """Prints and saves a result as it grows.
 
     Attributes:
-        report: What stdout gets.
+        printout: What is printed on stdout.
         output: The output file, if one is asked for; its name's ending names the format.
         spacing: The least time between two saves, as a multiple of the time of the last save. A sweep with many rounds
             would else spend its time on a growing file. The last round is always saved.
@@ -236,7 +236,7 @@ class ResultWriter:
     """
 
     result: Result
-    report: Report
+    printout: Printout
     output: Output | None = None
     spacing: float = 0.0
     file_failure: ConnbenchError | None = None
@@ -266,7 +266,7 @@ class ResultWriter:
             self._save()
         for strategy in self.result.strategies:
             self._print_strategy(strategy.strategy)
-        self._print(self.report.rest)
+        self._print(self.printout.ending)
 
     def _save(self) -> None:
         if self.output is None:
@@ -287,7 +287,7 @@ class ResultWriter:
     def _print_strategy(self, spec: StrategySpec) -> None:
         if spec not in self.done:
             self.done.add(spec)
-            self._print(lambda: self.report.strategy(spec))
+            self._print(lambda: self.printout.strategy(spec))
 
     def _print(self, write: Callable[[], str]) -> None:
         if self.stdout.is_over:
@@ -298,4 +298,4 @@ class ResultWriter:
             self.stdout.failure = fault_of(error)
             return
         if words:
-            self.stdout.print((self.report.separator if self.stdout.has_printed else "") + words)
+            self.stdout.print((self.printout.separator if self.stdout.has_printed else "") + words)

@@ -11,7 +11,7 @@ from connbench.commands import gates
 from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import RUN_OPTIONS, VALUES_EPILOG
 from connbench.commands.reports import formats_of
-from connbench.commands.result_writer import DocumentReport, ResultWriter, TextReport
+from connbench.commands.result_writer import PrintoutAtEnd, PrintoutByStrategy, ResultWriter
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
@@ -53,11 +53,11 @@ def command(  # noqa: PLR0913  # one for each option
 
     file = check_outputs(plan, output, output_format, plot=plot, force=force)
     result = begin(plan, known)
-    report = (
-        TextReport(result, tuple(known), plot=plot)
+    printout = (
+        PrintoutByStrategy(result, tuple(known), plot=plot)
         if output_format == "text"
-        else DocumentReport(result, formats_of(result)[output_format])
+        else PrintoutAtEnd(result, formats_of(result)[output_format])
     )
-    failures = measure(plan, ResultWriter(result, report, file), interrupts, quiet=quiet)
+    failures = measure(plan, ResultWriter(result, printout, file), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_invalid(result, output_format))

@@ -14,7 +14,7 @@ from connbench.commands.messages import exit_code, print_message, warn_of_invali
 from connbench.commands.options import LISTS_EPILOG, SWEEP_OPTIONS
 from connbench.commands.reports import SweepReport
 from connbench.commands.result_writer import (
-    DocumentReport,
+    PrintoutAtEnd,
     ResultWriter,
     check_page,
     each,
@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913  # one for each option
         charts = scatters(made) if plot else []
         return "\n\n".join([*charts, report.write(output_format)])
 
-    writer = ResultWriter(result, DocumentReport(result, write), file, spacing=SAVES_APART)
+    writer = ResultWriter(result, PrintoutAtEnd(result, write), file, spacing=SAVES_APART)
     failures = measure(plan, writer, interrupts, quiet=quiet, is_sweep=True)
     if result.rounds and chart_files:
         failures = [*_write_charts(chart_files, result), *failures]

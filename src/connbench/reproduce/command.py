@@ -18,7 +18,7 @@ from connbench.commands.options import (
     quiet_option,
     seed_option,
 )
-from connbench.commands.result_writer import DocumentReport, ResultWriter, check_page, each, not_to_repeat, write_page
+from connbench.commands.result_writer import PrintoutAtEnd, ResultWriter, check_page, each, not_to_repeat, write_page
 from connbench.commands.sections import Command, Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation, first_sources
@@ -91,7 +91,7 @@ def command(  # noqa: PLR0913  # one for each option
             return reproduction.json(made)
         return reproduction.report(made, width(), not_to_repeat(tuple(known)))
 
-    writer = ResultWriter(result, DocumentReport(result, write), file)
+    writer = ResultWriter(result, PrintoutAtEnd(result, write), file)
     failures = measure(plan, writer, interrupts, quiet=quiet)
     if page_file and result.rounds:
         more, opening = reproduction.tables(result), reproduction.opening(result)
