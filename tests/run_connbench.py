@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import pytest
 
-from allowed_namespace import NAMESPACE
+from allowed_namespace import NAMESPACE, REASON
 from connbench import commands
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
@@ -102,6 +102,7 @@ def in_process(
     with (
         chdir(cwd or "."),
         patch.dict(os.environ, env or {}),
+        patch("connbench.planner.namespaces.best_namespace", lambda: (NAMESPACE, REASON)),  # forks; numpy has threads
         redirect_stdout(streams[0]),
         redirect_stderr(streams[1]),
     ):

@@ -11,13 +11,25 @@ from itertools import product
 
 import pytest
 
-from allowed_namespace import NAMESPACE
+from allowed_namespace import NAMESPACE, REASON
 from connbench.commands.run import command
 from connbench.errors import ConnbenchError
+from connbench.linux import veth
+from connbench.planner import namespaces
 from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
 
 pytestmark = pytest.mark.skipif(not NAMESPACE.is_own, reason="no network namespace allowed here")
+
+
+@pytest.fixture(autouse=True)
+def _machine_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine allows does not change between two requests: each question starts a child process."""
+    monkeypatch.setattr(namespaces, "best_namespace", lambda: (NAMESPACE, REASON))
+    monkeypatch.setattr(veth, "check_link", CHECK_LINK)
+
+
+CHECK_LINK = cache(veth.check_link)
 
 Arguments = dict[str, str]
 """The request, by option: each once."""
