@@ -1,4 +1,4 @@
-"""The ports a search looks at in their order, walked one by one as the kernel's loops do.
+"""The ports that a search probes, in their order, walked one by one as the kernel's loops do.
 
 `tcp` and `udp` count by distances what these walk: they are held to it in tests, and a picture of a search is drawn
 from it.
@@ -18,7 +18,7 @@ class Search:
     """One search of connect().
 
     Attributes:
-        ports_probed: The ports it looked at, in their order; the last is the one it found, if it found one.
+        ports_probed: The ports that it probed, in their order; the last is the one it found, if it found one.
         port: That port; 0 if none was free.
     """
 
@@ -27,16 +27,16 @@ class Search:
 
 
 def traced(space: TcpPorts, low: int, high: int) -> Search:
-    """Take a port as `space.search` does, and tell which it looked at on the way."""
+    """Take a port as `space.search` does, and return the ports that it probed."""
     order = tcp_order(low, high, space.start, space.step)
     port = space.search(low, high)
     return Search(tuple(islice(order, space.ports_probed)), port)
 
 
 def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:
-    """The ports of low to high, both included, as the loop of `__inet_hash_connect` comes to them.
+    """The ports of low to high, both included, in the order of the loop of `__inet_hash_connect`.
 
-    Of an odd number of ports step 2 leaves one out. A single port is looked at once.
+    Of an odd number of ports step 2 leaves one out. A single port is probed once.
 
     Args:
         low: The lowest port.

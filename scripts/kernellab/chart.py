@@ -54,7 +54,7 @@ def _draw_costs(axes: Axes, rows: list[Row]) -> None:
     bars = axes.bar(range(len(rows)), costs, 0.6, color=PALETTES["safe"].trend)
     axes.bar_label(bars, [f"{cost:,.0f}" if cost else "-" for cost in costs], fontsize=8)
     unit = "instructions" if all(row.is_counted for row in rows) else "ns"
-    _finish(axes, rows, f"{unit} for each port looked at")
+    _finish(axes, rows, f"{unit} for each port probed")
 
 
 def _finish(axes: Axes, rows: list[Row], title: str) -> None:

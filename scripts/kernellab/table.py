@@ -45,7 +45,7 @@ class Row:
         name: The kernel's release, and the folder it was found in where that does not tell it.
         is_counted: Whether instructions were counted instead of time.
         costs: By strategy; what its result does not have is not there.
-        a_port_ns: What a port looked at costs: (odd - even) / (ports / 2) of `plain`, each slow connect() of which
+        a_port_ns: The cost of a port probed: (odd - even) / (ports / 2) of `plain`, each slow connect() of which
             walks one half; None where there is none.
     """
 

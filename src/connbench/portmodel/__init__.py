@@ -1,7 +1,6 @@
-"""The kernel's port search as a model: what connect() would find and what it would look at, without a socket.
+"""A model of the kernel's port search: the port that each attempt would get, and the ports that it would probe.
 
-`simulate` walks a round's plan and leaves a `Walk` a phase; `windows` has the failures to expect of random windows.
-`predict` makes predictions of plans and lays them beside results, `fit` takes from those what a search costs, and
-`advice` says what to do. What reports need of all that, `prediction`, `calibration`, `agreement` and `counsel`, loads
-no network.
+`kernel_search` has the searches, of the kinds that `algorithm` names. `simulation` runs a round's plan through one;
+`prediction` does so for a plan or beside a result. `calibration` fits what a probe costs, `agreement` compares a
+prediction with the measurement, and `variants` tries other settings.
 """

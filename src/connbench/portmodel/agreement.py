@@ -1,4 +1,4 @@
-"""How well what the model says goes with what was measured."""
+"""Compares predictions with measurements: errors, times, and the correlation of ports probed and latency."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GROUPS = ("all", "even", "odd", "errored")
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """A figure as predicted and as measured; None where there is nothing to take it of."""
+    """A figure as predicted and as measured; None where it does not exist."""
 
     predicted: float | None
     measured: float | None
 
     @property
     def ratio(self) -> float | None:
-        """Predicted by measured."""
+        """Predicted divided by measured."""
         return self.predicted / self.measured if self.predicted is not None and self.measured else None
 
 
@@ -36,15 +36,16 @@ class Agreement:
     """A strategy's phase, predicted and measured; each figure is the mean of its rounds.
 
     Attributes:
-        label: The strategy's.
-        attempts: Of a round.
-        errors: Attempts without a port; those given up are none.
-        ports_probed: Ports that the model looks at in an attempt, the mean.
-        rank_correlation: Spearman's, of the ports looked at and the latency, attempt by attempt; of the connections
-            that both have. None where one of them is always the same.
-        total_ns: The talk's total time; predicted only with a calibration, as `mean_ns`.
+        label: The strategy's label.
+        attempts: The attempts of a round.
+        errors: Attempts without a port; those given up do not count.
+        ports_probed: The mean number of ports that an attempt probes in the model.
+        rank_correlation: Spearman's correlation of ports probed and latency, over the attempts that connect in both.
+            None where one of the two is constant.
+        total_ns: The talk's total time; predicted only with a calibration, like `mean_ns` and `median_ns`.
         mean_ns: Mean latency by group.
-        median_ns: The median, which what else runs on the machine hardly moves; the model knows nothing of that.
+        median_ns: Median latency by group. Other programs on the machine, which the model does not know, hardly
+            change it.
         extrapolates: Whether the calibration was fitted to fewer connections.
     """
 
@@ -60,7 +61,7 @@ class Agreement:
 
 
 def agreement(pair: Pair, calibration: Calibration | None) -> Agreement:
-    """Compare a pair, its times too where there is a calibration."""
+    """Compare a pair; with a calibration its times, too."""
     rounds = pair.rounds
     latencies = [None if calibration is None else calibration.latency_ns(p) for p, _ in rounds]
     return Agreement(
@@ -116,7 +117,7 @@ def _correlation(prediction: Prediction, samples: Samples) -> float | None:
 
 
 def rank_correlation(one: npt.NDArray[np.number], other: npt.NDArray[np.number]) -> float | None:
-    """Spearman's; equal values share their ranks. None where there are fewer than two different values of either."""
+    """Spearman's rank correlation, with mean ranks for equal values; None if either has no two different values."""
     if len(one) < 2 or one.min() == one.max() or other.min() == other.max():
         return None
     return float(np.corrcoef(_ranks(one), _ranks(other))[0, 1])

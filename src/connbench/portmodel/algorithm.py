@@ -1,4 +1,4 @@
-"""Which search of connect() is modelled."""
+"""The searches of connect() that the model knows, and which kernel has which."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from connbench.kernel_release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_
 
 
 class Algorithm(Enum):
-    """The order in which `__inet_hash_connect` (net/ipv4/inet_hashtables.c) looks at ports; UDP has one alone."""
+    """The order in which `__inet_hash_connect` (net/ipv4/inet_hashtables.c) probes ports; UDP has a single order."""
 
     PRE_4_2 = "every port, from the one after the last that was found: Linux before 4.2"
     """No parity is preferred; there is neither IP_BIND_ADDRESS_NO_PORT nor IP_LOCAL_PORT_RANGE."""
 
     FROM_4_2 = "every port, from an even distance to the low end on: Linux 4.2 (07f4c90062f8) until 4.6"
-    """Ports of the low end's parity are found first, but a taken one costs one step to its neighbour and no walk."""
+    """A search begins at a port of the low end's parity; if that is in use, it goes on to the next port."""
 
     PRE_6_8 = "every second port, with IP_LOCAL_PORT_RANGE too: Linux 4.6 (1580ab63fc9a) until 6.8"
-    """The parity of the low end is looked at wholly before the other, in the range or in the option's window."""
+    """All ports of the low end's parity are probed before the others, in the range or in the option's window."""
 
     FROM_6_8 = "every second port, but every port where IP_LOCAL_PORT_RANGE is set: Linux 6.8 and later (207184853dbd)"
-    """Setting the option gives up the preference of a parity."""
+    """With the option set, no parity comes first."""
 
     REJECTED_PATCH = "every port, option or not: never merged"
-    """What a switch for 'all ports at once' in connect() would do to programs that set no option.
+    """No parity comes first for programs that set no option: a switch that was proposed and rejected.
 
-    It stands for what was asked of the kernel and refused. "tcp: avoid unnecessary loop if even ports are used up"
-    (netdev, February 2021), refused as well, kept the parities apart: it went through a sixteenth of the first while
-    the last port had come from the second.
+    Another rejected patch, "tcp: avoid unnecessary loop if even ports are used up" (netdev, February 2021), is not
+    this one: it kept the parities apart, and probed a sixteenth of the first if the last port came from the second.
     """
 
     def prefers_parity(self, *, has_option: bool) -> bool:
-        """Whether one parity is looked at wholly before the other.
+        """Whether all ports of one parity are probed before the others.
 
         Args:
             has_option: Whether the socket has IP_LOCAL_PORT_RANGE set.
@@ -47,7 +46,7 @@ ALGORITHMS = {
     "6.8": Algorithm.FROM_6_8,
     "rejected-patch": Algorithm.REJECTED_PATCH,
 }
-"""By the word that the command line has for each."""
+"""Each search by its name on the command line."""
 
 BY_VERSION = (
     (ONE_STEP_SINCE, Algorithm.FROM_6_8),
@@ -58,14 +57,15 @@ BY_VERSION = (
 
 OF_EL7 = re.compile(r"3\.10\.0-(\d+)\b.*\.el7")
 EVEN_FIRST_IN_EL7 = 514
-"""Seen in the kernel of CentOS 7.3, 3.10.0-514.16.1.el7: connect() takes ports of one parity (CentOS's mailing list, 24
-May 2017, "local ephemeral ports usage and distribution"). Whether it has the walk of 4.6 as well is not known."""
+"""Reported of CentOS 7.3's kernel 3.10.0-514.16.1.el7: connect() uses ports of one parity (CentOS's mailing list, 24
+May 2017, "local ephemeral ports usage and distribution"). Whether it probes all of that parity
+first, as 4.6 does, is unknown."""
 
 
 def algorithm_of(kernel: str) -> Algorithm:
-    """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 where the release says nothing.
+    """The search of a kernel by its release, `6.1.0-13-amd64`; that of 6.8 if the release has no version.
 
-    Distributions backport: beyond those known here, a kernel that behaves as a later one has to be told from outside.
+    Distributions backport searches. This function knows few such kernels; the user names the search of others.
     """
     version = version_of(kernel)
     if version is None:

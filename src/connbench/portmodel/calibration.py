@@ -1,4 +1,4 @@
-"""What a search costs on a machine: from ports looked at to ns."""
+"""What a search costs on a machine: the time of each port probed, fitted to result files."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """latency = connection + ports looked at x what one costs while so many connections are open.
+    """latency = cost of a connection + ports probed x cost of a port, which depends on the connections open.
 
-    A port costs more as the hash tables leave the CPU's caches, so that its cost is a line through knots over the
-    logarithm of the connections open. Below the first knot it stays. Beyond the last the last stretch goes on, or the
-    cost grows as it usually does if that is more: smaller tables cannot tell that larger ones will not fit.
+    A port costs more when the hash tables no longer fit the CPU's caches. Its cost is a line through knots over the
+    logarithm of the connections open. Below the first knot the cost is constant. Beyond the last knot the line goes
+    on, or the cost grows as it usually does, whichever is more: small tables cannot show that large ones do not fit.
 
     Attributes:
-        base_ns: A connect() that succeeds, beside its search.
-        failure_ns: A call that finds no port, beside its search.
-        sizes: Connections open at each knot, rising; at least one.
-        port_ns: What a port looked at costs at each, as many.
-        window_factor: Times that a port costs in a window drawn at random, where no search has just been.
-        residual: Median of |predicted - measured| / measured over the medians it was fitted to; None if it was not.
+        base_ns: The cost of a connect() that succeeds, without its search.
+        failure_ns: The cost of a call that finds no port, without its search.
+        sizes: The connections open at each knot, ascending; at least one.
+        port_ns: The cost of a port probed at each knot; as many.
+        window_factor: Times that a port costs more in a random window, whose entries are in no cache.
+        residual: The median of |predicted - measured| / measured over the medians of the fit; None without a fit.
         origin: Where it comes from, in words.
-        largest: Most connections that were open where it was fitted.
-        growth: Times the last knot's cost that a port usually costs beyond it, by connections open; rising.
+        largest: The most connections that were open in the files of the fit.
+        growth: The usual cost of a port beyond the last knot, as a multiple of its cost there, by connections open.
     """
 
     base_ns: float
@@ -52,16 +52,16 @@ class Calibration:
 
     @property
     def failure_share(self) -> float:
-        """Of a failure's base in that of a connection."""
+        """The cost of a failure divided by that of a connection, both without their searches."""
         return self.failure_ns / self.base_ns
 
     def port_ns_at(self, connections: npt.ArrayLike) -> Floats:
-        """What a port looked at costs while so many connections are open, in ns; the same shape."""
+        """The cost of a port probed, in ns, for each number of open connections; the same shape."""
         place = np.log2(np.maximum(np.asarray(connections, dtype=np.float64), 1.0))
         knots = np.log2(np.array(self.sizes))
         costs = np.interp(place, knots, self.port_ns)
         if len(knots) > 1:
-            # What has been seen to rise goes on rising; a fall at the end is chance, and is not carried on.
+            # A measured rise goes on beyond the last knot; a fall at the end is chance, and does not go on.
             slope = max(0.0, (self.port_ns[-1] - self.port_ns[-2]) / (knots[-1] - knots[-2]))
             costs = costs + slope * np.maximum(0.0, place - knots[-1])
         if self.growth:
@@ -71,22 +71,22 @@ class Calibration:
         return costs
 
     def latency_ns(self, prediction: Prediction) -> Floats:
-        """The latency of each attempt as its samples have it, in ns: of UDP the acquire time.
+        """The latency of each attempt, in ns, as samples define it: with UDP the acquire time.
 
-        TCP's is the talk's, of the last try, for which all tries are taken to be alike. A bind() to a port is no
-        search there, and outside connect(): it costs `base_ns`, or `failure_ns`, alone.
+        With TCP it is the talk's: connect() of the last try. All tries of an attempt count as equally long. With a
+        port that the program draws, connect() does not search: it costs `base_ns`, or `failure_ns`.
         """
         if not prediction.is_of_last_try:
             return self.acquire_ns(prediction)
         return self._ended(prediction) + self._searched(prediction) / prediction.attempts.tries
 
     def acquire_ns(self, prediction: Prediction) -> Floats:
-        """What the program waits in the calls that search, every try counted, in ns."""
+        """The time that the program waits in the calls that search, over all tries, in ns."""
         attempts = prediction.attempts
         return self._ended(prediction) + self._searched(prediction) + (attempts.tries - 1.0) * self.failure_ns
 
     def samples(self, prediction: Prediction) -> Samples:
-        """The attempts as a run that takes as long as predicted would have left them, one after the other."""
+        """The samples of a run whose attempts take the predicted times, one after the other."""
         attempts = prediction.attempts
         latency, acquire = (np.rint(one(prediction)).astype(np.int64) for one in (self.latency_ns, self.acquire_ns))
         return samples_class(prediction.plan.strategy).of(
@@ -112,7 +112,7 @@ class Calibration:
         return searched
 
     def extrapolates(self, prediction: Prediction) -> bool:
-        """Whether more connections are open in it, by a tenth, than wherever this was fitted."""
+        """Whether the prediction has a tenth more connections open than any file of the fit."""
         return self.residual is not None and prediction.most_open > 1.1 * self.largest
 
 
@@ -126,11 +126,11 @@ USUAL = Calibration(
     origin="usual ones: a virtual machine with Linux 6.18",
     largest=56_512,
 )
-"""For a rough idea where nothing was measured; other machines have others, and kernels before 6.15 `USUAL_BEFORE`.
+"""Costs for a rough idea without a measurement. Other machines have other costs; kernels before 6.15 `USUAL_BEFORE`.
 
-Seen there: 46 ns a port with up to 32,768 open, whoever else is there. Beyond, the tables that a search phases (some
-10 MB) compete for a cache with other machines: over the talk's range 50 to 57 ns on a quiet day, 70 to 120 ns within a
-run on others. In windows it is 65 to 88 ns. A further try of `random` takes 2.8 µs.
+Measured: 46 ns a port with up to 32,768 open connections, at any time. Beyond, the tables that a search reads (some
+10 MB) compete for a cache with other virtual machines: over the talk's range 50 to 57 ns on a quiet day, 70 to 120 ns
+within a run on others. In windows it is 65 to 88 ns. A further try of `random` takes 2.8 µs.
 """
 
 USUAL_UDP = Calibration(
@@ -143,12 +143,12 @@ USUAL_UDP = Calibration(
     origin="usual ones of UDP: a virtual machine with Linux 6.18",
     largest=56_512,
 )
-"""The same of UDP: no handshake, and a further try of `random` costs what a connection does."""
+"""The same for UDP: there is no handshake, and a further try of `random` costs as much as a connection."""
 
 USUAL_OF = {Protocol.TCP: USUAL, Protocol.UDP: USUAL_UDP}
 
 CHEAPER_STEPS_SINCE = (6, 15)
-"""The first Linux that looks at sockets of a port without a lock (86c2bc293b81, d4438ce68bf1)."""
+"""The first Linux that looks up the sockets of a port without a lock (86c2bc293b81, d4438ce68bf1)."""
 
 USUAL_BEFORE = Calibration(
     base_ns=25_000.0,
@@ -160,68 +160,68 @@ USUAL_BEFORE = Calibration(
     origin="usual ones before Linux 6.15: the talk's figures",
     largest=56_512,
 )
-"""The same of older kernels, where a port costs several times as much.
+"""The same for older kernels, where a port costs several times as much.
 
-The talk's plain run: 25 µs from even ports, 4.593 ms from odd ones, which look at 28,260 with 42,000 open on average;
+The talk's plain run: 25 µs from even ports, 4.593 ms from odd ones, which probe 28,260 with 42,000 open on average;
 its full range of 5,000 ports; its windows' failures, 1.174 ms of 5,000 ports and 2.212 ms of 10,000.
 """
 
 
 def usual(kernel: tuple[int, int], algorithm: Algorithm) -> Calibration:
-    """What searches of TCP usually cost on a Linux of this version, which searches so."""
+    """The usual costs of TCP on a Linux of this version with this search."""
     return usual_of(Protocol.TCP, algorithm) if kernel >= CHEAPER_STEPS_SINCE else USUAL_BEFORE
 
 
 def usual_of(protocol: Protocol, algorithm: Algorithm) -> Calibration:
-    """The same where the search is all that is known: those before 6.8 are of a kernel before 6.15."""
+    """The usual costs if only the search is known: a search from before 6.8 is that of a kernel before 6.15."""
     is_old = protocol is Protocol.TCP and algorithm in {Algorithm.PRE_4_2, Algorithm.FROM_4_2, Algorithm.PRE_6_8}
     return USUAL_BEFORE if is_old else USUAL_OF[protocol]
 
 
 def usual_on(release: str, protocol: Protocol) -> Calibration:
-    """The same on a machine whose kernel is known by its release, and measured: its own search does not matter then."""
+    """The usual costs of the measured kernel, by its release; the simulated search does not matter."""
     version = version_of(release)
     is_dearer = protocol is Protocol.TCP and version is not None and version < CHEAPER_STEPS_SINCE
     return USUAL_BEFORE if is_dearer else USUAL_OF[protocol]
 
 
 BLOCKS, SMALLEST_BLOCK, FEWEST = 256, 16, 5
-"""A round is cut into so many blocks, of so many attempts at least; a median is of so many at least.
+"""The number of blocks of a round, the fewest attempts of a block, and the fewest attempts of a median.
 
-Which port the kernel begins at cannot be known, so that an attempt of the model and one of the kernel are the same only
-in the middle of many. Medians withstand outliers, too.
+The port at which the kernel begins a search is not known, so an attempt of the model agrees with one of the kernel only
+in the middle of many. Medians also withstand outliers.
 """
 
 TELLING = 64
-"""Ports looked at from which on a search shows in a latency that scatters by itself."""
+"""Ports probed from which on a search shows in a latency, which varies by itself."""
 
 SMOOTH = 1.0
-"""Weight of keeping the cost's course straight, in medians: where a stretch has fewer, its neighbours decide."""
+"""The weight of a straight line of costs, in medians: between knots with fewer medians the neighbours decide."""
 
 EXACT, REFITS = 0.01, 20
-"""A median that deviates by more than this share of it counts the less, the further off it is (Huber's loss, by least
-squares that are weighted anew so often): those of a disturbed machine lie far off, and on one side."""
+"""Medians that deviate by more than this share weigh less the further off they are (Huber's loss, by least squares with
+new weights this many times): medians of a disturbed machine are far off, and on one side."""
 
-NOT_TOLD = "; no search there is long enough to tell what a port costs: the usual cost is taken"
+NOT_TOLD = "; no search there is long enough to show the cost of a port, so it is the usual one"
 
 PROBED, OPEN, LATENCY, FAILED, JUMPS, WEIGHT = range(6)
-"""Columns of the medians."""
+"""The columns of the medians."""
 
 
 def calibrate(
     pairs: Sequence[Pair], protocol: Protocol, origin: str, usual: Calibration | None = None
 ) -> Calibration | None:
-    """Fit what a connection, a failure and a port looked at cost.
+    """Fit the costs of a connection, of a failure and of a port probed.
 
     Args:
-        pairs: Measured strategies with their model.
-        protocol: Whose searches are meant; those of UDP are others than TCP's.
+        pairs: Measured strategies with their predictions.
+        protocol: The protocol whose connections count: UDP has another search than TCP.
         origin: Where `pairs` come from, for `Calibration.origin`.
-        usual: What is usual where they were measured, for what they do not tell; None for `USUAL_OF` the protocol.
+        usual: The usual costs, for what `pairs` do not show; None for those of the protocol.
 
     Returns:
-        The calibration; None where no connection of the protocol was measured. Where no search is long enough to tell
-        what a port costs, that cost is the usual one, and `origin` says so.
+        The calibration; None if no connection of the protocol was measured. If no search is long enough to show the
+        cost of a port, that cost is the usual one, and `origin` says so.
     """
     of_protocol = [pair for pair in pairs if pair.strategy.strategy.load.protocol is protocol]
     found = [row for pair in of_protocol for row in _of_pair(pair)]
@@ -243,7 +243,7 @@ def calibrate(
 
 
 def _growth(last: float, usual: Calibration) -> tuple[tuple[float, float], ...]:
-    """How a port's cost usually grows beyond the last knot: connections open, and times the cost there."""
+    """How a port's cost usually grows beyond the last knot: pairs of connections open and factor of the cost there."""
     at_last = float(usual.port_ns_at(last))
     return tuple((size, cost / at_last) for size, cost in zip(usual.sizes, usual.port_ns, strict=True) if size > last)
 
@@ -256,7 +256,7 @@ def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
 
 
 def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterator[tuple[float, ...]]:
-    """Medians of the connections, and of the failures, of some attempts, as far as a try can be told apart."""
+    """The medians of a block's connections, and of its failures, over attempts whose latency is that of one try."""
     attempts = prediction.attempts
     tries = attempts.tries[block]
     ports_probed = attempts.ports_probed[block] / tries if prediction.searches else np.zeros(len(tries))
@@ -278,10 +278,10 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
 
 
 def _fitted(medians: Floats, usual: Calibration) -> Calibration:
-    """The usual costs, fitted: by ports that are walked time and again where there are such, and windows beside them.
+    """Fit the costs to medians: first to searches of the whole range, if there are any, then to random windows.
 
-    Failures that all look at about as many ports, as in windows of one size or in one range that is full, cannot tell
-    base and cost apart: the base is then the usual share.
+    If all failures probe about as many ports, as in windows of one size or in one full range, they cannot separate the
+    base from the cost of a port: the base is then the usual share of a connection's.
     """
     is_telling, jumps = medians[:, PROBED] >= TELLING, medians[:, JUMPS] == 1
     has_walks = int((is_telling & ~jumps).sum()) >= FEWEST
@@ -308,13 +308,13 @@ def _fitted(medians: Floats, usual: Calibration) -> Calibration:
 
 
 def _differ(failures: Floats) -> bool:
-    """Whether some look at more than twice as many ports as others."""
+    """Whether some failures probe more than twice as many ports as others."""
     ports_probed = failures[:, PROBED]
     return len(ports_probed) > 0 and bool(ports_probed.max() > 2 * ports_probed.min())
 
 
 def _with_windows(calibration: Calibration, medians: Floats) -> Calibration:
-    """The calibration with the factor that these medians of windows tell: the middle one."""
+    """The calibration with the median factor of these medians of windows."""
     base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
     walked = medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN])
     factors = (medians[:, LATENCY] - base) / np.maximum(walked, 1.0)
@@ -322,7 +322,7 @@ def _with_windows(calibration: Calibration, medians: Floats) -> Calibration:
 
 
 def _knots(opened: Floats) -> Floats:
-    """An octave apart, as logarithms, from the fewest connections open to the most."""
+    """The knots, as logarithms: from the fewest connections open to the most, a factor of two apart."""
     low, high = np.log2(opened.min()), np.log2(opened.max())
     knots: Floats = np.linspace(low, high, max(1, round(high - low)) + 1) if high - low > 0.1 else np.array([low])
     return knots
@@ -331,10 +331,10 @@ def _knots(opened: Floats) -> Floats:
 def _least_squares(
     medians: Floats, knots: Floats, usual: Calibration, *, fits_failures: bool
 ) -> tuple[float, float, list[float]]:
-    """Base, base of failures and the costs at the knots: relative deviations count.
+    """The base, the base of failures and the costs at the knots, by least squares of relative deviations.
 
-    The unknowns are the height at each knot of a line through all of them. Failures whose base is not fitted, or that
-    there are none of, have the usual share of the base.
+    The unknowns are the costs at the knots of a line through all of them. If the base of failures is not fitted, or
+    there are no failures, it is the usual share of the base.
     """
     place, failed = np.log2(medians[:, OPEN]), medians[:, FAILED] == 1
     hats = np.stack([np.interp(place, knots, unit) for unit in np.eye(len(knots))], axis=1)
@@ -353,7 +353,7 @@ def _least_squares(
 
 
 def _deviations(calibration: Calibration, medians: Floats) -> Floats:
-    """How far each median is from what the calibration says, as a share of it."""
+    """The deviation of each median from the calibration, as a share of the median."""
     base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
     factor = np.where(medians[:, JUMPS] == 1, calibration.window_factor, 1.0)
     said = base + medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN]) * factor

@@ -1,6 +1,7 @@
-"""connect()'s own search, by distances: as many ports looked at as the kernel's loop would, without walking them.
+"""The kernel's port searches, TCP's and UDP's. They find the same port as the kernel's loop, without a step for each.
 
-See `connbench.portmodel.kernel_search` for how ports are kept.
+The ports of a range are the bytes of a line: FREE, TAKEN or RESERVED. A search looks for the next free byte, and counts
+the ports that the kernel's loop would probe on the way.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Protocol
 from connbench.model import PortRange
 
 JITTER = 8
-"""Steps below which the next start is moved on at random: get_random_u32_below(8), since Linux 5.12."""
+"""After fewer steps the next search begins a random number of steps on: get_random_u32_below(8), since Linux 5.12."""
 
 U32 = 2**32
 
 
 class Buckets:
-    """How many sockets have each port of a range, of whatever path: the kernel keeps a bind bucket a port in use.
+    """The number of sockets on each port of a range, of all paths: the kernel keeps a bind bucket for each port in use.
 
     A search calls `__inet_check_established` only for ports that have one.
     """
@@ -33,38 +34,38 @@ class Ports(Protocol):
     """The ports of one path or source, and the search for a free one.
 
     Attributes:
-        ports_probed: Ports the last search looked at.
-        lookups: How often it had to see whether a socket with the port was in its way.
+        ports_probed: Ports that the last search probed.
+        lookups: Lookups of sockets in the last search.
     """
 
     ports_probed: int
     lookups: int
 
     def search(self, low: int, high: int) -> int:
-        """Take a port of low to high, both included, as the kernel would; 0 if none is free."""
+        """Choose a port from low to high, both included, as the kernel does; 0 if none is free."""
 
     def take(self, port: int) -> bool:
-        """Take this port, as bind() to it does; False if it is not free."""
+        """Put this port in use, as bind() to it does; False if it is not free."""
 
     def release(self, port: int) -> None:
-        """Give up a port that was taken."""
+        """Make a port free that was in use."""
 
 
 class TcpPorts(ABC):
-    """What both orders of connect()'s search have in common: where it begins, and what it leaves.
+    """What all orders of connect()'s search have in common: where a search begins, and where the next one will begin.
 
-    The kernel begins at a hash of source and destination plus an entry of a table, which grows with each port found by
-    the steps that took, or a small random number if that is more: a destination searches on from where it last stopped
-    (RFC 6056, algorithm 4). Two paths that share an entry of the table, one of 65,536, are not modelled.
+    The kernel begins at a hash of source and target plus an entry of a table. After each port found, the entry grows by
+    the steps of the search, or by a small random number if that is more: the next search for the target goes on from
+    there (RFC 6056, algorithm 4). The model has no two paths that share one of the 65,536 entries of the table.
 
     Args:
-        buckets: The range's, shared by all paths.
+        buckets: The buckets of the range, shared by all paths.
         step: 1 or 2.
-        rng: Draws hash and entry, which no run can know, and the small numbers.
+        rng: Draws hash and entry, which a run cannot know, and the small random numbers.
 
     Attributes:
-        start: What the search begins at, to be taken modulo the number of ports.
-        step: From a port it looks at to the next.
+        start: Where the search begins, modulo the number of ports.
+        step: The distance from a port that it probes to the next.
     """
 
     def __init__(self, buckets: Buckets, step: int, rng: Random) -> None:
@@ -85,7 +86,7 @@ class TcpPorts(ABC):
         """See `Ports.release`."""
 
     def _found(self, port: int, steps: int) -> int:
-        """Take in that a search took so many steps of its last walk before it came to the port; returns the port."""
+        """Record a search that found this port after so many steps, and return the port."""
         bucket = port - self._low
         if self._sockets[bucket]:
             self.lookups += 1
@@ -94,7 +95,7 @@ class TcpPorts(ABC):
         return port
 
     def _advance(self, steps: int) -> int:
-        """How far a search that took so many steps moves the next one's start."""
+        """How far a search of this many steps moves the start of the next one."""
         return (max(steps, int(self._random() * JITTER)) + 1) * self.step
 
 
@@ -126,11 +127,11 @@ class EveryPort(TcpPorts):
         return self._found(self._low + place, steps)
 
     def _offset(self) -> int:
-        """What a search begins at, before it is taken modulo the number of ports."""
+        """Where a search begins, before the modulus."""
         return self.start
 
     def take(self, port: int) -> bool:
-        """See `Ports.take`; a reserved port may be bound to, for only searches pass it over."""
+        """See `Ports.take`; bind() can use a reserved port, because only searches pass over it."""
         place = port - self._low
         if self._line[place] == TAKEN:
             return False
@@ -145,14 +146,14 @@ class EveryPort(TcpPorts):
 
 
 class EveryPortBefore42(EveryPort):
-    """The search of Linux before 4.2: each begins at the port after the one that the last has found."""
+    """The search of Linux before 4.2: each search begins at the port after the one that the last search found."""
 
     def _advance(self, steps: int) -> int:
         return steps + 1
 
 
 class EveryPortFrom42(EveryPort):
-    """The search of Linux 4.2 to 4.5 (07f4c90062f8): the same, but each begins at an even distance from the low end."""
+    """The search of Linux 4.2 to 4.5 (07f4c90062f8): the same, but it begins at an even distance from the low end."""
 
     def _offset(self) -> int:
         return self.start & ~1
@@ -162,7 +163,7 @@ class EveryPortFrom42(EveryPort):
 
 
 class ParityFirst(TcpPorts):
-    """The search that goes through one parity, that of the low end, and then through the other: step 2."""
+    """The search with step 2: first through the parity of the low end, then through the other."""
 
     def __init__(self, buckets: Buckets, reserved: frozenset[int], rng: Random) -> None:
         super().__init__(buckets, 2, rng)
@@ -176,8 +177,8 @@ class ParityFirst(TcpPorts):
     def search(self, low: int, high: int) -> int:
         """See `Ports.search`.
 
-        An odd number of ports is rounded down to an even one. The first parity then has one more than is looked at:
-        its last, or its first where the walk begins behind that, for it goes on to the very end before it comes round.
+        The kernel rounds an odd number of ports down to an even one. It then probes all ports of the first parity but
+        one: the last, or the first if the search begins after it, because it goes on to the end before it wraps.
         """
         length = high - low + 1
         half = length // 2 or 1
@@ -190,7 +191,7 @@ class ParityFirst(TcpPorts):
         return self._walk(low + 1, (low + 1 - self._base) // 2, offset, half)
 
     def _walk(self, low: int, begin: int, offset: int, half: int) -> int:
-        """Go round the places of a parity, that of `low`; adds to what was looked at."""
+        """Search the ports of the parity of `low` once round, and add to the counts."""
         line, first, end = self._lines[low & 1], begin + offset, begin + half
         steps = distance(line, begin, first, end)
         passed = half if steps < 0 else steps
@@ -230,15 +231,15 @@ def tcp_ports(
     reserved: frozenset[int] = frozenset(),
     every_port: type[EveryPort] = EveryPort,
 ) -> list[TcpPorts]:
-    """So many paths over a range, all free.
+    """Make the port spaces of a number of paths over one range; all ports are free.
 
     Args:
         ports: The range.
-        number: Paths.
+        number: The number of paths.
         rng: See `TcpPorts`.
-        has_parity: Whether their searches look at one parity wholly before the other.
-        reserved: See `RESERVED`; those outside the range do not matter.
-        every_port: How they search where one parity is not looked at before the other.
+        has_parity: Whether their searches probe all ports of one parity before the others.
+        reserved: The reserved ports; those outside the range do not matter.
+        every_port: Their search if no parity comes first.
     """
     buckets, inside = Buckets(ports), frozenset(port for port in reserved if port in ports)
     kind = ParityFirst if has_parity else every_port
@@ -247,11 +248,11 @@ def tcp_ports(
 
 
 TAKEN, FREE, RESERVED = range(3)
-"""What a byte of a line says. Reserved ports (net.ipv4.ip_local_reserved_ports) are passed over, at a step each."""
+"""The state of a port. A search passes over reserved ports (net.ipv4.ip_local_reserved_ports), at a step each."""
 
 
 def distance(line: bytearray, begin: int, first: int, end: int) -> int:
-    """Steps from `first` to the next free place of the circle from `begin` to before `end`; -1 if none is free."""
+    """Steps from `first` to the next free place, wrapping at `end` to `begin`; -1 if none is free."""
     place = line.find(FREE, first, end)
     if place >= 0:
         return place - first
@@ -260,7 +261,7 @@ def distance(line: bytearray, begin: int, first: int, end: int) -> int:
 
 
 def reserved_within(line: bytearray, begin: int, first: int, end: int, steps: int) -> int:
-    """Reserved places among the first `steps` of a circle."""
+    """The number of reserved places among the first `steps`, wrapping as in `distance`."""
     last = first + steps
     if last <= end:
         return line.count(RESERVED, first, last)
@@ -271,13 +272,13 @@ ALL_PORTS = 2**16
 
 
 class Slots:
-    """The hash table: how many sockets each slot has, of whatever source.
+    """The hash table: the number of sockets in each slot, of all sources.
 
     Args:
-        number: Slots; a power of two, 256 to 65,536.
+        number: The number of slots: a power of two, 256 to 65,536.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is another number.
     """
 
     def __init__(self, number: int) -> None:
@@ -289,7 +290,7 @@ class Slots:
 class UdpPorts:
     """The ports of one source; see `connbench.portmodel.kernel_search.Ports`.
 
-    `ports_probed` counts the ports a search tries, and `lookups` the sockets of the slots it goes through.
+    `ports_probed` counts the ports that a search probes, `lookups` the sockets in the slots that it goes through.
     """
 
     def __init__(self, ports: PortRange, slots: Slots, reserved: frozenset[int], rng: Random) -> None:
@@ -319,10 +320,10 @@ class UdpPorts:
         return port
 
     def _full_slots(self, low: int, high: int, first: int) -> int:
-        """Slots from that of `first` on without a free port of low to high; their number if none has one.
+        """The number of slots, from that of `first` on, without a free port from low to high; all if none has one.
 
-        Ports of one slot are `slots` apart: each stretch of that length has the slots in their order, and the one that
-        comes to a free port first is the stretch that matters.
+        Ports of one slot are `slots` apart, so each stretch of that length has the slots in the same order. The
+        stretch with the fewest slots before a free port decides.
         """
         slots, base = len(self._sockets), self._low
         fewest = slots
@@ -335,7 +336,7 @@ class UdpPorts:
         return fewest
 
     def _sockets_of(self, first: int, number: int) -> int:
-        """Sockets in so many slots, from that of a port on."""
+        """The number of sockets in a number of slots, from that of a port on."""
         slots = len(self._sockets)
         begin = first % slots
         end = begin + number

@@ -1,4 +1,4 @@
-"""What a phase of a round would find and look at, and what was measured of the same, side by side."""
+"""Predictions: each phase of a plan's rounds, simulated; and the same beside what was measured."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A phase, walked through by the model.
+    """A phase, simulated by the model.
 
     Attributes:
         plan: The round, seen from the phase.
         attempts: The attempts.
-        open_before: Connections open when each attempt begins, int64: what the kernel's tables are filled by.
-        reserved: Ports of the range that no search may have (net.ipv4.ip_local_reserved_ports).
-        time_wait: When a port that churn has closed by FIN may be taken again.
+        open_before: Connections open when each attempt begins, int64; they fill the kernel's tables.
+        reserved: The number of ports of the range that searches pass over (net.ipv4.ip_local_reserved_ports).
+        time_wait: When connect() may reuse a port that churn closed by FIN.
     """
 
     plan: RoundPlan
@@ -61,31 +61,31 @@ class Prediction:
 
     @property
     def time_wait_seconds(self) -> float:
-        """How long a port that churn has closed by FIN cannot be taken."""
+        """How long a port that churn closed by FIN stays in use, in seconds."""
         binds_to_port = self.plan.strategy.traits.binds_to_port
         return self.time_wait.seconds(is_loopback=self.is_over_loopback, binds_to_port=binds_to_port)
 
     @property
     def searches(self) -> bool:
-        """Whether ports are looked at within the calls that the latency is of.
+        """Whether the kernel probes ports within the calls that the latency measures.
 
-        A TCP program that picks the port has bound to it before, one port at a time.
+        A TCP program that chooses the port calls bind() before, which probes that port alone.
         """
         return self.plan.strategy.load.protocol is Protocol.UDP or not self.plan.strategy.traits.binds_to_port
 
     @property
     def is_of_last_try(self) -> bool:
-        """Whether the latency is of the last try alone; that of UDP is of all (see `DatagramSamples`)."""
+        """Whether the latency is that of the last try; with UDP it is that of all tries (see `DatagramSamples`)."""
         return self.plan.strategy.load.protocol is not Protocol.UDP
 
     @property
     def jumps(self) -> bool:
-        """Whether each search begins somewhere else, among ports that no cache has: in a window drawn at random."""
+        """Whether each search begins elsewhere, among ports that are in no cache: in a random window."""
         return self.plan.strategy.traits.window is Window.RANDOM and self.plan.strategy.load.protocol is Protocol.TCP
 
     @property
     def capacity(self) -> int | None:
-        """Connections there are ports for; None for churn, whose attempts do not add up."""
+        """The most connections that the ports allow; None for churn, whose attempts replace connections."""
         return self.plan.capacity if self.plan.strategy.phase is Phase.FILL else None
 
     @property
@@ -95,7 +95,7 @@ class Prediction:
 
     @property
     def most_open(self) -> int:
-        """Connections open at the end, or all along."""
+        """The most connections that are open at once."""
         return int(self.open_before[-1]) + 1 if len(self.open_before) else 0
 
     @cached_property
@@ -122,20 +122,20 @@ class Pair:
 
 
 KEPT_BYTES = 70
-"""Memory of a predicted attempt as long as its prediction is kept: 65 bytes were seen."""
+"""Bytes of a predicted attempt while its prediction is kept: 65 were measured."""
 
 WORKING_BYTES = 130
-"""What it takes besides while it is simulated, or its figures are worked out: 110 bytes were seen."""
+"""Further bytes of an attempt while it is simulated, or its figures are computed: 110 were measured."""
 
 SPACE_BYTES = 512
-"""Memory of a port space besides its ports, a byte each: 450 bytes were seen."""
+"""Bytes of a port space besides its ports, which take one each: 450 were measured."""
 
 
 _PREDICTED = f"it predicts {', '.join(name for name, strategy in STRATEGIES.items() if strategy.is_modelled)}"
 
 
 def predict(plan: Plan, algorithm: Algorithm, kernel: KernelParameters = USUAL) -> list[Prediction]:
-    """The first round of each strategy of a plan, a prediction a phase, in order.
+    """Predict the first round of each strategy of a plan: a prediction for each phase, in order.
 
     Raises:
         UsageError: The model does not know a strategy.
@@ -150,7 +150,7 @@ def predict(plan: Plan, algorithm: Algorithm, kernel: KernelParameters = USUAL) 
 
 
 def refuse_without_memory(rounds: Sequence[RoundPlan]) -> None:
-    """Make sure that there is memory for the predictions of these rounds, before any is made.
+    """Check, before the first prediction, that there is memory for the predictions of these rounds.
 
     Raises:
         EnvironmentFault: There is not.
@@ -180,7 +180,7 @@ def beside(
     reserved: frozenset[int] | None = None,
     tw_reuse: int | None = None,
 ) -> list[Pair]:
-    """Every phase of every strategy of a result beside what the model says of the same plan, seed and round.
+    """Predict every phase of every strategy of a result, with the same plan, seed and round.
 
     Args:
         result: What was measured.
@@ -189,8 +189,8 @@ def beside(
         tw_reuse: net.ipv4.tcp_tw_reuse; None for what each round has recorded.
 
     Raises:
-        InputError: The file has no plan, as a CSV has none; it has a strategy of another name than connbench's; or a
-            setting that it has recorded cannot be read.
+        InputError: The file has no plan, as a CSV; it has a strategy that the model does not know; or a setting that
+            it recorded cannot be read.
         EnvironmentFault: There is no memory for the predictions.
     """
     if result.plan is None:

@@ -1,4 +1,4 @@
-"""A round's plan, walked through without a socket."""
+"""Simulates a round's plan, without a socket."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from connbench.portmodel.kernel_search import (
 )
 
 EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
-"""How kernels search that know nothing of parities; the others as `EveryPort`, where they look at every port."""
+"""The searches of kernels that prefer no parity. All others use `EveryPort` where they prefer none."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelParameters:
-    """What a plan does not say and the search depends on.
+    """What the search depends on besides the plan.
 
     Attributes:
         reserved: net.ipv4.ip_local_reserved_ports.
         udp_slots: Slots of UDP's hash table, a power of two: `UDP hash table entries` of the kernel's log.
-        trial: Which of many trials: each has hashes and random numbers of its own in the kernel's place, while those
-            that the plan's seed settles stay.
-        time_wait: When a port that churn has closed by FIN may be taken again.
+        trial: The number of a trial. Each has its own hashes and random numbers of the kernel; the draws that follow
+            from the plan's seed are the same.
+        time_wait: When connect() may reuse a port that churn closed by FIN.
     """
 
     reserved: frozenset[int] = frozenset()
@@ -56,10 +56,10 @@ USUAL = KernelParameters()
 
 
 def simulate(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters = USUAL) -> dict[Phase, SimulatedAttempts]:
-    """What each phase of a round would find and look at; its windows, ports and replaced rows are those of a real run.
+    """Simulate each phase of a round; its windows, drawn ports and replaced rows are those of a real run.
 
-    Lanes take turns, attempt by attempt. Nothing here takes time: no attempt is given up, and what churn closes by FIN
-    frees its port only where the churn's rate tells when, otherwise never. There are no sockets but the round's.
+    Clients take turns, attempt by attempt. The simulation has no time: no attempt is given up, and a port that churn
+    closed by FIN becomes free only if the churn has a rate. There are no sockets but those of the round.
 
     Args:
         plan: The round.
@@ -90,7 +90,7 @@ def spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -
 
 
 class _Simulation:
-    """A round under way: what is held, and the columns of all its rows."""
+    """A round during its simulation: the open connections, and the columns of all rows."""
 
     def __init__(self, plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> None:
         strategy, load = plan.strategy, plan.strategy.load
@@ -100,7 +100,7 @@ class _Simulation:
         self._spaces = spaces_of(plan, algorithm, kernel)
         self._draws_port = strategy.traits.draws_port
         self._errno = _errno_of_failure(strategy)
-        # As the engine: draws without a bound have one once every port of a source is the client's, or one used up all.
+        # As in the engine: unlimited draws end once the client has every port of a source, or an attempt used up all.
         self._is_unbounded = self._draws_port and strategy.retries is None
         ports, many = plan.plan.port_range, len(plan.sources)
         self._unused = [[len(ports)] * many for _ in range(load.concurrency)]
@@ -193,7 +193,7 @@ class _Simulation:
 
 
 class _Waiting:
-    """Ports that churn has closed and that are not free yet; time goes by its rate."""
+    """The ports that churn closed by FIN and that are still in use; the churn's rate is the clock."""
 
     def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
         load = plan.strategy.load
@@ -213,22 +213,22 @@ class _Waiting:
             space.release(port)
 
     def end(self, row: int) -> None:
-        """Free the ports whose time is over by the attempt of a row."""
+        """Free the ports whose TIME_WAIT is over when the attempt of a row begins."""
         while self._rows is not None and self._ports and row - self._ports[0][0] >= self._rows:
             _, space, port = self._ports.popleft()
             space.release(port)
 
 
 def _in_turns(clients: list[range]) -> Iterator[tuple[int, int]]:
-    """Lane and row of each attempt: one of each client, and again."""
+    """The client and the row of each attempt, one attempt of each client in turn."""
     for rows in zip_longest(*clients):
         yield from ((client, row) for client, row in enumerate(rows) if row is not None)
 
 
 def _errno_of_failure(spec: StrategySpec) -> int:
-    """What an attempt without a port fails with: connect() says so itself, bind() otherwise.
+    """The errno of an attempt without a port: that of connect(), or that of bind().
 
-    Where UDP does not bind() before connect(), that says it in a word of its own.
+    connect() of an unbound UDP socket has another errno.
     """
     is_udp = spec.load.protocol is Protocol.UDP
     if is_udp and not spec.traits.chooses_source:
@@ -238,20 +238,20 @@ def _errno_of_failure(spec: StrategySpec) -> int:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedAttempts:
-    """The attempts of one phase, an array a column, all of one length, in the order they were made.
+    """The attempts of one phase, in their order: an array for each column, all of one length.
 
-    Columns that `connbench.samples.COLUMNS` has too mean the same.
+    Columns that `connbench.samples.COLUMNS` also has mean the same.
 
     Attributes:
-        ports_probed: Ports that all tries of an attempt looked at, int64: steps of the kernel's loop, reserved ports
-            counted. A bind() to a port looks at that one.
-        lookups: How often they had to see whether a socket was in the way, int64: of TCP the ports with a bind bucket,
-            for which alone a search calls `__inet_check_established` (once; from 6.15 on twice for the port it takes);
-            of UDP the sockets of the hash slots gone through. A bind() to a port has no search.
+        ports_probed: Ports that all tries of an attempt probe, int64: the steps of the kernel's loop, reserved ports
+            included. A bind() to a port probes that one.
+        lookups: Lookups of sockets in all tries, int64. With TCP: the ports with a bind bucket, for which the search
+            calls `__inet_check_established` (once; from 6.15 on twice for the port that it takes). With UDP: the
+            sockets in the hash slots of the search. A bind() to a port has none.
         tries: 1 or more, uint32.
-        port: The port that was found, uint16; 0 if the attempt failed.
-        errno: 0, or why it failed, uint16.
-        source: Index into the plan's sources, `target` into its targets, and `client` the one that made it, uint16.
+        port: The port, uint16; 0 if the attempt failed.
+        errno: 0, or the errno of the failure, uint16.
+        source: Index into the plan's sources, `target` into its targets; `client` is the client's number; uint16.
     """
 
     ports_probed: npt.NDArray[np.int64]
@@ -267,7 +267,7 @@ class SimulatedAttempts:
         return len(self.tries)
 
     def part(self, rows: slice) -> Self:
-        """Some of the attempts, those of the slice."""
+        """The attempts of a slice."""
         return replace(self, **{column.name: getattr(self, column.name)[rows] for column in fields(self)})
 
     @cached_property

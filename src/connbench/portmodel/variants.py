@@ -1,4 +1,4 @@
-"""What would let a setting keep a budget of errors: more retries, or another window, as the model predicts it."""
+"""Finds the changes with which a setting would keep an error budget: more retries or another window, by the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RETRIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 """The numbers of retries that are tried."""
 
 MOST_ROWS = 200_000
-"""Attempts of a round above which nothing is simulated: a reader waits for the answer."""
+"""Rounds with more attempts are not simulated, because the user waits for the answer."""
 
 RELATIVE_ERROR = 0.25
 """How far the predicted share of errors may be from the measured one, besides `MARGIN` of both, for the model to be
@@ -26,8 +26,8 @@ asked about other settings: where other programs use ports too, it does not know
 
 
 MARGIN = 3.0
-"""Standard deviations by which a prediction keeps the budget: other seeds, other windows, and errors that come by
-themselves scatter by the root of their number at least."""
+"""A prediction keeps the budget with a reserve of this many standard deviations: another seed draws other windows, and
+the number of independent errors varies by its square root at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Variant:
     """A setting that differs from another in one option.
 
     Attributes:
-        options: The option as it is typed, `--retries 20`.
+        options: The option as the user types it, `--retries 20`.
         setting: The strategy at the load where it has the most errors.
         error_share: Predicted share of its attempts that find no port there, 0 to 1.
     """
@@ -53,7 +53,7 @@ def variants(
     algorithm: Algorithm,
     kernel: KernelParameters,
 ) -> list[Variant]:
-    """The smallest changes of a setting that keep a budget at every load by the model; empty where it cannot tell.
+    """The smallest changes of a setting that keep a budget at every load, by the model; empty if it cannot say.
 
     Args:
         plan: What was measured.
@@ -89,7 +89,7 @@ class _Model:
         return float((judged.port == 0).mean())
 
     def variant(self, options: str, specs: Sequence[StrategySpec]) -> Variant | None:
-        """The setting under these options, if it keeps the budget at every load; the first that it exceeds ends it."""
+        """The setting with these options if it keeps the budget at every load; loads after a failed one are skipped."""
         worst, share = specs[0], 0.0
         for spec in specs:
             found = self.share(spec)
@@ -115,7 +115,7 @@ def _retries(model: _Model, specs: Sequence[StrategySpec]) -> Variant | None:
 
 
 def _placement(model: _Model, specs: Sequence[StrategySpec]) -> Variant | None:
-    """Windows that the range's ends clip, in the place of those that lie inside it and leave its ends to few."""
+    """The setting with clipped windows, which cover the ends of the range as often as its middle."""
     if specs[0].placement is not Placement.INSIDE:
         return None
     return model.variant("--placement clipped", [replace(spec, placement=Placement.CLIPPED) for spec in specs])
