@@ -11,15 +11,12 @@ from typing import Any
 import click
 import pytest
 
-from connbench.advise.advice import advise
+from connbench.advise.advice import advise, snippets_for
 from connbench.advise.command import HOLD, RATE
-from connbench.advise.instructions import code
-from connbench.advise.kernel_choice import read_kernel
-from connbench.advise.kernels import kernel_of
+from connbench.advise.kernels import kernel_of, read_kernel
 from connbench.advise.report import LANGUAGES, Asked, text
 from connbench.advise.report import json as advice_json
-from connbench.advise.scenario import Advice, AdviceItem, Arrivals, Candidate, Scenario
-from connbench.advise.slo import Slo
+from connbench.advise.scenario import Advice, AdviceItem, Arrivals, Candidate, Scenario, Slo
 from connbench.commands import cli
 from connbench.errors import ConnbenchError, UsageError
 from connbench.interrupts import Interrupts
@@ -408,7 +405,7 @@ def test_reserved_ports_are_nobodys() -> None:
     assert item(advice, "ports").line == f"1,600 of 1,699 ports are in use, {1600 / 1699:.1%}"
     assert item(advice, "knee").line == "the knee of plain is at 850 ports in use, 1,600 are beyond it"
     assert candidates(advice)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
-    assert "random.randint(40301, 41999)" in code(reserved, StrategySpec("random"))["Python"]
+    assert "random.randint(40301, 41999)" in snippets_for(reserved, StrategySpec("random"))["Python"]
     assert "range 40000-41999 (301 of its ports reserved)" in text(advice, ASKED)
 
 
@@ -432,7 +429,7 @@ def test_random_draws_no_longer_than_its_code() -> None:
     found = candidates(advise(full))["random"]
     assert found.errors > 0
     assert found.tries < 300
-    assert "tries=1000" in code(full, StrategySpec("random"))["Python"]
+    assert "tries=1000" in snippets_for(full, StrategySpec("random"))["Python"]
     assert "random" not in candidates(advise(replace(full, connections=5000, reserved=frozenset({43000}))))
 
 
@@ -522,8 +519,8 @@ def test_search_is_probed_and_not_taken_from_the_release(
     goes_first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
-    monkeypatch.setattr("connbench.advise.kernel_choice.searches_one_parity_first", lambda: goes_first)
-    for module in ("command", "kernel_choice"):
+    monkeypatch.setattr("connbench.advise.kernels.searches_one_parity_first", lambda: goes_first)
+    for module in ("command", "kernels"):
         monkeypatch.setattr(f"connbench.advise.{module}.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
     asked = ("advise", "-n", "500", "--port-range", "40000-40999")
@@ -603,7 +600,7 @@ def test_faults_are_found_before_the_kernel_is_probed(wrong: list[str], monkeypa
     def refuse() -> None:
         raise AssertionError("the kernel is probed")
 
-    monkeypatch.setattr("connbench.advise.kernel_choice.searches_one_parity_first", refuse)
+    monkeypatch.setattr("connbench.advise.kernels.searches_one_parity_first", refuse)
     with pytest.raises((ConnbenchError, click.UsageError)):
         connbench("advise", "-n", "500", *wrong)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import ceil
 
-from connbench.advise.candidates import find_candidates, prefers_parity, searching
-from connbench.advise.instructions import use
-from connbench.advise.more_sources import below_knee, enough_sources, more_sources
-from connbench.advise.scenario import Advice, AdviceItem, Scenario
-from connbench.advise.verdict_text import verdict
-from connbench.linux.sockopts import LOCAL_PORT_RANGE
-from connbench.model import Protocol
+from connbench.advise.candidates import default_search, find_candidates, prefers_parity
+from connbench.advise.scenario import Advice, AdviceItem, Candidate, Scenario, SufficientSources
+from connbench.advise.snippets import SnippetSpec, snippets
+from connbench.draws import MOST_DRAWS
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
+from connbench.model import Protocol, StrategySpec
 from connbench.model.time_wait import ALWAYS, MOST_WAITING, TW_REUSE
-from connbench.strategies import RANDOM, RANGE
+from connbench.strategies import BIND, RANDOM, RANGE, Strategy, Window
 from connbench.units import duration
+
+MOST_SOURCES = 4096
+BELOW_KNEE = 0.9
+"""Of half the range: closer to its end each search for one of the last ports of the parity is long."""
+
+TRIED_SOURCES = 4
+"""Numbers of sources tried, from the fewest that have ports enough."""
 
 
 def advise(scenario: Scenario) -> Advice:
@@ -30,15 +37,15 @@ def advise(scenario: Scenario) -> Advice:
     ]
     kept = [one for one in tried if one.is_kept]
     if kept:
-        items.append(use(scenario, kept[0]))
+        items.append(use_item(scenario, kept[0]))
         without_option = next((one for one in kept if not one.spec.traits.sets_port_range), None)
         if without_option and without_option is not kept[0]:
-            items.append(use(scenario, without_option, topic="without-option"))
+            items.append(use_item(scenario, without_option, topic="without-option"))
     sufficient = None if kept else enough_sources(scenario)
     if not kept:
         items += more_sources(scenario, tried, sufficient)
     items += below_knee(scenario)
-    said = verdict(scenario, tried, sufficient, items)
+    said = verdict_sentences(scenario, tried, sufficient, items)
     return Advice(scenario, tuple(tried), tuple(items), said, sufficient)
 
 
@@ -55,7 +62,7 @@ def _ports(scenario: Scenario) -> Iterator[AdviceItem]:
     taken, capacity, waiting = scenario.taken(), scenario.capacity(), scenario.waiting()
     share = f"{taken / capacity:.1%}" if taken <= capacity else f"{taken / capacity:,.1f} times as many as there are"
     kind = "" if scenario.protocol is Protocol.TCP else "UDP sockets "
-    reason = f"{scenario.connections:,} {kind}open at once{_by_flow(scenario)}"
+    reason = f"{scenario.connections:,} {kind}open at once{_arrivals_text(scenario)}"
     if waiting and scenario.arrivals:
         law = f"{scenario.arrivals.rate:,g}/s x {scenario.seconds_waiting():g} s"
         most = f", cut to {MOST_WAITING}" if scenario.has_most_waiting() else ""
@@ -63,7 +70,7 @@ def _ports(scenario: Scenario) -> Iterator[AdviceItem]:
     yield AdviceItem("ports", f"{taken:,} of {capacity:,} ports are in use, {share}", reason)
 
 
-def _by_flow(scenario: Scenario) -> str:
+def _arrivals_text(scenario: Scenario) -> str:
     """How many are open by Little's law, and whether more were asked for."""
     arrivals = scenario.arrivals
     if arrivals is None or arrivals.hold is None:
@@ -113,7 +120,7 @@ def _knee(scenario: Scenario) -> Iterator[AdviceItem]:
     half = scenario.first_half
     total = half * scenario.spaces()
     walked = len(scenario.ports) // 2  # reserved ports too
-    names = [one.name for one in (searching(scenario), RANGE) if half and prefers_parity(scenario, one)]
+    names = [one.name for one in (default_search(scenario), RANGE) if half and prefers_parity(scenario, one)]
     if not names or not scenario.fits():
         return
     taken = scenario.taken()
@@ -137,3 +144,190 @@ def _left_out(scenario: Scenario) -> Iterator[AdviceItem]:
         f"{RANDOM.name} is left out: it needs {needed:,} ports of {len(scenario.longest_free):,}{stretch}",
         f"none of its ports is free again before {seconds:g} s" if seconds > scenario.seconds_waiting() else "",
     )
+
+
+def usage_of(scenario: Scenario, strategy: Strategy) -> str:
+    """What a program does for a strategy, in words."""
+    is_searched_in_bind = scenario.protocol is Protocol.UDP and strategy.chooses_source and strategy.is_default_search
+    return "bind() to an address, which chooses the port" if is_searched_in_bind else strategy.usage
+
+
+def use_item(scenario: Scenario, candidate: Candidate, topic: str = "use") -> AdviceItem:
+    """The advice to use a strategy."""
+    spec = candidate.spec
+    line = f"use {spec.label}" if topic == "use" else f"without IP_LOCAL_PORT_RANGE: {spec.label}"
+    line += f" ({usage_of(scenario, spec.traits)})"
+    if scenario.sources > 1:
+        line += f", from {scenario.sources} addresses in turn"
+    return AdviceItem(topic, line, costs_of(scenario, candidate), snippets_for(scenario, spec))
+
+
+def costs_of(scenario: Scenario, candidate: Candidate) -> str:
+    """What a strategy comes to, in words."""
+    statistic = scenario.slo.statistic if scenario.slo else "p99"
+    limit = "" if statistic == "mean" else f", {statistic} {duration(candidate.slo_ns)}"
+    errors = f"{candidate.errors:.2%} of the attempts fail" if candidate.errors else "no attempt fails"
+    return f"{duration(candidate.mean_ns)} an attempt{limit}, {errors}"
+
+
+def snippets_for(scenario: Scenario, spec: StrategySpec) -> dict[str, str]:
+    """What to paste for a strategy; nothing where connect() is used as it is."""
+    strategy = spec.traits
+    if strategy.is_default_search and (scenario.sources == 1 or not strategy.chooses_source):
+        return {}
+    is_drawn = strategy.draws_port
+    ports = scenario.longest_free if is_drawn else scenario.ports
+    window = len(ports) if strategy.window is Window.RANGE else spec.window
+    tries = MOST_DRAWS if is_drawn else 1 + (spec.retries or 0)
+    wanted = SnippetSpec(
+        ports, window, tries, scenario.sources, is_drawn, scenario.protocol is Protocol.UDP, scenario.longest_free
+    )
+    return snippets(wanted)
+
+
+def _numbers(scenario: Scenario) -> list[int]:
+    """Numbers of source addresses to try: the fewest that have ports enough and some more, up to below the knee."""
+    a_source = scenario.spaces() // scenario.sources
+    fewest = max(scenario.sources + 1, ceil(scenario.taken() / (scenario.free * a_source)))
+    below_half = ceil(scenario.taken() / max(1, scenario.first_half * a_source))
+    return sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
+
+
+def enough_sources(scenario: Scenario) -> SufficientSources | None:
+    """The fewest of those numbers with which a strategy keeps budget and SLO."""
+    for number in _numbers(scenario):
+        candidates = find_candidates(replace(scenario, sources=number)) if number <= MOST_SOURCES else []
+        if candidates and candidates[0].is_kept:
+            return SufficientSources(number, tuple(candidates))
+    return None
+
+
+def more_sources(
+    scenario: Scenario, candidates: Sequence[Candidate], sufficient: SufficientSources | None
+) -> Iterator[AdviceItem]:
+    """How many addresses it takes, if any number does."""
+    why = _why_not(scenario, candidates)
+    if sufficient:
+        line = f"use {sufficient.sources} source addresses instead of {scenario.sources}"
+        yield AdviceItem("sources", line, why)
+        yield use_item(replace(scenario, sources=sufficient.sources), sufficient.candidates[0])
+        return
+    numbers = _numbers(scenario)
+    tried_numbers = [str(number) for number in numbers if number <= MOST_SOURCES]
+    if not tried_numbers:
+        line = f"it takes {numbers[0]:,} source addresses or more"
+        advised = "; more ports (--port-range) or targets take fewer"
+    else:
+        line = f"nothing keeps {_bounds(scenario)} with {', '.join(tried_numbers)} source addresses"
+        advised = "; allow more errors (--error-budget) or more time (--slo)"
+    yield AdviceItem("sources", line, why + advised)
+
+
+def _why_not(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
+    """Why nothing does with the sources there are."""
+    if not scenario.fits():
+        waiting = scenario.waiting()
+        of_them = f" ({scenario.connections:,} open, {waiting:,} in TIME_WAIT)" if waiting else ""
+        return f"{scenario.taken():,} ports are needed{of_them}, and there are {scenario.capacity():,}"
+    if not candidates:
+        return (
+            f"this kernel has no option to choose a source with and leave it the port, and {RANDOM.name} has"
+            f" {len(scenario.longest_free):,} ports in a row that are not reserved, for {scenario.each(RANDOM):,}"
+        )
+    first = candidates[0]
+    nearest = f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"
+    return f"no strategy keeps {_bounds(scenario)} with {_many(scenario.sources)}; nearest: {nearest}"
+
+
+def below_knee(scenario: Scenario) -> Iterator[AdviceItem]:
+    """How many addresses keep programs quick that can do nothing but bind to one, as nginx."""
+    room = int(BELOW_KNEE * scenario.first_half)
+    room *= scenario.spaces() // scenario.sources
+    is_past = scenario.each() > scenario.first_half and prefers_parity(scenario, default_search(scenario))
+    if not is_past or not room or NO_PORT.name not in scenario.options:
+        return
+    number = ceil(scenario.taken() / room)
+    if number > MOST_SOURCES:
+        return
+    found = snippets_for(replace(scenario, sources=number), StrategySpec(BIND.name))
+    yield AdviceItem(
+        "below-knee",
+        f"if only the source address can be chosen: bind, from {number} addresses in turn",
+        f"each then has {ceil(scenario.taken() / number):,} ports in use, at most {BELOW_KNEE:.0%} of the way to"
+        " its knee",
+        {"nginx": found["nginx"]},
+    )
+
+
+def _many(sources: int) -> str:
+    return "one source address" if sources == 1 else f"{sources} source addresses"
+
+
+def _bounds(scenario: Scenario) -> str:
+    budget = f"{scenario.budget:.2%} errors"
+    return budget if scenario.slo is None else f"{budget} and {scenario.slo.text}"
+
+
+def verdict_sentences(
+    scenario: Scenario,
+    candidates: Sequence[Candidate],
+    sufficient: SufficientSources | None,
+    items: Sequence[AdviceItem],
+) -> tuple[str, ...]:
+    """What to use and what it costs, how full the ports are, and what to do next; a line each."""
+    by_topic = {one.topic: one for one in items}
+    if candidates and candidates[0].is_kept:
+        return (
+            _use(scenario, candidates[0]),
+            _fullness(scenario, candidates),
+            *_next(scenario, candidates[0]),
+        )
+    sources = by_topic["sources"]
+    first = by_topic["exhaustion"].line if "exhaustion" in by_topic else sources.reason
+    lines = [_sentence(first)]
+    if sufficient:
+        of = replace(scenario, sources=sufficient.sources)
+        best = sufficient.candidates[0]
+        lines.append(f"{_sentence(sources.line)} {_use(of, best)}")
+    else:
+        lines.append(_sentence(sources.line))
+    if "time-wait" in by_topic and scenario.waiting():
+        lines.append(_sentence(f"or {by_topic['time-wait'].line}"))
+    return tuple(lines)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _use(scenario: Scenario, best: Candidate) -> str:
+    turns = f", from {scenario.sources} addresses in turn" if scenario.sources > 1 else ""
+    return f"Use {best.spec.label} ({usage_of(scenario, best.spec.traits)}){turns}: {costs_of(scenario, best)}."
+
+
+def _fullness(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
+    """How many ports are in use, and what connect() by itself does with that."""
+    strategy = candidates[0].spec.traits
+    taken, capacity, waiting = scenario.taken(strategy), scenario.capacity(strategy), scenario.waiting(strategy)
+    of_them = f" ({waiting:,} in TIME_WAIT)" if waiting else ""
+    words = f"{taken:,} of {capacity:,} ports are in use, {taken / capacity:.1%}{of_them}"
+    default = next((one for one in candidates if one.spec.traits is default_search(scenario)), None)
+    if default is None or not prefers_parity(scenario, default.spec.traits):
+        return f"{words}."
+    half = scenario.first_half * scenario.spaces()
+    if scenario.each() > scenario.first_half:
+        same = "" if default is candidates[0] else f": {default.spec.name} takes {duration(default.mean_ns)} there"
+        return f"{words}, beyond the knee at {half + 1:,}{same}."
+    return f"{words}; the knee is at {half + 1:,}."
+
+
+def _next(scenario: Scenario, best: Candidate) -> list[str]:
+    """The command that shows the same on this machine, as far as one does."""
+    is_plain = scenario.sources == scenario.targets == 1
+    taken = scenario.taken(best.spec.traits)
+    if not scenario.is_here or not is_plain or best.spec.retries or taken < 2:
+        return []
+    window = f" --window {best.spec.window}" if best.spec.window else ""
+    udp = " --protocol udp" if scenario.protocol == "udp" else ""
+    how = f"--strategy {best.spec.name}{window}{udp} --port-range {scenario.ports} -n {taken}"
+    return [f"Next: connbench run {how}"]

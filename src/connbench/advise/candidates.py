@@ -8,8 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from connbench.advise.scenario import Candidate, Scenario
-from connbench.advise.slo import percentile_of
+from connbench.advise.scenario import Candidate, Scenario, percentile_of
 from connbench.draws import MOST_DRAWS
 from connbench.linux.sockopts import NO_PORT
 from connbench.model import (
@@ -109,7 +108,7 @@ def find_candidates(scenario: Scenario) -> list[Candidate]:
     connections come and go. A worker with a share of the ports of its own does as `range` does on that share: ask for
     its connections, and name its share as the range.
     """
-    searches = [one for one in (searching(scenario), RANGE) if scenario.fits(one) and is_possible(scenario, one)]
+    searches = [one for one in (default_search(scenario), RANGE) if scenario.fits(one) and is_possible(scenario, one)]
     found = [simulate_candidate(scenario, StrategySpec(one.name)) for one in searches]
     if RANGE in searches:
         found += _windows(scenario)
@@ -119,7 +118,7 @@ def find_candidates(scenario: Scenario) -> list[Candidate]:
     return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
 
 
-def searching(scenario: Scenario) -> Strategy:
+def default_search(scenario: Scenario) -> Strategy:
     """The strategy that leaves source and port to the kernel, or the port alone where there are several sources.
 
     With one source both search alike, and the first asks less of a program.

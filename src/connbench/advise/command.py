@@ -7,10 +7,8 @@ from pathlib import Path
 
 import click
 
-from connbench.advise.kernel_choice import read_kernel, reserved_here, search_of, time_wait_of
-from connbench.advise.kernels import OPTIONS
-from connbench.advise.scenario import Arrivals, Scenario
-from connbench.advise.slo import Slo
+from connbench.advise.kernels import OPTIONS, read_kernel, reserved_here, search_of, time_wait_of
+from connbench.advise.scenario import Arrivals, Scenario, Slo
 from connbench.commands.calibration_files import calibrate_from
 from connbench.commands.messages import print_text, width
 from connbench.commands.options import (

@@ -7,15 +7,81 @@ of connect(), and of bind() that the address is not one of this host's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from string import Template
 
-from connbench.advise import snippets_c, snippets_go
-from connbench.advise.snippet_spec import FEW, SnippetSpec
 from connbench.model import PortRange
 
 LISTED = 4
 """Addresses up to which a program has them one by one."""
+
+FEW = 254
+"""So many addresses of documents (RFC 5737) stand for the reader's own; of benchmarks (RFC 2544) if it takes more."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnippetSpec:
+    """What code is to do.
+
+    Attributes:
+        ports: The range.
+        window: Ports of a random window; as many as the range has for the whole; None for no option.
+        tries: Tries of a connection, 1 or more.
+        sources: How many addresses to take in turn; with one the code binds to none, and the kernel chooses it.
+        draws_port: Whether bind() is given a random port.
+        is_udp: Whether the sockets are UDP's.
+        listed: The ports that a program may go through by itself, as haproxy does: none of them reserved; None for
+            `ports`.
+    """
+
+    ports: PortRange
+    window: int | None = None
+    tries: int = 1
+    sources: int = 1
+    draws_port: bool = False
+    is_udp: bool = False
+    listed: PortRange | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Placeholders for the source addresses."""
+        few = self.sources <= FEW
+        return [f"192.0.2.{i}" if few else f"198.18.{i // 256}.{i % 256}" for i in range(1, self.sources + 1)]
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether there are several addresses to bind to."""
+        return self.sources > 1
+
+    @property
+    def defers_port(self) -> bool:
+        """Whether bind() is to leave the port to connect(); UDP's search is in bind()."""
+        return self.takes_turns and not self.draws_port and not self.is_udp
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the code draws numbers at random."""
+        return self.draws_port or (self.window is not None and not self.is_whole)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the window is the range."""
+        return self.window == len(self.ports)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The numbers that the code has, by the templates' names for them."""
+        low, high, window = self.ports.low, self.ports.high, self.window or len(self.ports)
+        return {
+            "low": low,
+            "high": high,
+            "count": len(self.ports),
+            "last": high - window + 1,
+            "more": window - 1,
+            "offsets": len(self.ports) - window + 1,
+            "tries": self.tries,
+        }
 
 
 def snippets(spec: SnippetSpec) -> dict[str, str]:
@@ -24,7 +90,7 @@ def snippets(spec: SnippetSpec) -> dict[str, str]:
     nginx only has what it can: an address to bind to, and the kernel's own search. haproxy goes through a list of ports
     by itself. Neither is for UDP.
     """
-    found = {"Python": _python(spec), "C": snippets_c.code(spec), "Go": snippets_go.code(spec)}
+    found = {"Python": _python(spec), "C": _c(spec), "Go": _go(spec)}
     if spec.takes_turns and spec.window is None and not spec.draws_port and not spec.is_udp:
         found["nginx"] = _nginx(spec)
     if not spec.is_udp:
@@ -121,6 +187,191 @@ def _python_sources(spec: SnippetSpec) -> str:
         sources = f"[f{address} for i in range(1, {spec.sources + 1})]"
         yours = f"your {spec.sources:,} addresses"
     return f"SOURCES = itertools.cycle({sources})  # {yours}\n\n\n"
+
+
+_C = Template("""\
+#include <errno.h>
+#include <netinet/in.h>
+${memory}${draws}#include <sys/socket.h>
+#include <unistd.h>
+
+$below/* A connected socket, or -1 and errno${yours}. */
+int connect_from(${source}const struct sockaddr *target, socklen_t size)
+{
+    for (int left = $tries; left-- > 0;) {
+        int fd = socket(target->sa_family, $kind, 0), in_connect = 0;
+        if (fd < 0)
+            return -1;
+${steps}            (in_connect = 1, connect(fd, target, size) == 0))
+            return fd;
+        int why = errno;
+        close(fd);
+        errno = why;
+        /* bind() says EADDRNOTAVAIL of an address that is not this host's. */
+        if (in_connect ? $in_connect : why != EADDRINUSE)
+            return -1;
+    }
+    return -1;
+}
+""")
+_C_BELOW = """\
+/* Drawn by the kernel: random() is the same in every process that does not seed it. */
+static uint32_t below(uint32_t number)
+{
+    uint32_t drawn = 0;
+    return getrandom(&drawn, sizeof drawn, 0) < 0 ? 0 : drawn % number;
+}
+
+"""
+_C_FROM = "        union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; } from;\n"
+_C_COPY = "        memcpy(&from, source, size);\n"
+_C_ANY_SOURCE = """\
+        memset(&from, 0, sizeof from);
+        from.any.sa_family = target->sa_family;
+"""
+_C_NO_PORT = "setsockopt(fd, IPPROTO_IP, 24, &one, sizeof one) == 0 && /* IP_BIND_ADDRESS_NO_PORT */\n            "
+_C_OPTION = "setsockopt(fd, IPPROTO_IP, 51, &ports, sizeof ports) == 0 && /* IP_LOCAL_PORT_RANGE */\n            "
+_C_WINDOW = Template("""\
+        uint32_t low = $low + below($offsets);
+        uint32_t ports = low | (low + $more) << 16;
+""")
+_C_RANGE = Template("        uint32_t ports = $low | (uint32_t)$high << 16;\n")
+_C_PORT = Template("        from.v4.sin_port = htons($low + below($count)); /* where IPv6 has it, too */\n")
+_C_PORT_0 = "        from.v4.sin_port = 0; /* where IPv6 has it, too */\n"
+_C_BIND = "bind(fd, &from.any, size) == 0 &&\n            "
+
+
+def _c(spec: SnippetSpec) -> str:
+    """A function connect_from()."""
+    numbers, binds = spec.numbers, spec.takes_turns or spec.draws_port
+    steps = ""
+    if binds:
+        steps += _C_FROM + (_C_COPY if spec.takes_turns else _C_ANY_SOURCE)
+        steps += _C_PORT.substitute(numbers) if spec.draws_port else _C_PORT_0
+    if spec.defers_port:
+        steps += "        int one = 1;\n"
+    if spec.window is not None:
+        steps += (_C_RANGE if spec.is_whole else _C_WINDOW).substitute(numbers)
+    steps += "        if ("
+    steps += _C_NO_PORT if spec.defers_port else ""
+    steps += "" if spec.window is None else _C_OPTION
+    steps += _C_BIND if binds else ""
+    yours = "; source is an address of yours, each in its turn, of target's family" if spec.takes_turns else ""
+    needs_numbers = spec.window is not None or spec.is_random
+    return _C.substitute(
+        memory=("#include <stdint.h>\n" if needs_numbers else "") + ("#include <string.h>\n" if binds else ""),
+        draws="#include <sys/random.h>\n" if spec.is_random else "",
+        below=_C_BELOW if spec.is_random else "",
+        yours=yours,
+        source="const struct sockaddr *source, " if spec.takes_turns else "",
+        kind="SOCK_DGRAM" if spec.is_udp else "SOCK_STREAM",
+        tries=spec.tries,
+        steps=steps.removesuffix("            "),
+        in_connect="why != EAGAIN && why != EADDRNOTAVAIL" if spec.is_udp else "why != EADDRNOTAVAIL",
+    )
+
+
+_GO = Template("""\
+import (
+$imports
+)
+
+// dial connects to target${yours}.$seed
+func dial(${source}target string) (conn net.Conn, err error) {
+	for try := 0; try < $tries; try++ {
+$steps
+		conn, err = dialer.Dial("$network", target)
+		var call *os.SyscallError
+		// bind says EADDRNOTAVAIL of an address that is not this host's.
+		isTaken := errors.Is(err, syscall.EADDRINUSE) || $in_connect
+		if !isTaken {
+			return conn, err
+		}
+	}
+	return nil, err
+}
+""")
+_GO_IN_CONNECT = 'errors.As(err, &call) && call.Syscall == "connect" && errors.Is(err, syscall.EADDRNOTAVAIL)'
+_GO_IN_CONNECT_UDP = (
+    'errors.As(err, &call) && call.Syscall == "connect" &&\n'
+    "\t\t\t(errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAGAIN))"
+)
+_GO_ONCE = Template("""\
+import (
+$imports
+)
+
+// dial connects to target${yours}.$seed
+func dial(${source}target string) (net.Conn, error) {
+$steps
+	return dialer.Dial("$network", target)
+}
+""")
+_GO_CONTROL = Template("""\
+$ports		dialer := net.Dialer{
+$local			Control: func(_, _ string, c syscall.RawConn) error {
+				var err error
+				if failed := c.Control(func(fd uintptr) {
+$options				}); failed != nil {
+					return failed
+				}
+				return err
+			},
+		}""")
+_GO_NO_PORT = """\
+					err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, 24, 1) // IP_BIND_ADDRESS_NO_PORT
+"""
+_GO_OPTION = """\
+					err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, 51, ports) // IP_LOCAL_PORT_RANGE
+"""
+_GO_OPTION_TOO = """\
+					if err == nil {
+						err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, 51, ports) // IP_LOCAL_PORT_RANGE
+					}
+"""
+# Of variables, for the constant low | high<<16 is no int on 32 bits; the kernel takes it as 32 bits without a sign.
+_GO_WINDOW = Template("""\
+		low := $low + rand.Intn($offsets)
+		ports := low | (low+$more)<<16
+""")
+_GO_RANGE = Template("\t\tlow, high := $low, $high\n\t\tports := low | high<<16\n")
+_GO_PORT = Template("\t\tdialer := net.Dialer{LocalAddr: &net.$kind{${source}Port: $low + rand.Intn($count)}}")
+_GO_ADDRESS = Template("\t\tdialer := net.Dialer{LocalAddr: &net.$kind{IP: source}}")
+_GO_ANY = "\t\tdialer := net.Dialer{}"
+
+
+def _go(spec: SnippetSpec) -> str:
+    """A function dial()."""
+    is_retried = spec.tries > 1
+    steps = _go_steps(spec)
+    names = ["errors"] * is_retried + ["math/rand"] * spec.is_random + ["net"] + ["os"] * is_retried
+    names += ["syscall"] * (is_retried or "syscall." in steps)
+    yours = " from source, an address of yours, each in its turn and of target's family" if spec.takes_turns else ""
+    return (_GO if is_retried else _GO_ONCE).substitute(
+        imports="\n".join(f'\t"{name}"' for name in names),
+        yours=yours,
+        source="source net.IP, " if spec.takes_turns else "",
+        seed=" Before Go 1.20 call rand.Seed in main." if spec.is_random else "",
+        tries=spec.tries,
+        steps=steps if is_retried else "\n".join(line.removeprefix("\t") for line in steps.split("\n")),
+        network="udp" if spec.is_udp else "tcp",
+        in_connect=_GO_IN_CONNECT_UDP if spec.is_udp else _GO_IN_CONNECT,
+    )
+
+
+def _go_steps(spec: SnippetSpec) -> str:
+    """What makes the dialer."""
+    numbers, kind = spec.numbers, "UDPAddr" if spec.is_udp else "TCPAddr"
+    if spec.draws_port:
+        return _GO_PORT.substitute(numbers, kind=kind, source="IP: source, " if spec.takes_turns else "")
+    if spec.window is None and not spec.defers_port:
+        return _GO_ADDRESS.substitute(kind=kind) if spec.takes_turns else _GO_ANY
+    options = _GO_NO_PORT if spec.defers_port else ""
+    if spec.window is not None:
+        options += _GO_OPTION_TOO if options else _GO_OPTION
+    ports = "" if spec.window is None else (_GO_RANGE if spec.is_whole else _GO_WINDOW).substitute(numbers)
+    local = f"\t\t\tLocalAddr: &net.{kind}{{IP: source}},\n" if spec.takes_turns else ""
+    return _GO_CONTROL.substitute(ports=ports, local=local, options=options)
 
 
 def _nginx(spec: SnippetSpec) -> str:
