@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from connbench.errors import EnvironmentFault, ExitCode
 from connbench.findings import Finding, Severity
 from connbench.host import checks
-from connbench.host.checks import Check, Verdict, finding_from_check
+from connbench.host.checks import Check, Status, finding_from_check
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
 from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
@@ -75,7 +75,7 @@ def test_doctor_and_run_judge_alike(
     """A check that failed has in `doctor` the severity of the run's finding, and changes the exit code in neither."""
     check = fail(monkeypatch)
     code, severity = FAILING[fail]
-    assert (check.code, check.verdict) == (code, Verdict(severity))
+    assert (check.code, check.verdict) == (code, Status(severity))
     assert finding_from_check(check) == Finding(code, severity, check.text, check.advice)
     assert check.advice
     assert checks.exit_code([check]) == ExitCode.OK
@@ -96,13 +96,13 @@ def test_the_namespace_is_judged_by_planning(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(place, "best_namespace", lambda: (Namespace.HOST, "network namespace: Operation not permitted"))
     plan, [known] = make_plan(RunRequest(("random",), connections=4))
     told = checks.check_from_finding(known)
-    assert (told.code, told.verdict, told.text) == ("host-namespace", Verdict.WARNING, known.text)
+    assert (told.code, told.verdict, told.text) == ("host-namespace", Status.WARNING, known.text)
     assert checks.exit_code([told]) == ExitCode.OK
     assert "network namespace: Operation not permitted" in known.text
     assert checks.namespace_check(plan) is None
     own = checks.namespace_check(PLAN)
     assert own
-    assert own.verdict is Verdict.OK
+    assert own.verdict is Status.OK
 
 
 def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentFault) as caught:
         check_supported((WINDOW,))
     option = checks.option_check(LOCAL_PORT_RANGE)
-    assert option.verdict is Verdict.REFUSED
+    assert option.verdict is Status.REFUSED
     assert finding_from_check(option) is None
     assert checks.exit_code([option]) == caught.value.exit_code
     refused = checks.check_from_refusal(caught.value)
@@ -124,19 +124,19 @@ def test_what_a_run_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_passed_check_is_no_finding() -> None:
     """Only a check that did not pass is reported."""
-    assert finding_from_check(Check("cpus", "CPUs", Verdict.OK, "4 usable")) is None
+    assert finding_from_check(Check("cpus", "CPUs", Status.OK, "4 usable")) is None
 
 
 @pytest.mark.parametrize(
     ("plan", "somaxconn", "verdict"),
     [
-        (replace(HOST, namespace=Namespace.NETWORK), "128", Verdict.OK),
-        (HOST, "5000", Verdict.OK),
-        (HOST, "4999", Verdict.NOTE),
+        (replace(HOST, namespace=Namespace.NETWORK), "128", Status.OK),
+        (HOST, "5000", Status.OK),
+        (HOST, "4999", Status.NOTE),
     ],
 )
 def test_somaxconn_matters_on_the_host_only(
-    plan: Plan, somaxconn: str, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, somaxconn: str, verdict: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host's somaxconn has to have room for all connections; a namespace of its own gets what it needs."""
     monkeypatch.setattr(sysctl, "read", lambda _: somaxconn)
@@ -152,12 +152,12 @@ def test_no_queue_of_ones_own_is_not_judged() -> None:
 
 def test_the_verdict_has_figures_reasons_and_the_next_step() -> None:
     """Sound: what would be measured and the command; with a warning: which, and what to do first."""
-    quiet = Check("cpus", "CPUs", Verdict.OK, "2 usable")
+    quiet = Check("cpus", "CPUs", Status.OK, "2 usable")
     sound, command = checks.verdict(PLAN, [quiet])
     what = "4 connections for each strategy, range 9024-65535, own network namespace"
     assert sound == f"A full run here would be sound: {what}, CPUs: 2 usable."
     assert command == "Next: connbench run"
-    loud = Check("cpu-load", "CPU load", Verdict.WARNING, "97 % in use", "stop the other programs, then measure")
+    loud = Check("cpu-load", "CPU load", Status.WARNING, "97 % in use", "stop the other programs, then measure")
     warned, advice = checks.verdict(PLAN, [quiet, loud])
     assert warned == (
         f"A full run here would end in exit code 0 with a warning in its report ({what}): CPU load: 97 % in use."

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connbench.analysis.bootstrap import Verdict
+from connbench.analysis.bootstrap import ChangeVerdict
 from connbench.analysis.comparison import (
     FIGURES,
     Figure,
@@ -58,7 +58,7 @@ def counted(base: Sequence[Round], new: Sequence[Round]) -> StrategyComparison:
     return found
 
 
-def verdicts(found: StrategyComparison) -> dict[str, Verdict]:
+def verdicts(found: StrategyComparison) -> dict[str, ChangeVerdict]:
     """Each figure's verdict."""
     return {name: figure.verdict for name, figure in found.figures.items()}
 
@@ -98,9 +98,9 @@ def test_figures_of_a_round_are_the_summarys() -> None:
 def test_slower_and_faster_mirror_each_other() -> None:
     """Half as long again is slower, and the other way round faster, in every time and not in errors."""
     base, new = rounds_of(*noisy()), rounds_of(*noisy(1.5))
-    times = dict.fromkeys(FIGURES[:-1], Verdict.SLOWER)
-    assert verdicts(compared(base, new)) == times | {"errors": Verdict.NO_DIFFERENCE}
-    assert set(verdicts(compared(new, base)).values()) == {Verdict.FASTER, Verdict.NO_DIFFERENCE}
+    times = dict.fromkeys(FIGURES[:-1], ChangeVerdict.SLOWER)
+    assert verdicts(compared(base, new)) == times | {"errors": ChangeVerdict.NO_DIFFERENCE}
+    assert set(verdicts(compared(new, base)).values()) == {ChangeVerdict.FASTER, ChangeVerdict.NO_DIFFERENCE}
     change = compared(base, new).figures["total"].change
     assert change
     assert change.estimate == pytest.approx(1.5, rel=1e-3)
@@ -110,14 +110,14 @@ def test_slower_and_faster_mirror_each_other() -> None:
 def test_parities_are_judged_by_themselves() -> None:
     """A change on odd ports alone is reported of odd ports alone."""
     found = verdicts(compared(rounds_of(*noisy()), rounds_of(*noisy(), odd=2.0)))
-    assert {found[f"odd.{name}"] for name in ("mean", "p50", "p99")} == {Verdict.SLOWER}
-    assert {found[f"even.{name}"] for name in ("mean", "p50", "p99")} == {Verdict.NO_DIFFERENCE}
+    assert {found[f"odd.{name}"] for name in ("mean", "p50", "p99")} == {ChangeVerdict.SLOWER}
+    assert {found[f"even.{name}"] for name in ("mean", "p50", "p99")} == {ChangeVerdict.NO_DIFFERENCE}
 
 
 def test_noise_alone_shows_no_difference() -> None:
     """The same rounds in another order show no difference, with a ratio of 1."""
     found = compared(rounds_of(*noisy()), rounds_of(*reversed(noisy())))
-    assert set(verdicts(found).values()) == {Verdict.NO_DIFFERENCE}
+    assert set(verdicts(found).values()) == {ChangeVerdict.NO_DIFFERENCE}
     change = found.figures["mean"].change
     assert change
     assert change.estimate == pytest.approx(1.0)
@@ -138,15 +138,15 @@ def test_rounds_are_the_unit_not_connections() -> None:
 @pytest.mark.parametrize(
     ("base", "new", "expected"),
     [
-        ([0] * 6, [0] * 6, Verdict.NO_DIFFERENCE),
-        ([0] * 6, [8, 7, 9, 8, 8, 7], Verdict.MORE_ERRORS),
-        ([8, 7, 9, 8, 8, 7], [0] * 6, Verdict.FEWER_ERRORS),
-        ([8, 7, 9, 8, 8, 7], [7, 9, 8, 7, 8, 9], Verdict.NO_DIFFERENCE),
-        ([0] * 6, [0, 0, 0, 0, 0, 2], Verdict.NO_DIFFERENCE),
+        ([0] * 6, [0] * 6, ChangeVerdict.NO_DIFFERENCE),
+        ([0] * 6, [8, 7, 9, 8, 8, 7], ChangeVerdict.MORE_ERRORS),
+        ([8, 7, 9, 8, 8, 7], [0] * 6, ChangeVerdict.FEWER_ERRORS),
+        ([8, 7, 9, 8, 8, 7], [7, 9, 8, 7, 8, 9], ChangeVerdict.NO_DIFFERENCE),
+        ([0] * 6, [0, 0, 0, 0, 0, 2], ChangeVerdict.NO_DIFFERENCE),
     ],
     ids=["none", "more", "fewer", "as many", "one bad round"],
 )
-def test_errors_are_compared_by_their_difference(base: list[int], new: list[int], expected: Verdict) -> None:
+def test_errors_are_compared_by_their_difference(base: list[int], new: list[int], expected: ChangeVerdict) -> None:
     """The error rate's change is a difference of shares, and needs no errors in BASE."""
     figure = compared(rounds_of(*noisy(), failing=base), rounds_of(*noisy(), failing=new)).figures["errors"]
     assert figure.verdict is expected
@@ -159,7 +159,7 @@ def test_errors_are_compared_by_their_difference(base: list[int], new: list[int]
 def test_fewer_than_five_rounds_have_no_verdict(base: int, new: int, missing: tuple[int, int]) -> None:
     """With fewer than five rounds on a side every verdict is undetermined, and the missing rounds are counted."""
     found = compared(rounds_of(*noisy()[:base]), rounds_of(*noisy(9.0)[:new]))
-    assert set(verdicts(found).values()) == {Verdict.UNDETERMINED}
+    assert set(verdicts(found).values()) == {ChangeVerdict.UNDETERMINED}
     assert {figure.missing for figure in found.figures.values()} == {missing}
     assert all(figure.change is None for figure in found.figures.values())
     assert found.figures["total"].base == pytest.approx(ATTEMPTS * 10_000, rel=0.02)
@@ -168,7 +168,7 @@ def test_fewer_than_five_rounds_have_no_verdict(base: int, new: int, missing: tu
 def test_five_rounds_are_enough() -> None:
     """With five on both sides there is a verdict."""
     found = compared(rounds_of(*noisy()[:5]), rounds_of(*noisy(9.0)[:5]))
-    assert found.figures["total"].verdict is Verdict.SLOWER
+    assert found.figures["total"].verdict is ChangeVerdict.SLOWER
 
 
 def test_partial_rounds_do_not_count() -> None:
@@ -187,7 +187,7 @@ def test_group_without_an_attempt_is_left_out() -> None:
     both = rounds_of(*noisy())
     assert not [name for name in compared(even, even).figures if name.startswith("odd.")]
     figure = compared(both, even).figures["odd.p50"]
-    assert figure == Figure(figure.base, None, None, Verdict.UNDETERMINED, (0, 5))
+    assert figure == Figure(figure.base, None, None, ChangeVerdict.UNDETERMINED, (0, 5))
     assert figure.base == pytest.approx(10_000, rel=0.02)
 
 
@@ -219,13 +219,15 @@ def test_judged_figures_are_counted() -> None:
 @pytest.mark.parametrize(
     ("factor", "rounds", "expected"),
     [
-        (2.0, 6, Verdict.SLOWER),
-        (1.0, 6, Verdict.NO_DIFFERENCE),
-        (0.5, 6, Verdict.FASTER),
-        (2.0, 4, Verdict.UNDETERMINED),
+        (2.0, 6, ChangeVerdict.SLOWER),
+        (1.0, 6, ChangeVerdict.NO_DIFFERENCE),
+        (0.5, 6, ChangeVerdict.FASTER),
+        (2.0, 4, ChangeVerdict.UNDETERMINED),
     ],
 )
-def test_totals_alone_have_the_verdict_of_the_whole_comparison(factor: float, rounds: int, expected: Verdict) -> None:
+def test_totals_alone_have_the_verdict_of_the_whole_comparison(
+    factor: float, rounds: int, expected: ChangeVerdict
+) -> None:
     """The gate's word `slower` asks for one figure, which is the one that the comparison shows."""
     base, new = (rounds_of(*noisy(by)[:rounds]) for by in (1.0, factor))
     total = compare_totals(StrategyResult(BIND, tuple(base)), StrategyResult(BIND, tuple(new)))
@@ -240,7 +242,7 @@ def test_same_figure_in_every_round_is_no_difference(share: float, rounds: int) 
     failing = round(share * 100)
     base, new = (rounds_of(*[1.0] * n, failing=[failing] * n, attempts=100) for n in (5, rounds))
     figure = compared(base, new).figures["errors"]
-    assert figure.verdict is Verdict.NO_DIFFERENCE
+    assert figure.verdict is ChangeVerdict.NO_DIFFERENCE
     assert figure.change
     assert figure.change.low <= figure.change.estimate <= figure.change.high
 
@@ -248,18 +250,18 @@ def test_same_figure_in_every_round_is_no_difference(share: float, rounds: int) 
 @pytest.mark.parametrize(
     ("factor", "verdict"),
     [
-        (1.004, Verdict.NO_DIFFERENCE),
-        (0.996, Verdict.NO_DIFFERENCE),
-        (1.006, Verdict.SLOWER),
-        (0.994, Verdict.FASTER),
+        (1.004, ChangeVerdict.NO_DIFFERENCE),
+        (0.996, ChangeVerdict.NO_DIFFERENCE),
+        (1.006, ChangeVerdict.SLOWER),
+        (0.994, ChangeVerdict.FASTER),
     ],
 )
-def test_one_round_of_counted_instructions_is_enough(factor: float, verdict: Verdict) -> None:
+def test_one_round_of_counted_instructions_is_enough(factor: float, verdict: ChangeVerdict) -> None:
     """Instructions have no spread: half a per cent is a difference, without an interval and after one round."""
     found = counted(rounds_of(1.0), rounds_of(factor))
     assert verdicts(found)["total"] is verdict
     assert found.figures["total"].change is None
     assert found.figures["total"].missing == (0, 0)
-    assert verdicts(found)["errors"] is Verdict.NO_DIFFERENCE
+    assert verdicts(found)["errors"] is ChangeVerdict.NO_DIFFERENCE
     more = counted(rounds_of(1.0), rounds_of(1.0, failing=[1]))
-    assert verdicts(more)["errors"] is Verdict.MORE_ERRORS
+    assert verdicts(more)["errors"] is ChangeVerdict.MORE_ERRORS

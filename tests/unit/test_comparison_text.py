@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from connbench.analysis.bootstrap import Verdict
+from connbench.analysis.bootstrap import ChangeVerdict
 from connbench.analysis.comparison import FIGURES, Comparison, compare
 from connbench.errors import Interrupted
 from connbench.model import Churn, Link, Listener, Load, Namespace, Plan, PortRange, StrategySpec
@@ -349,5 +349,5 @@ def test_picture_has_the_intervals_that_the_verdicts_rest_on() -> None:
     place = trace["y"].index("bind: total")
     assert trace["x"][place] == change.estimate
     assert trace["error_x"]["array"][place] == pytest.approx(change.high - change.estimate)
-    assert trace["marker"]["color"][place] == VERDICT_COLOURS[Verdict.FASTER]
+    assert trace["marker"]["color"][place] == VERDICT_COLOURS[ChangeVerdict.FASTER]
     assert of_comparison(of(rounds_of(2), rounds_of(2))) is None

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.skipif(not NAMESPACE.is_own, reason="no network namespa
 def _machine_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine allows does not change between two requests: each question starts a child process."""
     monkeypatch.setattr(namespaces, "best_namespace", lambda: (NAMESPACE, REASON))
-    monkeypatch.setattr(veth, "check_link", CHECK_LINK)
+    monkeypatch.setattr(veth, "check_can_link", CHECK_LINK)
 
 
-CHECK_LINK = cache(veth.check_link)
+CHECK_LINK = cache(veth.check_can_link)
 
 Arguments = dict[str, str]
 """The request, by option: each once."""

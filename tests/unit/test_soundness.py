@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from connbench.analysis.knee import knee_of
-from connbench.analysis.soundness import OVERFLOW_COUNTERS, findings
+from connbench.analysis.soundness import findings
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
 from connbench.model import Churn, Close, Listener, Load, Namespace, Phase
+from connbench.model.round_report import OVERFLOW_COUNTERS
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO

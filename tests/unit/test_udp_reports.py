@@ -6,8 +6,9 @@ import errno
 from collections.abc import Sequence
 from dataclasses import replace
 
-from connbench.analysis.soundness import OVERFLOW_COUNTERS, RETRANSMISSION_COUNTERS, findings
+from connbench.analysis.soundness import RETRANSMISSION_COUNTERS, findings
 from connbench.model import Load, PortRange, Protocol
+from connbench.model.round_report import OVERFLOW_COUNTERS
 from connbench.report import run_report
 from connbench.report.charts import KINDS
 from connbench.report.charts.canvas import Options

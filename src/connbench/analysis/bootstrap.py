@@ -34,7 +34,7 @@ RESOLUTION = 0.005
 verdict: a larger difference is a change."""
 
 
-class Verdict(StrEnum):
+class ChangeVerdict(StrEnum):
     """What an interval of the differences from BASE to NEW shows."""
 
     FASTER = "faster"

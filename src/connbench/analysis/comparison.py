@@ -14,9 +14,9 @@ import numpy as np
 from connbench.analysis.bootstrap import (
     FEWEST,
     RESOLUTION,
+    ChangeVerdict,
     Interval,
     Values,
-    Verdict,
     difference_of_means,
     geometric_mean,
     ratio_of_means,
@@ -239,7 +239,7 @@ class Figure:
     base: float | None
     new: float | None
     change: Interval | None
-    verdict: Verdict
+    verdict: ChangeVerdict
     missing: tuple[int, int] = (0, 0)
 
 
@@ -374,21 +374,22 @@ def _figure(name: str, base: Values, new: Values, *, is_exact: bool = False) -> 
     if any(missing) and is_exact and of_base is not None and of_new is not None:
         return Figure(of_base, of_new, None, _exact_verdict(of_base, of_new, is_share=is_share))
     if any(missing):
-        return Figure(of_base, of_new, None, Verdict.UNDETERMINED, missing)
+        return Figure(of_base, of_new, None, ChangeVerdict.UNDETERMINED, missing)
     change = difference_of_means(base, new) if is_share else ratio_of_means(base, new)
     return Figure(of_base, of_new, change, _verdict(change, is_share=is_share))
 
 
-def _exact_verdict(base: float, new: float, *, is_share: bool) -> Verdict:
+def _exact_verdict(base: float, new: float, *, is_share: bool) -> ChangeVerdict:
     if is_share:
         return _verdict(Interval(new - base, new - base, new - base), is_share=True)
     ratio = new / base
     return _verdict(Interval(ratio, ratio * (1 - RESOLUTION), ratio * (1 + RESOLUTION)), is_share=False)
 
 
-def _verdict(change: Interval, *, is_share: bool) -> Verdict:
+def _verdict(change: Interval, *, is_share: bool) -> ChangeVerdict:
     unchanged = 0.0 if is_share else 1.0
     if not change.excludes(unchanged):
-        return Verdict.NO_DIFFERENCE
-    lower, higher = (Verdict.FEWER_ERRORS, Verdict.MORE_ERRORS) if is_share else (Verdict.FASTER, Verdict.SLOWER)
-    return lower if change.estimate < unchanged else higher
+        return ChangeVerdict.NO_DIFFERENCE
+    if is_share:
+        return ChangeVerdict.FEWER_ERRORS if change.estimate < unchanged else ChangeVerdict.MORE_ERRORS
+    return ChangeVerdict.FASTER if change.estimate < unchanged else ChangeVerdict.SLOWER

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from connbench.analysis.bootstrap import Verdict
+from connbench.analysis.bootstrap import ChangeVerdict
 from connbench.analysis.comparison import compare_totals
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import percentile, samples_for, summarize
@@ -156,7 +156,11 @@ def _judge_slower(new: _Measured, base: _Measured | None) -> str | None:
     total = compare_totals(base.strategy, new.strategy)
     if total.change is None:
         raise _NoValueError("there are too few rounds for a verdict")
-    return f": the total time is {total.change.estimate:.3g}x the base's" if total.verdict is Verdict.SLOWER else None
+    return (
+        f": the total time is {total.change.estimate:.3g}x the base's"
+        if total.verdict is ChangeVerdict.SLOWER
+        else None
+    )
 
 
 def _side(metric: Metric, new: _Measured, base: _Measured | None) -> _Measured:

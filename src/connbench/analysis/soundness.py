@@ -12,6 +12,7 @@ from connbench.analysis.knee import GROWTH, knee_of
 from connbench.analysis.summary import Summary, achieved_rate, count_errors, errno_name, summarize
 from connbench.findings import Finding, Severity
 from connbench.model import HALF, Clock, Close, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
+from connbench.model.round_report import OVERFLOW_COUNTERS
 from connbench.model.time_wait import MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeWait, is_over_loopback
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
@@ -31,12 +32,6 @@ RATE_REACHED = 0.95
 NOISE = {"cpu-load", "cpus", "governor", "involuntary-switches", "steal"}
 """Findings that the machine was busy. A count of instructions does not depend on that, so they are left out there."""
 
-OVERFLOW_COUNTERS = (
-    "TcpExt.ListenOverflows",
-    "TcpExt.ListenDrops",
-    "TcpExt.TCPReqQFullDrop",
-    "TcpExt.TCPReqQFullDoCookies",
-)
 RETRANSMISSION_COUNTERS = ("TcpExt.TCPSynRetrans",)
 
 

@@ -32,7 +32,7 @@ MANY_WORKERS = 100
 MOST_NAMED = 5
 
 
-class Verdict(StrEnum):
+class Status(StrEnum):
     """The result of a check: a run reports nothing, a finding of that severity, or refuses to start (exit code 4)."""
 
     OK = "ok"
@@ -56,7 +56,7 @@ class Check:
 
     code: str
     name: str
-    verdict: Verdict
+    verdict: Status
     message: str
     advice: str = ""
 
@@ -68,34 +68,34 @@ class Check:
 
 def check_from_finding(finding: Finding) -> Check:
     """A finding that planning made, as a check."""
-    return Check(finding.code, "", Verdict(finding.severity), finding.text, finding.advice)
+    return Check(finding.code, "", Status(finding.severity), finding.text, finding.advice)
 
 
 def check_from_refusal(fault: ConnbenchError) -> Check:
     """The fault by which a run is refused, as a check."""
-    return Check("refused", "", Verdict.REFUSED, fault.message, fault.hint)
+    return Check("refused", "", Status.REFUSED, fault.message, fault.hint)
 
 
 def check_from_requirement(name: str, message: str, hint: str, *, is_met: bool) -> Check:
     """What a run needs of a resource, and whether it is there, as a check."""
     if is_met:
-        return Check("room", name, Verdict.OK, message)
-    return Check("room", name, Verdict.REFUSED, message, hint)
+        return Check("room", name, Status.OK, message)
+    return Check("room", name, Status.REFUSED, message, hint)
 
 
 def namespace_check(plan: Plan) -> Check | None:
     """Whether a run has its own network namespace. None if it has not: planning made a finding with the reason."""
-    return Check("namespace", "namespace", Verdict.OK, str(plan.namespace)) if plan.namespace.is_own else None
+    return Check("namespace", "namespace", Status.OK, str(plan.namespace)) if plan.namespace.is_own else None
 
 
 def option_check(option: SocketOption) -> Check:
     """Whether this kernel has a socket option. Without it, a run with a strategy that needs it is refused."""
     if is_supported(option):
-        return Check("option", option.name, Verdict.OK, "supported")
+        return Check("option", option.name, Status.OK, "supported")
     return Check(
         "option",
         option.name,
-        Verdict.REFUSED,
+        Status.REFUSED,
         f"kernel {platform.release()} does not have it",
         f"Linux {option.since} has it; `connbench strategies` lists what runs here",
     )
@@ -109,8 +109,8 @@ def open_files_check(connections: int, listening: int = 0) -> Check:
     message = f"hard limit {hard} for {connections} connections: {workers} worker {processes}"
     if workers > MANY_WORKERS:
         advice = f"to start the next worker takes time between two attempts; raise it as root: ulimit -Hn {connections}"
-        return Check("open-files", "open files", Verdict.NOTE, message, advice)
-    return Check("open-files", "open files", Verdict.OK, message)
+        return Check("open-files", "open files", Status.NOTE, message, advice)
+    return Check("open-files", "open files", Status.OK, message)
 
 
 def accept_queue_check(plan: Plan) -> Check | None:
@@ -118,14 +118,14 @@ def accept_queue_check(plan: Plan) -> Check | None:
     if plan.listener not in OWN_LISTENERS:
         return None
     if plan.namespace.is_own:
-        return Check("somaxconn", "somaxconn", Verdict.OK, f"set to {plan.connections} or more in its own namespace")
+        return Check("somaxconn", "somaxconn", Status.OK, f"set to {plan.connections} or more in its own namespace")
     somaxconn = sysctl.number(sysctl.SOMAXCONN)
     if somaxconn >= plan.connections:
-        return Check("somaxconn", "somaxconn", Verdict.OK, str(somaxconn))
+        return Check("somaxconn", "somaxconn", Status.OK, str(somaxconn))
     return Check(
         "somaxconn",
         "somaxconn",
-        Verdict.NOTE,
+        Status.NOTE,
         f"{somaxconn} on this host for {plan.connections} connections",
         "connbench accepts the connections instead, on the same CPUs as the measurement",
     )
@@ -141,26 +141,26 @@ def cpu_load_check(seconds: float) -> Check:
         return Check(
             "cpu-load",
             "CPU load",
-            Verdict.NOTE,
+            Status.NOTE,
             f"not known: /proc/stat cannot be read ({_reason(error)})",
             ADVICE_ON_LOAD,
         )
     average = load()
     message = f"{busy:.0f} % in use" + ("" if average is None else f", load {average:.2f}")
     if busy > BUSY_PERCENT:
-        return Check("cpu-load", "CPU load", Verdict.WARNING, message, "stop the other programs, then measure")
-    return Check("cpu-load", "CPU load", Verdict.OK, message)
+        return Check("cpu-load", "CPU load", Status.WARNING, message, "stop the other programs, then measure")
+    return Check("cpu-load", "CPU load", Status.OK, message)
 
 
 def cpus_check() -> Check:
     """Whether there is a CPU for connbench's other processes beside the measured one."""
     number = len(usable_cpus())
     if number > 1:
-        return Check("cpus", "CPUs", Verdict.OK, f"{number} usable")
+        return Check("cpus", "CPUs", Status.OK, f"{number} usable")
     return Check(
         "cpus",
         "CPUs",
-        Verdict.WARNING,
+        Status.WARNING,
         "one usable CPU",
         "the progress display and the listener share it with the measurement: use -q",
     )
@@ -170,11 +170,11 @@ def governor_check(cpus: Iterable[int]) -> Check:
     """Whether the measured CPUs keep one frequency; if none is chosen, whether all usable CPUs do."""
     names = sorted({governor(cpu) or "" for cpu in cpus or usable_cpus()})
     if set(names) <= {"", "performance"}:
-        return Check("governor", "governor", Verdict.OK, " ".join(names) or "none visible (a virtual machine?)")
+        return Check("governor", "governor", Status.OK, " ".join(names) or "none visible (a virtual machine?)")
     return Check(
         "governor",
         "governor",
-        Verdict.WARNING,
+        Status.WARNING,
         ", ".join(filter(None, names)),
         "for the run: cpupower frequency-set -g performance",
     )
@@ -190,24 +190,24 @@ def listeners_check() -> Check:
         ports, reserved = PortRange(*sysctl.read_port_range()), parse_ports(sysctl.required(sysctl.RESERVED_PORTS))
         listening = _listening()
     except ConnbenchError as fault:
-        return Check("listeners", "listeners", Verdict.NOTE, f"not known: {fault.message}", fault.hint)
+        return Check("listeners", "listeners", Status.NOTE, f"not known: {fault.message}", fault.hint)
     except UNREADABLE as error:
         return Check(
             "listeners",
             "listeners",
-            Verdict.NOTE,
+            Status.NOTE,
             f"not known: /proc/net cannot be read ({_reason(error)})",
             MOUNT_PROC,
         )
     exposed = {port: name for port, name in sorted(listening.items()) if port in ports and port not in reserved}
     if not exposed:
-        return Check("listeners", "listeners", Verdict.OK, f"no unreserved port of {ports} has a TCP listener")
+        return Check("listeners", "listeners", Status.OK, f"no unreserved port of {ports} has a TCP listener")
     named = [f"{name or 'a program'} on {port}" for port, name in exposed.items()]
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     return Check(
         "listeners",
         "listeners",
-        Verdict.NOTE,
+        Status.NOTE,
         f"{', '.join(named[:MOST_NAMED])}{more}: connect() can take such a port of {ports} while its listener restarts",
         f"reserve the fixed ports: sysctl -w {sysctl.RESERVED_PORTS}={format_ports(reserved | exposed.keys())}",
     )
@@ -266,12 +266,12 @@ def findings_at_start(plan: Plan) -> list[Finding]:
 
 def finding_from_check(check: Check) -> Finding | None:
     """The finding of a check that did not pass; None if it passed, and if it refuses the run."""
-    if check.verdict in {Verdict.OK, Verdict.REFUSED}:
+    if check.verdict in {Status.OK, Status.REFUSED}:
         return None
     return Finding(check.code, Severity(check.verdict), check.text, check.advice)
 
 
-_EXIT_CODES = {Verdict.REFUSED: ExitCode.ENVIRONMENT, Verdict.INVALID: ExitCode.UNSOUND}
+_EXIT_CODES = {Status.REFUSED: ExitCode.ENVIRONMENT, Status.INVALID: ExitCode.UNSOUND}
 
 
 def exit_code(checks: Sequence[Check]) -> ExitCode:
@@ -288,9 +288,9 @@ def verdict(plan: Plan | None, checks: Sequence[Check]) -> tuple[str, ...]:
         checks: All checks.
     """
     against = [check for check in checks if check.verdict in _EXIT_CODES]
-    warnings = [check for check in checks if check.verdict is Verdict.WARNING]
+    warnings = [check for check in checks if check.verdict is Status.WARNING]
     reasons = "; ".join(check.text for check in against or warnings)
-    if plan is None or any(check.verdict is Verdict.REFUSED for check in against):
+    if plan is None or any(check.verdict is Status.REFUSED for check in against):
         return (f"A full run here would be refused (exit code {int(exit_code(checks))}): {reasons}.", *_advice(against))
     if against:
         return (

@@ -22,7 +22,7 @@ class Remaining(NamedTuple):
     limit: str
 
 
-UNLIMITED = 1 << 60
+V1_UNLIMITED = 1 << 60
 """From this value on there is no limit: cgroup v1 then reports a multiple of the page size just below 2^63."""
 
 
@@ -111,10 +111,10 @@ def _memory_of(folder: Path) -> Iterator[Remaining]:
         used = max(0, used - stat.get(cache, 0))
         for name in limit_names:
             limit = _number(folder / name)
-            if limit is not None and limit < UNLIMITED:
+            if limit is not None and limit < V1_UNLIMITED:
                 yield Remaining(max(0, limit - used), str(folder / name))
-        limit = stat.get("hierarchical_memory_limit", UNLIMITED)
-        if limit < UNLIMITED:
+        limit = stat.get("hierarchical_memory_limit", V1_UNLIMITED)
+        if limit < V1_UNLIMITED:
             yield Remaining(max(0, limit - used), f"hierarchical_memory_limit of {folder / 'memory.stat'}")
 
 

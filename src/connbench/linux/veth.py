@@ -52,7 +52,7 @@ def make_link(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> i
     return namespace
 
 
-def check_link(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> None:
+def check_can_link(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> None:
     """Check that `make_link` works in a namespace of a kind, by calling it in a child process.
 
     Call this before numpy is imported: fork() is safe only without threads.

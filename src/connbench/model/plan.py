@@ -18,7 +18,7 @@ from connbench.model.strategy import HALF, StrategySpec
 DEFAULT_TIMEOUT = 5.0
 """How long a connect() waits for an answer, in seconds."""
 
-FEWEST_PORTS = 1000
+FEWEST_PROPOSED_PORTS = 1000
 """Ports of the smallest range that connbench proposes: in a smaller one a knee is hard to tell from noise."""
 
 
@@ -162,7 +162,7 @@ class RoundPlan:
         It has at least `FEWEST_PORTS`.
         """
         ports = self.plan.port_range
-        each = max(FEWEST_PORTS, -(-self.connections // self.spaces))
+        each = max(FEWEST_PROPOSED_PORTS, -(-self.connections // self.spaces))
         widest = max((spec.window or 0 for spec in self.plan.strategies), default=0)
         if not self.plan.namespace.is_own or each > len(ports) * HALF or widest > each:
             return None

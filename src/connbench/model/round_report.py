@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+OVERFLOW_COUNTERS = (
+    "TcpExt.ListenOverflows",
+    "TcpExt.ListenDrops",
+    "TcpExt.TCPReqQFullDrop",
+    "TcpExt.TCPReqQFullDoCookies",
+)
+"""Counters of /proc/net/netstat that rise when a listener's queue is full; of all listeners of the namespace."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:

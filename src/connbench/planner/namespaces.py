@@ -320,7 +320,7 @@ def check_link(plan: Plan) -> None:
             f"--link veth: {min(both, key=str)} would be at both of its ends",
             f"choose another --{'target' if here else 'source'}",
         )
-    veth.check_link(plan.namespace, plan.sources, hosts, plan.delay_ms)
+    veth.check_can_link(plan.namespace, plan.sources, hosts, plan.delay_ms)
 
 
 def _fits_a_device(text: str) -> bool:

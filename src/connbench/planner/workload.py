@@ -199,7 +199,7 @@ def most_rows(plan: Plan) -> int:
     return max(RoundPlan(plan, spec, 1).rows for spec in plan.strategies)
 
 
-FEWEST_PORTS = 100
+FEWEST_FOR_KNEE = 100
 """Ports of the smallest range in which a knee is expected: with fewer the search is too short to see one."""
 
 
@@ -217,7 +217,7 @@ def find_unseen_knee(plan: Plan, kernel: str) -> list[Finding]:
     for spec in plan.strategies:
         if spec.searches_one_parity_first(kernel):
             planned = RoundPlan(plan, spec, 1)
-            if planned.ports_each >= FEWEST_PORTS and planned.fullest > fullest.get(spec.setting, (0.0, spec))[0]:
+            if planned.ports_each >= FEWEST_FOR_KNEE and planned.fullest > fullest.get(spec.setting, (0.0, spec))[0]:
                 fullest[spec.setting] = planned.fullest, spec
     unseen = {setting: found for setting, found in fullest.items() if not RoundPlan(plan, found[1], 1).shows_half}
     if not unseen:

@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from connbench.portmodel.calibration import Calibration, Floats
 from connbench.results.result import Samples
+from connbench.thresholds import GROUPS
 
 if TYPE_CHECKING:
     from connbench.portmodel.prediction import Pair, Prediction  # which loads what reads the kernel's settings
-
-GROUPS = ("all", "even", "odd", "errored")
 
 
 @dataclass(frozen=True, slots=True)

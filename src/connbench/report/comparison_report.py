@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from math import log
 from typing import Any
 
-from connbench.analysis.bootstrap import CONFIDENCE, FEWEST, Verdict
+from connbench.analysis.bootstrap import CONFIDENCE, FEWEST, ChangeVerdict
 from connbench.analysis.comparison import (
     ERRORS,
     Comparison,
@@ -35,15 +35,15 @@ HEADER = ("figure", "BASE", "NEW", "NEW/BASE", f"{CONFIDENCE:.0%} interval", "ve
 
 ALARM = "one of these may be the reason of a change below:"
 
-CHANGED = {Verdict.FASTER, Verdict.SLOWER, Verdict.FEWER_ERRORS, Verdict.MORE_ERRORS}
+CHANGED = {ChangeVerdict.FASTER, ChangeVerdict.SLOWER, ChangeVerdict.FEWER_ERRORS, ChangeVerdict.MORE_ERRORS}
 
 SAID = {
-    Verdict.FASTER: ("is faster", "are faster"),
-    Verdict.SLOWER: ("is slower", "are slower"),
-    Verdict.FEWER_ERRORS: ("has fewer errors", "have fewer errors"),
-    Verdict.MORE_ERRORS: ("has more errors", "have more errors"),
-    Verdict.NO_DIFFERENCE: ("shows no difference", "show no difference"),
-    Verdict.UNDETERMINED: ("is undetermined", "are undetermined"),
+    ChangeVerdict.FASTER: ("is faster", "are faster"),
+    ChangeVerdict.SLOWER: ("is slower", "are slower"),
+    ChangeVerdict.FEWER_ERRORS: ("has fewer errors", "have fewer errors"),
+    ChangeVerdict.MORE_ERRORS: ("has more errors", "have more errors"),
+    ChangeVerdict.NO_DIFFERENCE: ("shows no difference", "show no difference"),
+    ChangeVerdict.UNDETERMINED: ("is undetermined", "are undetermined"),
 }
 """How a sentence puts each verdict, for one figure and for several."""
 
@@ -197,7 +197,9 @@ def _remarks(compared: StrategyComparison) -> list[str]:
     for name, figure in compared.figures.items():
         lacking.setdefault(figure.missing, []).append(name)
     rounds = (max(0, FEWEST - compared.base_rounds.complete), max(0, FEWEST - compared.new_rounds.complete))
-    all_judged = compared.figures and all(f.verdict is not Verdict.UNDETERMINED for f in compared.figures.values())
+    all_judged = compared.figures and all(
+        f.verdict is not ChangeVerdict.UNDETERMINED for f in compared.figures.values()
+    )
     lines = (
         [f"undetermined: {needs(rounds, 'complete round')}; a verdict needs {FEWEST} of each"]
         if any(rounds) and not all_judged
@@ -259,7 +261,7 @@ def _counted(figures: list[_Named]) -> str:
     if not figures:
         return "no complete round has a figure to compare"
     found = Counter(figure.verdict for _, _, figure in figures)
-    words = [f"{count(found[one])} {SAID[one][found[one] != 1]}" for one in Verdict if found[one]]
+    words = [f"{count(found[one])} {SAID[one][found[one] != 1]}" for one in ChangeVerdict if found[one]]
     return f"of {count(len(figures))} figures, {listed(words)}"
 
 
@@ -302,7 +304,7 @@ def _missing(comparison: Comparison, figures: list[_Named]) -> tuple[int, int] |
     base = min(s.base_rounds.complete for s in comparison.strategies)
     new = min(s.new_rounds.complete for s in comparison.strategies)
     few = max(0, FEWEST - base), max(0, FEWEST - new)
-    is_judged = bool(figures) and all(figure.verdict is not Verdict.UNDETERMINED for _, _, figure in figures)
+    is_judged = bool(figures) and all(figure.verdict is not ChangeVerdict.UNDETERMINED for _, _, figure in figures)
     return few if any(few) and not is_judged else None
 
 

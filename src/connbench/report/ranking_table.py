@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connbench.analysis.bootstrap import Verdict
+from connbench.analysis.bootstrap import ChangeVerdict
 from connbench.analysis.ranking import cost, find_base, speed
 from connbench.analysis.summary import summarize
 from connbench.model import Clock, Phase, Protocol
@@ -107,7 +107,7 @@ def _line(label: str, strategy: StrategyResult, base: StrategyResult, clock: Clo
     if found is None:
         compared = "-"
     else:
-        compared = f"{found.ratio:.2f} x" if found.is_shown or strategy is base else str(Verdict.NO_DIFFERENCE)
+        compared = f"{found.ratio:.2f} x" if found.is_shown or strategy is base else str(ChangeVerdict.NO_DIFFERENCE)
     return Line(
         strategy,
         label,

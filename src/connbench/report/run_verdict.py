@@ -34,7 +34,7 @@ from connbench.model import (
     ip_version,
 )
 from connbench.model.knee_rule import FEWEST_CONNECTIONS
-from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PORTS
+from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PROPOSED_PORTS
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
@@ -419,8 +419,8 @@ def _next_larger(planned: RoundPlan) -> str:
         return "Next: the same with a larger share, as in --fill 80%."
     ports = planned.smaller_range
     if planned.plan.namespace.is_own and planned.connections >= planned.capacity:
-        low = min(planned.plan.port_range.low, MAX_PORT + 1 - FEWEST_PORTS)
-        ports = PortRange(low, low + FEWEST_PORTS - 1)
+        low = min(planned.plan.port_range.low, MAX_PORT + 1 - FEWEST_PROPOSED_PORTS)
+        ports = PortRange(low, low + FEWEST_PROPOSED_PORTS - 1)
     if ports is None:
         return f"Next: the same with -n {planned.capacity}, as many connections as there are ports."
     return f"Next: the same with --port-range {ports} and without -n, so that the connections fill the range."

@@ -20,7 +20,8 @@ from connbench.linux import counters, sysctl
 from connbench.linux.address_family import family_of
 from connbench.linux.limits import check_processes, open_files, raise_open_files
 from connbench.model import MAX_PORT, Endpoint
-from connbench.serve.statistics import MOST_PROCESSES, OVERFLOW_COUNTERS, ProcessStatistics, ServerInfo, Statistics
+from connbench.model.round_report import OVERFLOW_COUNTERS
+from connbench.serve.statistics import MOST_PROCESSES, ProcessStatistics, ServerInfo, Statistics
 
 LONGEST_BACKLOG = 2**31 - 1
 """For listen(): the kernel lowers it to somaxconn."""

@@ -5,14 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-OVERFLOW_COUNTERS = (
-    "TcpExt.ListenOverflows",
-    "TcpExt.ListenDrops",
-    "TcpExt.TCPReqQFullDrop",
-    "TcpExt.TCPReqQFullDoCookies",
-)
-"""Counters that rise when the queue is full. They count all listeners of the network namespace."""
-
 MOST_PROCESSES = 4096
 """The most accepting processes that `--processes` takes."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from connbench.analysis.bootstrap import CONFIDENCE, Verdict
+from connbench.analysis.bootstrap import CONFIDENCE, ChangeVerdict
 from connbench.analysis.chart_data import rolling_percentiles
 from connbench.analysis.comparison import ERRORS, Comparison
 from connbench.analysis.knee import find_knee
@@ -64,7 +64,7 @@ MOST_RATIOS = 12
 
 CHIEF = ("total", "p50", "p99")
 
-VERDICT_COLOURS = {Verdict.FASTER: "#009e73", Verdict.SLOWER: "#d55e00"}
+VERDICT_COLOURS = {ChangeVerdict.FASTER: "#009e73", ChangeVerdict.SLOWER: "#d55e00"}
 OTHER_COLOUR = "#808890"
 """The colour of a figure without a difference; readable on white and on black."""
 
