@@ -155,5 +155,7 @@ def _address(text: str) -> str:
     except ValueError as error:
         raise UsageError(f"--bind {text!r} is not an IP address", "for example 127.0.0.1, ::1 or 0.0.0.0") from error
     if is_of_many(address):
-        raise UsageError(f"--bind {address} is a multicast address", "for example 127.0.0.1, ::1 or 0.0.0.0")
+        raise UsageError(
+            f"--bind {address} is a multicast or broadcast address", "for example 127.0.0.1, ::1 or 0.0.0.0"
+        )
     return address
