@@ -43,6 +43,7 @@ def command(  # noqa: PLR0913  # one for each option
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
+
     from connbench.planner.planner import make_plan
 
     plan, known = make_plan(RunRequest(**asked))

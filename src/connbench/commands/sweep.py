@@ -77,6 +77,7 @@ def command(  # noqa: PLR0913  # one for each option
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
+
     from connbench.planner.planner import make_plan
 
     plan, known = make_plan(*_requests(asked))
@@ -93,8 +94,7 @@ def command(  # noqa: PLR0913  # one for each option
     report = SweepReport(result, budget=budget, already_printed=not_to_repeat(tuple(known)))
 
     def write(made: Result) -> str:
-        charts = scatters(made) if plot else []
-        return "\n\n".join([*charts, report.write(output_format)])
+        return "\n\n".join([*(scatters(made) if plot else ()), report.write(output_format)])
 
     writer = ResultWriter(result, PrintoutAtEnd(result, write), file, spacing=SAVES_APART)
     failures = measure(plan, writer, interrupts, quiet=quiet, is_sweep=True)
