@@ -1,4 +1,4 @@
-"""The counts of a trace since it began, read from the maps that bpftrace prints; and the names of cgroups."""
+"""The counts of a trace since it began, read from the maps that bpftrace prints; and the paths of cgroups."""
 
 from __future__ import annotations
 
