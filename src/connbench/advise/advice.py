@@ -13,8 +13,12 @@ from connbench.draws import MOST_DRAWS
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import Protocol, StrategySpec
 from connbench.model.time_wait import ALWAYS, MOST_WAITING, TW_REUSE
-from connbench.strategies import BIND, RANDOM, RANGE, Strategy, Window
+from connbench.strategies import BIND, DRAWING, RANGE, Strategy, Window
 from connbench.units import duration
+from connbench.wording import listed
+
+NEXT = "Next: "
+"""The beginning of the sentence of the verdict that is a command."""
 
 MOST_SOURCES = 4096
 BELOW_KNEE = 0.9
@@ -112,7 +116,7 @@ def _time_wait(scenario: Scenario) -> Iterator[AdviceItem]:
         yield AdviceItem(
             "time-wait",
             "; ".join(lines),
-            f"but not with {RANDOM.name}, whose bind() cannot take a port in TIME_WAIT" if is_less else "",
+            f"but not with {_drawing_names()}, whose bind() cannot take a port in TIME_WAIT" if is_less else "",
         )
 
 
@@ -134,16 +138,21 @@ def _knee(scenario: Scenario) -> Iterator[AdviceItem]:
 
 
 def _left_out(scenario: Scenario) -> Iterator[AdviceItem]:
-    """Why random is not among those that were tried, where the others fit."""
-    if not scenario.fits() or scenario.each(RANDOM) <= len(scenario.longest_free):
-        return
+    """Why a strategy that draws ports was not simulated, where the others have enough ports."""
+    room = len(scenario.longest_free)
     stretch = f" in a row that are not reserved ({scenario.longest_free})" if scenario.reserved_here else ""
-    needed, seconds = scenario.each(RANDOM), scenario.seconds_waiting(RANDOM)
-    yield AdviceItem(
-        RANDOM.name,
-        f"{RANDOM.name} is left out: it needs {needed:,} ports of {len(scenario.longest_free):,}{stretch}",
-        f"none of its ports is free again before {seconds:g} s" if seconds > scenario.seconds_waiting() else "",
-    )
+    for strategy in DRAWING:
+        if scenario.fits() and not scenario.has_free_stretch(strategy):
+            seconds = scenario.seconds_waiting(strategy)
+            yield AdviceItem(
+                strategy.name,
+                f"{strategy.name} is left out: it needs {scenario.each(strategy):,} ports of {room:,}{stretch}",
+                f"none of its ports is free again before {seconds:g} s" if seconds > scenario.seconds_waiting() else "",
+            )
+
+
+def _drawing_names() -> str:
+    return listed([one.name for one in DRAWING], " or ")
 
 
 def usage_of(scenario: Scenario, strategy: Strategy) -> str:
@@ -231,8 +240,8 @@ def _why_not(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
         return f"{scenario.taken():,} ports are needed{of_them}, and there are {scenario.capacity():,}"
     if not candidates:
         return (
-            f"this kernel has no option to choose a source with and leave it the port, and {RANDOM.name} has"
-            f" {len(scenario.longest_free):,} ports in a row that are not reserved, for {scenario.each(RANDOM):,}"
+            f"this kernel has no option to choose a source with and leave it the port, and {_drawing_names()} has"
+            f" {len(scenario.longest_free):,} ports in a row that are not reserved, for {scenario.each(DRAWING[0]):,}"
         )
     first = candidates[0]
     nearest = f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"
@@ -330,4 +339,4 @@ def _next(scenario: Scenario, best: Candidate) -> list[str]:
     window = f" --window {best.spec.window}" if best.spec.window else ""
     udp = " --protocol udp" if scenario.protocol == "udp" else ""
     how = f"--strategy {best.spec.name}{window}{udp} --port-range {scenario.ports} -n {taken}"
-    return [f"Next: connbench run {how}"]
+    return [f"{NEXT}connbench run {how}"]

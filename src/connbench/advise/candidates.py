@@ -28,7 +28,7 @@ from connbench.model import (
 from connbench.portmodel.prediction import Prediction
 from connbench.portmodel.simulation import KernelParameters, simulate
 from connbench.portmodel.variants import WINDOWS
-from connbench.strategies import RANDOM, RANGE, STRATEGIES, WINDOW, Strategy
+from connbench.strategies import DRAWING, RANGE, STRATEGIES, WINDOW, Strategy
 
 REPLACEMENTS = 5000
 """Connections replaced at random once all are open: errors to a tenth of a percent show."""
@@ -112,8 +112,7 @@ def find_candidates(scenario: Scenario) -> list[Candidate]:
     found = [simulate_candidate(scenario, StrategySpec(one.name)) for one in searches]
     if RANGE in searches:
         found += _windows(scenario)
-    if scenario.each(RANDOM) <= len(scenario.longest_free):
-        found.append(simulate_candidate(scenario, StrategySpec(RANDOM.name)))
+    found += [simulate_candidate(scenario, StrategySpec(one.name)) for one in DRAWING if scenario.has_free_stretch(one)]
     alike = ALIKE * min((one.mean_ns for one in found), default=0.0)
     return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
 

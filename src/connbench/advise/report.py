@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connbench.advise.scenario import Advice, AdviceItem, Candidate, Scenario
+from connbench.advise.advice import NEXT
+from connbench.advise.scenario import Advice, Candidate, Scenario
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
-from connbench.report.blocks import Table
+from connbench.report.blocks import Block, Lines, Table, Verbatim
 from connbench.report.json import json_text
 from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
-from connbench.report.text import render
+from connbench.report.text import write
 from connbench.safe_text import printable
-from connbench.strategies import RANDOM
+from connbench.strategies import DRAWING
 from connbench.units import duration
-from connbench.wording import fold
 
 SCHEMA = 3
 
 LANGUAGES = ("python", "c", "go", "nginx", "haproxy")
-"""That there may be code in, as --code names them."""
+"""The values of --code."""
 
-LABELLED = 9
-"""Columns of the words that begin the lines of what was asked."""
+LABEL_COLUMNS = 9
+"""Columns of the label that begins each line on what was asked."""
 
-REASONS = ("kernel", "time-wait", "knee", RANDOM.name)
-"""Topics whose advice stands below the table."""
+REASONS = ("kernel", "time-wait", "knee", *(one.name for one in DRAWING))
+"""Topics of the items below the table."""
 
 FURTHER = ("without-option", "below-knee")
-"""Topics that stand there too where code is wanted, which there is for them as well."""
+"""Topics of further items below the table with --code: each has code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +48,41 @@ class Asked:
 
 
 def text(advice: Advice, asked: Asked, width: int | None = None, languages: Collection[str] = ()) -> str:
-    """The verdict, what was asked, the strategies that were tried, the reasons; last, if it is wanted, the code.
+    """The verdict, what was asked, the simulated strategies, the reasons; then the code in the asked-for languages.
 
     Args:
-        advice: What there is to say.
-        asked: Of which kernel.
-        width: Columns to fold prose to; None for as wide as it gets.
-        languages: Of the code, in lower case.
+        advice: What `advise` found.
+        asked: The kernel that it advises for.
+        width: Columns to fold prose to; None leaves each line whole.
+        languages: Languages to print code in, in lower case.
     """
-    # A command is not folded: it is there to be pasted.
-    parts = ["\n".join(line if line.startswith("Next: ") else fold(line, width) for line in advice.verdict)]
-    parts.append("\n".join(_labelled(label, line, width) for label, line in _facts(advice, asked)))
+    # A command to paste is not folded; it follows its sentences without a blank line.
+    commands = [line for line in advice.verdict if line.startswith(NEXT)]
+    sentences = [line for line in advice.verdict if line not in commands]
+    beginning = "\n".join([write([Lines(sentences)], width), *commands])
+    return f"{beginning}\n\n{write(_blocks(advice, asked, languages), width)}"
+
+
+def _blocks(advice: Advice, asked: Asked, languages: Collection[str] = ()) -> list[Block]:
+    """What stands below the verdict."""
+    parts: list[Block] = [
+        Lines([f"{label:<{LABEL_COLUMNS}}{line}" for label, line in _facts(advice, asked)], indent=LABEL_COLUMNS),
+    ]
     if advice.candidates:
-        parts.append(render(_tried(advice, advice.candidates)))
+        parts.append(_table(advice, advice.candidates))
     if advice.sufficient:
-        table = render(_tried(advice, advice.sufficient.candidates))
-        parts.append(f"with {advice.sufficient.sources} source addresses:\n{table}")
-    topics = [topic for topic in REASONS if topic != "time-wait" or advice.is_kept]  # else the verdict says it
+        title = f"with {advice.sufficient.sources} source addresses:"
+        parts.append(_table(advice, advice.sufficient.candidates, title))
+    # Where no strategy keeps the bounds, the verdict names what shortens TIME_WAIT.
+    topics = [topic for topic in REASONS if topic != "time-wait" or advice.is_kept]
     topics += FURTHER if languages else ()
     reasons = [one for topic in topics for one in advice.items if one.topic == topic]
-    lines = [fold(": ".join(filter(None, (one.line, one.reason))), width, "  ", "- ") for one in reasons]
-    lines += [fold(line, width) for line in _costs(advice)]
+    lines = [f"- {': '.join(filter(None, (one.line, one.reason)))}" for one in reasons]
+    lines += _costs(advice)
     has_code = {language.lower() for one in advice.items for language in one.code}
     if has_code and not languages and advice.is_kept:
         lines.append(f"code to paste: --code {' | '.join(word for word in LANGUAGES if word in has_code)}")
-    parts += ["\n".join(lines)] if lines else []
-    return "\n\n".join([*parts, *_codes(advice, languages, width)])
+    return [*parts, Lines(lines), *_codes(advice, languages)]
 
 
 def _costs(advice: Advice) -> list[str]:
@@ -123,11 +132,7 @@ def _closing(scenario: Scenario, asked: Asked) -> str:
     return f"client first; {reuse}, {where}loopback{timestamps}: TIME_WAIT {scenario.seconds_waiting():g} s"
 
 
-def _labelled(label: str, line: str, width: int | None) -> str:
-    return fold(line, width, " " * LABELLED, f"{label:<{LABELLED}}")
-
-
-def _tried(advice: Advice, candidates: Sequence[Candidate]) -> Table:
+def _table(advice: Advice, candidates: Sequence[Candidate], title: str = "") -> Table:
     slo = advice.scenario.slo
     rows = [_row(one, has_slo=slo is not None) for one in candidates]
     statistic = slo.statistic if slo else "p99"
@@ -135,7 +140,7 @@ def _tried(advice: Advice, candidates: Sequence[Candidate]) -> Table:
     kept = ("budget", "slo") if slo else ("budget",)
     if statistic == "mean":
         rows = [row[:3] + row[4:] for row in rows]
-    return Table(("strategy", "errors", *columns, "tries", *kept), rows)
+    return Table(("strategy", "errors", *columns, "tries", *kept), rows, title)
 
 
 def _row(one: Candidate, *, has_slo: bool) -> tuple[str, ...]:
@@ -152,23 +157,17 @@ def _row(one: Candidate, *, has_slo: bool) -> tuple[str, ...]:
     )
 
 
-def _codes(advice: Advice, languages: Collection[str], width: int | None) -> list[str]:
-    """The code of each advice in the languages that are wanted, each once; why there is none where there is none."""
+def _codes(advice: Advice, languages: Collection[str]) -> Iterator[Block]:
+    """The code of each item in the asked-for languages, each text once; without any, the reason."""
     printed: list[str] = []
-    parts = []
     for one in advice.items:
         for language, code in one.code.items():
             if code not in printed and language.lower() in languages:
                 printed.append(code)
-                parts.append(_code(one, language, width))
+                yield Lines([f"{language}: {one.line}"])
+                yield Verbatim(textwrap.indent(code.rstrip("\n"), "    "))
     if languages and not printed:
-        none = f"no code for {', '.join(languages)}: what is advised needs none, or cannot be done there"
-        parts.append(fold(none, width))
-    return parts
-
-
-def _code(one: AdviceItem, language: str, width: int | None) -> str:
-    return fold(f"{language}: {one.line}", width) + "\n\n" + textwrap.indent(one.code[language].rstrip("\n"), "    ")
+        yield Lines([f"no code for {', '.join(languages)}: what is advised needs none, or cannot be done there"])
 
 
 def json(advice: Advice, asked: Asked) -> str:

@@ -186,6 +186,10 @@ class Scenario:
         """Whether there are ports enough."""
         return self.taken(strategy) <= self.capacity(strategy)
 
+    def has_free_stretch(self, strategy: Strategy) -> bool:
+        """Whether a strategy that draws ports has enough of them without a reserved port between them."""
+        return self.each(strategy) <= len(self.longest_free)
+
     @property
     def free(self) -> int:
         """Ports of the range that are not reserved."""
