@@ -216,14 +216,14 @@ def followed(result: Result) -> npt.NDArray[np.int64]:
     for port in held:
         space.take(port)
     stopped, ports_probed = held[-1], []
-    for victim, port in zip(draw_replaced(plan) if plan else (), churned.samples.port.tolist(), strict=True):
-        space.release(held[victim])
+    for slot, port in zip(draw_replaced(plan) if plan else (), churned.samples.port.tolist(), strict=True):
+        space.release(held[slot])
         space.start = (stopped - ports.low) // 2 * 2 + 2
         found = space.search(ports.low, ports.high)
         ports_probed.append(space.ports_probed)
         space.release(found)
         space.take(port)
-        held[victim] = stopped = port
+        held[slot] = stopped = port
     return np.array(ports_probed)
 
 

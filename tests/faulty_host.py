@@ -21,7 +21,7 @@ Its own namespace stands in for a host whose settings a test may change and whos
 --rlimit NAME=N         a resource limit, soft and hard, as in AS=300000000
 --cgroup DIR            be in that control group
 --nofile N              RLIMIT_NOFILE, soft and hard
---fsize N               RLIMIT_FSIZE: no file grows beyond so many bytes, as on a disk that is full
+--fsize N               RLIMIT_FSIZE: no file grows beyond N bytes, as on a full disk
 --most KIND=N            user.max_KIND is N (user_namespaces, net_namespaces), in a user namespace of the stand-in's own
 --drop CAPABILITY       take a capability from the command and all it starts, as in net_admin
 --deny NAME[=ERRNO]     have the kernel (seccomp) refuse a call, or not know an option: see DENIALS; with ERRNO as in

@@ -135,7 +135,7 @@ def stand_in(path: Path, body: str) -> None:
     ("body", "told"),
     [("echo Kernel panic; exit 1", "did not boot"), ("echo kernel-lab: up 1.0; sleep 1000 & wait", "hung within 2 s")],
 )
-def test_guest_that_comes_to_nothing_is_ended_and_told(body: str, told: str, tmp_path: Path) -> None:
+def test_guest_that_fails_is_ended_and_reported(body: str, told: str, tmp_path: Path) -> None:
     """The lab reports a kernel that panics, and one that never ends, with the end of their console; nothing is left."""
     stand_in(tmp_path / "bin" / "linux.uml", f"echo $$ > {tmp_path}/pid\n{body}")
     (tmp_path / "temporary").mkdir()

@@ -31,7 +31,7 @@ def churned(found: dict[str, Any]) -> dict[str, Any]:
     return dict(measured)
 
 
-def test_churn_is_the_same_whoever_holds() -> None:
+def test_churn_is_the_same_in_one_worker_and_in_several() -> None:
     """The same seed closes the same connections and draws the same ports, in one worker and in several of few files."""
     arguments = ("--strategy", "random", "--fill", "75%", "--churn", "60")
     alone, shared = churned(document(*arguments)), churned(document(*arguments, inside=FEW))
@@ -91,7 +91,7 @@ def test_engine_killed_in_the_churn_leaves_the_filling_whole(tmp_path: Path) -> 
     assert filled["rounds"][0]["counters"]["Tcp.ActiveOpens"] == 32
 
 
-def test_silent_target_ends_the_churn_whoever_holds() -> None:
+def test_silent_target_ends_the_churn_of_several_workers() -> None:
     """Time-outs in a row count over all workers of a client: none has more than three of these eight."""
     target = ("--target", "127.0.0.1:39999", "--timeout", "0.05")
     load = ("--strategy", "random", "--fill", "75%", "--churn", "8", "--isolate", "never")

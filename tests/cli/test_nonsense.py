@@ -214,7 +214,7 @@ def test_words_behind_no_option_are_refused_in_two_lines() -> None:
         (["advise", "-n", "100", "--slo", "p99 < -1ms"], "is not STATISTIC < TIME"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(line: list[str], fault: str) -> None:
+def test_impossible_value_is_refused_by_name(line: list[str], fault: str) -> None:
     """The message names what is wrong with the request, and no other fault."""
     code, said = _said(line)
     assert code == ExitCode.USAGE

@@ -61,7 +61,7 @@ def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_
         assert {name for name, colours in PALETTES.items() if colours.even in picture} == {palette}
 
 
-def test_an_existing_picture_needs_force_and_is_looked_at_first(saved: str, tmp_path: Path) -> None:
+def test_an_existing_picture_needs_force_and_is_checked_first(saved: str, tmp_path: Path) -> None:
     """The command checks whether it may write the picture before it reads a file or draws."""
     path = tmp_path / "a.png"
     path.write_bytes(b"old")

@@ -25,8 +25,8 @@ def test_run_is_met_by_its_prediction(tmp_path: Path) -> None:
     assert plain["errors"] == {"predicted": 0, "measured": 0}
     assert drawn["errors"]["predicted"] == drawn["errors"]["measured"] > 0
     assert -1 <= plain["rank_correlation"] <= 1
-    on_paper = in_process("predict", *OF_RUN, "--seed", "7", "--format", "json")
-    assert json.loads(on_paper.stdout)["strategies"][1]["errors"] == drawn["errors"]["measured"]
+    predicted = in_process("predict", *OF_RUN, "--seed", "7", "--format", "json")
+    assert json.loads(predicted.stdout)["strategies"][1]["errors"] == drawn["errors"]["measured"]
 
 
 def test_run_on_a_host_that_reserves_ports_is_met(tmp_path: Path) -> None:

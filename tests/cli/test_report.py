@@ -113,7 +113,7 @@ def test_unit_of_a_csv_is_asked_for(tmp_path: Path) -> None:
         assert "latency min: 0.011ms max: 2.9ms" in printed(str(path), "--unit", unit)
 
 
-def test_doubt_about_the_unit_is_told_with_any_format(tmp_path: Path) -> None:
+def test_doubt_about_the_unit_is_reported_with_any_format(tmp_path: Path) -> None:
     """Milliseconds might be the seconds of a distant target: figures and charts come with a warning."""
     path = tmp_path / "ms.csv"
     path.write_text("9024,0.0116\n9025,2.9\n9026,0.0115\n", encoding="utf-8")
@@ -183,7 +183,7 @@ REFUSALS: dict[str, tuple[bytes | None, str]] = {
 
 @pytest.mark.parametrize(("data", "reason"), REFUSALS.values(), ids=REFUSALS)
 def test_file_that_is_no_result_is_refused(data: bytes | None, reason: str, tmp_path: Path) -> None:
-    """File and reason in one line, the way out in another, exit code 8; nothing is printed, of other files neither."""
+    """File and reason in one line, the remedy in another, exit code 8; nothing is printed, of other files neither."""
     path = tmp_path / "x.json"
     if data is not None:
         path.write_bytes(data)
@@ -247,7 +247,7 @@ def test_reader_that_leaves_is_no_error(measured: Measured) -> None:
     assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
 
 
-def test_file_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_file_name_that_is_no_text_is_reported(tmp_path: Path) -> None:
     """A name of any bytes ends in a message, not in a traceback."""
     finished = in_process("report", str(tmp_path / os.fsdecode(b"\xff.json")))
     assert finished.returncode == ExitCode.INPUT

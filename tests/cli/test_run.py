@@ -151,7 +151,7 @@ def test_a_limit_that_holds_nothing() -> None:
 
 
 def test_falling_back_to_the_host_says_why_and_what_it_costs() -> None:
-    """Where no namespace is to be had: one warning, the host's range, an accepting listener if somaxconn is small."""
+    """Where no namespace is allowed: one warning, the host's range, an accepting listener if somaxconn is small."""
     finished = connbench(
         *("run", "--strategy", "plain"),
         inside=(

@@ -1,4 +1,4 @@
-"""`connbench serve`: it holds what it accepts, closes what its peer closes, and accounts for it."""
+"""`connbench serve`: it holds what it accepts, closes what its peer closes, and reports it."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def test_more_processes_than_the_user_may_start() -> None:
 
 
 def test_files_that_leave_no_room_for_a_connection() -> None:
-    """Where RLIMIT_NOFILE leaves an accepting process nothing it is refused: value and way out."""
+    """Where RLIMIT_NOFILE leaves an accepting process nothing, the command refuses: value and remedy."""
     finished = connbench("serve", "--port", "0", inside=("--nofile", "8"))
     assert finished.returncode == ExitCode.ENVIRONMENT
     assert finished.stderr == (
@@ -312,7 +312,7 @@ def test_a_free_port_of_an_address_of_ipv6() -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_where_it_cannot_listen(arguments: tuple[str, ...], code: ExitCode, says: str) -> None:
-    """The fault is named with its value and a way out."""
+    """The fault is named with its value and a remedy."""
     finished = connbench("serve", *arguments, inside=("--listen", "127.0.0.1:5000/8"))
     assert finished.returncode == code
     assert finished.stdout == ""
@@ -323,7 +323,7 @@ def test_where_it_cannot_listen(arguments: tuple[str, ...], code: ExitCode, says
 @pytest.mark.skipif(os.geteuid() != 0, reason="a capability can be given up only by who has it")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)")
 def test_a_privileged_port() -> None:
-    """Without CAP_NET_BIND_SERVICE the way out is a port that anybody may have."""
+    """Without CAP_NET_BIND_SERVICE the remedy is a port that every user may take."""
     command = [*INSIDE, "--", "setpriv", "--bounding-set=-net_bind_service", *command_line("serve", "--port", "80")]
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
     assert finished.returncode == ExitCode.TARGET

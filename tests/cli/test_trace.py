@@ -102,7 +102,7 @@ def test_a_proc_that_does_not_tell_the_functions() -> None:
 
 
 @needs_bpf
-def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
+def test_a_kernel_is_checked_under_its_root(tmp_path: Path) -> None:
     """Lockdown in its strict mode, missing BTF and missing functions stand in one refusal."""
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/kallsyms").write_text("0 t tcp_v4_connect\n0 T tcp_connect\n0 t tcp_v6_connect [ipv6]\n")
@@ -138,7 +138,7 @@ def test_a_kernel_is_looked_at_under_its_root(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_of_trace(asked: str, named: str) -> None:
-    """Exit code 2, before anything is looked at; what is at fault is named."""
+    """Exit code 2, before the command checks anything; the message names the fault."""
     finished = connbench("trace", *asked.split())
     assert finished.returncode == ExitCode.USAGE
     assert named in finished.stderr
@@ -162,7 +162,7 @@ def test_bpftrace_tells_all_as_it_ends() -> None:
 
 
 @needs_bpf
-def test_bpftrace_that_cannot_start_is_told() -> None:
+def test_bpftrace_that_cannot_start_is_reported() -> None:
     """Its own error is in ours."""
     text = COUNTING + "kprobe:no_such_function_here { @ = count(); }"
     with running(BPFTRACE, text, 20) as child, pytest.raises(EnvironmentFault) as fault:
@@ -184,7 +184,7 @@ def test_a_probe_that_is_left_out_is_no_trace(tmp_path: Path) -> None:
     assert fault.value.message == f"bpftrace did not start: {warning}"
 
 
-def test_what_bpftrace_said_last_is_told_where_it_names_no_error(tmp_path: Path) -> None:
+def test_the_last_words_of_bpftrace_are_reported_where_it_names_no_error(tmp_path: Path) -> None:
     """Some of its faults are bare lines; a warning is none, nor is a word on RLIMIT_MEMLOCK."""
     player = tmp_path / "bpftrace"
     said = (
@@ -201,7 +201,7 @@ def test_what_bpftrace_said_last_is_told_where_it_names_no_error(tmp_path: Path)
 
 
 @needs_bpf
-def test_bpftrace_that_is_killed_is_told() -> None:
+def test_bpftrace_that_is_killed_is_reported() -> None:
     """A trace does not go on in silence when its child is gone."""
     with running(BPFTRACE, COUNTING, 20) as child:
         child.wait_until_ready(Interrupts())
@@ -212,7 +212,7 @@ def test_bpftrace_that_is_killed_is_told() -> None:
 
 
 @needs_bpf
-def test_bpftrace_that_falls_silent_is_told() -> None:
+def test_bpftrace_that_falls_silent_is_reported() -> None:
     """One that lives and says nothing is as good as gone; a stopped process can be ended all the same."""
     with running(BPFTRACE, COUNTING, 20, late_s=0.2) as child:
         child.wait_until_ready(Interrupts())

@@ -44,7 +44,7 @@ def counting() -> Iterator[Bpftrace]:
 
 
 class After(Interrupts):
-    """A signal, Ctrl-C by default, that comes once so many lines of reports are printed."""
+    """A signal, Ctrl-C by default, that comes once this many reports are printed."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ def test_reports_into_a_pipe_are_set_apart(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_exporter_on_a_port_that_is_taken() -> None:
-    """The refusal names the address, and the way out."""
+    """The refusal names the address, and the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken, counting() as child:
         endpoint = Endpoint(*taken.getsockname())
         with pytest.raises(TargetError) as fault:

@@ -120,7 +120,7 @@ def test_a_bug_while_a_round_runs_keeps_the_round(hooks: Path, tmp_path: Path) -
     ],
     ids=["the engine's start", "the engine", "a worker"],
 )
-def test_a_bug_in_another_process_is_told_by_the_command(module: str, function: str, hooks: Path) -> None:
+def test_a_bug_in_another_process_is_reported_by_the_command(module: str, function: str, hooks: Path) -> None:
     """One line with the class, the words and the place of the exception; the traceback with --debug."""
     env = broken(hooks, module, function)
     assert_told(connbench(*SMALL, env=env))
@@ -156,7 +156,7 @@ def test_any_exception_is_told_in_one_line(error: str, says: str, hooks: Path) -
 
 
 def test_no_memory_is_no_bug(hooks: Path, tmp_path: Path) -> None:
-    """MemoryError in the report: exit code 4, the figures, the way out; what was measured is saved."""
+    """MemoryError in the report: exit code 4, the figures, the remedy; what was measured is saved."""
     path = tmp_path / "r.json"
     env = broken(hooks, "connbench.report.run_report", "strategy_blocks", "MemoryError()")
     finished = connbench(*SMALL, "-o", str(path), env=env)
@@ -188,7 +188,7 @@ def test_memory_that_runs_out_in_mid_run_keeps_what_was_measured(tmp_path: Path)
 
 
 @pytest.mark.parametrize("files", [6, 10])
-def test_too_few_files_for_a_link_are_told_in_two_lines(files: int) -> None:
+def test_too_few_files_for_a_link_are_reported_in_two_lines(files: int) -> None:
     """The limit and its value, wherever it is met first; no traceback of a library's stands before them."""
     finished = connbench(*SMALL, "--link", "veth", inside=("--nofile", str(files)))
     assert finished.returncode == ExitCode.ENVIRONMENT
@@ -224,7 +224,7 @@ def test_this_python_runs_the_hooks(hooks: Path) -> None:
     assert subprocess.check_output([sys.executable, "-c", ""], env=env, text=True) == "run\n"
 
 
-def test_a_bug_in_an_accepting_process_is_told(hooks: Path) -> None:
+def test_a_bug_in_an_accepting_process_is_reported(hooks: Path) -> None:
     """In one line with its place, and by the exit code of a bug; the other processes would go on."""
     env = broken(hooks, "connbench.engine.acceptors", "Acceptor.run")
     finished = connbench("serve", "--port", "0", "--processes", "1", env=env)

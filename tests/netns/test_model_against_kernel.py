@@ -57,13 +57,13 @@ def test_search_begins_where_the_last_one_stopped() -> None:
     [space] = tcp_ports(ports, 1, Random(1), has_parity=True)
     assert all(map(space.take, held))
     stopped, found = held[-1], []
-    for victim, port in zip(draw_replaced(plan), churned.port.tolist(), strict=True):
-        space.release(held[victim])
+    for row, port in zip(draw_replaced(plan), churned.port.tolist(), strict=True):
+        space.release(held[row])
         space.start = (stopped - ports.low) // 2 * 2 + 2
         found.append(space.search(ports.low, ports.high))
         space.release(found[-1])
         assert space.take(port)
-        held[victim] = stopped = port
+        held[row] = stopped = port
     assert np.mean(churned.port == found) >= 0.95  # where a search was short the kernel moves on at random
 
 

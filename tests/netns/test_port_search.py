@@ -92,7 +92,7 @@ def test_partition_fills_one_window_after_the_other() -> None:
     assert samples.errno[10] == errno.EADDRNOTAVAIL
 
 
-def test_random_draws_until_every_port_is_had() -> None:
+def test_random_draws_until_every_port_is_taken() -> None:
     """A userspace random port is drawn again on EADDRINUSE; in a full range as often as `random` draws by default."""
     samples = measure(spec("random"), 64, 66).samples
     assert sorted(samples.port.tolist()[:64]) == list(range(LOW, LOW + 64))

@@ -53,7 +53,7 @@ def test_windows_have_no_knee_but_failures() -> None:
     not Path("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists(), reason="this kernel has no such sysctl (Linux 6.1)"
 )
 @pytest.mark.parametrize(("entries", "is_crowded"), [(512, True), (2048, False)])
-def test_the_table_that_is_advised_is_had(entries: int, is_crowded: bool) -> None:
+def test_the_advised_table_takes_effect(entries: int, is_crowded: bool) -> None:
     """The sysctl of the host gives a run's namespace a table of its own; no finding names one that is large enough."""
     command = ("run", "--strategy", "bind", "--port-range", "40000-42047", "-n", "1000", "--format", "json")
     told = json.loads(connbench(*command, inside=("--sysctl", f"net.ipv4.tcp_child_ehash_entries={entries}")).stdout)

@@ -39,7 +39,7 @@ def test_two_clients_use_up_one_half_between_them() -> None:
     assert [row[:3] for row in table.rows] == [("0", "2,048", "0"), ("1", "2,048", "0"), ("all", "4,096", "0")]
 
 
-def test_fin_runs_out_of_ports_and_is_told_why() -> None:
+def test_fin_runs_out_of_ports_and_is_reported_why() -> None:
     """Unpaced closing by FIN leaves every free port in TIME_WAIT: a note names the rate that fits.
 
     Over a veth pair, where a port stays there for 60 s; on the loopback a slow machine would have it back after one.

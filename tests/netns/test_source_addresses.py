@@ -35,7 +35,7 @@ def test_each_source_has_two_halves_of_its_own(spread: Spread) -> None:
 
 
 @pytest.mark.parametrize("name", ["random", "range", "partition"])
-def test_all_ports_of_all_sources_are_had(name: str) -> None:
+def test_all_ports_of_all_sources_are_taken(name: str) -> None:
     """Ports drawn, searched without bias or filled window by window: none is left over, and further attempts fail."""
     if name != "random" and not is_supported(LOCAL_PORT_RANGE):
         pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")

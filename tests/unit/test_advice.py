@@ -150,7 +150,7 @@ def test_nothing_that_keeps_is_said() -> None:
     assert not any(one.topic == "use" for one in advice.items)
 
 
-def test_kernel_that_can_do_nothing_of_it_is_told() -> None:
+def test_kernel_that_can_do_nothing_of_it_is_reported() -> None:
     """Before 4.2 nothing binds to a source alone, and reserved ports may leave random too few in a row: so it says."""
     asked = replace(
         SCENARIO,
@@ -168,7 +168,7 @@ def test_kernel_that_can_do_nothing_of_it_is_told() -> None:
     assert "random has 50 ports in a row that are not reserved, for 70" in found.reason
 
 
-def test_more_sources_than_are_tried_are_told() -> None:
+def test_more_sources_than_are_tried_are_reported() -> None:
     """A million connections of two ports take half a million addresses: that is said, and not that nothing does."""
     found = item(advise(replace(SCENARIO, connections=1_000_000, ports=PortRange(40000, 40001))), "sources")
     assert found.line == "it takes 500,000 source addresses or more"
@@ -284,7 +284,7 @@ def test_no_more_are_in_time_wait_than_may_be() -> None:
     assert arriving(331, time_wait=TimeWait(most=131_072)).waiting() == 19_860
 
 
-def test_what_leaves_too_few_ports_is_no_way_out() -> None:
+def test_what_leaves_too_few_ports_is_no_remedy() -> None:
     """40,000 are open of 28,232 ports: neither who closes first nor tcp_tw_reuse changes that."""
     advice = advise(arriving(1000, 40))
     assert "time-wait" not in {one.topic for one in advice.items}
@@ -331,7 +331,7 @@ def test_each_target_has_ports_of_its_own() -> None:
 
 
 def test_udp_has_no_knee_and_no_time_wait() -> None:
-    """Its search has no parities; a closed socket's port is free at once, whoever closes first."""
+    """Its search has no parities; a closed socket's port is free at once, whichever end closes first."""
     asked = replace(arriving(331), connections=20_000, protocol=Protocol.UDP, calibration=USUAL_UDP)
     advice = advise(asked)
     assert asked.taken() == 20_000
@@ -349,7 +349,7 @@ def test_random_takes_as_many_tries_as_few_ports_are_free() -> None:
 
 
 def test_figures_are_written_one_way() -> None:
-    """Times have three digits and a unit, wherever they stand; more than all ports are so many times the ports."""
+    """Times have three digits and a unit, wherever they stand; more than all ports are a multiple of the ports."""
     advice = advise(replace(SCENARIO, connections=1800, slo=Slo.parse("p99 < 1ms")))
     use = next(one for one in advice.candidates if one.is_kept)
     assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in item(advice, "use").reason
@@ -366,7 +366,7 @@ def test_rate_times_hold_has_no_noise() -> None:
 
 
 def test_sources_advised_have_a_table_of_their_own() -> None:
-    """Where the ports do not suffice, the table is of what each strategy comes to with the addresses that do."""
+    """Where the ports do not suffice, the table shows each strategy with the addresses that do."""
     advice = advise(replace(SCENARIO, connections=5000))
     assert advice.sufficient is not None
     assert advice.sufficient.sources == 3
@@ -574,7 +574,7 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
         (["-n", "5", "--calibrate", "missing.json"], "missing.json cannot be read"),
     ],
 )
-def test_faults_name_the_way_out(arguments: list[str], fault: str) -> None:
+def test_faults_name_the_remedy(arguments: list[str], fault: str) -> None:
     """What cannot be advised on is refused in a line that names it, with a hint."""
     with pytest.raises(ConnbenchError, match=fault) as raised:
         connbench("advise", *arguments)
@@ -644,7 +644,7 @@ def test_kernels_are_known_by_name(release: str, algorithm: Algorithm, options: 
     assert LOCAL_PORT_RANGE.name in read_kernel(release, frozenset({LOCAL_PORT_RANGE.name})).options
 
 
-def test_backports_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_backports_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """Debian's 6.1 has windows but no quick range; 3.10 has no knee, and its own default range."""
     asked = ("advise", "-n", "20000", "--format", "json", "--kernel")
     found = {}

@@ -111,7 +111,7 @@ def test_json_of_parity() -> None:
     assert document["processes"][1]["cgroup_name"] == "id 7"
 
 
-def test_a_full_map_is_told() -> None:
+def test_a_full_map_is_reported() -> None:
     """Beyond the processes that are kept apart, the table says that it is not complete."""
     counts = ParityCounts.of({"ports": {f"1,{pid},0,curl": 1 for pid in range(MAX_KEYS)}, "all_ports": {"0": 99999}})
     assert counts.even == 99999
@@ -154,7 +154,7 @@ def test_text_of_offsets() -> None:
     )
 
 
-def test_connects_that_were_lost_are_told() -> None:
+def test_connects_that_were_lost_are_reported() -> None:
     """The kernel reports no return while it watches as many as it can: text, JSON and metrics count such calls."""
     maps: Maps = {"lost": {"0": 1234}}
     told = "lost: 1,234 (the kernel did not report their return)"
@@ -233,7 +233,7 @@ def test_programs_suit_the_kernel(trace: Trace) -> None:
 @pytest.mark.parametrize(
     ("release", "is_told"), [("5.10.0-46-amd64", True), ("5.11", False), ("6.1.0-56-amd64", False), ("4.18.0", True)]
 )
-def test_bpftrace_is_told_where_an_old_kernel_has_its_types(release: str, is_told: bool) -> None:
+def test_bpftrace_gets_the_headers_of_an_old_kernel(release: str, is_told: bool) -> None:
     """Before 5.11 bpftrace finds no types by itself, and needs the kernel's headers."""
     assert ("BPFTRACE_BTF" in environment(release)) == is_told
 

@@ -212,7 +212,7 @@ def lab(colour: str, sight: str) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
-def test_colours_are_told_apart_by_every_reader(sight: str) -> None:
+def test_colours_are_distinguished_by_every_reader(sight: str) -> None:
     """Sixteen series, and even and odd in charts and page, differ clearly for every kind of colour vision.
 
     A difference of 2.3 is just noticeable (Mahy, van Eycken and Oosterlinck, 1994): 15 is told at a glance.

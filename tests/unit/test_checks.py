@@ -81,7 +81,7 @@ def test_doctor_and_run_judge_alike(
     assert checks.exit_code([check]) == ExitCode.OK
 
 
-def test_a_run_tells_what_doctor_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_reports_what_doctor_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both use the same checks: a run has a finding for each check of the machine that did not pass."""
     for fail in FAILING:
         fail(monkeypatch)

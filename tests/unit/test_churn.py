@@ -119,7 +119,7 @@ def test_time_wait_is_named_with_the_rate_that_fits(
     assert advice in found.advice
 
 
-def test_connections_without_a_time_wait_are_told() -> None:
+def test_connections_without_a_time_wait_are_reported() -> None:
     """Beyond tcp_max_tw_buckets the kernel drops what FIN closes at once: a search finds such ports free too soon."""
     churned = every(1_000)
     churned.report.settings["net.ipv4.tcp_max_tw_buckets"] = "4096"

@@ -153,7 +153,7 @@ def test_hash_table_of_the_host_is_the_same_table() -> None:
 
 
 @pytest.mark.parametrize(("floor_ns", "told"), [(749, False), (751, True), (481, False), (479, True), (None, False)])
-def test_harness_floor_is_told_from_a_quarter_on(floor_ns: int | None, told: bool) -> None:
+def test_harness_floor_is_reported_from_a_quarter_on(floor_ns: int | None, told: bool) -> None:
     """A floor more than 1.25 times the other's, either way, says that the machines were not alike."""
     listed = found(made(600), made(floor_ns))
     assert list(listed) == (["harness-floor"] if told else [])

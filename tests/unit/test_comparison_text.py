@@ -182,7 +182,7 @@ def test_text_fits_80_columns(factor: float, failing: int) -> None:
 @pytest.mark.parametrize(
     ("new", "shown"), [(0, "+0.00 pp"), (1, "+25.0 pp"), (4, "+100 pp")], ids=["none", "a quarter", "all"]
 )
-def test_errors_are_told_in_percentage_points(new: int, shown: str) -> None:
+def test_errors_are_reported_in_percentage_points(new: int, shown: str) -> None:
     """A share's change is in percentage points with its sign, to three digits."""
     codes = [errno.EADDRNOTAVAIL if i < new else 0 for i in range(4)]
     assert " ".join(row(report.text(of(rounds_of(5), rounds_of(5, errno=codes))), "errors")[3:5]) == shown
@@ -319,7 +319,7 @@ def test_what_a_csv_does_not_tell_is_not_known() -> None:
     assert report.text(found).startswith("Whether the two are comparable is not known: BASE is a connbench CSV.")
 
 
-def test_another_load_is_told() -> None:
+def test_another_load_is_reported() -> None:
     """A strategy that each file has under a load of its own is not just missing: a line says so."""
     filled, churned = replace(WINDOW, load=Load(fill=0.8)), replace(WINDOW, load=Load(churn=Churn(2000)))
     new = {spec: rounds_of(1) for spec in churned.phases}

@@ -40,7 +40,7 @@ def test_error_crosses_a_process_boundary_by_its_exit_code(kind: type[ConnbenchE
     assert ERRORS_BY_EXIT_CODE[kind.exit_code] is kind
 
 
-def test_error_has_a_message_and_a_way_out() -> None:
+def test_error_has_a_message_and_a_remedy() -> None:
     """An error keeps message and hint apart; the message alone is the exception's text."""
     error = RunFault("socket() failed", "raise RLIMIT_NOFILE")
     assert (str(error), error.message, error.hint) == ("socket() failed", "socket() failed", "raise RLIMIT_NOFILE")

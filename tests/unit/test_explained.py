@@ -71,7 +71,7 @@ def test_searches_drawn_are_the_models(strategy: StrategySpec, ports: PortRange,
     assert [len(search.ports_probed) for search in found] == walk.ports_probed.tolist()
 
 
-def test_picture_numbers_the_ports_as_they_are_looked_at() -> None:
+def test_picture_numbers_the_ports_as_they_are_probed() -> None:
     """In each row of the eight ports stand 1, 2, 3 ... at the ports that the search probes, and nothing else."""
     with styled():
         panels = explain.eight().axes

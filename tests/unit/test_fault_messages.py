@@ -55,7 +55,7 @@ def test_a_fault_stays_itself(fault: ConnbenchError) -> None:
     assert fault_of(fault) is fault
 
 
-def test_a_bug_is_told_with_its_place() -> None:
+def test_a_bug_is_reported_with_its_place() -> None:
     """The innermost place in connbench, even if a library raised the exception; and no control character."""
     with pytest.raises(ValueError, match="1000") as raised:
         fault_of_end("it", -1000, "")  # there is no such signal

@@ -73,7 +73,7 @@ def test_churn_may_take_the_port_that_it_has_closed_and_no_other() -> None:
     assert churned([9030, 9031, 9030], filled) == (None if replaced[0] in replaced[1:] else 9030)
 
 
-def test_port_twice_is_told_where_the_other_end_may_have_closed() -> None:
+def test_port_twice_is_reported_where_the_other_end_may_have_closed() -> None:
     """A reset connection leaves its port to the next one: then it is a finding and no refusal, after a save too."""
     measured = round_of(TWICE)
     with pytest.raises(

@@ -9,7 +9,7 @@ from connbench.findings import MAX_MESSAGES, Finding, Severity, merge_alike
 SLOW = Finding("slow", Severity.WARNING, "it was slow", "wait")
 
 
-def test_the_same_of_several_strategies_and_rounds_is_told_once() -> None:
+def test_the_same_of_several_strategies_and_rounds_is_reported_once() -> None:
     """The report names every strategy and round of the finding, in the order of the first."""
     found = [
         replace(SLOW, strategy="plain", round=1),

@@ -144,7 +144,7 @@ def test_measured_value_shows_that_the_limit_is_crossed(condition: str, measured
     assert failures(run_of(samples_of([5_000_100])), condition) == [f"bind: {condition}, measured {measured}"]
 
 
-def test_whole_numbers_are_told_whole() -> None:
+def test_whole_numbers_are_not_rounded() -> None:
     """Digits before the point are never rounded."""
     assert failures(run_of(samples_of([1_234_567])), "max > 1ns") == ["bind: max > 1ns, measured 1234567ns"]
 

@@ -226,7 +226,7 @@ def test_unit_stands_beside_what_has_one() -> None:
     assert "timeout 5.0 s" in page_of_two().words["table"][-2]
 
 
-def test_memory_is_told_as_people_tell_it() -> None:
+def test_memory_is_in_gigabytes() -> None:
     """The file has bytes, the page GB."""
     result = result_of({PLAIN: [round_of(MIXED)]})
     result.environment["memory_total"] = 25_276_502_016

@@ -149,7 +149,9 @@ def test_small_file_takes_little_memory(form: str, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_memory_of_reading_is_limited_and_the_limit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_reading_is_limited_and_the_limit_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Reading any file takes a bounded amount of memory; afterwards the process has its own limit."""
     path = tmp_path / "x.json"
     _, make = BOMBS["30 MB of zeros in a column"]
@@ -161,7 +163,7 @@ def test_memory_of_reading_is_limited_and_the_limit_is_told(tmp_path: Path, monk
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
-def test_largest_file_is_told_in_gibibytes() -> None:
+def test_largest_file_is_in_gibibytes() -> None:
     """The limit is a whole number of them, and a million attempts stay far below it."""
     assert input_file.LARGEST_FILE % (1 << 30) == 0
     assert input_file.LARGEST_FILE >= 1 << 30
@@ -183,7 +185,7 @@ def test_file_without_attempts_is_refused(data: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
 @pytest.mark.parametrize("form", ["json", "gzip"])
-def test_truncated_json_is_told_as_cut_off(form: str, share: float, tmp_path: Path) -> None:
+def test_truncated_json_is_reported_as_cut_off(form: str, share: float, tmp_path: Path) -> None:
     """At whatever byte a copy ended, the message names the cut."""
     data = WHOLE[form]
     assert "x.json is cut off: " in refusal_of(data[: max(3, int(len(data) * share))], tmp_path)

@@ -230,7 +230,7 @@ def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reas
 
 
 @pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (6, "newer connbench")])
-def test_way_out_of_another_schema_depends_on_which(schema: int, hint: str) -> None:
+def test_remedy_for_another_schema_depends_on_which(schema: int, hint: str) -> None:
     """A file from the future needs a newer connbench, one from the past an older one."""
     with pytest.raises(InputError) as refused:
         read_json(json.dumps({"schema": schema} | ({"strategies": []} if schema == 2 else {})).encode(), "x.json")

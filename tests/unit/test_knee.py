@@ -25,7 +25,7 @@ EVEN = 9024
 
 
 def step(fast: int, slow: int, **columns: Sequence[int]) -> Samples:
-    """So many fast connections and then so many slow ones, all of one parity."""
+    """Fast connections and then slow ones, all of one parity."""
     return samples_of([FAST] * fast + [SLOW] * slow, **{"port": [EVEN] * (fast + slow), **columns})
 
 
@@ -220,7 +220,7 @@ def test_sources_one_after_the_other_have_a_knee_of_their_own() -> None:
     assert shaped(np.concatenate((np.tile(each, 2), np.ones(500)))).connection is None
 
 
-def test_growth_is_told_of_the_middle_round() -> None:
+def test_growth_is_reported_of_the_middle_round() -> None:
     """Growth comes with the round whose knee is told."""
     growing = samples_of((FAST * np.linspace(1, 7, 1000)).astype(int).tolist(), port=[EVEN] * 1000)
     assert find_knee(strategy_of(growing, growing, step(500, 500))).is_growing

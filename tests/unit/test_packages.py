@@ -21,7 +21,7 @@ def listed(path: str) -> str:
     return subprocess.run(LIST, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True).stdout
 
 
-def test_what_is_missing_is_told_with_its_purpose(tmp_path: Path) -> None:
+def test_what_is_missing_is_reported_with_its_purpose(tmp_path: Path) -> None:
     """A line for each package whose command is not in PATH; nothing is printed where all are installed."""
     said = listed("/nowhere")
     for command in {"chromium", "go", "cc"} & PACKAGES.keys():

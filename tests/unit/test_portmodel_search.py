@@ -16,7 +16,7 @@ from factories import unhurried
 from reference_walk import Search, tcp_order, traced, udp_order
 
 Outcome = tuple[int, int, int]
-"""Port, ports looked at, and how often a socket was looked for."""
+"""Port, number of ports probed, and number of lookups for a socket."""
 
 
 def test_walk_is_the_kernels() -> None:

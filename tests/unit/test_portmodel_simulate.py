@@ -65,7 +65,7 @@ def test_one_parity_is_used_up_before_the_other(name: str, algorithm: Algorithm,
 
 @pytest.mark.parametrize(("name", "algorithm"), [("range", FROM_6_8), ("plain", REJECTED), ("range", REJECTED)])
 def test_step_of_one_has_no_preference(name: str, algorithm: Algorithm) -> None:
-    """With the option from 6.8 on, or all at once, both parities are had from the start, and searches are short."""
+    """With the option from 6.8 on, or all at once, both parities are taken from the start, and searches are short."""
     walk = filled(round_of(spec(name), 512, 512), algorithm)
     assert 64 <= sum(parities(walk)[:256]) <= 192
     assert sorted(walk.port.tolist()) == list(range(LOW, LOW + 512))
@@ -140,17 +140,17 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
     name = data.draw(
         st.sampled_from([name for name in STRATEGIES if name != "plain" or "sources" not in SHAPES[shape]])
     )
-    ports, lanes = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 3))
+    ports, clients = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 3))
     retries, algorithm = data.draw(st.sampled_from([None, 0, 3])), data.draw(st.sampled_from(Algorithm))
     seed = data.draw(st.integers(0, 1000))
-    load = Load(protocol=protocol, concurrency=lanes, churn=Churn(30))
+    load = Load(protocol=protocol, concurrency=clients, churn=Churn(30))
     strategy = replace(spec(name, max(1, ports // 3) if name in {"window", "partition"} else None, retries), load=load)
     plan = round_of(strategy, ports, 0, seed=seed, **SHAPES[shape])
     plan = replace(plan, plan=replace(plan.plan, connections=plan.capacity + 2))
     machine = replace(SMALL_TABLE, trial=seed)
     for phase, walk in simulate(plan, algorithm, machine).items():
         assert len(walk) == len(plan.rows_of(phase))
-        assert np.bincount(walk.client, minlength=lanes).tolist() == list(map(len, plan.rows_of_clients(phase)))
+        assert np.bincount(walk.client, minlength=clients).tolist() == list(map(len, plan.rows_of_clients(phase)))
         assert (walk.ports_probed >= walk.tries).all()
         assert (walk.tries >= 1).all()
         assert ((walk.port == 0) == walk.failed).all()
@@ -159,8 +159,8 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
 
 def _replay(plan: RoundPlan, walks: dict[Phase, SimulatedAttempts], *, prefers_parity: bool) -> None:
     """Go through the rows again and hold them to what is free by then."""
-    victims = draw_replaced(plan)
-    order = assign_paths(plan, victims)
+    replaced = draw_replaced(plan)
+    order = assign_paths(plan, replaced)
     draws = draw_round(plan, order)
     spaces = plan.capacity // len(plan.plan.port_range)
     held: dict[int, int] = {}
@@ -168,10 +168,10 @@ def _replay(plan: RoundPlan, walks: dict[Phase, SimulatedAttempts], *, prefers_p
     ports, name = plan.plan.port_range, plan.strategy.name
     slack = 1 if prefers_parity or name in {"plain", "bind"} else 0
     for phase, walk in walks.items():
-        lanes = [iter(rows) for rows in plan.rows_of_clients(phase)]
-        for lane, port, tries in zip(walk.client.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
-            row = next(lanes[lane])
-            slot = row if phase is Phase.FILL else victims[row - plan.connections]
+        rows_by_client = [iter(rows) for rows in plan.rows_of_clients(phase)]
+        for client, port, tries in zip(walk.client.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
+            row = next(rows_by_client[client])
+            slot = row if phase is Phase.FILL else replaced[row - plan.connections]
             space, number = order[row] % spaces, draws.first[row]
             if slot in held:
                 in_use[space, held.pop(slot)] -= 1
@@ -229,7 +229,7 @@ def test_paths_search_by_themselves_and_meet_in_buckets() -> None:
     assert (walk.lookups[64:] == walk.ports_probed[64:]).all()
 
 
-def test_reserved_ports_cost_a_step_and_are_never_had() -> None:
+def test_reserved_ports_cost_a_step_and_are_never_taken() -> None:
     """net.ipv4.ip_local_reserved_ports: passed over, without a look at sockets."""
     reserved = frozenset(range(LOW, LOW + 8))
     for strategy in (spec("range"), spec("plain"), replace(spec("bind"), load=UDP)):
@@ -310,7 +310,7 @@ def test_before_parities_were_preferred(low: int) -> None:
 
 
 def test_churn_by_reset_never_lacks_a_port() -> None:
-    """Each replacement frees its victim's port first, so that a full range has always one."""
+    """Each replacement frees the replaced connection's port first: a full range always has one."""
     walks = simulate(round_of(replace(spec("plain"), load=Load(fill=1.0, churn=Churn(100))), 16, 0), FROM_6_8)
     assert not walks[Phase.FILL].failed.any()
     assert not walks[Phase.CHURN].failed.any()

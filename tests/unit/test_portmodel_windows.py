@@ -39,7 +39,7 @@ def test_window_of_all_ports_fails_only_beyond_them(search: Algorithm, ports: in
 
 @BY_BOTH
 def test_window_of_one_port_fails_where_it_was_drawn_before(search: Algorithm) -> None:
-    """One port a window is throwing balls into bins: (1 - 1/n)^n of the bins stay empty, and so many balls fail."""
+    """One port a window is throwing balls into bins: (1 - 1/n)^n of the bins stay empty, and as many balls fail."""
     ports = 2000
     failures = [simulate_failures(ports, 1, ports, search, Random(seed)) for seed in range(20)]
     assert sum(failures) / 20 == pytest.approx(ports * (1 - 1 / ports) ** ports, rel=0.02)

@@ -1,4 +1,4 @@
-"""Plans on paper, and what is said of them: no socket is made."""
+"""Predictions of plans and of results: no socket is made."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def measured() -> Result:
     return result
 
 
-def test_plan_on_paper_makes_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_of_a_prediction_makes_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for a source of another machine's, nor for a kernel that lacks what a strategy needs."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -77,7 +77,7 @@ def test_plan_on_paper_makes_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.seed == 1
 
 
-def test_options_on_paper_speak_of_no_namespace() -> None:
+def test_options_of_a_prediction_name_no_namespace() -> None:
     """Nothing is measured there, in a namespace of its own or the host's: its defaults are the same everywhere."""
     command = cli.get_command(click.Context(cli), "predict")
     assert command
@@ -86,7 +86,7 @@ def test_options_on_paper_speak_of_no_namespace() -> None:
     assert not [option.name for option in options if "namespace" in (option.help or "") and option.name != "link"]
 
 
-def test_plan_on_paper_has_the_ports_that_run_would_have() -> None:
+def test_plan_of_a_prediction_has_the_ports_of_a_run() -> None:
     """The talk's range, times the sources; `plain` and `--sources` are refused as in a run."""
     assert plan_offline(RunRequest(strategies=("plain",))).port_range == PortRange(9024, 65535)
     assert plan_offline(RunRequest(strategies=("bind",), sources=2, port_range=SMALL)).connections == 2000
@@ -197,7 +197,7 @@ def test_rank_correlation_is_spearmans() -> None:
     assert rank_correlation(up[:1], up[:1]) is None
 
 
-def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str]) -> None:
+def test_knee_is_reported_with_and_without_times(capsys: pytest.CaptureFixture[str]) -> None:
     """Half the range, as known without a calibration; with one the talk's six lines are there too."""
     connbench("predict", "--strategy", "plain", "--strategy", "window", "--port-range", WIDER)
     out = capsys.readouterr().out
@@ -214,7 +214,7 @@ def test_knee_is_told_with_and_without_times(capsys: pytest.CaptureFixture[str])
     assert max(map(len, timed.splitlines())) <= 80
 
 
-def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_churn_and_udp_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A churn has a block of its own and no knee; UDP is predicted by its own search, and takes no other."""
     connbench("predict", "--strategy", "bind", "--port-range", SMALL, "--fill", "90%", "--churn", 100)
     out = capsys.readouterr().out
@@ -232,7 +232,7 @@ def test_churn_and_udp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_group_without_an_attempt_is_null(capsys: pytest.CaptureFixture[str]) -> None:
-    """Three connections from even ports leave nothing to say of odd ones: no port was looked at in no search."""
+    """Three connections from even ports leave nothing to say of odd ones: the mean of no search is null."""
     connbench("predict", "--strategy", "plain", "-n", "3", "--port-range", SMALL, "--format", "json")
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["ports_probed"]["even"]["mean"] == 1
@@ -252,7 +252,7 @@ def test_knee_of_addresses_used_up_one_by_one_is_the_first_one_s(capsys: pytest.
 
 @pytest.mark.parametrize("ports", [44, 45, 1000, 1001, 56_512])
 @pytest.mark.parametrize("word", ["pre-6.8", "6.8"])
-def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:
+def test_knee_by_ports_probed_is_at_half(ports: int, word: str) -> None:
     """Whatever the range, wherever one parity goes first; nowhere else does a search look at half of it for good."""
     plan = plan_offline(
         RunRequest(
@@ -264,7 +264,7 @@ def test_knee_by_ports_looked_at_is_at_half(ports: int, word: str) -> None:
     found = {one.plan.strategy.name: knee(one, None) for one in predict(plan, ALGORITHMS[word])}
     at_half = {name for name, one in found.items() if one.connection is not None}
     assert at_half == {"plain", "bind"} | ({"range"} if word == "pre-6.8" else set())
-    # Of an odd number the search leaves one port of the first parity out, which may be had while others are left.
+    # Of an odd number the search leaves one port of the first parity out, which may be taken while others are free.
     assert {found[name].in_use for name in at_half} <= {ports // 2, (ports + 1) // 2}
     assert found["random"].is_judged
 
@@ -284,7 +284,7 @@ def test_usual_costs_go_with_the_search(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_algorithm_is_refused_over_a_result_of_udp(tmp_path: Path) -> None:
-    """UDP has a search of its own, measured or on paper."""
+    """UDP has a search of its own, measured or predicted."""
     plan = plan_offline(RunRequest(strategies=("bind",), protocol=Protocol.UDP, connections=40, port_range=SMALL))
     [one] = predict(plan, Algorithm.FROM_6_8)
     result = Result(plan, {"kernel": "6.12.1"})
@@ -308,7 +308,7 @@ def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("of_result", [True, False])
-def test_reserved_ports_are_failures_and_told(
+def test_reserved_ports_are_failures_and_reported(
     of_result: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of 1,000 ports 100 are reserved, as the option says or the round has recorded: of 1,000 attempts as many fail.
@@ -362,7 +362,7 @@ CHURN_BY_FIN = (
         (("--tcp-tw-reuse", "0"), 0, 60, 206),
     ],
 )
-def test_time_wait_is_told(
+def test_time_wait_is_reported(
     more: tuple[str, ...], reuse: int, seconds: int, errors: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """700 connections at 100/s over 500 ports fail 206 times, but where connect() takes a port again after a second."""
@@ -502,7 +502,7 @@ def test_chart_is_drawn_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--strategy", "plain", "--chart", "x.txt"], "unknown ending"),
     ],
 )
-def test_faults_name_the_way_out(arguments: list[str], fault: str) -> None:
+def test_faults_name_the_remedy(arguments: list[str], fault: str) -> None:
     """What cannot be predicted is refused in a line that names it, with a hint."""
     with pytest.raises(ConnbenchError, match=fault.replace("?", r"\?")) as raised:
         connbench("predict", *arguments)

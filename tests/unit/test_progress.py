@@ -108,7 +108,7 @@ def test_strategies_to_come_take_the_quickest_pace_at_least() -> None:
     assert promised(forecast) == (round(4899 / 100 + 10_000 / 5000, 3), False)
 
 
-def test_short_turns_are_told_by_the_shortest() -> None:
+def test_short_turns_take_as_long_as_the_shortest() -> None:
     """A sweep of turns shorter than a poll: each later turn takes as long as the shortest."""
     loads = [replace(WINDOW, load=Load(fill=fill)) for fill in (0.5, 0.6, 0.7)]
     forecast, clock = watched(plan_of(*loads))

@@ -125,7 +125,7 @@ def test_totals_are_those_of_complete_rounds() -> None:
     }
 
 
-def test_knee_is_told_where_there_is_one() -> None:
+def test_knee_is_reported_where_there_is_one() -> None:
     """Baseline, knee, share of the range and first failure are gauges; a missing figure has no sample."""
     ports = RESULT.strategies[0].capacity
     assert ports
@@ -183,7 +183,7 @@ def test_round_without_an_attempt_has_empty_histograms() -> None:
     assert not {"connbench_baseline_seconds", "connbench_total_seconds"} & {name for name, _ in metrics}
 
 
-def test_strategies_of_one_label_are_told_apart() -> None:
+def test_strategies_of_one_label_are_distinguished() -> None:
     """Parameters that a label does not show make no series twice, which Prometheus would refuse as a whole."""
     twins = [StrategySpec("window", 500, WINDOW.placement, retries) for retries in (None, 0)]
     assert len({twin.label for twin in twins}) == 1

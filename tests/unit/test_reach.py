@@ -129,7 +129,7 @@ def test_plan_verdict_line_table_prediction_and_gate_judge_alike(
         (plan_of(with_load(PLAIN, fill=0.3)), "give a larger share, as in --fill 80%"),
     ],
 )
-def test_way_out_of_too_few_ports_is_one(plan: Plan, advice: str) -> None:
+def test_remedy_for_too_few_ports_is_one(plan: Plan, advice: str) -> None:
     """The advice, followed literally, makes a plan that shows the knee."""
     [finding] = find_unseen_knee(plan, KERNEL)
     assert finding.advice.startswith(advice)
@@ -142,7 +142,7 @@ def test_way_out_of_too_few_ports_is_one(plan: Plan, advice: str) -> None:
     assert find_unseen_knee(followed, KERNEL) == []
 
 
-def test_what_is_unseen_is_told_in_figures() -> None:
+def test_what_is_unseen_is_reported_in_figures() -> None:
     """The finding names the strategies, the number of connections, and the share of the ports."""
     [finding] = find_unseen_knee(plan_of(PLAIN, BIND, RANDOM), KERNEL)
     assert finding.text == (

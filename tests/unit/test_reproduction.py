@@ -382,7 +382,7 @@ def test_verdict_names_what_does_not_hold() -> None:
     )
 
 
-def test_claims_are_told_one_a_line_and_folded_to_the_terminal() -> None:
+def test_claims_are_reported_one_a_line_and_folded_to_the_terminal() -> None:
     """Each claim begins with whether it holds and whose it is; a narrow terminal folds it."""
     made = as_the_talk_says() | {RANGE.spec: drawn(errors=2)}
     told = reproduction.report(result_of(made))
@@ -479,7 +479,7 @@ def test_file_records_that_it_is_a_reproduction() -> None:
     assert not read_json(run.encode(), "run.json").is_reproduction
 
 
-def test_the_talks_range_is_told_where_it_is_another() -> None:
+def test_the_talks_range_is_reported_where_it_is_another() -> None:
     """The quick run stands beside figures of fourteen times as many ports, and says so; the full one does not."""
     assert "range 9024-13119 (the talk: 9024-65535)," in reproduction.report(result_of(as_the_talk_says()))
     assert "(the talk: 9024-65535)" not in reproduction.report(result_of({}, FULL_RANGE))

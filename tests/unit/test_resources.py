@@ -158,7 +158,7 @@ def test_run_fits_exactly_or_is_refused(needs: Needs, room: Available, field: st
 
 @pytest.mark.parametrize("room", [AMPLE, IN_GROUP])
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_number_that_fits_is_told(room: Available, rounds: int) -> None:
+def test_number_that_fits_is_reported(room: Available, rounds: int) -> None:
     """The remedy names a number of connections that fit into memory, in two digits; the next does not fit."""
     needs = Needs(MILLION, Listener.BACKLOG, attempts=MILLION * rounds)
     few = 400 << 20
@@ -172,7 +172,7 @@ def test_number_that_fits_is_told(room: Available, rounds: int) -> None:
     assert ("--rounds" in lacking.hint) == (rounds > 2)
 
 
-def test_no_number_is_told_where_none_fits() -> None:
+def test_no_number_is_reported_where_none_fits() -> None:
     """Where not one connection fits, or the samples would take all the memory, no `-n` is offered."""
     scarce = replace(AMPLE, memory=RESERVE)
     for attempts, hint in ((0, "free some: not one connection fits"), (5, "ask for fewer --rounds or --strategy")):

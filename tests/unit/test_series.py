@@ -31,13 +31,13 @@ def test_strategies_of_one_result_keep_their_labels() -> None:
     assert all(series.result is result for series in found)
 
 
-def test_strategy_of_several_results_is_told_by_its_file() -> None:
+def test_strategy_of_several_results_is_named_with_its_file() -> None:
     """Only a label that occurs twice has the file's name beside it, without folder and ending."""
     old, new = result_named("runs/6.1.json.gz", PLAIN, BIND), result_named("runs/6.8.json", PLAIN, WINDOW)
     assert labels(old, new) == ["plain (6.1)", "bind", "plain (6.8)", "window 500"]
 
 
-def test_files_of_one_name_are_told_by_their_paths() -> None:
+def test_files_of_one_name_are_named_by_their_paths() -> None:
     """Where only folders distinguish the files, the whole path stands there."""
     assert labels(result_named("a/r.json", PLAIN), result_named("b/r.json.gz", PLAIN)) == [
         "plain (a/r.json)",

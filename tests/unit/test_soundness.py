@@ -203,7 +203,7 @@ def test_attempts_that_fail_for_other_reasons_make_the_figures_invalid(number: i
         ((), "26 of them in client 1", "something else ran on a measured CPU"),
     ],
 )
-def test_switches_are_told_of_the_client_that_has_most(cpus: tuple[int, ...], place: str, advice: str) -> None:
+def test_switches_are_reported_of_the_client_that_has_most(cpus: tuple[int, ...], place: str, advice: str) -> None:
     """Of several clients the finding names the most interrupted one; where clients share a CPU, that is the reason."""
     interrupted = with_workers(CLEAN, switches=(10, 20, 6))
     workers = tuple(replace(h, client=client) for h, client in zip(interrupted.report.workers, (0, 1, 1), strict=True))
@@ -276,7 +276,7 @@ def test_of_a_single_round_strategies_alone_are_named() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "json"])
-def test_what_was_not_measured_is_told_in_every_format(form: str) -> None:
+def test_what_was_not_measured_is_reported_in_every_format(form: str) -> None:
     """Report, table and document say that the plan is not complete."""
     assert "partial, rounds not measured: window 500 (3 of 3); plain (1 of 3)" in FORMATS[form](
         stopped_between_rounds()

@@ -274,7 +274,7 @@ def test_options_of_run_stay_in_place() -> None:
     assert set(SWEEP_LISTS) <= {option.name for option in RUN_OPTIONS}
 
 
-def test_setting_and_load_are_told_apart() -> None:
+def test_setting_and_load_are_distinguished() -> None:
     """What a client chooses belongs to its setting, what is asked of it to the load."""
     load = Load(fill=0.8, sources=2, concurrency=3, give_up_ms=5, churn=Churn(7))
     setting, rest = setting_and_load(replace(WINDOW, load=load, phase=Phase.CHURN))
@@ -575,7 +575,7 @@ def test_like_findings_are_counted() -> None:
     assert "warning: the same of 6 more rounds" in printed
 
 
-def test_sweeps_are_told_from_runs() -> None:
+def test_sweeps_are_distinguished_from_runs() -> None:
     """A product of settings and loads with a strategy in it more than once: no run has that, nor the talk's cases."""
     assert is_sweep(swept(TWO_BY_TWO))
     assert is_sweep(read_csv(csv_rows(swept(TWO_BY_TWO)), "a.csv"))

@@ -104,7 +104,7 @@ def test_group_without_an_attempt_has_no_row() -> None:
     assert [line.split()[0] for line in report.splitlines() if line.endswith(" µs")] == ["all", "odd", "harness"]
 
 
-def test_failures_are_told_by_name_and_number() -> None:
+def test_failures_are_reported_by_name_and_number() -> None:
     """Errors are listed by the name of their errno, and the failed attempts have a row in both tables."""
     report = run_report.text(run_of(RANDOM, MIXED))
     assert line_with(report, "errors: ") == "errors: EADDRINUSE 1, EADDRNOTAVAIL 1"
@@ -239,7 +239,7 @@ def test_findings_stand_before_the_verdict_with_their_advice() -> None:
     assert run_report.text(result).endswith(f"\n\n{found}\n\n{write([Verdict(run_verdict(result))])}")
 
 
-def test_finding_told_before_is_not_told_again() -> None:
+def test_finding_printed_before_is_not_printed_again() -> None:
     """The closing lines leave out a finding that was printed before the run."""
     assert write(closing_blocks(result_of({BIND: [round_of(MIXED)]}, known=(NOTE,)), (NOTE,))) == ""
 
@@ -429,7 +429,7 @@ def test_header_names_the_recorded_hosts_range_beside_the_runs(host: str | None,
     assert words.replace("_", "\\_") in run_report.markdown(result)
 
 
-def test_knee_and_first_failure_are_told_with_the_share_in_use() -> None:
+def test_knee_and_first_failure_are_reported_with_the_share_in_use() -> None:
     """Where it turned slow for good, and where an attempt first failed, beside the share in use at that moment."""
     samples = samples_of(
         [10_000] * 100 + [50_000] * 150, port=[9024] * 249 + [0], errno=[0] * 249 + [errno.EADDRNOTAVAIL]

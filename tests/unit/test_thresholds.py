@@ -264,7 +264,7 @@ CHURNING = replace(FILLING, phase=Phase.CHURN)
         ("plain, fill 80%, churn 2000: knee < 50%", {CHURNING}),
     ],
 )
-def test_phase_is_told_by_its_whole_label(text: str, held: set[StrategySpec]) -> None:
+def test_phase_is_named_by_its_whole_label(text: str, held: set[StrategySpec]) -> None:
     """Labels contain commas and percent signs; a bare condition is for both phases, except the knee."""
     expression = parse(text)
     assert {spec for spec in (FILLING, CHURNING) if applies_to(expression, spec)} == held

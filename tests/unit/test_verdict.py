@@ -46,7 +46,7 @@ def run_of(**measured: Samples) -> Result:
     return result_of({StrategySpec(name): [round_of(samples)] for name, samples in measured.items()}, FEW)
 
 
-def test_equal_knees_are_told_once_with_the_times_before_and_after() -> None:
+def test_equal_knees_are_reported_once_with_the_times_before_and_after() -> None:
     """The figures of what turned slow and of what did not, in that order, and then the next command."""
     assert run_verdict(run_of(plain=CLIFF, bind=CLIFF, range=FLAT)) == (
         "plain and bind turn slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.",
@@ -62,7 +62,7 @@ def test_what_has_a_knee_alone_is_to_be_compared() -> None:
     )
 
 
-def test_knees_at_different_shares_are_told_apart() -> None:
+def test_knees_at_different_shares_are_distinguished() -> None:
     """Each with its own place."""
     late = samples_of([5_000] * 700 + [60_000] * 300)
     first = run_verdict(run_of(plain=CLIFF, bind=late))[0]
@@ -70,7 +70,7 @@ def test_knees_at_different_shares_are_told_apart() -> None:
     assert "bind turns slow at connection 701 (70 % of the ports)" in first
 
 
-def test_turning_slow_among_the_last_ports_is_told_after_what_matters() -> None:
+def test_turning_slow_among_the_last_ports_is_reported_after_what_matters() -> None:
     """Every strategy finds the last free ports of a range late: that is no cliff at half of the range."""
     late = samples_of([7_000] * 970 + [50_000] * 30)
     assert run_verdict(run_of(random=late, plain=CLIFF, range=late, bind=samples_of([7_000] * 999 + [50_000])))[:2] == (
@@ -107,7 +107,7 @@ def test_less_than_half_of_the_ports_shows_nothing(connections: int) -> None:
     )
 
 
-def test_little_more_than_half_is_told_with_the_number_that_is_needed() -> None:
+def test_little_more_than_half_is_reported_with_the_number_that_is_needed() -> None:
     """The rolling median needs some connections beyond half: "more than half" would be no reason."""
     few = replace(FEW, connections=503)
     said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 503))]}, few))
@@ -158,7 +158,7 @@ def test_growth_without_a_knee_is_no_staying() -> None:
     )
 
 
-def test_failures_are_told_with_reason_and_place() -> None:
+def test_failures_are_reported_with_reason_and_place() -> None:
     """Failures for lack of a port and attempts given up stand apart."""
     numbers = [0] * 850 + [errno.EADDRNOTAVAIL] * 100 + [GIVEN_UP] * 50
     said = run_verdict(run_of(range=samples_of([8_000] * 1000, errno=numbers)))[0]
@@ -198,7 +198,7 @@ def test_no_connection_at_all() -> None:
     )
 
 
-def test_unusable_figures_are_said_first_and_no_other_is_told() -> None:
+def test_unusable_figures_are_said_first_and_no_other_is_reported() -> None:
     """An unsound measurement has no result."""
     lost = round_of(CLIFF)
     lost = replace(lost, report=replace(lost.report, counters={"TcpExt.TCPSynRetrans": 3}))
@@ -245,7 +245,7 @@ def test_a_file_that_does_not_tell_the_range_has_no_share() -> None:
     )
 
 
-def test_churn_is_told_with_how_full_the_range_is() -> None:
+def test_churn_is_reported_with_how_full_the_range_is() -> None:
     """The replacements, quickest strategy first, and not the filling before them."""
     load = Load(fill=0.8, churn=Churn(100))
     measured = {}

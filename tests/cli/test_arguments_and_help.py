@@ -1,4 +1,4 @@
-"""What people type: lists, units, near misses, and what a shell completes."""
+"""What users type and read: lists, units, similar words, help, and what a shell completes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_strategies_by_commas_and_by_repetition() -> None:
     assert [one["name"] for one in plan["strategies"]] == ["range", "bind", "plain"]
 
 
-def test_strategies_by_commas_on_paper() -> None:
+def test_predict_takes_strategies_by_commas() -> None:
     """`predict` takes what `run` takes."""
     finished = connbench("predict", "--port-range", "40000-40063", "--strategy", "bind,plain", "--format", "json")
     assert finished.returncode == ExitCode.OK, finished.stderr
@@ -164,7 +164,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("typed", "fault", "way_out"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_told_in_two_lines_with_the_way_out(typed: str, fault: str, way_out: str) -> None:
+def test_a_mistake_is_reported_in_two_lines_with_the_remedy(typed: str, fault: str, way_out: str) -> None:
     """The first names the fault and the value, the second what to write; exit code 2."""
     finished = in_process(*typed.split())
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
