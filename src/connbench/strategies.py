@@ -164,9 +164,6 @@ PARTITION = Strategy(
 STRATEGIES = {strategy.name: strategy for strategy in (PLAIN, BIND, RANDOM, WINDOW, RANGE, PARTITION)}
 """By name, in the order in which they are listed and taught."""
 
-DRAWING = tuple(strategy for strategy in STRATEGIES.values() if strategy.draws_port)
-"""The strategies in which the program chooses the port."""
-
 PARAMETERS = ("window", "placement", "retries")
 """All that a strategy can take."""
 

@@ -238,7 +238,7 @@ def test_nginx_takes_the_sources(sources: int, tmp_path: Path) -> None:
     nginx = require("nginx")
     code = snippets(SnippetSpec(PORTS, sources=sources))["nginx"]
     assert code.count("192.0.2.") == sources
-    outer, _, inner = code.rpartition("# where proxy_pass stands:\n")
+    outer, _, inner = code.rpartition("# next to proxy_pass:\n")
     listen = f"unix:{tmp_path}/socket"
     paths = "".join(
         f"{name}_temp_path {tmp_path}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

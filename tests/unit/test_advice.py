@@ -14,7 +14,7 @@ import pytest
 from connbench.advise.advice import advise, snippets_for
 from connbench.advise.command import HOLD, RATE
 from connbench.advise.kernels import kernel_of, read_kernel
-from connbench.advise.report import LANGUAGES, Asked, text
+from connbench.advise.report import LANGUAGES, KernelText, text
 from connbench.advise.report import json as advice_json
 from connbench.advise.scenario import Advice, AdviceItem, Arrivals, Candidate, Scenario, Slo
 from connbench.commands import cli
@@ -29,7 +29,7 @@ from connbench.portmodel.calibration import USUAL, USUAL_UDP
 from connbench.strategies import RANDOM
 from connbench.units import duration
 
-ASKED = Asked("Linux 6.12", "this host")
+KERNEL = KernelText("Linux 6.12", "this host")
 
 
 def options_of(release: str) -> frozenset[str]:
@@ -92,7 +92,7 @@ def test_without_the_option_no_window_is_advised() -> None:
     """A kernel before 6.3 has no IP_LOCAL_PORT_RANGE: plain, bind and random are all there is."""
     advice = advise(replace(SCENARIO, connections=1800, options=options_of("5.10"), algorithm=Algorithm.PRE_6_8))
     assert set(candidates(advice)) == {"plain", "random"}
-    assert "Linux 6.3 has it" in item(advice, "kernel").reason
+    assert "Linux has it from 6.3 on" in item(advice, "kernel").reason
     below = item(advice, "below-knee")
     assert below.line.endswith("bind, from 2 addresses in turn")
     assert below.code["nginx"].count("192.0.2.") == 2
@@ -146,7 +146,7 @@ def test_nothing_that_keeps_is_said() -> None:
     """A connect() costs more than an SLO of 1 µs, whatever the strategy."""
     advice = advise(replace(SCENARIO, slo=Slo.parse("p99 < 1us")))
     found = item(advice, "sources")
-    assert found.line == "nothing keeps 1.00% errors and p99 < 1us with 2, 3, 4, 5 source addresses"
+    assert found.line == "no strategy keeps to 1.00% errors and p99 < 1us with 2, 3, 4 or 5 source addresses"
     assert not any(one.topic == "use" for one in advice.items)
 
 
@@ -165,7 +165,7 @@ def test_kernel_that_can_do_nothing_of_it_is_reported() -> None:
     assert advice.candidates == ()
     found = item(advice, "sources")
     assert found.line == "use 3 source addresses instead of 2"
-    assert "random has 50 ports in a row that are not reserved, for 70" in found.reason
+    assert "random needs 70 ports in a row that are not reserved: there are 50" in found.reason
 
 
 def test_more_sources_than_are_tried_are_reported() -> None:
@@ -223,8 +223,8 @@ def test_ports_in_time_wait_are_taken(
     """Where the client closes first for 60 s each, and for a second where tcp_tw_reuse lets connect() have them."""
     asked = arriving(rate, client_closes=client_closes, time_wait=TimeWait(reuse), is_loopback=is_loopback)
     seconds = 0 if not client_closes else 1 if reuse == 1 or (reuse == 2 and is_loopback) else 60
-    assert (asked.taken(), asked.waiting()) == (at_once + rate * seconds, rate * seconds)
-    assert asked.waiting(RANDOM) == (rate * 60 if client_closes else 0)
+    assert (asked.ports_in_use(), asked.in_time_wait()) == (at_once + rate * seconds, rate * seconds)
+    assert asked.in_time_wait(RANDOM) == (rate * 60 if client_closes else 0)
     assert asked.fits() == (at_once + rate * seconds <= 28_232)
 
 
@@ -277,11 +277,11 @@ def test_without_time_wait_plain_does(changes: dict[str, Any]) -> None:
 def test_no_more_are_in_time_wait_than_may_be() -> None:
     """tcp_max_tw_buckets: at 8,000/s with 131,072 of them five sources do, where 480,000 would take eighteen."""
     advice = advise(arriving(8000, time_wait=TimeWait(most=131_072)))
-    assert advice.scenario.taken() == 131_752
+    assert advice.scenario.ports_in_use() == 131_752
     assert advice.sufficient
     assert advice.sufficient.sources == 5
     assert "131,072 in TIME_WAIT (8,000/s x 60 s, cut to net.ipv4.tcp_max_tw_buckets)" in item(advice, "ports").reason
-    assert arriving(331, time_wait=TimeWait(most=131_072)).waiting() == 19_860
+    assert arriving(331, time_wait=TimeWait(most=131_072)).in_time_wait() == 19_860
 
 
 def test_what_leaves_too_few_ports_is_no_remedy() -> None:
@@ -296,7 +296,7 @@ def test_reuse_does_not_help_random() -> None:
     advice = advise(arriving(14_340, time_wait=TimeWait(1)))
     assert set(candidates(advice)) >= {"plain", "range"}
     assert "random" not in candidates(advice)
-    assert "it needs 861,619 ports of 28,232" in item(advice, "random").line
+    assert "it needs 861,619 ports, and there are 28,232" in item(advice, "random").line
     assert "15,559 are beyond it" in item(advice, "knee").line
 
 
@@ -315,7 +315,7 @@ def test_ports_are_used_up_where_connections_are_held() -> None:
 def test_each_target_has_ports_of_its_own() -> None:
     """But with random, whose bind() takes a port for all of them, and with UDP."""
     five = replace(ISSUED, connections=40_000, targets=5)
-    assert (five.capacity(), five.capacity(RANDOM), five.each(), five.each(RANDOM)) == (
+    assert (five.capacity(), five.capacity(RANDOM), five.in_use_each(), five.in_use_each(RANDOM)) == (
         141_160,
         28_232,
         8000,
@@ -326,7 +326,7 @@ def test_each_target_has_ports_of_its_own() -> None:
     assert "random" not in candidates(advice)
     assert "the knee of plain is at 70,581 ports in use, 40,000 are 56.7% of it" in item(advice, "knee").line
     udp = replace(five, protocol=Protocol.UDP, calibration=USUAL_UDP)
-    assert (udp.capacity(), udp.waiting()) == (28_232, 0)
+    assert (udp.capacity(), udp.in_time_wait()) == (28_232, 0)
     assert advise(udp).verdict[0] == "40,000 ports are needed, and there are 28,232."
 
 
@@ -334,10 +334,10 @@ def test_udp_has_no_knee_and_no_time_wait() -> None:
     """Its search has no parities; a closed socket's port is free at once, whichever end closes first."""
     asked = replace(arriving(331), connections=20_000, protocol=Protocol.UDP, calibration=USUAL_UDP)
     advice = advise(asked)
-    assert asked.taken() == 20_000
+    assert asked.ports_in_use() == 20_000
     assert {one.topic for one in advice.items}.isdisjoint({"knee", "time-wait"})
     assert set(candidates(advice)) >= {"plain", "range", "random"}
-    printed = text(advice, ASKED, 80)
+    printed = text(advice, KERNEL, 80)
     assert "UDP's search" in printed
     assert "closing" not in printed
 
@@ -370,10 +370,10 @@ def test_sources_advised_have_a_table_of_their_own() -> None:
     advice = advise(replace(SCENARIO, connections=5000))
     assert advice.sufficient is not None
     assert advice.sufficient.sources == 3
-    printed = text(advice, ASKED)
+    printed = text(advice, KERNEL)
     table = printed.partition("with 3 source addresses:\n")[2].partition("\n\n")[0]
     assert {line.split()[0] for line in table.splitlines()} >= {"strategy", "bind", "range", "random"}
-    document = json.loads(advice_json(advice, ASKED))
+    document = json.loads(advice_json(advice, KERNEL))
     assert document["strategies"] == []
     assert document["with_sources"]["sources"] == 3
     assert advise(SCENARIO).sufficient is None
@@ -382,7 +382,7 @@ def test_sources_advised_have_a_table_of_their_own() -> None:
 def test_code_is_short_and_stands_once() -> None:
     """Many addresses are counted, not listed, but in nginx, which has to."""
     advice = advise(replace(SCENARIO, connections=100_000))
-    printed = text(advice, ASKED, languages=LANGUAGES)
+    printed = text(advice, KERNEL, languages=LANGUAGES)
     blocks = [one.code[language] for one in advice.items for language in one.code]
     assert max(map(len, blocks[0].splitlines())) < 100
     assert set(item(advice, "below-knee").code) == {"nginx"}
@@ -392,13 +392,17 @@ def test_code_is_short_and_stands_once() -> None:
     twice = advise(old)
     shared = set(item(twice, "use").code.values()) & set(item(twice, "below-knee").code.values())
     assert len(shared) == 1
-    assert text(twice, ASKED, languages=("nginx",)).count("split_clients") == 1
+    assert text(twice, KERNEL, languages=("nginx",)).count("split_clients") == 1
 
 
 def test_reserved_ports_are_nobodys() -> None:
     """NodePorts within the range: less capacity, an earlier knee, and no code that binds to one of them."""
     reserved = replace(SCENARIO, connections=1800, reserved=frozenset(range(40000, 40301)))
-    assert (reserved.free, reserved.first_half, reserved.longest_free) == (1699, 849, PortRange(40301, 41999))
+    assert (reserved.unreserved, reserved.first_parity, reserved.longest_unreserved) == (
+        1699,
+        849,
+        PortRange(40301, 41999),
+    )
     assert advise(reserved).candidates == ()
     assert item(advise(reserved), "sources").reason.startswith("1,800 ports are needed, and there are 1,699")
     advice = advise(replace(reserved, connections=1600))
@@ -406,7 +410,7 @@ def test_reserved_ports_are_nobodys() -> None:
     assert item(advice, "knee").line == "the knee of plain is at 850 ports in use, 1,600 are beyond it"
     assert candidates(advice)["random"].tries == pytest.approx(1699 / 100, rel=0.2)
     assert "random.randint(40301, 41999)" in snippets_for(reserved, StrategySpec("random"))["Python"]
-    assert "range 40000-41999 (301 of its ports reserved)" in text(advice, ASKED)
+    assert "range 40000-41999 (301 of its ports reserved)" in text(advice, KERNEL)
 
 
 def test_reserved_ports_are_the_hosts_or_those_named(
@@ -450,7 +454,7 @@ SCREENS = {
 def test_advice_fits_a_screen(name: str) -> None:
     """24 lines of 80 columns, one of them the prompt's, and what to do stands at the top; the code is not there yet."""
     advice = advise(replace(SCREENS[name], is_here=True))
-    lines = text(advice, Asked("Linux 6.18.44-cloud-amd64 (probed)", "this host"), 80).splitlines()
+    lines = text(advice, KernelText("Linux 6.18.44-cloud-amd64 (probed)", "this host"), 80).splitlines()
     assert len(lines) <= 23
     assert max(len(line) for line in lines if not line.startswith("Next: ")) <= 80
     assert re.match(r"Use |At [\d,]+/s all ", lines[0])
@@ -465,12 +469,12 @@ def test_code_stands_below_all_else() -> None:
     codes = [f"{language}: {one.line}" for one in advice.items for language in one.code]
     codes = [line for line in codes if line in by_code.values()]  # the same code stands once
     assert {code.partition(":")[0] for code in codes} == {"Python", "C", "Go", "nginx", "haproxy"}
-    lines = text(advice, ASKED, languages=LANGUAGES).splitlines()
+    lines = text(advice, KERNEL, languages=LANGUAGES).splitlines()
     assert [line for line in lines if line in codes] == codes
     assert max(i for i, line in enumerate(lines) if line.startswith("- ")) < lines.index(codes[0])
-    of_two = text(advice, ASKED, languages=("c", "nginx")).splitlines()
+    of_two = text(advice, KERNEL, languages=("c", "nginx")).splitlines()
     assert [line for line in of_two if line in codes] == [c for c in codes if c.startswith(("C: ", "nginx: "))]
-    assert text(advice, ASKED).splitlines()[-1] == "code to paste: --code python | c | go | nginx | haproxy"
+    assert text(advice, KERNEL).splitlines()[-1] == "code to paste: --code python | c | go | nginx | haproxy"
 
 
 def connbench(*arguments: str) -> None:
@@ -486,7 +490,7 @@ def test_code_is_part_of_the_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "net.Dialer" in printed
     assert "import socket" not in printed
     connbench("advise", "-n", "95", "--port-range", "20000-20199", "--kernel", "6.12", "--code", "nginx")
-    assert capsys.readouterr().out.splitlines()[-1].startswith("no code for nginx: what is advised needs none")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("no code for nginx: the advised strategy needs none")
     with pytest.raises(UsageError, match="--code"):
         connbench(*asked, "--format", "json")
 
@@ -520,8 +524,7 @@ def test_search_is_probed_and_not_taken_from_the_release(
 ) -> None:
     """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
     monkeypatch.setattr("connbench.advise.kernels.searches_one_parity_first", lambda: goes_first)
-    for module in ("command", "kernels"):
-        monkeypatch.setattr(f"connbench.advise.{module}.is_supported", lambda _: True)
+    monkeypatch.setattr("connbench.advise.kernels.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
     asked = ("advise", "-n", "500", "--port-range", "40000-40999")
     connbench(*asked)
@@ -671,7 +674,7 @@ def test_backports_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({}, (), "tcp_tw_reuse 2 (this host), not loopback: TIME_WAIT 60 s", 60),
         ({"net.ipv4.tcp_tw_reuse": "1"}, (), "tcp_tw_reuse 1 (this host), not loopback: TIME_WAIT 1 s", 1),
-        ({"net.ipv4.tcp_tw_reuse": "1"}, ("--tcp-tw-reuse", "0"), "tcp_tw_reuse 0 (as told), not loopback", 60),
+        ({"net.ipv4.tcp_tw_reuse": "1"}, ("--tcp-tw-reuse", "0"), "tcp_tw_reuse 0 (--tcp-tw-reuse), not loopback", 60),
         ({"net.ipv4.tcp_tw_reuse_delay": "250"}, ("--target", "127.0.0.1:80"), "loopback: TIME_WAIT 0.25 s", 0.25),
         ({}, ("--target", "127.0.0.1:80", "--target", "127.0.0.2:80"), "(this host), loopback: TIME_WAIT 1 s", 1),
         ({}, ("--target", "127.0.0.1:80", "--target", "192.0.2.1:80"), "not loopback: TIME_WAIT 60 s", 60),

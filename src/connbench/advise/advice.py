@@ -1,36 +1,47 @@
-"""What to do about so many connections: lines, each with its reason and, where there is some, code to paste."""
+"""The rules of advice: what to use, what it costs, why, and what more source addresses change.
+
+`advise` is the way in. Each rule gives the items of its topic; the verdict says the most important ones in sentences.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
-from connbench.advise.candidates import default_search, find_candidates, prefers_parity
+from connbench.advise.candidates import default_search, find_candidates, is_candidate, prefers_parity
 from connbench.advise.scenario import Advice, AdviceItem, Candidate, Scenario, SufficientSources
 from connbench.advise.snippets import SnippetSpec, snippets
 from connbench.draws import MOST_DRAWS
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import Protocol, StrategySpec
 from connbench.model.time_wait import ALWAYS, MOST_WAITING, TW_REUSE
-from connbench.strategies import BIND, DRAWING, RANGE, Strategy, Window
+from connbench.strategies import STRATEGIES, Strategy, Window
 from connbench.units import duration
 from connbench.wording import listed
 
 NEXT = "Next: "
-"""The beginning of the sentence of the verdict that is a command."""
+"""The beginning of the line of the verdict that is a command."""
 
 MOST_SOURCES = 4096
-BELOW_KNEE = 0.9
-"""Of half the range: closer to its end each search for one of the last ports of the parity is long."""
+"""The most source addresses that are simulated."""
 
-TRIED_SOURCES = 4
-"""Numbers of sources tried, from the fewest that have ports enough."""
+BELOW_KNEE = 0.9
+"""Share of the ports of the first parity that one source may have in use: near the knee the last free ports of the
+parity take long searches."""
+
+SIMULATED_NUMBERS = 4
+"""How many numbers of sources are simulated, from the fewest that have enough ports."""
 
 
 def advise(scenario: Scenario) -> Advice:
-    """Work out the advice."""
-    tried = find_candidates(scenario)
+    """Simulate the strategies of a scenario, and say which to use.
+
+    Where none keeps budget and SLO, the advice says with how many source addresses one does.
+    """
+    candidates = find_candidates(scenario)
+    kept = [one for one in candidates if one.is_kept]
+    sufficient = None if kept else find_sufficient_sources(scenario)
     items = [
         *_kernel(scenario),
         *_ports(scenario),
@@ -38,58 +49,49 @@ def advise(scenario: Scenario) -> Advice:
         *_time_wait(scenario),
         *_knee(scenario),
         *_left_out(scenario),
+        *(_uses(scenario, kept) if kept else _more_sources(scenario, candidates, sufficient)),
+        *_below_knee(scenario),
     ]
-    kept = [one for one in tried if one.is_kept]
-    if kept:
-        items.append(use_item(scenario, kept[0]))
-        without_option = next((one for one in kept if not one.spec.traits.sets_port_range), None)
-        if without_option and without_option is not kept[0]:
-            items.append(use_item(scenario, without_option, topic="without-option"))
-    sufficient = None if kept else enough_sources(scenario)
-    if not kept:
-        items += more_sources(scenario, tried, sufficient)
-    items += below_knee(scenario)
-    said = verdict_sentences(scenario, tried, sufficient, items)
-    return Advice(scenario, tuple(tried), tuple(items), said, sufficient)
+    verdict = _verdict(scenario, candidates, sufficient, items)
+    return Advice(scenario, tuple(candidates), tuple(items), verdict, sufficient)
 
 
 def _kernel(scenario: Scenario) -> Iterator[AdviceItem]:
     if scenario.doubt or LOCAL_PORT_RANGE.name not in scenario.options:
-        yield AdviceItem(
-            "kernel",
-            f"no range and no window without {LOCAL_PORT_RANGE.name}",
-            scenario.doubt or f"Linux {LOCAL_PORT_RANGE.since} has it; a distribution may have it by a backport",
-        )
+        since = f"Linux has it from {LOCAL_PORT_RANGE.since} on; a distribution may have backported it"
+        names = listed([one.name for one in STRATEGIES.values() if one.sets_port_range and is_candidate(one)])
+        yield AdviceItem("kernel", f"{names} need {LOCAL_PORT_RANGE.name}", scenario.doubt or since)
 
 
 def _ports(scenario: Scenario) -> Iterator[AdviceItem]:
-    taken, capacity, waiting = scenario.taken(), scenario.capacity(), scenario.waiting()
-    share = f"{taken / capacity:.1%}" if taken <= capacity else f"{taken / capacity:,.1f} times as many as there are"
+    in_use, capacity, waiting = scenario.ports_in_use(), scenario.capacity(), scenario.in_time_wait()
+    share = f"{in_use / capacity:.1%}" if in_use <= capacity else f"{in_use / capacity:,.1f} times as many as there are"
     kind = "" if scenario.protocol is Protocol.TCP else "UDP sockets "
-    reason = f"{scenario.connections:,} {kind}open at once{_arrivals_text(scenario)}"
+    reason = f"{scenario.connections:,} {kind}open at once{_by_littles_law(scenario)}"
     if waiting and scenario.arrivals:
-        law = f"{scenario.arrivals.rate:,g}/s x {scenario.seconds_waiting():g} s"
-        most = f", cut to {MOST_WAITING}" if scenario.has_most_waiting() else ""
-        reason += f", {waiting:,} in TIME_WAIT ({law}{most})"
-    yield AdviceItem("ports", f"{taken:,} of {capacity:,} ports are in use, {share}", reason)
+        product = f"{scenario.arrivals.rate:,g}/s x {scenario.time_wait_seconds():g} s"
+        most = f", cut to {MOST_WAITING}" if scenario.is_time_wait_capped() else ""
+        reason += f", {waiting:,} in TIME_WAIT ({product}{most})"
+    yield AdviceItem("ports", f"{in_use:,} of {capacity:,} ports are in use, {share}", reason)
 
 
-def _arrivals_text(scenario: Scenario) -> str:
-    """How many are open by Little's law, and whether more were asked for."""
+def _by_littles_law(scenario: Scenario) -> str:
+    """How many are open by Little's law, rate times hold, and whether the user asked for more."""
     arrivals = scenario.arrivals
     if arrivals is None or arrivals.hold is None:
         return ""
-    law = f"{arrivals.rate:,g}/s x {arrivals.hold:g} s"
-    return f" ({law})" if arrivals.at_once == scenario.connections else f" (-n; {law} are {arrivals.at_once:,})"
+    product = f"{arrivals.rate:,g}/s x {arrivals.hold:g} s"
+    asked_for_more = arrivals.at_once != scenario.connections
+    return f" (-n; {product} are {arrivals.at_once:,})" if asked_for_more else f" ({product})"
 
 
 def _exhaustion(scenario: Scenario) -> Iterator[AdviceItem]:
-    """When no port is left, where that comes about."""
+    """When the ports are exhausted, if they are."""
     arrivals, capacity = scenario.arrivals, scenario.capacity()
     if arrivals is None or scenario.fits():
         return
-    free = max(0, capacity - (scenario.connections - arrivals.at_once))  # others than the arrivals's stay open
-    waiting = scenario.seconds_waiting()
+    free = max(0, capacity - (scenario.connections - arrivals.at_once))  # other connections stay open
+    waiting = scenario.time_wait_seconds()
     held = "" if arrivals.hold is None else f" {arrivals.hold:g} s open"
     kept = " and".join(filter(None, (held, f" {waiting:g} s in TIME_WAIT" if waiting else "")))
     yield AdviceItem(
@@ -100,207 +102,222 @@ def _exhaustion(scenario: Scenario) -> Iterator[AdviceItem]:
 
 
 def _time_wait(scenario: Scenario) -> Iterator[AdviceItem]:
-    """What takes TIME_WAIT off the ports."""
-    if not scenario.waiting():
+    """What frees the ports in TIME_WAIT."""
+    if not scenario.in_time_wait():
         return
-    without = replace(scenario, client_closes=False)
+    server_closes = replace(scenario, client_closes=False)
     reusing = replace(scenario, time_wait=replace(scenario.time_wait, reuse=ALWAYS))
-    is_less = reusing.waiting() < scenario.waiting()
-    ways = [
-        (without, "if the server closes first, {taken:,} ports are in use"),
-        (reusing, f"with {TW_REUSE}=1, {{taken:,}}"),
-    ]
-    # Where there are too few ports, what leaves too few as well is no way out.
-    lines = [words.format(taken=one.taken()) for one, words in ways[: 1 + is_less] if one.fits() or scenario.fits()]
+    reuse_helps = reusing.in_time_wait() < scenario.in_time_wait()
+    changes = [(server_closes, "if the server closes first, {:,} ports are in use")]
+    if reuse_helps:
+        changes.append((reusing, f"with {TW_REUSE}=1, {{:,}}"))
+    # Where the ports do not suffice, a change after which they do not suffice either is no advice.
+    lines = [words.format(one.ports_in_use()) for one, words in changes if one.fits() or scenario.fits()]
     if lines:
-        yield AdviceItem(
-            "time-wait",
-            "; ".join(lines),
-            f"but not with {_drawing_names()}, whose bind() cannot take a port in TIME_WAIT" if is_less else "",
-        )
+        binding = listed([one.name for one in STRATEGIES.values() if one.binds_to_port], " or ")
+        reason = f"but not with {binding}, whose bind() cannot take a port in TIME_WAIT" if reuse_helps else ""
+        yield AdviceItem("time-wait", "; ".join(lines), reason)
 
 
 def _knee(scenario: Scenario) -> Iterator[AdviceItem]:
-    half = scenario.first_half
+    half = scenario.first_parity
     total = half * scenario.spaces()
-    walked = len(scenario.ports) // 2  # reserved ports too
-    names = [one.name for one in (default_search(scenario), RANGE) if half and prefers_parity(scenario, one)]
-    if not names or not scenario.fits():
+    probed = len(scenario.ports) // 2  # the search probes reserved ports, too
+    names = [
+        one.name
+        for one in STRATEGIES.values()
+        if one.searches_range
+        and (one.sets_port_range or one is default_search(scenario))
+        and prefers_parity(scenario, one)
+    ]
+    if not names or not half or not scenario.fits():
         return
-    taken = scenario.taken()
-    cost = walked * float(scenario.calibration.port_ns_at(max(1, taken)))
-    where = f"{taken:,} are beyond it" if scenario.each() > half else f"{taken:,} are {taken / total:.1%} of it"
+    in_use = scenario.ports_in_use()
+    cost = probed * float(scenario.calibration.port_ns_at(max(1, in_use)))
+    where = (
+        f"{in_use:,} are beyond it" if scenario.in_use_each() > half else f"{in_use:,} are {in_use / total:.1%} of it"
+    )
     yield AdviceItem(
         "knee",
         f"the knee of {' and '.join(names)} is at {total + 1:,} ports in use, {where}",
-        f"from there on a search probes {half:,} ports of one parity in vain, about {duration(cost)}",
+        f"from there on each search probes the {half:,} ports of one parity in vain, about {duration(cost)}",
     )
 
 
 def _left_out(scenario: Scenario) -> Iterator[AdviceItem]:
-    """Why a strategy that draws ports was not simulated, where the others have enough ports."""
-    room = len(scenario.longest_free)
-    stretch = f" in a row that are not reserved ({scenario.longest_free})" if scenario.reserved_here else ""
-    for strategy in DRAWING:
-        if scenario.fits() and not scenario.has_free_stretch(strategy):
-            seconds = scenario.seconds_waiting(strategy)
-            yield AdviceItem(
-                strategy.name,
-                f"{strategy.name} is left out: it needs {scenario.each(strategy):,} ports of {room:,}{stretch}",
-                f"none of its ports is free again before {seconds:g} s" if seconds > scenario.seconds_waiting() else "",
-            )
+    """Why a strategy that binds to a port is no candidate where the others are."""
+    ports = scenario.longest_unreserved
+    for one in STRATEGIES.values():
+        needed, there_are = scenario.in_use_each(one), len(ports)
+        if not one.binds_to_port or not scenario.fits() or needed <= there_are:
+            continue
+        stretch = f" in a row that are not reserved ({ports})" if scenario.reserved_in_range else ""
+        seconds = scenario.time_wait_seconds(one)
+        yield AdviceItem(
+            one.name,
+            f"{one.name} is left out: it needs {needed:,} ports, and there are {there_are:,}{stretch}",
+            f"each of its ports stays in TIME_WAIT for {seconds:g} s" if seconds > scenario.time_wait_seconds() else "",
+        )
 
 
-def _drawing_names() -> str:
-    return listed([one.name for one in DRAWING], " or ")
+def _uses(scenario: Scenario, kept: Sequence[Candidate]) -> Iterator[AdviceItem]:
+    """The best candidate, and the best that needs no IP_LOCAL_PORT_RANGE if that is another one."""
+    yield _use(scenario, kept[0])
+    without_option = next((one for one in kept if not one.spec.traits.sets_port_range), None)
+    if without_option and without_option is not kept[0]:
+        yield _use(scenario, without_option, topic="without-option")
 
 
-def usage_of(scenario: Scenario, strategy: Strategy) -> str:
-    """What a program does for a strategy, in words."""
+def _use(scenario: Scenario, candidate: Candidate, topic: str = "use") -> AdviceItem:
+    """The item that says to use a candidate."""
+    spec = candidate.spec
+    condition = "" if topic == "use" else f"without {LOCAL_PORT_RANGE.name} "
+    line = f"{condition}use {_used(scenario, spec)}"
+    return AdviceItem(topic, line, _costs(scenario, candidate), snippets_for(scenario, spec))
+
+
+def _used(scenario: Scenario, spec: StrategySpec) -> str:
+    """A strategy with what the program does for it, in words."""
+    turns = f", from {scenario.sources} addresses in turn" if scenario.sources > 1 else ""
+    return f"{spec.label} ({_usage(scenario, spec.traits)}){turns}"
+
+
+def _usage(scenario: Scenario, strategy: Strategy) -> str:
     is_searched_in_bind = scenario.protocol is Protocol.UDP and strategy.chooses_source and strategy.is_default_search
     return "bind() to an address, which chooses the port" if is_searched_in_bind else strategy.usage
 
 
-def use_item(scenario: Scenario, candidate: Candidate, topic: str = "use") -> AdviceItem:
-    """The advice to use a strategy."""
-    spec = candidate.spec
-    line = f"use {spec.label}" if topic == "use" else f"without IP_LOCAL_PORT_RANGE: {spec.label}"
-    line += f" ({usage_of(scenario, spec.traits)})"
-    if scenario.sources > 1:
-        line += f", from {scenario.sources} addresses in turn"
-    return AdviceItem(topic, line, costs_of(scenario, candidate), snippets_for(scenario, spec))
-
-
-def costs_of(scenario: Scenario, candidate: Candidate) -> str:
-    """What a strategy comes to, in words."""
+def _costs(scenario: Scenario, candidate: Candidate) -> str:
+    """The time that an attempt takes, and the share of attempts that fail."""
     statistic = scenario.slo.statistic if scenario.slo else "p99"
-    limit = "" if statistic == "mean" else f", {statistic} {duration(candidate.slo_ns)}"
+    value = "" if statistic == "mean" else f", {statistic} {duration(candidate.slo_ns)}"
     errors = f"{candidate.errors:.2%} of the attempts fail" if candidate.errors else "no attempt fails"
-    return f"{duration(candidate.mean_ns)} an attempt{limit}, {errors}"
+    return f"{duration(candidate.mean_ns)} an attempt{value}, {errors}"
 
 
-def snippets_for(scenario: Scenario, spec: StrategySpec) -> dict[str, str]:
-    """What to paste for a strategy; nothing where connect() is used as it is."""
+def snippets_for(scenario: Scenario, spec: StrategySpec) -> Mapping[str, str]:
+    """The code to paste for a strategy, by language; empty if the program calls connect() and nothing else."""
     strategy = spec.traits
     if strategy.is_default_search and (scenario.sources == 1 or not strategy.chooses_source):
         return {}
-    is_drawn = strategy.draws_port
-    ports = scenario.longest_free if is_drawn else scenario.ports
-    window = len(ports) if strategy.window is Window.RANGE else spec.window
-    tries = MOST_DRAWS if is_drawn else 1 + (spec.retries or 0)
-    wanted = SnippetSpec(
-        ports, window, tries, scenario.sources, is_drawn, scenario.protocol is Protocol.UDP, scenario.longest_free
+    ports = scenario.longest_unreserved if strategy.draws_port else scenario.ports
+    return snippets(
+        SnippetSpec(
+            ports,
+            window=len(ports) if strategy.window is Window.RANGE else spec.window,
+            tries=MOST_DRAWS if strategy.draws_port else 1 + (spec.retries or 0),
+            sources=scenario.sources,
+            draws_port=strategy.draws_port,
+            is_udp=scenario.protocol is Protocol.UDP,
+            listed=scenario.longest_unreserved,
+        )
     )
-    return snippets(wanted)
 
 
-def _numbers(scenario: Scenario) -> list[int]:
-    """Numbers of source addresses to try: the fewest that have ports enough and some more, up to below the knee."""
-    a_source = scenario.spaces() // scenario.sources
-    fewest = max(scenario.sources + 1, ceil(scenario.taken() / (scenario.free * a_source)))
-    below_half = ceil(scenario.taken() / max(1, scenario.first_half * a_source))
-    return sorted({*range(fewest, fewest + TRIED_SOURCES), max(fewest, below_half)})
+def _numbers_of_sources(scenario: Scenario) -> list[int]:
+    """The numbers of source addresses to simulate: from the fewest with enough ports on, and the fewest below the knee.
+
+    With fewer than the last one each source is beyond the knee of the first parity.
+    """
+    spaces_each = scenario.spaces() // scenario.sources
+    fewest = max(scenario.sources + 1, ceil(scenario.ports_in_use() / (scenario.unreserved * spaces_each)))
+    below_knee = ceil(scenario.ports_in_use() / max(1, scenario.first_parity * spaces_each))
+    return sorted({*range(fewest, fewest + SIMULATED_NUMBERS), max(fewest, below_knee)})
 
 
-def enough_sources(scenario: Scenario) -> SufficientSources | None:
-    """The fewest of those numbers with which a strategy keeps budget and SLO."""
-    for number in _numbers(scenario):
+def find_sufficient_sources(scenario: Scenario) -> SufficientSources | None:
+    """The first of these numbers of sources with which a strategy keeps budget and SLO; None if there is none."""
+    for number in _numbers_of_sources(scenario):
         candidates = find_candidates(replace(scenario, sources=number)) if number <= MOST_SOURCES else []
         if candidates and candidates[0].is_kept:
             return SufficientSources(number, tuple(candidates))
     return None
 
 
-def more_sources(
+def _more_sources(
     scenario: Scenario, candidates: Sequence[Candidate], sufficient: SufficientSources | None
 ) -> Iterator[AdviceItem]:
-    """How many addresses it takes, if any number does."""
+    """How many source addresses suffice, if any number does."""
     why = _why_not(scenario, candidates)
     if sufficient:
-        line = f"use {sufficient.sources} source addresses instead of {scenario.sources}"
-        yield AdviceItem("sources", line, why)
-        yield use_item(replace(scenario, sources=sufficient.sources), sufficient.candidates[0])
+        yield AdviceItem("sources", f"use {sufficient.sources} source addresses instead of {scenario.sources}", why)
+        yield _use(replace(scenario, sources=sufficient.sources), sufficient.candidates[0])
         return
-    numbers = _numbers(scenario)
-    tried_numbers = [str(number) for number in numbers if number <= MOST_SOURCES]
-    if not tried_numbers:
-        line = f"it takes {numbers[0]:,} source addresses or more"
-        advised = "; more ports (--port-range) or targets take fewer"
+    numbers = _numbers_of_sources(scenario)
+    simulated = [str(number) for number in numbers if number <= MOST_SOURCES]
+    if simulated:
+        line = f"no strategy keeps to {_limits(scenario)} with {listed(simulated, ' or ')} source addresses"
+        cure = "allow more errors (--error-budget) or more time (--slo)"
     else:
-        line = f"nothing keeps {_bounds(scenario)} with {', '.join(tried_numbers)} source addresses"
-        advised = "; allow more errors (--error-budget) or more time (--slo)"
-    yield AdviceItem("sources", line, why + advised)
+        line = f"it takes {numbers[0]:,} source addresses or more"
+        cure = "with more ports (--port-range) or more targets fewer suffice"
+    yield AdviceItem("sources", line, f"{why}; {cure}")
 
 
 def _why_not(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
-    """Why nothing does with the sources there are."""
+    """Why no strategy can be advised with the sources of the scenario."""
     if not scenario.fits():
-        waiting = scenario.waiting()
+        waiting = scenario.in_time_wait()
         of_them = f" ({scenario.connections:,} open, {waiting:,} in TIME_WAIT)" if waiting else ""
-        return f"{scenario.taken():,} ports are needed{of_them}, and there are {scenario.capacity():,}"
+        return f"{scenario.ports_in_use():,} ports are needed{of_them}, and there are {scenario.capacity():,}"
     if not candidates:
+        [binding] = [one for one in STRATEGIES.values() if one.binds_to_port]
         return (
-            f"this kernel has no option to choose a source with and leave it the port, and {_drawing_names()} has"
-            f" {len(scenario.longest_free):,} ports in a row that are not reserved, for {scenario.each(DRAWING[0]):,}"
+            f"without {NO_PORT.name} a program cannot choose a source and leave the port to the kernel,"
+            f" and {binding.name} needs {scenario.in_use_each(binding):,} ports in a row that are not reserved:"
+            f" there are {len(scenario.longest_unreserved):,}"
         )
     first = candidates[0]
     nearest = f"{first.spec.label}, {first.errors:.2%} errors, {duration(first.slo_ns)}"
-    return f"no strategy keeps {_bounds(scenario)} with {_many(scenario.sources)}; nearest: {nearest}"
+    sources = "one source address" if scenario.sources == 1 else f"{scenario.sources} source addresses"
+    return f"no strategy keeps to {_limits(scenario)} with {sources}; nearest: {nearest}"
 
 
-def below_knee(scenario: Scenario) -> Iterator[AdviceItem]:
-    """How many addresses keep programs quick that can do nothing but bind to one, as nginx."""
-    room = int(BELOW_KNEE * scenario.first_half)
-    room *= scenario.spaces() // scenario.sources
-    is_past = scenario.each() > scenario.first_half and prefers_parity(scenario, default_search(scenario))
-    if not is_past or not room or NO_PORT.name not in scenario.options:
+def _below_knee(scenario: Scenario) -> Iterator[AdviceItem]:
+    """How many addresses keep a program quick that can set nothing but its source address, as nginx can."""
+    ports_each = int(BELOW_KNEE * scenario.first_parity) * (scenario.spaces() // scenario.sources)
+    is_beyond = scenario.in_use_each() > scenario.first_parity and prefers_parity(scenario, default_search(scenario))
+    if not is_beyond or not ports_each or NO_PORT.name not in scenario.options:
         return
-    number = ceil(scenario.taken() / room)
+    number = ceil(scenario.ports_in_use() / ports_each)
     if number > MOST_SOURCES:
         return
-    found = snippets_for(replace(scenario, sources=number), StrategySpec(BIND.name))
+    from_many = replace(scenario, sources=number)
+    strategy = default_search(from_many)
     yield AdviceItem(
         "below-knee",
-        f"if only the source address can be chosen: bind, from {number} addresses in turn",
-        f"each then has {ceil(scenario.taken() / number):,} ports in use, at most {BELOW_KNEE:.0%} of the way to"
-        " its knee",
-        {"nginx": found["nginx"]},
+        f"if a program can set only its source address: {strategy.name}, from {number} addresses in turn",
+        f"each address then has {ceil(scenario.ports_in_use() / number):,} ports in use, at most {BELOW_KNEE:.0%} of"
+        " the way to its knee",
+        {"nginx": snippets_for(from_many, StrategySpec(strategy.name))["nginx"]},
     )
 
 
-def _many(sources: int) -> str:
-    return "one source address" if sources == 1 else f"{sources} source addresses"
-
-
-def _bounds(scenario: Scenario) -> str:
+def _limits(scenario: Scenario) -> str:
+    """What a strategy has to keep to."""
     budget = f"{scenario.budget:.2%} errors"
     return budget if scenario.slo is None else f"{budget} and {scenario.slo.text}"
 
 
-def verdict_sentences(
+def _verdict(
     scenario: Scenario,
     candidates: Sequence[Candidate],
     sufficient: SufficientSources | None,
     items: Sequence[AdviceItem],
 ) -> tuple[str, ...]:
-    """What to use and what it costs, how full the ports are, and what to do next; a line each."""
+    """What to use and what it costs, how full the ports are, and what to do next: a line each."""
     by_topic = {one.topic: one for one in items}
     if candidates and candidates[0].is_kept:
-        return (
-            _use(scenario, candidates[0]),
-            _fullness(scenario, candidates),
-            *_next(scenario, candidates[0]),
-        )
+        best = candidates[0]
+        return (_use_sentence(scenario, best), _fullness_sentence(scenario, candidates), *_next(scenario, best))
     sources = by_topic["sources"]
-    first = by_topic["exhaustion"].line if "exhaustion" in by_topic else sources.reason
-    lines = [_sentence(first)]
+    lines = [_sentence(by_topic["exhaustion"].line if "exhaustion" in by_topic else sources.reason)]
     if sufficient:
-        of = replace(scenario, sources=sufficient.sources)
-        best = sufficient.candidates[0]
-        lines.append(f"{_sentence(sources.line)} {_use(of, best)}")
+        with_more = replace(scenario, sources=sufficient.sources)
+        lines.append(f"{_sentence(sources.line)} {_use_sentence(with_more, sufficient.candidates[0])}")
     else:
         lines.append(_sentence(sources.line))
-    if "time-wait" in by_topic and scenario.waiting():
+    if "time-wait" in by_topic and scenario.in_time_wait():
         lines.append(_sentence(f"or {by_topic['time-wait'].line}"))
     return tuple(lines)
 
@@ -309,34 +326,34 @@ def _sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def _use(scenario: Scenario, best: Candidate) -> str:
-    turns = f", from {scenario.sources} addresses in turn" if scenario.sources > 1 else ""
-    return f"Use {best.spec.label} ({usage_of(scenario, best.spec.traits)}){turns}: {costs_of(scenario, best)}."
+def _use_sentence(scenario: Scenario, best: Candidate) -> str:
+    return f"Use {_used(scenario, best.spec)}: {_costs(scenario, best)}."
 
 
-def _fullness(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
-    """How many ports are in use, and what connect() by itself does with that."""
+def _fullness_sentence(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
+    """How many ports are in use, where the knee is, and what connect() alone costs beyond it."""
     strategy = candidates[0].spec.traits
-    taken, capacity, waiting = scenario.taken(strategy), scenario.capacity(strategy), scenario.waiting(strategy)
+    in_use, capacity = scenario.ports_in_use(strategy), scenario.capacity(strategy)
+    waiting = scenario.in_time_wait(strategy)
     of_them = f" ({waiting:,} in TIME_WAIT)" if waiting else ""
-    words = f"{taken:,} of {capacity:,} ports are in use, {taken / capacity:.1%}{of_them}"
+    words = f"{in_use:,} of {capacity:,} ports are in use, {in_use / capacity:.1%}{of_them}"
     default = next((one for one in candidates if one.spec.traits is default_search(scenario)), None)
     if default is None or not prefers_parity(scenario, default.spec.traits):
         return f"{words}."
-    half = scenario.first_half * scenario.spaces()
-    if scenario.each() > scenario.first_half:
-        same = "" if default is candidates[0] else f": {default.spec.name} takes {duration(default.mean_ns)} there"
-        return f"{words}, beyond the knee at {half + 1:,}{same}."
-    return f"{words}; the knee is at {half + 1:,}."
+    knee = scenario.first_parity * scenario.spaces() + 1
+    if scenario.in_use_each() > scenario.first_parity:
+        cost = "" if default is candidates[0] else f": {default.spec.name} takes {duration(default.mean_ns)} there"
+        return f"{words}, beyond the knee at {knee:,}{cost}."
+    return f"{words}; the knee is at {knee:,}."
 
 
 def _next(scenario: Scenario, best: Candidate) -> list[str]:
-    """The command that shows the same on this machine, as far as one does."""
-    is_plain = scenario.sources == scenario.targets == 1
-    taken = scenario.taken(best.spec.traits)
-    if not scenario.is_here or not is_plain or best.spec.retries or taken < 2:
+    """The command that measures the advised strategy on this host; none where no command measures the same."""
+    has_one_path = scenario.sources == scenario.targets == 1
+    in_use = scenario.ports_in_use(best.spec.traits)
+    if not scenario.is_here or not has_one_path or best.spec.retries or in_use < 2:
         return []
     window = f" --window {best.spec.window}" if best.spec.window else ""
-    udp = " --protocol udp" if scenario.protocol == "udp" else ""
-    how = f"--strategy {best.spec.name}{window}{udp} --port-range {scenario.ports} -n {taken}"
+    udp = " --protocol udp" if scenario.protocol is Protocol.UDP else ""
+    how = f"--strategy {best.spec.name}{window}{udp} --port-range {scenario.ports} -n {in_use}"
     return [f"{NEXT}connbench run {how}"]

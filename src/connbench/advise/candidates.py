@@ -1,4 +1,4 @@
-"""What each strategy would come to with so many connections: in the filling, and once they come and go."""
+"""The strategies that a scenario allows, each simulated: while connections are opened, and while they come and go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from connbench.advise.scenario import Candidate, Scenario, percentile_of
 from connbench.draws import MOST_DRAWS
@@ -28,19 +29,100 @@ from connbench.model import (
 from connbench.portmodel.prediction import Prediction
 from connbench.portmodel.simulation import KernelParameters, simulate
 from connbench.portmodel.variants import WINDOWS
-from connbench.strategies import DRAWING, RANGE, STRATEGIES, WINDOW, Strategy
+from connbench.strategies import STRATEGIES, Strategy, Window
 
 REPLACEMENTS = 5000
-"""Connections replaced at random once all are open: errors to a tenth of a percent show."""
+"""Connections replaced at random once all are open: enough to see a share of errors of a tenth of a percent."""
 
 ALIKE = 1.05
-"""Times the quickest mean within which one does not matter to a program: calibrations are no better than that."""
+"""Candidates whose mean is within 5 % of the quickest count as equally quick: calibrations are no more exact."""
 
 RETRIED_WINDOW, MOST_RETRIES = 100, 10
+"""The size of the window that is simulated with retries, and the most retries."""
+
+
+def find_candidates(scenario: Scenario) -> list[Candidate]:
+    """Simulate every strategy that the kernel allows; the best first.
+
+    Among candidates that are about equally quick, the one that needs the fewest calls of a program comes first. The
+    list has no strategy for which the ports do not suffice, and none that fills windows one after the other: it has no
+    rule for connections that come and go. It may be empty: on a kernel without the socket options, and with reserved
+    ports that leave no part of the range long enough for a program that draws its ports.
+    """
+    found = [one for strategy in sorted(STRATEGIES.values(), key=_calls) for one in _of_strategy(scenario, strategy)]
+    alike = ALIKE * min((one.mean_ns for one in found), default=0.0)
+    return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
+
+
+def is_candidate(strategy: Strategy) -> bool:
+    """Whether a strategy has a rule for connections that come and go: one that fills windows in turn has none."""
+    return strategy.window is not Window.CONSECUTIVE
+
+
+def _calls(strategy: Strategy) -> tuple[bool, ...]:
+    """Sorts strategies by what a program has to do: draw ports, draw windows, set the option."""
+    return strategy.draws_port, strategy.draws_again, strategy.sets_port_range
+
+
+def _of_strategy(scenario: Scenario, strategy: Strategy) -> Iterator[Candidate]:
+    """The candidates of a strategy: none, one, or one for each window worth a try."""
+    if strategy.draws_port:
+        if scenario.in_use_each(strategy) <= len(scenario.longest_unreserved):
+            yield simulate_candidate(scenario, StrategySpec(strategy.name))
+        return
+    if not is_candidate(strategy) or not scenario.fits(strategy) or not is_possible(scenario, strategy):
+        return
+    if strategy.window is Window.RANDOM:
+        yield from _windows(scenario, strategy)
+    elif strategy.sets_port_range or strategy is default_search(scenario):
+        yield simulate_candidate(scenario, StrategySpec(strategy.name))
+
+
+def default_search(scenario: Scenario) -> Strategy:
+    """The strategy that sets no option for the search: with several sources the one that chooses its source.
+
+    With one source both search alike, and the one that leaves the source to the kernel makes fewer calls.
+    """
+    searches = (one for one in STRATEGIES.values() if one.is_default_search)
+    return next(one for one in searches if scenario.sources == 1 or one.chooses_source)
+
+
+def is_possible(scenario: Scenario, strategy: Strategy) -> bool:
+    """Whether the kernel has the options that a strategy sets, and the strategy can use each of several sources."""
+    is_udp = scenario.protocol is Protocol.UDP  # bind() searches for UDP: no option has to leave that to connect()
+    needs = [option for option in strategy.needs if not (is_udp and option == NO_PORT.name)]
+    return all(option in scenario.options for option in needs) and (strategy.chooses_source or scenario.sources == 1)
+
+
+def prefers_parity(scenario: Scenario, strategy: Strategy) -> bool:
+    """Whether a strategy is possible and its search probes the ports of one parity before the others."""
+    if scenario.protocol is Protocol.UDP:
+        return False
+    has_parity = scenario.algorithm.prefers_parity(has_option=strategy.sets_port_range)
+    return is_possible(scenario, strategy) and has_parity
+
+
+def _windows(scenario: Scenario, strategy: Strategy) -> Iterator[Candidate]:
+    """The smallest window that keeps the budget, and a small one with as few retries as keep it.
+
+    A larger window is not always better: windows inside the range cover its ends less often than its middle.
+    """
+
+    def of(width: int, retries: int) -> Candidate:
+        return simulate_candidate(scenario, StrategySpec(strategy.name, width, Placement.INSIDE, retries))
+
+    by_width = (of(width, 0) for width in WINDOWS if width < len(scenario.ports))
+    smallest = next((one for one in by_width if one.keeps_budget), None)
+    if smallest:
+        yield smallest
+    width = min(RETRIED_WINDOW, len(scenario.ports))
+    if smallest is None or (smallest.spec.window or 0) > width:
+        retried = (of(width, retries) for retries in range(1, MOST_RETRIES + 1))
+        yield from islice((one for one in retried if one.keeps_budget), 1)
 
 
 def simulate_candidate(scenario: Scenario, spec: StrategySpec) -> Candidate:
-    """Simulate one space's share of the connections; the others' fill the same tables."""
+    """Simulate a strategy in a scenario."""
     predictions = _predictions(scenario, spec)
     costs = [scenario.calibration.acquire_ns(one) for one in predictions]
     errors = max(one.failures / len(one.attempts) for one in predictions)
@@ -59,22 +141,24 @@ def simulate_candidate(scenario: Scenario, spec: StrategySpec) -> Candidate:
 
 
 def _predictions(scenario: Scenario, spec: StrategySpec) -> tuple[Prediction, Prediction]:
-    """The filling, and the replacements once as many ports are in TIME_WAIT as ever will be."""
+    """The filling of one port space, and its churn once the number of ports in TIME_WAIT no longer grows.
+
+    The connections of the other spaces fill the same tables of the kernel: `open_before` counts them.
+    """
     strategy = spec.traits
-    is_drawn = strategy.draws_port  # bind() would have the reserved ports, too
-    spaces, waiting = scenario.spaces(strategy), scenario.waiting(strategy)
-    before = -(-waiting // spaces)
-    rows = before + REPLACEMENTS
-    rate = waiting / scenario.seconds_waiting(strategy) / spaces if waiting else 0.0  # of those that do leave TIME_WAIT
+    spaces, waiting = scenario.spaces(strategy), scenario.in_time_wait(strategy)
+    before = -(-waiting // spaces)  # closed before the replacements that count
+    leaving = waiting / scenario.time_wait_seconds(strategy) / spaces if waiting else 0.0  # ports a second
+    churn = Churn(before + REPLACEMENTS, Close.FIN, leaving) if before else Churn(REPLACEMENTS)
     loaded = replace(
         spec,
-        load=Load(protocol=scenario.protocol, churn=Churn(rows, Close.FIN, rate) if before else Churn(REPLACEMENTS)),
-        retries=MOST_DRAWS - 1 if is_drawn else spec.retries,
+        load=Load(protocol=scenario.protocol, churn=churn),
+        retries=MOST_DRAWS - 1 if strategy.draws_port else spec.retries,
     )
     plan = Plan(
         strategies=(loaded,),
         connections=-(-scenario.connections // spaces),
-        port_range=scenario.longest_free if is_drawn else scenario.ports,
+        port_range=scenario.longest_unreserved if strategy.draws_port else scenario.ports,
         sources=("127.9.9.1",),
         targets=(Endpoint("127.9.9.2" if scenario.is_loopback else "192.0.2.1", 1),),
         listener=Listener.EXTERNAL,
@@ -82,79 +166,18 @@ def _predictions(scenario: Scenario, spec: StrategySpec) -> tuple[Prediction, Pr
         seed=scenario.seed,
     )
     planned = RoundPlan(plan, loaded, 1)
-    machine = KernelParameters(reserved=scenario.reserved, time_wait=replace(scenario.time_wait, most=None))
-    walks = simulate(planned, scenario.algorithm, machine)
-    filled, churned = (Prediction.of_phase(planned, walks, phase) for phase in (Phase.FILL, Phase.CHURN))
+    kernel = KernelParameters(reserved=scenario.reserved, time_wait=replace(scenario.time_wait, most=None))
+    phases = simulate(planned, scenario.algorithm, kernel)
+    filled, churned = (Prediction.of_phase(planned, phases, phase) for phase in (Phase.FILL, Phase.CHURN))
+    counting = slice(-REPLACEMENTS, None)
     steady = replace(
         churned,
-        attempts=churned.attempts.part(slice(-REPLACEMENTS, None)),
-        open_before=(churned.open_before[-REPLACEMENTS:] + before) * spaces,
+        attempts=churned.attempts.part(counting),
+        open_before=(churned.open_before[counting] + before) * spaces,
     )
     return replace(filled, open_before=filled.open_before * spaces), steady
 
 
-def _statistic(costs: np.typing.NDArray[np.float64], name: str) -> float:
+def _statistic(costs: npt.NDArray[np.float64], name: str) -> float:
     percentile = percentile_of(name)
     return float(costs.mean()) if percentile is None else float(np.percentile(costs, percentile))
-
-
-def find_candidates(scenario: Scenario) -> list[Candidate]:
-    """Every strategy that the kernel has, the windows by the smallest that keeps the budget; the best first.
-
-    Of those that are all but equally quick the one that asks least of a program is the best.
-    None has a chance that needs more ports than there are; none may be possible either, on a kernel without
-    the options where reserved ports leave `random` no stretch that is long enough.
-    `partition` is none of them: it fills one window after the other, and has no rule for where a port is free when
-    connections come and go. A worker with a share of the ports of its own does as `range` does on that share: ask for
-    its connections, and name its share as the range.
-    """
-    searches = [one for one in (default_search(scenario), RANGE) if scenario.fits(one) and is_possible(scenario, one)]
-    found = [simulate_candidate(scenario, StrategySpec(one.name)) for one in searches]
-    if RANGE in searches:
-        found += _windows(scenario)
-    found += [simulate_candidate(scenario, StrategySpec(one.name)) for one in DRAWING if scenario.has_free_stretch(one)]
-    alike = ALIKE * min((one.mean_ns for one in found), default=0.0)
-    return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
-
-
-def default_search(scenario: Scenario) -> Strategy:
-    """The strategy that leaves source and port to the kernel, or the port alone where there are several sources.
-
-    With one source both search alike, and the first asks less of a program.
-    """
-    searches = (one for one in STRATEGIES.values() if one.is_default_search)
-    return next(one for one in searches if scenario.sources == 1 or one.chooses_source)
-
-
-def is_possible(scenario: Scenario, strategy: Strategy) -> bool:
-    """Whether the kernel has what a strategy needs, and the strategy can choose among the sources there are."""
-    is_udp = scenario.protocol is Protocol.UDP  # its search is in bind(): nothing is to be deferred
-    needs = [option for option in strategy.needs if not (is_udp and option == NO_PORT.name)]
-    return all(option in scenario.options for option in needs) and (strategy.chooses_source or scenario.sources == 1)
-
-
-def prefers_parity(scenario: Scenario, strategy: Strategy) -> bool:
-    """Whether a strategy can be used here and looks at one parity of the range first."""
-    if scenario.protocol is Protocol.UDP:
-        return False
-    has_parity = scenario.algorithm.prefers_parity(has_option=strategy.sets_port_range)
-    return is_possible(scenario, strategy) and has_parity
-
-
-def _windows(scenario: Scenario) -> Iterator[Candidate]:
-    """The smallest window that keeps the budget, and a small one with as few retries as it takes to keep it.
-
-    A window may be too large, too: those inside the range cover its ends less than its middle.
-    """
-    tried = (simulate_candidate(scenario, _window(width, 0)) for width in WINDOWS if width < len(scenario.ports))
-    smallest = next((one for one in tried if one.keeps_budget), None)
-    if smallest:
-        yield smallest
-    width = min(RETRIED_WINDOW, len(scenario.ports))
-    if smallest is None or (smallest.spec.window or 0) > width:
-        retried = (simulate_candidate(scenario, _window(width, retries)) for retries in range(1, MOST_RETRIES + 1))
-        yield from islice((one for one in retried if one.keeps_budget), 1)
-
-
-def _window(width: int, retries: int) -> StrategySpec:
-    return StrategySpec(WINDOW.name, width, Placement.INSIDE, retries)

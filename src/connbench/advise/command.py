@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from connbench.advise.kernels import OPTIONS, read_kernel, reserved_here, search_of, time_wait_of
+from connbench.advise.kernels import OPTIONS, options_here, read_kernel, reserved_here, search_of, time_wait_of
 from connbench.advise.scenario import Arrivals, Scenario, Slo
 from connbench.commands.calibration_files import calibrate_from
 from connbench.commands.messages import print_text, width
@@ -25,7 +25,6 @@ from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import Quantity, Word, count
 from connbench.errors import ExitCode, UsageError
 from connbench.linux import sysctl
-from connbench.linux.sockopts import is_supported
 from connbench.model import MOST_ROWS, MOST_SOURCES, PortRange, Protocol
 from connbench.planner.endpoints import choose_targets
 from connbench.units import RATE_FORM, TIME_FORM, parse_rate, parse_time
@@ -216,9 +215,7 @@ def command(  # noqa: PLR0913  # one for each option
             connections=number,
             ports=ports,
             sources=sources,
-            options=frozenset(option.name for option in OPTIONS if is_supported(option))
-            if kernel is None
-            else told.options,
+            options=options_here() if kernel is None else told.options,
             algorithm=search,
             budget=budget,
             slo=slo,
@@ -234,9 +231,9 @@ def command(  # noqa: PLR0913  # one for each option
             is_here=kernel is None,
         )
     )
-    asked = report.Asked(f"Linux {release}{told_by}", reuse_from)
+    kernel_text = report.KernelText(f"Linux {release}{told_by}", reuse_from)
     is_json = output_format == "json"
-    print_text(report.json(advice, asked) if is_json else report.text(advice, asked, width(), languages))
+    print_text(report.json(advice, kernel_text) if is_json else report.text(advice, kernel_text, width(), languages))
     return ExitCode.OK
 
 

@@ -16,7 +16,6 @@ from connbench.report.json import json_text
 from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
 from connbench.report.text import write
 from connbench.safe_text import printable
-from connbench.strategies import DRAWING
 from connbench.units import duration
 
 SCHEMA = 3
@@ -25,34 +24,34 @@ LANGUAGES = ("python", "c", "go", "nginx", "haproxy")
 """The values of --code."""
 
 LABEL_COLUMNS = 9
-"""Columns of the label that begins each line on what was asked."""
+"""Columns of the labels `asked`, `closing`, `kernel` and `times`."""
 
-REASONS = ("kernel", "time-wait", "knee", *(one.name for one in DRAWING))
-"""Topics of the items below the table."""
+SAID_ABOVE = {"ports", "exhaustion", "sources", "use"}
+"""Topics that the verdict and the lines below it say: the list below the table has the others."""
 
-FURTHER = ("without-option", "below-knee")
-"""Topics of further items below the table with --code: each has code."""
+SAID_WITH_CODE = {"without-option", "below-knee"}
+"""Topics that the list has only with --code: the code follows it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the text says of the kernel that is advised for.
+class KernelText:
+    """How a report names the kernel that advice is for.
 
     Attributes:
-        kernel: Its name in words.
-        reuse_from: Where net.ipv4.tcp_tw_reuse is known from, in words.
+        name: Its release, and how its search is known.
+        reuse_from: Where the value of net.ipv4.tcp_tw_reuse comes from.
     """
 
-    kernel: str
+    name: str
     reuse_from: str
 
 
-def text(advice: Advice, asked: Asked, width: int | None = None, languages: Collection[str] = ()) -> str:
-    """The verdict, what was asked, the simulated strategies, the reasons; then the code in the asked-for languages.
+def text(advice: Advice, kernel: KernelText, width: int | None = None, languages: Collection[str] = ()) -> str:
+    """The verdict, the scenario, the candidates and the reasons; then the code in these languages.
 
     Args:
         advice: What `advise` found.
-        asked: The kernel that it advises for.
+        kernel: How the text names the kernel.
         width: Columns to fold prose to; None leaves each line whole.
         languages: Languages to print code in, in lower case.
     """
@@ -60,23 +59,22 @@ def text(advice: Advice, asked: Asked, width: int | None = None, languages: Coll
     commands = [line for line in advice.verdict if line.startswith(NEXT)]
     sentences = [line for line in advice.verdict if line not in commands]
     beginning = "\n".join([write([Lines(sentences)], width), *commands])
-    return f"{beginning}\n\n{write(_blocks(advice, asked, languages), width)}"
+    return f"{beginning}\n\n{write(_blocks(advice, kernel, languages), width)}"
 
 
-def _blocks(advice: Advice, asked: Asked, languages: Collection[str] = ()) -> list[Block]:
+def _blocks(advice: Advice, kernel: KernelText, languages: Collection[str] = ()) -> list[Block]:
     """What stands below the verdict."""
     parts: list[Block] = [
-        Lines([f"{label:<{LABEL_COLUMNS}}{line}" for label, line in _facts(advice, asked)], indent=LABEL_COLUMNS),
+        Lines([f"{label:<{LABEL_COLUMNS}}{line}" for label, line in _facts(advice, kernel)], indent=LABEL_COLUMNS),
     ]
     if advice.candidates:
         parts.append(_table(advice, advice.candidates))
     if advice.sufficient:
         title = f"with {advice.sufficient.sources} source addresses:"
         parts.append(_table(advice, advice.sufficient.candidates, title))
-    # Where no strategy keeps the bounds, the verdict names what shortens TIME_WAIT.
-    topics = [topic for topic in REASONS if topic != "time-wait" or advice.is_kept]
-    topics += FURTHER if languages else ()
-    reasons = [one for topic in topics for one in advice.items if one.topic == topic]
+    # Where no candidate is kept, the verdict says what changes TIME_WAIT.
+    elsewhere = SAID_ABOVE | (set() if languages else SAID_WITH_CODE) | (set() if advice.is_kept else {"time-wait"})
+    reasons = [one for one in advice.items if one.topic not in elsewhere]
     lines = [f"- {': '.join(filter(None, (one.line, one.reason)))}" for one in reasons]
     lines += _costs(advice)
     has_code = {language.lower() for one in advice.items for language in one.code}
@@ -86,7 +84,7 @@ def _blocks(advice: Advice, asked: Asked, languages: Collection[str] = ()) -> li
 
 
 def _costs(advice: Advice) -> list[str]:
-    """What the calibration says, if it is one; what is usual is told with what was asked."""
+    """The costs of the calibration. The usual costs have the line `times` above."""
     calibration = advice.scenario.calibration
     if calibration.residual is None:
         return []
@@ -97,16 +95,16 @@ def _costs(advice: Advice) -> list[str]:
     return [beyond, *growth_lines(calibration), *cost_lines(calibration)]
 
 
-def _facts(advice: Advice, asked: Asked) -> list[tuple[str, str]]:
-    """What was asked and taken for granted, as label and line."""
+def _facts(advice: Advice, kernel: KernelText) -> list[tuple[str, str]]:
+    """What the user asked for, and what advise assumes: a label and a line each."""
     scenario = advice.scenario
     [ports] = [one for one in advice.items if one.topic == "ports"]
     slo = f", {scenario.slo.text}" if scenario.slo else ""
     allowed = f"up to {scenario.budget * 100:g}% errors{slo}"
     found = [("asked", f"{ports.reason}; {_ends(scenario)}; {allowed}")]
-    if closing := _closing(scenario, asked):
+    if closing := _closing(scenario, kernel):
         found.append(("closing", closing))
-    found.append(("kernel", f"{printable(asked.kernel)}: {search(scenario.algorithm, (scenario.protocol,))}"))
+    found.append(("kernel", f"{printable(kernel.name)}: {search(scenario.algorithm, (scenario.protocol,))}"))
     if scenario.calibration.residual is None:
         found.append(("times", f"{scenario.calibration.origin}; see --calibrate"))
     return found
@@ -115,21 +113,21 @@ def _facts(advice: Advice, asked: Asked) -> list[tuple[str, str]]:
 def _ends(scenario: Scenario) -> str:
     sources = "one source" if scenario.sources == 1 else f"{scenario.sources:,} sources"
     targets = "one target" if scenario.targets == 1 else f"{scenario.targets:,} targets"
-    return f"{sources}, {targets}, range {scenario.ports}{reserved_text(scenario.reserved_here)}"
+    return f"{sources}, {targets}, range {scenario.ports}{reserved_text(scenario.reserved_in_range)}"
 
 
-def _closing(scenario: Scenario, asked: Asked) -> str:
-    """Who closes first, and what becomes of the port."""
+def _closing(scenario: Scenario, kernel: KernelText) -> str:
+    """Which side closes first, and for how long that keeps the port in use."""
     if scenario.protocol is Protocol.UDP:
         return ""
     if not scenario.client_closes:
         return "server first: it has TIME_WAIT, and the client's port is free at once"
     if scenario.arrivals is None:
-        return "ports in TIME_WAIT are not counted: only --rate says how many they are"
+        return "ports in TIME_WAIT are not counted: add --rate to count them"
     where = "" if scenario.is_loopback else "not "
     timestamps = "" if scenario.time_wait.has_timestamps else ", no TCP timestamps"
-    reuse = f"tcp_tw_reuse {scenario.time_wait.reuse} ({asked.reuse_from})"
-    return f"client first; {reuse}, {where}loopback{timestamps}: TIME_WAIT {scenario.seconds_waiting():g} s"
+    reuse = f"tcp_tw_reuse {scenario.time_wait.reuse} ({kernel.reuse_from})"
+    return f"client first; {reuse}, {where}loopback{timestamps}: TIME_WAIT {scenario.time_wait_seconds():g} s"
 
 
 def _table(advice: Advice, candidates: Sequence[Candidate], title: str = "") -> Table:
@@ -158,7 +156,7 @@ def _row(one: Candidate, *, has_slo: bool) -> tuple[str, ...]:
 
 
 def _codes(advice: Advice, languages: Collection[str]) -> Iterator[Block]:
-    """The code of each item in the asked-for languages, each text once; without any, the reason."""
+    """The code in these languages, each text once; a line that says why if there is none."""
     printed: list[str] = []
     for one in advice.items:
         for language, code in one.code.items():
@@ -167,31 +165,31 @@ def _codes(advice: Advice, languages: Collection[str]) -> Iterator[Block]:
                 yield Lines([f"{language}: {one.line}"])
                 yield Verbatim(textwrap.indent(code.rstrip("\n"), "    "))
     if languages and not printed:
-        yield Lines([f"no code for {', '.join(languages)}: what is advised needs none, or cannot be done there"])
+        yield Lines([f"no code for {', '.join(languages)}: the advised strategy needs none, or cannot be used there"])
 
 
-def json(advice: Advice, asked: Asked) -> str:
-    """The same as one document; times in ns, shares of 1."""
+def json(advice: Advice, kernel: KernelText) -> str:
+    """The same as one JSON document: times in ns, shares from 0 to 1."""
     scenario = advice.scenario
     arrivals = scenario.arrivals
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "verdict": advice.verdict,
-        "kernel": asked.kernel,
+        "kernel": kernel.name,
         "algorithm": next(word for word, one in ALGORITHMS.items() if one is scenario.algorithm),
         "protocol": scenario.protocol,
         "connections": scenario.connections,
         "rate_per_s": arrivals and arrivals.rate,
         "hold_s": arrivals and arrivals.hold,
         "port_range": scenario.ports,
-        "reserved": scenario.reserved_here,
+        "reserved": scenario.reserved_in_range,
         "sources": scenario.sources,
         "targets": scenario.targets,
         "closes_first": "client" if scenario.client_closes else "server",
         "tcp_tw_reuse": scenario.time_wait.reuse,
         "target_on_loopback": scenario.is_loopback,
-        "time_wait": {"seconds": scenario.seconds_waiting(), "ports": scenario.waiting()},
-        "ports_in_use": scenario.taken(),
+        "time_wait": {"seconds": scenario.time_wait_seconds(), "ports": scenario.in_time_wait()},
+        "ports_in_use": scenario.ports_in_use(),
         "ports_available": scenario.capacity(),
         "options": sorted(scenario.options),
         "error_budget": scenario.budget,

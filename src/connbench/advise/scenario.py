@@ -1,4 +1,4 @@
-"""What advice is asked for and what it is made of, as values."""
+"""The input and the output of advice, as values: what the user asks for on which kernel, and what to do."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from connbench.units import parse_time
 if TYPE_CHECKING:
     from connbench.portmodel.calibration import Calibration  # which loads numpy
 
-
 _STATISTIC = r"mean|max|p\d{1,2}(?:\.\d{1,3})?"
 _FORM = re.compile(rf"({_STATISTIC})\s*(<=?)\s*([^=\s].*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """A statistic of the time that a connection takes, and what it has to stay below, or may reach, in ns.
+    """A limit on the time that a connection takes, for one statistic of that time.
 
     Attributes:
         statistic: `mean`, `max`, or a percentile as in `p99` and `p99.9`.
-        limit_ns: The limit.
-        text: The SLO as it was written.
-        is_inclusive: Whether the limit itself keeps it (`<=`).
+        limit_ns: The limit, in ns.
+        text: The SLO as the user wrote it.
+        is_inclusive: Whether a value that equals the limit keeps it (`<=`).
     """
 
     statistic: str
@@ -46,7 +45,7 @@ class Slo:
         """Read `STATISTIC < NUMBER UNIT`, or the same with `<=`.
 
         Raises:
-            UsageError: Not of that form, or no time can keep it.
+            UsageError: The text has another form, or the limit is 0.
         """
         found = _FORM.fullmatch(text.strip())
         try:
@@ -64,26 +63,26 @@ class Slo:
 
     @property
     def percentile(self) -> float | None:
-        """Which percentile the statistic is, 0 to 100; None for the mean."""
+        """The percentile that the statistic is, 0 to 100; None for the mean."""
         return percentile_of(self.statistic)
 
     def is_kept_by(self, value_ns: float) -> bool:
-        """Whether a value of the statistic is within the limit."""
+        """Whether a value of the statistic, in ns, keeps the limit."""
         return value_ns < self.limit_ns or (self.is_inclusive and value_ns == self.limit_ns)
 
 
 def percentile_of(statistic: str) -> float | None:
-    """Which percentile a statistic is, 0 to 100; None for the mean."""
+    """The percentile that a statistic is, 0 to 100; None for the mean."""
     return {"mean": None, "max": 100.0}[statistic] if statistic in {"mean", "max"} else float(statistic[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Connections that come and go.
+    """The rate at which a program opens connections, and how long it holds each.
 
     Attributes:
-        rate: Opened a second.
-        hold: How long each is held, in seconds; None if not known.
+        rate: Connections opened per second.
+        hold: Seconds that each stays open; None if the user does not say.
     """
 
     rate: float
@@ -91,41 +90,41 @@ class Arrivals:
 
     @property
     def at_once(self) -> int:
-        """Connections that are open at once, rate times hold; 0 where that is not known."""
-        return 0 if self.hold is None else max(1, _whole(self.rate * self.hold))
+        """Connections open at once: rate times hold (Little's law). 0 without a hold time."""
+        return 0 if self.hold is None else max(1, _rounded_up(self.rate * self.hold))
 
 
-def _whole(number: float) -> int:
-    """Rounded up. What floating-point numbers add to a whole number is none: 0.1/s x 30 s are 3."""
+def _rounded_up(number: float) -> int:
+    """Rounded up, but for the error of floating-point numbers: 0.1/s x 30 s are 3, not 4."""
     return ceil(round(number, 6))
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is asked, settled.
+    """What the user asks for, and the kernel that has to do it.
 
-    What depends on a strategy takes its row: a port that a program binds to is taken for every target, and cannot be
-    one in TIME_WAIT.
+    Methods that take a strategy depend on it in two ways: a port that a program binds to is in use for every target,
+    and cannot be one in TIME_WAIT.
 
     Attributes:
-        connections: Open at once, from all sources to all targets.
-        ports: The range.
-        sources: Addresses they come from.
+        connections: Connections open at once, from all sources to all targets.
+        ports: The port range.
+        sources: Number of source addresses.
         options: Names of the socket options that the kernel has.
-        algorithm: Its search.
+        algorithm: The kernel's port search.
         budget: Share of the attempts that may fail, 0 to 1.
-        slo: What a connection may take, if that matters.
-        calibration: What a search costs.
-        seed: Of windows and ports.
-        reserved: net.ipv4.ip_local_reserved_ports: no search has them, and nothing is to bind to them.
-        targets: Address and port pairs they go to, in equal shares.
-        protocol: What kind of sockets.
-        arrivals: How they come and go; None where that is not known.
-        client_closes: Whether this side closes first, and so has TIME_WAIT.
-        time_wait: When a port in TIME_WAIT may be taken again.
-        is_loopback: Whether they go over the loopback.
-        doubt: What is not known of the kernel, as a sentence.
-        is_here: Whether the kernel is this machine's.
+        slo: The limit on the time that a connection takes; None for no limit.
+        calibration: The costs of a search.
+        seed: The seed of the draws.
+        reserved: The ports of net.ipv4.ip_local_reserved_ports: no search finds them, and no advice binds to them.
+        targets: Number of targets; each gets the same share of the connections.
+        protocol: TCP or UDP.
+        arrivals: How connections come and go; None if the user gives no rate.
+        client_closes: Whether the client closes first, and so has TIME_WAIT.
+        time_wait: The settings on which it depends when a port in TIME_WAIT is free again.
+        is_loopback: Whether the connections go over the loopback.
+        doubt: What is unknown about the kernel, as a sentence; empty if nothing is.
+        is_here: Whether the kernel is this host's.
     """
 
     connections: int
@@ -148,70 +147,67 @@ class Scenario:
     is_here: bool = False
 
     def spaces(self, strategy: Strategy = BASELINE) -> int:
-        """How many times a strategy has the range: once a source, and a target where a port is taken for it alone."""
+        """The number of port spaces: one for each source, and for each target if a port is in use for it alone."""
         is_per_target = self.protocol is Protocol.TCP and not strategy.binds_to_port
         return self.sources * (self.targets if is_per_target else 1)
 
-    def seconds_waiting(self, strategy: Strategy = BASELINE) -> float:
-        """How long a closed connection keeps its port; 0 where it keeps none, or no rate says how many do."""
+    def time_wait_seconds(self, strategy: Strategy = BASELINE) -> float:
+        """Seconds that a closed connection keeps its port; 0 if it keeps none, or if the user gives no rate."""
         if self.arrivals is None or not self.client_closes or self.protocol is not Protocol.TCP:
             return 0.0
         return self.time_wait.seconds(is_loopback=self.is_loopback, binds_to_port=strategy.binds_to_port)
 
-    def waiting(self, strategy: Strategy = BASELINE) -> int:
-        """Ports in TIME_WAIT that a strategy cannot have: closed within `seconds_waiting`, and no more than may be."""
+    def in_time_wait(self, strategy: Strategy = BASELINE) -> int:
+        """Ports in TIME_WAIT that a strategy cannot use, at most tcp_max_tw_buckets."""
         closed, most = self._closed(strategy), self.time_wait.most
         return closed if most is None else min(closed, most)
 
-    def has_most_waiting(self, strategy: Strategy = BASELINE) -> bool:
-        """Whether more would be in TIME_WAIT if tcp_max_tw_buckets let them."""
-        return self.waiting(strategy) < self._closed(strategy)
+    def is_time_wait_capped(self, strategy: Strategy = BASELINE) -> bool:
+        """Whether tcp_max_tw_buckets keeps further ports out of TIME_WAIT."""
+        return self.in_time_wait(strategy) < self._closed(strategy)
 
     def _closed(self, strategy: Strategy) -> int:
-        return _whole(self.arrivals.rate * self.seconds_waiting(strategy)) if self.arrivals else 0
+        """Connections closed within the time that a port stays in TIME_WAIT."""
+        return _rounded_up(self.arrivals.rate * self.time_wait_seconds(strategy)) if self.arrivals else 0
 
-    def taken(self, strategy: Strategy = BASELINE) -> int:
-        """Ports that are not free once connections come and go: open, or in TIME_WAIT."""
-        return self.connections + self.waiting(strategy)
+    def ports_in_use(self, strategy: Strategy = BASELINE) -> int:
+        """Ports in use while connections come and go: open, or in TIME_WAIT."""
+        return self.connections + self.in_time_wait(strategy)
 
     def capacity(self, strategy: Strategy = BASELINE) -> int:
-        """Ports there are, those of each space counted."""
-        return self.free * self.spaces(strategy)
+        """Ports of all port spaces that are not reserved."""
+        return self.unreserved * self.spaces(strategy)
 
-    def each(self, strategy: Strategy = BASELINE) -> int:
-        """Taken ports of the space that has most."""
-        return -(-self.taken(strategy) // self.spaces(strategy))
+    def in_use_each(self, strategy: Strategy = BASELINE) -> int:
+        """Ports in use in the port space that has the most."""
+        return -(-self.ports_in_use(strategy) // self.spaces(strategy))
 
     def fits(self, strategy: Strategy = BASELINE) -> bool:
-        """Whether there are ports enough."""
-        return self.taken(strategy) <= self.capacity(strategy)
-
-    def has_free_stretch(self, strategy: Strategy) -> bool:
-        """Whether a strategy that draws ports has enough of them without a reserved port between them."""
-        return self.each(strategy) <= len(self.longest_free)
+        """Whether there are enough ports."""
+        return self.ports_in_use(strategy) <= self.capacity(strategy)
 
     @property
-    def free(self) -> int:
+    def unreserved(self) -> int:
         """Ports of the range that are not reserved."""
-        return len(self.ports) - self.reserved_here
+        return len(self.ports) - self.reserved_in_range
 
     @property
-    def reserved_here(self) -> int:
+    def reserved_in_range(self) -> int:
         """Ports of the range that are reserved."""
         return self.ports.count_of(self.reserved)
 
     @property
-    def first_half(self) -> int:
-        """Ports that a source has before the search is through with the first parity, that of the low end."""
+    def first_parity(self) -> int:
+        """Unreserved ports of the parity that connect() searches first, that of the range's low end."""
         low, half = self.ports.low, len(self.ports) // 2
         return sum(port not in self.reserved for port in range(low, low + 2 * half, 2))
 
     @property
-    def longest_free(self) -> PortRange:
-        """The longest stretch of the range without a reserved port: what `random` may draw from.
+    def longest_unreserved(self) -> PortRange:
+        """The longest part of the range without a reserved port: a program that draws its ports draws from it.
 
         Raises:
-            UsageError: All are reserved.
+            UsageError: All ports of the range are reserved.
         """
         barriers = [self.ports.low - 1, *sorted(p for p in self.reserved if p in self.ports), self.ports.high + 1]
         low, high = max(pairwise(barriers), key=lambda ends: ends[1] - ends[0])
@@ -220,17 +216,17 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A strategy in a scenario; each figure is the worse of the filling's and the churn's.
+    """A strategy simulated in a scenario. Each figure is the worse one of the filling's and the churn's.
 
     Attributes:
         spec: The strategy.
-        errors: Share of attempts that fail, 0 to 1.
-        mean_ns: What an attempt takes, all its tries, the mean.
-        slo_ns: The statistic that the SLO is about; the p99 without one.
-        tries: Tries of an attempt, the mean.
-        keeps_budget: Whether few enough fail.
-        keeps_slo: Whether they are quick enough; True without an SLO.
-        extrapolates: Whether the calibration was fitted to fewer connections.
+        errors: Share of the attempts that fail, 0 to 1.
+        mean_ns: The mean acquire time of an attempt, all its tries, in ns.
+        slo_ns: The SLO's statistic of the acquire time, in ns; the p99 without an SLO.
+        tries: Mean number of tries of an attempt.
+        keeps_budget: Whether no more attempts fail than the error budget allows.
+        keeps_slo: Whether the statistic keeps the SLO; True without an SLO.
+        extrapolates: Whether more connections are open than in the results that the calibration was fitted to.
     """
 
     spec: StrategySpec
@@ -244,19 +240,19 @@ class Candidate:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it keeps both."""
+        """Whether it keeps the error budget and the SLO."""
         return self.keeps_budget and self.keeps_slo
 
 
 @dataclass(frozen=True, slots=True)
 class AdviceItem:
-    """A line, why, and what to paste.
+    """One thing that is so, or one thing to do.
 
     Attributes:
-        topic: What it is about, a word that stays.
+        topic: A word by which programs find the item in JSON.
         line: What is so, or what to do.
-        reason: Why.
-        code: By language.
+        reason: Why; may be empty.
+        code: Code to paste, by language.
     """
 
     topic: str
@@ -267,7 +263,12 @@ class AdviceItem:
 
 @dataclass(frozen=True, slots=True)
 class SufficientSources:
-    """The number of source addresses that is advised where those there are do not do, and what was tried with it."""
+    """A number of source addresses with which a strategy keeps budget and SLO.
+
+    Attributes:
+        sources: The number.
+        candidates: The strategies simulated with it, the best first.
+    """
 
     sources: int
     candidates: tuple[Candidate, ...]
@@ -275,14 +276,15 @@ class SufficientSources:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """All there is to say.
+    """The answer to a scenario.
 
     Attributes:
-        scenario: What was asked for.
-        candidates: The strategies in it, the best first.
+        scenario: What the user asks for.
+        candidates: The strategies simulated in it, the best first.
         items: What is so and what to do, with reasons.
-        verdict: What to do, with figures, a sentence or two a line.
-        sufficient: What more source addresses do, where those there are do not suffice.
+        verdict: What to do, with figures: one or two sentences a line.
+        sufficient: How many source addresses suffice if those of the scenario do not; None if they do, or if no number
+            does.
     """
 
     scenario: Scenario
@@ -293,5 +295,5 @@ class Advice:
 
     @property
     def is_kept(self) -> bool:
-        """Whether anything keeps budget and SLO with the sources there are."""
+        """Whether a strategy keeps budget and SLO with the scenario's sources."""
         return any(one.is_kept for one in self.candidates)

@@ -1,8 +1,8 @@
-"""Code to paste: a connect() of each strategy in Python, C and Go, and source addresses in nginx and haproxy.
+"""Code to paste: connect() by each strategy in Python, C and Go, and source addresses for nginx and haproxy.
 
-Each has the numbers of the options, for Python and older headers know no names for them, and does IPv4 and IPv6: the
-options are at level IPPROTO_IP of both. It tries again where a port is taken, and only there: EADDRNOTAVAIL means that
-of connect(), and of bind() that the address is not one of this host's.
+The code sets the socket options by their numbers, because Python and older headers have no names for them. It works
+with IPv4 and IPv6, which both have the options at level IPPROTO_IP. It tries again only if a port is in use: connect()
+then fails with EADDRNOTAVAIL. From bind() the same error means that the address is not one of this host's.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from string import Template
 from connbench.model import PortRange
 
 LISTED = 4
-"""Addresses up to which a program has them one by one."""
+"""The most addresses that the Python code lists one by one; more of them it counts up."""
 
 FEW = 254
-"""So many addresses of documents (RFC 5737) stand for the reader's own; of benchmarks (RFC 2544) if it takes more."""
+"""The most addresses for which the code has placeholders of 192.0.2.0/24 (documentation, RFC 5737). For more it has
+those of 198.18.0.0/15 (benchmarks, RFC 2544)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SnippetSpec:
-    """What code is to do.
+    """What the code to paste does.
 
     Attributes:
-        ports: The range.
-        window: Ports of a random window; as many as the range has for the whole; None for no option.
-        tries: Tries of a connection, 1 or more.
-        sources: How many addresses to take in turn; with one the code binds to none, and the kernel chooses it.
-        draws_port: Whether bind() is given a random port.
+        ports: The port range.
+        window: Size of the window, in ports: drawn at random if it is smaller than the range, else the whole range.
+            None if the code does not set IP_LOCAL_PORT_RANGE.
+        tries: Most tries of a connection, 1 or more.
+        sources: Number of source addresses, used in turn; with one the code leaves the source to the kernel.
+        draws_port: Whether the code draws a port and binds to it.
         is_udp: Whether the sockets are UDP's.
-        listed: The ports that a program may go through by itself, as haproxy does: none of them reserved; None for
-            `ports`.
+        listed: The ports that haproxy takes one after the other: none of them reserved. None for `ports`.
     """
 
     ports: PortRange
@@ -51,27 +52,27 @@ class SnippetSpec:
 
     @property
     def takes_turns(self) -> bool:
-        """Whether there are several addresses to bind to."""
+        """Whether the code binds to several addresses in turn."""
         return self.sources > 1
 
     @property
     def defers_port(self) -> bool:
-        """Whether bind() is to leave the port to connect(); UDP's search is in bind()."""
+        """Whether bind() leaves the port to connect(). UDP's port search is in bind()."""
         return self.takes_turns and not self.draws_port and not self.is_udp
 
     @property
     def is_random(self) -> bool:
-        """Whether the code draws numbers at random."""
+        """Whether the code draws random numbers."""
         return self.draws_port or (self.window is not None and not self.is_whole)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the window is the range."""
+        """Whether the window is the whole range."""
         return self.window == len(self.ports)
 
     @property
     def numbers(self) -> dict[str, int]:
-        """The numbers that the code has, by the templates' names for them."""
+        """The numbers in the code, by their names in the templates."""
         low, high, window = self.ports.low, self.ports.high, self.window or len(self.ports)
         return {
             "low": low,
@@ -85,10 +86,10 @@ class SnippetSpec:
 
 
 def snippets(spec: SnippetSpec) -> dict[str, str]:
-    """Code by language.
+    """The code, by language.
 
-    nginx only has what it can: an address to bind to, and the kernel's own search. haproxy goes through a list of ports
-    by itself. Neither is for UDP.
+    nginx can bind to an address and leave the port to the kernel, nothing else: other strategies have no code for it.
+    haproxy takes the ports of a list one after the other, without a search. Neither has code for UDP.
     """
     found = {"Python": _python(spec), "C": _c(spec), "Go": _go(spec)}
     if spec.takes_turns and spec.window is None and not spec.draws_port and not spec.is_udp:
@@ -110,7 +111,7 @@ ${steps}            step = "connect"
             return sock
         except OSError as error:
             sock.close()
-            # bind() says EADDRNOTAVAIL of an address that is not this host's.
+            # From bind() EADDRNOTAVAIL means that the address is not this host's.
             taken = {"bind": $in_bind, "connect": $in_connect}
             if error.errno not in taken[step] or not left:
                 raise
@@ -181,11 +182,11 @@ def _python(spec: SnippetSpec) -> str:
 def _python_sources(spec: SnippetSpec) -> str:
     if not spec.takes_turns:
         return "\n"
-    sources, yours = str(spec.addresses), "your addresses"
+    sources, yours = str(spec.addresses), "put your addresses here"
     if spec.sources > LISTED:
         address = '"192.0.2.{i}"' if spec.sources <= FEW else '"198.18.{i // 256}.{i % 256}"'
         sources = f"[f{address} for i in range(1, {spec.sources + 1})]"
-        yours = f"your {spec.sources:,} addresses"
+        yours = f"put your {spec.sources:,} addresses here"
     return f"SOURCES = itertools.cycle({sources})  # {yours}\n\n\n"
 
 
@@ -195,7 +196,7 @@ _C = Template("""\
 ${memory}${draws}#include <sys/socket.h>
 #include <unistd.h>
 
-$below/* A connected socket, or -1 and errno${yours}. */
+$below/* Returns a connected socket, or -1 with errno set.${yours} */
 int connect_from(${source}const struct sockaddr *target, socklen_t size)
 {
     for (int left = $tries; left-- > 0;) {
@@ -207,7 +208,7 @@ ${steps}            (in_connect = 1, connect(fd, target, size) == 0))
         int why = errno;
         close(fd);
         errno = why;
-        /* bind() says EADDRNOTAVAIL of an address that is not this host's. */
+        /* From bind() EADDRNOTAVAIL means that the address is not this host's. */
         if (in_connect ? $in_connect : why != EADDRINUSE)
             return -1;
     }
@@ -215,7 +216,7 @@ ${steps}            (in_connect = 1, connect(fd, target, size) == 0))
 }
 """)
 _C_BELOW = """\
-/* Drawn by the kernel: random() is the same in every process that does not seed it. */
+/* A random number from the kernel: random() gives each process that does not seed it the same numbers. */
 static uint32_t below(uint32_t number)
 {
     uint32_t drawn = 0;
@@ -236,13 +237,13 @@ _C_WINDOW = Template("""\
         uint32_t ports = low | (low + $more) << 16;
 """)
 _C_RANGE = Template("        uint32_t ports = $low | (uint32_t)$high << 16;\n")
-_C_PORT = Template("        from.v4.sin_port = htons($low + below($count)); /* where IPv6 has it, too */\n")
-_C_PORT_0 = "        from.v4.sin_port = 0; /* where IPv6 has it, too */\n"
+_C_PORT = Template("        from.v4.sin_port = htons($low + below($count)); /* IPv6 has it at the same place */\n")
+_C_PORT_0 = "        from.v4.sin_port = 0; /* IPv6 has it at the same place */\n"
 _C_BIND = "bind(fd, &from.any, size) == 0 &&\n            "
 
 
 def _c(spec: SnippetSpec) -> str:
-    """A function connect_from()."""
+    """A function connect_from() in C."""
     numbers, binds = spec.numbers, spec.takes_turns or spec.draws_port
     steps = ""
     if binds:
@@ -256,13 +257,13 @@ def _c(spec: SnippetSpec) -> str:
     steps += _C_NO_PORT if spec.defers_port else ""
     steps += "" if spec.window is None else _C_OPTION
     steps += _C_BIND if binds else ""
-    yours = "; source is an address of yours, each in its turn, of target's family" if spec.takes_turns else ""
+    whose = "\n   Pass each of your addresses in turn as source; it has the family of target."
     needs_numbers = spec.window is not None or spec.is_random
     return _C.substitute(
         memory=("#include <stdint.h>\n" if needs_numbers else "") + ("#include <string.h>\n" if binds else ""),
         draws="#include <sys/random.h>\n" if spec.is_random else "",
         below=_C_BELOW if spec.is_random else "",
-        yours=yours,
+        yours=whose if spec.takes_turns else "",
         source="const struct sockaddr *source, " if spec.takes_turns else "",
         kind="SOCK_DGRAM" if spec.is_udp else "SOCK_STREAM",
         tries=spec.tries,
@@ -276,13 +277,13 @@ import (
 $imports
 )
 
-// dial connects to target${yours}.$seed
+// dial connects to target.${yours}$seed
 func dial(${source}target string) (conn net.Conn, err error) {
 	for try := 0; try < $tries; try++ {
 $steps
 		conn, err = dialer.Dial("$network", target)
 		var call *os.SyscallError
-		// bind says EADDRNOTAVAIL of an address that is not this host's.
+		// From bind EADDRNOTAVAIL means that the address is not this host's.
 		isTaken := errors.Is(err, syscall.EADDRINUSE) || $in_connect
 		if !isTaken {
 			return conn, err
@@ -301,7 +302,7 @@ import (
 $imports
 )
 
-// dial connects to target${yours}.$seed
+// dial connects to target.${yours}$seed
 func dial(${source}target string) (net.Conn, error) {
 $steps
 	return dialer.Dial("$network", target)
@@ -329,7 +330,7 @@ _GO_OPTION_TOO = """\
 						err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, 51, ports) // IP_LOCAL_PORT_RANGE
 					}
 """
-# Of variables, for the constant low | high<<16 is no int on 32 bits; the kernel takes it as 32 bits without a sign.
+# Variables, because the constant low | high<<16 does not fit an int of 32 bits; the kernel reads 32 bits, unsigned.
 _GO_WINDOW = Template("""\
 		low := $low + rand.Intn($offsets)
 		ports := low | (low+$more)<<16
@@ -341,17 +342,17 @@ _GO_ANY = "\t\tdialer := net.Dialer{}"
 
 
 def _go(spec: SnippetSpec) -> str:
-    """A function dial()."""
+    """A function dial() in Go."""
     is_retried = spec.tries > 1
     steps = _go_steps(spec)
     names = ["errors"] * is_retried + ["math/rand"] * spec.is_random + ["net"] + ["os"] * is_retried
     names += ["syscall"] * (is_retried or "syscall." in steps)
-    yours = " from source, an address of yours, each in its turn and of target's family" if spec.takes_turns else ""
+    whose = " Pass each of your addresses in turn as source;\n// it has the family of target."
     return (_GO if is_retried else _GO_ONCE).substitute(
         imports="\n".join(f'\t"{name}"' for name in names),
-        yours=yours,
+        yours=whose if spec.takes_turns else "",
         source="source net.IP, " if spec.takes_turns else "",
-        seed=" Before Go 1.20 call rand.Seed in main." if spec.is_random else "",
+        seed="\n// Before Go 1.20 call rand.Seed in main." if spec.is_random else "",
         tries=spec.tries,
         steps=steps if is_retried else "\n".join(line.removeprefix("\t") for line in steps.split("\n")),
         network="udp" if spec.is_udp else "tcp",
@@ -360,7 +361,7 @@ def _go(spec: SnippetSpec) -> str:
 
 
 def _go_steps(spec: SnippetSpec) -> str:
-    """What makes the dialer."""
+    """The lines that make the dialer."""
     numbers, kind = spec.numbers, "UDPAddr" if spec.is_udp else "TCPAddr"
     if spec.draws_port:
         return _GO_PORT.substitute(numbers, kind=kind, source="IP: source, " if spec.takes_turns else "")
@@ -375,18 +376,18 @@ def _go_steps(spec: SnippetSpec) -> str:
 
 
 def _nginx(spec: SnippetSpec) -> str:
-    """Equal shares, as split_clients has them: in hundredths of a percent, which are dealt out so that all are used."""
+    """split_clients with the same share for each address, in hundredths of a percent that add up to 100 %."""
     ends = [10_000 * i // spec.sources for i in range(spec.sources)]
     shares = [(end - begin) / 100 for begin, end in pairwise(ends)]
     lines = [f"    {share:g}%  {address};" for share, address in zip(shares, spec.addresses[:-1], strict=True)]
     return "\n".join(
         (
-            "# in http { }: your addresses",
+            "# in http { }; put your addresses here",
             'split_clients "$remote_addr$remote_port$request_id" $source {',
             *lines,
             f"    *  {spec.addresses[-1]};",
             "}",
-            "# where proxy_pass stands:",
+            "# next to proxy_pass:",
             "proxy_bind $source;",
             "",
         )
@@ -394,12 +395,16 @@ def _nginx(spec: SnippetSpec) -> str:
 
 
 def _haproxy(spec: SnippetSpec) -> str:
-    """A server line for each source: haproxy keeps a list of the free ports of each, so that no search is needed."""
+    """A server line for each source: haproxy keeps a list of its free ports, and needs no search."""
     ports: PortRange = spec.listed or spec.ports
-    addresses = spec.addresses if spec.takes_turns else ["0.0.0.0"]  # noqa: S104  # the kernel chooses by the route
-    yours = "your addresses and your server" if spec.takes_turns else "your server; 0.0.0.0 is any address of this host"
+    addresses = spec.addresses if spec.takes_turns else ["0.0.0.0"]  # noqa: S104  # any address: the route decides
+    yours = (
+        "put your addresses and your server here"
+        if spec.takes_turns
+        else "put your server here; 0.0.0.0 is any address of this host"
+    )
     lines = [
         f"    server s{number} 192.0.2.200:80 source {address}:{ports}"
         for number, address in enumerate(addresses, start=1)
     ]
-    return "\n".join((f"# in the backend: {yours}", *lines, ""))
+    return "\n".join((f"# in the backend; {yours}", *lines, ""))
