@@ -115,7 +115,7 @@ class Strategy:
 PLAIN = Strategy(
     name="plain",
     summary="connect() alone; the kernel chooses source and port",
-    usage="connect() as it is",
+    usage="connect() alone",
     explanation="the kernel chooses the port in connect(): all ports of one parity first, then the other parity",
     bind=Bind.NOTHING,
 )

@@ -171,7 +171,7 @@ def test_kernel_that_can_do_nothing_of_it_is_reported() -> None:
 def test_more_sources_than_are_tried_are_reported() -> None:
     """A million connections of two ports take half a million addresses: that is said, and not that nothing does."""
     found = item(advise(replace(SCENARIO, connections=1_000_000, ports=PortRange(40000, 40001))), "sources")
-    assert found.line == "it takes 500,000 source addresses or more"
+    assert found.line == "the load needs 500,000 source addresses or more"
 
 
 def test_knee_is_named_of_every_strategy_that_has_it() -> None:
@@ -197,7 +197,7 @@ def test_knee_is_named_of_every_strategy_that_has_it() -> None:
 def test_plain_is_advised_where_it_does_as_well() -> None:
     """Of strategies within a twentieth of the quickest, the one that asks least of a program: below the knee, plain."""
     advice = advise(replace(SCENARIO, connections=400))
-    assert item(advice, "use").line == "use plain (connect() as it is)"
+    assert item(advice, "use").line == "use plain (connect() alone)"
     assert not item(advice, "use").code
     assert not any(one.topic == "without-option" for one in advice.items)
     assert advise(replace(SCENARIO, connections=1800)).candidates[0].spec.name == "range"
@@ -304,7 +304,7 @@ def test_ports_are_used_up_where_connections_are_held() -> None:
     """2,000 ports at 10/s last 200 s; other connections than the arrivals take their part of it."""
     held = replace(SCENARIO, connections=3000, arrivals=Arrivals(10, 300), client_closes=False)
     assert advise(held).verdict[0] == "At 10/s all 2,000 ports are in use after 200.0 s."
-    assert item(advise(held), "exhaustion").reason.startswith("each port is in use for 300 s open: ")
+    assert item(advise(held), "exhaustion").reason.startswith("each connection keeps its port for 300 s open; ")
     beside = replace(SCENARIO, connections=1500, arrivals=Arrivals(10, 120))
     assert advise(beside).verdict[0] == "At 10/s all 2,000 ports are in use after 170.0 s."
     unknown = replace(SCENARIO, connections=1500, arrivals=Arrivals(10, None))
@@ -542,7 +542,7 @@ def test_release_stands_in_where_nothing_can_be_probed(
     """Where no namespace can be made the search is the release's, and that is said."""
     monkeypatch.setattr("connbench.linux.port_search.best_namespace", lambda: (Namespace.HOST, "not allowed"))
     connbench("advise", "-n", "500", "--port-range", "40000-40999")
-    assert "(by its release, for it cannot be probed here)" in capsys.readouterr().out
+    assert "(by its release: connbench cannot probe it here)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("asked", "number"), [("900", 1200), ("1500", 1500)])
@@ -623,9 +623,9 @@ def test_limit_itself_keeps_an_slo_that_says_so() -> None:
     ("release", "algorithm", "options", "tw_reuse", "doubt"),
     [
         ("3.10", Algorithm.PRE_4_2, 0, 0, ""),
-        ("3.10.0-1160.el7.x86_64", Algorithm.FROM_4_2, 0, 0, "whether el7 has the walk of 4.6"),
-        ("4.18.0-553.el8_10.x86_64", Algorithm.PRE_6_8, 1, 0, "whether el8 has IP_LOCAL_PORT_RANGE"),
-        ("5.14.0-427.el9.x86_64", Algorithm.PRE_6_8, 1, 2, "whether el9 has IP_LOCAL_PORT_RANGE"),
+        ("3.10.0-1160.el7.x86_64", Algorithm.FROM_4_2, 0, 0, "el7 may have the search of 4.6"),
+        ("4.18.0-553.el8_10.x86_64", Algorithm.PRE_6_8, 1, 0, "el8 may have backported IP_LOCAL_PORT_RANGE"),
+        ("5.14.0-427.el9.x86_64", Algorithm.PRE_6_8, 1, 2, "el9 may have backported IP_LOCAL_PORT_RANGE"),
         ("5.10.0-28-amd64", Algorithm.PRE_6_8, 1, 2, ""),
         ("6.1", Algorithm.PRE_6_8, 1, 2, "6.1.32 and later of 6.1 have IP_LOCAL_PORT_RANGE"),
         ("6.1.31", Algorithm.PRE_6_8, 1, 2, ""),
@@ -681,7 +681,7 @@ def test_backports_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
         ({"net.ipv4.tcp_timestamps": "0"}, ("--tcp-tw-reuse", "1"), "no TCP timestamps: TIME_WAIT 60 s", 60),
         ({"net.ipv4.tcp_tw_reuse": "1"}, ("--kernel", "4.9"), "tcp_tw_reuse 0 (default), not loopback", 60),
         ({}, ("--kernel", "5.10", "--target", "[::1]:80"), "(default), loopback: TIME_WAIT 1 s", 1),
-        ({}, ("--closes-first", "server"), "server first: it has TIME_WAIT", 0),
+        ({}, ("--closes-first", "server"), "server first: TIME_WAIT is at the server", 0),
     ],
 )
 def test_time_wait_is_said_and_set(  # a case's parts, and two fixtures

@@ -27,8 +27,8 @@ MOST_SOURCES = 4096
 """The most source addresses that are simulated."""
 
 BELOW_KNEE = 0.9
-"""Share of the ports of the first parity that one source may have in use: near the knee the last free ports of the
-parity take long searches."""
+"""Share of the first parity's ports that one source may have in use: close to the knee, a search for one of the last
+free ports of the parity is long."""
 
 SIMULATED_NUMBERS = 4
 """How many numbers of sources are simulated, from the fewest that have enough ports."""
@@ -97,7 +97,7 @@ def _exhaustion(scenario: Scenario) -> Iterator[AdviceItem]:
     yield AdviceItem(
         "exhaustion",
         f"at {arrivals.rate:,g}/s all {capacity:,} ports are in use after {free / arrivals.rate:,.1f} s",
-        f"each port is in use for{kept}: from then on connect() fails until one is free",
+        f"each connection keeps its port for{kept}; then connect() fails until a port is free",
     )
 
 
@@ -184,7 +184,7 @@ def _used(scenario: Scenario, spec: StrategySpec) -> str:
 
 def _usage(scenario: Scenario, strategy: Strategy) -> str:
     is_searched_in_bind = scenario.protocol is Protocol.UDP and strategy.chooses_source and strategy.is_default_search
-    return "bind() to an address, which chooses the port" if is_searched_in_bind else strategy.usage
+    return "bind() to an address and port 0, which chooses the port" if is_searched_in_bind else strategy.usage
 
 
 def _costs(scenario: Scenario, candidate: Candidate) -> str:
@@ -249,7 +249,7 @@ def _more_sources(
         line = f"no strategy keeps to {_limits(scenario)} with {listed(simulated, ' or ')} source addresses"
         cure = "allow more errors (--error-budget) or more time (--slo)"
     else:
-        line = f"it takes {numbers[0]:,} source addresses or more"
+        line = f"the load needs {numbers[0]:,} source addresses or more"
         cure = "with more ports (--port-range) or more targets fewer suffice"
     yield AdviceItem("sources", line, f"{why}; {cure}")
 
@@ -294,7 +294,7 @@ def _below_knee(scenario: Scenario) -> Iterator[AdviceItem]:
 
 
 def _limits(scenario: Scenario) -> str:
-    """What a strategy has to keep to."""
+    """The error budget and the SLO that a strategy has to keep, in words."""
     budget = f"{scenario.budget:.2%} errors"
     return budget if scenario.slo is None else f"{budget} and {scenario.slo.text}"
 

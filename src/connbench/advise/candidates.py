@@ -1,4 +1,4 @@
-"""The strategies that a scenario allows, each simulated: while connections are opened, and while they come and go."""
+"""Simulates each strategy that a scenario allows: the fill, then the churn, with their errors and times."""
 
 from __future__ import annotations
 

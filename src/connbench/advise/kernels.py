@@ -80,7 +80,7 @@ def kernel_of(release: str, backported: frozenset[str] = frozenset()) -> Kernel 
 
     Args:
         release: As `uname -r` prints it, or major and minor version alone.
-        backported: Names of options that it has whatever its release.
+        backported: Names of options that it has in addition to those of its version.
     """
     version = version_of(release)
     if version is None:
@@ -104,17 +104,15 @@ def _is_stable_with_range(release: str) -> bool:
 def _doubt(release: str, version: tuple[int, int]) -> str:
     """What a kernel may have although its version lacks it."""
     if version == (6, 1) and not OF_6_1.match(release):
-        return f"6.1.{STABLE_WITH_RANGE} and later of 6.1 have {LOCAL_PORT_RANGE.name}: name all of the release"
+        return f"6.1.{STABLE_WITH_RANGE} and later of 6.1 have {LOCAL_PORT_RANGE.name}: give --kernel the whole release"
     if OF_EL7.match(release):
         return (
-            "whether el7 has the walk of 4.6 (1580ab63fc9a), or IP_BIND_ADDRESS_NO_PORT, is not known here:"
-            " --algorithm and --backported say so"
+            "el7 may have the search of 4.6 (1580ab63fc9a) and IP_BIND_ADDRESS_NO_PORT: if it has, give --algorithm and"
+            " --backported"
         )
     red_hat = OF_RED_HAT.search(release)
     if red_hat:
-        return (
-            f"whether el{red_hat[1]} has {LOCAL_PORT_RANGE.name} by a backport is not known here: --backported says so"
-        )
+        return f"el{red_hat[1]} may have backported {LOCAL_PORT_RANGE.name}: if it has, give --backported"
     return ""
 
 
@@ -154,7 +152,7 @@ def search_of(kernel: Kernel, algorithm: str | None, *, is_here: bool, is_udp: b
     try:
         return Algorithm.PRE_6_8 if searches_one_parity_first() else Algorithm.FROM_6_8, " (probed)"
     except EnvironmentFault:
-        return kernel.algorithm, " (by its release, for it cannot be probed here)"
+        return kernel.algorithm, " (by its release: connbench cannot probe it here)"
 
 
 def reserved_here() -> frozenset[int]:

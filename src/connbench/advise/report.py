@@ -91,7 +91,7 @@ def _costs(advice: Advice) -> list[str]:
     candidates = (*advice.candidates, *(advice.sufficient.candidates if advice.sufficient else ()))
     if not any(one.extrapolates for one in candidates):
         return cost_lines(calibration)
-    beyond = f"extrapolated: more sockets than the {calibration.largest:,} of the calibration"
+    beyond = f"extrapolated: the calibration has at most {calibration.largest:,} sockets"
     return [beyond, *growth_lines(calibration), *cost_lines(calibration)]
 
 
@@ -121,7 +121,7 @@ def _closing(scenario: Scenario, kernel: KernelText) -> str:
     if scenario.protocol is Protocol.UDP:
         return ""
     if not scenario.client_closes:
-        return "server first: it has TIME_WAIT, and the client's port is free at once"
+        return "server first: TIME_WAIT is at the server, and the client's port is free at once"
     if scenario.arrivals is None:
         return "ports in TIME_WAIT are not counted: add --rate to count them"
     where = "" if scenario.is_loopback else "not "

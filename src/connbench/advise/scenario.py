@@ -250,7 +250,7 @@ class AdviceItem:
 
     Attributes:
         topic: A word by which programs find the item in JSON.
-        line: What is so, or what to do.
+        line: A fact, or what to do.
         reason: Why; may be empty.
         code: Code to paste, by language.
     """
@@ -281,7 +281,7 @@ class Advice:
     Attributes:
         scenario: What the user asks for.
         candidates: The strategies simulated in it, the best first.
-        items: What is so and what to do, with reasons.
+        items: Facts and what to do, with reasons.
         verdict: What to do, with figures: one or two sentences a line.
         sufficient: How many source addresses suffice if those of the scenario do not; None if they do, or if no number
             does.

@@ -32,7 +32,7 @@ class SnippetSpec:
         tries: Most tries of a connection, 1 or more.
         sources: Number of source addresses, used in turn; with one the code leaves the source to the kernel.
         draws_port: Whether the code draws a port and binds to it.
-        is_udp: Whether the sockets are UDP's.
+        is_udp: Whether the sockets are UDP sockets.
         listed: The ports that haproxy takes one after the other: none of them reserved. None for `ports`.
     """
 
