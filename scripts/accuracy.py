@@ -29,8 +29,8 @@ from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, Ro
 from connbench.portmodel.agreement import rank_correlation
 from connbench.portmodel.algorithm import algorithm_of
 from connbench.portmodel.calibration import calibrate
-from connbench.portmodel.kernel_search import tcp_ports
-from connbench.portmodel.prediction import beside
+from connbench.portmodel.kernel_search import tcp_port_spaces
+from connbench.portmodel.prediction import predict_result
 from connbench.report.blocks import Table
 from connbench.report.text import render
 from connbench.reproduce.cases import QUICK_RANGE, cases
@@ -177,7 +177,7 @@ def filling() -> Iterator[tuple[str, float]]:
     plain, bind, flat = result.strategies
     yield from (("knee of plain", knee(plain)), ("knee of bind", knee(bind)), ("knee of range", knee(flat)))
     yield from (("odd / even, plain", odd_to_even(plain)), ("odd / even, range", odd_to_even(flat)))
-    [(prediction, samples)] = beside(result)[0].rounds
+    [(prediction, samples)] = predict_result(result)[0].rounds
     blocks = [values.reshape(-1, BLOCK) for values in (prediction.attempts.ports_probed, samples.connect_ns)]
     yield "latency ~ ports, filling", float(np.corrcoef(blocks[0].mean(axis=1), np.median(blocks[1], axis=1))[0, 1])
     yield "knee of two clients", knee(run("--strategy", "plain", "--concurrency", "2").strategies[0])
@@ -186,9 +186,9 @@ def filling() -> Iterator[tuple[str, float]]:
 
 def prediction_from_smaller_runs() -> Iterator[tuple[str, float]]:
     """The prediction of `predict --calibrate` from smaller runs, by medians of consecutive attempts."""
-    pairs = [pair for ports in (1024, 2048, 4096) for pair in beside(run("--strategy", "plain", ports=ports))]
+    pairs = [pair for ports in (1024, 2048, 4096) for pair in predict_result(run("--strategy", "plain", ports=ports))]
     fitted = calibrate(pairs, Protocol.TCP, "smaller runs")
-    [(prediction, samples)] = beside(run("--strategy", "plain", ports=LARGE))[0].rounds
+    [(prediction, samples)] = predict_result(run("--strategy", "plain", ports=LARGE))[0].rounds
     if fitted:
         totals = [
             float(np.median(latency.reshape(-1, BLOCK), axis=1).sum())
@@ -212,7 +212,7 @@ def followed(result: Result) -> npt.NDArray[np.int64]:
     filled, churned = result.strategies
     plan = RoundPlan(result.plan, result.plan.strategies[0], 1) if result.plan else None
     held, ports = filled.samples.port.tolist(), PortRange(LOW, LOW + PORTS - 1)
-    [space] = tcp_ports(ports, 1, Random(1), has_parity=True)  # noqa: S311  # its draw is not used: the start is set below
+    [space] = tcp_port_spaces(ports, 1, Random(1), has_parity=True)  # noqa: S311  # its draw is not used: the start is set below
     for port in held:
         space.take(port)
     stopped, ports_probed = held[-1], []

@@ -31,8 +31,8 @@ from connbench.model import (
     StrategySpec,
 )
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.kernel_search import TcpPorts
-from connbench.portmodel.simulation import USUAL, KernelParameters, simulate, spaces_of
+from connbench.portmodel.kernel_search import TcpPortSpace
+from connbench.portmodel.simulation import USUAL, KernelParameters, port_spaces_of, simulate
 from connbench.report.charts.canvas import PALETTES, Grid, legend_below, styled, to_bytes
 from connbench.report.series import COLOURS as LINES
 from reference_walk import Search, traced
@@ -92,7 +92,7 @@ def searches(
     plan: RoundPlan, algorithm: Algorithm, machine: KernelParameters = USUAL
 ) -> list[tuple[PortRange, Search]]:
     """For each connection of a filling the range that it searches and its search; one path, one try each."""
-    [space] = spaces_of(plan, algorithm, machine)
+    [space] = port_spaces_of(plan, algorithm, machine)
     draws = draw_round(plan, assign_paths(plan, draw_replaced(plan)))
     found = []
     for row in plan.rows_of(Phase.FILL):
@@ -102,7 +102,7 @@ def searches(
             if not plan.strategy.traits.sets_port_range
             else PortRange(number & 0xFFFF, number >> 16)
         )
-        found.append((ports, traced(cast("TcpPorts", space), ports.low, ports.high)))
+        found.append((ports, traced(cast("TcpPortSpace", space), ports.low, ports.high)))
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from connbench.portmodel.kernel_search import ALL_PORTS, TcpPorts
+from connbench.portmodel.kernel_search import ALL_PORTS, TcpPortSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Search:
     port: int
 
 
-def traced(space: TcpPorts, low: int, high: int) -> Search:
+def traced(space: TcpPortSpace, low: int, high: int) -> Search:
     """Take a port as `space.search` does, and return the ports that it probed."""
     order = tcp_order(low, high, space.start, space.step)
     port = space.search(low, high)
@@ -41,7 +41,7 @@ def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:
     Args:
         low: The lowest port.
         high: The highest.
-        start: Hash and table entry; see `connbench.portmodel.kernel_search.TcpPorts`.
+        start: Hash and table entry; see `connbench.portmodel.kernel_search.TcpPortSpace`.
         step: 2 goes through the parity of `low`, then through the other; 1 through all at once.
     """
     end = high + 1

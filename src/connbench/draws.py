@@ -1,4 +1,4 @@
-"""What is settled of a round before anything is measured: each row's path, the row it replaces, its port or window.
+"""The draws of a round, all before the measurement: each row's path, the row that it replaces, its port or window.
 
 A *path* is a source and a target, numbered with the sources changing fastest. A round's rows are those of the filling,
 then those of the churn, where an attempt takes the path of the connection that it replaces. A *port space* is a whole
@@ -18,14 +18,14 @@ from connbench.model import Phase, Placement, PortRange, RoundPlan, Spread, Stra
 from connbench.strategies import Window
 
 UNBOUNDED_TRIES_PER_PORT = 20
-"""Without `--retries` an attempt gives up after 20 tries a port of the range: one free port is missed once in e^20."""
+"""Tries of an attempt without `--retries`, for each port of the range: they miss a single free port once in e^20."""
 
 MOST_DRAWS = 1000
-"""Ports that a program draws for a connection before it gives up, as the code that `advise` prints does: it cannot know
-that none is left. Attempts that the engine knows to be hopeless end after as many, and so cost what a program pays."""
+"""Ports that a program draws for a connection before it gives up, as in the code that `advise` prints: it cannot know
+that no port is free. Where the engine knows it, an attempt ends after as many draws, and costs what a program pays."""
 
 Reserved = frozenset[int]
-"""Ports that the kernel's search passes over: net.ipv4.ip_local_reserved_ports of the namespace."""
+"""The ports that searches pass over: net.ipv4.ip_local_reserved_ports of the namespace."""
 
 Redraw = Callable[[Random], int]
 """Draws the number of a further try."""
@@ -33,15 +33,15 @@ Redraw = Callable[[Random], int]
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """The number of each try: a port where the strategy draws ports, a value of IP_LOCAL_PORT_RANGE where it sets that.
+    """The number of each try: a port if the strategy draws ports, a value of IP_LOCAL_PORT_RANGE if it sets that.
 
-    Where it does neither, the number is 0, and nobody reads it.
+    Other strategies have the number 0, which has no meaning.
 
     Attributes:
-        first: The number of each attempt's first try, drawn before anything is measured: the same seed gives the same
-            windows and ports, however attempts end.
+        first: The number of each attempt's first try. The same seed gives the same windows and ports, whatever becomes
+            of the attempts.
         redraw: Draws the number of a further try.
-        max_tries: Tries an attempt may take.
+        max_tries: The most tries of an attempt.
     """
 
     first: array[int]
@@ -55,12 +55,12 @@ def draw(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random, reser
     Args:
         spec: The strategy.
         ports: The range.
-        attempts: How many numbers to draw beforehand.
-        rng: Draws them.
-        reserved: Ports that the kernel's search passes over.
+        attempts: The number of attempts.
+        rng: The generator of their first numbers.
+        reserved: The ports that searches pass over.
 
     Raises:
-        ValueError: The strategy takes windows, and `spec` does not say how many ports one has.
+        ValueError: The strategy needs windows, and `spec` has no size for them.
     """
     strategy = spec.traits
     if not strategy.draws_again:
@@ -83,7 +83,7 @@ def _draw_port(ports: PortRange) -> Redraw:
 def _draw_window(spec: StrategySpec, ports: PortRange) -> Redraw:
     """Draw windows and cut them to the range: the kernel ignores a bound outside ip_local_port_range."""
     width = _width(spec)
-    # Clipped: every port lies under as many windows as any other, at the price of narrower windows at the ends.
+    # Clipped: equally many windows cover each port; those over the ends are narrower for it.
     overhang = width - 1 if spec.placement is Placement.CLIPPED else 0
     lowest = ports.low - overhang
     offsets = len(ports) - width + 1 + 2 * overhang
@@ -96,20 +96,20 @@ def _draw_window(spec: StrategySpec, ports: PortRange) -> Redraw:
 
 
 def _fixed_numbers(spec: StrategySpec, ports: PortRange, reserved: Reserved) -> Iterable[int]:
-    """The numbers of a strategy that leaves nothing to chance, one attempt after the other, without end."""
+    """The numbers of a strategy without chance, for one attempt after the other, without end."""
     if not spec.traits.sets_port_range:
         return repeat(0)
     whole = port_range_value(ports.low, ports.high)
     if spec.traits.window is not Window.CONSECUTIVE:
         return repeat(whole)
-    # Each window gets as many attempts as the search finds ports in it: it passes over those that are reserved.
+    # Each window gets one attempt for each of its ports that is not reserved.
     one_filling = _numbers(
         port_range_value(window.low, window.high)
         for window in windows_of(ports, _width(spec))
         for port in range(window.low, window.high + 1)
         if port not in reserved
     )
-    return cycle(one_filling or (whole,))  # where all are reserved, every attempt fails, in whatever window
+    return cycle(one_filling or (whole,))  # if all are reserved, attempts fail in every window
 
 
 def _width(spec: StrategySpec) -> int:
@@ -132,8 +132,8 @@ def _numbers(values: Iterable[int]) -> array[int]:
 def assign_paths(plan: RoundPlan, replaced: array[int]) -> array[int]:
     """The path of each row.
 
-    Spread.FILL gives each source, or each path where ports are per target, as many attempts as it has ports, and the
-    last one those that find no port in any.
+    With Spread.FILL each port space gets as many attempts as it has ports; the last one also gets those for which no
+    port is left.
 
     Args:
         plan: The round.
@@ -156,7 +156,7 @@ def draw_round(plan: RoundPlan, path_by_row: array[int], reserved: Reserved = fr
     Args:
         plan: The round.
         path_by_row: From `assign_paths`.
-        reserved: Ports that the kernel's search passes over.
+        reserved: The ports that searches pass over.
     """
     filling, churning = path_by_row[: plan.connections], path_by_row[plan.connections :]
     fill = _draw_phase(plan, filling, array("I"), "first tries", reserved)
@@ -169,12 +169,12 @@ def draw_round(plan: RoundPlan, path_by_row: array[int], reserved: Reserved = fr
 def _draw_phase(plan: RoundPlan, paths: array[int], before: array[int], stream: str, reserved: Reserved) -> Draws:
     """Draw for the attempts of a phase, one port space after the other.
 
-    Consecutive windows go on where the attempts on the paths of `before` left off.
+    Consecutive windows go on after those of the attempts on the paths of `before`.
     """
     rng = Random(plan.seed_text(stream))  # noqa: S311  # reproducible, not secret
     spaces = plan.spaces
     counts, earlier = (Counter(path % spaces for path in some) for some in (paths, before))
-    # A space without an attempt draws nothing: thousands of sources and of targets are millions of spaces.
+    # A space without an attempt draws nothing: thousands of sources times thousands of targets are millions of spaces.
     by_space = {
         space: draw(plan.strategy, plan.plan.port_range, earlier[space] + counts[space], rng, reserved)
         for space in sorted(counts | earlier) or (0,)
@@ -188,7 +188,7 @@ def _draw_phase(plan: RoundPlan, paths: array[int], before: array[int], stream: 
 
 
 def draw_replaced(plan: RoundPlan) -> array[int]:
-    """The row of the filling whose connection each row of the churn replaces: any of its client's, all as likely."""
+    """For each row of the churn the row of the filling that it replaces: one of its client's, all equally likely."""
     replaced = array("I")
     clients = zip(plan.rows_of_clients(Phase.FILL), plan.rows_of_clients(Phase.CHURN), strict=True)
     for client, (held, churning) in enumerate(clients):
@@ -200,7 +200,7 @@ def draw_replaced(plan: RoundPlan) -> array[int]:
 def seed_further_tries(rng: Random, plan: RoundPlan, row: int) -> None:
     """Seed a generator for the further tries of a row.
 
-    What it draws depends on seed, strategy, round, row and try alone. It does not depend on how many tries other rows
-    took, for that is a matter of who won a port.
+    Its draws depend on seed, strategy, round, row and try, and not on the tries of other rows: how many those take
+    depends on which worker is first to use a port.
     """
     rng.seed(plan.seed_text(f"further tries of {row}"))

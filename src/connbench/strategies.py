@@ -31,7 +31,7 @@ class Window(Enum):
     RANDOM = auto()
     """A window of the range, drawn at random for each try."""
     CONSECUTIVE = auto()
-    """The range cut into windows, each of which is filled before the next."""
+    """The range cut into windows: the program fills each before the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Strategy:
 
     @property
     def binds_to_port(self) -> bool:
-        """Whether bind() takes the port: for every target, and never one that is in TIME_WAIT."""
+        """Whether bind() puts the port in use: for every target, and never a port that is in TIME_WAIT."""
         return self.bind is Bind.PORT
 
     @property
@@ -93,7 +93,7 @@ class Strategy:
 
     @property
     def draws_again(self) -> bool:
-        """Whether a further try can find a port where one has failed, for another port or window is drawn."""
+        """Whether a further try can find a port after a failed one: it draws another port or window."""
         return self.draws_port or self.window is Window.RANDOM
 
     @property
@@ -103,12 +103,12 @@ class Strategy:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the socket options that the kernel must know."""
+        """Names of the socket options that the kernel must have."""
         return ("IP_BIND_ADDRESS_NO_PORT",) * self.defers_port + ("IP_LOCAL_PORT_RANGE",) * self.sets_port_range
 
     @property
     def default_retries(self) -> int | None:
-        """Retries without `--retries`: none, as in the talk; None for as many as it takes to get a port."""
+        """Retries without `--retries`: 0, as in the talk; None for as many as a port needs."""
         return None if self.draws_port else 0
 
 
@@ -162,19 +162,19 @@ PARTITION = Strategy(
 )
 
 STRATEGIES = {strategy.name: strategy for strategy in (PLAIN, BIND, RANDOM, WINDOW, RANGE, PARTITION)}
-"""By name, in the order in which they are listed and taught."""
+"""The rows by name, in the order of `connbench strategies`."""
 
 PARAMETERS = ("window", "placement", "retries")
-"""All that a strategy can take."""
+"""The parameters that a strategy can have."""
 
 DEFAULT_NAMES = (PLAIN.name, BIND.name, RANDOM.name, WINDOW.name)
-"""What `connbench run` measures without --strategy."""
+"""The strategies of `connbench run` without --strategy."""
 
 SWEPT_NAMES = (WINDOW.name,)
-"""What `connbench sweep` measures without --strategy."""
+"""The strategies of `connbench sweep` without --strategy."""
 
 BASELINE = PLAIN
-"""What the others are compared with: a program that leaves everything to the kernel."""
+"""The strategy to which reports compare the others: the program leaves everything to the kernel."""
 
 
 def takers(parameter: str) -> tuple[Strategy, ...]:
@@ -183,5 +183,5 @@ def takers(parameter: str) -> tuple[Strategy, ...]:
 
 
 def strategy_of(name: str) -> Strategy:
-    """The row of a name; for a name that only a file has, a row of a program that chooses its source address."""
+    """The row of a name. A name that only a file has gets a row of a program that chooses its source address."""
     return STRATEGIES.get(name) or Strategy(name, "", "", "", Bind.ADDRESS)

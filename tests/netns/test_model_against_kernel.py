@@ -14,7 +14,7 @@ from connbench.linux.port_search import searches_one_parity_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.kernel_search import tcp_ports
+from connbench.portmodel.kernel_search import tcp_port_spaces
 from connbench.portmodel.simulation import KernelParameters, SimulatedAttempts, simulate
 from run_connbench import make_plan, measure, measure_phases, needs_port_range, spec
 
@@ -54,7 +54,7 @@ def test_search_begins_where_the_last_one_stopped() -> None:
     plan = RoundPlan(make_plan(strategy, PORTS, 0), strategy, 1)
     filled, churned = (result.samples for result in measure_phases(strategy, PORTS, 0))
     held, ports = filled.port.tolist(), plan.plan.port_range
-    [space] = tcp_ports(ports, 1, Random(1), has_parity=True)
+    [space] = tcp_port_spaces(ports, 1, Random(1), has_parity=True)
     assert all(map(space.take, held))
     stopped, found = held[-1], []
     for row, port in zip(draw_replaced(plan), churned.port.tolist(), strict=True):

@@ -14,7 +14,7 @@ from connbench.errors import InputError
 from connbench.model import Churn, Load, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm, algorithm_of
 from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, USUAL_UDP, Calibration, calibrate, usual, usual_on
-from connbench.portmodel.prediction import Pair, beside, predict
+from connbench.portmodel.prediction import Pair, predict, predict_result
 from connbench.report.json import json_document
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from factories import PLAN, PORTS, result_of, round_of, samples_of
@@ -47,7 +47,7 @@ def taken(strategy: StrategySpec, ports: int, costs: Calibration = TRUE, connect
 
 def pairs_of(*results: Result) -> list[Pair]:
     """All of the results beside their model."""
-    return [pair for result in results for pair in beside(result)]
+    return [pair for result in results for pair in predict_result(result)]
 
 
 def test_costs_are_found_again_from_several_sizes() -> None:
@@ -220,7 +220,7 @@ def test_latency_of_udp_is_of_all_tries() -> None:
     assert TRUE.latency_ns(one).tolist() == TRUE.acquire_ns(one).tolist()
     result = Result(plan, {"kernel": "6.12.1"})
     result.add(one.plan.strategy, Round(1, TRUE.samples(one)))
-    fitted = calibrate(beside(result), Protocol.UDP, "")
+    fitted = calibrate(predict_result(result), Protocol.UDP, "")
     assert fitted
     assert fitted.base_ns == pytest.approx(TRUE.base_ns, rel=0.05)
 
@@ -264,14 +264,14 @@ def test_file_without_a_plan_is_refused() -> None:
     """A CSV does not say what was to be done."""
     result = Result(None, {}, origin=Origin.TALK_CSV, name="talk.csv")
     with pytest.raises(InputError, match=r"talk\.csv has no plan to predict"):
-        beside(result)
+        predict_result(result)
 
 
 def test_strategy_that_the_model_does_not_know_is_refused() -> None:
     """A newer connbench may have more; a file says anything."""
     result = result_of({StrategySpec("novel"): [round_of(samples_of([1]))]})
     with pytest.raises(InputError, match="has a strategy 'novel', which the model does not know"):
-        beside(result)
+        predict_result(result)
 
 
 def test_round_cut_short_is_compared_as_far_as_it_came() -> None:
@@ -283,7 +283,7 @@ def test_round_cut_short_is_compared_as_far_as_it_came() -> None:
     short = Result(
         result.plan, result.environment, name="x", rounds={strategy.strategy: [Round(1, half), Round(2, samples)]}
     )
-    [pair] = beside(short)
+    [pair] = predict_result(short)
     (first, _), (second, _) = pair.rounds
     assert (len(first.attempts), len(first.open_before), len(second.attempts)) == (100, 100, 512)
     assert [first.plan.number, second.plan.number] == [1, 2]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model import PortRange
-from connbench.portmodel.kernel_search import ALL_PORTS, Slots, UdpPorts, tcp_ports
+from connbench.portmodel.kernel_search import ALL_PORTS, UdpHashTable, UdpPortSpace, tcp_port_spaces
 from factories import unhurried
 from reference_walk import Search, tcp_order, traced, udp_order
 
@@ -39,7 +39,7 @@ def test_udp_order_is_the_kernels() -> None:
 
 def test_trace_names_the_ports_of_a_search() -> None:
     """A search is told port by port up to the one it took, the second walk after the first; in vain, to the end."""
-    [space] = tcp_ports(PortRange(10, 13), 1, Random(1), has_parity=True)
+    [space] = tcp_port_spaces(PortRange(10, 13), 1, Random(1), has_parity=True)
     space.start = 3
     assert traced(space, 10, 13) == Search((12,), 12)
     space.start = 3
@@ -53,7 +53,7 @@ def test_trace_names_the_ports_of_a_search() -> None:
 
 
 class Loop:
-    """Paths whose connect() walks, with a bind bucket a port in use; drawn for as `tcp_ports` draws."""
+    """Paths whose connect() walks, with a bind bucket a port in use; drawn for as `tcp_port_spaces` draws."""
 
     def __init__(self, paths: int, rng: Random, step: int, reserved: frozenset[int]) -> None:
         self.rng, self.step, self.reserved = rng, step, reserved
@@ -92,7 +92,7 @@ def test_search_ends_as_the_kernels_loop_does(
     ports = PortRange(low, low + number - 1)
     reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high + 5), max_size=3)))
     seed = data.draw(st.integers(0, 2**32))
-    searched = tcp_ports(ports, paths, Random(seed), has_parity=step == 2, reserved=reserved)
+    searched = tcp_port_spaces(ports, paths, Random(seed), has_parity=step == 2, reserved=reserved)
     walked = Loop(paths, Random(seed), step, reserved)
     for _ in range(data.draw(st.integers(1, 40))):
         path = data.draw(st.integers(0, paths - 1))
@@ -111,7 +111,7 @@ def test_search_ends_as_the_kernels_loop_does(
 @pytest.mark.parametrize("has_parity", [True, False])
 def test_port_is_bound_to_once(has_parity: bool) -> None:
     """bind() takes a free or reserved port, a search then passes it over, and given up it is what it was before."""
-    [space] = tcp_ports(PortRange(100, 101), 1, Random(1), has_parity=has_parity, reserved=frozenset({101}))
+    [space] = tcp_port_spaces(PortRange(100, 101), 1, Random(1), has_parity=has_parity, reserved=frozenset({101}))
     assert [space.take(port) for port in (100, 101, 100, 101)] == [True, True, False, False]
     assert space.search(100, 101) == 0
     assert (space.ports_probed, space.lookups) == (2, 2)
@@ -152,7 +152,7 @@ def test_udp_search_ends_as_the_kernels_loop_does(low: int, number: int, seed: i
     """Ranges narrower and wider than the table has slots, in windows, with reserved ports: port for port the same."""
     ports = PortRange(low, low + number - 1)
     reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high), max_size=3)))
-    space = UdpPorts(ports, Slots(256), reserved, Random(seed))
+    space = UdpPortSpace(ports, UdpHashTable(256), reserved, Random(seed))
     walked = DatagramLoop(256, Random(seed), reserved)
     full = data.draw(st.integers(0, number))
     for port in range(ports.low, ports.low + full):
@@ -173,4 +173,4 @@ def test_udp_search_ends_as_the_kernels_loop_does(low: int, number: int, seed: i
 def test_hash_table_has_a_power_of_two_of_slots(number: int) -> None:
     """Anything but a power of two from 256 to 65,536 is refused, and named."""
     with pytest.raises(ValueError, match=f"{number} is not a number of hash slots"):
-        Slots(number)
+        UdpHashTable(number)

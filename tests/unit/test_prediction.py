@@ -22,10 +22,10 @@ from connbench.model.time_wait import TW_REUSE
 from connbench.planner.planner import plan_offline
 from connbench.planner.request import RunRequest
 from connbench.portmodel import prediction as prediction_module
-from connbench.portmodel.agreement import Both, agreement, rank_correlation
+from connbench.portmodel.agreement import PredictedFigure, agreement, rank_correlation
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, usual_of
-from connbench.portmodel.prediction import beside, predict
+from connbench.portmodel.prediction import predict, predict_result
 from connbench.report.charts.canvas import Options, styled
 from connbench.report.charts.predicted import Overlay, draw
 from connbench.report.json import json_document
@@ -144,16 +144,16 @@ def test_agreement_is_worked_out_by_hand() -> None:
     )
     plain = spec("plain")
     plan = replace(PLAN, port_range=PortRange(40000, 40001))
-    [pair] = beside(result_of({plain: [round_made(samples)]}, plan))
+    [pair] = predict_result(result_of({plain: [round_made(samples)]}, plan))
     found = agreement(pair, replace(USUAL, base_ns=10_000.0, failure_ns=5_000.0, sizes=(1.0,), port_ns=(1000.0,)))
-    assert found.errors == Both(2, 1)
+    assert found.errors == PredictedFigure(2, 1)
     assert found.total_ns.measured == 120_000
     assert found.total_ns.predicted == 11_000 + 12_000 + 7_000 + 7_000
-    assert found.mean_ns["even"] == Both(11_000, 20_000)
-    assert found.mean_ns["odd"] == Both(12_000, 40_000)
+    assert found.mean_ns["even"] == PredictedFigure(11_000, 20_000)
+    assert found.mean_ns["odd"] == PredictedFigure(12_000, 40_000)
     assert found.mean_ns["odd"].ratio == pytest.approx(0.3)
     assert found.median_ns["even"] == found.mean_ns["even"]
-    assert found.median_ns["all"] == Both(9_000, 30_000)
+    assert found.median_ns["all"] == PredictedFigure(9_000, 30_000)
     assert found.rank_correlation == pytest.approx(1)
     without = agreement(pair, None)
     assert without.total_ns.predicted is None
@@ -164,9 +164,9 @@ def test_median_stands_beside_the_mean() -> None:
     """One attempt that waited for the processor moves the mean alone, which no prediction can meet."""
     disturbed = samples_of([10_000, 10_000, 10_000, 1_000_000], port=[40000, 40002, 40004, 40006])
     result = result_of({spec("plain"): [round_made(disturbed)]}, replace(PLAN, port_range=PortRange(40000, 40007)))
-    found = agreement(beside(result)[0], USUAL)
+    found = agreement(predict_result(result)[0], USUAL)
     assert (found.mean_ns["even"].measured, found.median_ns["even"].measured) == (257_500, 10_000)
-    text = agreement_text(result, [(beside(result)[0], found)], Algorithm.FROM_6_8, {Protocol.TCP: USUAL}, 80)
+    text = agreement_text(result, [(predict_result(result)[0], found)], Algorithm.FROM_6_8, {Protocol.TCP: USUAL}, 80)
     median = next(line for line in text.split("median latency")[1].splitlines() if line.startswith("plain"))
     assert median.split()[3:5] == ["10.0", "µs"]
 
@@ -182,7 +182,7 @@ def test_rank_correlation_that_tops_out_is_explained() -> None:
         result = Result(plan, {"kernel": "6.12.1"})
         for one in predict(plan, Algorithm.FROM_6_8):
             result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
-        compared = [(pair, agreement(pair, USUAL)) for pair in beside(result)]
+        compared = [(pair, agreement(pair, USUAL)) for pair in predict_result(result)]
         text = agreement_text(result, compared, Algorithm.FROM_6_8, {Protocol.TCP: USUAL})
         assert words in text
         assert ("can be at most" in text) == bool(words)

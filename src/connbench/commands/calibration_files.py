@@ -19,11 +19,11 @@ def read_pairs(files: tuple[Path, ...]) -> tuple[list[Pair], str]:
     Raises:
         InputError: One cannot be read, or has no plan.
     """
-    from connbench.portmodel.prediction import beside
+    from connbench.portmodel.prediction import predict_result
     from connbench.results.input_file import read
 
     results = [read(file, "s") for file in files]  # whatever the unit of a CSV: it has no plan
-    return [pair for result in results for pair in beside(result)], results[0].kernel
+    return [pair for result in results for pair in predict_result(result)], results[0].kernel
 
 
 def list_names(files: tuple[Path, ...]) -> str:

@@ -155,7 +155,7 @@ def _of_file(
 ) -> tuple[str, list[Overlay]]:
     from connbench.portmodel.agreement import agreement
     from connbench.portmodel.calibration import calibrate, usual_on
-    from connbench.portmodel.prediction import beside
+    from connbench.portmodel.prediction import predict_result
     from connbench.report.charts.predicted import Overlay
     from connbench.report.prediction_report import agreement_json, agreement_text
     from connbench.results.input_file import read
@@ -163,7 +163,7 @@ def _of_file(
     result = read(file, "s")  # any unit will do: a CSV has no plan, and is refused below
     release = result.kernel
     chosen = algorithm or algorithm_of(release)
-    pairs = beside(result, chosen, sysctls.reserved, sysctls.tw_reuse)
+    pairs = predict_result(result, chosen, sysctls.reserved, sysctls.tw_reuse)
     if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
         raise _no_search_of_udp()
     fitting, fitted_on = read_pairs(calibrating) if calibrating else (pairs, release)

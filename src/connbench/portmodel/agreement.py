@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class PredictedFigure:
     """A figure as predicted and as measured; None where it does not exist."""
 
     predicted: float | None
@@ -50,12 +50,12 @@ class Agreement:
 
     label: str
     attempts: float
-    errors: Both
+    errors: PredictedFigure
     ports_probed: float
     rank_correlation: float | None
-    total_ns: Both
-    mean_ns: Mapping[str, Both]
-    median_ns: Mapping[str, Both]
+    total_ns: PredictedFigure
+    mean_ns: Mapping[str, PredictedFigure]
+    median_ns: Mapping[str, PredictedFigure]
     extrapolates: bool
 
 
@@ -66,17 +66,17 @@ def agreement(pair: Pair, calibration: Calibration | None) -> Agreement:
     return Agreement(
         label=pair.strategy.strategy.label,
         attempts=_mean([len(samples) for _, samples in rounds]) or 0.0,
-        errors=Both(
+        errors=PredictedFigure(
             _mean([p.failures for p, _ in rounds]), _mean([int((s.failed & ~s.given_up).sum()) for _, s in rounds])
         ),
         ports_probed=_mean([float(p.attempts.ports_probed.mean()) for p, _ in rounds if len(p.attempts)]) or 0.0,
         rank_correlation=_mean([c for c in (_correlation(p, s) for p, s in rounds) if c is not None]),
-        total_ns=Both(
+        total_ns=PredictedFigure(
             _mean([float(one.sum()) for one in latencies if one is not None]),
             _mean([float(s.latency_ns.sum()) for _, s in rounds]),
         ),
-        mean_ns={name: Both(*map(_mean_of, _pooled(pair, latencies, name))) for name in GROUPS},
-        median_ns={name: Both(*map(_median, _pooled(pair, latencies, name))) for name in GROUPS},
+        mean_ns={name: PredictedFigure(*map(_mean_of, _pooled(pair, latencies, name))) for name in GROUPS},
+        median_ns={name: PredictedFigure(*map(_median, _pooled(pair, latencies, name))) for name in GROUPS},
         extrapolates=calibration is not None and any(calibration.extrapolates(p) for p, _ in rounds),
     )
 

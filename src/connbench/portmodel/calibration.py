@@ -107,7 +107,7 @@ class Calibration:
     def _searched(self, prediction: Prediction) -> Floats:
         if not prediction.searches:
             return np.zeros(len(prediction.attempts))
-        factor = self.window_factor if prediction.jumps else 1.0
+        factor = self.window_factor if prediction.searches_window else 1.0
         searched: Floats = prediction.attempts.ports_probed * self.port_ns_at(prediction.open_before) * factor
         return searched
 
@@ -192,19 +192,19 @@ The port at which the kernel begins a search is not known, so an attempt of the 
 in the middle of many. Medians also withstand outliers.
 """
 
-TELLING = 64
+LONG_SEARCH = 64
 """Ports probed from which on a search shows in a latency, which varies by itself."""
 
 SMOOTH = 1.0
 """The weight of a straight line of costs, in medians: between knots with fewer medians the neighbours decide."""
 
-EXACT, REFITS = 0.01, 20
+EXACT_WITHIN, REFITS = 0.01, 20
 """Medians that deviate by more than this share weigh less the further off they are (Huber's loss, by least squares with
 new weights this many times): medians of a disturbed machine are far off, and on one side."""
 
-NOT_TOLD = "; no search there is long enough to show the cost of a port, so it is the usual one"
+USUAL_PORT_COST = "; no search there is long enough to show the cost of a port, so it is the usual one"
 
-PROBED, OPEN, LATENCY, FAILED, JUMPS, WEIGHT = range(6)
+PROBED, OPEN, LATENCY, FAILED, IN_WINDOW, WEIGHT = range(6)
 """The columns of the medians."""
 
 
@@ -229,17 +229,17 @@ def calibrate(
     connected = medians[:, FAILED] == 0
     if not connected.any():
         return None
-    untold = replace(
+    defaults = replace(
         usual or USUAL_OF[protocol],
         origin=origin,
         largest=max(prediction.most_open for pair in of_protocol for prediction, _ in pair.rounds),
     )
-    fitted = _fitted(medians, untold)
+    fitted = _fitted(medians, defaults)
     for _ in range(REFITS):
-        medians[:, WEIGHT] = EXACT / np.maximum(_deviations(fitted, medians), EXACT)
-        fitted = _fitted(medians, untold)
+        medians[:, WEIGHT] = EXACT_WITHIN / np.maximum(_deviations(fitted, medians), EXACT_WITHIN)
+        fitted = _fitted(medians, defaults)
     residual = float(np.median(_deviations(fitted, medians)))
-    return replace(fitted, residual=residual, growth=_growth(fitted.sizes[-1], untold))
+    return replace(fitted, residual=residual, growth=_growth(fitted.sizes[-1], defaults))
 
 
 def _growth(last: float, usual: Calibration) -> tuple[tuple[float, float], ...]:
@@ -272,7 +272,7 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
                 max(1.0, opened),
                 middle,
                 float(is_failure),
-                float(prediction.jumps),
+                float(prediction.searches_window),
                 1.0,
             )
 
@@ -283,28 +283,28 @@ def _fitted(medians: Floats, usual: Calibration) -> Calibration:
     If all failures probe about as many ports, as in windows of one size or in one full range, they cannot separate the
     base from the cost of a port: the base is then the usual share of a connection's.
     """
-    is_telling, jumps = medians[:, PROBED] >= TELLING, medians[:, JUMPS] == 1
-    has_walks = int((is_telling & ~jumps).sum()) >= FEWEST
+    is_long, in_window = medians[:, PROBED] >= LONG_SEARCH, medians[:, IN_WINDOW] == 1
+    has_range_searches = int((is_long & ~in_window).sum()) >= FEWEST
     factor = usual.window_factor
-    if has_walks:
-        told = medians[~(is_telling & jumps)]
+    if has_range_searches:
+        usable = medians[~(is_long & in_window)]
     else:
-        told = medians * np.where(jumps[:, None] & (np.arange(medians.shape[1]) == PROBED), factor, 1.0)
-    telling = told[told[:, PROBED] >= TELLING]
-    if len(telling) >= FEWEST:
-        knots = _knots(telling[:, OPEN])
-        fits_failures = has_walks and _differ(told[told[:, FAILED] == 1])
-        base, failure, costs = _least_squares(told, knots, usual, fits_failures=fits_failures)
+        usable = medians * np.where(in_window[:, None] & (np.arange(medians.shape[1]) == PROBED), factor, 1.0)
+    long_searches = usable[usable[:, PROBED] >= LONG_SEARCH]
+    if len(long_searches) >= FEWEST:
+        knots = _knots(long_searches[:, OPEN])
+        fits_failures = has_range_searches and _differ(usable[usable[:, FAILED] == 1])
+        base, failure, costs = _least_squares(usable, knots, usual, fits_failures=fits_failures)
         found = replace(usual, sizes=tuple((2**knots).tolist()), port_ns=tuple(costs))
     else:
-        connected = told[told[:, FAILED] == 0]
+        connected = usable[usable[:, FAILED] == 0]
         rest = connected[:, LATENCY] - connected[:, PROBED] * usual.port_ns_at(connected[:, OPEN])
         base = float(np.median(rest))
         failure = base * usual.failure_share
-        found = replace(usual, origin=f"{usual.origin}{NOT_TOLD}")
+        found = replace(usual, origin=f"{usual.origin}{USUAL_PORT_COST}")
     found = replace(found, base_ns=max(base, 0.0), failure_ns=max(failure, 0.0))
-    in_windows = medians[is_telling & jumps]
-    return _with_windows(found, in_windows) if has_walks and len(in_windows) >= FEWEST else found
+    window_medians = medians[is_long & in_window]
+    return _with_windows(found, window_medians) if has_range_searches and len(window_medians) >= FEWEST else found
 
 
 def _differ(failures: Floats) -> bool:
@@ -316,8 +316,8 @@ def _differ(failures: Floats) -> bool:
 def _with_windows(calibration: Calibration, medians: Floats) -> Calibration:
     """The calibration with the median factor of these medians of windows."""
     base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
-    walked = medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN])
-    factors = (medians[:, LATENCY] - base) / np.maximum(walked, 1.0)
+    probing = medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN])
+    factors = (medians[:, LATENCY] - base) / np.maximum(probing, 1.0)
     return replace(calibration, window_factor=max(0.0, float(np.median(factors))))
 
 
@@ -355,7 +355,7 @@ def _least_squares(
 def _deviations(calibration: Calibration, medians: Floats) -> Floats:
     """The deviation of each median from the calibration, as a share of the median."""
     base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
-    factor = np.where(medians[:, JUMPS] == 1, calibration.window_factor, 1.0)
+    factor = np.where(medians[:, IN_WINDOW] == 1, calibration.window_factor, 1.0)
     said = base + medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN]) * factor
     off: Floats = np.abs(said - medians[:, LATENCY]) / medians[:, LATENCY]
     return off

@@ -1,6 +1,6 @@
 """The kernel's port searches, TCP's and UDP's. They find the same port as the kernel's loop, without a step for each.
 
-The ports of a range are the bytes of a line: FREE, TAKEN or RESERVED. A search looks for the next free byte, and counts
+The ports of a range are the bytes of a line: FREE, IN_USE or RESERVED. A search finds the next free byte, and counts
 the ports that the kernel's loop would probe on the way.
 """
 
@@ -16,10 +16,31 @@ from connbench.model import PortRange
 JITTER = 8
 """After fewer steps the next search begins a random number of steps on: get_random_u32_below(8), since Linux 5.12."""
 
-U32 = 2**32
+U32, ALL_PORTS = 2**32, 2**16
 
 
-class Buckets:
+IN_USE, FREE, RESERVED = range(3)
+"""The state of a port. A search passes over reserved ports (net.ipv4.ip_local_reserved_ports), at a step each."""
+
+
+def distance(line: bytearray, begin: int, first: int, end: int) -> int:
+    """Steps from `first` to the next free place, wrapping at `end` to `begin`; -1 if none is free."""
+    place = line.find(FREE, first, end)
+    if place >= 0:
+        return place - first
+    place = line.find(FREE, begin, first)
+    return place - begin + end - first if place >= 0 else -1
+
+
+def reserved_within(line: bytearray, begin: int, first: int, end: int, steps: int) -> int:
+    """The number of reserved places among the first `steps`, wrapping as in `distance`."""
+    last = first + steps
+    if last <= end:
+        return line.count(RESERVED, first, last)
+    return line.count(RESERVED, first, end) + line.count(RESERVED, begin, begin + last - end)
+
+
+class BindBuckets:
     """The number of sockets on each port of a range, of all paths: the kernel keeps a bind bucket for each port in use.
 
     A search calls `__inet_check_established` only for ports that have one.
@@ -30,7 +51,7 @@ class Buckets:
         self.sockets = array("I", bytes(4 * len(ports)))
 
 
-class Ports(Protocol):
+class PortSpace(Protocol):
     """The ports of one path or source, and the search for a free one.
 
     Attributes:
@@ -51,7 +72,7 @@ class Ports(Protocol):
         """Make a port free that was in use."""
 
 
-class TcpPorts(ABC):
+class TcpPortSpace(ABC):
     """What all orders of connect()'s search have in common: where a search begins, and where the next one will begin.
 
     The kernel begins at a hash of source and target plus an entry of a table. After each port found, the entry grows by
@@ -68,22 +89,22 @@ class TcpPorts(ABC):
         step: The distance from a port that it probes to the next.
     """
 
-    def __init__(self, buckets: Buckets, step: int, rng: Random) -> None:
+    def __init__(self, buckets: BindBuckets, step: int, rng: Random) -> None:
         self.ports_probed = self.lookups = 0
         self.start, self.step = rng.getrandbits(32), step
         self._low, self._sockets, self._random = buckets.low, buckets.sockets, rng.random
 
     @abstractmethod
     def search(self, low: int, high: int) -> int:
-        """See `Ports.search`."""
+        """See `PortSpace.search`."""
 
     @abstractmethod
     def take(self, port: int) -> bool:
-        """See `Ports.take`."""
+        """See `PortSpace.take`."""
 
     @abstractmethod
     def release(self, port: int) -> None:
-        """See `Ports.release`."""
+        """See `PortSpace.release`."""
 
     def _found(self, port: int, steps: int) -> int:
         """Record a search that found this port after so many steps, and return the port."""
@@ -99,10 +120,10 @@ class TcpPorts(ABC):
         return (max(steps, int(self._random() * JITTER)) + 1) * self.step
 
 
-class EveryPort(TcpPorts):
+class EveryPort(TcpPortSpace):
     """The search that goes from port to port: step 1."""
 
-    def __init__(self, buckets: Buckets, reserved: frozenset[int], rng: Random) -> None:
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], rng: Random) -> None:
         super().__init__(buckets, 1, rng)
         self._reserved = reserved
         self._line = bytearray([FREE]) * len(buckets.sockets)
@@ -110,7 +131,7 @@ class EveryPort(TcpPorts):
             self._line[port - self._low] = RESERVED
 
     def search(self, low: int, high: int) -> int:
-        """See `Ports.search`."""
+        """See `PortSpace.search`."""
         line, begin, length = self._line, low - self._low, high - low + 1
         first = begin + self._offset() % length
         steps = distance(line, begin, first, begin + length)
@@ -123,7 +144,7 @@ class EveryPort(TcpPorts):
         place = first + steps
         if place >= begin + length:
             place -= length
-        line[place] = TAKEN
+        line[place] = IN_USE
         return self._found(self._low + place, steps)
 
     def _offset(self) -> int:
@@ -131,16 +152,16 @@ class EveryPort(TcpPorts):
         return self.start
 
     def take(self, port: int) -> bool:
-        """See `Ports.take`; bind() can use a reserved port, because only searches pass over it."""
+        """See `PortSpace.take`; bind() can use a reserved port, because only searches pass over it."""
         place = port - self._low
-        if self._line[place] == TAKEN:
+        if self._line[place] == IN_USE:
             return False
-        self._line[place] = TAKEN
+        self._line[place] = IN_USE
         self._sockets[place] += 1
         return True
 
     def release(self, port: int) -> None:
-        """See `Ports.release`."""
+        """See `PortSpace.release`."""
         self._line[port - self._low] = RESERVED if port in self._reserved else FREE
         self._sockets[port - self._low] -= 1
 
@@ -162,10 +183,10 @@ class EveryPortFrom42(EveryPort):
         return (steps + 2) & ~1
 
 
-class ParityFirst(TcpPorts):
+class ParityFirst(TcpPortSpace):
     """The search with step 2: first through the parity of the low end, then through the other."""
 
-    def __init__(self, buckets: Buckets, reserved: frozenset[int], rng: Random) -> None:
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], rng: Random) -> None:
         super().__init__(buckets, 2, rng)
         self._reserved = reserved
         self._base = self._low & ~1
@@ -175,7 +196,7 @@ class ParityFirst(TcpPorts):
             self._lines[port & 1][(port - self._base) >> 1] = RESERVED
 
     def search(self, low: int, high: int) -> int:
-        """See `Ports.search`.
+        """See `PortSpace.search`.
 
         The kernel rounds an odd number of ports down to an even one. It then probes all ports of the first parity but
         one: the last, or the first if the search begins after it, because it goes on to the end before it wraps.
@@ -204,25 +225,25 @@ class ParityFirst(TcpPorts):
         place = first + steps
         if place >= end:
             place -= half
-        line[place] = TAKEN
+        line[place] = IN_USE
         return self._found(self._base + 2 * place + (low & 1), steps)
 
     def take(self, port: int) -> bool:
-        """See `Ports.take`."""
+        """See `PortSpace.take`."""
         line, place = self._lines[port & 1], (port - self._base) >> 1
-        if line[place] == TAKEN:
+        if line[place] == IN_USE:
             return False
-        line[place] = TAKEN
+        line[place] = IN_USE
         self._sockets[port - self._low] += 1
         return True
 
     def release(self, port: int) -> None:
-        """See `Ports.release`."""
+        """See `PortSpace.release`."""
         self._lines[port & 1][(port - self._base) >> 1] = RESERVED if port in self._reserved else FREE
         self._sockets[port - self._low] -= 1
 
 
-def tcp_ports(
+def tcp_port_spaces(
     ports: PortRange,
     number: int,
     rng: Random,
@@ -230,48 +251,24 @@ def tcp_ports(
     has_parity: bool,
     reserved: frozenset[int] = frozenset(),
     every_port: type[EveryPort] = EveryPort,
-) -> list[TcpPorts]:
+) -> list[TcpPortSpace]:
     """Make the port spaces of a number of paths over one range; all ports are free.
 
     Args:
         ports: The range.
         number: The number of paths.
-        rng: See `TcpPorts`.
+        rng: See `TcpPortSpace`.
         has_parity: Whether their searches probe all ports of one parity before the others.
         reserved: The reserved ports; those outside the range do not matter.
         every_port: Their search if no parity comes first.
     """
-    buckets, inside = Buckets(ports), frozenset(port for port in reserved if port in ports)
+    buckets, inside = BindBuckets(ports), frozenset(port for port in reserved if port in ports)
     kind = ParityFirst if has_parity else every_port
-    spaces: list[TcpPorts] = [kind(buckets, inside, rng) for _ in range(number)]
+    spaces: list[TcpPortSpace] = [kind(buckets, inside, rng) for _ in range(number)]
     return spaces
 
 
-TAKEN, FREE, RESERVED = range(3)
-"""The state of a port. A search passes over reserved ports (net.ipv4.ip_local_reserved_ports), at a step each."""
-
-
-def distance(line: bytearray, begin: int, first: int, end: int) -> int:
-    """Steps from `first` to the next free place, wrapping at `end` to `begin`; -1 if none is free."""
-    place = line.find(FREE, first, end)
-    if place >= 0:
-        return place - first
-    place = line.find(FREE, begin, first)
-    return place - begin + end - first if place >= 0 else -1
-
-
-def reserved_within(line: bytearray, begin: int, first: int, end: int, steps: int) -> int:
-    """The number of reserved places among the first `steps`, wrapping as in `distance`."""
-    last = first + steps
-    if last <= end:
-        return line.count(RESERVED, first, last)
-    return line.count(RESERVED, first, end) + line.count(RESERVED, begin, begin + last - end)
-
-
-ALL_PORTS = 2**16
-
-
-class Slots:
+class UdpHashTable:
     """The hash table: the number of sockets in each slot, of all sources.
 
     Args:
@@ -287,13 +284,13 @@ class Slots:
         self.sockets = [0] * number
 
 
-class UdpPorts:
-    """The ports of one source; see `connbench.portmodel.kernel_search.Ports`.
+class UdpPortSpace:
+    """The ports of one source; see `connbench.portmodel.kernel_search.PortSpace`.
 
     `ports_probed` counts the ports that a search probes, `lookups` the sockets in the slots that it goes through.
     """
 
-    def __init__(self, ports: PortRange, slots: Slots, reserved: frozenset[int], rng: Random) -> None:
+    def __init__(self, ports: PortRange, slots: UdpHashTable, reserved: frozenset[int], rng: Random) -> None:
         self.ports_probed = self.lookups = 0
         self._low, self._sockets, self._rng = ports.low, slots.sockets, rng
         self._reserved = frozenset(port for port in reserved if port in ports)
@@ -302,7 +299,7 @@ class UdpPorts:
             self._line[port - ports.low] = RESERVED
 
     def search(self, low: int, high: int) -> int:
-        """See `Ports.search`."""
+        """See `PortSpace.search`."""
         slots = len(self._sockets)
         drawn = self._rng.getrandbits(32)
         first = (drawn * (high - low + 1) >> 32) + low
@@ -343,14 +340,14 @@ class UdpPorts:
         return sum(self._sockets[begin:end]) + sum(self._sockets[: max(0, end - slots)])
 
     def take(self, port: int) -> bool:
-        """See `Ports.take`."""
-        if self._line[port - self._low] == TAKEN:
+        """See `PortSpace.take`."""
+        if self._line[port - self._low] == IN_USE:
             return False
-        self._line[port - self._low] = TAKEN
+        self._line[port - self._low] = IN_USE
         self._sockets[port % len(self._sockets)] += 1
         return True
 
     def release(self, port: int) -> None:
-        """See `Ports.release`."""
+        """See `PortSpace.release`."""
         self._line[port - self._low] = RESERVED if port in self._reserved else FREE
         self._sockets[port % len(self._sockets)] -= 1

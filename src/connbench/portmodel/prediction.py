@@ -47,7 +47,7 @@ class Prediction:
     def of_phase(
         cls, plan: RoundPlan, phases: dict[Phase, SimulatedAttempts], phase: Phase, reserved: int = 0
     ) -> Prediction:
-        """One phase of a simulated round; churn keeps as many connections as the filling has left, or nearly."""
+        """Predict one phase of a simulated round; churn keeps about as many connections open as the filling."""
         attempts = phases[phase]
         opened = np.cumsum(~phases[Phase.FILL].failed)
         is_fill = phase is Phase.FILL
@@ -79,7 +79,7 @@ class Prediction:
         return self.plan.strategy.load.protocol is not Protocol.UDP
 
     @property
-    def jumps(self) -> bool:
+    def searches_window(self) -> bool:
         """Whether each search begins elsewhere, among ports that are in no cache: in a random window."""
         return self.plan.strategy.traits.window is Window.RANDOM and self.plan.strategy.load.protocol is Protocol.TCP
 
@@ -114,7 +114,7 @@ class Prediction:
 class Pair:
     """One strategy's phase, predicted and measured: a round each, in the same order and of the same length.
 
-    A round that was cut short is compared as far as it came.
+    A partial round is compared up to its last attempt.
     """
 
     strategy: StrategyResult
@@ -145,11 +145,11 @@ def predict(plan: Plan, algorithm: Algorithm, kernel: KernelParameters = USUAL) 
     if unknown is not None:
         raise UsageError(f"the model does not know the strategy {unknown}", _PREDICTED)
     rounds = [RoundPlan(plan, spec, 1) for spec in plan.strategies]
-    refuse_without_memory(rounds)
+    check_memory(rounds)
     return [found for planned in rounds for found in _round(planned, algorithm, kernel)]
 
 
-def refuse_without_memory(rounds: Sequence[RoundPlan]) -> None:
+def check_memory(rounds: Sequence[RoundPlan]) -> None:
     """Check, before the first prediction, that there is memory for the predictions of these rounds.
 
     Raises:
@@ -174,7 +174,7 @@ def _round(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters = USU
     return [replace(Prediction.of_phase(plan, phases, phase, reserved), time_wait=kernel.time_wait) for phase in phases]
 
 
-def beside(
+def predict_result(
     result: Result,
     algorithm: Algorithm | None = None,
     reserved: frozenset[int] | None = None,
@@ -204,7 +204,7 @@ def beside(
     whole = [(_whole(result.plan, one.strategy), one.rounds) for one in result.strategies]
     planned = [RoundPlan(result.plan, spec, measured.number) for spec, rounds in whole for measured in rounds]
     if planned:
-        refuse_without_memory(planned)
+        check_memory(planned)
     try:
         return [_pair(result.plan, strategy, chosen, reserved, tw_reuse) for strategy in result.strategies]
     except UsageError as fault:
@@ -229,10 +229,10 @@ def _pair(
     for measured in strategy.rounds:
         planned = RoundPlan(plan, _whole(plan, spec), measured.number)
         settings = measured.report.settings
-        told = {} if tw_reuse is None else {TW_REUSE: str(tw_reuse)}
+        given = {} if tw_reuse is None else {TW_REUSE: str(tw_reuse)}
         kernel = KernelParameters(
             reserved=parse_ports(settings.get(RESERVED_PORTS, "")) if reserved is None else reserved,
-            time_wait=TimeWait.of({**settings, **told}),
+            time_wait=TimeWait.of({**settings, **given}),
         )
         found = next(p for p in _round(planned, algorithm, kernel) if p.plan.strategy.phase is spec.phase)
         rounds.append((_first(found, len(measured.samples)), measured.samples))

@@ -24,10 +24,10 @@ from connbench.portmodel.kernel_search import (
     EveryPort,
     EveryPortBefore42,
     EveryPortFrom42,
-    Ports,
-    Slots,
-    UdpPorts,
-    tcp_ports,
+    PortSpace,
+    UdpHashTable,
+    UdpPortSpace,
+    tcp_port_spaces,
 )
 
 EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
@@ -53,187 +53,6 @@ class KernelParameters:
 
 
 USUAL = KernelParameters()
-
-
-def simulate(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters = USUAL) -> dict[Phase, SimulatedAttempts]:
-    """Simulate each phase of a round; its windows, drawn ports and replaced rows are those of a real run.
-
-    Clients take turns, attempt by attempt. The simulation has no time: no attempt is given up, and a port that churn
-    closed by FIN becomes free only if the churn has a rate. There are no sockets but those of the round.
-
-    Args:
-        plan: The round.
-        algorithm: The search of connect(); UDP has its own.
-        kernel: What else the search depends on.
-
-    Raises:
-        ValueError: `kernel.udp_slots` is not a number of slots.
-    """
-    simulation = _Simulation(plan, algorithm, kernel)
-    return {spec.phase: simulation.run(spec.phase) for spec in plan.strategy.phases}
-
-
-def spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> Sequence[Ports]:
-    """The ports of each space of a round: of a path where a port serves one target alone, else of a source.
-
-    All are free. Arguments and errors are those of `simulate`.
-    """
-    rng = Random(plan.seed_text(f"kernel {kernel.trial}"))  # noqa: S311  # reproducible, not secret
-    ports, strategy = plan.plan.port_range, plan.strategy
-    number = plan.spaces
-    if strategy.load.protocol is Protocol.UDP:
-        slots = Slots(kernel.udp_slots)
-        return [UdpPorts(ports, slots, kernel.reserved, rng) for _ in range(number)]
-    has_parity = algorithm.prefers_parity(has_option=strategy.traits.sets_port_range)
-    every_port = EVERY_PORT.get(algorithm, EveryPort)
-    return tcp_ports(ports, number, rng, has_parity=has_parity, reserved=kernel.reserved, every_port=every_port)
-
-
-class _Simulation:
-    """A round during its simulation: the open connections, and the columns of all rows."""
-
-    def __init__(self, plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> None:
-        strategy, load = plan.strategy, plan.strategy.load
-        self._plan, self._replaced = plan, draw_replaced(plan)
-        self._paths = assign_paths(plan, self._replaced)
-        self._draws = draw_round(plan, self._paths, kernel.reserved)
-        self._spaces = spaces_of(plan, algorithm, kernel)
-        self._draws_port = strategy.traits.draws_port
-        self._errno = _errno_of_failure(strategy)
-        # As in the engine: unlimited draws end once the client has every port of a source, or an attempt used up all.
-        self._is_unbounded = self._draws_port and strategy.retries is None
-        ports, many = plan.plan.port_range, len(plan.sources)
-        self._unused = [[len(ports)] * many for _ in range(load.concurrency)]
-        self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
-        self._time_wait = _Waiting(plan, kernel.time_wait)
-        rows = plan.rows
-        self._ports_probed, self._lookups = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
-        self._tries, self._port = array("I", bytes(4 * rows)), array("H", bytes(2 * rows))
-        self._held = array("H", bytes(2 * plan.connections))
-
-    def run(self, phase: Phase) -> SimulatedAttempts:
-        """Make the attempts of a phase."""
-        made = list(_in_turns(self._plan.rows_of_clients(phase)))
-        for client, row in made:
-            if phase is Phase.FILL:
-                self._open(row, client)
-            else:
-                self._replace(row)
-        rows = np.array([row for _, row in made], dtype=np.int64)
-        port = np.frombuffer(self._port, np.uint16)[rows]
-        path = np.frombuffer(self._paths, np.uint32)[rows]
-        many = len(self._plan.sources)
-        return SimulatedAttempts(
-            ports_probed=np.frombuffer(self._ports_probed, np.int64)[rows],
-            lookups=np.frombuffer(self._lookups, np.int64)[rows],
-            tries=np.frombuffer(self._tries, np.uint32)[rows],
-            port=port,
-            errno=np.where(port == 0, self._errno, 0).astype(np.uint16),
-            source=(path % many).astype(np.uint16),
-            target=(path // many).astype(np.uint16),
-            client=np.array([client for client, _ in made], dtype=np.uint16),
-        )
-
-    def _open(self, row: int, client: int) -> None:
-        unused, source = self._unused[client], self._paths[row] % len(self._plan.sources)
-        max_tries = self._draws.max_tries
-        if self._is_unbounded and unused[source] <= 0:
-            max_tries = min(max_tries, MOST_DRAWS)
-        self._held[row] = self._acquire(row, max_tries)
-        if self._held[row]:
-            unused[source] -= 1
-        elif self._is_unbounded:
-            unused[source] = 0
-
-    def _replace(self, row: int) -> None:
-        slot = self._replaced[row - self._plan.connections]
-        space = self._spaces[self._paths[slot] % len(self._spaces)]
-        if self._held[slot]:
-            self._time_wait.close(row, space, self._held[slot])
-        self._time_wait.end(row)
-        self._held[slot] = self._acquire(row, self._draws.max_tries)
-
-    def _acquire(self, row: int, max_tries: int) -> int:
-        """Make the tries of an attempt; returns its port, 0 if it has none."""
-        space = self._spaces[self._paths[row] % len(self._spaces)]
-        number = self._draws.first[row]
-        if self._draws_port:
-            tries = 1
-            while not (had := space.take(number)) and tries < max_tries:
-                number = self._redraw(row, tries)
-                tries += 1
-            self._ports_probed[row] = tries
-            port = number if had else 0
-        else:
-            port, tries = self._search(row, space, max_tries)
-        self._tries[row], self._port[row] = tries, port
-        return port
-
-    def _search(self, row: int, space: Ports, max_tries: int) -> tuple[int, int]:
-        """Have the kernel search until a port is found; returns it, and the tries that took."""
-        number = self._draws.first[row]
-        if not self._plan.strategy.traits.sets_port_range:
-            low, high = self._plan.plan.port_range.low, self._plan.plan.port_range.high
-            number = low | high << 16
-        tries = 0
-        while True:
-            port = space.search(number & 0xFFFF, number >> 16)
-            tries += 1
-            self._ports_probed[row] += space.ports_probed
-            self._lookups[row] += space.lookups
-            if port or tries >= max_tries:
-                return port, tries
-            number = self._redraw(row, tries)
-
-    def _redraw(self, row: int, tries: int) -> int:
-        """What the try after so many draws. Seeding takes longer than drawing, and most rows need no further try."""
-        if tries == 1:
-            seed_further_tries(self._rng, self._plan, row)
-        return self._draws.redraw(self._rng)
-
-
-class _Waiting:
-    """The ports that churn closed by FIN and that are still in use; the churn's rate is the clock."""
-
-    def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
-        load = plan.strategy.load
-        churn, binds_to_port = load.churn, plan.strategy.traits.binds_to_port
-        self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
-        rate = churn.rate if churn else None
-        seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
-        self._rows = None if rate is None else rate * seconds
-        self._most = time_wait.most
-        self._ports: deque[tuple[int, Ports, int]] = deque()
-
-    def close(self, row: int, space: Ports, port: int) -> None:
-        """Close the connection of a port before the attempt of a row."""
-        if self._is_left and (self._most is None or len(self._ports) < self._most):
-            self._ports.append((row, space, port))
-        else:
-            space.release(port)
-
-    def end(self, row: int) -> None:
-        """Free the ports whose TIME_WAIT is over when the attempt of a row begins."""
-        while self._rows is not None and self._ports and row - self._ports[0][0] >= self._rows:
-            _, space, port = self._ports.popleft()
-            space.release(port)
-
-
-def _in_turns(clients: list[range]) -> Iterator[tuple[int, int]]:
-    """The client and the row of each attempt, one attempt of each client in turn."""
-    for rows in zip_longest(*clients):
-        yield from ((client, row) for client, row in enumerate(rows) if row is not None)
-
-
-def _errno_of_failure(spec: StrategySpec) -> int:
-    """The errno of an attempt without a port: that of connect(), or that of bind().
-
-    connect() of an unbound UDP socket has another errno.
-    """
-    is_udp = spec.load.protocol is Protocol.UDP
-    if is_udp and not spec.traits.chooses_source:
-        return errno.EAGAIN
-    return errno.EADDRINUSE if is_udp or spec.traits.binds_to_port else errno.EADDRNOTAVAIL
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,3 +94,187 @@ class SimulatedAttempts:
         """Which attempts have no connection."""
         failed: npt.NDArray[np.bool_] = self.errno != 0
         return failed
+
+
+def simulate(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters = USUAL) -> dict[Phase, SimulatedAttempts]:
+    """Simulate each phase of a round; its windows, drawn ports and replaced rows are those of a real run.
+
+    Clients take turns, attempt by attempt. The simulation has no time: no attempt is given up, and a port that churn
+    closed by FIN becomes free only if the churn has a rate. There are no sockets but those of the round.
+
+    Args:
+        plan: The round.
+        algorithm: The search of connect(); UDP has its own.
+        kernel: What else the search depends on.
+
+    Raises:
+        ValueError: `kernel.udp_slots` is not a number of slots.
+    """
+    simulation = _Simulation(plan, algorithm, kernel)
+    return {spec.phase: simulation.run(spec.phase) for spec in plan.strategy.phases}
+
+
+def port_spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> Sequence[PortSpace]:
+    """The port spaces of a round, all ports free: one for each path if a port serves one target, else for each source.
+
+    Arguments and errors are those of `simulate`.
+    """
+    rng = Random(plan.seed_text(f"kernel {kernel.trial}"))  # noqa: S311  # reproducible, not secret
+    ports, strategy = plan.plan.port_range, plan.strategy
+    number = plan.spaces
+    if strategy.load.protocol is Protocol.UDP:
+        slots = UdpHashTable(kernel.udp_slots)
+        return [UdpPortSpace(ports, slots, kernel.reserved, rng) for _ in range(number)]
+    has_parity = algorithm.prefers_parity(has_option=strategy.traits.sets_port_range)
+    every_port = EVERY_PORT.get(algorithm, EveryPort)
+    return tcp_port_spaces(ports, number, rng, has_parity=has_parity, reserved=kernel.reserved, every_port=every_port)
+
+
+class _Simulation:
+    """A round during its simulation: the open connections, and the columns of all rows."""
+
+    def __init__(self, plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> None:
+        strategy, load = plan.strategy, plan.strategy.load
+        self._plan, self._replaced = plan, draw_replaced(plan)
+        self._paths = assign_paths(plan, self._replaced)
+        self._draws = draw_round(plan, self._paths, kernel.reserved)
+        self._spaces = port_spaces_of(plan, algorithm, kernel)
+        self._draws_port = strategy.traits.draws_port
+        self._errno = _errno_of_failure(strategy)
+        # As in the engine: unlimited draws end once the client has every port of a source, or an attempt used up all.
+        self._is_unbounded = self._draws_port and strategy.retries is None
+        ports, many = plan.plan.port_range, len(plan.sources)
+        self._unused = [[len(ports)] * many for _ in range(load.concurrency)]
+        self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
+        self._time_wait = _TimeWaitPorts(plan, kernel.time_wait)
+        rows = plan.rows
+        self._ports_probed, self._lookups = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
+        self._tries, self._port = array("I", bytes(4 * rows)), array("H", bytes(2 * rows))
+        self._held = array("H", bytes(2 * plan.connections))
+
+    def run(self, phase: Phase) -> SimulatedAttempts:
+        """Simulate the attempts of a phase."""
+        made = list(_in_turns(self._plan.rows_of_clients(phase)))
+        for client, row in made:
+            if phase is Phase.FILL:
+                self._open(row, client)
+            else:
+                self._replace(row)
+        rows = np.array([row for _, row in made], dtype=np.int64)
+        port = np.frombuffer(self._port, np.uint16)[rows]
+        path = np.frombuffer(self._paths, np.uint32)[rows]
+        many = len(self._plan.sources)
+        return SimulatedAttempts(
+            ports_probed=np.frombuffer(self._ports_probed, np.int64)[rows],
+            lookups=np.frombuffer(self._lookups, np.int64)[rows],
+            tries=np.frombuffer(self._tries, np.uint32)[rows],
+            port=port,
+            errno=np.where(port == 0, self._errno, 0).astype(np.uint16),
+            source=(path % many).astype(np.uint16),
+            target=(path // many).astype(np.uint16),
+            client=np.array([client for client, _ in made], dtype=np.uint16),
+        )
+
+    def _open(self, row: int, client: int) -> None:
+        unused, source = self._unused[client], self._paths[row] % len(self._plan.sources)
+        max_tries = self._draws.max_tries
+        if self._is_unbounded and unused[source] <= 0:
+            max_tries = min(max_tries, MOST_DRAWS)
+        self._held[row] = self._acquire(row, max_tries)
+        if self._held[row]:
+            unused[source] -= 1
+        elif self._is_unbounded:
+            unused[source] = 0
+
+    def _replace(self, row: int) -> None:
+        slot = self._replaced[row - self._plan.connections]
+        space = self._spaces[self._paths[slot] % len(self._spaces)]
+        if self._held[slot]:
+            self._time_wait.close(row, space, self._held[slot])
+        self._time_wait.end(row)
+        self._held[slot] = self._acquire(row, self._draws.max_tries)
+
+    def _acquire(self, row: int, max_tries: int) -> int:
+        """Make the tries of an attempt; returns its port, 0 if it fails."""
+        space = self._spaces[self._paths[row] % len(self._spaces)]
+        number = self._draws.first[row]
+        if self._draws_port:
+            tries = 1
+            while not (had := space.take(number)) and tries < max_tries:
+                number = self._redraw(row, tries)
+                tries += 1
+            self._ports_probed[row] = tries
+            port = number if had else 0
+        else:
+            port, tries = self._search(row, space, max_tries)
+        self._tries[row], self._port[row] = tries, port
+        return port
+
+    def _search(self, row: int, space: PortSpace, max_tries: int) -> tuple[int, int]:
+        """Search once a try, until a port is found or no try is left; returns the port, or 0, and the tries."""
+        number = self._draws.first[row]
+        if not self._plan.strategy.traits.sets_port_range:
+            low, high = self._plan.plan.port_range.low, self._plan.plan.port_range.high
+            number = low | high << 16
+        tries = 0
+        while True:
+            port = space.search(number & 0xFFFF, number >> 16)
+            tries += 1
+            self._ports_probed[row] += space.ports_probed
+            self._lookups[row] += space.lookups
+            if port or tries >= max_tries:
+                return port, tries
+            number = self._redraw(row, tries)
+
+    def _redraw(self, row: int, tries: int) -> int:
+        """The number of the next try, after `tries` of them: a port or a window.
+
+        The generator is seeded for a second try only: seeding takes longer than a draw, and most rows need no second.
+        """
+        if tries == 1:
+            seed_further_tries(self._rng, self._plan, row)
+        return self._draws.redraw(self._rng)
+
+
+class _TimeWaitPorts:
+    """The ports that churn closed by FIN and that are still in use; the churn's rate is the clock."""
+
+    def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
+        load = plan.strategy.load
+        churn, binds_to_port = load.churn, plan.strategy.traits.binds_to_port
+        self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
+        rate = churn.rate if churn else None
+        seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
+        self._rows = None if rate is None else rate * seconds
+        self._most = time_wait.most
+        self._ports: deque[tuple[int, PortSpace, int]] = deque()
+
+    def close(self, row: int, space: PortSpace, port: int) -> None:
+        """Close the connection of a port before the attempt of a row."""
+        if self._is_left and (self._most is None or len(self._ports) < self._most):
+            self._ports.append((row, space, port))
+        else:
+            space.release(port)
+
+    def end(self, row: int) -> None:
+        """Free the ports whose TIME_WAIT is over when the attempt of a row begins."""
+        while self._rows is not None and self._ports and row - self._ports[0][0] >= self._rows:
+            _, space, port = self._ports.popleft()
+            space.release(port)
+
+
+def _in_turns(clients: list[range]) -> Iterator[tuple[int, int]]:
+    """The client and the row of each attempt, one attempt of each client in turn."""
+    for rows in zip_longest(*clients):
+        yield from ((client, row) for client, row in enumerate(rows) if row is not None)
+
+
+def _errno_of_failure(spec: StrategySpec) -> int:
+    """The errno of an attempt without a port: that of connect(), or that of bind().
+
+    connect() of an unbound UDP socket has another errno.
+    """
+    is_udp = spec.load.protocol is Protocol.UDP
+    if is_udp and not spec.traits.chooses_source:
+        return errno.EAGAIN
+    return errno.EADDRINUSE if is_udp or spec.traits.binds_to_port else errno.EADDRNOTAVAIL

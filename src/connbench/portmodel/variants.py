@@ -12,18 +12,17 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulation import KernelParameters, simulate
 
 WINDOWS = (16, 32, 64, 100, 250, 500, 1000, 2500, 5000, 10_000)
-"""The sizes of windows that are tried."""
+"""The sizes of windows that are simulated."""
 
 RETRIES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""The numbers of retries that are tried."""
+"""The numbers of retries that are simulated."""
 
 MOST_ROWS = 200_000
 """Rounds with more attempts are not simulated, because the user waits for the answer."""
 
 RELATIVE_ERROR = 0.25
-"""How far the predicted share of errors may be from the measured one, besides `MARGIN` of both, for the model to be
-asked about other settings: where other programs use ports too, it does not know of them."""
-
+"""The model says nothing about other settings if its share of errors differs from the measured one by more than this
+part of it and `MARGIN` of both: other programs may use ports, too, of which the model does not know."""
 
 MARGIN = 3.0
 """A prediction keeps the budget with a reserve of this many standard deviations: another seed draws other windows, and
@@ -66,7 +65,7 @@ def variants(
     if any(RoundPlan(plan, spec, 1).rows > MOST_ROWS or spec.load.give_up_ms is not None for spec in specs):
         return []
     model = _Model(plan, budget, algorithm, kernel)
-    predicted, attempts = model.share(specs[0]), model.attempts(specs[0])
+    predicted, attempts = model.error_share(specs[0]), model.attempts(specs[0])
     if abs(predicted - measured) > RELATIVE_ERROR * measured + MARGIN * sqrt((predicted + measured) / attempts):
         return []
     return [found for found in (_retries(model, specs), _placement(model, specs), _window(model, specs)) if found]
@@ -83,7 +82,7 @@ class _Model:
         planned = RoundPlan(self.plan, spec, 1)
         return planned.replacements or planned.connections
 
-    def share(self, spec: StrategySpec) -> float:
+    def error_share(self, spec: StrategySpec) -> float:
         attempts = simulate(RoundPlan(self.plan, spec, 1), self.algorithm, self.kernel)
         judged = attempts[Phase.CHURN if spec.load.churn else Phase.FILL]
         return float((judged.port == 0).mean())
@@ -92,7 +91,7 @@ class _Model:
         """The setting with these options if it keeps the budget at every load; loads after a failed one are skipped."""
         worst, share = specs[0], 0.0
         for spec in specs:
-            found = self.share(spec)
+            found = self.error_share(spec)
             if found + MARGIN * sqrt(found / self.attempts(spec)) > self.budget:
                 return None
             if found > share:

@@ -12,7 +12,7 @@ import numpy as np
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import Distribution, summarize
 from connbench.model import Close, Phase, Protocol, Spread, format_addresses
-from connbench.portmodel.agreement import Agreement, Both
+from connbench.portmodel.agreement import Agreement, PredictedFigure
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
 from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
@@ -299,7 +299,7 @@ def _totals(agreements: Sequence[Agreement]) -> Table:
     return Table(("total time", "predicted", "measured", "ratio"), rows)
 
 
-def _parities(title: str, agreements: Sequence[Agreement], figures: Sequence[Mapping[str, Both]]) -> Table:
+def _parities(title: str, agreements: Sequence[Agreement], figures: Sequence[Mapping[str, PredictedFigure]]) -> Table:
     rows = [
         (one.label, *_times(both["even"])[:2], *_times(both["odd"])[:2])
         for one, both in zip(agreements, figures, strict=True)
@@ -307,7 +307,7 @@ def _parities(title: str, agreements: Sequence[Agreement], figures: Sequence[Map
     return Table((title, "even predicted", "measured", "odd predicted", "measured"), rows)
 
 
-def _times(both: Both) -> tuple[str, str, str]:
+def _times(both: PredictedFigure) -> tuple[str, str, str]:
     predicted, measured = ("-" if value is None else duration(value) for value in (both.predicted, both.measured))
     return predicted, measured, "-" if both.ratio is None else f"{both.ratio:.2f}"
 

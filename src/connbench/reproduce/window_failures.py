@@ -1,4 +1,4 @@
-"""How many connections find no port when each looks in a random window only."""
+"""The number of connections that find no port if each searches a random window, by the model."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from random import Random
 
 from connbench.model import PortRange
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.kernel_search import tcp_ports
+from connbench.portmodel.kernel_search import tcp_port_spaces
 
 TRIALS = 8
-"""Trials of each search rule: their scatter is told roughly, and the tolerance is wide; `reproduce` waits for them."""
+"""Trials of each search: few, because the user of `reproduce` waits for them. `TOLERANCE` is wide for that reason."""
 
 TOLERANCE = 4.0
-"""Standard deviations an expectation reaches to either side: few enough trials make them uncertain themselves."""
+"""Standard deviations between the mean and each bound: few trials make the deviation itself uncertain."""
 
 SEARCHES = (Algorithm.FROM_6_8, Algorithm.PRE_6_8)
-"""What a kernel that has the option may do."""
+"""The searches of the kernels that have IP_LOCAL_PORT_RANGE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A count that depends on chance: its mean and the bounds it stays within, all but surely."""
+    """A count that depends on chance: its mean, and bounds that it exceeds almost never."""
 
     mean: float
     low: float
@@ -36,16 +36,21 @@ class Expectation:
 
 @cache
 def expect_failures(ports: int, window: int, attempts: int) -> Expectation:
-    """How many of `attempts` fail where each looks in a random window that lies wholly inside `ports` ports.
+    """The number of failures among attempts that each search one random window inside the range.
 
-    Which of the two search rules the kernel follows matters little here: the expectation covers both.
+    The bounds cover both searches of `SEARCHES`, which differ little here.
+
+    Args:
+        ports: Ports of the range, all free at first.
+        window: Ports of a window.
+        attempts: The number of attempts.
     """
     trials = [
         [simulate_failures(ports, window, attempts, search, Random(seed)) for seed in range(TRIALS)]  # noqa: S311  # reproducible, not secret
         for search in SEARCHES
     ]
     means = [statistics.mean(t) for t in trials]
-    # A spread from few trials may come out far too small; failures scatter about as events that come by themselves do.
+    # Few trials can give far too small a deviation: that of independent events, the root of their mean, is the least.
     spreads = [max(statistics.stdev(t), sqrt(mean)) for t, mean in zip(trials, means, strict=True)]
     return Expectation(
         mean=statistics.mean(means),
@@ -55,8 +60,8 @@ def expect_failures(ports: int, window: int, attempts: int) -> Expectation:
 
 
 def simulate_failures(ports: int, window: int, attempts: int, algorithm: Algorithm, rng: Random) -> int:
-    """One trial of `expect_failures` under one search rule."""
-    [space] = tcp_ports(PortRange(1, ports), 1, rng, has_parity=algorithm.prefers_parity(has_option=True))
+    """The failures of one trial of `expect_failures`, with one search."""
+    [space] = tcp_port_spaces(PortRange(1, ports), 1, rng, has_parity=algorithm.prefers_parity(has_option=True))
     offsets, draw = ports - window + 1, rng.random
     lows = (1 + int(draw() * offsets) for _ in range(attempts))
     return sum(1 for low in lows if not space.search(low, low + window - 1))
