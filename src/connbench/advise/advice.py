@@ -140,7 +140,7 @@ def _knee(scenario: Scenario) -> Iterator[AdviceItem]:
     yield AdviceItem(
         "knee",
         f"the knee of {' and '.join(names)} is at {total + 1:,} ports in use, {where}",
-        f"from there on each search probes the {half:,} ports of one parity in vain, about {duration(cost)}",
+        f"beyond the knee each search probes the {half:,} ports of one parity in vain, about {duration(cost)}",
     )
 
 
@@ -247,7 +247,8 @@ def _more_sources(
     simulated = [str(number) for number in numbers if number <= MOST_SOURCES]
     if simulated:
         line = f"no strategy keeps to {_limits(scenario)} with {listed(simulated, ' or ')} source addresses"
-        cure = "allow more errors (--error-budget) or more time (--slo)"
+        is_possible = candidates or not scenario.fits()
+        cure = "allow more errors (--error-budget) or more time (--slo)" if is_possible else "name another --port-range"
     else:
         line = f"the load needs {numbers[0]:,} source addresses or more"
         cure = "with more ports (--port-range) or more targets fewer suffice"

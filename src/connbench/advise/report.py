@@ -13,7 +13,7 @@ from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.blocks import Block, Lines, Table, Verbatim
 from connbench.report.json import json_text
-from connbench.report.prediction_report import cost_lines, growth_lines, reserved_text, search
+from connbench.report.model_text import cost_lines, growth_lines, reserved_text, search
 from connbench.report.text import write
 from connbench.safe_text import printable
 from connbench.units import duration

@@ -216,7 +216,8 @@ ${steps}            (in_connect = 1, connect(fd, target, size) == 0))
 }
 """)
 _C_BELOW = """\
-/* A random number from the kernel: random() gives each process that does not seed it the same numbers. */
+/* A random number from the kernel: random() draws the same numbers in each
+   process that does not seed it. */
 static uint32_t below(uint32_t number)
 {
     uint32_t drawn = 0;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
 from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
 from connbench.report.json import json_text
+from connbench.report.model_text import cost_lines, growth_lines, reserved_text, search
 from connbench.report.run_report import knee_lines, latency_table
 from connbench.report.talk import six_lines
 from connbench.report.text import write
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """Version of both JSON documents; raised when a key changes its name or meaning."""
-
-SEARCHES = {
-    Algorithm.PRE_4_2: "the search of Linux before 4.2",
-    Algorithm.FROM_4_2: "the search of Linux 4.2 to 4.5",
-    Algorithm.PRE_6_8: "the search of Linux 4.6 to 6.7",
-    Algorithm.FROM_6_8: "the search of Linux 6.8 and later",
-    Algorithm.REJECTED_PATCH: "the search that was rejected: every port, option or not",
-}
 
 
 def prediction_text(
@@ -85,17 +78,6 @@ def agreement_text(
         predictions = [pair.rounds[0][0] for pair, _ in compared if pair.strategy.strategy.load.protocol is protocol]
         blocks.append(Lines(_calibration_lines(calibration, predictions)))
     return write(blocks, width)
-
-
-def search(algorithm: Algorithm, protocols: Collection[Protocol]) -> str:
-    """The name of the simulated search; UDP has its own in every kernel."""
-    found = [SEARCHES[algorithm]] if Protocol.TCP in protocols else []
-    return " and ".join([*found, "UDP's search"] if Protocol.UDP in protocols else found)
-
-
-def reserved_text(number: int) -> str:
-    """How many ports of a range are reserved, for a header, behind the range; empty if none is."""
-    return f" ({count(number)} of its ports reserved)" if number else ""
 
 
 def time_wait_text(prediction: Prediction) -> str:
@@ -234,28 +216,6 @@ def _calibration_lines(calibration: Calibration, predictions: Sequence[Predictio
         if calibration.extrapolates(one)
     ]
     return [*cost_lines(calibration), *beyond, *(growth_lines(calibration) if beyond else [])]
-
-
-def growth_lines(calibration: Calibration) -> list[str]:
-    """What a port costs with more connections open than were measured; none if the calibration has no growth."""
-    if not calibration.growth:
-        return []
-    most = calibration.growth[-1][0]
-    cost = float(calibration.port_ns_at(most))
-    return [f"  beyond that a port costs more by the usual growth, up to {cost:.0f} ns with {count(most)} open"]
-
-
-def cost_lines(calibration: Calibration) -> list[str]:
-    """The costs, how well they fit, and where they come from."""
-    first, last = calibration.port_ns[0], calibration.port_ns[-1]
-    ports = f"a port probed {first:.0f} ns"
-    if len(calibration.sizes) > 1:
-        ports += f" with {count(calibration.sizes[0])} open, {last:.0f} ns with {count(calibration.sizes[-1])}"
-    if calibration.window_factor != 1:  # that of UDP, whose search begins at random always
-        ports += f", {calibration.window_factor:.2f} x that in a random window"
-    fit = "" if calibration.residual is None else f"; median residual {calibration.residual:.1%}"
-    costs = f"a connection {duration(calibration.base_ns)}, a failure {duration(calibration.failure_ns)}, {ports}"
-    return [f"calibration: {costs}{fit}", f"  from {printable(calibration.origin)}"]
 
 
 # ---- predictions beside measurements
