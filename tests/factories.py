@@ -1,4 +1,4 @@
-"""Plans, samples and results made by hand, as a run would leave them, with the figures that a test needs."""
+"""Plans, samples and results made by hand, with the figures that a test needs; and the width of a report."""
 
 from __future__ import annotations
 
@@ -95,3 +95,8 @@ def result_of(
         connections=max(len(r.samples) for r in rounds),
     )
     return Result(planned, dict(ENVIRONMENT), known, {spec: list(some) for spec, some in measured.items()})
+
+
+def too_wide(text: str) -> list[str]:
+    """The lines that do not fit a terminal of 80 columns."""
+    return [line for line in text.splitlines() if len(line) > 80]

@@ -18,6 +18,7 @@ import pytest
 
 from allowed_namespace import NAMESPACE, REASON
 from connbench import commands
+from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Endpoint, Link, Listener, Placement, Plan, PortRange, StrategySpec
@@ -109,6 +110,12 @@ def in_process(
         code = commands._run(list(arguments), Interrupts())  # noqa: SLF001  # main() ends the process
     stdout, stderr = (stream.detach().getvalue().decode() for stream in streams)
     return subprocess.CompletedProcess(["connbench", *arguments], code, stdout, stderr)
+
+
+def invoke(*arguments: object) -> int:
+    """Run the command in this process, on its streams; returns the exit code, and raises what is wrong."""
+    words = [str(argument) for argument in arguments]
+    return commands.cli.main(words, prog_name="connbench", standalone_mode=False, obj=Interrupts()) or ExitCode.OK
 
 
 def command_line(*arguments: str, inside: tuple[str, ...] = ()) -> list[str]:

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from connbench.commands import cli
 from connbench.commands.reports import formats_of
 from connbench.errors import EnvironmentFault, ExitCode
-from connbench.interrupts import Interrupts
 from connbench.model import MOST_SOURCES, first_sources
 from connbench.report.charts.canvas import PALETTES
 from connbench.report.json import json_document
 from factories import PLAIN, WINDOW, result_of, round_of, samples_of
-from run_connbench import connbench, in_process
+from run_connbench import connbench, in_process, invoke
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HEAVY = {"numpy", "matplotlib", "plotext", "rich"}
@@ -104,10 +102,10 @@ def test_a_picture_that_there_is_no_memory_for(saved: str, tmp_path: Path, monke
     monkeypatch.setattr("connbench.commands.plot.available_memory", lambda: 5_000_000 - 1)
     words = "a picture of 1,000 x 1,000 pixels needs about 5 MB, and 5 MB are free"
     with pytest.raises(EnvironmentFault, match=words):
-        cli.main(arguments, standalone_mode=False, obj=Interrupts())
+        invoke(*arguments)
     assert not picture.exists()
     monkeypatch.setattr("connbench.commands.plot.available_memory", lambda: 5_000_000)
-    assert cli.main(arguments, standalone_mode=False, obj=Interrupts()) == ExitCode.OK
+    assert invoke(*arguments) == ExitCode.OK
     assert picture.exists()
 
 

@@ -17,9 +17,7 @@ from connbench.advise.kernels import kernel_of, read_kernel
 from connbench.advise.report import LANGUAGES, KernelText, text
 from connbench.advise.report import json as advice_json
 from connbench.advise.scenario import Advice, AdviceItem, Arrivals, Candidate, Scenario, Slo
-from connbench.commands import cli
 from connbench.errors import ConnbenchError, UsageError
-from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Namespace, PortRange, Protocol, StrategySpec
@@ -28,6 +26,7 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_UDP
 from connbench.strategies import RANDOM
 from connbench.units import duration
+from run_connbench import invoke
 
 KERNEL = KernelText("Linux 6.12", "this host")
 
@@ -422,7 +421,7 @@ def test_reserved_ports_are_the_hosts_or_those_named(
     )
     seen = []
     for more in ((), ("--kernel", "6.12"), ("--kernel", "6.12", "--reserved-ports", "40007"), ("--reserved-ports", "")):
-        connbench("advise", "-n", "500", "--port-range", "40000-40999", "--format", "json", *more)
+        invoke("advise", "-n", "500", "--port-range", "40000-40999", "--format", "json", *more)
         seen.append(json.loads(capsys.readouterr().out)["reserved"])
     assert seen == [100, 0, 1, 0]
 
@@ -477,27 +476,22 @@ def test_code_stands_below_all_else() -> None:
     assert text(advice, KERNEL).splitlines()[-1] == "code to paste: --code python | c | go | nginx | haproxy"
 
 
-def connbench(*arguments: str) -> None:
-    """The command, in this process."""
-    cli.main(list(arguments), standalone_mode=False, obj=Interrupts())
-
-
 def test_code_is_part_of_the_text(capsys: pytest.CaptureFixture[str]) -> None:
     """One language may be asked for, and its want is told; JSON has all of them and takes no choice."""
     asked = ("advise", "-n", "1800", "--port-range", "40000-41999", "--kernel", "6.12", "--code", "go")
-    connbench(*asked)
+    invoke(*asked)
     printed = capsys.readouterr().out
     assert "net.Dialer" in printed
     assert "import socket" not in printed
-    connbench("advise", "-n", "95", "--port-range", "20000-20199", "--kernel", "6.12", "--code", "nginx")
+    invoke("advise", "-n", "95", "--port-range", "20000-20199", "--kernel", "6.12", "--code", "nginx")
     assert capsys.readouterr().out.splitlines()[-1].startswith("no code for nginx: the advised strategy needs none")
     with pytest.raises(UsageError, match="--code"):
-        connbench(*asked, "--format", "json")
+        invoke(*asked, "--format", "json")
 
 
 def test_rate_and_hold_make_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     """10/s for 2 minutes are 1,200 at once; a named kernel is asked by its version, not by this one."""
-    connbench(
+    invoke(
         "advise", "--rate", "10/s", "--hold", "2m", "--kernel", "6.1", "--port-range", "40000-41999", "--format", "json"
     )
     document = json.loads(capsys.readouterr().out)
@@ -513,7 +507,7 @@ def test_rate_and_hold_make_a_number(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_here_the_kernel_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
     """Without --kernel the host's range and the running kernel count."""
-    connbench("advise", "-n", "100")
+    invoke("advise", "-n", "100")
     out = capsys.readouterr().out
     assert f"100 open at once; one source, one target, range {'-'.join(map(str, sysctl.read_port_range()))}" in out
 
@@ -527,10 +521,10 @@ def test_search_is_probed_and_not_taken_from_the_release(
     monkeypatch.setattr("connbench.advise.kernels.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
     asked = ("advise", "-n", "500", "--port-range", "40000-40999")
-    connbench(*asked)
+    invoke(*asked)
     out = capsys.readouterr().out
     assert "(probed): the search of Linux " + ("4.6 to 6.7" if goes_first else "6.8 and later") in out
-    connbench(*asked, "--format", "json", "--algorithm", "pre-6.8")
+    invoke(*asked, "--format", "json", "--algorithm", "pre-6.8")
     document = json.loads(capsys.readouterr().out)
     assert (document["algorithm"], document["calibration"]["port_ns"]) == ("pre-6.8", [80.0, 160.0])
 
@@ -541,14 +535,14 @@ def test_release_stands_in_where_nothing_can_be_probed(
 ) -> None:
     """Where no namespace can be made the search is the release's, and that is said."""
     monkeypatch.setattr("connbench.linux.port_search.best_namespace", lambda: (Namespace.HOST, "not allowed"))
-    connbench("advise", "-n", "500", "--port-range", "40000-40999")
+    invoke("advise", "-n", "500", "--port-range", "40000-40999")
     assert "(by its release: connbench cannot probe it here)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("asked", "number"), [("900", 1200), ("1500", 1500)])
 def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     """10/s for 2 minutes are 1,200 at once, whether 900 were asked for or not; where 1,500 were, both are told."""
-    connbench("advise", "-n", asked, "--rate", "10/s", "--hold", "2m", "--port-range", "40000-41999")
+    invoke("advise", "-n", asked, "--rate", "10/s", "--hold", "2m", "--port-range", "40000-41999")
     out = capsys.readouterr().out
     law = "10/s x 120 s"
     said = f"({law})" if number == 1200 else f"(-n; {law} are 1,200)"
@@ -580,7 +574,7 @@ def test_more_of_number_and_flow_counts(asked: str, number: int, capsys: pytest.
 def test_faults_name_the_remedy(arguments: list[str], fault: str) -> None:
     """What cannot be advised on is refused in a line that names it, with a hint."""
     with pytest.raises(ConnbenchError, match=fault) as raised:
-        connbench("advise", *arguments)
+        invoke("advise", *arguments)
     assert raised.value.hint
 
 
@@ -605,7 +599,7 @@ def test_faults_are_found_before_the_kernel_is_probed(wrong: list[str], monkeypa
 
     monkeypatch.setattr("connbench.advise.kernels.searches_one_parity_first", refuse)
     with pytest.raises((ConnbenchError, click.UsageError)):
-        connbench("advise", "-n", "500", *wrong)
+        invoke("advise", "-n", "500", *wrong)
 
 
 def test_limit_itself_keeps_an_slo_that_says_so() -> None:
@@ -657,7 +651,7 @@ def test_backports_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
         "told": ("5.14.0-427.el9.x86_64", "--backported", "IP_LOCAL_PORT_RANGE"),
         "3.10": ("3.10",),
     }.items():
-        connbench(*asked, *words)
+        invoke(*asked, *words)
         found[name] = json.loads(capsys.readouterr().out)
     labels = {name: {one["label"].split()[0] for one in document["strategies"]} for name, document in found.items()}
     assert labels["debian"] == labels["told"] == {"plain", "range", "window", "random"}
@@ -696,9 +690,9 @@ def test_time_wait_is_said_and_set(  # a case's parts, and two fixtures
     here = {"net.ipv4.tcp_tw_reuse": "2", "net.ipv4.tcp_timestamps": "1"} | settings
     monkeypatch.setattr(sysctl, "read_all", lambda names: {name: here[name] for name in names if name in here})
     asked = ("advise", "--rate", "10/s", "--hold", "20s", "--port-range", "40000-41999", *more)
-    connbench(*asked)
+    invoke(*asked)
     assert said in capsys.readouterr().out
-    connbench(*asked, "--format", "json")
+    invoke(*asked, "--format", "json")
     assert json.loads(capsys.readouterr().out)["time_wait"]["seconds"] == seconds
 
 

@@ -20,7 +20,7 @@ from connbench.report.comparison_report import HEADER, strategy_tables, verdict
 from connbench.report.formats import COMPARISON_FORMATS
 from connbench.report.html.figures import VERDICT_COLOURS, of_comparison
 from connbench.results.result import Origin, Result, Round
-from factories import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+from factories import BIND, LONG, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of, too_wide
 
 GITHUB = MarkdownIt("commonmark").enable("table")
 LATENCY = (10_000, 20_000, 11_000, 21_000)
@@ -47,11 +47,6 @@ def row(text: str, figure: str) -> list[str]:
     """A figure's row, as words."""
     [line] = [line for line in text.splitlines() if line.startswith(figure + " ")]
     return line.split()
-
-
-def too_wide(text: str) -> list[str]:
-    """The lines of more than 80 columns."""
-    return [line for line in text.splitlines() if len(line) > 80]
 
 
 @pytest.fixture(scope="module")

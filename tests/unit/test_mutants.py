@@ -15,9 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from connbench.commands import cli
 from connbench.errors import ExitCode, InputError, UsageError
-from connbench.interrupts import Interrupts
 from connbench.model import Phase as RoundPhase
 from connbench.model import RoundPlan
 from connbench.results.file_checks import PORT_TWICE
@@ -25,6 +23,7 @@ from connbench.results.input_file import read
 from connbench.results.result import Origin, Result
 from factories import unhurried
 from mutants import SEEDS, columns_told, mutant
+from run_connbench import invoke
 
 EXAMPLES, ALL_EXAMPLES = 200, 20_000
 
@@ -32,9 +31,9 @@ EXAMPLES, ALL_EXAMPLES = 200, 20_000
 def run(*arguments: str) -> str:
     """The output of a command; any exception leaves this function, and so does every warning."""
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
-        code = cli.main(list(arguments), prog_name="connbench", standalone_mode=False, obj=Interrupts())
+        code = invoke(*arguments)
     gated = {ExitCode.THRESHOLD, ExitCode.UNSOUND} if "--fail-if" in arguments else set()
-    assert (code or 0) in {ExitCode.OK, *gated}, printed.getvalue()
+    assert code in {ExitCode.OK, *gated}, printed.getvalue()
     return printed.getvalue()
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from connbench.commands import cli
 from connbench.errors import ConnbenchError, EnvironmentFault, InputError, OutputError, UsageError
-from connbench.interrupts import Interrupts
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
 from connbench.model.round_report import RoundReport
@@ -34,16 +33,11 @@ from connbench.results.result import Result, Round
 from connbench.samples import GIVEN_UP
 from factories import PLAN, result_of, samples_of
 from factories import round_of as round_made
-from run_connbench import spec
+from run_connbench import invoke, spec
 
 SMALL = PortRange(40000, 40999)
 WIDER = PortRange(40000, 41999)
 """With a half that takes long enough to walk for a knee."""
-
-
-def connbench(*arguments: object) -> None:
-    """The command, in this process."""
-    cli.main([str(word) for word in arguments], standalone_mode=False, obj=Interrupts())
 
 
 def written(folder: Path, result: Result) -> Path:
@@ -199,7 +193,7 @@ def test_rank_correlation_is_spearmans() -> None:
 
 def test_knee_is_reported_with_and_without_times(capsys: pytest.CaptureFixture[str]) -> None:
     """Half the range, as known without a calibration; with one the talk's six lines are there too."""
-    connbench("predict", "--strategy", "plain", "--strategy", "window", "--port-range", WIDER)
+    invoke("predict", "--strategy", "plain", "--strategy", "window", "--port-range", WIDER)
     out = capsys.readouterr().out
     assert "connection attempts: 2000 errored: 0 total: 2000" in out
     assert "knee: connection 1,001 with 50.0% of the range in use, by ports probed" in out
@@ -216,24 +210,24 @@ def test_knee_is_reported_with_and_without_times(capsys: pytest.CaptureFixture[s
 
 def test_churn_and_udp_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A churn has a block of its own and no knee; UDP is predicted by its own search, and takes no other."""
-    connbench("predict", "--strategy", "bind", "--port-range", SMALL, "--fill", "90%", "--churn", 100)
+    invoke("predict", "--strategy", "bind", "--port-range", SMALL, "--fill", "90%", "--churn", 100)
     out = capsys.readouterr().out
     assert out.count("predicted by") == 2
     assert out.count("knee:") == 1
-    connbench("predict", "--strategy", "bind", "--port-range", SMALL, "--protocol", "udp", "--format", "json")
+    invoke("predict", "--strategy", "bind", "--port-range", SMALL, "--protocol", "udp", "--format", "json")
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["errors"] == 0
     assert one["strategy"]["load"]["protocol"] == Protocol.UDP
     of_udp = ("predict", "--strategy", "bind", "--port-range", SMALL, "--protocol", "udp")
-    connbench(*of_udp)
+    invoke(*of_udp)
     assert "bind, UDP: predicted by UDP's search, range" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--algorithm"):
-        connbench(*of_udp, "--algorithm", "pre-6.8")
+        invoke(*of_udp, "--algorithm", "pre-6.8")
 
 
 def test_group_without_an_attempt_is_null(capsys: pytest.CaptureFixture[str]) -> None:
     """Three connections from even ports leave nothing to say of odd ones: the mean of no search is null."""
-    connbench("predict", "--strategy", "plain", "-n", "3", "--port-range", SMALL, "--format", "json")
+    invoke("predict", "--strategy", "plain", "-n", "3", "--port-range", SMALL, "--format", "json")
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["ports_probed"]["even"]["mean"] == 1
     assert one["ports_probed"]["odd"] == {"count": 0} | dict.fromkeys(
@@ -244,7 +238,7 @@ def test_group_without_an_attempt_is_null(capsys: pytest.CaptureFixture[str]) ->
 def test_knee_of_addresses_used_up_one_by_one_is_the_first_one_s(capsys: pytest.CaptureFixture[str]) -> None:
     """As it is measured: the second address begins with a fast half again."""
     load = ("-n", 3000, "--sources", 2, "--spread", "fill")
-    connbench("predict", "--strategy", "bind", "--port-range", WIDER, *load)
+    invoke("predict", "--strategy", "bind", "--port-range", WIDER, *load)
     assert (
         "knee: connection 1,001 of the first address with 50.0% of its range in use, by ports probed"
     ) in capsys.readouterr().out
@@ -278,7 +272,7 @@ def test_usual_costs_go_with_the_search(tmp_path: Path, capsys: pytest.CaptureFi
     result = Result(short, {"kernel": "6.1.0"})
     [one] = predict(short, Algorithm.PRE_6_8)
     result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
-    connbench("predict", written(tmp_path, result), "--format", "json")
+    invoke("predict", written(tmp_path, result), "--format", "json")
     fitted = json.loads(capsys.readouterr().out)["calibrations"]["tcp"]
     assert tuple(fitted["port_ns"]) == USUAL_BEFORE.port_ns
 
@@ -290,9 +284,9 @@ def test_algorithm_is_refused_over_a_result_of_udp(tmp_path: Path) -> None:
     result = Result(plan, {"kernel": "6.12.1"})
     result.add(one.plan.strategy, Round(1, usual_of(Protocol.UDP, Algorithm.FROM_6_8).samples(one)))
     path = written(tmp_path, result)
-    connbench("predict", path)
+    invoke("predict", path)
     with pytest.raises(UsageError, match="--algorithm"):
-        connbench("predict", path, "--algorithm", "pre-6.8")
+        invoke("predict", path, "--algorithm", "pre-6.8")
 
 
 @pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])
@@ -321,18 +315,18 @@ def test_reserved_ports_are_failures_and_reported(
     path = written(tmp_path, result)
     of_plan = ("--strategy", "plain", "--port-range", SMALL, "-n", "1000", "--reserved-ports", listed)
     asked = ("predict", path) if of_result else ("predict", *of_plan)
-    connbench(*asked, "--format", "json")
+    invoke(*asked, "--format", "json")
     document = json.loads(capsys.readouterr().out)
     assert document["reserved"] == 100
     errors = document["strategies"][0]["errors"]
     assert (errors["predicted"] if of_result else errors) == 100
-    connbench(*asked)
+    invoke(*asked)
     assert "range 40000-40999 (100 of its ports reserved)" in capsys.readouterr().out
     if of_result:
-        connbench(*asked, "--reserved-ports", "")
+        invoke(*asked, "--reserved-ports", "")
         assert "ports reserved" not in capsys.readouterr().out
     else:
-        connbench("predict", "--strategy", "plain", "--port-range", SMALL, "--reserved-ports", listed)
+        invoke("predict", "--strategy", "plain", "--port-range", SMALL, "--reserved-ports", listed)
         out = capsys.readouterr().out
         assert "connection attempts: 900 errored: 0 " in out
 
@@ -366,11 +360,11 @@ def test_time_wait_is_reported(
     more: tuple[str, ...], reuse: int, seconds: int, errors: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """700 connections at 100/s over 500 ports fail 206 times, but where connect() takes a port again after a second."""
-    connbench("predict", "--strategy", *CHURN_BY_FIN, *more)
+    invoke("predict", "--strategy", *CHURN_BY_FIN, *more)
     out = capsys.readouterr().out
     assert f"tcp_tw_reuse {reuse}, target " in out
     assert f"a port in TIME_WAIT is free again after {seconds} s" in out
-    connbench("predict", "--strategy", *CHURN_BY_FIN, *more, "--format", "json")
+    invoke("predict", "--strategy", *CHURN_BY_FIN, *more, "--format", "json")
     document = json.loads(capsys.readouterr().out)
     assert (document["tcp_tw_reuse"], document["strategies"][1]["errors"]) == (reuse, errors)
 
@@ -396,10 +390,10 @@ def test_time_wait_of_a_file_is_what_it_records(  # a case's parts, and two fixt
         measured = Round(1, USUAL.samples(one), RoundReport(settings={"net.ipv4.tcp_tw_reuse": recorded}))
         result.add(one.plan.strategy, measured)
     file = written(tmp_path, result)
-    connbench("predict", file, *more, "--format", "json")
+    invoke("predict", file, *more, "--format", "json")
     document = json.loads(capsys.readouterr().out)
     assert document["strategies"][1]["errors"]["predicted"] == errors
-    connbench("predict", file, *more)
+    invoke("predict", file, *more)
     assert f"tcp_tw_reuse {more[-1] if more else recorded}, target " in capsys.readouterr().out
 
 
@@ -409,9 +403,9 @@ def test_reserved_ports_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
     for rounds in result.rounds.values():
         rounds[0] = replace(rounds[0], report=RoundReport(settings={RESERVED_PORTS: "8080-"}))
     with pytest.raises(InputError, match="reserved ports '8080-'"):
-        connbench("predict", written(tmp_path, result))
+        invoke("predict", written(tmp_path, result))
     with pytest.raises(UsageError, match="reserved ports '1-99999'"):
-        connbench("predict", "--strategy", "plain", "--reserved-ports", "1-99999")
+        invoke("predict", "--strategy", "plain", "--reserved-ports", "1-99999")
 
 
 def test_tcp_tw_reuse_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
@@ -421,14 +415,14 @@ def test_tcp_tw_reuse_of_a_file_may_be_nonsense(tmp_path: Path) -> None:
         rounds[0] = replace(rounds[0], report=RoundReport(settings={TW_REUSE: "two"}))
     file = written(tmp_path, result)
     with pytest.raises(InputError, match="tcp_tw_reuse is 'two', which is not a number"):
-        connbench("predict", file)
+        invoke("predict", file)
 
 
 def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) -> None:
     """Looking at every port, plain looks at few; the JSON says by which search."""
     seen = {}
     for word in ("6.8", "rejected-patch"):
-        connbench("predict", "--strategy", "plain", "--port-range", SMALL, "--algorithm", word, "--format", "json")
+        invoke("predict", "--strategy", "plain", "--port-range", SMALL, "--algorithm", word, "--format", "json")
         document = json.loads(capsys.readouterr().out)
         assert document["algorithm"] == word
         seen[word] = document["strategies"][0]["ports_probed"]["all"]["mean"]
@@ -439,7 +433,7 @@ def test_rejected_patch_takes_the_knee_away(capsys: pytest.CaptureFixture[str]) 
 def test_prediction_is_laid_over_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fitted to a file that the model made, every total is met within a few percent, as is each parity's mean."""
     path = written(tmp_path, measured())
-    connbench("predict", path, "--format", "json")
+    invoke("predict", path, "--format", "json")
     document = json.loads(capsys.readouterr().out)
     assert document["algorithm"] == "6.8"
     for one in document["strategies"]:
@@ -447,7 +441,7 @@ def test_prediction_is_laid_over_a_result(tmp_path: Path, capsys: pytest.Capture
         assert one["total_ns"]["predicted"] == pytest.approx(one["total_ns"]["measured"], rel=0.05)
         assert one["mean_ns"]["odd"]["predicted"] == pytest.approx(one["mean_ns"]["odd"]["measured"], rel=0.05)
         assert one["rank_correlation"] > 0.95
-    connbench("predict", path)
+    invoke("predict", path)
     out = capsys.readouterr().out
     assert f"{path}: Linux 6.12.1" in out
     assert "median residual" in out
@@ -456,11 +450,11 @@ def test_prediction_is_laid_over_a_result(tmp_path: Path, capsys: pytest.Capture
 def test_times_of_a_plan_come_from_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--calibrate gives a plan its times; more connections than the file had are said to be extrapolated."""
     path = written(tmp_path, measured())
-    connbench("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path, "--format", "json")
+    invoke("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path, "--format", "json")
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["extrapolated"]
     assert one["total_ns"] == pytest.approx(4000 * USUAL.base_ns + 2000 * 2000 * 44, rel=0.1)
-    connbench("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path)
+    invoke("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path)
     said = capsys.readouterr().out
     assert "extrapolated: plain has 4,000 connections open" in said
     assert "beyond that a port costs more by the usual growth, up to " in said
@@ -481,12 +475,12 @@ def test_chart_is_drawn_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     """Of a plan and over a result; another is not overwritten without --force."""
     pytest.importorskip("matplotlib")
     path, chart = written(tmp_path, measured()), tmp_path / "chart.png"
-    connbench("predict", path, "--chart", chart)
+    invoke("predict", path, "--chart", chart)
     first = chart.read_bytes()
     assert first.startswith(b"\x89PNG")
     with pytest.raises(OutputError, match="exists already"):
-        connbench("predict", path, "--chart", chart)
-    connbench("predict", "--strategy", "plain", "--port-range", SMALL, "--chart", chart, "--force")
+        invoke("predict", path, "--chart", chart)
+    invoke("predict", "--strategy", "plain", "--port-range", SMALL, "--chart", chart, "--force")
     assert chart.read_bytes() != first
     capsys.readouterr()
 
@@ -505,7 +499,7 @@ def test_chart_is_drawn_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_faults_name_the_remedy(arguments: list[str], fault: str) -> None:
     """What cannot be predicted is refused in a line that names it, with a hint."""
     with pytest.raises(ConnbenchError, match=fault.replace("?", r"\?")) as raised:
-        connbench("predict", *arguments)
+        invoke("predict", *arguments)
     assert raised.value.hint
 
 
@@ -513,4 +507,4 @@ def test_costs_of_another_protocol_are_refused(tmp_path: Path) -> None:
     """A file of TCP tells nothing of UDP's search."""
     path = written(tmp_path, measured())
     with pytest.raises(UsageError, match="too few UDP connections to fit to"):
-        connbench("predict", "--strategy", "bind", "--protocol", "udp", "--port-range", SMALL, "--calibrate", path)
+        invoke("predict", "--strategy", "bind", "--protocol", "udp", "--port-range", SMALL, "--calibrate", path)

@@ -20,7 +20,7 @@ from connbench.report.text import write
 from connbench.results.result import Origin, Result, Round, Samples
 from connbench.samples import UNKNOWN_ERRNO
 from connbench.wording import fold
-from factories import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
+from factories import BIND, ENVIRONMENT, LONG, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of, too_wide
 
 SLOWEST_NS = 5_000_123_456
 NOTE = Finding("host-namespace", Severity.WARNING, "measuring in the host's network namespace (why)", "run as root")
@@ -47,11 +47,6 @@ def cells(report: str, table: str, row: str) -> dict[str, str]:
 
 def _split(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
-
-
-def too_wide(report: str) -> list[str]:
-    """The lines of more than 80 columns."""
-    return [line for line in report.splitlines() if len(line) > 80]
 
 
 MIXED = samples_of(
