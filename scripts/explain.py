@@ -151,9 +151,9 @@ def datagrams() -> Curves:
         strategy = replace(SEARCHED[searched], load=Load(protocol=Protocol.UDP))
         share, tried = np.zeros(SLICES // 4), np.zeros(SLICES // 4)
         for trial in range(TRIALS):
-            walk = simulate(round_of(strategy, seed=trial), FROM_6_8, replace(UDP_MACHINE, trial=trial))[Phase.FILL]
-            share += sliced(np.cumsum(~walk.failed), SLICES // 4) / len(TALK) / TRIALS
-            tried += sliced(walk.ports_probed, SLICES // 4) / TRIALS
+            attempts = simulate(round_of(strategy, seed=trial), FROM_6_8, replace(UDP_MACHINE, trial=trial))[Phase.FILL]
+            share += sliced(np.cumsum(~attempts.failed), SLICES // 4) / len(TALK) / TRIALS
+            tried += sliced(attempts.ports_probed, SLICES // 4) / TRIALS
         curves[label] = share, tried
     return curves
 

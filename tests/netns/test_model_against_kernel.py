@@ -71,9 +71,9 @@ def test_search_begins_where_the_last_one_stopped() -> None:
 @pytest.mark.parametrize("low", [40000, 40001])
 def test_parities_are_the_kernels_in_order(name: str, low: int) -> None:
     """On eight ports the model has the parities in the kernel's order, and fails where it fails."""
-    measured, walk = measure(spec(name), 8, 9, low=low).samples, simulated(spec(name), 8, 9, low=low)
-    assert (walk.port % 2)[:8].tolist() == (measured.port % 2)[:8].tolist()
-    assert walk.errno.tolist() == measured.errno.tolist()
+    measured, attempts = measure(spec(name), 8, 9, low=low).samples, simulated(spec(name), 8, 9, low=low)
+    assert (attempts.port % 2)[:8].tolist() == (measured.port % 2)[:8].tolist()
+    assert attempts.errno.tolist() == measured.errno.tolist()
 
 
 @needs_port_range
@@ -93,18 +93,18 @@ def test_ports_drawn_here_are_the_same_to_the_last(protocol: Protocol) -> None:
     strategy = replace(spec("random", retries=2), load=load)
     listener = Listener.BACKLOG if protocol is Protocol.TCP else Listener.NONE
     filled, churned = measure_phases(strategy, 256, 0, listener=listener)
-    walks = simulate(RoundPlan(make_plan(strategy, 256, 0), strategy, 1), algorithm_here())
-    for result, walk in ((filled, walks[Phase.FILL]), (churned, walks[Phase.CHURN])):
-        assert walk.port.tolist() == result.samples.port.tolist()
-        assert walk.tries.tolist() == result.samples.tries.tolist()
-        assert walk.errno.tolist() == result.samples.errno.tolist()
-        assert walk.failed.any()
+    by_phase = simulate(RoundPlan(make_plan(strategy, 256, 0), strategy, 1), algorithm_here())
+    for result, attempts in ((filled, by_phase[Phase.FILL]), (churned, by_phase[Phase.CHURN])):
+        assert attempts.port.tolist() == result.samples.port.tolist()
+        assert attempts.tries.tolist() == result.samples.tries.tolist()
+        assert attempts.errno.tolist() == result.samples.errno.tolist()
+        assert attempts.failed.any()
 
 
 def test_draws_in_vain_are_as_many_as_the_engine_makes() -> None:
     """Beyond the last port of a range nobody tells `random` so: ports and tries are the same here and there."""
     measured = measure(spec("random"), 64, 70).samples
-    walk = simulated(spec("random"), 64, 70)
-    assert walk.port.tolist() == measured.port.tolist()
-    assert walk.tries.tolist() == measured.tries.tolist()
-    assert walk.tries.tolist()[64:] == [MOST_DRAWS] * 6
+    attempts = simulated(spec("random"), 64, 70)
+    assert attempts.port.tolist() == measured.port.tolist()
+    assert attempts.tries.tolist() == measured.tries.tolist()
+    assert attempts.tries.tolist()[64:] == [MOST_DRAWS] * 6

@@ -190,13 +190,13 @@ def test_latency_is_of_the_last_try_and_acquire_time_of_all() -> None:
         replace(PLAN, strategies=(spec("window", 10, 3),), connections=2, port_range=PortRange(20000, 20009)),
         Algorithm.FROM_6_8,
     )
-    walk = replace(
+    attempts = replace(
         one.attempts,
         ports_probed=np.array([20, 40]),
         tries=np.array([2, 4], dtype=np.uint32),
         errno=np.array([0, errno.EADDRNOTAVAIL], dtype=np.uint16),
     )
-    made = replace(one, attempts=walk)
+    made = replace(one, attempts=attempts)
     assert costs.latency_ns(made).tolist() == pytest.approx([12_400, 5_400])
     assert costs.acquire_ns(made).tolist() == pytest.approx([12_000 + 800 + 5_000, 5_000 + 1_600 + 15_000])
 

@@ -66,9 +66,9 @@ def test_searches_drawn_are_the_models(strategy: StrategySpec, ports: PortRange,
     """They find the ports that the walk through the same plan finds, and probe as many."""
     plan = explain.round_of(strategy, ports, connections)
     found = [search for _, search in explain.searches(plan, FROM_6_8)]
-    walk = simulate(plan, FROM_6_8)[Phase.FILL]
-    assert [search.port for search in found] == walk.port.tolist()
-    assert [len(search.ports_probed) for search in found] == walk.ports_probed.tolist()
+    attempts = simulate(plan, FROM_6_8)[Phase.FILL]
+    assert [search.port for search in found] == attempts.port.tolist()
+    assert [len(search.ports_probed) for search in found] == attempts.ports_probed.tolist()
 
 
 def test_picture_numbers_the_ports_as_they_are_probed() -> None:
@@ -115,9 +115,9 @@ def test_worked_example_is_the_models() -> None:
 @pytest.mark.parametrize("label", explain.SEARCHED)
 def test_table_of_the_filling(label: str) -> None:
     """Means of both halves and of all, and the failures; those of random ports by formula, close to the model."""
-    walk = filled(explain.SEARCHED[label])
+    attempts = filled(explain.SEARCHED[label])
     first, second, both = (
-        part.mean() for part in (walk.ports_probed[:HALF], walk.ports_probed[HALF:], walk.ports_probed)
+        part.mean() for part in (attempts.ports_probed[:HALF], attempts.ports_probed[HALF:], attempts.ports_probed)
     )
     if label.startswith("random port"):
         harmonic, expected = log(len(RANGE)) + 0.58, 2 * log(2)
@@ -125,7 +125,7 @@ def test_table_of_the_filling(label: str) -> None:
         assert abs(both - harmonic) < 4 * 1.28  # pi / sqrt 6, the scatter of collecting coupons
         first, second, both = expected, 2 * harmonic - expected, harmonic
         assert f"filling R ports takes ln R + 0.58 draws each: {harmonic:.1f}" in WORDS
-    failed = int(walk.failed.sum())
+    failed = int(attempts.failed.sum())
     assert row(label, figure(first), figure(second), figure(both), f"{failed:,}" if failed else "none") in PAGE
 
 
@@ -145,14 +145,14 @@ def test_half_of_the_range_is_where_it_turns_slow() -> None:
 @pytest.mark.parametrize("size", [100, 500, 1000, 5000, 10000])
 def test_table_of_windows(size: int) -> None:
     """How many fail, when the first does, and what a search costs."""
-    walk = filled(explain.WINDOWS[size])
-    share = int(np.argmax(walk.failed)) / len(RANGE)
+    attempts = filled(explain.WINDOWS[size])
+    share = int(np.argmax(attempts.failed)) / len(RANGE)
     cells = [
         re.escape(f"{size:,}"),
-        f"{walk.failed.sum():,}",
+        f"{attempts.failed.sum():,}",
         "[0-9,]*",
         f"{share:.0%}",
-        figure(walk.ports_probed.mean()),
+        figure(attempts.ports_probed.mean()),
     ]
     assert re.search(r" *\| *".join(cells), PAGE)
     if size == 500:
@@ -164,11 +164,11 @@ def test_table_of_sources() -> None:
     """A second source has a half of its own."""
     plan = explain.round_of(spec("bind"), RANGE, 40_000)
     two = replace(plan, plan=replace(plan.plan, sources=("127.9.9.1", "127.9.9.4")))
-    one_walk, two_walk = (simulate(each, FROM_6_8)[Phase.FILL] for each in (plan, two))
-    odd = int((one_walk.port % 2).sum())
-    assert row("from one source", f"{one_walk.ports_probed.sum() / 1e6:.0f} million", f"{odd:,}") in PAGE
-    assert row("from two", f"{two_walk.ports_probed.sum() / 1e3:.0f} thousand", "none") in PAGE
-    assert not (two_walk.port % 2).any()
+    one_source, two_sources = (simulate(each, FROM_6_8)[Phase.FILL] for each in (plan, two))
+    odd = int((one_source.port % 2).sum())
+    assert row("from one source", f"{one_source.ports_probed.sum() / 1e6:.0f} million", f"{odd:,}") in PAGE
+    assert row("from two", f"{two_sources.ports_probed.sum() / 1e3:.0f} thousand", "none") in PAGE
+    assert not (two_sources.port % 2).any()
 
 
 def test_table_of_churn() -> None:
@@ -186,9 +186,9 @@ def test_table_of_churn() -> None:
 )
 def test_table_of_udp(label: str, strategy: StrategySpec) -> None:
     """Ports tried and sockets met, with the hash table the page speaks of."""
-    walk = filled(replace(strategy, load=UDP), FROM_6_8, explain.UDP_MACHINE)
-    failed = f"{walk.failed.sum():,}" if walk.failed.any() else "none"
-    assert row(label, figure(walk.ports_probed.mean()), figure(walk.lookups.mean()), failed) in PAGE
+    attempts = filled(replace(strategy, load=UDP), FROM_6_8, explain.UDP_MACHINE)
+    failed = f"{attempts.failed.sum():,}" if attempts.failed.any() else "none"
+    assert row(label, figure(attempts.ports_probed.mean()), figure(attempts.lookups.mean()), failed) in PAGE
     slots = explain.UDP_MACHINE.udp_slots
     assert f"here {slots:,} of them" in WORDS
     assert f"the {slots - 500:,} slots that have nothing to do with the window" in WORDS

@@ -41,9 +41,9 @@ def filled(plan: RoundPlan, algorithm: Algorithm = FROM_6_8, machine: KernelPara
     return simulate(plan, algorithm, machine)[Phase.FILL]
 
 
-def parities(walk: SimulatedAttempts) -> list[int]:
+def parities(attempts: SimulatedAttempts) -> list[int]:
     """The parity of each port that was had, in order."""
-    ports: list[int] = (walk.port[~walk.failed] % 2).tolist()
+    ports: list[int] = (attempts.port[~attempts.failed] % 2).tolist()
     return ports
 
 
@@ -54,33 +54,33 @@ def parities(walk: SimulatedAttempts) -> list[int]:
 def test_one_parity_is_used_up_before_the_other(name: str, algorithm: Algorithm, low: int, first: int) -> None:
     """On eight ports: the parity of the low end, the other, which costs the walk of the first, then EADDRNOTAVAIL."""
     for trial in range(10):
-        walk = filled(round_of(spec(name), 8, 9, low=low), algorithm, KernelParameters(trial=trial))
-        assert parities(walk) == [first] * 4 + [1 - first] * 4
-        assert sorted(walk.port.tolist()) == [0, *range(low, low + 8)]
-        assert walk.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
-        assert (walk.ports_probed[:4] <= 4).all()
-        assert (walk.ports_probed[4:8] > 4).all()
-        assert walk.lookups.tolist() == [*(walk.ports_probed[:8] - 1).tolist(), 8]
+        attempts = filled(round_of(spec(name), 8, 9, low=low), algorithm, KernelParameters(trial=trial))
+        assert parities(attempts) == [first] * 4 + [1 - first] * 4
+        assert sorted(attempts.port.tolist()) == [0, *range(low, low + 8)]
+        assert attempts.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
+        assert (attempts.ports_probed[:4] <= 4).all()
+        assert (attempts.ports_probed[4:8] > 4).all()
+        assert attempts.lookups.tolist() == [*(attempts.ports_probed[:8] - 1).tolist(), 8]
 
 
 @pytest.mark.parametrize(("name", "algorithm"), [("range", FROM_6_8), ("plain", REJECTED), ("range", REJECTED)])
 def test_step_of_one_has_no_preference(name: str, algorithm: Algorithm) -> None:
     """With the option from 6.8 on, or all at once, both parities are taken from the start, and searches are short."""
-    walk = filled(round_of(spec(name), 512, 512), algorithm)
-    assert 64 <= sum(parities(walk)[:256]) <= 192
-    assert sorted(walk.port.tolist()) == list(range(LOW, LOW + 512))
-    assert walk.ports_probed.mean() < 16
+    attempts = filled(round_of(spec(name), 512, 512), algorithm)
+    assert 64 <= sum(parities(attempts)[:256]) <= 192
+    assert sorted(attempts.port.tolist()) == list(range(LOW, LOW + 512))
+    assert attempts.ports_probed.mean() < 16
 
 
 def test_knee_of_plain_is_half_the_talks_range() -> None:
     """28,256 connections find a port in the first parity; every later one looks at 28,256 ports in vain before."""
-    walk = filled(round_of(spec("plain"), len(PORTS), len(PORTS), low=PORTS.low))
+    attempts = filled(round_of(spec("plain"), len(PORTS), len(PORTS), low=PORTS.low))
     half = len(PORTS) // 2
     assert half == 28_256
-    assert (walk.ports_probed[:half] <= half).all()
-    assert (walk.ports_probed[half:] > half).all()
-    assert np.median(walk.ports_probed[:half]) < 4
-    assert walk.ports_probed.sum() == pytest.approx(half * half, rel=0.001)
+    assert (attempts.ports_probed[:half] <= half).all()
+    assert (attempts.ports_probed[half:] > half).all()
+    assert np.median(attempts.ports_probed[:half]) < 4
+    assert attempts.ports_probed.sum() == pytest.approx(half * half, rel=0.001)
 
 
 @pytest.mark.parametrize("trials", [8, pytest.param(30, marks=pytest.mark.slow)], ids=lambda trials: f"{trials} trials")
@@ -104,9 +104,9 @@ def test_random_needs_as_many_tries_as_collecting_coupons() -> None:
     ports = 2048
     tries = [filled(round_of(spec("random"), ports, ports, seed=seed)).tries.mean() for seed in range(30)]
     assert abs(np.mean(tries) - (log(ports) + 0.58)) <= 3 * np.std(tries, ddof=1) / 30**0.5
-    walk = filled(round_of(spec("random"), ports, ports + 1))
-    assert (walk.ports_probed == walk.tries).all()
-    assert (walk.lookups.sum(), walk.errno[-1], walk.tries[-1]) == (0, errno.EADDRINUSE, MOST_DRAWS)
+    attempts = filled(round_of(spec("random"), ports, ports + 1))
+    assert (attempts.ports_probed == attempts.tries).all()
+    assert (attempts.lookups.sum(), attempts.errno[-1], attempts.tries[-1]) == (0, errno.EADDRINUSE, MOST_DRAWS)
 
 
 @pytest.mark.parametrize(("algorithm", "counted"), [(PRE_6_8, 2_009_805), (FROM_6_8, 1_011_562)], ids=["6.1", "6.12"])
@@ -148,16 +148,16 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
     plan = round_of(strategy, ports, 0, seed=seed, **SHAPES[shape])
     plan = replace(plan, plan=replace(plan.plan, connections=plan.capacity + 2))
     machine = replace(SMALL_TABLE, trial=seed)
-    for phase, walk in simulate(plan, algorithm, machine).items():
-        assert len(walk) == len(plan.rows_of(phase))
-        assert np.bincount(walk.client, minlength=clients).tolist() == list(map(len, plan.rows_of_clients(phase)))
-        assert (walk.ports_probed >= walk.tries).all()
-        assert (walk.tries >= 1).all()
-        assert ((walk.port == 0) == walk.failed).all()
+    for phase, attempts in simulate(plan, algorithm, machine).items():
+        assert len(attempts) == len(plan.rows_of(phase))
+        assert np.bincount(attempts.client, minlength=clients).tolist() == list(map(len, plan.rows_of_clients(phase)))
+        assert (attempts.ports_probed >= attempts.tries).all()
+        assert (attempts.tries >= 1).all()
+        assert ((attempts.port == 0) == attempts.failed).all()
     _replay(plan, simulate(plan, algorithm, machine), prefers_parity=algorithm.prefers_parity(has_option=True))
 
 
-def _replay(plan: RoundPlan, walks: dict[Phase, SimulatedAttempts], *, prefers_parity: bool) -> None:
+def _replay(plan: RoundPlan, by_phase: dict[Phase, SimulatedAttempts], *, prefers_parity: bool) -> None:
     """Go through the rows again and hold them to what is free by then."""
     replaced = draw_replaced(plan)
     order = assign_paths(plan, replaced)
@@ -167,9 +167,11 @@ def _replay(plan: RoundPlan, walks: dict[Phase, SimulatedAttempts], *, prefers_p
     in_use: Counter[tuple[int, int]] = Counter()
     ports, name = plan.plan.port_range, plan.strategy.name
     slack = 1 if prefers_parity or name in {"plain", "bind"} else 0
-    for phase, walk in walks.items():
+    for phase, attempts in by_phase.items():
         rows_by_client = [iter(rows) for rows in plan.rows_of_clients(phase)]
-        for client, port, tries in zip(walk.client.tolist(), walk.port.tolist(), walk.tries.tolist(), strict=True):
+        for client, port, tries in zip(
+            attempts.client.tolist(), attempts.port.tolist(), attempts.tries.tolist(), strict=True
+        ):
             row = next(rows_by_client[client])
             slot = row if phase is Phase.FILL else replaced[row - plan.connections]
             space, number = order[row] % spaces, draws.first[row]
@@ -196,18 +198,18 @@ def _replay(plan: RoundPlan, walks: dict[Phase, SimulatedAttempts], *, prefers_p
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_every_port_is_had_once(name: str, load: Load, algorithm: Algorithm) -> None:
     """As many connections as ports fill an even range to the last one, and one more finds none."""
-    walk = filled(round_of(replace(spec(name, 10 if name == "partition" else None), load=load), 40, 41), algorithm)
-    assert sorted(walk.port.tolist()) == [0, *range(LOW, LOW + 40)]
+    attempts = filled(round_of(replace(spec(name, 10 if name == "partition" else None), load=load), 40, 41), algorithm)
+    assert sorted(attempts.port.tolist()) == [0, *range(LOW, LOW + 40)]
     of_udp = errno.EAGAIN if name == "plain" else errno.EADDRINUSE
     expected = of_udp if load is UDP or name == "random" else errno.EADDRNOTAVAIL
-    assert walk.errno.tolist() == [0] * 40 + [expected]
+    assert attempts.errno.tolist() == [0] * 40 + [expected]
 
 
 def test_full_udp_range_costs_every_port_there_is() -> None:
     """Without a free port each of the 65,536 is tried, and each socket met; half a range has no parity."""
-    walk = filled(round_of(replace(spec("bind"), load=UDP), 64, 65))
-    assert (walk.ports_probed[-1], walk.lookups[-1]) == (65536, 64)
-    assert 8 <= sum(parities(walk)[:32]) <= 24
+    attempts = filled(round_of(replace(spec("bind"), load=UDP), 64, 65))
+    assert (attempts.ports_probed[-1], attempts.lookups[-1]) == (65536, 64)
+    assert 8 <= sum(parities(attempts)[:32]) <= 24
 
 
 def test_trials_differ_in_what_no_run_can_know() -> None:
@@ -223,21 +225,21 @@ def test_trials_differ_in_what_no_run_can_know() -> None:
 def test_paths_search_by_themselves_and_meet_in_buckets() -> None:
     """Each source has all ports; a port that another source has costs a check, for it has a bind bucket."""
     plan = round_of(spec("range"), 64, 128, sources=THREE_SOURCES[:2], spread=Spread.FILL)
-    walk = filled(plan)
-    assert walk.source.tolist() == [0] * 64 + [1] * 64
-    assert (walk.lookups[:64] == walk.ports_probed[:64] - 1).all()
-    assert (walk.lookups[64:] == walk.ports_probed[64:]).all()
+    attempts = filled(plan)
+    assert attempts.source.tolist() == [0] * 64 + [1] * 64
+    assert (attempts.lookups[:64] == attempts.ports_probed[:64] - 1).all()
+    assert (attempts.lookups[64:] == attempts.ports_probed[64:]).all()
 
 
 def test_reserved_ports_cost_a_step_and_are_never_taken() -> None:
     """net.ipv4.ip_local_reserved_ports: passed over, without a look at sockets."""
     reserved = frozenset(range(LOW, LOW + 8))
     for strategy in (spec("range"), spec("plain"), replace(spec("bind"), load=UDP)):
-        walk = filled(round_of(strategy, 16, 9), machine=KernelParameters(reserved=reserved | {1}))
-        assert set(walk.port[:8].tolist()) == set(range(LOW + 8, LOW + 16))
-        assert walk.failed[8]
-        assert walk.ports_probed[8] == (65536 if strategy.load is UDP else 16)
-        assert walk.lookups[8] == 8
+        attempts = filled(round_of(strategy, 16, 9), machine=KernelParameters(reserved=reserved | {1}))
+        assert set(attempts.port[:8].tolist()) == set(range(LOW + 8, LOW + 16))
+        assert attempts.failed[8]
+        assert attempts.ports_probed[8] == (65536 if strategy.load is UDP else 16)
+        assert attempts.lookups[8] == 8
 
 
 def test_ports_closed_by_fin_come_back_when_time_wait_is_over() -> None:
@@ -245,8 +247,8 @@ def test_ports_closed_by_fin_come_back_when_time_wait_is_over() -> None:
 
     def failures(name: str, rate: float | None, replacements: int, link: Link = Link.LOOPBACK) -> int:
         load = Load(churn=Churn(replacements, Close.FIN, rate))
-        walk = simulate(round_of(replace(spec(name), load=load), 16, 4, link=link), FROM_6_8)[Phase.CHURN]
-        return int(walk.failed.sum())
+        attempts = simulate(round_of(replace(spec(name), load=load), 16, 4, link=link), FROM_6_8)[Phase.CHURN]
+        return int(attempts.failed.sum())
 
     assert failures("bind", 10.0, 100) == 0
     assert failures("bind", 10.0, 100, Link.VETH) > 0
@@ -300,9 +302,9 @@ def test_before_parities_were_preferred(low: int) -> None:
         machine = KernelParameters(trial=trial)
         plan = round_of(spec("plain"), 512, 513, low=low)
         old, newer = (filled(plan, algorithm, machine) for algorithm in (Algorithm.PRE_4_2, Algorithm.FROM_4_2))
-        for walk in (old, newer):
-            assert sorted(walk.port.tolist()) == [0, *range(low, low + 512)]
-            assert (walk.errno[-1], walk.ports_probed[-1]) == (errno.EADDRNOTAVAIL, 512)
+        for attempts in (old, newer):
+            assert sorted(attempts.port.tolist()) == [0, *range(low, low + 512)]
+            assert (attempts.errno[-1], attempts.ports_probed[-1]) == (errno.EADDRNOTAVAIL, 512)
         assert set(np.diff(old.port[:512].astype(int)).tolist()) <= {1, -511}
         assert (old.ports_probed[:512] == 1).all()
         assert parities(newer)[:256] == [low % 2] * 256
@@ -311,7 +313,7 @@ def test_before_parities_were_preferred(low: int) -> None:
 
 def test_churn_by_reset_never_lacks_a_port() -> None:
     """Each replacement frees the replaced connection's port first: a full range always has one."""
-    walks = simulate(round_of(replace(spec("plain"), load=Load(fill=1.0, churn=Churn(100))), 16, 0), FROM_6_8)
-    assert not walks[Phase.FILL].failed.any()
-    assert not walks[Phase.CHURN].failed.any()
-    assert (walks[Phase.CHURN].ports_probed <= 16).all()
+    by_phase = simulate(round_of(replace(spec("plain"), load=Load(fill=1.0, churn=Churn(100))), 16, 0), FROM_6_8)
+    assert not by_phase[Phase.FILL].failed.any()
+    assert not by_phase[Phase.CHURN].failed.any()
+    assert (by_phase[Phase.CHURN].ports_probed <= 16).all()

@@ -467,16 +467,16 @@ def test_the_runner_up_says_what_would_let_it_in() -> None:
     few = Load(fill=0.95)
     window = StrategySpec("window", 16, Placement.INSIDE, 0)
     plan = replace(PLAN, port_range=PortRange(9024, 10023), strategies=(replace(window, load=few),))
-    walk = simulate(RoundPlan(plan, plan.strategies[0], 1), Algorithm.FROM_6_8)[Phase.FILL]
-    found = samples_of([35_000] * len(walk), errno=[errno.EADDRNOTAVAIL * int(port == 0) for port in walk.port])
+    attempts = simulate(RoundPlan(plan, plan.strategies[0], 1), Algorithm.FROM_6_8)[Phase.FILL]
+    found = samples_of([35_000] * len(attempts), errno=[errno.EADDRNOTAVAIL * int(port == 0) for port in attempts.port])
     result = result_of(
         {
-            replace(PLAIN, load=few): [round_of(samples_of([124_000] * len(walk)))],
+            replace(PLAIN, load=few): [round_of(samples_of([124_000] * len(attempts)))],
             replace(window, load=few): [round_of(found)],
         },
         plan,
     )
-    missed = float(np.mean(walk.port == 0))
+    missed = float(np.mean(attempts.port == 0))
     assert missed > 0.01
     found_variants = variants_of(result, 0.01)
     best = found_variants[0]
