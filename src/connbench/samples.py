@@ -67,7 +67,7 @@ class Column:
         code: The type of its values, as `array`, `memoryview` and numpy write it: q, I and H are 8, 4 and 2 bytes.
         meaning: For docs/figures.md.
         unit: ns, or empty for a plain number. Times may have fractions where they come from another program's file.
-        lowest: Its lowest value, and its value in attempts of which it is not known.
+        lowest: Its lowest value; an attempt without a known value has this one, too.
         is_optional: Whether a file without it is read; its values are `lowest` then.
     """
 

@@ -170,6 +170,9 @@ PARAMETERS = ("window", "placement", "retries")
 DEFAULT_NAMES = (PLAIN.name, BIND.name, RANDOM.name, WINDOW.name)
 """The strategies of `connbench run` without --strategy."""
 
+SHOWN_WHERE_SLOW = (RANGE.name, WINDOW.name)
+"""The strategies to measure where connect() becomes slow, to see what helps."""
+
 SWEPT_NAMES = (WINDOW.name,)
 """The strategies of `connbench sweep` without --strategy."""
 

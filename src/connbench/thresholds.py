@@ -42,7 +42,7 @@ class Figure:
         attributes: The attribute of `analysis.summary.Summary` with the value in ns, pieces or percent, for each kind
             of limit that the figure can be compared with.
         sums: The kinds in which the value grows with every round; two runs are compared by the value of one round.
-        is_in_ports_csv: Whether a CSV of ports and latencies alone holds it.
+        is_in_ports_csv: Whether a CSV that has only ports and latencies contains it.
         unknown: Why the value can be None.
     """
 
@@ -60,7 +60,7 @@ class Quantity:
         dimension: The kind of limit that its figures can be compared with.
         attributes: The attribute of `analysis.summary.Group` with the value, by the figure's name; percentiles are
             taken from the samples.
-        is_in_ports_csv: Whether a CSV of ports and latencies alone holds it.
+        is_in_ports_csv: Whether a CSV that has only ports and latencies contains it.
     """
 
     dimension: Dimension
@@ -141,7 +141,7 @@ class Metric:
 
     @property
     def is_in_ports_csv(self) -> bool:
-        """Whether a CSV of ports and latencies alone holds it."""
+        """Whether a CSV that has only ports and latencies contains it."""
         return (OF_GROUP[self.quantity] if self.quantity else OF_STRATEGY[self.figure]).is_in_ports_csv
 
     def __str__(self) -> str:
@@ -300,7 +300,7 @@ def applies_to(expression: Expression, spec: StrategySpec) -> bool:
     return expression.strategy in {None, spec.name, spec.setting, spec.label}
 
 
-def validate_names(expressions: Iterable[Expression], specs: Iterable[StrategySpec], where: str) -> None:
+def check_names(expressions: Iterable[Expression], specs: Iterable[StrategySpec], where: str) -> None:
     """Make sure that each expression applies to a strategy: a gate that applies to none would always pass.
 
     Args:
@@ -374,63 +374,63 @@ class _Parser:
     def expression(self) -> Expression:
         before, colon, _ = self.text.rpartition(":")  # the last one: no condition has a colon, while a label may
         if colon and not before.strip():
-            self.refuse("there is no strategy before the colon", "write it as in 'window: p99 > 1ms'", 0)
+            self.fail("there is no strategy before the colon", "write it as in 'window: p99 > 1ms'", 0)
         strategy = " ".join(before.split()) if colon else None
         start = len(before + colon)
         parts = next(_PARTS.finditer(self.text, start))
         if parts["metric"] == Slower.condition:
-            self.refuse_without_base(Slower.condition, parts.start("metric"))
-            self.refuse_rest(parts.end("metric"))
+            self.check_base(Slower.condition, parts.start("metric"))
+            self.check_rest(parts.end("metric"))
             return Slower(strategy)
         metric = self.metric(parts["metric"], start)
         sign, at = parts["operator"], self.skip_blanks(parts.end("metric"))
         if sign is None:
-            self.refuse("an operator is missing", _OPERATORS, at)
+            self.fail("an operator is missing", _OPERATORS, at)
         if sign not in set(Operator):
-            self.refuse(f"{sign!r} is not an operator", _OPERATORS, at)
+            self.fail(f"{sign!r} is not an operator", _OPERATORS, at)
         return Threshold(metric, Operator(sign), self.bound(metric, parts), strategy)
 
     def metric(self, word: str | None, start: int) -> Metric:
         """The metric of this name; `start` is where it stands, or the blanks before it."""
         at = self.skip_blanks(start)
         if word is None:
-            self.refuse("a metric is expected here", _known(), at)
+            self.fail("a metric is expected here", _known(), at)
         name = word.removeprefix("base.")
         metric = find_metric(name)
         if metric is None:
-            self.refuse(f"there is no metric {word!r}", _nearest(name), at)
+            self.fail(f"there is no metric {word!r}", _nearest(name), at)
         if name == word:
             return metric
-        self.refuse_without_base(word, at)
+        self.check_base(word, at)
         return replace(metric, of_base=True)
 
     def bound(self, metric: Metric, parts: re.Match[str]) -> Limit | Multiple:
         at = self.skip_blanks(parts.end("operator"))
         digits = parts["factor"] or parts["value"]
         if digits is None and parts["other"] is None:
-            self.refuse("a limit is missing", "as in 5ms, 2%, 100 or 3x even.mean", at)
+            self.fail("a limit is missing", "as in 5ms, 2%, 100 or 3x even.mean", at)
         number = float(digits or 1)
         if not isfinite(number):
-            self.refuse("the number is too large", "write a limit that a measurement can reach", at)
+            self.fail("the number is too large", "write a limit that a measurement can reach", at)
         bound: Limit | Multiple
         if parts["value"]:
             bound = Limit(
                 number, self.unit(metric, parts["unit"], at if parts["unit"] is None else parts.start("unit"))
             )
-            self.refuse_rest(max(parts.end("value"), parts.end("unit")))
+            self.check_rest(max(parts.end("value"), parts.end("unit")))
         else:
             bound = self.multiple(metric, number, parts)
-            self.refuse_rest(parts.end("other"))
+            self.check_rest(parts.end("other"))
         return bound
 
     def unit(self, metric: Metric, word: str | None, at: int) -> Unit:
         unit = NO_UNIT if word is None else UNITS.get(word)
         takes = "; ".join(text for dimension, text in _TAKES.items() if dimension in metric.dimensions)
         if unit is None:
-            self.refuse(f"{word!r} is not a unit", takes, at)
+            self.fail(f"{word!r} is not a unit", takes, at)
         if unit.dimension not in metric.dimensions:
             given = "has no unit" if unit is NO_UNIT else f"is {unit.dimension.value}"
-            self.refuse(f"{metric} is {metric.kinds}, but the limit {given}", takes, at)
+            self.fail(f"{metric} is {metric.kinds}, but the limit {given}", takes, at)
         return unit
 
     def multiple(self, metric: Metric, factor: float, parts: re.Match[str]) -> Multiple:
@@ -439,7 +439,7 @@ class _Parser:
         common = metric.dimensions & other.dimensions
         if not common:
             fault = f"{metric} is {metric.kinds}, and {other} is {other.kinds}"
-            self.refuse(fault, "compare like with like", start)
+            self.fail(fault, "compare like with like", start)
         # Errors are compared as shares, because two runs can differ in length.
         dimension = Dimension.SHARE if Dimension.SHARE in common else next(iter(common))
         return Multiple(factor, other, dimension)
@@ -447,19 +447,19 @@ class _Parser:
     def skip_blanks(self, at: int) -> int:
         return len(self.text) - len(self.text[at:].lstrip())
 
-    def refuse_rest(self, end: int) -> None:
+    def check_rest(self, end: int) -> None:
         """Refuse whatever stands after the expression."""
         rest = self.text[end:].lstrip()
         if rest:
             hint = "give --fail-if once for each condition" if rest[0] in "a&,;o|" else "take it away"
-            self.refuse("the expression should end here", hint, self.skip_blanks(end))
+            self.fail("the expression should end here", hint, self.skip_blanks(end))
 
-    def refuse_without_base(self, word: str, at: int) -> None:
+    def check_base(self, word: str, at: int) -> None:
         if not self.with_base:
             fault = f"{word!r} needs a base run, and there is none"
-            self.refuse(fault, "use it with connbench compare BASE NEW", at)
+            self.fail(fault, "use it with connbench compare BASE NEW", at)
 
-    def refuse(self, fault: str, hint: str, at: int) -> Never:
+    def fail(self, fault: str, hint: str, at: int) -> Never:
         # One character for each character, so that the caret stands under the fault.
         shown = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in self.text)
         first = max(0, at - _BEFORE) if len(shown) > _LONGEST else 0

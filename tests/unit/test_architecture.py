@@ -167,8 +167,14 @@ def test_engine_is_used_through_two_modules() -> None:
 
 @pytest.mark.parametrize("part", MEASURING)
 def test_measuring_loads_nothing_heavy(part: str) -> None:
-    """The measured process loads the standard library and nothing else."""
+    """The folders of which the measured process is made load no large library."""
     assert importing(modules_of(part)) & HEAVY == set()
+
+
+def test_engine_loads_the_standard_library_alone() -> None:
+    """The measured process loads no third-party package, not even a small one: each worker process would hold it."""
+    others = {name.split(".")[0] for name in importing(["connbench.engine.__main__", "connbench.engine.scheduler"])}
+    assert others - sys.stdlib_module_names - {"connbench", "site", "sitecustomize", "usercustomize"} == set()
 
 
 def test_report_knows_no_network() -> None:
@@ -243,3 +249,15 @@ def names_of_strategies(module: str) -> list[str]:
 def test_no_module_asks_for_a_strategy_by_its_name(module: str) -> None:
     """A strategy is a row of `connbench.strategies`: what follows from it is read from its properties."""
     assert names_of_strategies(module) == OTHER_MEANINGS.get(module, [])
+
+
+def test_only_the_cases_of_the_talk_take_single_rows() -> None:
+    """Other modules do not import a row of the table either: they choose strategies by a property."""
+    rows = {name for name, value in vars(connbench.strategies).items() if value in STRATEGIES.values()} - {"BASELINE"}
+    importing_rows = {
+        module
+        for module in set(MODULES) - {"connbench.strategies"}
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ImportFrom) and rows & {name.name for name in node.names}
+    }
+    assert importing_rows == {"connbench.reproduce.cases"}

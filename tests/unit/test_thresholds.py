@@ -23,8 +23,8 @@ from connbench.thresholds import (
     Slower,
     Threshold,
     applies_to,
+    check_names,
     parse,
-    validate_names,
 )
 from factories import LONG, PLAIN, WINDOW, unhurried
 
@@ -274,5 +274,5 @@ def test_expression_about_a_strategy_that_is_not_there_is_refused() -> None:
     """A threshold about no strategy is wrong usage, and the message lists the existing ones."""
     expressions = [parse("plain: p99 > 1ms"), parse("window 50: p99 > 1ms")]
     with pytest.raises(UsageError, match=r"this run has no strategy 'window 50'") as caught:
-        validate_names(expressions, (PLAIN, WINDOW), "this run")
+        check_names(expressions, (PLAIN, WINDOW), "this run")
     assert caught.value.hint == "it has plain, window 500"

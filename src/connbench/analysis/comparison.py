@@ -81,8 +81,8 @@ class Difference:
 def find_differences(base: Result, new: Result) -> list[Difference]:
     """In what two results differ, the most severe first.
 
-    A CSV file does not hold its plan: of such a file only that is reported, and a difference in kernels if both are
-    known.
+    A CSV file does not contain its plan. For such a file the list says this, and names a difference in kernels if both
+    kernels are known; it compares nothing else.
     """
     found = [
         *_unsound(base, new),

@@ -228,7 +228,7 @@ def errno_name(number: int) -> str:
 
 
 def achieved_rate(spec: StrategySpec, measured: Round) -> float | None:
-    """Replacements a second of a round's churn; None if there are too few to tell.
+    """Replacements a second of a round's churn; None if there are too few for a rate.
 
     Each client begins with one at once, so that the time from the first to the last is that of all the others.
     """

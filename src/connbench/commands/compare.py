@@ -14,7 +14,7 @@ from connbench.commands.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
 from connbench.report.formats import COMPARISON_FORMATS
-from connbench.thresholds import Expression, validate_names
+from connbench.thresholds import Expression, check_names
 
 
 @click.command("compare", cls=Command)
@@ -56,7 +56,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.results.input_file import read_all
 
     compared = compare(*read_all((base, new), unit))
-    validate_names(thresholds, compared.new.specs, compared.new.name)
+    check_names(thresholds, compared.new.specs, compared.new.name)
     stdout = Stdout()
     options = {"width": width()} if output_format == "text" else {}
     stdout.print(COMPARISON_FORMATS[output_format](compared, **options).rstrip("\n"))

@@ -119,7 +119,7 @@ def command(  # noqa: PLR0913  # one for each option
     windows      total time and errors over the size of the window
     """  # noqa: D301  # click wants the character \b itself
     _check(kind, output, terminal=terminal, yscale=look["yscale"])
-    _refuse_without_memory(int(look["width"] or 0), int(look["height"] or 0))
+    _check_memory(int(look["width"] or 0), int(look["height"] or 0))
 
     from connbench.report.charts import canvas, left_out, picture
     from connbench.report.charts import terminal as characters
@@ -162,7 +162,7 @@ def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object) ->
         raise UsageError("--kind ports counts, and has no --yscale", "leave it out")
 
 
-def _refuse_without_memory(width: int, height: int) -> None:
+def _check_memory(width: int, height: int) -> None:
     """Check that there is memory for a picture; a size of 0 is the default, which needs little."""
     needed, free = width * height * PIXEL_BYTES, available_memory()
     if needed > free:

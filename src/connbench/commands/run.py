@@ -16,7 +16,7 @@ from connbench.commands.sections import Command
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.planner.request import RunRequest
-from connbench.thresholds import Expression, validate_names
+from connbench.thresholds import Expression, check_names
 
 
 @click.command("run", cls=Command, epilog=VALUES_EPILOG, params=[*RUN_OPTIONS])
@@ -47,7 +47,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.planner.planner import make_plan
 
     plan, known = make_plan(RunRequest(**asked))
-    validate_names(thresholds, plan.phases, "this run")
+    check_names(thresholds, plan.phases, "this run")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, check_outputs, measure

@@ -134,7 +134,7 @@ class _Sectioned(click.Command):
 class Command(_Sectioned):
     """A command that says what to write instead of a surplus argument."""
 
-    allow_extra_args = True  # `_refuse` below has the better message
+    allow_extra_args = True  # `_fail` below has the better message
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments.
@@ -144,10 +144,10 @@ class Command(_Sectioned):
         """
         rest = super().parse_args(ctx, args)
         if ctx.args and not ctx.resilient_parsing:
-            self._refuse(ctx, ctx.args[0])
+            self._fail(ctx, ctx.args[0])
         return rest
 
-    def _refuse(self, ctx: click.Context, word: str) -> Never:
+    def _fail(self, ctx: click.Context, word: str) -> Never:
         from connbench.strategies import STRATEGIES
 
         names = set(word.split(","))

@@ -24,7 +24,7 @@ from connbench.commands.result_writer import Stdout, check_page, each, write_pag
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import ConnbenchError, UsageError
 from connbench.report.formats import FORMATS
-from connbench.thresholds import Expression, validate_names
+from connbench.thresholds import Expression, check_names
 
 if TYPE_CHECKING:
     from connbench.report.html.page import Opening
@@ -71,7 +71,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     results = read_all(files, unit)
     for result in results:
-        validate_names(thresholds, result.specs, result.name)
+        check_names(thresholds, result.specs, result.name)
     reports = [report_of(result, budget, by_strategy=blocks) for result in results]
     failures = each(lambda: _write_page(reports, page_file)) if page_file else _print(reports, output_format)
     gate = gates.conclude(results, thresholds)

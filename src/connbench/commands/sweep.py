@@ -35,7 +35,7 @@ from connbench.planner.sweeps import (
     announcement,
     sweep_requests,
 )
-from connbench.thresholds import Expression, validate_names
+from connbench.thresholds import Expression, check_names
 
 if TYPE_CHECKING:
     from connbench.results.output_file import Output
@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.planner.planner import make_plan
 
     plan, known = make_plan(*_requests(asked))
-    validate_names(thresholds, plan.phases, "this sweep")
+    check_names(thresholds, plan.phases, "this sweep")
 
     # Only now: make_plan forks, which is safe only until numpy has started its threads.
     from connbench.commands.session import begin, check_outputs, measure

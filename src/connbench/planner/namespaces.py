@@ -25,7 +25,7 @@ from connbench.model import (
     parse_ports,
 )
 from connbench.planner.request import RunRequest
-from connbench.strategies import DEFAULT_NAMES, RANDOM, STRATEGIES, Window
+from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Window
 from connbench.units import MS_PER_S
 
 ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
@@ -164,10 +164,11 @@ def check_unreserved(plan: Plan) -> None:
     """
     without = [spec.name for spec in plan.strategies if not RoundPlan(plan, spec, 1).ports_each]
     if without:
+        drawing = next(strategy.name for strategy in STRATEGIES.values() if strategy.draws_port)
         raise EnvironmentFault(
             f"{', '.join(dict.fromkeys(without))}: every port of {plan.port_range} is reserved "
             f"({sysctl.RESERVED_PORTS})",
-            f"use --strategy {RANDOM.name}, which binds to reserved ports too, or reserve fewer",
+            f"use --strategy {drawing}, which binds to reserved ports too, or reserve fewer",
         )
 
 

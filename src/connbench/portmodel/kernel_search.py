@@ -107,7 +107,7 @@ class TcpPortSpace(ABC):
         """See `PortSpace.release`."""
 
     def _found(self, port: int, steps: int) -> int:
-        """Record a search that found this port after so many steps, and return the port."""
+        """Record a search that found this port after a number of steps, and return the port."""
         bucket = port - self._low
         if self._sockets[bucket]:
             self.lookups += 1

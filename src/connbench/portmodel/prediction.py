@@ -139,7 +139,7 @@ def predict(plan: Plan, algorithm: Algorithm, kernel: KernelParameters = USUAL) 
 
     Raises:
         UsageError: The model does not know a strategy.
-        EnvironmentFault: There is no memory for so many attempts, or port spaces.
+        EnvironmentFault: The memory is too small for the attempts or the port spaces.
     """
     unknown = _unmodelled(plan)
     if unknown is not None:

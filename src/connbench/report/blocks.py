@@ -1,6 +1,6 @@
 """What a report is made of: blocks, built once from a result and laid out by one writer for each format.
 
-Those who build a report put its verdict where a page has it, near the top; the text writer moves it to the end, where
+A builder puts the verdict of a report near the top, where a page has it; the text writer moves it to the end, where
 the eye of a terminal's reader is.
 """
 

@@ -38,7 +38,7 @@ from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PROPOSED_PORTS
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
-from connbench.strategies import RANGE, WINDOW
+from connbench.strategies import SHOWN_WHERE_SLOW
 from connbench.units import about, count, format_percent, per_second
 from connbench.wording import listed
 
@@ -311,7 +311,7 @@ def _next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     if not any(s.strategy.traits.sets_port_range for s in strategies):
         kept = _settings(specs) + _number(first) + _conditions(plan, specs)
         rounds = f" --rounds {plan.rounds}" if plan.rounds > 1 else ""
-        helping = f"--strategy {RANGE.name} --strategy {WINDOW.name}"
+        helping = " ".join(f"--strategy {name}" for name in SHOWN_WHERE_SLOW)
         return f"Next: connbench run {helping}{kept}{rounds}{ports} shows what helps."
     sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
     targets = "".join(f" --target {target}" for target in plan.targets) if plan.listener is Listener.EXTERNAL else ""

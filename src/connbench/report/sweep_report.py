@@ -69,7 +69,7 @@ def text(
     Args:
         result: What was measured.
         budget: The share of attempts that may fail at each load, 0 to 1.
-        variants: What would let the runner-up in, by the model.
+        variants: Changes with which the runner-up would keep the budget, as the model predicts.
         width: Columns to fold prose to; None leaves each sentence on one line, as a pipe wants it.
         already_printed: Findings that the user has seen already.
     """
@@ -295,7 +295,7 @@ def verdict(sweep: Sweep, names: Names, budget: float, variants: Sequence[Varian
         sweep: What was measured.
         names: Of its settings and loads.
         budget: The share of attempts that may fail at each load, 0 to 1.
-        variants: What would let the runner-up in, by the model.
+        variants: Changes with which the runner-up would keep the budget, as the model predicts.
     """
     if not sweep.standings:
         return ("No setting is judged: none has a complete round at every load.", *_next(sweep, (), is_close=False))
@@ -409,7 +409,7 @@ def json(result: Result, budget: float, variants: Sequence[Variant] = ()) -> str
     Args:
         result: What was measured.
         budget: The share of attempts that may fail at each load, 0 to 1.
-        variants: What would let the runner-up in, by the model.
+        variants: Changes with which the runner-up would keep the budget, as the model predicts.
     """
     sweep = Sweep.of(result)
     chosen, out = sweep.cheapest(budget), sweep.cheaper_beyond(budget)

@@ -18,6 +18,9 @@ WINDOWS = (500, 1000, 5000, 10000)
 PARTITIONS = (1000, 5000)
 """Ports of each window of the talk's runs, over `FULL_RANGE`."""
 
+FASTER = (WINDOW.name, RANGE.name)
+"""The strategies that the talk found faster than connect() alone: the verdict gives a figure of each."""
+
 CONNECTIONS_FROM_SEVERAL, MOST_SOURCES = 70_000, 3
 """Connections that the talk opened from one, two and three source addresses."""
 

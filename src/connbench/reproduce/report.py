@@ -18,11 +18,11 @@ from connbench.report.json import json_document, json_text
 from connbench.report.run_report import markdown
 from connbench.report.run_verdict import CUT_SHORT
 from connbench.report.text import write
-from connbench.reproduce.cases import FULL_RANGE, Case, cases, cases_of, published
+from connbench.reproduce.cases import FASTER, FULL_RANGE, Case, cases, cases_of, published
 from connbench.reproduce.claims import Claim, claims_of, odd_to_even, speed_up, talk_speed_up
 from connbench.results.result import Result
 from connbench.safe_text import printable
-from connbench.strategies import BASELINE, RANGE, WINDOW
+from connbench.strategies import BASELINE
 from connbench.units import count, duration
 
 _COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
@@ -269,7 +269,7 @@ def _plain(judged: _Judged) -> Iterator[str]:
 def _others(judged: _Judged) -> Iterator[str]:
     """The shortest window and the whole range: total time, speed-up and errors."""
     told = []
-    for case, summary in filter(None, map(judged.first_whole, (WINDOW.name, RANGE.name))):
+    for case, summary in filter(None, map(judged.first_whole, FASTER)):
         faster, errors = speed_up(summary, judged.result), summary.errored.latency.count
         times = f" ({faster:.3g} x as fast as {BASELINE.name})" if faster else ""
         failing = f"{errors / summary.attempts:.1%} of its connections fail" if errors else "no connection fails"

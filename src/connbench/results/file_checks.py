@@ -311,7 +311,7 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
         ImpossibleRow: The first row that is not.
     """
     port = samples.port
-    _refuse(
+    _check_rows(
         samples.failed == (port != 0),
         lambda row: (
             f"port is {port[row]} and errno is {samples.errno[row]}: a failed attempt has no port"
@@ -327,11 +327,11 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
     ):
         values = getattr(samples, name)
         if most is not None:
-            _refuse(values >= most, _beyond(name, values, most))
+            _check_rows(values >= most, _beyond(name, values, most))
     # In the host's namespace somebody may change the range during the run; a port that connbench draws is always in it.
     if planned and (planned.plan.namespace.is_own or spec.traits.draws_port):
         ports = planned.plan.port_range
-        _refuse(
+        _check_rows(
             _outside(samples, planned),
             lambda row: f"port is {port[row]}, and the range is {ports}",
         )
@@ -347,7 +347,7 @@ def _beyond(name: str, values: Numbers, most: int) -> Callable[[int], str]:
     return lambda row: f"{name} is {values[row]}, and there are {most}"
 
 
-def _refuse(wrong: Mask, reason: Callable[[int], str]) -> None:
+def _check_rows(wrong: Mask, reason: Callable[[int], str]) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ImpossibleRow(row, reason(row))

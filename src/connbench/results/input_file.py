@@ -45,7 +45,7 @@ MEMORY, MEMORY_TIMES = 256 << 20, 8
 A million attempts are 50 MB of JSON, and take 4 times that. Reports take more memory afterwards.
 """
 
-_KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of port,seconds as the talk's"
+_KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of two columns, port and seconds"
 
 
 def read_all(paths: Iterable[Path], unit: str | None) -> list[Result]:
