@@ -145,11 +145,11 @@ def _knee(scenario: Scenario) -> Iterator[AdviceItem]:
 
 
 def _left_out(scenario: Scenario) -> Iterator[AdviceItem]:
-    """Why a strategy that binds to a port is no candidate where the others are."""
+    """Why a strategy that draws its ports is no candidate where the others are."""
     ports = scenario.longest_unreserved
     for one in STRATEGIES.values():
         needed, there_are = scenario.in_use_each(one), len(ports)
-        if not one.binds_to_port or not scenario.fits() or needed <= there_are:
+        if not one.draws_port or not scenario.fits() or needed <= there_are:
             continue
         stretch = f" in a row that are not reserved ({ports})" if scenario.reserved_in_range else ""
         seconds = scenario.time_wait_seconds(one)
@@ -262,10 +262,10 @@ def _why_not(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
         of_them = f" ({scenario.connections:,} open, {waiting:,} in TIME_WAIT)" if waiting else ""
         return f"{scenario.ports_in_use():,} ports are needed{of_them}, and there are {scenario.capacity():,}"
     if not candidates:
-        [binding] = [one for one in STRATEGIES.values() if one.binds_to_port]
+        drawing = next(one for one in STRATEGIES.values() if one.draws_port)
         return (
             f"without {NO_PORT.name} a program cannot choose a source and leave the port to the kernel,"
-            f" and {binding.name} needs {scenario.in_use_each(binding):,} ports in a row that are not reserved:"
+            f" and {drawing.name} needs {scenario.in_use_each(drawing):,} ports in a row that are not reserved:"
             f" there are {len(scenario.longest_unreserved):,}"
         )
     first = candidates[0]

@@ -55,8 +55,11 @@ def find_candidates(scenario: Scenario) -> list[Candidate]:
 
 
 def is_candidate(strategy: Strategy) -> bool:
-    """Whether a strategy has a rule for connections that come and go: one that fills windows in turn has none."""
-    return strategy.window is not Window.CONSECUTIVE
+    """Whether the model knows a strategy, and it works while connections come and go.
+
+    One that fills windows in turn has no rule for which window then has a free port.
+    """
+    return strategy.is_modelled and strategy.window is not Window.CONSECUTIVE
 
 
 def _calls(strategy: Strategy) -> tuple[bool, ...]:
@@ -66,11 +69,13 @@ def _calls(strategy: Strategy) -> tuple[bool, ...]:
 
 def _of_strategy(scenario: Scenario, strategy: Strategy) -> Iterator[Candidate]:
     """The candidates of a strategy: none, one, or one for each window worth a try."""
+    if not is_candidate(strategy):
+        return
     if strategy.draws_port:
         if scenario.in_use_each(strategy) <= len(scenario.longest_unreserved):
             yield simulate_candidate(scenario, StrategySpec(strategy.name))
         return
-    if not is_candidate(strategy) or not scenario.fits(strategy) or not is_possible(scenario, strategy):
+    if not scenario.fits(strategy) or not is_possible(scenario, strategy):
         return
     if strategy.window is Window.RANDOM:
         yield from _windows(scenario, strategy)
