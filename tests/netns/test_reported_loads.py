@@ -59,7 +59,8 @@ def test_rate_that_nobody_can_do_is_found() -> None:
     rate = achieved_rate(churned.strategy, churned.rounds[0])
     assert rate is not None
     [found] = [f for f in findings(result) if f.code == "churn-rate"]
-    assert found.message.startswith(f"{rate:,.0f} of the 1,000,000,000 replacements a second")
+    made = f"the churn made {rate:,.0f} replacements a second, and --churn-rate asks for 1,000,000,000"
+    assert found.message.startswith(made)
     assert f"closed by rst, {rate:,.0f}/s of " in write(strategy_blocks(result, churned))
 
 
