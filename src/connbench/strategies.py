@@ -145,7 +145,7 @@ WINDOW = Strategy(
 )
 RANGE = Strategy(
     name="range",
-    summary="the whole range as IP_LOCAL_PORT_RANGE; no parity first from 6.8",
+    summary="the whole range as IP_LOCAL_PORT_RANGE; prefers no parity",
     usage="IP_LOCAL_PORT_RANGE set to the whole range",
     explanation="IP_LOCAL_PORT_RANGE names the whole range: from Linux 6.8 on no parity comes first",
     bind=Bind.ADDRESS,

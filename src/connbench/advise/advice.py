@@ -135,12 +135,14 @@ def _knee(scenario: Scenario) -> Iterator[AdviceItem]:
     in_use = scenario.ports_in_use()
     cost = probed * float(scenario.calibration.port_ns_at(max(1, in_use)))
     where = (
-        f"{in_use:,} are beyond it" if scenario.in_use_each() > half else f"{in_use:,} are {in_use / total:.1%} of it"
+        f"here {in_use:,} are, beyond it"
+        if scenario.in_use_each() > half
+        else f"{in_use:,} are {in_use / total:.1%} of it"
     )
     yield AdviceItem(
         "knee",
         f"the knee of {' and '.join(names)} is at {total + 1:,} ports in use, {where}",
-        f"beyond the knee each search probes the {half:,} ports of one parity in vain, about {duration(cost)}",
+        f"a search that begins with the full parity probes {half:,} ports in vain: {duration(cost)}",
     )
 
 
@@ -343,7 +345,11 @@ def _fullness_sentence(scenario: Scenario, candidates: Sequence[Candidate]) -> s
         return f"{words}."
     knee = scenario.first_parity * scenario.spaces() + 1
     if scenario.in_use_each() > scenario.first_parity:
-        cost = "" if default is candidates[0] else f": {default.spec.name} takes {duration(default.mean_ns)} there"
+        cost = (
+            ""
+            if default is candidates[0]
+            else f": {default.spec.name} takes {duration(default.mean_ns)} there on average"
+        )
         return f"{words}, beyond the knee at {knee:,}{cost}."
     return f"{words}; the knee is at {knee:,}."
 

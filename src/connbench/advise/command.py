@@ -66,7 +66,8 @@ HOLD = Quantity(
     default="client",
     show_default=True,
     metavar="SIDE",
-    help="Choose the side that closes first: client or server. It has TIME_WAIT; the client's keeps its port in use.",
+    help="Choose the side that closes first: client or server. It keeps TIME_WAIT; if it is the client, the port stays "
+    "in use.",
 )
 @option(
     Section.OPEN,

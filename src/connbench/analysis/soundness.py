@@ -320,7 +320,8 @@ def _find_in_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str)
             Severity.WARNING,
             f"{in_turn} worker processes of one client take turns: replacements just after a change of process are "
             "slower, because the caches are cold",
-            "raise RLIMIT_NOFILE (ulimit -n) so that one process is enough, or compare with loads of as many only",
+            "raise RLIMIT_NOFILE (ulimit -n) so that one process is enough, or compare only with loads that need as "
+            "many workers",
         )
     overflow = measured.report.counters.get("TcpExt.TCPTimeWaitOverflow", 0)
     if churn and churn.close is Close.FIN and overflow:

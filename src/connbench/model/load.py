@@ -1,7 +1,8 @@
 """The load of a strategy, and the schema of its fields.
 
-`LOAD_FIELDS` is the only description of a field of the load. The options of `run`, `sweep` and `predict`, the checks of
-a request, the labels of a report, the columns of a CSV file and the limits of every file are made from it.
+`LOAD_FIELDS` describes each field of the load, an attribute of `Load` or `Churn`. The options of `run`, `sweep` and
+`predict`, the checks of a request, the labels of a report, the columns of a CSV file and the limits of every file are
+made from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The output formats: the one table of them.
+"""The formats of results, sweeps and comparisons: a row for each.
 
 A new format of a result is a function that makes text of it, in a module of its own or beside the report's blocks, and
 a row here. The writers of blocks are `text.py`, `markdown.py` and `html/page.py`.

@@ -250,7 +250,7 @@ def _rank_limits(compared: Sequence[tuple[Pair, Agreement]]) -> list[Lines]:
             told.append(f"{sqrt(3 * share * (1 - share)):.2f} ({one.label})")
     if not told:
         return []
-    why = "ranks separate the searches of the two parities; among searches of one parity the order is noise"
+    why = "all searches of one parity cost about the same, so their order is chance"
     return [Lines([f"rank corr. can be at most {', '.join(told)}: {why}"])]
 
 
