@@ -1,4 +1,4 @@
-"""Measures how long saving and loading a million attempts takes in each file format, median of five.
+"""Measures how long connbench takes to save and to load a million attempts in each file format, median of five.
 
 It writes as `run -o` does and reads as `report` does, in a temporary folder. It prints a table; the exit code is 1 if a
 median is over its limit.

@@ -63,7 +63,10 @@ class Strategy:
 
     @property
     def draws_port(self) -> bool:
-        """Whether the program chooses the port: bind() says whether it is free, also of a reserved port."""
+        """Whether the program chooses the port: bind() says whether it is free, also of a reserved port.
+
+        A row with a drawn port also `binds_to_port`. The reverse does not hold for a strategy that lets bind() choose.
+        """
         return self.bind is Bind.PORT
 
     @property

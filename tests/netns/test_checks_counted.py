@@ -1,4 +1,4 @@
-"""Ports that the model checks, against the kernel's own calls of `__inet_check_established`, counted by a probe.
+"""Lookups of the model, against the kernel's own calls of `__inet_check_established`, counted by a probe.
 
 No time is in either. `scripts/kernel-lab test --trace` boots kernels that can be probed, of the old walk and the new.
 """

@@ -1,4 +1,4 @@
-"""A plan walked through by the model: the laws of each search, what is published of them, and the rules of a round."""
+"""The model simulates a plan: the laws of each search, what is published of them, and the rules of a round."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ from connbench.report.formats import FORMATS
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy, takers
 from connbench.thresholds import Expression, parse
 from connbench.units import NS_IN, PERCENT_FORM, parse_number, parse_percent
+from connbench.wording import listed
 
 VALUES_EPILOG = """\b
 Values: a count is 10000, 10,000, 10k or 1e4; a time is 250us, 1ms, 5s, 2min
@@ -94,7 +95,7 @@ def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
 
 
 def _takers(parameter: str) -> str:
-    return " and ".join(strategy.name for strategy in takers(parameter))
+    return listed([strategy.name for strategy in takers(parameter)])
 
 
 def _default_retries(strategy: Strategy) -> str:

@@ -58,8 +58,8 @@ BY_VERSION = (
 OF_EL7 = re.compile(r"3\.10\.0-(\d+)\b.*\.el7")
 EVEN_FIRST_IN_EL7 = 514
 """Reported of CentOS 7.3's kernel 3.10.0-514.16.1.el7: connect() uses ports of one parity (CentOS's mailing list, 24
-May 2017, "local ephemeral ports usage and distribution"). Whether it probes all of that parity
-first, as 4.6 does, is unknown."""
+May 2017, "local ephemeral ports usage and distribution"). Whether it probes all of that parity first, as 4.6 does, is
+unknown."""
 
 
 def algorithm_of(kernel: str) -> Algorithm:

@@ -16,7 +16,7 @@ class Format:
     """Where the function is that makes the text; its module is loaded once it is called.
 
     Attributes:
-        module: In which it is.
+        module: The module of the function that makes the text.
         function: Its name; it takes a result, and returns the text with a line break at its end or without.
         is_document: Whether the text is one document for other programs, so that two of them in a row are none.
     """
