@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
@@ -110,5 +109,5 @@ def render(table: Table, width: int | None = None) -> str:
 
 
 def _folded(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:
-    lines = textwrap.wrap(row[0], width, subsequent_indent="  ", break_long_words=False) or [row[0]]
+    lines = fold(row[0], width).split("\n")
     return [*((line, *[""] * (len(row) - 1)) for line in lines[:-1]), (lines[-1], *row[1:])]
