@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import achieved_rate, summarize
-from connbench.draws import draw_replaced
+from connbench.draws import Draws
 from connbench.errors import ExitCode
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
 from connbench.portmodel.agreement import rank_correlation
@@ -31,6 +31,7 @@ from connbench.portmodel.algorithm import algorithm_of
 from connbench.portmodel.calibration import calibrate
 from connbench.portmodel.kernel_search import tcp_port_spaces
 from connbench.portmodel.prediction import predict_result
+from connbench.portmodel.simulation import replaced_rows
 from connbench.report.blocks import Table
 from connbench.report.text import render
 from connbench.reproduce.cases import QUICK_RANGE, cases
@@ -216,7 +217,9 @@ def followed(result: Result) -> npt.NDArray[np.int64]:
     for port in held:
         space.take(port)
     stopped, ports_probed = held[-1], []
-    for slot, port in zip(draw_replaced(plan) if plan else (), churned.samples.port.tolist(), strict=True):
+    for slot, port in zip(
+        replaced_rows(plan, Draws.of(plan)).tolist() if plan else (), churned.samples.port.tolist(), strict=True
+    ):
         space.release(held[slot])
         space.start = (stopped - ports.low) // 2 * 2 + 2
         found = space.search(ports.low, ports.high)

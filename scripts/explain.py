@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from connbench.draws import assign_paths, draw_replaced, draw_round
+from connbench.draws import Draws
 from connbench.model import (
     Churn,
     Endpoint,
@@ -93,10 +93,10 @@ def searches(
 ) -> list[tuple[PortRange, Search]]:
     """For each connection of a filling the range that it searches and its search; one path, one try each."""
     [space] = port_spaces_of(plan, algorithm, machine)
-    draws = draw_round(plan, assign_paths(plan, draw_replaced(plan)))
+    draws = Draws.of(plan)
     found = []
     for row in plan.rows_of(Phase.FILL):
-        number = draws.first[row]
+        number = draws.number(row)
         ports = (
             plan.plan.port_range
             if not plan.strategy.traits.sets_port_range

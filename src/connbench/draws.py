@@ -1,4 +1,8 @@
-"""The draws of a round, all before the measurement: each row's path, the row that it replaces, its port or window.
+"""The draws of a round: each attempt's path, port or window, and the connection that it replaces.
+
+A draw is a pure function of a key, the row of the attempt and the number of the try: nothing is drawn ahead, and a
+worker can begin at any row. The key stands for the seed, the strategy's parameters and the round. The functions here
+take Python's whole numbers and numpy's arrays of uint64 alike; `engine/_loop.c` has the same ones in C.
 
 A *path* is a source and a target, numbered with the sources changing fastest. A round's rows are those of the filling,
 then those of the churn, where an attempt takes the path of the connection that it replaces. A *port space* is a whole
@@ -8,14 +12,20 @@ range of ports, each of which one connection can use: that of a path, or of a so
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from itertools import cycle, islice, repeat
-from random import Random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from connbench.model import Phase, Placement, PortRange, RoundPlan, Spread, StrategySpec, port_range_value
+from connbench.model import Placement, PortRange, RoundPlan, Spread, StrategySpec, port_range_value
 from connbench.strategies import Window
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Numbers = TypeVar("Numbers", int, npt.NDArray[np.uint64])
+    """A whole number from 0, or an array of them, uint64."""
 
 UNBOUNDED_TRIES_PER_PORT = 20
 """Tries of an attempt without `--retries`, for each port of the range: they miss a single free port once in e^20."""
@@ -24,92 +34,210 @@ MOST_DRAWS = 1000
 """Ports that a program draws for a connection before it gives up, as in the code that `advise` prints: it cannot know
 that no port is free. Where the engine knows it, an attempt ends after as many draws, and costs what a program pays."""
 
-Reserved = frozenset[int]
-"""The ports that searches pass over: net.ipv4.ip_local_reserved_ports of the namespace."""
+MASK = 2**64 - 1
+GAMMA, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+"""The constants of SplitMix64 (Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators, 2014)."""
 
-Redraw = Callable[[Random], int]
-"""Draws the number of a further try."""
+
+def mix(key: int, row: Numbers, try_: Numbers | int = 0) -> Numbers:
+    """64 random bits for a try, counted from 0, of a row: the output of SplitMix64 at the position `row` x 2^32 + try.
+
+    Args:
+        key: The key of the draws, the generator's seed.
+        row: The row, or an array of rows.
+        try_: The try, or an array of as many.
+    """
+    bits: Any = key + GAMMA * ((row << 32 | try_) + 1) & MASK
+    bits = (bits ^ bits >> 30) * FIRST_FACTOR & MASK
+    bits = (bits ^ bits >> 27) * SECOND_FACTOR & MASK
+    mixed: Numbers = bits ^ bits >> 31
+    return mixed
+
+
+def below(bits: Numbers, number: int) -> Numbers:
+    """A whole number from 0 to below `number`, all equally likely, from the high half of random bits."""
+    drawn: Numbers = (bits >> 32) * number >> 32  # type: ignore[assignment]  # numpy's types call a product signed
+    return drawn
+
+
+def key_of(text: str) -> int:
+    """The key that stands for a text: its bytes mixed one after the other."""
+    key = 0
+    for byte in text.encode():
+        key = mix(key, byte)
+    return key
+
+
+class Kind(IntEnum):
+    """What the number of a try is."""
+
+    NOTHING = 0
+    """It has no meaning: the strategy draws nothing."""
+    PORT = 1
+    """A port, drawn at random."""
+    WINDOW = 2
+    """A value of IP_LOCAL_PORT_RANGE: a window at random."""
+    FIXED = 3
+    """A value of IP_LOCAL_PORT_RANGE without chance: one of `Draws.fixed`, in turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """The number of each try: a port if the strategy draws ports, a value of IP_LOCAL_PORT_RANGE if it sets that.
-
-    Other strategies have the number 0, which has no meaning.
+    """The draws of a round. `_loop.c` reads these attributes by their names.
 
     Attributes:
-        first: The number of each attempt's first try. The same seed gives the same windows and ports, whatever becomes
-            of the attempts.
-        redraw: Draws the number of a further try.
+        kind: What the number of a try is.
+        key: The key of the numbers.
+        replaced_key: The key of the rows that the churn replaces.
+        low: The lowest port of the range.
+        count: The number of its ports.
+        width: The ports of a random window; else 0.
+        overhang: How many ports of a random window may lie below the range, and above it. The loop cuts it to the
+            range: the kernel ignores a bound outside ip_local_port_range.
+        fixed: Where `kind` is FIXED: the value for each attempt in a port space, in turn.
         max_tries: The most tries of an attempt.
+        paths: The number of paths.
+        spaces: The number of port spaces; that of a path is the path modulo this number.
+        ports_each: The number of ports of a space that an attempt can get.
+        fills: Whether the attempts fill one port space after the other; else they take the paths in turn.
+        connections: The number of rows of the filling.
     """
 
-    first: array[int]
-    redraw: Redraw
+    kind: Kind
+    key: int
+    replaced_key: int
+    low: int
+    count: int
+    width: int
+    overhang: int
+    fixed: Sequence[int] | npt.NDArray[np.unsignedinteger]
     max_tries: int
+    paths: int
+    spaces: int
+    ports_each: int
+    fills: bool
+    connections: int
+
+    @classmethod
+    def of(cls, plan: RoundPlan, reserved: frozenset[int] = frozenset()) -> Self:
+        """The draws of a round.
+
+        Args:
+            plan: The round.
+            reserved: The ports that searches pass over: net.ipv4.ip_local_reserved_ports of the namespace.
+
+        Raises:
+            ValueError: The strategy needs windows, and the plan has no size for them.
+        """
+        spec, ports = plan.strategy, plan.plan.port_range
+        kind = _kind_of(spec)
+        width = _width(spec) if kind is Kind.WINDOW else 0
+        return cls(
+            kind=kind,
+            key=key_of(plan.seed_text("tries")),
+            replaced_key=key_of(plan.seed_text("replaced")),
+            low=ports.low,
+            count=len(ports),
+            width=width,
+            # Equally many windows cover each port; those over the ends are narrower for it.
+            overhang=width - 1 if spec.placement is Placement.CLIPPED and width else 0,
+            fixed=_fixed_values(spec, ports, reserved) if kind is Kind.FIXED else array("I"),
+            max_tries=_max_tries(spec, ports),
+            paths=len(plan.sources) * len(plan.plan.targets),
+            spaces=plan.spaces,
+            ports_each=plan.ports_each,
+            fills=plan.plan.spread is Spread.FILL,
+            connections=plan.connections,
+        )
+
+    def number(self, row: Numbers, try_: Numbers | int = 0) -> Numbers:
+        """The number of a try, counted from 0: a port or a value of IP_LOCAL_PORT_RANGE; see `kind`.
+
+        An array of rows needs `fixed` as an array of numpy, too.
+        """
+        if self.kind is Kind.PORT:
+            return self.low + below(mix(self.key, row, try_), self.count)
+        if self.kind is Kind.WINDOW:
+            return self._window(below(mix(self.key, row, try_), self.count - self.width + 1 + 2 * self.overhang))
+        if self.kind is Kind.FIXED:
+            fixed: Any = self.fixed
+            value: Numbers = fixed[self.rank(row) % len(self.fixed)]
+            return value
+        return row * 0
+
+    def _window(self, offset: Numbers) -> Numbers:
+        """The window at this offset from the lowest one, cut to the range, as a value of IP_LOCAL_PORT_RANGE."""
+        overhang, last = self.overhang, self.count - 1
+        # max() and min(), which numpy's arrays do not take.
+        begin = (offset > overhang) * (offset - overhang)
+        end = offset + (self.width - 1 - overhang)
+        end = end - (end > last) * (end - last)
+        window: Numbers = begin + self.low | end + self.low << 16  # type: ignore[assignment]  # as above
+        return window
+
+    def path(self, row: Numbers) -> Numbers:
+        """The path of a row of the filling.
+
+        Where the attempts fill one port space after the other, each space gets as many as it has ports; the last one
+        also gets those for which no port is left.
+        """
+        if not self.fills:
+            return row % self.paths
+        return self._filled(row) + self.spaces * (row % (self.paths // self.spaces))
+
+    def rank(self, row: Numbers) -> Numbers:
+        """How many earlier attempts have the row's port space; those of the churn count as in turn."""
+        if self.fills:
+            return row - self._filled(row) * self.ports_each
+        return row // self.spaces
+
+    def _filled(self, row: Numbers) -> Numbers:
+        """The port space of a row, where the attempts fill one after the other."""
+        space, last = row // self.ports_each, self.spaces - 1
+        return space - (space > last) * (space - last)
+
+    def replaced(self, row: Numbers, filled: range) -> Numbers:
+        """The row of the filling whose connection a row of the churn replaces, all equally likely.
+
+        Args:
+            row: The row of the churn, or an array of them.
+            filled: The rows that the same client has filled.
+        """
+        return filled.start + below(mix(self.replaced_key, row), len(filled))
 
 
-def draw(spec: StrategySpec, ports: PortRange, attempts: int, rng: Random, reserved: Reserved = frozenset()) -> Draws:
-    """Draw for a number of attempts over one range.
-
-    Args:
-        spec: The strategy.
-        ports: The range.
-        attempts: The number of attempts.
-        rng: The generator of their first numbers.
-        reserved: The ports that searches pass over.
-
-    Raises:
-        ValueError: The strategy needs windows, and `spec` has no size for them.
-    """
+def _kind_of(spec: StrategySpec) -> Kind:
     strategy = spec.traits
-    if not strategy.draws_again:
-        return Draws(_numbers(islice(_fixed_numbers(spec, ports, reserved), attempts)), _never, 1)
-    redraw = _draw_port(ports) if strategy.draws_port else _draw_window(spec, ports)
-    retries = strategy.default_retries if spec.retries is None else spec.retries
-    retries = UNBOUNDED_TRIES_PER_PORT * len(ports) if retries is None else retries
-    return Draws(_numbers(redraw(rng) for _ in range(attempts)), redraw, 1 + retries)
+    if strategy.draws_port:
+        return Kind.PORT
+    if strategy.window is Window.RANDOM:
+        return Kind.WINDOW
+    return Kind.FIXED if strategy.sets_port_range else Kind.NOTHING
 
 
-def _never(_rng: Random) -> int:
-    raise AssertionError("an attempt of one try never draws again")
+def _max_tries(spec: StrategySpec, ports: PortRange) -> int:
+    if not spec.traits.draws_again:
+        return 1
+    retries = spec.traits.default_retries if spec.retries is None else spec.retries
+    return 1 + (UNBOUNDED_TRIES_PER_PORT * len(ports) if retries is None else retries)
 
 
-def _draw_port(ports: PortRange) -> Redraw:
-    low, count = ports.low, len(ports)
-    return lambda rng: low + int(rng.random() * count)
-
-
-def _draw_window(spec: StrategySpec, ports: PortRange) -> Redraw:
-    """Draw windows and cut them to the range: the kernel ignores a bound outside ip_local_port_range."""
-    width = _width(spec)
-    # Clipped: equally many windows cover each port; those over the ends are narrower for it.
-    overhang = width - 1 if spec.placement is Placement.CLIPPED else 0
-    lowest = ports.low - overhang
-    offsets = len(ports) - width + 1 + 2 * overhang
-
-    def redraw(rng: Random) -> int:
-        start = lowest + int(rng.random() * offsets)
-        return port_range_value(max(start, ports.low), min(start + width - 1, ports.high))
-
-    return redraw
-
-
-def _fixed_numbers(spec: StrategySpec, ports: PortRange, reserved: Reserved) -> Iterable[int]:
-    """The numbers of a strategy without chance, for one attempt after the other, without end."""
-    if not spec.traits.sets_port_range:
-        return repeat(0)
-    whole = port_range_value(ports.low, ports.high)
+def _fixed_values(spec: StrategySpec, ports: PortRange, reserved: frozenset[int]) -> array[int]:
+    """The values of IP_LOCAL_PORT_RANGE of a strategy without chance, in turn."""
+    whole = array("I", (port_range_value(ports.low, ports.high),))
     if spec.traits.window is not Window.CONSECUTIVE:
-        return repeat(whole)
+        return whole
     # Each window gets one attempt for each of its ports that is not reserved.
-    one_filling = _numbers(
-        port_range_value(window.low, window.high)
-        for window in windows_of(ports, _width(spec))
-        for port in range(window.low, window.high + 1)
-        if port not in reserved
+    one_filling = array(
+        "I",
+        (
+            port_range_value(window.low, window.high)
+            for window in windows_of(ports, _width(spec))
+            for port in range(window.low, window.high + 1)
+            if port not in reserved
+        ),
     )
-    return cycle(one_filling or (whole,))  # if all are reserved, attempts fail in every window
+    return one_filling or whole  # if all are reserved, attempts fail in every window
 
 
 def _width(spec: StrategySpec) -> int:
@@ -122,85 +250,3 @@ def windows_of(ports: PortRange, width: int) -> list[PortRange]:
     """The range cut into consecutive windows of `width` ports; the last may be narrower."""
     starts = range(ports.low, ports.high + 1, width)
     return [PortRange(start, min(start + width - 1, ports.high)) for start in starts]
-
-
-def _numbers(values: Iterable[int]) -> array[int]:
-    """Drawn numbers, 4 bytes each: enough for a port and for a value of IP_LOCAL_PORT_RANGE."""
-    return array("I", values)
-
-
-def assign_paths(plan: RoundPlan, replaced: array[int]) -> array[int]:
-    """The path of each row.
-
-    With Spread.FILL each port space gets as many attempts as it has ports; the last one also gets those for which no
-    port is left.
-
-    Args:
-        plan: The round.
-        replaced: The row that each row of the churn replaces, from `draw_replaced`.
-    """
-    ports, paths = plan.ports_each, len(plan.sources) * len(plan.plan.targets)
-    rows = range(plan.connections)
-    if plan.plan.spread is Spread.ROUND_ROBIN:
-        path_by_row = array("I", (row % paths for row in rows))
-    else:
-        spaces = plan.spaces
-        path_by_row = array("I", (min(row // ports, spaces - 1) + spaces * (row % (paths // spaces)) for row in rows))
-    path_by_row.extend(path_by_row[row] for row in replaced)
-    return path_by_row
-
-
-def draw_round(plan: RoundPlan, path_by_row: array[int], reserved: Reserved = frozenset()) -> Draws:
-    """Draw for all rows of a round, for each port space by itself.
-
-    Args:
-        plan: The round.
-        path_by_row: From `assign_paths`.
-        reserved: The ports that searches pass over.
-    """
-    filling, churning = path_by_row[: plan.connections], path_by_row[plan.connections :]
-    fill = _draw_phase(plan, filling, array("I"), "first tries", reserved)
-    if not plan.replacements:
-        return fill
-    churn = _draw_phase(plan, churning, filling, "churn", reserved)
-    return replace(fill, first=fill.first + churn.first)
-
-
-def _draw_phase(plan: RoundPlan, paths: array[int], before: array[int], stream: str, reserved: Reserved) -> Draws:
-    """Draw for the attempts of a phase, one port space after the other.
-
-    Consecutive windows go on after those of the attempts on the paths of `before`.
-    """
-    rng = Random(plan.seed_text(stream))  # noqa: S311  # reproducible, not secret
-    spaces = plan.spaces
-    counts, earlier = (Counter(path % spaces for path in some) for some in (paths, before))
-    # A space without an attempt draws nothing: thousands of sources times thousands of targets are millions of spaces.
-    by_space = {
-        space: draw(plan.strategy, plan.plan.port_range, earlier[space] + counts[space], rng, reserved)
-        for space in sorted(counts | earlier) or (0,)
-    }
-    firsts = {space: draws.first[earlier[space] :] for space, draws in by_space.items()}
-    draws = next(iter(by_space.values()))
-    if spaces == 1:
-        return replace(draws, first=firsts[0])
-    left = {space: iter(first) for space, first in firsts.items()}
-    return replace(draws, first=_numbers(next(left[path % spaces]) for path in paths))
-
-
-def draw_replaced(plan: RoundPlan) -> array[int]:
-    """For each row of the churn the row of the filling that it replaces: one of its client's, all equally likely."""
-    replaced = array("I")
-    clients = zip(plan.rows_of_clients(Phase.FILL), plan.rows_of_clients(Phase.CHURN), strict=True)
-    for client, (held, churning) in enumerate(clients):
-        rng = Random(plan.seed_text(f"victims {client}"))  # noqa: S311  # reproducible, not secret
-        replaced.extend(held.start + int(rng.random() * len(held)) for _ in churning)
-    return replaced
-
-
-def seed_further_tries(rng: Random, plan: RoundPlan, row: int) -> None:
-    """Seed a generator for the further tries of a row.
-
-    Its draws depend on seed, strategy, round, row and try, and not on the tries of other rows: how many those take
-    depends on which worker is first to use a port.
-    """
-    rng.seed(plan.seed_text(f"further tries of {row}"))

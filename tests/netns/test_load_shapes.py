@@ -5,16 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import socket
-from array import array
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
 
 from connbench.analysis.soundness import findings
-from connbench.draws import assign_paths, draw_round, seed_further_tries
+from connbench.draws import Draws
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Close, Endpoint, Listener, Load, Namespace, Phase, RoundPlan, Spread, StrategySpec
@@ -164,15 +162,13 @@ def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
         pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)")
     strategy = replace(strategy, load=Load(concurrency=2))
     planned = RoundPlan(make_plan(strategy, 64, 60), strategy, 1)
-    draws = draw_round(planned, assign_paths(planned, array("I")))
+    draws = Draws.of(planned)
     for _ in range(2):
         samples = measure(strategy, 64, 60).samples
         for client, rows in enumerate(planned.rows_of_clients(Phase.FILL)):
             of_client = samples.chosen(samples.client == client)
             for row, tries, port in zip(rows, of_client.tries.tolist(), of_client.port.tolist(), strict=True):
-                rng = Random()
-                seed_further_tries(rng, planned, row)
-                drawn = [draws.first[row], *(draws.redraw(rng) for _ in range(tries - 1))][-1]
+                drawn = draws.number(row, tries - 1)
                 assert port in {0, drawn} if strategy.name == "random" else _lies_in(port, drawn)
         assert samples.tries.max() > 1
 

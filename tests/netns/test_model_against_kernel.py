@@ -9,13 +9,13 @@ from random import Random
 import numpy as np
 import pytest
 
-from connbench.draws import MOST_DRAWS, draw_replaced
+from connbench.draws import MOST_DRAWS, Draws
 from connbench.linux.port_search import searches_one_parity_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.kernel_search import tcp_port_spaces
-from connbench.portmodel.simulation import KernelParameters, SimulatedAttempts, simulate
+from connbench.portmodel.simulation import KernelParameters, SimulatedAttempts, replaced_rows, simulate
 from run_connbench import make_plan, measure, measure_phases, needs_port_range, spec
 
 PORTS = 4096
@@ -57,7 +57,7 @@ def test_search_begins_where_the_last_one_stopped() -> None:
     [space] = tcp_port_spaces(ports, 1, Random(1), has_parity=True)
     assert all(map(space.take, held))
     stopped, found = held[-1], []
-    for row, port in zip(draw_replaced(plan), churned.port.tolist(), strict=True):
+    for row, port in zip(replaced_rows(plan, Draws.of(plan)).tolist(), churned.port.tolist(), strict=True):
         space.release(held[row])
         space.start = (stopped - ports.low) // 2 * 2 + 2
         found.append(space.search(ports.low, ports.high))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from random import Random
 
 import numpy as np
 import pytest
 
-from connbench.draws import MOST_DRAWS, draw
+from connbench.draws import MOST_DRAWS, Draws
 from connbench.linux.sockopts import is_supported, options_of
 from connbench.model import Listener, RoundPlan, StrategySpec
 from connbench.strategies import STRATEGIES
@@ -153,7 +152,5 @@ def test_acquiring_takes_at_least_preparing_and_connecting(name: str, listener: 
 
 def _windows(strategy: StrategySpec, ports: int, attempts: int, seed: int = 1) -> list[tuple[int, int]]:
     """The windows drawn for first tries, calculated again from the seed."""
-    plan = make_plan(strategy, ports, attempts, seed=seed)
-    rng = Random(RoundPlan(plan, strategy, 1).seed_text("first tries"))  # reproducible, not secret
-    drawn = draw(strategy, plan.port_range, attempts, rng)
-    return [(number & 0xFFFF, number >> 16) for number in drawn.first]
+    draws = Draws.of(RoundPlan(make_plan(strategy, ports, attempts, seed=seed), strategy, 1))
+    return [(number & 0xFFFF, number >> 16) for number in map(draws.number, range(attempts))]

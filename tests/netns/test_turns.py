@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from connbench import samples
-from connbench.draws import assign_paths, draw_replaced, draw_round
+from connbench.draws import Draws
 from connbench.engine import loop
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
@@ -41,19 +41,17 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     """When each replacement of the first client began, in ns from the churn's beginning; sockets are UDP's."""
     strategy = replace(spec("plain"), load=replace(load, protocol=Protocol.UDP))
     plan = RoundPlan(make_plan(strategy, 64, 4, listener=Listener.NONE, namespace=Namespace.HOST), strategy, 1)
-    replaced = draw_replaced(plan)
-    order = assign_paths(plan, replaced)
     descriptor = samples.create(plan.rows)
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
-    draws, filled = draw_round(plan, order), plan.rows_of_clients(Phase.FILL)[0]
-    task = WorkerTask(plan, draws, 0, filled, order, replaced, 64, (0,), -1, 0, columns)
+    filled = plan.rows_of_clients(Phase.FILL)[0]
+    task = WorkerTask(plan, Draws.of(plan), 0, filled, 64, (0,), -1, 0, columns)
     rows = plan.rows_of_clients(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)
     monkeypatch.setattr(loop, "sleep", clock.sleep)
     held: list[socket | None] = [None] * len(filled)
-    loop.run_attempts(task, held, ChurnTask.of(plan, rows, rows.start, BEGAN, 0))
+    loop.run_attempts(task, held, ChurnTask.of(plan, 0, rows, BEGAN, 0))
     for one in held:
         if one:
             one.close()

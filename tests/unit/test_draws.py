@@ -1,17 +1,31 @@
-"""The draws of each strategy for the loop."""
+"""The draws of a round: each strategy's numbers, and the generator behind them."""
 
 from __future__ import annotations
 
-from random import Random
+from array import array
+from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connbench.draws import Draws, draw
-from connbench.model import MAX_PORT, Placement, PortRange, StrategySpec
+from connbench import draws
+from connbench.draws import Draws, Kind, below, key_of, mix
+from connbench.model import (
+    MAX_PORT,
+    Churn,
+    Endpoint,
+    Load,
+    Phase,
+    Placement,
+    PortRange,
+    RoundPlan,
+    Spread,
+    StrategySpec,
+)
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES
-from factories import PORTS, unhurried
+from factories import PLAN, PORTS, unhurried
 
 SEEDS = st.integers(0, 2**32)
 ATTEMPTS = st.integers(0, 200)
@@ -28,30 +42,34 @@ def ranges_with_window(draw: st.DrawFn) -> tuple[PortRange, int]:
 ranges = ranges_with_window().map(lambda both: both[0])
 
 
-class Chosen(Random):
-    """A generator whose next number the test chooses."""
+class Chosen:
+    """Stands in for `mix`: the bits that a test chooses, as a share of their range."""
 
     value = 0.0
 
-    def random(self) -> float:
-        """The chosen number."""
-        return self.value
+    def __call__(self, _key: int, _row: int, _try: int = 0) -> int:
+        """The chosen bits."""
+        return int(self.value * 2**32) << 32
 
 
-def generator(seed: int) -> Random:
-    """A generator as the engine makes it."""
-    return Random(seed)  # reproducible, not secret
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Chosen:
+    """The bits of every draw."""
+    bits = Chosen()
+    monkeypatch.setattr(draws, "mix", bits)
+    return bits
 
 
 def drawn_by(
-    spec: StrategySpec,
-    ports: PortRange,
-    attempts: int,
-    rng: Random | None = None,
-    reserved: frozenset[int] = frozenset(),
+    spec: StrategySpec, ports: PortRange, seed: int = 1, reserved: frozenset[int] = frozenset(), number: int = 1
 ) -> Draws:
-    """The draws of a strategy."""
-    return draw(spec, ports, attempts, rng or generator(1), reserved)
+    """The draws of a strategy, from one source to one target."""
+    return Draws.of(RoundPlan(replace(PLAN, port_range=ports, seed=seed), spec, number), reserved)
+
+
+def firsts(made: Draws, attempts: int) -> list[int]:
+    """The number of each attempt's first try."""
+    return [made.number(row) for row in range(attempts)]
 
 
 def window_spec(width: int, placement: Placement = Placement.INSIDE, retries: int = 0) -> StrategySpec:
@@ -67,12 +85,12 @@ def unpacked(value: int) -> PortRange:
 def test_partition_has_an_attempt_for_each_port_that_is_not_reserved() -> None:
     """The search passes over reserved ports: an attempt for one would fail while other windows have free ports."""
     ports, reserved = PortRange(10, 21), frozenset({10, 14, 15, 16, 17, 21, 30})
-    made = drawn_by(StrategySpec("partition", 4), ports, 8, reserved=reserved)
-    assert [unpacked(value) for value in made.first] == [PortRange(10, 13)] * 3 + [PortRange(18, 21)] * 3 + [
+    made = drawn_by(StrategySpec("partition", 4), ports, reserved=reserved)
+    assert [unpacked(value) for value in firsts(made, 8)] == [PortRange(10, 13)] * 3 + [PortRange(18, 21)] * 3 + [
         PortRange(10, 13)
     ] * 2
-    nothing_left = drawn_by(StrategySpec("partition", 4), ports, 2, reserved=frozenset(range(10, 22)))
-    assert [unpacked(value) for value in nothing_left.first] == [ports] * 2
+    nothing_left = drawn_by(StrategySpec("partition", 4), ports, reserved=frozenset(range(10, 22)))
+    assert [unpacked(value) for value in firsts(nothing_left, 2)] == [ports] * 2
 
 
 @given(ranges_with_window(), ATTEMPTS, SEEDS)
@@ -80,8 +98,8 @@ def test_partition_has_an_attempt_for_each_port_that_is_not_reserved() -> None:
 def test_inside_window_is_whole_and_inside_the_range(drawn: tuple[PortRange, int], attempts: int, seed: int) -> None:
     """A window placed inside has exactly the ports asked for, all of the range, first try and retry alike."""
     ports, width = drawn
-    made = drawn_by(window_spec(width), ports, attempts, generator(seed))
-    for value in [*made.first, made.redraw(generator(seed + 1))]:
+    made = drawn_by(window_spec(width), ports, seed)
+    for value in [*firsts(made, attempts), made.number(0, 1)]:
         assert len(unpacked(value)) == width
         assert ports.covers(unpacked(value))
 
@@ -93,8 +111,8 @@ def test_clipped_window_is_inside_the_range_and_never_too_wide(
 ) -> None:
     """A clipped window has at most the ports asked for, all of the range, first try and retry alike."""
     ports, width = drawn
-    made = drawn_by(window_spec(width, Placement.CLIPPED), ports, attempts, generator(seed))
-    for value in [*made.first, made.redraw(generator(seed + 1))]:
+    made = drawn_by(window_spec(width, Placement.CLIPPED), ports, seed)
+    for value in [*firsts(made, attempts), made.number(0, 1)]:
         assert 1 <= len(unpacked(value)) <= width
         assert ports.covers(unpacked(value))
 
@@ -103,51 +121,55 @@ def test_clipped_window_is_inside_the_range_and_never_too_wide(
     ("count", "width"), [(1, 1), (2, 1), (2, 2), (5, 3), (8, 1), (8, 3), (8, 8), (12, 5), (12, 11)]
 )
 @pytest.mark.parametrize("low", [1, 40000, MAX_PORT - 11])
-def test_every_port_lies_under_as_many_clipped_windows(low: int, count: int, width: int) -> None:
+def test_every_port_lies_under_as_many_clipped_windows(low: int, count: int, width: int, chosen: Chosen) -> None:
     """Of the count + width - 1 equally likely places of a clipped window, exactly `width` hold any given port."""
     ports = PortRange(low, low + count - 1)
-    redraw = drawn_by(window_spec(width, Placement.CLIPPED), ports, 0).redraw
+    made = drawn_by(window_spec(width, Placement.CLIPPED), ports)
     places = count + width - 1
-    rng, windows = Chosen(), []
+    windows = []
     for place in range(places):
-        rng.value = (place + 0.5) / places
-        windows.append(unpacked(redraw(rng)))
+        chosen.value = (place + 0.5) / places
+        windows.append(unpacked(made.number(0)))
     for port in range(ports.low, ports.high + 1):
         assert sum(port in window for window in windows) == width
 
 
+ONLY_FUNCTION = settings(unhurried, suppress_health_check=[HealthCheck.function_scoped_fixture])
+"""The fixture is the same for all examples, and each sets its own value."""
+
+
 @given(ranges_with_window())
-@unhurried
-def test_inside_windows_reach_both_ends(drawn: tuple[PortRange, int]) -> None:
-    """The lowest and the highest number a generator has place the window at the ends of the range, not past them."""
+@ONLY_FUNCTION
+def test_inside_windows_reach_both_ends(chosen: Chosen, drawn: tuple[PortRange, int]) -> None:
+    """The lowest and the highest bits place the window at the ends of the range, not past them."""
     ports, width = drawn
-    rng = Chosen()
-    redraw = drawn_by(window_spec(width), ports, 0).redraw
-    assert unpacked(redraw(rng)) == PortRange(ports.low, ports.low + width - 1)
-    rng.value = 1 - 2**-53
-    assert unpacked(redraw(rng)) == PortRange(ports.high - width + 1, ports.high)
+    made = drawn_by(window_spec(width), ports)
+    chosen.value = 0.0
+    assert unpacked(made.number(0)) == PortRange(ports.low, ports.low + width - 1)
+    chosen.value = 1 - 2**-33
+    assert unpacked(made.number(0)) == PortRange(ports.high - width + 1, ports.high)
 
 
 @given(ranges_with_window())
-@unhurried
-def test_clipped_windows_begin_with_one_port_at_either_end(drawn: tuple[PortRange, int]) -> None:
+@ONLY_FUNCTION
+def test_clipped_windows_begin_with_one_port_at_either_end(chosen: Chosen, drawn: tuple[PortRange, int]) -> None:
     """A clipped window extends beyond the range until a single port of it is left, and no further."""
     ports, width = drawn
-    rng = Chosen()
-    redraw = drawn_by(window_spec(width, Placement.CLIPPED), ports, 0).redraw
-    assert unpacked(redraw(rng)) == PortRange(ports.low, ports.low)
-    rng.value = 1 - 2**-53
-    assert unpacked(redraw(rng)) == PortRange(ports.high, ports.high)
+    made = drawn_by(window_spec(width, Placement.CLIPPED), ports)
+    chosen.value = 0.0
+    assert unpacked(made.number(0)) == PortRange(ports.low, ports.low)
+    chosen.value = 1 - 2**-33
+    assert unpacked(made.number(0)) == PortRange(ports.high, ports.high)
 
 
-def test_inside_places_are_equally_likely() -> None:
-    """Each of the places inside a range is drawn for the same share of the generator's numbers."""
+def test_inside_places_are_equally_likely(chosen: Chosen) -> None:
+    """Each of the places inside a range is drawn for the same share of the bits."""
     ports, width, steps = PortRange(100, 109), 4, 70
-    redraw = drawn_by(window_spec(width), ports, 0).redraw
-    rng, lows = Chosen(), []
+    made = drawn_by(window_spec(width), ports)
+    lows = []
     for step in range(steps):
-        rng.value = (step + 0.5) / steps
-        lows.append(unpacked(redraw(rng)).low)
+        chosen.value = (step + 0.5) / steps
+        lows.append(unpacked(made.number(0)).low)
     assert {low: lows.count(low) for low in lows} == dict.fromkeys(range(100, 107), 10)
 
 
@@ -165,8 +187,8 @@ def test_partition_fills_window_after_window(
     count: int, width: int, attempts: int, expected: list[tuple[int, int]]
 ) -> None:
     """Each window gets one attempt for each of its ports, the last is narrower, and then it begins again."""
-    made = drawn_by(StrategySpec("partition", width), PortRange(10, 9 + count), attempts)
-    assert [(window.low, window.high) for window in map(unpacked, made.first)] == expected
+    made = drawn_by(StrategySpec("partition", width), PortRange(10, 9 + count))
+    assert [(window.low, window.high) for window in map(unpacked, firsts(made, attempts))] == expected
 
 
 @given(ranges_with_window())
@@ -174,14 +196,14 @@ def test_partition_fills_window_after_window(
 def test_partition_windows_follow_each_other(drawn: tuple[PortRange, int]) -> None:
     """In one filling of the range every window begins after the one before it, and together they are the range."""
     ports, width = drawn
-    first = drawn_by(StrategySpec("partition", width), ports, len(ports)).first
+    first = firsts(drawn_by(StrategySpec("partition", width), ports), len(ports))
     windows = list(map(unpacked, dict.fromkeys(first)))
     following = ports.low
     for window in windows:
         assert window.low == following
-        assert list(first[window.low - ports.low : window.high - ports.low + 1]) == [
-            window.low | window.high << 16
-        ] * len(window)
+        assert first[window.low - ports.low : window.high - ports.low + 1] == [window.low | window.high << 16] * len(
+            window
+        )
         following = window.high + 1
     assert following == ports.high + 1
     assert all(len(window) == width for window in windows[:-1])
@@ -192,26 +214,26 @@ def test_partition_windows_follow_each_other(drawn: tuple[PortRange, int]) -> No
 @unhurried
 def test_range_is_always_the_whole_range(ports: PortRange, attempts: int) -> None:
     """Every attempt of `range` searches all of the range."""
-    assert set(map(unpacked, drawn_by(StrategySpec("range"), ports, attempts).first)) <= {ports}
+    assert set(map(unpacked, firsts(drawn_by(StrategySpec("range"), ports), attempts))) <= {ports}
 
 
 @given(ranges, ATTEMPTS, SEEDS)
 @unhurried
 def test_random_port_is_of_the_range(ports: PortRange, attempts: int, seed: int) -> None:
     """A drawn port is one of the range, first try and retry alike."""
-    made = drawn_by(StrategySpec("random"), ports, attempts, generator(seed))
-    assert all(port in ports for port in [*made.first, made.redraw(generator(seed + 1))])
+    made = drawn_by(StrategySpec("random"), ports, seed)
+    assert all(port in ports for port in [*firsts(made, attempts), made.number(0, 1)])
 
 
 @given(ranges)
-@unhurried
-def test_random_reaches_both_ends(ports: PortRange) -> None:
-    """The lowest and the highest number a generator has are the ends of the range."""
-    rng = Chosen()
-    redraw = drawn_by(StrategySpec("random"), ports, 0).redraw
-    assert redraw(rng) == ports.low
-    rng.value = 1 - 2**-53
-    assert redraw(rng) == ports.high
+@ONLY_FUNCTION
+def test_random_reaches_both_ends(chosen: Chosen, ports: PortRange) -> None:
+    """The lowest and the highest bits are the ends of the range."""
+    made = drawn_by(StrategySpec("random"), ports)
+    chosen.value = 0.0
+    assert made.number(0) == ports.low
+    chosen.value = 1 - 2**-33
+    assert made.number(0) == ports.high
 
 
 def specs_for(ports: PortRange) -> list[StrategySpec]:
@@ -231,12 +253,11 @@ def specs_for(ports: PortRange) -> list[StrategySpec]:
 
 @given(ranges, ATTEMPTS, SEEDS)
 @unhurried
-def test_each_attempt_has_a_number_and_repeats_with_its_seed(ports: PortRange, attempts: int, seed: int) -> None:
-    """Each attempt has its first number in advance, and the same seed gives the same numbers."""
+def test_a_seed_gives_the_same_numbers_in_any_order(ports: PortRange, attempts: int, seed: int) -> None:
+    """A number depends on no other draw, so a worker can begin at any row."""
     for spec in specs_for(ports):
-        first = drawn_by(spec, ports, attempts, generator(seed)).first
-        assert len(first) == attempts
-        assert drawn_by(spec, ports, attempts, generator(seed)).first == first
+        made, again = drawn_by(spec, ports, seed), drawn_by(spec, ports, seed)
+        assert firsts(made, attempts) == [again.number(row) for row in reversed(range(attempts))][::-1]
 
 
 def test_every_strategy_is_among_those_tested() -> None:
@@ -246,9 +267,9 @@ def test_every_strategy_is_among_those_tested() -> None:
 
 @pytest.mark.parametrize("spec", [StrategySpec("random"), window_spec(500), window_spec(500, Placement.CLIPPED)])
 def test_other_seed_gives_other_draws(spec: StrategySpec) -> None:
-    """A strategy that draws at random uses the generator that it gets."""
-    one, other = (drawn_by(spec, PORTS, 50, generator(seed)).first for seed in (1, 2))
-    assert one != other
+    """A strategy that draws at random has other draws with another seed, and in another round."""
+    drawn = [firsts(drawn_by(spec, PORTS, seed, number=number), 50) for seed in (1, 2) for number in (1, 2)]
+    assert len(set(map(tuple, drawn))) == 4
 
 
 @given(ranges_with_window(), ATTEMPTS, SEEDS, st.integers(1, 1000), st.sampled_from(Placement))
@@ -263,17 +284,106 @@ def test_first_draws_do_not_depend_on_retries(
         (StrategySpec("random"), StrategySpec("random", retries=retries)),
     ]
     for without, with_retries in pairs:
-        expected = drawn_by(without, ports, attempts, generator(seed)).first
-        assert drawn_by(with_retries, ports, attempts, generator(seed)).first == expected
+        expected = firsts(drawn_by(without, ports, seed), attempts)
+        assert firsts(drawn_by(with_retries, ports, seed), attempts) == expected
 
 
-@given(ranges, SEEDS)
+def test_generator_is_splitmix64() -> None:
+    """The first outputs of SplitMix64 with the seed 1234567, as its authors' C code prints them."""
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert [mix(1234567, 0, try_) for try_ in range(4)] == expected
+
+
+KEYS = st.integers(0, 2**64 - 1)
+
+
+@given(KEYS, st.lists(st.integers(0, 10**7), min_size=1, max_size=20), st.integers(0, 2**31), st.integers(1, 2**32))
 @unhurried
-def test_longer_run_begins_like_a_shorter_one(ports: PortRange, seed: int) -> None:
-    """More attempts add draws at the end and leave the first ones as they were."""
+def test_numpy_has_the_same_bits(key: int, rows: list[int], try_: int, number: int) -> None:
+    """Arrays give what whole numbers give."""
+    bits = mix(key, np.array(rows, dtype=np.uint64), try_)
+    assert bits.dtype == np.uint64
+    assert bits.tolist() == [mix(key, row, try_) for row in rows]
+    assert below(bits, number).tolist() == [below(mix(key, row, try_), number) for row in rows]
+
+
+@given(
+    ranges,
+    SEEDS,
+    st.sampled_from(Spread),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 300),
+    st.integers(1, 50),
+)
+@unhurried
+def test_numpy_has_the_same_numbers_paths_and_rows(  # noqa: PLR0917  # what a plan is made of
+    ports: PortRange, seed: int, spread: Spread, sources: int, targets: int, connections: int, replacements: int
+) -> None:
+    """Of every strategy: numbers, paths and replaced rows, as arrays and one by one."""
+    plan = replace(
+        PLAN,
+        port_range=ports,
+        seed=seed,
+        spread=spread,
+        connections=connections,
+        sources=tuple(f"127.9.9.{1 + i}" for i in range(sources)),
+        targets=tuple(Endpoint("127.9.8.1", 1 + i) for i in range(targets)),
+    )
+    load = Load(churn=Churn(replacements))
     for spec in specs_for(ports):
-        short = drawn_by(spec, ports, 20, generator(seed)).first
-        assert drawn_by(spec, ports, 50, generator(seed)).first[:20] == short
+        made = Draws.of(RoundPlan(plan, replace(spec, load=load), 1))
+        as_arrays = replace(made, fixed=np.frombuffer(array("I", made.fixed), np.uint32).astype(np.uint64))
+        rows = np.arange(connections + replacements, dtype=np.uint64)
+        churning, filled = rows[connections:], range(connections // 2, connections)
+        for try_ in (0, 3):
+            assert as_arrays.number(rows, try_).tolist() == [made.number(row, try_) for row in range(len(rows))]
+        assert as_arrays.path(rows).tolist() == [made.path(row) for row in range(len(rows))]
+        if filled:
+            replaced = as_arrays.replaced(churning, filled).tolist()
+            assert replaced == [made.replaced(row, filled) for row in map(int, churning)]
+            assert all(row in filled for row in replaced)
+
+
+def test_keys_differ() -> None:
+    """Texts that differ in one character, or in their order, have other keys."""
+    texts = ["", "a", "b", "ab", "ba", "1/plain None None/1/tries", "1/plain None None/2/tries"]
+    assert len({key_of(text) for text in texts}) == len(texts)
+
+
+BITS_LIMIT = 4 * 0.5 / (64 * 1000) ** 0.5
+"""Four standard deviations of the share of ones among 64 bits of a thousand numbers."""
+
+
+@pytest.mark.parametrize("key", [0, 1, 2**63, 2**64 - 1])
+def test_neighbours_have_nothing_in_common(key: int) -> None:
+    """Half of the bits differ from one row to the next, and from one try to the next."""
+    rows = np.arange(1000, dtype=np.uint64)
+    for other in (mix(key, rows + 1), mix(key, rows, 1), mix(key ^ 1, rows)):
+        differing = np.unpackbits((mix(key, rows) ^ other).view(np.uint8))
+        assert abs(differing.mean() - 0.5) < BITS_LIMIT
+
+
+@pytest.mark.parametrize(
+    "spec", [StrategySpec("random"), window_spec(1), window_spec(500), window_spec(500, Placement.CLIPPED)]
+)
+def test_places_are_uniform(spec: StrategySpec) -> None:
+    """In sixteen equal parts of the places lie as many of 160,000 draws each, within five standard deviations."""
+    made = drawn_by(spec, PORTS)
+    places = made.count - made.width + 1 + 2 * made.overhang if made.kind is Kind.WINDOW else made.count
+    rows = np.arange(160_000, dtype=np.uint64)
+    for try_ in (0, 1):
+        counts = np.bincount((below(mix(made.key, rows, try_), places) * 16 // places).astype(int), minlength=16)
+        assert abs(counts - 10_000).max() < 5 * 100
+
+
+def test_every_connection_is_replaced_as_often() -> None:
+    """Of 40 connections each is replaced by about one in 40 of 40,000 rows of the churn."""
+    spec = StrategySpec("plain", load=Load(40, churn=Churn(40_000)))
+    plan = RoundPlan(PLAN, spec, 1)
+    rows = plan.rows_of(Phase.CHURN)
+    replaced = Draws.of(plan).replaced(np.arange(rows.start, rows.stop, dtype=np.uint64), range(40))
+    assert abs(np.bincount(replaced.astype(int), minlength=40) - 1000).max() < 5 * 1000**0.5
 
 
 @pytest.mark.parametrize(
@@ -293,7 +403,7 @@ def test_longer_run_begins_like_a_shorter_one(ports: PortRange, seed: int) -> No
 )
 def test_tries_are_one_more_than_retries(spec: StrategySpec, tries: int) -> None:
     """An attempt takes one try and its retries; by default `random` alone retries, 20 times a port of the range."""
-    assert drawn_by(spec, PortRange(10, 19), 5).max_tries == tries
+    assert drawn_by(spec, PortRange(10, 19)).max_tries == tries
 
 
 @pytest.mark.parametrize(
@@ -320,7 +430,7 @@ def test_row_says_what_the_loop_does(
 def test_window_strategy_without_a_window_is_refused(name: str) -> None:
     """A strategy with windows needs a width to draw them."""
     with pytest.raises(ValueError, match=f"{name} needs a window"):
-        drawn_by(StrategySpec(name), PORTS, 1)
+        drawn_by(StrategySpec(name), PORTS)
 
 
 def test_default_strategies_exist() -> None:

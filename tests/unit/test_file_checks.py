@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connbench.draws import draw_replaced
+from connbench.draws import Draws
 from connbench.errors import InputError, RunFault
 from connbench.model import Churn, Load, Namespace, Phase, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.report.formats import FORMATS
@@ -64,7 +64,7 @@ def churned(ports: list[int], filled: list[int]) -> int | None:
 def test_churn_may_take_the_port_that_it_has_closed_and_no_other() -> None:
     """Replaced connections leave their ports; those that nobody replaced hold theirs to the end."""
     plan = RoundPlan(replace(PLAN, strategies=(CHURNED,), connections=4), CHURNED, 1)
-    replaced = list(draw_replaced(plan))
+    replaced = [Draws.of(plan).replaced(row, range(4)) for row in plan.rows_of(Phase.CHURN)]
     filled = [9024, 9025, 9026, 9027]
     assert churned([filled[slot] for slot in replaced], filled) is None
     assert churned([9030, 9031, 9032], filled) is None

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.draws import MOST_DRAWS, assign_paths, draw_replaced, draw_round
+from connbench.draws import MOST_DRAWS, Draws
 from connbench.model import Churn, Close, Endpoint, Link, Load, Phase, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY, TimeWait
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.simulation import USUAL, KernelParameters, SimulatedAttempts, simulate
+from connbench.portmodel.simulation import USUAL, KernelParameters, SimulatedAttempts, replaced_rows, simulate
 from connbench.reproduce.window_failures import simulate_failures
 from factories import PORTS, unhurried
 from run_connbench import LOW, make_plan, spec
@@ -159,9 +159,8 @@ def test_round_keeps_to_its_rules(shape: str, protocol: Protocol, data: st.DataO
 
 def _replay(plan: RoundPlan, by_phase: dict[Phase, SimulatedAttempts], *, prefers_parity: bool) -> None:
     """Go through the rows again and hold them to what is free by then."""
-    replaced = draw_replaced(plan)
-    order = assign_paths(plan, replaced)
-    draws = draw_round(plan, order)
+    draws = Draws.of(plan)
+    replaced = replaced_rows(plan, draws).tolist()
     spaces = plan.capacity // len(plan.plan.port_range)
     held: dict[int, int] = {}
     in_use: Counter[tuple[int, int]] = Counter()
@@ -174,7 +173,7 @@ def _replay(plan: RoundPlan, by_phase: dict[Phase, SimulatedAttempts], *, prefer
         ):
             row = next(rows_by_client[client])
             slot = row if phase is Phase.FILL else replaced[row - plan.connections]
-            space, number = order[row] % spaces, draws.first[row]
+            space, number = draws.path(slot) % spaces, draws.number(row)
             if slot in held:
                 in_use[space, held.pop(slot)] -= 1
             low, high = (

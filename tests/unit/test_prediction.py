@@ -289,16 +289,17 @@ def test_algorithm_is_refused_over_a_result_of_udp(tmp_path: Path) -> None:
         invoke("predict", path, "--algorithm", "pre-6.8")
 
 
-@pytest.mark.parametrize(("name", "share"), [("bind", 0.955), ("random", 0.78)])
-def test_knee_of_udp_is_where_it_was_measured(name: str, share: float) -> None:
+@pytest.mark.parametrize(("name", "share", "seeds"), [("bind", 0.955, 1), ("random", 0.78, 4)])
+def test_knee_of_udp_is_where_it_was_measured(name: str, share: float, seeds: int) -> None:
     """Of the talk's range on Linux 6.18, within a few percent; a connection of UDP costs far less than one of TCP.
 
-    Draws have no edge as a search has: with other seeds the knee of `random` is at 0.77 to 0.81, or none is told.
+    Draws have no edge as a search has: with about every third seed none is told for `random`.
     """
-    [one] = predict(plan_offline(RunRequest(strategies=(name,), protocol=Protocol.UDP)), Algorithm.FROM_6_8)
-    found = knee(one, None)
-    assert found.in_use is not None
-    assert found.in_use / 56_512 == pytest.approx(share, abs=0.04)
+    requests = [RunRequest(strategies=(name,), protocol=Protocol.UDP, seed=seed) for seed in range(1, 1 + seeds)]
+    knees = [knee(predict(plan_offline(request), Algorithm.FROM_6_8)[0], None).in_use for request in requests]
+    shares = [in_use / 56_512 for in_use in knees if in_use is not None]
+    assert len(shares) > seeds / 2
+    assert shares == pytest.approx([share] * len(shares), abs=0.04)
 
 
 @pytest.mark.parametrize("of_result", [True, False])

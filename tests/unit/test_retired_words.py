@@ -25,7 +25,6 @@ EXCEPTIONS = {
     ("src/connbench/model/load.py", "lane"): "the former name of an option, which old scripts use",
     ("src/connbench/results/file_checks.py", "lane"): "a name in files of earlier versions",
     ("src/connbench/results/file_checks.py", "holder"): "a name in files of earlier versions",
-    ("src/connbench/draws.py", "victim"): "part of a seed: another word would change every draw",
     ("src/connbench/results/output_file.py", "holder"): "the process that has a lock",
     ("tests/unit/test_csv_file.py", "lane"): "a name in files of earlier versions",
     ("tests/unit/test_json_file.py", "lane"): "a name in files of earlier versions",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from array import array
 from collections import Counter
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
-from connbench.draws import assign_paths, draw_round
+from connbench.draws import Draws
 from connbench.errors import UsageError
 from connbench.model import (
     MOST_SOURCES,
@@ -97,22 +96,23 @@ def test_number_of_sources_counts_from_the_talks() -> None:
         choose_sources("127.0.0.1", 2, V4, OWN)
 
 
-NONE = array("I")
-"""A round without churn: there are no such rows."""
-
-
 def round_plan(spec: StrategySpec, attempts: int, spread: Spread, sources: tuple[str, ...] = THREE) -> RoundPlan:
     """A round over eight ports."""
     plan = replace(PLAN, sources=sources, port_range=SMALL, connections=attempts, spread=spread)
     return RoundPlan(plan, spec, 1)
 
 
+def paths(plan: RoundPlan) -> list[int]:
+    """The path of each attempt."""
+    return list(map(Draws.of(plan).path, range(plan.connections)))
+
+
 def test_attempts_are_shared_out_in_turn_or_one_address_after_the_other() -> None:
     """Round-robin takes the addresses in turn; filling gives each one attempt a port, and the rest to the last."""
-    assert assign_paths(round_plan(BIND, 7, Spread.ROUND_ROBIN), NONE).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert assign_paths(round_plan(BIND, 30, Spread.FILL), NONE).tolist() == [0] * 8 + [1] * 8 + [2] * 14
+    assert paths(round_plan(BIND, 7, Spread.ROUND_ROBIN)) == [0, 1, 2, 0, 1, 2, 0]
+    assert paths(round_plan(BIND, 30, Spread.FILL)) == [0] * 8 + [1] * 8 + [2] * 14
     two = replace(BIND, load=Load(sources=2))
-    assert assign_paths(round_plan(two, 5, Spread.ROUND_ROBIN), NONE).tolist() == [0, 1, 0, 1, 0]
+    assert paths(round_plan(two, 5, Spread.ROUND_ROBIN)) == [0, 1, 0, 1, 0]
 
 
 @given(st.sampled_from(list(Spread)), st.integers(1, 60), st.integers(1, 4))
@@ -122,24 +122,23 @@ def test_each_source_has_draws_of_its_own(spread: Spread, attempts: int, number:
     partition = StrategySpec("partition", 4)
     sources = tuple(f"127.9.9.{i + 1}" for i in range(number))
     plan = round_plan(partition, attempts, spread, sources)
-    order = assign_paths(plan, NONE)
-    drawn = draw_round(plan, order).first
-    assert len(drawn) == len(order) == attempts
+    order = paths(plan)
+    drawn = list(map(Draws.of(plan).number, range(attempts)))
     for source, count in Counter(order).items():
         alone = round_plan(partition, count, spread, sources[:1])
         own = [draw for draw, of in zip(drawn, order, strict=True) if of == source]
-        assert own == draw_round(alone, assign_paths(alone, NONE)).first.tolist()
+        assert own == list(map(Draws.of(alone).number, range(count)))
 
 
-def test_a_space_without_an_attempt_costs_nothing() -> None:
-    """4,096 addresses to 1,000 targets are four million port spaces, of which ten attempts draw in ten."""
+def test_a_port_space_costs_nothing() -> None:
+    """4,096 addresses to 1,000 targets are four million port spaces, and a draw needs none of them."""
     partition = StrategySpec("partition", 4)
     sources = tuple(map(str, range(4096)))
     plan = round_plan(partition, 10, Spread.ROUND_ROBIN, sources)
     many = replace(plan, plan=replace(plan.plan, targets=tuple(Endpoint("127.0.0.1", 1 + i) for i in range(1000))))
     tracemalloc.start()
     try:
-        drawn = draw_round(many, assign_paths(many, NONE)).first
+        drawn = list(map(Draws.of(many).number, range(10)))
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

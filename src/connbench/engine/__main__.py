@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from connbench.draws import assign_paths, draw_replaced, draw_round
+from connbench.draws import Draws
 from connbench.engine import listener, network
 from connbench.engine.network import Network
 from connbench.engine.scheduler import Scheduler, check_capacity
@@ -70,10 +70,8 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
 
 
 def _tasks(plan: RoundPlan, descriptor: int, own_network: Network) -> list[WorkerTask]:
-    """Make the random draws of the round, and divide it into a task for each client."""
-    replaced = draw_replaced(plan)
-    path_by_row = assign_paths(plan, replaced)
-    draws = draw_round(plan, path_by_row, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
+    """Divide the round into a task for each client."""
+    draws = Draws.of(plan, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     return [
         WorkerTask(
@@ -81,8 +79,6 @@ def _tasks(plan: RoundPlan, descriptor: int, own_network: Network) -> list[Worke
             draws=draws,
             client=client,
             rows=rows,
-            path_by_row=path_by_row,
-            replaced=replaced,
             capacity=len(rows),
             held_before=(0,) * len(plan.sources),
             descriptor=descriptor,

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import errno
 from _socket import SO_LINGER, SO_SNDTIMEO, SOCK_DGRAM, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
-from random import Random
 from statistics import median
 from time import perf_counter_ns, sleep
 
-from connbench.draws import MOST_DRAWS, seed_further_tries
+from connbench.draws import MOST_DRAWS
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
@@ -73,7 +72,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     connect_ns, acquire_ns = columns["connect_ns"], columns["acquire_ns"]
     port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
     source_number, target_number, client_number = columns["source"], columns["target"], columns["client"]
-    epoch, first, path_by_row = task.epoch, draws.first, task.path_by_row
+    epoch, draw_number, path_of = task.epoch, draws.number, draws.path
     # An unanswered SYN must not block for longer than --give-up-after, either.
     timeout_s = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)
     timeout, no_port_free, reset = pack_timeout(timeout_s), NO_PORT_FREE, LINGER_RESET
@@ -86,15 +85,14 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     # UDP searches for a port in bind(), so there is no search to defer to connect().
     defers_port = strategy.defers_port and is_tcp
     option = b""
-    max_tries, redraw = draws.max_tries, draws.redraw
-    rng = Random()  # noqa: S311  # reproducible, not secret; seeded for each row
+    max_tries = draws.max_tries
     limit_ns = NO_LIMIT_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
     # Without --retries an attempt draws until it finds a free port. Once none can be free (the worker's client holds
     # all ports of the source, or an attempt has used up all tries), it draws as often as a program that cannot know
     # this would: MOST_DRAWS times.
     gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
     free_ports, capacity = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
-    replaced, opened, begins_at = task.replaced, round_plan.connections, task.rows.start
+    begins_at = task.rows.start
     resets = load.churn is None or load.churn.close is Close.RST
     reset_peer = task.reset_peer
     slot, timeouts = 0, churn.timeouts if churn else 0
@@ -103,7 +101,8 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
         if churn:
             if churn.interval_ns:
                 sleep(max(0.0, churn.began + (index - churn.first) * churn.interval_ns - clock()) / NS_PER_S)
-            slot = replaced[index - opened] - begins_at
+            replaced = draws.replaced(index, churn.filled)
+            slot, path = replaced - begins_at, path_of(replaced)
             leaving, held[slot] = held[slot], None
             if leaving:
                 if resets:
@@ -111,10 +110,10 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
                         reset_peer(leaving)
                     leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
                 leaving.close()
-        if max_tries > 1:
-            seed_further_tries(rng, round_plan, index)
+        else:
+            path = path_of(index)
         sock = _new_socket(family, kind, timeout, index)
-        number, path = first[index], path_by_row[index]
+        number = draw_number(index)
         source, target = path % many, targets[path // many]
         local = locals_[source]
         tries = 1
@@ -151,7 +150,7 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
                 # bind() succeeded and connect() failed: a bound socket cannot be bound to another port.
                 sock.close()
                 sock = _new_socket(family, kind, timeout, index)
-            number = redraw(rng)
+            number = draw_number(index, tries)
             tries += 1
 
         started_ns[index] = begun - epoch

@@ -15,7 +15,6 @@ import select
 import signal
 import socket
 import time
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
@@ -129,13 +128,13 @@ class Client:
         Raises:
             RunFault: A worker reports a fault. All connections stay open.
         """
-        plan, replaced = self.task.plan, self.task.replaced
+        filled = self.task.plan.rows_of_clients(Phase.FILL)[self.task.client]
+        replaced = (self.task.draws.replaced(row, filled) for row in rows)
         firsts = [report.first for report in self.reports]
         self.reports = [replace(report, attempts=0, involuntary_switches=0) for report in self.reports]
-        of_client = replaced[rows.start - plan.connections : rows.stop - plan.connections]
         began, timeouts = time.perf_counter_ns(), 0
-        for number, run in by_worker(rows, of_client, firsts):
-            answer = yield self.workers[number].send("churn", run.start, run.stop, rows.start, began, timeouts)
+        for number, run in by_worker(rows, replaced, firsts):
+            answer = yield self.workers[number].send("churn", run.start, run.stop, began, timeouts)
             report = self.reports[number]
             self.reports[number] = replace(
                 report,
@@ -153,7 +152,7 @@ class Client:
         return worker
 
 
-def by_worker(rows: range, replaced: array[int], firsts: list[int]) -> list[tuple[int, range]]:
+def by_worker(rows: range, replaced: Iterable[int], firsts: list[int]) -> list[tuple[int, range]]:
     """Divide a client's rows of the churn into runs of consecutive rows that belong to one worker.
 
     Args:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
 from typing import Self
 
 from connbench.draws import Draws
 from connbench.linux.sock_destroy import PeerReset
-from connbench.model import RoundPlan
+from connbench.model import Phase, RoundPlan
 from connbench.units import NS_PER_S
 
 
@@ -18,12 +17,9 @@ class WorkerTask:
 
     Attributes:
         plan: The round.
-        draws: The draws for all rows of the round.
+        draws: The draws of the round.
         client: The number of the client that the worker belongs to, from 0.
         rows: The rows to fill. The worker stops early, once it has opened `capacity` connections.
-        path_by_row: For all rows of the round: the number of the source and target that the attempt connects, which is
-            the source's number plus the target's number times the number of sources.
-        replaced: For each row of the churn, the row of the filling whose connection it replaces.
         capacity: The most connections that the worker may open.
         held_before: How many connections the client's earlier workers hold, for each source.
         descriptor: The shared memory of the samples.
@@ -38,8 +34,6 @@ class WorkerTask:
     draws: Draws
     client: int
     rows: range
-    path_by_row: array[int]
-    replaced: array[int]
     capacity: int
     held_before: tuple[int, ...]
     descriptor: int
@@ -55,6 +49,7 @@ class ChurnTask:
 
     Attributes:
         rows: The rows of the churn to make.
+        filled: The rows that the client has filled, of which each row of the churn replaces one.
         first: The client's first row of the churn; `interval_ns` is counted from it.
         began: perf_counter_ns() when the client began with that row.
         interval_ns: The time from one replacement to the next in ns; 0 for no pause.
@@ -63,13 +58,24 @@ class ChurnTask:
     """
 
     rows: range
+    filled: range
     first: int
     began: int
     interval_ns: float
     timeouts: int = 0
 
     @classmethod
-    def of(cls, plan: RoundPlan, rows: range, first: int, began: int, timeouts: int) -> Self:
-        """The task with the interval of the plan's `--churn-rate`, which is the rate of all clients together."""
+    def of(cls, plan: RoundPlan, client: int, rows: range, began: int, timeouts: int) -> Self:
+        """The task of a client's rows. `--churn-rate` is the rate of all clients together.
+
+        Args:
+            plan: The round.
+            client: The number of the client.
+            rows: The rows of the churn to make.
+            began: See `began` of the class.
+            timeouts: See `timeouts` of the class.
+        """
+        filled, churning = (plan.rows_of_clients(phase)[client] for phase in (Phase.FILL, Phase.CHURN))
         churn, clients = plan.strategy.load.churn, plan.strategy.load.concurrency
-        return cls(rows, first, began, NS_PER_S * clients / churn.rate if churn and churn.rate else 0.0, timeouts)
+        interval_ns = NS_PER_S * clients / churn.rate if churn and churn.rate else 0.0
+        return cls(rows, filled, churning.start, began, interval_ns, timeouts)

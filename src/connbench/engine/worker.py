@@ -3,7 +3,7 @@
 A worker reads commands from its channel to the engine, one per line, and answers each with a line of JSON:
 
 - `open`: make the attempts of its `WorkerTask`, until its descriptors run out.
-- `churn FIRST END CLIENT_FIRST BEGAN TIMEOUTS`: replace connections, as `ChurnTask` describes.
+- `churn FIRST END BEGAN TIMEOUTS`: replace connections, as `ChurnTask` describes.
 - `count`: count the connections that it holds, and those that are established.
 
 When the engine closes the channel, the worker resets all connections and exits. Its answers to `open` and `churn` have
@@ -174,8 +174,8 @@ class Worker:
             "opened_by_source": [opened[source] for source in range(len(task.plan.sources))],
         }
 
-    def _churn(self, first: int, end: int, client_first: int, began: int, timeouts: int) -> dict[str, Any]:
-        churn = ChurnTask.of(self._task.plan, range(first, end), client_first, began, timeouts)
+    def _churn(self, first: int, end: int, began: int, timeouts: int) -> dict[str, Any]:
+        churn = ChurnTask.of(self._task.plan, self._task.client, range(first, end), began, timeouts)
         warm_up(self._task.plan)
         outcome = self._run(lambda: run_attempts(self._task, self._held, churn))
         return outcome | {"attempts": count_done(self._task.columns["tries"], churn.rows)}

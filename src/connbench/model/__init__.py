@@ -35,12 +35,13 @@ from connbench.model.choices import (
 )
 from connbench.model.knee_rule import can_show_half, fewest_to_show_half
 from connbench.model.load import LOAD_FIELDS, MOST_ROWS, NO_LOAD, Churn, Load
-from connbench.model.plan import Plan, RoundPlan, format_addresses
+from connbench.model.plan import DRAWS, Plan, RoundPlan, format_addresses
 from connbench.model.strategy import HALF, StrategySpec
 
 __all__ = [
     "DEFAULT_RANGE_LOW",
     "DEFAULT_SOURCES",
+    "DRAWS",
     "HALF",
     "LOAD_FIELDS",
     "MAX_JSON_INTEGER",

@@ -18,6 +18,11 @@ from connbench.model.strategy import HALF, StrategySpec
 DEFAULT_TIMEOUT = 5.0
 """How long a connect() waits for an answer, in seconds."""
 
+DRAWS = 2
+"""The version of the rules of `connbench.draws`: the same seed has other draws with another version. Version 1, up to
+schema 5 of the JSON document, was a Mersenne twister, and its draws are not known any more.
+"""
+
 FEWEST_PROPOSED_PORTS = 1000
 """Ports of the smallest range that connbench proposes: in a smaller one a knee is hard to tell from noise."""
 
@@ -42,6 +47,7 @@ class Plan:
         link: What the packets travel over.
         delay_ms: What the link adds to each round trip, in milliseconds.
         reserved: How many ports of the range the kernel's search skips (net.ipv4.ip_local_reserved_ports).
+        draws: The version of the rules of `connbench.draws`.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -59,6 +65,7 @@ class Plan:
     link: Link = Link.LOOPBACK
     delay_ms: float = 0.0
     reserved: int = 0
+    draws: int = DRAWS
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

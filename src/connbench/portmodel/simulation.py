@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from connbench.draws import MOST_DRAWS, assign_paths, draw_replaced, draw_round, seed_further_tries
+from connbench.draws import MOST_DRAWS, Draws
 from connbench.model import Close, Phase, Protocol, RoundPlan, StrategySpec
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait, is_over_loopback
@@ -135,9 +135,10 @@ class _Simulation:
 
     def __init__(self, plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> None:
         strategy, load = plan.strategy, plan.strategy.load
-        self._plan, self._replaced = plan, draw_replaced(plan)
-        self._paths = assign_paths(plan, self._replaced)
-        self._draws = draw_round(plan, self._paths, kernel.reserved)
+        self._plan, self._draws = plan, Draws.of(plan, kernel.reserved)
+        self._replaced = replaced_rows(plan, self._draws)
+        filling = self._draws.path(np.arange(plan.connections, dtype=np.uint64))
+        self._paths = array("I", np.concatenate((filling, filling[self._replaced])).astype(np.uint32).tobytes())
         self._spaces = port_spaces_of(plan, algorithm, kernel)
         self._draws_port = strategy.traits.draws_port
         self._errno = _errno_of_failure(strategy)
@@ -145,7 +146,6 @@ class _Simulation:
         self._is_unbounded = self._draws_port and strategy.retries is None
         ports, many = plan.plan.port_range, len(plan.sources)
         self._unused = [[len(ports)] * many for _ in range(load.concurrency)]
-        self._rng = Random()  # noqa: S311  # seeded for each row, see `seed_further_tries`
         self._time_wait = _TimeWaitPorts(plan, kernel.time_wait)
         rows = plan.rows
         self._ports_probed, self._lookups = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
@@ -187,7 +187,7 @@ class _Simulation:
             unused[source] = 0
 
     def _replace(self, row: int) -> None:
-        slot = self._replaced[row - self._plan.connections]
+        slot = int(self._replaced[row - self._plan.connections])
         space = self._spaces[self._paths[slot] % len(self._spaces)]
         if self._held[slot]:
             self._time_wait.close(row, space, self._held[slot])
@@ -197,11 +197,10 @@ class _Simulation:
     def _acquire(self, row: int, max_tries: int) -> int:
         """Make the tries of an attempt; returns its port, 0 if it fails."""
         space = self._spaces[self._paths[row] % len(self._spaces)]
-        number = self._draws.first[row]
         if self._draws_port:
-            tries = 1
+            number, tries = self._draws.number(row), 1
             while not (had := space.take(number)) and tries < max_tries:
-                number = self._redraw(row, tries)
+                number = self._draws.number(row, tries)
                 tries += 1
             self._ports_probed[row] = tries
             port = number if had else 0
@@ -212,7 +211,7 @@ class _Simulation:
 
     def _search(self, row: int, space: PortSpace, max_tries: int) -> tuple[int, int]:
         """Search once a try, until a port is found or no try is left; returns the port, or 0, and the tries."""
-        number = self._draws.first[row]
+        number = self._draws.number(row)
         if not self._plan.strategy.traits.sets_port_range:
             low, high = self._plan.plan.port_range.low, self._plan.plan.port_range.high
             number = low | high << 16
@@ -224,16 +223,17 @@ class _Simulation:
             self._lookups[row] += space.lookups
             if port or tries >= max_tries:
                 return port, tries
-            number = self._redraw(row, tries)
+            number = self._draws.number(row, tries)
 
-    def _redraw(self, row: int, tries: int) -> int:
-        """The number of the next try, after `tries` of them: a port or a window.
 
-        The generator is seeded for a second try only: seeding takes longer than a draw, and most rows need no second.
-        """
-        if tries == 1:
-            seed_further_tries(self._rng, self._plan, row)
-        return self._draws.redraw(self._rng)
+def replaced_rows(plan: RoundPlan, draws: Draws) -> npt.NDArray[np.int64]:
+    """For each row of the churn, the row of the filling whose connection it replaces; int64."""
+    rows_of_clients = zip(plan.rows_of_clients(Phase.FILL), plan.rows_of_clients(Phase.CHURN), strict=True)
+    found = [
+        draws.replaced(np.arange(churning.start, churning.stop, dtype=np.uint64), filled)
+        for filled, churning in rows_of_clients
+    ]
+    return np.concatenate(found).astype(np.int64)
 
 
 class _TimeWaitPorts:

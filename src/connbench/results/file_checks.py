@@ -14,9 +14,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from connbench.draws import draw_replaced
+from connbench.draws import Draws
 from connbench.findings import Finding, Severity
 from connbench.model import (
+    DRAWS,
     LOAD_FIELDS,
     MAX_PORT,
     MOST_ROWS,
@@ -382,7 +383,9 @@ def port_twice(
         key.sort()
         twice = key[1:][key[1:] == key[:-1]]
     else:
-        twice = _twice_in_churn(spec, samples, planned, filling)
+        # What a churn replaced follows from the seed, by rules that files of earlier releases did not have.
+        known = planned.plan.draws == DRAWS
+        twice = _twice_in_churn(spec, samples, planned, filling) if known else np.empty(0, dtype=np.int64)
     return int(twice[0] & MAX_PORT) if len(twice) else None
 
 
@@ -397,7 +400,7 @@ def _twice_in_churn(spec: StrategySpec, samples: Samples, planned: RoundPlan, fi
 
     The samples do not say in which order different clients close and open connections.
     """
-    replaced = np.frombuffer(draw_replaced(planned), np.uint32).astype(np.int64)
+    draws = Draws.of(planned)
     all_keys, ends, twice = [], [], []
     rows_of_clients = zip(planned.rows_of_clients(Phase.FILL), planned.rows_of_clients(Phase.CHURN), strict=True)
     for client, (fill_rows, churn_rows) in enumerate(rows_of_clients):
@@ -405,8 +408,9 @@ def _twice_in_churn(spec: StrategySpec, samples: Samples, planned: RoundPlan, fi
         made = samples.chosen(samples.client == client)
         if len(made) > len(churn_rows) or len(opened) > len(fill_rows):
             raise ValueError(f"client {client} of {spec.label} has more attempts than were planned for it")
-        first = churn_rows.start - planned.connections
-        slot = np.concatenate((np.arange(len(opened)), replaced[first : first + len(made)] - fill_rows.start))
+        rows = np.arange(churn_rows.start, churn_rows.start + len(made), dtype=np.uint64)
+        replaced = draws.replaced(rows, fill_rows).astype(np.int64)
+        slot = np.concatenate((np.arange(len(opened)), replaced - fill_rows.start))
         key = np.concatenate((_key(spec, opened), _key(spec, made)))
         is_held = ~np.concatenate((opened.failed, made.failed))
         end = np.full(len(slot), STILL_HELD)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
@@ -33,13 +33,16 @@ from connbench.results.file_checks import (
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
 from connbench.samples import COLUMNS, Column
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the JSON document. Raise it when a key changes its name or meaning."""
 
-READ = (3, 4, SCHEMA)
+READ = (3, 4, 5, SCHEMA)
 """The schemas that are read. Schema 4 added units to the names of figures, which are not read, and null. Schema 5
-changed the names in `connbench.results.file_checks.RENAMED`.
+changed the names in `connbench.results.file_checks.RENAMED`. Schema 6 records the version of a plan's draws.
 """
+
+RECORDS_DRAWS = 6
+"""The first schema that records the version of a plan's draws; before it was 1."""
 
 MOST_BYTES = 8 << 20
 """The largest part of a document that is no column, such as its plan; several times the largest plan of a run.
@@ -135,7 +138,7 @@ def read_json(data: bytes, name: str) -> Result:
     try:
         schema = _check_schema(data, name)
         document = data if schema == SCHEMA else msgspec.json.encode(_rename_keys(data))
-        return _result(msgspec.json.decode(document, type=_Document), name)
+        return _result(msgspec.json.decode(document, type=_Document), name, schema)
     except msgspec.DecodeError as error:
         if not isinstance(error, msgspec.ValidationError):
             fault = "cut off: its JSON does not end" if "truncated" in str(error) else f"broken: {error}"
@@ -191,8 +194,10 @@ def _part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # wha
         raise ValueError(f"{name}: {error}") from error
 
 
-def _result(document: _Document, name: str) -> Result:
+def _result(document: _Document, name: str, schema: int) -> Result:
     plan: Plan | None = _part("plan", document.plan, Plan)
+    if plan and schema < RECORDS_DRAWS:
+        plan = replace(plan, draws=1)
     is_reproduction = bytes(memoryview(document.reproduction)[:5]) not in {b"", b"null"}
     if plan:
         check_plan(plan)
