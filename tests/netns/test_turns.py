@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _socket import socket
+from array import array
 from dataclasses import replace
 from itertools import count
 
@@ -12,13 +12,16 @@ import pytest
 from connbench import samples
 from connbench.draws import Draws
 from connbench.engine import loop
-from connbench.engine.task import ChurnTask, WorkerTask
+from connbench.engine.task import ChurnTask, WorkerTask, never_set
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
 from connbench.units import NS_PER_S
 from run_connbench import make_plan, spec
 
 READ_NS, BEGAN = 1000, 5_000_000
 """What each read of the clock takes, and when the churn begins."""
+
+READS_NS = 2 * READ_NS
+"""What passes from its turn to an attempt: the loop reads the clock to see the turn, and to begin."""
 
 
 class Clock:
@@ -37,7 +40,9 @@ class Clock:
         self.now += round(seconds * NS_PER_S) + self.late_ns.get(next(self.naps), 0)
 
 
-def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] | None = None) -> list[int]:
+def begun(
+    monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] | None = None, stop: memoryview | None = None
+) -> list[int]:
     """When each replacement of the first client began, in ns from the churn's beginning; sockets are UDP's."""
     strategy = replace(spec("plain"), load=replace(load, protocol=Protocol.UDP))
     plan = RoundPlan(make_plan(strategy, 64, 4, listener=Listener.NONE, namespace=Namespace.HOST), strategy, 1)
@@ -45,16 +50,14 @@ def begun(monkeypatch: pytest.MonkeyPatch, load: Load, late_ns: dict[int, int] |
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
     filled = plan.rows_of_clients(Phase.FILL)[0]
-    task = WorkerTask(plan, Draws.of(plan), 0, filled, 64, (0,), -1, 0, columns)
+    task = WorkerTask(plan, Draws.of(plan), 0, filled, 64, (0,), -1, 0, columns, stop or never_set())
     rows = plan.rows_of_clients(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)
     monkeypatch.setattr(loop, "sleep", clock.sleep)
-    held: list[socket | None] = [None] * len(filled)
-    loop.run_attempts(task, held, ChurnTask.of(plan, 0, rows, BEGAN, 0))
-    for one in held:
-        if one:
-            one.close()
+    held = array("i", [-1] * len(filled))
+    loop.run_attempts(task, held, rows, ChurnTask.of(plan, 0, BEGAN, 0))
+    loop.reset_all(task, held)
     return [columns["started_ns"][row] - BEGAN for row in rows]
 
 
@@ -63,13 +66,13 @@ def test_each_replacement_waits_for_its_turn(clients: int, interval_ns: int, mon
     """At 2,000 a second one begins every 0.5 ms; each of two clients has every other one."""
     turns = begun(monkeypatch, Load(concurrency=clients, churn=Churn(20 * clients, rate=2000.0)))
     assert len(turns) == 20
-    assert [turn - number * interval_ns for number, turn in enumerate(turns[1:], 1)] == [READ_NS] * 19
+    assert [turn - number * interval_ns for number, turn in enumerate(turns[1:], 1)] == [READS_NS] * 19
 
 
 def test_replacements_that_are_late_are_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a nap that was 2 ms too long the next ones wait for nothing, until the churn is back at its rate."""
-    turns = begun(monkeypatch, Load(churn=Churn(20, rate=2000.0)), {5: 2_000_000})
-    late = [turn - number * 500_000 - READ_NS for number, turn in enumerate(turns)]
+    """After a sleep that was 2 ms too long the next ones wait for nothing, until the churn is back at its rate."""
+    turns = begun(monkeypatch, Load(churn=Churn(20, rate=2000.0)), {4: 2_000_000})
+    late = [turn - number * 500_000 - READS_NS for number, turn in enumerate(turns)]
     assert (late[1:5], late[10:]) == ([0] * 4, [0] * 10)
     assert late[5] == 2_000_000
     assert late[5] > late[6] > late[7] > late[8] > 0
@@ -79,3 +82,18 @@ def test_churn_without_a_rate_waits_for_nothing(monkeypatch: pytest.MonkeyPatch)
     """It never sleeps."""
     monkeypatch.setattr(Clock, "sleep", lambda _clock, _seconds: pytest.fail("it slept"))
     assert len(begun(monkeypatch, Load(churn=Churn(20)))) == 20
+
+
+def test_a_long_wait_ends_soon_after_the_stop_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At one in 10 s it sleeps in pieces, and the piece in which the flag is set is the last."""
+    stop, slept = never_set(), []
+
+    def sleep(clock: Clock, seconds: float) -> None:
+        slept.append(seconds)
+        clock.now += round(seconds * NS_PER_S)
+        stop[0] = len(slept) == 3
+
+    monkeypatch.setattr(Clock, "sleep", sleep)
+    turns = begun(monkeypatch, Load(churn=Churn(20, rate=0.1)), stop=stop)
+    assert slept == [0.05, 0.05, 0.05]
+    assert turns[1:] == [-BEGAN] * 19

@@ -15,16 +15,12 @@ call. `_socket.socket` is the C type; its subclass in `socket` adds a constructo
 
 from __future__ import annotations
 
-import errno
-from _socket import SO_LINGER, SO_SNDTIMEO, SOCK_DGRAM, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
-from statistics import median
+from _socket import IPPROTO_TCP, SO_LINGER, SO_SNDTIMEO, SOCK_DGRAM, SOL_IP, SOL_SOCKET, TCP_INFO, socket
+from array import array
 from time import perf_counter_ns, sleep
 
 from connbench.draws import MOST_DRAWS
-from connbench.engine.task import ChurnTask, WorkerTask
-from connbench.errors import RunFault
-from connbench.linux.address_family import family_of
-from connbench.linux.faults import advice_for_errno
+from connbench.engine.task import TIMEOUTS_IN_A_ROW, ChurnTask, LoopEnd, Reason, WorkerTask
 from connbench.linux.sockopts import (
     IP_BIND_ADDRESS_NO_PORT,
     IP_LOCAL_PORT_RANGE,
@@ -33,39 +29,38 @@ from connbench.linux.sockopts import (
     pack_timeout,
     pack_u32,
 )
-from connbench.model import Close, Protocol, RoundPlan
+from connbench.model import Close, Protocol
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
-from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
+from connbench.units import NS_PER_MS, NS_PER_S
 
-TIMEOUTS_IN_A_ROW = 5
-"""After as many time-outs the run ends: the listener does not answer, and N attempts would take N time-outs."""
+LONGEST_SLEEP_NS = 50e6
+"""A pace sleeps in pieces of this length at most, and reads the stop flag after each."""
 
 FLOOR_CALLS = 2000
 """Calls that `measure_floor` takes the median of."""
 
-UNUSED_PORT = 1
-"""A port without a listener in connbench's own namespace, unless --target names it."""
+TCP_ESTABLISHED = 1
+"""tcpi_state, the first byte of struct tcp_info (include/net/tcp_states.h)."""
 
 NO_LIMIT_NS = 2**62
 
 
-def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask | None = None) -> int:  # noqa: C901, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
+def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
+    task: WorkerTask, held: array[int], rows: range, churn: ChurnTask | None = None
+) -> LoopEnd:
     """Make attempts: open the connections of a task, or replace some of them.
 
     Args:
         task: What to open.
-        held: The worker's connections in the order of its rows, with None for an attempt that failed. Filling appends
-            to it; the churn replaces its elements.
-        churn: What to replace; None to fill.
+        held: The descriptors of the worker's connections in the order of its rows, with -1 for an attempt that failed.
+            Filling appends to it; the churn replaces its elements.
+        rows: The rows of the attempts.
+        churn: When to replace connections; None to fill.
 
     Returns:
-        How many attempts at the end timed out in a row.
-
-    Raises:
-        RunFault: socket() failed (EMFILE, ENFILE), or the target stopped answering. The connections are in `held`, and
-            the samples in `task.columns`.
+        Why it ended. The connections are in `held`, and the samples in `task.columns`.
     """
-    round_plan, draws, columns, client = task.plan, task.draws, task.columns, task.client
+    round_plan, draws, columns, client, stop = task.plan, task.draws, task.columns, task.client, task.stop
     plan, load = round_plan.plan, round_plan.strategy.load
     clock = perf_counter_ns
     started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
@@ -73,17 +68,14 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     port, error_number, tries_made = columns["port"], columns["errno"], columns["tries"]
     source_number, target_number, client_number = columns["source"], columns["target"], columns["client"]
     epoch, draw_number, path_of = task.epoch, draws.number, draws.path
-    # An unanswered SYN must not block for longer than --give-up-after, either.
-    timeout_s = plan.timeout if load.give_up_ms is None else min(plan.timeout, load.give_up_ms / MS_PER_S)
-    timeout, no_port_free, reset = pack_timeout(timeout_s), NO_PORT_FREE, LINGER_RESET
-    is_tcp = load.protocol is Protocol.TCP
-    family, kind = int(family_of(plan.targets[0].host)), SOCK_STREAM if is_tcp else SOCK_DGRAM
+    family, kind, timeout = task.family, task.kind, pack_timeout(task.timeout)
+    no_port_free, reset = NO_PORT_FREE, LINGER_RESET
     sources, many = round_plan.sources, len(round_plan.sources)
     targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
     strategy = round_plan.strategy.traits
     binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
     # UDP searches for a port in bind(), so there is no search to defer to connect().
-    defers_port = strategy.defers_port and is_tcp
+    defers_port = strategy.defers_port and load.protocol is Protocol.TCP
     option = b""
     max_tries = draws.max_tries
     limit_ns = NO_LIMIT_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
@@ -96,15 +88,24 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
     resets = load.churn is None or load.churn.close is Close.RST
     reset_peer = task.reset_peer
     slot, timeouts = 0, churn.timeouts if churn else 0
+    if not capacity:
+        return LoopEnd(Reason.CAPACITY, timeouts)
 
-    for index in churn.rows if churn else task.rows:
+    for index in rows:
+        if stop[0]:
+            return LoopEnd(Reason.STOPPED, timeouts)
         if churn:
             if churn.interval_ns:
-                sleep(max(0.0, churn.began + (index - churn.first) * churn.interval_ns - clock()) / NS_PER_S)
+                turn = churn.began + (index - churn.first) * churn.interval_ns
+                while (left := turn - clock()) > 0:
+                    sleep(min(left, LONGEST_SLEEP_NS) / NS_PER_S)
+                    if stop[0]:
+                        return LoopEnd(Reason.STOPPED, timeouts)
             replaced = draws.replaced(index, churn.filled)
             slot, path = replaced - begins_at, path_of(replaced)
-            leaving, held[slot] = held[slot], None
-            if leaving:
+            if held[slot] >= 0:
+                leaving = socket(family, kind, 0, held[slot])
+                held[slot] = -1
                 if resets:
                     if reset_peer:
                         reset_peer(leaving)
@@ -112,7 +113,11 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
                 leaving.close()
         else:
             path = path_of(index)
-        sock = _new_socket(family, kind, timeout, index)
+        try:
+            sock = socket(family, kind)
+        except OSError as error:
+            return LoopEnd(Reason.NO_SOCKET, timeouts, index, error.errno or 0)
+        sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
         number = draw_number(index)
         source, target = path % many, targets[path // many]
         local = locals_[source]
@@ -133,11 +138,12 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
                     sock.bind(local)
             except OSError as error:
                 prepared = finished = clock()
-                failure = error.errno
+                failure, is_bound = error.errno, False
             else:
                 prepared = clock()
                 failure = sock.connect_ex(target)
                 finished = clock()
+                is_bound = draws_port
             begun = begun or try_begun
             if not failure or tries >= max_tries or failure not in no_port_free:
                 break
@@ -146,10 +152,14 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
             if finished - begun > limit_ns:
                 failure = GIVEN_UP
                 break
-            if finished != prepared and draws_port:
+            if is_bound:
                 # bind() succeeded and connect() failed: a bound socket cannot be bound to another port.
                 sock.close()
-                sock = _new_socket(family, kind, timeout, index)
+                try:
+                    sock = socket(family, kind)
+                except OSError as error:
+                    return LoopEnd(Reason.NO_SOCKET, timeouts, index, error.errno or 0)
+                sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
             number = draw_number(index, tries)
             tries += 1
 
@@ -172,84 +182,69 @@ def run_attempts(task: WorkerTask, held: list[socket | None], churn: ChurnTask |
             tries_made[index] = tries
             timeouts = timeouts + 1 if failure == TIMED_OUT else 0
             if timeouts == TIMEOUTS_IN_A_ROW:
-                raise _no_answer(round_plan, index, timeout_s)
+                return LoopEnd(Reason.NO_ANSWER, timeouts, index)
             if gives_up and tries == max_tries:
                 free_ports[source] = 0
             if not churn:
-                held.append(None)
+                held.append(-1)
         else:
             port[index] = sock.getsockname()[1]
             if churn:
-                held[slot] = sock
+                held[slot] = sock.detach()
             else:
-                held.append(sock)
+                held.append(sock.detach())
                 free_ports[source] -= 1
                 capacity -= 1
             tries_made[index] = tries
             timeouts = 0
             if not capacity:
-                break
-    return timeouts
+                return LoopEnd(Reason.CAPACITY, timeouts)
+    return LoopEnd(Reason.DONE, timeouts)
 
 
-def _new_socket(family: int, kind: int, timeout: bytes, index: int) -> socket:
-    try:
-        sock = socket(family, kind)
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, "")
-        raise RunFault(
-            f"socket() failed at attempt {index + 1} with {name} ({error.strerror})",
-            f"{advice_for_errno(error.errno)}; or ask for fewer with -n",
-        ) from error
-    sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
-    return sock
-
-
-def _no_answer(plan: RoundPlan, index: int, timeout_s: float) -> RunFault:
-    targets = " and ".join(map(str, plan.plan.targets))
-    option = "--timeout" if timeout_s == plan.plan.timeout else "--give-up-after"
-    return RunFault(
-        f"{TIMEOUTS_IN_A_ROW} connect() in a row took longer than {timeout_s:g} s, the last at attempt {index + 1}",
-        f"check that {targets} still accepts, or give more {option}",
-    )
-
-
-def warm_up(plan: RoundPlan) -> None:
-    """Make a connect() that is not measured, so that the next one finds the CPU's caches warmer after a process switch.
-
-    It connects to a port of the target's address without a listener, which refuses at once; the kernel searches for a
-    local port all the same. Such a port is known only in connbench's own namespace: elsewhere this does nothing. With
-    800 of 1,000 ports in use and three worker processes in turn, the median connect() takes 17 us with it and 20 us
-    without it. A second call changes nothing: what remains is on the listener's side. With one process it is 13.5 us.
-    """
-    if plan.strategy.load.protocol is Protocol.UDP or not plan.plan.namespace.is_own:
-        return
-    host = plan.plan.targets[0].host
-    sock = socket(int(family_of(host)), SOCK_STREAM)
-    sock.setsockopt(SOL_IP, IP_BIND_ADDRESS_NO_PORT, ON)
-    sock.bind((plan.sources[0], 0))
-    sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)  # for the case that --target names this port
-    sock.connect_ex((host, UNUSED_PORT))
-    sock.close()
-
-
-def measure_floor(plan: RoundPlan, connected: socket) -> int:
+def measure_floor(task: WorkerTask, descriptor: int) -> int:
     """What timing a connect() costs, in ns: the median of calls that the kernel rejects at once.
 
     A connected TCP socket rejects them with EISCONN. A UDP socket would connect again, so a closed one is used (EBADF).
 
     Args:
-        plan: The round.
-        connected: A connected socket of it.
+        task: The worker's task.
+        descriptor: A connection of it.
     """
-    clock, address = perf_counter_ns, (plan.plan.targets[0].host, plan.plan.targets[0].port)
-    if plan.strategy.load.protocol is Protocol.UDP:
-        connected = socket(int(family_of(address[0])), SOCK_DGRAM)
+    target = task.plan.plan.targets[0]
+    clock, address = perf_counter_ns, (target.host, target.port)
+    if task.kind == SOCK_DGRAM:
+        connected = socket(task.family, task.kind)
         connected.close()
+    else:
+        connected = socket(task.family, task.kind, 0, descriptor)
     costs = []
     for _ in range(FLOOR_CALLS):
         begun = clock()
         connected.connect_ex(address)
         finished = clock()
         costs.append(finished - begun)
-    return int(median(costs))
+    connected.detach()
+    return sorted(costs)[FLOOR_CALLS // 2]
+
+
+def count(task: WorkerTask, held: array[int]) -> tuple[int, int]:
+    """How many connections a worker holds, and how many of them are established."""
+    opened = [descriptor for descriptor in held if descriptor >= 0]
+    if task.kind == SOCK_DGRAM:
+        return len(opened), len(opened)  # UDP has no other state
+    established = 0
+    for descriptor in opened:
+        sock = socket(task.family, task.kind, 0, descriptor)
+        established += sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TCP_ESTABLISHED
+        sock.detach()
+    return len(opened), established
+
+
+def reset_all(task: WorkerTask, held: array[int]) -> None:
+    """Close every connection of a worker by a reset (RST)."""
+    for descriptor in held:
+        if descriptor >= 0:
+            sock = socket(task.family, task.kind, 0, descriptor)
+            sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
+            sock.close()

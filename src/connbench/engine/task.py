@@ -1,14 +1,33 @@
-"""What a worker has to do: the connections to open (`WorkerTask`), and those to replace (`ChurnTask`)."""
+"""What a worker has to do (`WorkerTask`, `ChurnTask`), and how its loop ended (`LoopEnd`).
+
+Both loops, `loop.py` and `_loop.c`, read these objects by the names of their attributes.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+from _socket import SOCK_DGRAM, SOCK_STREAM
+from array import array
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Self
 
 from connbench.draws import Draws
+from connbench.errors import RunFault
+from connbench.linux.address_family import family_of
+from connbench.linux.faults import advice_for_errno
 from connbench.linux.sock_destroy import PeerReset
-from connbench.model import Phase, RoundPlan
-from connbench.units import NS_PER_S
+from connbench.model import Phase, Protocol, RoundPlan
+from connbench.units import MS_PER_S, NS_PER_S
+
+TIMEOUTS_IN_A_ROW = 5
+"""After as many time-outs the run ends: the listener does not answer, and N attempts would take N time-outs."""
+
+
+def never_set() -> memoryview:
+    """A stop flag that nobody sets."""
+    return memoryview(array("i", (0,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +44,7 @@ class WorkerTask:
         descriptor: The shared memory of the samples.
         epoch: perf_counter_ns() at the beginning of the round; `started_ns` counts from it.
         columns: The worker's own mapping of the samples, by the column's name.
+        stop: The stop flag, an int of C: the loop makes no further attempt once it is not 0.
         far: The descriptor of the listener's network namespace; None if that is the worker's own.
         reset_peer: Resets a connection at the listener's end. None where no other client can take the port meanwhile,
             and where the listener is not connbench's own.
@@ -39,16 +59,32 @@ class WorkerTask:
     descriptor: int
     epoch: int
     columns: dict[str, memoryview] = field(default_factory=dict)
+    stop: memoryview = field(default_factory=never_set)
     far: int | None = None
     reset_peer: PeerReset | None = None
+
+    @property
+    def family(self) -> int:
+        """The address family of the sockets."""
+        return int(family_of(self.plan.plan.targets[0].host))
+
+    @property
+    def kind(self) -> int:
+        """The kind of the sockets: SOCK_STREAM or SOCK_DGRAM."""
+        return SOCK_STREAM if self.plan.strategy.load.protocol is Protocol.TCP else SOCK_DGRAM
+
+    @property
+    def timeout(self) -> float:
+        """How long a connect() waits for an answer, in seconds: no longer than an attempt may take."""
+        timeout, give_up_ms = self.plan.plan.timeout, self.plan.strategy.load.give_up_ms
+        return timeout if give_up_ms is None else min(timeout, give_up_ms / MS_PER_S)
 
 
 @dataclass(frozen=True, slots=True)
 class ChurnTask:
-    """The connections that a worker replaces, and when: it closes one and opens another in its place.
+    """When a worker replaces connections: it closes one, and opens another in its place.
 
     Attributes:
-        rows: The rows of the churn to make.
         filled: The rows that the client has filled, of which each row of the churn replaces one.
         first: The client's first row of the churn; `interval_ns` is counted from it.
         began: perf_counter_ns() when the client began with that row.
@@ -57,7 +93,6 @@ class ChurnTask:
             counting from there.
     """
 
-    rows: range
     filled: range
     first: int
     began: int
@@ -65,17 +100,70 @@ class ChurnTask:
     timeouts: int = 0
 
     @classmethod
-    def of(cls, plan: RoundPlan, client: int, rows: range, began: int, timeouts: int) -> Self:
+    def of(cls, plan: RoundPlan, client: int, began: int, timeouts: int) -> Self:
         """The task of a client's rows. `--churn-rate` is the rate of all clients together.
 
         Args:
             plan: The round.
             client: The number of the client.
-            rows: The rows of the churn to make.
             began: See `began` of the class.
             timeouts: See `timeouts` of the class.
         """
         filled, churning = (plan.rows_of_clients(phase)[client] for phase in (Phase.FILL, Phase.CHURN))
         churn, clients = plan.strategy.load.churn, plan.strategy.load.concurrency
         interval_ns = NS_PER_S * clients / churn.rate if churn and churn.rate else 0.0
-        return cls(rows, filled, churning.start, began, interval_ns, timeouts)
+        return cls(filled, churning.start, began, interval_ns, timeouts)
+
+
+class Reason(IntEnum):
+    """Why a loop ended."""
+
+    DONE = 0
+    """It made all attempts."""
+    CAPACITY = 1
+    """It opened as many connections as the worker may."""
+    STOPPED = 2
+    """The stop flag is set."""
+    NO_SOCKET = 3
+    """socket() failed."""
+    NO_ANSWER = 4
+    """TIMEOUTS_IN_A_ROW attempts in a row timed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopEnd:
+    """How a loop ended.
+
+    Attributes:
+        reason: Why.
+        timeouts: How many attempts at the end timed out in a row.
+        row: With NO_SOCKET and NO_ANSWER the row of the last attempt.
+        errno: With NO_SOCKET the errno of socket().
+    """
+
+    reason: Reason
+    timeouts: int
+    row: int = 0
+    errno: int = 0
+
+    def fault(self, task: WorkerTask) -> RunFault | None:
+        """The fault that ended it; None where it made its attempts, or was stopped.
+
+        Args:
+            task: What it opened.
+        """
+        if self.reason is Reason.NO_SOCKET:
+            name, meaning = errno.errorcode.get(self.errno, ""), os.strerror(self.errno)
+            return RunFault(
+                f"socket() failed at attempt {self.row + 1} with {name} ({meaning})",
+                f"{advice_for_errno(self.errno)}; or ask for fewer with -n",
+            )
+        if self.reason is Reason.NO_ANSWER:
+            targets = " and ".join(map(str, task.plan.plan.targets))
+            option = "--timeout" if task.timeout == task.plan.plan.timeout else "--give-up-after"
+            return RunFault(
+                f"{TIMEOUTS_IN_A_ROW} connect() in a row took longer than {task.timeout:g} s, "
+                f"the last at attempt {self.row + 1}",
+                f"check that {targets} still accepts, or give more {option}",
+            )
+        return None
