@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOOP := $(wildcard src/connbench/engine/_loop.c)
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
@@ -11,13 +12,17 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Of the Python that was asked for: with another one the environment is made anew.
-$(READY): pyproject.toml
+# pip prints nothing of a build that succeeds, but its log has the line that says why setup.py built no loop in C.
+$(READY): pyproject.toml setup.py $(LOOP)
 	test -x $(BIN)/pip -a -e $@ || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	rm -f $(VENV)/pip.log
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --log $(VENV)/pip.log --editable '.[dev]'
+	@sed -n 's/.*\(connbench: built without .*\)/\1 (then: make -B setup)/p' $(VENV)/pip.log
 	touch $@
 
 setup: $(READY) ## Make .venv and install connbench in it
 
+# Before $(READY), wherever both are wanted: the loop in C needs a compiler and Python's headers.
 packages: ## Install what the tests use of the distribution (root)
 	@$(PYTHON) scripts/packages.py $(if $(NO_INSTALL),--list)
 
@@ -26,14 +31,14 @@ run: $(READY) ## The main job: all 56,512 ports through random windows of 500
 
 # NO_INSTALL=1 leaves the machine's packages alone: tests that need more are skipped, and say what to install.
 # Two at a time, the tests of a file one after the other: they share what the first of them measured or wrote.
-test: $(READY) packages ## Run the tests; root: NO_INSTALL=1 installs no packages
+test: packages $(READY) ## Run the tests; root: NO_INSTALL=1 installs no packages
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The slow tests boot two other kernels; where they cannot be fetched, those tests are skipped.
 kernels: $(READY)
 	@$(if $(NO_INSTALL),,$(BIN)/python scripts/kernel-lab setup --kernel 6.1 --kernel 6.12 || true)
 
-test-all: $(READY) packages kernels ## Run the slow tests too; some minutes more
+test-all: packages $(READY) kernels ## Run the slow tests too; some minutes more
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 environments: $(READY) ## The tests in each of ENVIRONMENTS="busy user ...", or all
