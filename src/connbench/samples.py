@@ -56,6 +56,14 @@ class AttemptColumns(Generic[Array]):
     source: Array = field(metadata={"code": "H", "meaning": "position in the plan's source addresses, from 0"})
     target: Array = field(metadata={"code": "H", "meaning": "position in the plan's targets, from 0"})
     client: Array = field(metadata={"code": "H", "meaning": "the concurrent client that made the attempt, from 0"})
+    handshake_ns: Array = field(
+        metadata={
+            "code": "q",
+            "unit": "ns",
+            "meaning": "from the end of connect() to the outcome of the handshake; 0 without `--in-flight`",
+            "is_optional": True,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)
