@@ -6,6 +6,8 @@ samples that tests make.
 
 The engine writes through `views()` while it measures. The parent maps the same memory, so it has all finished attempts
 however the engine ends. The engine writes `tries` last: an attempt is finished when its `tries` is not 0.
+
+The memory begins with a control page, which has the round's stop flag; the columns follow.
 """
 
 from __future__ import annotations
@@ -117,14 +119,21 @@ UNKNOWN_ERRNO = 0xFFFF
 
 ROW_BYTES = sum(column.size for column in COLUMNS)
 
+CONTROL_BYTES = 4096
+"""Size of the control page. Its first four bytes are the stop flag, an int; the rest is not used."""
+
 
 def offsets(rows: int) -> dict[str, int]:
     """Byte offset of each column in the memory for `rows` attempts: the widest first, so that each begins aligned."""
-    found, end = {}, 0
+    found, end = {}, CONTROL_BYTES
     for column in sorted(COLUMNS, key=lambda column: -column.size):
         found[column.name] = end
         end += column.size * rows
     return found
+
+
+def _bytes_for(rows: int) -> int:
+    return CONTROL_BYTES + ROW_BYTES * rows
 
 
 def create(rows: int) -> int:
@@ -135,14 +144,14 @@ def create(rows: int) -> int:
     """
     descriptor = os.memfd_create("connbench-samples", os.MFD_CLOEXEC)
     try:
-        os.ftruncate(descriptor, ROW_BYTES * rows)
+        os.ftruncate(descriptor, _bytes_for(rows))
     except OSError as error:
         os.close(descriptor)
         if error.errno != errno.EFBIG:
             raise
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         raise EnvironmentFault(
-            f"RLIMIT_FSIZE is {limit:,} bytes, and the samples of a round take {ROW_BYTES * rows:,} in shared memory",
+            f"RLIMIT_FSIZE is {limit:,} bytes, and the samples of a round take {_bytes_for(rows):,} in shared memory",
             "raise it: ulimit -f unlimited",
         ) from error
     return descriptor
@@ -150,7 +159,7 @@ def create(rows: int) -> int:
 
 def attach(descriptor: int, rows: int) -> mmap.mmap:
     """Map the shared memory of `create`, with all its pages, so that no write of the measured loop faults a page in."""
-    return mmap.mmap(descriptor, ROW_BYTES * rows, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+    return mmap.mmap(descriptor, _bytes_for(rows), flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
 
 
 def views(memory: mmap.mmap, rows: int) -> dict[str, memoryview]:
@@ -160,6 +169,18 @@ def views(memory: mmap.mmap, rows: int) -> dict[str, memoryview]:
         column.name: whole[begin[column.name] :][: column.size * rows].cast(column.code)  # type: ignore[call-overload]  # the code is not a literal
         for column in COLUMNS
     }
+
+
+def stop_flag(descriptor: int) -> memoryview[int]:
+    """Map the stop flag of a round: the only element of the view.
+
+    Its value is 0 until somebody wants the round to end early, and another one from then on. Any process of the round
+    may set it; nobody clears it.
+
+    Args:
+        descriptor: The memory of `create`, which may be closed afterwards.
+    """
+    return memoryview(mmap.mmap(descriptor, CONTROL_BYTES))[: struct.calcsize("i")].cast("i")
 
 
 def count_done(tries: memoryview, rows: range) -> int:

@@ -44,13 +44,29 @@ def write(columns: dict[str, memoryview], row: int) -> None:
 @unhurried
 def test_columns_are_aligned_and_fill_the_memory_without_overlap(rows: int) -> None:
     """Each column starts at a multiple of its element and where the one before it ends; the last ends the memory."""
-    end, sizes = 0, {column.name: column.size for column in samples.COLUMNS}
+    end, sizes = samples.CONTROL_BYTES, {column.name: column.size for column in samples.COLUMNS}
     for name, start in sorted(samples.offsets(rows).items(), key=lambda one: one[1]):
         assert start == end
         assert start % sizes[name] == 0
         end = start + sizes.pop(name) * rows
-    assert end == samples.ROW_BYTES * rows
     assert not sizes
+    with shared(rows) as (descriptor, _):
+        assert end == os.fstat(descriptor).st_size == samples.CONTROL_BYTES + samples.ROW_BYTES * rows
+
+
+@given(ROWS)
+@unhurried
+def test_stop_flag_and_samples_leave_each_other_alone(rows: int) -> None:
+    """A flag that one mapping sets, every mapping has; it changes no sample, and no sample changes it."""
+    with shared(rows) as (descriptor, columns):
+        mine, theirs = samples.stop_flag(descriptor), samples.stop_flag(descriptor)
+        for row in range(rows):
+            write(columns, row)
+        assert theirs.tolist() == [0]
+        mine[0] = 1
+        assert theirs.tolist() == [1]
+        assert not Samples.from_memory(descriptor, rows, range(rows)).port.tolist().count(0)
+        assert samples.attach(descriptor, rows)[:8] == bytes((1, 0, 0, 0, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize("column", samples.COLUMNS, ids=lambda column: column.name)
