@@ -1,7 +1,8 @@
 """The signals that end connbench. `Interrupts` keeps a signal until the command calls `check`, which raises it.
 
 A signal handler that raises can raise anywhere: inside an import, which may swallow the exception, or between measuring
-and saving. So the handler only records the signal, and a run calls `check` five times a second.
+and saving. So the handler only records the signal, and a run calls `check` five times a second. Engine and `serve` have
+no `Interrupts`: there a signal sets a flag in shared memory (`set_by_signals`), which their loops read.
 
 This module is imported before all others, and sets the handlers only then: it imports little, to be quick.
 """
@@ -23,6 +24,19 @@ def not_ignored(numbers: Iterable[signal.Signals] = ENDING_SIGNALS) -> frozenset
     nohup starts a process with SIGHUP ignored, and `&` in a script starts one with SIGINT and SIGQUIT ignored.
     """
     return frozenset(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
+
+
+def set_by_signals(flag: memoryview[int], numbers: Iterable[signal.Signals]) -> None:
+    """Let each of these signals set element 0 of `flag` to its number, and do nothing else.
+
+    Children inherit the handlers: in shared memory, they set the same flag.
+    """
+
+    def set_flag(number: int, _frame: object) -> None:
+        flag[0] = number
+
+    for number in numbers:
+        signal.signal(number, set_flag)
 
 
 class BlockedSignals:

@@ -17,6 +17,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.linux.address_family import has_ipv6
+from fault_at_moment import Step, at
 from run_connbench import HANG_S, INSIDE, children, command_line, connbench, started_here, wait_until
 from server_host import (
     ESTABLISHED,
@@ -169,6 +170,34 @@ def test_no_process_is_left(number: signal.Signals) -> None:
     if number is not signal.SIGKILL:
         assert server.returncode == (128 + number if has_own_code else ExitCode.OK)
         assert '"accepted": 5, "open": 5' in stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("started", [0, 5])
+def test_a_signal_while_its_processes_start(number: signal.Signals, started: int, tmp_path: Path) -> None:
+    """No further process is started, and the end is as at any other time."""
+    few = ("serve", "--port", "0", *JSON[:2], "--processes", "20")
+    with at((Step("command", "os.fork", "", started + 1),), *few, folder=tmp_path) as run:
+        run.send(number)
+    code, says = (ExitCode.OK, "") if number is signal.SIGTERM else (ExitCode.HUNG_UP, "stopped by SIGHUP")
+    run.ended(code, says)
+    listening, last = map(json.loads, run.stdout.splitlines())
+    assert listening["processes"] == len(last["processes"]) < 20
+
+
+def test_signals_to_its_processes_alone_do_nothing() -> None:
+    """They are for the server, which a terminal's or a service manager's signal reaches, too."""
+    with serving(*JSON) as server, clients(server, 5):
+        next_report(server)
+        until(server, accepted=5)
+        for pid in children(server.pid):
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+                os.kill(pid, number)
+        after = report(server)
+        assert [process["end"] for process in after["processes"]] == [None, None]
+        last = report(server, signal.SIGTERM)
+        assert server.wait(HANG_S) == ExitCode.OK
+    assert (last["accepted"], last["open"]) == (5, 5)
 
 
 def test_a_closed_terminal_ends_nothing_that_was_started_with_nohup() -> None:

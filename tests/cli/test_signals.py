@@ -17,7 +17,19 @@ import pytest
 from connbench import samples
 from connbench.errors import ExitCode
 from connbench.interrupts import ENDING_SIGNALS
-from run_connbench import COMMAND, HANG_S, caught, children, connections_of, engine_of, running, wait_until
+from connbench.model import RoundPlan
+from run_connbench import (
+    COMMAND,
+    HANG_S,
+    caught,
+    children,
+    connections_of,
+    engine_of,
+    make_plan,
+    running,
+    spec,
+    wait_until,
+)
 from signal_at_syscall import Stepped, stepped
 
 SHORT = (COMMAND, "--version")
@@ -201,8 +213,11 @@ def test_a_signal_to_all_processes(tmp_path: Path) -> None:
 
 
 def test_an_engine_stopped_before_it_is_ready_says_so() -> None:
-    """SIGTERM from outside, before there is a plan to carry out: a fault with its cause, and no bug."""
-    descriptor = samples.create(1)
+    """SIGTERM from outside while Python starts: a fault with its cause, no bug, and no attempt."""
+    plain = spec("plain")
+    plan = RoundPlan(make_plan(plain, 8, 1), plain, 1)
+    descriptor = samples.create(plan.rows)
+    columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         engine = subprocess.Popen(
@@ -216,10 +231,11 @@ def test_an_engine_stopped_before_it_is_ready_says_so() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(descriptor)
-    engine.send_signal(signal.SIGTERM)  # while Python starts: it is kept until the engine can answer
-    stdout, stderr = engine.communicate(timeout=HANG_S)
+    engine.send_signal(signal.SIGTERM)  # it is kept until the engine can answer
+    stdout, stderr = engine.communicate(json.dumps(plan.to_dict()) + "\n", timeout=HANG_S)
     [said] = map(json.loads, stdout.splitlines())
     assert (said["event"], said["exit_code"]) == ("failed", ExitCode.FAULT)
     assert "stopped by SIGTERM before the round began" in said["message"]
     assert "bug" not in said["message"] + said["hint"]
     assert stderr == ""
+    assert columns["tries"].tolist() == [0]

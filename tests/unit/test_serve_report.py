@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import socket
 from dataclasses import replace
 
-from connbench.engine.acceptors import Counter, SharedCounters, start_acceptors
-from connbench.interrupts import ENDING_SIGNALS
+from connbench.engine.acceptors import Counter, SharedCounters
 from connbench.serve import report as serve_report
 from connbench.serve.statistics import ProcessStatistics, ServerInfo, Statistics
 
@@ -98,20 +95,6 @@ def test_json_has_every_figure_of_the_text() -> None:
     assert (found["event"], found["open"], found["lost"], found["full"]) == ("report", 19978, 1000, True)
     assert found["counters"] == STATISTICS.counters
     assert [process["end"] for process in found["processes"]] == [None, "was killed by SIGKILL"]
-
-
-def test_a_signal_that_asks_to_end_ends_the_start() -> None:
-    """A signal while processes are being started takes effect before all are."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            signal.raise_signal(signal.SIGTERM)
-            acceptors = start_acceptors([sock], 20, 1)
-            acceptors.close()
-            assert signal.sigwait(ENDING_SIGNALS) == signal.SIGTERM
-            assert acceptors.pids == []
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def test_rows_of_shared_counters_are_apart() -> None:

@@ -7,7 +7,8 @@ The arguments are the descriptor of the samples' shared memory and the parent's 
 - `failed`, with message, hint and exit code: the round ends early, or did not begin.
 - `finished`, with the reports of all phases: all connections are closed.
 
-SIGTERM ends the round early. The engine then reports and closes the connections as at any other end.
+The round ends early once the stop flag in the shared memory is set, by the parent or by a SIGTERM to any process of the
+round. The engine then reports and closes the connections as at any other end.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from connbench.engine import listener, network
 from connbench.engine.network import Network
 from connbench.engine.scheduler import Scheduler, check_capacity
 from connbench.engine.task import WorkerTask
-from connbench.engine.worker import StopRequestedError, stop_on_sigterm
 from connbench.errors import ConnbenchError, RunFault
-from connbench.interrupts import ENDING_SIGNALS
+from connbench.interrupts import ENDING_SIGNALS, set_by_signals
 from connbench.linux import counters, sysctl
 from connbench.linux.faults import fault_of, fault_to_dict
 from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
 from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.model.round_report import RoundReport
+from connbench.samples import stop_flag
 
 
 def send(event: str, **fields: object) -> None:
@@ -41,13 +42,14 @@ def send(event: str, **fields: object) -> None:
     print(json.dumps({"event": event, **fields}), flush=True)  # noqa: T201  # stdout is the protocol
 
 
-def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
+def run(plan: RoundPlan, descriptor: int, parent: int, stop: memoryview[int]) -> None:
     """Run a round, from making its namespace to closing its last connection.
 
     Args:
         plan: The round.
         descriptor: The shared memory of the samples.
         parent: The parent's process id.
+        stop: The stop flag of the round.
 
     Raises:
         ConnbenchError: The round cannot begin. A fault after that is sent as `failed`, beside what was measured.
@@ -57,11 +59,13 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     raise_open_files()
     own_network = network.set_up(plan)
     die_with_parent(parent)
-    tasks = _tasks(plan, descriptor, own_network)
+    tasks = _tasks(plan, descriptor, stop, own_network)
     with own_network.listening_end():
-        running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows)
+        running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows, stop)
     try:
         check_capacity(tasks)
+        if stop[0]:
+            raise RunFault("the engine process was stopped by SIGTERM before the round began", "run it again")
         send("ready", settings=own_network.settings)
         reports = _measure(Scheduler(tasks, running.check), tasks[0].plan, own_network, engine_rss)
     finally:
@@ -69,7 +73,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int) -> None:
     send("finished", reports=reports)
 
 
-def _tasks(plan: RoundPlan, descriptor: int, own_network: Network) -> list[WorkerTask]:
+def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network: Network) -> list[WorkerTask]:
     """Divide the round into a task for each client."""
     draws = Draws.of(plan, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
@@ -83,6 +87,7 @@ def _tasks(plan: RoundPlan, descriptor: int, own_network: Network) -> list[Worke
             held_before=(0,) * len(plan.sources),
             descriptor=descriptor,
             epoch=epoch,
+            stop=stop,
             far=own_network.far,
         )
         for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
@@ -101,7 +106,6 @@ def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine
         send("measured", report=asdict(report))  # in case the next phase kills this process
         if not is_complete:
             break
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the round ends anyway: closing must not be interrupted
     scheduler.close()
     return [asdict(report) for report in reports]
 
@@ -143,26 +147,25 @@ def _send_failed(fault: ConnbenchError) -> None:
 def main() -> int:
     """Entry point of the process. The exit status is 0 if the round was reported, 1 if it could not begin."""
     try:
-        _set_up_signals()
-        run(RoundPlan.from_dict(json.loads(sys.stdin.readline())), *map(int, sys.argv[1:]))
-    except StopRequestedError:
-        _send_failed(RunFault("the engine process was stopped by SIGTERM before the round began", "run it again"))
-        return 1
+        descriptor, parent = map(int, sys.argv[1:])
+        stop = stop_flag(descriptor)
+        _set_up_signals(stop)
+        run(RoundPlan.from_dict(json.loads(sys.stdin.readline())), descriptor, parent, stop)
     except Exception as error:  # noqa: BLE001  # a bug in connbench: the parent reports it
         _send_failed(fault_of(error))
         return 1
     return 0
 
 
-def _set_up_signals() -> None:
-    """Handle SIGTERM, ignore the other signals of `ENDING_SIGNALS`, and unblock all of them.
+def _set_up_signals(stop: memoryview[int]) -> None:
+    """Let SIGTERM set the stop flag, ignore the other signals of `ENDING_SIGNALS`, and unblock all of them.
 
     The parent started this process with these signals blocked. A terminal sends the others to all processes of the run,
     and the parent handles them.
     """
     for number in ENDING_SIGNALS - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
-    stop_on_sigterm()
+    set_by_signals(stop, {signal.SIGTERM})
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 

@@ -32,7 +32,7 @@ from connbench.linux.process import die_with_parent
 SPARE_DESCRIPTORS = 4
 """Files that an acceptor needs beside its connections: its epoll instance, the eventfd that wakes it, and two more."""
 
-NOT_FOR_ACCEPTORS = ENDING_SIGNALS | {signal.SIGUSR1}
+IGNORED = ENDING_SIGNALS | {signal.SIGUSR1}
 """Signals that only the parent handles. A terminal or a service manager sends them to the whole process group."""
 
 ACCEPTS_IN_A_ROW = 64
@@ -172,15 +172,14 @@ class Acceptors:
         return bool(pid)
 
 
-def start_acceptors(listening: Sequence[socket.socket], processes: int, most: int) -> Acceptors:
+def start_acceptors(listening: Sequence[socket.socket], processes: int, most: int, stop: memoryview[int]) -> Acceptors:
     """Fork acceptors.
-
-    A signal of `ENDING_SIGNALS` that arrives meanwhile ends this early, with fewer acceptors, or none.
 
     Args:
         listening: The sockets that all acceptors accept from. They become non-blocking.
         processes: How many acceptors to start.
         most: The most connections that each of them may hold.
+        stop: A stop flag in shared memory. Once it is set, no further acceptor is started.
 
     Raises:
         EnvironmentFault: The kernel does not give that many processes. None is left running.
@@ -189,11 +188,9 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, most: in
         sock.setblocking(False)  # another acceptor may have taken the connection that woke this one
     acceptors = Acceptors(SharedCounters(processes), os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
     parent = os.getpid()
-    # The signals stay blocked in the child, where the parent's handlers must not run.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_ACCEPTORS)
     try:
         for number in range(processes):
-            if signal.sigpending() & ENDING_SIGNALS:
+            if stop[0]:
                 break
             pid = os.fork()
             if pid == 0:
@@ -206,14 +203,14 @@ def start_acceptors(listening: Sequence[socket.socket], processes: int, most: in
             f"{error.strerror}",
             f"{advice_for_errno(error.errno)}; or ask for fewer",
         ) from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return acceptors
 
 
 def _run_acceptor(acceptor: Acceptor, parent: int) -> Never:
     status = 1
     try:
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
         die_with_parent(parent)
         acceptor.run()
     except OSError as error:

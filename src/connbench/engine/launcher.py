@@ -20,6 +20,7 @@ from connbench.interrupts import BlockedSignals
 from connbench.linux.faults import advice_for_errno, fault_from_dict, fault_of, fault_of_end
 from connbench.model import RoundPlan
 from connbench.model.round_report import RoundReport
+from connbench.samples import stop_flag
 
 TICK_MS = 200
 """Time between two calls of `on_tick`, in ms: to draw a progress bar more often would disturb the measurement."""
@@ -57,7 +58,7 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
     Raises:
         ConnbenchError: The round could not begin, so there are no samples.
     """
-    outcome = Outcome()
+    outcome, stop = Outcome(), stop_flag(descriptor)
     # stderr goes to memory: a read-only container has no folder for temporary files.
     with os.fdopen(os.memfd_create("connbench-stderr"), "w+b") as stderr, _start(descriptor, stderr) as process:
         try:
@@ -66,10 +67,10 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
                 on_tick()  # a service manager sends its signal to all processes: if it ended the engine, this raises it
         except Interrupted as interruption:
             outcome.fault = interruption
-            _stop(process, outcome, on_tick)
+            _end_early(process, stop, outcome, on_tick)
         except Exception as error:  # noqa: BLE001  # a bug, or no memory: the samples so far are kept
             outcome.fault = fault_of(error)
-            _stop(process, outcome, on_tick)
+            _end_early(process, stop, outcome, on_tick)
         except BaseException:
             _kill(process)
             raise
@@ -92,7 +93,7 @@ def _start(descriptor: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 pass_fds=[descriptor],
-                process_group=0,  # Ctrl-C then reaches this process only, which stops the engine by SIGTERM
+                process_group=0,  # Ctrl-C then reaches this process only, which sets the stop flag
             )
     except (PermissionError, FileNotFoundError) as error:
         # setpriv and sudo can start a Python in a folder that the new user may not enter.
@@ -149,9 +150,11 @@ def _apply(message: dict[str, Any], outcome: Outcome) -> None:
             outcome.fault = fault_from_dict(message)
 
 
-def _stop(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
-    """Ask the engine to end the round and report; on a second interruption or fault, kill it."""
-    process.terminate()
+def _end_early(
+    process: subprocess.Popen[bytes], stop: memoryview[int], outcome: Outcome, on_tick: Callable[[], None]
+) -> None:
+    """Let the engine end the round and report; on a second interruption or fault, kill it."""
+    stop[0] = 1
     try:
         _read_events(process, outcome, on_tick)
     except Exception:  # noqa: BLE001  # a second signal, or the same fault again

@@ -49,7 +49,9 @@ class RunningListener:
         self.socks.clear()
 
 
-def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, attempts: int) -> RunningListener:
+def start(
+    kind: Listener, addresses: tuple[Endpoint, ...], connections: int, attempts: int, stop: memoryview[int]
+) -> RunningListener:
     """Start a listener that can have `connections` open at once.
 
     Args:
@@ -57,6 +59,7 @@ def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, att
         addresses: The addresses to listen on.
         connections: The most connections that are open at the same time.
         attempts: All connections of the round: without accept(), closed connections stay in the queue, too.
+        stop: The stop flag: once it is set, no further accepting process is started.
 
     Raises:
         TargetError: It cannot listen on an address.
@@ -77,7 +80,7 @@ def start(kind: Listener, addresses: tuple[Endpoint, ...], connections: int, att
                 f"{connections:,} connections to accept, with {open_files()[0]:,} files for each process",
                 "raise the hard limit of open files (ulimit -Hn), ask for fewer with -n, or use --listener backlog",
             )
-            listener.acceptors = start_acceptors(listener.socks, processes, most)
+            listener.acceptors = start_acceptors(listener.socks, processes, most, stop)
     except BaseException:
         listener.close()
         raise

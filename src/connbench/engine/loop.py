@@ -152,6 +152,9 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
             if finished - begun > limit_ns:
                 failure = GIVEN_UP
                 break
+            if stop[0]:  # of an attempt that may make a billion tries
+                sock.close()
+                return LoopEnd(Reason.STOPPED, timeouts)
             if is_bound:
                 # bind() succeeded and connect() failed: a bound socket cannot be bound to another port.
                 sock.close()

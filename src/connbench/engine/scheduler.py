@@ -5,6 +5,7 @@ of workers is a *client*. With several clients, several workers connect at the s
 
 What a client does in a phase is a coroutine: a generator that sends a worker a command, yields that worker, and is
 resumed with the worker's answer. The scheduler polls all workers and resumes the coroutine whose worker has answered.
+Five times a second it also looks at the stop flag and at the listener's processes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import socket
 import time
 from bisect import bisect_right
@@ -31,13 +31,16 @@ from connbench.model import Phase
 from connbench.model.round_report import WorkerReport
 
 STOPPED = ("the engine or a worker was stopped by SIGTERM", "run it again for the rest")
-"""Message and hint of the fault that SIGTERM causes."""
+"""Message and hint of the fault that ends a round whose stop flag a signal has set."""
 
-WORKER_DESCRIPTORS = SPARE_DESCRIPTORS + 4
-"""Files that a worker has open beside its sockets: its channel, the pipe of `Signals`, and the file of its memory."""
+TICK_MS = 200
+"""Time between two looks at the stop flag and at the listener, in ms."""
 
-ENGINE_DESCRIPTORS = 3
-"""Files that the engine opens beside a channel for each worker: the pipe of `Signals`, and one file at a time."""
+WORKER_DESCRIPTORS = SPARE_DESCRIPTORS + 2
+"""Files that a worker has open beside its sockets: its channel, and the file of its memory."""
+
+ENGINE_DESCRIPTORS = 1
+"""Files that the engine opens beside a channel for each worker: one at a time."""
 
 Answer = dict[str, Any]
 """What a worker answers to a command: see `connbench.engine.worker`."""
@@ -88,14 +91,12 @@ class Client:
         start: Starts a worker for a task.
         workers: The workers in the order they were started. All of them live until the round ends.
         reports: What each of them reported of the current phase, in the same order.
-        is_stopped: Whether the client must start no further worker and no further replacement.
     """
 
     task: WorkerTask
     start: Callable[[WorkerTask], WorkerHandle]
     workers: list[WorkerHandle] = field(default_factory=list)
     reports: list[WorkerReport] = field(default_factory=list)
-    is_stopped: bool = False
 
     def start_first(self) -> Coroutine:
         """Start the first worker, and wait until it is ready."""
@@ -108,7 +109,7 @@ class Client:
         Raises:
             RunFault: A worker reports a fault. All connections stay open.
         """
-        while self.task.rows and not self.is_stopped:
+        while self.task.rows and not self.task.stop[0]:
             if len(self.workers) == len(self.reports):
                 yield self._start()
             answer = yield self.workers[-1].send("open")
@@ -143,7 +144,7 @@ class Client:
             )
             timeouts = answer["timeouts"]
             _check_answer(answer)
-            if self.is_stopped:
+            if self.task.stop[0]:
                 return
 
     def _start(self) -> WorkerHandle:
@@ -177,8 +178,6 @@ def _check_answer(answer: Answer) -> None:
     """Raise the fault that ended a worker's attempts early, if one did."""
     if answer["fault"]:
         raise RunFault(**answer["fault"])
-    if answer["stopped"]:
-        raise RunFault(*STOPPED)
 
 
 def check_capacity(tasks: list[WorkerTask]) -> None:
@@ -212,22 +211,8 @@ def check_capacity(tasks: list[WorkerTask]) -> None:
     check_processes(workers, purpose, advice)
 
 
-class Signals:
-    """Makes SIGTERM and SIGCHLD readable from a descriptor, for poll(2); from then on they interrupt nothing."""
-
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, lambda _signal, _frame: None)
-
-    def read(self) -> bytes:
-        """The numbers of the signals that have arrived, a byte each."""
-        return os.read(self.reader, 64)
-
-
 class Scheduler:
-    """Runs the coroutines of all clients at the same time, and watches workers, listener and signals meanwhile.
+    """Runs the coroutines of all clients at the same time, and watches workers, listener and stop flag meanwhile.
 
     Args:
         tasks: The whole task of each client.
@@ -235,18 +220,15 @@ class Scheduler:
     """
 
     def __init__(self, tasks: list[WorkerTask], check_listener: Callable[[], None] = lambda: None) -> None:
-        self._plan = tasks[0].plan
+        self._plan, self._stop = tasks[0].plan, tasks[0].stop
         self._clients = [Client(task, self._start) for task in tasks]
         self._workers: dict[int, WorkerHandle] = {}
         """Those that run, by the descriptor of their channel."""
         self._waiting: dict[int, Coroutine] = {}
         """Coroutines that wait for a worker's answer, by the descriptor of that worker's channel."""
         self._fault: ConnbenchError | None = None
-        self._is_stopped = False
         self._check_listener = check_listener
-        self._signals = Signals()
         self._poller = select.poll()
-        self._poller.register(self._signals.reader, select.POLLIN)
 
     @property
     def reports(self) -> tuple[WorkerReport, ...]:
@@ -254,14 +236,12 @@ class Scheduler:
         return tuple(report for client in self._clients for report in client.reports)
 
     def run(self, phase: Phase) -> None:
-        """Run a phase to its end, or until SIGTERM.
+        """Run a phase to its end, or until the stop flag is set.
 
         Raises:
-            RunFault: A worker reported a fault or ended, a process of the listener ended, or SIGTERM arrived. The
+            RunFault: A worker reported a fault or ended, a process of the listener ended, or the stop flag is set. The
                 connections of the workers that run stay open.
         """
-        self._fault = RunFault(*STOPPED) if self._is_stopped else None
-        self._check_listener()  # SIGCHLD reports only those that end from now on
         if phase is Phase.FILL:
             self._run(client.start_first() for client in self._clients)
             self._run(client.fill() for client in self._clients)
@@ -276,7 +256,6 @@ class Scheduler:
             RunFault: A worker has ended.
         """
         held = established = 0
-        self._fault = None
 
         def ask() -> Coroutine:
             nonlocal held, established
@@ -309,35 +288,33 @@ class Scheduler:
         return worker
 
     def _run(self, coroutines: Iterable[Coroutine], *, heeds_stop: bool = True) -> None:
-        """Run coroutines to their ends; after a fault or SIGTERM, to the answers of the workers that are busy.
+        """Run coroutines to their ends; after a fault or once stopped, to the answers of the workers that are busy.
 
         Args:
             coroutines: What to run at the same time.
-            heeds_stop: Whether SIGTERM ends it early.
+            heeds_stop: Whether the stop flag ends it early.
         """
-        if self._fault:
-            raise self._fault
+        self._fault = None
+        self._watch(heeds_stop=heeds_stop)
         for coroutine in coroutines:
-            self._resume(coroutine, None)
+            if not self._fault:
+                self._resume(coroutine, None)
         while self._waiting:
-            for descriptor, _ in self._poller.poll():
-                if descriptor == self._signals.reader:
-                    if signal.SIGTERM in self._signals.read():
-                        self._is_stopped = True
-                        if heeds_stop:
-                            self._end_early(RunFault(*STOPPED))
-                    self._watch_listener()
-                elif descriptor in self._workers:
+            for descriptor, _ in self._poller.poll(TICK_MS):
+                if descriptor in self._workers:
                     self._receive(self._workers[descriptor])
-        self._watch_listener()  # a SIGCHLD may have arrived after the last answer
+            self._watch(heeds_stop=heeds_stop)
         if self._fault:
             raise self._fault
 
-    def _watch_listener(self) -> None:
+    def _watch(self, *, heeds_stop: bool) -> None:
+        """End early if the stop flag is set, or if a process of the listener has ended."""
         try:
             self._check_listener()
         except RunFault as fault:
             self._end_early(fault)
+        if heeds_stop and self._stop[0]:
+            self._end_early(RunFault(*STOPPED))
 
     def _resume(self, coroutine: Coroutine, answer: Answer | None) -> None:
         try:
@@ -367,13 +344,8 @@ class Scheduler:
 
     def _end_early(self, fault: ConnbenchError) -> None:
         """Keep the first fault, and stop all clients and the workers that are busy."""
-        if self._fault:
-            return
-        self._fault = fault
-        for client in self._clients:
-            client.is_stopped = True
-        for descriptor in self._waiting:
-            os.kill(self._workers[descriptor].pid, signal.SIGTERM)
+        self._fault = self._fault or fault
+        self._stop[0] = 1
 
     def _remove(self, worker: WorkerHandle) -> RunFault:
         """Forget a worker that has ended; returns the fault that says how it ended."""
@@ -386,7 +358,7 @@ class Scheduler:
 
 
 def _fork_worker(task: WorkerTask, others: Iterable[WorkerHandle]) -> WorkerHandle:
-    """Fork a worker process, in which SIGTERM stays blocked until it makes attempts.
+    """Fork a worker process.
 
     Args:
         task: What it opens.
@@ -397,17 +369,11 @@ def _fork_worker(task: WorkerTask, others: Iterable[WorkerHandle]) -> WorkerHand
     """
     ours, theirs = socket.socketpair()
     engine = os.getpid()
-    # A SIGTERM between fork() and the worker's own handler would unwind the engine's stack in the worker.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            ours.close()
-            for other in others:
-                other.channel.close()
-            run_worker(task, theirs, engine)
-        theirs.close()
-        return WorkerHandle(pid, ours)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        for other in others:
+            other.channel.close()
+        run_worker(task, theirs, engine)
+    theirs.close()
+    return WorkerHandle(pid, ours)

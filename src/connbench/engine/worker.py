@@ -17,7 +17,6 @@ import gc
 import json
 import os
 import resource
-import signal
 import socket as sockets
 from _socket import SO_LINGER, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
 from array import array
@@ -27,7 +26,7 @@ from dataclasses import asdict, replace
 from typing import Any, Never
 
 from connbench.engine import loop
-from connbench.engine.task import ChurnTask, Reason, WorkerTask
+from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import fault_of, fault_to_dict
@@ -50,23 +49,6 @@ NO_DESCRIPTOR = ("RLIMIT_NOFILE leaves a worker process no socket", "raise it: u
 """Message and hint of the fault of a worker that can open nothing."""
 
 
-class StopRequestedError(BaseException):
-    """SIGTERM arrived: make no further attempt, report, and keep the connections open.
-
-    It is no Exception, so that no `except Exception` on its way catches it.
-    """
-
-
-def stop_on_sigterm() -> None:
-    """Make SIGTERM raise `StopRequestedError` in this process, once: a second SIGTERM is ignored."""
-
-    def stop(_signal: int, _frame: object) -> Never:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise StopRequestedError
-
-    signal.signal(signal.SIGTERM, stop)
-
-
 def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
     """All that a worker process does: run commands until the engine closes the channel, reset all connections, exit.
 
@@ -81,7 +63,6 @@ def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
         cpu, usable = task.plan.cpu_of(task.client), usable_cpus()
         if cpu is not None:
             _move_to(cpu)
-        _set_on_sigterm(task.stop)
         worker = Worker(task)
         with channel.makefile("r", encoding="ascii") as commands:
             channel.sendall(b"{}\n")
@@ -96,16 +77,6 @@ def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
         channel.sendall(json.dumps({"crash": fault_to_dict(fault_of(error))}).encode() + b"\n")
     finally:
         os._exit(status)
-
-
-def _set_on_sigterm(stop: memoryview) -> None:
-    """Make SIGTERM set the stop flag, and unblock it: it ends the attempts, or those of the next command."""
-
-    def set_flag(_signal: int, _frame: object) -> None:
-        stop[0] = 1
-
-    signal.signal(signal.SIGTERM, set_flag)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _move_to(cpu: int) -> None:
@@ -198,7 +169,7 @@ class Worker:
 
         Returns:
             `switches`, the involuntary context switches meanwhile; `timeouts`, the attempts at the end that timed out
-            in a row; `stopped`, whether the stop flag ended the attempts early; `fault`, the fault that did, or None.
+            in a row; `fault`, the fault that ended the attempts early, or None.
         """
         switches = _switches()
         end = loop.run_attempts(self._task, self._held, rows, churn)
@@ -206,7 +177,6 @@ class Worker:
         return {
             "switches": _switches() - switches,
             "timeouts": end.timeouts,
-            "stopped": end.reason is Reason.STOPPED,
             "fault": fault and {"message": fault.message, "hint": fault.hint},
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from contextlib import suppress
 
 import click
@@ -22,9 +23,11 @@ from connbench.errors import (
     UnexpectedFault,
     UsageError,
 )
-from connbench.interrupts import Interrupts
 from connbench.model import MAX_PORT, Endpoint, is_of_many
 from connbench.serve.statistics import MOST_PROCESSES
+
+TICK_S = 0.2
+"""Time between two looks at the flags that signals set, and at the accepting processes."""
 
 EPILOG = """\b
 Try:
@@ -64,8 +67,7 @@ written; 129 SIGHUP and 131 SIGQUIT, after the last report."""
     "as CPUs, memory and the limits on processes allow]",
 )
 @format_option(("text", "json"))
-@click.pass_obj
-def command(interrupts: Interrupts, /, host: str, port: int, processes: int | None, output_format: str) -> int:
+def command(host: str, port: int, processes: int | None, output_format: str) -> int:
     """Accept and hold connections: a target for connbench run.
 
     It prints the address once it listens. It discards all data that it receives, and closes a connection when the peer
@@ -83,17 +85,15 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
     address = Endpoint(_address(host), port)
 
     from connbench.serve import report as serve_report
-    from connbench.serve.server import Event, serving
+    from connbench.serve.server import serving
 
     as_json = output_format == "json"
     reports = _Reports()
     with serving(address, processes) as server:
-        interrupts.check()  # raises a signal that arrived before `serving` blocked them
         reports.say((serve_report.info_json if as_json else serve_report.info_text)(server.info))
         write = serve_report.statistics_json if as_json else serve_report.statistics_text
-        event = Event.LOSS  # a process may have ended already
-        while event is not Event.STOP and server.acceptors.is_any_running:
-            if event is Event.REPORT:
+        while not server.stop[0] and server.acceptors.is_any_running:
+            if server.take_request():
                 reports.say(write(server.statistics()))
             for lost in server.take_losses():
                 print_error(
@@ -101,8 +101,7 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
                         f"accepting process {lost.pid} {lost.end}: its {lost.open:,} connections are gone", lost.advice
                     )
                 )
-            if server.acceptors.is_any_running:
-                event = server.wait()
+            time.sleep(TICK_S)
         server.take_losses()
         statistics = server.statistics()
         reports.say(write(statistics))
@@ -112,7 +111,7 @@ def command(interrupts: Interrupts, /, host: str, port: int, processes: int | No
         raise kind(f"{gone} of {len(statistics.processes)} accepting processes were lost", "start it again")
     if reports.failure:
         raise reports.failure
-    if event is Event.STOP and (ended := Interrupted(server.woken_by)).exit_code not in ENDS_IN_GOOD_ORDER:
+    if server.stop[0] and (ended := Interrupted(server.stop[0])).exit_code not in ENDS_IN_GOOD_ORDER:
         raise ended
     return ExitCode.OK
 

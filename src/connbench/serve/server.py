@@ -1,8 +1,9 @@
-"""The server behind `connbench serve`: a listening socket, the acceptors, and the signals that wake it."""
+"""The server behind `connbench serve`: a listening socket, the acceptors, and the flags that signals set."""
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import signal
 import socket
@@ -10,12 +11,11 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
 from operator import itemgetter
 
 from connbench.engine.acceptors import Acceptors, Counter, connections_per_acceptor, start_acceptors
 from connbench.errors import TargetError
-from connbench.interrupts import ENDING_SIGNALS, not_ignored
+from connbench.interrupts import not_ignored, set_by_signals
 from connbench.linux import counters, sysctl
 from connbench.linux.address_family import family_of
 from connbench.linux.limits import check_processes, open_files, raise_open_files
@@ -30,23 +30,6 @@ QUEUE_AT, QUEUE = 24, struct.Struct("=II")
 """tcpi_unacked and tcpi_sacked in struct tcp_info: for a listening socket, the length and the limit of its queue."""
 
 
-class Event(Enum):
-    """Why `Server.wait` returned."""
-
-    REPORT = auto()
-    """SIGUSR1: print the statistics."""
-    LOSS = auto()
-    """An accepting process has ended."""
-    STOP = auto()
-    """SIGINT, SIGTERM, SIGHUP or SIGQUIT: end."""
-
-
-EVENTS = {
-    signal.SIGUSR1: Event.REPORT,
-    signal.SIGCHLD: Event.LOSS,
-    **dict.fromkeys(ENDING_SIGNALS, Event.STOP),
-}
-
 PROCESSES_PER_CPU = 64
 """More processes do not accept faster; they only hold more connections where each may open few files."""
 
@@ -60,21 +43,23 @@ class Server:
         sock: The listening socket.
         acceptors: The processes that accept from it.
         before: The namespace's counters when the server began to listen.
-        signals: The signals that wake it.
-        woken_by: The signal that woke it last; 0 before the first.
+        stop: The stop flag: the signal that asks the server to end; 0 before that.
+        report: Not 0 once SIGUSR1 has asked for a report, until `take_request`.
     """
 
     info: ServerInfo
     sock: socket.socket
     acceptors: Acceptors
     before: dict[str, int]
-    signals: frozenset[signal.Signals]
-    woken_by: int = 0
+    stop: memoryview[int]
+    report: memoryview[int]
 
-    def wait(self) -> Event:
-        """Sleep until a signal arrives. A signal that arrives between two calls ends the second at once."""
-        self.woken_by = signal.sigwait(self.signals)
-        return EVENTS[signal.Signals(self.woken_by)]
+    def take_request(self) -> bool:
+        """Whether SIGUSR1 has asked for a report since the last call."""
+        if not self.report[0]:
+            return False
+        self.report[0] = 0  # a signal from here on asks for another report
+        return True
 
     def take_losses(self) -> list[ProcessStatistics]:
         """The accepting processes that have ended since the last call; the others go on."""
@@ -112,7 +97,7 @@ class Server:
 def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]:
     """Run a server: on leaving the context, all connections are closed and all its processes have ended.
 
-    The signals of `EVENTS` are blocked in the context, and `Server.wait` receives them. A signal that this process was
+    From now on SIGUSR1 and the signals of `ENDING_SIGNALS` only set the server's flags. A signal that this process was
     started to ignore, as nohup(1) does with SIGHUP, stays ignored.
 
     Args:
@@ -125,25 +110,24 @@ def serving(address: Endpoint, processes: int | None = None) -> Iterator[Server]
         EnvironmentFault: The limits do not allow that many processes, or none that can hold a connection.
     """
     raise_open_files()
-    signals = not_ignored(EVENTS)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        with _listen(address) as sock:
-            room = connections_per_acceptor()
-            cpus = len(os.sched_getaffinity(0))
-            wanted = max(cpus, -(-MAX_PORT // room))
-            if processes:
-                check_processes(processes, f"--processes {processes}", "ask for fewer, or raise the limit")
-            number, bounded_by = (processes, "") if processes else _bounded(wanted, cpus)
-            before = counters.read()
-            acceptors = start_acceptors([sock], number, room)
-            try:
-                info = _info(sock, len(acceptors.pids), room, wanted, bounded_by)
-                yield Server(info, sock, acceptors, before, signals)
-            finally:
-                acceptors.close()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    flags = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")  # shared with the acceptors
+    stop, report = flags[:1], flags[1:2]
+    set_by_signals(stop, not_ignored())
+    set_by_signals(report, not_ignored({signal.SIGUSR1}))
+    with _listen(address) as sock:
+        room = connections_per_acceptor()
+        cpus = len(os.sched_getaffinity(0))
+        wanted = max(cpus, -(-MAX_PORT // room))
+        if processes:
+            check_processes(processes, f"--processes {processes}", "ask for fewer, or raise the limit")
+        number, bounded_by = (processes, "") if processes else _bounded(wanted, cpus)
+        before = counters.read()
+        acceptors = start_acceptors([sock], number, room, stop)
+        try:
+            info = _info(sock, len(acceptors.pids), room, wanted, bounded_by)
+            yield Server(info, sock, acceptors, before, stop, report)
+        finally:
+            acceptors.close()
 
 
 def _bounded(wanted: int, cpus: int) -> tuple[int, str]:
