@@ -44,12 +44,24 @@ def values_of(field: LoadField) -> st.SearchStrategy[object]:
     """Values of a field of the load within its limits, such that a round does not have too many attempts."""
     if field.words is not None:
         return st.sampled_from(field.words)
+    if field.unit is Unit.SHARES:
+        shares = st.lists(st.integers(0, 1000), min_size=1, max_size=4, unique=True)
+        return shares.map(lambda thousandths: tuple(one / 1000 for one in sorted(thousandths)))
     if field.unit is not Unit.COUNT:
         return st.floats(field.low, field.high)
-    return st.integers(int(field.low), min(int(field.high), MOST_ROWS // 2))
+    return st.integers(int(field.low), min(int(field.high), MOST_ROWS // 4))
 
 
-loads = st.fixed_dictionaries({field.name: st.none() | values_of(field) for field in LOAD_FIELDS}).map(Load.of)
+def _of_one_shape(load: Load) -> Load:
+    """The load, without a churn where it has the levels of a profile."""
+    return replace(load, churn=None) if load.profile else load
+
+
+loads = (
+    st.fixed_dictionaries({field.name: st.none() | values_of(field) for field in LOAD_FIELDS})
+    .map(Load.of)
+    .map(_of_one_shape)
+)
 
 
 @st.composite
@@ -128,11 +140,12 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
     most = planned.attempts if planned else spec.load.connections
     rows = draw(st.integers(0, 4 if most is None else min(4, most)))
     low, high = ({column.name: getattr(column, end) for column in COLUMNS} for end in ("lowest", "highest"))
-    high["client"] = spec.load.concurrency - 1
+    high["client"], high["in_use"] = spec.load.concurrency - 1, 0
     if spec.load.sources:
         high["source"] = spec.load.sources - 1
     if planned:
         high |= {"source": len(planned.sources) - 1, "target": len(planned.plan.targets) - 1}
+        high["in_use"] = planned.capacity if spec.load.profile else 0
         low["port"], high["port"] = planned.plan.port_range.low, planned.plan.port_range.high
     columns = {
         c.name: draw(st.lists(st.integers(low[c.name], high[c.name]), min_size=rows, max_size=rows)) for c in COLUMNS

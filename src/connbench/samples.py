@@ -66,6 +66,13 @@ class AttemptColumns(Generic[Array]):
             "is_optional": True,
         }
     )
+    in_use: Array = field(
+        metadata={
+            "code": "I",
+            "meaning": "`connbench profile`: the ports in use when the attempt began; else 0",
+            "is_optional": True,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

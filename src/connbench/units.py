@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
+from itertools import pairwise
 from math import isfinite
 
 IN_BYTES = frozenset({"memory_total", "memory_available"})
@@ -63,6 +65,15 @@ def about(nanoseconds: float) -> str:
 def format_percent(share: float) -> str:
     """A share of 1 in percent, with all its digits: `80%`, `0.7%`."""
     return f"{share * 100:g}%"
+
+
+def format_percents(shares: Sequence[float]) -> str:
+    """Shares of 1 as an option takes them: `50%,80%`, or `5%-100%:5%` where three or more have one step."""
+    percents = [Decimal(f"{share * 100:g}") for share in shares]
+    steps = {later - earlier for earlier, later in pairwise(percents)}
+    if len(percents) > 2 and len(steps) == 1:
+        return f"{percents[0]:g}%-{percents[-1]:g}%:{steps.pop():g}%"
+    return ",".join(f"{percent:g}%" for percent in percents)
 
 
 def per_second(rate: float) -> str:

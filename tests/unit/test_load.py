@@ -9,7 +9,7 @@ from hypothesis import given
 
 from connbench.commands.values import load_type
 from connbench.errors import UsageError
-from connbench.model import LOAD_FIELDS, Churn, Load, StrategySpec
+from connbench.model import LOAD_FIELDS, Churn, Load, Profile, StrategySpec
 from connbench.model.load import LoadField, Unit
 from connbench.planner.request import RunRequest
 from connbench.results.csv_file import SPEC_COLUMNS, from_columns, to_columns
@@ -17,14 +17,15 @@ from connbench.results.file_checks import check_spec
 from factories import BIND, unhurried
 from generated_results import loads
 
-NUMBERS = [field for field in LOAD_FIELDS if field.unit is not Unit.WORD]
+NUMBERS = [field for field in LOAD_FIELDS if field.unit not in {Unit.WORD, Unit.SHARES}]
 named = pytest.mark.parametrize("field", LOAD_FIELDS, ids=lambda field: field.name)
 
 
 def test_every_field_of_the_load_is_in_the_schema() -> None:
     """A field without a row would be lost in a CSV file, in a label and in the limits."""
-    own = {(one.name,) for one in fields(Load)} - {("churn",)}
-    assert {field.path for field in LOAD_FIELDS} == own | {("churn", one.name) for one in fields(Churn)}
+    own = {(one.name,) for one in fields(Load)} - {("churn",), ("profile",)}
+    parts = {("churn", one.name) for one in fields(Churn)} | {("profile", one.name) for one in fields(Profile)}
+    assert {field.path for field in LOAD_FIELDS} == own | parts
     assert {field.name for field in LOAD_FIELDS} <= {one.name for one in fields(RunRequest)}
 
 
@@ -62,14 +63,29 @@ def test_limits_are_those_of_requests_and_of_files(field: LoadField) -> None:
             check_spec(_with(field, value))
 
 
-def _with(field: LoadField, value: float) -> StrategySpec:
-    return StrategySpec(BIND.name, load=Load.of({"churn": 1, field.name: value}))
+def _with(field: LoadField, value: object) -> StrategySpec:
+    return StrategySpec(BIND.name, load=_load(field, value))
+
+
+def _load(field: LoadField, value: object) -> Load:
+    """A load with this value; a field of a profile or of a churn needs the one or the other."""
+    return Load.of(({"levels": (0.5, 1.0)} if field.part == "profile" else {"churn": 1}) | {field.name: value})
+
+
+@pytest.mark.parametrize("levels", [(), (0.5, 0.5), (0.8, 0.5), (0.5, 1.1), (-0.1, 0.5), (float("nan"),)], ids=str)
+def test_levels_ascend_from_0_to_1(levels: tuple[float, ...]) -> None:
+    """In a request as in a file."""
+    [field] = [field for field in LOAD_FIELDS if field.unit is Unit.SHARES]
+    with pytest.raises(UsageError, match=r"--at .* is not possible"):
+        field.check(levels)
+    with pytest.raises(ValueError, match="levels is "):
+        check_spec(_with(field, levels))
 
 
 @named
 def test_a_label_says_what_is_not_usual(field: LoadField) -> None:
     """Each field has words of its own for a header."""
-    value = list(field.words)[-1] if field.words else field.high
-    load = Load.of({"churn": 1, field.name: value})
+    value = list(field.words)[-1] if field.words else (0.5, 1.0) if field.unit is Unit.SHARES else field.high
+    load = _load(field, value)
     assert field.label(value) in StrategySpec("bind", load=load).label
     assert field.label(value) not in StrategySpec("bind").label

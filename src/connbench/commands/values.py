@@ -118,6 +118,14 @@ class Quantities(Quantity):
         return tuple(self._checked(value, str(value), option) for value in values)
 
 
+class Shares(Quantities):
+    """A list of quantities in ascending order, in whatever order the user names them."""
+
+    def read(self, text: str, option: str) -> Any:  # noqa: ANN401  # a tuple of float
+        """Parse a list, and sort it."""
+        return tuple(sorted(super().read(text, option)))
+
+
 class Word(click.Choice):  # type: ignore[type-arg]  # it takes a parameter from click 8.4 on only
     """One of a few words; `spellings` are other forms of some, and `kind` makes the value from the word."""
 
@@ -216,7 +224,7 @@ def load_type(field: LoadField, *, is_list: bool = False) -> click.ParamType:  #
         return Words.of(field.words, field.metavar) if is_list else Word.of(field.words)
     reader, form, kind = _READERS[field.unit]
     is_count = field.unit is Unit.COUNT  # of the others the planner says what is possible
-    return (Quantities if is_list else Quantity)(
+    return (Shares if field.unit is Unit.SHARES else Quantities if is_list else Quantity)(
         field.metavar,
         reader,
         form,
@@ -230,6 +238,7 @@ def load_type(field: LoadField, *, is_list: bool = False) -> click.ParamType:  #
 _READERS: dict[Unit, tuple[Callable[[str], int | Decimal], str, type[int | float]]] = {
     Unit.COUNT: (parse_count, COUNT_FORM, int),
     Unit.SHARE: (parse_percent, PERCENT_FORM, float),
+    Unit.SHARES: (parse_percent, PERCENT_FORM, float),
     Unit.MS: (lambda text: parse_time(text, "ms"), TIME_FORM, float),
     Unit.PER_SECOND: (parse_rate, RATE_FORM, float),
 }
@@ -288,7 +297,7 @@ def _part(part: str, named: str, read: Callable[[str], Number], form: str) -> li
 
 
 def _too_many(named: str, count: int) -> UsageError:
-    return UsageError(f"{named}: {count:,} are too many", f"a sweep takes up to {MOST_VALUES:,}")
+    return UsageError(f"{named}: {count:,} are too many", f"a list takes up to {MOST_VALUES:,}")
 
 
 def parse_words(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int, stop: memoryview[int]) ->
     die_with_parent(parent)
     tasks = _tasks(plan, descriptor, stop, own_network)
     with own_network.listening_end():
-        running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.rows, stop)
+        running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.handshakes, stop)
     try:
         check_capacity(tasks)
         if stop[0]:

@@ -70,11 +70,11 @@ def set_up(round_plan: RoundPlan) -> Network:
     if plan.link is Link.VETH:
         far = veth.make_link(plan.sources, hosts, plan.delay_ms)
         with in_namespace(far):
-            _set_sysctls(_queues(round_plan.rows))
+            _set_sysctls(_queues(round_plan.handshakes))
     elif plan.namespace.is_own:
         bring_up_loopback(_beyond_loopback(*plan.sources, *hosts))
     if plan.namespace.is_own:
-        _set_sysctls(_ports(plan.port_range) | _queues(round_plan.rows))
+        _set_sysctls(_ports(plan.port_range) | _queues(round_plan.handshakes))
     return Network(sysctl.read_all(), far)
 
 

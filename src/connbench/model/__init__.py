@@ -34,7 +34,7 @@ from connbench.model.choices import (
     Spread,
 )
 from connbench.model.knee_rule import can_show_half, fewest_to_show_half
-from connbench.model.load import LOAD_FIELDS, MOST_ROWS, NO_LOAD, Churn, Load
+from connbench.model.load import LOAD_FIELDS, MOST_ROWS, NO_LOAD, Churn, Load, Profile
 from connbench.model.plan import DRAWS, Plan, RoundPlan, format_addresses
 from connbench.model.strategy import HALF, StrategySpec
 
@@ -62,6 +62,7 @@ __all__ = [
     "Placement",
     "Plan",
     "PortRange",
+    "Profile",
     "Protocol",
     "RoundPlan",
     "Spread",

@@ -88,3 +88,5 @@ class Phase(StrEnum):
     """Connections are opened and kept open."""
     CHURN = "churn"
     """Open connections are replaced one at a time."""
+    PROFILE = "profile"
+    """At one level after the other, connections are opened and closed at once."""

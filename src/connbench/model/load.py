@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from functools import reduce
+from itertools import pairwise
 from typing import Any, Self
 
 from connbench.errors import UsageError
 from connbench.model.addresses import MAX_JSON_INTEGER, MOST_SOURCES
 from connbench.model.choices import Close, Protocol
-from connbench.units import format_percent, per_second
+from connbench.units import format_percent, format_percents, per_second
 
 MOST_ROWS = 10_000_000
 """Attempts of a round, its churn included, that can be measured or read."""
@@ -26,6 +27,9 @@ MAX_CONCURRENCY = 1024
 """Clients that can connect at the same time."""
 
 MS_A_DAY = 86_400_000
+
+DEFAULT_SAMPLES = 100
+"""Attempts at a level, without `--samples`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,19 @@ class Churn:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """The measurement at levels: take ports until a share of them is in use, time some attempts, go on to the next.
+
+    Attributes:
+        levels: The shares of the ports, 0 to 1, in ascending order.
+        samples: How many attempts are timed at each level; each connection is closed at once.
+    """
+
+    levels: tuple[float, ...]
+    samples: int = DEFAULT_SAMPLES
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """How many connections a strategy opens, how many clients open them, and what follows.
 
@@ -56,6 +73,7 @@ class Load:
         concurrency: How many clients connect at the same time.
         give_up_ms: An attempt that takes longer is given up; in milliseconds, None for no limit.
         churn: What follows once the connections are open; None for nothing.
+        profile: The levels of a profile, which takes the place of filling and churn; None to fill.
     """
 
     connections: int | None = None
@@ -65,6 +83,7 @@ class Load:
     concurrency: int = 1
     give_up_ms: float | None = None
     churn: Churn | None = None
+    profile: Profile | None = None
 
     @property
     def label(self) -> str:
@@ -84,9 +103,15 @@ class Load:
     def of(cls, values: Mapping[str, Any]) -> Self:
         """The load that has these values, by the names of `LOAD_FIELDS`; a field without a value has its default."""
         given = {field: values[field.name] for field in LOAD_FIELDS if values.get(field.name) is not None}
-        churn = {field.path[-1]: value for field, value in given.items() if field.is_of_churn}
-        own = {field.path[-1]: value for field, value in given.items() if not field.is_of_churn}
-        return cls(**own, churn=Churn(**churn) if "replacements" in churn else None)
+        own, churn, profile = (
+            {field.path[-1]: value for field, value in given.items() if field.part == part}
+            for part in ("", "churn", "profile")
+        )
+        return cls(
+            **own,
+            churn=Churn(**churn) if "replacements" in churn else None,
+            profile=Profile(**profile) if "levels" in profile else None,
+        )
 
     def split(self) -> tuple[Load, Load]:
         """Split into the fields that belong to the setting in a sweep, and the others; missing fields have defaults."""
@@ -103,6 +128,7 @@ class Unit(Enum):
 
     COUNT = "a whole number"
     SHARE = "a share, 0 to 1"
+    SHARES = "shares, 0 to 1, in ascending order"
     MS = "milliseconds"
     PER_SECOND = "a number per second"
     WORD = "one of a few words"
@@ -112,6 +138,8 @@ class Unit(Enum):
         match self:
             case Unit.SHARE:
                 return format_percent(value)
+            case Unit.SHARES:
+                return format_percents(value)
             case Unit.MS:
                 return f"{value:,.12g}ms"
             case Unit.PER_SECOND:
@@ -132,7 +160,8 @@ class LoadField:
 
     Attributes:
         name: Its name in a request and in a CSV file.
-        path: The attributes of `Load` that lead to it; `("churn", ...)` for a field of `Churn`.
+        path: The attributes of `Load` that lead to it; `("churn", ...)` for a field of `Churn`, and
+            `("profile", ...)` for one of `Profile`.
         unit: What its value is.
         words: The words it can be, where `unit` is WORD.
         low, high: The least and the largest value, inclusive.
@@ -182,9 +211,14 @@ class LoadField:
     cell: Callable[[Any], str] | None = None
 
     @property
+    def part(self) -> str:
+        """The part of the load that it is a field of: `churn` or `profile`; empty for the load itself."""
+        return self.path[0] if len(self.path) > 1 else ""
+
+    @property
     def is_of_churn(self) -> bool:
         """Whether it says something about the churn."""
-        return self.path[0] == "churn"
+        return self.part == "churn"
 
     @property
     def hint(self) -> str:
@@ -199,9 +233,12 @@ class LoadField:
         """Whether a label says it."""
         return self.of(load) not in self.usual
 
-    def is_within(self, value: float) -> bool:
-        """Whether a number lies within the limits."""
-        return self.low <= value <= self.high
+    def is_within(self, value: Any) -> bool:  # noqa: ANN401  # a number, or several
+        """Whether a number lies within the limits, or each of several, and these in ascending order."""
+        if self.unit is Unit.SHARES:
+            is_ascending = bool(value) and all(one < next_ for one, next_ in pairwise(value))
+            return is_ascending and all(self.low <= one <= self.high for one in value)
+        return bool(self.low <= value <= self.high)
 
     def check(self, value: Any) -> None:  # noqa: ANN401  # a number, a word or None
         """Check a value of a request against the limits.
@@ -215,7 +252,17 @@ class LoadField:
     def argument(self, load: Load) -> str:
         """The option that asks for its value, as in `--give-up-after 5ms`; empty where a label says nothing of it."""
         value = self.of(load)
-        return f"{self.options[-1]} {self.unit.format(value).replace(',', '')}" if self.is_told(load) else ""
+        if not self.is_told(load):
+            return ""
+        text = self.unit.format(value)
+        return f"{self.options[-1]} {text if self.unit is Unit.SHARES else text.replace(',', '')}"
+
+    def column(self, load: Load) -> str:
+        """Its value as a field of a CSV file has it, empty for None; `parse` is the way back."""
+        value = self.of(load)
+        if value is None:
+            return ""
+        return " ".join(map(str, value)) if self.unit is Unit.SHARES else str(value)
 
     def parse(self, text: str) -> Any:  # noqa: ANN401  # a number, a word or None
         """Read its value from a field of a CSV file, which is empty for None.
@@ -229,6 +276,8 @@ class LoadField:
             if text not in set(self.words):
                 raise ValueError(f"{text[:40]!r} is not one of {', '.join(self.words)}")
             return self.words(text)
+        if self.unit is Unit.SHARES:
+            return tuple(map(parse_decimal, text.split(" ")))
         return parse_whole(text) if self.unit is Unit.COUNT else parse_decimal(text)
 
 
@@ -391,6 +440,39 @@ LOAD_FIELDS = (
         examples=("100/s", "1k/s", "10k/s"),
         sweep=Sweep.LOAD,
         label=lambda rate: "at full speed" if rate is None else f"at {per_second(rate)}",
+    ),
+    LoadField(
+        name="levels",
+        path=("profile", "levels"),
+        unit=Unit.SHARES,
+        low=0,
+        high=1,
+        bounds="shares from 0% to 100%, in ascending order",
+        options=("--at",),
+        metavar="SHARE,...",
+        section="LEVELS",
+        help="Measure with these shares of the ports in use; a range has a step.",
+        default="5%-100%:5%",
+        examples=("5%-100%:5%", "50%,80%,95%", "90%-100%:1%"),
+        is_predicted=False,
+        is_optional=True,
+        label=lambda levels: f"profile at {format_percents(levels)}",
+    ),
+    LoadField(
+        name="samples",
+        path=("profile", "samples"),
+        unit=Unit.COUNT,
+        low=1,
+        high=MOST_ROWS,
+        options=("--samples",),
+        metavar="N",
+        section="LEVELS",
+        help="Time N attempts at each level.",
+        default=f"{DEFAULT_SAMPLES}",
+        is_predicted=False,
+        is_optional=True,
+        usual=(None, DEFAULT_SAMPLES),
+        label=lambda number: f"{number} samples each",
     ),
 )
 """Every field of the load, in the order of a CSV file's columns."""

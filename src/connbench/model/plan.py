@@ -91,8 +91,10 @@ class RoundPlan:
 
     @property
     def connections(self) -> int:
-        """The number of attempts of the filling."""
+        """The number of attempts of the filling; of a profile the ports in use at its highest level."""
         load = self.strategy.load
+        if load.profile:
+            return self.levels[-1]
         if load.fill is not None:
             return max(1, round(load.fill * self.capacity))
         return load.connections or self.plan.connections
@@ -105,11 +107,25 @@ class RoundPlan:
 
     @property
     def rows(self) -> int:
-        """The number of attempts of the round: the filling and then the churn."""
-        return self.connections + self.replacements
+        """The number of attempts of the round: the filling and then the churn, or those of all levels of a profile."""
+        profile = self.strategy.load.profile
+        return len(profile.levels) * profile.samples if profile else self.connections + self.replacements
+
+    @property
+    def handshakes(self) -> int:
+        """The connections that the listener's end gets during the round; those that take ports of a profile count."""
+        return self.rows + (self.connections if self.strategy.load.profile else 0)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The ports in use at each level of a profile; empty without one."""
+        profile = self.strategy.load.profile
+        return tuple(round(level * self.capacity) for level in profile.levels) if profile else ()
 
     def rows_of(self, phase: Phase) -> range:
         """The rows of a phase."""
+        if self.strategy.load.profile:
+            return range(self.rows)
         return range(self.connections) if phase is Phase.FILL else range(self.connections, self.rows)
 
     @property

@@ -84,5 +84,7 @@ class StrategySpec:
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:
-        """The phases of a round: the filling, and the churn if the load has one."""
+        """The phases of a round: the filling, and the churn if the load has one; or a profile alone."""
+        if self.load.profile:
+            return (replace(self, phase=Phase.PROFILE),)
         return (self, replace(self, phase=Phase.CHURN)) if self.load.churn else (self,)

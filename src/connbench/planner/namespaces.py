@@ -63,7 +63,8 @@ def choose_namespace(
         return namespace, []
     if request.isolate is Isolation.ALWAYS:
         raise EnvironmentFault(
-            f"cannot create a network namespace: {reason}", f"{ALLOW_NAMESPACES}, or leave out --isolate always"
+            f"cannot create a network namespace: {reason}",
+            ALLOW_NAMESPACES if request.levels else f"{ALLOW_NAMESPACES}, or leave out --isolate always",
         )
     return namespace, [_on_host(reason, COST_OF_HOST + COST_OF_OWN_LISTENER)]
 

@@ -54,8 +54,10 @@ from connbench.planner.workload import (
     check_supported,
     choose_strategies,
     find_crowded_clients,
+    find_slow_levels,
     find_unseen_knee,
-    most_rows,
+    most_handshakes,
+    with_all_strategies,
 )
 
 SEED_BITS = 32
@@ -77,6 +79,9 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         EnvironmentFault: This machine or user lacks something that the run needs.
         TargetError: The target refuses or does not answer.
     """
+    left_out: list[Finding] = []
+    if request.levels and not request.strategies:
+        request, left_out = with_all_strategies(request)
     veth = request.link is Link.VETH  # whose addresses are all its own
     targets = choose_targets(request.targets, request.family, allow_remote=request.allow_remote or veth)
     is_udp = request.protocol is Protocol.UDP
@@ -113,7 +118,9 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         reserved=ports.count_of(reserved),
     )
     check_unreserved(plan)
+    findings += left_out
     findings += find_reserved(plan, reserved)
+    findings += find_slow_levels(plan)
     plan = _with_peers(plan, request, external=external)
     findings += unpinned
     findings += find_unseen_knee(plan, platform.release())
@@ -131,7 +138,7 @@ def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> Plan:
     if plan.listener is not Listener.NONE:
         closes_by_fin = any(spec.load.churn and spec.load.churn.close is Close.FIN for spec in plan.strategies)
         listener = choose_listener(
-            request, plan.namespace, most_rows(plan), external=external, closes_by_fin=closes_by_fin
+            request, plan.namespace, most_handshakes(plan), external=external, closes_by_fin=closes_by_fin
         )
         plan = replace(plan, listener=listener)
     check_resources(plan, Available.here())
@@ -149,7 +156,7 @@ def _filled(plan: Plan) -> Plan:
     most = max(capacities)
     strategies = tuple(
         replace(spec, load=replace(spec.load, connections=ports))
-        if ports < most and spec.load.fill is None and spec.load.connections is None
+        if ports < most and spec.load == replace(spec.load, fill=None, connections=None, profile=None)
         else spec
         for spec, ports in zip(plan.strategies, capacities, strict=True)
     )

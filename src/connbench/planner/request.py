@@ -23,7 +23,8 @@ class CpuChoice(Enum):
 class RunRequest:
     """The values of the options; None or an empty tuple where the user leaves the choice to connbench.
 
-    `fill` is a share of 1, `give_up_ms` in ms, `churn_rate` in replacements a second, `timeout` in seconds.
+    `fill` is a share of 1, and so are `levels`, in ascending order; `give_up_ms` is in ms, `churn_rate` in replacements
+    a second, `timeout` in seconds.
     """
 
     strategies: tuple[str, ...] = ()
@@ -41,6 +42,8 @@ class RunRequest:
     churn: int | None = None
     churn_rate: float | None = None
     close: Close | None = None
+    levels: tuple[float, ...] | None = None
+    samples: int | None = None
     listener: Listener | None = None
     isolate: Isolation = Isolation.AUTO
     link: Link = Link.LOOPBACK

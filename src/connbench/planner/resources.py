@@ -92,7 +92,7 @@ class Needs:
     Attributes:
         connections: How many are open at once.
         listener: Who holds the other ends; a backlog listener keeps those of closed connections, too.
-        replaced: How many are closed and opened again meanwhile.
+        replaced: How many are closed and opened again meanwhile; of a profile those that are timed and closed.
         concurrency: How many clients connect at the same time, each a chain of workers.
         listening: Sockets of connbench's own that listen.
         attempts: Attempts of all rounds, whose samples are kept to the end.
@@ -112,7 +112,7 @@ class Needs:
         return cls(
             min(planned.connections, planned.capacity),  # an attempt without a port leaves nothing open
             plan.listener,
-            planned.replacements,
+            planned.handshakes - planned.connections,
             planned.strategy.load.concurrency,
             len(plan.targets) if planned.is_listener_ours else 0,
             attempts,

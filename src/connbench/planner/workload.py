@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from connbench.errors import EnvironmentFault, UsageError, suggest
 from connbench.findings import Finding, Severity
-from connbench.linux.sockopts import is_supported, options_of
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported, options_of
 from connbench.model import LOAD_FIELDS, MOST_ROWS, Load, Placement, Plan, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.planner.endpoints import parse_sources
 from connbench.planner.request import RunRequest
@@ -105,6 +105,12 @@ def only_supported(specs: tuple[StrategySpec, ...]) -> tuple[tuple[StrategySpec,
     return tuple(supported), missing
 
 
+def with_all_strategies(request: RunRequest) -> tuple[RunRequest, list[Finding]]:
+    """The request with every strategy that this kernel can run, and findings about the others."""
+    supported, missing = only_supported(tuple(map(StrategySpec, STRATEGIES)))
+    return replace(request, strategies=tuple(spec.name for spec in supported)), missing
+
+
 def check_supported(specs: tuple[StrategySpec, ...]) -> None:
     """Check that this kernel has the socket options that strategies need.
 
@@ -166,7 +172,7 @@ def check_rounds(plan: Plan) -> None:
         planned = RoundPlan(plan, spec, 1)
         if planned.rows > MOST_ROWS:
             raise UsageError(f"{spec.label}: {planned.rows:,} attempts are too many", f"ask for at most {MOST_ROWS:,}")
-        if spec.load.concurrency > planned.connections:
+        if spec.load.concurrency > planned.connections and not spec.load.profile:
             raise UsageError(
                 f"--concurrency {spec.load.concurrency} is more than the {planned.connections} connections",
                 "ask for a lower concurrency, or for more connections",
@@ -194,9 +200,29 @@ def find_crowded_clients(plan: Plan, usable: int) -> list[Finding]:
     ]
 
 
-def most_rows(plan: Plan) -> int:
-    """The number of attempts of the largest round."""
-    return max(RoundPlan(plan, spec, 1).rows for spec in plan.strategies)
+def most_handshakes(plan: Plan) -> int:
+    """The connections that a listener gets in the round that has the most of them."""
+    return max(RoundPlan(plan, spec, 1).handshakes for spec in plan.strategies)
+
+
+def find_slow_levels(plan: Plan) -> list[Finding]:
+    """Find the strategies of a profile that have to open connections of their own to reach a level.
+
+    The others, and these where the kernel has IP_LOCAL_PORT_RANGE, take a port by its number, which searches nothing.
+    """
+    names = [spec.name for spec in plan.strategies if spec.load.profile and not spec.traits.draws_port]
+    if not names or is_supported(LOCAL_PORT_RANGE):
+        return []
+    return [
+        Finding(
+            "levels-by-strategy",
+            Severity.NOTE,
+            f"{' and '.join(names)}: kernel {platform.release()} has no {LOCAL_PORT_RANGE.name} to take a port by its "
+            "number with, so the strategy itself opens the connections up to each level",
+            "that takes as long as connbench run to the highest level: give lower levels (--at) or a smaller "
+            "--port-range",
+        )
+    ]
 
 
 FEWEST_FOR_KNEE = 100
@@ -208,6 +234,7 @@ def find_unseen_knee(plan: Plan, kernel: str) -> list[Finding]:
 
     A strategy that searches the ports of one parity first turns slow when half of the ports are in use. A run that
     stays below that half cannot show it. Of a strategy with several loads, the one that uses the largest share counts.
+    A profile has the levels that were asked for.
 
     Args:
         plan: The complete plan.
@@ -215,7 +242,7 @@ def find_unseen_knee(plan: Plan, kernel: str) -> list[Finding]:
     """
     fullest: dict[str, tuple[float, StrategySpec]] = {}
     for spec in plan.strategies:
-        if spec.searches_one_parity_first(kernel):
+        if spec.searches_one_parity_first(kernel) and not spec.load.profile:
             planned = RoundPlan(plan, spec, 1)
             if planned.ports_each >= FEWEST_FOR_KNEE and planned.fullest > fullest.get(spec.setting, (0.0, spec))[0]:
                 fullest[spec.setting] = planned.fullest, spec

@@ -113,7 +113,7 @@ def _column_names(header: str) -> list[str]:
 
 def to_columns(spec: StrategySpec) -> tuple[str, ...]:
     """The values of a strategy for `SPEC_COLUMNS`; an empty one is not set."""
-    load = (field.of(spec.load) for field in LOAD_FIELDS)
+    load = (field.column(spec.load) for field in LOAD_FIELDS)
     values = (spec.name, spec.window, spec.placement, spec.retries, *load, spec.phase)
     return tuple("" if value is None else str(value) for value in values)
 

@@ -109,10 +109,14 @@ def check_spec(spec: StrategySpec) -> None:
     _check("window", spec.window, 1, MAX_PORT)
     _check("retries", spec.retries, 0, MAX_INT64)
     for field in LOAD_FIELDS:
-        if field.unit is not Unit.WORD:
-            _check(field.name, field.of(spec.load), field.low, field.high)
-    if spec.phase is Phase.CHURN and spec.load.churn is None:
-        raise ValueError(f"{spec.label} has a phase {spec.phase} and no churn")
+        value = field.of(spec.load)
+        if value is not None and field.unit is not Unit.WORD and not field.is_within(value):
+            raise ValueError(f"{field.name} is {shown(value)}, not {field.bounds or f'{field.low} to {field.high}'}")
+    if spec.load.churn and spec.load.profile:
+        raise ValueError(f"{spec.label} has a churn and levels")
+    for phase, part in ((Phase.CHURN, spec.load.churn), (Phase.PROFILE, spec.load.profile)):
+        if spec.phase is phase and part is None:
+            raise ValueError(f"{spec.label} has a phase {phase} and no {'levels' if phase is Phase.PROFILE else phase}")
     if spec.name in STRATEGIES:
         _check_parameters(spec)
 
@@ -205,6 +209,8 @@ class Rounds:
         plan = self.result.plan
         if spec not in self._seen:
             check_spec(spec)
+            if spec.load.profile and spec.phase is not Phase.PROFILE:
+                raise ValueError(f"{spec.label} has levels and a phase {spec.phase}")
             if self._phases is not None and spec not in self._phases:
                 raise ValueError(f"{spec.label} was measured and not planned")
         _check("round", number, 1, plan.rounds if plan else MAX_INT64)
@@ -241,7 +247,7 @@ class Rounds:
         for spec, rounds in result.rounds.items():
             if spec.phase is Phase.CHURN and result.plan is None:
                 continue  # without the plan's seed it is not known which connections were replaced
-            filling = {} if spec.phase is Phase.FILL else _filling(result, spec)
+            filling = _filling(result, spec) if spec.phase is Phase.CHURN else {}
             for measured in rounds:
                 planned = RoundPlan(result.plan, spec, measured.number) if result.plan else None
                 if planned:
@@ -297,6 +303,8 @@ def _check_attempts(spec: StrategySpec, measured: Round, planned: RoundPlan | No
         most: int | None = planned.attempts
     elif spec.phase is Phase.CHURN:
         most = load.churn.replacements if load.churn else None
+    elif load.profile:
+        most = len(load.profile.levels) * load.profile.samples
     else:
         most = load.connections
     if most is not None and attempts > most:
@@ -329,6 +337,9 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
         values = getattr(samples, name)
         if most is not None:
             _check_rows(values >= most, _beyond(name, values, most))
+    if planned or not load.profile:
+        most = planned.capacity if planned and load.profile else 0
+        _check_rows(samples.in_use > most, lambda row: f"in_use is {samples.in_use[row]}, not 0 to {most}")
     # In the host's namespace somebody may change the range during the run; a port that connbench draws is always in it.
     if planned and (planned.plan.namespace.is_own or spec.traits.draws_port):
         ports = planned.plan.port_range
@@ -376,8 +387,10 @@ def port_twice(
         filling: The attempts of the filling before a churn.
 
     Returns:
-        The lowest such port; None if there is none.
+        The lowest such port; None if there is none, and for a profile, which closes each connection at once.
     """
+    if spec.phase is Phase.PROFILE:
+        return None
     if spec.phase is Phase.FILL or planned is None:
         key = _key(spec, samples)[~samples.failed]
         key.sort()
