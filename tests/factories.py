@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from connbench.errors import ConnbenchError
 from connbench.findings import Finding
-from connbench.model import Endpoint, Listener, Namespace, Placement, Plan, PortRange, StrategySpec
+from connbench.model import Endpoint, Listener, Loop, Namespace, Placement, Plan, PortRange, StrategySpec
 from connbench.model.round_report import RoundReport, WorkerReport
 from connbench.results.result import Result, Round, Samples
 from connbench.samples import COLUMNS
@@ -37,6 +37,7 @@ PLAN = Plan(
     listener=Listener.BACKLOG,
     namespace=Namespace.NETWORK,
     seed=1,
+    loop=Loop.C,
 )
 
 ENVIRONMENT: dict[str, object] = {"kernel": "6.8.0-test", "cpu_count": 4, "governor": None}

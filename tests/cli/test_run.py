@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from connbench.errors import ExitCode
+from connbench.planner.planner import why_no_c_loop
 from connbench.results.csv_file import HEADER
 from run_connbench import command_line, connbench, needs_port_range, read_terminal
 
@@ -93,6 +94,19 @@ def test_json_holds_everything() -> None:
         assert measured["counters"]["TcpExt.ListenOverflows"] == 0
         assert {len(column) for column in measured["samples"].values()} == {64}
     assert strategy["summary"]["all"]["latency_ns"]["count"] == 128
+
+
+@pytest.mark.parametrize(("asked", "said"), [("python", "loop Python"), ("c", "loop C"), ("C", "loop C")])
+def test_the_loop_is_that_of_the_option(asked: str, said: str) -> None:
+    """The header and the JSON name the loop that was asked for, where it is built."""
+    if said == "loop C" and why_no_c_loop():
+        finished = connbench(*SMALL, "--loop", asked)
+        assert finished.returncode == ExitCode.ENVIRONMENT
+        assert finished.stderr.startswith(f"connbench: --loop c: {why_no_c_loop()}\n  -> install a C compiler")
+        return
+    header = connbench(*SMALL, "--strategy", "plain", "--loop", asked).stdout.partition("connection attempts")[0]
+    assert f", {said}, seed " in " ".join(header.split())
+    assert document(*SMALL, "--strategy", "plain", "--loop", asked)["plan"]["loop"] == asked.lower()
 
 
 def test_csv_has_a_row_an_attempt() -> None:

@@ -17,7 +17,7 @@ from connbench.host import checks
 from connbench.host.checks import Check, Status, finding_from_check
 from connbench.linux import limits, sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE
-from connbench.model import Listener, Namespace, Plan, format_ports, parse_ports
+from connbench.model import Listener, Loop, Namespace, Plan, format_ports, parse_ports
 from connbench.planner import namespaces as place
 from connbench.planner.planner import make_plan
 from connbench.planner.request import RunRequest
@@ -172,3 +172,11 @@ def test_reserved_ports_are_written_as_they_are_read(ports: frozenset[int]) -> N
     text = format_ports(ports)
     assert parse_ports(text) == ports
     assert len(text.split(",")) == max(1, sum(port - 1 not in ports for port in ports))
+
+
+def test_the_loop_is_told_with_what_a_better_one_needs() -> None:
+    """The loop in C is as it should be; the one in Python is a note with the reason and the remedy."""
+    assert checks.loop_check(Loop.C, "", "").text == "loop: C"
+    python = checks.loop_check(Loop.PYTHON, "it has no compiler", "build it")
+    assert (python.verdict, python.advice) == (Status.NOTE, "build it")
+    assert python.text == "loop: Python, because it has no compiler"

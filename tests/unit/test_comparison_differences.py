@@ -10,7 +10,7 @@ import pytest
 from connbench.analysis.comparison import Difference, find_differences
 from connbench.errors import Interrupted
 from connbench.findings import Finding, Severity
-from connbench.model import Endpoint, Link, Listener, Namespace, PortRange, Spread
+from connbench.model import Endpoint, Link, Listener, Loop, Namespace, PortRange, Spread
 from connbench.results.result import Origin, Result
 from factories import BIND, PLAN, result_of, round_of, samples_of
 
@@ -77,6 +77,7 @@ def test_environment_that_matters_is_warned_of(code: str, other: dict[str, objec
         ("isolation", {"namespace": Namespace.HOST}, "host namespace"),
         ("listener", {"listener": Listener.ACCEPT}, "accept"),
         ("link", {"link": Link.VETH}, "veth"),
+        ("loop", {"loop": Loop.PYTHON}, "Python"),
         ("delay", {"delay_ms": 2.0}, "2.0"),
     ],
 )

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from connbench.analysis.bootstrap import ChangeVerdict
 from connbench.analysis.comparison import FIGURES, Comparison, compare
 from connbench.errors import Interrupted
-from connbench.model import Churn, Link, Listener, Load, Namespace, Plan, PortRange, StrategySpec
+from connbench.model import Churn, Link, Listener, Load, Loop, Namespace, Plan, PortRange, StrategySpec
 from connbench.report import comparison_report as report
 from connbench.report.comparison_report import HEADER, strategy_tables, verdict
 from connbench.report.formats import COMPARISON_FORMATS
@@ -279,6 +279,19 @@ def test_the_verdict_says_whether_rounds_were_enough() -> None:
     assert alike[1] == "A change of the total time by less than 2.8 % does not show with these rounds."
 
 
+def test_the_verdict_says_that_the_loop_may_be_the_reason() -> None:
+    """Another loop is named, and the next step is to measure both with one; too few rounds come first."""
+    base, new = named({BIND: rounds_of(5)}, "a"), named({BIND: rounds_of(5)}, "b")
+    assert base.plan
+    base.plan = replace(base.plan, loop=Loop.PYTHON)
+    told = verdict(compare(base, new))
+    assert told[0].startswith("The two are comparable, with another loop in NEW: ")
+    assert told[-1] == "Next: measure both with --loop python, because the loop may be the reason of a change."
+    assert "  warning: loop: Python in BASE, C in NEW" in report.text(compare(base, new)).splitlines()
+    few = named({BIND: rounds_of(1)}, "c")
+    assert verdict(compare(base, few))[-1] == "Next: measure both with --rounds 10."
+
+
 @pytest.mark.parametrize(
     ("change", "is_comparable"),
     [
@@ -289,10 +302,11 @@ def test_the_verdict_says_whether_rounds_were_enough() -> None:
         (lambda plan: replace(plan, namespace=Namespace.USER), True),
         (lambda plan: replace(plan, link=Link.VETH), False),
         (lambda plan: replace(plan, delay_ms=2.0), False),
+        (lambda plan: replace(plan, loop=Loop.PYTHON), True),
         (lambda plan: replace(plan, timeout=3.0), True),
         (lambda plan: replace(plan, seed=7), True),
     ],
-    ids=["range", "connections", "listener", "host", "user namespace", "link", "delay", "timeout", "seed"],
+    ids=["range", "connections", "listener", "host", "user namespace", "link", "delay", "loop", "timeout", "seed"],
 )
 def test_what_was_measured_otherwise_is_not_comparable(change: Callable[[Plan], Plan], *, is_comparable: bool) -> None:
     """Another range, number, listener or link alone may cause the change, and the report says so first."""

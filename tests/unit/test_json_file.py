@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from connbench.analysis.summary import summarize
 from connbench.errors import InputError, Interrupted
-from connbench.model import Link, Load, StrategySpec
+from connbench.model import Link, Load, Loop, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results import json_file
 from connbench.results.json_file import SCHEMA, read_json
@@ -251,6 +251,18 @@ def test_a_plan_without_a_link_was_over_the_loopback() -> None:
     plan = read_json(json.dumps(document).encode(), "x.json").plan
     assert plan
     assert (plan.link, plan.delay_ms) == (Link.LOOPBACK, 0)
+
+
+def test_a_plan_without_a_loop_had_the_loop_in_python() -> None:
+    """A file from before there was a loop in C was measured by the one in Python; other loops are refused."""
+    document = json.loads(FORMATS["json"](result_of({BIND: [round_of(samples_of([10]))]})))
+    assert document["plan"].pop("loop") == "c"
+    plan = read_json(json.dumps(document).encode(), "x.json").plan
+    assert plan
+    assert plan.loop is Loop.PYTHON
+    document["plan"]["loop"] = "fortran"
+    with pytest.raises(InputError, match="plan: Invalid enum value 'fortran'"):
+        read_json(json.dumps(document).encode(), "x.json")
 
 
 def test_columns_of_no_attempt_keep_their_types() -> None:

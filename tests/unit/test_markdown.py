@@ -83,7 +83,10 @@ def test_kernel_and_plan_come_first() -> None:
     assert lines[:3] == [
         "### connbench: Linux 6.8.0-test",
         "",
-        "range 9024-65535, 127.9.9.1 to 127.9.9.2:9023, own network namespace, backlog listener, seed 1, 2 rounds",
+        (
+            "range 9024-65535, 127.9.9.1 to 127.9.9.2:9023, own network namespace, backlog listener, loop C, seed 1, "
+            "2 rounds"
+        ),
     ]
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
 from connbench.linux import sysctl
-from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Namespace, Placement, PortRange, StrategySpec
+from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Loop, Namespace, Placement, PortRange, StrategySpec
 from connbench.planner.endpoints import choose_sources, choose_targets, find_listener_in_range, listener_endpoint
 from connbench.planner.namespaces import choose_listener, choose_namespace, choose_range
+from connbench.planner.planner import C_LOOP, choose_loop
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import choose_strategies
 from factories import LONG, PLAIN, PORTS, unhurried
@@ -377,3 +381,18 @@ def test_external_target_cannot_be_isolated() -> None:
     """--isolate always and a target outside contradict each other."""
     with pytest.raises(UsageError, match="--isolate always cannot reach a --target outside its namespace"):
         choose_namespace(RunRequest(isolate=Isolation.ALWAYS), external=True)
+
+
+def test_the_loop_in_c_is_the_default_where_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --loop the loop in C runs if it can be loaded; --loop python runs the other one all the same."""
+    monkeypatch.setitem(sys.modules, C_LOOP, ModuleType(C_LOOP))
+    assert [choose_loop(asked) for asked in (None, Loop.C, Loop.PYTHON)] == [Loop.C, Loop.C, Loop.PYTHON]
+
+
+def test_the_loop_in_c_is_refused_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extension the loop in Python runs; --loop c says what to install."""
+    monkeypatch.setitem(sys.modules, C_LOOP, None)  # import raises ModuleNotFoundError
+    assert [choose_loop(asked) for asked in (None, Loop.PYTHON)] == [Loop.PYTHON, Loop.PYTHON]
+    with pytest.raises(EnvironmentFault, match=r"^--loop c: connbench was installed without its loop in C$") as caught:
+        choose_loop(Loop.C)
+    assert "Debian: gcc and python3-dev" in caught.value.hint

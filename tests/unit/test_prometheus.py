@@ -158,6 +158,7 @@ def test_info_says_what_was_run() -> None:
         "link": "loopback",
         "delay_ms": "0",
         "listener": "backlog",
+        "loop": "c",
         "seed": "1",
         "rounds": "2",
     }

@@ -434,7 +434,7 @@ def test_header_names_link_and_delay_as_that_of_a_run_does() -> None:
     result = swept(TWO_BY_TWO)
     assert result.plan
     result.plan = replace(result.plan, link=Link.VETH, delay_ms=2.0)
-    words = "own network namespace, veth link, 2 ms delay, backlog listener, seed 1"
+    words = "own network namespace, veth link, 2 ms delay, backlog listener, loop C, seed 1"
     first = report.text(result, 0.01).splitlines()[0]
     assert first.startswith("sweep: Linux ")
     assert first.endswith(f", {words}")

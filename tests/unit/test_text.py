@@ -63,7 +63,7 @@ def test_block_is_header_six_lines_tables_and_facts() -> None:
     header, *lines = write(strategy_blocks(result, result.strategies[0])).splitlines()
     assert header == (
         "bind: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
-        "own network namespace, backlog listener, seed 1"
+        "own network namespace, backlog listener, loop C, seed 1"
     )
     assert lines == [
         "connection attempts: 3 errored: 0 total: 3",
@@ -122,7 +122,7 @@ def test_header_is_one_line_for_a_pipe() -> None:
     result = result_of({LONG: [round_of(MIXED), round_of(MIXED, 2)]}, replace(PLAN, namespace=Namespace.USER))
     assert header(result, LONG) == (
         "window 10000 clipped, 1000 retries: Linux 6.8.0-test, range 9024-65535, 127.9.9.1 -> 127.9.9.2:9023, "
-        "own user and network namespace, backlog listener, seed 1, 2 rounds"
+        "own user and network namespace, backlog listener, loop C, seed 1, 2 rounds"
     )
 
 

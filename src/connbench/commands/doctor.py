@@ -34,7 +34,7 @@ def command(output_format: str) -> int:
     that `connbench run` would refuse to start. The exit code is that of `connbench run`: 0 with warnings, 4 if it would
     refuse.
     """
-    from connbench.planner.planner import make_plan
+    from connbench.planner.planner import BUILD_C_LOOP, choose_loop, make_plan, why_no_c_loop
     from connbench.planner.request import RunRequest
 
     plan: Plan | None = None
@@ -56,7 +56,7 @@ def command(output_format: str) -> int:
         found += checks.checks_of_plan(plan, SECONDS)
     else:
         found = [*checks.checks_of_refusal(refusal, SECONDS)]
-    found.append(checks.listeners_check())
+    found += [checks.loop_check(choose_loop(None), why_no_c_loop(), BUILD_C_LOOP), checks.listeners_check()]
     machine = environment.collect(plan.cpus if plan else ())
     said = checks.verdict(plan, found)
     code = checks.exit_code(found)

@@ -23,6 +23,7 @@ from connbench.model import (
     Isolation,
     Link,
     Listener,
+    Loop,
     Placement,
     PortRange,
     Spread,
@@ -220,6 +221,13 @@ cpu_option = option(
     metavar="N,...|none",
     default=CpuChoice.LAST,
     help="Connect on these CPUs, one for each client; none lets the scheduler choose.  [default: the last usable ones]",
+)
+loop_option = option(
+    Section.PLACE,
+    "--loop",
+    type=Word([one.value for one in Loop], {one.language: one.value for one in Loop}, kind=Loop),
+    metavar="c|python",
+    help="Make the attempts with the loop in C, or with the same loop in Python.  [default: c, where it is built]",
 )
 output_option = option(
     Section.OUTPUT,
@@ -419,6 +427,7 @@ RUN_OPTIONS = (
         help="Add this time to each round trip of --link veth, by netem, as in 2ms. A number alone is in ms.",
     ),
     cpu_option,
+    loop_option,
     option(
         Section.PLACE,
         "--timeout",

@@ -14,7 +14,7 @@ from connbench.host.environment import governor, load
 from connbench.linux import limits, sysctl
 from connbench.linux.process import usable_cpus
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
-from connbench.model import Listener, Plan, PortRange, format_ports, parse_ports
+from connbench.model import Listener, Loop, Plan, PortRange, format_ports, parse_ports
 from connbench.safe_text import printable
 from connbench.units import count
 
@@ -178,6 +178,13 @@ def governor_check(cpus: Iterable[int]) -> Check:
         ", ".join(filter(None, names)),
         "for the run: cpupower frequency-set -g performance",
     )
+
+
+def loop_check(loop: Loop, reason: str, advice: str) -> Check:
+    """Which loop a run makes its attempts with, and if it is not the one in C, why and what to do about it."""
+    if loop is Loop.C:
+        return Check("loop", "loop", Status.OK, loop.language)
+    return Check("loop", "loop", Status.NOTE, f"{loop.language}, because {reason}", advice)
 
 
 def listeners_check() -> Check:

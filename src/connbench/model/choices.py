@@ -33,6 +33,18 @@ class Link(StrEnum):
     VETH = "veth"
 
 
+class Loop(StrEnum):
+    """The code that makes the attempts (`--loop`): the same loop in C, and in Python."""
+
+    C = "c"
+    PYTHON = "python"
+
+    @property
+    def language(self) -> str:
+        """Its name in a sentence: `C`, `Python`."""
+        return self.value.capitalize()
+
+
 class Listener(StrEnum):
     """Who completes the handshakes."""
 

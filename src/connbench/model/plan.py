@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from connbench.model.addresses import Endpoint, PortRange
-from connbench.model.choices import Close, Link, Listener, Namespace, Phase, Protocol, Spread
+from connbench.model.choices import Close, Link, Listener, Loop, Namespace, Phase, Protocol, Spread
 from connbench.model.knee_rule import can_show_half
 from connbench.model.strategy import HALF, StrategySpec
 
@@ -48,6 +48,8 @@ class Plan:
         delay_ms: What the link adds to each round trip, in milliseconds.
         reserved: How many ports of the range the kernel's search skips (net.ipv4.ip_local_reserved_ports).
         draws: The version of the rules of `connbench.draws`.
+        loop: The code that makes the attempts. The default is that of the versions that had the loop in Python alone,
+            whose files do not name it.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -66,6 +68,7 @@ class Plan:
     delay_ms: float = 0.0
     reserved: int = 0
     draws: int = DRAWS
+    loop: Loop = Loop.PYTHON
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from dataclasses import replace
+from importlib import import_module
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
@@ -18,6 +19,7 @@ from connbench.model import (
     Endpoint,
     Link,
     Listener,
+    Loop,
     Namespace,
     Plan,
     PortRange,
@@ -61,6 +63,14 @@ from connbench.planner.workload import (
 )
 
 SEED_BITS = 32
+
+C_LOOP = "connbench.engine._loop"
+"""The extension module that an installation builds where it finds a compiler."""
+
+BUILD_C_LOOP = (
+    "install a C compiler and Python's headers (Debian: gcc and python3-dev), then connbench again "
+    "(in a checkout: make -B setup)"
+)
 
 
 def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Finding]]:
@@ -116,6 +126,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         delay_ms=request.delay_ms,
         cpus=cpus,
         reserved=ports.count_of(reserved),
+        loop=choose_loop(request.loop),
     )
     check_unreserved(plan)
     findings += left_out
@@ -199,6 +210,29 @@ def _unpinned(reason: str) -> Finding:
         f"the scheduler chooses the CPUs of the connections ({reason})",
         "the times include moves between CPUs; allow the call where this sandbox is set up",
     )
+
+
+def choose_loop(asked: Loop | None) -> Loop:
+    """Choose the loop that makes the attempts: the one in C where it can be loaded.
+
+    Raises:
+        EnvironmentFault: It was asked for, and cannot be.
+    """
+    reason = why_no_c_loop()
+    if asked is Loop.C and reason:
+        raise EnvironmentFault(f"--loop c: {reason}", f"{BUILD_C_LOOP}; or use --loop python")
+    return asked or (Loop.PYTHON if reason else Loop.C)
+
+
+def why_no_c_loop() -> str:
+    """Why the loop in C cannot run, for an error or the doctor; empty if it can."""
+    try:
+        import_module(C_LOOP)
+    except ModuleNotFoundError:
+        return "connbench was installed without its loop in C"
+    except ImportError as error:
+        return f"the loop in C cannot be loaded: {error}"
+    return ""
 
 
 def plan_offline(request: RunRequest, reserved: frozenset[int] = frozenset()) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from connbench.model import Close, Isolation, Link, Listener, Placement, PortRange, Protocol, Spread
+from connbench.model import Close, Isolation, Link, Listener, Loop, Placement, PortRange, Protocol, Spread
 from connbench.model.plan import DEFAULT_TIMEOUT
 
 DEFAULT_SEED = 1
@@ -56,6 +56,7 @@ class RunRequest:
     timeout: float = DEFAULT_TIMEOUT
     cpus: tuple[int, ...] | CpuChoice = CpuChoice.LAST
     allow_remote: bool = False
+    loop: Loop | None = None
 
     @property
     def listener_hint(self) -> str:

@@ -316,6 +316,8 @@ def _next(comparison: Comparison, figures: list[_Named]) -> Iterator[str]:
         yield "Next: measure both with the same options."
     elif _missing(comparison, figures):
         yield f"Next: measure both with --rounds {2 * FEWEST}."
+    elif any(difference.code == "loop" for difference in comparison.differences):
+        yield "Next: measure both with --loop python, because the loop may be the reason of a change."
     elif not any(figure.verdict in CHANGED for _, _, figure in figures):
         yield "Next: if a smaller change matters, measure both with more --rounds."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -137,7 +137,7 @@ def kernel_name(result: Result) -> str:
 
 
 def conditions(result: Result, source: str = "", arrow: str = "->") -> list[str]:
-    """What determined the figures besides kernel and strategy: ports, addresses, namespace, link, listener, seed.
+    """What determined the figures besides kernel and strategy: ports, addresses, namespace, link, listener, loop, seed.
 
     Args:
         result: The file's name stands for all of it where the file has no plan.
@@ -155,6 +155,7 @@ def conditions(result: Result, source: str = "", arrow: str = "->") -> list[str]
             str(plan.namespace),
             *filter(None, [link_name(plan)]),
             f"{plan.listener} listener",
+            f"loop {plan.loop.language}",
             f"seed {plan.seed}",
         ]
     return [*parts, *([f"{rounds} rounds"] if rounds > 1 else [])]
@@ -188,14 +189,12 @@ def _host_range(result: Result) -> PortRange | None:
 
 
 def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
-    """Latency, handshake, acquire time and tries, giving up, and the tables by source, target and client.
+    """Latency, acquire time and tries, giving up, and the tables by source, target and client.
 
     UDP's latency is its acquire time, so its second table has the tries alone.
     """
     summary = summarize(strategy)
     yield latency_table(summary)
-    if summary.all.handshake.count:
-        yield _handshake_table(summary)
     if result.origin is not Origin.TALK_CSV:
         is_udp = strategy.strategy.load.protocol is Protocol.UDP
         yield _tries_table(summary) if is_udp else _acquire_table(summary)
@@ -206,17 +205,12 @@ def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
 
 def latency_table(summary: Summary) -> Table:
     """Latency of all attempts, of each parity and of the failed; a group without attempts has no row."""
-    return _distributions("latency", {name: group.latency for name, group in summary.groups.items()})
-
-
-def _handshake_table(summary: Summary) -> Table:
-    """Handshakes of the same groups, where they were timed by themselves."""
-    return _distributions("handshake", {name: group.handshake for name, group in summary.groups.items()})
-
-
-def _distributions(what: str, groups: Mapping[str, Distribution]) -> Table:
-    rows = [(name, count(group.count), *_distribution(group)) for name, group in groups.items() if group.count]
-    return Table((what, "n", *_DISTRIBUTION), rows)
+    rows = [
+        (name, count(group.latency.count), *_distribution(group.latency))
+        for name, group in summary.groups.items()
+        if group.latency.count
+    ]
+    return Table(("latency", "n", *_DISTRIBUTION), rows)
 
 
 def _distribution(values: Distribution) -> tuple[str, ...]:

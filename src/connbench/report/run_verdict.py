@@ -21,6 +21,7 @@ from connbench.model import (
     Close,
     Link,
     Listener,
+    Loop,
     Phase,
     Placement,
     Plan,
@@ -362,6 +363,8 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
         words.append("--listener accept")
     if not plan.namespace.is_own and plan.listener is not Listener.EXTERNAL:
         words.append("--isolate never")
+    if plan.loop is Loop.PYTHON:
+        words.append("--loop python")
     if plan.timeout != DEFAULT_TIMEOUT:
         words.append(f"--timeout {plan.timeout:g}s")
     return "".join(f" {word}" for word in words if word)

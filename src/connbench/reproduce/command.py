@@ -13,6 +13,7 @@ from connbench.commands.options import (
     cpu_option,
     force_option,
     format_option,
+    loop_option,
     output_option,
     page_option,
     quiet_option,
@@ -40,6 +41,7 @@ FORMAT_NAMES = ("text", "json")
 )
 @seed_option
 @cpu_option
+@loop_option
 @format_option(FORMAT_NAMES)
 @output_option
 @page_option
@@ -56,7 +58,7 @@ def command(  # noqa: PLR0913  # one for each option
     quick: bool,
     force: bool,
     quiet: bool,
-    **asked: Any,  # noqa: ANN401  # seed and cpu, which go on as they are
+    **asked: Any,  # noqa: ANN401  # seed, cpu and loop, which go on as they are
 ) -> int:
     """Repeat the measurements of the talk 'connect() - why you so slow?', and check its claims on this kernel.
 

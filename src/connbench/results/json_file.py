@@ -38,7 +38,8 @@ SCHEMA = 6
 
 READ = (3, 4, 5, SCHEMA)
 """The schemas that are read. Schema 4 added units to the names of figures, which are not read, and null. Schema 5
-changed the names in `connbench.results.file_checks.RENAMED`. Schema 6 records the version of a plan's draws.
+changed the names in `connbench.results.file_checks.RENAMED`. Schema 6 records the version of a plan's
+draws, and its loop.
 """
 
 RECORDS_DRAWS = 6
