@@ -19,6 +19,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.planner.planner import why_no_c_loop
 from connbench.results.csv_file import HEADER
+from connbench.results.json_file import SCHEMA
 from run_connbench import command_line, connbench, needs_port_range, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
@@ -79,7 +80,7 @@ def test_fewer_ports_than_connections_is_an_experiment() -> None:
 def test_json_holds_everything() -> None:
     """Schema, plan, environment, summary, samples as columns, counters, findings."""
     found = document(*SMALL, "--strategy", "window", "--window", "16", "--seed", "9", "--rounds", "2")
-    assert found["schema"] == 5
+    assert found["schema"] == SCHEMA
     assert found["plan"]["seed"] == 9
     assert found["partial"] is False
     assert {"kernel", "cpu_model", "cpu_count", "affinity", "clock_source", "governor", "load_1m"} <= set(
