@@ -29,9 +29,8 @@ from connbench.linux.sockopts import (
     pack_timeout,
     pack_u32,
 )
-from connbench.model import Close, Protocol
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
-from connbench.units import NS_PER_MS, NS_PER_S
+from connbench.units import NS_PER_S
 
 LONGEST_SLEEP_NS = 50e6
 """A pace sleeps in pieces of this length at most, and reads the stop flag after each."""
@@ -41,8 +40,6 @@ FLOOR_CALLS = 2000
 
 TCP_ESTABLISHED = 1
 """tcpi_state, the first byte of struct tcp_info (include/net/tcp_states.h)."""
-
-NO_LIMIT_NS = 2**62
 
 
 def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece
@@ -61,7 +58,7 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
         Why it ended. The connections are in `held`, and the samples in `task.columns`.
     """
     round_plan, draws, columns, client, stop = task.plan, task.draws, task.columns, task.client, task.stop
-    plan, load = round_plan.plan, round_plan.strategy.load
+    plan = round_plan.plan
     clock = perf_counter_ns
     started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
     connect_ns, acquire_ns = columns["connect_ns"], columns["acquire_ns"]
@@ -74,19 +71,15 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
     targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
     strategy = round_plan.strategy.traits
     binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
-    # UDP searches for a port in bind(), so there is no search to defer to connect().
-    defers_port = strategy.defers_port and load.protocol is Protocol.TCP
+    defers_port, resets, reset_peer = task.defers_port, task.resets, task.reset_peer
+    max_tries, limit_ns = draws.max_tries, task.limit_ns
     option = b""
-    max_tries = draws.max_tries
-    limit_ns = NO_LIMIT_NS if load.give_up_ms is None else int(load.give_up_ms * NS_PER_MS)
     # Without --retries an attempt draws until it finds a free port. Once none can be free (the worker's client holds
     # all ports of the source, or an attempt has used up all tries), it draws as often as a program that cannot know
     # this would: MOST_DRAWS times.
     gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
     free_ports, capacity = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
     begins_at = task.rows.start
-    resets = load.churn is None or load.churn.close is Close.RST
-    reset_peer = task.reset_peer
     slot, timeouts = 0, churn.timeouts if churn else 0
     if not capacity:
         return LoopEnd(Reason.CAPACITY, timeouts)

@@ -18,11 +18,14 @@ from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import advice_for_errno
 from connbench.linux.sock_destroy import PeerReset
-from connbench.model import Phase, Protocol, RoundPlan
-from connbench.units import MS_PER_S, NS_PER_S
+from connbench.model import Close, Phase, Protocol, RoundPlan
+from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 TIMEOUTS_IN_A_ROW = 5
 """After as many time-outs the run ends: the listener does not answer, and N attempts would take N time-outs."""
+
+NO_LIMIT_NS = 2**62
+"""Stands for no limit of the acquire time."""
 
 
 def never_set() -> memoryview:
@@ -72,6 +75,23 @@ class WorkerTask:
     def kind(self) -> int:
         """The kind of the sockets: SOCK_STREAM or SOCK_DGRAM."""
         return SOCK_STREAM if self.plan.strategy.load.protocol is Protocol.TCP else SOCK_DGRAM
+
+    @property
+    def defers_port(self) -> bool:
+        """Whether IP_BIND_ADDRESS_NO_PORT is set. UDP searches for a port in bind(): there is no search to defer."""
+        return self.plan.strategy.traits.defers_port and self.kind == SOCK_STREAM
+
+    @property
+    def resets(self) -> bool:
+        """Whether the churn closes connections by a reset."""
+        churn = self.plan.strategy.load.churn
+        return churn is None or churn.close is Close.RST
+
+    @property
+    def limit_ns(self) -> int:
+        """The acquire time in ns beyond which an attempt is given up."""
+        give_up_ms = self.plan.strategy.load.give_up_ms
+        return NO_LIMIT_NS if give_up_ms is None else int(give_up_ms * NS_PER_MS)
 
     @property
     def timeout(self) -> float:

@@ -50,12 +50,16 @@ class PeerReset:
 
     The kernel needs CONFIG_INET_DIAG_DESTROY. The caller needs CAP_NET_ADMIN over the network namespace in which this
     object is made, which must be the listener's.
+
+    Attributes:
+        has_worked: Whether it has reset a connection.
+        is_refused: Whether the kernel does not support it.
     """
 
     def __init__(self) -> None:
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
-        self._has_worked = False
-        self._is_refused = False
+        self.has_worked = False
+        self.is_refused = False
 
     @classmethod
     def of(cls, listening: int | None) -> Self | None:
@@ -66,12 +70,17 @@ class PeerReset:
         except OSError:
             return None
 
+    @property
+    def descriptor(self) -> int:
+        """The netlink socket."""
+        return self._netlink.fileno()
+
     def __call__(self, connection: Connected) -> bool:
         """Reset a connection at its other end; returns whether the kernel did it.
 
         On return this end has received the RST, unless the kernel left that to ksoftirqd.
         """
-        if self._is_refused:
+        if self.is_refused:
             return False
         try:
             near, far = connection.getsockname(), connection.getpeername()
@@ -87,11 +96,11 @@ class PeerReset:
         number: int
         (number,) = struct.unpack_from("=i", self._netlink.recv(4096), ERROR_AT)
         if number == 0:
-            self._has_worked = True
-        elif number != -errno.ENOENT or not self._has_worked:
+            self.has_worked = True
+        elif number != -errno.ENOENT or not self.has_worked:
             # The kernel answers ENOENT for a connection that is gone, and also if it has no tcp_diag. In that case it
             # searches for the module at each request, which takes milliseconds.
-            self._is_refused = True
+            self.is_refused = True
         return number == 0
 
 
