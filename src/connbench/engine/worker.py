@@ -35,7 +35,7 @@ from connbench.linux.limits import free_descriptors
 from connbench.linux.process import PrivateMemory, die_with_parent, usable_cpus
 from connbench.linux.sock_destroy import PeerReset
 from connbench.linux.sockopts import IP_BIND_ADDRESS_NO_PORT, LINGER_RESET, ON
-from connbench.model import Protocol, RoundPlan
+from connbench.model import Loop, Protocol, RoundPlan
 from connbench.model.round_report import WorkerReport
 from connbench.samples import attach, count_done, views
 
@@ -101,6 +101,19 @@ def _move_to(cpu: int) -> None:
         ) from error
 
 
+def _module_of(name: Loop) -> ModuleType:
+    """The module of a loop.
+
+    Raises:
+        ImportError: It is the one in C, which an update may have removed after the run was planned.
+    """
+    if name is Loop.PYTHON:
+        return loop
+    from connbench.engine import _loop  # noqa: PLC0415  # an installation may lack it
+
+    return _loop
+
+
 class Worker:
     """The connections of a worker, and the commands on them.
 
@@ -110,6 +123,7 @@ class Worker:
 
     def __init__(self, task: WorkerTask) -> None:
         self._held = array("i")
+        self._loop = _module_of(task.plan.plan.loop)
         self._memory = PrivateMemory()
         plan = task.plan
         is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours
@@ -136,13 +150,13 @@ class Worker:
             case ["churn", *numbers]:
                 return self._churn(*map(int, numbers))
             case ["count"]:
-                held, established = loop.count(self._task, self._held)
+                held, established = self._loop.count(self._task, self._held)
                 return {"held": held, "established": established}
         raise ValueError(f"unknown command: {command}")
 
     def reset_all(self) -> None:
         """Close every connection by a reset (RST)."""
-        loop.reset_all(self._task, self._held)
+        self._loop.reset_all(self._task, self._held)
 
     def _open(self) -> dict[str, Any]:
         task, memory_idle = self._task, self._memory.read()
@@ -156,7 +170,7 @@ class Worker:
             involuntary_switches=outcome.pop("switches"),
             memory_idle=memory_idle,
             memory_full=memory_full,
-            floor_ns=loop.measure_floor(task, held[0]) if held else None,
+            floor_ns=self._loop.measure_floor(task, held[0]) if held else None,
             client=task.client,
         )
         done = range(report.first, report.first + report.attempts)
@@ -180,7 +194,7 @@ class Worker:
             in a row; `fault`, the fault that ended the attempts early, or None.
         """
         switches = _switches()
-        end = loop.run_attempts(self._task, self._held, rows, churn)
+        end = self._loop.run_attempts(self._task, self._held, rows, churn)
         fault = end.fault(self._task) if self._free else RunFault(*NO_DESCRIPTOR)
         return {
             "switches": _switches() - switches,
