@@ -21,12 +21,16 @@ from connbench import commands
 from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from connbench.model import Endpoint, Link, Listener, Placement, Plan, PortRange, StrategySpec
+from connbench.model import Endpoint, Link, Listener, Loop, Placement, Plan, PortRange, StrategySpec
+from connbench.planner.planner import choose_loop
 from connbench.results.result import Result, StrategyResult
 from connbench.runner import run
 
 COMMAND = str(Path(sys.executable).with_name("connbench"))
 INSIDE = [sys.executable, str(Path(__file__).with_name("faulty_host.py"))]
+LOOP: Loop = choose_loop(None)
+"""The loop of the plans that `make_plan` makes; the fixture `each_loop` sets it to each one."""
+
 LOW = 40000
 OVER_VETH: dict[str, Any] = {
     "sources": ("198.18.0.1",),
@@ -68,6 +72,7 @@ def make_plan(strategy: StrategySpec, ports: int, connections: int, **changes: A
         "listener": Listener.BACKLOG,
         "namespace": NAMESPACE,
         "seed": 1,
+        "loop": LOOP,
     }
     return Plan(**(fields | changes))
 

@@ -33,6 +33,7 @@ def measure6(name: str, window: int | None = None, attempts: int = PORTS, **chan
     return measure(spec(name, window), PORTS, attempts, sources=("2001:db8::1",), targets=(target,), **changes).samples
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("name", ["plain", "bind"])
 def test_one_parity_goes_first(name: str) -> None:
     """The search is that of IPv4: all even ports, then the odd ones, then none."""
@@ -42,6 +43,7 @@ def test_one_parity_goes_first(name: str) -> None:
     assert samples.errno.tolist() == [0] * PORTS + [errno.EADDRNOTAVAIL]
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("listener", [Listener.BACKLOG, Listener.ACCEPT])
 @pytest.mark.parametrize(("name", "window"), [("random", None), ("range", None), ("partition", 4)])
 def test_every_strategy_finds_every_port(name: str, window: int | None, listener: Listener) -> None:
@@ -50,6 +52,7 @@ def test_every_strategy_finds_every_port(name: str, window: int | None, listener
     assert sorted(samples.port.tolist()) == list(range(LOW, LOW + PORTS))
 
 
+@pytest.mark.usefixtures("each_loop")
 @needs_port_range
 def test_windows_are_kept_to() -> None:
     """IP_LOCAL_PORT_RANGE works on a socket of IPv6: one window of a partition is used up before the next."""

@@ -39,6 +39,7 @@ def ports_of(samples: Samples) -> list[int]:
     return ports
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_clients_make_every_attempt_between_them(name: str) -> None:
     """Three clients divide the attempts, none is made twice or left out, and each connection has a port of its own."""
@@ -61,6 +62,7 @@ def test_clients_run_at_the_same_time() -> None:
     assert second.started_ns[0] < first.started_ns[-1]
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("clients", [1, 2])
 def test_churn_replaces_held_connections(name: str, clients: int) -> None:
@@ -77,6 +79,7 @@ def test_churn_replaces_held_connections(name: str, clients: int) -> None:
     assert int(churned.samples.started_ns.min()) > int(filled.samples.started_ns.max())
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_churn_never_holds_a_port_twice() -> None:
     """Each replacement frees a port before it takes one: the ports in use never exceed what was filled."""
     filled, churned = measure_phases(under("plain", Load(fill=1.0, churn=Churn(100))), 8, 0)
@@ -85,6 +88,7 @@ def test_churn_never_holds_a_port_twice() -> None:
     assert churned.rounds[0].report.established == 8
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_closing_in_good_order_keeps_the_port() -> None:
     """Over a veth pair a port closed by FIN is in use for a minute; closed by reset it is free at once."""
     by_fin = Load(fill=1.0, churn=Churn(8, Close.FIN))
@@ -113,6 +117,7 @@ def test_more_closings_than_time_wait_takes_are_found() -> None:
     assert found["message"].startswith(f"{overflow} closed connections had no TIME_WAIT")
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_partition_goes_on_where_the_filling_ended() -> None:
     """The first replacements take the windows that the filling left, and so none of them fails."""
     if not is_supported(LOCAL_PORT_RANGE):
@@ -124,6 +129,7 @@ def test_partition_goes_on_where_the_filling_ended() -> None:
     assert (churned.samples.port >= LOW + PORTS // 2).all()
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_syn_without_an_answer_is_waited_for_up_to_the_limit() -> None:
     """A listener whose queue is full answers no SYN: the limit ends the wait, and not the time-out of an hour.
 
@@ -143,6 +149,7 @@ def test_syn_without_an_answer_is_waited_for_up_to_the_limit() -> None:
     assert result.samples.errno[-1] == TIMED_OUT
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_slow_attempts_are_given_up() -> None:
     """An attempt that takes longer than the limit counts as given up, and its port is free again."""
     result = measure(under("bind", Load(give_up_ms=0.000_001)), 8, 20)
@@ -151,6 +158,7 @@ def test_slow_attempts_are_given_up() -> None:
     assert measure(under("bind", Load(give_up_ms=60_000)), 8, 8).samples.errno.tolist() == [0] * 8
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("strategy", [spec("random"), spec("window", 4, retries=9)], ids=["random", "window"])
 def test_draws_are_promised_and_ports_are_not(strategy: StrategySpec) -> None:
     """Two clients race for a port in the kernel: tries and ports may differ, what a try draws may not.
@@ -178,6 +186,7 @@ def _lies_in(port: int, window: int) -> bool:
     return port == 0 or window & 0xFFFF <= port <= window >> 16
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_giving_up_ends_further_tries() -> None:
     """Once the time is over no port is drawn any more."""
     full = replace(spec("random", retries=10**9), load=Load(give_up_ms=1.0))
@@ -192,6 +201,7 @@ def tracked(result: StrategyResult, target: int) -> list[int]:
     return ports_of(result.samples.chosen(result.samples.target == target))
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("spread", list(Spread))
 @pytest.mark.parametrize("name", ["plain", "bind", "range"])
 def test_each_target_has_all_ports(name: str, spread: Spread) -> None:
@@ -202,6 +212,7 @@ def test_each_target_has_all_ports(name: str, spread: Spread) -> None:
     assert (int(result.samples.failed.sum()), result.capacity) == (1, 32)
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("spread", list(Spread))
 def test_bound_port_is_taken_for_every_target(spread: Spread) -> None:
     """bind() to a port knows no target: all targets together have one range."""
@@ -213,6 +224,7 @@ def test_bound_port_is_taken_for_every_target(spread: Spread) -> None:
     assert more.errno[-1] == errno.EADDRINUSE
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_shapes_go_together() -> None:
     """Two clients churn over two sources and two targets, and lose nothing."""
     load = Load(fill=0.5, concurrency=2, churn=Churn(64))
@@ -228,7 +240,7 @@ def test_shapes_go_together() -> None:
 def test_loopback_hides_that_ports_in_time_wait_run_out(is_far: bool) -> None:
     """Of 50 ports 25 are free: over veth 60 replacements by FIN use them up; the loopback soon has them free again."""
     link = OVER_VETH if is_far else {}
-    strategy = under("bind", Load(fill=0.5, churn=Churn(60, Close.FIN, rate=20.0)))
+    strategy = under("bind", Load(fill=0.5, churn=Churn(60, Close.FIN, rate=50.0)))
     plan = make_plan(strategy, 50, 0, listener=Listener.ACCEPT, **link)
     result = Result(plan, {})
     run(plan, result, lambda _: None, lambda _: None, Interrupts())

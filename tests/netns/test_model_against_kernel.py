@@ -76,6 +76,7 @@ def test_parities_are_the_kernels_in_order(name: str, low: int) -> None:
     assert attempts.errno.tolist() == measured.errno.tolist()
 
 
+@pytest.mark.usefixtures("each_loop")
 @needs_port_range
 @pytest.mark.parametrize("clipped", [False, True])
 def test_windows_of_one_seed_fail_as_often(clipped: bool) -> None:
@@ -86,6 +87,7 @@ def test_windows_of_one_seed_fail_as_often(clipped: bool) -> None:
     assert abs(measured.failed.sum() - np.mean(failures)) <= 4 * np.std(failures, ddof=1)
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("protocol", list(Protocol))
 def test_ports_drawn_here_are_the_same_to_the_last(protocol: Protocol) -> None:
     """Of `random` the seed settles everything: ports, tries and errors, those of the churn too."""
@@ -101,6 +103,7 @@ def test_ports_drawn_here_are_the_same_to_the_last(protocol: Protocol) -> None:
         assert attempts.failed.any()
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_draws_in_vain_are_as_many_as_the_engine_makes() -> None:
     """Beyond the last port of a range nobody tells `random` so: ports and tries are the same here and there."""
     measured = measure(spec("random"), 64, 70).samples

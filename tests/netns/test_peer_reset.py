@@ -82,7 +82,7 @@ LOADS = (
 """Two clients that close by reset and take each other's ports, with every kind of listener of connbench's own."""
 
 
-@pytest.mark.usefixtures("resets")
+@pytest.mark.usefixtures("resets", "each_loop")
 @pytest.mark.parametrize(("load", "place"), LOADS)
 def test_no_syn_overtakes_the_reset_of_another_client(load: Load, place: dict[str, Any]) -> None:
     """More than half of 1,000 ports are in use, so that a port that one client frees is soon found by the other."""

@@ -14,6 +14,8 @@ from connbench.model import Listener, RoundPlan, StrategySpec
 from connbench.strategies import STRATEGIES
 from run_connbench import LOW, make_plan, measure, needs_port_range, spec
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 EXPECTED_WALK = os.environ.get("CONNBENCH_EXPECT_WALK")
 """Set where the kernel is known, as in the kernel lab's guests: `two-parity` or `one-by-one`."""
 

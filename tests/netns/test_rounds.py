@@ -29,6 +29,7 @@ def test_settings_are_read_back_from_the_namespace() -> None:
     assert sysctl.read_all() == before
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_a_range_may_begin_among_the_privileged_ports() -> None:
     """The kernel refuses such a range unless ip_unprivileged_port_start is lowered first."""
     result = measure(spec("plain"), 8, 8, low=100)
@@ -83,6 +84,7 @@ def test_no_listener_is_an_error_before_anything_is_measured() -> None:
         measure(spec("plain"), 8, 8, targets=(Endpoint("192.0.2.1", 80),), namespace=Namespace.HOST)
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_a_refusing_target_fails_each_attempt() -> None:
     """Without a listener every connect() is refused, and no connection is held."""
     result = measure(spec("bind"), 8, 8, listener=Listener.EXTERNAL)

@@ -12,6 +12,8 @@ from connbench.model import Spread
 from connbench.results.result import Samples
 from run_connbench import LOW, measure, spec
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 TWO = ("127.9.9.1", "127.9.9.3")
 PORTS = 16
 
