@@ -54,9 +54,9 @@ def test_windows_have_no_knee_but_failures() -> None:
 )
 @pytest.mark.parametrize(("entries", "is_crowded"), [(512, True), (2048, False)])
 def test_the_advised_table_takes_effect(entries: int, is_crowded: bool) -> None:
-    """The sysctl of the host gives a run's namespace a table of its own; no finding names one that is large enough."""
+    """--ehash-entries gives a run a table of its own; no finding names one that is large enough."""
     command = ("run", "--strategy", "bind", "--port-range", "40000-42047", "-n", "1000", "--format", "json")
-    told = json.loads(connbench(*command, inside=("--sysctl", f"net.ipv4.tcp_child_ehash_entries={entries}")).stdout)
+    told = json.loads(connbench(*command, "--ehash-entries", str(entries)).stdout)
     [strategy] = told["strategies"]
     assert strategy["rounds"][0]["settings"]["net.ipv4.tcp_ehash_entries"] == str(entries)
     knee = strategy["knee"]

@@ -117,6 +117,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "unknown listener": (lambda d: d["plan"].update(listener="x"), "listener"),
     "unknown namespace": (lambda d: d["plan"].update(namespace="x"), "namespace"),
     "unknown link": (lambda d: d["plan"].update(link="x"), "link"),
+    "hash table without an entry": (lambda d: d["plan"].update(ehash_entries=0), "ehash_entries is 0"),
     "negative delay": (lambda d: d["plan"].update(delay_ms=-1), "delay_ms is -1"),
     "unknown placement": (lambda d: d["strategies"][0]["strategy"].update(placement="x"), "placement"),
     "unknown origin": (lambda d: d.update(origin="x"), "origin"),

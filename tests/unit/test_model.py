@@ -51,6 +51,7 @@ plans = st.builds(
     cpus=st.lists(st.integers(0, 4096), max_size=2).map(tuple),
     link=st.sampled_from(Link),
     delay_ms=st.floats(0, 900),
+    ehash_entries=st.none() | st.integers(1),
 )
 round_plans = st.builds(RoundPlan, plan=plans, strategy=specs, number=st.integers(1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -11,9 +12,20 @@ from hypothesis import strategies as st
 
 from connbench.errors import ConnbenchError, EnvironmentFault, UsageError
 from connbench.linux import sysctl
-from connbench.model import MAX_PORT, Endpoint, Isolation, Listener, Loop, Namespace, Placement, PortRange, StrategySpec
+from connbench.model import (
+    MAX_PORT,
+    Endpoint,
+    Isolation,
+    Listener,
+    Loop,
+    Namespace,
+    Placement,
+    PortRange,
+    Protocol,
+    StrategySpec,
+)
 from connbench.planner.endpoints import choose_sources, choose_targets, find_listener_in_range, listener_endpoint
-from connbench.planner.namespaces import choose_listener, choose_namespace, choose_range
+from connbench.planner.namespaces import choose_ehash_entries, choose_listener, choose_namespace, choose_range
 from connbench.planner.planner import C_LOOP, choose_loop
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import choose_strategies
@@ -294,6 +306,19 @@ def test_range_is_the_talks_in_a_namespace_of_its_own() -> None:
     assert choose_range(RunRequest(), Namespace.NETWORK) == PORTS
     assert choose_range(RunRequest(("plain",), port_range=asked), Namespace.USER) == asked
     assert choose_range(RunRequest(port_range=PortRange(7, 8)), Namespace.NETWORK) == PortRange(7, 8)
+
+
+def test_hash_table_is_a_power_of_two_in_a_namespace_of_its_own() -> None:
+    """The kernel rounds up; it cannot resize the host's table, and UDP has none of that kind."""
+    asked = RunRequest(ehash_entries=3_000_000)
+    assert choose_ehash_entries(asked, Namespace.NETWORK, external=False) == 1 << 22
+    assert choose_ehash_entries(RunRequest(ehash_entries=1), Namespace.USER, external=False) == 1
+    assert choose_ehash_entries(RunRequest(), Namespace.HOST, external=False) is None
+    with pytest.raises(UsageError, match="--ehash-entries 3000000: the host's namespace has a table") as refused:
+        choose_ehash_entries(replace(asked, isolate=Isolation.NEVER), Namespace.HOST, external=False)
+    assert refused.value.hint == "leave out --ehash-entries; or leave out --isolate never"
+    with pytest.raises(UsageError, match="does nothing for UDP"):
+        choose_ehash_entries(replace(asked, protocol=Protocol.UDP), Namespace.NETWORK, external=False)
 
 
 @pytest.mark.parametrize("namespace", Namespace)

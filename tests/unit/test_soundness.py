@@ -379,5 +379,5 @@ def test_growth_by_a_crowded_table_is_no_knee() -> None:
     )
     assert own.message.startswith("2,000,000 sockets are in an established-hash table of 262,144 entries, 7.6 each: ")
     assert own.message.endswith("median connect() 6.48 µs in the first 5% of the connections, 35.4 µs in the last 5%")
-    assert "net.ipv4.tcp_child_ehash_entries=2097152 " in own.advice
+    assert "--ehash-entries 2097152 " in own.advice
     assert "thash_entries=2097152 " in host.advice

@@ -132,6 +132,12 @@ def test_header_names_a_link_that_is_not_the_loopback() -> None:
     assert ", own network namespace, veth link, 2 ms delay, backlog listener, " in header(result, BIND)
 
 
+def test_header_names_a_hash_table_of_the_rounds_own() -> None:
+    """Its entries stand beside the namespace."""
+    result = result_of({BIND: [round_of(MIXED)]}, replace(PLAN, ehash_entries=1 << 22))
+    assert ", own network namespace, established-hash table of 4,194,304 entries, " in header(result, BIND)
+
+
 def test_folded_header_says_the_same_in_lines() -> None:
     """A width folds the header between words, later lines indented."""
     result = run_of(LONG, MIXED)

@@ -304,6 +304,7 @@ HOST = replace(FULL, namespace=Namespace.HOST)
         (Load(fill=0.85), FULL, "--strategy window --fill 85% --port-range"),
         (Load(give_up_ms=0.5), replace(FULL, timeout=2.5), "--give-up-after 0.5ms --timeout 2.5s --port-range"),
         (Load(), replace(FULL, loop=Loop.PYTHON), "--loop python --port-range"),
+        (Load(), replace(FULL, ehash_entries=1 << 21), "--strategy window --ehash-entries 2097152 --port-range"),
         (Load(), replace(FULL, connections=800, rounds=3), "--strategy window -n 800 --rounds 3 --port-range"),
         (Load(), replace(FULL, listener=Listener.ACCEPT), "--strategy window --listener accept --port-range"),
         (

@@ -21,7 +21,7 @@ from connbench.units import MS_PER_S, duration, format_measured_rate
 SLOW_CONNECT_NS = 900_000_000
 """A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow waited for that timer, not for a port."""
 
-EHASH_ENTRIES, CHILD_ENTRIES = "net.ipv4.tcp_ehash_entries", "net.ipv4.tcp_child_ehash_entries"
+EHASH_ENTRIES = "net.ipv4.tcp_ehash_entries"
 SWITCHES_PER_ATTEMPT = 0.01
 STEAL_SHARE = 0.01
 FLOOR_SHARE = 0.25
@@ -240,8 +240,7 @@ def _find_crowded_hash_table(plan: Plan, measured: Round) -> Iterator[Finding]:
         f"{sockets:,} sockets are in an established-hash table of {entries:,} entries, {sockets / entries:.1f} each: "
         f"each lookup walks past them; median connect() {first} in the first 5% of the connections, {last} in the "
         "last 5%",
-        f"that is not the port search; sysctl {CHILD_ENTRIES}={enough} on the host (Linux 6.1) gives new namespaces a "
-        "larger table"
+        f"that is not the port search; --ehash-entries {enough} gives the run a larger table (Linux 6.1)"
         if plan.namespace.is_own
         else f"that is not the port search; boot with thash_entries={enough} for a larger table",
     )

@@ -30,6 +30,7 @@ from connbench.model import (
     parse_ports,
 )
 from connbench.model.load import LoadField
+from connbench.model.plan import MOST_EHASH_ENTRIES
 from connbench.planner.request import DEFAULT_SEED, CpuChoice
 from connbench.report.formats import FORMATS
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy, takers
@@ -425,6 +426,13 @@ RUN_OPTIONS = (
         type=DELAY,
         default=0.0,
         help="Add this time to each round trip of --link veth, by netem, as in 2ms. A number alone is in ms.",
+    ),
+    option(
+        Section.PLACE,
+        "--ehash-entries",
+        type=count(low=1, high=MOST_EHASH_ENTRIES),
+        help="Give each round an established-hash table of its own, of N entries rounded up to a power of two (Linux "
+        "6.1).  [default: the host's table]",
     ),
     cpu_option,
     loop_option,

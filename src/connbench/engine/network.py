@@ -12,7 +12,13 @@ from connbench.errors import EnvironmentFault
 from connbench.linux import counters, sysctl, veth
 from connbench.linux.faults import limit_fault
 from connbench.linux.interfaces import bring_up_loopback
-from connbench.linux.namespace import LIMIT_WAIT_S, enter_new_namespace, in_namespace, refusal_reason
+from connbench.linux.namespace import (
+    LIMIT_WAIT_S,
+    enter_child_namespace,
+    enter_new_namespace,
+    in_namespace,
+    refusal_reason,
+)
 from connbench.model import Link, PortRange, RoundPlan
 
 UNPRIVILEGED_START_DEFAULT = 1024
@@ -66,6 +72,8 @@ def set_up(round_plan: RoundPlan) -> Network:
             if error.errno == errno.ENOSPC
             else "run as root, allow user namespaces, or use --isolate never",
         ) from error
+    if plan.ehash_entries is not None:
+        _enlarge_hash_table(plan.ehash_entries)
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     if plan.link is Link.VETH:
         far = veth.make_link(plan.sources, hosts, plan.delay_ms)
@@ -76,6 +84,33 @@ def set_up(round_plan: RoundPlan) -> Network:
     if plan.namespace.is_own:
         _set_sysctls(_ports(plan.port_range) | _queues(round_plan.handshakes))
     return Network(sysctl.read_all(), far)
+
+
+def _enlarge_hash_table(entries: int) -> None:
+    """Leave the namespace for a child of it, which has an established-hash table of its own with so many entries.
+
+    Raises:
+        EnvironmentFault: The kernel cannot make one. Without memory for it, a namespace gets the host's table.
+        OSError: As for `set_up`.
+    """
+    option = f"--ehash-entries {entries}"
+    try:
+        enter_child_namespace(entries, LIMIT_WAIT_S)
+    except FileNotFoundError as error:
+        raise EnvironmentFault(
+            f"{option}: this kernel has no {sysctl.CHILD_EHASH_ENTRIES} (Linux 6.1)", "leave it out"
+        ) from error
+    except (OSError, ValueError) as error:
+        if limit_fault(error):
+            raise
+        reason = refusal_reason(error) if isinstance(error, OSError) else str(error)
+        raise EnvironmentFault(f"{option}: no namespace with such a table: {reason}", "leave it out") from error
+    found = sysctl.read(sysctl.EHASH_ENTRIES)
+    if found != str(entries):
+        raise EnvironmentFault(
+            f"{option}: the kernel made no table of that size, {sysctl.EHASH_ENTRIES} is {found}",
+            "it lacks memory for it: ask for fewer entries, or leave it out",
+        )
 
 
 def _beyond_loopback(*addresses: str) -> tuple[str, ...]:

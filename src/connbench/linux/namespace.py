@@ -44,6 +44,24 @@ def enter_new_namespace(namespace: Namespace, patience: float = 0.0) -> None:
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
 
 
+def enter_child_namespace(ehash_entries: int, patience: float = 0.0) -> None:
+    """Move this process from its network namespace into a new one that has an established-hash table of its own.
+
+    Namespaces that are made from the new one get such a table, too.
+
+    Args:
+        ehash_entries: The entries of the table, a power of two.
+        patience: As for `enter_new_namespace`.
+
+    Raises:
+        OSError: The kernel has no `CHILD_EHASH_ENTRIES` (ENOENT), or does not allow the number or the namespace.
+        ValueError: The kernel kept another number.
+    """
+    sysctl.write(sysctl.CHILD_EHASH_ENTRIES, str(ehash_entries))
+    _unshare(CLONE_NEWNET, patience)
+    sysctl.write(sysctl.CHILD_EHASH_ENTRIES, str(ehash_entries))
+
+
 def create_namespace(patience: float = 0.0) -> int:
     """Create a network namespace, which this process's user namespace owns. This process does not enter it.
 

@@ -13,6 +13,10 @@ RESERVED_PORTS = "net.ipv4.ip_local_reserved_ports"
 UNPRIVILEGED_START = "net.ipv4.ip_unprivileged_port_start"
 SOMAXCONN = "net.core.somaxconn"
 SYN_BACKLOG = "net.ipv4.tcp_max_syn_backlog"
+EHASH_ENTRIES = "net.ipv4.tcp_ehash_entries"
+"""The entries of the namespace's established-hash table; negative if it is the host's, which most namespaces share."""
+CHILD_EHASH_ENTRIES = "net.ipv4.tcp_child_ehash_entries"
+"""The entries that a namespace made from this one gets in a table of its own; 0 to share the host's. Linux 6.1."""
 
 RECORDED = (
     PORT_RANGE,
@@ -24,7 +28,7 @@ RECORDED = (
     "net.ipv4.tcp_max_tw_buckets",
     "net.ipv4.tcp_timestamps",
     "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_ehash_entries",
+    EHASH_ENTRIES,
 )
 """The sysctls that affect connect(); every round records them."""
 

@@ -15,6 +15,9 @@ from connbench.model.choices import Close, Link, Listener, Loop, Namespace, Phas
 from connbench.model.knee_rule import can_show_half
 from connbench.model.strategy import HALF, StrategySpec
 
+MOST_EHASH_ENTRIES = 1 << 24
+"""The kernel's limit of net.ipv4.tcp_child_ehash_entries."""
+
 DEFAULT_TIMEOUT = 5.0
 """How long a connect() waits for an answer, in seconds."""
 
@@ -50,6 +53,8 @@ class Plan:
         draws: The version of the rules of `connbench.draws`.
         loop: The code that makes the attempts. The default is that of the versions that had the loop in Python alone,
             whose files do not name it.
+        ehash_entries: The entries of each round's own established-hash table, a power of two; None for the table that a
+            new namespace gets.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -69,6 +74,7 @@ class Plan:
     reserved: int = 0
     draws: int = DRAWS
     loop: Loop = Loop.PYTHON
+    ehash_entries: int | None = None
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

@@ -19,6 +19,7 @@ from connbench.model import (
     Namespace,
     Plan,
     PortRange,
+    Protocol,
     RoundPlan,
     first_sources,
     ip_version,
@@ -323,6 +324,35 @@ def check_link(plan: Plan) -> None:
             f"choose another --{'target' if here else 'source'}",
         )
     veth.check_can_link(plan.namespace, plan.sources, hosts, plan.delay_ms)
+
+
+def choose_ehash_entries(request: RunRequest, namespace: Namespace, *, external: bool) -> int | None:
+    """The entries of each round's own established-hash table: the next power of two, to which the kernel rounds up.
+
+    Args:
+        request: What the user asks for.
+        namespace: The kind of namespace that each round has.
+        external: Whether the target listens already.
+
+    Returns:
+        The number; None if a round takes the table that its namespace gets.
+
+    Raises:
+        UsageError: UDP, which does not use that table, or the host's namespace, whose table the kernel never resizes.
+    """
+    asked = request.ehash_entries
+    if asked is None:
+        return None
+    if request.protocol is Protocol.UDP:
+        raise UsageError(
+            f"--ehash-entries {asked} does nothing for UDP", "leave it out: the table has TCP's connections"
+        )
+    if not namespace.is_own:
+        raise UsageError(
+            f"--ehash-entries {asked}: the host's namespace has a table of the size that it was booted with",
+            f"leave out --ehash-entries; or {isolation_hint(request, external=external)}",
+        )
+    return 1 << (asked - 1).bit_length()
 
 
 def _fits_a_device(text: str) -> bool:

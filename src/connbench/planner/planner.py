@@ -41,6 +41,7 @@ from connbench.planner.namespaces import (
     check_ipv6,
     check_link,
     check_unreserved,
+    choose_ehash_entries,
     choose_family,
     choose_link_namespace,
     choose_listener,
@@ -127,6 +128,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         cpus=cpus,
         reserved=ports.count_of(reserved),
         loop=choose_loop(request.loop),
+        ehash_entries=choose_ehash_entries(request, namespace, external=external),
     )
     check_unreserved(plan)
     findings += left_out

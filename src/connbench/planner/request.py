@@ -48,6 +48,7 @@ class RunRequest:
     isolate: Isolation = Isolation.AUTO
     link: Link = Link.LOOPBACK
     delay_ms: float = 0.0
+    ehash_entries: int | None = None
     window: int | None = None
     placement: Placement | None = None
     retries: int | None = None

@@ -154,6 +154,7 @@ def conditions(result: Result, source: str = "", arrow: str = "->") -> list[str]
             f"{source or format_addresses(plan.sources, 'source')} {arrow} {format_addresses(plan.targets, 'target')}",
             str(plan.namespace),
             *filter(None, [link_name(plan)]),
+            *([f"established-hash table of {count(plan.ehash_entries)} entries"] if plan.ehash_entries else []),
             f"{plan.listener} listener",
             f"loop {plan.loop.language}",
             f"seed {plan.seed}",

@@ -355,6 +355,8 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     words += [field.argument(load) for field in LOAD_FIELDS if field.section == "LOAD" and not field.is_of_churn]
     if plan.link is Link.VETH:
         words.append("--link veth" + (f" --delay {plan.delay_ms:g}ms" if plan.delay_ms else ""))
+    if plan.ehash_entries:
+        words.append(f"--ehash-entries {plan.ehash_entries}")
     if (
         plan.listener is Listener.ACCEPT
         and plan.namespace.is_own

@@ -30,6 +30,7 @@ from connbench.model import (
     parse_ports,
 )
 from connbench.model.load import Unit
+from connbench.model.plan import MOST_EHASH_ENTRIES
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY
 from connbench.results.result import Mask, Numbers, Origin, Result, Round, Samples
 from connbench.samples import LONGEST_NS, Column
@@ -148,6 +149,7 @@ def check_plan(plan: Plan) -> None:
     if len(set(plan.strategies)) < len(plan.strategies):
         raise ValueError("a strategy is planned twice")
     _check("connections", plan.connections, 0, MOST_ROWS)
+    _check("ehash_entries", plan.ehash_entries, 1, MOST_EHASH_ENTRIES)
     _check("reserved", plan.reserved, 0, len(plan.port_range))
     _check("number of sources", len(plan.sources), 1, MOST_ADDRESSES)
     _check("number of targets", len(plan.targets), 1, MOST_ADDRESSES)
