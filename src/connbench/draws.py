@@ -240,6 +240,32 @@ def _fixed_values(spec: StrategySpec, ports: PortRange, reserved: frozenset[int]
     return one_filling or whole  # if all are reserved, attempts fail in every window
 
 
+def order_of_ports(plan: RoundPlan, kernel: str) -> array[int]:
+    """The number of each port of the range, in an order in which the strategy may put them in use.
+
+    Where the search tries one parity first, the ports of that parity come first; where windows are filled one after the
+    other, those of the first window. Beyond that the order is random, and follows from the seed.
+
+    Args:
+        plan: The round.
+        kernel: The kernel's release.
+
+    Returns:
+        The ports, if the strategy draws ports; else the values of IP_LOCAL_PORT_RANGE that leave the search one port.
+    """
+    spec, ports, key = plan.strategy, plan.plan.port_range, key_of(plan.seed_text("order"))
+    width = _width(spec) if spec.traits.window is Window.CONSECUTIVE else len(ports)
+    # Windows at random leave ports of both parities, whatever the search does within each.
+    parities = 2 if spec.walks_parities(kernel) and not spec.traits.draws_again else 1
+
+    def place(port: int) -> int:
+        window, offset = divmod(port - ports.low, width)
+        return (window * parities + offset % parities) << 64 | mix(key, port)
+
+    in_order = sorted(range(ports.low, ports.high + 1), key=place)
+    return array("I", in_order if spec.traits.draws_port else (port_range_value(port, port) for port in in_order))
+
+
 def _width(spec: StrategySpec) -> int:
     if spec.window is None:
         raise ValueError(f"{spec.name} needs a window")

@@ -17,6 +17,7 @@ import mmap
 import os
 import resource
 import struct
+from array import array
 from dataclasses import dataclass, field, fields
 from typing import Generic, TypeVar
 
@@ -188,6 +189,11 @@ def stop_flag(descriptor: int) -> memoryview[int]:
         descriptor: The memory of `create`, which may be closed afterwards.
     """
     return memoryview(mmap.mmap(descriptor, CONTROL_BYTES))[: struct.calcsize("i")].cast("i")
+
+
+def scratch(rows: int) -> dict[str, memoryview]:
+    """The columns of as many attempts as views of memory that nobody reads, for attempts that are not measured."""
+    return {column.name: memoryview(array(column.code, bytes(column.size * rows))) for column in COLUMNS}
 
 
 def count_done(tries: memoryview, rows: range) -> int:

@@ -6,7 +6,7 @@ by its name: the loop, the model, texts and advice read these properties. A new 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
@@ -98,6 +98,14 @@ class Strategy:
     def draws_again(self) -> bool:
         """Whether a further try can find a port after a failed one: it draws another port or window."""
         return self.draws_port or self.window is Window.RANDOM
+
+    @property
+    def at_one_port(self) -> Strategy:
+        """The row of a program that makes the same calls to take one port, which it names in place of what it draws.
+
+        IP_LOCAL_PORT_RANGE names the port, where bind() does not.
+        """
+        return self if self.draws_port else replace(self, window=Window.RANGE)
 
     @property
     def is_modelled(self) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connbench import draws
-from connbench.draws import Draws, Kind, below, key_of, mix
+from connbench.draws import Draws, Kind, below, key_of, mix, order_of_ports
 from connbench.model import (
     MAX_PORT,
     Churn,
@@ -437,3 +437,56 @@ def test_default_strategies_exist() -> None:
     """The strategies that connbench measures without --strategy are in the table."""
     assert set(DEFAULT_NAMES) <= set(STRATEGIES)
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
+
+
+short_ranges = ranges.map(lambda ports: PortRange(ports.low, min(ports.high, ports.low + 300)))
+
+
+def ordered(spec: StrategySpec, ports: PortRange, kernel: str, seed: int = 1) -> list[int]:
+    """The ports in the order in which a profile puts them in use."""
+    plan = replace(PLAN, strategies=(spec,), port_range=ports, seed=seed)
+    return [number & MAX_PORT for number in order_of_ports(RoundPlan(plan, spec, 1), kernel)]
+
+
+@unhurried
+@given(short_ranges, SEEDS, st.sampled_from(["4.4.0", "5.10.0", "6.8.0", ""]))
+def test_a_profile_takes_each_port_once(ports: PortRange, seed: int, kernel: str) -> None:
+    """In an order that follows from the seed."""
+    for spec in specs_for(ports):
+        order = ordered(spec, ports, kernel, seed)
+        assert sorted(order) == list(range(ports.low, ports.high + 1))
+        assert order == ordered(spec, ports, kernel, seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "has_parity"),
+    [
+        ("plain", "6.8.0", True),
+        ("bind", "6.8.0", True),
+        ("range", "6.7.0", True),
+        ("range", "6.8.0", False),
+        ("plain", "4.4.0", False),
+        ("random", "6.8.0", False),
+        ("window", "6.7.0", False),
+    ],
+)
+def test_a_profile_takes_the_parity_first_that_the_search_tries_first(name: str, kernel: str, has_parity: bool) -> None:
+    """Within it the order is random. Windows at random leave ports of both parities, whatever their search does."""
+    ports = PortRange(1001, 1200)
+    [spec] = [spec for spec in specs_for(ports) if spec.name == name][:1]
+    first, second = np.split(np.array(ordered(spec, ports, kernel)), 2)
+    assert ((first % 2 == 1).all() and (second % 2 == 0).all()) == has_parity
+    assert (np.diff(first) < 0).any()
+
+
+def test_a_profile_fills_one_window_after_the_other() -> None:
+    """The last one has what is left; before 6.8 the parity of its lowest port comes first in each."""
+    ports, spec = PortRange(1000, 1249), StrategySpec("partition", 101)
+    for kernel in ("6.7.0", "6.8.0"):
+        order = ordered(spec, ports, kernel)
+        assert [set(order[begin : begin + 101]) for begin in (0, 101, 202)] == [
+            set(range(1000, 1101)),
+            set(range(1101, 1202)),
+            set(range(1202, 1250)),
+        ]
+        assert ({port % 2 for port in order[101:152]} == {1}) == (kernel == "6.7.0")

@@ -14,6 +14,7 @@ from connbench.units import (
     duration,
     elapsed,
     format_percent,
+    format_percents,
     memory,
     parse_count,
     parse_percent,
@@ -225,3 +226,18 @@ def test_shares_and_rates_come_back(number: int) -> None:
     share, rate = number / 10_000, number / 10
     assert float(parse_percent(format_percent(share))) == share
     assert float(parse_rate(per_second(rate))) == rate
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ((0.5,), "50%"),
+        ((0.5, 0.8), "50%,80%"),
+        ((0.5, 0.8, 0.95), "50%,80%,95%"),
+        (tuple(step / 20 for step in range(1, 21)), "5%-100%:5%"),
+        ((0.005, 0.01, 0.015), "0.5%-1.5%:0.5%"),
+    ],
+)
+def test_shares_in_steps_are_a_range(shares: tuple[float, ...], text: str) -> None:
+    """As `--at` takes them."""
+    assert format_percents(shares) == text

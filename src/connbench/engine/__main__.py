@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import sys
 import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from connbench.draws import Draws
+from connbench.draws import Draws, order_of_ports
 from connbench.engine import listener, network
 from connbench.engine.network import Network
 from connbench.engine.scheduler import Scheduler, check_capacity
@@ -32,6 +33,7 @@ from connbench.linux import counters, sysctl
 from connbench.linux.faults import fault_of, fault_to_dict
 from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.model.round_report import RoundReport
 from connbench.samples import stop_flag
@@ -75,6 +77,8 @@ def run(plan: RoundPlan, descriptor: int, parent: int, stop: memoryview[int]) ->
 
 def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network: Network) -> list[WorkerTask]:
     """Divide the round into a task for each client."""
+    takes_ports = plan.strategy.traits.draws_port or is_supported(LOCAL_PORT_RANGE)
+    order = order_of_ports(plan, os.uname().release) if plan.levels and takes_ports else None
     draws = Draws.of(plan, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     return [
@@ -89,6 +93,7 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
             epoch=epoch,
             stop=stop,
             far=own_network.far,
+            order=order,
         )
         for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
     ]

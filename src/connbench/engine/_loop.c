@@ -846,9 +846,9 @@ static void read_task(PyObject *task, PyObject *rows, struct loop *loop)
 	loop->timeout = to_timeval(timeout);
 	loop->limit_ns = read_integer(task, "limit_ns", 0, NO_LIMIT_NS);
 	loop->epoch = read_integer(task, "epoch", 0, NO_LIMIT_NS);
-	loop->binds = read_flag(task, "plan.strategy.traits.chooses_source");
-	loop->draws_port = read_flag(task, "plan.strategy.traits.draws_port");
-	loop->sets_window = read_flag(task, "plan.strategy.traits.sets_port_range");
+	loop->binds = read_flag(task, "traits.chooses_source");
+	loop->draws_port = read_flag(task, "traits.draws_port");
+	loop->sets_window = read_flag(task, "traits.sets_port_range");
 	loop->defers_port = read_flag(task, "defers_port");
 	loop->resets = read_flag(task, "resets");
 	loop->client = read_integer(task, "client", 0, UINT16_MAX);

@@ -69,7 +69,7 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
     no_port_free, reset = NO_PORT_FREE, LINGER_RESET
     sources, many = round_plan.sources, len(round_plan.sources)
     targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
-    strategy = round_plan.strategy.traits
+    strategy = task.traits
     binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
     defers_port, resets, reset_peer = task.defers_port, task.resets, task.reset_peer
     max_tries, limit_ns = draws.max_tries, task.limit_ns

@@ -147,6 +147,44 @@ class Client:
             if self.task.stop[0]:
                 return
 
+    def profile(self) -> Coroutine:
+        """At each level, let the last worker put ports in use, then others once it is full, and let it time attempts.
+
+        Raises:
+            RunFault: A worker reports a fault. All connections stay open.
+        """
+        plan, stop = self.task.plan, self.task.stop
+        samples = plan.rows // len(plan.levels)
+        asked = in_use = 0
+        for number, level in enumerate(plan.levels):
+            while asked < level and not stop[0]:
+                answer = yield self.workers[-1].send("occupy", asked, level)
+                self._add(answer["report"], asked)
+                _check_answer(answer)
+                asked, in_use = asked + answer["done"], in_use + answer["report"]["opened"]
+                if asked < level and not stop[0]:
+                    yield self._start()
+            if stop[0]:
+                return
+            answer = yield self.workers[-1].send("sample", number * samples, (number + 1) * samples, in_use)
+            self._add(answer["report"], asked)
+            _check_answer(answer)
+
+    def _add(self, told: dict[str, Any], first: int) -> None:
+        """Add what the last worker reports of a command of a profile to its report.
+
+        Args:
+            told: The fields of a `WorkerReport`, of this command alone.
+            first: How many ports were taken before.
+        """
+        if len(self.reports) < len(self.workers):
+            self.reports.append(WorkerReport(first=first, client=self.task.client, **told))
+            return
+        last = self.reports[-1]
+        sums = {name: getattr(last, name) + told[name] for name in ("attempts", "opened", "involuntary_switches")}
+        latest = {name: told[name] for name in ("memory_full", "floor_ns")}
+        self.reports[-1] = replace(last, **sums, **latest)
+
     def _start(self) -> WorkerHandle:
         worker = self.start(self.task)
         self.workers.append(worker)
@@ -245,6 +283,9 @@ class Scheduler:
         if phase is Phase.FILL:
             self._run(client.start_first() for client in self._clients)
             self._run(client.fill() for client in self._clients)
+        elif phase is Phase.PROFILE:
+            self._run(client.start_first() for client in self._clients)
+            self._run(client.profile() for client in self._clients)
         else:
             rows = self._plan.rows_of_clients(phase)
             self._run(client.churn(of_client) for client, of_client in zip(self._clients, rows, strict=True))

@@ -9,16 +9,18 @@ import errno
 import os
 from _socket import SOCK_DGRAM, SOCK_STREAM
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Self
 
-from connbench.draws import Draws
+from connbench.draws import MOST_DRAWS, Draws, Kind
 from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import advice_for_errno
 from connbench.linux.sock_destroy import PeerReset
 from connbench.model import Close, Phase, Protocol, RoundPlan
+from connbench.samples import scratch
+from connbench.strategies import Strategy
 from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 TIMEOUTS_IN_A_ROW = 5
@@ -51,6 +53,9 @@ class WorkerTask:
         far: The descriptor of the listener's network namespace; None if that is the worker's own.
         reset_peer: Resets a connection at the listener's end. None where no other client can take the port meanwhile,
             and where the listener is not connbench's own.
+        names_port: Whether each attempt names the one port that it takes: see `Strategy.at_one_port`.
+        order: Of a profile: the numbers of the ports in the order in which to put them in use, from `order_of_ports`;
+            None where the kernel cannot take one port, so that the strategy itself opens connections.
     """
 
     plan: RoundPlan
@@ -65,6 +70,41 @@ class WorkerTask:
     stop: memoryview = field(default_factory=never_set)
     far: int | None = None
     reset_peer: PeerReset | None = None
+    names_port: bool = False
+    order: array[int] | None = None
+
+    @property
+    def traits(self) -> Strategy:
+        """The row of the strategy whose calls the loop makes."""
+        traits = self.plan.strategy.traits
+        return traits.at_one_port if self.names_port else traits
+
+    def occupying(self, rows: range, capacity: int) -> WorkerTask:
+        """The task of putting ports in use to reach a level of a profile: nobody reads its samples.
+
+        Args:
+            rows: Positions in `order`; the rows of the new task count from 0.
+            capacity: The most connections that the worker may open.
+        """
+        task = replace(self, rows=range(len(rows)), capacity=capacity, columns=scratch(len(rows)))
+        if self.order is None:
+            return task
+        numbers = self.order[rows.start : rows.stop]
+        draws = replace(self.draws, kind=Kind.FIXED, fixed=numbers, max_tries=1)
+        return replace(task, names_port=True, draws=draws)
+
+    def sampling(self, in_use: int) -> WorkerTask:
+        """The task of timing attempts at a level of a profile; each replaces the one before, in the only slot.
+
+        Args:
+            in_use: The ports in use. So many attempts of a strategy without chance have been before.
+        """
+        draws = self.draws
+        if draws.kind is Kind.FIXED:
+            draws = replace(draws, fixed=array("I", (draws.number(in_use * draws.spaces),)))
+        if draws.kind is Kind.PORT and self.plan.strategy.retries is None and in_use >= self.plan.capacity:
+            draws = replace(draws, max_tries=MOST_DRAWS)
+        return replace(self, rows=range(1), capacity=1, draws=draws)
 
     @property
     def family(self) -> int:
@@ -118,6 +158,11 @@ class ChurnTask:
     began: int
     interval_ns: float
     timeouts: int = 0
+
+    @classmethod
+    def in_one_slot(cls, first: int) -> Self:
+        """The task of attempts that replace one another, from the row `first` on."""
+        return cls(range(1), first, 0, 0.0)
 
     @classmethod
     def of(cls, plan: RoundPlan, client: int, began: int, timeouts: int) -> Self:

@@ -4,10 +4,12 @@ A worker reads commands from its channel to the engine, one per line, and answer
 
 - `open`: make the attempts of its `WorkerTask`, until its descriptors run out.
 - `churn FIRST END BEGAN TIMEOUTS`: replace connections, as `ChurnTask` describes.
+- `occupy FIRST END`: put the ports at these positions of the task's order in use, until its descriptors run out.
+- `sample FIRST END IN_USE`: make the attempts of these rows, and close each connection by a reset before the next.
 - `count`: count the connections that it holds, and those that are established.
 
-When the engine closes the channel, the worker resets all connections and exits. Its answers to `open` and `churn` have
-`fault` and `stopped`, which say what ended the attempts early: a fault, or the stop flag. An exception in the worker is
+When the engine closes the channel, the worker resets all connections and exits. Its answers to all
+but `count` have `fault`: what ended the attempts early, unless the stop flag did. An exception in the worker is
 answered with `crash`, and the worker exits.
 """
 
@@ -149,6 +151,10 @@ class Worker:
                 return self._open()
             case ["churn", *numbers]:
                 return self._churn(*map(int, numbers))
+            case ["occupy", *numbers]:
+                return self._occupy(*map(int, numbers))
+            case ["sample", *numbers]:
+                return self._sample(*map(int, numbers))
             case ["count"]:
                 held, established = self._loop.count(self._task, self._held)
                 return {"held": held, "established": established}
@@ -160,7 +166,7 @@ class Worker:
 
     def _open(self) -> dict[str, Any]:
         task, memory_idle = self._task, self._memory.read()
-        outcome = self._run(task.rows)
+        outcome = self._run(task, self._held, task.rows)
         memory_full = self._memory.read()
         held = [descriptor for descriptor in self._held if descriptor >= 0]
         report = WorkerReport(
@@ -183,19 +189,54 @@ class Worker:
     def _churn(self, first: int, end: int, began: int, timeouts: int) -> dict[str, Any]:
         rows = range(first, end)
         _warm_up(self._task.plan)
-        outcome = self._run(rows, ChurnTask.of(self._task.plan, self._task.client, began, timeouts))
+        churn = ChurnTask.of(self._task.plan, self._task.client, began, timeouts)
+        outcome = self._run(self._task, self._held, rows, churn)
         return outcome | {"attempts": count_done(self._task.columns["tries"], rows)}
 
-    def _run(self, rows: range, churn: ChurnTask | None = None) -> dict[str, Any]:
-        """Make attempts.
+    def _occupy(self, first: int, end: int) -> dict[str, Any]:
+        memory_idle, before = self._memory.read(), self._opened
+        task = self._task.occupying(range(first, end), self._free - before)
+        outcome = self._run(task, self._held, task.rows)
+        done = count_done(task.columns["tries"], task.rows)
+        return outcome | {"done": done, "report": self._report(memory_idle, opened=self._opened - before)}
+
+    def _sample(self, first: int, end: int, in_use: int) -> dict[str, Any]:
+        memory_idle, slot = self._memory.read(), array("i", (-1,))
+        rows, task = range(first, end), self._task.sampling(in_use)
+        for row in rows:
+            task.columns["in_use"][row] = in_use
+        outcome = self._run(task, slot, rows, ChurnTask.in_one_slot(first))
+        self._loop.reset_all(task, slot)
+        done = count_done(task.columns["tries"], rows)
+        return outcome | {"report": self._report(memory_idle, attempts=done, switches=outcome["switches"])}
+
+    def _report(self, memory_idle: int, attempts: int = 0, opened: int = 0, switches: int = 0) -> dict[str, Any]:
+        """What a command of a profile adds to the worker's report, as a `WorkerReport` takes it."""
+        held = next((descriptor for descriptor in self._held if descriptor >= 0), None)
+        return {
+            "attempts": attempts,
+            "opened": opened,
+            "involuntary_switches": switches,
+            "memory_idle": memory_idle,
+            "memory_full": self._memory.read(),
+            "floor_ns": None if held is None else self._loop.measure_floor(self._task, held),
+        }
+
+    @property
+    def _opened(self) -> int:
+        """How many connections it holds."""
+        return len(self._held) - self._held.count(-1)
+
+    def _run(self, task: WorkerTask, held: array[int], rows: range, churn: ChurnTask | None = None) -> dict[str, Any]:
+        """Make attempts; the arguments are those of `run_attempts`.
 
         Returns:
             `switches`, the involuntary context switches meanwhile; `timeouts`, the attempts at the end that timed out
             in a row; `fault`, the fault that ended the attempts early, or None.
         """
         switches = _switches()
-        end = self._loop.run_attempts(self._task, self._held, rows, churn)
-        fault = end.fault(self._task) if self._free else RunFault(*NO_DESCRIPTOR)
+        end = self._loop.run_attempts(task, held, rows, churn)
+        fault = end.fault(task) if self._free else RunFault(*NO_DESCRIPTOR)
         return {
             "switches": _switches() - switches,
             "timeouts": end.timeouts,

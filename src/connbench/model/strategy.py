@@ -68,19 +68,21 @@ class StrategySpec:
         return self.load.protocol is Protocol.TCP and not self.traits.binds_to_port
 
     def searches_one_parity_first(self, kernel: str) -> bool:
-        """Whether connect() tries all ports of one parity of the range before those of the other.
+        """Whether connect() tries all ports of one parity of the range before those of the other; `kernel` as below."""
+        return self.traits.searches_range and self.walks_parities(kernel)
 
-        From Linux 4.6 it does so without IP_LOCAL_PORT_RANGE; before 6.8 also with it. In a window it does so too, but
-        within the window.
+    def walks_parities(self, kernel: str) -> bool:
+        """Whether connect() tries the ports of one parity before those of the other, in the range or in a window of it.
+
+        From Linux 4.6 it does so without IP_LOCAL_PORT_RANGE; before 6.8 also with it.
 
         Args:
             kernel: The kernel's release; an unknown one, an empty text, counts as 6.8 or later.
         """
         version = version_of(kernel) or ONE_STEP_SINCE
         strategy = self.traits
-        searches = strategy.is_default_search if version >= ONE_STEP_SINCE else strategy.searches_range
-        is_searched = strategy.is_modelled and searches and self.load.protocol is Protocol.TCP
-        return version >= PARITY_WALK_SINCE and is_searched
+        walks = strategy.is_modelled and not strategy.binds_to_port and self.load.protocol is Protocol.TCP
+        return walks and version >= PARITY_WALK_SINCE and (version < ONE_STEP_SINCE or not strategy.sets_port_range)
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:
