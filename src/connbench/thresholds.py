@@ -61,11 +61,15 @@ class Quantity:
         attributes: The attribute of `analysis.summary.Group` with the value, by the figure's name; percentiles are
             taken from the samples.
         is_in_ports_csv: Whether a CSV that has only ports and latencies contains it.
+        count: The attribute of `Group` with the number of samples.
+        unknown: Why there may be none in a group that has attempts.
     """
 
     dimension: Dimension
     attributes: Mapping[str, str]
     is_in_ports_csv: bool = True
+    count: str = "latency.count"
+    unknown: str = ""
 
 
 KNEE = "knee"
@@ -87,6 +91,13 @@ OF_STRATEGY = {
 LATENCY = "latency"
 OF_GROUP = {
     LATENCY: Quantity(Dimension.TIME, {"min": "latency.minimum", "mean": "latency.mean", "max": "latency.maximum"}),
+    "handshake": Quantity(
+        Dimension.TIME,
+        {"min": "handshake.minimum", "mean": "handshake.mean", "max": "handshake.maximum"},
+        is_in_ports_csv=False,
+        count="handshake.count",
+        unknown="no handshake was timed by itself, which takes --in-flight",
+    ),
     "acquire": Quantity(
         Dimension.TIME,
         {"min": "acquire.minimum", "mean": "acquire.mean", "max": "acquire.maximum"},
@@ -111,7 +122,7 @@ class Metric:
 
     Attributes:
         figure: `p99` or `errors`, say.
-        quantity: `latency`, `acquire` or `tries`; empty for a figure of the strategy as a whole.
+        quantity: `latency`, `handshake`, `acquire` or `tries`; empty for a figure of the strategy as a whole.
         group: `all`, `even`, `odd` or `errored`; empty likewise.
         of_base: Whether the figure of the base run is meant.
     """

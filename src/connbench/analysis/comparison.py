@@ -220,6 +220,8 @@ ERRORS = "errors"
 FIGURES = ("total", *(f"{group}{name}" for group in ("", "even.", "odd.") for name in ("mean", "p50", "p99")), ERRORS)
 """The figures that are compared, in the order of the report."""
 
+HANDSHAKE_FIGURES = tuple(f"handshake.{name}" for name in ("mean", "p50", "p99"))
+"""Those that follow where `--in-flight` timed handshakes by themselves."""
 
 MEASURED_OTHERWISE = {"clock", "port-range", "connections", "link", "delay", "listener", "target"}
 """Codes of differences in what was measured: they alone can be the reason for a change."""
@@ -329,16 +331,22 @@ def compare_totals(base: StrategyResult, new: StrategyResult) -> Figure:
 
 
 def figures_of(measured: Round) -> dict[str, float]:
-    """The figures of a round by their names in `FIGURES`: times in ns, `errors` as a share of 1.
+    """The figures of a round by the names of `FIGURES` and `HANDSHAKE_FIGURES`: times in ns, `errors` as a share of 1.
 
     `mean`, `p50` and `p99` are of all attempts, failed or not, as `all` is in the summary; those of `even.` and `odd.`
-    of the successful ones. A group without an attempt has no figures.
+    of the successful ones, those of `handshake.` of the handshakes that were timed by themselves. A group without an
+    attempt has no figures.
     """
     samples = measured.samples
     if not len(samples):
         return {}
     latency = samples.latency_ns
-    groups = {"": latency, "even.": latency[samples.even], "odd.": latency[samples.odd]}
+    groups = {
+        "": latency,
+        "even.": latency[samples.even],
+        "odd.": latency[samples.odd],
+        "handshake.": samples.handshake_ns[samples.sent],
+    }
     figures = {"total": float(latency.sum())}
     for prefix, chosen in groups.items():
         group = Distribution.of(chosen)
@@ -355,7 +363,11 @@ def _compare(base: StrategyResult, new: StrategyResult, *, is_exact: bool) -> St
         base.strategy,
         RoundCount(len(of_base), len(base.rounds) - len(of_base)),
         RoundCount(len(of_new), len(new.rounds) - len(of_new)),
-        {n: _figure(n, _values(of_base, n), _values(of_new, n), is_exact=is_exact) for n in FIGURES if n in had},
+        {
+            n: _figure(n, _values(of_base, n), _values(of_new, n), is_exact=is_exact)
+            for n in (*FIGURES, *HANDSHAKE_FIGURES)
+            if n in had
+        },
     )
 
 

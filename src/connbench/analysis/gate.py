@@ -194,13 +194,15 @@ def _value(metric: Metric, dimension: Dimension, measured: _Measured) -> float:
 
 
 def _of_group(metric: Metric, strategy: StrategyResult) -> float:
-    group = summarize(strategy).groups[metric.group]
-    number = group.latency.count
-    if not number:
+    group, quantity = summarize(strategy).groups[metric.group], OF_GROUP[metric.quantity]
+    if not group.latency.count:
         raise _NoValueError(_NOTHING_OF[metric.group])
+    number: int = attrgetter(quantity.count)(group)
+    if not number:
+        raise _NoValueError(quantity.unknown)
     percent = metric.percent
     if percent is None:
-        return float(attrgetter(OF_GROUP[metric.quantity].attributes[metric.figure])(group))
+        return float(attrgetter(quantity.attributes[metric.figure])(group))
     if number < samples_for(percent):
         raise _NoValueError(f"{metric.figure} needs {samples_for(percent):,} samples, and there are {number:,}")
     return percentile(strategy, metric.group, metric.quantity, percent)

@@ -1,4 +1,4 @@
-"""Summarizes a strategy: latency, acquire time and tries of all attempts, per port parity, and of the failed ones.
+"""Summarizes a strategy: its times and tries of all attempts, per port parity, and of the failed ones.
 
 Percentiles are numpy's default: linear interpolation between the two nearest order statistics.
 """
@@ -77,10 +77,11 @@ class Distribution:
 class Group:
     """Some of the attempts: the latency of the call, the time to acquire a connection, and the tries that it took.
 
-    Times are in ns. Without an attempt each figure is NaN.
+    Times are in ns. Without an attempt each figure is NaN. `handshake` has no samples but with `--in-flight`.
     """
 
     latency: Distribution
+    handshake: Distribution
     acquire: Distribution
     tries_mean: float
     tries_max: float
@@ -91,6 +92,7 @@ class Group:
         tries = samples.tries[chosen]
         return cls(
             latency=Distribution.of(samples.latency_ns[chosen]),
+            handshake=Distribution.of(samples.handshake_ns[chosen & samples.sent]),
             acquire=Distribution.of(samples.acquire_ns[chosen]),
             tries_mean=float(tries.mean()) if len(tries) else _NOTHING,
             tries_max=int(tries.max()) if len(tries) else _NOTHING,
@@ -198,11 +200,18 @@ def percentile(result: StrategyResult, group: str, quantity: str, percent: float
     Args:
         result: The strategy; the group must have an attempt.
         group: `all`, `even`, `odd` or `errored`.
-        quantity: `latency`, `acquire` or `tries`.
+        quantity: `latency`, `handshake`, `acquire` or `tries`.
         percent: 0 to 100.
     """
     samples = result.samples
-    values = {"latency": samples.latency_ns, "acquire": samples.acquire_ns, "tries": samples.tries}[quantity]
+    if quantity == "handshake":
+        samples = samples.chosen(samples.sent)
+    values = {
+        "latency": samples.latency_ns,
+        "handshake": samples.handshake_ns,
+        "acquire": samples.acquire_ns,
+        "tries": samples.tries,
+    }[quantity]
     masks = {"even": samples.even, "odd": samples.odd, "errored": samples.failed}
     return float(np.percentile(values if group == "all" else values[masks[group]], percent))
 

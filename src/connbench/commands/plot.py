@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
 """Those of `connbench.report.charts`, named here so that `--help` need not load numpy."""
 
+FIGURE_NAMES = ("latency", "acquire", "handshake")
+"""Those of `connbench.report.series`, for the same reason."""
+
 PALETTE_NAMES = ("safe", "talk")
 MOST_PIXELS = 20_000
 """The longest side of a picture; with both sides as long, drawing it takes 2 GB (`PIXEL_BYTES`)."""
@@ -54,6 +57,15 @@ PIXEL_BYTES = 5
     show_default=True,
     metavar="KIND",
     help="Draw a chart of this kind, from the list above.",
+)
+@option(
+    Section.DRAW,
+    "--figure",
+    type=Word(FIGURE_NAMES),
+    default="latency",
+    show_default=True,
+    metavar="TIME",
+    help="Draw this time of each attempt: latency, acquire, or the handshake of --in-flight. Not of ports and windows.",
 )
 @option(
     Section.DRAW,
@@ -99,6 +111,7 @@ def command(  # noqa: PLR0913  # one for each option
     files: tuple[Path, ...],
     output: Path | None,
     kind: str,
+    figure: str,
     chosen: tuple[str, ...],
     *,
     unit: str | None,
@@ -118,12 +131,12 @@ def command(  # noqa: PLR0913  # one for each option
                  how often the parity changed
     windows      total time and errors over the size of the window
     """  # noqa: D301  # click wants the character \b itself
-    _check(kind, output, terminal=terminal, yscale=look["yscale"])
+    _check(kind, output, terminal=terminal, yscale=look["yscale"], figure=figure)
     _check_memory(int(look["width"] or 0), int(look["height"] or 0))
 
     from connbench.report.charts import canvas, left_out, picture
     from connbench.report.charts import terminal as characters
-    from connbench.report.series import series_of
+    from connbench.report.series import in_figure, series_of
     from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE
     from connbench.results.input_file import read_all
     from connbench.results.output_file import PICTURE_SUFFIXES, format_of
@@ -139,7 +152,9 @@ def command(  # noqa: PLR0913  # one for each option
     results = read_all(files, unit)
     look["palette"] = look["palette"] or ("talk" if any(result.is_reproduction for result in results) else "safe")
     options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
-    series = _choose(series_of(results, by_source=by_source), chosen)
+    series = in_figure(_choose(series_of(results, by_source=by_source), chosen), figure)
+    if not series:
+        raise UsageError(f"--figure {figure}: no attempt in these files has it", "measure with --in-flight N")
     failures: list[ConnbenchError] = []
     if file:
         if missing := left_out(kind, series):
@@ -153,13 +168,15 @@ def command(  # noqa: PLR0913  # one for each option
     return exit_code(failures, is_invalid=False)
 
 
-def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object) -> None:
+def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object, figure: str) -> None:
     if not (output or terminal):
         raise UsageError("there is no file for the picture", "name one, as in -o chart.png, or give --terminal")
     if terminal and kind != "scatter":
         raise UsageError(f"--terminal prints the scatter, not --kind {kind}", f"use --kind {kind} -o {kind}.png")
     if kind == "ports" and yscale:
         raise UsageError("--kind ports counts, and has no --yscale", "leave it out")
+    if kind in {"ports", "windows"} and figure != "latency":
+        raise UsageError(f"--kind {kind} does not draw the time of each attempt", f"leave out --figure {figure}")
 
 
 def _check_memory(width: int, height: int) -> None:

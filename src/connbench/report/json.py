@@ -71,7 +71,8 @@ def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
 def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
     """The summary; a figure that does not exist, or that a CSV does not hold, is null."""
     figures = asdict(summary) | {"connected": summary.connected}
-    figures |= {name: _group(group, origin) for name, group in summary.groups.items()}
+    has_handshakes = bool(summary.all.handshake.count)
+    figures |= {name: _group(group, origin, has_handshakes=has_handshakes) for name, group in summary.groups.items()}
     if origin is not Origin.RUN:
         figures["established"] = None
     if origin is Origin.TALK_CSV:
@@ -83,7 +84,8 @@ def _cost(strategy: StrategyResult, origin: Origin) -> float | None:
     return None if origin is Origin.TALK_CSV else cost(strategy)
 
 
-def _group(group: Group, origin: Origin) -> dict[str, Any]:
+def _group(group: Group, origin: Origin, *, has_handshakes: bool) -> dict[str, Any]:
     acquire = None if origin is Origin.TALK_CSV else group.acquire
     tries = {"tries_mean": acquire and group.tries_mean, "tries_max": acquire and group.tries_max}
-    return {"latency_ns": group.latency, "acquire_ns": acquire, **tries}
+    handshake = {"handshake_ns": group.handshake} if has_handshakes else {}
+    return {"latency_ns": group.latency, **handshake, "acquire_ns": acquire, **tries}

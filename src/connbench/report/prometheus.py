@@ -56,6 +56,7 @@ class _Collector:
         yield _info(self.result)
         yield _latency(named)
         if self.result.origin is not Origin.TALK_CSV:
+            yield from _handshake(named)
             yield _acquire(named)
             yield _tries(named)
         yield _errors(named)
@@ -113,6 +114,19 @@ def _latency(named: dict[str, StrategyResult]) -> Metric:
         for parity, chosen in groups.items():
             _add(family, [label, parity], samples.latency_ns[chosen], BOUNDS_NS, NS_PER_S)
     return family
+
+
+def _handshake(named: dict[str, StrategyResult]) -> Iterator[Metric]:
+    """The handshakes of the strategies that were measured with `--in-flight`; no metric if none was."""
+    family = _histogram(
+        "connbench_handshake_seconds", "Time from the end of connect() to the outcome of the handshake, in flight."
+    )
+    for label, strategy in named.items():
+        samples = strategy.samples
+        if samples.sent.any():
+            _add(family, [label], samples.handshake_ns[samples.sent], BOUNDS_NS, NS_PER_S)
+    if family.samples:
+        yield family
 
 
 def _acquire(named: dict[str, StrategyResult]) -> Metric:

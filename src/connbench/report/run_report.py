@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -190,12 +190,14 @@ def _host_range(result: Result) -> PortRange | None:
 
 
 def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
-    """Latency, acquire time and tries, giving up, and the tables by source, target and client.
+    """Latency, handshake, acquire time and tries, giving up, and the tables by source, target and client.
 
     UDP's latency is its acquire time, so its second table has the tries alone.
     """
     summary = summarize(strategy)
     yield latency_table(summary)
+    if summary.all.handshake.count:
+        yield _handshake_table(summary)
     if result.origin is not Origin.TALK_CSV:
         is_udp = strategy.strategy.load.protocol is Protocol.UDP
         yield _tries_table(summary) if is_udp else _acquire_table(summary)
@@ -206,12 +208,17 @@ def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
 
 def latency_table(summary: Summary) -> Table:
     """Latency of all attempts, of each parity and of the failed; a group without attempts has no row."""
-    rows = [
-        (name, count(group.latency.count), *_distribution(group.latency))
-        for name, group in summary.groups.items()
-        if group.latency.count
-    ]
-    return Table(("latency", "n", *_DISTRIBUTION), rows)
+    return _distributions("latency", {name: group.latency for name, group in summary.groups.items()})
+
+
+def _handshake_table(summary: Summary) -> Table:
+    """Handshakes of the same groups, where they were timed by themselves."""
+    return _distributions("handshake", {name: group.handshake for name, group in summary.groups.items()})
+
+
+def _distributions(what: str, groups: Mapping[str, Distribution]) -> Table:
+    rows = [(name, count(group.count), *_distribution(group)) for name, group in groups.items() if group.count]
+    return Table((what, "n", *_DISTRIBUTION), rows)
 
 
 def _distribution(values: Distribution) -> tuple[str, ...]:

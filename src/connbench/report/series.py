@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from connbench.analysis.parts import By, split_by
 from connbench.model import Protocol
-from connbench.results.result import PARTIAL, Result, StrategyResult
+from connbench.results.result import PARTIAL, Result, Samples, StrategyResult
 
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6900ff", "#4b78ff", "#b40f2d", "#87b45a",
@@ -27,13 +27,22 @@ def colour_of(position: int) -> str:
     return COLOURS[position % len(COLOURS)]
 
 
+LATENCY, HANDSHAKE = "latency", "handshake"
+FIGURES = {LATENCY: "latency", "acquire": "acquire time", HANDSHAKE: "handshake"}
+"""The times of an attempt that charts can draw, and the names of their axes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line or panel of a chart: a strategy's rounds, the result they belong to, and a name unique in the chart."""
+    """One line or panel of a chart: a strategy's rounds, the result they belong to, and a name unique in the chart.
+
+    `figure` is a name of `FIGURES`: which time of each attempt stands for its latency.
+    """
 
     label: str
     strategy: StrategyResult
     result: Result
+    figure: str = LATENCY
 
     @property
     def is_partial(self) -> bool:
@@ -75,18 +84,42 @@ def series_of(results: Sequence[Result], *, by_source: bool = False) -> list[Ser
     return [Series(name(label, result), strategy, result) for label, result, strategy in found]
 
 
+def in_figure(series: Sequence[Series], figure: str) -> list[Series]:
+    """The series with another time of each attempt as its latency: attempts and strategies without it are left out.
+
+    Args:
+        series: Those of `series_of`.
+        figure: A name of `FIGURES`.
+    """
+    if figure == LATENCY:
+        return [*series]
+    drawn = []
+    for one in series:
+        rounds = tuple(replace(r, samples=_as_latency(r.samples, figure)) for r in one.strategy.rounds)
+        if any(len(r.samples) for r in rounds):
+            drawn.append(replace(one, strategy=replace(one.strategy, rounds=rounds), figure=figure))
+    return drawn
+
+
+def _as_latency(samples: Samples, figure: str) -> Samples:
+    timed = samples.chosen(samples.sent) if figure == HANDSHAKE else samples
+    return Samples(**timed.columns | {"connect_ns": timed.columns[f"{figure}_ns"]})
+
+
 def _by_source(result: Result, strategy: StrategyResult) -> list[tuple[str, StrategyResult]]:
     label = strategy.strategy.label
     return [(f"{label} from {part.name}", part.strategy) for part in split_by(result, strategy, By.SOURCE)]
 
 
 def latency_name(series: Sequence[Series], of_tcp: str = "latency") -> str:
-    """The name of an axis of latencies: with UDP they are acquire times.
+    """The name of an axis of latencies: with UDP, or where the series say so, they are other times.
 
     Args:
         series: What is drawn along it.
         of_tcp: The name where there is no UDP among them.
     """
+    if series and series[0].figure != LATENCY:
+        return FIGURES[series[0].figure]
     protocols = {one.strategy.strategy.load.protocol for one in series}
     if Protocol.UDP not in protocols:
         return of_tcp

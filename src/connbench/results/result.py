@@ -91,6 +91,11 @@ class Samples(AttemptColumns[Numbers]):
         return np.equal(self.errno, GIVEN_UP)
 
     @cached_property
+    def sent(self) -> Mask:
+        """Which attempts have a handshake that was timed by itself: those of `--in-flight` that sent a SYN."""
+        return np.greater(self.handshake_ns, 0)
+
+    @cached_property
     def latency_ns(self) -> Numbers:
         """The talk's latency, in ns: the time of connect(), or of bind() where that failed."""
         return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
