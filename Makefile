@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-LOOP := $(wildcard src/connbench/engine/_loop.c)
+LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
@@ -44,10 +44,14 @@ test-all: packages $(READY) kernels ## Run the slow tests too; some minutes more
 environments: $(READY) ## The tests in each of ENVIRONMENTS="busy user ...", or all
 	$(BIN)/python scripts/environments.py $(ENVIRONMENTS)
 
-lint: $(READY) ## ruff check, ruff format --check, mypy --strict
+lint: HEADERS = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+lint: $(READY) ## ruff check, ruff format --check, mypy --strict, cc -Wall -Wextra -Werror
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@if command -v $(CC) >/dev/null && test -e $(HEADERS)/Python.h; then set -x; \
+		$(CC) -O2 -Wall -Wextra -Werror -DPy_LIMITED_API=0x030B0000 -isystem $(HEADERS) -c -o /dev/null $(LOOP); \
+	else echo 'lint: $(LOOP) is not compiled: there is no $(CC) or no Python.h here'; fi
 
 format: $(READY) ## Format the code, apply safe fixes
 	$(BIN)/ruff check --fix
