@@ -26,6 +26,8 @@ from connbench.runner import run
 from connbench.strategies import STRATEGIES, strategy_of
 from run_connbench import HANG_S, LOW, make_plan, needs_port_range, spec
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 PORTS, WINDOW, SAMPLES = 40, 8, 12
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 IN_USE = [10, 20, 30, 40]

@@ -13,12 +13,18 @@ from hypothesis import strategies as st
 
 from connbench import draws, samples
 from connbench.draws import Draws, Kind, below, mix
-from connbench.engine import loop, task
+from connbench.engine import loop, task, worker
 from connbench.engine.task import LoopEnd, Reason, WorkerTask
-from connbench.model import MAX_PORT, Phase, Placement, PortRange, RoundPlan, Spread, StrategySpec
+from connbench.model import MAX_PORT, Loop, Phase, Placement, PortRange, RoundPlan, Spread, StrategySpec
 from factories import PLAN
 
 _loop = pytest.importorskip("connbench.engine._loop", reason="connbench was installed without its loop in C")
+
+
+def test_a_worker_takes_the_loop_of_the_plan() -> None:
+    """With `--loop python` that in Python, where the one in C is built, too."""
+    assert [worker._module_of(name) for name in (Loop.C, Loop.PYTHON)] == [_loop, loop]  # noqa: SLF001  # a result does not tell
+
 
 BITS = st.integers(0, 2**64 - 1)
 ROWS = st.integers(0, 2**31 - 1)

@@ -28,7 +28,7 @@ from dataclasses import asdict, replace
 from types import ModuleType
 from typing import Any, Never
 
-from connbench.engine import loop as loop_in_python
+from connbench.engine import loop
 from connbench.engine.task import ChurnTask, WorkerTask
 from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
@@ -40,13 +40,6 @@ from connbench.linux.sockopts import IP_BIND_ADDRESS_NO_PORT, LINGER_RESET, ON
 from connbench.model import Loop, Protocol, RoundPlan
 from connbench.model.round_report import WorkerReport
 from connbench.samples import attach, count_done, views
-
-loop: ModuleType = loop_in_python
-"""The measured loop: that in C where it was built."""
-with suppress(ImportError):
-    from connbench.engine import _loop
-
-    loop = _loop
 
 UNUSED_PORT = 1
 """A port without a listener in connbench's own namespace, unless --target names it."""
