@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal
 from itertools import pairwise
 from math import isfinite
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 IN_BYTES = frozenset({"memory_total", "memory_available"})
 """Names in a machine's environment whose values are bytes."""
@@ -69,7 +72,7 @@ def format_percent(share: float) -> str:
 
 def format_percents(shares: Sequence[float]) -> str:
     """Shares of 1 as an option takes them: `50%,80%`, or `5%-100%:5%` where three or more have one step."""
-    percents = [Decimal(f"{share * 100:g}") for share in shares]
+    percents = [_decimal(f"{share * 100:g}") for share in shares]
     steps = {later - earlier for earlier, later in pairwise(percents)}
     if len(percents) > 2 and len(steps) == 1:
         return f"{percents[0]:g}%-{percents[-1]:g}%:{steps.pop():g}%"
@@ -132,7 +135,7 @@ def parse_count(text: str) -> int:
         ValueError: Not of that form, or not whole.
     """
     number, multiple = _split(text)
-    value = number * _MULTIPLES[multiple] if multiple in _MULTIPLES else Decimal("NaN")
+    value = number * _MULTIPLES[multiple] if multiple in _MULTIPLES else _decimal("NaN")
     if value.is_nan() or value != value.to_integral_value():
         raise ValueError(f"{text!r} is not {COUNT_FORM}")
     return int(value)
@@ -183,6 +186,12 @@ def parse_percent(text: str) -> Decimal:
     return number / 100
 
 
+def _decimal(text: str) -> Decimal:
+    from decimal import Decimal  # noqa: PLC0415  # 0.4 MB, and the engine, which loads this module, reads no quantity
+
+    return Decimal(text)
+
+
 def _split(text: str) -> tuple[Decimal, str]:
     """The number that a text begins with, and the unit after it.
 
@@ -196,5 +205,5 @@ def _split(text: str) -> tuple[Decimal, str]:
     digits = (found[1] or "") + (found[2] or "") if found else ""
     if not found or not digits.strip("."):
         raise ValueError(f"{text!r} does not begin with a number")
-    number = Decimal(digits.replace(",", "") + (found[3] or ""))
+    number = _decimal(digits.replace(",", "") + (found[3] or ""))
     return number, stripped[found.end() :].strip()
