@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from connbench.draws import Draws
+from connbench.draws import Draws, mix
 from connbench.model import (
     Churn,
     Endpoint,
@@ -32,7 +32,7 @@ from connbench.model import (
 )
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.kernel_search import TcpPortSpace
-from connbench.portmodel.simulation import USUAL, KernelParameters, port_spaces_of, simulate
+from connbench.portmodel.simulation import USUAL, KernelParameters, port_spaces_of, search_key, simulate
 from connbench.report.charts.canvas import PALETTES, Grid, legend_below, styled, to_bytes
 from connbench.report.series import COLOURS as LINES
 from reference_walk import Search, traced
@@ -93,7 +93,7 @@ def searches(
 ) -> list[tuple[PortRange, Search]]:
     """For each connection of a filling the range that it searches and its search; one path, one try each."""
     [space] = port_spaces_of(plan, algorithm, machine)
-    draws = Draws.of(plan)
+    draws, key = Draws.of(plan), search_key(plan, machine)
     found = []
     for row in plan.rows_of(Phase.FILL):
         number = draws.number(row)
@@ -102,7 +102,7 @@ def searches(
             if not plan.strategy.traits.sets_port_range
             else PortRange(number & 0xFFFF, number >> 16)
         )
-        found.append((ports, traced(cast("TcpPortSpace", space), ports.low, ports.high)))
+        found.append((ports, traced(cast("TcpPortSpace", space), ports.low, ports.high, mix(key, row) >> 32)))
     return found
 
 

@@ -1,7 +1,7 @@
 """The ports that a search probes, in their order, walked one by one as the kernel's loops do.
 
-`tcp` and `udp` count by distances what these walk: they are held to it in tests, and a picture of a search is drawn
-from it.
+`connbench.portmodel.kernel_search` counts by distances what these walk: tests hold it to them, and a picture of a
+search is drawn from them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Search:
     port: int
 
 
-def traced(space: TcpPortSpace, low: int, high: int) -> Search:
+def traced(space: TcpPortSpace, low: int, high: int, drawn: int = 0) -> Search:
     """Take a port as `space.search` does, and return the ports that it probed."""
     order = tcp_order(low, high, space.start, space.step)
-    port = space.search(low, high)
+    port = space.search(low, high, drawn)
     return Search(tuple(islice(order, space.ports_probed)), port)
 
 

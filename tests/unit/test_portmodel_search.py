@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,9 @@ from connbench.model import PortRange
 from connbench.portmodel.kernel_search import ALL_PORTS, UdpHashTable, UdpPortSpace, tcp_port_spaces
 from factories import unhurried
 from reference_walk import Search, tcp_order, traced, udp_order
+
+U32 = st.integers(0, 2**32 - 1)
+"""What the kernel draws."""
 
 Outcome = tuple[int, int, int]
 """Port, number of ports probed, and number of lookups for a socket."""
@@ -39,7 +41,7 @@ def test_udp_order_is_the_kernels() -> None:
 
 def test_trace_names_the_ports_of_a_search() -> None:
     """A search is told port by port up to the one it took, the second walk after the first; in vain, to the end."""
-    [space] = tcp_port_spaces(PortRange(10, 13), 1, Random(1), has_parity=True)
+    [space] = tcp_port_spaces(PortRange(10, 13), [0], has_parity=True)
     space.start = 3
     assert traced(space, 10, 13) == Search((12,), 12)
     space.start = 3
@@ -53,14 +55,13 @@ def test_trace_names_the_ports_of_a_search() -> None:
 
 
 class Loop:
-    """Paths whose connect() walks, with a bind bucket a port in use; drawn for as `tcp_port_spaces` draws."""
+    """Paths whose connect() walks, with a bind bucket a port in use."""
 
-    def __init__(self, paths: int, rng: Random, step: int, reserved: frozenset[int]) -> None:
-        self.rng, self.step, self.reserved = rng, step, reserved
-        self.starts = [rng.getrandbits(32) for _ in range(paths)]
-        self.held: list[set[int]] = [set() for _ in range(paths)]
+    def __init__(self, starts: list[int], step: int, reserved: frozenset[int]) -> None:
+        self.starts, self.step, self.reserved = list(starts), step, reserved
+        self.held: list[set[int]] = [set() for _ in starts]
 
-    def search(self, path: int, low: int, high: int) -> Outcome:
+    def search(self, path: int, low: int, high: int, drawn: int) -> Outcome:
         """Walk until a port is free."""
         half = max(1, (high - low + 1) // 2)
         buckets = Counter(port for held in self.held for port in held)
@@ -70,7 +71,7 @@ class Loop:
             lookups += port not in self.reserved and buckets[port] > 0
             if port not in self.held[path] and port not in self.reserved:
                 steps = number % half if self.step == 2 else number
-                entry = max(steps, int(self.rng.random() * 8)) * self.step + self.step
+                entry = max(steps, drawn * 8 >> 32) * self.step + self.step
                 self.starts[path] = (self.starts[path] + entry) % 2**32
                 self.held[path].add(port)
                 return port, ports_probed, lookups
@@ -91,16 +92,16 @@ def test_search_ends_as_the_kernels_loop_does(
     """Windows of any size, several paths, reserved ports, and ports given up in between: port for port the same."""
     ports = PortRange(low, low + number - 1)
     reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high + 5), max_size=3)))
-    seed = data.draw(st.integers(0, 2**32))
-    searched = tcp_port_spaces(ports, paths, Random(seed), has_parity=step == 2, reserved=reserved)
-    walked = Loop(paths, Random(seed), step, reserved)
+    starts = data.draw(st.lists(U32, min_size=paths, max_size=paths))
+    searched = tcp_port_spaces(ports, starts, has_parity=step == 2, reserved=reserved)
+    walked = Loop(starts, step, reserved)
     for _ in range(data.draw(st.integers(1, 40))):
         path = data.draw(st.integers(0, paths - 1))
         first = data.draw(st.integers(ports.low, ports.high))
         last = data.draw(st.integers(first, ports.high))
-        space, held = searched[path], walked.held[path]
-        search = traced(space, first, last)
-        assert (search.port, space.ports_probed, space.lookups) == walked.search(path, first, last)
+        space, held, drawn = searched[path], walked.held[path], data.draw(U32)
+        search = traced(space, first, last, drawn)
+        assert (search.port, space.ports_probed, space.lookups) == walked.search(path, first, last, drawn)
         assert search.port in {0, search.ports_probed[-1]}
         if held and data.draw(st.integers(0, 3)) == 0:
             given_up = data.draw(st.sampled_from(sorted(held)))
@@ -111,27 +112,27 @@ def test_search_ends_as_the_kernels_loop_does(
 @pytest.mark.parametrize("has_parity", [True, False])
 def test_port_is_bound_to_once(has_parity: bool) -> None:
     """bind() takes a free or reserved port, a search then passes it over, and given up it is what it was before."""
-    [space] = tcp_port_spaces(PortRange(100, 101), 1, Random(1), has_parity=has_parity, reserved=frozenset({101}))
+    [space] = tcp_port_spaces(PortRange(100, 101), [0], has_parity=has_parity, reserved=frozenset({101}))
     assert [space.take(port) for port in (100, 101, 100, 101)] == [True, True, False, False]
-    assert space.search(100, 101) == 0
+    assert space.search(100, 101, 0) == 0
     assert (space.ports_probed, space.lookups) == (2, 2)
     space.release(100)
     space.release(101)
-    assert [space.search(100, 101), space.search(100, 101)] == [100, 0]
+    assert [space.search(100, 101, 0), space.search(100, 101, 0)] == [100, 0]
     assert (space.ports_probed, space.lookups) == (2, 1)
 
 
 class DatagramLoop:
     """UDP sockets of one address whose bind() walks slot by slot and port by port."""
 
-    def __init__(self, slots: int, rng: Random, reserved: frozenset[int]) -> None:
-        self.slots, self.rng, self.reserved = slots, rng, reserved
+    def __init__(self, slots: int, reserved: frozenset[int]) -> None:
+        self.slots, self.reserved = slots, reserved
         self.held: set[int] = set()
 
-    def search(self, low: int, high: int) -> Outcome:
+    def search(self, low: int, high: int, drawn: int) -> Outcome:
         """Go through the slots from a random port's on, and through the ports of each from that port on."""
         ports_probed = lookups = 0
-        for number, port in enumerate(udp_order(low, high, self.rng.getrandbits(32), self.slots)):
+        for number, port in enumerate(udp_order(low, high, drawn, self.slots)):
             if number % (ALL_PORTS // self.slots) == 0:
                 lookups += sum(1 for held in self.held if held % self.slots == port % self.slots)
             ports_probed += 1
@@ -144,16 +145,15 @@ class DatagramLoop:
 @given(
     low=st.sampled_from([300, 40000, 65000]),
     number=st.sampled_from([1, 2, 7, 255, 256, 257, 530]),
-    seed=st.integers(0, 2**32),
     data=st.data(),
 )
 @unhurried
-def test_udp_search_ends_as_the_kernels_loop_does(low: int, number: int, seed: int, data: st.DataObject) -> None:
+def test_udp_search_ends_as_the_kernels_loop_does(low: int, number: int, data: st.DataObject) -> None:
     """Ranges narrower and wider than the table has slots, in windows, with reserved ports: port for port the same."""
     ports = PortRange(low, low + number - 1)
     reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high), max_size=3)))
-    space = UdpPortSpace(ports, UdpHashTable(256), reserved, Random(seed))
-    walked = DatagramLoop(256, Random(seed), reserved)
+    space = UdpPortSpace(ports, UdpHashTable(256), reserved)
+    walked = DatagramLoop(256, reserved)
     full = data.draw(st.integers(0, number))
     for port in range(ports.low, ports.low + full):
         assert space.take(port)
@@ -161,8 +161,9 @@ def test_udp_search_ends_as_the_kernels_loop_does(low: int, number: int, seed: i
     for _ in range(5):
         first = data.draw(st.integers(ports.low, ports.high))
         last = data.draw(st.integers(first, ports.high))
-        found = space.search(first, last)
-        assert (found, space.ports_probed, space.lookups) == walked.search(first, last)
+        drawn = data.draw(U32)
+        found = space.search(first, last, drawn)
+        assert (found, space.ports_probed, space.lookups) == walked.search(first, last, drawn)
         if walked.held:
             given_up = data.draw(st.sampled_from(sorted(walked.held)))
             walked.held.remove(given_up)

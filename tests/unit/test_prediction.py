@@ -258,8 +258,9 @@ def test_knee_by_ports_probed_is_at_half(ports: int, word: str) -> None:
     found = {one.plan.strategy.name: knee(one, None) for one in predict(plan, ALGORITHMS[word])}
     at_half = {name for name, one in found.items() if one.connection is not None}
     assert at_half == {"plain", "bind"} | ({"range"} if word == "pre-6.8" else set())
-    # Of an odd number the search leaves one port of the first parity out, which may be taken while others are free.
-    assert {found[name].in_use for name in at_half} <= {ports // 2, (ports + 1) // 2}
+    # Of an odd number the search leaves one port of the first parity out, which may be taken while others are free, or
+    # after one of the other parity.
+    assert {found[name].in_use for name in at_half} <= {ports // 2 + later for later in range(1 + 2 * (ports % 2))}
     assert found["random"].is_judged
 
 

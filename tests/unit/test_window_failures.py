@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import sqrt
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -25,7 +24,7 @@ def test_failures_lie_between_unavoidable_and_all(
     """At least the attempts beyond the range fail, and never all of them."""
     window = data.draw(st.integers(1, ports))
     attempts = data.draw(st.integers(1, 3 * ports))
-    failures = simulate_failures(ports, window, attempts, search, Random(seed))
+    failures = simulate_failures(ports, window, attempts, search, seed)
     assert max(0, attempts - ports) <= failures < attempts
 
 
@@ -33,7 +32,7 @@ def test_failures_lie_between_unavoidable_and_all(
 @pytest.mark.parametrize("ports", [2, 3, 64, 100])
 def test_window_of_all_ports_fails_only_beyond_them(search: Algorithm, ports: int) -> None:
     """A window as large as the range finds every port; an odd one is short of one of a pair at a time."""
-    failures = simulate_failures(ports, ports, ports + 7, search, Random(1))
+    failures = simulate_failures(ports, ports, ports + 7, search, 1)
     assert failures == 7 + (ports % 2 if search is Algorithm.PRE_6_8 else 0)
 
 
@@ -41,16 +40,14 @@ def test_window_of_all_ports_fails_only_beyond_them(search: Algorithm, ports: in
 def test_window_of_one_port_fails_where_it_was_drawn_before(search: Algorithm) -> None:
     """One port a window is throwing balls into bins: (1 - 1/n)^n of the bins stay empty, and as many balls fail."""
     ports = 2000
-    failures = [simulate_failures(ports, 1, ports, search, Random(seed)) for seed in range(20)]
+    failures = [simulate_failures(ports, 1, ports, search, seed) for seed in range(20)]
     assert sum(failures) / 20 == pytest.approx(ports * (1 - 1 / ports) ** ports, rel=0.02)
 
 
 def test_expectation_holds_a_fresh_trial() -> None:
     """Trials with seeds that the expectation was not made from lie within it."""
     expected = expect_failures(1000, 16, 1000)
-    trials = [
-        simulate_failures(1000, 16, 1000, search, Random(seed)) for search in SEARCHES for seed in range(100, 120)
-    ]
+    trials = [simulate_failures(1000, 16, 1000, search, seed) for search in SEARCHES for seed in range(100, 120)]
     assert all(trial in expected for trial in trials)
     assert expected.low < expected.mean < expected.high < 1.6 * expected.mean
 

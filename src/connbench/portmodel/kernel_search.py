@@ -7,14 +7,14 @@ the ports that the kernel's loop would probe on the way.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from array import array
-from random import Random
-from typing import Protocol
+from collections.abc import Iterable
+from typing import ClassVar, Protocol
 
 from connbench.model import PortRange
 
-JITTER = 8
-"""After fewer steps the next search begins a random number of steps on: get_random_u32_below(8), since Linux 5.12."""
+JITTER_SHIFT = 29
+"""32 random bits, shifted by this, are get_random_u32_below(8): after a search of fewer steps than that number, the
+next search begins so many steps on (Linux 5.12)."""
 
 U32, ALL_PORTS = 2**32, 2**16
 
@@ -23,17 +23,8 @@ IN_USE, FREE, RESERVED = range(3)
 """The state of a port. A search passes over reserved ports (net.ipv4.ip_local_reserved_ports), at a step each."""
 
 
-def distance(line: bytearray, begin: int, first: int, end: int) -> int:
-    """Steps from `first` to the next free place, wrapping at `end` to `begin`; -1 if none is free."""
-    place = line.find(FREE, first, end)
-    if place >= 0:
-        return place - first
-    place = line.find(FREE, begin, first)
-    return place - begin + end - first if place >= 0 else -1
-
-
 def reserved_within(line: bytearray, begin: int, first: int, end: int, steps: int) -> int:
-    """The number of reserved places among the first `steps`, wrapping as in `distance`."""
+    """The number of reserved places among `steps` places from `first` on, wrapping at `end` to `begin`."""
     last = first + steps
     if last <= end:
         return line.count(RESERVED, first, last)
@@ -48,7 +39,7 @@ class BindBuckets:
 
     def __init__(self, ports: PortRange) -> None:
         self.low = ports.low
-        self.sockets = array("I", bytes(4 * len(ports)))
+        self.sockets = [0] * len(ports)
 
 
 class PortSpace(Protocol):
@@ -62,8 +53,11 @@ class PortSpace(Protocol):
     ports_probed: int
     lookups: int
 
-    def search(self, low: int, high: int) -> int:
-        """Choose a port from low to high, both included, as the kernel does; 0 if none is free."""
+    def search(self, low: int, high: int, drawn: int) -> int:
+        """Choose a port from low to high, both included, as the kernel does; 0 if none is free.
+
+        `drawn` is the random number that the kernel draws for this search, 32 bits.
+        """
 
     def take(self, port: int) -> bool:
         """Put this port in use, as bind() to it does; False if it is not free."""
@@ -81,121 +75,123 @@ class TcpPortSpace(ABC):
 
     Args:
         buckets: The buckets of the range, shared by all paths.
-        step: 1 or 2.
-        rng: Draws hash and entry, which a run cannot know, and the small random numbers.
+        reserved: The reserved ports of the range.
+        start: Hash and entry, 32 bits, which a run cannot know.
 
     Attributes:
         start: Where the search begins, modulo the number of ports.
-        step: The distance from a port that it probes to the next.
+        step: The distance from a port that it probes to the next: 1 or 2.
     """
 
-    def __init__(self, buckets: BindBuckets, step: int, rng: Random) -> None:
+    step: ClassVar[int]
+
+    __slots__ = ("_low", "_reserved", "_sockets", "lookups", "ports_probed", "start")
+
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int) -> None:
         self.ports_probed = self.lookups = 0
-        self.start, self.step = rng.getrandbits(32), step
-        self._low, self._sockets, self._random = buckets.low, buckets.sockets, rng.random
+        self.start, self._reserved = start, reserved
+        self._low, self._sockets = buckets.low, buckets.sockets
 
     @abstractmethod
-    def search(self, low: int, high: int) -> int:
+    def search(self, low: int, high: int, drawn: int) -> int:
         """See `PortSpace.search`."""
 
     @abstractmethod
-    def take(self, port: int) -> bool:
-        """See `PortSpace.take`."""
-
-    @abstractmethod
-    def release(self, port: int) -> None:
-        """See `PortSpace.release`."""
-
-    def _found(self, port: int, steps: int) -> int:
-        """Record a search that found this port after a number of steps, and return the port."""
-        bucket = port - self._low
-        if self._sockets[bucket]:
-            self.lookups += 1
-        self._sockets[bucket] += 1
-        self.start = (self.start + self._advance(steps)) % U32
-        return port
-
-    def _advance(self, steps: int) -> int:
-        """How far a search of this many steps moves the start of the next one."""
-        return (max(steps, int(self._random() * JITTER)) + 1) * self.step
-
-
-class EveryPort(TcpPortSpace):
-    """The search that goes from port to port: step 1."""
-
-    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], rng: Random) -> None:
-        super().__init__(buckets, 1, rng)
-        self._reserved = reserved
-        self._line = bytearray([FREE]) * len(buckets.sockets)
-        for port in reserved:
-            self._line[port - self._low] = RESERVED
-
-    def search(self, low: int, high: int) -> int:
-        """See `PortSpace.search`."""
-        line, begin, length = self._line, low - self._low, high - low + 1
-        first = begin + self._offset() % length
-        steps = distance(line, begin, first, begin + length)
-        self.lookups = length if steps < 0 else steps
-        self.ports_probed = self.lookups + (steps >= 0)
-        if self._reserved:
-            self.lookups -= reserved_within(line, begin, first, begin + length, self.lookups)
-        if steps < 0:
-            return 0
-        place = first + steps
-        if place >= begin + length:
-            place -= length
-        line[place] = IN_USE
-        return self._found(self._low + place, steps)
-
-    def _offset(self) -> int:
-        """Where a search begins, before the modulus."""
-        return self.start
+    def _place(self, port: int) -> tuple[bytearray, int]:
+        """The line and the place of a port in it."""
 
     def take(self, port: int) -> bool:
         """See `PortSpace.take`; bind() can use a reserved port, because only searches pass over it."""
-        place = port - self._low
-        if self._line[place] == IN_USE:
+        line, place = self._place(port)
+        if line[place] == IN_USE:
             return False
-        self._line[place] = IN_USE
-        self._sockets[place] += 1
+        line[place] = IN_USE
+        self._sockets[port - self._low] += 1
         return True
 
     def release(self, port: int) -> None:
         """See `PortSpace.release`."""
-        self._line[port - self._low] = RESERVED if port in self._reserved else FREE
+        line, place = self._place(port)
+        line[place] = RESERVED if port in self._reserved else FREE
         self._sockets[port - self._low] -= 1
+
+
+class EveryPort(TcpPortSpace):
+    """The search that goes from port to port."""
+
+    step = 1
+    grain: ClassVar[int] = 1
+    """Searches begin at a multiple of this distance from the low end, a power of two."""
+    has_jitter: ClassVar[bool] = True
+    """Whether a short search moves the start of the next one by a random number."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int) -> None:
+        super().__init__(buckets, reserved, start)
+        self._line = bytearray([FREE]) * len(buckets.sockets)
+        for port in reserved:
+            self._line[port - self._low] = RESERVED
+
+    def search(self, low: int, high: int, drawn: int) -> int:
+        """See `PortSpace.search`."""
+        line, grain, begin, length = self._line, self.grain, low - self._low, high - low + 1
+        end = begin + length
+        first = begin + (self.start & -grain) % length
+        place = line.find(FREE, first, end)
+        steps = place - first
+        if place < 0:
+            place = line.find(FREE, begin, first)
+            steps = length if place < 0 else place - first + length
+        self.lookups = steps - reserved_within(line, begin, first, end, steps) if self._reserved else steps
+        if place < 0:
+            self.ports_probed = length
+            return 0
+        self.ports_probed = steps + 1
+        line[place] = IN_USE
+        if self._sockets[place]:
+            self.lookups += 1
+        self._sockets[place] += 1
+        if self.has_jitter and steps < drawn >> JITTER_SHIFT:
+            steps = drawn >> JITTER_SHIFT
+        self.start = (self.start + (steps + grain & -grain)) % U32
+        return self._low + place
+
+    def _place(self, port: int) -> tuple[bytearray, int]:
+        return self._line, port - self._low
 
 
 class EveryPortBefore42(EveryPort):
     """The search of Linux before 4.2: each search begins at the port after the one that the last search found."""
 
-    def _advance(self, steps: int) -> int:
-        return steps + 1
+    has_jitter = False
+    __slots__ = ()
 
 
 class EveryPortFrom42(EveryPort):
     """The search of Linux 4.2 to 4.5 (07f4c90062f8): the same, but it begins at an even distance from the low end."""
 
-    def _offset(self) -> int:
-        return self.start & ~1
-
-    def _advance(self, steps: int) -> int:
-        return (steps + 2) & ~1
+    grain = 2
+    has_jitter = False
+    __slots__ = ()
 
 
 class ParityFirst(TcpPortSpace):
-    """The search with step 2: first through the parity of the low end, then through the other."""
+    """The search that goes first through the parity of the low end, then through the other."""
 
-    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], rng: Random) -> None:
-        super().__init__(buckets, 2, rng)
-        self._reserved = reserved
+    step = 2
+
+    __slots__ = ("_base", "_lines")
+
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int) -> None:
+        super().__init__(buckets, reserved, start)
         self._base = self._low & ~1
         places = (self._low + len(buckets.sockets) - self._base + 1) // 2
         self._lines = tuple(bytearray([FREE]) * places for _ in range(2))
         for port in reserved:
             self._lines[port & 1][(port - self._base) >> 1] = RESERVED
 
-    def search(self, low: int, high: int) -> int:
+    def search(self, low: int, high: int, drawn: int) -> int:
         """See `PortSpace.search`.
 
         The kernel rounds an odd number of ports down to an even one. It then probes all ports of the first parity but
@@ -206,66 +202,58 @@ class ParityFirst(TcpPortSpace):
         offset = self.start % (2 * half) // 2
         self.ports_probed = self.lookups = 0
         skipped = 1 if length % 2 and offset else 0
-        port = self._walk(low, (low - self._base) // 2 + skipped, offset - skipped, half)
+        begin = ((low - self._base) >> 1) + skipped
+        port = self._walk(low, begin, offset - skipped, half, drawn)
         if port or length == 1:
             return port
-        return self._walk(low + 1, (low + 1 - self._base) // 2, offset, half)
+        return self._walk(low + 1, (low + 1 - self._base) >> 1, offset, half, drawn)
 
-    def _walk(self, low: int, begin: int, offset: int, half: int) -> int:
+    def _walk(self, low: int, begin: int, offset: int, half: int, drawn: int) -> int:
         """Search the ports of the parity of `low` once round, and add to the counts."""
         line, first, end = self._lines[low & 1], begin + offset, begin + half
-        steps = distance(line, begin, first, end)
-        passed = half if steps < 0 else steps
-        self.ports_probed += passed + (steps >= 0)
-        self.lookups += passed
-        if self._reserved:
-            self.lookups -= reserved_within(line, begin, first, end, passed)
-        if steps < 0:
+        place = line.find(FREE, first, end)
+        steps = place - first
+        if place < 0:
+            place = line.find(FREE, begin, first)
+            steps = half if place < 0 else place - first + half
+        self.lookups += steps - reserved_within(line, begin, first, end, steps) if self._reserved else steps
+        if place < 0:
+            self.ports_probed += half
             return 0
-        place = first + steps
-        if place >= end:
-            place -= half
+        self.ports_probed += steps + 1
         line[place] = IN_USE
-        return self._found(self._base + 2 * place + (low & 1), steps)
-
-    def take(self, port: int) -> bool:
-        """See `PortSpace.take`."""
-        line, place = self._lines[port & 1], (port - self._base) >> 1
-        if line[place] == IN_USE:
-            return False
-        line[place] = IN_USE
+        port = self._base + 2 * place + (low & 1)
+        if self._sockets[port - self._low]:
+            self.lookups += 1
         self._sockets[port - self._low] += 1
-        return True
+        jitter = drawn >> JITTER_SHIFT
+        self.start = (self.start + 2 * (max(steps, jitter) + 1)) % U32
+        return port
 
-    def release(self, port: int) -> None:
-        """See `PortSpace.release`."""
-        self._lines[port & 1][(port - self._base) >> 1] = RESERVED if port in self._reserved else FREE
-        self._sockets[port - self._low] -= 1
+    def _place(self, port: int) -> tuple[bytearray, int]:
+        return self._lines[port & 1], (port - self._base) >> 1
 
 
 def tcp_port_spaces(
     ports: PortRange,
-    number: int,
-    rng: Random,
+    starts: Iterable[int],
     *,
     has_parity: bool,
     reserved: frozenset[int] = frozenset(),
     every_port: type[EveryPort] = EveryPort,
 ) -> list[TcpPortSpace]:
-    """Make the port spaces of a number of paths over one range; all ports are free.
+    """Make the port spaces of some paths over one range; all ports are free.
 
     Args:
         ports: The range.
-        number: The number of paths.
-        rng: See `TcpPortSpace`.
+        starts: `TcpPortSpace.start` of each path.
         has_parity: Whether their searches probe all ports of one parity before the others.
         reserved: The reserved ports; those outside the range do not matter.
         every_port: Their search if no parity comes first.
     """
     buckets, inside = BindBuckets(ports), frozenset(port for port in reserved if port in ports)
     kind = ParityFirst if has_parity else every_port
-    spaces: list[TcpPortSpace] = [kind(buckets, inside, rng) for _ in range(number)]
-    return spaces
+    return [kind(buckets, inside, start) for start in starts]
 
 
 class UdpHashTable:
@@ -290,30 +278,34 @@ class UdpPortSpace:
     `ports_probed` counts the ports that a search probes, `lookups` the sockets in the slots that it goes through.
     """
 
-    def __init__(self, ports: PortRange, slots: UdpHashTable, reserved: frozenset[int], rng: Random) -> None:
+    def __init__(self, ports: PortRange, slots: UdpHashTable, reserved: frozenset[int]) -> None:
         self.ports_probed = self.lookups = 0
-        self._low, self._sockets, self._rng = ports.low, slots.sockets, rng
+        self._low, self._sockets = ports.low, slots.sockets
         self._reserved = frozenset(port for port in reserved if port in ports)
         self._line = bytearray([FREE]) * len(ports)
         for port in self._reserved:
             self._line[port - ports.low] = RESERVED
 
-    def search(self, low: int, high: int) -> int:
+    def search(self, low: int, high: int, drawn: int) -> int:
         """See `PortSpace.search`."""
-        slots = len(self._sockets)
-        drawn = self._rng.getrandbits(32)
-        first = (drawn * (high - low + 1) >> 32) + low
-        passed = self._full_slots(low, high, first)
-        self.ports_probed = passed * (ALL_PORTS // slots)
-        self.lookups = self._sockets_of(first, min(passed + 1, slots))
-        if passed == slots:
-            return 0
-        port = (first + passed) % ALL_PORTS
-        self.ports_probed += 1
-        while not (low <= port <= high and self._line[port - self._low] == FREE):
-            port = (port + (drawn | 1) * slots) % ALL_PORTS
+        line, sockets, slots, base = self._line, self._sockets, len(self._sockets), self._low
+        port = (drawn * (high - low + 1) >> 32) + low
+        if line[port - base] == FREE:
+            self.ports_probed, self.lookups = 1, sockets[port % slots]
+        else:
+            passed = self._full_slots(low, high, port)
+            self.ports_probed = passed * (ALL_PORTS // slots)
+            self.lookups = self._sockets_of(port, min(passed + 1, slots))
+            if passed == slots:
+                return 0
+            port = (port + passed) % ALL_PORTS
             self.ports_probed += 1
-        self.take(port)
+            step = (drawn | 1) * slots
+            while not (low <= port <= high and line[port - base] == FREE):
+                port = (port + step) % ALL_PORTS
+                self.ports_probed += 1
+        line[port - base] = IN_USE
+        sockets[port % slots] += 1
         return port
 
     def _full_slots(self, low: int, high: int, first: int) -> int:
@@ -322,13 +314,14 @@ class UdpPortSpace:
         Ports of one slot are `slots` apart, so each stretch of that length has the slots in the same order. The
         stretch with the fewest slots before a free port decides.
         """
-        slots, base = len(self._sockets), self._low
-        fewest = slots
-        begin = first - (first - low + slots - 1) // slots * slots
-        while begin <= high and fewest:
-            place = self._line.find(FREE, max(begin, low) - base, min(begin + fewest, high + 1) - base)
+        slots, find, fewest = len(self._sockets), self._line.find, len(self._sockets)
+        lowest, end = low - self._low, high + 1 - self._low
+        begin = lowest - (low - first) % slots
+        while begin < end and fewest:
+            reach = begin + fewest
+            place = find(FREE, begin if begin > lowest else lowest, reach if reach < end else end)  # noqa: FURB136  # hot: max() and min() take as long as the rest
             if place >= 0:
-                fewest = place + base - begin
+                fewest = place - begin
             begin += slots
         return fewest
 
@@ -337,7 +330,8 @@ class UdpPortSpace:
         slots = len(self._sockets)
         begin = first % slots
         end = begin + number
-        return sum(self._sockets[begin:end]) + sum(self._sockets[: max(0, end - slots)])
+        within = sum(self._sockets[begin:end])
+        return within + sum(self._sockets[: end - slots]) if end > slots else within
 
     def take(self, port: int) -> bool:
         """See `PortSpace.take`."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import errno
-from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import zip_longest
-from random import Random
-from typing import Self
+from itertools import repeat
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from connbench.draws import MOST_DRAWS, Draws
-from connbench.model import Close, Phase, Protocol, RoundPlan, StrategySpec
+from connbench.draws import MOST_DRAWS, Draws, Kind, key_of, mix
+from connbench.model import MAX_PORT, Close, Phase, Protocol, RoundPlan, StrategySpec, port_range_value
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait, is_over_loopback
 from connbench.portmodel.algorithm import Algorithm
@@ -29,6 +27,26 @@ from connbench.portmodel.kernel_search import (
     UdpPortSpace,
     tcp_port_spaces,
 )
+
+Rows = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+
+Attempt = tuple[int, PortSpace, Any, int]
+"""Row, port space, number of the first try (its first numbers where the program draws ports), and the kernel's."""
+
+Made = tuple[int, int, int, int]
+"""Port or 0, tries, ports probed, lookups."""
+
+HIGH_HALF, PORT_BITS = 32, 16
+
+BLOCK = 16384
+"""Attempts that are simulated at once: their numbers as Python's objects take 200 bytes each."""
+
+FIRST_TRIES = 16
+"""Ports that are drawn at once for each attempt of a churn."""
+
+PLACES, DRAWS_AT_ONCE = 2**21, 2**15
+"""Ports of all spaces, and draws, that are held in arrays at once."""
 
 EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
 """The searches of kernels that prefer no parity. All others use `EveryPort` where they prefer none."""
@@ -119,121 +137,223 @@ def port_spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParamete
 
     Arguments and errors are those of `simulate`.
     """
-    rng = Random(plan.seed_text(f"kernel {kernel.trial}"))  # noqa: S311  # reproducible, not secret
     ports, strategy = plan.plan.port_range, plan.strategy
-    number = plan.spaces
     if strategy.load.protocol is Protocol.UDP:
         slots = UdpHashTable(kernel.udp_slots)
-        return [UdpPortSpace(ports, slots, kernel.reserved, rng) for _ in range(number)]
+        return [UdpPortSpace(ports, slots, kernel.reserved) for _ in range(plan.spaces)]
+    key = key_of(plan.seed_text(f"starts {kernel.trial}"))
+    starts = mix(key, np.arange(plan.spaces, dtype=np.uint64)) >> HIGH_HALF
     has_parity = algorithm.prefers_parity(has_option=strategy.traits.sets_port_range)
     every_port = EVERY_PORT.get(algorithm, EveryPort)
-    return tcp_port_spaces(ports, number, rng, has_parity=has_parity, reserved=kernel.reserved, every_port=every_port)
+    return tcp_port_spaces(
+        ports, starts.tolist(), has_parity=has_parity, reserved=kernel.reserved, every_port=every_port
+    )
+
+
+def search_key(plan: RoundPlan, kernel: KernelParameters) -> int:
+    """The key of the numbers that the kernel draws: for a try's search the high half of `mix(key, row, try)`."""
+    return key_of(plan.seed_text(f"kernel {kernel.trial}"))
+
+
+def replaced_rows(plan: RoundPlan, draws: Draws) -> Rows:
+    """For each row of the churn, the row of the filling whose connection it replaces."""
+    rows_of_clients = zip(plan.rows_of_clients(Phase.FILL), plan.rows_of_clients(Phase.CHURN), strict=True)
+    return np.concatenate([draws.replaced(_rows(churning), filled) for filled, churning in rows_of_clients])
+
+
+def _rows(rows: range) -> Rows:
+    return np.arange(rows.start, rows.stop, dtype=np.uint64)
+
+
+def _in_turns(clients: list[range]) -> tuple[Rows, Counts]:
+    """The row and the client of each attempt, one attempt of each client in turn."""
+    turns = np.concatenate([np.arange(len(rows)) for rows in clients])
+    order = np.argsort(turns, kind="stable")
+    numbers = np.repeat(np.arange(len(clients)), [len(rows) for rows in clients])
+    return np.concatenate([_rows(rows) for rows in clients])[order], numbers[order]
 
 
 class _Simulation:
-    """A round during its simulation: the open connections, and the columns of all rows."""
+    """A round during its simulation: its draws, its port spaces, and the ports that connections hold."""
 
     def __init__(self, plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> None:
-        strategy, load = plan.strategy, plan.strategy.load
-        self._plan, self._draws = plan, Draws.of(plan, kernel.reserved)
-        self._replaced = replaced_rows(plan, self._draws)
-        filling = self._draws.path(np.arange(plan.connections, dtype=np.uint64))
-        self._paths = array("I", np.concatenate((filling, filling[self._replaced])).astype(np.uint32).tobytes())
-        self._spaces = port_spaces_of(plan, algorithm, kernel)
-        self._draws_port = strategy.traits.draws_port
-        self._errno = _errno_of_failure(strategy)
-        # As in the engine: unlimited draws end once the client has every port of a source, or an attempt used up all.
-        self._is_unbounded = self._draws_port and strategy.retries is None
-        ports, many = plan.plan.port_range, len(plan.sources)
-        self._unused = [[len(ports)] * many for _ in range(load.concurrency)]
+        draws = Draws.of(plan, kernel.reserved)
+        self._plan, self._draws = plan, replace(draws, fixed=np.array(draws.fixed, dtype=np.uint64))
+        self._spaces, self._key = port_spaces_of(plan, algorithm, kernel), search_key(plan, kernel)
+        self._attempt = self._bind if draws.kind is Kind.PORT else self._search
         self._time_wait = _TimeWaitPorts(plan, kernel.time_wait)
-        rows = plan.rows
-        self._ports_probed, self._lookups = array("q", bytes(8 * rows)), array("q", bytes(8 * rows))
-        self._tries, self._port = array("I", bytes(4 * rows)), array("H", bytes(2 * rows))
-        self._held = array("H", bytes(2 * plan.connections))
+        self._held: list[int] = []  # the port of each row of the filling, for the churn
 
     def run(self, phase: Phase) -> SimulatedAttempts:
-        """Simulate the attempts of a phase."""
-        made = list(_in_turns(self._plan.rows_of_clients(phase)))
-        for client, row in made:
-            if phase is Phase.FILL:
-                self._open(row, client)
-            else:
-                self._replace(row)
-        rows = np.array([row for _, row in made], dtype=np.int64)
-        port = np.frombuffer(self._port, np.uint16)[rows]
-        path = np.frombuffer(self._paths, np.uint32)[rows]
-        many = len(self._plan.sources)
+        """Simulate the attempts of a phase; the filling comes first."""
+        plan, draws = self._plan, self._draws
+        rows, client = _in_turns(plan.rows_of_clients(phase))
+        is_fill = phase is Phase.FILL
+        filled = rows if is_fill else replaced_rows(plan, draws)[rows - plan.connections]
+        path = draws.path(filled).astype(np.int64)
+        if is_fill and draws.kind is Kind.PORT:
+            made = self._fill_drawn_ports(rows, path % draws.spaces, client)
+        else:
+            made = np.empty((len(rows), 4), dtype=np.int64)
+            for begin in range(0, len(rows), BLOCK):
+                part = slice(begin, begin + BLOCK)
+                attempts = self._attempts(rows[part], path[part] % draws.spaces)
+                if is_fill:
+                    made[part] = [self._attempt(*attempt) for attempt in attempts]
+                else:
+                    made[part] = list(self._replace(begin, filled[part].tolist(), attempts))
+        port, tries, ports_probed, lookups = made.T
+        if is_fill and plan.replacements:
+            held = np.zeros(plan.connections, dtype=np.int64)
+            held[rows] = port
+            self._held = held.tolist()
+        many = len(plan.sources)
         return SimulatedAttempts(
-            ports_probed=np.frombuffer(self._ports_probed, np.int64)[rows],
-            lookups=np.frombuffer(self._lookups, np.int64)[rows],
-            tries=np.frombuffer(self._tries, np.uint32)[rows],
-            port=port,
-            errno=np.where(port == 0, self._errno, 0).astype(np.uint16),
+            ports_probed=ports_probed.copy(),
+            lookups=lookups.copy(),
+            tries=tries.astype(np.uint32),
+            port=port.astype(np.uint16),
+            errno=np.where(port == 0, _errno_of_failure(plan.strategy), 0).astype(np.uint16),
             source=(path % many).astype(np.uint16),
             target=(path // many).astype(np.uint16),
-            client=np.array([client for client, _ in made], dtype=np.uint16),
+            client=client.astype(np.uint16),
         )
 
-    def _open(self, row: int, client: int) -> None:
-        unused, source = self._unused[client], self._paths[row] % len(self._plan.sources)
-        max_tries = self._draws.max_tries
-        if self._is_unbounded and unused[source] <= 0:
-            max_tries = min(max_tries, MOST_DRAWS)
-        self._held[row] = self._acquire(row, max_tries)
-        if self._held[row]:
-            unused[source] -= 1
-        elif self._is_unbounded:
-            unused[source] = 0
+    def _attempts(self, rows: Rows, space: Counts) -> Iterator[Attempt]:
+        """What an attempt needs, for each row: its row, its port space, and the numbers of its first try."""
+        draws = self._draws
+        spaces = map(self._spaces.__getitem__, space.tolist())
+        if draws.kind is Kind.PORT:
+            tries = np.arange(min(FIRST_TRIES, draws.max_tries), dtype=np.uint64)
+            return zip(rows.tolist(), spaces, draws.number(rows[:, None], tries).tolist(), repeat(0))
+        numbers = draws.number(rows)
+        if draws.kind is Kind.NOTHING:
+            ports = self._plan.plan.port_range
+            numbers[:] = port_range_value(ports.low, ports.high)
+        drawn = mix(self._key, rows) >> HIGH_HALF
+        return zip(rows.tolist(), spaces, numbers.tolist(), drawn.tolist(), strict=True)
 
-    def _replace(self, row: int) -> None:
-        slot = int(self._replaced[row - self._plan.connections])
-        space = self._spaces[self._paths[slot] % len(self._spaces)]
-        if self._held[slot]:
-            self._time_wait.close(row, space, self._held[slot])
-        self._time_wait.end(row)
-        self._held[slot] = self._acquire(row, self._draws.max_tries)
+    def _replace(self, turn: int, slots: list[int], attempts: Iterator[Attempt]) -> Iterator[Made]:
+        """Close the connection of each row of the filling, and make an attempt in its place."""
+        held, time_wait = self._held, self._time_wait
+        for now, (slot, attempt) in enumerate(zip(slots, attempts, strict=True), turn):
+            if held[slot]:
+                time_wait.close(now, attempt[1], held[slot])
+            time_wait.end(now)
+            made = self._attempt(*attempt)
+            held[slot] = made[0]
+            yield made
 
-    def _acquire(self, row: int, max_tries: int) -> int:
-        """Make the tries of an attempt; returns its port, 0 if it fails."""
-        space = self._spaces[self._paths[row] % len(self._spaces)]
-        if self._draws_port:
-            number, tries = self._draws.number(row), 1
-            while not (had := space.take(number)) and tries < max_tries:
-                number = self._draws.number(row, tries)
-                tries += 1
-            self._ports_probed[row] = tries
-            port = number if had else 0
-        else:
-            port, tries = self._search(row, space, max_tries)
-        self._tries[row], self._port[row] = tries, port
-        return port
-
-    def _search(self, row: int, space: PortSpace, max_tries: int) -> tuple[int, int]:
-        """Search once a try, until a port is found or no try is left; returns the port, or 0, and the tries."""
-        number = self._draws.number(row)
-        if not self._plan.strategy.traits.sets_port_range:
-            low, high = self._plan.plan.port_range.low, self._plan.plan.port_range.high
-            number = low | high << 16
-        tries = 0
-        while True:
-            port = space.search(number & 0xFFFF, number >> 16)
-            tries += 1
-            self._ports_probed[row] += space.ports_probed
-            self._lookups[row] += space.lookups
-            if port or tries >= max_tries:
-                return port, tries
+    def _search(self, row: int, space: PortSpace, number: int, drawn: int) -> Made:
+        """Search once a try, until a port is found or no try is left."""
+        port = space.search(number & MAX_PORT, number >> PORT_BITS, drawn)
+        tries, ports_probed, lookups = 1, space.ports_probed, space.lookups
+        while not port and tries < self._draws.max_tries:
             number = self._draws.number(row, tries)
+            port = space.search(number & MAX_PORT, number >> PORT_BITS, mix(self._key, row, tries) >> HIGH_HALF)
+            tries += 1
+            ports_probed += space.ports_probed
+            lookups += space.lookups
+        return port, tries, ports_probed, lookups
+
+    def _bind(self, row: int, space: PortSpace, ports: list[int], _drawn: int) -> Made:
+        """Try one drawn port after the other, until one is free or no try is left."""
+        tries = 0
+        while ports:
+            for port in ports:
+                tries += 1
+                if space.take(port):
+                    return port, tries, tries, 0
+            more = np.arange(tries, min(2 * tries, self._draws.max_tries), dtype=np.uint64)
+            ports = self._draws.number(np.full_like(more, row), more).tolist()
+        return 0, tries, tries, 0
+
+    def _fill_drawn_ports(self, rows: Rows, space: Counts, client: Counts) -> Counts:
+        """The columns of a filling whose ports the program draws."""
+        draws, strategy = self._draws, self._plan.strategy
+        port, tries = match_drawn_ports(draws, rows, space)
+        if strategy.retries is None:
+            # As in the engine: unlimited draws end at MOST_DRAWS once the client has every port of a source, or an
+            # attempt of it used up all. That an attempt does so before all ports are in use has a chance of e^-20.
+            failed, chain = np.flatnonzero(port == 0), client * draws.spaces + space
+            opened = np.bincount(chain[port > 0], minlength=int(chain.max()) + 1)
+            _, first = np.unique(chain[failed], return_index=True)
+            is_told = np.ones(len(failed), dtype=np.bool_)
+            is_told[first] = opened[chain[failed[first]]] == draws.count
+            tries[failed[is_told]] = np.minimum(tries[failed[is_told]], MOST_DRAWS)
+        if self._plan.replacements:
+            for index, taken in zip(space[port > 0].tolist(), port[port > 0].tolist(), strict=True):
+                self._spaces[index].take(taken)
+        return np.stack((port, tries, tries, np.zeros_like(tries)), axis=1)
 
 
-def replaced_rows(plan: RoundPlan, draws: Draws) -> npt.NDArray[np.int64]:
-    """For each row of the churn, the row of the filling whose connection it replaces; int64."""
-    rows_of_clients = zip(plan.rows_of_clients(Phase.FILL), plan.rows_of_clients(Phase.CHURN), strict=True)
-    found = [
-        draws.replaced(np.arange(churning.start, churning.stop, dtype=np.uint64), filled)
-        for filled, churning in rows_of_clients
-    ]
-    return np.concatenate(found).astype(np.int64)
+def match_drawn_ports(draws: Draws, rows: Rows, space: Counts) -> tuple[Counts, Counts]:
+    """The port that each attempt of a filling binds to, or 0, and its tries, where the program draws ports.
+
+    Each attempt takes the first of its draws that no earlier one has. That is the stable matching of attempts, which
+    prefer their earlier draws, with ports, which prefer the earlier attempt; so all attempts may draw at once, in
+    rounds: a port goes to the earliest attempt that drew it, and the others draw again (Gale and Shapley, 1962).
+
+    Args:
+        draws: The draws of the round.
+        rows: The rows of the attempts in the order of their turns.
+        space: The port space of each.
+    """
+    many, count, nobody = len(rows), draws.count, len(rows)
+    port, tries = np.zeros(many, dtype=np.int64), np.zeros(many, dtype=np.int64)
+    at_once = max(1, PLACES // count)
+    # Attempts beyond the ports of a space come after the others: then it is known that no port is left.
+    order = np.argsort(space, kind="stable")
+    begins = np.searchsorted(space[order], np.arange(draws.spaces))
+    rank = np.empty(many, dtype=np.int64)
+    rank[order] = np.arange(many) - begins[space[order]]
+    batch = space // at_once
+    for first_space in range(0, draws.spaces, at_once):
+        holder = np.full(min(at_once, draws.spaces - first_space) * count, nobody)
+        here = np.flatnonzero(batch == first_space // at_once)
+        lap = rank[here] // count
+        for number in range(int(lap.max(initial=-1)) + 1):
+            seeking = here[lap == number]
+            is_full = holder.reshape(-1, count).max(axis=1) < nobody
+            hopeless = is_full[space[seeking] - first_space]
+            tries[seeking[hopeless]] = draws.max_tries
+            _bid(draws, rows, (space - first_space) * count, seeking[~hopeless], tries, holder)
+        held = np.flatnonzero(holder < nobody)
+        port[holder[held]] = draws.low + held % count
+    return port, tries
+
+
+def _bid(draws: Draws, rows: Rows, base: Counts, seeking: Counts, tries: Counts, holder: Counts) -> None:
+    """Let attempts draw until each holds a port or has no try left.
+
+    Args:
+        draws: The draws of the round.
+        rows: The row of each attempt.
+        base: Where in `holder` the ports of its space begin.
+        seeking: The attempts without a port.
+        tries: The tries of each attempt so far.
+        holder: The attempt that holds each port; as many as there are attempts if nobody does.
+    """
+    while len(seeking):
+        # In which order they ask does not matter.
+        asking, seeking = seeking[:DRAWS_AT_ONCE], seeking[DRAWS_AT_ONCE:]
+        width = max(1, min(DRAWS_AT_ONCE // len(asking), draws.max_tries))
+        tried = tries[asking, None] + np.arange(width)
+        ports = draws.number(rows[asking, None], tried.astype(np.uint64)).astype(np.int64)
+        places = ports + (base[asking] - draws.low)[:, None]
+        fits = (holder[places] > asking[:, None]) & (tried < draws.max_tries)
+        first = fits.argmax(axis=1)
+        index = np.arange(len(asking))
+        has_found = fits[index, first]
+        tries[asking] = np.minimum(tries[asking] + np.where(has_found, first + 1, width), draws.max_tries)
+        bidders, wanted = asking[has_found], places[index, first][has_found]
+        before = holder[wanted]
+        np.minimum.at(holder, wanted, bidders)
+        has_won = holder[wanted] == bidders
+        displaced = before[has_won & (before < len(rows))]
+        vain = asking[~has_found]
+        seeking = np.concatenate((seeking, vain, bidders[~has_won], displaced))
+        seeking = seeking[tries[seeking] < draws.max_tries]
 
 
 class _TimeWaitPorts:
@@ -245,28 +365,22 @@ class _TimeWaitPorts:
         self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
         rate = churn.rate if churn else None
         seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
-        self._rows = None if rate is None else rate * seconds
+        self._turns = None if rate is None else rate * seconds
         self._most = time_wait.most
         self._ports: deque[tuple[int, PortSpace, int]] = deque()
 
-    def close(self, row: int, space: PortSpace, port: int) -> None:
-        """Close the connection of a port before the attempt of a row."""
+    def close(self, turn: int, space: PortSpace, port: int) -> None:
+        """Close the connection of a port before an attempt of the churn, which `turn` counts."""
         if self._is_left and (self._most is None or len(self._ports) < self._most):
-            self._ports.append((row, space, port))
+            self._ports.append((turn, space, port))
         else:
             space.release(port)
 
-    def end(self, row: int) -> None:
-        """Free the ports whose TIME_WAIT is over when the attempt of a row begins."""
-        while self._rows is not None and self._ports and row - self._ports[0][0] >= self._rows:
+    def end(self, turn: int) -> None:
+        """Free the ports whose TIME_WAIT is over when an attempt begins."""
+        while self._turns is not None and self._ports and turn - self._ports[0][0] >= self._turns:
             _, space, port = self._ports.popleft()
             space.release(port)
-
-
-def _in_turns(clients: list[range]) -> Iterator[tuple[int, int]]:
-    """The client and the row of each attempt, one attempt of each client in turn."""
-    for rows in zip_longest(*clients):
-        yield from ((client, row) for client, row in enumerate(rows) if row is not None)
 
 
 def _errno_of_failure(spec: StrategySpec) -> int:

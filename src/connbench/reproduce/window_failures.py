@@ -6,8 +6,10 @@ import statistics
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
-from random import Random
 
+import numpy as np
+
+from connbench.draws import below, key_of, mix
 from connbench.model import PortRange
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.kernel_search import tcp_port_spaces
@@ -46,8 +48,7 @@ def expect_failures(ports: int, window: int, attempts: int) -> Expectation:
         attempts: The number of attempts.
     """
     trials = [
-        [simulate_failures(ports, window, attempts, search, Random(seed)) for seed in range(TRIALS)]  # noqa: S311  # reproducible, not secret
-        for search in SEARCHES
+        [simulate_failures(ports, window, attempts, search, seed) for seed in range(TRIALS)] for search in SEARCHES
     ]
     means = [statistics.mean(t) for t in trials]
     # Few trials can give far too small a deviation: that of independent events, the root of their mean, is the least.
@@ -59,9 +60,11 @@ def expect_failures(ports: int, window: int, attempts: int) -> Expectation:
     )
 
 
-def simulate_failures(ports: int, window: int, attempts: int, algorithm: Algorithm, rng: Random) -> int:
+def simulate_failures(ports: int, window: int, attempts: int, algorithm: Algorithm, seed: int) -> int:
     """The failures of one trial of `expect_failures`, with one search."""
-    [space] = tcp_port_spaces(PortRange(1, ports), 1, rng, has_parity=algorithm.prefers_parity(has_option=True))
-    offsets, draw = ports - window + 1, rng.random
-    lows = (1 + int(draw() * offsets) for _ in range(attempts))
-    return sum(1 for low in lows if not space.search(low, low + window - 1))
+    key, rows = key_of(f"window failures {seed}"), np.arange(attempts, dtype=np.uint64)
+    has_parity = algorithm.prefers_parity(has_option=True)
+    [space] = tcp_port_spaces(PortRange(1, ports), [mix(key, attempts) >> 32], has_parity=has_parity)
+    lows = 1 + below(mix(key, rows), ports - window + 1).astype(np.int64)
+    found = map(space.search, lows.tolist(), (lows + window - 1).tolist(), (mix(key, rows, 1) >> 32).tolist())
+    return sum(1 for port in found if not port)
