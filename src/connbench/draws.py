@@ -11,10 +11,13 @@ range of ports, each of which one connection can use: that of a path, or of a so
 
 from __future__ import annotations
 
+import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from connbench.model import Placement, PortRange, RoundPlan, Spread, StrategySpec, port_range_value
@@ -34,6 +37,9 @@ MOST_DRAWS = 1000
 """Ports that a program draws for a connection before it gives up, as in the code that `advise` prints: it cannot know
 that no port is free. Where the engine knows it, an attempt ends after as many draws, and costs what a program pays."""
 
+ROWS_AT_ONCE = 256
+"""Rows that `Draws.first_numbers` draws at once: fewer take longer each, and more no less."""
+
 MASK = 2**64 - 1
 GAMMA, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """The constants of SplitMix64 (Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators, 2014)."""
@@ -52,6 +58,27 @@ def mix(key: int, row: Numbers, try_: Numbers | int = 0) -> Numbers:
     bits = (bits ^ bits >> 27) * SECOND_FACTOR & MASK
     mixed: Numbers = bits ^ bits >> 31
     return mixed
+
+
+def mix_first(key: int, rows: range) -> tuple[int, ...]:
+    """`mix` for the first try of each of some consecutive rows, in a fifth of its time.
+
+    All rows are mixed at once: each has 128 bits of one long number, of which the product of two factors of 64 bits
+    reaches no other row's, and the mask removes what a shift moved there.
+    """
+    ones, places = _lanes(len(rows))
+    mask = ones * MASK
+    bits = ones * (key + GAMMA * ((rows.start << 32) + 1) & MASK) + places * (GAMMA << 32 & MASK) & mask
+    bits = ((bits ^ bits >> 30) & mask) * FIRST_FACTOR & mask
+    bits = ((bits ^ bits >> 27) & mask) * SECOND_FACTOR & mask
+    return struct.unpack(f"<{2 * len(rows)}Q", ((bits ^ bits >> 31) & mask).to_bytes(16 * len(rows), "little"))[::2]
+
+
+@lru_cache(maxsize=2)
+def _lanes(rows: int) -> tuple[int, int]:
+    """For each row 128 bits: the number 1, and the number of the row, from 0."""
+    ones = int.from_bytes((1).to_bytes(16, "little") * rows, "little")
+    return ones, int.from_bytes(b"".join(row.to_bytes(16, "little") for row in range(rows)), "little")
 
 
 def below(bits: Numbers, number: int) -> Numbers:
@@ -158,12 +185,34 @@ class Draws:
         if self.kind is Kind.PORT:
             return self.low + below(mix(self.key, row, try_), self.count)
         if self.kind is Kind.WINDOW:
-            return self._window(below(mix(self.key, row, try_), self.count - self.width + 1 + 2 * self.overhang))
+            return self._window(below(mix(self.key, row, try_), self._windows))
         if self.kind is Kind.FIXED:
             fixed: Any = self.fixed
             value: Numbers = fixed[self.rank(row) % len(self.fixed)]
             return value
         return row * 0
+
+    def first_numbers(self, rows: range) -> Iterator[int]:
+        """`number` for the first try of each row, in turn. It draws some rows at once, which is quicker."""
+        fixed, size = self.fixed, len(self.fixed)
+        if self.kind is Kind.NOTHING:
+            yield from repeat(0, len(rows))
+        elif self.kind is Kind.FIXED:
+            yield from (fixed[self.rank(row) % size] for row in rows)
+        elif self.overhang:
+            yield from map(self.number, rows)
+        else:
+            span, lowest, step = self.count, self.low, 1
+            if self.kind is Kind.WINDOW:
+                span, lowest, step = self._windows, self._window(0), port_range_value(1, 1)
+            for begin in range(0, len(rows), ROWS_AT_ONCE):
+                for bits in mix_first(self.key, rows[begin : begin + ROWS_AT_ONCE]):
+                    yield lowest + ((bits >> 32) * span >> 32) * step
+
+    @property
+    def _windows(self) -> int:
+        """The number of windows at random."""
+        return self.count - self.width + 1 + 2 * self.overhang
 
     def _window(self, offset: Numbers) -> Numbers:
         """The window at this offset from the lowest one, cut to the range, as a value of IP_LOCAL_PORT_RANGE."""

@@ -490,3 +490,18 @@ def test_a_profile_fills_one_window_after_the_other() -> None:
             set(range(1202, 1250)),
         ]
         assert ({port % 2 for port in order[101:152]} == {1}) == (kernel == "6.7.0")
+
+
+@given(ranges_with_window(), SEEDS, st.integers(0, 2**31), st.integers(0, 700), st.sampled_from(Spread))
+def test_first_numbers_are_the_numbers_of_first_tries(
+    range_: tuple[PortRange, int], seed: int, begin: int, rows: int, spread: Spread
+) -> None:
+    """Drawn many at once, or one at a time: each row gets the same number, whatever the strategy draws."""
+    ports, window = range_
+    for name, row in STRATEGIES.items():
+        for placement in Placement if "placement" in row.takes else (None,):
+            spec = StrategySpec(name, window if "window" in row.takes else None, placement)
+            plan = replace(PLAN, strategies=(spec,), port_range=ports, seed=seed, spread=spread)
+            drawn = Draws.of(RoundPlan(plan, spec, 1))
+            some = range(begin, begin + rows)
+            assert list(drawn.first_numbers(some)) == [drawn.number(row) for row in some]

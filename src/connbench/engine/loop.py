@@ -84,17 +84,19 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
     if not capacity:
         return LoopEnd(Reason.CAPACITY, timeouts)
 
-    for index in rows:
+    has_one_path, path, source, target, local = draws.paths == 1, 0, 0, targets[0], locals_[0]
+    client_number[rows.start : rows.stop] = array(client_number.format, [client]) * len(rows)
+    for row, number in zip(rows, draws.first_numbers(rows), strict=True):
         if stop[0]:
             return LoopEnd(Reason.STOPPED, timeouts)
         if churn:
             if churn.interval_ns:
-                turn = churn.began + (index - churn.first) * churn.interval_ns
+                turn = churn.began + (row - churn.first) * churn.interval_ns
                 while (left := turn - clock()) > 0:
                     sleep(min(left, LONGEST_SLEEP_NS) / NS_PER_S)
                     if stop[0]:
                         return LoopEnd(Reason.STOPPED, timeouts)
-            replaced = draws.replaced(index, churn.filled)
+            replaced = draws.replaced(row, churn.filled)
             slot, path = replaced - begins_at, path_of(replaced)
             if held[slot] >= 0:
                 leaving = socket(family, kind, 0, held[slot])
@@ -104,16 +106,16 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
                         reset_peer(leaving)
                     leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
                 leaving.close()
-        else:
-            path = path_of(index)
+        elif not has_one_path:
+            path = path_of(row)
         try:
             sock = socket(family, kind)
         except OSError as error:
-            return LoopEnd(Reason.NO_SOCKET, timeouts, index, error.errno or 0)
+            return LoopEnd(Reason.NO_SOCKET, timeouts, row, error.errno or 0)
         sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
-        number = draw_number(index)
-        source, target = path % many, targets[path // many]
-        local = locals_[source]
+        if not has_one_path:
+            source, target = path % many, targets[path // many]
+            local = locals_[source]
         tries = 1
         begun = 0
         while True:
@@ -154,18 +156,18 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
                 try:
                     sock = socket(family, kind)
                 except OSError as error:
-                    return LoopEnd(Reason.NO_SOCKET, timeouts, index, error.errno or 0)
+                    return LoopEnd(Reason.NO_SOCKET, timeouts, row, error.errno or 0)
                 sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
-            number = draw_number(index, tries)
+            number = draw_number(row, tries)  # noqa: PLW2901  # the number of the row's first try has had its try
             tries += 1
 
-        started_ns[index] = begun - epoch
-        prepare_ns[index] = prepared - try_begun
-        connect_ns[index] = finished - prepared
-        acquire_ns[index] = finished - begun
-        source_number[index] = source
-        target_number[index] = path // many
-        client_number[index] = client
+        started_ns[row] = begun - epoch
+        prepare_ns[row] = prepared - try_begun
+        connect_ns[row] = finished - prepared
+        acquire_ns[row] = finished - begun
+        if not has_one_path:
+            source_number[row] = source
+            target_number[row] = path // many
         # An unanswered SYN (TIMED_OUT) is not a slow search, and keeps its own error.
         if finished - begun > limit_ns and not failure:
             if reset_peer:
@@ -174,24 +176,24 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
             sock.setsockopt(SOL_SOCKET, SO_LINGER, reset)
         if failure:
             sock.close()
-            error_number[index] = failure
-            tries_made[index] = tries
+            error_number[row] = failure
+            tries_made[row] = tries
             timeouts = timeouts + 1 if failure == TIMED_OUT else 0
             if timeouts == TIMEOUTS_IN_A_ROW:
-                return LoopEnd(Reason.NO_ANSWER, timeouts, index)
+                return LoopEnd(Reason.NO_ANSWER, timeouts, row)
             if gives_up and tries == max_tries:
                 free_ports[source] = 0
             if not churn:
                 held.append(-1)
         else:
-            port[index] = sock.getsockname()[1]
+            port[row] = sock.getsockname()[1]
             if churn:
                 held[slot] = sock.detach()
             else:
                 held.append(sock.detach())
                 free_ports[source] -= 1
                 capacity -= 1
-            tries_made[index] = tries
+            tries_made[row] = tries
             timeouts = 0
             if not capacity:
                 return LoopEnd(Reason.CAPACITY, timeouts)
