@@ -139,7 +139,7 @@ def test_agreement_is_worked_out_by_hand() -> None:
     plain = spec("plain")
     plan = replace(PLAN, port_range=PortRange(40000, 40001))
     [pair] = predict_result(result_of({plain: [round_made(samples)]}, plan))
-    found = agreement(pair, replace(USUAL, base_ns=10_000.0, failure_ns=5_000.0, sizes=(1.0,), port_ns=(1000.0,)))
+    found = agreement(pair, replace(USUAL, base_ns=(10_000.0,) * 4, failure_ns=5_000.0, port_ns=(1000.0,) * 4))
     assert found.errors == PredictedFigure(2, 1)
     assert found.total_ns.measured == 120_000
     assert found.total_ns.predicted == 11_000 + 12_000 + 7_000 + 7_000
@@ -275,7 +275,7 @@ def test_usual_costs_go_with_the_search(tmp_path: Path, capsys: pytest.CaptureFi
     result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
     invoke("predict", written(tmp_path, result), "--format", "json")
     fitted = json.loads(capsys.readouterr().out)["calibrations"]["tcp"]
-    assert tuple(fitted["port_ns"]) == USUAL_BEFORE.port_ns
+    assert fitted["port_ns"] == pytest.approx(USUAL_BEFORE.port_ns, rel=1e-4)
 
 
 def test_algorithm_is_refused_over_a_result_of_udp(tmp_path: Path) -> None:
@@ -455,11 +455,10 @@ def test_times_of_a_plan_come_from_a_result(tmp_path: Path, capsys: pytest.Captu
     invoke("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path, "--format", "json")
     [one] = json.loads(capsys.readouterr().out)["strategies"]
     assert one["extrapolated"]
-    assert one["total_ns"] == pytest.approx(4000 * USUAL.base_ns + 2000 * 2000 * 44, rel=0.1)
+    assert one["total_ns"] == pytest.approx(4000 * USUAL.base_ns[0] + 2000 * 2000 * 44, rel=0.1)
     invoke("predict", "--strategy", "plain", "--port-range", "20000-23999", "--calibrate", path)
     said = capsys.readouterr().out
     assert "extrapolated: plain has 4,000 connections open" in said
-    assert "beyond that a port costs more by the usual growth, up to " in said
 
 
 def test_neither_parity_hides_the_other_in_the_chart() -> None:

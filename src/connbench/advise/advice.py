@@ -133,7 +133,7 @@ def _knee(scenario: Scenario) -> Iterator[AdviceItem]:
     if not names or not half or not scenario.fits():
         return
     in_use = scenario.ports_in_use()
-    cost = probed * float(scenario.calibration.port_ns_at(max(1, in_use)))
+    cost = probed * float(scenario.calibration.port_ns_at(min(max(1, in_use), total)))
     where = (
         f"here {in_use:,} are, beyond it"
         if scenario.in_use_each() > half

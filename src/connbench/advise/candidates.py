@@ -173,14 +173,17 @@ def _predictions(scenario: Scenario, spec: StrategySpec) -> tuple[Prediction, Pr
     planned = RoundPlan(plan, loaded, 1)
     kernel = KernelParameters(reserved=scenario.reserved, time_wait=replace(scenario.time_wait, most=None))
     phases = simulate(planned, scenario.algorithm, kernel)
-    filled, churned = (Prediction.of_phase(planned, phases, phase) for phase in (Phase.FILL, Phase.CHURN))
+    filled, churned = (
+        Prediction.of_phase(planned, phases, phase, 0, scenario.algorithm) for phase in (Phase.FILL, Phase.CHURN)
+    )
     counting = slice(-REPLACEMENTS, None)
     steady = replace(
         churned,
         attempts=churned.attempts.part(counting),
         open_before=(churned.open_before[counting] + before) * spaces,
+        spaces=spaces,
     )
-    return replace(filled, open_before=filled.open_before * spaces), steady
+    return replace(filled, open_before=filled.open_before * spaces, spaces=spaces), steady
 
 
 def _statistic(costs: npt.NDArray[np.float64], name: str) -> float:

@@ -13,12 +13,12 @@ from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.blocks import Block, Lines, Table, Verbatim
 from connbench.report.json import json_text
-from connbench.report.model_text import cost_lines, growth_lines, reserved_text, search
+from connbench.report.model_text import cost_lines, reserved_text, search
 from connbench.report.text import write
 from connbench.safe_text import printable
 from connbench.units import duration
 
-SCHEMA = 3
+SCHEMA = 4
 
 LANGUAGES = ("python", "c", "go", "nginx", "haproxy")
 """The values of --code."""
@@ -92,7 +92,7 @@ def _costs(advice: Advice) -> list[str]:
     if not any(one.extrapolates for one in candidates):
         return cost_lines(calibration)
     beyond = f"extrapolated: the calibration has at most {calibration.largest:,} sockets"
-    return [beyond, *growth_lines(calibration), *cost_lines(calibration)]
+    return [beyond, *cost_lines(calibration)]
 
 
 def _facts(advice: Advice, kernel: KernelText) -> list[tuple[str, str]]:
@@ -106,7 +106,9 @@ def _facts(advice: Advice, kernel: KernelText) -> list[tuple[str, str]]:
         found.append(("closing", closing))
     found.append(("kernel", f"{printable(kernel.name)}: {search(scenario.algorithm, (scenario.protocol,))}"))
     if scenario.calibration.residual is None:
-        found.append(("times", f"{scenario.calibration.origin}; see --calibrate"))
+        is_measurable = scenario.is_here and scenario.protocol is Protocol.TCP
+        way_out = "connbench calibrate measures yours (5 s)" if is_measurable else "see --calibrate"
+        found.append(("times", f"{scenario.calibration.origin}; {way_out}"))
     return found
 
 

@@ -1,10 +1,10 @@
-"""What a search costs on a machine: the time of each port probed, fitted to result files."""
+"""What a search costs on a machine: the time of each port probed, fitted to what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,54 +21,98 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """latency = cost of a connection + ports probed x cost of a port, which depends on the connections open.
-
-    A port costs more when the hash tables no longer fit the CPU's caches. Its cost is a line through knots over the
-    logarithm of the connections open. Below the first knot the cost is constant. Beyond the last knot the line goes
-    on, or the cost grows as it usually does, whichever is more: small tables cannot show that large ones do not fit.
+class Machine:
+    """The machine that costs were measured on; None where it does not say.
 
     Attributes:
-        base_ns: The cost of a connect() that succeeds, without its search.
-        failure_ns: The cost of a call that finds no port, without its search.
-        sizes: The connections open at each knot, ascending; at least one.
-        port_ns: The cost of a port probed at each knot; as many.
-        window_factor: Times that a port costs more in a random window, whose entries are in no cache.
-        residual: The median of |predicted - measured| / measured over the medians of the fit; None without a fit.
-        origin: Where it comes from, in words.
-        largest: The most connections that were open in the files of the fit.
-        growth: The usual cost of a port beyond the last knot, as a multiple of its cost there, by connections open.
+        cpu: The model of its CPU.
+        kernel: The release of its kernel.
+        time: When it was measured, as ISO 8601 has it.
     """
 
-    base_ns: float
-    failure_ns: float
+    cpu: str | None
+    kernel: str | None
+    time: str | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, object]) -> Machine:
+        """The machine of a recorded environment."""
+        cpu, kernel, time = (environment.get(key) for key in ("cpu_model", "kernel", "time"))
+        return cls(*(one if isinstance(one, str) else None for one in (cpu, kernel, time)))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """latency = cost of a connection + ports probed x cost of a port; each is a line through knots.
+
+    A port costs more when the hash tables no longer fit the CPU's caches: its cost goes by the working set (see
+    `Prediction.working_set`), that of a connection by the connections open. Each line is one over the logarithm of
+    that number. Below the first knot the cost is constant. Beyond the last knot a measured rise goes on.
+
+    Attributes:
+        sizes: The number of ports in use at each knot, ascending; at least one.
+        base_ns: The cost of a connect() that succeeds, without its search, at each knot; as many.
+        port_ns: The cost of a port probed at each knot; as many.
+        window_base_ns: As `base_ns`, where the search begins in a random window.
+        window_port_ns: As `port_ns`, in a random window, whose entries were not read for long.
+        failure_ns: The cost of a call that finds no port, without its search.
+        residual: The median of |predicted - measured| / measured over the blocks of the fit; None without a fit.
+        origin: Where it comes from, in words.
+        largest: The most connections that were open in the fit.
+        machine: Where it was measured; None for the usual costs.
+    """
+
     sizes: tuple[float, ...]
+    base_ns: tuple[float, ...]
     port_ns: tuple[float, ...]
-    window_factor: float
+    window_base_ns: tuple[float, ...]
+    window_port_ns: tuple[float, ...]
+    failure_ns: float
     residual: float | None
     origin: str
     largest: int
-    growth: tuple[tuple[float, float], ...] = ()
+    machine: Machine | None = None
 
     @property
     def failure_share(self) -> float:
         """The cost of a failure divided by that of a connection, both without their searches."""
-        return self.failure_ns / self.base_ns
+        return self.failure_ns / self.base_ns[0]
 
-    def port_ns_at(self, connections: npt.ArrayLike) -> Floats:
-        """The cost of a port probed, in ns, for each number of open connections; the same shape."""
-        place = np.log2(np.maximum(np.asarray(connections, dtype=np.float64), 1.0))
-        knots = np.log2(np.array(self.sizes))
-        costs = np.interp(place, knots, self.port_ns)
+    @property
+    def curves(self) -> Floats:
+        """The costs at the knots, a row each: `base_ns`, `port_ns`, `window_base_ns`, `window_port_ns`."""
+        return np.array((self.base_ns, self.port_ns, self.window_base_ns, self.window_port_ns))
+
+    def with_curves(self, sizes: Floats, curves: Floats) -> Self:
+        """The calibration with other knots and costs, as `curves` has them."""
+        base, port, window_base, window_port = (tuple(curve.tolist()) for curve in curves)
+        return replace(
+            self,
+            sizes=tuple(sizes.tolist()),
+            base_ns=base,
+            port_ns=port,
+            window_base_ns=window_base,
+            window_port_ns=window_port,
+        )
+
+    def port_ns_at(self, working_set: npt.ArrayLike) -> Floats:
+        """The cost of a port probed, in ns, for each working set; the same shape."""
+        return self.at(working_set, self.port_ns)
+
+    def base_ns_at(self, connections: npt.ArrayLike) -> Floats:
+        """The cost of a connection without its search, in ns, for each number of open connections; the same shape."""
+        return self.at(connections, self.base_ns)
+
+    def at(self, numbers: npt.ArrayLike, costs: npt.ArrayLike) -> Floats:
+        """Costs given at the knots, for each number of ports in use; the same shape."""
+        place = np.log2(np.maximum(np.asarray(numbers, dtype=np.float64), 1.0))
+        knots, curve = np.log2(np.array(self.sizes)), np.asarray(costs, dtype=np.float64)
+        found: Floats = np.interp(place, knots, curve)
         if len(knots) > 1:
             # A measured rise goes on beyond the last knot; a fall at the end is chance, and does not go on.
-            slope = max(0.0, (self.port_ns[-1] - self.port_ns[-2]) / (knots[-1] - knots[-2]))
-            costs = costs + slope * np.maximum(0.0, place - knots[-1])
-        if self.growth:
-            sizes, factors = np.array([(self.sizes[-1], 1.0), *self.growth]).T
-            usual = self.port_ns[-1] * np.interp(place, np.log2(sizes), factors)
-            costs = np.where(place > knots[-1], np.maximum(costs, usual), costs)
-        return costs
+            slope = max(0.0, (curve[-1] - curve[-2]) / (knots[-1] - knots[-2]))
+            found = found + slope * np.maximum(0.0, place - knots[-1])
+        return found
 
     def latency_ns(self, prediction: Prediction) -> Floats:
         """The latency of each attempt, in ns, as samples define it: with UDP the acquire time.
@@ -102,45 +146,49 @@ class Calibration:
         )
 
     def _ended(self, prediction: Prediction) -> Floats:
-        return np.where(prediction.attempts.failed, self.failure_ns, self.base_ns)
+        base = self.window_base_ns if prediction.searches_window else self.base_ns
+        connected = self.at(prediction.open_before, base)
+        return np.where(prediction.attempts.failed, self.failure_ns, connected)
 
     def _searched(self, prediction: Prediction) -> Floats:
         if not prediction.searches:
             return np.zeros(len(prediction.attempts))
-        factor = self.window_factor if prediction.searches_window else 1.0
-        searched: Floats = prediction.attempts.ports_probed * self.port_ns_at(prediction.open_before) * factor
-        return searched
+        costs = self.window_port_ns if prediction.searches_window else self.port_ns
+        return prediction.attempts.ports_probed * self.at(prediction.working_set, costs)
 
     def extrapolates(self, prediction: Prediction) -> bool:
-        """Whether the prediction has a tenth more connections open than any file of the fit."""
+        """Whether the prediction has a tenth more connections open than were open in the fit."""
         return self.residual is not None and prediction.most_open > 1.1 * self.largest
 
 
 USUAL = Calibration(
-    base_ns=13_000.0,
-    failure_ns=3_000.0,
-    sizes=(8_192.0, 32_768.0, 42_000.0, 56_512.0),
+    sizes=(4_096.0, 16_384.0, 28_256.0, 56_512.0),
+    base_ns=(13_000.0,) * 4,
     port_ns=(44.0, 48.0, 78.0, 85.0),
-    window_factor=1.1,
+    window_base_ns=(13_000.0,) * 4,
+    window_port_ns=(48.0, 51.0, 53.0, 93.0),
+    failure_ns=3_000.0,
     residual=None,
-    origin="usual ones: a virtual machine with Linux 6.18",
+    origin="usual costs of one machine",
     largest=56_512,
 )
 """Costs for a rough idea without a measurement. Other machines have other costs; kernels before 6.15 `USUAL_BEFORE`.
 
-Measured: 46 ns a port with up to 32,768 open connections, at any time. Beyond, the tables that a search reads (some
-10 MB) compete for a cache with other virtual machines: over the talk's range 50 to 57 ns on a quiet day, 70 to 120 ns
-within a run on others. In windows it is 65 to 88 ns. A further try of `random` takes 2.8 µs.
+Measured on a virtual machine with Linux 6.18: 46 ns a port in the second half of up to 32,768 ports, at any time. With
+more, the tables that a search reads (some 10 MB) compete for a cache with other virtual machines: over the talk's range
+50 to 57 ns on a quiet day, 70 to 120 ns within a run on others. In windows it is 65 to 88 ns. A further try of `random`
+takes 2.8 µs.
 """
 
 USUAL_UDP = Calibration(
-    base_ns=2_600.0,
-    failure_ns=2_800.0,
     sizes=(56_512.0,),
+    base_ns=(2_600.0,),
     port_ns=(60.0,),
-    window_factor=1.0,
+    window_base_ns=(2_600.0,),
+    window_port_ns=(60.0,),
+    failure_ns=2_800.0,
     residual=None,
-    origin="usual ones of UDP: a virtual machine with Linux 6.18",
+    origin="usual costs of UDP on one machine",
     largest=56_512,
 )
 """The same for UDP: there is no handshake, and a further try of `random` costs as much as a connection."""
@@ -151,19 +199,20 @@ CHEAPER_STEPS_SINCE = (6, 15)
 """The first Linux that looks up the sockets of a port without a lock (86c2bc293b81, d4438ce68bf1)."""
 
 USUAL_BEFORE = Calibration(
-    base_ns=25_000.0,
+    sizes=(4_096.0, 28_256.0, 56_512.0),
+    base_ns=(25_000.0,) * 3,
+    port_ns=(80.0, 160.0, 170.0),
+    window_base_ns=(25_000.0,) * 3,
+    window_port_ns=(112.0, 204.0, 238.0),
     failure_ns=5_000.0,
-    sizes=(4_096.0, 42_000.0),
-    port_ns=(80.0, 160.0),
-    window_factor=1.4,
     residual=None,
-    origin="usual ones before Linux 6.15: the talk's figures",
+    origin="usual costs of one machine before Linux 6.15, the talk's",
     largest=56_512,
 )
 """The same for older kernels, where a port costs several times as much.
 
-The talk's plain run: 25 µs from even ports, 4.593 ms from odd ones, which probe 28,260 with 42,000 open on average;
-its full range of 5,000 ports; its windows' failures, 1.174 ms of 5,000 ports and 2.212 ms of 10,000.
+The talk's plain run: 25 µs from even ports, 4.593 ms from odd ones, which probe 28,260; its full range of 5,000 ports;
+its windows' failures, 1.174 ms of 5,000 ports and 2.212 ms of 10,000.
 """
 
 
@@ -185,27 +234,35 @@ def usual_on(release: str, protocol: Protocol) -> Calibration:
     return USUAL_BEFORE if is_dearer else USUAL_OF[protocol]
 
 
-BLOCKS, SMALLEST_BLOCK, FEWEST = 256, 16, 5
-"""The number of blocks of a round, the fewest attempts of a block, and the fewest attempts of a median.
+BLOCKS, SMALLEST_BLOCK, FEWEST = 128, 16, 5
+"""The number of blocks of a round, the fewest attempts of a block, and the fewest attempts of a mean.
 
 The port at which the kernel begins a search is not known, so an attempt of the model agrees with one of the kernel only
-in the middle of many. Medians also withstand outliers.
+in the mean of many.
 """
+
+SLOWEST = 0.05
+"""The share of a mean's values that count as much as the least of them: what interrupts an attempt is among them."""
 
 LONG_SEARCH = 64
 """Ports probed from which on a search shows in a latency, which varies by itself."""
 
 SMOOTH = 1.0
-"""The weight of a straight line of costs, in medians: between knots with fewer medians the neighbours decide."""
+"""The weight, in blocks, of a straight line of a port's costs, and of equal costs of a connection: between knots with
+fewer blocks the neighbours decide."""
 
-EXACT_WITHIN, REFITS = 0.01, 20
-"""Medians that deviate by more than this share weigh less the further off they are (Huber's loss, by least squares with
-new weights this many times): medians of a disturbed machine are far off, and on one side."""
+EXACT_WITHIN, REFITS = 0.03, 20
+"""Blocks that deviate by more than this share weigh less the further off they are (Huber's loss, by least squares with
+new weights this many times): blocks of a disturbed machine are far off, and on one side."""
 
 USUAL_PORT_COST = "; no search there is long enough to show the cost of a port, so it is the usual one"
 
-PROBED, OPEN, LATENCY, FAILED, IN_WINDOW, WEIGHT = range(6)
-"""The columns of the medians."""
+WEAK, FIRM = 1e-3, 1e3
+"""The weight, in blocks, of what is assumed where blocks show otherwise, and of what they cannot show."""
+
+COLUMNS = 7
+PROBED, OPEN, WORKING_SET, LATENCY, FAILED, IN_WINDOW, WEIGHT = range(COLUMNS)
+"""The columns of the blocks."""
 
 
 def calibrate(
@@ -224,28 +281,19 @@ def calibrate(
         cost of a port, that cost is the usual one, and `origin` says so.
     """
     of_protocol = [pair for pair in pairs if pair.strategy.strategy.load.protocol is protocol]
-    found = [row for pair in of_protocol for row in _of_pair(pair)]
-    medians = np.array(found, dtype=np.float64).reshape(-1, 6)
-    connected = medians[:, FAILED] == 0
-    if not connected.any():
+    blocks = np.array([row for pair in of_protocol for row in _of_pair(pair)]).reshape(-1, COLUMNS)
+    if not (blocks[:, FAILED] == 0).any():
         return None
     defaults = replace(
         usual or USUAL_OF[protocol],
         origin=origin,
         largest=max(prediction.most_open for pair in of_protocol for prediction, _ in pair.rounds),
     )
-    fitted = _fitted(medians, defaults)
+    fitted = _fitted(blocks, defaults)
     for _ in range(REFITS):
-        medians[:, WEIGHT] = EXACT_WITHIN / np.maximum(_deviations(fitted, medians), EXACT_WITHIN)
-        fitted = _fitted(medians, defaults)
-    residual = float(np.median(_deviations(fitted, medians)))
-    return replace(fitted, residual=residual, growth=_growth(fitted.sizes[-1], defaults))
-
-
-def _growth(last: float, usual: Calibration) -> tuple[tuple[float, float], ...]:
-    """How a port's cost usually grows beyond the last knot: pairs of connections open and factor of the cost there."""
-    at_last = float(usual.port_ns_at(last))
-    return tuple((size, cost / at_last) for size, cost in zip(usual.sizes, usual.port_ns, strict=True) if size > last)
+        blocks[:, WEIGHT] = EXACT_WITHIN / np.maximum(_deviations(fitted, blocks), EXACT_WITHIN)
+        fitted = _fitted(blocks, defaults)
+    return replace(fitted, residual=float(np.median(_deviations(fitted, blocks))))
 
 
 def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
@@ -256,7 +304,7 @@ def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
 
 
 def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterator[tuple[float, ...]]:
-    """The medians of a block's connections, and of its failures, over attempts whose latency is that of one try."""
+    """The means of a block's connections, and of its failures, over attempts whose latency is that of one try."""
     attempts = prediction.attempts
     tries = attempts.tries[block]
     ports_probed = attempts.ports_probed[block] / tries if prediction.searches else np.zeros(len(tries))
@@ -265,97 +313,103 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
         any_number = prediction.is_of_last_try and (is_failure or not prediction.searches)
         model = (attempts.failed[block] == is_failure) & (any_number | (tries == 1))
         kernel = (failed == is_failure) & ~given_up & (any_number | (samples.tries[block] == 1))
-        if model.sum() >= FEWEST and kernel.sum() >= FEWEST and (middle := float(np.median(latency[kernel]))) > 0:
-            opened = float(np.median(prediction.open_before[block]))
+        if model.sum() >= FEWEST and kernel.sum() >= FEWEST and (took := typical(latency[kernel])) > 0:
             yield (
-                float(np.median(ports_probed[model])),
-                max(1.0, opened),
-                middle,
+                typical(ports_probed[model]),
+                max(1.0, float(np.median(prediction.open_before[block]))),
+                max(1.0, float(np.median(prediction.working_set[block]))),
+                took,
                 float(is_failure),
                 float(prediction.searches_window),
                 1.0,
             )
 
 
-def _fitted(medians: Floats, usual: Calibration) -> Calibration:
-    """Fit the costs to medians: first to searches of the whole range, if there are any, then to random windows.
+def typical(values: npt.NDArray[np.number]) -> float:
+    """The mean of values of which the largest count as no more than the others."""
+    return float(np.minimum(values, np.quantile(values, 1 - SLOWEST, method="lower")).mean())
 
-    If all failures probe about as many ports, as in windows of one size or in one full range, they cannot separate the
-    base from the cost of a port: the base is then the usual share of a connection's.
+
+def _fitted(blocks: Floats, usual: Calibration) -> Calibration:
+    """Fit the costs to blocks, by least squares of relative deviations.
+
+    The unknowns are multiples of the usual costs: of each curve at each knot, and of a failure. What the blocks do not
+    show has the multiple of its like: a port in a random window that of any port, a failure that of a connection. If
+    all failures probe about as many ports, they cannot separate the cost of a failure from that of a port.
     """
-    is_long, in_window = medians[:, PROBED] >= LONG_SEARCH, medians[:, IN_WINDOW] == 1
-    has_range_searches = int((is_long & ~in_window).sum()) >= FEWEST
-    factor = usual.window_factor
-    if has_range_searches:
-        usable = medians[~(is_long & in_window)]
+    probed, failed, in_window = blocks[:, [PROBED]], blocks[:, [FAILED]] == 1, blocks[:, [IN_WINDOW]] == 1
+    is_long = probed >= LONG_SEARCH
+    shows_port, shows_window = (int((is_long & kind).sum()) >= FEWEST for kind in (~in_window, in_window))
+    if shows_port or shows_window:
+        least = blocks[is_long[:, 0], WORKING_SET].min()
+        usual = _at_knots(usual, least, blocks[:, (OPEN, WORKING_SET)].max())
     else:
-        usable = medians * np.where(in_window[:, None] & (np.arange(medians.shape[1]) == PROBED), factor, 1.0)
-    long_searches = usable[usable[:, PROBED] >= LONG_SEARCH]
-    if len(long_searches) >= FEWEST:
-        knots = _knots(long_searches[:, OPEN])
-        fits_failures = has_range_searches and _differ(usable[usable[:, FAILED] == 1])
-        base, failure, costs = _least_squares(usable, knots, usual, fits_failures=fits_failures)
-        found = replace(usual, sizes=tuple((2**knots).tolist()), port_ns=tuple(costs))
-    else:
-        connected = usable[usable[:, FAILED] == 0]
-        rest = connected[:, LATENCY] - connected[:, PROBED] * usual.port_ns_at(connected[:, OPEN])
-        base = float(np.median(rest))
-        failure = base * usual.failure_share
-        found = replace(usual, origin=f"{usual.origin}{USUAL_PORT_COST}")
-    found = replace(found, base_ns=max(base, 0.0), failure_ns=max(failure, 0.0))
-    window_medians = medians[is_long & in_window]
-    return _with_windows(found, window_medians) if has_range_searches and len(window_medians) >= FEWEST else found
+        usual = replace(usual, origin=f"{usual.origin}{USUAL_PORT_COST}")
+    shows_failure = shows_port and _differ(blocks[(failed & ~in_window)[:, 0], PROBED])
+
+    curves = usual.curves
+    opened, working_set = (_shares(blocks[:, column], usual.sizes) for column in (OPEN, WORKING_SET))
+    rows = np.hstack(
+        (
+            opened * curves[0] * (~failed & ~in_window),
+            working_set * curves[1] * probed * ~in_window,
+            opened * curves[2] * (~failed & in_window),
+            working_set * curves[3] * probed * in_window,
+            failed * usual.failure_ns,
+        )
+    )
+    unknowns = np.eye(rows.shape[1])
+    base, port, window_base, window_port = np.split(unknowns[:-1], len(curves))
+    rules = np.vstack(
+        (
+            *(SMOOTH * _differences(one, curve, 1) for one, curve in ((base, curves[0]), (window_base, curves[2]))),
+            *(SMOOTH * _differences(one, curve, 2) for one, curve in ((port, curves[1]), (window_port, curves[3]))),
+            WEAK * (window_base - base),
+            (WEAK if shows_port and shows_window else FIRM) * (window_port - port),
+            (WEAK if shows_failure else FIRM) * (unknowns[-1:] - base[:1]),
+        )
+    )
+    as_usual = (WEAK**2 if shows_port or shows_window else FIRM) * port
+    roots = np.sqrt(blocks[:, [WEIGHT]])
+    wanted = np.concatenate((roots[:, 0], np.zeros(len(rules)), as_usual.sum(axis=1)))
+    equations = np.vstack((rows / blocks[:, [LATENCY]] * roots, rules, as_usual))
+    multiples = np.maximum(np.linalg.lstsq(equations, wanted, rcond=None)[0], 0.0)
+    fitted = usual.with_curves(np.array(usual.sizes), curves * multiples[:-1].reshape(curves.shape))
+    return replace(fitted, failure_ns=usual.failure_ns * float(multiples[-1]))
 
 
-def _differ(failures: Floats) -> bool:
-    """Whether some failures probe more than twice as many ports as others."""
-    ports_probed = failures[:, PROBED]
+def _at_knots(calibration: Calibration, low: float, high: float) -> Calibration:
+    """The same costs at other knots: from `low` to `high`, about a factor of two apart."""
+    first, last = np.log2(low), np.log2(high)
+    number = max(1, round(last - first)) + 1 if last - first > 0.1 else 1
+    sizes = 2 ** np.linspace(first, last, number)
+    return calibration.with_curves(sizes, np.array([calibration.at(sizes, curve) for curve in calibration.curves]))
+
+
+def _shares(numbers: Floats, sizes: Sequence[float]) -> Floats:
+    """The weights of the knots in a line through them, at each number: a row each, a column for each knot."""
+    knots = np.log2(sizes)
+    return np.stack([np.interp(np.log2(numbers), knots, one) for one in np.eye(len(sizes))], axis=1)
+
+
+def _differences(unknowns: Floats, curve: Floats, order: int) -> Floats:
+    """The differences of the costs of a curve from knot to knot (1), or of these differences (2), as shares."""
+    return np.diff(unknowns * (curve / curve[0])[:, None], order, axis=0)
+
+
+def _differ(ports_probed: Floats) -> bool:
+    """Whether some searches probe more than twice as many ports as others."""
     return len(ports_probed) > 0 and bool(ports_probed.max() > 2 * ports_probed.min())
 
 
-def _with_windows(calibration: Calibration, medians: Floats) -> Calibration:
-    """The calibration with the median factor of these medians of windows."""
-    base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
-    probing = medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN])
-    factors = (medians[:, LATENCY] - base) / np.maximum(probing, 1.0)
-    return replace(calibration, window_factor=max(0.0, float(np.median(factors))))
-
-
-def _knots(opened: Floats) -> Floats:
-    """The knots, as logarithms: from the fewest connections open to the most, a factor of two apart."""
-    low, high = np.log2(opened.min()), np.log2(opened.max())
-    knots: Floats = np.linspace(low, high, max(1, round(high - low)) + 1) if high - low > 0.1 else np.array([low])
-    return knots
-
-
-def _least_squares(
-    medians: Floats, knots: Floats, usual: Calibration, *, fits_failures: bool
-) -> tuple[float, float, list[float]]:
-    """The base, the base of failures and the costs at the knots, by least squares of relative deviations.
-
-    The unknowns are the costs at the knots of a line through all of them. If the base of failures is not fitted, or
-    there are no failures, it is the usual share of the base.
-    """
-    place, failed = np.log2(medians[:, OPEN]), medians[:, FAILED] == 1
-    hats = np.stack([np.interp(place, knots, unit) for unit in np.eye(len(knots))], axis=1)
-    bases = [~failed, failed] if fits_failures and failed.any() else [np.where(failed, usual.failure_share, 1.0)]
-    rows = np.column_stack([*bases, hats * medians[:, [PROBED]]]) / medians[:, [LATENCY]]
-    bends = np.zeros((max(0, len(knots) - 2), rows.shape[1]))
-    for i, bend in enumerate(bends):
-        bend[len(bases) + i : len(bases) + i + 3] = (1, -2, 1)
-    bends *= SMOOTH / usual.port_ns[0]
-    roots = np.sqrt(medians[:, WEIGHT])
-    wanted = np.concatenate([roots, np.zeros(len(bends))])
-    solution = np.linalg.lstsq(np.vstack([rows * roots[:, None], bends]), wanted, rcond=None)[0].tolist()
-    found, costs = solution[: len(bases)], solution[len(bases) :]
-    failure = found[1] if len(found) > 1 else found[0] * usual.failure_share
-    return found[0], failure, [max(0.0, cost) for cost in costs]
-
-
-def _deviations(calibration: Calibration, medians: Floats) -> Floats:
-    """The deviation of each median from the calibration, as a share of the median."""
-    base = np.where(medians[:, FAILED] == 1, calibration.failure_ns, calibration.base_ns)
-    factor = np.where(medians[:, IN_WINDOW] == 1, calibration.window_factor, 1.0)
-    said = base + medians[:, PROBED] * calibration.port_ns_at(medians[:, OPEN]) * factor
-    off: Floats = np.abs(said - medians[:, LATENCY]) / medians[:, LATENCY]
+def _deviations(calibration: Calibration, blocks: Floats) -> Floats:
+    """The deviation of each block from the calibration, as a share of its latency."""
+    in_window = blocks[:, IN_WINDOW] == 1
+    opened, working_set = blocks[:, OPEN], blocks[:, WORKING_SET]
+    places = (opened, working_set) * 2
+    base, port, window_base, window_port = map(calibration.at, places, calibration.curves)
+    connected = np.where(in_window, window_base, base)
+    ended = np.where(blocks[:, FAILED] == 1, calibration.failure_ns, connected)
+    said = ended + blocks[:, PROBED] * np.where(in_window, window_port, port)
+    off: Floats = np.abs(said - blocks[:, LATENCY]) / blocks[:, LATENCY]
     return off

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from connbench.errors import EnvironmentFault, InputError, UsageError
 from connbench.linux.limits import available_memory
 from connbench.linux.sysctl import RESERVED_PORTS
-from connbench.model import Phase, Plan, Protocol, RoundPlan, StrategySpec, parse_ports
+from connbench.model import Phase, Plan, Protocol, RoundPlan, Spread, StrategySpec, parse_ports
 from connbench.model.time_wait import TW_REUSE, TimeWait, is_over_loopback
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.portmodel.algorithm import Algorithm, algorithm_of
@@ -34,6 +34,8 @@ class Prediction:
         attempts: The attempts.
         open_before: Connections open when each attempt begins, int64; they fill the kernel's tables.
         reserved: The number of ports of the range that searches pass over (net.ipv4.ip_local_reserved_ports).
+        prefers_parity: Whether searches probe all ports of one parity before the others.
+        spaces: How many port spaces are used in turn.
         time_wait: When connect() may reuse a port that churn closed by FIN.
     """
 
@@ -41,18 +43,30 @@ class Prediction:
     attempts: SimulatedAttempts
     open_before: Counts
     reserved: int = 0
+    prefers_parity: bool = False
+    spaces: int = 1
     time_wait: TimeWait = AS_USUAL
 
     @classmethod
     def of_phase(
-        cls, plan: RoundPlan, phases: dict[Phase, SimulatedAttempts], phase: Phase, reserved: int = 0
+        cls, plan: RoundPlan, phases: dict[Phase, SimulatedAttempts], phase: Phase, reserved: int, algorithm: Algorithm
     ) -> Prediction:
         """Predict one phase of a simulated round; churn keeps about as many connections open as the filling."""
         attempts = phases[phase]
         opened = np.cumsum(~phases[Phase.FILL].failed)
         is_fill = phase is Phase.FILL
         before: Counts = opened - ~attempts.failed if is_fill else np.full(len(attempts), opened[-1])
-        return cls(plan.in_phase(phase), attempts, before.astype(np.int64), reserved)
+        traits, is_tcp = plan.strategy.traits, plan.strategy.load.protocol is Protocol.TCP
+        prefers_parity = is_tcp and algorithm.prefers_parity(has_option=traits.sets_port_range)
+        is_random = traits.window is Window.RANDOM
+        return cls(
+            plan.in_phase(phase),
+            attempts,
+            before.astype(np.int64),
+            reserved,
+            prefers_parity and not is_random,
+            1 if plan.plan.spread is Spread.FILL else plan.spaces,
+        )
 
     @property
     def is_over_loopback(self) -> bool:
@@ -82,6 +96,22 @@ class Prediction:
     def searches_window(self) -> bool:
         """Whether each search begins elsewhere, among ports that are in no cache: in a random window."""
         return self.plan.strategy.traits.window is Window.RANDOM and self.plan.strategy.load.protocol is Protocol.TCP
+
+    @cached_property
+    def working_set(self) -> Counts:
+        """How many ports in use the searches probe between two probes of the same port, for each attempt, int64.
+
+        Their entries in the kernel's tables compete for the CPU's caches, so this number decides what a port costs. If
+        one parity comes first, each search of a filling's second half probes that parity again, and few ports of the
+        other. With several port spaces, used in turn, those of the other spaces come between. Otherwise a search
+        begins where the last one ended, or anywhere, and all ports in use come first.
+        """
+        if not self.prefers_parity:
+            return self.open_before
+        first_parity = (len(self.plan.plan.port_range) + 1) // 2
+        probed = np.maximum(self.attempts.ports_probed // self.attempts.tries, first_parity)
+        working_set: Counts = np.minimum(self.open_before, probed * self.spaces)
+        return working_set
 
     @property
     def capacity(self) -> int | None:
@@ -171,7 +201,8 @@ def check_memory(rounds: Sequence[RoundPlan]) -> None:
 def _round(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters = USUAL) -> list[Prediction]:
     phases = simulate(plan, algorithm, kernel)
     reserved = plan.plan.port_range.count_of(kernel.reserved)
-    return [replace(Prediction.of_phase(plan, phases, phase, reserved), time_wait=kernel.time_wait) for phase in phases]
+    found = [Prediction.of_phase(plan, phases, phase, reserved, algorithm) for phase in phases]
+    return [replace(one, time_wait=kernel.time_wait) for one in found]
 
 
 def predict_result(

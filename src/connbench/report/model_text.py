@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.calibration import Calibration
+from connbench.portmodel.calibration import Calibration, Floats
 from connbench.safe_text import printable
 from connbench.units import count, duration
 
@@ -30,23 +30,27 @@ def reserved_text(number: int) -> str:
     return f" ({count(number)} of its ports reserved)" if number else ""
 
 
-def growth_lines(calibration: Calibration) -> list[str]:
-    """What a port costs with more connections open than were measured; none if the calibration has no growth."""
-    if not calibration.growth:
-        return []
-    most = calibration.growth[-1][0]
-    cost = float(calibration.port_ns_at(most))
-    return [f"  beyond that a port costs more by the usual growth, up to {cost:.0f} ns with {count(most)} open"]
-
-
 def cost_lines(calibration: Calibration) -> list[str]:
-    """The costs, how well they fit, and where they come from."""
-    first, last = calibration.port_ns[0], calibration.port_ns[-1]
-    ports = f"a port probed {first:.0f} ns"
-    if len(calibration.sizes) > 1:
-        ports += f" with {count(calibration.sizes[0])} open, {last:.0f} ns with {count(calibration.sizes[-1])}"
-    if calibration.window_factor != 1:  # that of UDP, whose search begins at random always
-        ports += f", {calibration.window_factor:.2f} x that in a random window"
+    """The costs with the fewest and with the most ports in use, how well they fit, and where they come from."""
+    sizes, (base, port, window_base, window_port) = calibration.sizes, calibration.curves
+    numbers = f" ({count(sizes[0])} to {count(sizes[-1])} ports in use)" if len(sizes) > 1 else ""
     fit = "" if calibration.residual is None else f"; median residual {calibration.residual:.1%}"
-    costs = f"a connection {duration(calibration.base_ns)}, a failure {duration(calibration.failure_ns)}, {ports}"
-    return [f"calibration: {costs}{fit}", f"  from {printable(calibration.origin)}"]
+    lines = [f"calibration: {_pair(base, port)}{numbers}, a failure {duration(calibration.failure_ns)}{fit}"]
+    if (window_port != port).any() or (window_base != base).any():  # UDP's search begins at random always
+        lines.append(f"  in a random window {_pair(window_base, window_port)}")
+    return [*lines, f"  from {origin_text(calibration)}"]
+
+
+def origin_text(calibration: Calibration) -> str:
+    """Where costs come from: a file, and the machine and the day of the measurement."""
+    machine = calibration.machine
+    known = machine and [machine.cpu, machine.kernel and f"Linux {machine.kernel}", machine.time and machine.time[:10]]
+    return printable(", ".join([calibration.origin, *filter(None, known or ())]))
+
+
+def _pair(base: Floats, port: Floats) -> str:
+    return f"a connection {_from_to(base, duration)}, a port probed {_from_to(port, '{:.0f} ns'.format)}"
+
+
+def _from_to(costs: Floats, words: Callable[[float], str]) -> str:
+    return " to ".join(dict.fromkeys((words(costs[0]), words(costs[-1]))))

@@ -17,7 +17,7 @@ from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
 from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
 from connbench.report.json import json_text
-from connbench.report.model_text import cost_lines, growth_lines, reserved_text, search
+from connbench.report.model_text import cost_lines, reserved_text, search
 from connbench.report.run_report import knee_lines, latency_table
 from connbench.report.talk import six_lines
 from connbench.report.text import write
@@ -28,7 +28,7 @@ from connbench.units import count, duration
 if TYPE_CHECKING:
     from connbench.portmodel.prediction import Pair, Prediction  # which loads what reads the kernel's settings
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of both JSON documents; raised when a key changes its name or meaning."""
 
 
@@ -215,7 +215,7 @@ def _calibration_lines(calibration: Calibration, predictions: Sequence[Predictio
         for one in predictions
         if calibration.extrapolates(one)
     ]
-    return [*cost_lines(calibration), *beyond, *(growth_lines(calibration) if beyond else [])]
+    return [*cost_lines(calibration), *beyond]
 
 
 # ---- predictions beside measurements
