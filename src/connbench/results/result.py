@@ -70,7 +70,8 @@ class Samples(AttemptColumns[Numbers]):
 
     def chosen(self, mask: Mask) -> Samples:
         """The attempts for which the mask is true."""
-        return type(self)(**{name: values[mask] for name, values in self.columns.items()})
+        rows = np.flatnonzero(mask)  # once for all columns: by a mask numpy takes five times as long
+        return type(self)(**{name: values[rows] for name, values in self.columns.items()})
 
     @property
     def columns(self) -> dict[str, Numbers]:
