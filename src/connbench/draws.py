@@ -293,7 +293,9 @@ def order_of_ports(plan: RoundPlan, kernel: str) -> array[int]:
     """The number of each port of the range, in an order in which the strategy may put them in use.
 
     Where the search tries one parity first, the ports of that parity come first; where windows are filled one after the
-    other, those of the first window. Beyond that the order is random, and follows from the seed.
+    other, those of the first window. Among these the order is that of searches, or random where the program draws. It
+    follows from the seed. The order matters: neighbours whose sockets were made at about the same time are close in
+    memory, and a search of 28,256 ports in random order takes a quarter longer.
 
     Args:
         plan: The round.
@@ -303,16 +305,35 @@ def order_of_ports(plan: RoundPlan, kernel: str) -> array[int]:
         The ports, if the strategy draws ports; else the values of IP_LOCAL_PORT_RANGE that leave the search one port.
     """
     spec, ports, key = plan.strategy, plan.plan.port_range, key_of(plan.seed_text("order"))
-    width = _width(spec) if spec.traits.window is Window.CONSECUTIVE else len(ports)
-    # Windows at random leave ports of both parities, whatever the search does within each.
-    parities = 2 if spec.walks_parities(kernel) and not spec.traits.draws_again else 1
-
-    def place(port: int) -> int:
-        window, offset = divmod(port - ports.low, width)
-        return (window * parities + offset % parities) << 64 | mix(key, port)
-
-    in_order = sorted(range(ports.low, ports.high + 1), key=place)
+    every = range(ports.low, ports.high + 1)
+    if spec.traits.draws_again:  # windows at random leave ports of both parities, whatever the search does within each
+        in_order = sorted(every, key=lambda port: mix(key, port))
+    else:
+        width = _width(spec) if spec.traits.window is Window.CONSECUTIVE else len(ports)
+        windows = (every[begin : begin + width] for begin in range(0, len(ports), width))
+        step = 2 if spec.walks_parities(kernel) else 1
+        in_order = [port for w in windows for first in range(step) for port in _in_order_of_search(w[first::step], key)]
     return array("I", in_order if spec.traits.draws_port else (port_range_value(port, port) for port in in_order))
+
+
+def _in_order_of_search(ports: range, key: int) -> Iterator[int]:
+    """The ports in an order in which the kernel's search takes them (`__inet_hash_connect`).
+
+    A search begins behind the port at which the last one ended, or up to 7 ports behind where that one began, if that
+    is farther.
+    """
+    begin = below(mix(key, ports.start), len(ports)) if ports else 0
+    left, taken = list(range(len(ports))), 0
+    while left:
+        passed: list[int] = []
+        for place in left:
+            if place < begin:
+                passed.append(place)
+            else:
+                yield ports[place]
+                taken += 1
+                begin = max(place, begin + below(mix(key, ports.start, taken), 8)) + 1
+        left, begin = passed, max(0, begin - len(ports))
 
 
 def _width(spec: StrategySpec) -> int:
