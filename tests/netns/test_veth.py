@@ -80,6 +80,7 @@ def has_netem() -> bool:
     return bool(_told_across("4")["netem"])
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["plain", "bind"])
 def test_one_parity_goes_first(name: str, family: str) -> None:
@@ -90,6 +91,7 @@ def test_one_parity_goes_first(name: str, family: str) -> None:
     assert samples.errno.tolist() == [0] * PORTS + [errno.EADDRNOTAVAIL]
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("namespace", NAMESPACES)
 @pytest.mark.parametrize(("name", "window"), [("random", None), ("range", None), ("partition", 4)])
 def test_every_strategy_finds_every_port(name: str, window: int | None, namespace: Namespace) -> None:
@@ -98,6 +100,7 @@ def test_every_strategy_finds_every_port(name: str, window: int | None, namespac
     assert sorted(samples.port.tolist()) == list(range(LOW, LOW + PORTS))
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_random_windows_lie_in_the_range() -> None:
     """Each connection's port is in the range, and an attempt fails only for lack of a port."""
     samples = over_veth("window", 4).samples
@@ -117,6 +120,7 @@ def test_counters_of_both_ends_are_added_up() -> None:
     assert started_here() == []
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_targets_may_share_an_address() -> None:
     """Two listeners at one address are two targets, each with all ports to itself."""
     targets = tuple(Endpoint("198.19.0.1", port) for port in (LOW - 1, LOW - 2))
