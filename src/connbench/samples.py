@@ -197,7 +197,10 @@ def scratch(rows: int) -> dict[str, memoryview]:
 
 
 def count_done(tries: memoryview, rows: range) -> int:
-    """Count the finished attempts of one client: it writes them in order, so a binary search finds the end.
+    """Count the finished attempts of one client: it finishes them in order, so a binary search finds the end.
+
+    In flight they finish in any order. Then it finds a place between the first unfinished and the last finished one,
+    which is good enough to show progress.
 
     Args:
         tries: The column of that name, from `views`.

@@ -43,6 +43,8 @@ NOT_HERE = {
     "connbench run --strategy range --sources 20 -n 1M",  # takes a minute: `make test-all` tries it
     "connbench reproduce --quick",  # what `scaled` makes of the full one
     "connbench serve --bind 0.0.0.0 --port 8080",  # serves until Ctrl-C: tests/cli/test_serve.py
+    # to a machine that is not there: tests/netns/test_in_flight.py
+    "connbench run --strategy bind,window --target 192.0.2.7:8080 --allow-remote --in-flight 1000 -n 20k",
     # compares what the kernel lab wrote
     "connbench compare before/6.12/result.json.gz after/6.18/result.json.gz",
 }

@@ -1,7 +1,8 @@
-/* The measured loop, in C: what connbench.engine.loop does, without Python between the system calls.
+/* The measured loops, in C: what connbench.engine.loop and in_flight do, without Python between the system calls.
  *
- * loop.py is the same loop and explains it; both have the same names and the same order. What this file adds: the
- * global interpreter lock is released while attempts are made, and Python's signal handlers run in between.
+ * loop.py and in_flight.py are the same loops and explain them; both have the same names and the same order. What this
+ * file adds: the global interpreter lock is released while attempts are made, and Python's signal handlers run in
+ * between.
  *
  * Plan, draws and columns are Python objects. run_attempts() reads them once, at its start, and checks the bounds of
  * all that the loop will read and write; the loop itself then checks none.
@@ -21,6 +22,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
@@ -33,7 +35,7 @@
 /* tcpi_state, the first byte of struct tcp_info (include/net/tcp_states.h). */
 #define STATE_ESTABLISHED 1
 
-/* As in loop.py, task.py and draws.py, which say why; tests/unit/test_loops.py compares them. */
+/* As in loop.py, in_flight.py, task.py and draws.py, which say why; tests/unit/test_loops.py compares them. */
 #define TIMEOUTS_IN_A_ROW 5
 #define MOST_DRAWS 1000
 #define FLOOR_CALLS 2000
@@ -41,7 +43,12 @@
 #define GIVEN_UP ETIME
 #define TIMED_OUT EINPROGRESS
 
+#define NONE -1
+#define OUTSTANDING -2
+#define MOST_EVENTS 256
+
 #define NS_PER_S 1000000000LL
+#define NS_PER_MS 1000000
 #define NO_LIMIT_NS (1LL << 62)
 #define MOST_PORTS 65535
 
@@ -68,7 +75,7 @@ struct draws {
 
 /* The samples (connbench.samples.AttemptColumns): an array for each column. */
 struct columns {
-	int64_t *started_ns, *prepare_ns, *connect_ns, *acquire_ns;
+	int64_t *started_ns, *prepare_ns, *connect_ns, *acquire_ns, *handshake_ns;
 	uint32_t *tries;
 	uint16_t *port, *error_number, *source, *target, *client;
 };
@@ -82,6 +89,7 @@ static const struct {
 	{"prepare_ns", 'q', offsetof(struct columns, prepare_ns)},
 	{"connect_ns", 'q', offsetof(struct columns, connect_ns)},
 	{"acquire_ns", 'q', offsetof(struct columns, acquire_ns)},
+	{"handshake_ns", 'q', offsetof(struct columns, handshake_ns)},
 	{"tries", 'I', offsetof(struct columns, tries)},
 	{"port", 'H', offsetof(struct columns, port)},
 	{"errno", 'H', offsetof(struct columns, error_number)},
@@ -112,6 +120,33 @@ struct churn {
 	double interval_ns;
 };
 
+/* An attempt, in the course of its tries. */
+struct attempt {
+	int64_t row, slot;
+	uint32_t path, source, target;
+	uint32_t tries;
+	int sock, failure;
+	bool is_bound;
+	int64_t begun, try_begun, prepared, finished;
+};
+
+/* An attempt after its connect(), whose handshake is outstanding. */
+struct handshake {
+	struct attempt attempt;
+	struct handshake *earlier, *later; /* by the time at which the SYN was sent */
+};
+
+/* The handshakes of run_in_flight(). */
+struct in_flight {
+	int64_t most, outstanding; /* `most` is 0 where connect() blocks */
+	int64_t timeout_ns;
+	int epoll;
+	struct handshake *oldest, *newest;
+	struct handshake *memory, *unused; /* room for `most`, of which `used` were used; those that are free again */
+	int64_t used;
+	int64_t answered; /* when a handshake ended last, other than by a time-out */
+};
+
 /* All that the loop reads and changes; the members have the names of loop.py's local variables. */
 struct loop {
 	int64_t begin, end; /* the rows */
@@ -132,6 +167,7 @@ struct loop {
 	int *held; /* filling: a list of its own, of held_count; churn: the array of Python */
 	int64_t held_count, begins_at;
 	int timeouts;
+	struct in_flight in_flight;
 
 	/* How it ended, beside the reason. */
 	int64_t failed_row;
@@ -141,16 +177,6 @@ struct loop {
 	int since_signals;
 	PyThreadState *thread;
 	Py_buffer column_views[COLUMN_COUNT], stop_view, held_view;
-};
-
-/* An attempt, in the course of its tries. */
-struct attempt {
-	int64_t row, slot;
-	uint32_t path, source, target;
-	uint32_t tries;
-	int sock, failure;
-	bool is_bound;
-	int64_t begun, try_begun, prepared, finished;
 };
 
 static int64_t clock_ns(void)
@@ -245,13 +271,18 @@ static bool heed_signals(struct loop *loop)
 	return loop->has_raised || *loop->stop;
 }
 
-/* Wait until it is the row's turn, by the pace of the churn. Returns false if the loop must end. */
+/* When it is the row's turn, by the pace of the churn. */
+static int64_t turn_of(const struct churn *churn, int64_t row)
+{
+	double after = (double)(row - churn->first) * churn->interval_ns;
+
+	return after < (double)NO_LIMIT_NS ? churn->began + (int64_t)after : NO_LIMIT_NS;
+}
+
+/* Wait until it is the row's turn. Returns false if the loop must end. */
 static bool wait_for_turn(struct loop *loop, int64_t row)
 {
-	const struct churn *churn = &loop->churn;
-	double after = (double)(row - churn->first) * churn->interval_ns;
-	int64_t turn = after < (double)NO_LIMIT_NS ? churn->began + (int64_t)after : NO_LIMIT_NS;
-	int64_t now;
+	int64_t turn = turn_of(&loop->churn, row), now;
 
 	while ((now = clock_ns()) < turn) {
 		int64_t until = turn - now < LONGEST_SLEEP_NS ? turn : now + LONGEST_SLEEP_NS;
@@ -350,13 +381,16 @@ static void leave(struct loop *loop, int64_t slot)
 /* Give the attempt a socket. Returns false where socket() fails. */
 static bool new_socket(struct loop *loop, struct attempt *attempt)
 {
-	attempt->sock = socket(loop->family, loop->kind | SOCK_CLOEXEC, 0);
+	int flags = SOCK_CLOEXEC | (loop->in_flight.most ? SOCK_NONBLOCK : 0);
+
+	attempt->sock = socket(loop->family, loop->kind | flags, 0);
 	if (attempt->sock < 0) {
 		loop->socket_errno = errno;
 		loop->failed_row = attempt->row;
 		return false;
 	}
-	setsockopt(attempt->sock, SOL_SOCKET, SO_SNDTIMEO, &loop->timeout, sizeof(loop->timeout));
+	if (!loop->in_flight.most)
+		setsockopt(attempt->sock, SOL_SOCKET, SO_SNDTIMEO, &loop->timeout, sizeof(loop->timeout));
 	return true;
 }
 
@@ -474,11 +508,9 @@ static uint16_t local_port(const struct loop *loop, int sock)
 	return ntohs(loop->family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
 }
 
-/* Write the outcome, and keep the connection or close the socket. Returns the reason for the loop to end, else DONE. */
-static enum reason finish(struct loop *loop, struct attempt *attempt)
+/* Write the outcome, and close the socket if the attempt failed. */
+static void record_outcome(struct loop *loop, struct attempt *attempt)
 {
-	int64_t *free_ports = &loop->free_ports[attempt->source];
-
 	/* An unanswered SYN (TIMED_OUT) is not a slow search, and keeps its own error. */
 	if (attempt->finished - attempt->begun > loop->limit_ns && !attempt->failure) {
 		reset_other_end(loop, attempt->sock);
@@ -487,9 +519,21 @@ static enum reason finish(struct loop *loop, struct attempt *attempt)
 	}
 	if (attempt->failure) {
 		close(attempt->sock);
-		attempt->sock = -1;
+		attempt->sock = NONE;
 		loop->columns.error_number[attempt->row] = attempt->failure;
-		record_tries(loop, attempt);
+	} else {
+		loop->columns.port[attempt->row] = local_port(loop, attempt->sock);
+	}
+	record_tries(loop, attempt);
+}
+
+/* Write the outcome, and keep the connection. Returns the reason for the loop to end, else DONE. */
+static enum reason finish(struct loop *loop, struct attempt *attempt)
+{
+	int64_t *free_ports = &loop->free_ports[attempt->source];
+
+	record_outcome(loop, attempt);
+	if (attempt->failure) {
 		loop->timeouts = attempt->failure == TIMED_OUT ? loop->timeouts + 1 : 0;
 		if (loop->timeouts)
 			loop->since_signals = ATTEMPTS_BETWEEN_SIGNALS; /* so long an attempt is followed by a look */
@@ -500,8 +544,6 @@ static enum reason finish(struct loop *loop, struct attempt *attempt)
 		if (loop->gives_up && attempt->tries == loop->draws.max_tries)
 			*free_ports = 0;
 	} else {
-		loop->columns.port[attempt->row] = local_port(loop, attempt->sock);
-		record_tries(loop, attempt);
 		loop->timeouts = 0;
 	}
 	if (loop->churn.is_on) {
@@ -517,11 +559,43 @@ static enum reason finish(struct loop *loop, struct attempt *attempt)
 	return DONE;
 }
 
+/* Make the tries of an attempt, and write their times. Returns the reason for the loop to end, else DONE.
+ *
+ * `filling_row` is the row whose path it takes: its own, or that of the connection that it replaces.
+ */
+static enum reason make_tries(struct loop *loop, struct attempt *attempt, int64_t filling_row)
+{
+	attempt->path = path_of(&loop->draws, filling_row);
+	attempt->source = attempt->path % loop->source_count;
+	attempt->target = attempt->path / loop->source_count;
+	if (!new_socket(loop, attempt))
+		return NO_SOCKET;
+	for (;;) {
+		if (!make_try(loop, attempt))
+			break;
+		if (!tries_again(loop, attempt)) {
+			record(loop, attempt);
+			return DONE;
+		}
+		if (*loop->stop)
+			break;
+		if (attempt->is_bound) {
+			/* bind() succeeded and connect() failed: a bound socket cannot be bound to another port. */
+			close(attempt->sock);
+			if (!new_socket(loop, attempt))
+				return NO_SOCKET;
+		}
+	}
+	close(attempt->sock);
+	return STOPPED;
+}
+
 /* Make the attempt of a row. Returns the reason for the loop to end, else DONE. */
 static enum reason make_attempt(struct loop *loop, int64_t row)
 {
 	struct attempt attempt = {.row = row};
 	int64_t filling_row = row;
+	enum reason reason;
 
 	if (loop->churn.is_on) {
 		const struct churn *churn = &loop->churn;
@@ -532,29 +606,8 @@ static enum reason make_attempt(struct loop *loop, int64_t row)
 		attempt.slot = filling_row - loop->begins_at;
 		leave(loop, attempt.slot);
 	}
-	attempt.path = path_of(&loop->draws, filling_row);
-	attempt.source = attempt.path % loop->source_count;
-	attempt.target = attempt.path / loop->source_count;
-	if (!new_socket(loop, &attempt))
-		return NO_SOCKET;
-	for (;;) {
-		if (!make_try(loop, &attempt))
-			break;
-		if (!tries_again(loop, &attempt)) {
-			record(loop, &attempt);
-			return finish(loop, &attempt);
-		}
-		if (*loop->stop)
-			break;
-		if (attempt.is_bound) {
-			/* bind() succeeded and connect() failed: a bound socket cannot be bound to another port. */
-			close(attempt.sock);
-			if (!new_socket(loop, &attempt))
-				return NO_SOCKET;
-		}
-	}
-	close(attempt.sock);
-	return STOPPED;
+	reason = make_tries(loop, &attempt, filling_row);
+	return reason == DONE ? finish(loop, &attempt) : reason;
 }
 
 /* Make all attempts, without the global interpreter lock. */
@@ -574,6 +627,199 @@ static enum reason make_attempts(struct loop *loop)
 			return reason;
 	}
 	return DONE;
+}
+
+/* --- The attempts in flight, as in connbench.engine.in_flight --- */
+
+static bool goes_on(const struct loop *loop)
+{
+	return !*loop->stop && !loop->has_raised && loop->timeouts < TIMEOUTS_IN_A_ROW;
+}
+
+/* Finish an attempt whose outcome is known at `now`. */
+static void finish_in_flight(struct loop *loop, struct attempt *attempt, int64_t now)
+{
+	loop->columns.handshake_ns[attempt->row] = now - attempt->finished;
+	loop->columns.acquire_ns[attempt->row] = now - attempt->begun;
+	attempt->finished = now;
+	record_outcome(loop, attempt);
+	loop->held[attempt->slot] = attempt->sock;
+	if (attempt->failure)
+		++loop->free_ports[attempt->source];
+	else if (!loop->churn.is_on)
+		--loop->capacity;
+}
+
+/* Let epoll watch an attempt's socket, and put its handshake behind all others. */
+static void begin_handshake(struct loop *loop, const struct attempt *attempt)
+{
+	struct in_flight *in_flight = &loop->in_flight;
+	struct handshake *begun = in_flight->unused;
+	struct epoll_event event = {.events = EPOLLOUT};
+
+	if (begun)
+		in_flight->unused = begun->later;
+	else
+		begun = &in_flight->memory[in_flight->used++];
+	*begun = (struct handshake){.attempt = *attempt, .earlier = in_flight->newest};
+	if (in_flight->newest)
+		in_flight->newest->later = begun;
+	else
+		in_flight->oldest = begun;
+	in_flight->newest = begun;
+	in_flight->outstanding++;
+	event.data.ptr = begun;
+	epoll_ctl(in_flight->epoll, EPOLL_CTL_ADD, attempt->sock, &event);
+}
+
+static void end_handshake(struct loop *loop, struct handshake *ended, int failure, int64_t now)
+{
+	struct in_flight *in_flight = &loop->in_flight;
+
+	*(ended->earlier ? &ended->earlier->later : &in_flight->oldest) = ended->later;
+	*(ended->later ? &ended->later->earlier : &in_flight->newest) = ended->earlier;
+	in_flight->outstanding--;
+	epoll_ctl(in_flight->epoll, EPOLL_CTL_DEL, ended->attempt.sock, NULL);
+	ended->attempt.failure = failure;
+	finish_in_flight(loop, &ended->attempt, now);
+	ended->later = in_flight->unused;
+	in_flight->unused = ended;
+}
+
+static int failure_of(int sock, uint32_t event)
+{
+	int failure = 0;
+	socklen_t size = sizeof(failure);
+
+	if (event & (EPOLLERR | EPOLLHUP))
+		getsockopt(sock, SOL_SOCKET, SO_ERROR, &failure, &size);
+	return failure;
+}
+
+/* Finish the attempts whose handshakes have ended or timed out; wait for the first of them for a while. */
+static void collect(struct loop *loop, int64_t wait_ns)
+{
+	struct in_flight *in_flight = &loop->in_flight;
+	struct epoll_event events[MOST_EVENTS];
+	int64_t now, left = 0;
+	int count;
+
+	if (!in_flight->oldest)
+		return;
+	if (wait_ns) {
+		left = in_flight->oldest->attempt.finished + in_flight->timeout_ns - clock_ns();
+		left = left < 0 ? 0 : left < wait_ns ? left : wait_ns;
+	}
+	count = epoll_wait(in_flight->epoll, events, MOST_EVENTS, (left + NS_PER_MS - 1) / NS_PER_MS);
+	now = clock_ns();
+	if (wait_ns && count <= 0)
+		heed_signals(loop);
+	for (int i = 0; i < count; i++) {
+		struct handshake *ended = events[i].data.ptr;
+
+		loop->timeouts = 0;
+		in_flight->answered = now;
+		end_handshake(loop, ended, failure_of(ended->attempt.sock, events[i].events), now);
+	}
+	while (in_flight->oldest && loop->timeouts < TIMEOUTS_IN_A_ROW) {
+		struct handshake *oldest = in_flight->oldest;
+
+		if (now - oldest->attempt.finished < in_flight->timeout_ns)
+			break;
+		loop->timeouts += oldest->attempt.finished >= in_flight->answered;
+		loop->failed_row = oldest->attempt.row;
+		end_handshake(loop, oldest, TIMED_OUT, now);
+	}
+}
+
+/* Wait until it is the row's turn, and collect meanwhile. */
+static void collect_until_turn(struct loop *loop, int64_t row)
+{
+	int64_t turn = turn_of(&loop->churn, row), left;
+
+	while ((left = turn - clock_ns()) > 0 && goes_on(loop)) {
+		left = left < LONGEST_SLEEP_NS ? left : LONGEST_SLEEP_NS;
+		if (loop->in_flight.oldest && left >= NS_PER_MS) { /* epoll counts in ms */
+			collect(loop, left / NS_PER_MS * NS_PER_MS);
+		} else {
+			const struct timespec time = {.tv_nsec = left};
+
+			nanosleep(&time, NULL);
+			heed_signals(loop);
+		}
+	}
+}
+
+/* Begin the attempt of a row. Returns the reason for the loop to end, else DONE. */
+static enum reason begin_attempt(struct loop *loop, int64_t row)
+{
+	struct attempt attempt = {.row = row, .slot = loop->held_count};
+	int64_t filling_row = row;
+	enum reason reason;
+
+	if (loop->churn.is_on) {
+		const struct churn *churn = &loop->churn;
+
+		if (churn->interval_ns > 0)
+			collect_until_turn(loop, row);
+		filling_row = draw_replaced(&loop->draws, row, churn->filled_start, churn->filled_count);
+		attempt.slot = filling_row - loop->begins_at;
+		while (loop->held[attempt.slot] == OUTSTANDING && goes_on(loop))
+			collect(loop, LONGEST_SLEEP_NS);
+	}
+	if (!goes_on(loop))
+		return STOPPED;
+	if (loop->churn.is_on)
+		leave(loop, attempt.slot);
+	reason = make_tries(loop, &attempt, filling_row);
+	if (reason != DONE)
+		return reason;
+	--loop->free_ports[attempt.source];
+	loop->held[attempt.slot] = OUTSTANDING;
+	loop->held_count += !loop->churn.is_on;
+	if (attempt.failure == EINPROGRESS) {
+		begin_handshake(loop, &attempt);
+		return DONE;
+	}
+	finish_in_flight(loop, &attempt, attempt.finished);
+	if (attempt.failure && loop->gives_up && attempt.tries == loop->draws.max_tries)
+		loop->free_ports[attempt.source] = 0;
+	return DONE;
+}
+
+/* Whether as many handshakes are outstanding as may be: more would not fit the limit, or the worker's descriptors. */
+static bool is_full(const struct loop *loop)
+{
+	const struct in_flight *in_flight = &loop->in_flight;
+
+	return in_flight->outstanding >= (loop->capacity < in_flight->most ? loop->capacity : in_flight->most);
+}
+
+/* Make all attempts with sockets that do not block, without the global interpreter lock. */
+static enum reason make_attempts_in_flight(struct loop *loop)
+{
+	enum reason reason = DONE;
+
+	for (int64_t row = loop->begin; row < loop->end && reason == DONE; row++) {
+		if (++loop->since_signals >= ATTEMPTS_BETWEEN_SIGNALS)
+			heed_signals(loop);
+		collect(loop, 0);
+		while (loop->capacity > 0 && is_full(loop) && goes_on(loop))
+			collect(loop, LONGEST_SLEEP_NS);
+		reason = loop->capacity > 0 ? begin_attempt(loop, row) : CAPACITY;
+	}
+	while (loop->in_flight.oldest && goes_on(loop))
+		collect(loop, LONGEST_SLEEP_NS);
+	if (loop->timeouts >= TIMEOUTS_IN_A_ROW)
+		reason = NO_ANSWER;
+	else if (*loop->stop && reason == DONE)
+		reason = STOPPED;
+	for (const struct handshake *left = loop->in_flight.oldest; left; left = left->later) {
+		loop->held[left->attempt.slot] = NONE;
+		reset_on_close(left->attempt.sock);
+		close(left->attempt.sock);
+	}
+	return reason;
 }
 
 /* --- The objects of Python: read once, at the start of a call ---
@@ -889,8 +1135,30 @@ static void append_list(PyObject *held, struct loop *loop)
 	Py_XDECREF(list);
 }
 
+/* What run_in_flight() needs besides. */
+static void read_in_flight(PyObject *task, struct loop *loop)
+{
+	struct in_flight *in_flight = &loop->in_flight;
+	double timeout_ns = read_number(task, "timeout") * NS_PER_S;
+	int64_t rows = loop->end > loop->begin ? loop->end - loop->begin : 1;
+
+	in_flight->most = read_integer(task, "plan.strategy.load.in_flight", 1, INT32_MAX);
+	in_flight->timeout_ns = timeout_ns < (double)NO_LIMIT_NS ? (int64_t)timeout_ns : NO_LIMIT_NS;
+	if (PyErr_Occurred())
+		return;
+	in_flight->memory = calloc(in_flight->most < rows ? in_flight->most : rows, sizeof(*in_flight->memory));
+	in_flight->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (!in_flight->memory)
+		PyErr_NoMemory();
+	else if (in_flight->epoll < 0)
+		PyErr_SetFromErrno(PyExc_OSError);
+}
+
 static void release(struct loop *loop)
 {
+	free(loop->in_flight.memory);
+	if (loop->in_flight.epoll >= 0)
+		close(loop->in_flight.epoll);
 	if (!loop->churn.is_on)
 		free(loop->held);
 	free(loop->sources);
@@ -918,14 +1186,13 @@ static PyObject *make_loop_end(enum reason reason, const struct loop *loop)
 	return end;
 }
 
-static PyObject *run_attempts(PyObject *module, PyObject *arguments, PyObject *keywords)
+static PyObject *run(PyObject *arguments, PyObject *keywords, bool is_in_flight)
 {
 	static char *names[] = {"task", "held", "rows", "churn", NULL};
 	PyObject *task, *held, *rows, *churn = Py_None, *end = NULL;
-	struct loop loop = {0};
+	struct loop loop = {.in_flight.epoll = -1};
 	enum reason reason = DONE;
 
-	(void)module;
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOO|O", names, &task, &held, &rows, &churn))
 		return NULL;
 	read_task(task, rows, &loop);
@@ -935,9 +1202,11 @@ static PyObject *run_attempts(PyObject *module, PyObject *arguments, PyObject *k
 		loop.gives_up = loop.draws_port && read_is_none(task, "plan.strategy.retries");
 		make_list(&loop);
 	}
+	if (is_in_flight)
+		read_in_flight(task, &loop);
 	if (!PyErr_Occurred()) {
 		loop.thread = PyEval_SaveThread();
-		reason = make_attempts(&loop);
+		reason = is_in_flight ? make_attempts_in_flight(&loop) : make_attempts(&loop);
 		PyEval_RestoreThread(loop.thread);
 		/* Also where a signal handler has raised: the caller closes what was opened. */
 		if (!loop.churn.is_on) {
@@ -955,6 +1224,18 @@ static PyObject *run_attempts(PyObject *module, PyObject *arguments, PyObject *k
 		end = make_loop_end(reason, &loop);
 	release(&loop);
 	return end;
+}
+
+static PyObject *run_attempts(PyObject *module, PyObject *arguments, PyObject *keywords)
+{
+	(void)module;
+	return run(arguments, keywords, false);
+}
+
+static PyObject *run_in_flight(PyObject *module, PyObject *arguments, PyObject *keywords)
+{
+	(void)module;
+	return run(arguments, keywords, true);
 }
 
 /* --- What a worker asks of all its connections --- */
@@ -1109,6 +1390,8 @@ static PyObject *draw(PyObject *module, PyObject *arguments)
 static PyMethodDef methods[] = {
 	{"run_attempts", (PyCFunction)(void (*)(void))run_attempts, METH_VARARGS | METH_KEYWORDS,
 	 "run_attempts(task, held, rows, churn=None) -> LoopEnd; see connbench.engine.loop."},
+	{"run_in_flight", (PyCFunction)(void (*)(void))run_in_flight, METH_VARARGS | METH_KEYWORDS,
+	 "run_in_flight(task, held, rows, churn=None) -> LoopEnd; see connbench.engine.in_flight."},
 	{"count", count, METH_VARARGS, "count(task, held) -> (held, established); see connbench.engine.loop."},
 	{"reset_all", reset_all, METH_VARARGS, "reset_all(task, held); see connbench.engine.loop."},
 	{"measure_floor", measure_floor, METH_VARARGS, "measure_floor(task, descriptor) -> ns; see connbench.engine.loop."},

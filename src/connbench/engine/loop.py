@@ -20,7 +20,8 @@ from array import array
 from time import perf_counter_ns, sleep
 
 from connbench.draws import MOST_DRAWS
-from connbench.engine.task import TIMEOUTS_IN_A_ROW, ChurnTask, LoopEnd, Reason, WorkerTask
+from connbench.engine.in_flight import run_in_flight  # noqa: F401  # a worker finds it here, as in `_loop`
+from connbench.engine.task import LONGEST_SLEEP_NS, TIMEOUTS_IN_A_ROW, ChurnTask, LoopEnd, Reason, WorkerTask
 from connbench.linux.sockopts import (
     IP_BIND_ADDRESS_NO_PORT,
     IP_LOCAL_PORT_RANGE,
@@ -31,9 +32,6 @@ from connbench.linux.sockopts import (
 )
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
 from connbench.units import NS_PER_S
-
-LONGEST_SLEEP_NS = 50e6
-"""A pace sleeps in pieces of this length at most, and reads the stop flag after each."""
 
 FLOOR_CALLS = 2000
 """Calls that `measure_floor` takes the median of."""

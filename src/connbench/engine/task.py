@@ -26,6 +26,9 @@ from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
 TIMEOUTS_IN_A_ROW = 5
 """After as many time-outs the run ends: the listener does not answer, and N attempts would take N time-outs."""
 
+LONGEST_SLEEP_NS = 50e6
+"""A loop sleeps in pieces of this length at most, and reads the stop flag after each."""
+
 NO_LIMIT_NS = 2**62
 """Stands for no limit of the acquire time."""
 
@@ -226,8 +229,9 @@ class LoopEnd:
         if self.reason is Reason.NO_ANSWER:
             targets = " and ".join(map(str, task.plan.plan.targets))
             option = "--timeout" if task.timeout == task.plan.plan.timeout else "--give-up-after"
+            what = "handshakes" if task.plan.strategy.load.in_flight else "connect()"
             return RunFault(
-                f"{TIMEOUTS_IN_A_ROW} connect() in a row took longer than {task.timeout:g} s, "
+                f"{TIMEOUTS_IN_A_ROW} {what} in a row took longer than {task.timeout:g} s, "
                 f"the last at attempt {self.row + 1}",
                 f"check that {targets} still accepts, or give more {option}",
             )

@@ -96,7 +96,7 @@ def _move_to(cpu: int) -> None:
         ) from error
 
 
-def _module_of(name: Loop) -> ModuleType:
+def module_of(name: Loop) -> ModuleType:
     """The module of a loop.
 
     Raises:
@@ -118,7 +118,7 @@ class Worker:
 
     def __init__(self, task: WorkerTask) -> None:
         self._held = array("i")
-        self._loop = _module_of(task.plan.plan.loop)
+        self._loop = module_of(task.plan.plan.loop)
         self._memory = PrivateMemory()
         plan = task.plan
         is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours
@@ -162,9 +162,10 @@ class Worker:
         outcome = self._run(task, self._held, task.rows)
         memory_full = self._memory.read()
         held = [descriptor for descriptor in self._held if descriptor >= 0]
+        begun = range(task.rows.start, task.rows.start + len(self._held))
         report = WorkerReport(
             first=task.rows.start,
-            attempts=count_done(task.columns["tries"], task.rows),
+            attempts=self._count_finished(begun),
             opened=len(held),
             involuntary_switches=outcome.pop("switches"),
             memory_idle=memory_idle,
@@ -172,8 +173,7 @@ class Worker:
             floor_ns=self._loop.measure_floor(task, held[0]) if held else None,
             client=task.client,
         )
-        done = range(report.first, report.first + report.attempts)
-        opened = Counter(task.columns["source"][index] for index in done if task.columns["port"][index])
+        opened = Counter(task.columns["source"][index] for index in begun if task.columns["port"][index])
         return outcome | {
             "report": asdict(report),
             "opened_by_source": [opened[source] for source in range(len(task.plan.sources))],
@@ -184,7 +184,11 @@ class Worker:
         _warm_up(self._task.plan)
         churn = ChurnTask.of(self._task.plan, self._task.client, began, timeouts)
         outcome = self._run(self._task, self._held, rows, churn)
-        return outcome | {"attempts": count_done(self._task.columns["tries"], rows)}
+        return outcome | {"attempts": self._count_finished(rows)}
+
+    def _count_finished(self, rows: range) -> int:
+        """Count the finished attempts among rows. In flight, a stopped loop leaves unfinished ones between them."""
+        return sum(map(bool, self._task.columns["tries"][rows.start : rows.stop]))
 
     def _occupy(self, first: int, end: int) -> dict[str, Any]:
         memory_idle, before = self._memory.read(), self._opened
@@ -228,7 +232,9 @@ class Worker:
             in a row; `fault`, the fault that ended the attempts early, or None.
         """
         switches = _switches()
-        end = self._loop.run_attempts(task, held, rows, churn)
+        is_in_flight = task.plan.strategy.load.in_flight is not None
+        make_attempts = self._loop.run_in_flight if is_in_flight else self._loop.run_attempts
+        end = make_attempts(task, held, rows, churn)
         fault = end.fault(task) if self._free else RunFault(*NO_DESCRIPTOR)
         return {
             "switches": _switches() - switches,

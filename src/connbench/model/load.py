@@ -26,6 +26,9 @@ MOST_ROWS = 10_000_000
 MAX_CONCURRENCY = 1024
 """Clients that can connect at the same time."""
 
+MAX_IN_FLIGHT = 1_000_000
+"""Handshakes that a client can have outstanding."""
+
 MS_A_DAY = 86_400_000
 
 DEFAULT_SAMPLES = 100
@@ -74,6 +77,8 @@ class Load:
         give_up_ms: An attempt that takes longer is given up; in milliseconds, None for no limit.
         churn: What follows once the connections are open; None for nothing.
         profile: The levels of a profile, which takes the place of filling and churn; None to fill.
+        in_flight: The most handshakes that a client has outstanding, with sockets that do not block; None for one
+            blocking connect() after the other.
     """
 
     connections: int | None = None
@@ -84,6 +89,7 @@ class Load:
     give_up_ms: float | None = None
     churn: Churn | None = None
     profile: Profile | None = None
+    in_flight: int | None = None
 
     @property
     def label(self) -> str:
@@ -473,6 +479,23 @@ LOAD_FIELDS = (
         is_optional=True,
         usual=(None, DEFAULT_SAMPLES),
         label=lambda number: f"{number} samples each",
+    ),
+    LoadField(
+        name="in_flight",
+        path=("in_flight",),
+        unit=Unit.COUNT,
+        low=1,
+        high=MAX_IN_FLIGHT,
+        options=("--in-flight",),
+        metavar="N",
+        section="LOAD",
+        help="Keep up to N handshakes of each client in flight: connect() does not wait for them.",
+        default="connect() blocks",
+        examples=("100", "1000"),
+        sweep=Sweep.LOAD,
+        is_predicted=False,
+        is_optional=True,
+        label=lambda number: f"{number:,} in flight",
     ),
 )
 """Every field of the load, in the order of a CSV file's columns."""

@@ -42,6 +42,7 @@ class RunRequest:
     churn: int | None = None
     churn_rate: float | None = None
     close: Close | None = None
+    in_flight: int | None = None
     levels: tuple[float, ...] | None = None
     samples: int | None = None
     listener: Listener | None = None

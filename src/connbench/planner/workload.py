@@ -146,6 +146,10 @@ def choose_load(request: RunRequest, *, is_one_of_several: bool) -> Load:
     for field in LOAD_FIELDS:
         field.check(values[field.name])
     _check_churn(request)
+    if request.in_flight is not None and request.protocol is Protocol.UDP:
+        raise UsageError(
+            f"--in-flight {request.in_flight}: UDP has no handshake", "leave out --in-flight, or --protocol udp"
+        )
     if not is_one_of_several:
         values |= {"connections": None, "sources": None}
     return Load.of(values)

@@ -16,6 +16,7 @@ from connbench.model import (
     Churn,
     Close,
     Link,
+    Load,
     Phase,
     Plan,
     PortRange,
@@ -337,7 +338,10 @@ def _facts(result: Result, summary: Summary) -> list[str]:
 
 
 def _load_lines(strategy: StrategyResult) -> list[str]:
-    """What UDP's latency is, how many attempts were in time, what churn did: a line for each that the load has."""
+    """What UDP's latency is, the rate in flight, how many attempts were in time, and what churn did.
+
+    A line for each that the load has.
+    """
     load, summary = strategy.strategy.load, summarize(strategy)
     lines = []
     if load.protocol is Protocol.UDP:
@@ -345,6 +349,8 @@ def _load_lines(strategy: StrategyResult) -> list[str]:
             "UDP: latency is acquire time, for bind(), or connect() of an unbound socket, holds the port search",
             *_outliers(strategy, summary),
         ]
+    if load.in_flight is not None and summary.rate is not None:
+        lines.append(f"in flight: up to {_handshakes(load)} outstanding, {count(summary.rate)} connections/s")
     if load.give_up_ms is not None and summary.attempts:
         share = summary.connected / summary.attempts
         connected = f"{count(summary.connected)} of {count(summary.attempts)} ({share:.1%})"
@@ -352,6 +358,11 @@ def _load_lines(strategy: StrategyResult) -> list[str]:
     if load.churn and strategy.strategy.phase is Phase.CHURN:
         lines.append(_churn_line(strategy, load.churn, summary))
     return lines
+
+
+def _handshakes(load: Load) -> str:
+    most = f"{count(load.in_flight or 0)} handshake{'' if load.in_flight == 1 else 's'}"
+    return most if load.concurrency == 1 else f"{most} of each client"
 
 
 def _outliers(strategy: StrategyResult, summary: Summary) -> list[str]:

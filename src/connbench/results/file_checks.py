@@ -254,6 +254,8 @@ class Rounds:
                 planned = RoundPlan(result.plan, spec, measured.number) if result.plan else None
                 if planned:
                     self._find_ports_outside(planned, measured)
+                if spec.phase is Phase.CHURN and spec.load.in_flight and measured.fault:
+                    continue  # attempts without an outcome are left out, so it is not known which ones the others are
                 port = port_twice(spec, measured.samples, planned, filling.get(measured.number))
                 if port is not None:
                     self._add_port_twice(spec, measured, port)
