@@ -6,7 +6,7 @@ LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all environments lint format overhead accuracy files columns pictures explain kernel-lab clean
+.PHONY: help setup packages kernels run test test-all environments lint format overhead in-flight accuracy files columns pictures explain kernel-lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ format: $(READY) ## Format the code, apply safe fixes
 
 overhead: $(READY) ## What connbench costs against C; needs cc, and idle CPUs
 	$(BIN)/python scripts/overhead.py
+
+in-flight: $(READY) ## What --in-flight gives over a path of 50 ms; needs TUN, and idle CPUs
+	$(BIN)/python scripts/inflight.py
 
 accuracy: $(READY) ## How well the model goes with this machine: a minute
 	$(BIN)/python scripts/accuracy.py
