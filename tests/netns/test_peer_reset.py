@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import subprocess
 import sys
+from array import array
+from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from connbench.linux.address_family import has_ipv6
-from connbench.model import Churn, Endpoint, Listener, Load
+from connbench.linux.sockopts import LINGER_RESET
+from connbench.model import Churn, Endpoint, Listener, Load, Loop
 from run_connbench import INSIDE, LOW, OVER_VETH, connbench, measure_phases, spec
+
+MODULES = {Loop.C: "connbench.engine._loop", Loop.PYTHON: "connbench.engine.loop"}
 
 RESET = """
 import errno, json, socket, sys
@@ -107,3 +114,18 @@ def test_another_ones_listener_is_not_blamed() -> None:
     assert any(moved) == ("syn-retransmission" in found)
     if any(moved):
         assert "use --concurrency 1 or --close fin" in found["syn-retransmission"]["advice"]
+
+
+def test_only_established_connections_count_as_such(each_loop: Loop) -> None:
+    """Of four connections the peer closes one and resets one; data that waits to be read changes nothing."""
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        near = [opened.enter_context(socket.create_connection(listening.getsockname())) for _ in range(4)]
+        far = [opened.enter_context(listening.accept()[0]) for _ in near]
+        far[0].close()
+        far[1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        far[1].close()
+        far[2].send(b"x")
+        held = array("i", [-1, *(sock.fileno() for sock in near), -1])
+        counted = import_module(MODULES[each_loop]).count(None, held)
+    assert counted == (4, 2)
