@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from itertools import repeat
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from connbench.model import Placement, PortRange, RoundPlan, Spread, StrategySpec, port_range_value
@@ -194,20 +194,22 @@ class Draws:
 
     def first_numbers(self, rows: range) -> Iterator[int]:
         """`number` for the first try of each row, in turn. It draws some rows at once, which is quicker."""
-        fixed, size = self.fixed, len(self.fixed)
         if self.kind is Kind.NOTHING:
-            yield from repeat(0, len(rows))
-        elif self.kind is Kind.FIXED:
-            yield from (fixed[self.rank(row) % size] for row in rows)
-        elif self.overhang:
-            yield from map(self.number, rows)
-        else:
+            return repeat(0, len(rows))
+        if self.kind is Kind.FIXED:
+            fixed, size = self.fixed, len(self.fixed)
+            return (int(fixed[self.rank(row) % size]) for row in rows)
+        if self.kind is Kind.PORT:
             span, lowest, step = self.count, self.low, 1
-            if self.kind is Kind.WINDOW:
-                span, lowest, step = self._windows, self._window(0), port_range_value(1, 1)
-            for begin in range(0, len(rows), ROWS_AT_ONCE):
-                for bits in mix_first(self.key, rows[begin : begin + ROWS_AT_ONCE]):
-                    yield lowest + ((bits >> 32) * span >> 32) * step
+        elif self.overhang:
+            span, lowest, step = self._windows, 0, 1
+        else:
+            span, lowest, step = self._windows, self._window(0), port_range_value(1, 1)
+        numbers = chain.from_iterable(
+            [lowest + ((bits >> 32) * span >> 32) * step for bits in mix_first(self.key, rows[begin:][:ROWS_AT_ONCE])]
+            for begin in range(0, len(rows), ROWS_AT_ONCE)
+        )
+        return map(self._window, numbers) if self.overhang else numbers
 
     @property
     def _windows(self) -> int:
