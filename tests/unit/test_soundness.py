@@ -79,6 +79,17 @@ def test_syn_retransmission_makes_the_figures_invalid() -> None:
     assert "TCPSynRetrans 2" in found.message
 
 
+def test_in_flight_no_connect_waits_for_a_lost_syn() -> None:
+    """Where the handshake is timed apart, a SYN that was sent again is in its time, and not in that of connect()."""
+    spec = replace(BIND, load=Load(in_flight=10))
+    lost = counting(round_of(samples_of([10_000] * 4, errno=[0, 0, 0, errno.EINPROGRESS])), TCPSynRetrans=2)
+    sent_again, unanswered = findings(result_of({spec: [lost]}))
+    assert (sent_again.code, sent_again.severity) == ("syn-retransmission", Severity.WARNING)
+    assert sent_again.message.endswith("their handshakes waited for a timer, and no connect() did")
+    assert (unanswered.code, unanswered.severity) == ("timed-out", Severity.INVALID)
+    assert unanswered.message.startswith("1 handshakes had no answer to the SYN within --timeout")
+
+
 def advice_on_retransmission(load: Load, listener: Listener, phase: Phase | None = None, **moved: int) -> str:
     """The advice where a SYN was sent again under a load; in the churn, where it has one."""
     measured = counting(CLEAN, TCPSynRetrans=1, **moved)

@@ -118,10 +118,13 @@ def _find_dropped_syns(plan: Plan, spec: StrategySpec, measured: Round) -> Itera
         )
     retransmitted = _moved(measured, RETRANSMISSION_COUNTERS)
     if retransmitted:
+        severity, who_waited = Severity.INVALID, "their connect() waited for a timer"
+        if spec.load.in_flight:
+            severity, who_waited = Severity.WARNING, "their handshakes waited for a timer, and no connect() did"
         yield Finding(
             "syn-retransmission",
-            Severity.INVALID,
-            f"SYNs were sent again ({retransmitted}): their connect() waited for a timer",
+            severity,
+            f"SYNs were sent again ({retransmitted}): {who_waited}",
             "the listener's queue dropped them: see the finding above"
             if overflow
             else _advice_on_retransmission(RoundPlan(plan, spec, measured.number)),
@@ -144,7 +147,8 @@ def _find_timeouts(plan: Plan | None, spec: StrategySpec, measured: Round) -> It
         yield Finding(
             "timed-out",
             Severity.INVALID,
-            f"{unanswered:,} connect() had no answer to the SYN within {_patience(plan, spec)} "
+            f"{unanswered:,} {'connect()' if spec.load.in_flight is None else 'handshakes'} had no answer to the SYN "
+            f"within {_patience(plan, spec)} "
             f"({errno_name(TIMED_OUT)}); a slow port search is not the reason",
             _advice_on_silence(plan, spec, measured),
         )

@@ -496,6 +496,7 @@ LOAD_FIELDS = (
         is_predicted=False,
         is_optional=True,
         label=lambda number: f"{number:,} in flight",
+        cell=lambda number: f"{number:,}",
     ),
 )
 """Every field of the load, in the order of a CSV file's columns."""
