@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from itertools import chain, repeat
@@ -210,6 +210,18 @@ class Draws:
             for begin in range(0, len(rows), ROWS_AT_ONCE)
         )
         return map(self._window, numbers) if self.overhang else numbers
+
+    def at_level(self, plan: RoundPlan, in_use: int) -> Self:
+        """The draws of the attempts at a level of a profile, of its round.
+
+        A strategy without chance goes on as if so many of its attempts had been before. Where all ports are in use,
+        the program gives up.
+        """
+        if self.kind is Kind.FIXED:
+            return replace(self, fixed=array("I", (int(self.number(in_use * self.spaces)),)))
+        if self.kind is Kind.PORT and plan.strategy.retries is None and in_use >= plan.capacity:
+            return replace(self, max_tries=MOST_DRAWS)
+        return self
 
     @property
     def _windows(self) -> int:

@@ -15,7 +15,7 @@ import pytest
 from connbench.commands import cli
 from connbench.errors import ConnbenchError, EnvironmentFault, InputError, OutputError, UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
-from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Protocol
+from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Profile, Protocol
 from connbench.model.round_report import RoundReport
 from connbench.model.time_wait import TW_REUSE
 from connbench.planner.planner import plan_offline
@@ -113,6 +113,27 @@ def test_open_connections_are_counted_by_those_that_have_a_port() -> None:
         "odd": 5,
         "errored": 2,
     }
+
+
+def test_levels_of_a_profile_are_predicted() -> None:
+    """Half of the range is full at 60 %: plain probes it, range few ports, and a full range is probed in vain."""
+    load = Load(profile=Profile((0.1, 0.6, 1.0), 20))
+    plain, every, windows, drawn = (
+        predict(replace(PLAN, strategies=(replace(one, load=load),), port_range=SMALL), Algorithm.FROM_6_8)[0]
+        for one in (spec("plain"), spec("range"), spec("window", 50), spec("random"))
+    )
+    for one in (plain, every, windows, drawn):
+        assert one.open_before.tolist() == [100] * 20 + [600] * 20 + [1000] * 20
+        assert one.attempts.failed.tolist() == [False] * 40 + [True] * 20
+        assert (one.plan.strategy.phase, one.most_open, one.capacity) == (Phase.PROFILE, 1001, None)
+    sparse, half, full = plain.attempts.ports_probed.reshape(3, 20)
+    assert sparse.max() < 20
+    assert half.min() > 500
+    assert half.max() < 520
+    assert set(full.tolist()) == {1000}
+    assert every.attempts.ports_probed[:40].max() < 40
+    assert set(windows.attempts.ports_probed[40:].tolist()) == {50}
+    assert plain.working_set[[0, 20, 40]].tolist() == [100, plain.attempts.ports_probed[20], 1000]
 
 
 def test_prediction_that_has_no_memory_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Self
 
-from connbench.draws import MOST_DRAWS, Draws, Kind
+from connbench.draws import Draws, Kind
 from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import advice_for_errno
@@ -102,12 +102,7 @@ class WorkerTask:
         Args:
             in_use: The ports in use. So many attempts of a strategy without chance have been before.
         """
-        draws = self.draws
-        if draws.kind is Kind.FIXED:
-            draws = replace(draws, fixed=array("I", (draws.number(in_use * draws.spaces),)))
-        if draws.kind is Kind.PORT and self.plan.strategy.retries is None and in_use >= self.plan.capacity:
-            draws = replace(draws, max_tries=MOST_DRAWS)
-        return replace(self, rows=range(1), capacity=1, draws=draws)
+        return replace(self, rows=range(1), capacity=1, draws=self.draws.at_level(self.plan, in_use))
 
     @property
     def family(self) -> int:

@@ -38,6 +38,11 @@ class Algorithm(Enum):
         """
         return self is Algorithm.PRE_6_8 or (self is Algorithm.FROM_6_8 and not has_option)
 
+    @property
+    def release(self) -> str:
+        """A release of Linux whose search tries the parities in this order."""
+        return {Algorithm.PRE_6_8: "6.7", Algorithm.FROM_6_8: "6.8"}.get(self, "4.2")
+
 
 ALGORITHMS = {
     "pre-4.2": Algorithm.PRE_4_2,

@@ -298,7 +298,8 @@ def calibrate(
 
 def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
     for prediction, samples in pair.rounds:
-        size = max(SMALLEST_BLOCK, len(samples) // BLOCKS)
+        profile = prediction.plan.strategy.load.profile
+        size = profile.samples if profile else max(SMALLEST_BLOCK, len(samples) // BLOCKS)
         for begin in range(0, len(samples), size):
             yield from _of_block(prediction, samples, slice(begin, begin + size))
 

@@ -53,9 +53,11 @@ class Prediction:
     ) -> Prediction:
         """Predict one phase of a simulated round; churn keeps about as many connections open as the filling."""
         attempts = phases[phase]
-        opened = np.cumsum(~phases[Phase.FILL].failed)
-        is_fill = phase is Phase.FILL
-        before: Counts = opened - ~attempts.failed if is_fill else np.full(len(attempts), opened[-1])
+        if phase is Phase.PROFILE:
+            before = np.repeat(plan.levels, len(attempts) // len(plan.levels))
+        else:
+            opened = np.cumsum(~phases[Phase.FILL].failed)
+            before = opened - ~attempts.failed if phase is Phase.FILL else np.full(len(attempts), opened[-1])
         traits, is_tcp = plan.strategy.traits, plan.strategy.load.protocol is Protocol.TCP
         prefers_parity = is_tcp and algorithm.prefers_parity(has_option=traits.sets_port_range)
         is_random = traits.window is Window.RANDOM

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from connbench.draws import MOST_DRAWS, Draws, Kind, key_of, mix
+from connbench.draws import MOST_DRAWS, Draws, Kind, key_of, mix, order_of_ports
 from connbench.model import MAX_PORT, Close, Phase, Protocol, RoundPlan, StrategySpec, port_range_value
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait, is_over_loopback
@@ -179,6 +179,7 @@ class _Simulation:
     def __init__(self, plan: RoundPlan, algorithm: Algorithm, kernel: KernelParameters) -> None:
         draws = Draws.of(plan, kernel.reserved)
         self._plan, self._draws = plan, replace(draws, fixed=np.array(draws.fixed, dtype=np.uint64))
+        self._release = algorithm.release
         self._spaces, self._key = port_spaces_of(plan, algorithm, kernel), search_key(plan, kernel)
         self._attempt = self._bind if draws.kind is Kind.PORT else self._search
         self._time_wait = _TimeWaitPorts(plan, kernel.time_wait)
@@ -187,6 +188,9 @@ class _Simulation:
     def run(self, phase: Phase) -> SimulatedAttempts:
         """Simulate the attempts of a phase; the filling comes first."""
         plan, draws = self._plan, self._draws
+        if phase is Phase.PROFILE:
+            path = client = np.zeros(plan.rows, dtype=np.int64)
+            return self._columns(np.array(list(self._profile()), dtype=np.int64), path, client)
         rows, client = _in_turns(plan.rows_of_clients(phase))
         is_fill = phase is Phase.FILL
         filled = rows if is_fill else replaced_rows(plan, draws)[rows - plan.connections]
@@ -202,22 +206,42 @@ class _Simulation:
                     made[part] = [self._attempt(*attempt) for attempt in attempts]
                 else:
                     made[part] = list(self._replace(begin, filled[part].tolist(), attempts))
-        port, tries, ports_probed, lookups = made.T
         if is_fill and plan.replacements:
             held = np.zeros(plan.connections, dtype=np.int64)
-            held[rows] = port
+            held[rows] = made[:, 0]
             self._held = held.tolist()
-        many = len(plan.sources)
+        return self._columns(made, path, client)
+
+    def _columns(self, made: Counts, path: Counts, client: Counts) -> SimulatedAttempts:
+        """The attempts, from a row of `Made` each."""
+        (port, tries, ports_probed, lookups), many = made.T, len(self._plan.sources)
         return SimulatedAttempts(
             ports_probed=ports_probed.copy(),
             lookups=lookups.copy(),
             tries=tries.astype(np.uint32),
             port=port.astype(np.uint16),
-            errno=np.where(port == 0, _errno_of_failure(plan.strategy), 0).astype(np.uint16),
+            errno=np.where(port == 0, _errno_of_failure(self._plan.strategy), 0).astype(np.uint16),
             source=(path % many).astype(np.uint16),
             target=(path // many).astype(np.uint16),
             client=client.astype(np.uint16),
         )
+
+    def _profile(self) -> Iterator[Made]:
+        """Put ports in use up to each level, and make the attempts there; each connection is closed at once."""
+        plan, spaces, draws = self._plan, self._spaces, self._draws
+        order, each, taken = order_of_ports(plan, self._release), plan.rows // len(plan.levels), 0
+        for number, level in enumerate(plan.levels):
+            for row in range(taken, level):
+                spaces[row % len(spaces)].take(order[row // len(spaces)] & MAX_PORT)
+            taken = level
+            at_level = draws.at_level(plan, level)
+            self._draws = replace(at_level, fixed=np.array(at_level.fixed, dtype=np.uint64))
+            rows = _rows(range(number * each, (number + 1) * each))
+            for attempt in self._attempts(rows, np.zeros_like(rows, dtype=np.int64)):
+                made = self._attempt(*attempt)
+                if made[0]:
+                    attempt[1].release(made[0])
+                yield made
 
     def _attempts(self, rows: Rows, space: Counts) -> Iterator[Attempt]:
         """What an attempt needs, for each row: its row, its port space, and the numbers of its first try."""
