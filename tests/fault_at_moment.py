@@ -22,7 +22,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from typing import NamedTuple
 from connbench.linux.faults import describe_end
 from connbench.results.input_file import read
 from connbench.results.result import Result
-from run_connbench import HANG_S, children, command_line, marked, wait_until
+from run_connbench import HANG_S, children, command_line, connections_of, marked, wait_until
 
 HOOK = Path(__file__).with_name("paused")
 
@@ -52,8 +52,18 @@ class Step(NamedTuple):
     times: int = 1
 
 
-Moment = tuple[Step, ...]
-"""The last of these steps, after the others."""
+class Opened(NamedTuple):
+    """The engine's namespace has made `connections` connections, and its n-th child lives: the child is stopped then.
+
+    This is seen from outside, as the loop in C has no events. Connections go on until the child has stopped.
+    """
+
+    connections: int
+    child: int = 1
+
+
+Moment = tuple[Step | Opened, ...]
+"""The last of these steps, after the others; only the last one may be an `Opened`."""
 
 LOADING: Moment = (Step("command", "import", "'connbench.commands'"),)
 """Python runs, and no module of connbench is loaded."""
@@ -71,9 +81,9 @@ SAVING: Moment = (*BEFORE_THE_ENGINE, Step("command", "os.link", "/proc/self/fd"
 """The first round is measured and written to a file without a name, which is about to get its own."""
 
 
-def connecting(count: int, *, worker: int = 1) -> Moment:
-    """The n-th worker has made `count` - 1 connections and is about to make one more."""
-    return Step("engine", "os.fork", "", worker), Step("engine's child", "socket.connect", "", count)
+def connecting(count: int, *, child: int = 1) -> Moment:
+    """At least `count` connections are made, and the engine's n-th child, a worker, is about to make more."""
+    return (Opened(count, child),)
 
 
 @dataclass(slots=True)
@@ -158,7 +168,8 @@ def at(
     with tempfile.TemporaryDirectory() as own:
         temporary, stopped = Path(own, "temporary"), Path(own, "stopped")
         temporary.mkdir()
-        hook = {"steps": moment, "stopped": str(stopped)} if moment else None
+        steps = [step for step in moment or () if isinstance(step, Step)]
+        hook = {"steps": steps, "stopped": str(stopped)} if steps else None
         ours = {
             "PYTHONPATH": str(HOOK),
             "CONNBENCH_TEST_MOMENT": json.dumps(hook),
@@ -178,9 +189,13 @@ def at(
         family = partial(marked, f"{name}={value}")
         namespaces: dict[str, int] = {}
         try:
-            if moment:
+            if steps:
                 run.stopped = _wait_for(stopped, process)
                 assert run.stopped in family()
+            if moment and isinstance(moment[-1], Opened):
+                if run.stopped:
+                    _go_on(run.stopped)
+                run.stopped = _stop_child(run, moment[-1])
             namespaces |= _namespaces(family())
             yield run
             if run.stopped:
@@ -211,16 +226,36 @@ def end_of(*arguments: str, folder: Path, inside: tuple[str, ...] = ()) -> Run:
 
 def _wait_for(file: Path, process: subprocess.Popen[str]) -> int:
     """The process that stopped at the moment, once it has."""
-    wait_until(lambda: process.poll() is not None or (file.exists() and _is_stopped(file)), "the moment has come")
+
+    def has_come() -> bool:
+        return file.exists() and _is_stopped(int(file.read_text(encoding="ascii") or 0))
+
+    _wait_unless_ended(process, has_come)
+    return int(file.read_text(encoding="ascii"))
+
+
+def _stop_child(run: Run, opened: Opened) -> int:
+    """The child that is stopped at the moment, once it is."""
+    _wait_unless_ended(
+        run.process,
+        lambda: len(run.children) >= opened.child and connections_of(run.engine) >= opened.connections,
+    )
+    child = run.children[opened.child - 1]
+    run.send(signal.SIGSTOP, child)
+    _wait_unless_ended(run.process, lambda: _is_stopped(child))
+    return child
+
+
+def _wait_unless_ended(process: subprocess.Popen[str], has_come: Callable[[], bool]) -> None:
+    wait_until(lambda: process.poll() is not None or has_come(), "the moment has come")
     if process.poll() is None:
-        return int(file.read_text(encoding="ascii"))
+        return
     stdout, stderr = process.communicate()
     how = describe_end(process.returncode)[0]
     raise AssertionError(f"the moment has not come: the command {how}\n{stdout[-2000:]}\n{stderr[-2000:]}")
 
 
-def _is_stopped(file: Path) -> bool:
-    pid = file.read_text(encoding="ascii")
+def _is_stopped(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
     except OSError:

@@ -8,12 +8,14 @@ import resource
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from connbench.errors import ExitCode
 from connbench.interrupts import ENDING_SIGNALS
+from connbench.model import Loop
 from fault_at_moment import (
     BEFORE_THE_ENGINE,
     ENGINE_LOADING,
@@ -58,9 +60,9 @@ def assert_kept(run: Run, name: str = "r.json") -> None:
         (signal.SIGTERM, ExitCode.TERMINATED),
     ],
 )
-def test_a_signal(number: signal.Signals, code: ExitCode, tmp_path: Path) -> None:
+def test_a_signal(number: signal.Signals, code: ExitCode, each_loop: Loop, tmp_path: Path) -> None:
     """A closed terminal, Ctrl-C, Ctrl-backslash and SIGTERM end the run in good order."""
-    with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
+    with at(IN_THE_MIDDLE, *PLAIN, "--loop", each_loop, folder=tmp_path) as run:
         run.send(number)
     run.ended(code, f"stopped by {number.name}")
     assert_kept(run)
@@ -87,9 +89,9 @@ def test_a_killed_acceptor(tmp_path: Path) -> None:
     """The end of an accepting process ends the round as the end of a worker does: its connections are gone."""
     paced = ("--port-range", "40000-40255", "--fill", "75%", "--churn", "300", "--churn-rate", "100")
     # The engine's first child accepts.
-    with at(connecting(200, worker=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
+    with at(connecting(200, child=2), *PLAIN, *paced, "--listener", "accept", folder=tmp_path) as run:
         acceptor = run.children[0]
-        # Of 192 connections the worker has closed one, and is about to replace it; two sockets are the acceptor's own.
+        # Of 192 connections the worker has closed one at most, to replace it; two sockets are the acceptor's own.
         wait_until(lambda: _sockets_of(acceptor) >= 193, "all connections are accepted")
         run.send(signal.SIGKILL, acceptor)
     run.ended(ExitCode.FAULT)
@@ -112,8 +114,11 @@ def test_an_acceptor_that_is_killed_before_it_accepts(tmp_path: Path) -> None:
 
 def _sockets_of(pid: int) -> int:
     """Open sockets of a process."""
-    links = (str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
-    return sum(link.startswith("socket:") for link in links)
+    found = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += str(link.readlink()).startswith("socket:")
+    return found
 
 
 @pytest.mark.parametrize("command", [("run", "-q", "-n", "10", "--listener", "accept"), ("serve", "--port", "0")])
@@ -218,26 +223,27 @@ def the_worker(run: Run) -> int:
     ids=["SIGTERM", "SIGKILL"],
 )
 def test_a_process_of_the_run_ends(
-    which: Callable[[Run], int], number: signal.Signals, says: str, tmp_path: Path
+    which: Callable[[Run], int], number: signal.Signals, says: str, each_loop: Loop, tmp_path: Path
 ) -> None:
     """A signal to the engine or to a worker alone is a fault that names the signal."""
-    with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
+    with at(IN_THE_MIDDLE, *PLAIN, "--loop", each_loop, folder=tmp_path) as run:
         run.send(number, which(run))
     run.ended(ExitCode.FAULT, says)
     assert_kept(run)
 
 
-def test_a_killed_worker_that_only_holds(tmp_path: Path) -> None:
+def test_a_killed_worker_that_only_holds(each_loop: Loop, tmp_path: Path) -> None:
     """The loss of earlier connections is noticed while others are made."""
-    with at(connecting(1000, worker=3), *PLAIN, folder=tmp_path, inside=("--nofile", "2000")) as run:
+    few, loop = ("--nofile", "2000"), ("--loop", each_loop)
+    with at(connecting(4500, child=3), *PLAIN, *loop, folder=tmp_path, inside=few) as run:
         run.send(signal.SIGKILL, run.children[0])
     run.ended(ExitCode.FAULT, "was killed by SIGKILL")
     assert_kept(run)
 
 
-def test_no_more_descriptors(tmp_path: Path) -> None:
+def test_no_more_descriptors(each_loop: Loop, tmp_path: Path) -> None:
     """EMFILE in mid-run: the test lowers the limit of the running worker."""
-    with at(IN_THE_MIDDLE, *PLAIN, folder=tmp_path) as run:
+    with at(IN_THE_MIDDLE, *PLAIN, "--loop", each_loop, folder=tmp_path) as run:
         run.allow(resource.RLIMIT_NOFILE, 100, run.stopped)
     run.ended(ExitCode.FAULT, "EMFILE")
     assert_kept(run)

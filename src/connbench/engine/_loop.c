@@ -52,8 +52,8 @@
 #define NO_LIMIT_NS (1LL << 62)
 #define MOST_PORTS 65535
 
-/* Attempts between two looks at Python's signals: each look costs as much as some clock reads. */
-#define ATTEMPTS_BETWEEN_SIGNALS 1024
+/* Tries between two looks at Python's signals: each look costs as much as some clock reads. */
+#define TRIES_BETWEEN_SIGNALS 1024
 
 /* connbench.engine.task.Reason */
 enum reason { DONE, CAPACITY, STOPPED, NO_SOCKET, NO_ANSWER };
@@ -269,6 +269,12 @@ static bool heed_signals(struct loop *loop)
 	loop->thread = PyEval_SaveThread();
 	loop->since_signals = 0;
 	return loop->has_raised || *loop->stop;
+}
+
+/* Whether no further attempt, and no further try, is to be made. */
+static bool must_end(struct loop *loop)
+{
+	return *loop->stop || (++loop->since_signals >= TRIES_BETWEEN_SIGNALS && heed_signals(loop));
 }
 
 /* When it is the row's turn, by the pace of the churn. */
@@ -536,7 +542,7 @@ static enum reason finish(struct loop *loop, struct attempt *attempt)
 	if (attempt->failure) {
 		loop->timeouts = attempt->failure == TIMED_OUT ? loop->timeouts + 1 : 0;
 		if (loop->timeouts)
-			loop->since_signals = ATTEMPTS_BETWEEN_SIGNALS; /* so long an attempt is followed by a look */
+			loop->since_signals = TRIES_BETWEEN_SIGNALS; /* so long an attempt is followed by a look */
 		if (loop->timeouts == TIMEOUTS_IN_A_ROW) {
 			loop->failed_row = attempt->row;
 			return NO_ANSWER;
@@ -577,7 +583,7 @@ static enum reason make_tries(struct loop *loop, struct attempt *attempt, int64_
 			record(loop, attempt);
 			return DONE;
 		}
-		if (*loop->stop)
+		if (must_end(loop))
 			break;
 		if (attempt->is_bound) {
 			/* bind() succeeded and connect() failed: a bound socket cannot be bound to another port. */
@@ -618,9 +624,7 @@ static enum reason make_attempts(struct loop *loop)
 	for (int64_t row = loop->begin; row < loop->end; row++) {
 		enum reason reason;
 
-		if (*loop->stop)
-			return STOPPED;
-		if (++loop->since_signals >= ATTEMPTS_BETWEEN_SIGNALS && heed_signals(loop))
+		if (must_end(loop))
 			return STOPPED;
 		reason = make_attempt(loop, row);
 		if (reason != DONE)
@@ -801,8 +805,8 @@ static enum reason make_attempts_in_flight(struct loop *loop)
 	enum reason reason = DONE;
 
 	for (int64_t row = loop->begin; row < loop->end && reason == DONE; row++) {
-		if (++loop->since_signals >= ATTEMPTS_BETWEEN_SIGNALS)
-			heed_signals(loop);
+		if (must_end(loop))
+			break;
 		collect(loop, 0);
 		while (loop->capacity > 0 && is_full(loop) && goes_on(loop))
 			collect(loop, LONGEST_SLEEP_NS);

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import time
 from bisect import bisect_right
@@ -27,7 +28,7 @@ from connbench.engine.worker import SPARE_DESCRIPTORS, run_worker
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault
 from connbench.linux.faults import advice_for_errno, describe_end, fault_from_dict
 from connbench.linux.limits import check_processes, free_descriptors, open_files
-from connbench.model import Phase
+from connbench.model import Loop, Phase
 from connbench.model.round_report import WorkerReport
 
 STOPPED = ("the engine or a worker was stopped by SIGTERM", "run it again for the rest")
@@ -35,6 +36,10 @@ STOPPED = ("the engine or a worker was stopped by SIGTERM", "run it again for th
 
 TICK_MS = 200
 """Time between two looks at the stop flag and at the listener, in ms."""
+
+GRACE_S = 5.0
+"""A worker that has not answered so long after its --timeout, once the round is to end, is killed. An unanswered
+connect() of Python's that a signal interrupted would go on until the kernel gives up: two minutes."""
 
 WORKER_DESCRIPTORS = SPARE_DESCRIPTORS + 2
 """Files that a worker has open beside its sockets: its channel, and the file of its memory."""
@@ -258,13 +263,15 @@ class Scheduler:
     """
 
     def __init__(self, tasks: list[WorkerTask], check_listener: Callable[[], None] = lambda: None) -> None:
-        self._plan, self._stop = tasks[0].plan, tasks[0].stop
+        self._plan, self._stop, self._timeout = tasks[0].plan, tasks[0].stop, tasks[0].timeout
         self._clients = [Client(task, self._start) for task in tasks]
         self._workers: dict[int, WorkerHandle] = {}
         """Those that run, by the descriptor of their channel."""
         self._waiting: dict[int, Coroutine] = {}
         """Coroutines that wait for a worker's answer, by the descriptor of that worker's channel."""
         self._fault: ConnbenchError | None = None
+        self._deadline = 0.0
+        """time.monotonic() until which the workers may answer; for the time after the fault."""
         self._check_listener = check_listener
         self._poller = select.poll()
 
@@ -356,6 +363,8 @@ class Scheduler:
             self._end_early(fault)
         if heeds_stop and self._stop[0]:
             self._end_early(RunFault(*STOPPED))
+        if self._fault:
+            self._interrupt()
 
     def _resume(self, coroutine: Coroutine, answer: Answer | None) -> None:
         try:
@@ -385,8 +394,20 @@ class Scheduler:
 
     def _end_early(self, fault: ConnbenchError) -> None:
         """Keep the first fault, and stop all clients and the workers that are busy."""
-        self._fault = self._fault or fault
+        if self._fault:
+            return
+        self._fault = fault
+        self._deadline = time.monotonic() + self._timeout + GRACE_S
         self._stop[0] = 1
+
+    def _interrupt(self) -> None:
+        """Interrupt an unanswered connect() of the busy workers; called again, as it may begin after the signal."""
+        # Python's connect_ex() would wait on, without SO_SNDTIMEO. Without the signal it ends after its time-out.
+        number = signal.SIGTERM if self._plan.plan.loop is Loop.C else 0
+        if time.monotonic() > self._deadline:
+            number = signal.SIGKILL
+        for descriptor in self._waiting:
+            os.kill(self._workers[descriptor].pid, number)
 
     def _remove(self, worker: WorkerHandle) -> RunFault:
         """Forget a worker that has ended; returns the fault that says how it ended."""
