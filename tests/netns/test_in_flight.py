@@ -62,7 +62,7 @@ def on_path(*command: str, folder: Path) -> tuple[subprocess.CompletedProcess[st
 def measured_on_path(
     strategy: StrategySpec, connections: int, ports: tuple[int, ...], folder: Path, timeout: float = 60.0
 ) -> tuple[StrategyResult, dict[str, int]]:
-    """Measure a strategy over the path, to ports at its other end; returns also what the path saw."""
+    """Measure a strategy over the path, to ports at its other end; returns the last phase, and what the path saw."""
     plan = make_plan(
         strategy,
         1000,
@@ -76,8 +76,7 @@ def measured_on_path(
     told = json.dumps(RoundPlan(plan, strategy, 1).to_dict())
     done, seen = on_path(sys.executable, str(TESTS / "measured_plan.py"), told, folder=folder)
     assert done.returncode == 0, done.stderr
-    [found] = read_json(done.stdout.encode(), "stdout").strategies
-    return found, seen
+    return read_json(done.stdout.encode(), "stdout").strategies[-1], seen
 
 
 @needs_tun
@@ -140,6 +139,15 @@ def test_lost_syns_between_answers_end_nothing(tmp_path: Path) -> None:
     assert not found.is_partial
     assert samples.errno[samples.target == 0].tolist() == [0] * 32
     assert samples.errno[samples.target == 1].tolist() == [TIMED_OUT] * 32
+
+
+@needs_tun
+def test_a_replacement_waits_for_the_handshake_of_what_it_replaces(tmp_path: Path) -> None:
+    """Of four connections one is soon drawn again while its own handshake is outstanding."""
+    churned, seen = measured_on_path(in_flight("bind", 3, churn=Churn(40)), 4, (LISTENING,), tmp_path)
+    assert churned.samples.errno.tolist() == [0] * 40
+    assert churned.rounds[0].report.established == 4
+    assert (seen["syns"], seen["most_outstanding"]) == (4 + 40, 3)
 
 
 @needs_tun
