@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from connbench.analysis.gate import evaluate
 from connbench.analysis.summary import summarize
 from connbench.commands.reports import formats_of
 from connbench.errors import ExitCode
+from connbench.model import Load
 from connbench.report.json import json_document
 from connbench.report.run_report import text
 from connbench.report.series import in_figure, series_of
@@ -69,6 +71,19 @@ def test_reports_have_handshakes_where_they_were_timed(result: Result) -> None:
     assert 'connbench_handshake_seconds_count{strategy="plain"}' not in metrics
     without = result_of({PLAIN: [round_of(UNTIMED)]})
     assert "handshake" not in "".join(formats_of(without)[name](without) for name in ("text", "markdown", "prometheus"))
+
+
+@pytest.mark.parametrize(
+    ("load", "line"),
+    [
+        (Load(in_flight=1000), "in flight: up to 1,000 handshakes outstanding, 3 connections/s"),
+        (Load(in_flight=1, concurrency=2), "in flight: up to 1 handshake of each client outstanding, 3 connections/s"),
+    ],
+)
+def test_report_has_the_rate_in_flight(load: Load, line: str) -> None:
+    """The connections that were made, by the time from the first begin to the last outcome."""
+    samples = samples_of([5_000] * 4, errno=[0, 0, 0, errno.EADDRNOTAVAIL], started_ns=[0, 0, 0, 999_994_000])
+    assert line in text(result_of({replace(BIND, load=load): [round_of(samples)]}))
 
 
 def test_handshakes_come_back_from_a_file(result: Result) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from connbench.analysis.gate import evaluate
@@ -53,6 +54,17 @@ def test_equal_knees_are_reported_once_with_the_times_before_and_after() -> None
         "plain and bind turn slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.",
         "range stays at 9 µs (acquire p50) to the last connection, without an error.",
         "Next: connbench advise -n 1000 --port-range 20000-20999 says which strategy and setting fit such a load.",
+    )
+
+
+def test_a_handshake_of_its_own_does_not_hide_the_search() -> None:
+    """In flight over a path of 50 ms, where every connection takes as long: what the program is busy with counts."""
+    handshake = [50_000_000] * 1000
+    far = replace(CLIFF, handshake_ns=np.array(handshake), acquire_ns=CLIFF.acquire_ns + handshake)
+    spec = replace(PLAIN, load=Load(in_flight=100))
+    assert run_verdict(result_of({spec: [round_of(far)]}, FEW))[0] == (
+        "plain turns slow at connection 501 (50 % of the ports): acquire p50 without the handshake 6 µs before, "
+        "61 µs after."
     )
 
 

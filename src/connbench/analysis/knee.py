@@ -297,6 +297,8 @@ def _at_change_of_parity(parity: Numbers, turned: int) -> int:
 class Trend:
     """Median acquire times of the connections of a filling, in ns; None for a part without a connection.
 
+    In flight they are without the handshake, in which a path would hide the search.
+
     The connections of all rounds count, each by its place in its own round.
 
     Attributes:
@@ -324,7 +326,7 @@ class Trend:
 @lru_cache(maxsize=32)
 def find_trend(strategy: StrategyResult) -> Trend:
     """How the acquire time changed during the filling of a strategy."""
-    had = [r.samples.acquire_ns[~r.samples.failed] for r in strategy.rounds]
+    had = [r.samples.calls_ns[~r.samples.failed] for r in strategy.rounds]
     knee = find_knee(strategy)
     fast, slow = _around_knees(first_address(strategy) or strategy)
     return Trend(
@@ -348,8 +350,8 @@ def _around_knees(strategy: StrategyResult) -> tuple[list[Numbers], list[Numbers
         samples, knee = measured.samples, knee_of(measured.samples).connection
         if knee is not None:
             made = ~samples.failed | samples.given_up
-            before.append(samples.acquire_ns[: knee - 1][made[: knee - 1]])
-            after.append(samples.acquire_ns[knee - 1 :][made[knee - 1 :]])
+            before.append(samples.calls_ns[: knee - 1][made[: knee - 1]])
+            after.append(samples.calls_ns[knee - 1 :][made[knee - 1 :]])
     return before, after
 
 

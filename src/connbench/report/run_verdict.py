@@ -264,6 +264,8 @@ def _percent(share: float, digits: int = 0) -> str:
 
 
 def _figure(result: Result) -> str:
+    if any(spec.load.in_flight for spec in result.specs):
+        return "acquire p50 without the handshake"
     return "connect() p50" if result.origin is Origin.TALK_CSV else "acquire p50"
 
 

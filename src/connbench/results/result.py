@@ -97,6 +97,11 @@ class Samples(AttemptColumns[Numbers]):
         return np.greater(self.handshake_ns, 0)
 
     @cached_property
+    def calls_ns(self) -> Numbers:
+        """The acquire time without a handshake that was timed by itself: how long the program is busy, in ns."""
+        return self.acquire_ns - self.handshake_ns
+
+    @cached_property
     def latency_ns(self) -> Numbers:
         """The talk's latency, in ns: the time of connect(), or of bind() where that failed."""
         return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
