@@ -9,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from connbench.model import Phase, Spread, StrategySpec
+from connbench.analysis.levels import levels_of, slow_from
+from connbench.model import HALF, Phase, Spread, StrategySpec
 from connbench.model.knee_rule import FEWEST_CONNECTIONS, NARROWEST_WINDOW, can_show_half, rolling_width
 from connbench.results.result import Mask, Numbers, Samples, StrategyResult
 
@@ -99,10 +100,12 @@ def find_knee(result: StrategyResult) -> Knee:
     """The knee and the first failure of a strategy: of several rounds each the median one, by its attempt.
 
     A round without one counts as if it came after the last attempt. Of two median rounds the earlier counts. Churn
-    has no knee: its range is as full at the end as at the beginning.
+    has no knee: its range is as full at the end as at the beginning. That of a profile is a level.
     """
     if result.strategy.phase is Phase.CHURN:
         return Knee()
+    if result.strategy.phase is Phase.PROFILE:
+        return _knee_of_levels(result)
     first = first_address(result)
     knee = _middle([knee_of(r.samples) for r in (first or result).rounds], lambda knee: knee.connection)
     failure = _middle([knee_of(r.samples) for r in result.rounds], lambda knee: knee.first_failed)
@@ -111,6 +114,35 @@ def find_knee(result: StrategyResult) -> Knee:
         first_failed=failure.first_failed,
         in_use_at_failure=failure.in_use_at_failure,
         is_of_first=first is not None,
+    )
+
+
+def _knee_of_levels(result: StrategyResult) -> Knee:
+    """The first level from which on the median acquire time of each level stays above 3 x that of the first level.
+
+    Connections of all rounds count. Attempts are numbered as in a round without a fault.
+    """
+    levels, profile = levels_of(result), result.strategy.load.profile
+    made = [level for level in levels if level.connected_ns is not None]
+    if not made or not profile:
+        return Knee()
+    baseline_ns, ports = made[0].connected_ns or 0.0, result.capacity
+    slow = slow_from(levels, SLOWDOWN * baseline_ns)
+    failed = np.flatnonzero(result.samples.failed & ~result.samples.given_up)
+    first_failed = int(failed[0]) % (len(levels) * profile.samples) if len(failed) else None
+    most = levels[-1].in_use
+    return Knee(
+        baseline_ns=baseline_ns,
+        last_ns=made[-1].connected_ns or 0.0,
+        is_judged=len(made) > 1 and made[0].share < HALF,
+        connection=None if slow is None else slow * profile.samples + 1,
+        in_use=None if slow is None else levels[slow].in_use,
+        first_failed=None if first_failed is None else first_failed + 1,
+        in_use_at_failure=None if first_failed is None else int(result.samples.in_use[failed[0]]),
+        ports=ports,
+        held=most,
+        fullest=most / ports if ports else None,
+        shows_half=most >= HALF * ports if ports else None,
     )
 
 

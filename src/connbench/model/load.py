@@ -31,6 +31,9 @@ MAX_IN_FLIGHT = 1_000_000
 
 MS_A_DAY = 86_400_000
 
+DEFAULT_LEVELS = tuple(step / 20 for step in range(1, 21))
+"""The levels of a profile without `--at`: each twentieth of the ports, to the last."""
+
 DEFAULT_SAMPLES = 100
 """Attempts at a level, without `--samples`."""
 
@@ -458,11 +461,11 @@ LOAD_FIELDS = (
         metavar="SHARE,...",
         section="LEVELS",
         help="Measure with these shares of the ports in use; a range has a step.",
-        default="5%-100%:5%",
+        default=format_percents(DEFAULT_LEVELS),
         examples=("5%-100%:5%", "50%,80%,95%", "90%-100%:1%"),
         is_predicted=False,
         is_optional=True,
-        label=lambda levels: f"profile at {format_percents(levels)}",
+        label=lambda levels: "profile" + ("" if levels == DEFAULT_LEVELS else f" at {format_percents(levels)}"),
     ),
     LoadField(
         name="samples",
@@ -473,7 +476,7 @@ LOAD_FIELDS = (
         options=("--samples",),
         metavar="N",
         section="LEVELS",
-        help="Time N attempts at each level.",
+        help="Make N attempts at each level.",
         default=f"{DEFAULT_SAMPLES}",
         is_predicted=False,
         is_optional=True,

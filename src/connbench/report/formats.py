@@ -41,6 +41,14 @@ FORMATS = {
 }
 """Of a result."""
 
+PROFILE_FORMATS = {
+    "text": Format("connbench.report.profile_report", "text"),
+    "json": FORMATS["json"],
+    "csv": FORMATS["csv"],
+    "markdown": Format("connbench.report.profile_report", "markdown"),
+}
+"""Of a profile: the other formats of a result describe a filling."""
+
 SWEEP_FORMATS = {
     "text": Format("connbench.report.sweep_report", "text"),
     "markdown": Format("connbench.report.sweep_report", "markdown"),

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from connbench.analysis.knee import find_knee
+from connbench.analysis.levels import Level, levels_of
 from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
@@ -58,12 +59,14 @@ def _settings(result: Result) -> dict[str, str]:
 
 def _strategy(strategy: StrategyResult, origin: Origin) -> dict[str, Any]:
     knee = find_knee(strategy)
+    levels = [_level(level) for level in levels_of(strategy)]
     return {
         "strategy": strategy.strategy,
         "label": strategy.strategy.label,
         "partial": strategy.is_partial,
         "summary": _summary(summarize(strategy), origin) | {"acquire_per_connection_ns": _cost(strategy, origin)},
         "knee": asdict(knee) | {"baseline_ns": knee.baseline_ns or None, "last_ns": knee.last_ns or None},
+        **({"levels": levels} if levels else {}),
         "rounds": [write_round(measured, origin) for measured in strategy.rounds],
     }
 
@@ -78,6 +81,18 @@ def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
     if origin is Origin.TALK_CSV:
         figures["wall_ns"] = None
     return figures
+
+
+def _level(level: Level) -> dict[str, Any]:
+    """A level of a profile: `acquire_ns` is of all attempts, `connected_ns` the median of those with a connection."""
+    return {
+        "share": level.share,
+        "in_use": level.in_use,
+        "acquire_ns": level.acquire,
+        "connected_ns": level.connected_ns,
+        "failed": level.failed,
+        "tries_mean": level.tries_mean,
+    }
 
 
 def _cost(strategy: StrategyResult, origin: Origin) -> float | None:

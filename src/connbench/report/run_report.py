@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from connbench.analysis.knee import SLOWDOWN, Knee, find_knee, is_unseen
+from connbench.analysis.levels import is_profile, levels_of
 from connbench.analysis.parts import By, Part, fill_steps, split_by
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, Summary, achieved_rate, summarize
@@ -33,7 +34,7 @@ from connbench.report.run_verdict import run_verdict
 from connbench.report.talk import six_lines
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable
-from connbench.units import NS_PER_US, count, duration, format_measured_rate
+from connbench.units import NS_PER_US, count, duration, format_measured_rate, format_percent
 
 OUTLIER = 100
 """Times the median above which an attempt of UDP counts as an outlier: they are rare, and most of its mean."""
@@ -75,8 +76,15 @@ def strategy_blocks(result: Result, strategy: StrategyResult) -> list[Block]:
     A group without an attempt has no line among the six; `--format talk` has it.
     """
     summary = summarize(strategy)
+    if strategy.strategy.phase is Phase.PROFILE:
+        return [
+            Heading(header(result, strategy.strategy), f"{strategy.strategy.label}:"),
+            _level_table(strategy),
+            Lines(_facts(summary)),
+        ]
     lines = [
-        *_facts(result, summary),
+        *_wall_time(result, summary),
+        *_facts(summary),
         *_load_lines(strategy),
         *knee_lines(strategy, find_knee(strategy), result.kernel),
     ]
@@ -91,7 +99,7 @@ def strategy_blocks(result: Result, strategy: StrategyResult) -> list[Block]:
 def closing_blocks(result: Result, already_printed: Collection[Finding] = ()) -> list[Block]:
     """What follows the last strategy: the comparison of all, if there are several, and the other findings."""
     blocks: list[Block] = [Findings(merge_alike(f for f in findings(result) if f not in already_printed))]
-    if len(result.strategies) > 1:
+    if len(result.strategies) > 1 and not is_profile(result):
         blocks.insert(0, ranking_of([result], [(s.strategy.label, s) for s in result.strategies]).table)
     return blocks
 
@@ -207,6 +215,21 @@ def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
     yield from (table for _, table in part_tables(result, strategy))
 
 
+def _level_table(strategy: StrategyResult) -> Table:
+    """The acquire times of a profile at each level, of all attempts."""
+    rows = [
+        (
+            format_percent(level.share),
+            count(level.in_use),
+            *map(duration, (level.acquire.p50, level.acquire.p90, level.acquire.p99, level.acquire.maximum)),
+            f"{level.tries_mean:.2f}",
+            count(level.failed),
+        )
+        for level in levels_of(strategy)
+    ]
+    return Table(("acquire", "ports", "p50", "p90", "p99", "max", "tries mean", "errors"), rows)
+
+
 def latency_table(summary: Summary) -> Table:
     """Latency of all attempts, of each parity and of the failed; a group without attempts has no row."""
     return _distributions("latency", {name: group.latency for name, group in summary.groups.items()})
@@ -320,13 +343,18 @@ def _rest(parts: int, header: tuple[str, ...]) -> list[tuple[str, ...]]:
 # ---- the lines below the tables
 
 
-def _facts(result: Result, summary: Summary) -> list[str]:
-    """Wall time, totals by round, errors by name and the harness floor: a line for each that is known."""
+def _wall_time(result: Result, summary: Summary) -> list[str]:
+    """A line with the wall time, if it is known."""
+    if not summary.attempts or result.origin is Origin.TALK_CSV:
+        return []
+    each = duration(summary.wall_ns / summary.attempts)
+    held = f"; {count(summary.established)} open at the end" if result.plan else ""
+    return [f"wall time: {duration(summary.wall_ns)}, {each} an attempt{held}"]
+
+
+def _facts(summary: Summary) -> list[str]:
+    """Totals by round, errors by name and the harness floor: a line for each that is known."""
     lines = []
-    if summary.attempts and result.origin is not Origin.TALK_CSV:
-        each = duration(summary.wall_ns / summary.attempts)
-        held = f"; {count(summary.established)} open at the end" if result.plan else ""
-        lines.append(f"wall time: {duration(summary.wall_ns)}, {each} an attempt{held}")
     if len(summary.rounds_total_ns) > 1:
         totals = ", ".join(duration(total) for total in summary.rounds_total_ns)
         lines.append(f"total time by round: {totals}; median {duration(summary.round_total_ns)}")

@@ -10,6 +10,7 @@ from shlex import quote
 import numpy as np
 
 from connbench.analysis.knee import Trend, find_knee, find_trend, is_unseen
+from connbench.analysis.levels import is_profile
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep_analysis import is_sweep
@@ -53,24 +54,37 @@ _Measured = tuple[StrategyResult, Trend]
 
 
 def run_verdict(result: Result) -> tuple[str, ...]:
-    """The verdict on a run: sentences without any markup; none where nothing was measured, nor for a sweep.
+    """The verdict on a run: sentences without any markup; none where nothing was measured, for a sweep or a profile.
 
     The last one says what to run next. Where figures cannot be used, the first one says so. A strategy is called fast
     to the last connection only where enough of its ports were in use to show it.
     """
-    measured = [s for s in result.strategies if any(len(r.samples) for r in s.rounds)]
-    if not measured or is_sweep(result):
+    if is_sweep(result) or is_profile(result):
         return ()
+    usable, warning = usable_strategies(result)
+    if not usable:
+        return warning
+    churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
+    said = _of_churn(result, churned) if churned else _of_filling(result, usable)
+    return (*warning, *said, _next_step(result, churned or usable))
+
+
+def usable_strategies(result: Result) -> tuple[list[StrategyResult], tuple[str, ...]]:
+    """The strategies that have attempts and whose figures can be used, and sentences about those that cannot.
+
+    Where there is none, the sentences are the whole verdict.
+    """
+    measured = [s for s in result.strategies if any(len(r.samples) for r in s.rounds)]
+    if not measured:
+        return [], ()
     invalid = [f for f in findings(result) if f.severity is Severity.INVALID]
     unsound = {f.strategy for f in invalid}
     usable = [] if None in unsound else [s for s in measured if s.strategy.label not in unsound]
     if not usable:
         [first, *_] = merge_alike(_firsts(invalid))
-        return (f"Do not use these figures: {first.text}.", f"Next: {printable(first.advice)}; then measure again.")
-    warning = [_unusable(invalid)] if invalid else []
-    churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
-    said = _of_churn(result, churned) if churned else _of_filling(result, usable)
-    return (*warning, *said, _next_step(result, churned or usable))
+        cure = f"Next: {printable(first.advice)}; then measure again."
+        return [], (f"Do not use these figures: {first.text}.", cure)
+    return usable, (_unusable(invalid),) if invalid else ()
 
 
 def _firsts(invalid: Sequence[Finding]) -> list[Finding]:
@@ -128,8 +142,8 @@ def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
         courses = [course for _, course in alike]
         yield (
             f"{_names(result, alike)} {'turns' if len(alike) == 1 else 'turn'} slow at {_knees(courses)}: "
-            f"{_figure(result)} {_span([c.before_ns for c in courses])} before, "
-            f"{_span([c.after_ns for c in courses])} after{_failures(*alike[0])}"
+            f"{_figure(result)} {span([c.before_ns for c in courses])} before, "
+            f"{span([c.after_ns for c in courses])} after{_failures(*alike[0])}"
         )
 
 
@@ -167,7 +181,7 @@ def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
 
 def _reach(course: Trend) -> str:
     """How many of the ports were in use, if half or less; else empty."""
-    share = _percent(course.knee.fullest) if course.knee.fullest is not None else ""
+    share = percent(course.knee.fullest) if course.knee.fullest is not None else ""
     return f" ({share} of the ports in use)" if course.knee.shows_half is False else ""
 
 
@@ -185,7 +199,7 @@ def _names(result: Result, measured: Sequence[_Measured]) -> str:
 
 def _stay(result: Result, alike: Sequence[_Measured], levels: Sequence[float | None]) -> str:
     verb = "stays" if len(alike) == 1 else "stay"
-    return f"{_names(result, alike)} {verb} at {_span(levels)} ({_figure(result)})"
+    return f"{_names(result, alike)} {verb} at {span(levels)} ({_figure(result)})"
 
 
 def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
@@ -220,7 +234,7 @@ def _in_use(result: Result, strategy: StrategyResult) -> str:
     if result.plan is None:
         return "During churn"
     planned = RoundPlan(result.plan, strategy.strategy, 1)
-    share = _percent(planned.connections / planned.capacity)
+    share = percent(planned.connections / planned.capacity)
     return f"With {count(planned.connections)} of {count(planned.capacity)} ports ({share}) in use"
 
 
@@ -235,7 +249,7 @@ def _failures(strategy: StrategyResult, course: Trend | None) -> str:
         if number:
             by_reason[_reason(number)] = by_reason.get(_reason(number), 0) + times
     told = " and ".join(
-        f"{count(times)} of {count(summary.attempts)} attempts ({_percent(times / summary.attempts, 1)}) {reason}"
+        f"{count(times)} of {count(summary.attempts)} attempts ({percent(times / summary.attempts, 1)}) {reason}"
         for reason, times in by_reason.items()
     )
     if course and course.knee.ports and course.knee.in_use_at_failure == course.knee.ports:
@@ -255,10 +269,10 @@ def _share(in_use: int | None, course: Trend) -> str:
     if in_use is None or not course.knee.ports:
         return ""
     whose = "its ports" if course.knee.is_of_first else "the ports"
-    return f"{_percent(in_use / course.knee.ports)} of {whose}"
+    return f"{percent(in_use / course.knee.ports)} of {whose}"
 
 
-def _percent(share: float, digits: int = 0) -> str:
+def percent(share: float, digits: int = 0) -> str:
     """A share from 0 to 1 in percent; less than 1 is never rounded to 100 %."""
     return f"{floor(share * 1000) / 10:.1f} %" if 0.99 <= share < 1 else f"{share * 100:.{digits}f} %"
 
@@ -269,7 +283,7 @@ def _figure(result: Result) -> str:
     return "connect() p50" if result.origin is Origin.TALK_CSV else "acquire p50"
 
 
-def _span(values: Sequence[float | None]) -> str:
+def span(values: Sequence[float | None]) -> str:
     """The range of times, or one time if all round to the same: `62 µs`, `5.2 to 6.7 µs`."""
     known = sorted(value for value in values if value is not None)
     if not known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -91,13 +91,15 @@ def render(table: Table, width: int | None = None) -> str:
 
     Args:
         table: Its first column stands to the left; of the others figures to the right, words to the left.
-        width: Columns to fold the first column's words to, where they make the table too wide; the figures of such a
-            row stand beside its last line.
+        width: Columns to fold the names of columns and the first column's words to, where they make the table too
+            wide; the figures of such a row stand beside its last line.
     """
     header, rows = table.header, table.rows
     if width is not None:
-        figures = sum(2 + max(map(len, cells)) for cells in list(zip(header, *rows, strict=True))[1:])
-        rows = [line for row in rows for line in _folded(row, max(NARROWEST, width - figures))]
+        first, *others = (max(map(len, cells)) for cells in zip(header, *rows, strict=True))
+        if min(first, NARROWEST) + sum(2 + one for one in others) > width:
+            header, others = _folded_heads(header, rows)
+        rows = [line for row in rows for line in _folded(row, max(NARROWEST, width - sum(2 + one for one in others)))]
     grid = RichTable(box=None, pad_edge=False, header_style="")
     for position, title in enumerate(header):
         grid.add_column(title, justify="right" if position and position not in table.words else "left", no_wrap=True)
@@ -106,6 +108,14 @@ def render(table: Table, width: int | None = None) -> str:
     written = io.StringIO()
     Console(file=written, width=WIDEST, color_system=None, markup=False, highlight=False).print(grid)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
+
+
+def _folded_heads(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[int]]:
+    """The columns' names, those of figures folded between words to the width of their figures; and these widths."""
+    widths = [max(map(len, cells)) for cells in list(zip(*rows, strict=True))[1:]]
+    folded = [fold(name, max(1, width), "") for name, width in zip(header[1:], widths, strict=True)]
+    lines = [max(map(len, name.split("\n")), default=0) for name in folded]
+    return (header[0], *folded), [max(both) for both in zip(widths, lines, strict=True)]
 
 
 def _folded(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:

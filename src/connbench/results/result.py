@@ -73,6 +73,10 @@ class Samples(AttemptColumns[Numbers]):
         rows = np.flatnonzero(mask)  # once for all columns: by a mask numpy takes five times as long
         return type(self)(**{name: values[rows] for name, values in self.columns.items()})
 
+    def between(self, first: int, end: int) -> Samples:
+        """The attempts from the position `first` on, counted from 0, and before `end`."""
+        return type(self)(**{name: values[first:end] for name, values in self.columns.items()})
+
     @property
     def columns(self) -> dict[str, Numbers]:
         """Each column's values by its name, in the order of files."""

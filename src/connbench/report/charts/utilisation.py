@@ -13,6 +13,7 @@ import numpy as np
 
 from connbench.analysis.chart_data import Floats, held_before, rolling_percentiles
 from connbench.analysis.knee import Knee, find_knee
+from connbench.analysis.levels import levels_of, ports_of
 from connbench.model import Phase, RoundPlan
 from connbench.report.charts import canvas
 from connbench.report.charts.canvas import Options
@@ -86,8 +87,12 @@ def draw(series: Sequence[Series], options: Options) -> Figure:
             handles.append(Line2D([], [], color=colour, linewidth=2, alpha=alpha, label=_label(line)))
             _line(axes, one, colour, scale, alpha=alpha, p99_alpha=p99_alpha)
     of = latency_name(series, "connect()")
-    title = f"Median and p99 of {of}: rolling while filling, a point for each churn"
-    axes.set_title(canvas.folded(title if has_churn else f"Rolling median and p99 of {of}", grid.width - 60))
+    title = f"Rolling median and p99 of {of}"
+    if has_churn:
+        title = f"Median and p99 of {of}: rolling while filling, a point for each churn"
+    elif all(levels_of(one.strategy) for one in series):
+        title = f"Median and p99 of {of} at each level"
+    axes.set_title(canvas.folded(title, grid.width - 60))
     axes.set(
         xlabel=canvas.folded(_axis(series), grid.width - 100, 10, "normal"),
         ylabel=latency_name(series, "latency of connect()"),
@@ -174,7 +179,14 @@ def _line(axes: Axes, one: Series, colour: str, scale: str, *, alpha: float, p99
 
 
 def _rolling(one: Series) -> tuple[Floats, Floats]:
-    """Shares, and median and p99 in ms there, over the connections of all rounds in the order of the share."""
+    """Shares, and median and p99 in ms there, over the connections of all rounds in the order of the share.
+
+    Of a profile those of each level that has a connection.
+    """
+    levels = [level for level in levels_of(one.strategy) if level.latency.count]
+    if levels:
+        values = np.array([[level.latency.p50, level.latency.p99] for level in levels]).T
+        return np.array([level.in_use for level in levels]) / _whole(one), values / NS_PER_MS
     rounds = [r.samples for r in one.strategy.rounds]
     in_use = np.concatenate([held_before(samples) for samples in rounds])
     latency = np.concatenate([samples.latency_ns[~samples.failed] for samples in rounds])
@@ -185,7 +197,8 @@ def _rolling(one: Series) -> tuple[Floats, Floats]:
 
 def _whole(one: Series) -> int:
     """The number of ports that is 100 %; the attempts of the longest round if the range is not known."""
-    return one.strategy.capacity or max(1, *(len(r.samples) for r in one.strategy.rounds))
+    attempts = max(1, *(len(r.samples) for r in one.strategy.rounds))
+    return one.strategy.capacity or ports_of(levels_of(one.strategy)) or attempts
 
 
 def _label(line: Line) -> str:
@@ -220,4 +233,6 @@ def _axis(series: Sequence[Series]) -> str:
 
 
 def _is_unknown(one: Series) -> bool:
-    return one.strategy.capacity is None and not (one.strategy.strategy.phase is Phase.CHURN and share_of(one))
+    if one.strategy.capacity is not None or levels_of(one.strategy):
+        return False
+    return not (one.strategy.strategy.phase is Phase.CHURN and share_of(one))

@@ -18,6 +18,7 @@ from connbench.analysis.bootstrap import CONFIDENCE, ChangeVerdict
 from connbench.analysis.chart_data import rolling_percentiles
 from connbench.analysis.comparison import ERRORS, Comparison
 from connbench.analysis.knee import find_knee
+from connbench.analysis.levels import levels_of, ports_of
 from connbench.analysis.summary import errno_name
 from connbench.analysis.sweep_analysis import Cell, Sweep, is_sweep
 from connbench.model import Phase
@@ -132,7 +133,7 @@ def utilisation(series: Sequence[Series]) -> dict[str, Any]:
     traces = [
         trace
         for position, each in enumerate(series)
-        if each.strategy.strategy.phase is Phase.FILL
+        if each.strategy.strategy.phase is not Phase.CHURN
         for trace in _rolling(position, each, _FAINT if len(series) > _CROWD else 1.0)
     ]
     layout = {
@@ -148,7 +149,11 @@ def _rolling(position: int, series: Series, p99_opacity: float) -> list[dict[str
     samples = measured.samples
     latency = samples.latency_ns[~samples.failed]
     positions, percentiles = rolling_percentiles(latency, (50, 99))
-    ports = series.strategy.capacity or max(1, len(latency))
+    levels = [level for level in levels_of(replace(series.strategy, rounds=(measured,))) if level.latency.count]
+    if levels:
+        positions = np.array([level.in_use for level in levels])
+        percentiles = np.array([[level.latency.p50, level.latency.p99] for level in levels]).T
+    ports = series.strategy.capacity or ports_of(levels) or max(1, len(latency))
     share = positions / ports
     name = chart_text(series.label)
     traces: list[dict[str, Any]] = [

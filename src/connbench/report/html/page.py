@@ -184,8 +184,8 @@ def is_lone_sweep(results: Sequence[Result]) -> bool:
 
 
 def comparison_tables(results: Sequence[Result]) -> list[Table]:
-    """The tables that compare the strategies of all results; none for a single strategy."""
-    series = series_of(results)
+    """The tables that compare the strategies of all results; none for a single strategy. A profile has its own."""
+    series = [one for one in series_of(results) if one.strategy.strategy.phase is not Phase.PROFILE]
     if len(series) < 2:
         return []
     side_by_side = replace(ranking_of(results, [(s.label, s.strategy) for s in series]).table, title="Comparison")
