@@ -270,7 +270,7 @@ def test_help_names_every_word_that_can_be_chosen(words: tuple[str, ...]) -> Non
         assert [word for word in known if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text)] == []
 
 
-@pytest.mark.parametrize("command", ["run", "sweep", "predict", "advise", "reproduce"])
+@pytest.mark.parametrize("command", ["profile", "run", "sweep", "predict", "advise", "reproduce"])
 def test_help_is_in_sections(command: str) -> None:
     """Those of the design, in its order, in columns of one width; each option stands in one of them."""
     text = help_of((command,))

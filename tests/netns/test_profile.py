@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from connbench.draws import MOST_DRAWS
 from connbench.findings import Severity
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import is_supported, options_of
-from connbench.model import Endpoint, Listener, Load, Phase, Profile, Protocol, RoundPlan, StrategySpec
+from connbench.model import Endpoint, Listener, Load, Loop, Phase, Profile, Protocol, RoundPlan, StrategySpec
 from connbench.results.result import Result, StrategyResult
 from connbench.runner import run
 from connbench.strategies import STRATEGIES, strategy_of
@@ -46,6 +47,12 @@ def under(
     return replace(spec(name, window), load=Load(protocol=protocol, profile=profile))
 
 
+@cache
+def usual_levels(name: str, _loop: Loop) -> list[tuple[set[int], set[int]]]:
+    """Those of a strategy at `LEVELS`, from one run for all tests of a loop."""
+    return levels_of(under(name))
+
+
 def levels_of(strategy: StrategySpec, *options: str, **changes: Any) -> list[tuple[set[int], set[int]]]:  # noqa: ANN401  # any field of Plan
     """The ports in use before and after the attempts of each level, as the kernel lists them."""
     plan = RoundPlan(make_plan(strategy, PORTS, 1, **changes), strategy, 1)
@@ -68,9 +75,9 @@ def profiled(strategy: StrategySpec, **changes: Any) -> StrategyResult:  # noqa:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_each_level_has_its_ports_and_attempts_leave_none(name: str) -> None:
+def test_each_level_has_its_ports_and_attempts_leave_none(name: str, each_loop: Loop) -> None:
     """As many ports as the level says, those of the level before among them; the same ports after the attempts."""
-    seen = levels_of(under(name))
+    seen = usual_levels(name, each_loop)
     assert [len(before) for before, _ in seen] == IN_USE
     assert all(before == after for before, after in seen)
     assert all(earlier < later for (earlier, _), (later, _) in pairwise(seen))
@@ -79,9 +86,9 @@ def test_each_level_has_its_ports_and_attempts_leave_none(name: str) -> None:
 
 @needs_port_range
 @pytest.mark.parametrize("name", ["plain", "bind"])
-def test_one_parity_is_in_use_before_the_other(name: str) -> None:
+def test_one_parity_is_in_use_before_the_other(name: str, each_loop: Loop) -> None:
     """As the kernel's search leaves it: the parity of the range's low end first, in random order."""
-    quarter, half, rest, _ = (before for before, _ in levels_of(under(name)))
+    quarter, half, rest, _ = (before for before, _ in usual_levels(name, each_loop))
     assert quarter < EVEN
     assert quarter != set(range(LOW, LOW + PORTS // 2, 2)), "not simply the first ones"
     assert half == EVEN
@@ -89,16 +96,16 @@ def test_one_parity_is_in_use_before_the_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, row in STRATEGIES.items() if row.draws_again or row.draws_port])
-def test_a_strategy_that_draws_has_random_ports_in_use(name: str) -> None:
+def test_a_strategy_that_draws_has_random_ports_in_use(name: str, each_loop: Loop) -> None:
     """Of both parities, and of both halves of the range."""
-    _, half, *_ = (before for before, _ in levels_of(under(name)))
+    _, half, *_ = (before for before, _ in usual_levels(name, each_loop))
     assert 5 <= len(half & ODD) <= 15
     assert 5 <= sum(port < LOW + PORTS // 2 for port in half) <= 15
 
 
-def test_consecutive_windows_are_in_use_one_after_the_other() -> None:
+def test_consecutive_windows_are_in_use_one_after_the_other(each_loop: Loop) -> None:
     """With 20 ports in use: two windows of 8 ports, and half of the third."""
-    _, half, *_ = (before for before, _ in levels_of(under("partition")))
+    _, half, *_ = (before for before, _ in usual_levels("partition", each_loop))
     assert set(range(LOW, LOW + 2 * WINDOW)) < half < set(range(LOW, LOW + 3 * WINDOW))
 
 

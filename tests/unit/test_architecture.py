@@ -228,7 +228,7 @@ def test_printing_and_exiting_are_found() -> None:
 
 OTHER_MEANINGS = {
     "connbench.advise.snippets": ["random"],  # the module of Python that a snippet imports
-    "connbench.commands.options": ["window", "window", "window"],  # the option
+    "connbench.commands.options": ["window", "window", "window", "window"],  # the option
     "connbench.planner.sweeps": ["window"],  # the option
     "connbench.planner.workload": ["window"],  # the parameter that a strategy takes
     "connbench.report.html.figures": ["range"],  # of an axis

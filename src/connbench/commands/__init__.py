@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMANDS = {
+    "profile": "Show what each strategy costs as the port range fills, in seconds.",
     "run": "Open N connections with each strategy, and time every connect().",
     "sweep": "Measure combinations of settings and loads; name the cheapest.",
     "reproduce": "Repeat the measurements of a talk; say which claims hold here.",
@@ -116,6 +117,7 @@ def cli(context: click.Context) -> None:
 
     \b
     Try:
+      connbench profile
       connbench run --strategy window --window 500
       connbench run --port-range 20000-29999 --rounds 3 -o result.json
     """  # noqa: D301  # click wants the character \b itself

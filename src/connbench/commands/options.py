@@ -32,7 +32,7 @@ from connbench.model import (
 from connbench.model.load import LoadField
 from connbench.model.plan import MOST_EHASH_ENTRIES
 from connbench.planner.request import DEFAULT_SEED, CpuChoice
-from connbench.report.formats import FORMATS
+from connbench.report.formats import FORMATS, PROFILE_FORMATS
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Strategy, takers
 from connbench.thresholds import Expression, parse
 from connbench.units import NS_IN, PERCENT_FORM, parse_number, parse_percent
@@ -494,6 +494,51 @@ SWEEP_OPTIONS = (
     charts_option,
     page_option,
 )
+
+wide_option = option(
+    Section.OUTPUT, "--wide", is_flag=True, help="Show p99 and errors, too, at each level of a profile."
+)
+
+_PROFILE = (
+    "window",
+    "placement",
+    "retries",
+    "protocol",
+    "seed",
+    "rounds",
+    "port_range",
+    "family",
+    "cpus",
+    "loop",
+    "output",
+    "force",
+    "quiet",
+    "thresholds",
+)
+"""The options of `run` that `profile` has; namespace and listener are always connbench's own."""
+
+_PROFILE_CHANGES: dict[str | None, Option] = {
+    "port_range": _changed(
+        "port_range",
+        default="host",
+        help="Choose local ports from this range; host takes this host's.  [default: host]",
+    ),
+    "family": _changed("family", help="Use IPv4 or IPv6.  [default: 4]"),
+}
+
+PROFILE_OPTIONS = (
+    _changed(
+        "strategies",
+        help=f"Measure these strategies, in this order: {', '.join(STRATEGIES)}. Repeatable.  "
+        "[default: all that this kernel has]",
+    ),
+    *(load_option(field) for field in LOAD_FIELDS if field.part == "profile"),
+    *(_PROFILE_CHANGES.get(name, _BY_NAME[name]) for name in _PROFILE),
+    format_option(tuple(PROFILE_FORMATS)),
+    wide_option,
+    page_option,
+)
+"""The options of `connbench profile`."""
 
 _MODEL = {
     "strategies",

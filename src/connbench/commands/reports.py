@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from connbench.commands.messages import can_be_bold, width
 from connbench.errors import UsageError
+from connbench.wording import listed
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
@@ -50,10 +51,11 @@ def _feature_of(result: Result) -> FeatureModule | None:
 
 def formats_of(result: Result) -> Mapping[str, Callable[[Result], str]]:
     """A writer for each format that a result can be printed and saved in, by its name."""
-    from connbench.report.formats import FORMATS
+    from connbench.analysis.levels import is_profile
+    from connbench.report.formats import FORMATS, PROFILE_FORMATS
 
     feature = _feature_of(result)
-    return feature.FORMATS if feature else FORMATS
+    return feature.FORMATS if feature else PROFILE_FORMATS if is_profile(result) else FORMATS
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,14 @@ class RunReport:
         if output_format == "text":
             return run_report.text(self.result, width(), bold=can_be_bold())
         return formats_of(self.result)[output_format](self.result)
+
+    def _text_by_strategy(self) -> str:
+        """The result as a run, strategy by strategy, under its own verdict."""
+        from connbench.report.blocks import Verdict
+        from connbench.report.run_report import report_blocks
+        from connbench.report.text import write
+
+        return write([Verdict(self.verdict()), *report_blocks(self.result)], width(), bold=can_be_bold())
 
     def verdict(self) -> Sequence[str]:
         """What a reader should take away, in sentences."""
@@ -116,13 +126,6 @@ class SweepReport(RunReport):
         for_terminal = (width(), self.already_printed) if output_format == "text" else ()
         return SWEEP_FORMATS[output_format](self.result, self.budget, self._variants(), *for_terminal)
 
-    def _text_by_strategy(self) -> str:
-        from connbench.report.blocks import Verdict
-        from connbench.report.run_report import report_blocks
-        from connbench.report.text import write
-
-        return write([Verdict(self.verdict()), *report_blocks(self.result)], width(), bold=can_be_bold())
-
     def verdict(self) -> Sequence[str]:
         """The cheapest setting, and how a cheaper one would keep the budget."""
         from connbench.report.sweep_report import sentences
@@ -137,6 +140,51 @@ class SweepReport(RunReport):
 
     def _variants(self) -> tuple[Variant, ...]:
         return variants_of(self.result, self.budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileReport(RunReport):
+    """The report of a profile.
+
+    Attributes:
+        is_wide: Whether its table has p99 and errors, too.
+    """
+
+    is_wide: bool = False
+
+    def write(self, output_format: str) -> str:
+        """The profile in a format.
+
+        Raises:
+            UsageError: It has no such format.
+        """
+        from connbench.report import profile_report
+        from connbench.report.formats import PROFILE_FORMATS
+
+        if self.by_strategy and output_format == "text":
+            return self._text_by_strategy()
+        if output_format == "text":
+            return profile_report.text(self.result, width(), bold=can_be_bold(), is_wide=self.is_wide)
+        if output_format == "markdown":
+            return profile_report.markdown(self.result, is_wide=self.is_wide)
+        if output_format not in PROFILE_FORMATS:
+            raise UsageError(
+                f"--format {output_format} describes a filling, and {self.result.name} is a profile",
+                f"use {listed([*PROFILE_FORMATS], ' or ')}",
+            )
+        return super().write(output_format)
+
+    def verdict(self) -> Sequence[str]:
+        """Where strategies turn slow, and what the others take."""
+        from connbench.report.profile_report import verdict
+
+        return verdict(self.result)
+
+    def tables(self) -> list[Table]:
+        """A row for each level, a column for each strategy."""
+        from connbench.report.profile_report import tables
+
+        return tables(self.result, is_wide=self.is_wide)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +212,15 @@ class FeatureReport(RunReport):
         return self.feature.opening(self.result)
 
 
-def report_of(result: Result, budget: float, *, by_strategy: bool = False) -> RunReport:
-    """The report of a result; `budget` is the error budget of a sweep."""
+def report_of(result: Result, budget: float, *, by_strategy: bool = False, is_wide: bool = False) -> RunReport:
+    """The report of a result; `budget` is the error budget of a sweep, `is_wide` says what a profile's table has."""
+    from connbench.analysis.levels import is_profile
     from connbench.analysis.sweep_analysis import is_sweep
 
     if feature := _feature_of(result):
         return FeatureReport(result, by_strategy, feature=feature)
+    if is_profile(result):
+        return ProfileReport(result, by_strategy, is_wide=is_wide)
     return SweepReport(result, by_strategy, budget=budget) if is_sweep(result) else RunReport(result)
 
 

@@ -21,6 +21,7 @@ class Section(Enum):
     OPEN = "What to open"
     INPUT = "What to read"
     DRAW = "What to draw"
+    LEVELS = "Levels"
     PORTS = "Ports and addresses"
     LOAD = "Load"
     KERNEL = "Kernel and costs"

@@ -18,6 +18,7 @@ from connbench.commands.options import (
     format_option,
     page_option,
     unit_option,
+    wide_option,
 )
 from connbench.commands.reports import RunReport, report_of
 from connbench.commands.result_writer import Stdout, check_page, each, write_page
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     Section.OUTPUT,
     "--blocks",
     is_flag=True,
-    help="Print a sweep or a reproduction as a run: strategy by strategy.",
+    help="Print a sweep, a profile or a reproduction as a run: strategy by strategy.",
 )
+@wide_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @fail_if_option()
 @click.pass_context
@@ -57,9 +59,10 @@ def command(  # noqa: PLR0913  # one for each option
     unit: str | None,
     budget: float,
     blocks: bool,
+    wide: bool,
     force: bool,
 ) -> int:
-    """Print result files as `connbench run`, `sweep` and `reproduce` print them, or write one HTML page of them.
+    """Print result files as `connbench run`, `sweep`, `profile` and `reproduce` print them, or write one HTML page.
 
     FILE is a file that `-o` wrote, or a CSV with the columns port and seconds. --fail-if checks each condition in each
     file; with it, a result that is not sound ends with exit code 3.
@@ -72,7 +75,7 @@ def command(  # noqa: PLR0913  # one for each option
     results = read_all(files, unit)
     for result in results:
         check_names(thresholds, result.specs, result.name)
-    reports = [report_of(result, budget, by_strategy=blocks) for result in results]
+    reports = [report_of(result, budget, by_strategy=blocks, is_wide=wide) for result in results]
     failures = each(lambda: _write_page(reports, page_file)) if page_file else _print(reports, output_format)
     gate = gates.conclude(results, thresholds)
     invalid = [result for result in results if warn_of_invalid(result, "text" if page else output_format)]

@@ -118,6 +118,7 @@ class Worker:
 
     def __init__(self, task: WorkerTask) -> None:
         self._held = array("i")
+        self._floor_ns: int | None = None
         self._loop = module_of(task.plan.plan.loop)
         self._memory = PrivateMemory()
         plan = task.plan
@@ -210,13 +211,15 @@ class Worker:
     def _report(self, memory_idle: int, attempts: int = 0, opened: int = 0, switches: int = 0) -> dict[str, Any]:
         """What a command of a profile adds to the worker's report, as a `WorkerReport` takes it."""
         held = next((descriptor for descriptor in self._held if descriptor >= 0), None)
+        if self._floor_ns is None and attempts and held is not None:
+            self._floor_ns = self._loop.measure_floor(self._task, held)
         return {
             "attempts": attempts,
             "opened": opened,
             "involuntary_switches": switches,
             "memory_idle": memory_idle,
             "memory_full": self._memory.read(),
-            "floor_ns": None if held is None else self._loop.measure_floor(self._task, held),
+            "floor_ns": self._floor_ns,
         }
 
     @property
