@@ -152,7 +152,7 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
             finish(oldest, TIMED_OUT, now)
 
     end = LoopEnd(Reason.DONE, 0)
-    for index in rows:
+    for row, number in zip(rows, draws.first_numbers(rows), strict=True):
         collect()
         while len(outstanding) >= min(most, capacity) > 0 and goes_on():
             collect(LONGEST_SLEEP_NS)
@@ -160,18 +160,18 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
             end = LoopEnd(Reason.CAPACITY, 0)
             break
         if churn:
-            turn = churn.began + (index - churn.first) * churn.interval_ns
+            turn = churn.began + (row - churn.first) * churn.interval_ns
             while churn.interval_ns and (left := turn - clock()) > 0 and goes_on():
                 if outstanding and left >= NS_PER_MS:  # epoll counts in ms
                     collect(min(left, LONGEST_SLEEP_NS) // NS_PER_MS * NS_PER_MS)
                 else:
                     sleep(min(left, LONGEST_SLEEP_NS) / NS_PER_S)
-            replaced = draws.replaced(index, churn.filled)
+            replaced = draws.replaced(row, churn.filled)
             slot, path = replaced - begins_at, path_of(replaced)
             while held[slot] == OUTSTANDING and goes_on():
                 collect(LONGEST_SLEEP_NS)
         else:
-            slot, path = len(held), path_of(index)
+            slot, path = len(held), path_of(row)
         if not goes_on():
             break
         if churn and held[slot] != NONE:
@@ -185,9 +185,8 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
         try:
             sock = socket(family, kind)
         except OSError as error:
-            end = LoopEnd(Reason.NO_SOCKET, 0, index, error.errno or 0)
+            end = LoopEnd(Reason.NO_SOCKET, 0, row, error.errno or 0)
             break
-        number = draw_number(index)
         source, target = path % many, targets[path // many]
         local = locals_[source]
         tries = 1
@@ -221,30 +220,35 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
             if finished - begun > limit_ns:
                 failure = GIVEN_UP
                 break
+            if stop[0]:  # of an attempt that may make a billion tries
+                sock.close()
+                end = LoopEnd(Reason.STOPPED, 0)
+                break
             if is_bound:
+                # bind() succeeded and connect() failed: a bound socket cannot be bound to another port.
                 sock.close()
                 try:
                     sock = socket(family, kind)
                 except OSError as error:
-                    end = LoopEnd(Reason.NO_SOCKET, 0, index, error.errno or 0)
+                    end = LoopEnd(Reason.NO_SOCKET, 0, row, error.errno or 0)
                     break
-            number = draw_number(index, tries)
+            number = draw_number(row, tries)  # noqa: PLW2901  # the number of the row's first try has had its try
             tries += 1
-        if end.reason is Reason.NO_SOCKET:
+        if end.reason is not Reason.DONE:
             break
 
-        started_ns[index] = begun - epoch
-        prepare_ns[index] = prepared - try_begun
-        connect_ns[index] = finished - prepared
-        source_number[index] = source
-        target_number[index] = path // many
-        client_number[index] = client
+        started_ns[row] = begun - epoch
+        prepare_ns[row] = prepared - try_begun
+        connect_ns[row] = finished - prepared
+        source_number[row] = source
+        target_number[row] = path // many
+        client_number[row] = client
         free_ports[source] -= 1
         if churn:
             held[slot] = OUTSTANDING
         else:
             held.append(OUTSTANDING)
-        begun_one = Handshake(sock, index, slot, source, tries, finished)
+        begun_one = Handshake(sock, row, slot, source, tries, finished)
         if failure == EINPROGRESS:
             outstanding[sock.fileno()] = begun_one
             poller.register(sock.fileno(), EPOLLOUT)
