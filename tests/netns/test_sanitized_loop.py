@@ -20,7 +20,17 @@ CHECKED = [
     TESTS / "unit/test_loop_in_c.py",
     *(
         TESTS / f"netns/test_{name}.py"
-        for name in ("two_loops", "port_search", "load_shapes", "peer_reset", "udp", "ipv6", "in_flight", "profile")
+        for name in (
+            "two_loops",
+            "loop_ends",
+            "port_search",
+            "load_shapes",
+            "peer_reset",
+            "udp",
+            "ipv6",
+            "in_flight",
+            "profile",
+        )
     ),
 ]
 READS_BEYOND = "int main(int n, char **v) { int a[2] = {n}; (void)v; return a[n + 1]; }"

@@ -49,6 +49,8 @@
 
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000
+#define NS_PER_US 1000
+#define US_PER_S 1000000
 #define NO_LIMIT_NS (1LL << 62)
 #define MOST_PORTS 65535
 
@@ -139,7 +141,6 @@ struct handshake {
 /* The handshakes of run_in_flight(). */
 struct in_flight {
 	int64_t most, outstanding; /* `most` is 0 where connect() blocks */
-	int64_t timeout_ns;
 	int epoll;
 	struct handshake *oldest, *newest;
 	struct handshake *memory, *unused; /* room for `most`, of which `used` were used; those that are free again */
@@ -152,8 +153,7 @@ struct loop {
 	int64_t begin, end; /* the rows */
 	int family, kind;
 	socklen_t address_size;
-	struct timeval timeout;
-	int64_t limit_ns, epoch;
+	int64_t timeout_ns, limit_ns, epoch;
 	bool binds, draws_port, sets_window, defers_port, gives_up, resets;
 	uint16_t client;
 	union address *sources, *targets;
@@ -384,6 +384,15 @@ static void leave(struct loop *loop, int64_t slot)
 	close(leaving);
 }
 
+/* Limit how long a connect() of a socket blocks. SO_SNDTIMEO takes 0 for no limit, so that the least is 1 us. */
+static void limit_connect(int sock, int64_t timeout_ns)
+{
+	int64_t us = timeout_ns > NS_PER_US ? timeout_ns / NS_PER_US : 1;
+	const struct timeval timeout = {.tv_sec = us / US_PER_S, .tv_usec = us % US_PER_S};
+
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+}
+
 /* Give the attempt a socket. Returns false where socket() fails. */
 static bool new_socket(struct loop *loop, struct attempt *attempt)
 {
@@ -396,7 +405,7 @@ static bool new_socket(struct loop *loop, struct attempt *attempt)
 		return false;
 	}
 	if (!loop->in_flight.most)
-		setsockopt(attempt->sock, SOL_SOCKET, SO_SNDTIMEO, &loop->timeout, sizeof(loop->timeout));
+		limit_connect(attempt->sock, loop->timeout_ns);
 	return true;
 }
 
@@ -415,7 +424,7 @@ static int prepare(const struct loop *loop, int sock, uint32_t option, const uni
 }
 
 /* Go on with a connect() that a signal interrupted. Calling it again waits for the same handshake, and reports its end;
- * EALREADY says that SO_SNDTIMEO has passed meanwhile (__inet_stream_connect() in net/ipv4/af_inet.c).
+ * EALREADY says that the rest of the time has passed, too (__inet_stream_connect() in net/ipv4/af_inet.c).
  *
  * Returns false if the loop must end.
  */
@@ -424,6 +433,7 @@ static bool resume_connect(struct loop *loop, struct attempt *attempt, const uni
 	while (attempt->failure == EINTR) {
 		if (heed_signals(loop))
 			return false;
+		limit_connect(attempt->sock, attempt->prepared + loop->timeout_ns - clock_ns());
 		attempt->failure = connect(attempt->sock, &target->any, loop->address_size) ? errno : 0;
 		attempt->finished = clock_ns();
 	}
@@ -711,7 +721,7 @@ static void collect(struct loop *loop, int64_t wait_ns)
 	if (!in_flight->oldest)
 		return;
 	if (wait_ns) {
-		left = in_flight->oldest->attempt.finished + in_flight->timeout_ns - clock_ns();
+		left = in_flight->oldest->attempt.finished + loop->timeout_ns - clock_ns();
 		left = left < 0 ? 0 : left < wait_ns ? left : wait_ns;
 	}
 	count = epoll_wait(in_flight->epoll, events, MOST_EVENTS, (left + NS_PER_MS - 1) / NS_PER_MS);
@@ -728,7 +738,7 @@ static void collect(struct loop *loop, int64_t wait_ns)
 	while (in_flight->oldest && loop->timeouts < TIMEOUTS_IN_A_ROW) {
 		struct handshake *oldest = in_flight->oldest;
 
-		if (now - oldest->attempt.finished < in_flight->timeout_ns)
+		if (now - oldest->attempt.finished < loop->timeout_ns)
 			break;
 		loop->timeouts += oldest->attempt.finished >= in_flight->answered;
 		loop->failed_row = oldest->attempt.row;
@@ -1068,24 +1078,10 @@ static void read_churn(PyObject *object, PyObject *held, struct loop *loop)
 	}
 }
 
-/* For SO_SNDTIMEO, where 0 would mean no limit. */
-static struct timeval to_timeval(double seconds)
-{
-	struct timeval time = {.tv_sec = INT32_MAX};
-
-	if (seconds < INT32_MAX) {
-		time.tv_sec = (time_t)seconds;
-		time.tv_usec = (suseconds_t)((seconds - (double)time.tv_sec) * 1e6);
-	}
-	if (!time.tv_sec && !time.tv_usec)
-		time.tv_usec = 1;
-	return time;
-}
-
 static void read_task(PyObject *task, PyObject *rows, struct loop *loop)
 {
 	PyObject *draws = read_attribute(task, "draws"), *stop = read_attribute(task, "stop");
-	double timeout = read_number(task, "timeout");
+	double timeout_ns = read_number(task, "timeout") * NS_PER_S;
 
 	loop->begin = read_integer(rows, "start", 0, INT32_MAX);
 	loop->end = read_integer(rows, "stop", 0, INT32_MAX);
@@ -1093,7 +1089,7 @@ static void read_task(PyObject *task, PyObject *rows, struct loop *loop)
 	loop->family = read_integer(task, "family", AF_INET, AF_INET6);
 	loop->kind = read_integer(task, "kind", SOCK_STREAM, SOCK_DGRAM);
 	loop->address_size = loop->family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-	loop->timeout = to_timeval(timeout);
+	loop->timeout_ns = timeout_ns < (double)NO_LIMIT_NS ? (int64_t)timeout_ns : NO_LIMIT_NS;
 	loop->limit_ns = read_integer(task, "limit_ns", 0, NO_LIMIT_NS);
 	loop->epoch = read_integer(task, "epoch", 0, NO_LIMIT_NS);
 	loop->binds = read_flag(task, "traits.chooses_source");
@@ -1143,11 +1139,9 @@ static void append_list(PyObject *held, struct loop *loop)
 static void read_in_flight(PyObject *task, struct loop *loop)
 {
 	struct in_flight *in_flight = &loop->in_flight;
-	double timeout_ns = read_number(task, "timeout") * NS_PER_S;
 	int64_t rows = loop->end > loop->begin ? loop->end - loop->begin : 1;
 
 	in_flight->most = read_integer(task, "plan.strategy.load.in_flight", 1, INT32_MAX);
-	in_flight->timeout_ns = timeout_ns < (double)NO_LIMIT_NS ? (int64_t)timeout_ns : NO_LIMIT_NS;
 	if (PyErr_Occurred())
 		return;
 	in_flight->memory = calloc(in_flight->most < rows ? in_flight->most : rows, sizeof(*in_flight->memory));

@@ -61,9 +61,11 @@ def is_supported(option: SocketOption) -> bool:
 
 
 def pack_timeout(seconds: float) -> bytes:
-    """The struct timeval for SO_SNDTIMEO, which limits a blocking connect() without a further system call."""
-    whole = int(seconds)
-    return struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
+    """The struct timeval for SO_SNDTIMEO, which limits a blocking connect() without a further system call.
+
+    The least is 1 µs, as 0 would be no limit.
+    """
+    return struct.pack("@ll", *divmod(max(1, int(seconds * 1_000_000)), 1_000_000))
 
 
 LINGER_RESET = struct.pack("@ii", 1, 0)
