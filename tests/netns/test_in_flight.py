@@ -60,12 +60,17 @@ def on_path(*command: str, folder: Path) -> tuple[subprocess.CompletedProcess[st
 
 
 def measured_on_path(
-    strategy: StrategySpec, connections: int, ports: tuple[int, ...], folder: Path, timeout: float = 60.0
+    strategy: StrategySpec,
+    connections: int,
+    ports: tuple[int, ...],
+    folder: Path,
+    timeout: float = 60.0,
+    local_ports: int = 1000,
 ) -> tuple[StrategyResult, dict[str, int]]:
     """Measure a strategy over the path, to ports at its other end; returns the last phase, and what the path saw."""
     plan = make_plan(
         strategy,
-        1000,
+        local_ports,
         connections,
         sources=(NEAR,),
         targets=tuple(Endpoint(FAR, port) for port in ports),
@@ -143,8 +148,9 @@ def test_lost_syns_between_answers_end_nothing(tmp_path: Path) -> None:
 
 @needs_tun
 def test_a_replacement_waits_for_the_handshake_of_what_it_replaces(tmp_path: Path) -> None:
-    """Of four connections one is soon drawn again while its own handshake is outstanding."""
-    churned, seen = measured_on_path(in_flight("bind", 3, churn=Churn(40)), 4, (LISTENING,), tmp_path)
+    """Of four connections one is soon drawn again while its own handshake is outstanding; no port is lost with it."""
+    churning = in_flight("random", 3, churn=Churn(40))
+    churned, seen = measured_on_path(churning, 4, (LISTENING,), tmp_path, local_ports=4)
     assert churned.samples.errno.tolist() == [0] * 40
     assert churned.rounds[0].report.established == 4
     assert (seen["syns"], seen["most_outstanding"]) == (4 + 40, 3)
