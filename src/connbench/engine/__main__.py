@@ -69,7 +69,9 @@ def run(plan: RoundPlan, descriptor: int, parent: int, stop: memoryview[int]) ->
         if stop[0]:
             raise RunFault("the engine process was stopped by SIGTERM before the round began", "run it again")
         send("ready", settings=own_network.settings)
-        reports = _measure(Scheduler(tasks, running.check), tasks[0].plan, own_network, engine_rss)
+        scheduler = Scheduler(tasks, running.check)
+        reports = _measure(scheduler, tasks[0].plan, own_network, engine_rss)
+        scheduler.close(meanwhile=running.close)
     finally:
         running.close()
     send("finished", reports=reports)
@@ -111,7 +113,6 @@ def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine
         send("measured", report=asdict(report))  # in case the next phase kills this process
         if not is_complete:
             break
-    scheduler.close()
     return [asdict(report) for report in reports]
 
 

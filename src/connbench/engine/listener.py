@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from connbench.engine.acceptors import Acceptors, Counter, connections_per_acceptor, start_acceptors
@@ -40,11 +41,13 @@ class RunningListener:
             raise RunFault(f"the listener's accepting process {self.acceptors.pids[first]} {how}, {when}", advice)
 
     def close(self) -> None:
-        """Close the accepted connections and the listening sockets."""
+        """Close the accepted connections and the listening sockets, and reset what waits in their queues."""
         if self.acceptors:
             self.acceptors.close()
             self.acceptors = None
         for sock in self.socks:
+            with suppress(OSError):  # it never listened
+                sock.shutdown(socket.SHUT_RD)  # for the workers, too, which have it from fork()
             sock.close()
         self.socks.clear()
 

@@ -315,10 +315,11 @@ class Scheduler:
         self._run([ask()], heeds_stop=False)
         return held, established
 
-    def close(self) -> None:
-        """Let every worker reset its connections, and wait until all workers have ended."""
+    def close(self, meanwhile: Callable[[], None]) -> None:
+        """Let every worker reset its connections, call a function, and wait until all workers have ended."""
         for worker in self._workers.values():
             worker.channel.close()
+        meanwhile()
         for worker in self._workers.values():
             os.waitpid(worker.pid, 0)
         self._workers.clear()
