@@ -154,14 +154,16 @@ def test_a_stopped_engine_goes_on(each_loop: Loop, tmp_path: Path) -> None:
     assert len(result.strategies[0].rounds[0].samples) == 3000
 
 
-def test_a_worker_that_does_not_answer_is_killed(tmp_path: Path) -> None:
-    """A stopped worker, which no flag reaches: a single Ctrl-C ends the run all the same, and keeps its attempts."""
-    with at(connecting(1000), "run", "--timeout", "0.1", "-o", "r.json", folder=tmp_path) as run:
+def test_workers_that_do_not_answer_are_killed(tmp_path: Path) -> None:
+    """Stopped workers, which no flag reaches, one busy and one that only holds: a single Ctrl-C ends the run."""
+    few = ("--nofile", "2000")
+    with at(connecting(4500, child=3), "run", "--timeout", "0.1", "-o", "r.json", folder=tmp_path, inside=few) as run:
+        run.send(signal.SIGSTOP, run.children[0])
         run.send(signal.SIGINT)
-        wait_until(lambda: run.process.poll() is not None, "the run has ended while its worker is stopped")
+        wait_until(lambda: run.process.poll() is not None, "the run has ended while its workers are stopped")
     run.ended(ExitCode.INTERRUPTED, "stopped by SIGINT")
     [measured] = run.kept("r.json").strategies[0].rounds
-    assert len(measured.samples) >= 999
+    assert len(measured.samples) >= 4000
 
 
 CLOSING = (Step("engine's child", "socket.__new__", "", 100 + 1 + 50),)

@@ -271,7 +271,7 @@ class Scheduler:
         """Coroutines that wait for a worker's answer, by the descriptor of that worker's channel."""
         self._fault: ConnbenchError | None = None
         self._deadline = 0.0
-        """time.monotonic() until which the workers may answer; for the time after the fault."""
+        """time.monotonic() until which busy workers may answer, once the round is to end; 0 before that."""
         self._check_listener = check_listener
         self._poller = select.poll()
 
@@ -343,7 +343,7 @@ class Scheduler:
             coroutines: What to run at the same time.
             heeds_stop: Whether the stop flag ends it early.
         """
-        self._fault = None
+        self._fault, self._deadline = None, 0.0
         self._watch(heeds_stop=heeds_stop)
         for coroutine in coroutines:
             if not self._fault:
@@ -364,7 +364,7 @@ class Scheduler:
             self._end_early(fault)
         if heeds_stop and self._stop[0]:
             self._end_early(RunFault(*STOPPED))
-        if self._fault:
+        if self._stop[0]:
             self._interrupt()
 
     def _resume(self, coroutine: Coroutine, answer: Answer | None) -> None:
@@ -395,17 +395,16 @@ class Scheduler:
 
     def _end_early(self, fault: ConnbenchError) -> None:
         """Keep the first fault, and stop all clients and the workers that are busy."""
-        if self._fault:
-            return
-        self._fault = fault
-        self._deadline = time.monotonic() + self._timeout + GRACE_S
+        self._fault = self._fault or fault
         self._stop[0] = 1
 
     def _interrupt(self) -> None:
         """Interrupt an unanswered connect() of the busy workers; called again, as it may begin after the signal."""
+        now = time.monotonic()
+        self._deadline = self._deadline or now + self._timeout + GRACE_S
         # Python's connect_ex() would wait on, without SO_SNDTIMEO. Without the signal it ends after its time-out.
         number = signal.SIGTERM if self._plan.plan.loop is Loop.C else 0
-        if time.monotonic() > self._deadline:
+        if now > self._deadline:
             number = signal.SIGKILL
         for descriptor in self._waiting:
             os.kill(self._workers[descriptor].pid, number)
