@@ -51,6 +51,19 @@ def test_what_a_program_waits_decides_and_not_connect_alone() -> None:
     ]
 
 
+def test_a_handshake_in_flight_costs_nothing() -> None:
+    """Over a path of 50 ms every connection takes as long; a program is busy with its calls alone."""
+    path, flying = 50_000_000, Load(in_flight=100)
+    quick, slow = (
+        replace(samples, handshake_ns=np.full(1000, path), acquire_ns=samples.acquire_ns + path)
+        for samples in (times(1, [5_000] * 1000), times(1, [500_000] * 1000))
+    )
+    result = result_of({replace(s, load=flying): [round_of(m)] for s, m in ((PLAIN, slow), (RANGE, quick))})
+    table = ranking_of([result], [(s.strategy.setting, s) for s in result.strategies]).table
+    assert [row[:3] for row in table.rows] == [("range", "5.00 µs", "100.00 x"), ("plain", "500 µs", "1.00 x")]
+    assert "the time of all attempts, failed ones too, without handshakes, divided by" in table.remarks[0]
+
+
 def test_an_attempt_that_fails_fast_makes_nothing_cheaper() -> None:
     """Nine of ten attempts fail in a tenth of the time: the connections that remain cost nearly twice as much."""
     fast = samples_of(

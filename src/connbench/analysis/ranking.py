@@ -37,6 +37,7 @@ def cost_of(samples: Samples, *, of_connect: bool = False) -> float | None:
     """The time of all attempts, failed ones too, divided by the connections made, in ns.
 
     A failed attempt adds its time and no connection: failing fast makes nothing cheaper, as the program still waits.
+    A handshake in flight costs nothing: the program makes other connections meanwhile.
 
     Args:
         samples: Attempts.
@@ -46,7 +47,7 @@ def cost_of(samples: Samples, *, of_connect: bool = False) -> float | None:
         None without a connection or a time.
     """
     connections = len(samples) - int(samples.failed.sum())
-    total = float((samples.latency_ns if of_connect else samples.acquire_ns).sum())
+    total = float((samples.latency_ns if of_connect else samples.calls_ns).sum())
     return total / connections if connections and total else None
 
 
@@ -93,7 +94,7 @@ def _parts(strategy: StrategyResult, *, of_connect: bool) -> Values:
         part = np.arange(len(samples)) % PARTS
         attempts += np.bincount(part, minlength=PARTS)
         connections += np.bincount(part, ~samples.failed, PARTS)
-        times += np.bincount(part, samples.latency_ns if of_connect else samples.acquire_ns, PARTS)
+        times += np.bincount(part, samples.latency_ns if of_connect else samples.calls_ns, PARTS)
     is_usable = (attempts >= FEWEST_OF_A_PART) & (connections > 0) & (times > 0)
     return times[is_usable] / connections[is_usable]
 

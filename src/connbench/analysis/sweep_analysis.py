@@ -26,7 +26,7 @@ class Figures:
     Attributes:
         error_share: Attempts without a connection, including those given up, as a share from 0 to 1.
         cost_ns: The acquire time of all attempts, failed ones too, divided by the connections made; infinite without
-            a connection. So an attempt that fails fast makes nothing cheaper.
+            a connection. So an attempt that fails fast makes nothing cheaper. A handshake in flight costs nothing.
         acquire_ns: Mean acquire time of all attempts, failed ones too.
         mean_ns: Mean latency of all attempts, as are `p50_ns` and `p99_ns`.
         even_ns: Mean latency of the connections from even ports; `odd_ns` of those from odd ones.
@@ -49,7 +49,7 @@ class Figures:
         even, odd = (float(latency[of].mean()) if of.any() else np.nan for of in (samples.even, samples.odd))
         return cls(
             error_share=float(samples.failed.mean()),
-            cost_ns=float(samples.acquire_ns.sum()) / connected if connected else np.inf,
+            cost_ns=float(samples.calls_ns.sum()) / connected if connected else np.inf,
             acquire_ns=float(samples.acquire_ns.mean()),
             mean_ns=float(latency.mean()),
             p50_ns=p50,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from connbench.analysis.bootstrap import ChangeVerdict
 from connbench.analysis.ranking import cost, find_base, speed
 from connbench.analysis.summary import summarize
-from connbench.model import Clock, Phase, Protocol
+from connbench.model import Clock, Phase, Protocol, StrategySpec
 from connbench.report.blocks import Table
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
@@ -66,9 +66,15 @@ class Ranking:
         rounds = ", of the median round" if any(len(one.strategy.rounds) > 1 for one in self.lines) else ""
         decides = f" by {figures[0]}" if len(figures) > 1 else ""
         return (
-            f"{' and '.join(figures)}: the time of all attempts, failed ones too, divided by the connections made"
-            f"{rounds}; {self.versus}: how many times as fast as {self.base}{decides}"
+            f"{' and '.join(figures)}: the time {counted_of(one.strategy.strategy for one in self.lines)}, divided by "
+            f"the connections made{rounds}; {self.versus}: how many times as fast as {self.base}{decides}"
         )
+
+
+def counted_of(specs: Iterable[StrategySpec]) -> str:
+    """Which attempts a cost is the time of, and without what: a phrase that follows `the time`."""
+    is_in_flight = any(spec.load.in_flight for spec in specs)
+    return f"of all attempts, failed ones too{', without handshakes' if is_in_flight else ''}"
 
 
 def _kept(cells: tuple[str, ...], kept: Sequence[bool]) -> tuple[str, ...]:

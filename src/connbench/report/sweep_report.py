@@ -21,6 +21,7 @@ from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
 from connbench.report.json import json_document
+from connbench.report.ranking_table import counted_of
 from connbench.report.run_report import conditions, kernel_name, machine_blocks
 from connbench.report.run_verdict import CUT_SHORT
 from connbench.results.result import Result
@@ -131,10 +132,7 @@ def _opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
 def _remarks(result: Result, sweep: Sweep, names: Names) -> list[str]:
     """What the figures are, and how much the rounds differ."""
     lines = [
-        (
-            "cost: acquire time of all attempts, failed ones too, divided by the connections made; "
-            "the other times are latency"
-        )
+        (f"cost: acquire time {counted_of(result.specs)}, divided by the connections made; the other times are latency")
     ]
     cells = sweep.of_phase(judged=True)
     if result.most_rounds > 1 and cells:

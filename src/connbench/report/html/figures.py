@@ -23,6 +23,7 @@ from connbench.analysis.summary import errno_name
 from connbench.analysis.sweep_analysis import Cell, Sweep, is_sweep
 from connbench.model import Phase
 from connbench.report.comparison_report import change_in_words
+from connbench.report.ranking_table import counted_of
 from connbench.report.series import Series, colour_of, latency_name
 from connbench.report.sweep_report import Names
 from connbench.results.result import Mask, Result, Round, Samples, StrategyResult
@@ -286,7 +287,7 @@ def of_sweep(result: Result) -> Picture | None:
     cells = [cell for cell in sweep.of_phase(judged=True) if isfinite(cell.figures.cost_ns)]
     if not cells:
         return None
-    note = "The acquire time of all attempts, failed ones too, divided by the connections made."
+    note = f"The acquire time {counted_of(result.specs)}, divided by the connections made."
     if len(sweep.loads) == 1:
         found = [Bar(names.setting[c.setting], "cost", c.figures.cost_ns / NS_PER_US, _cost(c)) for c in cells]
         return Picture(bars(found, "µs"), "What a connection costs", note)
