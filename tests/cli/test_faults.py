@@ -241,9 +241,10 @@ def test_a_killed_worker_that_only_holds(each_loop: Loop, tmp_path: Path) -> Non
     assert_kept(run)
 
 
-def test_no_more_descriptors(each_loop: Loop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("--in-flight", "64")], ids=["one by one", "in flight"])
+def test_no_more_descriptors(more: tuple[str, ...], each_loop: Loop, tmp_path: Path) -> None:
     """EMFILE in mid-run: the test lowers the limit of the running worker."""
-    with at(IN_THE_MIDDLE, *PLAIN, "--loop", each_loop, folder=tmp_path) as run:
+    with at(IN_THE_MIDDLE, *PLAIN, *more, "--loop", each_loop, folder=tmp_path) as run:
         run.allow(resource.RLIMIT_NOFILE, 100, run.stopped)
     run.ended(ExitCode.FAULT, "EMFILE")
     assert_kept(run)

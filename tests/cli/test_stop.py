@@ -72,6 +72,17 @@ def test_ctrl_c_with_handshakes_outstanding(each_loop: Loop, tmp_path: Path) -> 
     assert errnos(path) == [0]
 
 
+def test_ctrl_c_in_a_profile(each_loop: Loop, tmp_path: Path) -> None:
+    """What was measured until then is kept, and nothing is left."""
+    profile = ("profile", "--strategy", "plain,bind", "--port-range", "20000-39999", "--loop", each_loop)
+    with at(connecting(5000), *profile, "-o", "r.json", folder=tmp_path) as run:
+        run.send(signal.SIGINT)
+    run.ended(ExitCode.INTERRUPTED, "stopped by SIGINT")
+    result = run.kept("r.json")
+    assert result.is_partial
+    assert len(result.strategies[0].rounds[0].samples) > 0
+
+
 def test_sigterm_to_a_worker_in_an_unanswered_connect(each_loop: Loop, tmp_path: Path) -> None:
     """After EINTR Python's connect_ex() waits without a time-out: the engine kills that worker."""
     path, timeout = tmp_path / "r.json", "1000" if each_loop is Loop.C else "1"
