@@ -34,7 +34,7 @@ from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.simulation import USUAL, KernelParameters, SimulatedAttempts, simulate
 from connbench.reproduce.window_failures import simulate_failures
 from factories import PORTS
-from reference_simulation import simulate_one_by_one
+from reference_simulation import Attempt, simulate_one_by_one
 from run_connbench import LOW, make_plan, spec
 
 FROM_6_8, PRE_6_8, REJECTED = Algorithm.FROM_6_8, Algorithm.PRE_6_8, Algorithm.REJECTED_PATCH
@@ -182,12 +182,29 @@ def test_round_is_that_of_the_plain_loop(shape: str, protocol: Protocol, data: s
     time_wait = TimeWait(most=data.draw(st.sampled_from([None, 4])))
     slots = data.draw(st.sampled_from([2**12, 2**16]))
     machine = KernelParameters(reserved, slots, attempts, time_wait)
-    expected = simulate_one_by_one(plan, algorithm, machine)
     with patch.multiple(simulation, **data.draw(st.sampled_from(AT_ONCE))):
-        found = simulate(plan, algorithm, machine)
-    for phase, made in found.items():
-        columns = [getattr(made, column.name).tolist() for column in fields(made)]
-        assert list(zip(*columns, strict=True)) == expected[phase]
+        assert rows_of(simulate(plan, algorithm, machine)) == simulate_one_by_one(plan, algorithm, machine)
+
+
+def rows_of(phases: dict[Phase, SimulatedAttempts]) -> dict[Phase, list[Attempt]]:
+    """The attempts of each phase as rows."""
+    columns = [column.name for column in fields(SimulatedAttempts)]
+    return {
+        phase: [Attempt(*row) for row in zip(*(getattr(made, name).tolist() for name in columns), strict=True)]
+        for phase, made in phases.items()
+    }
+
+
+@pytest.mark.parametrize("clients", [1, 3])
+@pytest.mark.parametrize("parts", AT_ONCE, ids=["at once", "in parts"])
+def test_draws_in_vain_end_as_in_the_plain_loop(clients: int, parts: dict[str, Any]) -> None:
+    """The first attempt in vain of a client that does not have all ports itself makes 20 draws a port, others 1,000."""
+    plan = round_of(replace(spec("random"), load=Load(concurrency=clients)), 60, 129, sources=THREE_SOURCES[:2])
+    with patch.multiple(simulation, **parts):
+        found = rows_of(simulate(plan, FROM_6_8))
+    assert found == simulate_one_by_one(plan, FROM_6_8, USUAL)
+    expected = {MOST_DRAWS} if clients == 1 else {MOST_DRAWS, 20 * 60 + 1}
+    assert {attempt.tries for attempt in found[Phase.FILL] if not attempt.port} == expected
 
 
 @pytest.mark.parametrize("name", ["plain", "bind", "random", "range", "partition"])
