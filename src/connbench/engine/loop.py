@@ -75,7 +75,7 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
     # this would: MOST_DRAWS times.
     gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
     free_ports, capacity = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
-    begins_at = task.rows.start
+    hold, begins_at = held.append, task.rows.start
     slot, timeouts = 0, churn.timeouts if churn else 0
     if not capacity:
         return LoopEnd(Reason.CAPACITY, timeouts)
@@ -160,12 +160,12 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
         started_ns[row] = begun - epoch
         prepare_ns[row] = prepared - try_begun
         connect_ns[row] = finished - prepared
-        acquire_ns[row] = finished - begun
+        acquire_ns[row] = acquired = finished - begun
         if not has_one_path:
             source_number[row] = source
             target_number[row] = path // many
         # An unanswered SYN (TIMED_OUT) is not a slow search, and keeps its own error.
-        if finished - begun > limit_ns and not failure:
+        if acquired > limit_ns and not failure:
             if reset_peer:
                 reset_peer(sock)
             failure = GIVEN_UP
@@ -180,15 +180,16 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
             if gives_up and tries == max_tries:
                 free_ports[source] = 0
             if not churn:
-                held.append(-1)
+                hold(-1)
         else:
             port[row] = sock.getsockname()[1]
             if churn:
                 held[slot] = sock.detach()
             else:
-                held.append(sock.detach())
-                free_ports[source] -= 1
+                hold(sock.detach())
                 capacity -= 1
+                if gives_up:
+                    free_ports[source] -= 1
             tries_made[row] = tries
             timeouts = 0
             if not capacity:
