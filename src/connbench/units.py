@@ -72,11 +72,12 @@ def format_percent(share: float) -> str:
 
 def format_percents(shares: Sequence[float]) -> str:
     """Shares of 1 as an option takes them: `50%,80%`, or `5%-100%:5%` where three or more have one step."""
-    percents = [_decimal(f"{share * 100:g}") for share in shares]
-    steps = {later - earlier for earlier, later in pairwise(percents)}
+    percents = [float(f"{share * 100:g}") for share in shares]
+    # Rounded, as a float has no 0.1; by no Decimal, as the engine calls this when it loads the options of a load.
+    steps = {f"{later - earlier:.10g}" for earlier, later in pairwise(percents)}
     if len(percents) > 2 and len(steps) == 1:
-        return f"{percents[0]:g}%-{percents[-1]:g}%:{steps.pop():g}%"
-    return ",".join(f"{percent:g}%" for percent in percents)
+        return f"{percents[0]:g}%-{percents[-1]:g}%:{steps.pop()}%"
+    return ",".join(map(format_percent, shares))
 
 
 def per_second(rate: float) -> str:

@@ -177,6 +177,12 @@ def test_engine_loads_the_standard_library_alone() -> None:
     assert importing(["connbench.engine.__main__", "connbench.engine.scheduler"]) & dependencies == set()
 
 
+def test_engine_loads_no_large_modules_in_vain() -> None:
+    """Each of its processes would have them in memory: a run of a million connections has fifty."""
+    loaded = importing(["connbench.engine.__main__"])
+    assert loaded & {"decimal", "statistics", "random", "fractions", "hashlib", "subprocess", "asyncio"} == set()
+
+
 def test_report_knows_no_network() -> None:
     """A report only reads a result: its modules load no sockets (libraries may, when used), nothing that measures."""
     loaded = importing(modules_of("report"))
