@@ -257,7 +257,7 @@ def tcp_port_spaces(
 
 
 class UdpHashTable:
-    """The hash table: the number of sockets in each slot, of all sources.
+    """The hash table: the number of sockets in each slot and in all, of all sources.
 
     Args:
         number: The number of slots: a power of two, 256 to 65,536.
@@ -270,6 +270,7 @@ class UdpHashTable:
         if number not in {2**power for power in range(8, 17)}:
             raise ValueError(f"{number} is not a number of hash slots: a power of two from 256 to 65536")
         self.sockets = [0] * number
+        self.total = 0
 
 
 class UdpPortSpace:
@@ -280,7 +281,7 @@ class UdpPortSpace:
 
     def __init__(self, ports: PortRange, slots: UdpHashTable, reserved: frozenset[int]) -> None:
         self.ports_probed = self.lookups = 0
-        self._low, self._sockets = ports.low, slots.sockets
+        self._low, self._table, self._sockets = ports.low, slots, slots.sockets
         self._reserved = frozenset(port for port in reserved if port in ports)
         self._line = bytearray([FREE]) * len(ports)
         for port in self._reserved:
@@ -299,13 +300,14 @@ class UdpPortSpace:
             if passed == slots:
                 return 0
             port = (port + passed) % ALL_PORTS
-            self.ports_probed += 1
-            step = (drawn | 1) * slots
+            steps, step = 1, (drawn | 1) * slots
             while not (low <= port <= high and line[port - base] == FREE):
                 port = (port + step) % ALL_PORTS
-                self.ports_probed += 1
+                steps += 1
+            self.ports_probed += steps
         line[port - base] = IN_USE
         sockets[port % slots] += 1
+        self._table.total += 1
         return port
 
     def _full_slots(self, low: int, high: int, first: int) -> int:
@@ -328,6 +330,8 @@ class UdpPortSpace:
     def _sockets_of(self, first: int, number: int) -> int:
         """The number of sockets in a number of slots, from that of a port on."""
         slots = len(self._sockets)
+        if number > slots // 2:  # fewer are left out
+            return self._table.total - self._sockets_of(first + number, slots - number)
         begin = first % slots
         end = begin + number
         within = sum(self._sockets[begin:end])
@@ -339,9 +343,11 @@ class UdpPortSpace:
             return False
         self._line[port - self._low] = IN_USE
         self._sockets[port % len(self._sockets)] += 1
+        self._table.total += 1
         return True
 
     def release(self, port: int) -> None:
         """See `PortSpace.release`."""
         self._line[port - self._low] = RESERVED if port in self._reserved else FREE
         self._sockets[port % len(self._sockets)] -= 1
+        self._table.total -= 1
