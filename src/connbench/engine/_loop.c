@@ -35,7 +35,7 @@
 /* Descriptors of one poll(). */
 #define MOST_POLLED 512
 
-/* As in loop.py, in_flight.py, task.py and draws.py, which say why; tests/unit/test_loops.py compares them. */
+/* As in loop.py, in_flight.py, task.py and draws.py, which say why; tests/unit/test_loop_in_c.py compares them. */
 #define TIMEOUTS_IN_A_ROW 5
 #define MOST_DRAWS 1000
 #define FLOOR_CALLS 2000
@@ -265,7 +265,7 @@ static int64_t draw_replaced(const struct draws *draws, uint64_t row, int64_t fi
 static bool heed_signals(struct loop *loop)
 {
 	PyEval_RestoreThread(loop->thread);
-	loop->has_raised = PyErr_CheckSignals() < 0;
+	loop->has_raised = loop->has_raised || PyErr_CheckSignals() < 0;
 	loop->thread = PyEval_SaveThread();
 	loop->since_signals = 0;
 	return loop->has_raised || *loop->stop;
