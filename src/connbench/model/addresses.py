@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 from connbench.errors import UsageError
@@ -159,7 +160,7 @@ def parse_ports(text: str) -> frozenset[int]:
                 f"reserved ports {text!r}: {part!r} is neither a port nor LOW-HIGH", "for example 8080,9148,30000-32767"
             )
         found[low : high + 1] = b"\1" * (high - low + 1)
-    return frozenset(port for port, is_named in enumerate(found) if is_named)
+    return frozenset(chain.from_iterable(range(*named.span()) for named in re.finditer(b"\1+", found)))
 
 
 def port_range_value(low: int, high: int) -> int:
