@@ -32,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "predict run.json --calibrate run.json",
         "advise -n 900 --rate 5/s --hold 3s --slo p99<1us --port-range 40000-40999",
         "advise -n 60 --port-range 40000-40063 --calibrate run.json",
+        "calibrate --port-range 40000-40299",
         "doctor",
         "strategies",
     ],

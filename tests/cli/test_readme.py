@@ -70,6 +70,8 @@ def commands_of(page: str) -> list[str]:
 def scaled(command: str) -> str:
     """The command in a form that takes seconds, with this interpreter's `connbench` instead of the one in .venv."""
     words, redirection, file = command.partition(" > ")
+    if words.startswith("connbench calibrate"):
+        words += f" {SMALLER}"
     if words.startswith("connbench run") and not {"-n", "--port-range"} & set(words.split()):
         words = words.replace("run", f"run {SMALLER}", 1)
     words = re.sub(r"(run .*--churn) (20k|2k)\b", lambda found: f"{found[1]} {SHORTER[found[2]]}", words)

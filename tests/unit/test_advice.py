@@ -352,7 +352,7 @@ def test_figures_are_written_one_way() -> None:
     advice = advise(replace(SCENARIO, connections=1800, slo=Slo.parse("p99 < 1ms")))
     use = next(one for one in advice.candidates if one.is_kept)
     assert f"{duration(use.mean_ns)} an attempt, p99 {duration(use.slo_ns)}" in item(advice, "use").reason
-    dear = replace(USUAL, port_ns=(4000.0,) * 4, window_port_ns=(4000.0,) * 4)
+    dear = replace(USUAL, port_ns=(4000.0,) * 4, new_port_ns=(4000.0,) * 4)
     advice = advise(replace(SCENARIO, connections=1800, calibration=dear))
     assert item(advice, "knee").reason.endswith("in vain: 4.00 ms")
     assert item(advise(replace(SCENARIO, connections=5000)), "ports").line.endswith("2.5 times as many as there are")
@@ -607,7 +607,7 @@ def test_limit_itself_keeps_an_slo_that_says_so() -> None:
     below, within = Slo.parse("p99 < 1ms"), Slo.parse("p99 <= 1ms")
     assert [below.is_kept_by(ns) for ns in (999_999, 1e6, 1_000_001)] == [True, False, False]
     assert [within.is_kept_by(ns) for ns in (999_999, 1e6, 1_000_001)] == [True, True, False]
-    flat = replace(USUAL, port_ns=(0.0,) * 4, window_port_ns=(0.0,) * 4)  # each takes a connection's base exactly
+    flat = replace(USUAL, port_ns=(0.0,) * 4, new_port_ns=(0.0,) * 4)  # each takes a connection's base exactly
     for slo, is_kept in ((f"p99 < {USUAL.base_ns[0]}ns", False), (f"p99 <= {USUAL.base_ns[0]}ns", True)):
         advice = advise(replace(SCENARIO, connections=50, calibration=flat, slo=Slo.parse(slo)))
         assert candidates(advice)["plain"].keeps_slo == is_kept

@@ -26,7 +26,7 @@ TRUE = replace(
     base_ns=(12_000.0, 12_000.0, 13_000.0),
     port_ns=(40.0, 40.0, 60.0),
     window_base_ns=(12_000.0, 12_000.0, 13_000.0),
-    window_port_ns=(44.0, 44.0, 66.0),
+    new_port_ns=(44.0, 44.0, 66.0),
     failure_ns=5_000.0,
 )
 """What a port costs rises with the working set from 1,024 on, 10 ns each time it doubles."""
@@ -122,7 +122,7 @@ def test_ports_of_random_windows_have_a_cost_of_their_own() -> None:
         TRUE,
         failure_ns=TRUE.base_ns[0] * USUAL.failure_share,
         window_base_ns=(15_000.0,) * 3,
-        window_port_ns=(80.0, 80.0, 120.0),
+        new_port_ns=(80.0, 80.0, 120.0),
     )
     windows = taken(spec("window", 500), 4096, costs, connections=4400)
     found = calibrate(pairs_of(windows, taken(spec("plain"), 4096, costs)), Protocol.TCP, "")
@@ -130,11 +130,11 @@ def test_ports_of_random_windows_have_a_cost_of_their_own() -> None:
     assert found is not None
     assert alone is not None
     for one in (found, alone):
-        assert one.at(4000, one.window_port_ns) == pytest.approx(costs.at(4000, costs.window_port_ns), rel=0.15)
+        assert one.at(4000, one.new_port_ns) == pytest.approx(costs.at(4000, costs.new_port_ns), rel=0.15)
         assert one.at(2000, one.window_base_ns) == pytest.approx(costs.at(2000, costs.window_base_ns), rel=0.05)
     assert found.port_ns_at(2048) == pytest.approx(costs.port_ns_at(2048), rel=0.1)
-    ratio = USUAL.at(4000, USUAL.window_port_ns) / USUAL.port_ns_at(4000)
-    assert alone.port_ns_at(4000) == pytest.approx(alone.at(4000, alone.window_port_ns) / ratio)
+    ratio = USUAL.at(4000, USUAL.new_port_ns) / USUAL.port_ns_at(4000)
+    assert alone.port_ns_at(4000) == pytest.approx(alone.at(4000, alone.new_port_ns) / ratio)
 
 
 def test_churn_tells_as_well() -> None:
@@ -181,10 +181,12 @@ def test_nothing_measured_gives_no_costs() -> None:
 
 def test_cost_of_a_port_rises_on_beyond_the_last_knot_and_never_falls() -> None:
     """Per doubling what the last stretch rose by; below the first knot it stays; a last fall is not carried on."""
-    costs = replace(USUAL, sizes=(1024.0, 2048.0), port_ns=(40.0, 50.0))
+    flat = np.zeros(2)
+    costs = USUAL.with_curves(np.array([1024.0, 2048.0]), np.array([flat, [40.0, 50.0], flat, flat]))
     assert costs.port_ns_at([1, 1024, 2048, 4096, 8192]).tolist() == pytest.approx([40, 40, 50, 60, 70])
     assert replace(costs, port_ns=(50.0, 40.0)).port_ns_at([1024, 8192]).tolist() == pytest.approx([50, 40])
-    assert replace(costs, sizes=(1024.0,), port_ns=(40.0,)).port_ns_at(9999) == pytest.approx(40)
+    one = USUAL.with_curves(np.array([1024.0]), np.array([[0.0], [40.0], [0.0], [0.0]]))
+    assert one.port_ns_at(9999) == pytest.approx(40)
 
 
 def test_caches_hold_what_a_search_probes_again() -> None:
@@ -204,7 +206,7 @@ def test_caches_hold_what_a_search_probes_again() -> None:
 
 def test_latency_is_of_the_last_try_and_acquire_time_of_all() -> None:
     """By hand: two tries of 10 ports each, 40 ns a port, base 12 µs, a failed try 5 µs."""
-    costs = replace(TRUE, window_port_ns=(40.0, 40.0, 40.0))
+    costs = replace(TRUE, new_port_ns=(40.0, 40.0, 40.0))
     [one] = predict(
         replace(PLAN, strategies=(spec("window", 10, 3),), connections=2, port_range=PortRange(20000, 20009)),
         Algorithm.FROM_6_8,

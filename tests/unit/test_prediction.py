@@ -125,7 +125,7 @@ def test_levels_of_a_profile_are_predicted() -> None:
     for one in (plain, every, windows, drawn):
         assert one.open_before.tolist() == [100] * 20 + [600] * 20 + [1000] * 20
         assert one.attempts.failed.tolist() == [False] * 40 + [True] * 20
-        assert (one.plan.strategy.phase, one.most_open, one.capacity) == (Phase.PROFILE, 1001, None)
+        assert (one.plan.strategy.phase, one.most_open, one.capacity) == (Phase.PROFILE, 1000, None)
     sparse, half, full = plain.attempts.ports_probed.reshape(3, 20)
     assert sparse.max() < 20
     assert half.min() > 500

@@ -9,7 +9,7 @@ import click
 
 from connbench.advise.kernels import OPTIONS, options_here, read_kernel, reserved_here, search_of, time_wait_of
 from connbench.advise.scenario import Arrivals, Scenario, Slo
-from connbench.commands.calibration_files import calibrate_from
+from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
 from connbench.commands.messages import print_text, width
 from connbench.commands.options import (
     PORTS,
@@ -24,6 +24,7 @@ from connbench.commands.options import (
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import Quantity, Word, count
 from connbench.errors import ExitCode, UsageError
+from connbench.host import environment
 from connbench.linux import sysctl
 from connbench.model import MOST_ROWS, MOST_SOURCES, PortRange, Protocol
 from connbench.planner.endpoints import choose_targets
@@ -175,7 +176,8 @@ def command(  # noqa: PLR0913  # one for each option
       connbench advise -n 50000 --kernel 6.1.0-13-amd64 --calibrate plain.json
 
     advise simulates each strategy that the kernel supports: it opens all connections, then replaces 5,000 of them. With
-    --rate it also counts ports in TIME_WAIT. Times come from --calibrate, or are the usual ones of such a kernel.
+    --rate it also counts ports in TIME_WAIT. Times come from --calibrate, which takes a file of connbench calibrate; or
+    they are the usual ones of such a kernel, measured on one machine.
     """  # noqa: D301  # click wants the character \b itself
     if languages and output_format != "text":
         raise UsageError(f"--code goes with --format text, not {output_format}", "leave one of them out")
@@ -211,6 +213,8 @@ def command(  # noqa: PLR0913  # one for each option
         if calibrating
         else (usual_of(Protocol.UDP, search) if is_udp else usual(told.version, search))
     )
+    whose, machine = ("this host", environment.of_machine()) if kernel is None else ("--kernel", {"kernel": release})
+    warn_of_other_machine(calibration, machine, whose)
     advice = advise(
         Scenario(
             connections=number,

@@ -39,6 +39,7 @@ COMMANDS = {
     "reproduce": "Repeat the measurements of a talk; say which claims hold here.",
     "report": "Print result files, as text or for other programs.",
     "compare": "Compare two result files: what became slower, what faster.",
+    "calibrate": "Measure what a port costs on this machine, for predict and advise.",
     "predict": "Predict what a run would measure; check a result against it.",
     "advise": "Name the strategy that keeps connections fast, with its code.",
     "plot": "Draw charts of result files, as pictures or in the terminal.",
@@ -50,7 +51,7 @@ COMMANDS = {
 }
 """Name and help line of each command; its module is imported when the command is used."""
 
-FEATURES = {"advise", "reproduce", "serve", "trace"}
+FEATURES = {"advise", "calibrate", "reproduce", "serve", "trace"}
 """Commands that have a folder of their own; the others are modules of `connbench.commands`."""
 
 MODULES = {"report": "show", "strategies": "list_strategies"}

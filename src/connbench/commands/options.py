@@ -271,8 +271,8 @@ calibrate_option = option(
     type=FILE,
     callback=_check_readable,
     metavar="FILE",
-    help="Fit the costs of a port to this result file. Repeatable: results of plain with several numbers of "
-    "connections fit best.",
+    help="Take the costs of a port from this file of connbench calibrate, or fit them to this result file. Repeatable "
+    "for results.",
 )
 
 
@@ -556,6 +556,10 @@ _MODEL = {
 }
 """The options of `run` that decide a port search; the others say where and how it is measured."""
 
+model_range_option = _changed(
+    "port_range", help="Choose local ports from this range; host takes this host's.  [default: 9024-65535]"
+)
+
 _MODEL_CHANGES: dict[str | None, Option] = {
     "strategies": _changed(
         "strategies",
@@ -568,9 +572,7 @@ _MODEL_CHANGES: dict[str | None, Option] = {
         show_default=True,
         help="Draw the windows and ports that a run with this seed draws.",
     ),
-    "port_range": _changed(
-        "port_range", help="Choose local ports from this range; host takes this host's.  [default: 9024-65535]"
-    ),
+    "port_range": model_range_option,
 }
 
 MODEL_OPTIONS = tuple(_MODEL_CHANGES.get(one.name, one) for one in RUN_OPTIONS if one.name in _MODEL)

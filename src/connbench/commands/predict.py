@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from connbench.commands.calibration_files import calibrate_from, list_names, read_pairs
+from connbench.commands.calibration_files import calibrate_from, fit_to, read_costs, warn_of_other_machine
 from connbench.commands.messages import exit_code, width
 from connbench.commands.options import (
     MODEL_OPTIONS,
@@ -74,13 +74,14 @@ def command(  # noqa: PLR0913  # one for each option
 
     \b
       connbench predict --strategy plain,window
-      connbench predict --strategy plain --calibrate 4k.json --calibrate 16k.json
+      connbench calibrate -o machine.json
+      connbench predict --strategy plain --calibrate machine.json
       connbench predict RESULT --chart overlay.png
 
     It opens no socket and needs no root. For each strategy it prints errors, ports probed and the knee; with
     --calibrate also times. RESULT is a file of `connbench run -o`: predict then repeats its plan in the model, and
-    prints the prediction beside the measured figures. It fits the model's times to RESULT, or to the files of
-    --calibrate.
+    prints the prediction beside the measured figures. Times are those of --calibrate, which takes a file of `connbench
+    calibrate`, or results to fit them to; without it predict fits them to RESULT.
     """  # noqa: D301  # click wants the character \b itself
     chosen = ALGORITHMS[algorithm] if algorithm else None
     if force and not chart:
@@ -154,7 +155,6 @@ def _of_file(
     output_format: str,
 ) -> tuple[str, list[Overlay]]:
     from connbench.portmodel.agreement import agreement
-    from connbench.portmodel.calibration import calibrate, usual_on
     from connbench.portmodel.prediction import predict_result
     from connbench.report.charts.predicted import Overlay
     from connbench.report.prediction_report import agreement_json, agreement_text
@@ -166,10 +166,10 @@ def _of_file(
     pairs = predict_result(result, chosen, sysctls.reserved, sysctls.tw_reuse)
     if algorithm and all(_protocol(pair) is Protocol.UDP for pair in pairs):
         raise _no_search_of_udp()
-    fitting, fitted_on = read_pairs(calibrating) if calibrating else (pairs, release)
-    origin = list_names(calibrating) if calibrating else result.name
-    fits = {one: calibrate(fitting, one, origin, usual_on(fitted_on, one)) for one in Protocol}
-    calibrations = {protocol: found for protocol, found in fits.items() if found is not None}
+    costs_of = read_costs(calibrating) if calibrating else fit_to(pairs, result.environment, result.name)
+    calibrations = {one: found for one in Protocol if (found := costs_of(one)) is not None}
+    for one in calibrations.values():
+        warn_of_other_machine(one, result.environment, result.name)
     compared = [(pair, agreement(pair, calibrations.get(_protocol(pair)))) for pair in pairs]
     overlays = [
         Overlay(

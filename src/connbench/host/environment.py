@@ -26,10 +26,9 @@ def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
     soft, hard = limits.open_files()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "kernel": platform.release(),
         "kernel_build": platform.version(),
         "machine": platform.machine(),
-        "cpu_model": cpu_model(),
+        **of_machine(),
         "cpu_count": os.cpu_count(),
         "affinity": sorted(usable_cpus()),
         "clock": clock(),
@@ -45,6 +44,11 @@ def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
         "connbench": connbench.__version__,
         "host_sysctls": sysctl.read_all(),
     }
+
+
+def of_machine() -> dict[str, object]:
+    """The part of the environment that tells one machine from another: its kernel and its CPU."""
+    return {"kernel": platform.release(), "cpu_model": cpu_model()}
 
 
 def clock() -> Clock:

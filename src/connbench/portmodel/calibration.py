@@ -13,11 +13,14 @@ from connbench.kernel_release import version_of
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import Algorithm
 from connbench.results.result import Samples, samples_class
+from connbench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from connbench.portmodel.prediction import Pair, Prediction  # which loads what reads the kernel's settings
 
 Floats = npt.NDArray[np.float64]
+
+MOST_KNOTS, MOST_PORTS = 64, 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class Machine:
         cpu, kernel, time = (environment.get(key) for key in ("cpu_model", "kernel", "time"))
         return cls(*(one if isinstance(one, str) else None for one in (cpu, kernel, time)))
 
+    def differences(self, other: Machine) -> list[str]:
+        """In what this machine and another one differ, as far as both are known, in words; of releases X.Y counts."""
+        found = []
+        if self.cpu and other.cpu and self.cpu != other.cpu:
+            found.append(f"{self.cpu}, not {other.cpu}")
+        if self.kernel and other.kernel and version_of(self.kernel) != version_of(other.kernel):
+            found.append(f"Linux {self.kernel}, not {other.kernel}")
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -52,9 +64,10 @@ class Calibration:
     Attributes:
         sizes: The number of ports in use at each knot, ascending; at least one.
         base_ns: The cost of a connect() that succeeds, without its search, at each knot; as many.
-        port_ns: The cost of a port probed at each knot; as many.
+        port_ns: The cost of a port that the search before has probed, too, at each knot; as many. So are most ports of
+            a search that prefers one parity, once that is full.
         window_base_ns: As `base_ns`, where the search begins in a random window.
-        window_port_ns: As `port_ns`, in a random window, whose entries were not read for long.
+        new_port_ns: The cost of a port that the search before has not probed: its entries were not read for long.
         failure_ns: The cost of a call that finds no port, without its search.
         residual: The median of |predicted - measured| / measured over the blocks of the fit; None without a fit.
         origin: Where it comes from, in words.
@@ -66,12 +79,26 @@ class Calibration:
     base_ns: tuple[float, ...]
     port_ns: tuple[float, ...]
     window_base_ns: tuple[float, ...]
-    window_port_ns: tuple[float, ...]
+    new_port_ns: tuple[float, ...]
     failure_ns: float
     residual: float | None
     origin: str
     largest: int
     machine: Machine | None = None
+
+    def __post_init__(self) -> None:
+        """Check what a file may say.
+
+        Raises:
+            ValueError: There are no knots or too many, they do not ascend, or a cost is missing or below 0.
+        """
+        sizes, costs = np.array(self.sizes), (self.base_ns, self.port_ns, self.window_base_ns, self.new_port_ns)
+        if not 1 <= len(sizes) <= MOST_KNOTS or any(len(curve) != len(sizes) for curve in costs):
+            raise ValueError(f"it has not 1 to {MOST_KNOTS} sizes with a cost of each kind for each")
+        if not (sizes[0] >= 1 and sizes[-1] <= MOST_PORTS and (np.diff(sizes) > 0).all()):
+            raise ValueError(f"its sizes do not ascend from 1 or more to at most {MOST_PORTS:,}")
+        if not all(0 <= cost <= NS_PER_S for cost in (*np.ravel(costs), self.failure_ns)):
+            raise ValueError("a cost is not between 0 and a second")
 
     @property
     def failure_share(self) -> float:
@@ -80,23 +107,23 @@ class Calibration:
 
     @property
     def curves(self) -> Floats:
-        """The costs at the knots, a row each: `base_ns`, `port_ns`, `window_base_ns`, `window_port_ns`."""
-        return np.array((self.base_ns, self.port_ns, self.window_base_ns, self.window_port_ns))
+        """The costs at the knots, a row each: `base_ns`, `port_ns`, `window_base_ns`, `new_port_ns`."""
+        return np.array((self.base_ns, self.port_ns, self.window_base_ns, self.new_port_ns))
 
     def with_curves(self, sizes: Floats, curves: Floats) -> Self:
         """The calibration with other knots and costs, as `curves` has them."""
-        base, port, window_base, window_port = (tuple(curve.tolist()) for curve in curves)
+        base, port, window_base, new_port = (tuple(curve.tolist()) for curve in curves)
         return replace(
             self,
             sizes=tuple(sizes.tolist()),
             base_ns=base,
             port_ns=port,
             window_base_ns=window_base,
-            window_port_ns=window_port,
+            new_port_ns=new_port,
         )
 
     def port_ns_at(self, working_set: npt.ArrayLike) -> Floats:
-        """The cost of a port probed, in ns, for each working set; the same shape."""
+        """The cost of a port that the search before has probed, too, in ns, for each working set; the same shape."""
         return self.at(working_set, self.port_ns)
 
     def base_ns_at(self, connections: npt.ArrayLike) -> Floats:
@@ -153,7 +180,7 @@ class Calibration:
     def _searched(self, prediction: Prediction) -> Floats:
         if not prediction.searches:
             return np.zeros(len(prediction.attempts))
-        costs = self.window_port_ns if prediction.searches_window else self.port_ns
+        costs = self.port_ns if prediction.prefers_parity else self.new_port_ns
         return prediction.attempts.ports_probed * self.at(prediction.working_set, costs)
 
     def extrapolates(self, prediction: Prediction) -> bool:
@@ -166,7 +193,7 @@ USUAL = Calibration(
     base_ns=(13_000.0,) * 4,
     port_ns=(44.0, 48.0, 78.0, 85.0),
     window_base_ns=(13_000.0,) * 4,
-    window_port_ns=(48.0, 51.0, 53.0, 93.0),
+    new_port_ns=(48.0, 51.0, 53.0, 93.0),
     failure_ns=3_000.0,
     residual=None,
     origin="usual costs of one machine",
@@ -185,7 +212,7 @@ USUAL_UDP = Calibration(
     base_ns=(2_600.0,),
     port_ns=(60.0,),
     window_base_ns=(2_600.0,),
-    window_port_ns=(60.0,),
+    new_port_ns=(60.0,),
     failure_ns=2_800.0,
     residual=None,
     origin="usual costs of UDP on one machine",
@@ -203,7 +230,7 @@ USUAL_BEFORE = Calibration(
     base_ns=(25_000.0,) * 3,
     port_ns=(80.0, 160.0, 170.0),
     window_base_ns=(25_000.0,) * 3,
-    window_port_ns=(112.0, 204.0, 238.0),
+    new_port_ns=(112.0, 204.0, 238.0),
     failure_ns=5_000.0,
     residual=None,
     origin="usual costs of one machine before Linux 6.15, the talk's",
@@ -241,17 +268,16 @@ The port at which the kernel begins a search is not known, so an attempt of the 
 in the mean of many.
 """
 
-SLOWEST = 0.05
+SLOWEST = 0.1
 """The share of a mean's values that count as much as the least of them: what interrupts an attempt is among them."""
 
 LONG_SEARCH = 64
 """Ports probed from which on a search shows in a latency, which varies by itself."""
 
-SMOOTH = 1.0
-"""The weight, in blocks, of a straight line of a port's costs, and of equal costs of a connection: between knots with
-fewer blocks the neighbours decide."""
+SMOOTH = 0.03
+"""The weight, in blocks, of equal costs from knot to knot: at a knot that no block is near its neighbours decide."""
 
-EXACT_WITHIN, REFITS = 0.03, 20
+EXACT_WITHIN, REFITS = 0.1, 20
 """Blocks that deviate by more than this share weigh less the further off they are (Huber's loss, by least squares with
 new weights this many times): blocks of a disturbed machine are far off, and on one side."""
 
@@ -260,8 +286,8 @@ USUAL_PORT_COST = "; no search there is long enough to show the cost of a port, 
 WEAK, FIRM = 1e-3, 1e3
 """The weight, in blocks, of what is assumed where blocks show otherwise, and of what they cannot show."""
 
-COLUMNS = 7
-PROBED, OPEN, WORKING_SET, LATENCY, FAILED, IN_WINDOW, WEIGHT = range(COLUMNS)
+COLUMNS = 8
+PROBED, OPEN, WORKING_SET, LATENCY, FAILED, IN_WINDOW, IS_NEW, WEIGHT = range(COLUMNS)
 """The columns of the blocks."""
 
 
@@ -322,6 +348,7 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
                 took,
                 float(is_failure),
                 float(prediction.searches_window),
+                float(not prediction.prefers_parity),
                 1.0,
             )
 
@@ -335,42 +362,52 @@ def _fitted(blocks: Floats, usual: Calibration) -> Calibration:
     """Fit the costs to blocks, by least squares of relative deviations.
 
     The unknowns are multiples of the usual costs: of each curve at each knot, and of a failure. What the blocks do not
-    show has the multiple of its like: a port in a random window that of any port, a failure that of a connection. If
-    all failures probe about as many ports, they cannot separate the cost of a failure from that of a port.
+    show has the multiple of its like: a new port that of a port probed again, a failure that of a connection. If
+    all failures of a kind probe about as many ports, they cannot separate the cost of a failure from that of a port.
     """
     probed, failed, in_window = blocks[:, [PROBED]], blocks[:, [FAILED]] == 1, blocks[:, [IN_WINDOW]] == 1
-    is_long = probed >= LONG_SEARCH
-    shows_port, shows_window = (int((is_long & kind).sum()) >= FEWEST for kind in (~in_window, in_window))
-    if shows_port or shows_window:
+    is_long, is_new = probed >= LONG_SEARCH, blocks[:, [IS_NEW]] == 1
+    kinds = (~is_new, is_new)
+    shown = [int((is_long & kind).sum()) >= FEWEST for kind in kinds]
+    if any(shown):
         least = blocks[is_long[:, 0], WORKING_SET].min()
         usual = _at_knots(usual, least, blocks[:, (OPEN, WORKING_SET)].max())
     else:
         usual = replace(usual, origin=f"{usual.origin}{USUAL_PORT_COST}")
-    shows_failure = shows_port and _differ(blocks[(failed & ~in_window)[:, 0], PROBED])
+    shows_failure = any(
+        is_shown and _differ(blocks[(failed & kind)[:, 0], PROBED]) for kind, is_shown in zip(kinds, shown, strict=True)
+    )
 
     curves = usual.curves
     opened, working_set = (_shares(blocks[:, column], usual.sizes) for column in (OPEN, WORKING_SET))
     rows = np.hstack(
         (
             opened * curves[0] * (~failed & ~in_window),
-            working_set * curves[1] * probed * ~in_window,
+            working_set * curves[1] * probed * ~is_new,
             opened * curves[2] * (~failed & in_window),
-            working_set * curves[3] * probed * in_window,
+            working_set * curves[3] * probed * is_new,
             failed * usual.failure_ns,
         )
     )
     unknowns = np.eye(rows.shape[1])
-    base, port, window_base, window_port = np.split(unknowns[:-1], len(curves))
+    base, port, window_base, new_port = np.split(unknowns[:-1], len(curves))
+    straight, new_straight = (
+        FIRM * _is_straight(blocks[(is_long & kind)[:, 0], WORKING_SET], usual.sizes) * is_shown + WEAK
+        for kind, is_shown in zip(kinds, shown, strict=True)
+    )
     rules = np.vstack(
         (
-            *(SMOOTH * _differences(one, curve, 1) for one, curve in ((base, curves[0]), (window_base, curves[2]))),
-            *(SMOOTH * _differences(one, curve, 2) for one, curve in ((port, curves[1]), (window_port, curves[3]))),
+            SMOOTH * _differences(base, curves[0], 1),
+            SMOOTH * _differences(window_base, curves[2], 1),
+            WEAK * _differences(port, curves[1], 1),
+            straight * _differences(port, curves[1], 2),
+            new_straight * _differences(new_port, curves[3], 2),
             WEAK * (window_base - base),
-            (WEAK if shows_port and shows_window else FIRM) * (window_port - port),
+            (WEAK if all(shown) else FIRM) * (new_port - port),
             (WEAK if shows_failure else FIRM) * (unknowns[-1:] - base[:1]),
         )
     )
-    as_usual = (WEAK**2 if shows_port or shows_window else FIRM) * port
+    as_usual = (WEAK**2 if any(shown) else FIRM) * port
     roots = np.sqrt(blocks[:, [WEIGHT]])
     wanted = np.concatenate((roots[:, 0], np.zeros(len(rules)), as_usual.sum(axis=1)))
     equations = np.vstack((rows / blocks[:, [LATENCY]] * roots, rules, as_usual))
@@ -398,6 +435,20 @@ def _differences(unknowns: Floats, curve: Floats, order: int) -> Floats:
     return np.diff(unknowns * (curve / curve[0])[:, None], order, axis=0)
 
 
+def _is_straight(working_sets: Floats, sizes: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """Whether long searches do not show how a line bends, at each knot but the first and the last: a column.
+
+    They show it near the knot, if they also are near the end of the line where that is the next knot. Elsewhere the
+    line is straight: short searches tell more of a connection than of a port.
+    """
+    is_near = np.any(_shares(working_sets, sizes) >= 0.5, axis=0, keepdims=True)[0]
+    is_bent = is_near[1:-1].copy()
+    is_bent[:1] &= is_near[:1][: len(is_bent)]
+    is_bent[-1:] &= is_near[-1:][: len(is_bent)]
+    straight: npt.NDArray[np.bool_] = ~is_bent[:, None]
+    return straight
+
+
 def _differ(ports_probed: Floats) -> bool:
     """Whether some searches probe more than twice as many ports as others."""
     return len(ports_probed) > 0 and bool(ports_probed.max() > 2 * ports_probed.min())
@@ -405,12 +456,12 @@ def _differ(ports_probed: Floats) -> bool:
 
 def _deviations(calibration: Calibration, blocks: Floats) -> Floats:
     """The deviation of each block from the calibration, as a share of its latency."""
-    in_window = blocks[:, IN_WINDOW] == 1
+    in_window, is_new = blocks[:, IN_WINDOW] == 1, blocks[:, IS_NEW] == 1
     opened, working_set = blocks[:, OPEN], blocks[:, WORKING_SET]
     places = (opened, working_set) * 2
-    base, port, window_base, window_port = map(calibration.at, places, calibration.curves)
+    base, port, window_base, new_port = map(calibration.at, places, calibration.curves)
     connected = np.where(in_window, window_base, base)
     ended = np.where(blocks[:, FAILED] == 1, calibration.failure_ns, connected)
-    said = ended + blocks[:, PROBED] * np.where(in_window, window_port, port)
+    said = ended + blocks[:, PROBED] * np.where(is_new, new_port, port)
     off: Floats = np.abs(said - blocks[:, LATENCY]) / blocks[:, LATENCY]
     return off

@@ -128,7 +128,7 @@ class Prediction:
     @property
     def most_open(self) -> int:
         """The most connections that are open at once."""
-        return int(self.open_before[-1]) + 1 if len(self.open_before) else 0
+        return int(self.open_before[-1]) + int(not self.attempts.failed[-1]) if len(self.open_before) else 0
 
     @cached_property
     def groups(self) -> dict[str, Mask]:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 SCHEMA = 3
 """Version of both JSON documents; raised when a key changes its name or meaning."""
 
+WITHOUT_TIMES = "no times without --calibrate FILE: connbench calibrate -o FILE measures this machine's costs (5 s)"
+"""What stands in place of the costs; those of UDP are fitted to results alone."""
+
 
 def prediction_text(
     predictions: Sequence[Prediction], algorithm: Algorithm, calibration: Calibration | None, width: int | None = None
@@ -41,6 +44,8 @@ def prediction_text(
         blocks.append(_comparison(predictions, calibration))
     if calibration:
         blocks.append(Lines(_calibration_lines(calibration, predictions)))
+    elif all(one.plan.strategy.load.protocol is Protocol.TCP for one in predictions):
+        blocks.append(Lines([WITHOUT_TIMES]))
     return write(blocks, width)
 
 

@@ -13,10 +13,10 @@ import re
 import resource
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from connbench.errors import InputError, UsageError
 from connbench.results.csv_file import is_own_header, read_csv
@@ -25,6 +25,7 @@ from connbench.results.result import Origin, Result
 from connbench.results.talk_csv import is_talk_csv, read_talk_csv
 from connbench.safe_text import printable
 
+_Document = TypeVar("_Document")
 _GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_FILE = 2 << 30
 """Bytes, unpacked: fifty times the size of a million attempts."""
@@ -77,28 +78,34 @@ def read(path: Path, unit: str | None = None) -> Result:
     Raises:
         InputError: The file is missing, cut off, empty, of a newer connbench, without an attempt, or no result.
     """
+    return read_document(path, lambda data, name: parse_result(data, name, unit))
+
+
+def read_document(path: Path, parse: Callable[[bytes, str], _Document]) -> _Document:
+    """Read a file within the limits above.
+
+    Args:
+        path: The file.
+        parse: Makes what is returned of the unpacked bytes and of the name of the file, which can be printed.
+
+    Raises:
+        InputError: The file is missing, cut off or too large, or `parse` raises this.
+    """
     name = printable(os.fsencode(path).decode(errors="replace"))  # a name may have any bytes
     try:
-        result = _read(path, name, unit)
+        with path.open("rb") as file:
+            data = _unpack(file, name) if file.peek(2).startswith(_GZIP_MAGIC) else _take(file, name)
+        limit = MEMORY + MEMORY_TIMES * len(data)
+        try:
+            with _memory_of_at_most(limit):
+                return parse(data, name)
+        except MemoryError as error:
+            raise InputError(
+                f"{name} takes more memory to read than there is, or than the {limit >> 20} MiB for a file of its size",
+                "if connbench wrote it, read it on a machine with more memory",
+            ) from error
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}", "name a result file") from error
-    if not result.rounds:
-        raise InputError(f"{name} holds no attempts", "the run that wrote it was stopped before the first of them")
-    return result
-
-
-def _read(path: Path, name: str, unit: str | None) -> Result:
-    with path.open("rb") as file:
-        data = _unpack(file, name) if file.peek(2).startswith(_GZIP_MAGIC) else _take(file, name)
-    limit = MEMORY + MEMORY_TIMES * len(data)
-    try:
-        with _memory_of_at_most(limit):
-            return _parse(data, name, unit)
-    except MemoryError as error:
-        raise InputError(
-            f"{name} takes more memory to read than there is, or than the {limit >> 20} MiB for a file of its size",
-            "if connbench wrote it, read it on a machine with more memory",
-        ) from error
 
 
 @contextmanager
@@ -173,6 +180,14 @@ def _unpack(file: IO[bytes], name: str) -> bytes:
         raise InputError(f"{name} is cut off: its gzip stream has no end", "copy the whole file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{name} is broken: {error}", "copy the file again") from error
+
+
+def parse_result(data: bytes, name: str, unit: str | None) -> Result:
+    """The result in the unpacked bytes of a file; arguments and errors as for `read`."""
+    result = _parse(data, name, unit)
+    if not result.rounds:
+        raise InputError(f"{name} holds no attempts", "the run that wrote it was stopped before the first of them")
+    return result
 
 
 def _parse(data: bytes, name: str, unit: str | None) -> Result:
