@@ -69,8 +69,10 @@ class Samples(AttemptColumns[Numbers]):
         return kind(**{name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns})
 
     def chosen(self, mask: Mask) -> Samples:
-        """The attempts for which the mask is true."""
+        """The attempts for which the mask is true; these samples themselves if it is true for all."""
         rows = np.flatnonzero(mask)  # once for all columns: by a mask numpy takes five times as long
+        if len(rows) == len(self):
+            return self
         return type(self)(**{name: values[rows] for name, values in self.columns.items()})
 
     def between(self, first: int, end: int) -> Samples:
