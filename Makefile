@@ -26,8 +26,9 @@ setup: $(READY) ## Make .venv and install connbench in it
 packages: ## Install what the tests use of the distribution (root)
 	@$(PYTHON) scripts/packages.py $(if $(NO_INSTALL),--list)
 
-run: $(READY) ## The main job: all 56,512 ports through random windows of 500
+run: $(READY) ## The main job: 56,512 ports through random windows of 500; then a profile
 	$(BIN)/connbench run --strategy window --window 500
+	$(BIN)/connbench profile
 
 # NO_INSTALL=1 leaves the machine's packages alone: tests that need more are skipped, and say what to install.
 # Two at a time, the tests of a file one after the other: they share what the first of them measured or wrote.
@@ -63,7 +64,7 @@ overhead: $(READY) ## What connbench costs against C; needs cc, and idle CPUs
 in-flight: $(READY) ## What --in-flight gives over a path of 50 ms; needs TUN, and idle CPUs
 	$(BIN)/python scripts/inflight.py
 
-accuracy: $(READY) ## How well the model goes with this machine: a minute
+accuracy: $(READY) ## How well model and profile go with this machine: some minutes
 	$(BIN)/python scripts/accuracy.py
 
 files: $(READY) ## How long a million attempts take to save and to load

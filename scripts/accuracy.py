@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.analysis.knee import find_knee
+from connbench.analysis.levels import levels_of
 from connbench.analysis.summary import achieved_rate, summarize
 from connbench.draws import Draws
 from connbench.errors import ExitCode
@@ -40,6 +41,7 @@ from connbench.results.input_file import read
 from connbench.results.result import Result, StrategyResult
 
 PORTS, LARGE, TALK = 4096, 8192, MAX_PORT - DEFAULT_RANGE_LOW + 1
+PROFILED = 32_768
 WINDOW, LOW = 64, 20000
 BLOCK = 128
 """The median of this many consecutive attempts is compared: interruptions by other processes affect few of them."""
@@ -77,6 +79,12 @@ FIGURES = {
         " full there gives 0.6 and less.",
         0.7,
         1.3,
+    ),
+    "profile / run, of levels": Figure(
+        f"plain over {PROFILED:,} ports: the median connect() at a level of `connbench profile`, divided by that of the"
+        " connections of a whole run that begin with as many ports in use (the next 1 %); the median of all levels.",
+        0.9,
+        1.1,
     ),
     "latency ~ ports, filling": Figure(
         f"plain over {PORTS:,} ports: correlation of the ports that the model probes with the latency, by medians of"
@@ -197,6 +205,20 @@ def prediction_from_smaller_runs() -> Iterator[tuple[str, float]]:
         yield "predicted / measured total", totals[0] / totals[1]
 
 
+def levels() -> Iterator[tuple[str, float]]:
+    """How the levels of a profile compare with a whole run."""
+    ports = f"{DEFAULT_RANGE_LOW}-{DEFAULT_RANGE_LOW + PROFILED - 1}"
+    [profiled] = measured("profile", "--strategy", "plain", "--port-range", ports).strategies
+    [whole] = run("--strategy", "plain", ports=PROFILED, low=DEFAULT_RANGE_LOW).strategies
+    latency = whole.samples.latency_ns
+    ratios = [
+        level.latency.p50 / float(np.median(latency[level.in_use : level.in_use + PROFILED // 100]))
+        for level in levels_of(profiled)
+        if level.latency.count
+    ]
+    yield "profile / run, of levels", median(ratios)
+
+
 def churning() -> Iterator[tuple[str, float]]:
     """The correlation of a churn's latency with the model, and the rate that a churn reaches."""
     result = run("--strategy", "plain", "--fill", "52%", "--churn", "2000")
@@ -263,6 +285,7 @@ def full() -> Iterator[tuple[str, float]]:
 
 EXPERIMENTS: tuple[Callable[[], Iterator[tuple[str, float]]], ...] = (
     prediction_from_smaller_runs,
+    levels,
     filling,
     churning,
     windows,

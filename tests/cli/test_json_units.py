@@ -15,10 +15,11 @@ PORTS = ("--port-range", "40000-40063")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two rounds as run.json, and a sweep as sweep.json."""
+    """A run of two rounds as run.json, a sweep as sweep.json, and a profile as profile.json."""
     folder = tmp_path_factory.mktemp("files")
     connbench("run", "--strategy", "plain,bind", *PORTS, "--rounds", "2", "-o", str(folder / "run.json"))
     connbench("sweep", "--strategy", "bind", *PORTS, "--fill", "50%,90%", "-o", str(folder / "sweep.json"))
+    connbench("profile", "--strategy", "plain", *PORTS, "--samples", "3", "-o", str(folder / "profile.json"))
     return folder
 
 
@@ -27,6 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         "report run.json",
         "report sweep.json",
+        "report profile.json",
         "compare run.json run.json",
         "predict --strategy plain,bind --port-range 40000-40999",
         "predict run.json --calibrate run.json",

@@ -75,7 +75,7 @@ def scaled(command: str) -> str:
     if words.startswith("connbench run") and not {"-n", "--port-range"} & set(words.split()):
         words = words.replace("run", f"run {SMALLER}", 1)
     words = re.sub(r"(run .*--churn) (20k|2k)\b", lambda found: f"{found[1]} {SHORTER[found[2]]}", words)
-    if "--format csv" in words:
+    if "--format csv" in words or words.startswith("connbench profile"):
         words = words.replace("--port-range 20000-29999", SMALLER)
     if words.startswith("connbench sweep"):
         words = re.sub(r"--(window|churn|fill) [\d,%]+", lambda found: f"--{found[1]} {FEWER[found[1]]}", words)
