@@ -324,10 +324,12 @@ def calibrate(
 
 def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
     for prediction, samples in pair.rounds:
-        profile = prediction.plan.strategy.load.profile
-        size = profile.samples if profile else max(SMALLEST_BLOCK, len(samples) // BLOCKS)
-        for begin in range(0, len(samples), size):
-            yield from _of_block(prediction, samples, slice(begin, begin + size))
+        profile, number = prediction.plan.strategy.load.profile, len(samples)
+        part = profile.samples if profile else max(1, number)  # no block has attempts of two levels
+        size = SMALLEST_BLOCK if profile else max(SMALLEST_BLOCK, number // BLOCKS)
+        for begin in range(0, number, part):
+            for first in range(begin, min(begin + part, number), size):
+                yield from _of_block(prediction, samples, slice(first, min(first + size, begin + part)))
 
 
 def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterator[tuple[float, ...]]:
