@@ -19,6 +19,9 @@ from fault_at_moment import Step, at, connecting
 from run_connbench import HANG_S, children, command_line, connections_of, engine_of, running, wait_until
 from server_host import states
 
+PATIENT = ("--timeout", "1000")
+"""The engine does not kill a worker that goes on, before the test counts as hanging."""
+
 SYN_SENT = "02"
 """State of a socket as /proc/net/tcp has it."""
 
@@ -64,7 +67,7 @@ def test_ctrl_c_in_an_unanswered_connect(each_loop: Loop, tmp_path: Path) -> Non
 def test_ctrl_c_with_handshakes_outstanding(each_loop: Loop, tmp_path: Path) -> None:
     """They stay unfinished, with each loop: nobody waits for them."""
     path = tmp_path / "r.json"
-    flying = ("--in-flight", "10", "--timeout", "1000", "--loop", each_loop)
+    flying = ("--in-flight", "10", *PATIENT, "--loop", each_loop)
     with unanswered(*SILENT, str(path), *flying) as (process, _):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=HANG_S)
@@ -109,9 +112,10 @@ def test_connect_that_a_stop_interrupts_times_out_all_the_same(tmp_path: Path) -
 def test_ctrl_c_in_a_long_pace(each_loop: Loop, tmp_path: Path) -> None:
     """One replacement in a thousand seconds: the sleep until the second one ends."""
     path = tmp_path / "r.json"
-    load = ("--strategy", "bind", "--fill", "50%", "--churn", "9", "--churn-rate", "0.001", "--loop", each_loop)
+    load = ("--strategy", "bind", "--fill", "50%", "--churn", "9", "--churn-rate", "0.001", *PATIENT)
+    command = ("run", "--port-range", "40000-40063", *load, "--loop", each_loop, "-o", str(path))
     # 32 connections, one that warms up, and one that takes another's place.
-    with running("run", "--port-range", "40000-40063", *load, "-o", str(path), at_least=34) as process:
+    with running(*command, at_least=34) as process:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=HANG_S)
     assert process.returncode == ExitCode.INTERRUPTED
@@ -121,7 +125,7 @@ def test_ctrl_c_in_a_long_pace(each_loop: Loop, tmp_path: Path) -> None:
     assert replaced["rounds"][0]["established"] == 32
 
 
-BILLION = ("run", "--strategy", "random", "--retries", "1000000000", "--port-range", "40000-40007", "-n", "9", "-o")
+TRIES = ("run", "--strategy", "random", "--retries", "1000000000", "--port-range", "40000-40007", "-n", "9", *PATIENT)
 """The ninth attempt finds none of the eight ports free."""
 
 
@@ -144,7 +148,7 @@ def test_attempt_of_a_billion_tries_ends(
 ) -> None:
     """The attempt stays unfinished."""
     path = tmp_path / "r.json"
-    with running(*BILLION, str(path), "--loop", each_loop, at_least=8) as process:
+    with running(*TRIES, "-o", str(path), "--loop", each_loop, at_least=8) as process:
         code = stop(process)
         process.communicate(timeout=HANG_S)
     assert process.returncode == code
