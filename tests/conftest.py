@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 import run_connbench
 from allowed_namespace import NAMESPACE, REASON
 from connbench.model import Loop
-from connbench.planner.planner import why_no_c_loop
 
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
     if (
@@ -37,11 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"no network namespace allowed here: {REASON}"))
 
 
-@pytest.fixture(params=list(Loop))
+@pytest.fixture(params=[pytest.param(Loop.C, marks=run_connbench.needs_c_loop), Loop.PYTHON])
 def each_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Loop:
     """First the loop in C, where it is built, then the one in Python; every plan that `make_plan` makes has it."""
     loop: Loop = request.param
-    if loop is Loop.C and (reason := why_no_c_loop()):
-        pytest.skip(f"{reason}: it needs a C compiler and Python's headers")
     monkeypatch.setattr(run_connbench, "LOOP", loop)
     return loop

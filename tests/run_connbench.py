@@ -22,7 +22,7 @@ from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Endpoint, Link, Listener, Loop, Placement, Plan, PortRange, StrategySpec
-from connbench.planner.planner import choose_loop
+from connbench.planner.planner import choose_loop, why_no_c_loop
 from connbench.results.result import Result, StrategyResult
 from connbench.runner import run
 
@@ -49,6 +49,10 @@ os.environ.pop("GITHUB_ACTIONS", None)  # where GitHub runs the tests, their fai
 os.environ["CONNBENCH_TESTS"] = str(os.getpid())
 MARK = f"CONNBENCH_TESTS={os.getpid()}"
 
+_MISSING = why_no_c_loop()
+needs_c_loop = pytest.mark.skipif(
+    bool(_MISSING), reason=f"{_MISSING}, which needs a C compiler and Python's headers" if _MISSING else "it is here"
+)
 needs_port_range = pytest.mark.skipif(
     not is_supported(LOCAL_PORT_RANGE), reason="this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3)"
 )

@@ -16,7 +16,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.model import Loop
 from fault_at_moment import Step, at, connecting
-from run_connbench import HANG_S, children, command_line, connections_of, engine_of, running, wait_until
+from run_connbench import HANG_S, children, command_line, connections_of, engine_of, needs_c_loop, running, wait_until
 from server_host import states
 
 PATIENT = ("--timeout", "1000")
@@ -97,6 +97,7 @@ def test_sigterm_to_a_worker_in_an_unanswered_connect(each_loop: Loop, tmp_path:
     assert errnos(path) == [0]
 
 
+@needs_c_loop
 def test_connect_that_a_stop_interrupts_times_out_all_the_same(tmp_path: Path) -> None:
     """SIGSTOP and SIGCONT end a connect() with a time-out by EINTR (signal(7)): the loop in C goes on with it."""
     path = tmp_path / "r.json"

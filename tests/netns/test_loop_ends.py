@@ -20,14 +20,11 @@ from connbench.draws import Draws
 from connbench.engine.task import ChurnTask, LoopEnd, Reason, WorkerTask
 from connbench.engine.worker import module_of
 from connbench.model import Endpoint, Listener, Load, Loop, Namespace, Phase, Protocol, RoundPlan
-from connbench.planner.planner import why_no_c_loop
 from connbench.samples import scratch
-from run_connbench import make_plan, spec
-
-needs_c = pytest.mark.skipif(bool(why_no_c_loop()), reason=why_no_c_loop() or "it is there")
+from run_connbench import make_plan, needs_c_loop, spec
 
 
-@pytest.fixture(params=[pytest.param(Loop.C, marks=needs_c), Loop.PYTHON])
+@pytest.fixture(params=[pytest.param(Loop.C, marks=needs_c_loop), Loop.PYTHON])
 def module(request: pytest.FixtureRequest) -> ModuleType:
     """The module of each loop."""
     return module_of(request.param)
@@ -103,7 +100,7 @@ def test_target_that_does_not_answer(module: ModuleType) -> None:
     assert list(task.columns["errno"]) == [errno.EINPROGRESS] * 5 + [0] * 4
 
 
-@needs_c
+@needs_c_loop
 def test_a_signal_does_not_end_a_connect() -> None:
     """In C: Python's handler runs while a connect() waits, which then waits for the rest of its time-out.
 
@@ -118,7 +115,7 @@ def test_a_signal_does_not_end_a_connect() -> None:
     assert list(task.columns["errno"]) == [errno.EINPROGRESS]
 
 
-@needs_c
+@needs_c_loop
 def test_the_stop_flag_ends_a_connect_at_the_next_signal() -> None:
     """In C: the attempt is left unfinished, and its socket closed."""
     module, before = module_of(Loop.C), open_files()
@@ -135,7 +132,7 @@ def test_the_stop_flag_ends_a_connect_at_the_next_signal() -> None:
     assert open_files() == before
 
 
-@needs_c
+@needs_c_loop
 def test_what_a_handler_raises_is_passed_on() -> None:
     """In C: the exception ends the attempts between two of them, and what is open is held."""
     module, task, before = module_of(Loop.C), make_task(200_000), open_files()
