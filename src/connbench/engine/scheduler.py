@@ -305,14 +305,13 @@ class Scheduler:
         """
         held = established = 0
 
-        def ask() -> Coroutine:
+        def ask(worker: WorkerHandle) -> Coroutine:
             nonlocal held, established
-            for worker in list(self._workers.values()):
-                answer = yield worker.send("count")
-                held += answer["held"]
-                established += answer["established"]
+            answer = yield worker.send("count")
+            held += answer["held"]
+            established += answer["established"]
 
-        self._run([ask()], heeds_stop=False)
+        self._run(map(ask, list(self._workers.values())), heeds_stop=False)
         return held, established
 
     def close(self, meanwhile: Callable[[], None]) -> None:

@@ -25,6 +25,7 @@ from array import array
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import compress
 from types import ModuleType
 from typing import Any, Never
 
@@ -174,7 +175,8 @@ class Worker:
             floor_ns=self._loop.measure_floor(task, held[0]) if held else None,
             client=task.client,
         )
-        opened = Counter(task.columns["source"][index] for index in begun if task.columns["port"][index])
+        source, port = (task.columns[name][begun.start : begun.stop] for name in ("source", "port"))
+        opened = Counter(compress(source, port))
         return outcome | {
             "report": asdict(report),
             "opened_by_source": [opened[source] for source in range(len(task.plan.sources))],
