@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,13 @@ import numpy.typing as npt
 from connbench.analysis.knee import find_knee
 from connbench.analysis.levels import levels_of
 from connbench.analysis.summary import achieved_rate, summarize
+from connbench.commands.calibration_files import calibrate_from
 from connbench.draws import Draws
 from connbench.errors import ExitCode
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
 from connbench.portmodel.agreement import rank_correlation
 from connbench.portmodel.algorithm import algorithm_of
-from connbench.portmodel.calibration import calibrate
+from connbench.portmodel.calibration import Calibration
 from connbench.portmodel.kernel_search import tcp_port_spaces
 from connbench.portmodel.prediction import predict_result
 from connbench.portmodel.simulation import replaced_rows
@@ -40,7 +42,9 @@ from connbench.reproduce.window_failures import simulate_failures
 from connbench.results.input_file import read
 from connbench.results.result import Result, StrategyResult
 
-PORTS, LARGE, TALK = 4096, 8192, MAX_PORT - DEFAULT_RANGE_LOW + 1
+Saved = TypeVar("Saved")
+
+PORTS, MIDDLE, TALK = 4096, 16_384, MAX_PORT - DEFAULT_RANGE_LOW + 1
 PROFILED = 32_768
 WINDOW, LOW = 64, 20000
 BLOCK = 128
@@ -73,19 +77,15 @@ def at(value: float, meaning: str) -> Figure:
 
 
 FIGURES = {
-    "predicted / measured total": Figure(
-        f"plain over {LARGE:,} ports: the total time predicted by costs fitted to runs on 1,024, 2,048 and 4,096 ports,"
-        " divided by the measured one. The cost of a port beyond these sizes is extrapolated: a CPU whose caches are"
-        " full there gives 0.6 and less.",
-        0.7,
-        1.3,
-    ),
-    "profile / run, of levels": Figure(
-        f"plain over {PROFILED:,} ports: the median connect() at a level of `connbench profile`, divided by that of the"
-        " connections of a whole run that begin with as many ports in use (the next 1 %); the median of all levels.",
-        0.9,
-        1.1,
-    ),
+    **{
+        f"predicted / measured, {name}": Figure(
+            f"{name} over {ports:,} ports: the total time predicted by the costs of `connbench calibrate`, divided by the"
+            f" one measured just after it; both by medians of {BLOCK} attempts.",
+            0.85,
+            1.15,
+        )
+        for name, ports in (("plain", MIDDLE), ("bind", MIDDLE), ("window 500", TALK), ("range", TALK))
+    },
     "latency ~ ports, filling": Figure(
         f"plain over {PORTS:,} ports: correlation of the ports that the model probes with the latency, by medians of"
         f" {BLOCK} attempts.",
@@ -123,6 +123,10 @@ FIGURES = {
     ),
 }
 FULL_FIGURES = {
+    **{
+        f"predicted / measured, {name}, talk's range": Figure(f"the same over {TALK:,} ports.", 0.85, 1.15)
+        for name in ("plain", "bind")
+    },
     "knee of plain, talk's range": at(TALK // 2 + 1, f"the connection from which on plain is slow, of {TALK:,} ports."),
     "odd / even, talk's range": Figure("median latency of odd ports divided by that of even ones there.", 20.0, NONE),
     "odd / even, UDP, talk's range": Figure("the same for bind over UDP.", 0.8, 1.25),
@@ -145,7 +149,12 @@ class CannotMeasureError(Exception):
 
 
 def measured(*arguments: str) -> Result:
-    """Run a command of connbench that takes -o, and return its result.
+    """The result of a command that takes -o; errors as for `saved`."""
+    return saved(read, *arguments)
+
+
+def saved(load: Callable[[Path], Saved], *arguments: str) -> Saved:
+    """Run a command of connbench that takes -o, and return what `load` reads from its file.
 
     Raises:
         CannotMeasureError: The command failed, or its measurement is not sound.
@@ -160,7 +169,7 @@ def measured(*arguments: str) -> Result:
         if done.returncode != ExitCode.OK:
             said = done.stderr or done.stdout[done.stdout.rfind("\ninvalid") + 1 :]
             raise CannotMeasureError(f"connbench {' '.join(arguments)}", done.returncode, said.strip())
-        return read(path)
+        return load(path)
 
 
 def run(*arguments: str, ports: int = PORTS, low: int = LOW) -> Result:
@@ -192,17 +201,28 @@ def filling() -> Iterator[tuple[str, float]]:
     yield "odd / even, UDP", odd_to_even(run("--strategy", "bind", "--protocol", "udp").strategies[0])
 
 
-def prediction_from_smaller_runs() -> Iterator[tuple[str, float]]:
-    """The prediction of `predict --calibrate` from smaller runs, by medians of consecutive attempts."""
-    pairs = [pair for ports in (1024, 2048, 4096) for pair in predict_result(run("--strategy", "plain", ports=ports))]
-    fitted = calibrate(pairs, Protocol.TCP, "smaller runs")
-    [(prediction, samples)] = predict_result(run("--strategy", "plain", ports=LARGE))[0].rounds
-    if fitted:
+def predictions() -> Iterator[tuple[str, float]]:
+    """The totals that a calibration predicts, divided by those measured just after it."""
+    costs = calibrated()
+    for ports, names in ((MIDDLE, "plain,bind"), (TALK, "window,range")):
+        for label, ratio in predicted(costs, run("--strategy", names, ports=ports, low=DEFAULT_RANGE_LOW)):
+            yield f"predicted / measured, {label}", ratio
+
+
+def calibrated() -> Calibration:
+    """What `connbench calibrate` finds here."""
+    return saved(lambda path: calibrate_from((path,), Protocol.TCP), "calibrate")
+
+
+def predicted(costs: Calibration, result: Result) -> Iterator[tuple[str, float]]:
+    """The label of each strategy, and its total time predicted by costs divided by that measured, by medians."""
+    for pair in predict_result(result):
+        [(prediction, samples)] = pair.rounds
         totals = [
-            float(np.median(latency.reshape(-1, BLOCK), axis=1).sum())
-            for latency in (fitted.latency_ns(prediction), samples.connect_ns)
+            sum(float(np.median(part)) * len(part) for part in np.array_split(latency, len(latency) // BLOCK))
+            for latency in (costs.latency_ns(prediction), samples.latency_ns)
         ]
-        yield "predicted / measured total", totals[0] / totals[1]
+        yield pair.strategy.strategy.label, totals[0] / totals[1]
 
 
 def levels() -> Iterator[tuple[str, float]]:
@@ -275,7 +295,12 @@ def reproduction() -> Iterator[tuple[str, float]]:
 def full() -> Iterator[tuple[str, float]]:
     """The figures over the talk's range."""
     wide = {"ports": TALK, "low": DEFAULT_RANGE_LOW}
-    [plain] = run("--strategy", "plain", **wide).strategies
+    for name in ("bind", "plain"):
+        costs, result = calibrated(), run("--strategy", name, **wide)
+        yield from (
+            (f"predicted / measured, {label}, talk's range", ratio) for label, ratio in predicted(costs, result)
+        )
+    [plain] = result.strategies
     yield from (("knee of plain, talk's range", knee(plain)), ("odd / even, talk's range", odd_to_even(plain)))
     [udp] = run("--strategy", "bind", "--protocol", "udp", **wide).strategies
     yield "odd / even, UDP, talk's range", odd_to_even(udp)
@@ -284,7 +309,7 @@ def full() -> Iterator[tuple[str, float]]:
 
 
 EXPERIMENTS: tuple[Callable[[], Iterator[tuple[str, float]]], ...] = (
-    prediction_from_smaller_runs,
+    predictions,
     levels,
     filling,
     churning,
