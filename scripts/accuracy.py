@@ -79,8 +79,8 @@ def at(value: float, meaning: str) -> Figure:
 FIGURES = {
     **{
         f"predicted / measured, {name}": Figure(
-            f"{name} over {ports:,} ports: the total time predicted by the costs of `connbench calibrate`, divided by the"
-            f" one measured just after it; both by medians of {BLOCK} attempts.",
+            f"{name} over {ports:,} ports: the total time predicted by the costs of `connbench calibrate`, divided by"
+            f" that measured just after it; both by medians of {BLOCK} attempts.",
             0.85,
             1.15,
         )

@@ -271,7 +271,7 @@ calibrate_option = option(
     type=FILE,
     callback=_check_readable,
     metavar="FILE",
-    help="Take the costs of a port from this file of connbench calibrate, or fit them to this result file. Repeatable "
+    help="Read the costs of a port from this file of connbench calibrate, or fit them to this result file. Repeatable "
     "for results.",
 )
 
