@@ -42,7 +42,7 @@ def main() -> None:
     descriptor = samples.create(plan.rows)
     stop = stop_flag(descriptor)
     running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.handshakes, stop)
-    [task] = engine._tasks(plan, descriptor, stop, joined)  # noqa: SLF001  # what the engine hands to a worker
+    task, *_ = engine._tasks(plan, descriptor, stop, joined)  # noqa: SLF001  # what the engine hands to a worker
     worker = Worker(replace(task, order=None) if "--by-strategy" in sys.argv else task)
     each, taken, seen = plan.rows // len(plan.levels), 0, []
     for number, level in enumerate(plan.levels):

@@ -32,7 +32,7 @@ from connbench.interrupts import ENDING_SIGNALS, set_by_signals
 from connbench.linux import counters, sysctl
 from connbench.linux.faults import fault_of, fault_to_dict
 from connbench.linux.limits import raise_open_files
-from connbench.linux.process import die_with_parent, resident_bytes
+from connbench.linux.process import die_with_parent, resident_bytes, usable_cpus
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Phase, RoundPlan, parse_ports
 from connbench.model.round_report import RoundReport
@@ -83,7 +83,7 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
     order = order_of_ports(plan, os.uname().release) if plan.levels and takes_ports else None
     draws = Draws.of(plan, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
-    return [
+    tasks = [
         WorkerTask(
             plan=plan,
             draws=draws,
@@ -99,6 +99,11 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
         )
         for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
     ]
+    if order and usable_cpus() - set(plan.plan.cpus):
+        # A second client, on another CPU, helps to put ports in use: it makes no attempt.
+        elsewhere = replace(plan, plan=replace(plan.plan, cpus=()))
+        tasks.append(replace(tasks[0], plan=elsewhere, client=1, rows=range(0)))
+    return tasks
 
 
 def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine_rss: int) -> list[dict[str, Any]]:

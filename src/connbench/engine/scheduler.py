@@ -20,6 +20,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from operator import add
 from typing import Any
 
@@ -96,12 +97,14 @@ class Client:
         start: Starts a worker for a task.
         workers: The workers in the order they were started. All of them live until the round ends.
         reports: What each of them reported of the current phase, in the same order.
+        is_full: Of a profile: whether the client has no worker that can hold a further connection.
     """
 
     task: WorkerTask
     start: Callable[[WorkerTask], WorkerHandle]
     workers: list[WorkerHandle] = field(default_factory=list)
     reports: list[WorkerReport] = field(default_factory=list)
+    is_full: bool = True
 
     def start_first(self) -> Coroutine:
         """Start the first worker, and wait until it is ready."""
@@ -152,35 +155,37 @@ class Client:
             if self.task.stop[0]:
                 return
 
-    def profile(self) -> Coroutine:
-        """At each level, let the last worker put ports in use, then others once it is full, and let it time attempts.
+    def occupy(self, positions: range) -> Coroutine:
+        """Let the last worker put the ports at these positions in use, then others once it is full.
 
         Raises:
             RunFault: A worker reports a fault. All connections stay open.
         """
-        plan, stop = self.task.plan, self.task.stop
-        samples = plan.rows // len(plan.levels)
-        asked = in_use = 0
-        for number, level in enumerate(plan.levels):
-            while asked < level and not stop[0]:
-                answer = yield self.workers[-1].send("occupy", asked, level)
-                self._add(answer["report"], asked)
-                _check_answer(answer)
-                asked, in_use = asked + answer["done"], in_use + answer["report"]["opened"]
-                if asked < level and not stop[0]:
-                    yield self._start()
-            if stop[0]:
-                return
-            answer = yield self.workers[-1].send("sample", number * samples, (number + 1) * samples, in_use)
-            self._add(answer["report"], asked)
+        while positions and not self.task.stop[0]:
+            if self.is_full:
+                yield self._start()
+            answer = yield self.workers[-1].send("occupy", positions.start, positions.stop)
+            self._add(answer["report"], positions.start)
             _check_answer(answer)
+            positions = positions[answer["done"] :]
+            self.is_full = len(positions) > 0
+
+    def sample(self, rows: range, in_use: int) -> Coroutine:
+        """Let the last worker time attempts with as many ports in use.
+
+        Raises:
+            RunFault: A worker reports a fault. All connections stay open.
+        """
+        answer = yield self.workers[-1].send("sample", rows.start, rows.stop, in_use)
+        self._add(answer["report"], in_use)
+        _check_answer(answer)
 
     def _add(self, told: dict[str, Any], first: int) -> None:
         """Add what the last worker reports of a command of a profile to its report.
 
         Args:
             told: The fields of a `WorkerReport`, of this command alone.
-            first: How many ports were taken before.
+            first: The position of the first port that it takes, or the ports in use when it times its first attempt.
         """
         if len(self.reports) < len(self.workers):
             self.reports.append(WorkerReport(first=first, client=self.task.client, **told))
@@ -242,8 +247,9 @@ def check_capacity(tasks: list[WorkerTask]) -> None:
         raise EnvironmentFault(
             f"RLIMIT_NOFILE of {files} leaves a worker process no socket", "raise it: ulimit -n 20000"
         )
-    workers = max(sum(1 for task in tasks if task.rows), -(-held // each))
-    purpose = f"{held:,} connections of {len(tasks)} client{'s' if len(tasks) > 1 else ''}"
+    clients = sum(1 for task in tasks if task.rows)
+    workers = max(clients, -(-held // each))
+    purpose = f"{held:,} connections of {clients} client{'s' if clients > 1 else ''}"
     advice = "raise the hard limit of open files (ulimit -Hn), or ask for fewer with -n, --fill or --concurrency"
     if workers > free - ENGINE_DESCRIPTORS:
         raise EnvironmentFault(
@@ -291,11 +297,23 @@ class Scheduler:
             self._run(client.start_first() for client in self._clients)
             self._run(client.fill() for client in self._clients)
         elif phase is Phase.PROFILE:
-            self._run(client.start_first() for client in self._clients)
-            self._run(client.profile() for client in self._clients)
+            self._profile()
         else:
             rows = self._plan.rows_of_clients(phase)
             self._run(client.churn(of_client) for client, of_client in zip(self._clients, rows, strict=True))
+
+    def _profile(self) -> None:
+        """At each level, let each client put a part of the ports in use, and then let the first one time attempts."""
+        first, plan, taken = self._clients[0], self._plan, 0
+        samples = plan.rows // len(plan.levels)
+        self._run([first.start_first()])
+        first.is_full = False
+        for number, level in enumerate(plan.levels):
+            bounds = [taken + (level - taken) * part // len(self._clients) for part in range(len(self._clients) + 1)]
+            parts = zip(self._clients, pairwise(bounds), strict=True)
+            self._run(client.occupy(range(*part)) for client, part in parts)
+            in_use, taken = sum(report.opened for report in self.reports), level
+            self._run([first.sample(range(number * samples, (number + 1) * samples), in_use)])
 
     def count(self) -> tuple[int, int]:
         """How many connections the workers hold, and how many of these are established at both ends.
