@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from connbench.analysis.soundness import findings
+from connbench.commands.calibration_files import fit_to
 from connbench.errors import RunFault
 from connbench.findings import Finding, merge_alike
 from connbench.interrupts import Interrupts
 from connbench.model import Plan, Protocol
-from connbench.portmodel.calibration import Calibration, Machine, calibrate, usual_on
+from connbench.portmodel.calibration import Calibration
 from connbench.portmodel.prediction import predict_result
 from connbench.results.result import Result
 from connbench.runner import OnProgress, run
@@ -38,12 +38,11 @@ def fit(results: Sequence[Result]) -> Calibration:
     Raises:
         RunFault: There is no connection to fit the costs to.
     """
-    machine = Machine.of(results[0].environment)
     pairs = [pair for result in results for pair in predict_result(result)]
-    found = calibrate(pairs, Protocol.TCP, ORIGIN, usual_on(machine.kernel or "", Protocol.TCP))
+    found = fit_to(pairs, results[0].environment, ORIGIN)(Protocol.TCP)
     if found is None:
         raise RunFault("no connection was made that costs could be fitted to", "look for the cause: connbench doctor")
-    return replace(found, machine=machine)
+    return found
 
 
 def all_findings(start: Result, results: Sequence[Result]) -> list[Finding]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from connbench.report.blocks import Block, Findings, Heading, Lines, Table, Verdict
 from connbench.report.model_text import machine_text
+from connbench.safe_text import printable
 from connbench.strategies import BASELINE
 from connbench.units import count, duration
 
@@ -55,10 +56,10 @@ def calibration_blocks(calibration: Calibration, plan: Plan, file: str, found: C
 def _verdict(calibration: Calibration, plan: Plan, file: str) -> list[str]:
     half = len(plan.port_range) // 2
     base, port = float(calibration.base_ns_at(half)), float(calibration.port_ns_at(half))
-    first, last = calibration.port_ns[0], calibration.port_ns[-1]
+    each = " to ".join(dict.fromkeys(f"{cost:.0f}" for cost in (calibration.port_ns[0], calibration.port_ns[-1])))
     beyond = f"With more than half of {plan.port_range} in use, connect() of {BASELINE.name} probes {count(half)} ports"
     return [
-        f"connect() takes {duration(base)} here, and {first:.0f} to {last:.0f} ns more for each port that it probes.",
+        f"connect() takes {duration(base)} here, and {each} ns more for each port that it probes.",
         f"{beyond} and takes {duration(base + half * port)}.",
-        f"Next: connbench predict --strategy {BASELINE.name} --calibrate {file}",
+        printable(f"Next: connbench predict --strategy {BASELINE.name} --calibrate {file}"),
     ]
