@@ -72,7 +72,7 @@ def draw_first(key: int, rows: range, number: int, lowest: int, step: int) -> tu
     All rows are drawn at once: each has 128 bits of one long number, of which the product of two factors of 64 bits
     reaches no other row's, and a mask removes what a shift moves there.
     """
-    ones, places, mask, low_half = _lanes(len(rows))
+    ones, places, mask, low_half = _repeated(len(rows))
     bits = ones * (key + GAMMA * ((rows.start << 32) + 1) & MASK) + places * (GAMMA << 32 & MASK) & mask
     bits = ((bits ^ bits >> 30) & mask) * FIRST_FACTOR & mask
     bits = ((bits ^ bits >> 27) & mask) * SECOND_FACTOR & mask
@@ -82,8 +82,8 @@ def draw_first(key: int, rows: range, number: int, lowest: int, step: int) -> tu
 
 
 @lru_cache(maxsize=2)
-def _lanes(rows: int) -> tuple[int, int, int, int]:
-    """For each row 128 bits: the number 1, the number of the row from 0, the low 64 bits set, and the low 32 bits."""
+def _repeated(rows: int) -> tuple[int, int, int, int]:
+    """Four long numbers with 128 bits for each row: 1, the position of the row, the low 64 bits set, the low 32."""
     ones = int.from_bytes((1).to_bytes(16, "little") * rows, "little")
     places = int.from_bytes(b"".join(row.to_bytes(16, "little") for row in range(rows)), "little")
     return ones, places, ones * MASK, ones * (2**32 - 1)

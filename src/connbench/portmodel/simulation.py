@@ -333,30 +333,30 @@ def match_drawn_ports(draws: Draws, rows: Rows, space: Counts) -> tuple[Counts, 
     rank[order] = np.arange(many) - begins[space[order]]
     batch = space // at_once
     for first_space in range(0, draws.spaces, at_once):
-        holder = np.full(min(at_once, draws.spaces - first_space) * count, nobody)
+        owner = np.full(min(at_once, draws.spaces - first_space) * count, nobody)
         here = np.flatnonzero(batch == first_space // at_once)
         lap = rank[here] // count
         for number in range(int(lap.max(initial=-1)) + 1):
             seeking = here[lap == number]
-            is_full = holder.reshape(-1, count).max(axis=1) < nobody
+            is_full = owner.reshape(-1, count).max(axis=1) < nobody
             hopeless = is_full[space[seeking] - first_space]
             tries[seeking[hopeless]] = draws.max_tries
-            _bid(draws, rows, (space - first_space) * count, seeking[~hopeless], tries, holder)
-        held = np.flatnonzero(holder < nobody)
-        port[holder[held]] = draws.low + held % count
+            _bid(draws, rows, (space - first_space) * count, seeking[~hopeless], tries, owner)
+        held = np.flatnonzero(owner < nobody)
+        port[owner[held]] = draws.low + held % count
     return port, tries
 
 
-def _bid(draws: Draws, rows: Rows, base: Counts, seeking: Counts, tries: Counts, holder: Counts) -> None:
+def _bid(draws: Draws, rows: Rows, base: Counts, seeking: Counts, tries: Counts, owner: Counts) -> None:
     """Let attempts draw until each holds a port or has no try left.
 
     Args:
         draws: The draws of the round.
         rows: The row of each attempt.
-        base: Where in `holder` the ports of its space begin.
+        base: Where in `owner` the ports of its space begin.
         seeking: The attempts without a port.
         tries: The tries of each attempt so far.
-        holder: The attempt that holds each port; as many as there are attempts if nobody does.
+        owner: The attempt that has each port; as many as there are attempts if nobody does.
     """
     while len(seeking):
         # In which order they ask does not matter.
@@ -365,15 +365,15 @@ def _bid(draws: Draws, rows: Rows, base: Counts, seeking: Counts, tries: Counts,
         tried = tries[asking, None] + np.arange(width)
         ports = draws.number(rows[asking, None], tried.astype(np.uint64)).astype(np.int64)
         places = ports + (base[asking] - draws.low)[:, None]
-        fits = (holder[places] > asking[:, None]) & (tried < draws.max_tries)
+        fits = (owner[places] > asking[:, None]) & (tried < draws.max_tries)
         first = fits.argmax(axis=1)
         index = np.arange(len(asking))
         has_found = fits[index, first]
         tries[asking] = np.minimum(tries[asking] + np.where(has_found, first + 1, width), draws.max_tries)
         bidders, wanted = asking[has_found], places[index, first][has_found]
-        before = holder[wanted]
-        np.minimum.at(holder, wanted, bidders)
-        has_won = holder[wanted] == bidders
+        before = owner[wanted]
+        np.minimum.at(owner, wanted, bidders)
+        has_won = owner[wanted] == bidders
         displaced = before[has_won & (before < len(rows))]
         vain = asking[~has_found]
         seeking = np.concatenate((seeking, vain, bidders[~has_won], displaced))
