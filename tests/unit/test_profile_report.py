@@ -12,8 +12,9 @@ import pytest
 from connbench.analysis.gate import evaluate
 from connbench.analysis.knee import find_knee
 from connbench.analysis.levels import levels_of, ports_of
+from connbench.analysis.soundness import findings
 from connbench.errors import Interrupted
-from connbench.model import Load, Phase, Placement, PortRange, Profile, StrategySpec
+from connbench.model import Load, Phase, Placement, PortRange, Profile, Protocol, StrategySpec
 from connbench.report.html.page import html_page
 from connbench.report.json import json_document
 from connbench.report.profile_report import markdown, tables, text, verdict
@@ -226,3 +227,19 @@ def test_labels_name_other_levels_and_samples() -> None:
     usual = Load(profile=Profile(tuple(step / 20 for step in range(1, 21))))
     assert replace(PLAIN, load=usual).label == "plain, profile"
     assert under(PLAIN, (0.5, 0.8), 7).label == "plain, profile at 50%,80%, 7 samples each"
+
+
+def test_full_levels_alone_are_sound() -> None:
+    """Their attempts are to fail; attempts that fail with ports free are not."""
+    full = profile_of({under(PLAIN, (1.0,)): attempts([180_000], levels=(1.0,))})
+    assert [found.severity for found in findings(full) if found.code == "no-connection"] == []
+    assert verdict(full)[0] == "With 100 % in use, plain takes 180 µs (all attempts fail)."
+    half = profile_of({under(PLAIN, (0.5, 1.0)): attempts([5_000, 180_000], [EACH, EACH], levels=(0.5, 1.0))})
+    [found] = [found for found in findings(half) if found.code == "no-connection"]
+    assert found.message == "none of 4 attempts made a connection (EADDRNOTAVAIL 4)"
+
+
+def test_udp_leads_to_advice_for_udp() -> None:
+    """UDP has no parity that comes first."""
+    spec = replace(under(PLAIN), load=Load(protocol=Protocol.UDP, profile=Profile(LEVELS, EACH)))
+    assert " --protocol udp says which" in verdict(profile_of({spec: attempts(FAST)}))[-1]

@@ -186,6 +186,8 @@ def _find_other_failures(measured: Round) -> Iterator[Finding]:
 def _find_no_connection(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     """A phase without a connection: it does not say what a connection costs, well measured as it may be."""
     samples = measured.samples
+    if spec.phase is Phase.PROFILE and plan:  # with all ports in use, attempts are to fail
+        samples = samples.chosen(samples.in_use < RoundPlan(plan, spec, measured.number).capacity)
     numbers = set(samples.errno.tolist())
     if not numbers or not numbers <= {
         *NO_PORT_FREE,

@@ -8,6 +8,7 @@ from connbench.analysis.knee import SLOWDOWN, STEP, find_knee, is_unseen
 from connbench.analysis.levels import Level, levels_of
 from connbench.analysis.soundness import findings
 from connbench.findings import merge_alike
+from connbench.model import Protocol
 from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
 from connbench.report.blocks import Block, Findings, Heading, Lines, Table, Verdict
@@ -164,16 +165,21 @@ def _top(usable: Sequence[StrategyResult], stepped: Sequence[StrategyResult]) ->
     """What the others take at the highest level at which a port is free, the fastest first."""
     others = [s for s in usable if s not in stepped]
     made = {level.share for s in others for level in levels_of(s) if level.connected_ns is not None}
-    if not made:
+    shares = made or {level.share for s in others for level in levels_of(s)}
+    if not shares:
         return
-    at_top = [(level, s) for s in others for level in levels_of(s) if level.share == max(made)]
+    at_top = [(level, s) for s in others for level in levels_of(s) if level.share == max(shares)]
     at_top.sort(key=lambda one: one[0].acquire.p50)
     told = [
         f"{s.strategy.setting} {'takes ' if not position else ''}{about(level.acquire.p50)}"
-        + (f" ({percent(level.errors, 1)} of the attempts fail)" if level.failed else "")
+        + (f" ({_failing(level)} fail)" if level.failed else "")
         for position, (level, s) in enumerate(at_top)
     ]
-    yield f"With {percent(max(made))} in use, {listed(told)}."
+    yield f"With {format_percent(max(shares)).replace('%', ' %')} in use, {listed(told)}."
+
+
+def _failing(level: Level) -> str:
+    return "all attempts" if level.connected_ns is None else f"{percent(level.errors, 1)} of the attempts"
 
 
 def _unseen(strategies: Sequence[StrategyResult]) -> Iterator[str]:
@@ -201,4 +207,5 @@ def _next_step(result: Result, usable: Sequence[StrategyResult], stepped: Sequen
         return f"Next: connbench profile --strategy {','.join(SHOWN_WHERE_SLOW)} {ports} shows what helps."
     free = [level.in_use for s in usable for level in levels_of(s) if level.connected_ns is not None]
     connections = max(free, default=0) or len(plan.port_range)
-    return f"Next: connbench advise -n {connections} {ports} says which strategy and setting fit such a load."
+    udp = " --protocol udp" if usable[0].strategy.load.protocol is Protocol.UDP else ""
+    return f"Next: connbench advise -n {connections} {ports}{udp} says which strategy and setting fit such a load."

@@ -286,6 +286,8 @@ def _chart_notes(series: Sequence[Series], there: int) -> list[str]:
     unknown = [s.label for s in series if s.strategy.capacity is None and s.strategy.strategy.phase is Phase.FILL]
     if unknown:
         notes.append(f"The range of {', '.join(unknown)} is not known: its share is of the connections made.")
+    if any(each.strategy.strategy.phase is Phase.PROFILE for each in series):
+        notes.append("Of a profile each point as the range fills is a level.")
     if any(each.strategy.strategy.phase is Phase.CHURN for each in series):
         notes.append("Churn fills no range: it is in the chart above alone.")
     every = figures.one_in(series)
