@@ -53,14 +53,14 @@ def unmet(needs: Needs, room: Available) -> Requirement | None:
             AMPLE,
             "memory",
             MILLION * KERNEL_BYTES + WORKERS + RESERVE,
-            "1,000,000 connections need about 9.0 GB, and 9.0 GB are free",
+            "1,000,000 connections need about 8.8 GB, and 8.8 GB are free",
         ),
         (
             Needs(MILLION, Listener.EXTERNAL),
             AMPLE,
             "memory",
             MILLION * KERNEL_BYTES // 2 + WORKERS + RESERVE,
-            "need about 4.9 GB",
+            "need about 4.7 GB",
         ),
         (
             Needs(1000, Listener.BACKLOG, attempts=MILLION),
@@ -81,7 +81,7 @@ def unmet(needs: Needs, room: Available) -> Requirement | None:
             IN_GROUP,
             "group",
             MILLION * CHARGED_BYTES + WORKERS + GROUP_RESERVE,
-            "and the control group leaves 5.3 GB (/sys/fs/cgroup/memory.max)",
+            "and the control group leaves 5.1 GB (/sys/fs/cgroup/memory.max)",
         ),
         (
             Needs(EACH - 1, Listener.ACCEPT),
