@@ -113,6 +113,7 @@ def test_a_calibration_is_read_back(tmp_path: Path) -> None:
         ({"sizes": [0.0, 3.0, 5.0, 6.0]}, "its sizes do not ascend"),
         ({"failure_ns": -1.0}, "a cost is not between 0 and a second"),
         ({"port_ns": [1.0, 2.0, 3.0, 1e300]}, "a cost is not between 0 and a second"),
+        ({"machine": {"cpu": "x" * 201, "kernel": None, "time": None}}, "has more than 200 characters"),
         ({"base_ns": "much"}, "not a sound calibration: Expected `array`"),
     ],
 )

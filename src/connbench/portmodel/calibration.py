@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-MOST_KNOTS, MOST_PORTS = 64, 1e12
+MOST_KNOTS, MOST_PORTS, LONGEST_WORD = 64, 1e12, 200
+"""Limits of what a file may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,17 @@ class Machine:
     @classmethod
     def of(cls, environment: Mapping[str, object]) -> Machine:
         """The machine of a recorded environment."""
-        cpu, kernel, time = (environment.get(key) for key in ("cpu_model", "kernel", "time"))
-        return cls(*(one if isinstance(one, str) else None for one in (cpu, kernel, time)))
+        values = (environment.get(key) for key in ("cpu_model", "kernel", "time"))
+        return cls(*(one[:LONGEST_WORD] if isinstance(one, str) else None for one in values))
+
+    def __post_init__(self) -> None:
+        """Check what a file may say.
+
+        Raises:
+            ValueError: A name is longer than a reader wants to see.
+        """
+        if any(len(one or "") > LONGEST_WORD for one in (self.cpu, self.kernel, self.time)):
+            raise ValueError(f"a name of its machine has more than {LONGEST_WORD} characters")
 
     def differences(self, other: Machine) -> list[str]:
         """In what this machine and another one differ, as far as both are known, in words; of releases X.Y counts."""
@@ -268,7 +278,7 @@ The port at which the kernel begins a search is not known, so an attempt of the 
 in the mean of many.
 """
 
-SLOWEST = 0.1
+SLOWEST = 0.02
 """The share of a mean's values that count as much as the least of them: what interrupts an attempt is among them."""
 
 LONG_SEARCH = 64
