@@ -251,6 +251,14 @@ def test_each_line_of_help_begins_with_a_verb(words: tuple[str, ...]) -> None:
             assert text.endswith("."), text
 
 
+@named
+def test_what_measures_on_chosen_cpus_takes_the_loop_too(words: tuple[str, ...]) -> None:
+    """A command that measures has both options, and no other command has one."""
+    names = {parameter.name for parameter in ALL[words].params}
+    measures = {("run",), ("sweep",), ("profile",), ("reproduce",), ("calibrate",)}
+    assert {"cpus", "loop"} & names == ({"cpus", "loop"} if words in measures else set())
+
+
 @pytest.mark.parametrize("words", [(name,) for name in COMMANDS], ids=COMMANDS.get)
 def test_the_list_of_commands_begins_with_verbs_and_fits_a_line(words: tuple[str, ...]) -> None:
     """At 80 columns each command is a line."""
