@@ -30,7 +30,7 @@ def calibration_blocks(calibration: Calibration, plan: Plan, file: str, found: C
     """
     machine = calibration.machine
     measured_on = machine_text(machine) if machine else ""
-    head = ", ".join(filter(None, (measured_on, f"range {plan.port_range}", f"loop {plan.loop}")))
+    head = ", ".join(filter(None, (measured_on, f"range {plan.port_range}", f"loop {plan.loop.language}")))
     rows = [
         (count(size), duration(base), duration(window_base), f"{port:.0f} ns", f"{new_port:.0f} ns")
         for size, (base, port, window_base, new_port) in zip(
