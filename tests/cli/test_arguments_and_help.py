@@ -349,6 +349,7 @@ def completed(*words: str) -> list[str]:
         (("plot", "--strategy", "wi"), ["window"]),
         (("run", "--fill", "8"), ["80%"]),
         (("sweep", "--fill", "50%-"), ["50%-95%:5%"]),
+        (("profile", "--at", "5"), ["5%-100%:5%", "50%,80%,95%"]),
         (("run", "--format", "t"), ["text", "talk", "talk-csv"]),
         (("run", "--isolate", ""), ["auto", "always", "never"]),
         (("run", "--give-up-after", "1"), ["100us", "1ms", "10ms"]),
