@@ -32,6 +32,10 @@ TRUE = replace(
 """What a port costs rises with the working set from 1,024 on, 10 ns each time it doubles."""
 
 
+SHARE = USUAL.failure_ns / USUAL.base_ns[0]
+"""What a failure usually costs, as a share of what a connection does."""
+
+
 def taken(strategy: StrategySpec, ports: int, costs: Calibration = TRUE, connections: int | None = None) -> Result:
     """A run that took as long as the costs say, but for noise, and for outliers in one of fifty attempts."""
     plan = replace(
@@ -113,14 +117,14 @@ def test_failures_have_a_base_of_their_own() -> None:
     assert found.port_ns_at(2048) == pytest.approx(TRUE.port_ns_at(2048), rel=0.05)
     alone = calibrate(pairs_of(results[-1]), Protocol.TCP, "")
     assert alone is not None
-    assert alone.failure_share == pytest.approx(USUAL.failure_share)
+    assert alone.failure_ns / alone.base_ns[0] == pytest.approx(SHARE)
 
 
 def test_ports_of_random_windows_have_a_cost_of_their_own() -> None:
     """Beside a walk that is made time and again, the factor is found; of windows alone the usual one is taken."""
     costs = replace(
         TRUE,
-        failure_ns=TRUE.base_ns[0] * USUAL.failure_share,
+        failure_ns=TRUE.base_ns[0] * SHARE,
         window_base_ns=(15_000.0,) * 3,
         new_port_ns=(80.0, 80.0, 120.0),
     )

@@ -13,15 +13,11 @@ from connbench.kernel_release import version_of
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import Algorithm
 from connbench.results.result import Samples, samples_class
-from connbench.units import NS_PER_S
 
 if TYPE_CHECKING:
     from connbench.portmodel.prediction import Pair, Prediction  # which loads what reads the kernel's settings
 
 Floats = npt.NDArray[np.float64]
-
-MOST_KNOTS, MOST_PORTS, LONGEST_WORD = 64, 1e12, 200
-"""Limits of what a file may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +38,7 @@ class Machine:
     def of(cls, environment: Mapping[str, object]) -> Machine:
         """The machine of a recorded environment."""
         values = (environment.get(key) for key in ("cpu_model", "kernel", "time"))
-        return cls(*(one[:LONGEST_WORD] if isinstance(one, str) else None for one in values))
-
-    def __post_init__(self) -> None:
-        """Check what a file may say.
-
-        Raises:
-            ValueError: A name is longer than a reader wants to see.
-        """
-        if any(len(one or "") > LONGEST_WORD for one in (self.cpu, self.kernel, self.time)):
-            raise ValueError(f"a name of its machine has more than {LONGEST_WORD} characters")
+        return cls(*(one if isinstance(one, str) else None for one in values))
 
     def differences(self, other: Machine) -> list[str]:
         """In what this machine and another one differ, as far as both are known, in words; of releases X.Y counts."""
@@ -95,25 +82,6 @@ class Calibration:
     origin: str
     largest: int
     machine: Machine | None = None
-
-    def __post_init__(self) -> None:
-        """Check what a file may say.
-
-        Raises:
-            ValueError: There are no knots or too many, they do not ascend, or a cost is missing or below 0.
-        """
-        sizes, costs = np.array(self.sizes), (self.base_ns, self.port_ns, self.window_base_ns, self.new_port_ns)
-        if not 1 <= len(sizes) <= MOST_KNOTS or any(len(curve) != len(sizes) for curve in costs):
-            raise ValueError(f"it has not 1 to {MOST_KNOTS} sizes with a cost of each kind for each")
-        if not (sizes[0] >= 1 and sizes[-1] <= MOST_PORTS and (np.diff(sizes) > 0).all()):
-            raise ValueError(f"its sizes do not ascend from 1 or more to at most {MOST_PORTS:,}")
-        if not all(0 <= cost <= NS_PER_S for cost in (*np.ravel(costs), self.failure_ns)):
-            raise ValueError("a cost is not between 0 and a second")
-
-    @property
-    def failure_share(self) -> float:
-        """The cost of a failure divided by that of a connection, both without their searches."""
-        return self.failure_ns / self.base_ns[0]
 
     @property
     def curves(self) -> Floats:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, pairwise
 
 import msgspec
 
 import connbench
 from connbench.errors import InputError
 from connbench.portmodel.calibration import Calibration
+from connbench.units import NS_PER_S
 
 SCHEMA = 1
 """Version of the document; raised when a key changes its name or meaning."""
 
-LONGEST_REASON = 200
+LONGEST_REASON = LONGEST_NAME = 200
+
+MOST_KNOTS, MOST_PORTS = 64, 1e12
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -54,9 +58,29 @@ def read_calibration(data: bytes, name: str) -> Calibration | None:
         )
     try:
         found = msgspec.json.decode(data, type=_Document).calibration
-    except msgspec.ValidationError as error:
+        _check(found)
+    except (msgspec.ValidationError, ValueError) as error:
         raise InputError(
             f"{name} is not a sound calibration: {str(error)[:LONGEST_REASON]}",
             "calibrate again: connbench calibrate -o FILE",
         ) from error
     return replace(found, origin=name)
+
+
+def _check(calibration: Calibration) -> None:
+    """Check the figures of a file.
+
+    Raises:
+        ValueError: There are no knots or too many, they do not ascend, a cost is missing or out of bounds, or a name is
+            longer than a reader wants to see.
+    """
+    sizes, machine = calibration.sizes, calibration.machine
+    costs = (calibration.base_ns, calibration.port_ns, calibration.window_base_ns, calibration.new_port_ns)
+    if not 1 <= len(sizes) <= MOST_KNOTS or any(len(curve) != len(sizes) for curve in costs):
+        raise ValueError(f"it has not 1 to {MOST_KNOTS} sizes with a cost of each kind for each")
+    if not (sizes[0] >= 1 and sizes[-1] <= MOST_PORTS and all(low < high for low, high in pairwise(sizes))):
+        raise ValueError(f"its sizes do not ascend from 1 or more to at most {MOST_PORTS:,.0f}")
+    if not all(0 <= cost <= NS_PER_S for cost in (*chain(*costs), calibration.failure_ns)):
+        raise ValueError("a cost is not between 0 and a second")
+    if machine and any(len(one or "") > LONGEST_NAME for one in (machine.cpu, machine.kernel, machine.time)):
+        raise ValueError(f"a name of its machine has more than {LONGEST_NAME} characters")
