@@ -16,9 +16,11 @@ from connbench.analysis.summary import summarize
 from connbench.commands.reports import formats_of
 from connbench.errors import ExitCode
 from connbench.model import Load
+from connbench.report.html.figures import utilisation
+from connbench.report.html.page import html_page
 from connbench.report.json import json_document
-from connbench.report.run_report import text
-from connbench.report.series import in_figure, series_of
+from connbench.report.run_report import markdown, text
+from connbench.report.series import HANDSHAKE, in_figure, series_of
 from connbench.results.json_file import read_json
 from connbench.results.result import Result
 from connbench.thresholds import parse
@@ -69,6 +71,10 @@ def test_reports_have_handshakes_where_they_were_timed(result: Result) -> None:
     metrics = formats_of(result)["prometheus"](result)
     assert 'connbench_handshake_seconds_count{strategy="bind"} 4.0' in metrics
     assert 'connbench_handshake_seconds_count{strategy="plain"}' not in metrics
+    table = markdown(result).partition("| handshake ")[2].partition("\n\n")[0]
+    assert [[cell.strip() for cell in line.split("|")[1:4]] for line in table.splitlines()[2:]] == [
+        ["bind", "4", "53.2 ms"]
+    ]
     without = result_of({PLAIN: [round_of(UNTIMED)]})
     assert "handshake" not in "".join(formats_of(without)[name](without) for name in ("text", "markdown", "prometheus"))
 
@@ -128,6 +134,20 @@ def test_charts_draw_the_figure_that_is_asked_for(result: Result) -> None:
     [one] = in_figure(series, "handshake")
     assert (one.label, one.strategy.samples.latency_ns.tolist()) == ("bind", [50 * MS, 51 * MS, 60 * MS, 52 * MS])
     assert np.array_equal(series[0].strategy.samples.latency_ns, TIMED.latency_ns)
+
+
+def test_page_draws_handshakes_where_they_were_timed() -> None:
+    """Median and p99 in the colour of the strategy, without a knee, which is of latencies; no chart without them."""
+    in_flight = samples_of([5_000] * 40, handshake_ns=[50 * MS] * 40)
+    result = result_of({PLAIN: [round_of(samples_of([5_000] * 40))], BIND: [round_of(in_flight)]})
+    figure = utilisation(series_of([result]), HANDSHAKE)
+    assert [trace["meta"] for trace in figure["data"]] == [
+        {"series": 1, "group": "median"},
+        {"series": 1, "group": "p99"},
+    ]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "handshake"
+    assert 'id="handshake"' in html_page([result])
+    assert 'id="handshake"' not in html_page([result_of({PLAIN: [round_of(UNTIMED)]})])
 
 
 @pytest.mark.parametrize("kind", ["scatter", "utilisation", "histogram"])

@@ -116,6 +116,7 @@ def summary_blocks(result: Result, verdict: Sequence[str] | None = None) -> list
         *machine_blocks(result),
         Verdict(run_verdict(result) if verdict is None else verdict),
         *([_summary_table(result)] if result.strategies else []),
+        *_handshakes_in_short(result),
         *(block for strategy in result.strategies for block in _part_blocks(result, strategy)),
         Lines(remarks, is_list=True),
         Findings(merge_alike(findings(result))),
@@ -481,6 +482,13 @@ def _summary_table(result: Result) -> Table:
     )
     rows = [_summary_row(line, ranking, result.kernel) for line in ranking.lines]
     return Table(header, rows, remarks=(ranking.remark,) if several else ())
+
+
+def _handshakes_in_short(result: Result) -> list[Table]:
+    """A table with a row for each strategy whose handshakes were timed; none without such a strategy."""
+    groups = {strategy.strategy.label: summarize(strategy).all.handshake for strategy in result.strategies}
+    table = _distributions("handshake", groups)
+    return [table] if table.rows else []
 
 
 def _summary_row(line: Line, ranking: Ranking, kernel: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The figures of the page as plotly takes them, plain dictionaries; colours of paper and text are `page.js`'s.
 
-Two charts that every page has, and the picture on the first screen of a page that is not of a run.
+The charts of the page, and the picture on the first screen of a page that is not of a run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from connbench.analysis.sweep_analysis import Cell, Sweep, is_sweep
 from connbench.model import Phase
 from connbench.report.comparison_report import change_in_words
 from connbench.report.ranking_table import counted_of
-from connbench.report.series import Series, colour_of, latency_name
+from connbench.report.series import LATENCY, Series, colour_of, in_figure, latency_name
 from connbench.report.sweep_report import Names
 from connbench.results.result import Mask, Result, Round, Samples, StrategyResult
 from connbench.samples import UNKNOWN_ERRNO
@@ -71,7 +71,7 @@ OTHER_COLOUR = "#808890"
 """The colour of a figure without a difference; readable on white and on black."""
 
 
-# ---- the two charts of every page
+# ---- the charts of the page
 
 
 def chart_text(text: str) -> str:
@@ -126,31 +126,46 @@ def _points(position: int, series: Series, samples: Samples, group: Group, every
     }
 
 
-def utilisation(series: Sequence[Series]) -> dict[str, Any]:
-    """Rolling median and p99 over the share of the range in use, and the knee of each strategy that has one.
+def utilisation(series: Sequence[Series], figure: str = LATENCY) -> dict[str, Any]:
+    """Rolling median and p99 over the share of the range in use; of latencies also each strategy's knee, if any.
 
     Churn has no place in it: the range is as full at its end as at its beginning.
+
+    Args:
+        series: What is drawn; a strategy without the figure has no trace.
+        figure: A name of `connbench.report.series.FIGURES`.
     """
-    traces = [
-        trace
+    drawn = [
+        (position, one)
         for position, each in enumerate(series)
         if each.strategy.strategy.phase is not Phase.CHURN
-        for trace in _rolling(position, each, _FAINT if len(series) > _CROWD else 1.0)
+        for one in in_figure([replace(each, strategy=_with_shown_round(each.strategy))], figure)
+    ]
+    traces = [
+        trace
+        for position, one in drawn
+        for trace in _rolling(position, one, _FAINT if len(series) > _CROWD else 1.0)
+        if figure == LATENCY or trace["meta"]["group"] != "knee"
     ]
     layout = {
         "xaxis": {"title": {"text": "share of the range in use"}, "tickformat": ".0%", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": latency_name(series), "standoff": 12}, "automargin": True, **LATENCY_AXIS},
+        "yaxis": {
+            "title": {"text": latency_name([one for _, one in drawn]), "standoff": 12},
+            "automargin": True,
+            **LATENCY_AXIS,
+        },
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
 
 
 def _rolling(position: int, series: Series, p99_opacity: float) -> list[dict[str, Any]]:
-    measured = shown_round(series.strategy)
+    """Of the one round of a series."""
+    [measured] = series.strategy.rounds
     samples = measured.samples
     latency = samples.latency_ns[~samples.failed]
     positions, percentiles = rolling_percentiles(latency, (50, 99))
-    levels = [level for level in levels_of(replace(series.strategy, rounds=(measured,))) if level.latency.count]
+    levels = [level for level in levels_of(series.strategy) if level.latency.count]
     if levels:
         positions = np.array([level.in_use for level in levels])
         percentiles = np.array([[level.latency.p50, level.latency.p99] for level in levels]).T
@@ -172,7 +187,7 @@ def _rolling(position: int, series: Series, p99_opacity: float) -> list[dict[str
         for kind, values in zip(("median", "p99"), percentiles, strict=True)
         if len(positions)
     ]
-    knee = find_knee(replace(series.strategy, rounds=(measured,)))
+    knee = find_knee(series.strategy)
     if knee.connection is not None and knee.in_use is not None:
         median = float(np.interp(knee.in_use, positions, percentiles[0]))
         words = f"connection {count(knee.connection)}<br>{knee.in_use / ports:.1%} in use"
@@ -206,6 +221,10 @@ def shown_round(strategy: StrategyResult) -> Round:
         return max(strategy.rounds, key=lambda r: len(r.samples))
     complete.sort(key=lambda r: float(r.samples.latency_ns.sum()))
     return complete[(len(complete) - 1) // 2]
+
+
+def _with_shown_round(strategy: StrategyResult) -> StrategyResult:
+    return replace(strategy, rounds=(shown_round(strategy),))
 
 
 def thinned(samples: Samples, chosen: Mask, every: int) -> npt.NDArray[np.int64]:

@@ -6,8 +6,9 @@
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const scatter = document.getElementById("scatter");
   const utilisation = document.getElementById("utilisation");
+  const handshake = document.getElementById("handshake"); /* null without a run in flight */
   const picture = document.getElementById("picture"); /* null on the page of a run */
-  const charts = [scatter, utilisation, picture].filter(Boolean);
+  const charts = [scatter, utilisation, handshake, picture].filter(Boolean);
   const PRINT_WIDTH = 700; /* CSS pixels of A4 and Letter between their margins */
 
   /* Attempts of one trace that fall into the same square of SQUARE pixels are drawn once: they would cover each
@@ -166,13 +167,18 @@
       await Plotly.relayout(scatter, layout);
     }
     await refill(shown);
-    const colours = coloured(figures.utilisation);
-    const style = { visible: visible(figures.utilisation), "line.color": colours, "marker.color": colours };
-    const layout = themed(utilisation.layout);
-    Object.assign(layout.yaxis, { ...scale, autorange: true });
-    await Plotly.update(utilisation, style, layout);
+    await redrawLines(utilisation, figures.utilisation, scale);
     await labelKnees();
+    if (handshake) await redrawLines(handshake, figures.handshake, scale);
     if (picture) await redrawPicture();
+  }
+
+  function redrawLines(chart, figure, scale) {
+    const colours = coloured(figure);
+    const style = { visible: visible(figure), "line.color": colours, "marker.color": colours };
+    const layout = themed(chart.layout);
+    Object.assign(layout.yaxis, { ...scale, autorange: true });
+    return Plotly.update(chart, style, layout);
   }
 
   /* Write beside each knee whose it is, on the first side where the words have room: within the chart, and clear of the
@@ -243,6 +249,9 @@
     await Plotly.newPlot(scatter, empty, { ...base, ...figures.scatter.layout }, config(home));
     const { data, layout } = figures.utilisation;
     await Plotly.newPlot(utilisation, data, { ...base, ...layout }, config("resetScale2d"));
+    if (handshake) {
+      await Plotly.newPlot(handshake, figures.handshake.data, { ...base, ...figures.handshake.layout }, config("resetScale2d"));
+    }
     if (picture) {
       await Plotly.newPlot(picture, figures.picture.data, { ...base, ...figures.picture.layout }, config("resetScale2d"));
     }

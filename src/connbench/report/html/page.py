@@ -25,7 +25,7 @@ from connbench.report.html.figures import Picture, picture_of, shown_round
 from connbench.report.ranking_table import ranking_of
 from connbench.report.run_report import kernel_name, strategy_blocks
 from connbench.report.run_verdict import run_verdict
-from connbench.report.series import Series, colour_of, series_of
+from connbench.report.series import HANDSHAKE, Series, colour_of, series_of
 from connbench.results.result import Result
 from connbench.strategies import STRATEGIES
 from connbench.units import IN_BYTES, memory
@@ -43,6 +43,7 @@ MOST_DRAWN = 64
 TERMS = (
     ("latency", "the time in connect() alone; for UDP the acquire time"),
     ("acquire", "what a program waits for its connection: setsockopt(), bind(), connect(), and every further try"),
+    ("handshake", "with --in-flight: from the end of connect() until the target accepted or refused"),
     ("even, odd", "the parity of the local port that the connection got"),
     ("errored, failed", "attempts that ended without a connection; their errno says why"),
     ("p50, p99", "half, and 99 in 100, of the attempts took no longer than this"),
@@ -123,7 +124,7 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
     series = series_of(results)
     script = _asset("page.js")
     drawn = series[:MOST_DRAWN]
-    utilisation = figures.utilisation(drawn)
+    utilisation, handshake = figures.utilisation(drawn), figures.utilisation(drawn, HANDSHAKE)
     picture = (opening and opening.picture) or picture_of(results)
     page = environment.from_string(_asset("page.html.j2")).render(
         version=connbench.__version__,
@@ -131,6 +132,7 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
         verdict=opening.verdict if opening else _run_verdicts(results),
         picture=picture,
         first="picture" if picture else "utilisation" if utilisation["data"] else "scatter",
+        has_handshakes=bool(handshake["data"]),
         terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
@@ -144,6 +146,7 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
             {
                 "scatter": figures.scatter(drawn),
                 "utilisation": utilisation,
+                "handshake": handshake,
                 "picture": picture and picture.figure,
             }
         ),
