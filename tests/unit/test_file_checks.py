@@ -9,12 +9,12 @@ import pytest
 
 from connbench.draws import Draws
 from connbench.errors import InputError, RunFault
-from connbench.model import Churn, Load, Namespace, Phase, PortRange, Protocol, RoundPlan, StrategySpec
+from connbench.model import Churn, Load, Namespace, Phase, PortRange, Profile, Protocol, RoundPlan, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.csv_file import read_csv
-from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE, port_twice
+from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE, Rounds, check_rows, check_spec, port_twice
 from connbench.results.json_file import read_json
-from connbench.results.result import Result
+from connbench.results.result import Origin, Result
 from factories import BIND, PLAN, RANDOM, result_of, round_of, samples_of
 
 TWICE = samples_of([10] * 3, port=[9024, 9025, 9024])
@@ -100,3 +100,39 @@ def test_port_outside_of_the_range_can_be_in_the_hosts_namespace() -> None:
     for plan, spec in ((replace(host, namespace=Namespace.NETWORK), BIND), (host, RANDOM)):
         with pytest.raises(InputError, match="row 1: port is 80, and the range is 9024-9087"):
             again(result_of({spec: [round_of(outside)]}, plan))
+
+
+PROFILED = replace(BIND, load=Load(profile=Profile((0.5, 1.0), 2)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "fault"),
+    [
+        (replace(BIND, phase=Phase.PROFILE), "bind has a phase profile and no levels"),
+        (replace(PROFILED, load=replace(PROFILED.load, churn=Churn(3))), "a churn and levels"),
+    ],
+)
+def test_levels_go_with_a_profile_alone(spec: StrategySpec, fault: str) -> None:
+    """As a run has a profile, or a filling and perhaps a churn."""
+    with pytest.raises(ValueError, match=fault):
+        check_spec(spec)
+
+
+def test_levels_have_no_filling() -> None:
+    """In a CSV, whose plan is not known."""
+    result = Result(None, {}, origin=Origin.CSV, name="x.csv")
+    with pytest.raises(ValueError, match="levels and a phase fill"):
+        Rounds(result).open(PROFILED, 1)
+
+
+def test_ports_recur_in_a_profile_and_ports_in_use_are_of_the_range() -> None:
+    """Each connection is closed at once. A filling has no ports in use in its rows."""
+    planned = RoundPlan(replace(PLAN, strategies=(PROFILED,), port_range=PortRange(9024, 9123)), PROFILED, 1)
+    spec = planned.strategy.phases[0]
+    good = samples_of([10] * 4, port=[9024] * 4, in_use=[50, 50, 100, 100])
+    check_rows(good, spec, planned)
+    assert port_twice(spec, good, planned) is None
+    with pytest.raises(ValueError, match="in_use is 101, not 0 to 100"):
+        check_rows(samples_of([10] * 4, in_use=[50, 50, 101, 100]), spec, planned)
+    with pytest.raises(ValueError, match="in_use is 1, not 0 to 0"):
+        check_rows(samples_of([10], in_use=[1]), BIND, None)

@@ -17,19 +17,24 @@ from connbench.model import (
     Endpoint,
     Isolation,
     Listener,
+    Load,
     Loop,
     Namespace,
+    Phase,
     Placement,
     PortRange,
+    Profile,
     Protocol,
+    RoundPlan,
     StrategySpec,
 )
 from connbench.planner.endpoints import choose_sources, choose_targets, find_listener_in_range, listener_endpoint
 from connbench.planner.namespaces import choose_ehash_entries, choose_listener, choose_namespace, choose_range
 from connbench.planner.planner import C_LOOP, choose_loop
 from connbench.planner.request import RunRequest
-from connbench.planner.workload import choose_strategies
-from factories import LONG, PLAIN, PORTS, unhurried
+from connbench.planner.workload import choose_strategies, find_slow_levels, with_all_strategies
+from connbench.strategies import STRATEGIES
+from factories import LONG, PLAIN, PLAN, PORTS, unhurried
 
 OWN = Endpoint("127.9.9.2", 9023)
 
@@ -421,3 +426,27 @@ def test_the_loop_in_c_is_refused_where_it_is_missing(monkeypatch: pytest.Monkey
     with pytest.raises(EnvironmentFault, match=r"^--loop c: connbench was installed without its loop in C$") as caught:
         choose_loop(Loop.C)
     assert "Debian: gcc and python3-dev" in caught.value.hint
+
+
+def test_a_profile_is_of_all_strategies_that_the_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without IP_LOCAL_PORT_RANGE three are left out, and those that cannot name a port fill each level themselves."""
+    monkeypatch.setattr("connbench.planner.workload.is_supported", lambda option: option.name != "IP_LOCAL_PORT_RANGE")
+    request, missing = with_all_strategies(RunRequest(levels=(0.5, 1.0), samples=7))
+    assert request.strategies == ("plain", "bind", "random")
+    assert [found.code for found in missing] == ["unsupported"] * 3
+    strategies = choose_strategies(request, PORTS)
+    assert {spec.load.profile for spec in strategies} == {Profile((0.5, 1.0), 7)}
+    [slow] = find_slow_levels(replace(PLAN, strategies=strategies))
+    assert slow.message.startswith("plain and bind: ")
+    monkeypatch.setattr("connbench.planner.workload.is_supported", lambda _option: True)
+    assert len(with_all_strategies(request)[0].strategies) == len(STRATEGIES)
+    assert find_slow_levels(replace(PLAN, strategies=strategies)) == []
+
+
+def test_a_round_of_a_profile_has_attempts_at_each_level() -> None:
+    """The listener's queue gets them beside the connections that are in use at the highest level."""
+    strategy = replace(PLAIN, load=Load(profile=Profile((0.25, 0.5), 7)))
+    planned = RoundPlan(replace(PLAN, strategies=(strategy,), port_range=PortRange(1000, 1099)), strategy, 1)
+    assert (planned.levels, planned.connections, planned.rows, planned.handshakes) == ((25, 50), 50, 14, 64)
+    [phase] = strategy.phases
+    assert (phase.phase, list(planned.rows_of(phase.phase))) == (Phase.PROFILE, list(range(14)))
