@@ -79,8 +79,8 @@ def run(plan: RoundPlan, descriptor: int, parent: int, stop: memoryview[int]) ->
 
 def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network: Network) -> list[WorkerTask]:
     """Divide the round into a task for each client."""
-    takes_ports = plan.strategy.traits.draws_port or is_supported(LOCAL_PORT_RANGE)
-    order = order_of_ports(plan, os.uname().release) if plan.levels and takes_ports else None
+    names_port = plan.levels and (plan.strategy.traits.draws_port or is_supported(LOCAL_PORT_RANGE))
+    order = order_of_ports(plan, os.uname().release) if names_port else None
     draws = Draws.of(plan, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
     tasks = [
