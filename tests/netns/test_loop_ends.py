@@ -30,9 +30,12 @@ def module(request: pytest.FixtureRequest) -> ModuleType:
     return module_of(request.param)
 
 
-def make_task(rows: int, target: Endpoint | None = None, timeout: float = 5.0) -> WorkerTask:
+def make_task(
+    rows: int, target: Endpoint | None = None, timeout: float = 5.0, in_flight: int | None = None
+) -> WorkerTask:
     """A task of `plain` in this namespace: over TCP to a target, else over UDP, which needs none that answers."""
-    strategy = replace(spec("plain"), load=Load(protocol=Protocol.TCP if target else Protocol.UDP))
+    protocol = Protocol.TCP if target else Protocol.UDP
+    strategy = replace(spec("plain"), load=Load(protocol=protocol, in_flight=in_flight))
     changes = {"targets": (target,)} if target else {}
     plan = make_plan(strategy, 64, rows, listener=Listener.NONE, namespace=Namespace.HOST, timeout=timeout, **changes)
     one = RoundPlan(plan, strategy, 1)
@@ -71,23 +74,42 @@ def alarms(handler: signal._HANDLER, seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_no_descriptor_left(module: ModuleType) -> None:
-    """Where RLIMIT_NOFILE is reached, the loop says so, and holds what it opened."""
-    task, held = make_task(16), array("i")
+@contextmanager
+def few_descriptors(number: int) -> Iterator[None]:
+    """As many descriptors are free, at most."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as highest:
         lowest_free = highest.fileno()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 5, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + number, hard))
     try:
-        end = module.run_attempts(task, held, task.rows)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_descriptor_left(module: ModuleType) -> None:
+    """Where RLIMIT_NOFILE is reached, the loop says so, and holds what it opened."""
+    task, held = make_task(16), array("i")
+    with few_descriptors(5):
+        end = module.run_attempts(task, held, task.rows)
     opened = len(held)
     assert end == LoopEnd(Reason.NO_SOCKET, 0, opened, errno.EMFILE)
     assert 1 <= opened <= 5
     assert module.count(task, held) == (opened, opened)
     assert [bool(tries) for tries in task.columns["tries"]] == [True] * opened + [False] * (16 - opened)
     module.reset_all(task, held)
+
+
+def test_no_descriptor_left_in_flight(module: ModuleType) -> None:
+    """The loop names the attempt that got no socket, also where handshakes that began before it time out after it."""
+    with silent_target() as target:
+        task, held = make_task(9, target, timeout=0.05, in_flight=9), array("i")
+        with few_descriptors(5):  # one of them for epoll
+            end = module.run_in_flight(task, held, task.rows)
+    begun = len(held)
+    assert end == LoopEnd(Reason.NO_SOCKET, begun, begun, errno.EMFILE)
+    assert 1 <= begun <= 4
+    assert list(task.columns["errno"]) == [errno.EINPROGRESS] * begun + [0] * (9 - begun)
 
 
 def test_target_that_does_not_answer(module: ModuleType) -> None:

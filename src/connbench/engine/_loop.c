@@ -664,7 +664,23 @@ static void finish_in_flight(struct loop *loop, struct attempt *attempt, int64_t
 		--loop->capacity;
 }
 
-/* Let epoll watch an attempt's socket, and put its handshake behind all others. */
+static void end_handshake(struct loop *loop, struct handshake *ended, int failure, int64_t now)
+{
+	struct in_flight *in_flight = &loop->in_flight;
+
+	*(ended->earlier ? &ended->earlier->later : &in_flight->oldest) = ended->later;
+	*(ended->later ? &ended->later->earlier : &in_flight->newest) = ended->earlier;
+	in_flight->outstanding--;
+	epoll_ctl(in_flight->epoll, EPOLL_CTL_DEL, ended->attempt.sock, NULL);
+	ended->attempt.failure = failure;
+	finish_in_flight(loop, &ended->attempt, now);
+	ended->later = in_flight->unused;
+	in_flight->unused = ended;
+}
+
+/* Put an attempt's handshake behind all others, and let epoll watch its socket; without memory for that (ENOMEM, or
+ * ENOSPC by fs.epoll.max_user_watches) the attempt fails.
+ */
 static void begin_handshake(struct loop *loop, const struct attempt *attempt)
 {
 	struct in_flight *in_flight = &loop->in_flight;
@@ -683,21 +699,8 @@ static void begin_handshake(struct loop *loop, const struct attempt *attempt)
 	in_flight->newest = begun;
 	in_flight->outstanding++;
 	event.data.ptr = begun;
-	epoll_ctl(in_flight->epoll, EPOLL_CTL_ADD, attempt->sock, &event);
-}
-
-static void end_handshake(struct loop *loop, struct handshake *ended, int failure, int64_t now)
-{
-	struct in_flight *in_flight = &loop->in_flight;
-
-	*(ended->earlier ? &ended->earlier->later : &in_flight->oldest) = ended->later;
-	*(ended->later ? &ended->later->earlier : &in_flight->newest) = ended->earlier;
-	in_flight->outstanding--;
-	epoll_ctl(in_flight->epoll, EPOLL_CTL_DEL, ended->attempt.sock, NULL);
-	ended->attempt.failure = failure;
-	finish_in_flight(loop, &ended->attempt, now);
-	ended->later = in_flight->unused;
-	in_flight->unused = ended;
+	if (epoll_ctl(in_flight->epoll, EPOLL_CTL_ADD, attempt->sock, &event))
+		end_handshake(loop, begun, errno, attempt->finished);
 }
 
 static int failure_of(int sock, uint32_t event)
@@ -741,7 +744,8 @@ static void collect(struct loop *loop, int64_t wait_ns)
 		if (now - oldest->attempt.finished < loop->timeout_ns)
 			break;
 		loop->timeouts += oldest->attempt.finished >= in_flight->answered;
-		loop->failed_row = oldest->attempt.row;
+		if (loop->timeouts == TIMEOUTS_IN_A_ROW)
+			loop->failed_row = oldest->attempt.row;
 		end_handshake(loop, oldest, TIMED_OUT, now);
 	}
 }

@@ -250,8 +250,12 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
             held.append(OUTSTANDING)
         begun_one = Handshake(sock, row, slot, source, tries, finished)
         if failure == EINPROGRESS:
-            outstanding[sock.fileno()] = begun_one
-            poller.register(sock.fileno(), EPOLLOUT)
+            try:
+                poller.register(sock.fileno(), EPOLLOUT)
+            except OSError as error:  # no memory for that: ENOMEM, or ENOSPC by fs.epoll.max_user_watches
+                finish(begun_one, error.errno or 0, finished)
+            else:
+                outstanding[sock.fileno()] = begun_one
         else:
             finish(begun_one, failure, finished)
             if failure and gives_up and tries == max_tries:
