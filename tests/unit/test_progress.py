@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from connbench.commands.progress import Forecast, attempts, cut, details, round_name, turn_name
+from connbench.commands.progress import Bar, Forecast, attempts, cut, details, round_name, turn_name
 from connbench.model import Churn, Load, Phase, Placement, Plan, RoundPlan, StrategySpec
 from connbench.runner import Progress
 from factories import PLAIN, PLAN, WINDOW
@@ -158,6 +158,25 @@ def test_a_round_is_named() -> None:
     churn = replace(WINDOW, load=Load(churn=Churn(5)), phase=Phase.CHURN)
     assert round_name(RoundPlan(plan_of(churn, rounds=3), churn, 2)) == "window 500, churn, round 2 of 3"
     assert round_name(RoundPlan(plan_of(PLAIN), PLAIN, 1)) == "plain"
+
+
+def test_what_was_printed_between_two_turns_stays(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first lines after a report move no cursor up and erase nothing but their own line."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    plan = plan_of(PLAIN, WINDOW)
+    bar = Bar(plan)
+    bar.show(at(plan, PLAIN, 1, 5000))
+    bar.end_turn()
+    capsys.readouterr()
+    bar.show(at(plan, WINDOW, 1, 5000))
+    drawn = capsys.readouterr().err
+    assert "5,000 of 10,000 attempts" in drawn
+    assert "\x1b[1A" not in drawn
+    bar.clear()
+    assert capsys.readouterr().err.count("\x1b[1A\x1b[2K") >= 2
 
 
 def test_a_turn_is_named() -> None:

@@ -14,6 +14,8 @@ from connbench.model import Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.live import Live
+
     from connbench.model import Plan, RoundPlan, StrategySpec
     from connbench.runner import Progress
 
@@ -129,13 +131,20 @@ class Bar:
 
     def __init__(self, plan: Plan, *, is_sweep: bool = False) -> None:
         from rich.console import Console
-        from rich.live import Live
 
         self._console = Console(stderr=True)
-        # Without a refresh thread, which would disturb the measurement; the run calls `show` 5 times a second.
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live = self._new_lines()
         self._forecast = Forecast(plan)
         self._name = turn_name if is_sweep else round_name
+
+    def _new_lines(self) -> Live:
+        """The lines, not drawn yet.
+
+        No thread refreshes them, which would disturb the measurement; the run calls `show` 5 times a second.
+        """
+        from rich.live import Live
+
+        return Live(console=self._console, auto_refresh=False, transient=True)
 
     def show(self, progress: Progress) -> None:
         """Draw the progress of a round."""
@@ -165,6 +174,7 @@ class Bar:
         """Clear the lines."""
         with self._ignoring_a_closed_terminal():
             self._live.stop()
+        self._live = self._new_lines()  # stopped lines, begun again, would erase a line of what was printed meanwhile
 
     @contextmanager
     def _ignoring_a_closed_terminal(self) -> Iterator[None]:
