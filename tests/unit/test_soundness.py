@@ -145,6 +145,13 @@ def test_connect_of_a_second_is_found(longest: int, codes: list[str]) -> None:
     assert [f.code for f in found_in(round_of(samples_of([20_000] * 99 + [longest])))] == codes
 
 
+def test_handshakes_of_a_second_are_found_in_flight() -> None:
+    """There a connect() waits for no answer, so a SYN timer shows in its handshake alone."""
+    samples = samples_of([2_000_000_000] + [20_000] * 99, handshake_ns=[60_000_000] * 98 + [1_000_000_000] * 2)
+    [found] = findings(result_of({replace(BIND, load=Load(in_flight=100)): [round_of(samples)]}))
+    assert (found.code, found.message) == ("slow-connect", "2 handshakes took more than 0.9 s")
+
+
 def test_slow_connects_are_counted() -> None:
     """The finding has their number."""
     [found] = found_in(round_of(samples_of([20_000] * 97 + [1_000_000_000] * 3)))

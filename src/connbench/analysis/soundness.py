@@ -133,12 +133,13 @@ def _find_dropped_syns(plan: Plan, spec: StrategySpec, measured: Round) -> Itera
 
 def _find_timeouts(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     samples = measured.samples
-    slow = int((samples.connect_ns > SLOW_CONNECT_NS).sum())
+    waited, waiting = ("handshakes", samples.handshake_ns) if spec.load.in_flight else ("connect()", samples.connect_ns)
+    slow = int((waiting > SLOW_CONNECT_NS).sum())
     if slow:
         yield Finding(
             "slow-connect",
             Severity.WARNING,
-            f"{slow:,} connect() took more than 0.9 s",
+            f"{slow:,} {waited} took more than 0.9 s",
             "that is a SYN timer, not the port search"
             + (": see the counters in --format json" if plan else "; a CSV has no counters that would show it"),
         )
