@@ -176,6 +176,10 @@ def test_text_fits_a_terminal(usual: Result) -> None:
     six = [PLAIN, BIND, RANDOM, long, StrategySpec("range"), StrategySpec("partition", 500)]
     result = profile_of({under(spec): attempts(SLOW) for spec in six})
     assert too_wide(text(result, 80)) == []
+    wide = text(result, 80, is_wide=True)
+    assert too_wide(wide) == []
+    assert wide.count("level  ports") == 3, "two strategies in each"
+    assert text(result, is_wide=True).count("level  ports") == 1
     assert text(usual, 80).splitlines()[-1].startswith("  ")
     assert text(usual, 80).index("verdict:") > text(usual, 80).index("100%")
     assert markdown(usual).index("turn slow") < markdown(usual).index("100%")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from connbench.analysis.knee import SLOWDOWN, STEP, find_knee, is_unseen
 from connbench.analysis.levels import Level, levels_of
@@ -20,6 +21,9 @@ from connbench.strategies import SHOWN_WHERE_SLOW
 from connbench.units import about, count, duration, format_percent
 from connbench.wording import listed
 
+WIDTH_OF_LEVEL, WIDTH_OF_STRATEGY = 13, 33
+"""Columns of a wide table's level and ports, and of a strategy's three figures in brackets, in a terminal."""
+
 
 def text(result: Result, width: int | None = None, *, bold: bool = False, is_wide: bool = False) -> str:
     """The whole report as text; see `connbench.report.text.write`.
@@ -30,7 +34,8 @@ def text(result: Result, width: int | None = None, *, bold: bool = False, is_wid
         bold: Whether the terminal shows bold characters.
         is_wide: Whether the table has p99 and errors, too.
     """
-    return text_writer.write(blocks(result, is_wide=is_wide), width, bold=bold)
+    each = None if width is None or not is_wide else max(1, (width - WIDTH_OF_LEVEL) // WIDTH_OF_STRATEGY)
+    return text_writer.write(blocks(result, is_wide=is_wide, each=each), width, bold=bold)
 
 
 def markdown(result: Result, *, is_wide: bool = False) -> str:
@@ -38,12 +43,12 @@ def markdown(result: Result, *, is_wide: bool = False) -> str:
     return markdown_writer.write(blocks(result, is_wide=is_wide))
 
 
-def blocks(result: Result, *, is_wide: bool = False) -> list[Block]:
-    """The header, the verdict, the table of the levels, what else is to be said of them, and the findings."""
+def blocks(result: Result, *, is_wide: bool = False, each: int | None = None) -> list[Block]:
+    """The header, the verdict, the levels, what else is to be said of them, and the findings; see `tables`."""
     return [
         Heading(header(result), "profile:"),
         Verdict(verdict(result)),
-        *tables(result, is_wide=is_wide),
+        *tables(result, is_wide=is_wide, each=each),
         Lines([*_lines(result)]),
         Findings(merge_alike(findings(result))),
     ]
@@ -57,11 +62,26 @@ def header(result: Result) -> str:
 # ---- the table
 
 
-def tables(result: Result, *, is_wide: bool = False) -> list[Table]:
-    """A row for each level that has an attempt, and a column for each strategy, or with `is_wide` three."""
+def tables(result: Result, *, is_wide: bool = False, each: int | None = None) -> list[Table]:
+    """A row for each level that has an attempt, and a column for each strategy.
+
+    Args:
+        result: A profile.
+        is_wide: Whether a strategy has three columns: median, p99, errors.
+        each: The most strategies of a table; None for one table.
+    """
     strategies = [s for s in result.strategies if levels_of(s)]
-    if not strategies:
-        return []
+    most = each or max(1, len(strategies))
+    found = [
+        _table(strategies[first : first + most], result.kernel, is_wide=is_wide)
+        for first in range(0, len(strategies), most)
+    ]
+    if found:
+        found[-1] = replace(found[-1], remarks=(_remark(strategies, is_wide=is_wide),))
+    return found
+
+
+def _table(strategies: Sequence[StrategyResult], kernel: str, *, is_wide: bool) -> Table:
     by_share = [{level.share: level for level in levels_of(s)} for s in strategies]
     shares = sorted({share for levels in by_share for share in levels})
     heads = [cell for s in strategies for cell in _heads(s.strategy.setting, is_wide=is_wide)]
@@ -73,9 +93,8 @@ def tables(result: Result, *, is_wide: bool = False) -> list[Table]:
         )
         for share in shares
     ]
-    knees = [cell for s in strategies for cell in (_knee(s, result.kernel), *([""] * 2 if is_wide else []))]
-    rows.append(("knee", "", *knees))
-    return [Table(("level", "ports", *heads), rows, remarks=(_remark(strategies, is_wide=is_wide),))]
+    knees = [cell for s in strategies for cell in (_knee(s, kernel), *([""] * 2 if is_wide else []))]
+    return Table(("level", "ports", *heads), [*rows, ("knee", "", *knees)])
 
 
 def _heads(name: str, *, is_wide: bool) -> tuple[str, ...]:
