@@ -42,7 +42,11 @@ def test_a_profile_of_all_strategies(tmp_path: Path) -> None:
     assert in_process("report", str(file)).stdout == finished.stdout
     wide = in_process("report", str(file), "--wide").stdout
     assert f"{HERE[0]} p50" in wide
-    assert ">25%</" in page.read_text(encoding="utf-8")
+    source = page.read_text(encoding="utf-8")
+    assert ">25%</" in source
+    assert "<h2>Levels</h2>" in source
+    assert f"<h1>A profile of {HERE[0]}, " in source
+    assert "Rolling <span" not in source
     drawn = in_process("plot", str(file), "--kind", "utilisation", "-o", str(picture))
     assert (drawn.returncode, picture.read_bytes()[:4]) == (ExitCode.OK, b"\x89PNG")
     again = in_process("compare", str(file), str(file))

@@ -6,7 +6,7 @@ The core never imports a feature: `report_of` and `formats_of` find the feature'
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -184,7 +184,14 @@ class ProfileReport(RunReport):
         """A row for each level, a column for each strategy."""
         from connbench.report.profile_report import tables
 
-        return tables(self.result, is_wide=self.is_wide)
+        return [replace(table, title="Levels") for table in tables(self.result, is_wide=self.is_wide)]
+
+    def opening(self) -> Opening:
+        """The verdict, under the names of the strategies."""
+        from connbench.report.html.page import Opening
+
+        settings = [strategy.strategy.setting for strategy in self.result.strategies]
+        return Opening(self.verdict(), title=f"A profile of {listed(settings)}" if settings else "")
 
 
 @dataclass(frozen=True, kw_only=True)

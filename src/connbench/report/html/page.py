@@ -132,6 +132,7 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
         verdict=opening.verdict if opening else _run_verdicts(results),
         picture=picture,
         first="picture" if picture else "utilisation" if utilisation["data"] else "scatter",
+        has_levels=all(each.strategy.strategy.phase is Phase.PROFILE for each in drawn),
         has_handshakes=bool(handshake["data"]),
         terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
