@@ -195,7 +195,8 @@ def _choices(sweep: Sweep, names: Names, budget: float) -> Iterator[Table]:
     if len(sweep.settings) < 2 or len(sweep.loads) < 2:
         return
     rows = [_at_load(sweep, names, budget, position) for position in range(len(sweep.loads))]
-    title = f"cheapest within {format_error_share(budget)} errors at each {names.heading}"
+    load = "fill" if names.heading == "fill" else "load"
+    title = f"cheapest within {format_error_share(budget)} errors at each {load}"
     yield Table((names.heading, "setting", "cost", "errors"), rows, title=title, words=(1,))
     if sweep.standings:
         over_all = [

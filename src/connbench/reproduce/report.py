@@ -346,4 +346,5 @@ def _opening(judged: _Judged) -> str:
     """The talk, the kernel and the plan of the reproduction; and the talk's range, if it differs."""
     plan = judged.plan
     talk = "" if plan.port_range == FULL_RANGE else f" (the talk: {FULL_RANGE})"
-    return f"{TALK}, again on {judged.kernel}, range {plan.port_range}{talk}, {plan.namespace}, seed {plan.seed}"
+    made = f"{plan.namespace}, loop {plan.loop.language}, seed {plan.seed}"
+    return f"{TALK}, again on {judged.kernel}, range {plan.port_range}{talk}, {made}"
