@@ -34,7 +34,8 @@ class AttemptColumns(Generic[Array]):
     """An array for each column of an attempt, all of one length, in the order that files have them.
 
     The metadata of a field are the attributes of its `Column`. To add a column, add a field at the end, mark it as
-    optional because files of earlier versions lack it, let `connbench.engine.loop` fill it, and run `make columns`.
+    optional because files of earlier versions lack it, let the loops fill it (`loop.py`, `in_flight.py`, `_loop.c`),
+    and run `make columns`.
     """
 
     started_ns: Array = field(

@@ -69,7 +69,6 @@ def any_draws(draw: st.DrawFn) -> Draws:
         spaces=spaces,
         ports_each=draw(st.integers(1, count)),
         fills=draw(st.booleans()),
-        connections=draw(st.integers(1, 2**20)),
     )
 
 
