@@ -252,8 +252,8 @@ SLOWEST = 0.02
 LONG_SEARCH = 64
 """Ports probed from which on a search shows in a latency, which varies by itself."""
 
-SMOOTH = 0.03
-"""The weight, in blocks, of equal costs from knot to knot: at a knot that no block is near its neighbours decide."""
+FLAT = 0.05
+"""The weight, in blocks, of equal costs from knot to knot, where blocks are few."""
 
 EXACT_WITHIN, REFITS = 0.1, 20
 """Blocks that deviate by more than this share weigh less the further off they are (Huber's loss, by least squares with
@@ -375,11 +375,16 @@ def _fitted(blocks: Floats, usual: Calibration) -> Calibration:
         FIRM * _is_straight(blocks[(is_long & kind)[:, 0], WORKING_SET], usual.sizes) * is_shown + WEAK
         for kind, is_shown in zip(kinds, shown, strict=True)
     )
+    flat, window_flat = (
+        FIRM * _is_flat(blocks[(~is_long & ~failed & kind)[:, 0], OPEN], usual.sizes) + FLAT
+        for kind in (~in_window, in_window)
+    )
     rules = np.vstack(
         (
-            SMOOTH * _differences(base, curves[0], 1),
-            SMOOTH * _differences(window_base, curves[2], 1),
-            WEAK * _differences(port, curves[1], 1),
+            flat * _differences(base, curves[0], 1),
+            window_flat * _differences(window_base, curves[2], 1),
+            FLAT * _differences(port, curves[1], 1),
+            FLAT * _differences(new_port, curves[3], 1),
             straight * _differences(port, curves[1], 2),
             new_straight * _differences(new_port, curves[3], 2),
             WEAK * (window_base - base),
@@ -413,6 +418,16 @@ def _shares(numbers: Floats, sizes: Sequence[float]) -> Floats:
 def _differences(unknowns: Floats, curve: Floats, order: int) -> Floats:
     """The differences of the costs of a curve from knot to knot (1), or of these differences (2), as shares."""
     return np.diff(unknowns * (curve / curve[0])[:, None], order, axis=0)
+
+
+def _is_flat(opened: Floats, sizes: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """Whether no short search shows how a connection's cost differs from knot to knot: a column, of each two in turn.
+
+    Long searches hide it. Beyond the knots that a short search is near, it stays as it is there.
+    """
+    is_near = np.any(_shares(opened, sizes) >= 0.5, axis=0, keepdims=True)[0]
+    flat: npt.NDArray[np.bool_] = ~is_near[1:] | (np.arange(1, len(sizes)) <= is_near.argmax())
+    return flat[:, None]
 
 
 def _is_straight(working_sets: Floats, sizes: Sequence[float]) -> npt.NDArray[np.bool_]:
