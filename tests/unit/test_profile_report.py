@@ -206,6 +206,14 @@ def test_gate_on_the_knee(usual: Result) -> None:
     ]
 
 
+def test_a_step_at_the_95_percent_level_is_a_late_one() -> None:
+    """Also where a share of the ports that is no whole number leaves some less than 95 % in use."""
+    samples = attempts([5_000, 5_000, 90_000], levels=(0.25, 0.9, 0.949))
+    late = profile_of({under(RANDOM, (0.25, 0.9, 0.95)): samples})
+    assert "turns slow" not in " ".join(verdict(late))
+    assert tables(late)[0].rows[-1] == ("knee", "", "95%")
+
+
 def test_each_strategy_by_itself(usual: Result) -> None:
     """As `report --blocks` and a page have it."""
     words = write(strategy_blocks(usual, usual.strategies[3]))

@@ -157,11 +157,11 @@ def _is_step(strategy: StrategyResult) -> bool:
     """Whether the acquire time at the knee is a multiple of that at the level before, and the knee no late one."""
     knee = find_knee(strategy)
     made = [level for level in levels_of(strategy) if level.connected_ns is not None]
-    if knee.in_use is None or (knee.share or 0.0) >= LATE:
+    if knee.in_use is None:
         return False
     slow = next(position for position, level in enumerate(made) if level.in_use >= knee.in_use)
     before, after = made[slow - 1].connected_ns or 0.0, made[slow].connected_ns or 0.0
-    return slow > 0 and after >= STEP * before
+    return slow > 0 and made[slow].share < LATE and after >= STEP * before
 
 
 def _turns(stepped: Sequence[StrategyResult]) -> Iterator[str]:
