@@ -47,6 +47,7 @@ def test_a_profile_of_all_strategies(tmp_path: Path) -> None:
     assert "<h2>Levels</h2>" in source
     assert f"<h1>A profile of {HERE[0]}, " in source
     assert "Rolling <span" not in source
+    assert "<h3>Acquire time as the range fills</h3>" in source
     drawn = in_process("plot", str(file), "--kind", "utilisation", "-o", str(picture))
     assert (drawn.returncode, picture.read_bytes()[:4]) == (ExitCode.OK, b"\x89PNG")
     again = in_process("compare", str(file), str(file))

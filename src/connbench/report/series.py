@@ -27,8 +27,8 @@ def colour_of(position: int) -> str:
     return COLOURS[position % len(COLOURS)]
 
 
-LATENCY, HANDSHAKE = "latency", "handshake"
-FIGURES = {LATENCY: "latency", "acquire": "acquire time", HANDSHAKE: "handshake"}
+LATENCY, ACQUIRE, HANDSHAKE = "latency", "acquire", "handshake"
+FIGURES = {LATENCY: "latency", ACQUIRE: "acquire time", HANDSHAKE: "handshake"}
 """The times of an attempt that charts can draw, and the names of their axes."""
 
 

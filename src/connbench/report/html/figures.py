@@ -24,7 +24,7 @@ from connbench.analysis.sweep_analysis import Cell, Sweep, is_sweep
 from connbench.model import Phase
 from connbench.report.comparison_report import change_in_words
 from connbench.report.ranking_table import counted_of
-from connbench.report.series import LATENCY, Series, colour_of, in_figure, latency_name
+from connbench.report.series import HANDSHAKE, LATENCY, Series, colour_of, in_figure, latency_name
 from connbench.report.sweep_report import Names
 from connbench.results.result import Mask, Result, Round, Samples, StrategyResult
 from connbench.samples import UNKNOWN_ERRNO
@@ -127,7 +127,7 @@ def _points(position: int, series: Series, samples: Samples, group: Group, every
 
 
 def utilisation(series: Sequence[Series], figure: str = LATENCY) -> dict[str, Any]:
-    """Rolling median and p99 over the share of the range in use; of latencies also each strategy's knee, if any.
+    """Rolling median and p99 over the share of the range in use; of other times than handshakes also the knees.
 
     Churn has no place in it: the range is as full at its end as at its beginning.
 
@@ -145,7 +145,7 @@ def utilisation(series: Sequence[Series], figure: str = LATENCY) -> dict[str, An
         trace
         for position, one in drawn
         for trace in _rolling(position, one, _FAINT if len(series) > _CROWD else 1.0)
-        if figure == LATENCY or trace["meta"]["group"] != "knee"
+        if figure != HANDSHAKE or trace["meta"]["group"] != "knee"
     ]
     layout = {
         "xaxis": {"title": {"text": "share of the range in use"}, "tickformat": ".0%", "rangemode": "tozero"},
