@@ -384,16 +384,28 @@ static void leave(struct loop *loop, int64_t slot)
 	close(leaving);
 }
 
-/* Limit how long a connect() of a socket blocks. SO_SNDTIMEO takes 0 for no limit, so that the least is 1 us. */
-static void limit_connect(int sock, int64_t timeout_ns)
+/* Limit how long a connect() of a socket blocks. SO_SNDTIMEO takes 0 for no limit, so that the least is 1 us. Returns
+ * false where setsockopt() fails.
+ */
+static bool limit_connect(int sock, int64_t timeout_ns)
 {
 	int64_t us = timeout_ns > NS_PER_US ? timeout_ns / NS_PER_US : 1;
 	const struct timeval timeout = {.tv_sec = us / US_PER_S, .tv_usec = us % US_PER_S};
 
-	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	return !setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 }
 
-/* Give the attempt a socket. Returns false where socket() fails. */
+/* Raise the OSError of a call that no kernel refuses, but a sandbox may; run() passes it on. */
+static void raise_errno(struct loop *loop, int error_number)
+{
+	PyEval_RestoreThread(loop->thread);
+	errno = error_number;
+	PyErr_SetFromErrno(PyExc_OSError);
+	loop->has_raised = true;
+	loop->thread = PyEval_SaveThread();
+}
+
+/* Give the attempt a socket. Returns false where that fails: without a time-out a connect() could block for minutes. */
 static bool new_socket(struct loop *loop, struct attempt *attempt)
 {
 	int flags = SOCK_CLOEXEC | (loop->in_flight.most ? SOCK_NONBLOCK : 0);
@@ -404,8 +416,11 @@ static bool new_socket(struct loop *loop, struct attempt *attempt)
 		loop->failed_row = attempt->row;
 		return false;
 	}
-	if (!loop->in_flight.most)
-		limit_connect(attempt->sock, loop->timeout_ns);
+	if (!loop->in_flight.most && !limit_connect(attempt->sock, loop->timeout_ns)) {
+		raise_errno(loop, errno);
+		close(attempt->sock);
+		return false;
+	}
 	return true;
 }
 
