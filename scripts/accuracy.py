@@ -86,6 +86,12 @@ FIGURES = {
         )
         for name, ports in (("plain", MIDDLE), ("bind", MIDDLE), ("window 500", TALK), ("range", TALK))
     },
+    "profile / run, of levels": Figure(
+        f"plain over {PROFILED:,} ports: the median connect() at a level of `connbench profile`, divided by that of the"
+        " connections of a whole run that begin with as many ports in use (the next 1 %); the median of all levels.",
+        0.9,
+        1.1,
+    ),
     "latency ~ ports, filling": Figure(
         f"plain over {PORTS:,} ports: correlation of the ports that the model probes with the latency, by medians of"
         f" {BLOCK} attempts.",
