@@ -170,6 +170,7 @@ def test_a_stopped_engine_goes_on(each_loop: Loop, tmp_path: Path) -> None:
     assert len(result.strategies[0].rounds[0].samples) == 3000
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_answer_are_killed(tmp_path: Path) -> None:
     """Stopped workers, which no flag reaches, one busy and one that only holds: a single Ctrl-C ends the run."""
     few = ("--nofile", "2000")
