@@ -250,7 +250,7 @@ class Draws:
         return self._filled(row) + self.spaces * (row % (self.paths // self.spaces))
 
     def rank(self, row: Numbers) -> Numbers:
-        """How many earlier attempts have the row's port space; those of the churn count as in turn."""
+        """How many earlier attempts have the row's port space; a row of the churn counts as one more of the filling."""
         if self.fills:
             return row - self._filled(row) * self.ports_each
         return row // self.spaces

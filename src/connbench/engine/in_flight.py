@@ -90,7 +90,7 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
     targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
     strategy = task.traits
     binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
-    defers_port, resets, reset_peer = task.defers_port, task.resets, task.reset_peer
+    defers_port, reset_peer = task.defers_port, task.reset_peer
     max_tries, limit_ns = draws.max_tries, task.limit_ns
     option = b""
     gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
@@ -175,13 +175,8 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
         if not goes_on():
             break
         if churn and held[slot] != NONE:
-            leaving = socket(family, kind, 0, held[slot])
-            held[slot] = NONE
-            if resets:
-                if reset_peer:
-                    reset_peer(leaving)
-                leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
-            leaving.close()
+            leaving, held[slot] = held[slot], NONE
+            task.leave(leaving)
         try:
             sock = socket(family, kind)
         except OSError as error:

@@ -67,7 +67,7 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
     targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
     strategy = task.traits
     binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
-    defers_port, resets, reset_peer = task.defers_port, task.resets, task.reset_peer
+    defers_port, reset_peer = task.defers_port, task.reset_peer
     max_tries, limit_ns = draws.max_tries, task.limit_ns
     option = b""
     # Without --retries an attempt draws until it finds a free port. Once none can be free (the worker's client holds
@@ -95,13 +95,8 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
             replaced = draws.replaced(row, churn.filled)
             slot, path = replaced - begins_at, path_of(replaced)
             if held[slot] >= 0:
-                leaving = socket(family, kind, 0, held[slot])
-                held[slot] = -1
-                if resets:
-                    if reset_peer:
-                        reset_peer(leaving)
-                    leaving.setsockopt(SOL_SOCKET, SO_LINGER, reset)
-                leaving.close()
+                leaving, held[slot] = held[slot], -1
+                task.leave(leaving)
         elif not has_one_path:
             path = path_of(row)
         try:

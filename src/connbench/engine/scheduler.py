@@ -419,10 +419,12 @@ class Scheduler:
         """Interrupt an unanswered connect() of the busy workers; called again, as it may begin after the signal."""
         now = time.monotonic()
         self._deadline = self._deadline or now + self._timeout + GRACE_S
-        # Python's connect_ex() would wait on, without SO_SNDTIMEO. Without the signal it ends after its time-out.
-        number = signal.SIGTERM if self._plan.plan.loop is Loop.C else 0
         if now > self._deadline:
             number = signal.SIGKILL
+        elif self._plan.plan.loop is Loop.C:
+            number = signal.SIGTERM
+        else:
+            return  # Python's connect_ex() would wait on, without SO_SNDTIMEO; so it ends after its time-out
         for descriptor in self._waiting:
             os.kill(self._workers[descriptor].pid, number)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import SOCK_DGRAM, SOCK_STREAM
+from _socket import SO_LINGER, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, socket
 from array import array
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -18,6 +18,7 @@ from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import advice_for_errno
 from connbench.linux.sock_destroy import PeerReset
+from connbench.linux.sockopts import LINGER_RESET
 from connbench.model import Close, Phase, Protocol, RoundPlan
 from connbench.samples import scratch
 from connbench.strategies import Strategy
@@ -136,6 +137,15 @@ class WorkerTask:
         """How long a connect() waits for an answer, in seconds: no longer than an attempt may take."""
         timeout, give_up_ms = self.plan.plan.timeout, self.plan.strategy.load.give_up_ms
         return timeout if give_up_ms is None else min(timeout, give_up_ms / MS_PER_S)
+
+    def leave(self, descriptor: int) -> None:
+        """Close the connection that the churn replaces."""
+        leaving = socket(self.family, self.kind, 0, descriptor)
+        if self.resets:
+            if self.reset_peer:
+                self.reset_peer(leaving)
+            leaving.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_RESET)
+        leaving.close()
 
 
 @dataclass(frozen=True, slots=True)
