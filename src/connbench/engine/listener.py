@@ -93,6 +93,9 @@ def start(
 def _listen(address: Endpoint, connections: int) -> socket.socket:
     sock = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     try:
+        # In the host's namespace the round before has listened on this port: where the kernel is still closing that
+        # round's connections, bind() fails without the option. A port on which a program listens stays refused.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address.host, address.port))
         # The kernel lowers the backlog to somaxconn, which is enough where acceptors empty the queue.
         sock.listen(backlog_for(connections))

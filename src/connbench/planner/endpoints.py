@@ -309,6 +309,7 @@ def find_listener_in_range(targets: tuple[Endpoint, ...], ports: PortRange) -> l
 def _is_free(endpoint: Endpoint) -> bool:
     with socket.socket(family_of(endpoint.host), socket.SOCK_STREAM) as probe_socket:
         try:
+            probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the listener will
             probe_socket.bind((endpoint.host, endpoint.port))
         except OSError:
             return False
