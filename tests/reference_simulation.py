@@ -65,7 +65,7 @@ class Round:
         path = self.draws.path(slot)
         source, space = path % len(self.plan.sources), path % self.plan.spaces
         most = self.draws.max_tries
-        unlimited = phase is Phase.FILL and self.strategy.draws_port and self.plan.strategy.retries is None
+        unlimited = phase is Phase.FILL and self.strategy.chooses_port and self.plan.strategy.retries is None
         if unlimited and (
             (client, source) in self.exhausted or self.opened[client, source] == len(self.plan.plan.port_range)
         ):

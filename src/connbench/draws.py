@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from connbench.model import Placement, PortRange, RoundPlan, Spread, StrategySpec, port_range_value
+from connbench.model import Placement, PortRange, Reuse, RoundPlan, Spread, StrategySpec, port_range_value
 from connbench.strategies import Window
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class Kind(IntEnum):
     """A value of IP_LOCAL_PORT_RANGE: a window at random."""
     FIXED = 3
     """A value of IP_LOCAL_PORT_RANGE without chance: one of `Draws.fixed`, in turn."""
+    SEQUENTIAL = 4
+    """A port of a list without chance. The loop knows the position in the list, and `Draws.port_at` the port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,10 @@ class Draws:
         kind: What the number of a try is.
         key: The key of the numbers.
         replaced_key: The key of the rows that the churn replaces.
-        low: The lowest port of the range.
-        count: The number of its ports.
+        low: The lowest port that the program takes.
+        count: The number of ports that it takes.
+        stride: The distance from one of them to the next.
+        first: Where kind is SEQUENTIAL: the place in the list of the port at position 0.
         width: The ports of a random window; else 0.
         overhang: How many ports of a random window may lie below the range, and above it. The loop cuts it to the
             range: the kernel ignores a bound outside ip_local_port_range.
@@ -140,6 +144,8 @@ class Draws:
     replaced_key: int
     low: int
     count: int
+    stride: int
+    first: int
     width: int
     overhang: int
     fixed: Sequence[int] | npt.NDArray[np.unsignedinteger]
@@ -158,22 +164,24 @@ class Draws:
             reserved: The ports that searches pass over: net.ipv4.ip_local_reserved_ports of the namespace.
 
         Raises:
-            ValueError: The strategy needs windows, and the plan has no size for them.
+            ValueError: The strategy needs windows, and the plan has no size for them; or no port fits its stride.
         """
         spec, ports = plan.strategy, plan.plan.port_range
-        kind = _kind_of(spec)
-        width = _width(spec) if kind is Kind.WINDOW else 0
+        numbers, kind = spec.port_numbers(ports), _kind_of(spec)
+        width = (_width(spec) if spec.stride is None else 1) if kind is Kind.WINDOW else 0
         return cls(
             kind=kind,
             key=key_of(plan.seed_text("tries")),
             replaced_key=key_of(plan.seed_text("replaced")),
-            low=ports.low,
-            count=len(ports),
+            low=numbers.start,
+            count=len(numbers),
+            stride=numbers.step,
+            first=_place_in_list(numbers, spec.first_port),
             width=width,
             # Equally many windows cover each port; those over the ends are narrower for it.
             overhang=width - 1 if spec.placement is Placement.CLIPPED and width else 0,
             fixed=_fixed_values(spec, ports, reserved) if kind is Kind.FIXED else array("I"),
-            max_tries=_max_tries(spec, ports),
+            max_tries=_max_tries(spec, len(numbers)),
             paths=len(plan.sources) * len(plan.plan.targets),
             spaces=plan.spaces,
             ports_each=plan.ports_each,
@@ -183,10 +191,11 @@ class Draws:
     def number(self, row: Numbers, try_: Numbers | int = 0) -> Numbers:
         """The number of a try, counted from 0: a port or a value of IP_LOCAL_PORT_RANGE; see `kind`.
 
-        An array of rows needs `fixed` as an array of numpy, too.
+        An array of rows needs `fixed` as an array of numpy, too. With SEQUENTIAL it is 0; see `port_at`.
         """
         if self.kind is Kind.PORT:
-            return self.low + below(mix(self.key, row, try_), self.count)
+            port: Numbers = below(mix(self.key, row, try_), self.count) * self.stride + self.low
+            return port
         if self.kind is Kind.WINDOW:
             return self._window(below(mix(self.key, row, try_), self._windows))
         if self.kind is Kind.FIXED:
@@ -197,20 +206,40 @@ class Draws:
 
     def first_numbers(self, rows: range) -> Iterator[int]:
         """`number` for the first try of each row, in turn. It draws some rows at once, which is quicker."""
-        if self.kind is Kind.NOTHING:
+        if self.kind in {Kind.NOTHING, Kind.SEQUENTIAL}:
             return repeat(0, len(rows))
         if self.kind is Kind.FIXED:
             fixed, size = self.fixed, len(self.fixed)
             return (int(fixed[self.rank(row) % size]) for row in rows)
         if self.kind is Kind.PORT:
-            how = self.count, self.low, 1
+            how = self.count, self.low, self.stride
         elif self.overhang:
             how = self._windows, 0, 1
         else:
-            how = self._windows, self._window(0), port_range_value(1, 1)  # the lowest window, and the step to the next
+            how = (
+                self._windows,
+                self._window(0),
+                port_range_value(self.stride, self.stride),
+            )  # the lowest window, and the step to the next
         pieces = (rows[begin:][:ROWS_AT_ONCE] for begin in range(0, len(rows), ROWS_AT_ONCE))
         numbers = chain.from_iterable(draw_first(self.key, piece, *how) for piece in pieces)
         return map(self._window, numbers) if self.overhang else numbers
+
+    def port_at(self, position: Numbers) -> Numbers:
+        """The port at a position of the program's list, which begins again after its last port."""
+        port: Numbers = (self.first + position) % self.count * self.stride + self.low
+        return port
+
+    def first_position(self, rows: range, space: int) -> int:
+        """Where a client begins in its list of ports of a space: not where another client does.
+
+        Args:
+            rows: The rows that the client fills.
+            space: The port space.
+        """
+        if self.fills and space != self.path(rows.start) % self.spaces:
+            return 0
+        return self.rank(rows.start)
 
     def at_level(self, plan: RoundPlan, in_use: int) -> Self:
         """The draws of the attempts at a level of a profile, of its round.
@@ -220,7 +249,7 @@ class Draws:
         """
         if self.kind is Kind.FIXED:
             return replace(self, fixed=array("I", (int(self.number(in_use * self.spaces)),)))
-        if self.kind is Kind.PORT and plan.strategy.retries is None and in_use >= plan.capacity:
+        if self.kind in {Kind.PORT, Kind.WINDOW} and plan.strategy.retries is None and in_use >= plan.capacity:
             return replace(self, max_tries=MOST_DRAWS)
         return self
 
@@ -236,7 +265,8 @@ class Draws:
         begin = (offset > overhang) * (offset - overhang)
         end = offset + (self.width - 1 - overhang)
         end = end - (end > last) * (end - last)
-        window: Numbers = begin + self.low | end + self.low << 16  # type: ignore[assignment]  # as above
+        begin, end = begin * self.stride + self.low, end * self.stride + self.low
+        window: Numbers = begin | end << 16  # type: ignore[assignment]  # as above
         return window
 
     def path(self, row: Numbers) -> Numbers:
@@ -272,18 +302,27 @@ class Draws:
 
 def _kind_of(spec: StrategySpec) -> Kind:
     strategy = spec.traits
-    if strategy.draws_port:
-        return Kind.PORT
-    if strategy.window is Window.RANDOM:
+    if strategy.chooses_port:
+        return Kind.SEQUENTIAL if strategy.has_list else Kind.PORT
+    if strategy.window is Window.RANDOM or spec.stride is not None:
         return Kind.WINDOW
     return Kind.FIXED if strategy.sets_port_range else Kind.NOTHING
 
 
-def _max_tries(spec: StrategySpec, ports: PortRange) -> int:
-    if not spec.traits.draws_again:
+def _max_tries(spec: StrategySpec, ports: int) -> int:
+    if not spec.draws_again:
         return 1
-    retries = spec.traits.default_retries if spec.retries is None else spec.retries
-    return 1 + (UNBOUNDED_TRIES_PER_PORT * len(ports) if retries is None else retries)
+    retries = spec.default_retries if spec.retries is None else spec.retries
+    if retries is not None:
+        return 1 + retries
+    return ports if spec.traits.has_list else 1 + UNBOUNDED_TRIES_PER_PORT * ports
+
+
+def _place_in_list(ports: range, first: int | None) -> int:
+    """The place of the first port from `first` on, beginning again after the last; 0 without one."""
+    if not ports:
+        raise ValueError("the program can take no port")
+    return 0 if first is None else -((ports.start - first) // ports.step) % len(ports)
 
 
 def _fixed_values(spec: StrategySpec, ports: PortRange, reserved: frozenset[int]) -> array[int]:
@@ -317,18 +356,33 @@ def order_of_ports(plan: RoundPlan, kernel: str) -> array[int]:
         kernel: The kernel's release.
 
     Returns:
-        The ports, if the strategy draws ports; else the values of IP_LOCAL_PORT_RANGE that leave the search one port.
+        The ports, if bind() puts one in use; else the values of IP_LOCAL_PORT_RANGE that leave the search one port.
     """
     spec, ports, key = plan.strategy, plan.plan.port_range, key_of(plan.seed_text("order"))
-    every = range(ports.low, ports.high + 1)
-    if spec.traits.draws_again:  # windows at random leave ports of both parities, whatever the search does within each
+    every, step = spec.port_numbers(ports), 2 if spec.walks_parities(kernel) else 1
+    if spec.traits.has_list:
+        begin = _place_in_list(every, spec.first_port)
+        in_order = [*every[begin:], *every[:begin]]
+    elif spec.traits.searches_in_bind:
+        halves = _halves_of(every) if spec.reuse is Reuse.ADDRESS else (every,)
+        parts = (half[first::step] for half in halves for first in reversed(range(step)))
+        in_order = [port for part in parts for port in sorted(part, key=lambda port: mix(key, port))]
+    elif spec.draws_again:  # windows at random leave ports of both parities, whatever the search does within each
         in_order = sorted(every, key=lambda port: mix(key, port))
     else:
         width = _width(spec) if spec.traits.window is Window.CONSECUTIVE else len(ports)
         windows = (every[begin : begin + width] for begin in range(0, len(ports), width))
-        step = 2 if spec.walks_parities(kernel) else 1
         in_order = [port for w in windows for first in range(step) for port in _in_order_of_search(w[first::step], key)]
-    return array("I", in_order if spec.traits.draws_port else (port_range_value(port, port) for port in in_order))
+    return array("I", in_order if spec.traits.binds_to_port else (port_range_value(port, port) for port in in_order))
+
+
+def _halves_of(ports: range) -> tuple[range, ...]:
+    """The halves of a range that bind() searches one after the other if SO_REUSEADDR is set.
+
+    See `inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c.
+    """
+    half = len(ports) // 4 * 2
+    return (ports[:half], ports[half:]) if half else (ports,)
 
 
 def _in_order_of_search(ports: range, key: int) -> Iterator[int]:

@@ -17,8 +17,12 @@ class Bind(Enum):
     """bind() is not called: the kernel chooses the source address, too."""
     ADDRESS = auto()
     """An address and port 0, with IP_BIND_ADDRESS_NO_PORT: connect() chooses the port."""
+    EARLY = auto()
+    """An address and port 0, without that option: bind() chooses the port (`inet_csk_get_port`)."""
     PORT = auto()
     """An address and a port that the program draws at random (RFC 6056, algorithm 2)."""
+    NEXT_PORT = auto()
+    """An address and the next port of a list that the program goes through, again and again."""
 
 
 class Window(Enum):
@@ -62,17 +66,27 @@ class Strategy:
         return self.bind is not Bind.NOTHING
 
     @property
-    def draws_port(self) -> bool:
-        """Whether the program chooses the port: bind() says whether it is free, also of a reserved port.
+    def chooses_port(self) -> bool:
+        """Whether the program chooses the port: bind() says whether it is free, also of a reserved port."""
+        return self.bind in {Bind.PORT, Bind.NEXT_PORT}
 
-        A row with a drawn port also `binds_to_port`. The reverse does not hold for a strategy that lets bind() choose.
-        """
-        return self.bind is Bind.PORT
+    @property
+    def has_list(self) -> bool:
+        """Whether the program goes through a list of ports, one after the other."""
+        return self.bind is Bind.NEXT_PORT
+
+    @property
+    def searches_in_bind(self) -> bool:
+        """Whether the kernel searches for a port in bind(), not in connect()."""
+        return self.bind is Bind.EARLY
 
     @property
     def binds_to_port(self) -> bool:
-        """Whether bind() puts the port in use: for every target, and never a port that is in TIME_WAIT."""
-        return self.bind is Bind.PORT
+        """Whether bind() puts the port in use: for every target, and never a port that is in TIME_WAIT.
+
+        SO_REUSEADDR changes that: see `StrategySpec.takes_port_in_bind`.
+        """
+        return self.chooses_port or self.searches_in_bind
 
     @property
     def defers_port(self) -> bool:
@@ -86,31 +100,31 @@ class Strategy:
 
     @property
     def searches_range(self) -> bool:
-        """Whether connect() searches the whole range."""
-        return not self.binds_to_port and self.window in {Window.NOTHING, Window.RANGE}
+        """Whether the kernel searches the whole range, in connect() or in bind()."""
+        return not self.chooses_port and self.window in {Window.NOTHING, Window.RANGE}
 
     @property
     def is_default_search(self) -> bool:
         """Whether connect() searches as it does for a program that sets no option."""
-        return self.searches_range and not self.sets_port_range
+        return self.searches_range and not self.sets_port_range and not self.searches_in_bind
 
     @property
     def draws_again(self) -> bool:
-        """Whether a further try can find a port after a failed one: it draws another port or window."""
-        return self.draws_port or self.window is Window.RANDOM
+        """Whether a further try can find a port after a failed one: it takes another port or window."""
+        return self.chooses_port or self.window is Window.RANDOM
 
     @property
     def at_one_port(self) -> Strategy:
         """The row of a program that makes the same calls to take one port, which it names in place of what it draws.
 
-        IP_LOCAL_PORT_RANGE names the port, where bind() does not.
+        IP_LOCAL_PORT_RANGE names the port, where bind() cannot.
         """
-        return self if self.draws_port else replace(self, window=Window.RANGE)
+        return replace(self, bind=Bind.PORT) if self.binds_to_port else replace(self, window=Window.RANGE)
 
     @property
     def is_modelled(self) -> bool:
         """Whether the model knows how it gets a port: in connect(), or by a port that the program draws."""
-        return self.name in STRATEGIES and (self.draws_port or not self.binds_to_port)
+        return self.name in STRATEGIES and (self.bind is Bind.PORT or not self.binds_to_port)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -120,7 +134,7 @@ class Strategy:
     @property
     def default_retries(self) -> int | None:
         """Retries without `--retries`: 0, as in the talk; None for as many as a port needs."""
-        return None if self.draws_port else 0
+        return None if self.chooses_port else 0
 
 
 PLAIN = Strategy(
@@ -143,7 +157,23 @@ RANDOM = Strategy(
     usage="bind() to a port drawn at random, again until it is free",
     explanation="the program draws a port, and binds to it; it draws again while the port is in use",
     bind=Bind.PORT,
-    takes=frozenset({"retries"}),
+    takes=frozenset({"retries", "reuse", "stride"}),
+)
+EARLY = Strategy(
+    name="early",
+    summary="bind((source, 0)) without the option; bind() chooses the port",
+    usage="bind() to an address; bind() chooses the port",
+    explanation="the program chooses the source address; bind() chooses the port, and takes it for every target",
+    bind=Bind.EARLY,
+    takes=frozenset({"reuse"}),
+)
+SEQUENTIAL = Strategy(
+    name="sequential",
+    summary="bind((source, next port)), through the range again and again",
+    usage="bind() to the next port of a list, and so on until one is free",
+    explanation="the program goes through a list of ports: after each connection, and each port in use, the next",
+    bind=Bind.NEXT_PORT,
+    takes=frozenset({"retries", "reuse", "first_port", "stride"}),
 )
 WINDOW = Strategy(
     name="window",
@@ -152,7 +182,7 @@ WINDOW = Strategy(
     explanation="the kernel chooses within some ports only, which IP_LOCAL_PORT_RANGE names; the program draws them",
     bind=Bind.ADDRESS,
     window=Window.RANDOM,
-    takes=frozenset({"window", "placement", "retries"}),
+    takes=frozenset({"window", "placement", "retries", "stride"}),
 )
 RANGE = Strategy(
     name="range",
@@ -161,6 +191,7 @@ RANGE = Strategy(
     explanation="IP_LOCAL_PORT_RANGE names the whole range: from Linux 6.8 on no parity comes first",
     bind=Bind.ADDRESS,
     window=Window.RANGE,
+    takes=frozenset({"stride"}),
 )
 PARTITION = Strategy(
     name="partition",
@@ -172,11 +203,16 @@ PARTITION = Strategy(
     takes=frozenset({"window"}),
 )
 
-STRATEGIES = {strategy.name: strategy for strategy in (PLAIN, BIND, RANDOM, WINDOW, RANGE, PARTITION)}
+STRATEGIES = {
+    strategy.name: strategy for strategy in (PLAIN, BIND, EARLY, RANDOM, SEQUENTIAL, WINDOW, RANGE, PARTITION)
+}
 """The rows by name, in the order of `connbench strategies`."""
 
-PARAMETERS = ("window", "placement", "retries")
+PARAMETERS = ("window", "placement", "retries", "reuse", "first_port", "stride")
 """The parameters that a strategy can have."""
+
+OPTIONAL_PARAMETERS = frozenset({"reuse", "first_port", "stride"})
+"""Those without which a strategy that takes them runs, too."""
 
 DEFAULT_NAMES = (PLAIN.name, BIND.name, RANDOM.name, WINDOW.name)
 """The strategies of `connbench run` without --strategy."""

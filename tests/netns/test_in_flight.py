@@ -21,7 +21,7 @@ import pytest
 
 from connbench import samples as memory
 from connbench.draws import Draws
-from connbench.engine.task import Reason, WorkerTask
+from connbench.engine.task import Reason, WorkerTask, counters_of_client
 from connbench.engine.worker import module_of
 from connbench.errors import RunFault
 from connbench.interrupts import Interrupts
@@ -303,13 +303,15 @@ def test_the_stop_flag_ends_it_and_leaves_rows_unfinished(each_loop: Loop) -> No
         planned, rows = RoundPlan(plan, strategy, 1), range(20)
         descriptor = memory.create(20)
         stop = memoryview(array("i", (0,)))
+        held_ports, positions = counters_of_client(Draws.of(planned), rows)
         task = WorkerTask(
             plan=planned,
             draws=Draws.of(planned),
             client=0,
             rows=rows,
             capacity=20,
-            held_before=(0,),
+            held_ports=held_ports,
+            positions=positions,
             descriptor=descriptor,
             epoch=0,
             columns=memory.views(memory.attach(descriptor, 20), 20),

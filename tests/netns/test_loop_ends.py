@@ -17,7 +17,7 @@ from typing import Never
 import pytest
 
 from connbench.draws import Draws
-from connbench.engine.task import ChurnTask, LoopEnd, Reason, WorkerTask
+from connbench.engine.task import ChurnTask, LoopEnd, Reason, WorkerTask, counters_of_client
 from connbench.engine.worker import module_of
 from connbench.model import Endpoint, Listener, Load, Loop, Namespace, Phase, Protocol, RoundPlan
 from connbench.samples import scratch
@@ -39,7 +39,8 @@ def make_task(
     changes = {"targets": (target,)} if target else {}
     plan = make_plan(strategy, 64, rows, listener=Listener.NONE, namespace=Namespace.HOST, timeout=timeout, **changes)
     one = RoundPlan(plan, strategy, 1)
-    return WorkerTask(one, Draws.of(one), 0, one.rows_of_clients(Phase.FILL)[0], rows, (0,), -1, 0, scratch(rows))
+    filled, draws = one.rows_of_clients(Phase.FILL)[0], Draws.of(one)
+    return WorkerTask(one, draws, 0, filled, rows, *counters_of_client(draws, filled), -1, 0, scratch(rows))
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from connbench.draws import MOST_DRAWS, Draws
 from connbench.linux.sockopts import is_supported, options_of
-from connbench.model import Listener, RoundPlan, StrategySpec
+from connbench.model import Endpoint, Listener, Reuse, RoundPlan, Spread, StrategySpec
 from connbench.strategies import STRATEGIES
 from run_connbench import LOW, make_plan, measure, needs_port_range, spec
 
@@ -30,6 +31,44 @@ def test_one_parity_is_used_up_before_the_other(name: str, low: int, first: int)
     assert sorted(samples.port.tolist()[:8]) == list(range(low, low + 8))
     assert samples.errno.tolist() == [0] * 8 + [errno.EADDRNOTAVAIL]
     assert samples.port[8] == 0
+
+
+@pytest.mark.parametrize(("low", "first"), [(40000, 1), (40001, 0)])
+def test_bind_begins_with_the_parity_that_connect_leaves_for_last(low: int, first: int) -> None:
+    """bind() to port 0 hands out the parity that is not the low end's, then the other, then fails with EADDRINUSE."""
+    samples = measure(spec("early"), 8, 9, low=low).samples
+    assert [port % 2 for port in samples.port.tolist()[:8]] == [first] * 4 + [1 - first] * 4
+    assert sorted(samples.port.tolist()[:8]) == list(range(low, low + 8))
+    assert samples.errno.tolist() == [0] * 8 + [errno.EADDRINUSE]
+
+
+def test_bind_with_reuse_address_begins_in_the_lower_half_of_the_range() -> None:
+    """With SO_REUSEADDR bind() to port 0 hands out the lower half of the range first; it shares no port."""
+    samples = measure(replace(spec("early"), reuse=Reuse.ADDRESS), 8, 9).samples
+    ports = [port - LOW for port in samples.port.tolist()[:8]]
+    assert [sorted(ports[begin : begin + 2]) for begin in range(0, 8, 2)] == [[1, 3], [0, 2], [5, 7], [4, 6]]
+    assert samples.errno.tolist() == [0] * 8 + [errno.EADDRINUSE]
+
+
+def test_a_list_of_ports_goes_on_behind_the_last_port() -> None:
+    """Each attempt of `sequential` takes the next port; where all are in use, it tries each of them once."""
+    samples = measure(replace(spec("sequential"), first_port=LOW + 6), 8, 9).samples
+    assert [port - LOW for port in samples.port.tolist()[:8]] == [6, 7, 0, 1, 2, 3, 4, 5]
+    assert samples.errno.tolist() == [0] * 8 + [errno.EADDRINUSE]
+    assert samples.tries.tolist() == [1] * 8 + [8]
+
+
+@pytest.mark.parametrize("name", ["random", "sequential"])
+def test_sockets_share_a_port_for_several_targets(name: str) -> None:
+    """With SO_REUSEADDR bind() succeeds on a port in use, and connect() fails only if its target has the port."""
+    shared = replace(spec(name), reuse=Reuse.ADDRESS)
+    targets = (Endpoint("127.9.8.1", 7), Endpoint("127.9.8.1", 8))
+    samples = measure(shared, 8, 18, targets=targets, spread=Spread.FILL).samples
+    failures = samples.errno.tolist()
+    assert failures.count(0) == 16
+    assert set(failures) == {0, errno.EADDRNOTAVAIL}
+    both = sorted(zip(samples.target.tolist(), samples.port.tolist(), strict=True))
+    assert [pair for pair in both if pair[1]] == [(t, port) for t in range(2) for port in range(LOW, LOW + 8)]
 
 
 @needs_port_range

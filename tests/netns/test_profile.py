@@ -95,7 +95,19 @@ def test_one_parity_is_in_use_before_the_other(name: str, each_loop: Loop) -> No
     assert len(rest & ODD) == PORTS // 4
 
 
-@pytest.mark.parametrize("name", [name for name, row in STRATEGIES.items() if row.draws_again or row.draws_port])
+def test_bind_leaves_the_other_parity_for_last(each_loop: Loop) -> None:
+    """Where bind() chooses the port, the parity that is not the low end's is in use first."""
+    _, half, *_ = (before for before, _ in usual_levels("early", each_loop))
+    assert half == ODD
+
+
+def test_a_list_of_ports_is_in_use_from_its_beginning(each_loop: Loop) -> None:
+    """Where the program goes through a list, the ports at its beginning are in use."""
+    _, half, *_ = (before for before, _ in usual_levels("sequential", each_loop))
+    assert half == set(range(LOW, LOW + PORTS // 2))
+
+
+@pytest.mark.parametrize("name", [name for name, row in STRATEGIES.items() if row.draws_again and not row.has_list])
 def test_a_strategy_that_draws_has_random_ports_in_use(name: str, each_loop: Loop) -> None:
     """Of both parities, and of both halves of the range."""
     _, half, *_ = (before for before, _ in usual_levels(name, each_loop))
@@ -146,9 +158,10 @@ def test_a_round_has_attempts_at_each_level(name: str) -> None:
     assert measured.strategy.phase is Phase.PROFILE
     assert samples.in_use.tolist() == np.repeat(IN_USE, SAMPLES).tolist()
     full = samples.chosen(samples.in_use == PORTS)
-    no_port = errno.EADDRINUSE if STRATEGIES[name].draws_port else errno.EADDRNOTAVAIL
+    row = STRATEGIES[name]
+    no_port = errno.EADDRINUSE if row.binds_to_port else errno.EADDRNOTAVAIL
     assert set(full.errno.tolist()) == {no_port}
-    assert set(full.tries.tolist()) == {MOST_DRAWS if STRATEGIES[name].draws_port else 1}
+    assert set(full.tries.tolist()) == {PORTS if row.has_list else MOST_DRAWS if row.chooses_port else 1}
     before = samples.chosen(samples.in_use < PORTS)
     assert name == "window" or not before.failed.any()
     assert (one.report.held, one.report.established) == (PORTS, PORTS)

@@ -12,7 +12,7 @@ import pytest
 from connbench import samples
 from connbench.draws import Draws
 from connbench.engine import loop
-from connbench.engine.task import ChurnTask, WorkerTask, never_set
+from connbench.engine.task import ChurnTask, WorkerTask, counters_of_client, never_set
 from connbench.model import Churn, Listener, Load, Namespace, Phase, Protocol, RoundPlan
 from connbench.units import NS_PER_S
 from run_connbench import make_plan, spec
@@ -50,7 +50,9 @@ def begun(
     columns = samples.views(samples.attach(descriptor, plan.rows), plan.rows)
     os.close(descriptor)
     filled = plan.rows_of_clients(Phase.FILL)[0]
-    task = WorkerTask(plan, Draws.of(plan), 0, filled, 64, (0,), -1, 0, columns, stop or never_set())
+    draws = Draws.of(plan)
+    counters = counters_of_client(draws, filled)
+    task = WorkerTask(plan, draws, 0, filled, 64, *counters, -1, 0, columns, stop or never_set())
     rows = plan.rows_of_clients(Phase.CHURN)[0]
     clock = Clock(late_ns or {})
     monkeypatch.setattr(loop, "perf_counter_ns", clock.read)

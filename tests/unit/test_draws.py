@@ -20,6 +20,7 @@ from connbench.model import (
     Phase,
     Placement,
     PortRange,
+    Reuse,
     RoundPlan,
     Spread,
     StrategySpec,
@@ -248,7 +249,18 @@ def specs_for(ports: PortRange) -> list[StrategySpec]:
         window_spec(width, Placement.CLIPPED, 2),
         StrategySpec("range"),
         StrategySpec("partition", width),
+        StrategySpec("early"),
+        StrategySpec("early", reuse=Reuse.ADDRESS),
+        StrategySpec("sequential"),
+        StrategySpec("sequential", first_port=ports.high),
+        *(with_stride(ports, spec) for spec in ("random", "sequential", "range", "window")),
     ]
+
+
+def with_stride(ports: PortRange, name: str) -> StrategySpec:
+    """A strategy that takes every third port of a range, the first of them the high end."""
+    window, placement, retries = (1, Placement.INSIDE, 0) if name == "window" else (None, None, None)
+    return StrategySpec(name, window, placement, retries, stride=3, residue=ports.high % 3)
 
 
 @given(ranges, ATTEMPTS, SEEDS)
@@ -258,6 +270,41 @@ def test_a_seed_gives_the_same_numbers_in_any_order(ports: PortRange, attempts: 
     for spec in specs_for(ports):
         made, again = drawn_by(spec, ports, seed), drawn_by(spec, ports, seed)
         assert firsts(made, attempts) == [again.number(row) for row in reversed(range(attempts))][::-1]
+
+
+@given(ranges, st.integers(1, 40), st.integers(0, 39), SEEDS, st.integers(0, 100))
+@unhurried
+def test_a_stride_leaves_the_ports_with_its_residue(
+    ports: PortRange, stride: int, residue: int, seed: int, row: int
+) -> None:
+    """Every draw and every port of a list has port % stride = residue, and lies in the range."""
+    fitting = [port for port in range(ports.low, ports.high + 1) if port % stride == residue % stride]
+    for name in ("random", "sequential", "range", "window"):
+        spec = replace(with_stride(ports, name), stride=stride, residue=residue % stride)
+        assert list(spec.port_numbers(ports)) == fitting
+        if not fitting:
+            with pytest.raises(ValueError, match="can take no port"):
+                drawn_by(spec, ports, seed)
+            continue
+        drawn = drawn_by(spec, ports, seed)
+        number = drawn.port_at(row) if spec.traits.has_list else drawn.number(row, 3)
+        bounds = (number,) if spec.traits.chooses_port else (number & 0xFFFF, number >> 16)
+        assert len(set(bounds)) == 1
+        assert bounds[0] in fitting
+
+
+@given(ranges, st.integers(1, 9), st.integers(1, 65535))
+@unhurried
+def test_a_list_of_ports_begins_where_it_is_told_and_begins_again(ports: PortRange, stride: int, first: int) -> None:
+    """The list has each port once, from the first one that is not below --from on."""
+    first = min(max(first, ports.low), ports.high)
+    spec = StrategySpec("sequential", first_port=first, stride=stride, residue=ports.low % stride)
+    drawn, fitting = drawn_by(spec, ports), list(range(ports.low, ports.high + 1, stride))
+    listed = [drawn.port_at(position) for position in range(2 * len(fitting))]
+    assert listed[0] == next((port for port in fitting if port >= first), fitting[0])
+    assert sorted(listed[: len(fitting)]) == fitting
+    assert listed[len(fitting) :] == listed[: len(fitting)]
+    assert list(fitting[fitting.index(listed[0]) :]) == listed[: len(fitting) - fitting.index(listed[0])]
 
 
 def test_every_strategy_is_among_those_tested() -> None:
@@ -407,22 +454,24 @@ def test_tries_are_one_more_than_retries(spec: StrategySpec, tries: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "draws_port", "sets_port_range", "binds", "defers_port"),
+    ("name", "chooses_port", "sets_port_range", "binds", "defers_port"),
     [
         ("plain", False, False, False, False),
         ("bind", False, False, True, True),
+        ("early", False, False, True, False),
         ("random", True, False, True, False),
+        ("sequential", True, False, True, False),
         ("window", False, True, True, True),
         ("range", False, True, True, True),
         ("partition", False, True, True, True),
     ],
 )
 def test_row_says_what_the_loop_does(
-    name: str, *, draws_port: bool, sets_port_range: bool, binds: bool, defers_port: bool
+    name: str, *, chooses_port: bool, sets_port_range: bool, binds: bool, defers_port: bool
 ) -> None:
     """The strategy says what a number means, whether bind() is called, and whether it leaves the port to connect()."""
     row = STRATEGIES[name]
-    assert (row.draws_port, row.sets_port_range) == (draws_port, sets_port_range)
+    assert (row.chooses_port, row.sets_port_range) == (chooses_port, sets_port_range)
     assert (row.chooses_source, row.defers_port) == (binds, defers_port)
 
 
@@ -454,7 +503,7 @@ def test_a_profile_takes_each_port_once(ports: PortRange, seed: int, kernel: str
     """In an order that follows from the seed."""
     for spec in specs_for(ports):
         order = ordered(spec, ports, kernel, seed)
-        assert sorted(order) == list(range(ports.low, ports.high + 1))
+        assert sorted(order) == list(spec.port_numbers(ports))
         assert order == ordered(spec, ports, kernel, seed)
 
 

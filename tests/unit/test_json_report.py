@@ -87,6 +87,10 @@ def test_document_has_each_strategy_with_label_and_parameters() -> None:
         "retries": 0,
         "load": asdict(NO_LOAD),
         "phase": "fill",
+        "reuse": None,
+        "first_port": None,
+        "stride": None,
+        "residue": None,
     }
 
 

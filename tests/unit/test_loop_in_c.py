@@ -52,8 +52,9 @@ def test_number_below_another_is_the_same(bits: int, number: int) -> None:
 def any_draws(draw: st.DrawFn) -> Draws:
     """The draws of a round of any kind."""
     low, high = sorted((draw(st.integers(1, MAX_PORT)), draw(st.integers(1, MAX_PORT))))
-    count, kind = high - low + 1, draw(st.sampled_from(Kind))
-    width = draw(st.integers(1, count)) if kind is Kind.WINDOW else 0
+    stride, kind = draw(st.integers(1, 9)), draw(st.sampled_from(Kind))
+    count = (high - low) // stride + 1
+    width = (1 if stride > 1 else draw(st.integers(1, count))) if kind is Kind.WINDOW else 0
     spaces = draw(st.integers(1, 50))
     return Draws(
         kind=kind,
@@ -61,6 +62,8 @@ def any_draws(draw: st.DrawFn) -> Draws:
         replaced_key=draw(BITS),
         low=low,
         count=count,
+        stride=stride,
+        first=draw(st.integers(0, count - 1)),
         width=width,
         overhang=draw(st.sampled_from([0, width - 1])) if width else 0,
         fixed=array("I", draw(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=9))),
@@ -103,7 +106,8 @@ def make_task(rows: int = 4, strategy: StrategySpec | None = None, **changes: An
         "client": 0,
         "rows": plan.rows_of_clients(Phase.FILL)[0],
         "capacity": 4,
-        "held_before": (0,) * len(plan.sources),
+        "held_ports": memoryview(array("q", [0] * len(plan.sources))),
+        "positions": memoryview(array("q", [0] * len(plan.sources))),
         "descriptor": -1,
         "epoch": 0,
         "columns": {column.name: memoryview(array(column.code, [0] * rows)) for column in samples.COLUMNS},
@@ -133,7 +137,12 @@ def test_nothing_to_do_is_done(run: Any) -> None:  # noqa: ANN401  # a function 
         ({}, range(0, 4, 2), array("i"), "step is 2"),
         ({"columns": columns(4, errno=memoryview(array("I", [0] * 4)))}, range(4), array("i"), "errno is no buffer"),
         ({"stop": memoryview(b"")}, range(4), array("i"), "stop is no buffer of 1 elements of type i"),
-        ({"held_before": ()}, range(4), array("i"), "held_before has not a number for each source"),
+        (
+            {"held_ports": memoryview(array("q"))},
+            range(4),
+            array("i"),
+            "held_ports is no buffer of 1 elements of type q",
+        ),
         ({"draws": replace(make_task().draws, low=0)}, range(4), array("i"), "low is 0"),
         ({"draws": replace(make_task().draws, count=MAX_PORT + 1)}, range(4), array("i"), "count is 65536"),
         ({"draws": replace(make_task().draws, width=0)}, range(4), array("i"), "width is 0"),

@@ -267,7 +267,7 @@ def test_strategies_that_cannot_be_are_refused(request_: RunRequest, fault: str)
     [
         (RunRequest(strategies=("plain",), window=5), "it is for window, partition"),
         (RunRequest(strategies=("plain",), placement=Placement.CLIPPED), "it is for window"),
-        (RunRequest(strategies=("plain",), retries=1), "it is for random, window"),
+        (RunRequest(strategies=("plain",), retries=1), "it is for random, sequential, window"),
     ],
 )
 def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: RunRequest, hint: str) -> None:
@@ -432,7 +432,7 @@ def test_a_profile_is_of_all_strategies_that_the_kernel_has(monkeypatch: pytest.
     """Without IP_LOCAL_PORT_RANGE three are left out, and those that cannot name a port fill each level themselves."""
     monkeypatch.setattr("connbench.planner.workload.is_supported", lambda option: option.name != "IP_LOCAL_PORT_RANGE")
     request, missing = with_all_strategies(RunRequest(levels=(0.5, 1.0), samples=7))
-    assert request.strategies == ("plain", "bind", "random")
+    assert request.strategies == ("plain", "bind", "early", "random", "sequential")
     assert [found.code for found in missing] == ["unsupported"] * 3
     strategies = choose_strategies(request, PORTS)
     assert {spec.load.profile for spec in strategies} == {Profile((0.5, 1.0), 7)}

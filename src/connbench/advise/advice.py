@@ -114,8 +114,7 @@ def _time_wait(scenario: Scenario) -> Iterator[AdviceItem]:
     # Where the ports do not suffice, a change after which they do not suffice either is no advice.
     lines = [words.format(one.ports_in_use()) for one, words in changes if one.fits() or scenario.fits()]
     if lines:
-        binding = listed([one.name for one in STRATEGIES.values() if one.binds_to_port], " or ")
-        reason = f"but not with {binding}, whose bind() cannot take a port in TIME_WAIT" if reuse_helps else ""
+        reason = "but not where bind() takes the port" if reuse_helps else ""
         yield AdviceItem("time-wait", "; ".join(lines), reason)
 
 
@@ -151,7 +150,7 @@ def _left_out(scenario: Scenario) -> Iterator[AdviceItem]:
     ports = scenario.longest_unreserved
     for one in STRATEGIES.values():
         needed, there_are = scenario.in_use_each(one), len(ports)
-        if not one.draws_port or not scenario.fits() or needed <= there_are:
+        if not (one.chooses_port and one.is_modelled) or not scenario.fits() or needed <= there_are:
             continue
         stretch = f" in a row that are not reserved ({ports})" if scenario.reserved_in_range else ""
         seconds = scenario.time_wait_seconds(one)
@@ -202,14 +201,14 @@ def snippets_for(scenario: Scenario, spec: StrategySpec) -> Mapping[str, str]:
     strategy = spec.traits
     if strategy.is_default_search and (scenario.sources == 1 or not strategy.chooses_source):
         return {}
-    ports = scenario.longest_unreserved if strategy.draws_port else scenario.ports
+    ports = scenario.longest_unreserved if strategy.chooses_port else scenario.ports
     return snippets(
         SnippetSpec(
             ports,
             window=len(ports) if strategy.window is Window.RANGE else spec.window,
-            tries=MOST_DRAWS if strategy.draws_port else 1 + (spec.retries or 0),
+            tries=MOST_DRAWS if strategy.chooses_port else 1 + (spec.retries or 0),
             sources=scenario.sources,
-            draws_port=strategy.draws_port,
+            draws_port=strategy.chooses_port,
             is_udp=scenario.protocol is Protocol.UDP,
             listed=scenario.longest_unreserved,
         )
@@ -264,7 +263,7 @@ def _why_not(scenario: Scenario, candidates: Sequence[Candidate]) -> str:
         of_them = f" ({scenario.connections:,} open, {waiting:,} in TIME_WAIT)" if waiting else ""
         return f"{scenario.ports_in_use():,} ports are needed{of_them}, and there are {scenario.capacity():,}"
     if not candidates:
-        drawing = next(one for one in STRATEGIES.values() if one.draws_port)
+        drawing = next(one for one in STRATEGIES.values() if one.chooses_port)
         return (
             f"without {NO_PORT.name} a program cannot choose a source and leave the port to the kernel,"
             f" and {drawing.name} needs {scenario.in_use_each(drawing):,} ports in a row that are not reserved:"

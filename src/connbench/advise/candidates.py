@@ -64,14 +64,14 @@ def is_candidate(strategy: Strategy) -> bool:
 
 def _calls(strategy: Strategy) -> tuple[bool, ...]:
     """Sorts strategies by what a program has to do: draw ports, draw windows, set the option."""
-    return strategy.draws_port, strategy.draws_again, strategy.sets_port_range
+    return strategy.chooses_port, strategy.draws_again, strategy.sets_port_range
 
 
 def _of_strategy(scenario: Scenario, strategy: Strategy) -> Iterator[Candidate]:
     """The candidates of a strategy: none, one, or one for each window worth a try."""
     if not is_candidate(strategy):
         return
-    if strategy.draws_port:
+    if strategy.chooses_port:
         if scenario.in_use_each(strategy) <= len(scenario.longest_unreserved):
             yield simulate_candidate(scenario, StrategySpec(strategy.name))
         return
@@ -158,12 +158,12 @@ def _predictions(scenario: Scenario, spec: StrategySpec) -> tuple[Prediction, Pr
     loaded = replace(
         spec,
         load=Load(protocol=scenario.protocol, churn=churn),
-        retries=MOST_DRAWS - 1 if strategy.draws_port else spec.retries,
+        retries=MOST_DRAWS - 1 if strategy.chooses_port else spec.retries,
     )
     plan = Plan(
         strategies=(loaded,),
         connections=-(-scenario.connections // spaces),
-        port_range=scenario.longest_unreserved if strategy.draws_port else scenario.ports,
+        port_range=scenario.longest_unreserved if strategy.chooses_port else scenario.ports,
         sources=("127.9.9.1",),
         targets=(Endpoint("127.9.9.2" if scenario.is_loopback else "192.0.2.1", 1),),
         listener=Listener.EXTERNAL,

@@ -420,5 +420,5 @@ def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
 
 def _time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:
     """How long connect() cannot take a port in TIME_WAIT, by the namespace's sysctls."""
-    binds_to_port = spec.traits.binds_to_port
+    binds_to_port = spec.takes_port_in_bind
     return TimeWait.of(settings).seconds(is_loopback=is_over_loopback(plan), binds_to_port=binds_to_port)

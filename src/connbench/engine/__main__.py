@@ -26,7 +26,7 @@ from connbench.draws import Draws, order_of_ports
 from connbench.engine import listener, network
 from connbench.engine.network import Network
 from connbench.engine.scheduler import Scheduler, check_capacity
-from connbench.engine.task import WorkerTask
+from connbench.engine.task import WorkerTask, counters_of_client
 from connbench.errors import ConnbenchError, RunFault
 from connbench.interrupts import ENDING_SIGNALS, set_by_signals
 from connbench.linux import counters, sysctl
@@ -79,7 +79,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int, stop: memoryview[int]) ->
 
 def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network: Network) -> list[WorkerTask]:
     """Divide the round into a task for each client."""
-    names_port = plan.levels and (plan.strategy.traits.draws_port or is_supported(LOCAL_PORT_RANGE))
+    names_port = plan.levels and (plan.strategy.traits.binds_to_port or is_supported(LOCAL_PORT_RANGE))
     order = order_of_ports(plan, os.uname().release) if names_port else None
     draws = Draws.of(plan, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
@@ -90,7 +90,8 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
             client=client,
             rows=rows,
             capacity=len(rows),
-            held_before=(0,) * len(plan.sources),
+            held_ports=held_ports,
+            positions=positions,
             descriptor=descriptor,
             epoch=epoch,
             stop=stop,
@@ -98,6 +99,7 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
             order=order,
         )
         for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
+        for held_ports, positions in (counters_of_client(draws, rows),)
     ]
     if order and usable_cpus() - set(plan.plan.cpus):
         # A second client, on another CPU, helps to put ports in use: it makes no attempt.

@@ -61,13 +61,13 @@
 enum reason { DONE, CAPACITY, STOPPED, NO_SOCKET, NO_ANSWER };
 
 /* connbench.draws.Kind */
-enum kind { NOTHING, PORT, WINDOW, FIXED };
+enum kind { NOTHING, PORT, WINDOW, FIXED, SEQUENTIAL };
 
 /* connbench.draws.Draws */
 struct draws {
 	enum kind kind;
 	uint64_t key, replaced_key;
-	uint32_t low, count, width, overhang, max_tries;
+	uint32_t low, count, stride, first, width, overhang, max_tries;
 	uint32_t paths, spaces, ports_each;
 	bool fills;
 	const uint32_t *fixed;
@@ -125,7 +125,7 @@ struct churn {
 /* An attempt, in the course of its tries. */
 struct attempt {
 	int64_t row, slot;
-	uint32_t path, source, target;
+	uint32_t path, source, target, space;
 	uint32_t tries;
 	int sock, failure;
 	bool is_bound;
@@ -154,11 +154,12 @@ struct loop {
 	int family, kind;
 	socklen_t address_size;
 	int64_t timeout_ns, limit_ns, epoch;
-	bool binds, draws_port, sets_window, defers_port, gives_up, resets;
+	bool binds, chooses_port, binds_to_port, sets_window, defers_port, gives_up, resets;
+	int reuse_option; /* 0 for none */
 	uint16_t client;
 	union address *sources, *targets;
 	uint32_t source_count, target_count;
-	int64_t *free_ports, capacity;
+	int64_t *held_ports, *positions, capacity;
 	struct peer_reset reset_peer;
 	struct draws draws;
 	struct churn churn;
@@ -176,7 +177,7 @@ struct loop {
 
 	int since_signals;
 	PyThreadState *thread;
-	Py_buffer column_views[COLUMN_COUNT], stop_view, held_view;
+	Py_buffer column_views[COLUMN_COUNT], stop_view, held_view, held_ports_view, positions_view;
 };
 
 static int64_t clock_ns(void)
@@ -234,22 +235,30 @@ static uint32_t draw_window(const struct draws *draws, uint64_t bits)
 
 	if (end > last)
 		end = last;
-	return (begin + draws->low) | (end + draws->low) << 16;
+	begin = begin * draws->stride + draws->low;
+	end = end * draws->stride + draws->low;
+	return begin | end << 16;
 }
 
 static uint32_t draw_number(const struct draws *draws, uint64_t row, uint64_t try)
 {
 	switch (draws->kind) {
 	case PORT:
-		return draws->low + below(mix(draws->key, row, try), draws->count);
+		return draws->low + draws->stride * below(mix(draws->key, row, try), draws->count);
 	case WINDOW:
 		return draw_window(draws, mix(draws->key, row, try));
 	case FIXED:
 		return draws->fixed[rank_of(draws, row) % draws->fixed_count];
+	case SEQUENTIAL:
 	case NOTHING:
 		break;
 	}
 	return 0;
+}
+
+static uint32_t port_at(const struct draws *draws, uint64_t position)
+{
+	return draws->low + draws->stride * ((draws->first + position) % draws->count);
 }
 
 static int64_t draw_replaced(const struct draws *draws, uint64_t row, int64_t filled_start, uint32_t filled_count)
@@ -431,6 +440,8 @@ static int prepare(const struct loop *loop, int sock, uint32_t option, const uni
 
 	if (loop->defers_port && setsockopt(sock, SOL_IP, OPTION_BIND_ADDRESS_NO_PORT, &on, sizeof(on)))
 		return errno;
+	if (loop->reuse_option && setsockopt(sock, SOL_SOCKET, loop->reuse_option, &on, sizeof(on)))
+		return errno;
 	if (loop->sets_window && setsockopt(sock, SOL_IP, OPTION_LOCAL_PORT_RANGE, &option, sizeof(option)))
 		return errno;
 	if (loop->binds && bind(sock, &local->any, loop->address_size))
@@ -464,9 +475,11 @@ static bool make_try(struct loop *loop, struct attempt *attempt)
 	const union address *target = &loop->targets[attempt->target];
 	union address local = loop->sources[attempt->source];
 
-	if (loop->draws_port && loop->family == AF_INET6)
+	if (loop->draws.kind == SEQUENTIAL)
+		number = port_at(&loop->draws, loop->positions[attempt->space]++);
+	if (loop->chooses_port && loop->family == AF_INET6)
 		local.v6.sin6_port = htons(number);
-	else if (loop->draws_port)
+	else if (loop->chooses_port)
 		local.v4.sin_port = htons(number);
 	attempt->try_begun = clock_ns();
 	if (attempt->tries == 1)
@@ -482,7 +495,7 @@ static bool make_try(struct loop *loop, struct attempt *attempt)
 		result = connect(attempt->sock, &target->any, loop->address_size);
 		attempt->finished = clock_ns();
 		attempt->failure = result ? errno : 0; /* a clock_gettime() that succeeds leaves errno alone */
-		attempt->is_bound = loop->draws_port;
+		attempt->is_bound = loop->binds_to_port;
 		if (attempt->failure == EINTR)
 			return resume_connect(loop, attempt, target);
 	}
@@ -499,7 +512,7 @@ static bool tries_again(const struct loop *loop, struct attempt *attempt)
 {
 	if (!attempt->failure || attempt->tries >= loop->draws.max_tries || !is_no_port_free(attempt->failure))
 		return false;
-	if (loop->gives_up && attempt->tries >= MOST_DRAWS && loop->free_ports[attempt->source] <= 0)
+	if (loop->gives_up && attempt->tries >= MOST_DRAWS && loop->held_ports[attempt->space] >= loop->draws.count)
 		return false;
 	if (attempt->finished - attempt->begun > loop->limit_ns) {
 		attempt->failure = GIVEN_UP;
@@ -561,7 +574,7 @@ static void record_outcome(struct loop *loop, struct attempt *attempt)
 /* Write the outcome, and keep the connection. Returns the reason for the loop to end, else DONE. */
 static enum reason finish(struct loop *loop, struct attempt *attempt)
 {
-	int64_t *free_ports = &loop->free_ports[attempt->source];
+	int64_t *held_ports = &loop->held_ports[attempt->space];
 
 	record_outcome(loop, attempt);
 	if (attempt->failure) {
@@ -573,7 +586,7 @@ static enum reason finish(struct loop *loop, struct attempt *attempt)
 			return NO_ANSWER;
 		}
 		if (loop->gives_up && attempt->tries == loop->draws.max_tries)
-			*free_ports = 0;
+			*held_ports = loop->draws.count;
 	} else {
 		loop->timeouts = 0;
 	}
@@ -583,7 +596,7 @@ static enum reason finish(struct loop *loop, struct attempt *attempt)
 	}
 	loop->held[loop->held_count++] = attempt->sock;
 	if (attempt->sock >= 0) {
-		--*free_ports;
+		*held_ports += loop->gives_up;
 		if (--loop->capacity == 0)
 			return CAPACITY;
 	}
@@ -599,6 +612,7 @@ static enum reason make_tries(struct loop *loop, struct attempt *attempt, int64_
 	attempt->path = path_of(&loop->draws, filling_row);
 	attempt->source = attempt->path % loop->source_count;
 	attempt->target = attempt->path / loop->source_count;
+	attempt->space = attempt->path % loop->draws.spaces;
 	if (!new_socket(loop, attempt))
 		return NO_SOCKET;
 	for (;;) {
@@ -674,7 +688,7 @@ static void finish_in_flight(struct loop *loop, struct attempt *attempt, int64_t
 	record_outcome(loop, attempt);
 	loop->held[attempt->slot] = attempt->sock;
 	if (attempt->failure)
-		++loop->free_ports[attempt->source];
+		--loop->held_ports[attempt->space];
 	else if (!loop->churn.is_on)
 		--loop->capacity;
 }
@@ -807,7 +821,7 @@ static enum reason begin_attempt(struct loop *loop, int64_t row)
 	reason = make_tries(loop, &attempt, filling_row);
 	if (reason != DONE)
 		return reason;
-	--loop->free_ports[attempt.source];
+	++loop->held_ports[attempt.space];
 	loop->held[attempt.slot] = OUTSTANDING;
 	loop->held_count += !loop->churn.is_on;
 	if (attempt.failure == EINPROGRESS) {
@@ -816,7 +830,7 @@ static enum reason begin_attempt(struct loop *loop, int64_t row)
 	}
 	finish_in_flight(loop, &attempt, attempt.finished);
 	if (attempt.failure && loop->gives_up && attempt.tries == loop->draws.max_tries)
-		loop->free_ports[attempt.source] = 0;
+		loop->held_ports[attempt.space] = loop->draws.count;
 	return DONE;
 }
 
@@ -961,11 +975,13 @@ static void read_draws(PyObject *object, struct draws *draws)
 	PyObject *fixed = read_attribute(object, "fixed");
 	int64_t max_tries;
 
-	draws->kind = read_integer(object, "kind", NOTHING, FIXED);
+	draws->kind = read_integer(object, "kind", NOTHING, SEQUENTIAL);
 	draws->key = read_key(object, "key");
 	draws->replaced_key = read_key(object, "replaced_key");
 	draws->low = read_integer(object, "low", 1, MOST_PORTS);
-	draws->count = read_integer(object, "count", 1, MOST_PORTS - draws->low + 1);
+	draws->stride = read_integer(object, "stride", 1, MOST_PORTS);
+	draws->count = read_integer(object, "count", 1, (MOST_PORTS - draws->low) / (draws->stride ? draws->stride : 1) + 1);
+	draws->first = read_integer(object, "first", 0, draws->count - 1);
 	draws->width = read_integer(object, "width", draws->kind == WINDOW, draws->count);
 	draws->overhang = read_integer(object, "overhang", 0, draws->width ? draws->width - 1 : 0);
 	max_tries = read_integer(object, "max_tries", 1, INT64_MAX);
@@ -1020,20 +1036,14 @@ static union address *read_addresses(PyObject *object, const char *path, bool ar
 	return addresses;
 }
 
-/* How many ports of each source no earlier worker of the client holds. The caller frees them. */
-static int64_t *read_free_ports(PyObject *task, const struct loop *loop)
+/* A counter of the client for each port space. The caller releases the view. */
+static int64_t *read_counters(PyObject *task, const char *name, const struct loop *loop, Py_buffer *view)
 {
-	PyObject *held_before = read_attribute(task, "held_before");
-	int64_t *free_ports = calloc(loop->source_count + 1, sizeof(*free_ports));
+	PyObject *counters = read_attribute(task, name);
+	int64_t *found = counters ? read_buffer(counters, name, 'q', loop->draws.spaces, PyBUF_WRITABLE, view) : NULL;
 
-	if (!PyErr_Occurred() && !free_ports)
-		PyErr_NoMemory();
-	else if (held_before && PyTuple_Size(held_before) != loop->source_count)
-		PyErr_SetString(PyExc_ValueError, "held_before has not a number for each source");
-	for (uint32_t i = 0; i < loop->source_count && !PyErr_Occurred(); i++)
-		free_ports[i] = loop->draws.count - read_integer(PyTuple_GetItem(held_before, i), "", 0, INT64_MAX);
-	Py_XDECREF(held_before);
-	return free_ports;
+	Py_XDECREF(counters);
+	return found;
 }
 
 static void read_columns(PyObject *task, struct loop *loop)
@@ -1112,8 +1122,10 @@ static void read_task(PyObject *task, PyObject *rows, struct loop *loop)
 	loop->limit_ns = read_integer(task, "limit_ns", 0, NO_LIMIT_NS);
 	loop->epoch = read_integer(task, "epoch", 0, NO_LIMIT_NS);
 	loop->binds = read_flag(task, "traits.chooses_source");
-	loop->draws_port = read_flag(task, "traits.draws_port");
+	loop->chooses_port = read_flag(task, "traits.chooses_port");
+	loop->binds_to_port = read_flag(task, "traits.binds_to_port");
 	loop->sets_window = read_flag(task, "traits.sets_port_range");
+	loop->reuse_option = read_integer(task, "reuse_option", 0, INT32_MAX);
 	loop->defers_port = read_flag(task, "defers_port");
 	loop->resets = read_flag(task, "resets");
 	loop->client = read_integer(task, "client", 0, UINT16_MAX);
@@ -1127,7 +1139,8 @@ static void read_task(PyObject *task, PyObject *rows, struct loop *loop)
 		read_draws(draws, &loop->draws);
 	if (!PyErr_Occurred() && loop->draws.paths != (uint64_t)loop->source_count * loop->target_count)
 		PyErr_SetString(PyExc_ValueError, "paths is not sources times targets");
-	loop->free_ports = read_free_ports(task, loop);
+	loop->held_ports = read_counters(task, "held_ports", loop, &loop->held_ports_view);
+	loop->positions = read_counters(task, "positions", loop, &loop->positions_view);
 	read_columns(task, loop);
 	read_peer_reset(task, &loop->reset_peer);
 	Py_XDECREF(draws);
@@ -1180,11 +1193,12 @@ static void release(struct loop *loop)
 		free(loop->held);
 	free(loop->sources);
 	free(loop->targets);
-	free(loop->free_ports);
 	for (size_t i = 0; i < COLUMN_COUNT; i++)
 		PyBuffer_Release(&loop->column_views[i]);
 	PyBuffer_Release(&loop->stop_view);
 	PyBuffer_Release(&loop->held_view);
+	PyBuffer_Release(&loop->held_ports_view);
+	PyBuffer_Release(&loop->positions_view);
 	PyBuffer_Release(&loop->draws.fixed_view);
 }
 
@@ -1216,7 +1230,7 @@ static PyObject *run(PyObject *arguments, PyObject *keywords, bool is_in_flight)
 	if (churn != Py_None) {
 		read_churn(churn, held, &loop);
 	} else {
-		loop.gives_up = loop.draws_port && read_is_none(task, "plan.strategy.retries");
+		loop.gives_up = read_flag(task, "draws_until_free");
 		make_list(&loop);
 	}
 	if (is_in_flight)

@@ -22,7 +22,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLOUT, epoll
 from time import perf_counter_ns, sleep
 from typing import NamedTuple
 
-from connbench.draws import MOST_DRAWS
+from connbench.draws import MOST_DRAWS, Kind
 from connbench.engine.task import LONGEST_SLEEP_NS, TIMEOUTS_IN_A_ROW, ChurnTask, LoopEnd, Reason, WorkerTask
 from connbench.linux.sockopts import IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, LINGER_RESET, ON, pack_u32
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
@@ -42,7 +42,7 @@ class Handshake(NamedTuple):
         sock: Its socket.
         row: Its row.
         slot: The place of its connection among the worker's descriptors.
-        source: The position of its source address.
+        space: Its port space.
         tries: Its tries.
         sent: perf_counter_ns() when connect() returned.
     """
@@ -50,7 +50,7 @@ class Handshake(NamedTuple):
     sock: socket
     row: int
     slot: int
-    source: int
+    space: int
     tries: int
     sent: int
 
@@ -77,7 +77,6 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
         Why it ended. The connections are in `held`, and the samples in `task.columns`.
     """
     round_plan, draws, columns, client, stop = task.plan, task.draws, task.columns, task.client, task.stop
-    plan = round_plan.plan
     clock = perf_counter_ns
     started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
     connect_ns, acquire_ns, handshake_ns = columns["connect_ns"], columns["acquire_ns"], columns["handshake_ns"]
@@ -87,14 +86,17 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
     family, kind, timeout_ns = task.family, task.kind | SOCK_NONBLOCK, int(task.timeout * NS_PER_S)
     no_port_free, reset = NO_PORT_FREE, LINGER_RESET
     sources, many = round_plan.sources, len(round_plan.sources)
-    targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
+    targets, locals_ = [(t.host, t.port) for t in round_plan.plan.targets], [(address, 0) for address in sources]
     strategy = task.traits
-    binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
-    defers_port, reset_peer = task.defers_port, task.reset_peer
+    binds, chooses_port, binds_to_port = strategy.chooses_source, strategy.chooses_port, strategy.binds_to_port
+    sets_window = strategy.sets_port_range
+    defers_port, reuse_option, reset_peer = task.defers_port, task.reuse_option, task.reset_peer
     max_tries, limit_ns = draws.max_tries, task.limit_ns
     option = b""
-    gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
-    free_ports, capacity = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
+    gives_up, most_draws = task.draws_until_free and churn is None, MOST_DRAWS
+    held_ports, positions, capacity = task.held_ports, task.positions, task.capacity
+    space, spaces, ports_of_space = 0, draws.spaces, draws.count
+    has_list, port_at = draws.kind is Kind.SEQUENTIAL, draws.port_at
     begins_at = task.rows.start
     timeouts, last_timeout, answered = churn.timeouts if churn else 0, 0, 0
     most = round_plan.strategy.load.in_flight or 1
@@ -119,7 +121,7 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
             sock.close()
             error_number[row] = failure
             held[ended.slot] = NONE
-            free_ports[ended.source] += 1
+            held_ports[ended.space] -= 1
         else:
             port[row] = sock.getsockname()[1]
             held[ended.slot] = sock.detach()
@@ -183,11 +185,14 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
             end = LoopEnd(Reason.NO_SOCKET, 0, row, error.errno or 0)
             break
         source, target = path % many, targets[path // many]
-        local = locals_[source]
+        local, space = locals_[source], path % spaces
         tries = 1
         begun = 0
         while True:
-            if draws_port:
+            if chooses_port:
+                if has_list:
+                    number = port_at(positions[space])  # noqa: PLW2901  # a list has no draw
+                    positions[space] += 1
                 local = (sources[source], number)
             elif sets_window:
                 option = pack_u32(number)
@@ -198,6 +203,8 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
                 if sets_window:
                     sock.setsockopt(SOL_IP, IP_LOCAL_PORT_RANGE, option)
                 if binds:
+                    if reuse_option:
+                        sock.setsockopt(SOL_SOCKET, reuse_option, ON)
                     sock.bind(local)
             except OSError as error:
                 prepared = finished = clock()
@@ -206,11 +213,11 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
                 prepared = clock()
                 failure = sock.connect_ex(target)
                 finished = clock()
-                is_bound = draws_port
+                is_bound = binds_to_port
             begun = begun or try_begun
             if tries >= max_tries or failure not in no_port_free:
                 break
-            if gives_up and tries >= most_draws and free_ports[source] <= 0:
+            if gives_up and tries >= most_draws and held_ports[space] >= ports_of_space:
                 break
             if finished - begun > limit_ns:
                 failure = GIVEN_UP
@@ -238,12 +245,12 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
         source_number[row] = source
         target_number[row] = path // many
         client_number[row] = client
-        free_ports[source] -= 1
+        held_ports[space] += 1
         if churn:
             held[slot] = OUTSTANDING
         else:
             held.append(OUTSTANDING)
-        begun_one = Handshake(sock, row, slot, source, tries, finished)
+        begun_one = Handshake(sock, row, slot, space, tries, finished)
         if failure == EINPROGRESS:
             try:
                 poller.register(sock.fileno(), EPOLLOUT)
@@ -254,7 +261,7 @@ def run_in_flight(  # noqa: C901, PLR0912, PLR0915  # as run_attempts
         else:
             finish(begun_one, failure, finished)
             if failure and gives_up and tries == max_tries:
-                free_ports[source] = 0
+                held_ports[space] = ports_of_space
 
     while outstanding and goes_on():
         collect(LONGEST_SLEEP_NS)

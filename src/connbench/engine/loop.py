@@ -20,7 +20,7 @@ from array import array
 from select import POLLOUT, POLLRDHUP, poll
 from time import perf_counter_ns, sleep
 
-from connbench.draws import MOST_DRAWS
+from connbench.draws import MOST_DRAWS, Kind
 from connbench.engine.in_flight import run_in_flight  # noqa: F401  # a worker finds it here, as in `_loop`
 from connbench.engine.task import LONGEST_SLEEP_NS, TIMEOUTS_IN_A_ROW, ChurnTask, LoopEnd, Reason, WorkerTask
 from connbench.linux.sockopts import (
@@ -54,7 +54,6 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
         Why it ended. The connections are in `held`, and the samples in `task.columns`.
     """
     round_plan, draws, columns, client, stop = task.plan, task.draws, task.columns, task.client, task.stop
-    plan = round_plan.plan
     clock = perf_counter_ns
     started_ns, prepare_ns = columns["started_ns"], columns["prepare_ns"]
     connect_ns, acquire_ns = columns["connect_ns"], columns["acquire_ns"]
@@ -64,17 +63,20 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
     family, kind, timeout = task.family, task.kind, pack_timeout(task.timeout)
     no_port_free, reset = NO_PORT_FREE, LINGER_RESET
     sources, many = round_plan.sources, len(round_plan.sources)
-    targets, locals_ = [(t.host, t.port) for t in plan.targets], [(address, 0) for address in sources]
+    targets, locals_ = [(t.host, t.port) for t in round_plan.plan.targets], [(address, 0) for address in sources]
     strategy = task.traits
-    binds, draws_port, sets_window = strategy.chooses_source, strategy.draws_port, strategy.sets_port_range
-    defers_port, reset_peer = task.defers_port, task.reset_peer
+    binds, chooses_port, binds_to_port = strategy.chooses_source, strategy.chooses_port, strategy.binds_to_port
+    sets_window = strategy.sets_port_range
+    defers_port, reuse_option, reset_peer = task.defers_port, task.reuse_option, task.reset_peer
     max_tries, limit_ns = draws.max_tries, task.limit_ns
     option = b""
     # Without --retries an attempt draws until it finds a free port. Once none can be free (the worker's client holds
-    # all ports of the source, or an attempt has used up all tries), it draws as often as a program that cannot know
+    # all ports of the space, or an attempt has used up all tries), it draws as often as a program that cannot know
     # this would: MOST_DRAWS times.
-    gives_up, most_draws = draws_port and round_plan.strategy.retries is None and churn is None, MOST_DRAWS
-    free_ports, capacity = [len(plan.port_range) - held_before for held_before in task.held_before], task.capacity
+    gives_up, most_draws = task.draws_until_free and churn is None, MOST_DRAWS
+    held_ports, positions, capacity = task.held_ports, task.positions, task.capacity
+    space, spaces, ports_of_space = 0, draws.spaces, draws.count
+    has_list, port_at = draws.kind is Kind.SEQUENTIAL, draws.port_at
     hold, begins_at = held.append, task.rows.start
     slot, timeouts = 0, churn.timeouts if churn else 0
     if not capacity:
@@ -106,11 +108,14 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
         sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
         if not has_one_path:
             source, target = path % many, targets[path // many]
-            local = locals_[source]
+            local, space = locals_[source], path % spaces
         tries = 1
         begun = 0
         while True:
-            if draws_port:
+            if chooses_port:
+                if has_list:
+                    number = port_at(positions[space])  # noqa: PLW2901  # a list has no draw
+                    positions[space] += 1
                 local = (sources[source], number)
             elif sets_window:
                 option = pack_u32(number)
@@ -121,6 +126,8 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
                 if sets_window:
                     sock.setsockopt(SOL_IP, IP_LOCAL_PORT_RANGE, option)
                 if binds:
+                    if reuse_option:
+                        sock.setsockopt(SOL_SOCKET, reuse_option, ON)
                     sock.bind(local)
             except OSError as error:
                 prepared = finished = clock()
@@ -129,11 +136,11 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
                 prepared = clock()
                 failure = sock.connect_ex(target)
                 finished = clock()
-                is_bound = draws_port
+                is_bound = binds_to_port
             begun = begun or try_begun
             if not failure or tries >= max_tries or failure not in no_port_free:
                 break
-            if gives_up and tries >= most_draws and free_ports[source] <= 0:
+            if gives_up and tries >= most_draws and held_ports[space] >= ports_of_space:
                 break
             if finished - begun > limit_ns:
                 failure = GIVEN_UP
@@ -173,7 +180,7 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
             if timeouts == TIMEOUTS_IN_A_ROW:
                 return LoopEnd(Reason.NO_ANSWER, timeouts, row)
             if gives_up and tries == max_tries:
-                free_ports[source] = 0
+                held_ports[space] = ports_of_space
             if not churn:
                 hold(-1)
         else:
@@ -184,7 +191,7 @@ def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call wou
                 hold(sock.detach())
                 capacity -= 1
                 if gives_up:
-                    free_ports[source] -= 1
+                    held_ports[space] += 1
             tries_made[row] = tries
             timeouts = 0
             if not capacity:

@@ -21,7 +21,6 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from operator import add
 from typing import Any
 
 from connbench.engine.task import WorkerTask
@@ -124,9 +123,8 @@ class Client:
             report = WorkerReport(**answer["report"])
             self.reports.append(report)
             _check_answer(answer)
-            held = tuple(map(add, self.task.held_before, answer["opened_by_source"]))
             rest = range(self.task.rows.start + report.attempts, self.task.rows.stop)
-            self.task = replace(self.task, rows=rest, held_before=held)
+            self.task = replace(self.task, rows=rest)
 
     def churn(self, rows: range) -> Coroutine:
         """Let each worker replace connections that it holds; from here on `reports` are of the churn.

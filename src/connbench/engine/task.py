@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import SO_LINGER, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, socket
+from _socket import SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, socket
 from array import array
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from mmap import mmap
 from typing import Self
 
 from connbench.draws import Draws, Kind
@@ -19,7 +20,7 @@ from connbench.linux.address_family import family_of
 from connbench.linux.faults import advice_for_errno
 from connbench.linux.sock_destroy import PeerReset
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import Close, Phase, Protocol, RoundPlan
+from connbench.model import Close, Phase, Protocol, Reuse, RoundPlan
 from connbench.samples import scratch
 from connbench.strategies import Strategy
 from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
@@ -32,6 +33,20 @@ LONGEST_SLEEP_NS = 50e6
 
 NO_LIMIT_NS = 2**62
 """Stands for no limit of the acquire time."""
+
+
+def counters_of_client(draws: Draws, rows: range) -> tuple[memoryview, memoryview]:
+    """`held_ports` and `positions` of a client before its first attempt, in memory that its workers share.
+
+    Args:
+        draws: The draws of the round.
+        rows: The rows that the client fills.
+    """
+    held_ports, positions = (memoryview(mmap(-1, 8 * draws.spaces)).cast("q") for _ in range(2))
+    if draws.kind is Kind.SEQUENTIAL:
+        for space in range(draws.spaces):
+            positions[space] = draws.first_position(rows, space)
+    return held_ports, positions
 
 
 def never_set() -> memoryview:
@@ -49,7 +64,9 @@ class WorkerTask:
         client: The number of the client that the worker belongs to, from 0.
         rows: The rows to fill. The worker stops early, once it has opened `capacity` connections.
         capacity: The most connections that the worker may open.
-        held_before: How many connections the client's earlier workers hold, for each source.
+        held_ports: How many connections the client holds, for each port space: counted where an attempt draws until it
+            finds a free port. All workers of the client share the memory.
+        positions: Where the client is in its list of ports, for each port space, if it has one; shared, too.
         descriptor: The shared memory of the samples.
         epoch: perf_counter_ns() at the beginning of the round; `started_ns` counts from it.
         columns: The worker's own mapping of the samples, by the column's name.
@@ -67,7 +84,8 @@ class WorkerTask:
     client: int
     rows: range
     capacity: int
-    held_before: tuple[int, ...]
+    held_ports: memoryview
+    positions: memoryview
     descriptor: int
     epoch: int
     columns: dict[str, memoryview] = field(default_factory=dict)
@@ -103,6 +121,8 @@ class WorkerTask:
         Args:
             in_use: The ports in use. So many attempts of a strategy without chance have been before.
         """
+        if self.draws.kind is Kind.SEQUENTIAL:
+            self.positions[0] = in_use
         return replace(self, rows=range(1), capacity=1, draws=self.draws.at_level(self.plan, in_use))
 
     @property
@@ -119,6 +139,16 @@ class WorkerTask:
     def defers_port(self) -> bool:
         """Whether IP_BIND_ADDRESS_NO_PORT is set. UDP searches for a port in bind(): there is no search to defer."""
         return self.plan.strategy.traits.defers_port and self.kind == SOCK_STREAM
+
+    @property
+    def reuse_option(self) -> int:
+        """The option of SOL_SOCKET with which bind() shares ports; 0 for none."""
+        return {None: 0, Reuse.ADDRESS: SO_REUSEADDR, Reuse.PORT: SO_REUSEPORT}[self.plan.strategy.reuse]
+
+    @property
+    def draws_until_free(self) -> bool:
+        """Whether an attempt of the filling draws until it finds a free port, as none can know that no port is free."""
+        return self.draws.kind in {Kind.PORT, Kind.WINDOW} and self.plan.strategy.retries is None
 
     @property
     def resets(self) -> bool:

@@ -22,10 +22,8 @@ import resource
 import socket as sockets
 from _socket import SO_LINGER, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
 from array import array
-from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, replace
-from itertools import compress
 from types import ModuleType
 from typing import Any, Never
 
@@ -175,12 +173,7 @@ class Worker:
             floor_ns=self._loop.measure_floor(task, held[0]) if held else None,
             client=task.client,
         )
-        source, port = (task.columns[name][begun.start : begun.stop] for name in ("source", "port"))
-        opened = Counter(compress(source, port))
-        return outcome | {
-            "report": asdict(report),
-            "opened_by_source": [opened[source] for source in range(len(task.plan.sources))],
-        }
+        return outcome | {"report": asdict(report)}
 
     def _churn(self, first: int, end: int, began: int, timeouts: int) -> dict[str, Any]:
         rows = range(first, end)

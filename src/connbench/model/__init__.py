@@ -32,6 +32,7 @@ from connbench.model.choices import (
     Phase,
     Placement,
     Protocol,
+    Reuse,
     Spread,
 )
 from connbench.model.knee_rule import can_show_half, fewest_to_show_half
@@ -66,6 +67,7 @@ __all__ = [
     "PortRange",
     "Profile",
     "Protocol",
+    "Reuse",
     "RoundPlan",
     "Spread",
     "StrategySpec",

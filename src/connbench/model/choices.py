@@ -62,6 +62,18 @@ class Placement(StrEnum):
     CLIPPED = "clipped"
 
 
+class Reuse(StrEnum):
+    """The option with which bind() shares a port among sockets that all set it (socket(7))."""
+
+    ADDRESS = "address"
+    PORT = "port"
+
+    @property
+    def option(self) -> str:
+        """Its name: `SO_REUSEADDR`, `SO_REUSEPORT`."""
+        return {Reuse.ADDRESS: "SO_REUSEADDR", Reuse.PORT: "SO_REUSEPORT"}[self]
+
+
 class Spread(StrEnum):
     """How attempts are divided among several source addresses."""
 

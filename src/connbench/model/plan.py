@@ -158,7 +158,8 @@ class RoundPlan:
 
         The kernel's search skips reserved ports; a program can bind() to one by its number.
         """
-        return len(self.plan.port_range) - (0 if self.strategy.traits.draws_port else self.plan.reserved)
+        ports = len(self.strategy.port_numbers(self.plan.port_range))
+        return ports - (0 if self.strategy.traits.chooses_port else self.plan.reserved)
 
     @property
     def capacity(self) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from connbench.kernel_release import ONE_STEP_SINCE, PARITY_WALK_SINCE, version_of
-from connbench.model.choices import Phase, Placement, Protocol
+from connbench.model.addresses import PortRange
+from connbench.model.choices import Phase, Placement, Protocol, Reuse
 from connbench.model.load import NO_LOAD, Load
 from connbench.safe_text import printable
-from connbench.strategies import Strategy, strategy_of
+from connbench.strategies import STRATEGIES, Strategy, strategy_of
 
 HALF = 0.5
 """Share of the ports beyond which a search of one parity first finds all ports of that parity in use."""
@@ -22,7 +23,11 @@ class StrategySpec:
         name: Its name in `connbench.strategies`.
         window: The ports of a window; None if the strategy has no windows.
         placement: Where a random window may lie; None if the strategy places none.
-        retries: How often an attempt draws again; None for no limit, and if the strategy does not draw.
+        retries: How often an attempt tries again; None for no limit, and if the strategy does not try again.
+        reuse: The option that the program sets before bind(), so that sockets share a port; None for none.
+        first_port: Where the program begins in its list of ports; None for the lowest, and without a list.
+        stride: The program takes only ports with port % `stride` == `residue`; None for all ports of the range.
+        residue: See `stride`.
         load: How many connections it opens, and how.
         phase: The phase of a round that attempts under this name belong to; FILL in a plan.
     """
@@ -33,6 +38,10 @@ class StrategySpec:
     retries: int | None = None
     load: Load = NO_LOAD
     phase: Phase = Phase.FILL
+    reuse: Reuse | None = None
+    first_port: int | None = None
+    stride: int | None = None
+    residue: int | None = None
 
     @property
     def traits(self) -> Strategy:
@@ -47,8 +56,14 @@ class StrategySpec:
             words.append(str(self.window))
         if self.placement is Placement.CLIPPED:
             words.append(self.placement)
+        if self.first_port is not None:
+            words.append(f"from {self.first_port}")
         text = " ".join(words)
-        if self.retries is not None and self.retries != self.traits.default_retries:
+        if self.stride is not None:
+            text += f", port % {self.stride} = {self.residue}"
+        if self.reuse is not None:
+            text += f", {self.reuse.option}"
+        if self.retries is not None and self.retries != self.default_retries:
             text += f", {self.retries} {'retry' if self.retries == 1 else 'retries'}"
         return text
 
@@ -63,25 +78,61 @@ class StrategySpec:
     def has_ports_per_target(self) -> bool:
         """Whether a connection takes its port for one target only.
 
-        connect() of TCP looks for a free 4-tuple. bind() to a port takes the port for every target, and so does UDP.
+        connect() of TCP looks for a free 4-tuple. bind() to a port takes the port for every target, and so does UDP;
+        not if the sockets share it.
         """
-        return self.load.protocol is Protocol.TCP and not self.traits.binds_to_port
+        return self.shares_ports or (self.load.protocol is Protocol.TCP and not self.traits.binds_to_port)
+
+    @property
+    def shares_ports(self) -> bool:
+        """Whether bind() succeeds on a port that another socket of the program has.
+
+        connect() of TCP then fails with EADDRNOTAVAIL if the 4-tuple is in use; that of UDP never fails. Where bind()
+        itself chooses the port, it chooses none in use, reuse or not (`inet_bind_conflict` without `relax`).
+        """
+        return self.reuse is not None and self.traits.chooses_port
+
+    @property
+    def takes_port_in_bind(self) -> bool:
+        """Whether bind() puts the port in use: for every target, and never a port that is in TIME_WAIT."""
+        return self.traits.binds_to_port and not self.shares_ports
+
+    @property
+    def draws_again(self) -> bool:
+        """Whether a further try can find a port after a failed one: it takes another port or window."""
+        return self.traits.draws_again or self.stride is not None
+
+    @property
+    def default_retries(self) -> int | None:
+        """Retries without `--retries`; None for as many as a port needs.
+
+        With a stride IP_LOCAL_PORT_RANGE is one port, so that a strategy that does not fail otherwise needs them.
+        """
+        return None if self.stride is not None and self.traits.searches_range else self.traits.default_retries
+
+    def port_numbers(self, ports: PortRange) -> range:
+        """The ports of a range that the program takes: all, or those that `stride` and `residue` name; may be empty."""
+        if self.stride is None:
+            return range(ports.low, ports.high + 1)
+        return range(ports.low + ((self.residue or 0) - ports.low) % self.stride, ports.high + 1, self.stride)
 
     def searches_one_parity_first(self, kernel: str) -> bool:
-        """Whether connect() tries all ports of one parity of the range before those of the other; `kernel` as below."""
+        """Whether the kernel tries all ports of one parity of the range before the others; `kernel` as below."""
         return self.traits.searches_range and self.walks_parities(kernel)
 
     def walks_parities(self, kernel: str) -> bool:
-        """Whether connect() tries the ports of one parity before those of the other, in the range or in a window of it.
+        """Whether the kernel tries the ports of one parity before the others, in the range or in a window of it.
 
-        From Linux 4.6 it does so without IP_LOCAL_PORT_RANGE; before 6.8 also with it.
+        From Linux 4.6 connect() does so without IP_LOCAL_PORT_RANGE; before 6.8 also with it. bind() to port 0 begins
+        with the parity that connect() leaves for last (ea8add2b1903).
 
         Args:
             kernel: The kernel's release; an unknown one, an empty text, counts as 6.8 or later.
         """
         version = version_of(kernel) or ONE_STEP_SINCE
         strategy = self.traits
-        walks = strategy.is_modelled and not strategy.binds_to_port and self.load.protocol is Protocol.TCP
+        walks = strategy.name in STRATEGIES and not strategy.chooses_port and self.stride is None
+        walks = walks and self.load.protocol is Protocol.TCP
         return walks and version >= PARITY_WALK_SINCE and (version < ONE_STEP_SINCE or not strategy.sets_port_range)
 
     @property

@@ -101,7 +101,9 @@ def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = 
     if asked is None or asked == host:
         return host
     names = request.strategies or DEFAULT_NAMES
-    bound_to_host = [one.name for one in STRATEGIES.values() if one.is_default_search and one.name in names]
+    bound_to_host = [
+        one.name for one in STRATEGIES.values() if one.searches_range and not one.sets_port_range and one.name in names
+    ]
     if bound_to_host:
         searches = f"{' and '.join(bound_to_host)} search{'es' if len(bound_to_host) == 1 else ''}"
         raise UsageError(
@@ -166,7 +168,7 @@ def check_unreserved(plan: Plan) -> None:
     """
     without = [spec.name for spec in plan.strategies if not RoundPlan(plan, spec, 1).ports_each]
     if without:
-        drawing = next(strategy.name for strategy in STRATEGIES.values() if strategy.draws_port)
+        drawing = next(strategy.name for strategy in STRATEGIES.values() if strategy.chooses_port)
         raise EnvironmentFault(
             f"{', '.join(dict.fromkeys(without))}: every port of {plan.port_range} is reserved "
             f"({sysctl.RESERVED_PORTS})",
@@ -179,7 +181,7 @@ def find_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
     if not plan.reserved:
         return []
     free = len(plan.port_range) - plan.reserved
-    takes_them = dict.fromkeys(spec.name for spec in plan.strategies if spec.traits.draws_port)
+    takes_them = dict.fromkeys(spec.name for spec in plan.strategies if spec.traits.chooses_port)
     widths = {spec.window for spec in plan.strategies if spec.traits.window is Window.RANDOM and spec.window}
     empty = {
         width: share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from connbench.model import Close, Isolation, Link, Listener, Loop, Placement, PortRange, Protocol, Spread
+from connbench.model import Close, Isolation, Link, Listener, Loop, Placement, PortRange, Protocol, Reuse, Spread
 from connbench.model.plan import DEFAULT_TIMEOUT
 
 DEFAULT_SEED = 1
@@ -53,6 +53,10 @@ class RunRequest:
     window: int | None = None
     placement: Placement | None = None
     retries: int | None = None
+    reuse: Reuse | None = None
+    first_port: int | None = None
+    stride: int | None = None
+    residue: int | None = None
     seed: int | None = None
     rounds: int = 1
     timeout: float = DEFAULT_TIMEOUT

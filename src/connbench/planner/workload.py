@@ -77,9 +77,10 @@ def _check_parameters(request: RunRequest, names: tuple[str, ...]) -> None:
 
 def _specify(strategy: Strategy, request: RunRequest, ports: PortRange) -> StrategySpec:
     takes = strategy.takes
-    window = placement = retries = None
+    window = placement = None
     if "window" in takes:
-        window = min(DEFAULT_WINDOW, len(ports)) if request.window is None else request.window
+        usual = min(DEFAULT_WINDOW, len(ports)) if request.stride is None or "stride" not in takes else 1
+        window = usual if request.window is None else request.window
         if not 1 <= window <= len(ports):
             raise UsageError(
                 f"--window {window} does not fit the {len(ports)} ports of {ports}",
@@ -87,9 +88,15 @@ def _specify(strategy: Strategy, request: RunRequest, ports: PortRange) -> Strat
             )
     if "placement" in takes:
         placement = request.placement or Placement.INSIDE
-    if "retries" in takes:
-        retries = strategy.default_retries if request.retries is None else request.retries
-    return StrategySpec(strategy.name, window, placement, retries)
+    reuse, first_port, stride = (
+        getattr(request, parameter) if parameter in takes else None for parameter in ("reuse", "first_port", "stride")
+    )
+    residue = (request.residue or 0) if stride is not None else None
+    spec = StrategySpec(
+        strategy.name, window, placement, reuse=reuse, first_port=first_port, stride=stride, residue=residue
+    )
+    retries = request.retries if "retries" in takes and request.retries is not None else spec.default_retries
+    return replace(spec, retries=retries if spec.draws_again else None)
 
 
 def only_supported(specs: tuple[StrategySpec, ...]) -> tuple[tuple[StrategySpec, ...], list[Finding]]:
@@ -214,7 +221,7 @@ def find_slow_levels(plan: Plan) -> list[Finding]:
 
     The others, and these where the kernel has IP_LOCAL_PORT_RANGE, take a port by its number, which searches nothing.
     """
-    names = [spec.name for spec in plan.strategies if spec.load.profile and not spec.traits.draws_port]
+    names = [spec.name for spec in plan.strategies if spec.load.profile and not spec.traits.binds_to_port]
     if not names or is_supported(LOCAL_PORT_RANGE):
         return []
     return [

@@ -385,7 +385,7 @@ class _TimeWaitPorts:
 
     def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
         load = plan.strategy.load
-        churn, binds_to_port = load.churn, plan.strategy.traits.binds_to_port
+        churn, binds_to_port = load.churn, plan.strategy.takes_port_in_bind
         self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
         rate = churn.rate if churn else None
         seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
@@ -415,4 +415,4 @@ def _errno_of_failure(spec: StrategySpec) -> int:
     is_udp = spec.load.protocol is Protocol.UDP
     if is_udp and not spec.traits.chooses_source:
         return errno.EAGAIN
-    return errno.EADDRINUSE if is_udp or spec.traits.binds_to_port else errno.EADDRNOTAVAIL
+    return errno.EADDRINUSE if is_udp or spec.takes_port_in_bind else errno.EADDRNOTAVAIL

@@ -242,6 +242,6 @@ _RULES: dict[Window, Rule] = {
 
 
 def _rule(spec: StrategySpec) -> Rule:
-    if spec.traits.draws_port:
+    if spec.traits.chooses_port:
         return _random
     return _several_sources if spec.traits.is_default_search and spec.load.connections else _RULES[spec.traits.window]

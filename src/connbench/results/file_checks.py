@@ -34,7 +34,7 @@ from connbench.model.plan import MOST_EHASH_ENTRIES
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY
 from connbench.results.result import Mask, Numbers, Origin, Result, Round, Samples
 from connbench.samples import LONGEST_NS, Column
-from connbench.strategies import PARAMETERS, STRATEGIES
+from connbench.strategies import OPTIONAL_PARAMETERS, PARAMETERS, STRATEGIES
 
 Keys = npt.NDArray[np.int64]
 
@@ -129,8 +129,8 @@ def _check_parameters(spec: StrategySpec) -> None:
         if value is not None and name not in strategy.takes:
             raise ValueError(f"{spec.name} has a {name}, {shown(value)}, which it does not take")
         # Without --retries, a strategy that draws ports draws until one is free.
-        is_unlimited = name == "retries" and strategy.default_retries is None
-        if value is None and name in strategy.takes and not is_unlimited:
+        may_lack = name in OPTIONAL_PARAMETERS or (name == "retries" and spec.default_retries is None)
+        if value is None and name in strategy.takes and not may_lack:
             raise ValueError(f"{spec.name} has no {name}")
 
 
@@ -345,7 +345,7 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
         most = planned.capacity if planned and load.profile else 0
         _check_rows(samples.in_use > most, lambda row: f"in_use is {samples.in_use[row]}, not 0 to {most}")
     # In the host's namespace somebody may change the range during the run; a port that connbench draws is always in it.
-    if planned and (planned.plan.namespace.is_own or spec.traits.draws_port):
+    if planned and (planned.plan.namespace.is_own or spec.traits.chooses_port):
         ports = planned.plan.port_range
         _check_rows(
             _outside(samples, planned),

@@ -142,7 +142,8 @@ def read_json(data: bytes, name: str) -> Result:
         return _result(msgspec.json.decode(document, type=_Document), name, schema)
     except msgspec.DecodeError as error:
         if not isinstance(error, msgspec.ValidationError):
-            fault = "cut off: its JSON does not end" if "truncated" in str(error) else f"broken: {error}"
+            ends_early = "truncated" in str(error) or f"(byte {len(data)})" in str(error)  # the latter within a number
+            fault = "cut off: its JSON does not end" if ends_early else f"broken: {error}"
             raise InputError(f"{name} is {fault}", "copy the whole file again") from error
         raise _unsound(name, error) from error
     except (UsageError, ValueError) as error:
