@@ -20,7 +20,7 @@ from connbench.errors import ExitCode
 from connbench.planner.planner import why_no_c_loop
 from connbench.results.csv_file import HEADER
 from connbench.results.json_file import SCHEMA
-from run_connbench import command_line, connbench, needs_port_range, read_terminal
+from run_connbench import command_line, connbench, in_process, needs_port_range, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")
 
@@ -438,3 +438,15 @@ def test_small_number_of_connections_is_said_to_hide_the_knee() -> None:
     followed = connbench(*asked, *said.split())
     assert "cannot be" not in followed.stdout + followed.stderr
     assert "connection attempts: 1000 errored: 0 total: 1000\n" in followed.stdout
+
+
+def test_a_range_of_one_port_is_enough() -> None:
+    """run, sweep, profile and predict take it; a run of more connections says that the others failed."""
+    one = ("--strategy", "plain,random", "--port-range", "44052-44052")
+    for words in (("run", "-q"), ("sweep", "--rounds", "1", "-q"), ("profile", "--at", "100%", "-q"), ("predict",)):
+        finished = in_process(*words, *one)
+        assert finished.returncode == ExitCode.OK, finished.stderr
+    failing = in_process("run", *one, "-n", "3", "-q", "--plot")
+    assert failing.returncode == ExitCode.OK, failing.stderr
+    assert failing.stdout.count("connection attempts: 3 errored: 2") == 2
+    assert "1 connection of 1 port cannot show" in failing.stdout

@@ -297,6 +297,8 @@ def test_window_that_does_not_fit_is_refused_with_those_that_do() -> None:
         choose_strategies(RunRequest(strategies=("window",), window=11), PortRange(20, 29))
     assert caught.value.message == "--window 11 does not fit the 10 ports of 20-29"
     assert caught.value.hint == "give 1 to 10"
+    with pytest.raises(UsageError, match="--window 2 does not fit the 1 port of 20-20"):
+        choose_strategies(RunRequest(("window",), window=2), PortRange(20, 20))
 
 
 def test_parameter_that_one_strategy_takes_is_no_fault_of_the_others() -> None:
@@ -324,13 +326,6 @@ def test_hash_table_is_a_power_of_two_in_a_namespace_of_its_own() -> None:
     assert refused.value.hint == "leave out --ehash-entries; or leave out --isolate never"
     with pytest.raises(UsageError, match="does nothing for UDP"):
         choose_ehash_entries(replace(asked, protocol=Protocol.UDP), Namespace.NETWORK, external=False)
-
-
-@pytest.mark.parametrize("namespace", Namespace)
-def test_range_of_one_port_is_refused(namespace: Namespace) -> None:
-    """One port needs no search."""
-    with pytest.raises(UsageError, match="port range 7-7 is one port"):
-        choose_range(RunRequest(port_range=PortRange(7, 7)), namespace)
 
 
 @pytest.mark.parametrize(

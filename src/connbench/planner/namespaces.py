@@ -90,11 +90,9 @@ def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = 
     """Choose the port range: the requested one, else 9024-65535, else in the host's namespace the host's.
 
     Raises:
-        UsageError: A single port; or, in the host's namespace, a range that the strategies cannot keep to.
+        UsageError: In the host's namespace, a range that the strategies cannot keep to.
     """
     asked = request.port_range
-    if asked is not None:
-        asked.check_for_search()
     if namespace.is_own:
         return asked or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
     host = PortRange(*sysctl.read_port_range())

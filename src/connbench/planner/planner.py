@@ -250,7 +250,6 @@ def plan_offline(request: RunRequest, reserved: frozenset[int] = frozenset()) ->
         TargetError: A target's name does not resolve.
     """
     ports = request.port_range or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
-    ports.check_for_search()
     family = choose_family(request)
     targets = choose_targets(request.targets, request.family, allow_remote=True) or (
         listener_endpoint(ports, Namespace.NETWORK, family),

@@ -83,8 +83,8 @@ def _specify(strategy: Strategy, request: RunRequest, ports: PortRange) -> Strat
         window = usual if request.window is None else request.window
         if not 1 <= window <= len(ports):
             raise UsageError(
-                f"--window {window} does not fit the {len(ports)} ports of {ports}",
-                f"give 1 to {len(ports)}",
+                f"--window {window} does not fit the {len(ports)} port{'s' if len(ports) > 1 else ''} of {ports}",
+                f"give 1 to {len(ports)}" if len(ports) > 1 else "leave out --window",
             )
     if "placement" in takes:
         placement = request.placement or Placement.INSIDE

@@ -205,14 +205,15 @@ def _stay(result: Result, alike: Sequence[_Measured], levels: Sequence[float | N
 def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
     names = _names(result, hidden)
     most = max((course for _, course in hidden), key=lambda course: course.held)
-    of = f" of {count(most.knee.ports)} ports" if most.knee.ports else ""
+    of = f" of {count(most.knee.ports)} port{'s' if most.knee.ports > 1 else ''}" if most.knee.ports else ""
     why = "connect() turns slow when more than half are in use"
     if most.held < FEWEST_CONNECTIONS:
         why = f"{FEWEST_CONNECTIONS} are needed"
     elif most.knee.ports and most.held > most.knee.ports // 2:
         why = f"{count(fewest_to_show_half(most.knee.ports))} are needed"
     verb = "turns" if len(hidden) == 1 else "turn"
-    return f"{count(most.held)} connections{of} cannot show whether {names} {verb} slow: {why}."
+    opened = f"{count(most.held)} connection{'s' if most.held != 1 else ''}"
+    return f"{opened}{of} cannot show whether {names} {verb} slow: {why}."
 
 
 def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str]:
