@@ -47,7 +47,7 @@ def test_the_rule_is_gone_with_its_owner(rule: dict[str, Any], names: list[str],
         copy = os.dup(owner.fileno())
         owner.close()
         found = [expressions(family)]
-        with pytest.raises(EnvironmentFault, match="no masquerade can be set up"):
+        with pytest.raises(EnvironmentFault, match="nftables refuses a table with an owner"):
             masquerade(family, **rule)
         os.close(copy)
         return [*found, expressions(family)]

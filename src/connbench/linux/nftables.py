@@ -34,7 +34,14 @@ NFTA_MASQ_FLAGS, NFTA_MASQ_REG_PROTO_MIN, NFTA_MASQ_REG_PROTO_MAX = 1, 2, 3
 NFT_REG_1, NFT_REG_2 = 1, 2
 NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC = 4, 100
 NF_NAT_RANGE_PROTO_SPECIFIED, NF_NAT_RANGE_PROTO_RANDOM_FULLY = 0x2, 0x10
+NFPROTO = {4: socket.AF_INET, 6: socket.AF_INET6}
 IFNAMSIZ = 16
+
+HEADER = struct.Struct("=IHHII")
+"""struct nlmsghdr: length, type, flags, sequence number, port."""
+
+ANSWER_WITHIN_S = 10.0
+"""Seconds that the kernel has to answer. It does so within the call that sends."""
 
 NEEDS = (
     "it needs CAP_NET_ADMIN, Linux 5.12, CONFIG_NF_TABLES and CONFIG_NFT_MASQ (the modules nf_tables and nft_masq), "
@@ -68,24 +75,28 @@ def masquerade(
 
     Raises:
         EnvironmentFault: The kernel has no nftables or no masquerade, or does not allow it.
-        OSError: This process lacks a resource: see `faults.limit_fault`.
     """
     name, chain = _text(table), _text("postrouting")
     hook = _numbers((NFTA_HOOK_HOOKNUM, NF_INET_POST_ROUTING), (NFTA_HOOK_PRIORITY, NF_IP_PRI_NAT_SRC))
-    new = NLM_F_CREATE | NLM_F_EXCL
-    owned = _numbers((NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER))
     rule = b"".join(_expressions(enters, leaves, ports, is_random=is_random))
-    messages = (
-        (NFT_MSG_NEWTABLE, new, _attribute(NFTA_TABLE_NAME, name) + owned),
+    steps = (
         (
+            "a table with an owner",
+            NFT_MSG_NEWTABLE,
+            NLM_F_CREATE | NLM_F_EXCL,
+            _attribute(NFTA_TABLE_NAME, name) + _numbers((NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER)),
+        ),
+        (
+            "a chain of type nat",
             NFT_MSG_NEWCHAIN,
-            new,
+            NLM_F_CREATE | NLM_F_EXCL,
             _attribute(NFTA_CHAIN_TABLE, name)
             + _attribute(NFTA_CHAIN_NAME, chain)
             + _nested(NFTA_CHAIN_HOOK, hook)
             + _attribute(NFTA_CHAIN_TYPE, _text("nat")),
         ),
         (
+            "a rule that masquerades",
             NFT_MSG_NEWRULE,
             NLM_F_CREATE | NLM_F_APPEND,
             _attribute(NFTA_RULE_TABLE, name)
@@ -97,14 +108,18 @@ def masquerade(
     try:
         owner = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         owner.bind((0, 0))
-        owner.settimeout(10)  # the kernel answers within the call; this bounds a kernel that does not
-        _send_batch(owner, int(socket.AF_INET6 if family == 6 else socket.AF_INET), messages)
+        owner.settimeout(ANSWER_WITHIN_S)
+        refused = _commit(owner, NFPROTO[family], [step[1:] for step in steps])
     except OSError as error:
         if owner:
             owner.close()
-        if limit_fault(error):
-            raise
-        raise EnvironmentFault(f"no masquerade can be set up by nftables: {error.strerror or error}", NEEDS) from error
+        raise limit_fault(error) or EnvironmentFault(
+            f"this kernel takes no rules of nftables: {error.strerror or error}", NEEDS
+        ) from error
+    if refused:
+        owner.close()
+        step, number = refused
+        raise EnvironmentFault(f"the kernel's nftables refuses {steps[step][0]}: {os.strerror(number)}", NEEDS)
     return owner
 
 
@@ -125,7 +140,7 @@ def _expressions(
         flags |= NF_NAT_RANGE_PROTO_SPECIFIED
         registers = _numbers((NFTA_MASQ_REG_PROTO_MIN, NFT_REG_1), (NFTA_MASQ_REG_PROTO_MAX, NFT_REG_2))
         for register, port in ((NFT_REG_1, ports.low), (NFT_REG_2, ports.high)):
-            value = _attribute(NFTA_DATA_VALUE, struct.pack(">H", port))
+            value = _attribute(NFTA_DATA_VALUE, struct.pack("!H", port))
             yield _expression(
                 "immediate", _numbers((NFTA_IMMEDIATE_DREG, register)) + _nested(NFTA_IMMEDIATE_DATA, value)
             )
@@ -150,34 +165,41 @@ def _nested(kind: int, value: bytes) -> bytes:
 
 def _numbers(*attributes: tuple[int, int]) -> bytes:
     """Attributes that are u32 in network byte order."""
-    return b"".join(_attribute(kind, struct.pack(">I", value)) for kind, value in attributes)
+    return b"".join(_attribute(kind, struct.pack("!I", value)) for kind, value in attributes)
 
 
-def _send_batch(owner: socket.socket, family: int, messages: Iterable[tuple[int, int, bytes]]) -> None:
-    """Send messages in one transaction: the kernel does all of them or none.
+def _commit(owner: socket.socket, family: int, messages: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:
+    """Send messages, each a kind, flags and a body, in one transaction: the kernel does all of them or none.
+
+    Returns:
+        The position of the first message that the kernel refused, and the errno; None if it took all.
 
     Raises:
-        OSError: What the kernel answers.
+        OSError: The kernel has no netfilter, or does not answer.
     """
-    begin = _message(NFNL_MSG_BATCH_BEGIN, 0, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES)
-    end = _message(NFNL_MSG_BATCH_END, 0, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES)
-    changes = [
-        _message(NFNL_SUBSYS_NFTABLES << 8 | kind, flags | NLM_F_ACK, family, 0, body) for kind, flags, body in messages
+    last = len(messages)
+    batch = [_message(NFNL_MSG_BATCH_BEGIN, 0, last, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES)]
+    batch += [
+        _message(NFNL_SUBSYS_NFTABLES << 8 | kind, flags | NLM_F_ACK, place, family, 0, body)
+        for place, (kind, flags, body) in enumerate(messages)
     ]
-    owner.send(begin + b"".join(changes) + end)
+    batch.append(_message(NFNL_MSG_BATCH_END, 0, last, socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES))
+    owner.send(b"".join(batch))
     answered = 0
-    while answered < len(changes):
+    while answered < last:
         answers = owner.recv(1 << 16)
         while answers:
-            length, kind = struct.unpack_from("=IH", answers)
+            size, kind, _, place, _ = HEADER.unpack_from(answers)
             if kind == NLMSG_ERROR:
-                (number,) = struct.unpack_from("=i", answers, 16)
+                (number,) = struct.unpack_from("=i", answers, HEADER.size)
                 if number:
-                    raise OSError(-number, os.strerror(-number))
+                    return place, -number
                 answered += 1
-            answers = answers[-(-length // 4) * 4 :]
+            answers = answers[size + -size % 4 :]
+    return None
 
 
-def _message(kind: int, flags: int, family: int, resource: int, body: bytes = b"") -> bytes:
-    general = struct.pack(">BBH", family, 0, resource) + body
-    return struct.pack("=IHHII", 16 + len(general), kind, NLM_F_REQUEST | flags, 0, 0) + general
+def _message(kind: int, flags: int, place: int, family: int, resource: int, body: bytes = b"") -> bytes:
+    """A message with its struct nlmsghdr and struct nfgenmsg; its place in the batch is its sequence number."""
+    general = struct.pack("!BBH", family, 0, resource) + body
+    return HEADER.pack(HEADER.size + len(general), kind, NLM_F_REQUEST | flags, place, 0) + general
