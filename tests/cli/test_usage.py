@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from connbench.commands import cli
 from connbench.errors import ExitCode
+from connbench.strategies import STRATEGIES
 from run_connbench import INSIDE, command_line, connbench, in_process
 
 SMALL = ("run", "-n", "4", "--port-range", "40000-40007", "-q")
@@ -24,7 +25,6 @@ WRONG = {
     "reversed": ("--port-range 40007-40000", "40007-40000"),
     "above 65535": ("--port-range 60000-65536", "60000-65536"),
     "from 0": ("--port-range 0-100", "0-100"),
-    "one port": ("--port-range 40000-40000", "40000-40000"),
     "no range": ("--port-range many", "many"),
     "window 0": ("--window 0", "0"),
     "window -1": ("--window -1", "--window -1"),
@@ -37,6 +37,16 @@ WRONG = {
     "window of range": ("--strategy range --window 4", "--window does nothing for range"),
     "retries of bind": ("--strategy bind --retries 1", "--retries does nothing for bind"),
     "seed that some readers of JSON would round": ("--seed 9007199254740992", "--seed"),
+    "reuse of plain": ("--strategy plain --reuse-port", "--reuse-port does nothing for plain"),
+    "both kinds of reuse": ("--strategy early --reuse-address --reuse-port", "--reuse-address and --reuse-port"),
+    "list that begins outside": ("--strategy sequential --from 39999", "--from 39999 is not in the range"),
+    "list of random": ("--strategy random --from 40001", "--from does nothing for random"),
+    "stride of bind": ("--strategy bind --stride 8", "--stride does nothing for bind"),
+    "stride 0": ("--strategy random --stride 0", "--stride 0"),
+    "no such remainder": ("--strategy random --stride 8 --residue 8", "--residue 8"),
+    "stride that no port fits": ("--strategy random --stride 100 --residue 8", "port % 100 = 8"),
+    "residue alone": ("--strategy random --residue 3", "--residue 3 does nothing without --stride"),
+    "window of a stride": ("--strategy window --stride 2 --window 2", "--window 2 and --stride 2"),
     "negative retries": ("--strategy random --retries -1", "-1"),
     "foreign source": ("--strategy bind --source 192.0.2.7", "192.0.2.7"),
     "source is no address": ("--strategy bind --source here", "here"),
@@ -141,7 +151,7 @@ def test_strategies_are_listed_with_what_the_kernel_lacks() -> None:
     """`connbench strategies` tells what runs here."""
     here = connbench("strategies").stdout
     lacking = connbench("strategies", inside=("--deny", "port-range")).stdout
-    for name in ("plain", "bind", "random", "window", "range", "partition"):
+    for name in STRATEGIES:
         assert f"\n{name} " in here
     assert re.search(r"^window +no ", lacking, re.MULTILINE)
     assert "needs IP_LOCAL_PORT_RANGE: Linux 6.3" in lacking

@@ -25,12 +25,13 @@ from connbench.model import (
     PortRange,
     Profile,
     Protocol,
+    Reuse,
     RoundPlan,
     StrategySpec,
 )
 from connbench.planner.endpoints import choose_sources, choose_targets, find_listener_in_range, listener_endpoint
 from connbench.planner.namespaces import choose_ehash_entries, choose_listener, choose_namespace, choose_range
-from connbench.planner.planner import C_LOOP, choose_loop
+from connbench.planner.planner import C_LOOP, choose_loop, plan_offline
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import choose_strategies, find_slow_levels, with_all_strategies
 from connbench.strategies import STRATEGIES
@@ -268,6 +269,10 @@ def test_strategies_that_cannot_be_are_refused(request_: RunRequest, fault: str)
         (RunRequest(strategies=("plain",), window=5), "it is for window, partition"),
         (RunRequest(strategies=("plain",), placement=Placement.CLIPPED), "it is for window"),
         (RunRequest(strategies=("plain",), retries=1), "it is for random, sequential, window"),
+        (RunRequest(strategies=("plain", "range"), reuse=Reuse.PORT), "it is for early, random, sequential"),
+        (RunRequest(strategies=("random",), first_port=9024), "it is for sequential"),
+        (RunRequest(strategies=("partition",), stride=8), "it is for random, sequential, window, range"),
+        (RunRequest(strategies=("random",), residue=3), "add --stride K, or leave it out"),
     ],
 )
 def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: RunRequest, hint: str) -> None:
@@ -275,6 +280,63 @@ def test_parameter_in_vain_is_refused_with_those_that_take_it(request_: RunReque
     with pytest.raises(UsageError) as caught:
         choose_strategies(request_, PORTS)
     assert caught.value.hint == hint
+
+
+OF_SHARDS = ("random", "sequential", "window", "range")
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault", "hint"),
+    [
+        (RunRequest(OF_SHARDS, stride=8, residue=8), "--residue 8 is no remainder of --stride 8", "give 0 to 7"),
+        (
+            RunRequest(OF_SHARDS, stride=8, residue=3),
+            "--stride 8: no port of 20-24 has port % 8 = 3",
+            "8 ports or more",
+        ),
+        (RunRequest(OF_SHARDS, stride=8, window=2), "--window 2 and --stride 8", "leave out --window"),
+        (
+            RunRequest(OF_SHARDS, stride=8, placement=Placement.CLIPPED),
+            "--placement clipped and",
+            "leave out --placement",
+        ),
+        (RunRequest(OF_SHARDS, first_port=25), "--from 25 is not in the range 20-24", "give 20 to 24"),
+        (RunRequest(OF_SHARDS, first_port=19), "--from 19 is not in the range 20-24", "give 20 to 24"),
+    ],
+)
+def test_ports_that_a_strategy_cannot_take_are_refused(asked: RunRequest, fault: str, hint: str) -> None:
+    """A remainder that no port has, a window of more than the one port that a stride leaves, a start outside."""
+    with pytest.raises(UsageError) as caught:
+        choose_strategies(asked, PortRange(20, 24))
+    assert fault in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_each_strategy_gets_the_parameters_that_it_takes() -> None:
+    """--stride alone means the remainder 0; whoever takes none of the options runs beside those that do."""
+    asked = RunRequest(("plain", "early", *OF_SHARDS), reuse=Reuse.ADDRESS, first_port=22, stride=3)
+    specs = {spec.name: spec for spec in choose_strategies(asked, PortRange(20, 29))}
+    assert specs["plain"] == StrategySpec("plain")
+    assert specs["early"] == StrategySpec("early", reuse=Reuse.ADDRESS)
+    assert specs["random"] == StrategySpec("random", reuse=Reuse.ADDRESS, stride=3, residue=0)
+    assert specs["sequential"] == replace(specs["random"], name="sequential", first_port=22)
+    assert specs["window"] == StrategySpec("window", 1, Placement.INSIDE, 0, stride=3, residue=0)
+    assert specs["range"] == StrategySpec("range", stride=3, residue=0)
+    assert [list(spec.port_numbers(PortRange(20, 29))) for spec in specs.values()][2:] == [[21, 24, 27]] * 4
+    assert specs["sequential"].port_arguments == ("--reuse-address", "--from 22", "--stride 3")
+
+
+def test_connect_is_given_no_reserved_port() -> None:
+    """With a stride IP_LOCAL_PORT_RANGE names one port at a time; of those that are reserved every try would fail."""
+    reserved = frozenset({23})
+    for name in OF_SHARDS:
+        asked = RunRequest((name,), port_range=PortRange(20, 29), stride=3, residue=1)
+        if STRATEGIES[name].chooses_port:
+            assert plan_offline(asked, reserved).connections == 3
+            continue
+        with pytest.raises(UsageError, match=f"--stride with {name}: connect.. never takes a reserved port") as caught:
+            plan_offline(asked, reserved)
+        assert "--strategy random" in caught.value.hint
 
 
 @pytest.mark.parametrize("width", [1, 10])

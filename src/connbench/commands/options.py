@@ -26,6 +26,7 @@ from connbench.model import (
     Loop,
     Placement,
     PortRange,
+    Reuse,
     Spread,
     parse_ports,
 )
@@ -103,6 +104,38 @@ def _takers(parameter: str) -> str:
 def _default_retries(strategy: Strategy) -> str:
     retries = "until it has a port" if strategy.default_retries is None else strategy.default_retries
     return f"{strategy.name} {retries}"
+
+
+_SHARING = listed([strategy.name for strategy in takers("reuse") if strategy.chooses_port])
+_REUSE_HELP = {
+    Reuse.ADDRESS: f"Give each socket SO_REUSEADDR before bind(), with {_takers('reuse')}. With {_SHARING} connections "
+    "to several targets then share a port.",
+    Reuse.PORT: "Give each socket SO_REUSEPORT in place of SO_REUSEADDR.",
+}
+
+
+def _choose_reuse(context: click.Context, parameter: click.Parameter, is_given: bool) -> None:  # click's
+    """Set the field `reuse` of a request, which two options share.
+
+    Raises:
+        UsageError: Both are given.
+    """
+    if not is_given:
+        return
+    if "reuse" in context.params:
+        raise UsageError(f"{' and '.join(one.argument for one in Reuse)} are both given", "leave one of them out")
+    context.params["reuse"] = next(one for one in Reuse if one.argument in parameter.opts)
+
+
+def _reuse_option(reuse: Reuse) -> Option:
+    return option(
+        Section.OPEN,
+        reuse.argument,
+        is_flag=True,
+        expose_value=False,
+        callback=_choose_reuse,
+        help=_REUSE_HELP[reuse],
+    )
 
 
 def _flatten(_context: click.Context, _option: click.Parameter, given: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
@@ -338,8 +371,29 @@ RUN_OPTIONS = (
         Section.OPEN,
         "--retries",
         type=count(),
-        help=f"Draw up to N more times when a draw gives no port, with {_takers('retries')}.  "
+        help=f"Make up to N more tries when one finds no port, with {_takers('retries')}.  "
         f"[default: {'; '.join(map(_default_retries, takers('retries')))}]",
+    ),
+    *map(_reuse_option, Reuse),
+    option(
+        Section.OPEN,
+        "--from",
+        "first_port",
+        type=count(low=1, high=MAX_PORT),
+        metavar="PORT",
+        help=f"Start with this port of the range, with {_takers('first_port')}.  [default: the lowest]",
+    ),
+    option(
+        Section.OPEN,
+        "--stride",
+        type=count("K", low=1, high=MAX_PORT),
+        help=f"Use only the ports with port % K = R, with {_takers('stride')}.",
+    ),
+    option(
+        Section.OPEN,
+        "--residue",
+        type=count("R", high=MAX_PORT - 1),
+        help="Use the ports with this remainder, with --stride.  [default: 0]",
     ),
     seed_option,
     option(
@@ -503,6 +557,10 @@ _PROFILE = (
     "window",
     "placement",
     "retries",
+    "reuse_address",
+    "reuse_port",
+    "stride",
+    "residue",
     "protocol",
     "seed",
     "rounds",
@@ -546,6 +604,11 @@ _MODEL = {
     "window",
     "placement",
     "retries",
+    "reuse_address",
+    "reuse_port",
+    "first_port",
+    "stride",
+    "residue",
     "source",
     "family",
     "spread",

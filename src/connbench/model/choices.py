@@ -73,6 +73,11 @@ class Reuse(StrEnum):
         """Its name: `SO_REUSEADDR`, `SO_REUSEPORT`."""
         return {Reuse.ADDRESS: "SO_REUSEADDR", Reuse.PORT: "SO_REUSEPORT"}[self]
 
+    @property
+    def argument(self) -> str:
+        """The option of a command that asks for it: `--reuse-address`, `--reuse-port`."""
+        return f"--reuse-{self}"
+
 
 class Spread(StrEnum):
     """How attempts are divided among several source addresses."""

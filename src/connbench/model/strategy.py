@@ -68,6 +68,16 @@ class StrategySpec:
         return text
 
     @property
+    def port_arguments(self) -> tuple[str, ...]:
+        """What asks for `reuse`, `first_port`, `stride` and `residue` on the command line; empty if none is set."""
+        return (
+            *((self.reuse.argument,) if self.reuse is not None else ()),
+            *((f"--from {self.first_port}",) if self.first_port is not None else ()),
+            *((f"--stride {self.stride}",) if self.stride is not None else ()),
+            *((f"--residue {self.residue}",) if self.residue else ()),
+        )
+
+    @property
     def label(self) -> str:
         """The setting and the load, as in `window 500, fill 80%, churn 20000`."""
         before = "before " if self.phase is Phase.FILL else ""
@@ -88,9 +98,15 @@ class StrategySpec:
         """Whether bind() succeeds on a port that another socket of the program has.
 
         connect() of TCP then fails with EADDRNOTAVAIL if the 4-tuple is in use; that of UDP never fails. Where bind()
-        itself chooses the port, it chooses none in use, reuse or not (`inet_bind_conflict` without `relax`).
+        itself chooses the port, that of TCP chooses none in use, reuse or not (`inet_bind_conflict` without `relax`).
+        That of UDP does not look which ports such sockets have (`udp_lib_lport_inuse`).
         """
-        return self.reuse is not None and self.traits.chooses_port
+        return self.reuse is not None and (self.traits.chooses_port or self.shares_4_tuples)
+
+    @property
+    def shares_4_tuples(self) -> bool:
+        """Whether two sockets can have the same source, port and target; only one of them then receives."""
+        return self.reuse is not None and self.load.protocol is Protocol.UDP
 
     @property
     def takes_port_in_bind(self) -> bool:

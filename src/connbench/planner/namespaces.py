@@ -163,15 +163,27 @@ def check_unreserved(plan: Plan) -> None:
 
     Raises:
         EnvironmentFault: A strategy that leaves the port to the kernel would find none.
+        UsageError: A strategy with a stride gives the kernel one port at a time, and some are reserved.
     """
+    named = [spec.name for spec in plan.strategies if spec.stride and not spec.traits.chooses_port]
+    if named and plan.reserved:
+        raise UsageError(
+            f"--stride with {' and '.join(dict.fromkeys(named))}: connect() never takes a reserved port, and "
+            f"{plan.reserved:,} of {plan.port_range} are reserved ({sysctl.RESERVED_PORTS})",
+            f"use --strategy {_choosing()}, which binds to reserved ports too, or a --port-range without them",
+        )
     without = [spec.name for spec in plan.strategies if not RoundPlan(plan, spec, 1).ports_each]
     if without:
-        drawing = next(strategy.name for strategy in STRATEGIES.values() if strategy.chooses_port)
         raise EnvironmentFault(
             f"{', '.join(dict.fromkeys(without))}: every port of {plan.port_range} is reserved "
             f"({sysctl.RESERVED_PORTS})",
-            f"use --strategy {drawing}, which binds to reserved ports too, or reserve fewer",
+            f"use --strategy {_choosing()}, which binds to reserved ports too, or reserve fewer",
         )
+
+
+def _choosing() -> str:
+    """The first strategy whose program chooses the port."""
+    return next(strategy.name for strategy in STRATEGIES.values() if strategy.chooses_port)
 
 
 def find_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:

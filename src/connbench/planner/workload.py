@@ -30,7 +30,7 @@ def choose_strategies(
         further: More requests, as of a sweep, whose strategies take turns with those of `request`.
 
     Raises:
-        UsageError: A strategy is unknown or named twice, no strategy takes a parameter, or a window is larger than the
+        UsageError: A strategy is unknown or named twice, no strategy takes a parameter, or a parameter does not fit the
             range.
     """
     requests = (request, *further)
@@ -61,7 +61,13 @@ def _check_parameters(request: RunRequest, names: tuple[str, ...]) -> None:
     for parameter in PARAMETERS:
         if getattr(request, parameter) is not None and parameter not in taken:
             able = ", ".join(strategy.name for strategy in takers(parameter))
-            raise UsageError(f"--{parameter} does nothing for {', '.join(names)}", f"it is for {able}")
+            raise UsageError(
+                f"{_option_of(parameter, request)} does nothing for {', '.join(names)}", f"it is for {able}"
+            )
+    if request.residue is not None and request.stride is None:
+        raise UsageError(
+            f"--residue {request.residue} does nothing without --stride", "add --stride K, or leave it out"
+        )
     if request.source is not None:
         parse_sources(request.source)  # if it is not an address, say that first
     asked = [f"--source {request.source}"] if request.source is not None else []
@@ -72,6 +78,42 @@ def _check_parameters(request: RunRequest, names: tuple[str, ...]) -> None:
         raise UsageError(
             f"{asked[0]}: {' and '.join(without_source)} cannot choose its source",
             f"use a strategy that can, as in --strategy {able}; or leave out {asked[0].split()[0]}",
+        )
+
+
+def _option_of(parameter: str, request: RunRequest) -> str:
+    """The option that a request has a strategy's parameter from."""
+    if parameter == "reuse" and request.reuse is not None:
+        return request.reuse.argument
+    return {"first_port": "--from"}.get(parameter, f"--{parameter}")
+
+
+def _check_ports_taken(spec: StrategySpec, ports: PortRange) -> None:
+    """Check that a strategy can begin at the first port that was asked for, and that ports fit the stride.
+
+    Raises:
+        UsageError: One does not.
+    """
+    if spec.first_port is not None and spec.first_port not in ports:
+        raise UsageError(f"--from {spec.first_port} is not in the range {ports}", f"give {ports.low} to {ports.high}")
+    stride, residue = spec.stride, spec.residue or 0
+    if stride is None:
+        return
+    if residue >= stride:
+        raise UsageError(f"--residue {residue} is no remainder of --stride {stride}", f"give 0 to {stride - 1}")
+    if spec.window not in {None, 1}:
+        raise UsageError(
+            f"--window {spec.window} and --stride {stride}: with a stride a window is one port", "leave out --window"
+        )
+    if spec.placement is Placement.CLIPPED:
+        raise UsageError(
+            f"--placement {spec.placement} and --stride {stride}: a window of one port is never clipped",
+            "leave out --placement",
+        )
+    if not spec.port_numbers(ports):
+        raise UsageError(
+            f"--stride {stride}: no port of {ports} has port % {stride} = {residue}",
+            f"give a range of {stride} ports or more, or another --residue",
         )
 
 
@@ -95,6 +137,7 @@ def _specify(strategy: Strategy, request: RunRequest, ports: PortRange) -> Strat
     spec = StrategySpec(
         strategy.name, window, placement, reuse=reuse, first_port=first_port, stride=stride, residue=residue
     )
+    _check_ports_taken(spec, ports)
     retries = request.retries if "retries" in takes and request.retries is not None else spec.default_retries
     return replace(spec, retries=retries if spec.draws_again else None)
 

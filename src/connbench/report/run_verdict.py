@@ -362,6 +362,7 @@ def _settings(specs: Sequence[StrategySpec]) -> str:
         words.append(f"--placement {_list(placements)}")
     if retries:
         words.append(f"--retries {_list(retries)}")
+    words += dict.fromkeys(argument for spec in specs for argument in spec.port_arguments)
     return "".join(f" {word}" for word in words)
 
 

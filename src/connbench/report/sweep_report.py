@@ -382,7 +382,8 @@ def _options(setting: StrategySpec) -> str:
         "--retries": setting.retries or None,
         "--sources": setting.load.sources,
     }
-    return " ".join(f"{option} {value}" for option, value in options.items() if value is not None)
+    words = [f"{option} {value}" for option, value in options.items() if value is not None]
+    return " ".join([*words, *setting.port_arguments])
 
 
 def budget_for(errors: float) -> float:
