@@ -24,6 +24,7 @@ from connbench.model import (
     Placement,
     Plan,
     PortRange,
+    Reuse,
     RoundPlan,
     StrategySpec,
     is_of_one,
@@ -73,17 +74,26 @@ def specs(draw: st.DrawFn) -> StrategySpec:
         "window": draw(ports),
         "placement": draw(st.sampled_from(Placement)),
         "retries": draw(st.none() | counts if strategy_of(name).default_retries is None else counts),
+        "reuse": draw(st.none() | st.sampled_from(Reuse)),
+        "first_port": draw(st.none() | ports),
+        "stride": draw(st.none() | st.integers(1, 100)),
     }
     given = {key: value for key, value in values.items() if (draw(st.booleans()) if takes is None else key in takes)}
+    if given.get("stride"):
+        given["residue"] = draw(st.integers(0, given["stride"] - 1))
+        given |= {"window": 1} if "window" in given else {}
     return StrategySpec(name, **given, load=draw(st.just(NO_LOAD) | loads))
 
 
 def _fitting(plan: Plan) -> Plan:
     """The plan, its strategies made to fit its range and its sources."""
+    ports = plan.port_range
     specs = tuple(
         replace(
             spec,
-            window=spec.window and min(spec.window, len(plan.port_range)),
+            window=spec.window and min(spec.window, len(ports)),
+            first_port=spec.first_port and min(max(spec.first_port, ports.low), ports.high),
+            residue=spec.stride and ports.high % spec.stride,
             load=replace(spec.load, sources=spec.load.sources and min(spec.load.sources, len(plan.sources))),
         )
         for spec in plan.strategies
@@ -137,7 +147,9 @@ faults: st.SearchStrategy[ConnbenchError] = st.builds(Interrupted, st.sampled_fr
 @st.composite
 def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = None) -> Samples:
     """A few attempts of a strategy, each column anywhere between its bounds, no port twice."""
-    most = planned.attempts if planned else spec.load.connections
+    load = spec.load
+    most = load.connections if load.profile is None else len(load.profile.levels) * load.profile.samples
+    most = planned.attempts if planned else most
     rows = draw(st.integers(0, 4 if most is None else min(4, most)))
     low, high = ({column.name: getattr(column, end) for column in COLUMNS} for end in ("lowest", "highest"))
     high["client"], high["in_use"] = spec.load.concurrency - 1, 0
@@ -150,6 +162,9 @@ def samples(draw: st.DrawFn, spec: StrategySpec, planned: RoundPlan | None = Non
     columns = {
         c.name: draw(st.lists(st.integers(low[c.name], high[c.name]), min_size=rows, max_size=rows)) for c in COLUMNS
     }
+    if spec.stride:
+        fitting = spec.port_numbers(PortRange(low["port"] or 1, high["port"]))
+        columns["port"] = [port and fitting[port % len(fitting)] for port in columns["port"]]
     seen: set[int] = set()
     for row, (port, number) in enumerate(zip(columns["port"], columns["errno"], strict=True)):
         if number or port in seen:

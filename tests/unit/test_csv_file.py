@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connbench.errors import InputError, Interrupted, RunFault
-from connbench.model import LOAD_FIELDS, Load, Placement, StrategySpec
+from connbench.model import LOAD_FIELDS, Load, Placement, Reuse, StrategySpec
 from connbench.results import csv_file
 from connbench.results.csv_file import csv_rows, is_own_header, read_csv
 from connbench.results.result import PARTIAL, Origin, Result, Round
@@ -29,14 +29,20 @@ FIRST = (
     "round,fault,started_ns,prepare_ns,connect_ns,acquire_ns,port,errno,tries,source,target,client"
 )
 """The columns that every file has, after renames."""
+OF_PORTS = ["reuse", "first_port", "stride", "residue"]
 LATER = [field.name for field in LOAD_FIELDS if field.is_optional]
-"""The fields of the load that files of earlier versions lack; these tests set none of them."""
+"""The fields of the load that files of earlier versions lack; most tests set none of them, and none of OF_PORTS."""
 HEADER = ",".join(
-    [FIRST.replace(",phase,", ",".join(["", *LATER, "phase", ""])), *(c.name for c in COLUMNS if c.is_optional)]
+    [
+        FIRST.replace(",retries,", ",".join(["", "retries", *OF_PORTS, ""])).replace(
+            ",phase,", ",".join(["", *LATER, "phase", ""])
+        ),
+        *(c.name for c in COLUMNS if c.is_optional),
+    ]
 )
-PREFIX = 16 + len(LATER)
-USUAL = ["", "", "", "tcp", "1", "", "", "", "", *[""] * len(LATER), "fill"]
-"""The default load's columns, filled once."""
+PREFIX = 16 + len(OF_PORTS) + len(LATER)
+USUAL = [*[""] * len(OF_PORTS), "", "", "", "tcp", "1", "", "", "", "", *[""] * len(LATER), "fill"]
+"""The columns of no such parameters and of the default load, filled once."""
 
 
 def rows_of(result: Result) -> list[list[str]]:
@@ -140,6 +146,7 @@ def test_csv_with_old_names_is_read() -> None:
     assert [str(one) for some in samples for one in some.tries] == [row[header.index("tries")] for row in rows]
     later = "".join(f",{column.lowest}" for column in COLUMNS if column.is_optional)
     lines = [re.sub(r",(?=fill|churn)", "," * (1 + len(LATER)), line, count=1) for line in text.splitlines()[1:]]
+    lines = [re.sub(r"^((?:[^,]*,){4})", r"\1" + "," * len(OF_PORTS), line) for line in lines]
     assert csv_rows(result) == "\n".join([HEADER, *(line + later for line in lines), ""])
 
 
@@ -259,6 +266,31 @@ def test_what_no_run_wrote_is_refused(rows: str, reason: str) -> None:
     assert refused.value.message.startswith("folder/x.csv")
     assert reason in refused.value.message
     assert refused.value.hint
+
+
+REFUSALS_OF_PORTS = {
+    "reuse that is none": ("address", "both", "'both' is not one of address, port"),
+    "residue beyond the stride": (",8,3,", ",8,8,", "residue is 8, not 0 to 7"),
+    "stride alone": (",8,3,", ",8,,", "has a stride alone"),
+    "residue alone": (",8,3,", ",,0,", "has a residue alone"),
+    "port of another residue": (",9027,", ",9028,", "port is 9028, and the strategy takes those with port % 8 = 3"),
+    "reuse of a strategy without": ("random,,,,address", "window,1,inside,0,port", "window has a reuse, port, which"),
+    "stride of a strategy without": ("random,,,,address", "plain,,,,", "plain has a stride, 8, which it does not take"),
+    "window beside a stride": ("random,,,,address", "window,2,inside,0,", "has a stride and windows of 2 ports"),
+    "first port of no port": ("random,,,,address,,", "sequential,,,,,0,", "first_port is 0, not 1 to 65535"),
+}
+
+
+@pytest.mark.parametrize(("of_file", "changed", "reason"), REFUSALS_OF_PORTS.values(), ids=REFUSALS_OF_PORTS)
+def test_ports_that_no_strategy_takes_are_refused(of_file: str, changed: str, reason: str) -> None:
+    """Reuse, first port, stride and residue have limits, go to strategies that take them, and ports fit them."""
+    spec = StrategySpec("random", reuse=Reuse.ADDRESS, stride=8, residue=3)
+    text = csv_rows(result_of({spec: [round_of(samples_of([10_000], port=[9027]))]}))
+    assert list(read_csv(text, "x.csv").rounds) == [spec]
+    assert text.count(of_file) == 1
+    with pytest.raises(InputError) as refused:
+        read_csv(text.replace(of_file, changed), "x.csv")
+    assert reason in refused.value.message
 
 
 REFUSALS_OF_BEFORE = {

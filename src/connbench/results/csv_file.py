@@ -19,7 +19,7 @@ import numpy as np
 
 from connbench.errors import InputError, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import LOAD_FIELDS, Load, Phase, Placement, StrategySpec
+from connbench.model import LOAD_FIELDS, Load, Phase, Placement, Reuse, StrategySpec
 from connbench.model.load import parse_whole
 from connbench.results.file_checks import CHANGED, RENAMED, ImpossibleRow, Rounds, check_column
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
@@ -27,7 +27,10 @@ from connbench.samples import COLUMNS, Column
 
 Word = TypeVar("Word", bound=StrEnum)
 
-SPEC_COLUMNS = ("strategy", "window", "placement", "retries", *(field.name for field in LOAD_FIELDS), "phase")
+_OF_PORTS = ("reuse", "first_port", "stride", "residue")
+"""The columns of a strategy's parameters that earlier versions do not have."""
+
+SPEC_COLUMNS = ("strategy", "window", "placement", "retries", *_OF_PORTS, *(one.name for one in LOAD_FIELDS), "phase")
 _ROUND = (*SPEC_COLUMNS, "round")
 """The columns that name a round: all its rows have the same values there."""
 
@@ -35,6 +38,7 @@ HEADER = (*_ROUND, "fault", *(column.name for column in COLUMNS))
 
 _LATER = {
     "fault",
+    *_OF_PORTS,
     *(field.name for field in LOAD_FIELDS if field.is_optional),
     *(column.name for column in COLUMNS if column.is_optional),
 }
@@ -114,7 +118,8 @@ def _column_names(header: str) -> list[str]:
 def to_columns(spec: StrategySpec) -> tuple[str, ...]:
     """The values of a strategy for `SPEC_COLUMNS`; an empty one is not set."""
     load = (field.column(spec.load) for field in LOAD_FIELDS)
-    values = (spec.name, spec.window, spec.placement, spec.retries, *load, spec.phase)
+    of_ports = (getattr(spec, name) for name in _OF_PORTS)
+    values = (spec.name, spec.window, spec.placement, spec.retries, *of_ports, *load, spec.phase)
     return tuple("" if value is None else str(value) for value in values)
 
 
@@ -129,6 +134,8 @@ def from_columns(fields: Mapping[str, str]) -> StrategySpec:
         window=_whole(fields["window"]),
         placement=_word(Placement, fields["placement"]) if fields["placement"] else None,
         retries=_whole(fields["retries"]),
+        reuse=_word(Reuse, fields["reuse"]) if fields.get("reuse") else None,
+        **{name: _whole(fields.get(name, "")) for name in _OF_PORTS[1:]},
         load=Load.of({field.name: field.parse(fields[field.name]) for field in LOAD_FIELDS if field.name in fields}),
         phase=_word(Phase, fields["phase"]),
     )

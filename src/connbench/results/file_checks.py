@@ -109,6 +109,13 @@ def check_spec(spec: StrategySpec) -> None:
     """
     _check("window", spec.window, 1, MAX_PORT)
     _check("retries", spec.retries, 0, MAX_INT64)
+    _check("first_port", spec.first_port, 1, MAX_PORT)
+    _check("stride", spec.stride, 1, MAX_PORT)
+    _check("residue", spec.residue, 0, (spec.stride or 1) - 1)
+    if (spec.stride is None) != (spec.residue is None):
+        raise ValueError(f"{spec.label} has a {'stride' if spec.residue is None else 'residue'} alone")
+    if spec.stride is not None and spec.window not in {None, 1}:
+        raise ValueError(f"{spec.label} has a stride and windows of {shown(spec.window)} ports")
     for field in LOAD_FIELDS:
         value = field.of(spec.load)
         if value is not None and field.unit is not Unit.WORD and not field.is_within(value):
@@ -145,6 +152,7 @@ def check_plan(plan: Plan) -> None:
         if spec.phase is not Phase.FILL:
             raise ValueError(f"{spec.label} is planned with a phase {spec.phase}")
         _check(f"window of {spec.label}", spec.window, 1, len(plan.port_range))
+        _check(f"first port of {spec.label}", spec.first_port, plan.port_range.low, plan.port_range.high)
         _check(f"sources of {spec.label}", spec.load.sources, 1, len(plan.sources))
     if len(set(plan.strategies)) < len(plan.strategies):
         raise ValueError("a strategy is planned twice")
@@ -344,6 +352,12 @@ def check_rows(samples: Samples, spec: StrategySpec, planned: RoundPlan | None) 
     if planned or not load.profile:
         most = planned.capacity if planned and load.profile else 0
         _check_rows(samples.in_use > most, lambda row: f"in_use is {samples.in_use[row]}, not 0 to {most}")
+    stride, residue = spec.stride, spec.residue
+    if stride is not None:
+        _check_rows(
+            (port != 0) & (port % stride != residue),
+            lambda row: f"port is {port[row]}, and the strategy takes those with port % {stride} = {residue}",
+        )
     # In the host's namespace somebody may change the range during the run; a port that connbench draws is always in it.
     if planned and (planned.plan.namespace.is_own or spec.traits.chooses_port):
         ports = planned.plan.port_range
@@ -391,9 +405,10 @@ def port_twice(
         filling: The attempts of the filling before a churn.
 
     Returns:
-        The lowest such port; None if there is none, and for a profile, which closes each connection at once.
+        The lowest such port; None if there is none, for a profile, which closes each connection at once, and for UDP
+        whose sockets share ports: nothing keeps two of them from having the same target.
     """
-    if spec.phase is Phase.PROFILE:
+    if spec.phase is Phase.PROFILE or spec.shares_4_tuples:
         return None
     if spec.phase is Phase.FILL or planned is None:
         key = _key(spec, samples)[~samples.failed]
