@@ -13,7 +13,7 @@ from connbench.errors import ConnbenchError
 from connbench.findings import Finding
 from connbench.model import Endpoint, Listener, Loop, Namespace, Placement, Plan, PortRange, StrategySpec
 from connbench.model.round_report import RoundReport, WorkerReport
-from connbench.results.result import Result, Round, Samples
+from connbench.results.result import BoundSamples, Result, Round, Samples, samples_class
 from connbench.samples import COLUMNS
 
 unhurried = settings(deadline=None)
@@ -84,10 +84,16 @@ def round_of(samples: Samples, number: int = 1, fault: ConnbenchError | None = N
     return Round(number, samples, report, fault)
 
 
+def _of_class(measured: Round, kind: type[Samples]) -> Round:
+    """The round with samples of the strategy's class."""
+    return replace(measured, samples=kind(**measured.samples.columns)) if kind is BoundSamples else measured
+
+
 def result_of(
     measured: Mapping[StrategySpec, Sequence[Round]], plan: Plan = PLAN, known: tuple[Finding, ...] = ()
 ) -> Result:
     """A result of these rounds under a plan; its strategies, rounds and connections are those of the rounds given."""
+    measured = {spec: [_of_class(r, samples_class(spec)) for r in some] for spec, some in measured.items()}
     rounds = [r for some in measured.values() for r in some]
     planned = replace(
         plan,

@@ -91,6 +91,13 @@ OF_STRATEGY = {
 LATENCY = "latency"
 OF_GROUP = {
     LATENCY: Quantity(Dimension.TIME, {"min": "latency.minimum", "mean": "latency.mean", "max": "latency.maximum"}),
+    "bind": Quantity(
+        Dimension.TIME,
+        {"min": "bind.minimum", "mean": "bind.mean", "max": "bind.maximum"},
+        is_in_ports_csv=False,
+        count="bind.count",
+        unknown="no bind() was timed",
+    ),
     "handshake": Quantity(
         Dimension.TIME,
         {"min": "handshake.minimum", "mean": "handshake.mean", "max": "handshake.maximum"},
@@ -122,7 +129,7 @@ class Metric:
 
     Attributes:
         figure: `p99` or `errors`, say.
-        quantity: `latency`, `handshake`, `acquire` or `tries`; empty for a figure of the strategy as a whole.
+        quantity: `latency`, `bind`, `handshake`, `acquire` or `tries`; empty for a figure of the strategy as a whole.
         group: `all`, `even`, `odd` or `errored`; empty likewise.
         of_base: Whether the figure of the base run is meant.
     """
@@ -493,4 +500,4 @@ def _nearest(name: str) -> str:
 def _known() -> str:
     minimum, mean, maximum = OF_GROUP[LATENCY].attributes
     figures = ", ".join((minimum, mean, *_PERCENTILES, maximum))
-    return f"there are {figures}, any pNN.N, even.p99, acquire.p99, tries.max, {', '.join(OF_STRATEGY)}"
+    return f"there are {figures}, any pNN.N, even.p99, acquire.p99, bind.p99, tries.max, {', '.join(OF_STRATEGY)}"

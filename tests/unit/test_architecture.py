@@ -234,6 +234,7 @@ def test_printing_and_exiting_are_found() -> None:
 
 OTHER_MEANINGS = {
     "connbench.advise.snippets": ["random"],  # the module of Python that a snippet imports
+    "connbench.analysis.summary": ["bind"],  # the call
     "connbench.commands.options": ["window", "window", "window", "window"],  # the option
     "connbench.planner.sweeps": ["window"],  # the option
     "connbench.planner.workload": ["window"],  # the parameter that a strategy takes
@@ -241,6 +242,7 @@ OTHER_MEANINGS = {
     "connbench.report.prometheus": ["range"],  # of ports
     "connbench.results.csv_file": ["window", "window"],  # the column
     "connbench.results.file_checks": ["window"],  # the column
+    "connbench.thresholds": ["bind"],  # the call
 }
 """Where a module writes a word that is a strategy's name, too, and means something else by it."""
 

@@ -122,6 +122,7 @@ def test_figures_of_an_empty_group_are_null() -> None:
     nothing = dict.fromkeys(("minimum", "mean", "p50", "p75", "p90", "p95", "p99", "p999", "maximum"))
     assert errored == {
         "latency_ns": {"count": 0, **nothing},
+        "bind_ns": {"count": 0, **nothing},
         "acquire_ns": {"count": 0, **nothing},
         "tries_mean": None,
         "tries_max": None,

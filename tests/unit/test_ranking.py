@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connbench.analysis.ranking import cost, cost_of, find_base, speed
+from connbench.analysis.ranking import LATENCY, cost, cost_of, find_base, speed
 from connbench.errors import Interrupted
 from connbench.model import Clock, Load, Protocol, StrategySpec
 from connbench.report.ranking_table import ranking_of
@@ -76,7 +76,7 @@ def test_an_attempt_that_fails_fast_makes_nothing_cheaper() -> None:
 def test_further_tries_and_bind_are_part_of_a_connection_s_cost() -> None:
     """Acquire time and latency are two figures."""
     samples = samples_of([5_000] * 10, prepare_ns=[95_000] * 10)
-    assert (cost_of(samples), cost_of(samples, of_connect=True)) == (100_000, 5_000)
+    assert (cost_of(samples), cost_of(samples, LATENCY)) == (100_000, 5_000)
 
 
 @pytest.mark.parametrize("samples", [samples_of([]), samples_of([5_000] * 3, errno=[errno.EADDRNOTAVAIL] * 3)])

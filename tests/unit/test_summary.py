@@ -167,7 +167,7 @@ def test_latency_is_that_of_the_call_that_decided(connect_ns: int, prepare_ns: i
 
 def test_summary_of_no_attempt_has_no_figures() -> None:
     """A round that broke before its first attempt has a summary without figures."""
-    empty = repr(Group(Distribution(), Distribution(), Distribution(), nan, nan))
+    empty = repr(Group(Distribution(), Distribution(), Distribution(), Distribution(), nan, nan))
     found = summary_of(samples_of([]))
     assert {name: repr(group) for name, group in found.groups.items()} == dict.fromkeys(
         ("all", "even", "odd", "errored"), empty

@@ -106,6 +106,7 @@ def test_failures_are_reported_by_name_and_number() -> None:
     assert cells(report, "latency", "errored") == {
         "latency": "errored",
         "n": "2",
+        "total": "402 µs",
         "mean": "201 µs",
         "p50": "201 µs",
         "p90": "360 µs",

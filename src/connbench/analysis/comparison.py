@@ -25,7 +25,7 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution
 from connbench.findings import Finding, Severity
 from connbench.model import Clock, Listener, Plan, StrategySpec, format_addresses
-from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
+from connbench.results.result import PARTIAL, BoundSamples, Origin, Result, Round, StrategyResult
 from connbench.safe_text import printable
 from connbench.units import NS_PER_US
 
@@ -223,6 +223,9 @@ FIGURES = ("total", *(f"{group}{name}" for group in ("", "even.", "odd.") for na
 HANDSHAKE_FIGURES = tuple(f"handshake.{name}" for name in ("mean", "p50", "p99"))
 """Those that follow where `--in-flight` timed handshakes by themselves."""
 
+BIND_FIGURES = tuple(f"{group}{name}" for group in ("acquire.", "bind.") for name in ("mean", "p50", "p99"))
+"""Those that follow where the search is in bind(), so that the latency does not show what a connection costs."""
+
 MEASURED_OTHERWISE = {"clock", "port-range", "connections", "link", "delay", "listener", "target"}
 """Codes of differences in what was measured: they alone can be the reason for a change."""
 
@@ -325,13 +328,15 @@ def compare(base: Result, new: Result) -> Comparison:
 def compare_totals(base: StrategyResult, new: StrategyResult) -> Figure:
     """Compare the total time of a strategy alone, as `--fail-if slower` does.
 
-    It is one figure instead of ten, because each figure adds a chance of an alarm where nothing has changed.
+    It is one figure instead of ten, because each figure adds a chance of an alarm where nothing has changed. Where the
+    search is in bind(), it is the mean acquire time.
     """
-    return _figure("total", *(_values(_complete(side), "total") for side in (base, new)))
+    name = BIND_FIGURES[0] if base.strategy.traits.searches_in_bind else "total"
+    return _figure(name, *(_values(_complete(side), name) for side in (base, new)))
 
 
 def figures_of(measured: Round) -> dict[str, float]:
-    """The figures of a round by the names of `FIGURES` and `HANDSHAKE_FIGURES`: times in ns, `errors` as a share of 1.
+    """The figures of a round by the names of `FIGURES` and those that follow: times in ns, `errors` as a share of 1.
 
     `mean`, `p50` and `p99` are of all attempts, failed or not, as `all` is in the summary; those of `even.` and `odd.`
     of the successful ones, those of `handshake.` of the handshakes that were timed by themselves. A group without an
@@ -347,6 +352,8 @@ def figures_of(measured: Round) -> dict[str, float]:
         "odd.": latency[samples.odd],
         "handshake.": samples.handshake_ns[samples.sent],
     }
+    if isinstance(samples, BoundSamples):
+        groups |= {"acquire.": samples.calls_ns, "bind.": samples.bind_ns}
     figures = {"total": float(latency.sum())}
     for prefix, chosen in groups.items():
         group = Distribution.of(chosen)
@@ -365,7 +372,7 @@ def _compare(base: StrategyResult, new: StrategyResult, *, is_exact: bool) -> St
         RoundCount(len(of_new), len(new.rounds) - len(of_new)),
         {
             n: _figure(n, _values(of_base, n), _values(of_new, n), is_exact=is_exact)
-            for n in (*FIGURES, *HANDSHAKE_FIGURES)
+            for n in (*FIGURES, *BIND_FIGURES, *HANDSHAKE_FIGURES)
             if n in had
         },
     )

@@ -207,7 +207,7 @@ def knee_of(samples: Samples) -> Knee:
     given up count: the knee is where they begin.
     """
     made = _made(samples)
-    latency = samples.latency_ns[made]
+    latency = samples.searched_ns[made]
     part = max(1, int(len(latency) * BASELINE_SHARE))
     baseline, last = (float(np.median(some)) if len(some) else 0.0 for some in (latency[:part], latency[-part:]))
     found = _knee(samples, made, _step(latency, baseline))
@@ -360,31 +360,38 @@ def find_trend(strategy: StrategyResult) -> Trend:
     """How the acquire time changed during the filling of a strategy."""
     had = [r.samples.calls_ns[~r.samples.failed] for r in strategy.rounds]
     knee = find_knee(strategy)
-    fast, slow = _around_knees(first_address(strategy) or strategy)
+    before_ns, after_ns = medians_around_knee(strategy)
     return Trend(
         knee=knee,
         held=knee.held or max(map(len, had)),
-        before_ns=_median(fast),
-        after_ns=_median(slow),
+        before_ns=before_ns,
+        after_ns=after_ns,
         median_ns=_median(had),
         first_ns=_median([acquire[: _part(acquire)] for acquire in had]),
         last_ns=_median([acquire[len(acquire) - _part(acquire) :] for acquire in had]),
     )
 
 
-def _around_knees(strategy: StrategyResult) -> tuple[list[Numbers], list[Numbers]]:
-    """The acquire times before and after each round's own knee, in the rounds that have one.
+def medians_around_knee(strategy: StrategyResult, times: str = "calls_ns") -> tuple[float | None, float | None]:
+    """Medians of the times of connections before and after each round's own knee, in the rounds that have one.
 
     Attempts given up count, as they do for the knee.
+
+    Args:
+        strategy: A filling.
+        times: The attribute of `Samples` with the times.
+
+    Returns:
+        In ns, None for a part without a connection.
     """
     before, after = [], []
-    for measured in strategy.rounds:
+    for measured in (first_address(strategy) or strategy).rounds:
         samples, knee = measured.samples, knee_of(measured.samples).connection
         if knee is not None:
-            made = ~samples.failed | samples.given_up
-            before.append(samples.calls_ns[: knee - 1][made[: knee - 1]])
-            after.append(samples.calls_ns[knee - 1 :][made[knee - 1 :]])
-    return before, after
+            made, values = ~samples.failed | samples.given_up, getattr(samples, times)
+            before.append(values[: knee - 1][made[: knee - 1]])
+            after.append(values[knee - 1 :][made[knee - 1 :]])
+    return _median(before), _median(after)
 
 
 def _part(acquire: Numbers) -> int:

@@ -24,6 +24,9 @@ OF_ROUNDS = 1.5
 takes show no smaller difference, however alike the attempts within a round are. Measured in 15 rounds in turns on a
 busy machine with two cores: in three of four cases, neighbouring rounds of a strategy differed by up to 1.5 x."""
 
+CALLS, IN_BIND, LATENCY = "calls_ns", "bind_ns", "latency_ns"
+"""The times of `Samples` that a cost can be of: those of all calls, or of some of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -33,7 +36,7 @@ class Speed:
     is_shown: bool
 
 
-def cost_of(samples: Samples, *, of_connect: bool = False) -> float | None:
+def cost_of(samples: Samples, of: str = CALLS) -> float | None:
     """The time of all attempts, failed ones too, divided by the connections made, in ns.
 
     A failed attempt adds its time and no connection: failing fast makes nothing cheaper, as the program still waits.
@@ -41,31 +44,29 @@ def cost_of(samples: Samples, *, of_connect: bool = False) -> float | None:
 
     Args:
         samples: Attempts.
-        of_connect: Whether to sum the latencies, as the talk does, instead of the acquire times.
+        of: `CALLS`, `IN_BIND`, or `LATENCY`, which the talk sums: the times that count.
 
     Returns:
         None without a connection or a time.
     """
     connections = len(samples) - int(samples.failed.sum())
-    total = float((samples.latency_ns if of_connect else samples.calls_ns).sum())
+    total = float(getattr(samples, of).sum())
     return total / connections if connections and total else None
 
 
-def costs(strategy: StrategyResult, *, of_connect: bool = False) -> list[float]:
+def costs(strategy: StrategyResult, of: str = CALLS) -> list[float]:
     """The cost of each complete round that has one."""
-    found = (cost_of(r.samples, of_connect=of_connect) for r in strategy.rounds if not r.fault)
+    found = (cost_of(r.samples, of) for r in strategy.rounds if not r.fault)
     return [cost for cost in found if cost is not None]
 
 
-def cost(strategy: StrategyResult, *, of_connect: bool = False) -> float | None:
+def cost(strategy: StrategyResult, of: str = CALLS) -> float | None:
     """The cost of the median complete round; None without one."""
-    found = costs(strategy, of_connect=of_connect)
+    found = costs(strategy, of)
     return float(np.median(found)) if found else None
 
 
-def speed(
-    new: StrategyResult, base: StrategyResult, *, clock: Clock = Clock.TIME, of_connect: bool = False
-) -> Speed | None:
+def speed(new: StrategyResult, base: StrategyResult, *, clock: Clock = Clock.TIME, of: str = CALLS) -> Speed | None:
     """How many times as fast as `base` a strategy is by its cost; None if one of them has no cost.
 
     From five complete rounds a side on, a difference is shown if the interval of `analysis.bootstrap` over the rounds
@@ -73,28 +74,28 @@ def speed(
     attempts at each fullness of the range; the same interval over the parts' costs shows the chance within a round. It
     does not include what makes rounds differ: so the ratio must be beyond 1.5 as well.
     """
-    of_new, of_base = cost(new, of_connect=of_connect), cost(base, of_connect=of_connect)
+    of_new, of_base = cost(new, of), cost(base, of)
     if of_new is None or of_base is None:
         return None
     ratio = of_base / of_new
     if clock is Clock.INSTRUCTIONS:
         return Speed(ratio, abs(ratio - 1) > RESOLUTION)
-    rounds = [np.array(costs(side, of_connect=of_connect)) for side in (new, base)]
+    rounds = [np.array(costs(side, of)) for side in (new, base)]
     if min(map(len, rounds)) >= FEWEST:
         return Speed(ratio, ratio_of_means(*rounds).excludes(1))
-    parts = [_parts(side, of_connect=of_connect) for side in (new, base)]
+    parts = [_parts(side, of) for side in (new, base)]
     is_beyond = max(ratio, 1 / ratio) > OF_ROUNDS
     return Speed(ratio, is_beyond and min(map(len, parts)) == PARTS and ratio_of_means(*parts).excludes(1))
 
 
-def _parts(strategy: StrategyResult, *, of_connect: bool) -> Values:
+def _parts(strategy: StrategyResult, of: str) -> Values:
     """The costs of the parts that the attempts of the complete rounds are dealt to, without parts that have no cost."""
     attempts, connections, times = np.zeros(PARTS), np.zeros(PARTS), np.zeros(PARTS)
     for samples in (r.samples for r in strategy.rounds if not r.fault):
         part = np.arange(len(samples)) % PARTS
         attempts += np.bincount(part, minlength=PARTS)
         connections += np.bincount(part, ~samples.failed, PARTS)
-        times += np.bincount(part, samples.latency_ns if of_connect else samples.calls_ns, PARTS)
+        times += np.bincount(part, getattr(samples, of), PARTS)
     is_usable = (attempts >= FEWEST_OF_A_PART) & (connections > 0) & (times > 0)
     return times[is_usable] / connections[is_usable]
 

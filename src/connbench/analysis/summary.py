@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from connbench.model import StrategySpec
+from connbench.model import Phase, StrategySpec
 from connbench.results.result import Mask, Numbers, Round, Samples, StrategyResult
 from connbench.samples import GIVEN_UP, UNKNOWN_ERRNO
 from connbench.units import NS_PER_S
@@ -53,6 +53,11 @@ class Distribution:
     p999: float | None = None
     maximum: float = _NOTHING
 
+    @property
+    def total(self) -> float:
+        """The sum of the values."""
+        return self.mean * self.count
+
     @classmethod
     def of(cls, values: Numbers) -> Distribution:
         """Describe `values`."""
@@ -77,10 +82,12 @@ class Distribution:
 class Group:
     """Some of the attempts: the latency of the call, the time to acquire a connection, and the tries that it took.
 
-    Times are in ns. Without an attempt each figure is NaN. `handshake` has no samples but with `--in-flight`.
+    Times are in ns. Without an attempt each figure is NaN. `handshake` has no samples but with `--in-flight`, `bind`
+    none where the acquire time is not known.
     """
 
     latency: Distribution
+    bind: Distribution
     handshake: Distribution
     acquire: Distribution
     tries_mean: float
@@ -92,6 +99,7 @@ class Group:
         tries = samples.tries[chosen]
         return cls(
             latency=Distribution.of(samples.latency_ns[chosen]),
+            bind=Distribution.of(samples.bind_ns[chosen & samples.is_acquired]),
             handshake=Distribution.of(samples.handshake_ns[chosen & samples.sent]),
             acquire=Distribution.of(samples.acquire_ns[chosen]),
             tries_mean=float(tries.mean()) if len(tries) else _NOTHING,
@@ -108,6 +116,8 @@ class Summary:
         wall_ns: From the beginning of the first attempt to the last outcome, summed over the rounds.
         all: Every attempt, failed or not; `even` and `odd` the successful ones by local port; `errored` the failed
             ones.
+        halves: The attempts by `first half` and `second half`: whether less than half of the ports that they choose
+            from were in use. Empty where that is not known, and of a churn and a profile, which fill no range.
         errors: Failed attempts by the name of their errno, most frequent first.
         rounds_total_ns: `total_ns` of each complete round.
         rounds_mean_ns: The same per attempt.
@@ -121,6 +131,7 @@ class Summary:
     errored: Group
     total_ns: int
     wall_ns: int
+    halves: dict[str, Group] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     rounds_total_ns: tuple[int, ...] = ()
     rounds_mean_ns: tuple[float, ...] = ()
@@ -186,6 +197,7 @@ def summarize(result: StrategyResult) -> Summary:
         errored=Group.of(samples, samples.failed),
         total_ns=_total(samples),
         wall_ns=sum(r.samples.wall_ns for r in result.rounds),
+        halves={name: Group.of(samples, chosen) for name, chosen in _halves(result).items()},
         errors=count_errors(samples.errno),
         rounds_total_ns=tuple(_total(m) for m in complete),
         rounds_mean_ns=tuple(_total(m) / len(m) for m in complete if len(m)),
@@ -200,7 +212,7 @@ def percentile(result: StrategyResult, group: str, quantity: str, percent: float
     Args:
         result: The strategy; the group must have an attempt.
         group: `all`, `even`, `odd` or `errored`.
-        quantity: `latency`, `handshake`, `acquire` or `tries`.
+        quantity: `latency`, `bind`, `handshake`, `acquire` or `tries`.
         percent: 0 to 100.
     """
     samples = result.samples
@@ -208,12 +220,35 @@ def percentile(result: StrategyResult, group: str, quantity: str, percent: float
         samples = samples.chosen(samples.sent)
     values = {
         "latency": samples.latency_ns,
+        "bind": samples.bind_ns,
         "handshake": samples.handshake_ns,
         "acquire": samples.acquire_ns,
         "tries": samples.tries,
     }[quantity]
     masks = {"even": samples.even, "odd": samples.odd, "errored": samples.failed}
     return float(np.percentile(values if group == "all" else values[masks[group]], percent))
+
+
+def _halves(result: StrategyResult) -> dict[str, Mask]:
+    """The attempts of all rounds by how many ports of their own port space were in use when they began."""
+    if result.strategy.phase is not Phase.FILL or not result.ports_each:
+        return {}
+    is_full = np.concatenate([held_before(r.samples, result.strategy) for r in result.rounds]) >= result.ports_each / 2
+    return {"first half": ~is_full, "second half": is_full}
+
+
+def held_before(samples: Samples, spec: StrategySpec) -> Numbers:
+    """The ports in use when each attempt of a filling began, of those that it could have chosen: (attempts,)."""
+    spaces = samples.source.astype(np.int64)
+    if spec.has_ports_per_target:
+        spaces += samples.target.astype(np.int64) << 16  # a source's number has 16 bits
+    order = np.argsort(spaces, kind="stable")
+    made = (~samples.failed)[order]
+    before: Numbers = np.cumsum(made) - made
+    _, first, counts = np.unique(spaces[order], return_index=True, return_counts=True)
+    held = np.empty(len(samples), dtype=np.int64)
+    held[order] = before - np.repeat(before[first], counts)
+    return held
 
 
 def _total(samples: Samples) -> int:

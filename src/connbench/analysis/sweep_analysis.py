@@ -28,8 +28,9 @@ class Figures:
         cost_ns: The acquire time of all attempts, failed ones too, divided by the connections made; infinite without
             a connection. So an attempt that fails fast makes nothing cheaper. A handshake in flight costs nothing.
         acquire_ns: Mean acquire time of all attempts, failed ones too.
-        mean_ns: Mean latency of all attempts, as are `p50_ns` and `p99_ns`.
-        even_ns: Mean latency of the connections from even ports; `odd_ns` of those from odd ones.
+        mean_ns: Mean latency of all attempts, as are `p50_ns` and `p99_ns`; of a strategy that searches in bind() these
+            are acquire times.
+        even_ns: The mean of the connections from even ports; `odd_ns` of those from odd ones.
     """
 
     error_share: float
@@ -44,7 +45,7 @@ class Figures:
     @classmethod
     def of(cls, samples: Samples) -> Figures:
         """The figures of some attempts, at least one."""
-        latency, connected = samples.latency_ns, len(samples) - int(samples.failed.sum())
+        latency, connected = samples.searched_ns, len(samples) - int(samples.failed.sum())
         p50, p99 = (float(value) for value in np.percentile(latency, (50, 99)))
         even, odd = (float(latency[of].mean()) if of.any() else np.nan for of in (samples.even, samples.odd))
         return cls(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 KIND_NAMES = ("scatter", "utilisation", "histogram", "ports", "windows")
 """Those of `connbench.report.charts`, named here so that `--help` need not load numpy."""
 
+UNTIMED_KINDS = {"ports", "windows"}
+"""The kinds that do not draw the time of each attempt."""
+
 FIGURE_NAMES = ("latency", "acquire", "handshake")
 """Those of `connbench.report.series`, for the same reason."""
 
@@ -62,10 +65,9 @@ PIXEL_BYTES = 5
     Section.DRAW,
     "--figure",
     type=Word(FIGURE_NAMES),
-    default="latency",
-    show_default=True,
     metavar="TIME",
-    help="Draw this time of each attempt: latency, acquire, or the handshake of --in-flight. Not of ports and windows.",
+    help="Draw this time of each attempt: latency, acquire, or the handshake of --in-flight. Not of ports and windows."
+    "  [default: latency; acquire where a strategy searches in bind()]",
 )
 @option(
     Section.DRAW,
@@ -111,7 +113,7 @@ def command(  # noqa: PLR0913  # one for each option
     files: tuple[Path, ...],
     output: Path | None,
     kind: str,
-    figure: str,
+    figure: str | None,
     chosen: tuple[str, ...],
     *,
     unit: str | None,
@@ -136,7 +138,7 @@ def command(  # noqa: PLR0913  # one for each option
 
     from connbench.report.charts import canvas, left_out, picture
     from connbench.report.charts import terminal as characters
-    from connbench.report.series import in_figure, series_of
+    from connbench.report.series import figure_of, in_figure, series_of
     from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE
     from connbench.results.input_file import read_all
     from connbench.results.output_file import PICTURE_SUFFIXES, format_of
@@ -152,7 +154,9 @@ def command(  # noqa: PLR0913  # one for each option
     results = read_all(files, unit)
     look["palette"] = look["palette"] or ("talk" if any(result.is_reproduction for result in results) else "safe")
     options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
-    series = in_figure(_choose(series_of(results, by_source=by_source), chosen), figure)
+    series = _choose(series_of(results, by_source=by_source), chosen)
+    if kind not in UNTIMED_KINDS:
+        series = in_figure(series, figure or figure_of(series))
     if not series:
         raise UsageError(f"--figure {figure}: no attempt in these files has it", "measure with --in-flight N")
     failures: list[ConnbenchError] = []
@@ -168,14 +172,14 @@ def command(  # noqa: PLR0913  # one for each option
     return exit_code(failures, is_invalid=False)
 
 
-def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object, figure: str) -> None:
+def _check(kind: str, output: Path | None, *, terminal: bool, yscale: object, figure: str | None) -> None:
     if not (output or terminal):
         raise UsageError("there is no file for the picture", "name one, as in -o chart.png, or give --terminal")
     if terminal and kind != "scatter":
         raise UsageError(f"--terminal prints the scatter, not --kind {kind}", f"use --kind {kind} -o {kind}.png")
     if kind == "ports" and yscale:
         raise UsageError("--kind ports counts, and has no --yscale", "leave it out")
-    if kind in {"ports", "windows"} and figure != "latency":
+    if kind in UNTIMED_KINDS and figure not in {None, "latency"}:
         raise UsageError(f"--kind {kind} does not draw the time of each attempt", f"leave out --figure {figure}")
 
 
@@ -211,7 +215,7 @@ def _print(series: list[Series], options: Options) -> list[ConnbenchError]:
     if missing := left_out(len(series), MOST_IN_TERMINAL, "charts"):
         print_message(f"{missing}; --strategy LABEL chooses others")
     for position, one in enumerate(series[:MOST_IN_TERMINAL]):
-        stdout.print(("\n" if position else "") + one.heading)
+        stdout.print(("\n" if position else "") + one.heading + one.what_is_drawn)
         stdout.print(six_lines(summarize(one.strategy)))
         chart = scatter(
             one,

@@ -212,10 +212,14 @@ class PrintoutAtEnd:
 def scatters(result: Result) -> list[str]:
     """The scatter chart of each strategy, in characters."""
     from connbench.report.charts import terminal
-    from connbench.report.series import series_of
+    from connbench.report.series import figure_of, in_figure, series_of
 
     columns, colour = shutil.get_terminal_size().columns, sys.stdout.isatty()
-    return [f"{one.heading}\n{terminal.scatter(one, columns, colour=colour)}" for one in series_of([result])]
+    series = series_of([result])
+    return [
+        f"{one.heading}{one.what_is_drawn}\n{terminal.scatter(one, columns, colour=colour)}"
+        for one in in_figure(series, figure_of(series))
+    ]
 
 
 def not_to_repeat(already_printed: tuple[Finding, ...]) -> tuple[Finding, ...]:

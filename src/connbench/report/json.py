@@ -75,7 +75,10 @@ def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
     """The summary; a figure that does not exist, or that a CSV does not hold, is null."""
     figures = asdict(summary) | {"connected": summary.connected}
     has_handshakes = bool(summary.all.handshake.count)
-    figures |= {name: _group(group, origin, has_handshakes=has_handshakes) for name, group in summary.groups.items()}
+    del figures["halves"]
+    halves = {name.replace(" ", "_"): group for name, group in summary.halves.items()}
+    groups = summary.groups | halves
+    figures |= {name: _group(group, origin, has_handshakes=has_handshakes) for name, group in groups.items()}
     if origin is not Origin.RUN:
         figures["established"] = None
     if origin is Origin.TALK_CSV:
@@ -100,7 +103,7 @@ def _cost(strategy: StrategyResult, origin: Origin) -> float | None:
 
 
 def _group(group: Group, origin: Origin, *, has_handshakes: bool) -> dict[str, Any]:
-    acquire = None if origin is Origin.TALK_CSV else group.acquire
+    bind, acquire = (None, None) if origin is Origin.TALK_CSV else (group.bind, group.acquire)
     tries = {"tries_mean": acquire and group.tries_mean, "tries_max": acquire and group.tries_max}
     handshake = {"handshake_ns": group.handshake} if has_handshakes else {}
-    return {"latency_ns": group.latency, **handshake, "acquire_ns": acquire, **tries}
+    return {"latency_ns": group.latency, "bind_ns": bind, **handshake, "acquire_ns": acquire, **tries}

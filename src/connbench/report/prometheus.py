@@ -12,9 +12,9 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
-from connbench.model import format_addresses
+from connbench.model import Protocol, format_addresses
 from connbench.report.run_report import MOST_PARTS
-from connbench.results.result import Numbers, Origin, Result, StrategyResult
+from connbench.results.result import Mask, Numbers, Origin, Result, Samples, StrategyResult
 from connbench.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class _Collector:
         yield _latency(named)
         if self.result.origin is not Origin.TALK_CSV:
             yield from _handshake(named)
+            yield from _bind(named)
             yield _acquire(named)
             yield _tries(named)
         yield _errors(named)
@@ -110,8 +111,7 @@ def _latency(named: dict[str, StrategyResult]) -> Metric:
     )
     for label, strategy in named.items():
         samples = strategy.samples
-        groups = {"even": samples.even, "odd": samples.odd, "none": samples.failed}
-        for parity, chosen in groups.items():
+        for parity, chosen in _by_parity(samples).items():
             _add(family, [label, parity], samples.latency_ns[chosen], BOUNDS_NS, NS_PER_S)
     return family
 
@@ -127,6 +127,37 @@ def _handshake(named: dict[str, StrategyResult]) -> Iterator[Metric]:
             _add(family, [label], samples.handshake_ns[samples.sent], BOUNDS_NS, NS_PER_S)
     if family.samples:
         yield family
+
+
+def _bind(named: dict[str, StrategyResult]) -> Iterator[Metric]:
+    """bind() of the strategies whose bind() takes the port, and both calls by half; no metric without such a one."""
+    family = _histogram(
+        "connbench_bind_seconds",
+        "Time in all calls but the last connect(), by the parity of the port; none: it failed.",
+        ["strategy", "parity"],
+    )
+    halves = _gauge(
+        "connbench_half_seconds",
+        "bind() and connect() while less than half of the ports were in use (first half), or more: sum, p50 and p99.",
+        ["strategy", "half", "call", "figure"],
+    )
+    for label, strategy in named.items():
+        if not strategy.strategy.traits.binds_to_port or strategy.strategy.load.protocol is Protocol.UDP:
+            continue
+        samples = strategy.samples
+        for parity, chosen in _by_parity(samples).items():
+            _add(family, [label, parity], samples.bind_ns[chosen], BOUNDS_NS, NS_PER_S)
+        for half, group in summarize(strategy).halves.items():
+            for call, times in (("bind()", group.bind), ("connect()", group.latency)):
+                for figure, value in (("sum", times.total), ("p50", times.p50), ("p99", times.p99)):
+                    if times.count:
+                        halves.add_metric([label, half, call, figure], value / NS_PER_S)
+    if family.samples:
+        yield from (family, halves)
+
+
+def _by_parity(samples: Samples) -> dict[str, Mask]:
+    return {"even": samples.even, "odd": samples.odd, "none": samples.failed}
 
 
 def _acquire(named: dict[str, StrategyResult]) -> Metric:

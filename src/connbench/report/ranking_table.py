@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from connbench.analysis.bootstrap import ChangeVerdict
-from connbench.analysis.ranking import cost, find_base, speed
+from connbench.analysis.ranking import CALLS, IN_BIND, LATENCY, cost, find_base, speed
 from connbench.analysis.summary import summarize
 from connbench.model import Clock, Phase, Protocol, StrategySpec
 from connbench.report.blocks import Table
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.units import count, duration
+from connbench.wording import listed
 
 LONGEST_HEADER = 16
 """Characters of a column's name that leave room for all columns on a terminal; a longer base is named below only."""
@@ -25,6 +26,7 @@ class Line:
     label: str
     acquire: str
     speed: str
+    bind: str
     connect: str
     errors: str
     share: str
@@ -37,12 +39,15 @@ class Ranking:
     Attributes:
         base: The label of what the others are compared with: `plain` where it was measured, else the first.
         has_acquire: Whether all acquire times are known: the talk's CSV has latencies alone, which then decide.
+        has_bind: Whether bind() stands by itself: a strategy searches in it. There is no column for the share of errors
+            then, so that the table fits a terminal.
         has_connect: Whether connect() stands by itself: UDP's latency is its acquire time.
     """
 
     lines: tuple[Line, ...]
     base: str
     has_acquire: bool
+    has_bind: bool
     has_connect: bool
 
     @property
@@ -54,19 +59,20 @@ class Ranking:
     @property
     def table(self) -> Table:
         """A row for each strategy, and what the columns are."""
-        kept = [True, self.has_acquire, True, self.has_connect, True, True]
-        header = ("strategy", "acquire", self.versus, "connect()", "errors", "errors, %")
-        rows = [(one.label, one.acquire, one.speed, one.connect, one.errors, one.share) for one in self.lines]
+        kept = [True, self.has_acquire, True, self.has_bind, self.has_connect, True, not self.has_bind]
+        header = ("strategy", "acquire", self.versus, "bind()", "connect()", "errors", "errors, %")
+        rows = [(o.label, o.acquire, o.speed, o.bind, o.connect, o.errors, o.share) for o in self.lines]
         return Table(_kept(header, kept), [_kept(row, kept) for row in rows], remarks=(self.remark,))
 
     @property
     def remark(self) -> str:
         """The sentence that explains the columns of the table."""
-        figures = [name for name, has in (("acquire", self.has_acquire), ("connect()", self.has_connect)) if has]
+        of = {"acquire": self.has_acquire, "bind()": self.has_bind, "connect()": self.has_connect}
+        figures = [name for name, has in of.items() if has]
         rounds = ", of the median round" if any(len(one.strategy.rounds) > 1 for one in self.lines) else ""
         decides = f" by {figures[0]}" if len(figures) > 1 else ""
         return (
-            f"{' and '.join(figures)}: the time {counted_of(one.strategy.strategy for one in self.lines)}, divided by "
+            f"{listed(figures)}: the time {counted_of(one.strategy.strategy for one in self.lines)}, divided by "
             f"the connections made{rounds}; {self.versus}: how many times as fast as {self.base}{decides}"
         )
 
@@ -100,16 +106,17 @@ def ranking_of(results: Sequence[Result], labelled: Sequence[tuple[str, Strategy
             continue
         base = find_base([s for _, s in alike])
         bases += [label if len(results) > 1 else s.strategy.setting for label, s in alike if s is base]
-        costs = {label: cost(s, of_connect=not has_acquire) for label, s in alike}
+        costs = {label: cost(s, CALLS if has_acquire else LATENCY) for label, s in alike}
         alike.sort(key=lambda one: (costs[one[0]] is None, costs[one[0]] or 0.0))
         lines += [_line(label, s, base, clock, has_acquire=has_acquire) for label, s in alike]
-    has_connect = any(s.strategy.load.protocol is not Protocol.UDP for _, s in labelled)
-    return Ranking(tuple(lines), bases[0], has_acquire, has_connect)
+    of_tcp = [s.strategy for _, s in labelled if s.strategy.load.protocol is not Protocol.UDP]
+    has_bind = has_acquire and any(spec.traits.searches_in_bind for spec in of_tcp)
+    return Ranking(tuple(lines), bases[0], has_acquire, has_bind, bool(of_tcp))
 
 
 def _line(label: str, strategy: StrategyResult, base: StrategyResult, clock: Clock, *, has_acquire: bool) -> Line:
     errors, attempts = summarize(strategy).errored.latency.count, summarize(strategy).attempts
-    found = speed(strategy, base, clock=clock, of_connect=not has_acquire)
+    found = speed(strategy, base, clock=clock, of=CALLS if has_acquire else LATENCY)
     if found is None:
         compared = "-"
     else:
@@ -117,16 +124,17 @@ def _line(label: str, strategy: StrategyResult, base: StrategyResult, clock: Clo
     return Line(
         strategy,
         label,
-        _cost(strategy, of_connect=False),
+        _cost(strategy, CALLS),
         compared,
-        _cost(strategy, of_connect=True),
+        _cost(strategy, IN_BIND),
+        _cost(strategy, LATENCY),
         count(errors),
         f"{errors / attempts:.1%}" if attempts else "-",
     )
 
 
-def _cost(strategy: StrategyResult, *, of_connect: bool) -> str:
-    found = cost(strategy, of_connect=of_connect)
+def _cost(strategy: StrategyResult, of: str) -> str:
+    found = cost(strategy, of)
     if found is None:
         return "partial" if all(r.fault for r in strategy.rounds) else "-"
     return duration(found)

@@ -117,6 +117,7 @@ def summary_blocks(result: Result, verdict: Sequence[str] | None = None) -> list
         Verdict(run_verdict(result) if verdict is None else verdict),
         *([_summary_table(result)] if result.strategies else []),
         *_handshakes_in_short(result),
+        *(block for strategy in result.strategies for block in _call_blocks(result, strategy)),
         *(block for strategy in result.strategies for block in _part_blocks(result, strategy)),
         Lines(remarks, is_list=True),
         Findings(merge_alike(findings(result))),
@@ -204,13 +205,12 @@ def _tables(result: Result, strategy: StrategyResult) -> Iterator[Table]:
 
     UDP's latency is its acquire time, so its second table has the tries alone.
     """
-    summary = summarize(strategy)
-    yield latency_table(summary)
+    summary, is_udp = summarize(strategy), strategy.strategy.load.protocol is Protocol.UDP
+    yield from call_tables(result, strategy) or (latency_table(summary),)
     if summary.all.handshake.count:
         yield _handshake_table(summary)
     if result.origin is not Origin.TALK_CSV:
-        is_udp = strategy.strategy.load.protocol is Protocol.UDP
-        yield _tries_table(summary) if is_udp else _acquire_table(summary)
+        yield _tries_table(summary) if is_udp else _acquire_table(strategy)
     if by_fill := giving_up_table(strategy):
         yield by_fill
     yield from (table for _, table in part_tables(result, strategy))
@@ -236,14 +236,30 @@ def latency_table(summary: Summary) -> Table:
     return _distributions("latency", {name: group.latency for name, group in summary.groups.items()})
 
 
+def call_tables(result: Result, strategy: StrategyResult) -> tuple[Table, ...]:
+    """bind() and connect() by themselves, by parity and by half of the range; none where bind() takes no port."""
+    spec, summary = strategy.strategy, summarize(strategy)
+    if not spec.traits.binds_to_port or spec.load.protocol is Protocol.UDP or result.origin is Origin.TALK_CSV:
+        return ()
+    groups = summary.groups | summary.halves
+    return (
+        _distributions("bind()", {name: group.bind for name, group in groups.items()}, has_total=True),
+        _distributions("latency", {name: group.latency for name, group in groups.items()}, has_total=True),
+    )
+
+
 def _handshake_table(summary: Summary) -> Table:
     """Handshakes of the same groups, where they were timed by themselves."""
     return _distributions("handshake", {name: group.handshake for name, group in summary.groups.items()})
 
 
-def _distributions(what: str, groups: Mapping[str, Distribution]) -> Table:
-    rows = [(name, count(group.count), *_distribution(group)) for name, group in groups.items() if group.count]
-    return Table((what, "n", *_DISTRIBUTION), rows)
+def _distributions(what: str, groups: Mapping[str, Distribution], *, has_total: bool = False) -> Table:
+    rows = [
+        (name, count(group.count), *((duration(group.total),) if has_total else ()), *_distribution(group))
+        for name, group in groups.items()
+        if group.count
+    ]
+    return Table((what, "n", *(("total",) if has_total else ()), *_DISTRIBUTION), rows)
 
 
 def _distribution(values: Distribution) -> tuple[str, ...]:
@@ -261,8 +277,10 @@ def _tries_table(summary: Summary) -> Table:
     return Table(("tries", "mean", "max"), rows)
 
 
-def _acquire_table(summary: Summary) -> Table:
-    """Acquire time and tries of the same groups."""
+def _acquire_table(strategy: StrategyResult) -> Table:
+    """Acquire time and tries of the same groups, and of the halves of the range where tries are bind() calls."""
+    summary = summarize(strategy)
+    groups = summary.groups | (summary.halves if strategy.strategy.traits.binds_to_port else {})
     rows = [
         (
             name,
@@ -271,7 +289,7 @@ def _acquire_table(summary: Summary) -> Table:
             f"{group.tries_mean:.2f}",
             count(group.tries_max),
         )
-        for name, group in summary.groups.items()
+        for name, group in groups.items()
         if group.acquire.count
     ]
     return Table(("acquire", "mean", "p99", "tries mean", "tries max"), rows)
@@ -472,6 +490,7 @@ def _summary_table(result: Result) -> Table:
         "errors",
         *(("acquire",) if ranking.has_acquire else ()),
         *((ranking.versus,) if several else ()),
+        *(("bind()",) if ranking.has_bind else ()),
         *(("connect()",) if ranking.has_connect else ()),
         "latency mean",
         "p50",
@@ -500,6 +519,7 @@ def _summary_row(line: Line, ranking: Ranking, kernel: str) -> tuple[str, ...]:
         line.errors if line.errors == "0" else f"{line.errors} ({line.share})",
         *((line.acquire,) if ranking.has_acquire else ()),
         *((line.speed,) if len(ranking.lines) > 1 else ()),
+        *((line.bind,) if ranking.has_bind else ()),
         *((line.connect,) if ranking.has_connect else ()),
         *(duration(value) if latency.count else "-" for value in (latency.mean, latency.p50, latency.p99)),
         _median_and_mean(summary.even.latency),
@@ -519,6 +539,14 @@ def _knee_cell(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
         far = f" up to {knee.fullest:.1%} in use" if knee.shows_half is False else ""
         return f"none{far}" if knee.is_judged else "-"
     return count(knee.connection) + ("" if knee.share is None else f" ({knee.share:.1%})")
+
+
+def _call_blocks(result: Result, strategy: StrategyResult) -> Iterator[Block]:
+    """bind() and connect() by themselves, under a heading, of a strategy that searches in bind()."""
+    if strategy.strategy.traits.searches_in_bind:
+        label = strategy.strategy.label
+        yield Heading(f"{label}, bind() and connect():", label)
+        yield from call_tables(result, strategy)
 
 
 def _part_blocks(result: Result, strategy: StrategyResult) -> Iterator[Block]:

@@ -9,7 +9,7 @@ from shlex import quote
 
 import numpy as np
 
-from connbench.analysis.knee import Trend, find_knee, find_trend, is_unseen
+from connbench.analysis.knee import Trend, find_knee, find_trend, is_unseen, medians_around_knee
 from connbench.analysis.levels import is_profile
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
@@ -40,7 +40,7 @@ from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PROPOSED_PORTS
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
-from connbench.strategies import SHOWN_WHERE_SLOW
+from connbench.strategies import SHOWN_WHERE_SLOW, STRATEGIES
 from connbench.units import about, count, format_percent, per_second
 from connbench.wording import listed
 
@@ -49,6 +49,15 @@ LATE = 0.95
 
 CUT_SHORT = "Next: the run was cut short; run it again for the rest."
 """The last sentence of the verdict on a partial result."""
+
+LEAVING_PORT = tuple(name for name, s in STRATEGIES.items() if s.defers_port and s.searches_range)
+"""The strategies that leave the port to connect(): to measure where bind() becomes slow."""
+
+LEAVE_TO_CONNECT = (
+    "Set IP_BIND_ADDRESS_NO_PORT before bind(): then connect() chooses the port, for its own target only "
+    f"(as {listed(LEAVING_PORT)} do)."
+)
+"""What to do about a slow bind()."""
 
 _Measured = tuple[StrategyResult, Trend]
 
@@ -120,8 +129,13 @@ def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterato
         and not is_unseen(s.strategy, course.knee, result.kernel)
     ]
     hidden = [one for one in courses if one not in slow and one not in shown]
-    if slow:
-        yield f"{'; '.join(_turns(result, slow))}."
+    in_bind = [one for one in slow if one[0].strategy.traits.searches_in_bind]
+    if in_connect := [one for one in slow if one not in in_bind]:
+        yield f"{'; '.join(_turns(result, in_connect))}."
+    for strategy, course in in_bind:
+        yield f"{_name(result, strategy)}: bind() turns slow at {_knees([course])}{_in_calls(strategy, course)}."
+    if in_bind:
+        yield LEAVE_TO_CONNECT
     if shown:
         is_unknown = any(course.knee.shows_half is None for _, course in shown)
         beyond = "; the file does not say how many ports there were, so a knee may lie further on" if is_unknown else ""
@@ -145,6 +159,12 @@ def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
             f"{_figure(result)} {span([c.before_ns for c in courses])} before, "
             f"{span([c.after_ns for c in courses])} after{_failures(*alike[0])}"
         )
+
+
+def _in_calls(strategy: StrategyResult, course: Trend) -> str:
+    """What bind() and connect() take before and after the knee, and how many attempts fail."""
+    bind, connect = ([about(t or 0.0) for t in medians_around_knee(strategy, of)] for of in ("bind_ns", "latency_ns"))
+    return f", p50 {bind[0]} before, {bind[1]} after; connect() {' and '.join(connect)}{_failures(strategy, course)}"
 
 
 def _knees(courses: Sequence[Trend]) -> str:
@@ -206,7 +226,8 @@ def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
     names = _names(result, hidden)
     most = max((course for _, course in hidden), key=lambda course: course.held)
     of = f" of {count(most.knee.ports)} port{'s' if most.knee.ports > 1 else ''}" if most.knee.ports else ""
-    why = "connect() turns slow when more than half are in use"
+    calls = dict.fromkeys("bind()" if s.strategy.traits.searches_in_bind else "connect()" for s, _ in hidden)
+    why = f"{' and '.join(calls)} {'turn' if len(calls) > 1 else 'turns'} slow when more than half are in use"
     if most.held < FEWEST_CONNECTIONS:
         why = f"{FEWEST_CONNECTIONS} are needed"
     elif most.knee.ports and most.held > most.knee.ports // 2:
@@ -329,12 +350,17 @@ def _next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     if not any(s.strategy.traits.sets_port_range for s in strategies):
         kept = _settings(specs) + _number(first) + _conditions(plan, specs)
         rounds = f" --rounds {plan.rounds}" if plan.rounds > 1 else ""
-        helping = " ".join(f"--strategy {name}" for name in SHOWN_WHERE_SLOW)
+        helping = " ".join(f"--strategy {name}" for name in helping_where_slow(specs))
         return f"Next: connbench run {helping}{kept}{rounds}{ports} shows what helps."
     sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
     targets = "".join(f" --target {target}" for target in plan.targets) if plan.listener is Listener.EXTERNAL else ""
     asked = f"-n {first.connections}{sources}{targets}{ports}"
     return f"Next: connbench advise {asked} says which strategy and setting fit such a load."
+
+
+def helping_where_slow(specs: Sequence[StrategySpec]) -> tuple[str, ...]:
+    """The names of the strategies to measure next, where those of `specs` may become slow."""
+    return LEAVING_PORT if any(spec.traits.searches_in_bind for spec in specs) else SHOWN_WHERE_SLOW
 
 
 def _number(planned: RoundPlan) -> str:

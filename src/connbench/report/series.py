@@ -45,6 +45,11 @@ class Series:
     figure: str = LATENCY
 
     @property
+    def what_is_drawn(self) -> str:
+        """What a chart without an axis name adds to the heading: `, acquire time`; empty for the latency."""
+        return "" if self.figure == LATENCY else f", {FIGURES[self.figure]}"
+
+    @property
     def is_partial(self) -> bool:
         """Whether the result has fewer attempts or rounds than were planned."""
         planned = self.result.plan.rounds if self.result.plan else 1
@@ -84,8 +89,18 @@ def series_of(results: Sequence[Result], *, by_source: bool = False) -> list[Ser
     return [Series(name(label, result), strategy, result) for label, result, strategy in found]
 
 
+def figure_of(series: Sequence[Series]) -> str:
+    """The time of each attempt that shows the port search of all series, a name of `FIGURES`.
+
+    It is the acquire time where one of them searches in bind(): its latency is flat.
+    """
+    return ACQUIRE if any(one.strategy.strategy.traits.searches_in_bind for one in series) else LATENCY
+
+
 def in_figure(series: Sequence[Series], figure: str) -> list[Series]:
-    """The series with another time of each attempt as its latency: attempts and strategies without it are left out.
+    """The series with another time of each attempt as its latency.
+
+    Attempts and strategies that sent no SYN have no handshake, and are left out.
 
     Args:
         series: Those of `series_of`.
@@ -96,7 +111,7 @@ def in_figure(series: Sequence[Series], figure: str) -> list[Series]:
     drawn = []
     for one in series:
         rounds = tuple(replace(r, samples=_as_latency(r.samples, figure)) for r in one.strategy.rounds)
-        if any(len(r.samples) for r in rounds):
+        if figure != HANDSHAKE or any(len(r.samples) for r in rounds):
             drawn.append(replace(one, strategy=replace(one.strategy, rounds=rounds), figure=figure))
     return drawn
 

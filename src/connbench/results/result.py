@@ -108,9 +108,24 @@ class Samples(AttemptColumns[Numbers]):
         return self.acquire_ns - self.handshake_ns
 
     @cached_property
+    def bind_ns(self) -> Numbers:
+        """The time of all calls but the last connect(), in ns: setsockopt() and bind(), of every try."""
+        return self.calls_ns - self.connect_ns
+
+    @cached_property
+    def is_acquired(self) -> Mask:
+        """Which attempts have an acquire time: all but those of a CSV of port and time."""
+        return np.greater(self.acquire_ns, 0)
+
+    @cached_property
     def latency_ns(self) -> Numbers:
         """The talk's latency, in ns: the time of connect(), or of bind() where that failed."""
         return np.where(self.connect_ns > 0, self.connect_ns, self.prepare_ns)
+
+    @property
+    def searched_ns(self) -> Numbers:
+        """The time that becomes longer where the port search does, in ns: the latency."""
+        return self.latency_ns
 
     @cached_property
     def even(self) -> Mask:
@@ -143,9 +158,21 @@ class DatagramSamples(Samples):
         return self.acquire_ns
 
 
+@dataclass(frozen=True, eq=False)
+class BoundSamples(Samples):
+    """Attempts of TCP where the kernel searches in bind(): connect() is short, and its latency shows no search."""
+
+    @property
+    def searched_ns(self) -> Numbers:
+        """The acquire time without a handshake that was timed by itself, in ns."""
+        return self.calls_ns
+
+
 def samples_class(spec: StrategySpec) -> type[Samples]:
     """The class for the attempts of a strategy."""
-    return DatagramSamples if spec.load.protocol is Protocol.UDP else Samples
+    if spec.load.protocol is Protocol.UDP:
+        return DatagramSamples
+    return BoundSamples if spec.traits.searches_in_bind else Samples
 
 
 @dataclass(frozen=True, eq=False)

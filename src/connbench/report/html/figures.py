@@ -64,7 +64,7 @@ MOST_ERRNOS = 8
 MOST_RATIOS = 12
 """Figures of a comparison that the picture shows; of more, only `CHIEF`, or only each strategy's total time."""
 
-CHIEF = ("total", "p50", "p99")
+CHIEF = ("total", "p50", "p99", "acquire.mean", "acquire.p50", "acquire.p99")
 
 VERDICT_COLOURS = {ChangeVerdict.FASTER: "#009e73", ChangeVerdict.SLOWER: "#d55e00"}
 OTHER_COLOUR = "#808890"

@@ -25,7 +25,7 @@ from connbench.report.html.figures import Picture, picture_of, shown_round
 from connbench.report.ranking_table import ranking_of
 from connbench.report.run_report import kernel_name, strategy_blocks
 from connbench.report.run_verdict import run_verdict
-from connbench.report.series import ACQUIRE, HANDSHAKE, LATENCY, Series, colour_of, series_of
+from connbench.report.series import ACQUIRE, FIGURES, HANDSHAKE, Series, colour_of, figure_of, in_figure, series_of
 from connbench.results.result import Result
 from connbench.strategies import STRATEGIES
 from connbench.units import IN_BYTES, memory
@@ -123,10 +123,13 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
     environment, plotly = _libraries()
     series = series_of(results)
     script = _asset("page.js")
-    drawn = series[:MOST_DRAWN]
-    has_levels = bool(drawn) and all(each.strategy.strategy.phase is Phase.PROFILE for each in drawn)
-    utilisation = figures.utilisation(drawn, ACQUIRE if has_levels else LATENCY)
-    handshake = figures.utilisation(drawn, HANDSHAKE)
+    kept = series[:MOST_DRAWN]
+    has_levels = bool(kept) and all(each.strategy.strategy.phase is Phase.PROFILE for each in kept)
+    figure = figure_of(kept)
+    drawn = in_figure(kept, figure)
+    of_range = ACQUIRE if has_levels else figure
+    utilisation = figures.utilisation(drawn, of_range)
+    handshake = figures.utilisation(kept, HANDSHAKE)
     picture = (opening and opening.picture) or picture_of(results)
     page = environment.from_string(_asset("page.html.j2")).render(
         version=connbench.__version__,
@@ -135,6 +138,8 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
         picture=picture,
         first="picture" if picture else "utilisation" if utilisation["data"] else "scatter",
         has_levels=has_levels,
+        drawn_time=FIGURES[figure].capitalize(),
+        range_time=FIGURES[of_range].capitalize(),
         has_handshakes=bool(handshake["data"]),
         terms=TERMS,
         title=", ".join(result.name for result in results if result.name) or "a run",
