@@ -41,6 +41,18 @@ words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 texts = st.text(max_size=20)
 
 
+sysctl_names = st.sampled_from(
+    ["net.ipv4.tcp_tw_reuse", "net.core.somaxconn", "net.a-b", "net.a", "net.ipv6.conf.all.forwarding"]
+) | st.from_regex(r"net(\.[a-z_0-9-]{1,8}){1,3}", fullmatch=True)
+sysctl_values = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=12).map(
+    lambda text: " ".join(text.split())
+)
+
+
+def _sysctls(settings: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}={settings[name]}" for name in sorted(settings))
+
+
 def values_of(field: LoadField) -> st.SearchStrategy[object]:
     """Values of a field of the load within its limits, such that a round does not have too many attempts."""
     if field.words is not None:
@@ -48,6 +60,8 @@ def values_of(field: LoadField) -> st.SearchStrategy[object]:
     if field.unit is Unit.SHARES:
         shares = st.lists(st.integers(0, 1000), min_size=1, max_size=4, unique=True)
         return shares.map(lambda thousandths: tuple(one / 1000 for one in sorted(thousandths)))
+    if field.unit is Unit.SYSCTLS:
+        return st.dictionaries(sysctl_names, sysctl_values, max_size=3).map(_sysctls)
     if field.unit is not Unit.COUNT:
         return st.floats(field.low, field.high)
     return st.integers(int(field.low), min(int(field.high), MOST_ROWS // 4))

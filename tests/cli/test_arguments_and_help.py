@@ -212,6 +212,7 @@ VERBS = {
         "Print",
         "Replace",
         "Report",
+        "Set",
         "Save",
         "Serve",
         "Show",

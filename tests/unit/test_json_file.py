@@ -85,7 +85,7 @@ def load(document: Document) -> Document:
 
 CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "older schema": (lambda d: d.update(schema=1), "schema 1"),
-    "newer schema": (lambda d: d.update(schema=7), "schema 7"),
+    "newer schema": (lambda d: d.update(schema=SCHEMA + 1), f"schema {SCHEMA + 1}"),
     "no schema": (lambda d: d.pop("schema"), "not a result of connbench"),
     "schema that is no number": (lambda d: d.update(schema="1"), "not a result of connbench"),
     "no strategies": (lambda d: d.pop("strategies"), "not a result of connbench"),
@@ -230,7 +230,7 @@ def test_what_no_run_wrote_is_refused(change: Callable[[Document], object], reas
     assert len(refused.value.message) < 300
 
 
-@pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (7, "newer connbench")])
+@pytest.mark.parametrize(("schema", "hint"), [(2, "measure again"), (SCHEMA + 1, "newer connbench")])
 def test_remedy_for_another_schema_depends_on_which(schema: int, hint: str) -> None:
     """A file from the future needs a newer connbench, one from the past an older one."""
     with pytest.raises(InputError) as refused:

@@ -85,7 +85,7 @@ def test_document_has_each_strategy_with_label_and_parameters() -> None:
         "window": 500,
         "placement": "inside",
         "retries": 0,
-        "load": asdict(NO_LOAD),
+        "load": asdict(NO_LOAD) | {"sysctls": []},
         "phase": "fill",
         "reuse": None,
         "first_port": None,

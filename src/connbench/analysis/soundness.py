@@ -212,7 +212,8 @@ def _advice_without_connection(plan: Plan | None, spec: StrategySpec, numbers: s
         return "find out why before you compare its times with others"
     if spec.phase is Phase.CHURN:
         return "no port became free again: lower --fill, or use --close rst"
-    reserved = f", of which {plan.reserved:,} are reserved" if plan.reserved else ""
+    number = RoundPlan(plan, spec, 1).reserved
+    reserved = f", of which {number:,} are reserved" if number else ""
     return f"no port was free in {plan.port_range}{reserved}: choose another --port-range, or find out what uses them"
 
 

@@ -6,6 +6,7 @@ Those of the load are made from the schema of its fields, `connbench.model.load.
 from __future__ import annotations
 
 from copy import copy
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from connbench.model import (
     Spread,
     parse_ports,
 )
-from connbench.model.load import LoadField
+from connbench.model.load import LoadField, Unit
 from connbench.model.plan import MOST_EHASH_ENTRIES
 from connbench.planner.request import DEFAULT_SEED, CpuChoice
 from connbench.report.formats import FORMATS, PROFILE_FORMATS
@@ -148,6 +149,27 @@ def _flatten_once(context: click.Context, parameter: click.Parameter, given: tup
     return tuple(dict.fromkeys(_flatten(context, parameter, given)))
 
 
+def _one_of_each(
+    _context: click.Context, _parameter: click.Parameter, given: tuple[tuple[str, ...], ...]
+) -> tuple[str, ...]:
+    """The sysctls of repeated options, in ascending order of their names."""
+    names = [text.partition("=")[0] for text in chain(*given)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--sysctl {twice} is given twice", "give it one value; connbench sweep takes a list")
+    return next(iter(_combined(_context, _parameter, given)), ())
+
+
+def _combined(
+    _context: click.Context, _parameter: click.Parameter, given: tuple[tuple[str, ...], ...]
+) -> tuple[tuple[str, ...], ...]:
+    """Each combination of the values of repeated options; values of the same sysctl make one list."""
+    by_name: dict[str, dict[str, None]] = {}
+    for text in chain(*given):
+        by_name.setdefault(text.partition("=")[0], {})[text] = None
+    return tuple(product(*(by_name[name] for name in sorted(by_name)))) if given else ()
+
+
 def _check_readable(_context: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
     """Check that files can be opened before anything else is done; their content is read later."""
     for file in files:
@@ -206,6 +228,9 @@ def load_option(field: LoadField, *, is_list: bool = False) -> Option:
     """The option of a field of the load; with `is_list` that of `sweep`, which takes a list."""
     default = (is_list and field.sweep_default) or field.default
     texts = (field.help, field.sweep_help if is_list else "", f" [default: {default}]" if default else "")
+    several: dict[str, Any] = (
+        {"multiple": True, "callback": _combined if is_list else _one_of_each} if field.unit is Unit.SYSCTLS else {}
+    )
     return option(
         Section[field.section],
         *field.options,
@@ -215,6 +240,7 @@ def load_option(field: LoadField, *, is_list: bool = False) -> Option:
         default=None if is_list else field.of(NO_LOAD),
         metavar=f"{field.metavar},..." if is_list else field.metavar,
         help=" ".join(filter(None, texts)),
+        **several,
     )
 
 
@@ -488,6 +514,7 @@ RUN_OPTIONS = (
         help="Give each round an established-hash table of its own, of N entries rounded up to a power of two (Linux "
         "6.1).  [default: the host's table]",
     ),
+    *_load_options(Section.PLACE),
     cpu_option,
     loop_option,
     option(
@@ -566,6 +593,7 @@ _PROFILE = (
     "rounds",
     "port_range",
     "family",
+    "sysctls",
     "cpus",
     "loop",
     "output",
@@ -636,6 +664,11 @@ _MODEL_CHANGES: dict[str | None, Option] = {
         help="Draw the windows and ports that a run with this seed draws.",
     ),
     "port_range": model_range_option,
+    "sysctls": _changed(
+        "sysctls",
+        help="Simulate a kernel with this setting, as in net.ipv4.tcp_tw_reuse=1, of those that the model heeds. "
+        "Repeatable.",
+    ),
 }
 
 MODEL_OPTIONS = tuple(_MODEL_CHANGES.get(one.name, one) for one in RUN_OPTIONS if one.name in _MODEL)

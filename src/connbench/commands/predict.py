@@ -22,8 +22,9 @@ from connbench.commands.options import (
 from connbench.commands.result_writer import Stdout, each, reserve
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import UsageError
-from connbench.model import Protocol
-from connbench.model.time_wait import ON_LOOPBACK, TimeWait
+from connbench.model import Load, Protocol
+from connbench.model.addresses import RESERVED_PORTS
+from connbench.model.time_wait import ON_LOOPBACK, TW_REUSE, TimeWait
 from connbench.planner.request import RunRequest
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm, algorithm_of
 
@@ -90,6 +91,7 @@ def command(  # noqa: PLR0913  # one for each option
     if algorithm and asked["protocol"] == Protocol.UDP:
         raise _no_search_of_udp()
     sysctls = _Sysctls(reserved, tw_reuse)
+    _check_sysctls(asked["sysctls"], sysctls)
     if file is None:
         by = chosen or Algorithm.FROM_6_8
         printed, overlays = _of_plan(RunRequest(**asked), by, sysctls, calibrating, output_format)
@@ -105,6 +107,26 @@ def command(  # noqa: PLR0913  # one for each option
     stdout.print(printed.rstrip("\n"))
     drawing = each(lambda: _draw(chart_file, overlays)) if chart_file else []
     return exit_code([*stdout.failures, *drawing], is_invalid=False)
+
+
+def _check_sysctls(texts: tuple[str, ...], others: _Sysctls) -> None:
+    """Check that the model heeds the sysctls of --sysctl, and that no other option names them.
+
+    Raises:
+        UsageError: It does not, or one does.
+    """
+    from connbench.portmodel.simulation import SETTINGS
+
+    named = Load(sysctls=texts).settings
+    for name in named:
+        if name not in SETTINGS:
+            raise UsageError(f"--sysctl {name}: the model does not heed it", f"it heeds {', '.join(SETTINGS)}")
+    for option_name, name, value in (
+        ("--reserved-ports", RESERVED_PORTS, others.reserved),
+        ("--tcp-tw-reuse", TW_REUSE, others.tw_reuse),
+    ):
+        if value is not None and name in named:
+            raise UsageError(f"{option_name} and --sysctl {name} both say the same", "leave one of them out")
 
 
 def _no_search_of_udp() -> UsageError:

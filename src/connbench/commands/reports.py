@@ -237,11 +237,8 @@ def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
     None where the model cannot tell.
     """
     from connbench.analysis.sweep_analysis import Sweep, setting_and_load
-    from connbench.linux.sysctl import RESERVED_PORTS
-    from connbench.model import parse_ports
-    from connbench.model.time_wait import TimeWait
     from connbench.portmodel.algorithm import algorithm_of
-    from connbench.portmodel.simulation import KernelParameters
+    from connbench.portmodel.simulation import USUAL
     from connbench.portmodel.variants import variants
 
     sweep = Sweep.of(result)
@@ -258,9 +255,7 @@ def variants_of(result: Result, budget: float) -> tuple[Variant, ...]:
     worst_first = sorted(sweep.loads, key=lambda load: -shares[load])
     settings = next((r.report.settings for rounds in result.rounds.values() for r in rounds), {})
     try:
-        machine = KernelParameters(
-            reserved=parse_ports(settings.get(RESERVED_PORTS, "")), time_wait=TimeWait.of(settings)
-        )
+        machine = USUAL.with_settings({**settings, **setting.load.settings})
     except UsageError:  # a file that was changed: its figures stand, and the model has nothing to go by
         return ()
     return tuple(

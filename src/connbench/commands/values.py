@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from connbench.errors import UsageError, suggest
-from connbench.model import MAX_JSON_INTEGER
+from connbench.linux.sysctl import COMMA_SEPARATED
+from connbench.model import MAX_JSON_INTEGER, format_ports, parse_ports
+from connbench.model.addresses import RESERVED_PORTS
 from connbench.model.load import LoadField, Unit
 from connbench.units import (
     COUNT_FORM,
@@ -194,6 +196,30 @@ class Words(_Value):
         ]
 
 
+class Sysctls(_Value):
+    """A sysctl with its value as a tuple of one text, or with `is_list` with each of several, as in `sweep`.
+
+    A comma separates the values of a list; where a value has commas of its own, as that of ip_local_reserved_ports, a
+    semicolon does.
+    """
+
+    def __init__(self, field: LoadField, *, is_list: bool) -> None:
+        self.name, self.field, self.is_list = field.metavar, field, is_list
+        self.examples = (*(field.list_examples if is_list else ()), *field.examples)
+
+    def read(self, text: str, option: str) -> tuple[str, ...]:
+        """Parse a name and its value; the value gets the form in which the kernel shows it."""
+        name, _, given = map(str.strip, text.partition("="))
+        comma = ";" if ";" in given or name in COMMA_SEPARATED else ","
+        values = given.split(comma) if self.is_list else [given]
+        if name == RESERVED_PORTS:
+            values = [format_ports(parse_ports(value)) for value in values]
+        texts = tuple(dict.fromkeys(f"{name}={' '.join(value.split())}" for value in values))
+        if "=" not in text or not all(self.field.is_within((one,)) for one in texts):
+            raise UsageError(f"{option} {_shown(text)} is not possible", f"give {self.field.hint}")
+        return texts
+
+
 def _shown(text: str) -> str:
     """What the user typed; quoted if it is empty or has spaces or unusual characters."""
     return text if text.isascii() and text.isprintable() and text and " " not in text else repr(text)
@@ -222,6 +248,8 @@ def load_type(field: LoadField, *, is_list: bool = False) -> click.ParamType:  #
     """The type of the option of a field of the load; with `is_list` that of `sweep`, which takes a list."""
     if field.words is not None:
         return Words.of(field.words, field.metavar) if is_list else Word.of(field.words)
+    if field.unit is Unit.SYSCTLS:
+        return Sysctls(field, is_list=is_list)
     reader, form, kind = _READERS[field.unit]
     is_count = field.unit is Unit.COUNT  # of the others the planner says what is possible
     return (Shares if field.unit is Unit.SHARES else Quantities if is_list else Quantity)(

@@ -53,6 +53,9 @@ class Network:
 def set_up(round_plan: RoundPlan) -> Network:
     """Enter the namespace of a round's plan, set up its interfaces and sysctls, and make the far end of a veth link.
 
+    Both ends get the sysctls of the load: some matter where connect() is called, some where the listener is, and both
+    ends have to agree on TCP timestamps.
+
     With `--isolate never` this process stays in the host's namespace, and nothing there is changed.
 
     Raises:
@@ -75,15 +78,16 @@ def set_up(round_plan: RoundPlan) -> Network:
     if plan.ehash_entries is not None:
         _enlarge_hash_table(plan.ehash_entries)
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
+    named = round_plan.strategy.load.settings
     if plan.link is Link.VETH:
         far = veth.make_link(plan.sources, hosts, plan.delay_ms)
         with in_namespace(far):
-            _set_sysctls(_queues(round_plan.handshakes))
+            _set_sysctls(_queues(round_plan.handshakes) | named)
     elif plan.namespace.is_own:
         bring_up_loopback(_beyond_loopback(*plan.sources, *hosts))
     if plan.namespace.is_own:
-        _set_sysctls(_ports(plan.port_range) | _queues(round_plan.handshakes))
-    return Network(sysctl.read_all(), far)
+        _set_sysctls(_ports(plan.port_range) | _queues(round_plan.handshakes) | named)
+    return Network(sysctl.read_all((*sysctl.RECORDED, *named)), far)
 
 
 def _enlarge_hash_table(entries: int) -> None:

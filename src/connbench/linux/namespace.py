@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -172,3 +172,27 @@ def best_namespace() -> tuple[Namespace, str]:
             return namespace, ""
         failures.append(f"{name}: {reason}")
     return Namespace.HOST, "; ".join(failures)
+
+
+def check_sysctls(namespace: Namespace, settings: Sequence[tuple[str, str]]) -> None:
+    """Check that a new namespace of a kind takes these sysctls, by setting them in one, in a child process.
+
+    Call this before numpy is imported: fork() is safe only without threads.
+
+    Args:
+        namespace: The kind.
+        settings: Names and values; a name may have several, which are tried one after the other.
+
+    Raises:
+        UsageError: The kernel rejects a value, or keeps another.
+        EnvironmentFault: A new namespace has no such sysctl of its own, or none that can be set.
+    """
+
+    def work() -> None:
+        on_host = {name: sysctl.HostValue(name) for name, _ in settings}
+        enter_new_namespace(namespace, LIMIT_WAIT_S)
+        for name, value in settings:
+            sysctl.set_apart(name, value, on_host[name])
+
+    names = " and ".join(dict.fromkeys(name for name, _ in settings))
+    in_child(work, f"--sysctl: {names} cannot be set in a new network namespace", "leave it out")

@@ -13,6 +13,9 @@ from connbench.errors import UsageError
 from connbench.model.choices import Link
 from connbench.units import parse_number
 
+RESERVED_PORTS = "net.ipv4.ip_local_reserved_ports"
+"""The sysctl of the ports that the kernel's search skips."""
+
 MAX_PORT = 65535
 MAX_JSON_INTEGER = 2**53 - 1
 """The largest whole number that every reader of JSON keeps to the last digit (RFC 8259, section 6)."""

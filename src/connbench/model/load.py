@@ -8,15 +8,17 @@ made from it.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 from typing import Any, Self
+from urllib.parse import quote, unquote
 
 from connbench.errors import UsageError
-from connbench.model.addresses import MAX_JSON_INTEGER, MOST_SOURCES
+from connbench.model.addresses import MAX_JSON_INTEGER, MOST_SOURCES, RESERVED_PORTS, parse_ports
 from connbench.model.choices import Close, Protocol
 from connbench.units import format_percent, format_percents, per_second
 
@@ -36,6 +38,12 @@ DEFAULT_LEVELS = tuple(step / 20 for step in range(1, 21))
 
 DEFAULT_SAMPLES = 100
 """Attempts at a level, without `--samples`."""
+
+SYSCTL = re.compile(r"(net(?:\.[\w-]+)+)=(|[!-~]+(?: [!-~]+)*)", re.ASCII)
+"""A sysctl of a network namespace with its value, as the kernel shows it: a blank between its parts."""
+
+LONGEST_SYSCTL = 4096
+"""Characters of a sysctl with its value: the kernel takes up to a page of them (`proc_sys_call_handler`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,8 @@ class Load:
         profile: The levels of a profile, which takes the place of filling and churn; None to fill.
         in_flight: The most handshakes that a client has outstanding, with sockets that do not block; None for one
             blocking connect() after the other.
+        sysctls: The settings of the round's network namespace that differ from those of a new one, each as in
+            `net.ipv4.tcp_tw_reuse=1`, in ascending order of their names.
     """
 
     connections: int | None = None
@@ -93,6 +103,22 @@ class Load:
     churn: Churn | None = None
     profile: Profile | None = None
     in_flight: int | None = None
+    sysctls: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The values of `sysctls` by name."""
+        return dict(text.split("=", 1) for text in self.sysctls)
+
+    @property
+    def reserved(self) -> frozenset[int] | None:
+        """The ports of net.ipv4.ip_local_reserved_ports; None where `sysctls` does not name it.
+
+        Raises:
+            UsageError: Its value is not of the form that the kernel takes.
+        """
+        text = self.settings.get(RESERVED_PORTS)
+        return None if text is None else _parsed_ports(text)
 
     @property
     def label(self) -> str:
@@ -141,6 +167,7 @@ class Unit(Enum):
     MS = "milliseconds"
     PER_SECOND = "a number per second"
     WORD = "one of a few words"
+    SYSCTLS = "sysctls with their values, in ascending order of the names"
 
     def format(self, value: Any) -> str:  # noqa: ANN401  # a number or a word
         """A value as an option takes it: `80%`, `1.5ms`, `100/s`, `fin`."""
@@ -153,7 +180,13 @@ class Unit(Enum):
                 return f"{value:,.12g}ms"
             case Unit.PER_SECOND:
                 return per_second(value)
+            case Unit.SYSCTLS:
+                return " --sysctl ".join(map(shlex.quote, value))
         return str(value)
+
+
+LISTED = {Unit.SHARES, Unit.SYSCTLS}
+"""Units of values that are several; a comma in them belongs to the value."""
 
 
 class Sweep(Enum):
@@ -242,8 +275,12 @@ class LoadField:
         """Whether a label says it."""
         return self.of(load) not in self.usual
 
-    def is_within(self, value: Any) -> bool:  # noqa: ANN401  # a number, or several
+    def is_within(self, value: Any) -> bool:  # noqa: ANN401  # a number, or several, or sysctls
         """Whether a number lies within the limits, or each of several, and these in ascending order."""
+        if self.unit is Unit.SYSCTLS:
+            names = [text.partition("=")[0] for text in value]
+            fit = all(SYSCTL.fullmatch(text) and len(text) <= LONGEST_SYSCTL for text in value)
+            return fit and all(one < next_ for one, next_ in pairwise(names))
         if self.unit is Unit.SHARES:
             is_ascending = bool(value) and all(one < next_ for one, next_ in pairwise(value))
             return is_ascending and all(self.low <= one <= self.high for one in value)
@@ -264,13 +301,15 @@ class LoadField:
         if not self.is_told(load):
             return ""
         text = self.unit.format(value)
-        return f"{self.options[-1]} {text if self.unit is Unit.SHARES else text.replace(',', '')}"
+        return f"{self.options[-1]} {text if self.unit in LISTED else text.replace(',', '')}"
 
     def column(self, load: Load) -> str:
         """Its value as a field of a CSV file has it, empty for None; `parse` is the way back."""
         value = self.of(load)
         if value is None:
             return ""
+        if self.unit is Unit.SYSCTLS:
+            return ";".join(quote(text, safe=" =.-:/") for text in value)
         return " ".join(map(str, value)) if self.unit is Unit.SHARES else str(value)
 
     def parse(self, text: str) -> Any:  # noqa: ANN401  # a number, a word or None
@@ -287,6 +326,8 @@ class LoadField:
             return self.words(text)
         if self.unit is Unit.SHARES:
             return tuple(map(parse_decimal, text.split(" ")))
+        if self.unit is Unit.SYSCTLS:
+            return tuple(map(unquote, text.split(";")))
         return parse_whole(text) if self.unit is Unit.COUNT else parse_decimal(text)
 
 
@@ -310,6 +351,16 @@ def parse_decimal(text: str) -> float:
     if not re.fullmatch(r"[-+.e\d]{1,40}", text, re.ASCII):
         raise ValueError(f"{text[:40]!r} is not a number")
     return float(text)
+
+
+@lru_cache(maxsize=64)  # a sweep has few, and a plan asks for the ports of each many times
+def _parsed_ports(text: str) -> frozenset[int]:
+    return parse_ports(text)
+
+
+def short_sysctl(text: str) -> str:
+    """A sysctl as a label has it: `tcp_tw_reuse=1`, `ipv6.conf.all.forwarding=1`."""
+    return re.sub(r"^net\.(?:(?:ipv4|core)\.)?", "", text)
 
 
 LOAD_FIELDS = (
@@ -500,6 +551,22 @@ LOAD_FIELDS = (
         is_optional=True,
         label=lambda number: f"{number:,} in flight",
         cell=lambda number: f"{number:,}",
+    ),
+    LoadField(
+        name="sysctls",
+        path=("sysctls",),
+        unit=Unit.SYSCTLS,
+        bounds="NAME=VALUE with a name under net., as in net.ipv4.tcp_tw_reuse=1, and each name once",
+        options=("--sysctl",),
+        metavar="NAME=VALUE",
+        section="PLACE",
+        help="Set this sysctl in the run's own network namespaces, as in net.ipv4.tcp_tw_reuse=1. Repeatable.",
+        examples=("net.ipv4.tcp_tw_reuse=1", "net.ipv4.ip_local_reserved_ports=", "net.ipv4.tcp_timestamps=0"),
+        list_examples=("net.ipv4.tcp_tw_reuse=0,1,2",),
+        sweep=Sweep.SETTING,
+        is_optional=True,
+        usual=(None, ()),
+        label=lambda texts: ", ".join(map(short_sysctl, texts)),
     ),
 )
 """Every field of the load, in the order of a CSV file's columns."""

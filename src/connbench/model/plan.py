@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
@@ -49,7 +49,8 @@ class Plan:
         spread: How the attempts are divided among the sources.
         link: What the packets travel over.
         delay_ms: What the link adds to each round trip, in milliseconds.
-        reserved: How many ports of the range the kernel's search skips (net.ipv4.ip_local_reserved_ports).
+        reserved: How many ports of the range the kernel's search skips (net.ipv4.ip_local_reserved_ports) where a
+            strategy's load does not say which.
         draws: The version of the rules of `connbench.draws`.
         loop: The code that makes the attempts. The default is that of the versions that had the loop in Python alone,
             whose files do not name it.
@@ -159,7 +160,15 @@ class RoundPlan:
         The kernel's search skips reserved ports; a program can bind() to one by its number.
         """
         ports = len(self.strategy.port_numbers(self.plan.port_range))
-        return ports - (0 if self.strategy.traits.chooses_port else self.plan.reserved)
+        return ports - (0 if self.strategy.traits.chooses_port else self.reserved)
+
+    @property
+    def reserved(self) -> int:
+        """How many of these ports the kernel's search skips: those that the load names, else as many as the plan's."""
+        ports = self.strategy.load.reserved
+        if ports is None:
+            return self.plan.reserved
+        return _count_reserved(ports, self.strategy.port_numbers(self.plan.port_range))
 
     @property
     def capacity(self) -> int:
@@ -246,6 +255,11 @@ class RoundPlan:
         """Rebuild what `to_dict` took apart."""
         plan: Self = _rebuilt(cls, data)
         return plan
+
+
+@lru_cache(maxsize=64)  # reports ask for the ports of a round many times
+def _count_reserved(reserved: frozenset[int], numbers: range) -> int:
+    return sum(port in numbers for port in reserved)
 
 
 @cache

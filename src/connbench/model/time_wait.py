@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from connbench.errors import UsageError
@@ -53,12 +53,21 @@ class TimeWait:
         Raises:
             UsageError: One is not a whole number, as in a file that was changed.
         """
+        return cls().with_settings(settings)
+
+    def with_settings(self, settings: Mapping[str, str]) -> Self:
+        """The same with the values of sysctls; missing ones stay.
+
+        Raises:
+            UsageError: As for `of`.
+        """
         reuse, delay_ms, most = (_number(settings, name) for name in (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING))
-        return cls(
-            reuse=ON_LOOPBACK if reuse is None else reuse,
-            delay_s=REUSE_DELAY_S if delay_ms is None else delay_ms / MS_PER_S,
-            has_timestamps=settings.get(TIMESTAMPS) != "0",
-            most=most,
+        return replace(
+            self,
+            reuse=self.reuse if reuse is None else reuse,
+            delay_s=self.delay_s if delay_ms is None else delay_ms / MS_PER_S,
+            has_timestamps=settings[TIMESTAMPS] != "0" if TIMESTAMPS in settings else self.has_timestamps,
+            most=self.most if most is None else most,
         )
 
     def is_reused(self, *, is_loopback: bool) -> bool:
@@ -80,7 +89,7 @@ class TimeWait:
 def _number(settings: Mapping[str, str], name: str) -> int | None:
     text = settings.get(name) or None
     if text is not None and not text.isdecimal():
-        raise UsageError(f"{name} is {text!r}, which is not a number", "give it with --tcp-tw-reuse")
+        raise UsageError(f"{name} is {text!r}, which is not a number", "give it a whole number")
     return None if text is None else int(text)
 
 

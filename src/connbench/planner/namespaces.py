@@ -9,6 +9,7 @@ from connbench.findings import Finding, Severity
 from connbench.linux import sysctl, veth
 from connbench.linux.address_family import has_ipv6, has_ipv6_here
 from connbench.linux.namespace import best_namespace
+from connbench.linux.namespace import check_sysctls as check_sysctls_in
 from connbench.model import (
     DEFAULT_RANGE_LOW,
     MAX_PORT,
@@ -21,7 +22,9 @@ from connbench.model import (
     PortRange,
     Protocol,
     RoundPlan,
+    StrategySpec,
     first_sources,
+    format_ports,
     ip_version,
     parse_ports,
 )
@@ -32,6 +35,9 @@ from connbench.units import MS_PER_S
 ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
 COST_OF_HOST = "the run uses the host's port range, and other connections of the host take ports of it"
 COST_OF_OWN_LISTENER = "; a listener has to accept if the connections are more than the host's somaxconn"
+
+LONGEST_LIST = 40
+"""Characters of a list of ports in a finding; a longer one is left out."""
 
 
 def choose_namespace(
@@ -187,31 +193,41 @@ def _choosing() -> str:
 
 
 def find_reserved(plan: Plan, reserved: frozenset[int]) -> list[Finding]:
-    """Find ports of the range that are reserved, and windows that have no other port."""
-    if not plan.reserved:
-        return []
-    free = len(plan.port_range) - plan.reserved
-    takes_them = dict.fromkeys(spec.name for spec in plan.strategies if spec.traits.chooses_port)
-    widths = {spec.window for spec in plan.strategies if spec.traits.window is Window.RANDOM and spec.window}
-    empty = {
-        width: share
-        for width in sorted(widths)
-        if (share := _without_a_port(plan.port_range, width, reserved)) >= 0.001
-    }
+    """Find ports of the range that are reserved, and windows that have no other port.
+
+    Args:
+        plan: The plan.
+        reserved: The reserved ports where a strategy's load does not say which.
+    """
+    sets: dict[frozenset[int], list[StrategySpec]] = {}
+    for spec in plan.strategies:
+        ports = reserved if spec.load.reserved is None else spec.load.reserved
+        sets.setdefault(ports, []).append(spec)
+    return [
+        _reserved(plan.port_range, ports, specs) for ports, specs in sets.items() if plan.port_range.count_of(ports)
+    ]
+
+
+def _reserved(ports: PortRange, reserved: frozenset[int], specs: list[StrategySpec]) -> Finding:
+    """The finding about the reserved ports of some strategies."""
+    number = ports.count_of(reserved)
+    free = len(ports) - number
+    takes_them = dict.fromkeys(spec.name for spec in specs if spec.traits.chooses_port)
+    widths = {spec.window for spec in specs if spec.traits.window is Window.RANDOM and spec.window}
+    empty = {width: share for width in sorted(widths) if (share := _without_a_port(ports, width, reserved)) >= 0.001}
     counted = [f"-n, --fill and each share of the range count the other {free:,}"] if free else []
     counted += [f"{name} binds to reserved ports too, and counts them" for name in takes_them]
+    text = format_ports(reserved)
+    name = f"{sysctl.RESERVED_PORTS}={text}" if len(text) <= LONGEST_LIST else sysctl.RESERVED_PORTS
     told = "".join(
         f"; {share:.1%} of the windows of {width} ports have reserved ports only" for width, share in empty.items()
     )
-    return [
-        Finding(
-            "reserved-ports",
-            Severity.NOTE,
-            f"{plan.reserved:,} of the {len(plan.port_range):,} ports of {plan.port_range} are reserved "
-            f"({sysctl.RESERVED_PORTS}): connect() never chooses them{told}",
-            "; ".join(counted),
-        )
-    ]
+    return Finding(
+        "reserved-ports",
+        Severity.NOTE,
+        f"{number:,} of the {len(ports):,} ports of {ports} are reserved ({name}): connect() never chooses them{told}",
+        "; ".join(counted),
+    )
 
 
 def _without_a_port(ports: PortRange, width: int, reserved: frozenset[int]) -> float:
@@ -225,7 +241,13 @@ def _without_a_port(ports: PortRange, width: int, reserved: frozenset[int]) -> f
 
 
 def choose_listener(
-    request: RunRequest, namespace: Namespace, connections: int, *, external: bool, closes_by_fin: bool = False
+    request: RunRequest,
+    namespace: Namespace,
+    connections: int,
+    *,
+    external: bool,
+    closes_by_fin: bool = False,
+    somaxconn: int | None = None,
 ) -> Listener:
     """Choose the listener: one that leaves connections in its queue, if the queue can be long enough.
 
@@ -235,9 +257,11 @@ def choose_listener(
         connections: How many connections the queue gets, including those that are closed during the round.
         external: Whether another process listens already.
         closes_by_fin: Whether the churn closes by FIN, so that the listener has to close its end.
+        somaxconn: The smallest value of net.core.somaxconn that --sysctl names; None if it names none.
 
     Raises:
-        UsageError: `backlog` was asked for, and it would leave every FIN without an answer.
+        UsageError: `backlog` was asked for, and it would leave every FIN without an answer; or --sysctl makes the queue
+            too short.
         EnvironmentFault: `backlog` was asked for and the host's somaxconn is too small.
     """
     asked = request.listener
@@ -250,13 +274,18 @@ def choose_listener(
                 "use --listener accept",
             )
         return Listener.ACCEPT
-    if namespace.is_own:
+    if namespace.is_own and somaxconn is None:
         return asked or Listener.BACKLOG
-    somaxconn = sysctl.number(sysctl.SOMAXCONN)
-    fits = connections <= somaxconn
+    longest = sysctl.number(sysctl.SOMAXCONN) if somaxconn is None else somaxconn
+    fits = connections <= longest
+    if asked is Listener.BACKLOG and not fits and somaxconn is not None:
+        raise UsageError(
+            f"--listener backlog: {connections} connections do not fit --sysctl {sysctl.SOMAXCONN}={somaxconn}",
+            "use --listener accept, ask for fewer connections, or set a larger somaxconn",
+        )
     if asked is Listener.BACKLOG and not fits:
         raise EnvironmentFault(
-            f"--listener backlog: {connections} connections do not fit the host's somaxconn of {somaxconn}",
+            f"--listener backlog: {connections} connections do not fit the host's somaxconn of {longest}",
             f"use --listener accept, or ask for fewer connections; or {isolation_hint(request, external=external)}",
         )
     return asked or (Listener.BACKLOG if fits else Listener.ACCEPT)
@@ -365,6 +394,34 @@ def choose_ehash_entries(request: RunRequest, namespace: Namespace, *, external:
             f"leave out --ehash-entries; or {isolation_hint(request, external=external)}",
         )
     return 1 << (asked - 1).bit_length()
+
+
+def check_sysctls(plan: Plan, request: RunRequest, *, external: bool) -> None:
+    """Check that each round's namespace takes the sysctls of its load, by setting them in a namespace of a child.
+
+    Args:
+        plan: The plan.
+        request: What the user asks for.
+        external: Whether the target listens already.
+
+    Raises:
+        UsageError: The host's namespace, which a run does not change; a sysctl that another option sets; or the kernel
+            rejects a value, or keeps another.
+        EnvironmentFault: A new namespace has no such sysctl of its own, or none that can be set.
+    """
+    settings = dict.fromkeys(item for spec in plan.strategies for item in spec.load.settings.items())
+    for name, value in settings:
+        if name in sysctl.OF_OPTIONS:
+            raise UsageError(
+                f"--sysctl {name}: connbench sets it itself", f"say to what with {sysctl.OF_OPTIONS[name]}"
+            )
+        if not plan.namespace.is_own:
+            raise UsageError(
+                f"--sysctl {name}={value}: the run is in the host's namespace, which it does not change",
+                f"leave out --sysctl; or {isolation_hint(request, external=external)}",
+            )
+    if settings:
+        check_sysctls_in(plan.namespace, tuple(settings))
 
 
 def _fits_a_device(text: str) -> bool:

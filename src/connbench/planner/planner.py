@@ -11,6 +11,7 @@ from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux import counters
 from connbench.linux.process import usable_cpus, why_not_pinned
+from connbench.linux.sysctl import SOMAXCONN
 from connbench.model import (
     DEFAULT_RANGE_LOW,
     DEFAULT_SOURCES,
@@ -40,6 +41,7 @@ from connbench.planner.endpoints import (
 from connbench.planner.namespaces import (
     check_ipv6,
     check_link,
+    check_sysctls,
     check_unreserved,
     choose_ehash_entries,
     choose_family,
@@ -131,6 +133,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         ehash_entries=choose_ehash_entries(request, namespace, external=external),
     )
     check_unreserved(plan)
+    check_sysctls(plan, request, external=external)
     findings += left_out
     findings += find_reserved(plan, reserved)
     findings += find_slow_levels(plan)
@@ -150,8 +153,14 @@ def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> Plan:
     check_rounds(plan)
     if plan.listener is not Listener.NONE:
         closes_by_fin = any(spec.load.churn and spec.load.churn.close is Close.FIN for spec in plan.strategies)
+        queues = [spec.load.settings[SOMAXCONN] for spec in plan.strategies if SOMAXCONN in spec.load.settings]
         listener = choose_listener(
-            request, plan.namespace, most_handshakes(plan), external=external, closes_by_fin=closes_by_fin
+            request,
+            plan.namespace,
+            most_handshakes(plan),
+            external=external,
+            closes_by_fin=closes_by_fin,
+            somaxconn=min(map(int, queues), default=None),
         )
         plan = replace(plan, listener=listener)
     check_resources(plan, Available.here())

@@ -50,6 +50,7 @@ class RunRequest:
     link: Link = Link.LOOPBACK
     delay_ms: float = 0.0
     ehash_entries: int | None = None
+    sysctls: tuple[str, ...] = ()
     window: int | None = None
     placement: Placement | None = None
     retries: int | None = None

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from connbench.errors import EnvironmentFault, InputError, UsageError
 from connbench.linux.limits import available_memory
-from connbench.linux.sysctl import RESERVED_PORTS
-from connbench.model import Phase, Plan, Protocol, RoundPlan, Spread, StrategySpec, parse_ports
+from connbench.model import Phase, Plan, Protocol, RoundPlan, Spread, StrategySpec
 from connbench.model.time_wait import TW_REUSE, TimeWait, is_over_loopback
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.portmodel.algorithm import Algorithm, algorithm_of
@@ -169,6 +168,11 @@ _PREDICTED = f"it predicts {', '.join(name for name, strategy in STRATEGIES.item
 def predict(plan: Plan, algorithm: Algorithm, kernel: KernelParameters = USUAL) -> list[Prediction]:
     """Predict the first round of each strategy of a plan: a prediction for each phase, in order.
 
+    Args:
+        plan: The plan.
+        algorithm: The search of connect().
+        kernel: What else the search depends on, where a strategy's load does not name a sysctl.
+
     Raises:
         UsageError: The model does not know a strategy.
         EnvironmentFault: The memory is too small for the attempts or the port spaces.
@@ -178,7 +182,11 @@ def predict(plan: Plan, algorithm: Algorithm, kernel: KernelParameters = USUAL) 
         raise UsageError(f"the model does not know the strategy {unknown}", _PREDICTED)
     rounds = [RoundPlan(plan, spec, 1) for spec in plan.strategies]
     check_memory(rounds)
-    return [found for planned in rounds for found in _round(planned, algorithm, kernel)]
+    return [
+        found
+        for planned in rounds
+        for found in _round(planned, algorithm, kernel.with_settings(planned.strategy.load.settings))
+    ]
 
 
 def check_memory(rounds: Sequence[RoundPlan]) -> None:
@@ -263,10 +271,9 @@ def _pair(
         planned = RoundPlan(plan, _whole(plan, spec), measured.number)
         settings = measured.report.settings
         given = {} if tw_reuse is None else {TW_REUSE: str(tw_reuse)}
-        kernel = KernelParameters(
-            reserved=parse_ports(settings.get(RESERVED_PORTS, "")) if reserved is None else reserved,
-            time_wait=TimeWait.of({**settings, **given}),
-        )
+        kernel = USUAL.with_settings({**settings, **given})
+        if reserved is not None:
+            kernel = replace(kernel, reserved=reserved)
         found = next(p for p in _round(planned, algorithm, kernel) if p.plan.strategy.phase is spec.phase)
         rounds.append((_first(found, len(measured.samples)), measured.samples))
     return Pair(strategy, tuple(rounds))

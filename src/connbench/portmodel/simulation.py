@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import repeat
@@ -14,7 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.draws import MOST_DRAWS, Draws, Kind, key_of, mix, order_of_ports
-from connbench.model import MAX_PORT, Close, Phase, Protocol, RoundPlan, StrategySpec, port_range_value
+from connbench.model import (
+    MAX_PORT,
+    Close,
+    Phase,
+    Protocol,
+    RoundPlan,
+    StrategySpec,
+    parse_ports,
+    port_range_value,
+)
+from connbench.model.addresses import RESERVED_PORTS
+from connbench.model.time_wait import SETTINGS as TIME_WAIT_SETTINGS
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait, is_over_loopback
 from connbench.portmodel.algorithm import Algorithm
@@ -69,8 +80,24 @@ class KernelParameters:
     trial: int = 0
     time_wait: TimeWait = AS_USUAL
 
+    def with_settings(self, settings: Mapping[str, str]) -> Self:
+        """The same with the values of sysctls, of those in `SETTINGS`; missing ones stay.
+
+        Raises:
+            UsageError: A value is not of the form that the kernel takes.
+        """
+        ports = settings.get(RESERVED_PORTS)
+        return replace(
+            self,
+            reserved=self.reserved if ports is None else parse_ports(ports),
+            time_wait=self.time_wait.with_settings(settings),
+        )
+
 
 USUAL = KernelParameters()
+
+SETTINGS = (RESERVED_PORTS, *TIME_WAIT_SETTINGS)
+"""The sysctls that the model of the port search heeds."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from connbench.units import count, duration
 if TYPE_CHECKING:
     from connbench.portmodel.prediction import Pair, Prediction  # which loads what reads the kernel's settings
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of both JSON documents; raised when a key changes its name or meaning."""
 
 WITHOUT_TIMES = "no times without --calibrate FILE: connbench calibrate -o FILE measures this machine's costs (5 s)"

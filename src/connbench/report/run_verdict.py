@@ -396,7 +396,9 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     """Where from, where to and how it was measured: with anything else the figures are not to be compared."""
     load = strategies[0].load
     words = [*_source_words(plan, strategies), *_target_words(plan)]
-    words += [field.argument(load) for field in LOAD_FIELDS if field.section == "LOAD" and not field.is_of_churn]
+    words += [
+        field.argument(load) for field in LOAD_FIELDS if field.section in {"LOAD", "PLACE"} and not field.is_of_churn
+    ]
     if plan.link is Link.VETH:
         words.append("--link veth" + (f" --delay {plan.delay_ms:g}ms" if plan.delay_ms else ""))
     if plan.ehash_entries:

@@ -33,13 +33,13 @@ from connbench.results.file_checks import (
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
 from connbench.samples import COLUMNS, Column
 
-SCHEMA = 6
+SCHEMA = 7
 """Version of the JSON document. Raise it when a key changes its name or meaning."""
 
-READ = (3, 4, 5, SCHEMA)
+READ = (3, 4, 5, 6, SCHEMA)
 """The schemas that are read. Schema 4 added units to the names of figures, which are not read, and null. Schema 5
 changed the names in `connbench.results.file_checks.RENAMED`. Schema 6 records the version of a plan's
-draws, and its loop.
+draws, and its loop. Schema 7 records the sysctls of a load.
 """
 
 RECORDS_DRAWS = 6
