@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from connbench.analysis.gate import evaluate
@@ -127,6 +128,39 @@ def test_a_level_that_is_slow_for_a_while_is_no_knee() -> None:
     """From the knee on, every level is slow."""
     [strategy] = profile_of({under(PLAIN): attempts([5_000, 90_000, 5_000, 5_000, 5_000])}).strategies
     assert find_knee(strategy).connection is None
+
+
+def test_early_turns_slow_in_bind() -> None:
+    """The verdict names the call and the option, and the next command measures the strategies that set it."""
+    early = StrategySpec("early")
+    slow = attempts([4_000] * 5)
+    slow = replace(slow, prepare_ns=slow.in_use * 1_000, acquire_ns=np.repeat(SLOW, EACH))
+    assert verdict(profile_of({under(early): slow})) == (
+        (
+            "early: bind() turns slow once 500 of the 1,000 ports (50 %) are in use: acquire p50 5 to 6 µs before, "
+            "90 to 95 µs from there on."
+        ),
+        (
+            "Set IP_BIND_ADDRESS_NO_PORT before bind(): then connect() chooses the port, for its own target only "
+            "(as bind and range do)."
+        ),
+        "Next: connbench profile --strategy bind,range --port-range 9024-10023 shows what helps.",
+    )
+    few = (0.1, 0.4)
+    unseen = verdict(profile_of({under(spec, few): attempts([5_000] * 2, levels=few) for spec in (early, PLAIN)}))
+    assert unseen[1] == (
+        "These levels cannot show whether early and plain turn slow: bind() and connect() do when half of the ports "
+        "are in use."
+    )
+
+
+def test_tries_with_the_fewest_ports_free_stand_below_the_table() -> None:
+    """What a program pays that binds again and again, where a port is still free."""
+    levels = attempts([5_000] * 5)
+    result = profile_of(
+        {under(RANDOM): replace(levels, tries=np.repeat([1, 2, 3, 4, 1000], EACH)), under(PLAIN): levels}
+    )
+    assert "\ntries of an attempt, the mean: random 4.0 at 75%\n" in text(result)
 
 
 def test_levels_below_half_show_no_knee() -> None:

@@ -27,6 +27,7 @@ class Level:
         in_use: The ports in use, the median of the rounds.
         latency: The latencies of the attempts with a connection.
         acquire: The acquire times of all attempts, failed ones too.
+        bind: The times of all calls but connect(), of all attempts.
         connected_ns: The median acquire time of the attempts with a connection; None without one.
         failed: How many attempts failed.
         tries_mean: The tries of an attempt.
@@ -36,6 +37,7 @@ class Level:
     in_use: int
     latency: Distribution
     acquire: Distribution
+    bind: Distribution
     connected_ns: float | None
     failed: int
     tries_mean: float
@@ -71,6 +73,7 @@ def levels_of(strategy: StrategyResult) -> tuple[Level, ...]:
                 in_use=int(np.median([part.in_use[0] for part in parts])),
                 latency=Distribution.of(samples.latency_ns[~samples.failed]),
                 acquire=Distribution.of(samples.acquire_ns),
+                bind=Distribution.of(samples.bind_ns),
                 connected_ns=float(np.median(connected)) if len(connected) else None,
                 failed=int(samples.failed.sum()),
                 tries_mean=float(samples.tries.mean()),

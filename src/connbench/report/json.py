@@ -87,11 +87,12 @@ def _summary(summary: Summary, origin: Origin) -> dict[str, Any]:
 
 
 def _level(level: Level) -> dict[str, Any]:
-    """A level of a profile: `acquire_ns` is of all attempts, `connected_ns` the median of those with a connection."""
+    """A level of a profile: its times are of all attempts, but `connected_ns`, the median of the connections."""
     return {
         "share": level.share,
         "in_use": level.in_use,
         "acquire_ns": level.acquire,
+        "bind_ns": level.bind,
         "connected_ns": level.connected_ns,
         "failed": level.failed,
         "tries_mean": level.tries_mean,

@@ -14,10 +14,18 @@ from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
 from connbench.report.blocks import Block, Findings, Heading, Lines, Table, Verdict
 from connbench.report.run_report import conditions, kernel_name
-from connbench.report.run_verdict import CUT_SHORT, LATE, percent, span, usable_strategies
+from connbench.report.run_verdict import (
+    CUT_SHORT,
+    LATE,
+    LEAVE_TO_CONNECT,
+    helping_where_slow,
+    percent,
+    searching_calls,
+    span,
+    usable_strategies,
+)
 from connbench.results.result import Result, StrategyResult
 from connbench.safe_text import printable
-from connbench.strategies import SHOWN_WHERE_SLOW
 from connbench.units import about, count, duration, format_percent
 from connbench.wording import listed
 
@@ -129,15 +137,26 @@ def _remark(strategies: Sequence[StrategyResult], *, is_wide: bool) -> str:
 
 
 def _lines(result: Result) -> Iterator[str]:
-    """Where attempts failed though ports were free."""
+    """How often programs tried with the fewest ports free, and where attempts failed though ports were free."""
     failing = []
     for strategy in result.strategies:
         some = [level for level in levels_of(strategy) if level.failed and level.connected_ns is not None]
         if some:
             at = ", ".join(f"{percent(level.errors, 1)} at {format_percent(level.share)}" for level in some)
             failing.append(f"{strategy.strategy.setting} {at}")
+    again = [s for s in result.strategies if s.strategy.draws_again and any(_made(s))]
+    if again:
+        tries = [
+            f"{s.strategy.setting} {_made(s)[-1].tries_mean:.1f} at {format_percent(_made(s)[-1].share)}" for s in again
+        ]
+        yield f"tries of an attempt, the mean: {'; '.join(tries)}"
     if failing:
         yield f"attempts that fail though ports are free: {'; '.join(failing)}"
+
+
+def _made(strategy: StrategyResult) -> list[Level]:
+    """The levels at which a connection was made."""
+    return [level for level in levels_of(strategy) if level.connected_ns is not None]
 
 
 # ---- the verdict
@@ -156,7 +175,7 @@ def verdict(result: Result) -> tuple[str, ...]:
 def _is_step(strategy: StrategyResult) -> bool:
     """Whether the acquire time at the knee is a multiple of that at the level before, and the knee no late one."""
     knee = find_knee(strategy)
-    made = [level for level in levels_of(strategy) if level.connected_ns is not None]
+    made = _made(strategy)
     if knee.in_use is None:
         return False
     slow = next(position for position, level in enumerate(made) if level.in_use >= knee.in_use)
@@ -166,18 +185,22 @@ def _is_step(strategy: StrategyResult) -> bool:
 
 def _turns(stepped: Sequence[StrategyResult]) -> Iterator[str]:
     """Where strategies turn slow; those that do so at the same level share a sentence."""
-    by_level: dict[int, list[StrategyResult]] = {}
+    by_level: dict[tuple[int, bool], list[StrategyResult]] = {}
     for strategy in stepped:
-        by_level.setdefault(find_knee(strategy).in_use or 0, []).append(strategy)
-    for in_use, alike in by_level.items():
+        key = find_knee(strategy).in_use or 0, strategy.strategy.traits.searches_in_bind
+        by_level.setdefault(key, []).append(strategy)
+    for (in_use, in_bind), alike in by_level.items():
         knee = find_knee(alike[0])
         of = f" of the {count(knee.ports)} ports ({percent(knee.share or 0.0)})" if knee.ports else " ports"
         levels = [(level.in_use >= in_use, level.connected_ns) for s in alike for level in levels_of(s)]
         before, after = ([ns for is_slow, ns in levels if is_slow is side and ns] for side in (False, True))
+        turn = ": bind() turns" if in_bind else " turns" if len(alike) == 1 else " turn"
         yield (
-            f"{_names(alike)} {'turns' if len(alike) == 1 else 'turn'} slow once {count(in_use)}{of} are in use: "
+            f"{_names(alike)}{turn} slow once {count(in_use)}{of} are in use: "
             f"acquire p50 {span([min(before), max(before)])} before, {span([min(after), max(after)])} from there on."
         )
+    if any(in_bind for _, in_bind in by_level):
+        yield LEAVE_TO_CONNECT
 
 
 def _top(usable: Sequence[StrategyResult], stepped: Sequence[StrategyResult]) -> Iterator[str]:
@@ -203,10 +226,10 @@ def _failing(level: Level) -> str:
 
 def _unseen(strategies: Sequence[StrategyResult]) -> Iterator[str]:
     if strategies:
-        verb = "turns" if len(strategies) == 1 else "turn"
+        verb, calls = "turns" if len(strategies) == 1 else "turn", searching_calls(strategies)
         yield (
             f"These levels cannot show whether {_names(strategies)} {verb} slow: "
-            "connect() does when half of the ports are in use."
+            f"{listed(calls)} {'does' if len(calls) == 1 else 'do'} when half of the ports are in use."
         )
 
 
@@ -223,7 +246,8 @@ def _next_step(result: Result, usable: Sequence[StrategyResult], stepped: Sequen
         return "Next: connbench profile measures the same on this machine."
     ports = f"--port-range {plan.port_range}"
     if stepped and not any(s.strategy.traits.sets_port_range for s in usable):
-        return f"Next: connbench profile --strategy {','.join(SHOWN_WHERE_SLOW)} {ports} shows what helps."
+        helping = ",".join(helping_where_slow([s.strategy for s in usable]))
+        return f"Next: connbench profile --strategy {helping} {ports} shows what helps."
     free = [level.in_use for s in usable for level in levels_of(s) if level.connected_ns is not None]
     connections = max(free, default=0) or len(plan.port_range)
     udp = " --protocol udp" if usable[0].strategy.load.protocol is Protocol.UDP else ""

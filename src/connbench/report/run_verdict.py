@@ -226,8 +226,8 @@ def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
     names = _names(result, hidden)
     most = max((course for _, course in hidden), key=lambda course: course.held)
     of = f" of {count(most.knee.ports)} port{'s' if most.knee.ports > 1 else ''}" if most.knee.ports else ""
-    calls = dict.fromkeys("bind()" if s.strategy.traits.searches_in_bind else "connect()" for s, _ in hidden)
-    why = f"{' and '.join(calls)} {'turn' if len(calls) > 1 else 'turns'} slow when more than half are in use"
+    calls = searching_calls([s for s, _ in hidden])
+    why = f"{listed(calls)} {'turn' if len(calls) > 1 else 'turns'} slow when more than half are in use"
     if most.held < FEWEST_CONNECTIONS:
         why = f"{FEWEST_CONNECTIONS} are needed"
     elif most.knee.ports and most.held > most.knee.ports // 2:
@@ -356,6 +356,11 @@ def _next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     targets = "".join(f" --target {target}" for target in plan.targets) if plan.listener is Listener.EXTERNAL else ""
     asked = f"-n {first.connections}{sources}{targets}{ports}"
     return f"Next: connbench advise {asked} says which strategy and setting fit such a load."
+
+
+def searching_calls(strategies: Iterable[StrategyResult]) -> list[str]:
+    """The calls in which strategies search: bind(), connect() or both."""
+    return sorted({"bind()" if s.strategy.traits.searches_in_bind else "connect()" for s in strategies})
 
 
 def helping_where_slow(specs: Sequence[StrategySpec]) -> tuple[str, ...]:
