@@ -309,6 +309,13 @@ def test_delay_of_reuse_is_the_kernels() -> None:
     assert TimeWait().seconds(is_loopback=True, binds_to_port=True) == 60.0
 
 
+def test_a_named_port_leaves_time_wait_at_once_if_sockets_share_it() -> None:
+    """With TCP timestamps, and whatever tcp_tw_reuse is: that is asked where connect() searches for the port."""
+    for reuse in range(3):
+        assert TimeWait(reuse).seconds(is_loopback=False, shares_ports=True) == 0
+        assert TimeWait(reuse, has_timestamps=False).seconds(is_loopback=True, shares_ports=True) == 60.0
+
+
 @pytest.mark.parametrize("low", [LOW, LOW + 1])
 def test_before_parities_were_preferred(low: int) -> None:
     """Before 4.2 ports are found one after the other; from 4.2 on one parity comes first, without a long walk."""

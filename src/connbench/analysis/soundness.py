@@ -13,7 +13,7 @@ from connbench.analysis.summary import Summary, achieved_rate, count_errors, err
 from connbench.findings import Finding, Severity
 from connbench.model import HALF, Clock, Close, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.model.round_report import OVERFLOW_COUNTERS
-from connbench.model.time_wait import MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeWait, is_over_loopback
+from connbench.model.time_wait import MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeWait
 from connbench.results.result import PARTIAL, Origin, Result, Round
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 from connbench.units import MS_PER_S, duration, format_measured_rate
@@ -341,7 +341,8 @@ def _find_in_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str)
             "close fewer than that within a minute: lower --churn or --churn-rate",
         )
     without_port = int(np.isin(measured.samples.errno, list(NO_PORT_FREE)).sum())
-    if churn and churn.close is Close.FIN and without_port and measured.report.time_wait:
+    waits = measured.report.time_wait > 0 and _time_wait_seconds(plan, spec, measured.report.settings) > 0
+    if churn and churn.close is Close.FIN and without_port and waits:
         yield Finding(
             "time-wait",
             Severity.NOTE,
@@ -360,7 +361,7 @@ def _find_loopback_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel
     """
     settings, churn = measured.report.settings, spec.load.churn
     seconds = _time_wait_seconds(plan, spec, settings)
-    if not churn or settings.get(TW_REUSE) != "2" or seconds == TIME_WAIT_S:
+    if not churn or settings.get(TW_REUSE) != "2" or seconds == TIME_WAIT_S or spec.shares_ports:
         return
     planned = RoundPlan(plan, spec, measured.number)
     rate = achieved_rate(spec, measured)
@@ -421,5 +422,4 @@ def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
 
 def _time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:
     """How long connect() cannot take a port in TIME_WAIT, by the namespace's sysctls."""
-    binds_to_port = spec.takes_port_in_bind
-    return TimeWait.of(settings).seconds(is_loopback=is_over_loopback(plan), binds_to_port=binds_to_port)
+    return TimeWait.of(settings).seconds_of(plan, spec)

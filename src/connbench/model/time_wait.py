@@ -9,6 +9,7 @@ from typing import Self
 from connbench.errors import UsageError
 from connbench.model.choices import Link
 from connbench.model.plan import Plan
+from connbench.model.strategy import StrategySpec
 from connbench.units import MS_PER_S
 
 TIME_WAIT_S = 60.0
@@ -74,16 +75,25 @@ class TimeWait:
         """Whether connect() may reuse a port in TIME_WAIT."""
         return self.has_timestamps and (self.reuse == ALWAYS or (self.reuse == ON_LOOPBACK and is_loopback))
 
-    def seconds(self, *, is_loopback: bool, binds_to_port: bool = False) -> float:
+    def seconds(self, *, is_loopback: bool, binds_to_port: bool = False, shares_ports: bool = False) -> float:
         """How long a closed connection keeps its port in use, in seconds.
 
         Args:
             is_loopback: Whether one end has an address of the loopback.
-            binds_to_port: Whether bind() asks for the port by its number; without SO_REUSEADDR it gets none in
-                TIME_WAIT.
+            binds_to_port: Whether bind() puts the port in use for every target; it gets none in TIME_WAIT.
+            shares_ports: Whether bind() names the port, with SO_REUSEADDR or SO_REUSEPORT: connect() then takes it from
+                TIME_WAIT at once, whatever `reuse` and `delay_s` are (`tcp_twsk_unique` without `twp`).
         """
+        if shares_ports:
+            return 0.0 if self.has_timestamps else TIME_WAIT_S
         is_kept = binds_to_port or not self.is_reused(is_loopback=is_loopback)
         return TIME_WAIT_S if is_kept else min(self.delay_s, TIME_WAIT_S)
+
+    def seconds_of(self, plan: Plan, spec: StrategySpec) -> float:
+        """How long a connection that a strategy closed keeps its port in use, in seconds."""
+        return self.seconds(
+            is_loopback=is_over_loopback(plan), binds_to_port=spec.takes_port_in_bind, shares_ports=spec.shares_ports
+        )
 
 
 def _number(settings: Mapping[str, str], name: str) -> int | None:

@@ -77,8 +77,7 @@ class Prediction:
     @property
     def time_wait_seconds(self) -> float:
         """How long a port that churn closed by FIN stays in use, in seconds."""
-        binds_to_port = self.plan.strategy.takes_port_in_bind
-        return self.time_wait.seconds(is_loopback=self.is_over_loopback, binds_to_port=binds_to_port)
+        return self.time_wait.seconds_of(self.plan.plan, self.plan.strategy)
 
     @property
     def searches(self) -> bool:

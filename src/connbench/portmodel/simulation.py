@@ -27,7 +27,7 @@ from connbench.model import (
 from connbench.model.addresses import RESERVED_PORTS
 from connbench.model.time_wait import SETTINGS as TIME_WAIT_SETTINGS
 from connbench.model.time_wait import USUAL as AS_USUAL
-from connbench.model.time_wait import TimeWait, is_over_loopback
+from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.kernel_search import (
     EveryPort,
@@ -412,10 +412,9 @@ class _TimeWaitPorts:
 
     def __init__(self, plan: RoundPlan, time_wait: TimeWait) -> None:
         load = plan.strategy.load
-        churn, binds_to_port = load.churn, plan.strategy.takes_port_in_bind
-        self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP
+        churn, seconds = load.churn, time_wait.seconds_of(plan.plan, plan.strategy)
+        self._is_left = churn is not None and churn.close is Close.FIN and load.protocol is Protocol.TCP and seconds > 0
         rate = churn.rate if churn else None
-        seconds = time_wait.seconds(is_loopback=is_over_loopback(plan.plan), binds_to_port=binds_to_port)
         self._turns = None if rate is None else rate * seconds
         self._most = time_wait.most
         self._ports: deque[tuple[int, PortSpace, int]] = deque()

@@ -91,6 +91,8 @@ def time_wait_text(prediction: Prediction) -> str:
     churn = load.churn
     if churn is None or churn.close is not Close.FIN or load.protocol is not Protocol.TCP:
         return ""
+    if not prediction.time_wait_seconds and (reuse := prediction.plan.strategy.reuse):
+        return f"{reuse.option}: connect() takes a port from TIME_WAIT at once"
     where = "on" if prediction.is_over_loopback else "not on"
     words = f"tcp_tw_reuse {prediction.time_wait.reuse}, target {where} the loopback: a port in TIME_WAIT is "
     if churn.rate is None:
