@@ -152,6 +152,7 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         "connections": ("connections", base.connections, new.connections),
         "isolation": ("isolation", base.namespace, new.namespace),
         "link": ("link", base.link, new.link),
+        "masquerade": ("masquerade by the host", _answer(base.masquerade), _answer(new.masquerade)),
         "delay": ("delay of the link in ms", base.delay_ms, new.delay_ms),
         "listener": ("listener", base.listener, new.listener),
         "loop": ("loop", base.loop.language, new.loop.language),
@@ -207,6 +208,10 @@ def _median_floor(result: Result) -> float | None:
     return float(np.median(floors)) if floors else None
 
 
+def _answer(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def _shown(value: object) -> str:
     """A value as text: `not known` if the machine or the file does not tell, `none` for an empty setting."""
     if value is None:
@@ -226,7 +231,7 @@ HANDSHAKE_FIGURES = tuple(f"handshake.{name}" for name in ("mean", "p50", "p99")
 BIND_FIGURES = tuple(f"{group}{name}" for group in ("acquire.", "bind.") for name in ("mean", "p50", "p99"))
 """Those that follow where the search is in bind(), so that the latency does not show what a connection costs."""
 
-MEASURED_OTHERWISE = {"clock", "port-range", "connections", "link", "delay", "listener", "target"}
+MEASURED_OTHERWISE = {"clock", "port-range", "connections", "link", "masquerade", "delay", "listener", "target"}
 """Codes of differences in what was measured: they alone can be the reason for a change."""
 
 

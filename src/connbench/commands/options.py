@@ -467,6 +467,13 @@ RUN_OPTIONS = (
     option(Section.PORTS, "--allow-remote", is_flag=True, help="Allow a --target on another machine."),
     option(
         Section.PORTS,
+        "--allow-host-route",
+        is_flag=True,
+        help="Connect to --target from a namespace of its own: each round adds a veth pair to the host's namespace "
+        "and, where the target has no route back, a masquerade by nftables.",
+    ),
+    option(
+        Section.PORTS,
         "--family",
         type=Word(["4", "6"], kind=int),
         metavar="4|6",
@@ -497,7 +504,8 @@ RUN_OPTIONS = (
         default=Link.LOOPBACK.value,
         show_default=True,
         metavar="LINK",
-        help="Connect over the loopback interface, or over a veth pair to a second namespace (veth).",
+        help="Connect over the loopback interface, over a veth pair to a second namespace (veth), or over one to the "
+        "host's, which routes on to --target (routed, with --allow-host-route).",
     ),
     option(
         Section.PLACE,

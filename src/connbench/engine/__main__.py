@@ -74,6 +74,7 @@ def run(plan: RoundPlan, descriptor: int, parent: int, stop: memoryview[int]) ->
         scheduler.close(meanwhile=running.close)
     finally:
         running.close()
+    own_network.close()
     send("finished", reports=reports)
 
 

@@ -1,4 +1,4 @@
-"""The network of a round: its namespace, with --link veth a second one for the listener, and the sysctls of both."""
+"""The network of a round: its namespace, a second one for the listener or a route through the host, and sysctls."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from connbench.engine.listener import backlog_for
 from connbench.errors import EnvironmentFault
 from connbench.linux import counters, sysctl, veth
 from connbench.linux.faults import limit_fault
+from connbench.linux.host_route import HostRoute
 from connbench.linux.interfaces import bring_up_loopback
 from connbench.linux.namespace import (
     LIMIT_WAIT_S,
     enter_child_namespace,
     enter_new_namespace,
     in_namespace,
+    open_own_namespace,
     refusal_reason,
 )
 from connbench.model import Link, PortRange, RoundPlan
@@ -31,10 +33,12 @@ class Network:
     Attributes:
         settings: The sysctls of the near end by name, as read back.
         far: The descriptor of the far end's namespace; None if both ends are in the namespace of this process.
+        route: The route through the host; None without one.
     """
 
     settings: dict[str, str]
     far: int | None = None
+    route: HostRoute | None = None
 
     def listening_end(self) -> AbstractContextManager[None]:
         """A context in which this process is in the listener's namespace."""
@@ -49,6 +53,11 @@ class Network:
             far = counters.read()
         return {name: value + far.get(name, 0) for name, value in near.items()}
 
+    def close(self) -> None:
+        """Remove from the host's namespace what the round added there."""
+        if self.route:
+            self.route.close()
+
 
 def set_up(round_plan: RoundPlan) -> Network:
     """Enter the namespace of a round's plan, set up its interfaces and sysctls, and make the far end of a veth link.
@@ -56,14 +65,16 @@ def set_up(round_plan: RoundPlan) -> Network:
     Both ends get the sysctls of the load: some matter where connect() is called, some where the listener is, and both
     ends have to agree on TCP timestamps.
 
-    With `--isolate never` this process stays in the host's namespace, and nothing there is changed.
+    With `--isolate never` this process stays in the host's namespace, and nothing there is changed. A routed link
+    adds to the host's namespace what `HostRoute.make` says.
 
     Raises:
         EnvironmentFault: The kernel or a policy of this machine does not allow it.
         OSError: This process lacks a resource: see `faults.limit_fault`.
     """
     plan = round_plan.plan
-    far: int | None = None
+    far, route = None, None
+    host = open_own_namespace() if plan.link is Link.ROUTED else None
     try:
         enter_new_namespace(plan.namespace, LIMIT_WAIT_S)
     except OSError as error:
@@ -83,11 +94,14 @@ def set_up(round_plan: RoundPlan) -> Network:
         far = veth.make_link(plan.sources, hosts, plan.delay_ms)
         with in_namespace(far):
             _set_sysctls(_queues(round_plan.handshakes) | named)
+    elif host is not None:
+        route = HostRoute.make(host, plan.sources, masquerade=plan.masquerade)
+        _set_sysctls({sysctl.ORPHAN_RETRIES: "1"})
     elif plan.namespace.is_own:
         bring_up_loopback(_beyond_loopback(*plan.sources, *hosts))
     if plan.namespace.is_own:
         _set_sysctls(_ports(plan.port_range) | _queues(round_plan.handshakes) | named)
-    return Network(sysctl.read_all((*sysctl.RECORDED, *named)), far)
+    return Network(sysctl.read_all((*sysctl.RECORDED, *named)), far, route)
 
 
 def _enlarge_hash_table(entries: int) -> None:

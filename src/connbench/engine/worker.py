@@ -249,11 +249,12 @@ def _warm_up(plan: RoundPlan) -> None:
     """Make a connect() that is not measured, so that the next one finds the CPU's caches warmer after a process switch.
 
     It connects to a port of the target's address without a listener, which refuses at once; the kernel searches for a
-    local port all the same. Such a port is known only in connbench's own namespace: elsewhere this does nothing. With
-    800 of 1,000 ports in use and three worker processes in turn, the median connect() takes 17 us with it and 20 us
-    without it. A second call changes nothing: what remains is on the listener's side. With one process it is 13.5 us.
+    local port all the same. Such a port is known only where a namespace of the run's own has connbench's listener:
+    elsewhere this does nothing. With 800 of 1,000 ports in use and three worker processes in turn, the median connect()
+    takes 17 us with it and 20 us without it. A second call changes nothing: what remains is on the listener's side.
+    With one process it is 13.5 us.
     """
-    if plan.strategy.load.protocol is Protocol.UDP or not plan.plan.namespace.is_own:
+    if plan.strategy.load.protocol is Protocol.UDP or not (plan.plan.namespace.is_own and plan.is_listener_ours):
         return
     host = plan.plan.targets[0].host
     sock = socket(int(family_of(host)), SOCK_STREAM)

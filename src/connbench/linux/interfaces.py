@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from typing import Any
 
-from connbench.errors import EnvironmentFault, reason_of
+from connbench.errors import EnvironmentFault, TargetError, reason_of
+from connbench.linux import sysctl
 from connbench.linux.address_family import enable_ipv6, family_of
 from connbench.linux.faults import limit_fault
 from connbench.linux.process import CLONE_NEWNET, in_child, set_namespace
@@ -25,6 +28,24 @@ IFREQ = "16sh22x"
 
 IFA_F_NODAD = 0x02
 """No duplicate address detection (linux/if_addr.h): an IPv6 address can be used at once."""
+
+HOST_DEVICE = "connbench"
+"""The end of a veth pair that a run adds to the host's namespace."""
+
+HOPS = {socket.AF_INET: "169.254.1.1", socket.AF_INET6: "fe80::1"}
+"""The next hop of a namespace whose route leads through the host: link-local addresses, which no device has."""
+
+CARRIES_WITHIN_S = 10.0
+"""Seconds that a new pair has until it carries packets."""
+
+REMOVED_WITHIN_S = 3.0
+"""Seconds within which the kernel removes the pair of a namespace that has ended."""
+
+RTN_LOCAL = 2
+"""The type of a route to an address of this namespace (linux/rtnetlink.h)."""
+
+RTM_F_FIB_MATCH = 0x2000
+"""RTM_GETROUTE answers with the route that matches, and its length (linux/rtnetlink.h)."""
 
 MOST_PACKETS = 1 << 20
 """The length of netem's queue. It drops packets beyond it; the default of 1,000 would be too few."""
@@ -112,6 +133,156 @@ def connect_by_veth(far: int, near_addresses: tuple[str, ...], far_addresses: tu
         "no veth pair can be set up between the new namespaces",
         "it needs CONFIG_VETH (the module veth); leave out --link veth otherwise",
     )
+
+
+def connect_to_host(host: int, addresses: tuple[str, ...]) -> None:
+    """Connect this network namespace to the host's by a veth pair: everything that it sends goes through the host.
+
+    The host's end, `HOST_DEVICE`, has no address of its own: this end sends to its MAC address, and the host routes
+    what arrives. All that is added to the host belongs to that device: it ends with it, and the pair ends with this
+    namespace.
+
+    Args:
+        host: The descriptor of the host's namespace.
+        addresses: The addresses of this end, of one family. The host gets a route to each.
+
+    Raises:
+        EnvironmentFault: The kernel has no veth or does not allow it; or the host has a device of that name, or a route
+            to one of the addresses.
+    """
+    near_end = _End("near", "02:00:00:00:00:01", addresses)
+    hop = HOPS[family_of(addresses[0])]
+    host_end = _End(HOST_DEVICE, "02:00:00:00:00:02", (hop,))
+
+    def work() -> None:
+        from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
+
+        own = os.open("/proc/self/ns/net", os.O_RDONLY)
+        set_namespace(host, CLONE_NEWNET)
+        with IPRoute() as route:
+            _check_unused(route, addresses)
+        set_namespace(own, CLONE_NEWNET)
+        with IPRoute() as route:
+            _add_pair(route, near_end, host_end, host)
+            _connect(route, near_end, host_end)
+        set_namespace(host, CLONE_NEWNET)
+        with IPRoute() as route:
+            _lead_back(route, near_end)
+            _await_up(route, HOST_DEVICE)
+        set_namespace(own, CLONE_NEWNET)
+        with IPRoute() as route:
+            _await_up(route, near_end.device)
+
+    in_child(
+        work,
+        f"no device {HOST_DEVICE} can be added to the host's network namespace",
+        "it needs CAP_NET_ADMIN there, CONFIG_VETH (the module veth) and a writable /proc/sys; or leave out "
+        "--allow-host-route",
+    )
+
+
+def find_ways_out(hosts: tuple[str, ...]) -> list[str]:
+    """The devices by which this namespace sends to hosts. An address of its own needs none. Call this in a child.
+
+    Raises:
+        TargetError: There is no route to one of them.
+    """
+    from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415  # see the module's docstring
+
+    devices: dict[str, None] = {}
+    with IPRoute() as route:
+        for host in hosts:
+            try:
+                [found] = route.route("get", dst=host, family=int(family_of(host)))
+            except NetlinkError as error:
+                raise TargetError(f"no route to {host}: {os.strerror(error.code)}", "check the address") from error
+            if found["type"] != RTN_LOCAL:
+                devices[socket.if_indextoname(found.get_attr("RTA_OIF"))] = None
+    return list(devices)
+
+
+def remove_near_end() -> None:
+    """Remove this namespace's end of the pair of `connect_to_host`, and with it the host's end."""
+
+    def work() -> None:
+        from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
+
+        with IPRoute() as route:
+            route.link("del", index=route.link_lookup(ifname="near")[0])
+
+    in_child(work, f"the device {HOST_DEVICE} cannot be removed", f"ip link delete {HOST_DEVICE}")
+
+
+def _add_pair(route: Any, near_end: _End, host_end: _End, host: int) -> None:  # noqa: ANN401  # pyroute2 has no types
+    """Add the pair once the kernel has removed the pair of the round before, which it does in the background."""
+    from pyroute2 import NetlinkError  # noqa: PLC0415  # as above
+
+    end = time.monotonic() + REMOVED_WITHIN_S
+    peer = {"ifname": host_end.device, "address": host_end.mac, "net_ns_fd": host}
+    while True:
+        try:
+            route.link("add", ifname=near_end.device, kind="veth", address=near_end.mac, peer=peer)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise
+            if time.monotonic() > end:
+                raise EnvironmentFault(
+                    f"the host has a device {HOST_DEVICE} already",
+                    "another run with --allow-host-route has it: let that end first",
+                ) from error
+        else:
+            return
+        time.sleep(0.01)
+
+
+def _check_unused(route: Any, addresses: tuple[str, ...]) -> None:  # noqa: ANN401  # as above
+    """Check that no route of the host but a default route leads to one of these addresses.
+
+    Raises:
+        EnvironmentFault: One does, so that the network has or may have such a host.
+    """
+    from pyroute2 import NetlinkError  # noqa: PLC0415  # as above
+
+    for address in addresses:
+        try:
+            [found] = route.route("get", dst=address, family=int(family_of(address)), flags=RTM_F_FIB_MATCH)
+        except NetlinkError as error:
+            if error.code in {errno.ENETUNREACH, errno.EHOSTUNREACH}:
+                continue
+            raise
+        if found["dst_len"]:
+            network = f"{found.get_attr('RTA_DST')}/{found['dst_len']}"
+            raise EnvironmentFault(
+                f"the host has a route to {network}, and {address} is to be the address of the run's own namespace",
+                "give addresses that nobody has by --source, as in --source 203.0.113.1",
+            )
+
+
+def _lead_back(route: Any, near_end: _End) -> None:  # noqa: ANN401  # as above
+    """Set up the host's end of the pair: it forwards what arrives there, and has a route to each address behind it."""
+    [index] = route.link_lookup(ifname=HOST_DEVICE)
+    hop, family = near_end.addresses[0], int(family_of(near_end.addresses[0]))
+    if family == socket.AF_INET:
+        sysctl.write(f"net.ipv4.conf.{HOST_DEVICE}.forwarding", "1")
+    route.link("set", index=index, state="up")
+    route.neigh("add", family=family, ifindex=index, dst=hop, lladdr=near_end.mac, state="permanent")
+    for address in near_end.addresses:
+        length = 128 if ":" in address else 32
+        through = {} if address == hop else {"gateway": hop, "flags": ["onlink"]}
+        route.route("add", family=family, dst=f"{address}/{length}", oif=index, **through)
+
+
+def _await_up(route: Any, device: str) -> None:  # noqa: ANN401  # as above
+    """Wait until a device carries packets. The kernel starts it in the background (net/core/link_watch.c).
+
+    Until then it drops packets, and a dropped SYN would be sent again only after a second.
+    """
+    [index] = route.link_lookup(ifname=device)
+    end = time.monotonic() + CARRIES_WITHIN_S
+    while route.link("get", index=index)[0].get_attr("IFLA_OPERSTATE") != "UP":
+        if time.monotonic() > end:
+            raise EnvironmentFault(f"the device {device} carries no packets", "leave out --allow-host-route")
+        time.sleep(0.005)
 
 
 def _connect(route: Any, own: _End, other: _End) -> None:  # noqa: ANN401  # pyroute2 has no types

@@ -62,6 +62,15 @@ def enter_child_namespace(ehash_entries: int, patience: float = 0.0) -> None:
     sysctl.write(sysctl.CHILD_EHASH_ENTRIES, str(ehash_entries))
 
 
+def open_own_namespace() -> int:
+    """A descriptor of this process's network namespace, for `in_namespace` after it has entered another one.
+
+    Raises:
+        OSError: No descriptor is free, or /proc is hidden.
+    """
+    return os.open(_OWN, os.O_RDONLY)
+
+
 def create_namespace(patience: float = 0.0) -> int:
     """Create a network namespace, which this process's user namespace owns. This process does not enter it.
 
@@ -76,7 +85,7 @@ def create_namespace(patience: float = 0.0) -> int:
     """
     with _return_to_own_namespace():
         _unshare(CLONE_NEWNET, patience)
-        return os.open(_OWN, os.O_RDONLY)
+        return open_own_namespace()
 
 
 def _unshare(flags: int, patience: float) -> None:
@@ -116,7 +125,7 @@ def in_namespace(namespace: int) -> Iterator[None]:
 
 @contextmanager
 def _return_to_own_namespace() -> Iterator[None]:
-    home = os.open(_OWN, os.O_RDONLY)
+    home = open_own_namespace()
     try:
         yield
     finally:

@@ -37,6 +37,9 @@ NF_NAT_RANGE_PROTO_SPECIFIED, NF_NAT_RANGE_PROTO_RANDOM_FULLY = 0x2, 0x10
 NFPROTO = {4: socket.AF_INET, 6: socket.AF_INET6}
 IFNAMSIZ = 16
 
+TABLE = "connbench"
+"""The name of the table."""
+
 HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence number, port."""
 
@@ -57,7 +60,6 @@ def masquerade(
     leaves: str | None = None,
     ports: PortRange | None = None,
     is_random: bool = False,
-    table: str = "connbench",
 ) -> socket.socket:
     """Give packets that this network namespace forwards the address of the device that they leave by.
 
@@ -67,7 +69,6 @@ def masquerade(
         leaves: The device by which they leave; None for any.
         ports: The source ports that they get; None for their own port, where it is free.
         is_random: Whether the kernel draws the port, instead of keeping the packet's own where it is free.
-        table: The name of the table.
 
     Returns:
         The socket that owns the table. The kernel removes the table when every copy of the socket is closed, also if
@@ -76,7 +77,7 @@ def masquerade(
     Raises:
         EnvironmentFault: The kernel has no nftables or no masquerade, or does not allow it.
     """
-    name, chain = _text(table), _text("postrouting")
+    name, chain = _text(TABLE), _text("postrouting")
     hook = _numbers((NFTA_HOOK_HOOKNUM, NF_INET_POST_ROUTING), (NFTA_HOOK_PRIORITY, NF_IP_PRI_NAT_SRC))
     rule = b"".join(_expressions(enters, leaves, ports, is_random=is_random))
     steps = (

@@ -17,6 +17,8 @@ SOMAXCONN = "net.core.somaxconn"
 SYN_BACKLOG = "net.ipv4.tcp_max_syn_backlog"
 EHASH_ENTRIES = "net.ipv4.tcp_ehash_entries"
 """The entries of the namespace's established-hash table; negative if it is the host's, which most namespaces share."""
+ORPHAN_RETRIES = "net.ipv4.tcp_orphan_retries"
+"""How often the kernel sends the FIN of a socket again that no process has. Such a socket keeps its namespace."""
 CHILD_EHASH_ENTRIES = "net.ipv4.tcp_child_ehash_entries"
 """The entries that a namespace made from this one gets in a table of its own; 0 to share the host's. Linux 6.1."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Self
 
@@ -30,7 +30,7 @@ DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
 """The source of the talk, and one in the prefix for documentation (RFC 3849), which the namespace gets."""
 
 NEAR_SOURCES = {4: "198.18.0.1", 6: "2001:db8::1"}
-"""The sources at this end of a veth link: in 198.18.0.0/15, for benchmarks (RFC 2544), and as above."""
+"""The sources at this end of a veth pair: in 198.18.0.0/15, for benchmarks (RFC 2544), and as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def ip_version(address: str) -> int:
 
 def first_sources(number: int, family: int = 4, link: Link = Link.LOOPBACK) -> tuple[str, ...]:
     """The default source address of a family and a link, and the addresses that follow it, `number` in all."""
-    first = ipaddress.ip_address((NEAR_SOURCES if link is Link.VETH else DEFAULT_SOURCES)[family])
+    first = ipaddress.ip_address((DEFAULT_SOURCES if link is Link.LOOPBACK else NEAR_SOURCES)[family])
     return tuple(str(first + i) for i in range(number))
 
 
@@ -184,10 +184,14 @@ def format_ports(ports: Iterable[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An IPv4 or IPv6 address and a TCP port."""
+    """An IPv4 or IPv6 address and a port.
+
+    `name` is the host name that was resolved to the address; empty if the user gave the address.
+    """
 
     host: str
     port: int
+    name: str = field(default="", compare=False)
 
     @property
     def is_loopback(self) -> bool:

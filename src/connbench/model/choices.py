@@ -27,10 +27,14 @@ class Namespace(StrEnum):
 
 
 class Link(StrEnum):
-    """What packets travel over (`--link`): the loopback, or a veth pair to the listener's own namespace."""
+    """What packets travel over (`--link`)."""
 
     LOOPBACK = "loopback"
+    """The loopback; in the host's namespace whatever leads to a target that listens already."""
     VETH = "veth"
+    """A veth pair to the listener's own namespace."""
+    ROUTED = "routed"
+    """A veth pair to the host's namespace, which routes on to a target that listens already."""
 
 
 class Loop(StrEnum):

@@ -56,6 +56,8 @@ class Plan:
             whose files do not name it.
         ehash_entries: The entries of each round's own established-hash table, a power of two; None for the table that a
             new namespace gets.
+        masquerade: Whether the host of a routed link gives the packets its own address, because the target has no route
+            back to the sources.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -76,6 +78,7 @@ class Plan:
     draws: int = DRAWS
     loop: Loop = Loop.PYTHON
     ehash_entries: int | None = None
+    masquerade: bool = False
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

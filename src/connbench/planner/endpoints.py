@@ -50,7 +50,7 @@ def choose_sources(
         number: The number of addresses, from the default address on.
         target: The target; the addresses are of its family.
         namespace: The namespace that connects; the engine adds IPv6 addresses to one of its own.
-        link: The link; the engine adds the addresses to its end of a veth pair.
+        link: The link; the engine adds the addresses to its end of a veth pair, of a routed link too.
         external: Whether another program listens there. It may refuse other sources (redis serves 127.0.0.1 only), so
             the default is the source that the kernel chooses, as for `plain`.
 
@@ -70,9 +70,9 @@ def choose_sources(
                 f"--source {other} and target {target} are not both IPv{family}",
                 f"give a --source of IPv{family} alone",
             )
-        are_given = link is Link.VETH or (family == 6 and namespace.is_own)
+        are_given = link is not Link.LOOPBACK or (family == 6 and namespace.is_own)
         return found if are_given else _bindable(found, target)
-    if link is Link.VETH:
+    if link is not Link.LOOPBACK:
         return first_sources(1, family, link)
     if external or (not target.is_loopback and not (namespace.is_own and family == 6)):
         return (_routed_source(target),)

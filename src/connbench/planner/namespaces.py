@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
+from dataclasses import replace
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
-from connbench.linux import sysctl, veth
+from connbench.linux import host_route, nftables, sysctl, veth
 from connbench.linux.address_family import has_ipv6, has_ipv6_here
+from connbench.linux.interfaces import HOST_DEVICE
 from connbench.linux.namespace import best_namespace
 from connbench.linux.namespace import check_sysctls as check_sysctls_in
 from connbench.model import (
@@ -28,12 +31,23 @@ from connbench.model import (
     ip_version,
     parse_ports,
 )
+from connbench.model.plan import format_addresses
 from connbench.planner.request import RunRequest
+from connbench.planner.workload import most_handshakes
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Window
 from connbench.units import MS_PER_S
 
 ALLOW_NAMESPACES = "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, or allow user namespaces"
 COST_OF_HOST = "the run uses the host's port range, and other connections of the host take ports of it"
+OWN = "the port range and TIME_WAIT are the namespace's own"
+COST_OF_ROUTE = f"{OWN}; each packet crosses the host's forwarding and firewall"
+COST_OF_MASQUERADE = (
+    f"{OWN}; each packet crosses the host's conntrack and NAT, which has a port search of its own: where that finds no "
+    "port the SYN is dropped, and connect() times out; the target sees the host's address"
+)
+ADD_ROUTE = "add --allow-host-route for a namespace of its own with a route through the host"
+WITHOUT_DELAY = {Link.LOOPBACK: "on the loopback", Link.ROUTED: "on a route through the host"}
+NEEDS_ROOT = "run as root, with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys"
 COST_OF_OWN_LISTENER = "; a listener has to accept if the connections are more than the host's somaxconn"
 
 LONGEST_LIST = 40
@@ -60,11 +74,12 @@ def choose_namespace(
         if request.isolate is Isolation.ALWAYS:
             raise UsageError(
                 "--isolate always cannot reach a --target outside its namespace",
-                f"leave out --isolate always; or {request.listener_hint}",
+                f"leave out --isolate always; or {isolation_hint(request, external=True)}",
             )
         is_here = all(target.is_loopback for target in targets)
         why = "the target listens in it" if is_here else "a namespace of its own has no route to the target"
-        return Namespace.HOST, [_on_host(why, COST_OF_HOST)]
+        cost = COST_OF_HOST if is_here else f"{COST_OF_HOST}; {ADD_ROUTE}"
+        return Namespace.HOST, [_on_host(why, cost)]
     namespace, reason = best_namespace()
     if namespace.is_own:
         return namespace, []
@@ -89,7 +104,9 @@ def isolation_hint(request: RunRequest, *, external: bool) -> str:
     """How a run in the host's namespace could get a network namespace of its own, as a hint says it."""
     if request.isolate is Isolation.NEVER:
         return "leave out --isolate never"
-    return request.listener_hint if external else ALLOW_NAMESPACES
+    if not external:
+        return ALLOW_NAMESPACES
+    return f"{ADD_ROUTE}; or {request.listener_hint}" if request.allow_remote else request.listener_hint
 
 
 def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = False) -> PortRange:
@@ -291,8 +308,49 @@ def choose_listener(
     return asked or (Listener.BACKLOG if fits else Listener.ACCEPT)
 
 
+def choose_link(request: RunRequest, targets: tuple[Endpoint, ...], *, external: bool) -> Link:
+    """Choose the link: --allow-host-route alone asks for a routed one.
+
+    Args:
+        request: What the user asks for.
+        targets: The targets that the user names.
+        external: Whether they listen already.
+
+    Raises:
+        UsageError: A routed link without permission, to no other target, to a loopback address, or together with
+            another link or `--isolate never`.
+    """
+    if not request.allow_host_route:
+        if request.link is Link.ROUTED:
+            raise UsageError(
+                "--link routed changes the host's network namespace, and --allow-host-route is not given",
+                f"with it each round adds the device {HOST_DEVICE} with a route to its own namespace, and a masquerade "
+                "by nftables if the target has no route back; all of it ends with the round",
+            )
+        return request.link
+    without = "leave out --allow-host-route"
+    if request.link not in {Link.LOOPBACK, Link.ROUTED}:
+        raise UsageError(f"--allow-host-route does nothing with --link {request.link}", without)
+    if not external:
+        raise UsageError(
+            "--allow-host-route does nothing without a --target that listens already", f"name a --target, or {without}"
+        )
+    here = next((target for target in targets if target.is_loopback), None)
+    if here:
+        raise UsageError(
+            f"--target {here}: another network namespace cannot reach the host's loopback",
+            f"name another address of the host, where the program listens, with --allow-remote; or {without}",
+        )
+    if request.isolate is Isolation.NEVER:
+        raise UsageError(
+            "--allow-host-route leads out of a namespace of the run's own, and --isolate never forbids one",
+            f"leave out --isolate never; or {without}",
+        )
+    return Link.ROUTED
+
+
 def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace | None:
-    """Choose the kind of namespace for a veth link; None if the link is the loopback.
+    """Choose the kind of namespace for a veth or routed link; None if the link is the loopback.
 
     Args:
         request: What the user asks for.
@@ -304,11 +362,18 @@ def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace |
         EnvironmentFault: No network namespace of its own is allowed.
     """
     without = "leave out --link veth" + (" and --delay" if request.delay_ms else "")
+    if request.link is not Link.VETH and request.delay_ms:
+        raise UsageError(
+            f"--delay {request.delay_ms:g}ms does nothing {WITHOUT_DELAY[request.link]}",
+            "leave out --delay, or add --link veth",
+        )
+    if request.link is Link.ROUTED:
+        namespace, reason = best_namespace()
+        if namespace is Namespace.NETWORK:
+            return namespace
+        reason = reason or "this user may make one in a user namespace of its own alone, which has no way to the host's"
+        raise EnvironmentFault(f"--allow-host-route needs a network namespace: {reason}", NEEDS_ROOT)
     if request.link is not Link.VETH:
-        if request.delay_ms:
-            raise UsageError(
-                f"--delay {request.delay_ms:g}ms does nothing on the loopback", "leave out --delay, or add --link veth"
-            )
         return None
     if request.delay_ms >= request.timeout * MS_PER_S:
         raise UsageError(
@@ -332,6 +397,42 @@ def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace |
             f"{ALLOW_NAMESPACES}; or {without}",
         )
     return namespace
+
+
+def check_route(plan: Plan, answers: Callable[[float | None], object]) -> tuple[Plan, list[Finding]]:
+    """Check that the targets of a routed link answer over it.
+
+    Args:
+        plan: The plan.
+        answers: As `host_route.check_route` takes it.
+
+    Returns:
+        The plan, with a masquerade if the targets do not answer without one, and what the link changes and costs.
+
+    Raises:
+        UsageError: A source that no device can have.
+        EnvironmentFault: The kernel, the user or the host does not allow it.
+        TargetError: A target has no route, or does not answer.
+    """
+    for address in plan.sources:
+        if not _fits_a_device(address):
+            raise UsageError(
+                f"--source {address} cannot be the address of an end of a veth pair",
+                "give one beyond the loopback that nobody has, or leave out --source: 198.18.0.0/15 is for benchmarks",
+            )
+    hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
+    masquerade = host_route.check_route(plan.sources, hosts, most_handshakes(plan), answers)
+    plan = replace(plan, masquerade=masquerade)
+    table = f", and masquerades what comes from there (nftables table {nftables.TABLE})" if masquerade else ""
+    return plan, [
+        Finding(
+            "host-route",
+            Severity.NOTE,
+            f"each round adds the device {HOST_DEVICE} to the host's network namespace, with a route to "
+            f"{format_addresses(plan.sources, 'source')}{table}; all of it ends with the round",
+            COST_OF_MASQUERADE if masquerade else COST_OF_ROUTE,
+        )
+    ]
 
 
 def check_link(plan: Plan) -> None:

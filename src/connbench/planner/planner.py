@@ -41,10 +41,12 @@ from connbench.planner.endpoints import (
 from connbench.planner.namespaces import (
     check_ipv6,
     check_link,
+    check_route,
     check_sysctls,
     check_unreserved,
     choose_ehash_entries,
     choose_family,
+    choose_link,
     choose_link_namespace,
     choose_listener,
     choose_namespace,
@@ -102,6 +104,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: there is no handshake")
     needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
     external = bool(targets) and request.listener is None and not needs_nobody
+    request = replace(request, link=choose_link(request, targets, external=external))
     cpus, unpinned = _choose_cpus(request.cpus, max(one.concurrency for one in (request, *further)))
     joined = choose_link_namespace(request, external=external)
     namespace, findings = (joined, []) if joined else choose_namespace(request, targets, external=external)
@@ -137,7 +140,8 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     findings += left_out
     findings += find_reserved(plan, reserved)
     findings += find_slow_levels(plan)
-    plan = _with_peers(plan, request, external=external)
+    plan, of_route = _with_peers(plan, request, external=external)
+    findings += of_route
     findings += unpinned
     findings += find_unseen_knee(plan, platform.release())
     findings += find_crowded_clients(plan, len(usable_cpus()))
@@ -146,7 +150,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     return plan, findings
 
 
-def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> Plan:
+def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> tuple[Plan, list[Finding]]:
     """Complete a plan with its number of connections and its listener, and check resources, link and targets."""
     if request.connections is None:
         plan = _filled(plan)
@@ -166,10 +170,16 @@ def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> Plan:
     check_resources(plan, Available.here())
     counters.read()  # a run is judged by them: where they are hidden nothing is begun
     check_link(plan)
-    if plan.listener is Listener.EXTERNAL:
-        for target in plan.targets:
-            check_answers(plan.sources[0], target, request.timeout, request.listener_hint)
-    return plan
+
+    def answers(seconds: float | None = None) -> None:
+        timeout = min(seconds or request.timeout, request.timeout)
+        for target in plan.targets if plan.listener is Listener.EXTERNAL else ():
+            check_answers(plan.sources[0], target, timeout, request.listener_hint)
+
+    if plan.link is Link.ROUTED:
+        return check_route(plan, answers)
+    answers()
+    return plan, []
 
 
 def _filled(plan: Plan) -> Plan:

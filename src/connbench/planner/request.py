@@ -63,6 +63,7 @@ class RunRequest:
     timeout: float = DEFAULT_TIMEOUT
     cpus: tuple[int, ...] | CpuChoice = CpuChoice.LAST
     allow_remote: bool = False
+    allow_host_route: bool = False
     loop: Loop | None = None
 
     @property

@@ -177,6 +177,8 @@ def link_name(plan: Plan) -> str:
     """The link: `veth link, 2 ms delay`; empty for the loopback, which is the usual one."""
     if plan.link is Link.LOOPBACK:
         return ""
+    if plan.link is Link.ROUTED:
+        return "route through the host" + (" with masquerade" if plan.masquerade else "")
     return f"{plan.link} link" + (f", {plan.delay_ms:g} ms delay" if plan.delay_ms else "")
 
 

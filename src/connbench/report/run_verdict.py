@@ -406,6 +406,8 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     ]
     if plan.link is Link.VETH:
         words.append("--link veth" + (f" --delay {plan.delay_ms:g}ms" if plan.delay_ms else ""))
+    if plan.link is Link.ROUTED:
+        words.append("--allow-host-route")
     if plan.ehash_entries:
         words.append(f"--ehash-entries {plan.ehash_entries}")
     if (
