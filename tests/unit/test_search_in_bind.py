@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from connbench.analysis.comparison import compare, compare_totals
 from connbench.analysis.gate import evaluate
 from connbench.analysis.knee import find_knee
+from connbench.analysis.soundness import findings
 from connbench.analysis.summary import held_before, summarize
 from connbench.analysis.sweep_analysis import Figures
-from connbench.model import Endpoint, PortRange, Reuse, StrategySpec
+from connbench.model import Endpoint, Load, PortRange, Reuse, StrategySpec
 from connbench.report import run_report
 from connbench.report.html.page import html_page
 from connbench.report.json import json_document
@@ -187,6 +188,54 @@ def test_failures_in_bind_are_told_in_its_sentence() -> None:
     assert (
         "10 of 1,010 attempts (1.0 %) find no port, for all ports are in use" in run_verdict(run_of((EARLY, beyond)))[0]
     )
+
+
+def test_next_command_has_no_option_that_its_strategies_do_not_take() -> None:
+    """`bind` and `range` take no --reuse-address: connbench would refuse it."""
+    assert run_verdict(run_of((REUSING, QUARTERS)))[-1] == (
+        "Next: connbench run --strategy bind --strategy range --port-range 20000-20999 shows what helps."
+    )
+
+
+TARGETS = (Endpoint("127.9.9.2", 9023), Endpoint("127.9.9.3", 9023))
+SHARING = replace(RANDOM, reuse=Reuse.ADDRESS)
+LIST = StrategySpec("sequential")
+
+
+def notes(spec: StrategySpec, *others: StrategySpec, targets: tuple[Endpoint, ...] = TARGETS[:1]) -> list[str]:
+    """The findings about what a strategy's bind() does."""
+    made = samples_of([5_000] * 4, tries=[1, 2, 3, 1], errno=[0, 0, 0, errno.EADDRNOTAVAIL])
+    result = result_of({one: [round_of(made)] for one in (spec, *others)}, replace(PLAN, targets=targets))
+    codes = {"port-for-all-targets", "reuse-without-use", "list-of-each-client", "bound-ports"}
+    return [found.text for found in findings(result) if found.code in codes and found.strategy == spec.label]
+
+
+def test_port_that_every_target_misses_is_told() -> None:
+    """More targets give a program no more ports if bind() takes them; with reuse, or by connect(), they do."""
+    told = ["early: bind() takes a port for every target: the 2 targets have no more ports than one"]
+    assert notes(EARLY, targets=TARGETS) == told
+    assert notes(SHARING, targets=TARGETS) == notes(PLAIN, targets=TARGETS) == notes(EARLY) == []
+
+
+def test_reuse_with_one_target_only_fails_later() -> None:
+    """bind() lets a port pass that connect() refuses: three tries more, and the one that failed for good."""
+    assert notes(SHARING) == [
+        "random, SO_REUSEADDR: with one target no port is shared: 4 of 7 tries passed bind() and failed in connect()"
+    ]
+
+
+def test_clients_with_lists_of_their_own_are_told() -> None:
+    """A program whose processes all begin at the same port meets the others' ports."""
+    assert notes(LIST) == []
+    [told] = notes(replace(LIST, load=Load(concurrency=2)))
+    assert "each client begins at a place of its own in the list of ports" in told
+
+
+def test_strategies_that_do_not_meet_are_told() -> None:
+    """Each has a namespace of its own: what bind() took is in nobody's way."""
+    assert notes(EARLY, RANDOM) == []
+    [told] = notes(EARLY, PLAIN)
+    assert "connect() of the others passes over every port that bind() took" in told
 
 
 def test_too_few_connections_do_not_show_what_bind_costs() -> None:

@@ -14,7 +14,7 @@ from connbench.findings import Finding, Severity
 from connbench.model import HALF, Clock, Close, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.model.round_report import OVERFLOW_COUNTERS
 from connbench.model.time_wait import MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeWait
-from connbench.results.result import PARTIAL, Origin, Result, Round
+from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 from connbench.units import MS_PER_S, duration, format_measured_rate
 
@@ -49,8 +49,50 @@ def findings(result: Result) -> list[Finding]:
                 for f in _find_in_round(result.plan, strategy.strategy, measured, result.kernel)
             )
         found += (replace(f, strategy=label) for f in _find_high_floor(summarize(strategy)))
+        if result.plan and strategy.strategy.phase is not Phase.CHURN:
+            found += (replace(f, strategy=label) for f in _find_in_bind(result.plan, strategy))
     found += _find_missing_rounds(result)
     return [f for f in found if result.clock is not Clock.INSTRUCTIONS or f.code not in NOISE]
+
+
+def _find_in_bind(plan: Plan, strategy: StrategyResult) -> Iterator[Finding]:
+    """What a program that binds to a port does and these figures do not show, or not at first sight."""
+    spec = strategy.strategy
+    if spec.load.protocol is not Protocol.TCP:
+        return
+    targets = len(plan.targets)
+    if spec.takes_port_in_bind and targets > 1:
+        yield Finding(
+            "port-for-all-targets",
+            Severity.NOTE,
+            f"bind() takes a port for every target: the {targets:,} targets have no more ports than one",
+            "set IP_BIND_ADDRESS_NO_PORT, and connect() takes a port for one target",
+        )
+    if spec.shares_ports and targets == 1:
+        samples = strategy.samples
+        tries = int(samples.tries.sum())
+        failed = tries - int((~samples.failed).sum())
+        yield Finding(
+            "reuse-without-use",
+            Severity.NOTE,
+            f"with one target no port is shared: {failed:,} of {tries:,} tries passed bind() and failed in connect()",
+            f"connect to several targets, or leave out {spec.reuse and spec.reuse.option}",
+        )
+    if spec.traits.has_list and spec.load.concurrency > 1:
+        yield Finding(
+            "list-of-each-client",
+            Severity.NOTE,
+            "each client begins at a place of its own in the list of ports, and meets no port of another before it",
+            "a program whose processes all begin at one port calls bind() more often: expect more tries than these",
+        )
+    if spec.traits.searches_in_bind and any(not one.traits.binds_to_port for one in plan.strategies):
+        yield Finding(
+            "bound-ports",
+            Severity.NOTE,
+            "each strategy has the ports to itself: on one host connect() of the others passes over every port that "
+            "bind() took, whatever its target",
+            "count the ports of all programs on the host together",
+        )
 
 
 def _find_missing_rounds(result: Result) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import floor
 from shlex import quote
 
@@ -40,7 +41,7 @@ from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PROPOSED_PORTS
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
-from connbench.strategies import SHOWN_WHERE_SLOW, STRATEGIES
+from connbench.strategies import PARAMETERS, SHOWN_WHERE_SLOW, STRATEGIES
 from connbench.units import about, count, format_percent, per_second
 from connbench.wording import listed
 
@@ -348,9 +349,10 @@ def _next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
     if fullest and not fullest.shows_half:
         return _next_larger(fullest)
     if not any(s.strategy.traits.sets_port_range for s in strategies):
-        kept = _settings(specs) + _number(first) + _conditions(plan, specs)
+        shown = helping_where_slow(specs)
+        kept = _settings([_as_taken(spec, shown) for spec in specs]) + _number(first) + _conditions(plan, specs)
         rounds = f" --rounds {plan.rounds}" if plan.rounds > 1 else ""
-        helping = " ".join(f"--strategy {name}" for name in helping_where_slow(specs))
+        helping = " ".join(f"--strategy {name}" for name in shown)
         return f"Next: connbench run {helping}{kept}{rounds}{ports} shows what helps."
     sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
     targets = "".join(f" --target {target}" for target in plan.targets) if plan.listener is Listener.EXTERNAL else ""
@@ -366,6 +368,15 @@ def searching_calls(strategies: Iterable[StrategyResult]) -> list[str]:
 def helping_where_slow(specs: Sequence[StrategySpec]) -> tuple[str, ...]:
     """The names of the strategies to measure next, where those of `specs` may become slow."""
     return LEAVING_PORT if any(spec.traits.searches_in_bind for spec in specs) else SHOWN_WHERE_SLOW
+
+
+def _as_taken(spec: StrategySpec, names: Iterable[str]) -> StrategySpec:
+    """The strategy without the parameters that none of these strategies takes: connbench refuses their options."""
+    taken = frozenset[str]().union(*(STRATEGIES[name].takes for name in names))
+    dropped = dict.fromkeys(name for name in (*PARAMETERS, "residue") if name not in taken)
+    if "stride" in taken:
+        del dropped["residue"]
+    return replace(spec, **dropped)  # type: ignore[arg-type]  # None is a value of each
 
 
 def _number(planned: RoundPlan) -> str:

@@ -43,6 +43,8 @@ MOST_DRAWN = 64
 TERMS = (
     ("latency", "the time in connect() alone; for UDP the acquire time"),
     ("acquire", "what a program waits for its connection: setsockopt(), bind(), connect(), and every further try"),
+    ("bind()", "acquire without the last connect(): setsockopt() and bind() of every try"),
+    ("first half, second half", "attempts with less than half of the ports in use, and all others"),
     ("handshake", "with --in-flight: from the end of connect() until the target accepted or refused"),
     ("even, odd", "the parity of the local port that the connection got"),
     ("errored, failed", "attempts that ended without a connection; their errno says why"),
