@@ -29,7 +29,7 @@ SMALLER = "--port-range 40000-40499"
 FEWER = {"window": "10,50", "churn": "50", "fill": "50%,95%"}
 """Values that a sweep gets instead of its own."""
 
-SHORTER = {"20k": "2k", "2k": "200"}
+SHORTER = {"20k": "2k", "2k": "200", "1200": "120"}
 """Churn that a run gets instead of its own."""
 
 HOST = (
@@ -74,7 +74,7 @@ def scaled(command: str) -> str:
         words += f" {SMALLER}"
     if words.startswith("connbench run") and not {"-n", "--port-range"} & set(words.split()):
         words = words.replace("run", f"run {SMALLER}", 1)
-    words = re.sub(r"(run .*--churn) (20k|2k)\b", lambda found: f"{found[1]} {SHORTER[found[2]]}", words)
+    words = re.sub(r"(run .*--churn) (20k|2k|1200)\b", lambda found: f"{found[1]} {SHORTER[found[2]]}", words)
     if "--format csv" in words or words.startswith("connbench profile"):
         words = words.replace("--port-range 20000-29999", SMALLER)
     if words.startswith("connbench sweep"):

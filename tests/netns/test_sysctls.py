@@ -141,6 +141,11 @@ def check(*settings: tuple[str, str]) -> None:
     namespace.check_sysctls(NAMESPACE, settings)
 
 
+def test_values_one_after_the_other() -> None:
+    """Those of a list are tried in one namespace; an empty one replaces one that is not."""
+    check((RESERVED_PORTS, "40001"), (RESERVED_PORTS, ""), (TW_REUSE, "0"), (TW_REUSE, "1"))
+
+
 REFUSED = {
     "unknown": ("net.ipv4.tcp_tw_resue", "1", EnvironmentFault, "has no such sysctl", "mean net.ipv4.tcp_tw_reuse?"),
     "of the host": ("net.core.netdev_budget", "300", EnvironmentFault, "belongs to the whole host", "sysctl -w"),
@@ -148,7 +153,7 @@ REFUSED = {
     "out of bounds": ("net.ipv4.tcp_tw_reuse", "7", UsageError, "Invalid argument", "a value that the kernel keeps"),
     "a list": ("net.ipv4.tcp_tw_reuse", "0,1", UsageError, "Invalid argument", "sweep` takes a list"),
     "read back otherwise": ("net.ipv4.tcp_fin_timeout", "0x10", UsageError, "reads '16'", "the kernel keeps"),
-    "empty": ("net.ipv4.tcp_fin_timeout", "", UsageError, "set to '' and reads '60'", "the kernel keeps"),
+    "empty": ("net.ipv4.tcp_fin_timeout", "", UsageError, "Invalid argument", "the kernel keeps"),
     "no such name": ("net.ipv4.tcp_congestion_control", "nope", UsageError, "No such file", "the kernel keeps"),
 }  # fmt: skip
 

@@ -113,7 +113,7 @@ def write(name: str, value: str) -> None:
         OSError: It may not be written, or the kernel rejects the value.
         ValueError: The kernel kept another value.
     """
-    _path(name).write_text(value, encoding="ascii")
+    _path(name).write_text(f"{value}\n", encoding="ascii")  # an empty value is a write, too
     kept = read(name)
     if kept != value:
         raise ValueError(f"it was set to {value!r} and reads {kept!r}")
