@@ -26,7 +26,7 @@ gives: tests/cli/test_trace.py runs it. The kernel lab has tests of its own."""
 SMALLER = "--port-range 40000-40499"
 """A run of all 56,512 ports takes minutes: it gets this range."""
 
-FEWER = {"window": "10,50", "churn": "50", "fill": "50%,95%"}
+FEWER = {"window": "10,50", "churn": "50", "fill": "50%,95%", "sources": "1"}
 """Values that a sweep gets instead of its own."""
 
 SHORTER = {"20k": "2k", "2k": "200", "1200": "120"}
@@ -78,7 +78,7 @@ def scaled(command: str) -> str:
     if "--format csv" in words or words.startswith("connbench profile"):
         words = words.replace("--port-range 20000-29999", SMALLER)
     if words.startswith("connbench sweep"):
-        words = re.sub(r"--(window|churn|fill) [\d,%]+", lambda found: f"--{found[1]} {FEWER[found[1]]}", words)
+        words = re.sub(r"--(window|churn|fill|sources) [\d,%]+", lambda found: f"--{found[1]} {FEWER[found[1]]}", words)
         words += f" {SMALLER} --rounds 1"
     if words.startswith("connbench reproduce") and "--quick" not in words:
         words += " --quick"

@@ -21,6 +21,8 @@ from connbench.linux.process import in_child
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Churn, Close, Link, Listener, Load, Namespace, RoundPlan
 from connbench.model.time_wait import MOST_WAITING, TIMESTAMPS, TW_REUSE, TW_REUSE_DELAY
+from connbench.portmodel.algorithm import algorithm_of
+from connbench.portmodel.prediction import predict
 from connbench.results.result import StrategyResult
 from run_connbench import LOW, OVER_VETH, connbench, make_plan, measure, spec
 
@@ -44,13 +46,18 @@ def load_of(values: dict[str, str], **others: Any) -> Load:  # noqa: ANN401  # a
     return Load(sysctls=tuple(f"{name}={values[name]}" for name in sorted(values)), **others)
 
 
-def churned(values: dict[str, str], **changes: Any) -> StrategyResult:  # noqa: ANN401  # any field of Plan
+def churned(values: dict[str, str], **changes: Any) -> tuple[StrategyResult, int]:  # noqa: ANN401  # any field of Plan
     """With `plain` and these sysctls 24 of 64 ports filled, then 48 connections replaced by FIN.
 
     The other 40 ports last a tenth of a second: for the listener to close its end, and for tcp_tw_reuse_delay.
+
+    Returns:
+        What was measured in the churn, and how many of it fail by the model.
     """
     load = load_of(values, churn=Churn(48, Close.FIN, 400.0))
-    return measure(replace(spec("plain"), load=load), 64, 24, listener=Listener.ACCEPT, **changes)
+    strategy, fields = replace(spec("plain"), load=load), {"listener": Listener.ACCEPT, **changes}
+    [_, predicted] = predict(make_plan(strategy, 64, 24, **fields), algorithm_of(os.uname().release))
+    return measure(strategy, 64, 24, **fields), predicted.failures
 
 
 def failures(strategy: StrategyResult) -> int:
@@ -104,22 +111,23 @@ def reuse_at_once() -> dict[str, str]:
 @pytest.mark.parametrize("reuse", [0, 1, 2])
 def test_time_wait_by_tcp_tw_reuse(reuse: int, link: Link, reuse_at_once: dict[str, str]) -> None:
     """0 reuses no port in TIME_WAIT, 1 each, 2 each over the loopback. Of 48 replacements 8 lack a port if none is."""
-    churn = churned({TW_REUSE: str(reuse), **reuse_at_once}, **(OVER_VETH if link is Link.VETH else {}))
+    churn, predicted = churned({TW_REUSE: str(reuse), **reuse_at_once}, **(OVER_VETH if link is Link.VETH else {}))
     is_reused = reuse == 1 or (reuse == 2 and link is Link.LOOPBACK)
-    assert failures(churn) == (0 if is_reused else 8)
+    assert (failures(churn), predicted) == ((0, 0) if is_reused else (8, 8))
     assert churn.rounds[0].report.settings[TW_REUSE] == str(reuse)
 
 
 def test_no_reuse_without_timestamps(reuse_at_once: dict[str, str]) -> None:
     """tcp_timestamps 0 at both ends: connect() cannot tell an old segment from a new one."""
-    assert failures(churned({TW_REUSE: "1", TIMESTAMPS: "0", **reuse_at_once}, **OVER_VETH)) == 8
+    churn, predicted = churned({TW_REUSE: "1", TIMESTAMPS: "0", **reuse_at_once}, **OVER_VETH)
+    assert (failures(churn), predicted) == (8, 8)
 
 
 def test_a_limit_of_time_wait() -> None:
     """Beyond tcp_max_tw_buckets a port is free at once; the kernel counts it, and TIME_WAIT has no more."""
-    churn = churned({TW_REUSE: "0", MOST_WAITING: "2"})
+    churn, predicted = churned({TW_REUSE: "0", MOST_WAITING: "2"})
     [measured] = churn.rounds
-    assert failures(churn) == 0
+    assert (failures(churn), predicted) == (0, 0)
     assert measured.report.time_wait == 2
     assert measured.report.counters["TcpExt.TCPTimeWaitOverflow"] == 46
 

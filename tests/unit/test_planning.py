@@ -30,7 +30,13 @@ from connbench.model import (
     StrategySpec,
 )
 from connbench.planner.endpoints import choose_sources, choose_targets, find_listener_in_range, listener_endpoint
-from connbench.planner.namespaces import choose_ehash_entries, choose_listener, choose_namespace, choose_range
+from connbench.planner.namespaces import (
+    choose_ehash_entries,
+    choose_listener,
+    choose_namespace,
+    choose_range,
+    find_reserved,
+)
 from connbench.planner.planner import C_LOOP, choose_loop, plan_offline
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import choose_strategies, find_slow_levels, with_all_strategies
@@ -337,6 +343,8 @@ def test_connect_is_given_no_reserved_port() -> None:
         with pytest.raises(UsageError, match=f"--stride with {name}: connect.. never takes a reserved port") as caught:
             plan_offline(asked, reserved)
         assert "--strategy random" in caught.value.hint
+        with pytest.raises(UsageError, match=r"and 1 of 20-29 are reserved"):
+            plan_offline(replace(asked, sysctls=(f"{sysctl.RESERVED_PORTS}=22,23",)))
 
 
 @pytest.mark.parametrize("width", [1, 10])
@@ -404,6 +412,36 @@ def test_nobody_accepts_where_the_queue_can_be_made_long_enough(
 ) -> None:
     """In a namespace of its own the queue holds any number of connections."""
     assert choose_listener(RunRequest(listener=asked), Namespace.NETWORK, 10_000_000, external=external) is expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "connections", "expected"),
+    [
+        (None, 20, Listener.BACKLOG),
+        (None, 21, Listener.ACCEPT),
+        (Listener.ACCEPT, 20, Listener.ACCEPT),
+        (Listener.BACKLOG, 20, Listener.BACKLOG),
+    ],
+)
+def test_a_queue_that_sysctl_shortens(asked: Listener | None, connections: int, expected: Listener) -> None:
+    """With --sysctl net.core.somaxconn=20 a listener leaves 20 connections in its queue; more are accepted."""
+    request = RunRequest(listener=asked)
+    found = choose_listener(request, Namespace.NETWORK, connections, external=False, somaxconn=20)
+    assert found is expected
+    with pytest.raises(UsageError, match=f"21 connections do not fit --sysctl {sysctl.SOMAXCONN}=20"):
+        choose_listener(RunRequest(listener=Listener.BACKLOG), Namespace.NETWORK, 21, external=False, somaxconn=20)
+
+
+def test_reserved_ports_of_each_setting() -> None:
+    """What a setting names takes the place of the plan's; each list has a finding, and a setting its own capacity."""
+    named = [Load(sysctls=(f"{sysctl.RESERVED_PORTS}={text}",)) for text in ("", "40000-40004", "1-39999")]
+    specs = tuple(StrategySpec("plain", load=load) for load in (Load(), *named))
+    ports = PortRange(40000, 40009)
+    plan = replace(PLAN, strategies=specs, port_range=ports, reserved=1)
+    assert [RoundPlan(plan, spec, 1).capacity for spec in specs] == [9, 10, 5, 10]
+    found = [finding.message for finding in find_reserved(plan, frozenset({40007}))]
+    assert [message.partition(" ports")[0] for message in found] == ["1 of the 10", "5 of the 10"]
+    assert f"({sysctl.RESERVED_PORTS}=40000-40004)" in found[1]
 
 
 def test_range_on_the_host_is_the_hosts() -> None:

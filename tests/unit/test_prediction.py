@@ -71,6 +71,21 @@ def test_plan_of_a_prediction_makes_no_socket(monkeypatch: pytest.MonkeyPatch) -
     assert plan.seed == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("--sysctl net.core.somaxconn=9", "net.core.somaxconn: the model does not heed it"),
+        ("--sysctl net.ipv4.tcp_tw_reuse=1 --tcp-tw-reuse 1", "--tcp-tw-reuse and --sysctl net.ipv4.tcp_tw_reuse"),
+        (f"--sysctl {RESERVED_PORTS}=9024 --reserved-ports 9024", f"--reserved-ports and --sysctl {RESERVED_PORTS}"),
+        ("--sysctl net.ipv4.tcp_tw_reuse=always", "net.ipv4.tcp_tw_reuse is 'always', which is not a number"),
+    ],
+)
+def test_sysctls_that_the_model_does_not_take(words: str, fault: str) -> None:
+    """Nothing is predicted for a kernel that was not asked for."""
+    with pytest.raises(UsageError, match=fault):
+        invoke("predict", "-n", "10", "--strategy", "plain", *words.split())
+
+
 def test_options_of_a_prediction_name_no_namespace() -> None:
     """Nothing is measured there, in a namespace of its own or the host's: its defaults are the same everywhere."""
     command = cli.get_command(click.Context(cli), "predict")
@@ -324,19 +339,18 @@ def test_knee_of_udp_is_where_it_was_measured(name: str, share: float, seeds: in
     assert shares == pytest.approx([share] * len(shares), abs=0.04)
 
 
-@pytest.mark.parametrize("of_result", [True, False])
-def test_reserved_ports_are_failures_and_reported(
-    of_result: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of 1,000 ports 100 are reserved, as the option says or the round has recorded: of 1,000 attempts as many fail.
+@pytest.mark.parametrize("by", ["a result", "--reserved-ports ", f"--sysctl {RESERVED_PORTS}="])
+def test_reserved_ports_are_failures_and_reported(by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 1,000 ports 100 are reserved, as an option says or the round has recorded: of 1,000 attempts as many fail.
 
     Without -n the reserved ones are not asked for.
     """
     result, listed = measured(), "39990-40099,50000"
     for rounds in result.rounds.values():
         rounds[0] = replace(rounds[0], report=RoundReport(settings={RESERVED_PORTS: listed}))
-    path = written(tmp_path, result)
-    of_plan = ("--strategy", "plain", "--port-range", SMALL, "-n", "1000", "--reserved-ports", listed)
+    path, of_result = written(tmp_path, result), by == "a result"
+    option = f"{by}{listed}".split()
+    of_plan = ("--strategy", "plain", "--port-range", SMALL, "-n", "1000", *option)
     asked = ("predict", path) if of_result else ("predict", *of_plan)
     invoke(*asked, "--format", "json")
     document = json.loads(capsys.readouterr().out)
@@ -349,7 +363,7 @@ def test_reserved_ports_are_failures_and_reported(
         invoke(*asked, "--reserved-ports", "")
         assert "ports reserved" not in capsys.readouterr().out
     else:
-        invoke("predict", "--strategy", "plain", "--port-range", SMALL, "--reserved-ports", listed)
+        invoke("predict", "--strategy", "plain", "--port-range", SMALL, *option)
         out = capsys.readouterr().out
         assert "connection attempts: 900 errored: 0 " in out
 

@@ -316,6 +316,11 @@ HOST = replace(FULL, namespace=Namespace.HOST)
         (Load(fill=0.85), FULL, "--strategy window --fill 85% --port-range"),
         (Load(give_up_ms=0.5), replace(FULL, timeout=2.5), "--give-up-after 0.5ms --timeout 2.5s --port-range"),
         (Load(), replace(FULL, loop=Loop.PYTHON), "--loop python --port-range"),
+        (
+            Load(sysctls=("net.ipv4.tcp_rmem=4096 8192 65536", "net.ipv4.tcp_tw_reuse=1")),
+            FULL,
+            "--sysctl 'net.ipv4.tcp_rmem=4096 8192 65536' --sysctl net.ipv4.tcp_tw_reuse=1 --port-range",
+        ),
         (Load(), replace(FULL, ehash_entries=1 << 21), "--strategy window --ehash-entries 2097152 --port-range"),
         (Load(), replace(FULL, connections=800, rounds=3), "--strategy window -n 800 --rounds 3 --port-range"),
         (Load(), replace(FULL, listener=Listener.ACCEPT), "--strategy window --listener accept --port-range"),

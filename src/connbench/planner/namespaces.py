@@ -188,11 +188,15 @@ def check_unreserved(plan: Plan) -> None:
         EnvironmentFault: A strategy that leaves the port to the kernel would find none.
         UsageError: A strategy with a stride gives the kernel one port at a time, and some are reserved.
     """
-    named = [spec.name for spec in plan.strategies if spec.stride and not spec.traits.chooses_port]
-    if named and plan.reserved:
+    named = {
+        spec.name: RoundPlan(plan, spec, 1).reserved
+        for spec in plan.strategies
+        if spec.stride and not spec.traits.chooses_port and RoundPlan(plan, spec, 1).reserved
+    }
+    if named:
         raise UsageError(
-            f"--stride with {' and '.join(dict.fromkeys(named))}: connect() never takes a reserved port, and "
-            f"{plan.reserved:,} of {plan.port_range} are reserved ({sysctl.RESERVED_PORTS})",
+            f"--stride with {' and '.join(named)}: connect() never takes a reserved port, and "
+            f"{max(named.values()):,} of {plan.port_range} are reserved ({sysctl.RESERVED_PORTS})",
             f"use --strategy {_choosing()}, which binds to reserved ports too, or a --port-range without them",
         )
     without = [spec.name for spec in plan.strategies if not RoundPlan(plan, spec, 1).ports_each]
