@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import errno
+import socket
+from collections import Counter
 from dataclasses import replace
+from select import select
 
 import pytest
 
+from allowed_namespace import NAMESPACE
+from connbench.analysis.soundness import findings
+from connbench.findings import Finding
+from connbench.linux.interfaces import bring_up_loopback
+from connbench.linux.namespace import enter_new_namespace
+from connbench.linux.process import in_child
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from connbench.model import Churn, Endpoint, Listener, Load, Placement, Protocol, StrategySpec
-from connbench.results.result import StrategyResult
-from run_connbench import LOW, measure, measure_phases, spec
+from connbench.model import Churn, Endpoint, Listener, Load, Placement, Protocol, Reuse, StrategySpec
+from connbench.report.json import json_document
+from connbench.results.json_file import read_json
+from connbench.results.result import Result, StrategyResult
+from run_connbench import LOW, make_plan, measure, measure_phases, spec
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -82,3 +93,49 @@ def test_clients_and_churn_work_for_udp(name: str) -> None:
     assert not filled.samples.failed.any()
     assert not churned.samples.failed.any()
     assert churned.rounds[0].report.established == PORTS // 2
+
+
+@pytest.mark.parametrize("reuse", Reuse)
+def test_one_of_the_sockets_of_a_4_tuple_receives(reuse: Reuse) -> None:
+    """The kernel lets several have one source, port and target; all that arrives goes to the one bound last."""
+
+    def work() -> list[int]:
+        enter_new_namespace(NAMESPACE)
+        bring_up_loopback()
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sender.bind(("127.9.9.2", LOW - 1))
+        sharing = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+        for one in sharing:
+            one.setsockopt(socket.SOL_SOCKET, getattr(socket, reuse.option), 1)
+            one.bind(("127.9.9.1", LOW))
+            one.connect(("127.9.9.2", LOW - 1))
+        for _ in range(5):
+            sender.sendto(b"answer", ("127.9.9.1", LOW))
+        return [sum(1 for _ in range(5) if select([one], [], [], 0)[0] and one.recv(9)) for one in sharing]
+
+    assert in_child(work, "not tried", "") == [0, 0, 5]
+
+
+@pytest.mark.parametrize("name", ["early", "random", "sequential"])
+def test_nothing_keeps_sockets_from_sharing_a_4_tuple(name: str) -> None:
+    """With SO_REUSEADDR no attempt fails; ports are those of the program, or any of the range; a finding counts."""
+    strategy = replace(of_udp(name), reuse=Reuse.ADDRESS)
+    targets = (Endpoint("127.9.9.2", LOW - 1), Endpoint("127.9.9.3", LOW - 1))
+    [result] = measure_phases(strategy, 8, 48, listener=Listener.NONE, targets=targets)
+    samples = result.samples
+    assert not samples.failed.any()
+    assert samples.tries.max() == 1
+    assert result.capacity == 16
+    tuples = Counter(zip(samples.port.tolist(), samples.target.tolist(), strict=True))
+    assert {port for port, _ in tuples} <= set(range(LOW, LOW + 8))
+    if name == "sequential":
+        assert set(tuples.values()) == {3}
+    deaf = sum(tuples.values()) - len(tuples)
+    [found] = [one for one in _findings_of(result, targets) if one.code == "shared-4-tuple"]
+    assert f"and {deaf} receive nothing" in found.message
+
+
+def _findings_of(result: StrategyResult, targets: tuple[Endpoint, ...]) -> list[Finding]:
+    plan = make_plan(result.strategy, 8, 48, listener=Listener.NONE, targets=targets)
+    document = json_document(Result(plan, {"kernel": "under test"}, rounds={result.strategy: list(result.rounds)}))
+    return findings(read_json(document.encode(), "x.json"))

@@ -68,7 +68,10 @@ def _find_in_bind(plan: Plan, strategy: StrategyResult) -> Iterator[Finding]:
             f"bind() takes a port for every target: the {targets:,} targets have no more ports than one",
             "set IP_BIND_ADDRESS_NO_PORT, and connect() takes a port for one target",
         )
-    if spec.shares_ports and targets == 1:
+    closes_by_fin = (
+        spec.load.churn is not None and spec.load.churn.close is Close.FIN
+    )  # reuse takes these ports at once
+    if spec.shares_ports and targets == 1 and not closes_by_fin:
         samples = strategy.samples
         tries = int(samples.tries.sum())
         failed = tries - int((~samples.failed).sum())
@@ -137,6 +140,8 @@ def _find_in_round(plan: Plan | None, spec: StrategySpec, measured: Round, kerne
         yield from _find_timeouts(plan, spec, measured)
     yield from _find_other_failures(measured)
     yield from _find_no_connection(plan, spec, measured)
+    if spec.shares_4_tuples and spec.phase is Phase.FILL:
+        yield from _find_shared_4_tuples(spec, measured)
     if not plan:
         return
     yield from _find_closed_by_listener(measured)
@@ -145,6 +150,27 @@ def _find_in_round(plan: Plan | None, spec: StrategySpec, measured: Round, kerne
     elif is_tcp:
         yield from _find_crowded_hash_table(plan, measured)
     yield from _find_noise(plan, spec, measured)
+
+
+def _find_shared_4_tuples(spec: StrategySpec, measured: Round) -> Iterator[Finding]:
+    """UDP sockets with the same source, port and target: bind() and connect() allow it, and one of them receives."""
+    made = measured.samples.chosen(~measured.samples.failed)
+    source, port, target = (one.astype(np.int64) for one in (made.source, made.port, made.target))
+    _, sockets = np.unique(target << 32 | source << 16 | port, return_counts=True)
+    alike = sockets[sockets > 1]
+    if len(alike) and spec.reuse:
+        yield Finding(
+            "shared-4-tuple",
+            Severity.WARNING,
+            f"{alike.sum():,} of {len(made):,} sockets have the source, port and target of another: the kernel gives "
+            f"what arrives to one socket of each, and {(alike - 1).sum():,} receive nothing",
+            f"leave out {spec.reuse.argument}, and bind() gives each socket a port of its own"
+            + (
+                "; or open no more than there are ports for each target"
+                if spec.traits.has_list
+                else "; or let the program keep a list of the ports that it has for each target"
+            ),
+        )
 
 
 def _find_dropped_syns(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
