@@ -56,6 +56,10 @@ QUARTERS = bound(
 )
 """With SO_REUSEADDR bind() fills one half of the range before the other: one quarter after the other."""
 
+TARGETS = (Endpoint("127.9.9.2", 9023), Endpoint("127.9.9.3", 9023))
+SHARING = replace(RANDOM, reuse=Reuse.ADDRESS)
+LIST = StrategySpec("sequential")
+
 SEARCHED = samples_of([5_000] * 500 + [60_000] * 500)
 
 
@@ -190,16 +194,20 @@ def test_failures_in_bind_are_told_in_its_sentence() -> None:
     )
 
 
+def test_verdict_counts_the_bind_calls_of_a_list_and_of_shared_ports() -> None:
+    """What these cost does not follow from the ports in use; a program that needs one call has no sentence."""
+    calls = {LIST: [1] * 500 + [4] * 500, SHARING: [1] * 1000}
+    measured = [(spec, samples_of([5_000] * 1000, tries=tries)) for spec, tries in calls.items()]
+    told = "For a connection sequential calls bind() 2.5 times and random, SO_REUSEADDR calls bind() 1.0 times."
+    assert told in run_verdict(run_of(*measured))
+    assert not any("calls bind()" in sentence for sentence in run_verdict(run_of(*measured[1:])))
+
+
 def test_next_command_has_no_option_that_its_strategies_do_not_take() -> None:
     """`bind` and `range` take no --reuse-address: connbench would refuse it."""
     assert run_verdict(run_of((REUSING, QUARTERS)))[-1] == (
         "Next: connbench run --strategy bind --strategy range --port-range 20000-20999 shows what helps."
     )
-
-
-TARGETS = (Endpoint("127.9.9.2", 9023), Endpoint("127.9.9.3", 9023))
-SHARING = replace(RANDOM, reuse=Reuse.ADDRESS)
-LIST = StrategySpec("sequential")
 
 
 def notes(spec: StrategySpec, *others: StrategySpec, targets: tuple[Endpoint, ...] = TARGETS[:1]) -> list[str]:

@@ -68,13 +68,11 @@ def _find_in_bind(plan: Plan, strategy: StrategyResult) -> Iterator[Finding]:
             f"bind() takes a port for every target: the {targets:,} targets have no more ports than one",
             "set IP_BIND_ADDRESS_NO_PORT, and connect() takes a port for one target",
         )
-    closes_by_fin = (
-        spec.load.churn is not None and spec.load.churn.close is Close.FIN
-    )  # reuse takes these ports at once
-    if spec.shares_ports and targets == 1 and not closes_by_fin:
-        samples = strategy.samples
-        tries = int(samples.tries.sum())
-        failed = tries - int((~samples.failed).sum())
+    samples, churn = strategy.samples, spec.load.churn
+    tries = int(samples.tries.sum())
+    failed = tries - int((~samples.failed).sum())
+    closes_by_fin = churn is not None and churn.close is Close.FIN  # reuse takes these ports at once
+    if spec.shares_ports and targets == 1 and failed and not closes_by_fin:
         yield Finding(
             "reuse-without-use",
             Severity.NOTE,

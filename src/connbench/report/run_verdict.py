@@ -48,6 +48,9 @@ from connbench.wording import listed
 LATE = 0.95
 """Share of the ports: a strategy that becomes slow only beyond it is reported as fast up to there."""
 
+FEW_CALLS = 1.05
+"""bind() calls for each connection up to which a verdict does not count them."""
+
 CUT_SHORT = "Next: the run was cut short; run it again for the rest."
 """The last sentence of the verdict on a partial result."""
 
@@ -76,7 +79,7 @@ def run_verdict(result: Result) -> tuple[str, ...]:
         return warning
     churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
     said = _of_churn(result, churned) if churned else _of_filling(result, usable)
-    return (*warning, *said, _next_step(result, churned or usable))
+    return (*warning, *said, *_bind_calls(result, churned or usable), _next_step(result, churned or usable))
 
 
 def usable_strategies(result: Result) -> tuple[list[StrategyResult], tuple[str, ...]]:
@@ -251,6 +254,17 @@ def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str
         yield f"{told[0].upper()}{told[1:]}."
     else:
         yield "No replacement failed."
+
+
+def _bind_calls(result: Result, strategies: Sequence[StrategyResult]) -> Iterator[str]:
+    """How often programs call bind() for a connection that do not draw a free port, but meet the ports in use."""
+    calling = [
+        (_name(result, s), float(s.samples.tries.sum()) / connected)
+        for s in strategies
+        if (s.strategy.traits.has_list or s.strategy.shares_ports) and (connected := summarize(s).connected)
+    ]
+    if any(calls > FEW_CALLS for _, calls in calling):
+        yield f"For a connection {listed([f'{name} calls bind() {calls:.1f} times' for name, calls in calling])}."
 
 
 def _in_use(result: Result, strategy: StrategyResult) -> str:
