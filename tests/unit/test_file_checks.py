@@ -9,14 +9,23 @@ import pytest
 
 from connbench.draws import Draws
 from connbench.errors import InputError, RunFault
-from connbench.model import Churn, Load, Namespace, Phase, PortRange, Profile, Protocol, RoundPlan, StrategySpec
+from connbench.model import Churn, Load, Namespace, Phase, PortRange, Profile, Protocol, Reuse, RoundPlan, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results.csv_file import read_csv
-from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE, Rounds, check_rows, check_spec, port_twice
+from connbench.results.file_checks import (
+    PORT_OUTSIDE,
+    PORT_TWICE,
+    Rounds,
+    check_plan,
+    check_rows,
+    check_spec,
+    port_twice,
+)
 from connbench.results.json_file import read_json
 from connbench.results.result import Origin, Result
 from factories import BIND, PLAN, RANDOM, result_of, round_of, samples_of
 
+EARLY = StrategySpec("early")
 TWICE = samples_of([10] * 3, port=[9024, 9025, 9024])
 
 
@@ -39,6 +48,11 @@ def codes(result: Result) -> list[str]:
         (BIND, {"port": [9024, 9025, 9024], "target": [0, 0, 1]}, None),
         (RANDOM, {"port": [9024, 9025, 9024], "target": [0, 0, 1]}, 9024),
         (replace(BIND, load=Load(protocol=Protocol.UDP)), {"port": [9024] * 3, "target": [0, 1, 2]}, 9024),
+        (EARLY, {"port": [9024, 9025, 9024], "target": [0, 0, 1]}, 9024),
+        (replace(EARLY, reuse=Reuse.ADDRESS), {"port": [9024, 9025, 9024], "target": [0, 0, 1]}, 9024),
+        (replace(RANDOM, reuse=Reuse.PORT), {"port": [9024, 9025, 9024], "target": [0, 0, 1]}, None),
+        (replace(RANDOM, reuse=Reuse.PORT), {"port": [9024, 9025, 9024]}, 9024),
+        (replace(EARLY, reuse=Reuse.ADDRESS, load=Load(protocol=Protocol.UDP)), {"port": [9024] * 3}, None),
         (BIND, {"port": [9024, 9025, 0], "errno": [0, 0, 99]}, None),
         (BIND, {"port": [0, 0, 0], "errno": [99, 99, 99]}, None),
     ],
@@ -46,7 +60,10 @@ def codes(result: Result) -> list[str]:
 def test_port_is_held_once_by_a_source_towards_a_target(
     spec: StrategySpec, columns: dict[str, list[int]], expected: int | None
 ) -> None:
-    """bind() to a port takes it for every target, and so does UDP; a search of connect() takes it for one."""
+    """bind() to a port takes it for every target, and so does UDP; a search of connect() takes it for one.
+
+    A port that the program names and sockets share is taken for one target. UDP sockets share it without limit.
+    """
     assert port_twice(spec, samples_of([10] * 3, **columns), None) == expected
 
 
@@ -100,6 +117,37 @@ def test_port_outside_of_the_range_can_be_in_the_hosts_namespace() -> None:
     for plan, spec in ((replace(host, namespace=Namespace.NETWORK), BIND), (host, RANDOM)):
         with pytest.raises(InputError, match="row 1: port is 80, and the range is 9024-9087"):
             again(result_of({spec: [round_of(outside)]}, plan))
+
+
+def test_ports_fit_the_stride_where_nobody_can_have_changed_the_range() -> None:
+    """In the host's namespace the kernel ignores a port outside of its range, and chooses any."""
+    spec = StrategySpec("range", stride=8, residue=3)
+    samples = samples_of([10, 10], port=[9027, 9028])
+    for namespace in (Namespace.NETWORK, Namespace.HOST):
+        planned = RoundPlan(replace(PLAN, strategies=(spec,), namespace=namespace), spec, 1)
+        if namespace is Namespace.HOST:
+            check_rows(samples, spec, planned)
+            continue
+        with pytest.raises(ValueError, match="row 2: port is 9028, and the strategy takes those with port % 8 = 3"):
+            check_rows(samples, spec, planned)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fault"),
+    [
+        (StrategySpec("sequential", first_port=9023), "first port of sequential from 9023 is 9023, not 9024 to 65535"),
+        (
+            StrategySpec("random", stride=60_000, residue=6000),
+            "ports of random, port % 60000 = 6000 is 0, not 1 to 65535",
+        ),
+        (StrategySpec("plain", reuse=Reuse.PORT), "plain has a reuse, port, which it does not take"),
+        (StrategySpec("random", residue=0), "has a residue alone"),
+    ],
+)
+def test_plan_of_ports_that_cannot_be_is_refused(spec: StrategySpec, fault: str) -> None:
+    """A list that begins outside of the range, a stride that no port fits, and what the strategy does not take."""
+    with pytest.raises(ValueError, match=fault):
+        check_plan(replace(PLAN, strategies=(spec,)))
 
 
 PROFILED = replace(BIND, load=Load(profile=Profile((0.5, 1.0), 2)))

@@ -24,6 +24,7 @@ from connbench.model import (
     Placement,
     Plan,
     PortRange,
+    Reuse,
     Spread,
     StrategySpec,
 )
@@ -373,6 +374,10 @@ def test_next_command_keeps_the_conditions_of_the_run(load: Load, plan: Plan, wo
         ),
         ((StrategySpec("partition", 64), BIND), "--strategy partition,bind --window 64 --churn 9"),
         ((replace(RANDOM, retries=0),), "--strategy random --retries 0 --churn 9"),
+        (
+            (replace(RANDOM, reuse=Reuse.PORT, stride=8, residue=3), StrategySpec("sequential", first_port=9100)),
+            "--strategy random,sequential --reuse-port --stride 8 --residue 3 --from 9100 --churn 9",
+        ),
     ],
 )
 def test_next_command_keeps_the_settings_of_the_strategies(specs: tuple[StrategySpec, ...], words: str) -> None:
