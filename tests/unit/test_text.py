@@ -11,7 +11,7 @@ import pytest
 from connbench.analysis.knee import find_knee
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Endpoint, Link, Listener, Load, Namespace, Plan, PortRange, Protocol, StrategySpec
+from connbench.model import Endpoint, Link, Listener, Load, Namespace, Plan, PortRange, Protocol, Reuse, StrategySpec
 from connbench.report import run_report
 from connbench.report.blocks import Verdict
 from connbench.report.run_report import closing_blocks, header, strategy_blocks
@@ -97,6 +97,14 @@ def test_group_without_an_attempt_has_no_row() -> None:
     """Tables leave out what the six lines show as infinite."""
     report = run_report.text(run_of(BIND, samples_of([7000], port=[9025])))
     assert [line.split()[0] for line in report.splitlines() if line.endswith(" µs")] == ["all", "odd", "harness"]
+
+
+def test_a_failure_of_connect_on_a_shared_port_is_told_from_one_of_bind() -> None:
+    """Where sockets share ports bind() says nothing of a port in use; the line says who does."""
+    failing = samples_of([9000, 400_000], errno=[0, errno.EADDRNOTAVAIL])
+    shared = "errors: EADDRNOTAVAIL 1; bind() shared the port, and connect() found the 4-tuple in use"
+    assert line_with(run_report.text(run_of(replace(RANDOM, reuse=Reuse.ADDRESS), failing)), "errors: ") == shared
+    assert line_with(run_report.text(run_of(BIND, failing)), "errors: ") == "errors: EADDRNOTAVAIL 1"
 
 
 def test_failures_are_reported_by_name_and_number() -> None:

@@ -80,11 +80,11 @@ def strategy_blocks(result: Result, strategy: StrategyResult) -> list[Block]:
         return [
             Heading(header(result, strategy.strategy), f"{strategy.strategy.label}:"),
             _level_table(strategy),
-            Lines(_facts(summary)),
+            Lines(_facts(strategy.strategy, summary)),
         ]
     lines = [
         *_wall_time(result, summary),
-        *_facts(summary),
+        *_facts(strategy.strategy, summary),
         *_load_lines(strategy),
         *knee_lines(strategy, find_knee(strategy), result.kernel),
     ]
@@ -373,14 +373,17 @@ def _wall_time(result: Result, summary: Summary) -> list[str]:
     return [f"wall time: {duration(summary.wall_ns)}, {each} an attempt{held}"]
 
 
-def _facts(summary: Summary) -> list[str]:
+def _facts(spec: StrategySpec, summary: Summary) -> list[str]:
     """Totals by round, errors by name and the harness floor: a line for each that is known."""
     lines = []
     if len(summary.rounds_total_ns) > 1:
         totals = ", ".join(duration(total) for total in summary.rounds_total_ns)
         lines.append(f"total time by round: {totals}; median {duration(summary.round_total_ns)}")
     if summary.errors:
-        lines.append("errors: " + ", ".join(f"{name} {count(n)}" for name, n in summary.errors.items()))
+        errors = ", ".join(f"{name} {count(n)}" for name, n in summary.errors.items())
+        shared = "; bind() shared the port, and connect() found the 4-tuple in use"
+        is_of_connect = spec.shares_ports and "EADDRNOTAVAIL" in summary.errors
+        lines.append(f"errors: {errors}{shared if is_of_connect else ''}")
     if summary.floor_ns is not None:
         lines.append(f"harness floor: {summary.floor_ns / NS_PER_US:.1f} µs")
     return lines
