@@ -6,11 +6,14 @@ search is drawn from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from connbench.portmodel.kernel_search import ALL_PORTS, TcpPortSpace
+
+Scan = Callable[[int], int]
+"""The distance between probes in steps, by the number of ports that are walked with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,14 @@ class Search:
     port: int
 
 
-def traced(space: TcpPortSpace, low: int, high: int, drawn: int = 0) -> Search:
-    """Take a port as `space.search` does, and return the ports that it probed."""
-    order = tcp_order(low, high, space.start, space.step)
+def traced(space: TcpPortSpace, low: int, high: int, drawn: int = 0, scan: Scan | None = None) -> Search:
+    """Take a port as `space.search` does, and return the ports that it probed; `scan` as for `tcp_order`."""
+    order = tcp_order(low, high, space.start, space.step, scan)
     port = space.search(low, high, drawn)
     return Search(tuple(islice(order, space.ports_probed)), port)
 
 
-def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:
+def tcp_order(low: int, high: int, start: int, step: int, scan: Scan | None = None) -> Iterator[int]:
     """The ports of low to high, both included, in the order of the loop of `__inet_hash_connect`.
 
     Of an odd number of ports step 2 leaves one out. A single port is probed once.
@@ -43,6 +46,7 @@ def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:
         high: The highest.
         start: Hash and table entry; see `connbench.portmodel.kernel_search.TcpPortSpace`.
         step: 2 goes through the parity of `low`, then through the other; 1 through all at once.
+        scan: The distance that net.ipv4.ip_local_port_step_width draws; None without it.
     """
     end = high + 1
     remaining = end - low
@@ -51,13 +55,14 @@ def tcp_order(low: int, high: int, start: int, step: int) -> Iterator[int]:
     offset = start % remaining
     if step == 2:
         offset -= offset % 2
+    scan_step = step * (scan(remaining // step) if scan and remaining > 1 else 1)
     for _ in range(step if remaining > 1 else 1):
         port = low + offset
         for _ in range(0, remaining, step):
             if port >= end:
                 port -= remaining
             yield port
-            port += step
+            port += scan_step
         offset += 1
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import islice
+from math import gcd
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model import PortRange
-from connbench.portmodel.kernel_search import ALL_PORTS, UdpHashTable, UdpPortSpace, tcp_port_spaces
+from connbench.portmodel.kernel_search import ALL_PORTS, UdpHashTable, UdpPortSpace, random_step, tcp_port_spaces
 from factories import unhurried
-from reference_walk import Search, tcp_order, traced, udp_order
+from reference_walk import Scan, Search, tcp_order, traced, udp_order
 
 U32 = st.integers(0, 2**32 - 1)
 """What the kernel draws."""
@@ -54,11 +56,33 @@ def test_trace_names_the_ports_of_a_search() -> None:
     assert traced(space, 10, 13) == Search((12, 10, 13, 11), 0)
 
 
+def scan_of(drawn: int, width: int) -> Scan | None:
+    """The distance of the model's search for a random number and a width; its own test says what it may be."""
+    return partial(random_step, drawn, width) if width else None
+
+
+@given(drawn=U32, width=st.integers(1, 2**32 - 1), places=st.integers(2, 30_000))
+@unhurried
+def test_a_random_step_reaches_every_port(drawn: int, width: int, places: int) -> None:
+    """ip_local_port_step_width is the most; a step that shared a factor with the places would leave some out."""
+    step = random_step(drawn, width, places)
+    assert 1 <= step <= min(width, places)
+    assert gcd(step, places) == 1
+
+
+def test_random_steps_differ() -> None:
+    """Of 7 places, coprime with all of 1 to 6, each step is drawn; a width of 1 leaves the order as it was."""
+    drawn = [number * 2**29 // 997 for number in range(997)]
+    assert {random_step(number, 6, 7) for number in drawn} == {1, 2, 3, 4, 5, 6}
+    assert {random_step(number, 1, 7) for number in drawn} == {1}
+    assert list(tcp_order(10, 23, 3, 2, lambda _: 3)) == [12, 18, 10, 16, 22, 14, 20, 13, 19, 11, 17, 23, 15, 21]
+
+
 class Loop:
     """Paths whose connect() walks, with a bind bucket a port in use."""
 
-    def __init__(self, starts: list[int], step: int, reserved: frozenset[int]) -> None:
-        self.starts, self.step, self.reserved = list(starts), step, reserved
+    def __init__(self, starts: list[int], step: int, reserved: frozenset[int], width: int) -> None:
+        self.starts, self.step, self.reserved, self.width = list(starts), step, reserved, width
         self.held: list[set[int]] = [set() for _ in starts]
 
     def search(self, path: int, low: int, high: int, drawn: int) -> Outcome:
@@ -66,7 +90,8 @@ class Loop:
         half = max(1, (high - low + 1) // 2)
         buckets = Counter(port for held in self.held for port in held)
         ports_probed = lookups = 0
-        for number, port in enumerate(tcp_order(low, high, self.starts[path], self.step)):
+        scan = scan_of(drawn, self.width)
+        for number, port in enumerate(tcp_order(low, high, self.starts[path], self.step, scan)):
             ports_probed += 1
             lookups += port not in self.reserved and buckets[port] > 0
             if port not in self.held[path] and port not in self.reserved:
@@ -83,24 +108,25 @@ class Loop:
     number=st.integers(1, 20),
     paths=st.integers(1, 2),
     step=st.integers(1, 2),
+    width=st.sampled_from([0, 0, 1, 4, 1000]),
     data=st.data(),
 )
 @unhurried
 def test_search_ends_as_the_kernels_loop_does(
-    low: int, number: int, paths: int, step: int, data: st.DataObject
+    low: int, number: int, paths: int, step: int, width: int, data: st.DataObject
 ) -> None:
     """Windows of any size, several paths, reserved ports, and ports given up in between: port for port the same."""
     ports = PortRange(low, low + number - 1)
     reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high + 5), max_size=3)))
     starts = data.draw(st.lists(U32, min_size=paths, max_size=paths))
-    searched = tcp_port_spaces(ports, starts, has_parity=step == 2, reserved=reserved)
-    walked = Loop(starts, step, reserved)
+    searched = tcp_port_spaces(ports, starts, has_parity=step == 2, reserved=reserved, step_width=width)
+    walked = Loop(starts, step, reserved, width)
     for _ in range(data.draw(st.integers(1, 40))):
         path = data.draw(st.integers(0, paths - 1))
         first = data.draw(st.integers(ports.low, ports.high))
         last = data.draw(st.integers(first, ports.high))
         space, held, drawn = searched[path], walked.held[path], data.draw(U32)
-        search = traced(space, first, last, drawn)
+        search = traced(space, first, last, drawn, scan_of(drawn, width))
         assert (search.port, space.ports_probed, space.lookups) == walked.search(path, first, last, drawn)
         assert search.port in {0, search.ports_probed[-1]}
         if held and data.draw(st.integers(0, 3)) == 0:

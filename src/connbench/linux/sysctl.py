@@ -12,6 +12,7 @@ from connbench.model import MAX_PORT, addresses
 
 PORT_RANGE = "net.ipv4.ip_local_port_range"
 RESERVED_PORTS = addresses.RESERVED_PORTS
+STEP_WIDTH = addresses.STEP_WIDTH
 UNPRIVILEGED_START = "net.ipv4.ip_unprivileged_port_start"
 SOMAXCONN = "net.core.somaxconn"
 SYN_BACKLOG = "net.ipv4.tcp_max_syn_backlog"
@@ -25,6 +26,7 @@ CHILD_EHASH_ENTRIES = "net.ipv4.tcp_child_ehash_entries"
 RECORDED = (
     PORT_RANGE,
     RESERVED_PORTS,
+    STEP_WIDTH,
     SOMAXCONN,
     SYN_BACKLOG,
     "net.ipv4.tcp_tw_reuse",

@@ -16,6 +16,10 @@ from connbench.units import parse_number
 RESERVED_PORTS = "net.ipv4.ip_local_reserved_ports"
 """The sysctl of the ports that the kernel's search skips."""
 
+STEP_WIDTH = "net.ipv4.ip_local_port_step_width"
+"""The largest distance between two probes of connect()'s search; 0, the default, for one port after the other. Kernels
+until 7.0 do not have it."""
+
 MAX_PORT = 65535
 MAX_JSON_INTEGER = 2**53 - 1
 """The largest whole number that every reader of JSON keeps to the last digit (RFC 8259, section 6)."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Protocol
+from math import gcd
+from typing import ClassVar, Final, Protocol
 
 from connbench.model import PortRange
 
@@ -16,7 +17,9 @@ JITTER_SHIFT = 29
 """32 random bits, shifted by this, are get_random_u32_below(8): after a search of fewer steps than that number, the
 next search begins so many steps on (Linux 5.12)."""
 
-U32, ALL_PORTS = 2**32, 2**16
+U32_BITS = 32
+U32: Final = 2**U32_BITS
+ALL_PORTS = 2**16
 
 
 IN_USE, FREE, RESERVED = range(3)
@@ -29,6 +32,28 @@ def reserved_within(line: bytearray, begin: int, first: int, end: int, steps: in
     if last <= end:
         return line.count(RESERVED, first, last)
     return line.count(RESERVED, first, end) + line.count(RESERVED, begin, begin + last - end)
+
+
+def random_step(drawn: int, width: int, places: int) -> int:
+    """The distance from one probe to the next with net.ipv4.ip_local_port_step_width, after Linux 7.0 (7da62262ec96).
+
+    It is drawn for each search, from 1 to the width, and is coprime with the number of places, so that as many probes
+    reach every place.
+
+    Args:
+        drawn: The random number of the search, 32 bits. The highest three belong to the jitter.
+        width: The value of the sysctl, 1 or more.
+        places: The ports that are walked: of one parity, or all.
+    """
+    most = min(width, places)
+    step: int = 1 + ((drawn << U32_BITS - JITTER_SHIFT) % U32 * most >> U32_BITS)
+    while gcd(step, places) != 1:
+        step += 1
+        if step % 2 == places % 2 == 0:
+            step += 1
+        if step > most:
+            step = 1
+    return step
 
 
 class BindBuckets:
@@ -77,6 +102,7 @@ class TcpPortSpace(ABC):
         buckets: The buckets of the range, shared by all paths.
         reserved: The reserved ports of the range.
         start: Hash and entry, 32 bits, which a run cannot know.
+        width: net.ipv4.ip_local_port_step_width; 0 for searches that go from port to port.
 
     Attributes:
         start: Where the search begins, modulo the number of ports.
@@ -85,11 +111,11 @@ class TcpPortSpace(ABC):
 
     step: ClassVar[int]
 
-    __slots__ = ("_low", "_reserved", "_sockets", "lookups", "ports_probed", "start")
+    __slots__ = ("_low", "_reserved", "_sockets", "_width", "lookups", "ports_probed", "start")
 
-    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int) -> None:
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int, width: int = 0) -> None:
         self.ports_probed = self.lookups = 0
-        self.start, self._reserved = start, reserved
+        self.start, self._reserved, self._width = start, reserved, width
         self._low, self._sockets = buckets.low, buckets.sockets
 
     @abstractmethod
@@ -99,6 +125,37 @@ class TcpPortSpace(ABC):
     @abstractmethod
     def _place(self, port: int) -> tuple[bytearray, int]:
         """The line and the place of a port in it."""
+
+    def _walk(self, line: bytearray, bounds: tuple[int, int], first: int, drawn: int) -> tuple[int, int]:
+        """Find a free place once round, and add to the counts what is probed; the place found is not probed yet.
+
+        Args:
+            line: The places.
+            bounds: The first place of the round, and the one after the last.
+            first: The place where it begins.
+            drawn: The random number of the search.
+
+        Returns:
+            The place, negative if none is free, and the number of probes before it.
+        """
+        begin, end = bounds
+        places = end - begin
+        if self._width and places > 1 and line.find(FREE, begin, end) >= 0:
+            distance, place, steps, passed = random_step(drawn, self._width, places), first - begin, 0, 0
+            while line[begin + place] != FREE:
+                steps, passed = steps + 1, passed + (line[begin + place] == RESERVED)
+                place = (place + distance) % places
+            place += begin
+        else:
+            place = line.find(FREE, first, end)
+            steps = place - first
+            if place < 0:
+                place = line.find(FREE, begin, first)
+                steps = places if place < 0 else place - first + places
+            passed = reserved_within(line, begin, first, end, steps) if self._reserved else 0
+        self.lookups += steps - passed
+        self.ports_probed += steps
+        return place, steps
 
     def take(self, port: int) -> bool:
         """See `PortSpace.take`; bind() can use a reserved port, because only searches pass over it."""
@@ -127,8 +184,8 @@ class EveryPort(TcpPortSpace):
 
     __slots__ = ("_line",)
 
-    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int) -> None:
-        super().__init__(buckets, reserved, start)
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int, width: int = 0) -> None:
+        super().__init__(buckets, reserved, start, width)
         self._line = bytearray([FREE]) * len(buckets.sockets)
         for port in reserved:
             self._line[port - self._low] = RESERVED
@@ -136,18 +193,12 @@ class EveryPort(TcpPortSpace):
     def search(self, low: int, high: int, drawn: int) -> int:
         """See `PortSpace.search`."""
         line, grain, begin, length = self._line, self.grain, low - self._low, high - low + 1
-        end = begin + length
+        self.ports_probed = self.lookups = 0
         first = begin + (self.start & -grain) % length
-        place = line.find(FREE, first, end)
-        steps = place - first
+        place, steps = self._walk(line, (begin, begin + length), first, drawn)
         if place < 0:
-            place = line.find(FREE, begin, first)
-            steps = length if place < 0 else place - first + length
-        self.lookups = steps - reserved_within(line, begin, first, end, steps) if self._reserved else steps
-        if place < 0:
-            self.ports_probed = length
             return 0
-        self.ports_probed = steps + 1
+        self.ports_probed += 1
         line[place] = IN_USE
         if self._sockets[place]:
             self.lookups += 1
@@ -183,8 +234,8 @@ class ParityFirst(TcpPortSpace):
 
     __slots__ = ("_base", "_lines")
 
-    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int) -> None:
-        super().__init__(buckets, reserved, start)
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int, width: int = 0) -> None:
+        super().__init__(buckets, reserved, start, width)
         self._base = self._low & ~1
         places = (self._low + len(buckets.sockets) - self._base + 1) // 2
         self._lines = tuple(bytearray([FREE]) * places for _ in range(2))
@@ -203,24 +254,18 @@ class ParityFirst(TcpPortSpace):
         self.ports_probed = self.lookups = 0
         skipped = 1 if length % 2 and offset else 0
         begin = ((low - self._base) >> 1) + skipped
-        port = self._walk(low, begin, offset - skipped, half, drawn)
+        port = self._walk_parity(low, begin, offset - skipped, half, drawn)
         if port or length == 1:
             return port
-        return self._walk(low + 1, (low + 1 - self._base) >> 1, offset, half, drawn)
+        return self._walk_parity(low + 1, (low + 1 - self._base) >> 1, offset, half, drawn)
 
-    def _walk(self, low: int, begin: int, offset: int, half: int, drawn: int) -> int:
+    def _walk_parity(self, low: int, begin: int, offset: int, half: int, drawn: int) -> int:
         """Search the ports of the parity of `low` once round, and add to the counts."""
-        line, first, end = self._lines[low & 1], begin + offset, begin + half
-        place = line.find(FREE, first, end)
-        steps = place - first
+        line = self._lines[low & 1]
+        place, steps = self._walk(line, (begin, begin + half), begin + offset, drawn)
         if place < 0:
-            place = line.find(FREE, begin, first)
-            steps = half if place < 0 else place - first + half
-        self.lookups += steps - reserved_within(line, begin, first, end, steps) if self._reserved else steps
-        if place < 0:
-            self.ports_probed += half
             return 0
-        self.ports_probed += steps + 1
+        self.ports_probed += 1
         line[place] = IN_USE
         port = self._base + 2 * place + (low & 1)
         if self._sockets[port - self._low]:
@@ -241,6 +286,7 @@ def tcp_port_spaces(
     has_parity: bool,
     reserved: frozenset[int] = frozenset(),
     every_port: type[EveryPort] = EveryPort,
+    step_width: int = 0,
 ) -> list[TcpPortSpace]:
     """Make the port spaces of some paths over one range; all ports are free.
 
@@ -250,10 +296,11 @@ def tcp_port_spaces(
         has_parity: Whether their searches probe all ports of one parity before the others.
         reserved: The reserved ports; those outside the range do not matter.
         every_port: Their search if no parity comes first.
+        step_width: net.ipv4.ip_local_port_step_width, which kernels until 7.0 do not have: 0.
     """
     buckets, inside = BindBuckets(ports), frozenset(port for port in reserved if port in ports)
     kind = ParityFirst if has_parity else every_port
-    return [kind(buckets, inside, start) for start in starts]
+    return [kind(buckets, inside, start, step_width) for start in starts]
 
 
 class UdpHashTable:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.draws import MOST_DRAWS, Draws, Kind, key_of, mix, order_of_ports
+from connbench.errors import UsageError
 from connbench.model import (
     MAX_PORT,
     Close,
@@ -24,7 +25,7 @@ from connbench.model import (
     parse_ports,
     port_range_value,
 )
-from connbench.model.addresses import RESERVED_PORTS
+from connbench.model.addresses import RESERVED_PORTS, STEP_WIDTH
 from connbench.model.time_wait import SETTINGS as TIME_WAIT_SETTINGS
 from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait
@@ -73,12 +74,14 @@ class KernelParameters:
         trial: The number of a trial. Each has its own hashes and random numbers of the kernel; the draws that follow
             from the plan's seed are the same.
         time_wait: When connect() may reuse a port that churn closed by FIN.
+        step_width: net.ipv4.ip_local_port_step_width, after Linux 7.0; 0, the default, for steps of one.
     """
 
     reserved: frozenset[int] = frozenset()
     udp_slots: int = 4096
     trial: int = 0
     time_wait: TimeWait = AS_USUAL
+    step_width: int = 0
 
     def with_settings(self, settings: Mapping[str, str]) -> Self:
         """The same with the values of sysctls, of those in `SETTINGS`; missing ones stay.
@@ -86,9 +89,12 @@ class KernelParameters:
         Raises:
             UsageError: A value is not of the form that the kernel takes.
         """
-        ports = settings.get(RESERVED_PORTS)
+        ports, width = settings.get(RESERVED_PORTS), settings.get(STEP_WIDTH, str(self.step_width))
+        if not width.isdecimal():
+            raise UsageError(f"{STEP_WIDTH} is {width!r}, which is not a number", "give it a whole number")
         return replace(
             self,
+            step_width=int(width),
             reserved=self.reserved if ports is None else parse_ports(ports),
             time_wait=self.time_wait.with_settings(settings),
         )
@@ -96,7 +102,7 @@ class KernelParameters:
 
 USUAL = KernelParameters()
 
-SETTINGS = (RESERVED_PORTS, *TIME_WAIT_SETTINGS)
+SETTINGS = (RESERVED_PORTS, STEP_WIDTH, *TIME_WAIT_SETTINGS)
 """The sysctls that the model of the port search heeds."""
 
 
@@ -173,7 +179,12 @@ def port_spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParamete
     has_parity = algorithm.prefers_parity(has_option=strategy.traits.sets_port_range)
     every_port = EVERY_PORT.get(algorithm, EveryPort)
     return tcp_port_spaces(
-        ports, starts.tolist(), has_parity=has_parity, reserved=kernel.reserved, every_port=every_port
+        ports,
+        starts.tolist(),
+        has_parity=has_parity,
+        reserved=kernel.reserved,
+        every_port=every_port,
+        step_width=kernel.step_width,
     )
 
 

@@ -29,6 +29,7 @@ from connbench.model import (
     check_one_family,
     parse_ports,
 )
+from connbench.model.addresses import STEP_WIDTH
 from connbench.model.load import Unit
 from connbench.model.plan import MOST_EHASH_ENTRIES
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY
@@ -63,7 +64,7 @@ CHANGED = "it was changed since it was written"
 MOST_ADDRESSES = 1 << 16
 """Source addresses, or targets, of a plan: the columns `source` and `target` can number as many."""
 
-NUMERIC_SETTINGS = (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING, "net.ipv4.tcp_ehash_entries")
+NUMERIC_SETTINGS = (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING, STEP_WIDTH, "net.ipv4.tcp_ehash_entries")
 """Sysctls whose values are numbers. The last is negative if the namespace uses the host's table (ip-sysctl)."""
 
 
