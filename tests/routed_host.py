@@ -6,6 +6,7 @@ usage: routed_host.py [option ...] REPORT COMMAND...
 --sysctl NAME=VALUE         set on the host
 --route-back ADDRESS        the server has a route to this address, through the host
 --address ADDRESS           the host has this address, too
+--name NAME=ADDRESS         NAME resolves to this address, for the command alone
 --kill N                    SIGKILL the command once the server has N connections
 
 The host is a network namespace of its own; the server's is another, which the host reaches by its device `near`. Both
@@ -27,6 +28,7 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -35,7 +37,9 @@ from pyroute2.nftables.main import NFTables
 from connbench.linux import sysctl
 from connbench.linux.interfaces import bring_up_loopback, connect_by_veth
 from connbench.linux.namespace import create_namespace, enter_new_namespace, in_namespace
+from connbench.linux.process import unshare
 from connbench.model import Namespace
+from faulty_host import CLONE_NEWNS, mount
 
 HOST, SERVER = {"4": "192.0.2.1", "6": "2001:db8:2::1"}, {"4": "192.0.2.9", "6": "2001:db8:2::9"}
 FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
@@ -62,6 +66,18 @@ def set_up_server(asked: argparse.Namespace) -> socket.socket:
             route.route("add", family=number, dst=f"{address}/{bits}", gateway=host, oif=index, flags=["onlink"])
         route.route("del", family=number, dst="::/0" if asked.family == "6" else "0.0.0.0/0", oif=index)
     return listen(SERVER[asked.family], asked.family)
+
+
+def name_hosts(names: list[str]) -> None:
+    """Put a file of one's own in the place of /etc/hosts (hosts(5)), for this process and those that it starts."""
+    unshare(CLONE_NEWNS)
+    mount("--make-rprivate", "/")
+    with NamedTemporaryFile("w", encoding="ascii") as file:
+        for named in names:
+            name, _, address = named.partition("=")
+            file.write(f"{address} {name}\n")
+        file.flush()
+        mount("--bind", file.name, "/etc/hosts")
 
 
 def state() -> dict[str, Any]:
@@ -121,7 +137,7 @@ def main() -> None:
     """Make the two namespaces, run the command, and write the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--family", default="4")
-    for name in ("--sysctl", "--route-back", "--address"):
+    for name in ("--sysctl", "--route-back", "--address", "--name"):
         parser.add_argument(name, action="append", default=[])
     parser.add_argument("--kill", type=int)
     parser.add_argument("report", type=Path)
@@ -137,6 +153,8 @@ def main() -> None:
     for setting in asked.sysctl:
         name, _, value = setting.partition("=")
         sysctl.write(name, value)
+    if asked.name:
+        name_hosts(asked.name)
     before = state()
     status = run(asked.command, server, asked.kill)
     end = time.monotonic() + GONE_WITHIN_S

@@ -24,6 +24,7 @@ ADDRESSES = {"4": ("192.0.2.1", "192.0.2.9:8080"), "6": ("2001:db8:2::1", "[2001
 SOURCES = {"4": "198.18.0.1", "6": "2001:db8::1"}
 FORWARDING = {"4": "net.ipv4.conf.near.forwarding=1", "6": "net.ipv6.conf.all.forwarding=1"}
 FAMILIES = ["4", pytest.param("6", marks=pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6"))]
+NAMES = ("--name", "server.example=2001:db8:2::9", "--name", "server.example=192.0.2.9")
 PORTS, LOW = 16, 40000
 RANGE = ("--port-range", f"{LOW}-{LOW + PORTS - 1}")
 
@@ -84,16 +85,20 @@ def test_every_strategy_fills_the_chosen_range(tmp_path: Path, family: str) -> N
 
 
 def test_a_target_with_a_route_back_sees_the_source(tmp_path: Path) -> None:
-    """Nothing is translated where the target knows the way."""
+    """Nothing is translated where the target knows the way. Its name is resolved once, and the report says to what."""
     ended = routed(
         tmp_path,
-        *("--allow-host-route", *target(), *RANGE, "--strategy", "bind", "--source", "203.0.113.7"),
-        host=("--sysctl", FORWARDING["4"], "--route-back", "203.0.113.7"),
+        *("--allow-host-route", "--target", "server.example:8080", "--allow-remote"),
+        *(*RANGE, "--strategy", "bind", "--source", "203.0.113.7"),
+        host=("--sysctl", FORWARDING["4"], "--route-back", "203.0.113.7", *NAMES),
     )
     assert ended.host["status"] in {ExitCode.OK, ExitCode.UNSOUND}, ended.stderr
     assert set(ended.host["peers"]) == {"203.0.113.7"}
     assert ended.document["plan"]["masquerade"] is False
     assert "masquerade" not in ended.stdout + ended.stderr
+    assert ended.document["plan"]["names"] == [{"name": "server.example", "address": "192.0.2.9", "addresses": 2}]
+    assert "server.example -> 192.0.2.9 (one of 2 addresses)" in " ".join(ended.stdout.split())
+    assert "the run connects to server.example -> 192.0.2.9 (one of 2 addresses)" in ended.stderr
 
 
 @pytest.mark.parametrize("family", FAMILIES)

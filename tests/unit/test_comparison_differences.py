@@ -79,6 +79,7 @@ def test_environment_that_matters_is_warned_of(code: str, other: dict[str, objec
         ("link", {"link": Link.VETH}, "veth"),
         ("loop", {"loop": Loop.PYTHON}, "Python"),
         ("delay", {"delay_ms": 2.0}, "2.0"),
+        ("masquerade", {"masquerade": True}, "yes"),
     ],
 )
 def test_plan_that_matters_is_warned_of(code: str, change: dict[str, Any], shown: str) -> None:

@@ -35,7 +35,7 @@ Arguments = dict[str, str]
 """The request, by option: each once."""
 
 DEEPEST = 6
-FLAGS = {"--allow-remote"}
+FLAGS = {"--allow-remote", "--allow-host-route"}
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,13 @@ BAD: list[Arguments] = [
     {"--placement": "clipped", "--strategy": "plain"},
     {"--retries": "5", "--strategy": "range"},
     {"--port-range": "20000-20000"},
+    {"--target": FAR, "--port-range": "20000-20999", "--allow-remote": ""},
+    {"--target": FAR, "--allow-host-route": "", "--isolate": "never", "--allow-remote": ""},
+    {"--target": FAR, "--link": "routed", "--allow-remote": ""},
+    {"--target": "LISTENING", "--allow-host-route": ""},
+    {"--allow-host-route": ""},
+    {"--allow-host-route": "", "--link": "veth"},
+    {"--link": "routed"},
 ]
 
 
@@ -202,7 +209,7 @@ def test_no_hint_leads_back_whatever_goes_with_where_it_runs(
             "--isolate always cannot reach",
             "leave out --isolate always; or leave out --target, or add --listener",
         ),
-        (BAD[3], "--isolate always cannot reach", "leave out --isolate always; or leave out --target"),
+        (BAD[3], "--isolate always cannot reach", "leave out --isolate always; or add --allow-host-route"),
         (BAD[5], "--isolate always cannot reach", "add --listener accept"),
         (BAD[12], "--link veth makes namespaces", "leave out --isolate never; or leave out --link veth and --delay"),
         (BAD[15], "--port-range 20000-20999: in the host's", "leave out --port-range; or leave out --isolate never"),

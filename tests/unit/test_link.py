@@ -10,7 +10,7 @@ import pytest
 from connbench.errors import UsageError
 from connbench.model import Endpoint, Isolation, Link, Load, Namespace, PortRange, first_sources
 from connbench.planner.endpoints import choose_sources, listener_endpoint
-from connbench.planner.namespaces import check_link, choose_link_namespace
+from connbench.planner.namespaces import check_link, choose_link, choose_link_namespace
 from connbench.planner.request import RunRequest
 from connbench.report.run_report import link_name
 from factories import BIND, PLAN
@@ -47,6 +47,38 @@ def test_what_a_link_cannot_go_with_is_refused(changes: dict[str, Any], external
         choose_link_namespace(replace(VETH, **changes), external=external)
     assert caught.value.message.startswith(fault)
     assert caught.value.hint
+
+
+ALLOWED, THERE, HERE = RunRequest(allow_host_route=True), Endpoint("192.0.2.9", 80), Endpoint("127.0.0.1", 80)
+
+
+@pytest.mark.parametrize(
+    ("request_", "target", "external", "fault"),
+    [
+        (RunRequest(link=Link.ROUTED), THERE, True, "--link routed changes the host's network namespace"),
+        (ALLOWED, THERE, False, "--allow-host-route does nothing without a --target"),
+        (ALLOWED, HERE, True, "--target 127.0.0.1:80: another network namespace cannot reach"),
+        (replace(ALLOWED, isolate=Isolation.NEVER), THERE, True, "--allow-host-route leads out of a namespace"),
+        (replace(ALLOWED, link=Link.VETH), THERE, True, "--allow-host-route does nothing with --link veth"),
+    ],
+)
+def test_what_a_route_cannot_go_with_is_refused(
+    request_: RunRequest, target: Endpoint, external: bool, fault: str
+) -> None:
+    """Nothing is changed on the host without permission, nor where a route would not help."""
+    with pytest.raises(UsageError) as caught:
+        choose_link(request_, (target,), external=external)
+    assert caught.value.message.startswith(fault)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("link", [Link.LOOPBACK, Link.ROUTED])
+def test_the_permission_alone_asks_for_a_route(link: Link) -> None:
+    """--allow-host-route and a target that listens already: the link need not be named."""
+    assert choose_link(replace(ALLOWED, link=link), (THERE,), external=True) is Link.ROUTED
+    assert choose_link(RunRequest(), (THERE,), external=True) is Link.LOOPBACK
+    with pytest.raises(UsageError, match="--delay 2ms does nothing on a route through the host"):
+        choose_link_namespace(RunRequest(link=Link.ROUTED, delay_ms=2.0), external=True)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +129,8 @@ def test_a_source_need_not_be_one_of_this_host() -> None:
         ({"link": Link.VETH}, "veth link"),
         ({"link": Link.VETH, "delay_ms": 2.0}, "veth link, 2 ms delay"),
         ({"link": Link.VETH, "delay_ms": 0.25}, "veth link, 0.25 ms delay"),
+        ({"link": Link.ROUTED}, "route through the host"),
+        ({"link": Link.ROUTED, "masquerade": True}, "route through the host with masquerade"),
     ],
 )
 def test_a_link_is_named_where_it_is_not_the_usual_one(changes: dict[str, Any], text: str) -> None:

@@ -80,7 +80,7 @@ def test_target_that_can_be_no_name_is_refused(text: str) -> None:
 
 def test_no_target_is_left_open() -> None:
     """Without --target there is none: connbench listens itself."""
-    assert choose_targets((), allow_remote=False) == ()
+    assert choose_targets((), allow_remote=False) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_no_target_is_left_open() -> None:
 )
 def test_target_is_an_address_and_a_port(text: str, remote: bool, expected: Endpoint) -> None:
     """A numeric target is used as it is; one on another machine only if that is allowed."""
-    assert choose_targets((text,), allow_remote=remote) == (expected,)
+    assert choose_targets((text,), allow_remote=remote)[0] == (expected,)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_targets_are_compared_by_number_of_targets_alone(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Endpoint, "__eq__", equals)
     texts = tuple(f"127.0.{host}.1:{port}" for host in range(10) for port in range(1, 201))
-    assert len(choose_targets(texts, allow_remote=False)) == len(texts)
+    assert len(choose_targets(texts, allow_remote=False)[0]) == len(texts)
     assert compared <= len(texts)
     with pytest.raises(UsageError, match=r"--target 127\.0\.0\.1:0200: 127\.0\.0\.1:200 is named twice"):
         choose_targets((*texts, "127.0.0.1:0200"), allow_remote=False)

@@ -299,6 +299,13 @@ def replace_strategies(result: Result) -> Result:
 FULL = replace(FEW, connections=1000)
 OVER_VETH = replace(FULL, link=Link.VETH, sources=("198.18.0.1",), targets=(Endpoint("198.19.0.1", 19999),))
 HOST = replace(FULL, namespace=Namespace.HOST)
+ROUTED = replace(
+    FULL,
+    sources=("198.18.0.1",),
+    targets=(Endpoint("192.0.2.9", 80),),
+    listener=Listener.EXTERNAL,
+    link=Link.ROUTED,
+)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +357,11 @@ HOST = replace(FULL, namespace=Namespace.HOST)
             Load(),
             replace(HOST, sources=("192.0.2.1",), targets=(Endpoint("192.0.2.9", 80),), listener=Listener.EXTERNAL),
             "--source 192.0.2.1 --target 192.0.2.9:80 --allow-remote shows",
+        ),
+        (
+            Load(),
+            ROUTED,
+            "--source 198.18.0.1 --target 192.0.2.9:80 --allow-remote --allow-host-route --port-range",
         ),
         (Load(), HOST, "--strategy window --isolate never shows"),
     ],

@@ -200,7 +200,7 @@ def command(  # noqa: PLR0913  # one for each option
         raise UsageError(
             f"all ports of {ports} are reserved", "choose others by --port-range, or name --reserved-ports"
         )
-    endpoints = choose_targets(named_targets, allow_remote=True)
+    endpoints, _ = choose_targets(named_targets, allow_remote=True)
     time_wait, reuse_from = time_wait_of(told, tw_reuse, is_here=kernel is None)
     search, told_by = search_of(told, algorithm, is_here=kernel is None, is_udp=is_udp)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Self
 
 from connbench.errors import UsageError
 from connbench.model.choices import Link
+from connbench.safe_text import printable
 from connbench.units import parse_number
 
 RESERVED_PORTS = "net.ipv4.ip_local_reserved_ports"
@@ -187,15 +188,24 @@ def format_ports(ports: Iterable[int]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An IPv4 or IPv6 address and a port.
+class ResolvedName:
+    """A host name that the user gave for a target, the address that connbench took, and how many addresses it has."""
 
-    `name` is the host name that was resolved to the address; empty if the user gave the address.
-    """
+    name: str
+    address: str
+    addresses: int = 1
+
+    def __str__(self) -> str:
+        more = "" if self.addresses == 1 else f" (one of {self.addresses} addresses)"
+        return f"{printable(self.name)} -> {self.address}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An IPv4 or IPv6 address and a TCP port."""
 
     host: str
     port: int
-    name: str = field(default="", compare=False)
 
     @property
     def is_loopback(self) -> bool:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from connbench.model.addresses import Endpoint, PortRange
+from connbench.model.addresses import Endpoint, PortRange, ResolvedName
 from connbench.model.choices import Close, Link, Listener, Loop, Namespace, Phase, Protocol, Spread
 from connbench.model.knee_rule import can_show_half
 from connbench.model.strategy import HALF, StrategySpec
@@ -58,6 +58,7 @@ class Plan:
             new namespace gets.
         masquerade: Whether the host of a routed link gives the packets its own address, because the target has no route
             back to the sources.
+        names: The host names among the targets, as they were resolved before the run.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -79,6 +80,7 @@ class Plan:
     loop: Loop = Loop.PYTHON
     ehash_entries: int | None = None
     masquerade: bool = False
+    names: tuple[ResolvedName, ...] = ()
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:

@@ -20,8 +20,10 @@ from connbench.model import (
     Link,
     Namespace,
     PortRange,
+    ResolvedName,
     check_not_mapped,
     first_sources,
+    format_addresses,
     ip_version,
     is_of_one,
 )
@@ -192,8 +194,13 @@ MOST_NAMED = 5
 FIRST_UNPRIVILEGED = 1024
 
 
-def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_remote: bool) -> tuple[Endpoint, ...]:
-    """Read the targets, each as `HOST:PORT`.
+def choose_targets(
+    texts: tuple[str, ...], family: int | None = None, *, allow_remote: bool
+) -> tuple[tuple[Endpoint, ...], tuple[ResolvedName, ...]]:
+    """Read the targets, each as `HOST:PORT`. Each host name is resolved once.
+
+    Returns:
+        The targets by their addresses, and the names among them.
 
     Raises:
         UsageError: A target is not of that form, not allowed or named twice; or the targets are of both families, or
@@ -203,9 +210,10 @@ def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_r
     if len(texts) > MOST_TARGETS:
         raise UsageError(f"{len(texts):,} --target are too many", f"name up to {MOST_TARGETS:,}")
     targets: dict[Endpoint, None] = {}
+    names: dict[str, ResolvedName] = {}
     first: Endpoint | None = None
     for text in texts:
-        target = _choose_target(text, family, allow_remote=allow_remote)
+        target = _choose_target(text, family, names, allow_remote=allow_remote)
         first = first or target
         if target in targets:
             raise UsageError(f"--target {text}: {target} is named twice", "name each once")
@@ -215,11 +223,11 @@ def choose_targets(texts: tuple[str, ...], family: int | None = None, *, allow_r
                 "give addresses of one family; a name that has both takes that of --family",
             )
         targets[target] = None
-    return tuple(targets)
+    return tuple(targets), tuple(names.values())
 
 
-def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endpoint:
-    """Read `HOST:PORT`.
+def _choose_target(text: str, family: int | None, names: dict[str, ResolvedName], *, allow_remote: bool) -> Endpoint:
+    """Read `HOST:PORT`; a host name is taken from `names`, or added there.
 
     Raises:
         UsageError: The port is missing or out of range, or the host is not this one and `allow_remote` is not given.
@@ -234,7 +242,7 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
         number = 0
     if not 1 <= number <= MAX_PORT:
         raise UsageError(f"--target {text!r}: port {port} is outside 1-{MAX_PORT}", f"ports are 1 to {MAX_PORT}")
-    address = _resolve(host.strip("[]"), family)
+    address = _address_of(host.strip("[]"), family, names)
     endpoint = Endpoint(address, number)
     if not is_of_one(address):
         raise UsageError(
@@ -242,15 +250,25 @@ def _choose_target(text: str, family: int | None, *, allow_remote: bool) -> Endp
         )
     check_not_mapped("--target", address)
     if not endpoint.is_loopback and not allow_remote:
+        named = f", but {address}" if address != host.strip("[]") else ""
         raise UsageError(
-            f"--target {text} is not a loopback address",
+            f"--target {text} is not a loopback address{named}",
             "if you may load that machine with connections, add --allow-remote",
         )
     return endpoint
 
 
-def _resolve(host: str, family: int | None) -> str:
-    """Resolve a name to an address of a family; without one to an IPv4 address if the name has one.
+def _address_of(host: str, family: int | None, names: dict[str, ResolvedName]) -> str:
+    if host in names:
+        return names[host].address
+    addresses = _resolve(host, family)
+    if not is_address(host):
+        names[host] = ResolvedName(host, addresses[0], len(addresses))
+    return addresses[0]
+
+
+def _resolve(host: str, family: int | None) -> list[str]:
+    """Resolve a name to its addresses of a family; without one to all that it has, those of IPv4 first.
 
     Raises:
         UsageError: `host` is an address of the other family.
@@ -266,7 +284,23 @@ def _resolve(host: str, family: int | None) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         asked = f" with --family {family}" if family else ""
         raise TargetError(f"--target {host!r}{asked}: {reason}", "give an address") from error
-    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+    in_order = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in in_order))
+
+
+def find_several_addresses(names: tuple[ResolvedName, ...]) -> list[Finding]:
+    """Find host names that have more than one address: the run connects to one of them."""
+    several = [one for one in names if one.addresses > 1]
+    if not several:
+        return []
+    return [
+        Finding(
+            "several-addresses",
+            Severity.NOTE,
+            f"the run connects to {format_addresses(several, 'name')}",
+            "the name is resolved once, before the run; --family 4 or 6, or an address in its place, chooses another",
+        )
+    ]
 
 
 def listener_endpoint(ports: PortRange, namespace: Namespace, family: int = 4, link: Link = Link.LOOPBACK) -> Endpoint:

@@ -35,6 +35,7 @@ from connbench.planner.endpoints import (
     choose_sources,
     choose_targets,
     find_listener_in_range,
+    find_several_addresses,
     listener_endpoint,
     parse_sources,
 )
@@ -98,13 +99,14 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     if request.levels and not request.strategies:
         request, left_out = with_all_strategies(request)
     veth = request.link is Link.VETH  # whose addresses are all its own
-    targets = choose_targets(request.targets, request.family, allow_remote=request.allow_remote or veth)
+    targets, names = choose_targets(request.targets, request.family, allow_remote=request.allow_remote or veth)
     is_udp = request.protocol is Protocol.UDP
     if is_udp and request.listener is not None:
         raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: there is no handshake")
     needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
     external = bool(targets) and request.listener is None and not needs_nobody
-    request = replace(request, link=choose_link(request, targets, external=external))
+    are_far = request.allow_remote and not any(target.is_loopback for target in targets)
+    request = replace(request, allow_remote=are_far, link=choose_link(request, targets, external=external))
     cpus, unpinned = _choose_cpus(request.cpus, max(one.concurrency for one in (request, *further)))
     joined = choose_link_namespace(request, external=external)
     namespace, findings = (joined, []) if joined else choose_namespace(request, targets, external=external)
@@ -134,10 +136,12 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         reserved=ports.count_of(reserved),
         loop=choose_loop(request.loop),
         ehash_entries=choose_ehash_entries(request, namespace, external=external),
+        names=names,
     )
     check_unreserved(plan)
     check_sysctls(plan, request, external=external)
     findings += left_out
+    findings += find_several_addresses(names)
     findings += find_reserved(plan, reserved)
     findings += find_slow_levels(plan)
     plan, of_route = _with_peers(plan, request, external=external)
@@ -270,9 +274,8 @@ def plan_offline(request: RunRequest, reserved: frozenset[int] = frozenset()) ->
     """
     ports = request.port_range or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
     family = choose_family(request)
-    targets = choose_targets(request.targets, request.family, allow_remote=True) or (
-        listener_endpoint(ports, Namespace.NETWORK, family),
-    )
+    targets, names = choose_targets(request.targets, request.family, allow_remote=True)
+    targets = targets or (listener_endpoint(ports, Namespace.NETWORK, family),)
     plan = Plan(
         strategies=choose_strategies(request, ports),
         connections=request.connections or 1,
@@ -285,6 +288,7 @@ def plan_offline(request: RunRequest, reserved: frozenset[int] = frozenset()) ->
         seed=DEFAULT_SEED if request.seed is None else request.seed,
         link=request.link,
         reserved=ports.count_of(reserved),
+        names=names,
     )
     check_unreserved(plan)
     if request.connections is None:

@@ -163,6 +163,7 @@ def conditions(result: Result, source: str = "", arrow: str = "->") -> list[str]
         parts = [
             _port_range(result, plan),
             f"{source or format_addresses(plan.sources, 'source')} {arrow} {format_addresses(plan.targets, 'target')}",
+            *([format_addresses(plan.names, "name")] if plan.names else []),
             str(plan.namespace),
             *filter(None, [link_name(plan)]),
             *([f"established-hash table of {count(plan.ehash_entries)} entries"] if plan.ehash_entries else []),

@@ -167,6 +167,11 @@ def check_plan(plan: Plan) -> None:
     _check("seed", plan.seed, 0, MAX_INT64)
     for target in plan.targets:
         _check("target port", target.port, 1, MAX_PORT)
+    hosts = {target.host for target in plan.targets}
+    for name in plan.names:
+        _check("addresses of a name", name.addresses, 1, MAX_INT64)
+        if name.address not in hosts:
+            raise ValueError(f"a name was resolved to {shown(name.address)}, which is no target")
     for cpu in plan.cpus:
         _check("cpu", cpu, 0, MAX_INT64)
     _check("delay_ms", plan.delay_ms, 0, LONGEST_NS // 10**6)
