@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from connbench.model import Placement, PortRange, Reuse, RoundPlan, Spread, StrategySpec, port_range_value
+from connbench.model import Link, Placement, PortRange, Reuse, RoundPlan, Spread, StrategySpec, port_range_value
 from connbench.strategies import Window
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ class Draws:
             ValueError: The strategy needs windows, and the plan has no size for them; or no port fits its stride.
         """
         spec, ports = plan.strategy, plan.plan.port_range
+        # Each client has one source behind a NAT, and the rows of the clients of a source follow one another.
+        of_each = plan.connections // len(plan.sources) if plan.plan.link is Link.NAT else None
         numbers, kind = spec.port_numbers(ports), _kind_of(spec)
         width = (_width(spec) if spec.stride is None else 1) if kind is Kind.WINDOW else 0
         return cls(
@@ -183,9 +185,9 @@ class Draws:
             fixed=_fixed_values(spec, ports, reserved) if kind is Kind.FIXED else array("I"),
             max_tries=_max_tries(spec, len(numbers)),
             paths=len(plan.sources) * len(plan.plan.targets),
-            spaces=plan.spaces,
-            ports_each=plan.ports_each,
-            fills=plan.plan.spread is Spread.FILL,
+            spaces=len(plan.sources) if of_each else plan.spaces,
+            ports_each=of_each or plan.ports_each,
+            fills=bool(of_each) or plan.plan.spread is Spread.FILL,
         )
 
     def number(self, row: Numbers, try_: Numbers | int = 0) -> Numbers:

@@ -24,7 +24,7 @@ from connbench.analysis.bootstrap import (
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution
 from connbench.findings import Finding, Severity
-from connbench.model import Clock, Listener, Plan, StrategySpec, format_addresses
+from connbench.model import Clock, Link, Listener, Plan, StrategySpec, format_addresses
 from connbench.results.result import PARTIAL, BoundSamples, Origin, Result, Round, StrategyResult
 from connbench.safe_text import printable
 from connbench.units import NS_PER_US
@@ -154,6 +154,8 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
         "link": ("link", base.link, new.link),
         "masquerade": ("masquerade by the host", _answer(base.masquerade), _answer(new.masquerade)),
         "delay": ("delay of the link in ms", base.delay_ms, new.delay_ms),
+        "nat-ports": ("ports of the router", base.nat_ports, new.nat_ports),
+        "nat-random": ("router draws ports at random", base.nat_random, new.nat_random),
         "listener": ("listener", base.listener, new.listener),
         "loop": ("loop", base.loop.language, new.loop.language),
     }
@@ -163,6 +165,8 @@ def _plan(base: Plan | None, new: Plan | None) -> Iterator[Difference]:
             format_addresses(base.targets, "target"),
             format_addresses(new.targets, "target"),
         )
+    if Link.NAT in {base.link, new.link}:
+        weighty["clients"] = "client namespaces", base.client_namespaces, new.client_namespaces
     light: dict[str, tuple[str, object, object]] = {
         "source": ("sources", format_addresses(base.sources, "source"), format_addresses(new.sources, "source")),
         "spread": ("spread over the sources", base.spread, new.spread),
@@ -336,7 +340,7 @@ def compare_totals(base: StrategyResult, new: StrategyResult) -> Figure:
     It is one figure instead of ten, because each figure adds a chance of an alarm where nothing has changed. Where the
     search is in bind(), it is the mean acquire time.
     """
-    name = BIND_FIGURES[0] if base.strategy.searches_in_bind else "total"
+    name = BIND_FIGURES[0] if base.strategy.traits.searches_in_bind else "total"
     return _figure(name, *(_values(_complete(side), name) for side in (base, new)))
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from connbench.analysis.knee import GROWTH, knee_of
+from connbench.analysis.router_losses import SLOW_CONNECT_NS, RouterLosses, find_router_losses
 from connbench.analysis.summary import Summary, achieved_rate, count_errors, errno_name, summarize
 from connbench.findings import Finding, Severity
 from connbench.model import HALF, Clock, Close, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
@@ -17,9 +18,6 @@ from connbench.model.time_wait import MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeW
 from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 from connbench.units import MS_PER_S, duration, format_measured_rate
-
-SLOW_CONNECT_NS = 900_000_000
-"""A lost SYN is sent again after 1 s (RFC 6298): a connect() this slow waited for that timer, not for a port."""
 
 EHASH_ENTRIES = "net.ipv4.tcp_ehash_entries"
 SWITCHES_PER_ATTEMPT = 0.01
@@ -86,7 +84,7 @@ def _find_in_bind(plan: Plan, strategy: StrategyResult) -> Iterator[Finding]:
             "each client begins at a place of its own in the list of ports, and meets no port of another before it",
             "a program whose processes all begin at one port calls bind() more often: expect more tries than these",
         )
-    if spec.searches_in_bind and any(not one.traits.binds_to_port for one in plan.strategies):
+    if spec.traits.searches_in_bind and any(not one.traits.binds_to_port for one in plan.strategies):
         yield Finding(
             "bound-ports",
             Severity.NOTE,
@@ -132,9 +130,11 @@ def _find_in_round(plan: Plan | None, spec: StrategySpec, measured: Round, kerne
             measured.fault.hint or "run it again for the rest",
         )
     is_tcp = spec.load.protocol is Protocol.TCP
+    if plan:
+        yield from find_router_losses(plan, spec, measured)
     if is_tcp and plan:
         yield from _find_dropped_syns(plan, spec, measured)
-    if is_tcp:
+    if is_tcp and not _is_lost_in_router(plan, spec, measured):
         yield from _find_timeouts(plan, spec, measured)
     yield from _find_other_failures(measured)
     yield from _find_no_connection(plan, spec, measured)
@@ -171,6 +171,12 @@ def _find_shared_4_tuples(spec: StrategySpec, measured: Round) -> Iterator[Findi
         )
 
 
+def _is_lost_in_router(plan: Plan | None, spec: StrategySpec, measured: Round) -> bool:
+    """Whether a router dropped SYNs: that is what --link nat measures, and `find_router_losses` says it."""
+    losses = RouterLosses.of(plan, spec, measured) if plan else None
+    return losses is not None and losses.dropped > 0
+
+
 def _find_dropped_syns(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
     overflow = _moved(measured, OVERFLOW_COUNTERS)
     if overflow:
@@ -183,7 +189,7 @@ def _find_dropped_syns(plan: Plan, spec: StrategySpec, measured: Round) -> Itera
             else "use --isolate always: connbench then makes the queue large enough",
         )
     retransmitted = _moved(measured, RETRANSMISSION_COUNTERS)
-    if retransmitted:
+    if retransmitted and not _is_lost_in_router(plan, spec, measured):
         severity, who_waited = Severity.INVALID, "their connect() waited for a timer"
         if spec.load.in_flight:
             severity, who_waited = Severity.WARNING, "their handshakes waited for a timer, and no connect() did"
@@ -458,18 +464,9 @@ def _advice_on_retransmission(planned: RoundPlan) -> str:
 
     close() with SO_LINGER 0 frees a port before it sends the RST (see `connbench.linux.sock_destroy`). The kernel
     counts the SYN that another client sends meanwhile only in TCPSynRetrans: so this names what can be the cause.
-
-    A shared port is taken at once, even from FIN_WAIT_2, before the other end has closed (`tcp_twsk_unique` without
-    `twp`): its old connection answers the SYN with a challenge ACK, the client resets it, and sends the SYN again.
     """
-    spec = planned.strategy
-    load, is_churn = spec.load, spec.phase is Phase.CHURN
-    has_closed = is_churn or load.give_up_ms is not None
-    if is_churn and spec.shares_ports and load.churn and load.churn.close is Close.FIN:
-        return (
-            "connect() takes a shared port at once, even if the other end has not closed the old connection, which "
-            "answers with a challenge ACK: use a larger --port-range, or give the other end time by --churn-rate"
-        )
+    load = planned.strategy.load
+    has_closed = planned.strategy.phase is Phase.CHURN or load.give_up_ms is not None
     if not (planned.resets_while_others_connect and has_closed):
         queue = "" if planned.is_listener_ours else "the target's queue, "
         return f"find out who drops them: {queue}a firewall, the path"

@@ -20,6 +20,7 @@ from connbench.model import (
     LOAD_FIELDS,
     MAX_JSON_INTEGER,
     MAX_PORT,
+    MOST_CLIENT_NAMESPACES,
     NO_LOAD,
     Isolation,
     Link,
@@ -83,6 +84,14 @@ def read_ports(text: str | PortRange) -> PortRange:
     if isinstance(text, PortRange):
         return text
     return PortRange(*sysctl.read_port_range()) if text.strip() == "host" else PortRange.parse(text)
+
+
+def read_nat_ports(text: str | PortRange) -> PortRange:
+    """Read `LOW-HIGH`."""
+    try:
+        return text if isinstance(text, PortRange) else PortRange.parse(text)
+    except UsageError as error:
+        raise UsageError(f"--nat-ports {text}: {error.message}", "for example 1024-65535") from error
 
 
 def _cpus(text: str | CpuChoice) -> tuple[int, ...] | CpuChoice:
@@ -504,8 +513,9 @@ RUN_OPTIONS = (
         default=Link.LOOPBACK.value,
         show_default=True,
         metavar="LINK",
-        help="Connect over the loopback interface, over a veth pair to a second namespace (veth), or over one to the "
-        "host's, which routes on to --target (routed, with --allow-host-route).",
+        help="Connect over the loopback interface, over a veth pair to a second namespace (veth), over one to the "
+        "host's, which routes on to --target (routed, with --allow-host-route), or from client namespaces through a "
+        "router that masquerades (nat).",
     ),
     option(
         Section.PLACE,
@@ -513,7 +523,28 @@ RUN_OPTIONS = (
         "delay_ms",
         type=DELAY,
         default=0.0,
-        help="Add this time to each round trip of --link veth, by netem, as in 2ms. A number alone is in ms.",
+        help="Add this time to each round trip of --link veth or nat, by netem, as in 2ms. A number alone is in ms.",
+    ),
+    option(
+        Section.PLACE,
+        "--clients",
+        type=count("K", low=1, high=MOST_CLIENT_NAMESPACES),
+        help="Connect from K client namespaces at the same time, each with an address and ports of its own, through "
+        "one router of --link nat.  [default: 1]",
+    ),
+    option(
+        Section.PLACE,
+        "--nat-ports",
+        type=read_nat_ports,
+        metavar="LOW-HIGH",
+        help="Give the router of --link nat these ports, as masquerade to :LOW-HIGH does.  [default: the client's "
+        "port, or where that is in use any from 1024 on]",
+    ),
+    option(
+        Section.PLACE,
+        "--nat-random",
+        is_flag=True,
+        help="Draw each port of the router of --link nat at random, as masquerade fully-random does.",
     ),
     option(
         Section.PLACE,

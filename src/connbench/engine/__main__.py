@@ -97,6 +97,7 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
             epoch=epoch,
             stop=stop,
             far=own_network.far,
+            namespace=own_network.clients[plan.client_namespace_of(client)] if own_network.clients else None,
             order=order,
         )
         for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
@@ -148,7 +149,8 @@ def _run_phase(
         workers=scheduler.reports,
         held=held,
         established=established,
-        time_wait=counters.read_time_wait(),
+        time_wait=own_network.read_time_wait(),
+        conntrack_entries=own_network.read_conntrack_entries(),
         steal=(stolen - stolen_before) / max(1, ticks - ticks_before),
     )
     return report, is_complete

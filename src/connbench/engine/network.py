@@ -1,15 +1,16 @@
-"""The network of a round: its namespace, a second one for the listener or a route through the host, and sysctls."""
+"""The network of a round: its namespaces, the links between them, and the sysctls of each."""
 
 from __future__ import annotations
 
 import errno
 import ipaddress
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from connbench.engine.listener import backlog_for
 from connbench.errors import EnvironmentFault
-from connbench.linux import counters, sysctl, veth
+from connbench.linux import counters, nat, sysctl, veth
 from connbench.linux.faults import limit_fault
 from connbench.linux.host_route import HostRoute
 from connbench.linux.interfaces import bring_up_loopback
@@ -31,27 +32,55 @@ class Network:
     """The network namespaces of a round: the near end connects, the far end listens.
 
     Attributes:
-        settings: The sysctls of the near end by name, as read back.
+        settings: The sysctls of the near end by name, as read back; with a router also its own.
         far: The descriptor of the far end's namespace; None if both ends are in the namespace of this process.
         route: The route through the host; None without one.
+        router: The namespaces of a link through a router; None without one.
     """
 
     settings: dict[str, str]
     far: int | None = None
     route: HostRoute | None = None
+    router: nat.Router | None = None
+
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """The descriptors of the client namespaces behind a router; empty if this process's namespace connects."""
+        return self.router.clients if self.router else ()
 
     def listening_end(self) -> AbstractContextManager[None]:
         """A context in which this process is in the listener's namespace."""
         return nullcontext() if self.far is None else in_namespace(self.far)
 
     def read_counters(self) -> dict[str, int]:
-        """All TCP/IP counters, the sum of both ends: one end counts a connection as opened, the other as accepted."""
-        near = counters.read()
-        if self.far is None:
-            return near
-        with self.listening_end():
-            far = counters.read()
-        return {name: value + far.get(name, 0) for name, value in near.items()}
+        """All TCP/IP counters, the sum of both ends: one end counts a connection as opened, the other as accepted.
+
+        With a router also the counters of its conntrack table.
+        """
+        ends: list[int | None] = [*self.clients] or [None]
+        total = Counter[str]()
+        for end in ends if self.far is None else [*ends, self.far]:
+            with nullcontext() if end is None else in_namespace(end):
+                total.update(counters.read())
+        return dict(total) | self._conntrack()[1]
+
+    def read_time_wait(self) -> int:
+        """The sockets in TIME_WAIT at the near end."""
+        total = 0
+        for end in self.clients or (None,):
+            with nullcontext() if end is None else in_namespace(end):
+                total += counters.read_time_wait()
+        return total
+
+    def read_conntrack_entries(self) -> int:
+        """The entries of the router's conntrack table; 0 without a router."""
+        return self._conntrack()[0]
+
+    def _conntrack(self) -> tuple[int, dict[str, int]]:
+        if self.router is None:
+            return 0, {}
+        with in_namespace(self.router.router):
+            return counters.read_conntrack()
 
     def close(self) -> None:
         """Remove from the host's namespace what the round added there."""
@@ -60,7 +89,7 @@ class Network:
 
 
 def set_up(round_plan: RoundPlan) -> Network:
-    """Enter the namespace of a round's plan, set up its interfaces and sysctls, and make the far end of a veth link.
+    """Enter the namespace of a round's plan, set up its interfaces and sysctls, and make the other ends of its link.
 
     Both ends get the sysctls of the load: some matter where connect() is called, some where the listener is, and both
     ends have to agree on TCP timestamps.
@@ -89,6 +118,8 @@ def set_up(round_plan: RoundPlan) -> Network:
     if plan.ehash_entries is not None:
         _enlarge_hash_table(plan.ehash_entries)
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
+    if plan.link is Link.NAT:
+        return _set_up_router(round_plan, hosts)
     named = round_plan.strategy.load.settings
     if plan.link is Link.VETH:
         far = veth.make_link(plan.sources, hosts, plan.delay_ms)
@@ -102,6 +133,21 @@ def set_up(round_plan: RoundPlan) -> Network:
     if plan.namespace.is_own:
         _set_sysctls(_ports(plan.port_range) | _queues(round_plan.handshakes) | named)
     return Network(sysctl.read_all((*sysctl.RECORDED, *named)), far, route)
+
+
+def _set_up_router(round_plan: RoundPlan, hosts: tuple[str, ...]) -> Network:
+    """Make the namespaces of a link through a router, and set the sysctls of its ends."""
+    plan, named = round_plan.plan, round_plan.strategy.load.settings
+    how = plan.sources, hosts, plan.delay_ms, plan.nat_ports
+    made = nat.make_router(*how, is_random=plan.nat_random)
+    for client in made.clients:
+        with in_namespace(client):
+            _set_sysctls(_ports(plan.port_range) | named)
+    with in_namespace(made.server):
+        _set_sysctls(_queues(round_plan.handshakes) | named)
+    with in_namespace(made.router):
+        of_router = sysctl.read_all(nat.SETTINGS)
+    return Network(sysctl.read_all((*sysctl.RECORDED, *named)) | of_router, made.server, router=made)
 
 
 def _enlarge_hash_table(entries: int) -> None:

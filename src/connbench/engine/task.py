@@ -20,7 +20,7 @@ from connbench.linux.address_family import family_of
 from connbench.linux.faults import advice_for_errno
 from connbench.linux.sock_destroy import PeerReset
 from connbench.linux.sockopts import LINGER_RESET
-from connbench.model import Close, Phase, Protocol, Reuse, RoundPlan
+from connbench.model import Close, Link, Phase, Protocol, Reuse, RoundPlan
 from connbench.samples import scratch
 from connbench.strategies import Strategy
 from connbench.units import MS_PER_S, NS_PER_MS, NS_PER_S
@@ -72,6 +72,7 @@ class WorkerTask:
         columns: The worker's own mapping of the samples, by the column's name.
         stop: The stop flag, an int of C: the loop makes no further attempt once it is not 0.
         far: The descriptor of the listener's network namespace; None if that is the worker's own.
+        namespace: The descriptor of the network namespace to connect from; None for the engine's.
         reset_peer: Resets a connection at the listener's end. None where no other client can take the port meanwhile,
             and where the listener is not connbench's own.
         names_port: Whether each attempt names the one port that it takes: see `Strategy.at_one_port`.
@@ -91,6 +92,7 @@ class WorkerTask:
     columns: dict[str, memoryview] = field(default_factory=dict)
     stop: memoryview = field(default_factory=never_set)
     far: int | None = None
+    namespace: int | None = None
     reset_peer: PeerReset | None = None
     names_port: bool = False
     order: array[int] | None = None
@@ -265,9 +267,12 @@ class LoopEnd:
             targets = " and ".join(map(str, task.plan.plan.targets))
             option = "--timeout" if task.timeout == task.plan.plan.timeout else "--give-up-after"
             what = "handshakes" if task.plan.strategy.load.in_flight else "connect()"
+            is_translated = task.plan.plan.link is Link.NAT
             return RunFault(
                 f"{TIMEOUTS_IN_A_ROW} {what} in a row took longer than {task.timeout:g} s, "
                 f"the last at attempt {self.row + 1}",
-                f"check that {targets} still accepts, or give more {option}",
+                "the router may have no port left: ask for fewer connections, or give more --nat-ports"
+                if is_translated
+                else f"check that {targets} still accepts, or give more {option}",
             )
         return None

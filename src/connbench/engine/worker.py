@@ -33,10 +33,10 @@ from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import fault_of, fault_to_dict
 from connbench.linux.limits import free_descriptors
-from connbench.linux.process import PrivateMemory, die_with_parent, usable_cpus
+from connbench.linux.process import CLONE_NEWNET, PrivateMemory, die_with_parent, set_namespace, usable_cpus
 from connbench.linux.sock_destroy import PeerReset
 from connbench.linux.sockopts import IP_BIND_ADDRESS_NO_PORT, LINGER_RESET, ON
-from connbench.model import Loop, Protocol, RoundPlan
+from connbench.model import Link, Loop, Protocol, RoundPlan
 from connbench.model.round_report import WorkerReport
 from connbench.samples import attach, count_done, views
 
@@ -65,6 +65,8 @@ def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
         cpu, usable = task.plan.cpu_of(task.client), usable_cpus()
         if cpu is not None:
             _move_to(cpu)
+        if task.namespace is not None:
+            set_namespace(task.namespace, CLONE_NEWNET)
         worker = Worker(task)
         with channel.makefile("r", encoding="ascii") as commands:
             channel.sendall(b"{}\n")
@@ -121,7 +123,8 @@ class Worker:
         self._loop = module_of(task.plan.plan.loop)
         self._memory = PrivateMemory()
         plan = task.plan
-        is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours
+        # Behind a NAT the listener's end has another address and port for this end.
+        is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours and plan.plan.link is not Link.NAT
         reset_peer = PeerReset.of(task.far) if is_reset_there else None
         self._free = max(0, free_descriptors() - SPARE_DESCRIPTORS)
         # A mapping of its own: a child does not inherit the pages of a shared mapping, and the loop would have a page
@@ -250,11 +253,13 @@ def _warm_up(plan: RoundPlan) -> None:
 
     It connects to a port of the target's address without a listener, which refuses at once; the kernel searches for a
     local port all the same. Such a port is known only where a namespace of the run's own has connbench's listener:
-    elsewhere this does nothing. With 800 of 1,000 ports in use and three worker processes in turn, the median connect()
-    takes 17 us with it and 20 us without it. A second call changes nothing: what remains is on the listener's side.
-    With one process it is 13.5 us.
+    elsewhere this does nothing. Nor does it behind a NAT, which would need a port for it, and connect() would wait
+    where there is none. With 800 of 1,000 ports in use and three worker processes in turn, the median connect() takes
+    17 us with it and 20 us without it. A second call changes nothing: what remains is on the listener's side. With one
+    process it is 13.5 us.
     """
-    if plan.strategy.load.protocol is Protocol.UDP or not (plan.plan.namespace.is_own and plan.is_listener_ours):
+    is_known = plan.plan.namespace.is_own and plan.is_listener_ours and plan.plan.link is not Link.NAT
+    if plan.strategy.load.protocol is Protocol.UDP or not is_known:
         return
     host = plan.plan.targets[0].host
     sock = socket(int(family_of(host)), SOCK_STREAM)

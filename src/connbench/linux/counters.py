@@ -1,11 +1,13 @@
-"""Counters of the kernel: protocol events of this network namespace (/proc/net), and CPU time (/proc/stat)."""
+"""Counters of the kernel: of protocols and conntrack in this network namespace (/proc/net), CPU time (/proc/stat)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux.sysctl import SHOW_PROC
+from connbench.model.round_report import CONNTRACK, CONNTRACK_COUNTERS
 
 WATCHED = (
     "Tcp.ActiveOpens",
@@ -23,6 +25,7 @@ WATCHED = (
     "TcpExt.TW",
     "TcpExt.TWRecycled",
     "TcpExt.TCPTimeWaitOverflow",
+    *CONNTRACK_COUNTERS,
 )
 """The counters that a round records."""
 
@@ -53,6 +56,41 @@ def read() -> dict[str, int]:
         if needed not in counters:  # a container's mask reads as an empty file
             raise _unreadable(path, f"no {needed}")
     return counters
+
+
+def parse_conntrack(text: str) -> tuple[int, dict[str, int]]:
+    """The entries and the counters in the text of /proc/net/stat/nf_conntrack.
+
+    Its first line has the names; kernels have other columns. Each further line is of a CPU, and in hexadecimal. The
+    number of entries is the same in each.
+
+    Returns:
+        The entries, and the sum of each counter over the CPUs, by `Conntrack.name`.
+
+    Raises:
+        ValueError: A value is no hexadecimal number, or there is none.
+    """
+    names, *of_cpus = (line.split() for line in text.splitlines())
+    sums: Counter[str] = Counter()
+    for values in of_cpus:
+        sums.update({f"{CONNTRACK}.{name}": int(value, 16) for name, value in zip(names, values, strict=False)})
+    return sums.pop(f"{CONNTRACK}.entries") // len(of_cpus), dict(sums)
+
+
+def read_conntrack() -> tuple[int, dict[str, int]]:
+    """The entries of this namespace's conntrack table, and its counters; see `parse_conntrack`.
+
+    Raises:
+        EnvironmentFault: They cannot be read. Without them nothing tells why a connection was lost.
+    """
+    path = "/proc/net/stat/nf_conntrack"
+    try:
+        return parse_conntrack(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError, LookupError) as error:
+        reason = f"the kernel's conntrack counters cannot be read: {path}: {reason_of(error)}"
+        raise EnvironmentFault(
+            reason, "they need CONFIG_NF_CONNTRACK_PROCFS; leave out --link nat otherwise"
+        ) from error
 
 
 def _unreadable(path: str, reason: str) -> EnvironmentFault:

@@ -1,4 +1,4 @@
-"""Network interfaces of a namespace: the loopback device and a veth pair, with addresses and routes, set up by netlink.
+"""Network interfaces of namespaces: the loopback device and veth pairs, with addresses and routes, set up by netlink.
 
 Netlink is used in a child process: pyroute2 takes 34 MB and 0.2 s to load, and the engine and its workers stay small.
 """
@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +52,36 @@ MOST_PACKETS = 1 << 20
 """The length of netem's queue. It drops packets beyond it; the default of 1,000 would be too few."""
 
 
+NEAR_MAC, FAR_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+"""The MAC addresses of the two ends of each veth pair, locally administered."""
+
+TO_SERVER = "server"
+"""The device by which packets leave a router for the server."""
+
+NEEDS_VETH = "it needs CONFIG_VETH (the module veth)"
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
-    """One end of the veth pair: device, MAC address and IP addresses. The first is the next hop of the other end."""
+    """One end of a veth pair.
+
+    Attributes:
+        device: Its name.
+        mac: Its MAC address.
+        addresses: Its IP addresses.
+        hop: The next hop of the other end, by default the first of the addresses. It stands for `mac` alone, and need
+            not be an address of the device.
+    """
 
     device: str
     mac: str
     addresses: tuple[str, ...]
+    hop: str = ""
+
+    @property
+    def next_hop(self) -> str:
+        """The address that the other end's routes name."""
+        return self.hop or self.addresses[0]
 
 
 def bring_up_loopback(addresses: tuple[str, ...] = ()) -> None:
@@ -111,27 +135,70 @@ def connect_by_veth(far: int, near_addresses: tuple[str, ...], far_addresses: tu
     Raises:
         EnvironmentFault: The kernel has no veth or no netem, or does not allow it.
     """
-    # Locally administered MAC addresses.
-    near_end = _End("near", "02:00:00:00:00:01", near_addresses)
-    far_end = _End("far", "02:00:00:00:00:02", far_addresses)
+    near_end, far_end = _End("near", NEAR_MAC, near_addresses), _End("far", FAR_MAC, far_addresses)
 
     def work() -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
 
         with IPRoute() as route:
-            peer = {"ifname": far_end.device, "address": far_end.mac, "net_ns_fd": far}
-            route.link("add", ifname=near_end.device, kind="veth", address=near_end.mac, peer=peer)
+            _add_pair(route, near_end, far_end, far)
             if delay_ms:
                 _delay(route, near_end.device, delay_ms)
             _connect(route, near_end, far_end)
-        set_namespace(far, CLONE_NEWNET)
-        with IPRoute() as route:
-            _connect(route, far_end, near_end)
+        _connect_in(far, far_end, near_end)
 
     in_child(
         work,
         "no veth pair can be set up between the new namespaces",
-        "it needs CONFIG_VETH (the module veth); leave out --link veth otherwise",
+        f"{NEEDS_VETH}; leave out --link veth otherwise",
+    )
+
+
+def connect_through_router(
+    router: int,
+    router_address: str,
+    clients: Sequence[tuple[int, str]],
+    server: tuple[int, tuple[str, ...]],
+    delay_ms: float,
+) -> None:
+    """Connect client namespaces, a router and a server, each to the router by a veth pair of its own.
+
+    Each client reaches the router and the server, and these reach each client. Neighbour entries are permanent, as for
+    `connect_by_veth`. The router does not forward anything yet.
+
+    Args:
+        router: The descriptor of the router's namespace.
+        router_address: The router's only address, at its end of the server's pair: to masquerade takes that.
+        clients: The descriptor of each client namespace, and its address.
+        server: The descriptor of the server's namespace, and its addresses.
+        delay_ms: By how much each client's queue delays each packet, in ms.
+
+    Raises:
+        EnvironmentFault: As for `connect_by_veth`.
+    """
+    inner = [_End(f"client{number}", FAR_MAC, (), router_address) for number in range(len(clients))]
+    outer = _End(TO_SERVER, NEAR_MAC, (router_address,))
+    near_ends = [_End("near", NEAR_MAC, (address,)) for _, address in clients]
+    far_end = _End("far", FAR_MAC, server[1])
+
+    def work() -> None:
+        from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
+
+        set_namespace(router, CLONE_NEWNET)
+        with IPRoute() as route:
+            for end, near_end, (client, address) in zip(inner, near_ends, clients, strict=True):
+                _add_pair(route, end, near_end, client)
+                _connect(route, end, near_end, (address,))
+            _add_pair(route, outer, far_end, server[0])
+            _connect(route, outer, far_end, far_end.addresses)
+        for end, near_end, (client, _) in zip(inner, near_ends, clients, strict=True):
+            _connect_in(client, near_end, end, delay_ms)
+        _connect_in(server[0], far_end, outer)
+
+    in_child(
+        work,
+        "no veth pairs can be set up between clients, router and server",
+        f"{NEEDS_VETH}; leave out --link nat otherwise",
     )
 
 
@@ -150,9 +217,9 @@ def connect_to_host(host: int, addresses: tuple[str, ...]) -> None:
         EnvironmentFault: The kernel has no veth or does not allow it; or the host has a device of that name, or a route
             to one of the addresses.
     """
-    near_end = _End("near", "02:00:00:00:00:01", addresses)
+    near_end = _End("near", NEAR_MAC, addresses)
     hop = HOPS[family_of(addresses[0])]
-    host_end = _End(HOST_DEVICE, "02:00:00:00:00:02", (hop,))
+    host_end = _End(HOST_DEVICE, FAR_MAC, (hop,))
 
     def work() -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
@@ -163,7 +230,7 @@ def connect_to_host(host: int, addresses: tuple[str, ...]) -> None:
             _check_unused(route, addresses)
         set_namespace(own, CLONE_NEWNET)
         with IPRoute() as route:
-            _add_pair(route, near_end, host_end, host)
+            _add_pair_to_host(route, near_end, host_end, host)
             _connect(route, near_end, host_end)
         set_namespace(host, CLONE_NEWNET)
         with IPRoute() as route:
@@ -213,15 +280,19 @@ def remove_near_end() -> None:
     in_child(work, f"the device {HOST_DEVICE} cannot be removed", f"ip link delete {HOST_DEVICE}")
 
 
-def _add_pair(route: Any, near_end: _End, host_end: _End, host: int) -> None:  # noqa: ANN401  # pyroute2 has no types
+def _add_pair_to_host(
+    route: Any,  # noqa: ANN401  # pyroute2 has no types
+    near_end: _End,
+    host_end: _End,
+    host: int,
+) -> None:
     """Add the pair once the kernel has removed the pair of the round before, which it does in the background."""
     from pyroute2 import NetlinkError  # noqa: PLC0415  # as above
 
     end = time.monotonic() + REMOVED_WITHIN_S
-    peer = {"ifname": host_end.device, "address": host_end.mac, "net_ns_fd": host}
     while True:
         try:
-            route.link("add", ifname=near_end.device, kind="veth", address=near_end.mac, peer=peer)
+            _add_pair(route, near_end, host_end, host)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
@@ -285,22 +356,36 @@ def _await_up(route: Any, device: str) -> None:  # noqa: ANN401  # as above
         time.sleep(0.005)
 
 
-def _connect(route: Any, own: _End, other: _End) -> None:  # noqa: ANN401  # pyroute2 has no types
+def _add_pair(route: Any, own: _End, other: _End, namespace: int) -> None:  # noqa: ANN401  # pyroute2 has no types
+    """Make a veth pair: one end in this namespace, the other in that of a descriptor."""
+    peer = {"ifname": other.device, "address": other.mac, "net_ns_fd": namespace}
+    route.link("add", ifname=own.device, kind="veth", address=own.mac, peer=peer)
+
+
+def _connect_in(namespace: int, own: _End, other: _End, delay_ms: float = 0.0) -> None:
+    """Enter the namespace of a descriptor, and connect its end of a pair to the other."""
+    from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
+
+    set_namespace(namespace, CLONE_NEWNET)
+    with IPRoute() as route:
+        if delay_ms:
+            _delay(route, own.device, delay_ms)
+        _connect(route, own, other)
+
+
+def _connect(route: Any, own: _End, other: _End, beyond: tuple[str, ...] = ()) -> None:  # noqa: ANN401  # as above
+    """Set up an end of a pair, with routes to the addresses `beyond` the other end; without any to all addresses."""
     _set_up(route, "lo")
     index = _set_up(route, own.device)
     _add_addresses(route, index, own.addresses)
-    hop = other.addresses[0]
+    hop = other.next_hop
     family = int(family_of(hop))
+    is_ipv6 = family == socket.AF_INET6
     route.neigh("add", family=family, ifindex=index, dst=hop, lladdr=other.mac, state="permanent")
-    route.route(
-        "add",
-        family=family,
-        dst="::/0" if family == socket.AF_INET6 else "0.0.0.0/0",
-        gateway=hop,
-        oif=index,
-        prefsrc=own.addresses[0],
-        flags=["onlink"],
-    )
+    everywhere = "::/0" if is_ipv6 else "0.0.0.0/0"
+    chosen = {"prefsrc": own.addresses[0]} if own.addresses else {}
+    for destination in [f"{address}/{128 if is_ipv6 else 32}" for address in beyond] or [everywhere]:
+        route.route("add", family=family, dst=destination, gateway=hop, oif=index, flags=["onlink"], **chosen)
 
 
 def _delay(route: Any, device: str, delay_ms: float) -> None:  # noqa: ANN401  # as above

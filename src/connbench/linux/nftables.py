@@ -120,7 +120,8 @@ def masquerade(
     if refused:
         owner.close()
         step, number = refused
-        raise EnvironmentFault(f"the kernel's nftables refuses {steps[step][0]}: {os.strerror(number)}", NEEDS)
+        what = steps[step][0] if step < len(steps) else "all rules"  # of the batch itself: there is no nftables
+        raise EnvironmentFault(f"the kernel's nftables refuses {what}: {os.strerror(number)}", NEEDS)
     return owner
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from connbench.errors import EnvironmentFault
 from connbench.linux.address_family import family_of
@@ -45,7 +45,7 @@ def make_link(near: tuple[str, ...], far: tuple[str, ...], delay_ms: float) -> i
         ) from error
     try:
         connect_by_veth(namespace, near, far, delay_ms)
-        _await_answer(namespace, near[0], far[0])
+        await_answer((None, near[0]), (namespace, far[0]))
     except BaseException:
         os.close(namespace)
         raise
@@ -70,21 +70,30 @@ def check_can_link(kind: Namespace, near: tuple[str, ...], far: tuple[str, ...],
     in_child(work, "--link veth cannot be set up", "leave it out")
 
 
-def _await_answer(namespace: int, near: str, far: str) -> None:
+def await_answer(near: tuple[int | None, str], far: tuple[int, str]) -> None:
     """Send datagrams in both directions until one has arrived at each end.
 
     The kernel may start the end that came up first a moment later, in the background (net/core/link_watch.c). Until
     then it drops packets, and a dropped SYN would be sent again only after a second.
+
+    Args:
+        near: The descriptor of one end's namespace, None for that of this process, and an address there.
+        far: The descriptor of the other end's namespace, and an address there.
+
+    Raises:
+        EnvironmentFault: None has arrived within ten seconds.
     """
-    family = family_of(near)
-    with in_namespace(namespace):
-        there = socket.socket(family, socket.SOCK_DGRAM)
-    with there, socket.socket(family, socket.SOCK_DGRAM) as here:
-        there.bind((far, 0))
-        here.bind((near, 0))
+    with _bound_in(*near) as here, _bound_in(*far) as there:
         end = time.monotonic() + ANSWER_WITHIN
         _pass(here, there, end)
         _pass(there, here, end)
+
+
+def _bound_in(namespace: int | None, address: str) -> socket.socket:
+    with nullcontext() if namespace is None else in_namespace(namespace):
+        sock = socket.socket(family_of(address), socket.SOCK_DGRAM)
+    sock.bind((address, 0))
+    return sock
 
 
 def _pass(sender: socket.socket, receiver: socket.socket, end: float) -> None:
@@ -94,4 +103,4 @@ def _pass(sender: socket.socket, receiver: socket.socket, end: float) -> None:
             sender.sendto(b"?", receiver.getsockname())
             receiver.recv(1)
             return
-    raise EnvironmentFault("the veth link carries no packet", "leave out --link veth")
+    raise EnvironmentFault("the veth link carries no packet", "leave out --link")

@@ -25,6 +25,9 @@ MAX_PORT = 65535
 MAX_JSON_INTEGER = 2**53 - 1
 """The largest whole number that every reader of JSON keeps to the last digit (RFC 8259, section 6)."""
 
+MOST_CLIENT_NAMESPACES = 64
+"""Client namespaces behind one router."""
+
 MOST_SOURCES = 4096
 """Source addresses of a run. A column of 16 bits holds their indices."""
 
@@ -36,6 +39,9 @@ DEFAULT_SOURCES = {4: "127.9.9.1", 6: "2001:db8::1"}
 
 NEAR_SOURCES = {4: "198.18.0.1", 6: "2001:db8::1"}
 """The sources at this end of a veth pair: in 198.18.0.0/15, for benchmarks (RFC 2544), and as above."""
+
+ROUTER_ADDRESSES = {4: "198.19.255.254", 6: "2001:db8:2::1"}
+"""The address of the router of `--link nat`, behind which it hides the sources."""
 
 
 @dataclass(frozen=True, slots=True)

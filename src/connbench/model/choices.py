@@ -35,6 +35,13 @@ class Link(StrEnum):
     """A veth pair to the listener's own namespace."""
     ROUTED = "routed"
     """A veth pair to the host's namespace, which routes on to a target that listens already."""
+    NAT = "nat"
+    """Client namespaces, a router that translates their addresses, and the listener's namespace."""
+
+    @property
+    def has_two_ends(self) -> bool:
+        """Whether connbench's listener has a namespace of its own, so that all addresses are the link's own."""
+        return self in {Link.VETH, Link.NAT}
 
 
 class Loop(StrEnum):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from connbench.model.addresses import Endpoint, PortRange, ResolvedName
+from connbench.model.addresses import MAX_PORT, Endpoint, PortRange, ResolvedName
 from connbench.model.choices import Close, Link, Listener, Loop, Namespace, Phase, Protocol, Spread
 from connbench.model.knee_rule import can_show_half
 from connbench.model.strategy import HALF, StrategySpec
@@ -25,6 +25,9 @@ DRAWS = 2
 """The version of the rules of `connbench.draws`: the same seed has other draws with another version. Version 1, up to
 schema 5 of the JSON document, was a Mersenne twister, and its draws are not known any more.
 """
+
+FIRST_NAT_PORT = 1024
+"""The lowest port that a NAT gives to a connection from such a port or a higher one (nf_nat_core.c)."""
 
 FEWEST_PROPOSED_PORTS = 1000
 """Ports of the smallest range that connbench proposes: in a smaller one a knee is hard to tell from noise."""
@@ -49,6 +52,8 @@ class Plan:
         spread: How the attempts are divided among the sources.
         link: What the packets travel over.
         delay_ms: What the link adds to each round trip, in milliseconds.
+        nat_ports: The ports that the router of `--link nat` may give a connection; None for any.
+        nat_random: Whether it draws them at random; otherwise it keeps the client's port where it can.
         reserved: How many ports of the range the kernel's search skips (net.ipv4.ip_local_reserved_ports) where a
             strategy's load does not say which.
         draws: The version of the rules of `connbench.draws`.
@@ -75,12 +80,30 @@ class Plan:
     spread: Spread = Spread.ROUND_ROBIN
     link: Link = Link.LOOPBACK
     delay_ms: float = 0.0
+    nat_ports: PortRange | None = None
+    nat_random: bool = False
     reserved: int = 0
     draws: int = DRAWS
     loop: Loop = Loop.PYTHON
     ehash_entries: int | None = None
     masquerade: bool = False
     names: tuple[ResolvedName, ...] = ()
+
+    @property
+    def client_namespaces(self) -> int:
+        """How many namespaces connect, each from one of the sources; with another link than a NAT one, from all."""
+        return len(self.sources) if self.link is Link.NAT else 1
+
+    @property
+    def nat_capacity(self) -> int | None:
+        """How many connections can pass the router of `--link nat` at once; None without a router.
+
+        Each has a port of the router to itself, among the connections to its target.
+        """
+        if self.link is not Link.NAT:
+            return None
+        ports = self.nat_ports or PortRange(FIRST_NAT_PORT, MAX_PORT)
+        return len(ports) * len(self.targets)
 
     @property
     def phases(self) -> tuple[StrategySpec, ...]:
@@ -111,7 +134,8 @@ class RoundPlan:
         if load.profile:
             return self.levels[-1]
         if load.fill is not None:
-            return max(1, round(load.fill * self.capacity))
+            of_all = max(1, round(load.fill * self.capacity))
+            return max(1, of_all // self.plan.client_namespaces) * self.plan.client_namespaces  # equally many in each
         return load.connections or self.plan.connections
 
     @property
@@ -177,7 +201,7 @@ class RoundPlan:
 
     @property
     def capacity(self) -> int:
-        """The largest number of connections that can be open at once."""
+        """The largest number of connections that can be open at once, as far as the ports of the sources decide it."""
         return self.ports_each * self.spaces
 
     @property
@@ -220,6 +244,10 @@ class RoundPlan:
         rows, clients = self.rows_of(phase), self.strategy.load.concurrency
         bounds = [len(rows) * client // clients for client in range(clients + 1)]
         return [rows[begin:end] for begin, end in pairwise(bounds)]
+
+    def client_namespace_of(self, client: int) -> int:
+        """The number of the client namespace that a client connects from; each has equally many clients."""
+        return client * self.plan.client_namespaces // self.strategy.load.concurrency
 
     @property
     def resets_while_others_connect(self) -> bool:

@@ -13,6 +13,16 @@ OVERFLOW_COUNTERS = (
 """Counters of /proc/net/netstat that rise when a listener's queue is full; of all listeners of the namespace."""
 
 
+CONNTRACK = "Conntrack"
+"""The protocol under whose name the counters of /proc/net/stat/nf_conntrack are recorded."""
+
+CONNTRACK_COUNTERS = tuple(
+    f"{CONNTRACK}.{name}"
+    for name in ("insert_failed", "drop", "early_drop", "invalid", "clashres", "chainlength", "search_restart")
+)
+"""The counters of a conntrack table that a round records: SYNs and other packets that a router loses, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """What a worker did in a phase.
@@ -43,12 +53,14 @@ class RoundReport:
     """The report of a round; where it has a filling and a churn, of one of the two.
 
     Attributes:
-        settings: The sysctls of the connecting namespace by name, as read back.
-        counters: By how much the namespaces' TCP counters rose, by the kernel's name (`TcpExt.ListenDrops`).
+        settings: The sysctls of the connecting namespace by name, as read back; with --link nat also the router's.
+        counters: By how much the namespaces' counters rose, by the kernel's name (`TcpExt.ListenDrops`); those of
+            `Conntrack` are the router's.
         workers: The report of each worker, client by client.
         held: The connections that the workers held open at the end of the phase.
         established: Those of them that were established: the other end had not closed them either.
-        time_wait: The sockets in TIME_WAIT in the connecting namespace at the end of the phase.
+        time_wait: The sockets in TIME_WAIT in the connecting namespaces at the end of the phase.
+        conntrack_entries: The connections in the router's conntrack table at the end of the phase, closed ones too.
         steal: The part of the CPU time that the hypervisor gave to others, 0 to 1.
         engine_rss: The resident memory of the engine before it began, in bytes.
     """
@@ -59,6 +71,7 @@ class RoundReport:
     held: int = 0
     established: int = 0
     time_wait: int = 0
+    conntrack_entries: int = 0
     steal: float = 0.0
     engine_rss: int = 0
 

@@ -306,7 +306,7 @@ def find_several_addresses(names: tuple[ResolvedName, ...]) -> list[Finding]:
 def listener_endpoint(ports: PortRange, namespace: Namespace, family: int = 4, link: Link = Link.LOOPBACK) -> Endpoint:
     """Choose where connbench's own listener listens: at a port outside the range, if one is free."""
     host = DEFAULT_TARGET_HOST if family == 4 else DEFAULT_TARGET_HOST_6 if namespace.is_own else "::1"
-    if link is Link.VETH:
+    if link.has_two_ends:
         host = FAR_TARGET_HOSTS[family]
     below = range(ports.low - 1, FIRST_UNPRIVILEGED - 1, -1)
     above = range(ports.high + 1, MAX_PORT + 1)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
-from connbench.linux import host_route, nftables, sysctl, veth
+from connbench.linux import host_route, nat, nftables, sysctl, veth
 from connbench.linux.address_family import has_ipv6, has_ipv6_here
 from connbench.linux.interfaces import HOST_DEVICE
 from connbench.linux.namespace import best_namespace
@@ -16,6 +16,8 @@ from connbench.linux.namespace import check_sysctls as check_sysctls_in
 from connbench.model import (
     DEFAULT_RANGE_LOW,
     MAX_PORT,
+    MOST_CLIENT_NAMESPACES,
+    ROUTER_ADDRESSES,
     Endpoint,
     Isolation,
     Link,
@@ -25,6 +27,7 @@ from connbench.model import (
     PortRange,
     Protocol,
     RoundPlan,
+    Spread,
     StrategySpec,
     first_sources,
     format_ports,
@@ -32,6 +35,7 @@ from connbench.model import (
     parse_ports,
 )
 from connbench.model.plan import format_addresses
+from connbench.planner.endpoints import parse_sources
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import most_handshakes
 from connbench.strategies import DEFAULT_NAMES, STRATEGIES, Window
@@ -354,19 +358,19 @@ def choose_link(request: RunRequest, targets: tuple[Endpoint, ...], *, external:
 
 
 def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace | None:
-    """Choose the kind of namespace for a veth or routed link; None if the link is the loopback.
+    """Choose the kind of namespace for a link between namespaces; None if the link is the loopback.
 
     Args:
         request: What the user asks for.
         external: Whether the target listens already.
 
     Raises:
-        UsageError: A delay without a veth link, a delay as long as the time-out, or a veth link together with an
+        UsageError: A delay without such a link, a delay as long as the time-out, or such a link together with an
             external target or `--isolate never`.
         EnvironmentFault: No network namespace of its own is allowed.
     """
-    without = "leave out --link veth" + (" and --delay" if request.delay_ms else "")
-    if request.link is not Link.VETH and request.delay_ms:
+    without = f"leave out --link {request.link}" + (" and --delay" if request.delay_ms else "")
+    if not request.link.has_two_ends and request.delay_ms:
         raise UsageError(
             f"--delay {request.delay_ms:g}ms does nothing {WITHOUT_DELAY[request.link]}",
             "leave out --delay, or add --link veth",
@@ -377,7 +381,7 @@ def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace |
             return namespace
         reason = reason or "this user may make one in a user namespace of its own alone, which has no way to the host's"
         raise EnvironmentFault(f"--allow-host-route needs a network namespace: {reason}", NEEDS_ROOT)
-    if request.link is not Link.VETH:
+    if not request.link.has_two_ends:
         return None
     if request.delay_ms >= request.timeout * MS_PER_S:
         raise UsageError(
@@ -386,18 +390,18 @@ def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace |
         )
     if external:
         raise UsageError(
-            f"--link veth cannot reach --target {' and '.join(request.targets)} outside its namespaces",
+            f"--link {request.link} cannot reach --target {' and '.join(request.targets)} outside its namespaces",
             f"{without}; or {request.listener_hint}",
         )
     if request.isolate is Isolation.NEVER:
         raise UsageError(
-            "--link veth makes namespaces of its own, and --isolate never forbids them",
+            f"--link {request.link} makes namespaces of its own, and --isolate never forbids them",
             f"leave out --isolate never; or {without}",
         )
     namespace, reason = best_namespace()
     if not namespace.is_own:
         raise EnvironmentFault(
-            f"--link veth needs a network namespace of its own: {reason}",
+            f"--link {request.link} needs a network namespace of its own: {reason}",
             f"{ALLOW_NAMESPACES}; or {without}",
         )
     return namespace
@@ -440,13 +444,14 @@ def check_route(plan: Plan, answers: Callable[[float | None], object]) -> tuple[
 
 
 def check_link(plan: Plan) -> None:
-    """Check in a child process that this machine can set up a veth link with the plan's addresses.
+    """Check in a child process that this machine can set up the link between namespaces with the plan's addresses.
 
     Raises:
         UsageError: An address no device can have, or one that both ends would have; a delay that no attempt outlasts.
-        EnvironmentFault: The kernel has no veth or no netem, or does not allow what it takes.
+        EnvironmentFault: The kernel lacks veth, netem or nf_tables, or does not allow what it takes; or the router's
+            conntrack table is too small.
     """
-    if plan.link is not Link.VETH:
+    if not plan.link.has_two_ends:
         return
     limits = [spec.load.give_up_ms for spec in plan.strategies if spec.load.give_up_ms is not None]
     if plan.delay_ms and limits and min(limits) <= plan.delay_ms:
@@ -459,17 +464,97 @@ def check_link(plan: Plan) -> None:
     for option, address in asked:
         if not _fits_a_device(address):
             raise UsageError(
-                f"{option} {address} cannot be the address of an end of a veth link",
+                f"{option} {address} cannot be the address of an end of a {plan.link} link",
                 f"give one beyond the loopback, or leave out {option}: 198.18.0.0/15 is for benchmarks",
             )
     both = {ipaddress.ip_address(host) for host in hosts} & {ipaddress.ip_address(source) for source in plan.sources}
     if both:
-        here = set(plan.sources) <= set(first_sources(len(plan.sources), ip_version(hosts[0]), Link.VETH))
+        here = set(plan.sources) <= set(first_sources(len(plan.sources), ip_version(hosts[0]), plan.link))
         raise UsageError(
-            f"--link veth: {min(both, key=str)} would be at both of its ends",
+            f"--link {plan.link}: {min(both, key=str)} would be at both of its ends",
             f"choose another --{'target' if here else 'source'}",
         )
-    veth.check_can_link(plan.namespace, plan.sources, hosts, plan.delay_ms)
+    if plan.link is Link.NAT:
+        _check_router(plan, hosts)
+    else:
+        veth.check_can_link(plan.namespace, plan.sources, hosts, plan.delay_ms)
+
+
+def _check_router(plan: Plan, hosts: tuple[str, ...]) -> None:
+    router = ROUTER_ADDRESSES[ip_version(hosts[0])]
+    for option, addresses in (("--source", plan.sources), ("--target", hosts)):
+        if router in addresses:
+            raise UsageError(f"{option} {router}: the router of --link nat has that address", "choose another")
+    how = plan.sources, hosts, plan.delay_ms, plan.nat_ports
+    entries = nat.check_can_route(plan.namespace, *how, is_random=plan.nat_random)
+    rounds = [RoundPlan(plan, spec, 1) for spec in plan.strategies]
+    held = max(min(planned.connections, planned.capacity) for planned in rounds)
+    if held > entries:
+        raise EnvironmentFault(
+            f"--link nat: {held:,} connections do not fit the router's conntrack table, for {nat.CONNTRACK_MAX} is "
+            f"{entries:,}",
+            f"raise it on this host: sysctl {nat.CONNTRACK_MAX}={2 * held}; or ask for fewer with -n or --fill",
+        )
+
+
+def with_client_namespaces(request: RunRequest) -> RunRequest:
+    """The request with as many client namespaces behind the router of `--link nat`, and a client or more in each.
+
+    Raises:
+        UsageError: An option of a NAT without one, or one that contradicts it.
+    """
+    if request.link is not Link.NAT:
+        _check_without_router(request)
+        return request
+    _check_with_router(request)
+    named = len(parse_sources(request.source)) if request.source is not None else None
+    number = named or (1 if request.clients is None else request.clients)
+    if not 1 <= number <= MOST_CLIENT_NAMESPACES:
+        raise UsageError(f"{number} client namespaces are not possible", f"give 1 to {MOST_CLIENT_NAMESPACES}")
+    if named and request.clients not in {None, named}:
+        raise UsageError(
+            f"--clients {request.clients}: --source names {named} address{'es' if named > 1 else ''}",
+            "name one address for each client namespace, or leave out --source",
+        )
+    concurrency = number if request.concurrency == 1 else request.concurrency
+    for option, asked in (("-n", request.connections), ("--concurrency", concurrency)):
+        if asked is not None and asked % number:
+            raise UsageError(
+                f"{option} {asked} is not a multiple of the {number} client namespaces",
+                f"each has equally many: give {option} {-(-asked // number) * number}",
+            )
+    return replace(request, clients=None if named else number, concurrency=concurrency)
+
+
+def _check_without_router(request: RunRequest) -> None:
+    """Check that no option asks for something of a router that is not there."""
+    asked = {
+        "--clients": request.clients,
+        "--nat-ports": request.nat_ports,
+        "--nat-random": "" if request.nat_random else None,
+    }
+    for option, value in asked.items():
+        if value is not None:
+            told = f"{option} {value}".strip()
+            raise UsageError(f"{told} does nothing without --link nat", f"add --link nat, or leave out {option}")
+
+
+def _check_with_router(request: RunRequest) -> None:
+    """Check that no option asks for what client namespaces behind a router cannot have."""
+    if request.protocol is Protocol.UDP:
+        raise UsageError(
+            "--protocol udp: connect() of UDP sends nothing that the router of --link nat could translate",
+            "leave out --link nat, or --protocol udp",
+        )
+    if request.sources is not None:
+        raise UsageError(
+            f"--sources {request.sources}: with --link nat each client namespace has one address",
+            f"use --clients {request.sources} instead",
+        )
+    if request.spread is Spread.FILL:
+        raise UsageError(
+            "--spread fill: with --link nat the client namespaces connect at the same time", "leave out --spread"
+        )
 
 
 def choose_ehash_entries(request: RunRequest, namespace: Namespace, *, external: bool) -> int | None:

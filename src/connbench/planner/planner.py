@@ -54,6 +54,7 @@ from connbench.planner.namespaces import (
     choose_range,
     find_reserved,
     reserved_ports,
+    with_client_namespaces,
 )
 from connbench.planner.request import DEFAULT_SEED, CpuChoice, RunRequest
 from connbench.planner.resources import Available, check_resources
@@ -62,6 +63,7 @@ from connbench.planner.workload import (
     check_supported,
     choose_strategies,
     find_crowded_clients,
+    find_fuller_than_router,
     find_slow_levels,
     find_unseen_knee,
     most_handshakes,
@@ -98,12 +100,13 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     left_out: list[Finding] = []
     if request.levels and not request.strategies:
         request, left_out = with_all_strategies(request)
-    veth = request.link is Link.VETH  # whose addresses are all its own
-    targets, names = choose_targets(request.targets, request.family, allow_remote=request.allow_remote or veth)
+    request, further = with_client_namespaces(request), tuple(map(with_client_namespaces, further))
+    two_ends = request.link.has_two_ends
+    targets, names = choose_targets(request.targets, request.family, allow_remote=request.allow_remote or two_ends)
     is_udp = request.protocol is Protocol.UDP
     if is_udp and request.listener is not None:
         raise UsageError(f"--listener {request.listener} does nothing for UDP", "leave it out: there is no handshake")
-    needs_nobody = is_udp and (veth or all(target.is_loopback for target in targets))
+    needs_nobody = is_udp and (two_ends or all(target.is_loopback for target in targets))
     external = bool(targets) and request.listener is None and not needs_nobody
     are_far = request.allow_remote and not any(target.is_loopback for target in targets)
     request = replace(request, allow_remote=are_far, link=choose_link(request, targets, external=external))
@@ -115,7 +118,8 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     strategies = choose_strategies(request, ports, further)
     check_supported(strategies)
     targets = targets or (listener_endpoint(ports, namespace, choose_family(request), request.link),)
-    number = max((one.sources for one in (request, *further) if one.sources is not None), default=None)
+    numbers = [one.clients or one.sources for one in (request, *further)]
+    number = max((number for number in numbers if number is not None), default=None)
     sources = choose_sources(request.source, number, targets[0], namespace, request.link, external=external)
     reserved = reserved_ports(namespace)
     plan = Plan(
@@ -132,6 +136,8 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         timeout=request.timeout,
         link=request.link,
         delay_ms=request.delay_ms,
+        nat_ports=request.nat_ports,
+        nat_random=request.nat_random,
         cpus=cpus,
         reserved=ports.count_of(reserved),
         loop=choose_loop(request.loop),
@@ -147,9 +153,9 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     plan, of_route = _with_peers(plan, request, external=external)
     findings += of_route
     findings += unpinned
-    findings += find_unseen_knee(plan, platform.release())
+    findings += find_fuller_than_router(plan) if plan.link is Link.NAT else find_unseen_knee(plan, platform.release())
     findings += find_crowded_clients(plan, len(usable_cpus()))
-    if not external and not is_udp and not veth:  # whose listener takes no port of the namespace that connects
+    if not external and not is_udp and not two_ends:  # whose listener takes no port of the namespace that connects
         findings += find_listener_in_range(plan.targets, ports)
     return plan, findings
 
@@ -187,8 +193,14 @@ def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> tuple[Pla
 
 
 def _filled(plan: Plan) -> Plan:
-    """Complete a plan with a connection for each port that a strategy has; strategies may have different numbers."""
+    """Complete a plan with a connection for each port that a strategy has; strategies may have different numbers.
+
+    Behind a NAT there are no more than it has ports for, and equally many from each client namespace.
+    """
     capacities = [RoundPlan(plan, spec, 1).capacity for spec in plan.strategies]
+    if plan.nat_capacity is not None:
+        each = plan.client_namespaces
+        capacities = [max(1, min(ports, plan.nat_capacity) // each) * each for ports in capacities]
     most = max(capacities)
     strategies = tuple(
         replace(spec, load=replace(spec.load, connections=ports))
@@ -272,6 +284,10 @@ def plan_offline(request: RunRequest, reserved: frozenset[int] = frozenset()) ->
         EnvironmentFault: Every port of the range is reserved.
         TargetError: A target's name does not resolve.
     """
+    if with_client_namespaces(request).link is Link.NAT:
+        raise UsageError(
+            "--link nat: the model of the port search has no NAT", "connbench run measures it; or leave out --link nat"
+        )
     ports = request.port_range or PortRange(DEFAULT_RANGE_LOW, MAX_PORT)
     family = choose_family(request)
     targets, names = choose_targets(request.targets, request.family, allow_remote=True)

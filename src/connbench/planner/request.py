@@ -49,6 +49,9 @@ class RunRequest:
     isolate: Isolation = Isolation.AUTO
     link: Link = Link.LOOPBACK
     delay_ms: float = 0.0
+    clients: int | None = None
+    nat_ports: PortRange | None = None
+    nat_random: bool = False
     ehash_entries: int | None = None
     sysctls: tuple[str, ...] = ()
     window: int | None = None

@@ -254,6 +254,24 @@ def find_crowded_clients(plan: Plan, usable: int) -> list[Finding]:
     ]
 
 
+def find_fuller_than_router(plan: Plan) -> list[Finding]:
+    """Find strategies with more connections than the router of --link nat has ports for."""
+    ports = plan.nat_capacity
+    rounds = [RoundPlan(plan, spec, 1) for spec in plan.strategies]
+    most = max(min(planned.connections, planned.capacity) for planned in rounds)
+    if ports is None or most <= ports:
+        return []
+    return [
+        Finding(
+            "more-than-nat-ports",
+            Severity.NOTE,
+            f"{most:,} connections are asked for, and the router has {ports:,} ports: each connect() beyond them waits "
+            f"for its --timeout of {plan.timeout:g} s, and a few in a row end the round",
+            "give a shorter --timeout, or fewer connections (-n, --fill)",
+        )
+    ]
+
+
 def most_handshakes(plan: Plan) -> int:
     """The connections that a listener gets in the round that has the most of them."""
     return max(RoundPlan(plan, spec, 1).handshakes for spec in plan.strategies)

@@ -12,7 +12,8 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
-from connbench.model import Protocol, format_addresses
+from connbench.model import Link, Protocol, format_addresses
+from connbench.model.round_report import CONNTRACK, CONNTRACK_COUNTERS
 from connbench.report.run_report import MOST_PARTS
 from connbench.results.result import Mask, Numbers, Origin, Result, Samples, StrategyResult
 from connbench.units import NS_PER_S
@@ -65,6 +66,8 @@ class _Collector:
         yield _floors(named)
         yield from _knees(named)
         yield from _part_metrics(self.result, named)
+        if self.result.plan and self.result.plan.link is Link.NAT:
+            yield from _of_router(named)
         yield _findings(self.result)
 
 
@@ -98,6 +101,8 @@ def _info(result: Result) -> Metric:
         "seed": plan and plan.seed,
         "rounds": result.most_rounds,
     }
+    if plan and plan.link is Link.NAT:
+        known |= {"clients": plan.client_namespaces, "nat_ports": plan.nat_ports, "nat_random": plan.nat_random}
     values = {name: "" if value is None else str(value) for name, value in known.items()}
     return InfoMetricFamily("connbench", "What was run, and on which kernel.", value=values)
 
@@ -275,6 +280,31 @@ def _part_metrics(result: Result, named: Mapping[str, StrategyResult]) -> Iterat
                 if summary.rate is not None:
                     rates.add_metric(place, summary.rate)
     yield from (family for family in (attempts, errors, latency, rates) if family.samples)
+
+
+def _of_router(named: Mapping[str, StrategyResult]) -> Iterator[Metric]:
+    """What the router of `--link nat` counted."""
+    from prometheus_client.core import CounterMetricFamily
+
+    entries = _gauge(
+        "connbench_conntrack_entries",
+        "Entries of the router's conntrack table at the end of a round.",
+        ["strategy", "round"],
+    )
+    events = CounterMetricFamily(
+        "connbench_conntrack_events",
+        "By how much the router's conntrack counters rose in all rounds; see conntrack -S.",
+        labels=["strategy", "counter"],
+    )
+    for label, strategy in named.items():
+        total = Counter[str]()
+        for measured in strategy.rounds:
+            entries.add_metric([label, str(measured.number)], measured.report.conntrack_entries)
+            total.update(measured.report.counters)
+        for name in CONNTRACK_COUNTERS:
+            if name in total:
+                events.add_metric([label, name.removeprefix(f"{CONNTRACK}.")], total[name])
+    yield from (entries, events)
 
 
 def _findings(result: Result) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from connbench.analysis.knee import SLOWDOWN, Knee, find_knee, is_unseen
 from connbench.analysis.levels import is_profile, levels_of
 from connbench.analysis.parts import By, Part, fill_steps, split_by
+from connbench.analysis.router_losses import CONNTRACK_MAX
 from connbench.analysis.soundness import findings
-from connbench.analysis.summary import Distribution, Group, Summary, achieved_rate, summarize
+from connbench.analysis.summary import Distribution, Summary, achieved_rate, summarize
 from connbench.errors import UsageError
 from connbench.findings import Finding, merge_alike
 from connbench.model import (
@@ -25,6 +27,7 @@ from connbench.model import (
     StrategySpec,
     format_addresses,
 )
+from connbench.model.round_report import CONNTRACK, CONNTRACK_COUNTERS
 from connbench.model.time_wait import TW_REUSE
 from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
@@ -46,8 +49,9 @@ MOST_PARTS = 16
 """Sources, targets or clients that a table has room for; the JSON has all of them."""
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
-_PART_COUNTS, _PART_TIMES = ("n", "errors"), ("mean", "p50", "p99")
+_PART_FIGURES = ("n", "errors", "mean", "p50", "p99")
 _POSITIONS = ("knee", "first failed")
+_CLIENT_FIGURES = ("n", "errors", "conn/s", "mean", "p50", "p99", "even mean", "odd mean")
 
 
 def text(result: Result, width: int | None = None, *, bold: bool = False) -> str:
@@ -85,6 +89,7 @@ def strategy_blocks(result: Result, strategy: StrategyResult) -> list[Block]:
         *_wall_time(result, summary),
         *_facts(strategy.strategy, summary),
         *_load_lines(strategy),
+        *_router_lines(result, strategy),
         *knee_lines(strategy, find_knee(strategy), result.kernel),
     ]
     return [
@@ -110,7 +115,11 @@ def summary_blocks(result: Result, verdict: Sequence[str] | None = None) -> list
         result: What was measured.
         verdict: Its sentences; None for those of a run.
     """
-    remarks = [f"{s.strategy.label}: {line}" for s in result.strategies for line in _load_lines(s)]
+    remarks = [
+        f"{s.strategy.label}: {line}"
+        for s in result.strategies
+        for line in (*_load_lines(s), *_router_lines(result, s))
+    ]
     return [
         *machine_blocks(result),
         Verdict(run_verdict(result) if verdict is None else verdict),
@@ -179,7 +188,13 @@ def link_name(plan: Plan) -> str:
         return ""
     if plan.link is Link.ROUTED:
         return "route through the host" + (" with masquerade" if plan.masquerade else "")
-    return f"{plan.link} link" + (f", {plan.delay_ms:g} ms delay" if plan.delay_ms else "")
+    words = [f"{plan.link} link"]
+    if plan.link is Link.NAT:
+        words.append(f"{plan.client_namespaces} client namespace{'' if plan.client_namespaces == 1 else 's'}")
+        words += [f"router ports {plan.nat_ports}"] if plan.nat_ports else []
+        words += ["router ports at random"] if plan.nat_random else []
+    words += [f"{plan.delay_ms:g} ms delay"] if plan.delay_ms else []
+    return ", ".join(words)
 
 
 def _port_range(result: Result, plan: Plan) -> str:
@@ -321,32 +336,21 @@ def part_tables(result: Result, strategy: StrategyResult) -> Iterator[tuple[By, 
 def _by_address(by: By, parts: list[Part]) -> Table:
     """A row for each address; knee and first failure, by its own count, where it has ports of its own."""
     fills = parts[0].fills
-    header = (by.value, *_PART_COUNTS, *_time_names(parts[0].strategy), *(_POSITIONS if fills else ()))
+    header = (by.value, *_PART_FIGURES, *(_POSITIONS if fills else ()))
     rows = [
-        (part.name, *_counts(part.strategy), *_times(part.strategy), *(_positions(part.strategy) if fills else ()))
+        (part.name, *_part_figures(summarize(part.strategy)), *(_positions(part.strategy) if fills else ()))
         for part in parts[:MOST_PARTS]
     ]
     return Table(header, [*rows, *_rest(len(parts), header)])
 
 
-def _time_names(strategy: StrategyResult) -> tuple[str, ...]:
-    """The names of `_times`: latency has none, as in all tables of parts; of a search in bind() it is acquire time."""
-    first, *others = _PART_TIMES
-    return (f"acquire {first}" if strategy.strategy.searches_in_bind else first, *others)
-
-
-def _counts(strategy: StrategyResult) -> tuple[str, ...]:
-    summary = summarize(strategy)
-    return count(summary.attempts), count(summary.failed)
-
-
-def _times(strategy: StrategyResult) -> tuple[str, ...]:
-    times = _of_search(strategy, summarize(strategy).all)
-    return tuple(map(duration, (times.mean, times.p50, times.p99)))
-
-
-def _of_search(strategy: StrategyResult, group: Group) -> Distribution:
-    return group.acquire if strategy.strategy.searches_in_bind else group.latency
+def _part_figures(summary: Summary) -> tuple[str, ...]:
+    latency = summary.all.latency
+    return (
+        count(latency.count),
+        count(summary.errored.latency.count),
+        *map(duration, (latency.mean, latency.p50, latency.p99)),
+    )
 
 
 def _positions(strategy: StrategyResult) -> tuple[str, ...]:
@@ -356,17 +360,16 @@ def _positions(strategy: StrategyResult) -> tuple[str, ...]:
 
 def _by_client(strategy: StrategyResult, parts: list[Part]) -> Table:
     """A row for each client, with its connections per second, and one for all clients together."""
-    header = (By.CLIENT.value, *_PART_COUNTS, "conn/s", *_time_names(strategy), "even mean", "odd mean")
-    rows = [(part.name, *_client_figures(part.strategy)) for part in parts[:MOST_PARTS]]
-    return Table(header, [*rows, *_rest(len(parts), header), ("all", *_client_figures(strategy))])
+    header = (By.CLIENT.value, *_CLIENT_FIGURES)
+    rows = [(part.name, *_client_figures(summarize(part.strategy))) for part in parts[:MOST_PARTS]]
+    return Table(header, [*rows, *_rest(len(parts), header), ("all", *_client_figures(summarize(strategy)))])
 
 
-def _client_figures(strategy: StrategyResult) -> tuple[str, ...]:
-    summary = summarize(strategy)
-    by_parity = (_of_search(strategy, group) for group in (summary.even, summary.odd))
+def _client_figures(summary: Summary) -> tuple[str, ...]:
+    attempts, errors, *latency = _part_figures(summary)
+    by_parity = (group.latency for group in (summary.even, summary.odd))
     rate = "-" if summary.rate is None else count(summary.rate)
-    means = (duration(one.mean) if one.count else "-" for one in by_parity)
-    return (*_counts(strategy), rate, *_times(strategy), *means)
+    return (attempts, errors, rate, *latency, *(duration(one.mean) if one.count else "-" for one in by_parity))
 
 
 def _rest(parts: int, header: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -422,6 +425,23 @@ def _load_lines(strategy: StrategyResult) -> list[str]:
     if load.churn and strategy.strategy.phase is Phase.CHURN:
         lines.append(_churn_line(strategy, load.churn, summary))
     return lines
+
+
+def _router_lines(result: Result, strategy: StrategyResult) -> list[str]:
+    """What the router of --link nat counted; of the entries of its conntrack table the most of any round."""
+    plan = result.plan
+    if plan is None or plan.nat_capacity is None:
+        return []
+    total = Counter[str]()
+    for measured in strategy.rounds:
+        total.update({name: number for name, number in measured.report.counters.items() if name in CONNTRACK_COUNTERS})
+    moved = [f"{name.removeprefix(f'{CONNTRACK}.')} {count(number)}" for name, number in total.items() if number]
+    entries = max(r.report.conntrack_entries for r in strategy.rounds)
+    table = int(strategy.rounds[0].report.settings.get(CONNTRACK_MAX) or 0)
+    return [
+        f"router: {count(entries)} conntrack entries of {count(table)}, {count(plan.nat_capacity)} ports; "
+        + (", ".join(moved) or "nothing dropped")
+    ]
 
 
 def _handshakes(load: Load) -> str:
@@ -560,7 +580,7 @@ def _knee_cell(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
 
 def _call_blocks(result: Result, strategy: StrategyResult) -> Iterator[Block]:
     """bind() and connect() by themselves, under a heading, of a strategy that searches in bind()."""
-    if strategy.strategy.searches_in_bind:
+    if strategy.strategy.traits.searches_in_bind:
         label = strategy.strategy.label
         yield Heading(f"{label}, bind() and connect():", label)
         yield from call_tables(result, strategy)

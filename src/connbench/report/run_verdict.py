@@ -12,6 +12,7 @@ import numpy as np
 
 from connbench.analysis.knee import Trend, find_knee, find_trend, is_unseen, medians_around_knee
 from connbench.analysis.levels import is_profile
+from connbench.analysis.router_losses import ALL_BUT_FULL, LOST_IN_ROUTER, RouterLosses
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import errno_name, summarize
 from connbench.analysis.sweep_analysis import is_sweep
@@ -37,7 +38,7 @@ from connbench.model import (
     ip_version,
 )
 from connbench.model.knee_rule import FEWEST_CONNECTIONS
-from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PROPOSED_PORTS
+from connbench.model.plan import DEFAULT_TIMEOUT, FEWEST_PROPOSED_PORTS, FIRST_NAT_PORT
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, UNKNOWN_ERRNO
@@ -78,6 +79,8 @@ def run_verdict(result: Result) -> tuple[str, ...]:
     if not usable:
         return warning
     churned = [s for s in usable if s.strategy.phase is Phase.CHURN]
+    if result.plan and result.plan.link is Link.NAT:
+        return (*warning, *_through_router(result, result.plan, churned or usable))
     said = _of_churn(result, churned) if churned else _of_filling(result, usable)
     return (*warning, *said, *_bind_calls(result, churned or usable), _next_step(result, churned or usable))
 
@@ -133,17 +136,17 @@ def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterato
         and not is_unseen(s.strategy, course.knee, result.kernel)
     ]
     hidden = [one for one in courses if one not in slow and one not in shown]
-    in_bind = [one for one in slow if one[0].strategy.searches_in_bind]
+    in_bind = [one for one in slow if one[0].strategy.traits.searches_in_bind]
     if in_connect := [one for one in slow if one not in in_bind]:
         yield f"{'; '.join(_turns(result, in_connect))}."
     for strategy, course in in_bind:
         yield f"{_name(result, strategy)}: bind() turns slow at {_knees([course])}{_in_calls(strategy, course)}."
+    if in_bind:
+        yield LEAVE_TO_CONNECT
     if shown:
         is_unknown = any(course.knee.shows_half is None for _, course in shown)
         beyond = "; the file does not say how many ports there were, so a knee may lie further on" if is_unknown else ""
         yield f"{'; '.join(_stays(result, shown))}{beyond}."
-    if in_bind or any(s.strategy.searches_in_bind and course.grows for s, course in shown):
-        yield LEAVE_TO_CONNECT
     if hidden:
         yield _too_small(result, hidden)
 
@@ -194,11 +197,10 @@ def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
         yield f"{level} up to {_knees([c for _, c in alike])}{_failures(*alike[0]) or ', without an error'}"
     for position, (strategy, course) in enumerate(growing):
         first, last = about(course.first_ns or 0.0), about(course.last_ns or 0.0)
-        call = " in bind()" if strategy.strategy.searches_in_bind else ""
         words = (
-            f"from {first} to {last}{call}"
+            f"from {first} to {last}"
             if position
-            else f"slows down{call} from {first} in the first 5 % of the connections to {last} in the last 5 % "
+            else f"slows down from {first} in the first 5 % of the connections to {last} in the last 5 % "
             f"({_figure(result)})"
         )
         yield f"{_name(result, strategy)} {words}{_failures(strategy, course)}"
@@ -240,6 +242,37 @@ def _too_small(result: Result, hidden: Sequence[_Measured]) -> str:
     verb = "turns" if len(hidden) == 1 else "turn"
     opened = f"{count(most.held)} connection{'s' if most.held != 1 else ''}"
     return f"{opened}{of} cannot show whether {names} {verb} slow: {why}."
+
+
+def _through_router(result: Result, plan: Plan, strategies: Sequence[StrategyResult]) -> Iterator[str]:
+    """How many connections came through the router of --link nat, what they took, and what to run next."""
+    ports = plan.nat_capacity or 0
+    for strategy in strategies:
+        summary = summarize(strategy)
+        losses = [RouterLosses.of(plan, strategy.strategy, measured) for measured in strategy.rounds]
+        late = sum(one.late for one in losses if one)
+        delayed = f"; {count(late)} of them waited a second or more, for the router dropped their SYN" if late else ""
+        yield (
+            f"{count(summary.connected)} of {count(summary.attempts)} connections came through the router's "
+            f"{count(ports)} ports with {_name(result, strategy)}, at {about(summary.all.acquire.p50)} "
+            f"({_figure(result)}){delayed}{_failures(strategy, None)}."
+        )
+    known = [f for f in findings(result) if f.code in LOST_IN_ROUTER]
+    if known or result.is_partial:
+        yield f"Next: {printable(known[0].advice)}." if known else CUT_SHORT
+        return
+    planned = max((RoundPlan(plan, s.strategy, 1) for s in strategies), key=lambda one: one.connections)
+    yield (
+        f"Next: the same with --nat-ports {_narrower(planned)} shows what happens when the router's ports run out."
+        if planned.connections < ALL_BUT_FULL * ports
+        else "Next: the same with --churn 10000 --close fin shows how closed connections keep the router's ports."
+    )
+
+
+def _narrower(planned: RoundPlan) -> PortRange:
+    """As many ports of the router as there are connections to each target."""
+    low = planned.plan.nat_ports.low if planned.plan.nat_ports else FIRST_NAT_PORT
+    return PortRange(low, low + -(-planned.connections // len(planned.plan.targets)) - 1)
 
 
 def _of_churn(result: Result, churned: Sequence[StrategyResult]) -> Iterator[str]:
@@ -377,12 +410,12 @@ def _next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
 
 def searching_calls(strategies: Iterable[StrategyResult]) -> list[str]:
     """The calls in which strategies search: bind(), connect() or both."""
-    return sorted({"bind()" if s.strategy.searches_in_bind else "connect()" for s in strategies})
+    return sorted({"bind()" if s.strategy.traits.searches_in_bind else "connect()" for s in strategies})
 
 
 def helping_where_slow(specs: Sequence[StrategySpec]) -> tuple[str, ...]:
     """The names of the strategies to measure next, where those of `specs` may become slow."""
-    return LEAVING_PORT if any(spec.searches_in_bind for spec in specs) else SHOWN_WHERE_SLOW
+    return LEAVING_PORT if any(spec.traits.searches_in_bind for spec in specs) else SHOWN_WHERE_SLOW
 
 
 def _as_taken(spec: StrategySpec, names: Iterable[str]) -> StrategySpec:
@@ -430,10 +463,7 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     words += [
         field.argument(load) for field in LOAD_FIELDS if field.section in {"LOAD", "PLACE"} and not field.is_of_churn
     ]
-    if plan.link is Link.VETH:
-        words.append("--link veth" + (f" --delay {plan.delay_ms:g}ms" if plan.delay_ms else ""))
-    if plan.link is Link.ROUTED:
-        words.append("--allow-host-route")
+    words += _link_words(plan)
     if plan.ehash_entries:
         words.append(f"--ehash-entries {plan.ehash_entries}")
     if (
@@ -451,6 +481,25 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     return "".join(f" {word}" for word in words if word)
 
 
+def _link_words(plan: Plan) -> Iterator[str]:
+    """The link, where it is not the loopback."""
+    if plan.link is Link.ROUTED:
+        yield "--allow-host-route"
+    if not plan.link.has_two_ends:
+        return
+    yield f"--link {plan.link}"
+    if plan.delay_ms:
+        yield f"--delay {plan.delay_ms:g}ms"
+    if plan.link is Link.NAT and plan.sources == first_sources(
+        len(plan.sources), ip_version(plan.sources[0]), plan.link
+    ):
+        yield f"--clients {plan.client_namespaces}"
+    if plan.nat_ports:
+        yield f"--nat-ports {plan.nat_ports}"
+    if plan.nat_random:
+        yield "--nat-random"
+
+
 def _source_words(plan: Plan, strategies: Sequence[StrategySpec]) -> list[str]:
     """The source addresses where they are not the default ones, and no strategy leaves them to the kernel."""
     sources = plan.sources[: strategies[0].load.sources]
@@ -460,7 +509,7 @@ def _source_words(plan: Plan, strategies: Sequence[StrategySpec]) -> list[str]:
     if not all(spec.traits.chooses_source for spec in strategies):
         return words
     if sources == first_sources(len(sources), family, plan.link) and not is_external:
-        words += [f"--sources {len(sources)}"] if len(sources) > 1 else []
+        words += [f"--sources {len(sources)}"] if len(sources) > 1 and plan.link is not Link.NAT else []
     elif is_external or sources != default:
         words.append(f"--source {_spelled(sources)}")
     if len(sources) > 1 and plan.spread is Spread.FILL:
