@@ -161,7 +161,7 @@ def test_verdict_says_that_bind_turns_slow_and_what_to_do() -> None:
         "bind turns slow at connection 501 (50 % of the ports): acquire p50 6 µs before, 61 µs after.",
         (
             "early: bind() turns slow at connection 501 (50 % of the ports), p50 1 µs before, 700 µs after; "
-            "connect() 4 µs and 17 µs."
+            "connect() takes 4 µs before, 17 µs after."
         ),
         (
             "Set IP_BIND_ADDRESS_NO_PORT before bind(): then connect() chooses the port, for its own target only "
@@ -177,7 +177,7 @@ def test_with_reuse_bind_turns_slow_at_a_quarter() -> None:
     assert find_knee(result.strategies[0]).in_use == 250
     assert run_verdict(result)[0] == (
         "early, SO_REUSEADDR: bind() turns slow at connection 251 (25 % of the ports), p50 1 µs before, 110 µs after; "
-        "connect() 4 µs and 4 µs."
+        "connect() takes 4 µs before, 4 µs after."
     )
 
 
@@ -282,6 +282,7 @@ def test_programs_read_both_calls_and_halves() -> None:
 
 def test_markdown_has_both_calls() -> None:
     """A table for an issue says in which call the time is."""
+    assert "**early** in bind() and connect():" in run_report.markdown(run_of((EARLY, CLIFF)))
     assert re.search(r"second half \| +500 \| +350 ms \| +700 µs", run_report.markdown(run_of((EARLY, CLIFF))))
 
 

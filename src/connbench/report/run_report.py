@@ -582,7 +582,7 @@ def _call_blocks(result: Result, strategy: StrategyResult) -> Iterator[Block]:
     """bind() and connect() by themselves, under a heading, of a strategy that searches in bind()."""
     if strategy.strategy.traits.searches_in_bind:
         label = strategy.strategy.label
-        yield Heading(f"{label}, bind() and connect():", label)
+        yield Heading(f"{label} in bind() and connect():", label)
         yield from call_tables(result, strategy)
 
 

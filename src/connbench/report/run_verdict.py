@@ -171,7 +171,8 @@ def _turns(result: Result, slow: Sequence[_Measured]) -> Iterator[str]:
 def _in_calls(strategy: StrategyResult, course: Trend) -> str:
     """What bind() and connect() take before and after the knee, and how many attempts fail."""
     bind, connect = ([about(t or 0.0) for t in medians_around_knee(strategy, of)] for of in ("bind_ns", "latency_ns"))
-    return f", p50 {bind[0]} before, {bind[1]} after; connect() {' and '.join(connect)}{_failures(strategy, course)}"
+    failures = _failures(strategy, course)
+    return f", p50 {bind[0]} before, {bind[1]} after; connect() takes {connect[0]} before, {connect[1]} after{failures}"
 
 
 def _knees(courses: Sequence[Trend]) -> str:
