@@ -45,6 +45,11 @@ NOT_HERE = {
     "connbench serve --bind 0.0.0.0 --port 8080",  # serves until Ctrl-C: tests/cli/test_serve.py
     # to a machine that is not there: tests/netns/test_in_flight.py
     "connbench run --strategy bind,window --target 192.0.2.7:8080 --allow-remote --in-flight 1000 -n 20k",
+    # through a host that forwards: tests/cli/test_host_route.py
+    (
+        "connbench run --strategy plain,bind --port-range 40000-40999 --target 192.0.2.7:8080 --allow-remote "
+        "--allow-host-route"
+    ),
     # compares what the kernel lab wrote
     "connbench compare before/6.12/result.json.gz after/6.18/result.json.gz",
 }

@@ -121,7 +121,7 @@ BAD: list[Arguments] = [
     {"--delay": "2"},
     {"--link": "veth", "--delay": "7000"},
     {"--isolate": "never", "--port-range": "20000-20999"},
-    {"--isolate": "never", "--port-range": "20000-20999", "--strategy": "random"},
+    {"--isolate": "never", "--port-range": "20000-20999", "--strategy": "window"},
     {"--isolate": "never", "--listener": "backlog", "-n": "5000"},
     {"--isolate": "never", "--listener": "backlog", "--fill": "50%"},
     {"--listener": "backlog", "--close": "fin", **CHURN},

@@ -470,7 +470,14 @@ def test_range_beyond_the_hosts_is_refused() -> None:
     """The kernel ignores bounds outside the host's range, so the planner refuses them."""
     host = PortRange(*sysctl.read_port_range())
     with pytest.raises(UsageError, match=f"is not inside the host's {host}"):
-        choose_range(RunRequest(("random",), port_range=PortRange(host.low - 1, host.high)), Namespace.HOST)
+        choose_range(RunRequest(("window",), port_range=PortRange(host.low - 1, host.high)), Namespace.HOST)
+
+
+def test_a_program_binds_to_ports_beyond_the_hosts_range() -> None:
+    """The range of the host binds the kernel's search, and no program that names its ports."""
+    host = PortRange(*sysctl.read_port_range())
+    asked = PortRange(host.low - 1, host.high)
+    assert choose_range(RunRequest(("random", "sequential"), port_range=asked), Namespace.HOST) == asked
 
 
 def test_listener_on_the_host_depends_on_its_somaxconn() -> None:

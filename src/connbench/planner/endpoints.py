@@ -350,7 +350,7 @@ def _is_free(endpoint: Endpoint) -> bool:
     return True
 
 
-def check_answers(source: str, target: Endpoint, timeout: float, listener_hint: str) -> None:
+def check_answers(source: str, target: Endpoint, timeout: float, listener_hint: str, firewall: str = "") -> None:
     """Check that a target accepts a connection.
 
     Args:
@@ -358,6 +358,7 @@ def check_answers(source: str, target: Endpoint, timeout: float, listener_hint: 
         target: The address and port to connect to.
         timeout: How long to wait for an answer, in seconds.
         listener_hint: How to have connbench start the listener instead, for the hint.
+        firewall: What else can be in the way, for the hint.
 
     Raises:
         TargetError: It refuses, does not answer, or cannot be reached from `source`.
@@ -371,7 +372,7 @@ def check_answers(source: str, target: Endpoint, timeout: float, listener_hint: 
         except TimeoutError as error:
             raise TargetError(
                 f"{target} does not answer within {timeout:g} s",
-                "check the address, or give a longer --timeout",
+                f"check the address{firewall}, or give a longer --timeout",
             ) from error
         except ConnectionRefusedError as error:
             raise TargetError(

@@ -135,7 +135,7 @@ def choose_range(request: RunRequest, namespace: Namespace, *, external: bool = 
             f"--port-range {asked}: in the host's namespace {searches} the host's {host}",
             f"leave out --port-range; or {isolation_hint(request, external=external)}",
         )
-    if not host.covers(asked):
+    if not host.covers(asked) and any(one.sets_port_range for one in STRATEGIES.values() if one.name in names):
         raise UsageError(
             f"--port-range {asked} is not inside the host's {host}",
             "the kernel ignores bounds outside it: choose a part of it; or "

@@ -10,6 +10,7 @@ from importlib import import_module
 from connbench.errors import EnvironmentFault, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux import counters
+from connbench.linux.interfaces import HOST_DEVICE
 from connbench.linux.process import usable_cpus, why_not_pinned
 from connbench.linux.sysctl import SOMAXCONN
 from connbench.model import (
@@ -183,8 +184,12 @@ def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> tuple[Pla
 
     def answers(seconds: float | None = None) -> None:
         timeout = min(seconds or request.timeout, request.timeout)
+        firewall = f" and whether a firewall of the host forwards from and to {HOST_DEVICE}"
         for target in plan.targets if plan.listener is Listener.EXTERNAL else ():
-            check_answers(plan.sources[0], target, timeout, request.listener_hint)
+            check_answers(
+                *(plan.sources[0], target, timeout, request.listener_hint),
+                firewall if plan.link is Link.ROUTED else "",
+            )
 
     if plan.link is Link.ROUTED:
         return check_route(plan, answers)
