@@ -375,6 +375,8 @@ def order_of_ports(plan: RoundPlan, kernel: str) -> array[int]:
         width = _width(spec) if spec.traits.window is Window.CONSECUTIVE else len(ports)
         windows = (every[begin : begin + width] for begin in range(0, len(ports), width))
         in_order = [port for w in windows for first in range(step) for port in _in_order_of_search(w[first::step], key)]
+    if not spec.traits.chooses_port and (reserved := spec.load.reserved):  # a search passes over them
+        in_order = [port for port in in_order if port not in reserved]
     return array("I", in_order if spec.traits.binds_to_port else (port_range_value(port, port) for port in in_order))
 
 

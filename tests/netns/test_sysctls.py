@@ -19,7 +19,7 @@ from connbench.errors import EnvironmentFault, ExitCode, UsageError
 from connbench.linux import namespace, sysctl
 from connbench.linux.process import in_child
 from connbench.linux.sysctl import RESERVED_PORTS
-from connbench.model import Churn, Close, Link, Listener, Load, Namespace, RoundPlan
+from connbench.model import Churn, Close, Link, Listener, Load, Namespace, Profile, RoundPlan
 from connbench.model.time_wait import MOST_WAITING, TIMESTAMPS, TW_REUSE, TW_REUSE_DELAY
 from connbench.portmodel.algorithm import algorithm_of
 from connbench.portmodel.prediction import predict
@@ -149,9 +149,26 @@ def check(*settings: tuple[str, str]) -> None:
     namespace.check_sysctls(NAMESPACE, settings)
 
 
-def test_values_one_after_the_other() -> None:
-    """Those of a list are tried in one namespace; an empty one replaces one that is not."""
-    check((RESERVED_PORTS, "40001"), (RESERVED_PORTS, ""), (TW_REUSE, "0"), (TW_REUSE, "1"))
+@pytest.mark.parametrize(
+    "kind", [kind for kind in (Namespace.NETWORK, Namespace.USER) if NAMESPACE in {kind, Namespace.NETWORK}]
+)
+def test_values_one_after_the_other(kind: Namespace) -> None:
+    """Those of a list are tried in one namespace, also of an ordinary user's; an empty one replaces another."""
+    settings = [(RESERVED_PORTS, "40001"), (RESERVED_PORTS, ""), (TW_REUSE, "0"), (TW_REUSE, "1")]
+    namespace.check_sysctls(kind, settings)
+    with pytest.raises(EnvironmentFault, match="belongs to the whole host"):
+        namespace.check_sysctls(kind, [("net.core.netdev_budget", "300")])
+
+
+def test_a_profile_counts_the_ports_that_are_not_reserved() -> None:
+    """At 100 % no port is left, at 50 % half of the others are in use, and no reserved one is."""
+    values = {RESERVED_PORTS: f"{LOW}-{LOW + 7}"}
+    for name in ("plain", "early"):
+        strategy = replace(spec(name), load=load_of(values, profile=Profile((0.5, 1.0), 4)))
+        [measured] = measure(strategy, 24, 24).rounds
+        assert measured.samples.in_use.tolist() == [8] * 4 + [16] * 4
+        assert (measured.samples.errno != 0).tolist() == [False] * 4 + [True] * 4
+        assert min(measured.samples.port[:4]) >= LOW + 8
 
 
 REFUSED = {

@@ -507,6 +507,19 @@ def test_a_profile_takes_each_port_once(ports: PortRange, seed: int, kernel: str
         assert order == ordered(spec, ports, kernel, seed)
 
 
+def test_a_profile_takes_no_reserved_port_that_a_search_passes_over() -> None:
+    """A program that chooses the port takes those, too; as many as a profile counts."""
+    ports = PortRange(1000, 1099)
+    load = Load(sysctls=("net.ipv4.ip_local_reserved_ports=1010-1029,2000",))
+    for spec in specs_for(ports):
+        if not spec.stride:
+            with_reserved = replace(spec, load=load)
+            order = ordered(with_reserved, ports, "6.8.0")
+            is_passed = not spec.traits.chooses_port
+            assert sorted(order) == [port for port in range(1000, 1100) if not (is_passed and 1010 <= port <= 1029)]
+            assert len(order) == RoundPlan(replace(PLAN, port_range=ports), with_reserved, 1).ports_each
+
+
 @pytest.mark.parametrize(
     ("name", "kernel", "has_parity"),
     [

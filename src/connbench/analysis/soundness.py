@@ -453,7 +453,7 @@ def _find_loopback_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel
         Severity.WARNING,
         f"connect() can use a closed port again after {seconds:g} s only on the loopback (tcp_tw_reuse is 2); over any "
         f"other link it takes {TIME_WAIT_S:g} s, and {hidden}",
-        "add --link veth to measure that"
+        f"add --link veth, or --sysctl {TW_REUSE}=0, to measure that"
         if plan.namespace.is_own
         else "set net.ipv4.tcp_tw_reuse to 0 on this host, or measure with --link veth and connbench's own listener",
     )
