@@ -25,6 +25,7 @@ from connbench.model import (
     Plan,
     PortRange,
     Reuse,
+    RoundPlan,
     Spread,
     StrategySpec,
 )
@@ -147,6 +148,19 @@ def test_a_smaller_range_is_as_large_as_what_was_opened() -> None:
     """The command that shows it costs no more than the one that did not."""
     said = run_verdict(result_of({PLAIN: [round_of(samples_of([8_000] * 10_000))]}))
     assert "--port-range 9024-19023" in said[-1]
+
+
+def test_the_range_that_is_proposed_has_ports_for_a_stride_and_for_the_begin_of_a_list() -> None:
+    """The proposed command runs, and its range has as many ports with the remainder as it would have without one."""
+    strided = replace(RANDOM, stride=4, residue=1)
+    plan = replace(PLAN, strategies=(strided,), connections=500)
+    assert RoundPlan(plan, strided, 1).smaller_range == PortRange(9024, 13_023)
+    hundred = replace(PLAN, port_range=PortRange(9024, 9123))
+    said = run_verdict(result_of({strided: [round_of(samples_of([8_000] * 25, port=range(9025, 9125, 4)))]}, hundred))
+    assert "--port-range 9024-13023" in said[-1]
+    for first_port, smaller in ((10_023, PortRange(9024, 10_023)), (10_024, None)):
+        listed = StrategySpec("sequential", first_port=first_port)
+        assert RoundPlan(replace(plan, strategies=(PLAIN, listed)), PLAIN, 1).smaller_range == smaller
 
 
 def test_the_host_s_range_cannot_be_made_smaller() -> None:

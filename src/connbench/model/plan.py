@@ -233,9 +233,10 @@ class RoundPlan:
         It has at least `FEWEST_PORTS`.
         """
         ports = self.plan.port_range
-        each = max(FEWEST_PROPOSED_PORTS, -(-self.connections // self.spaces))
+        each = max(FEWEST_PROPOSED_PORTS, -(-self.connections // self.spaces)) * (self.strategy.stride or 1)
         widest = max((spec.window or 0 for spec in self.plan.strategies), default=0)
-        if not self.plan.namespace.is_own or each > len(ports) * HALF or widest > each:
+        begins = max((spec.first_port or 0 for spec in self.plan.strategies), default=0)
+        if not self.plan.namespace.is_own or each > len(ports) * HALF or widest > each or begins >= ports.low + each:
             return None
         return PortRange(ports.low, ports.low + each - 1)
 

@@ -553,8 +553,9 @@ def _next_larger(planned: RoundPlan) -> str:
         return "Next: the same with a larger share, as in --fill 80%."
     ports = planned.smaller_range
     if planned.plan.namespace.is_own and planned.connections >= planned.capacity:
-        low = min(planned.plan.port_range.low, MAX_PORT + 1 - FEWEST_PROPOSED_PORTS)
-        ports = PortRange(low, low + FEWEST_PROPOSED_PORTS - 1)
+        fewest = min(FEWEST_PROPOSED_PORTS * (planned.strategy.stride or 1), MAX_PORT)
+        low = min(planned.plan.port_range.low, MAX_PORT + 1 - fewest)
+        ports = PortRange(low, low + fewest - 1)
     if ports is None:
         return f"Next: the same with -n {planned.capacity}, as many connections as there are ports."
     return f"Next: the same with --port-range {ports} and without -n, so that the connections fill the range."
