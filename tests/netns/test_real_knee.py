@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from connbench.analysis.knee import GROWTH, find_knee
+from connbench.analysis.summary import summarize
 from connbench.results.result import Round, StrategyResult
 from run_connbench import connbench, measure, needs_port_range, spec
 
 PORTS = 4096
+PORTS_OF_HALVES = 60
+ONE, TWO = ("127.9.9.1",), ("127.9.9.1", "127.9.9.3")
 
 
 def timed_by_search(result: StrategyResult, first_parity: int | None) -> StrategyResult:
@@ -21,11 +24,12 @@ def timed_by_search(result: StrategyResult, first_parity: int | None) -> Strateg
     [measured] = result.rounds
     samples = measured.samples
     is_fast = np.ones(len(samples), bool) if first_parity is None else samples.port % 2 == first_parity
-    made = replace(samples, connect_ns=np.where(is_fast | samples.failed, 10_000, 1_000_000))
+    times = np.where(is_fast | samples.failed, 10_000, 1_000_000)
+    made = replace(samples, connect_ns=times, acquire_ns=times)
     return replace(result, rounds=(Round(1, made, measured.report),))
 
 
-@pytest.mark.parametrize("name", ["plain", "bind"])
+@pytest.mark.parametrize("name", ["plain", "bind", "early"])
 def test_knee_is_where_the_other_parity_begins(name: str) -> None:
     """The kernel's own search reaches the other parity at exactly half of the range, and the knee is there."""
     result = measure(spec(name), PORTS, PORTS)
@@ -35,6 +39,23 @@ def test_knee_is_where_the_other_parity_begins(name: str) -> None:
     knee = find_knee(timed_by_search(result, port[0] % 2))
     assert (knee.connection, knee.in_use) == (PORTS // 2 + 1, PORTS // 2)
     assert knee.first_failed is None
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize("name", ["early", "random", "sequential"])
+def test_time_that_is_not_in_connect_is_in_bind(name: str) -> None:
+    """Of a single try it is the column of setsockopt() and bind(); of more tries that of the last one, and more."""
+    [one, several] = [
+        measure(spec(name), PORTS_OF_HALVES, PORTS_OF_HALVES * len(some), sources=some) for some in (ONE, TWO)
+    ]
+    for result in (one, several):
+        samples, halves = result.samples, summarize(result).halves
+        once = samples.tries == 1
+        assert (samples.bind_ns[once] == samples.prepare_ns[once]).all()
+        assert (samples.bind_ns[~once] > samples.prepare_ns[~once]).all()
+        assert [half.bind.count for half in halves.values()] == [len(samples) / 2] * 2
+    if name == "early":
+        assert (one.samples.port[: PORTS_OF_HALVES // 2] % 2 != one.samples.port.min() % 2).all()
 
 
 @needs_port_range
