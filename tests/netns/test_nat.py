@@ -92,6 +92,14 @@ def by_code(result: Result) -> dict[str, Finding]:
     return {finding.code: finding for finding in findings(result) if finding.code not in NOISE}
 
 
+def test_sysctls_are_those_of_clients_and_router() -> None:
+    """Read back in both: what connect() heeds, and how long the router keeps a connection that ended."""
+    timeout = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
+    load = Load(sysctls=("net.ipv4.tcp_tw_reuse=1", f"{timeout}=7"))
+    settings = last(behind_router("bind", 4, load=load)).report.settings
+    assert (settings["net.ipv4.tcp_tw_reuse"], settings[timeout]) == ("1", "7")
+
+
 @pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_each_client_namespace_has_all_ports_of_its_own(namespace: Namespace) -> None:

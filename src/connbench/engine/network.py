@@ -146,6 +146,7 @@ def _set_up_router(round_plan: RoundPlan, hosts: tuple[str, ...]) -> Network:
     with in_namespace(made.server):
         _set_sysctls(_queues(round_plan.handshakes) | named)
     with in_namespace(made.router):
+        _set_sysctls(named)  # those of conntrack matter here
         of_router = sysctl.read_all(nat.SETTINGS)
     return Network(sysctl.read_all((*sysctl.RECORDED, *named)) | of_router, made.server, router=made)
 
