@@ -149,6 +149,9 @@ def test_what_is_unseen_is_reported_in_figures() -> None:
         "plain and bind: 10,000 connections use 17.7% of the 56,512 ports; connect() turns slow once half of them are "
         "in use, which this run cannot show"
     )
+    [finding] = find_unseen_knee(plan_of(PLAIN, StrategySpec("early")), KERNEL)
+    assert "plain and early: 10,000 connections" in finding.text
+    assert "; bind() and connect() turn slow once half of them are in use" in finding.text
     [finding] = find_unseen_knee(plan_of(PLAIN, connections=4), KERNEL)
     assert "use less than 0.1% of the 56,512 ports; " in finding.text
     [finding] = find_unseen_knee(plan_of(BIND, sources=TWO, reserved=6512), KERNEL)

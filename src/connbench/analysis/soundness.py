@@ -145,7 +145,7 @@ def _find_in_round(plan: Plan | None, spec: StrategySpec, measured: Round, kerne
     yield from _find_closed_by_listener(measured)
     if spec.phase is Phase.CHURN:
         yield from _find_in_churn(plan, spec, measured, kernel)
-    elif is_tcp:
+    elif is_tcp and not spec.searches_in_bind:  # its connections become slower by its search, too
         yield from _find_crowded_hash_table(plan, measured)
     yield from _find_noise(plan, spec, measured)
 

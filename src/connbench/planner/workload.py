@@ -302,7 +302,7 @@ FEWEST_FOR_KNEE = 100
 
 
 def find_unseen_knee(plan: Plan, kernel: str) -> list[Finding]:
-    """Find strategies whose connections use too few ports to show where connect() turns slow.
+    """Find strategies whose connections use too few ports to show where their search turns slow.
 
     A strategy that searches the ports of one parity first turns slow when half of the ports are in use. A run that
     stays below that half cannot show it. Of a strategy with several loads, the one that uses the largest share counts.
@@ -323,13 +323,15 @@ def find_unseen_knee(plan: Plan, kernel: str) -> list[Finding]:
         return []
     used, spec = max(unseen.values(), key=lambda found: found[0])
     planned = RoundPlan(plan, spec, 1)
+    calls = sorted({"bind()" if one.searches_in_bind else "connect()" for _, one in unseen.values()})
+    turn = f"{' and '.join(calls)} {'turns' if len(calls) == 1 else 'turn'}"
     place = " that each source has for each target" if planned.spaces > 1 else ""
     return [
         Finding(
             "knee-unseen",
             Severity.NOTE,
             f"{' and '.join(unseen)}: {planned.connections:,} connections use {_share(used)} of the "
-            f"{planned.ports_each:,} ports{place}; connect() turns slow once half of them are in use, "
+            f"{planned.ports_each:,} ports{place}; {turn} slow once half of them are in use, "
             "which this run cannot show",
             _way_out(planned),
         )
