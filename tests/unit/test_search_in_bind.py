@@ -20,7 +20,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import held_before, summarize
 from connbench.analysis.sweep_analysis import Figures
-from connbench.model import Endpoint, Load, PortRange, Reuse, StrategySpec
+from connbench.model import Endpoint, Load, PortRange, Protocol, Reuse, StrategySpec
 from connbench.report import run_report
 from connbench.report.html.page import html_page
 from connbench.report.json import json_document
@@ -179,6 +179,50 @@ def test_with_reuse_bind_turns_slow_at_a_quarter() -> None:
         "early, SO_REUSEADDR: bind() turns slow at connection 251 (25 % of the ports), p50 1 µs before, 110 µs after; "
         "connect() takes 4 µs before, 4 µs after."
     )
+
+
+def test_bind_that_becomes_slower_without_a_step_is_told_as_well() -> None:
+    """In a small range on a busy machine the long searches are no step: the verdict still says where the time is."""
+    grows = bound(list(range(1_000, 51_000, 50)), [4_000] * 1000)
+    assert run_verdict(run_of((EARLY, grows)))[:2] == (
+        (
+            "early slows down in bind() from 6.2 µs in the first 5 % of the connections to 54 µs in the last 5 % "
+            "(acquire p50)."
+        ),
+        (
+            "Set IP_BIND_ADDRESS_NO_PORT before bind(): then connect() chooses the port, for its own target only "
+            "(as bind and range do)."
+        ),
+    )
+
+
+def test_udp_searches_in_bind_with_every_strategy() -> None:
+    """No option moves its search to connect(): nothing is said of bind() apart."""
+    over_udp = replace(EARLY, load=Load(protocol=Protocol.UDP))
+    result = run_of((over_udp, CLIFF))
+    assert not any(line.startswith("bind()") for line in run_report.text(result).splitlines())
+    assert not any("IP_BIND_ADDRESS_NO_PORT" in sentence for sentence in run_verdict(result))
+
+
+def test_sources_and_clients_are_told_by_acquire_time() -> None:
+    """Their connect() is as short as that of all."""
+    plan = replace(FEW, sources=("127.9.9.1", "127.9.9.2"))
+    spec = replace(EARLY, load=Load(concurrency=2))
+    parts = [0, 1] * 500
+    made = replace(CLIFF, source=np.array(parts, "H"), client=np.array(parts, "H"))
+    report = run_report.text(result_of({spec: [round_of(made)]}, plan))
+    assert cells(report, "source")["127.9.9.1"]["acquire mean"] == "361 µs"
+    assert cells(report, "client")["1"]["acquire mean"] == "361 µs"
+
+
+def test_slower_goes_by_the_acquire_time() -> None:
+    """A gate on two runs of which one has a slower bind()."""
+    slower = bound([2 * ns for ns in CLIFF.prepare_ns.tolist()], CLIFF.connect_ns.tolist())
+    base, new = (
+        result_of({EARLY: [round_of(made, number) for number in range(1, 6)]}, FEW) for made in (CLIFF, slower)
+    )
+    [failure] = evaluate([parse("slower", with_base=True)], new, base)
+    assert failure.text.endswith("slower: the mean acquire time is 1.97x the base's")
 
 
 def test_failures_in_bind_are_told_in_its_sentence() -> None:

@@ -340,7 +340,7 @@ def compare_totals(base: StrategyResult, new: StrategyResult) -> Figure:
     It is one figure instead of ten, because each figure adds a chance of an alarm where nothing has changed. Where the
     search is in bind(), it is the mean acquire time.
     """
-    name = BIND_FIGURES[0] if base.strategy.traits.searches_in_bind else "total"
+    name = BIND_FIGURES[0] if base.strategy.searches_in_bind else "total"
     return _figure(name, *(_values(_complete(side), name) for side in (base, new)))
 
 

@@ -154,13 +154,10 @@ def _judge_slower(new: _Measured, base: _Measured | None) -> str | None:
     if base is None:
         raise _NoValueError(_NOT_IN_BASE)
     total = compare_totals(base.strategy, new.strategy)
+    what = "mean acquire time" if base.strategy.strategy.searches_in_bind else "total time"
     if total.change is None:
         raise _NoValueError("there are too few rounds for a verdict")
-    return (
-        f": the total time is {total.change.estimate:.3g}x the base's"
-        if total.verdict is ChangeVerdict.SLOWER
-        else None
-    )
+    return f": the {what} is {total.change.estimate:.3g}x the base's" if total.verdict is ChangeVerdict.SLOWER else None
 
 
 def _side(metric: Metric, new: _Measured, base: _Measured | None) -> _Measured:

@@ -84,7 +84,7 @@ def _find_in_bind(plan: Plan, strategy: StrategyResult) -> Iterator[Finding]:
             "each client begins at a place of its own in the list of ports, and meets no port of another before it",
             "a program whose processes all begin at one port calls bind() more often: expect more tries than these",
         )
-    if spec.traits.searches_in_bind and any(not one.traits.binds_to_port for one in plan.strategies):
+    if spec.searches_in_bind and any(not one.traits.binds_to_port for one in plan.strategies):
         yield Finding(
             "bound-ports",
             Severity.NOTE,

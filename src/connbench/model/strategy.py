@@ -109,6 +109,11 @@ class StrategySpec:
         return self.reuse is not None and self.load.protocol is Protocol.UDP
 
     @property
+    def searches_in_bind(self) -> bool:
+        """Whether the search is in bind() that connect() could make; with UDP no option moves it there."""
+        return self.traits.searches_in_bind and self.load.protocol is Protocol.TCP
+
+    @property
     def takes_port_in_bind(self) -> bool:
         """Whether bind() puts the port in use: for every target, and never a port that is in TIME_WAIT."""
         return self.traits.binds_to_port and not self.shares_ports

@@ -187,7 +187,7 @@ def _turns(stepped: Sequence[StrategyResult]) -> Iterator[str]:
     """Where strategies turn slow; those that do so at the same level share a sentence."""
     by_level: dict[tuple[int, bool], list[StrategyResult]] = {}
     for strategy in stepped:
-        key = find_knee(strategy).in_use or 0, strategy.strategy.traits.searches_in_bind
+        key = find_knee(strategy).in_use or 0, strategy.strategy.searches_in_bind
         by_level.setdefault(key, []).append(strategy)
     for (in_use, in_bind), alike in by_level.items():
         knee = find_knee(alike[0])

@@ -110,7 +110,7 @@ def ranking_of(results: Sequence[Result], labelled: Sequence[tuple[str, Strategy
         alike.sort(key=lambda one: (costs[one[0]] is None, costs[one[0]] or 0.0))
         lines += [_line(label, s, base, clock, has_acquire=has_acquire) for label, s in alike]
     of_tcp = [s.strategy for _, s in labelled if s.strategy.load.protocol is not Protocol.UDP]
-    has_bind = has_acquire and any(spec.traits.searches_in_bind for spec in of_tcp)
+    has_bind = has_acquire and any(spec.searches_in_bind for spec in of_tcp)
     return Ranking(tuple(lines), bases[0], has_acquire, has_bind, bool(of_tcp))
 
 

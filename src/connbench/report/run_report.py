@@ -12,7 +12,7 @@ from connbench.analysis.levels import is_profile, levels_of
 from connbench.analysis.parts import By, Part, fill_steps, split_by
 from connbench.analysis.router_losses import CONNTRACK_MAX
 from connbench.analysis.soundness import findings
-from connbench.analysis.summary import Distribution, Summary, achieved_rate, summarize
+from connbench.analysis.summary import Distribution, Group, Summary, achieved_rate, summarize
 from connbench.errors import UsageError
 from connbench.findings import Finding, merge_alike
 from connbench.model import (
@@ -49,9 +49,8 @@ MOST_PARTS = 16
 """Sources, targets or clients that a table has room for; the JSON has all of them."""
 
 _DISTRIBUTION = ("mean", "p50", "p90", "p99", "p99.9", "max")
-_PART_FIGURES = ("n", "errors", "mean", "p50", "p99")
+_PART_COUNTS, _PART_TIMES = ("n", "errors"), ("mean", "p50", "p99")
 _POSITIONS = ("knee", "first failed")
-_CLIENT_FIGURES = ("n", "errors", "conn/s", "mean", "p50", "p99", "even mean", "odd mean")
 
 
 def text(result: Result, width: int | None = None, *, bold: bool = False) -> str:
@@ -336,21 +335,32 @@ def part_tables(result: Result, strategy: StrategyResult) -> Iterator[tuple[By, 
 def _by_address(by: By, parts: list[Part]) -> Table:
     """A row for each address; knee and first failure, by its own count, where it has ports of its own."""
     fills = parts[0].fills
-    header = (by.value, *_PART_FIGURES, *(_POSITIONS if fills else ()))
+    header = (by.value, *_PART_COUNTS, *_time_names(parts[0].strategy), *(_POSITIONS if fills else ()))
     rows = [
-        (part.name, *_part_figures(summarize(part.strategy)), *(_positions(part.strategy) if fills else ()))
+        (part.name, *_counts(part.strategy), *_times(part.strategy), *(_positions(part.strategy) if fills else ()))
         for part in parts[:MOST_PARTS]
     ]
     return Table(header, [*rows, *_rest(len(parts), header)])
 
 
-def _part_figures(summary: Summary) -> tuple[str, ...]:
-    latency = summary.all.latency
-    return (
-        count(latency.count),
-        count(summary.errored.latency.count),
-        *map(duration, (latency.mean, latency.p50, latency.p99)),
-    )
+def _time_names(strategy: StrategyResult) -> tuple[str, ...]:
+    """The names of `_times`: latency has none, as in all tables of parts; of a search in bind() it is acquire time."""
+    first, *others = _PART_TIMES
+    return (f"acquire {first}" if strategy.strategy.searches_in_bind else first, *others)
+
+
+def _counts(strategy: StrategyResult) -> tuple[str, ...]:
+    summary = summarize(strategy)
+    return count(summary.attempts), count(summary.failed)
+
+
+def _times(strategy: StrategyResult) -> tuple[str, ...]:
+    times = _of_search(strategy, summarize(strategy).all)
+    return tuple(map(duration, (times.mean, times.p50, times.p99)))
+
+
+def _of_search(strategy: StrategyResult, group: Group) -> Distribution:
+    return group.acquire if strategy.strategy.searches_in_bind else group.latency
 
 
 def _positions(strategy: StrategyResult) -> tuple[str, ...]:
@@ -360,16 +370,17 @@ def _positions(strategy: StrategyResult) -> tuple[str, ...]:
 
 def _by_client(strategy: StrategyResult, parts: list[Part]) -> Table:
     """A row for each client, with its connections per second, and one for all clients together."""
-    header = (By.CLIENT.value, *_CLIENT_FIGURES)
-    rows = [(part.name, *_client_figures(summarize(part.strategy))) for part in parts[:MOST_PARTS]]
-    return Table(header, [*rows, *_rest(len(parts), header), ("all", *_client_figures(summarize(strategy)))])
+    header = (By.CLIENT.value, *_PART_COUNTS, "conn/s", *_time_names(strategy), "even mean", "odd mean")
+    rows = [(part.name, *_client_figures(part.strategy)) for part in parts[:MOST_PARTS]]
+    return Table(header, [*rows, *_rest(len(parts), header), ("all", *_client_figures(strategy))])
 
 
-def _client_figures(summary: Summary) -> tuple[str, ...]:
-    attempts, errors, *latency = _part_figures(summary)
-    by_parity = (group.latency for group in (summary.even, summary.odd))
+def _client_figures(strategy: StrategyResult) -> tuple[str, ...]:
+    summary = summarize(strategy)
+    by_parity = (_of_search(strategy, group) for group in (summary.even, summary.odd))
     rate = "-" if summary.rate is None else count(summary.rate)
-    return (attempts, errors, rate, *latency, *(duration(one.mean) if one.count else "-" for one in by_parity))
+    means = (duration(one.mean) if one.count else "-" for one in by_parity)
+    return (*_counts(strategy), rate, *_times(strategy), *means)
 
 
 def _rest(parts: int, header: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -580,7 +591,7 @@ def _knee_cell(strategy: StrategyResult, knee: Knee, kernel: str) -> str:
 
 def _call_blocks(result: Result, strategy: StrategyResult) -> Iterator[Block]:
     """bind() and connect() by themselves, under a heading, of a strategy that searches in bind()."""
-    if strategy.strategy.traits.searches_in_bind:
+    if strategy.strategy.searches_in_bind:
         label = strategy.strategy.label
         yield Heading(f"{label} in bind() and connect():", label)
         yield from call_tables(result, strategy)

@@ -136,17 +136,17 @@ def _of_filling(result: Result, strategies: Sequence[StrategyResult]) -> Iterato
         and not is_unseen(s.strategy, course.knee, result.kernel)
     ]
     hidden = [one for one in courses if one not in slow and one not in shown]
-    in_bind = [one for one in slow if one[0].strategy.traits.searches_in_bind]
+    in_bind = [one for one in slow if one[0].strategy.searches_in_bind]
     if in_connect := [one for one in slow if one not in in_bind]:
         yield f"{'; '.join(_turns(result, in_connect))}."
     for strategy, course in in_bind:
         yield f"{_name(result, strategy)}: bind() turns slow at {_knees([course])}{_in_calls(strategy, course)}."
-    if in_bind:
-        yield LEAVE_TO_CONNECT
     if shown:
         is_unknown = any(course.knee.shows_half is None for _, course in shown)
         beyond = "; the file does not say how many ports there were, so a knee may lie further on" if is_unknown else ""
         yield f"{'; '.join(_stays(result, shown))}{beyond}."
+    if in_bind or any(s.strategy.searches_in_bind and course.grows for s, course in shown):
+        yield LEAVE_TO_CONNECT
     if hidden:
         yield _too_small(result, hidden)
 
@@ -198,10 +198,11 @@ def _stays(result: Result, shown: Sequence[_Measured]) -> Iterator[str]:
         yield f"{level} up to {_knees([c for _, c in alike])}{_failures(*alike[0]) or ', without an error'}"
     for position, (strategy, course) in enumerate(growing):
         first, last = about(course.first_ns or 0.0), about(course.last_ns or 0.0)
+        call = " in bind()" if strategy.strategy.searches_in_bind else ""
         words = (
-            f"from {first} to {last}"
+            f"from {first} to {last}{call}"
             if position
-            else f"slows down from {first} in the first 5 % of the connections to {last} in the last 5 % "
+            else f"slows down{call} from {first} in the first 5 % of the connections to {last} in the last 5 % "
             f"({_figure(result)})"
         )
         yield f"{_name(result, strategy)} {words}{_failures(strategy, course)}"
@@ -411,12 +412,12 @@ def _next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
 
 def searching_calls(strategies: Iterable[StrategyResult]) -> list[str]:
     """The calls in which strategies search: bind(), connect() or both."""
-    return sorted({"bind()" if s.strategy.traits.searches_in_bind else "connect()" for s in strategies})
+    return sorted({"bind()" if s.strategy.searches_in_bind else "connect()" for s in strategies})
 
 
 def helping_where_slow(specs: Sequence[StrategySpec]) -> tuple[str, ...]:
     """The names of the strategies to measure next, where those of `specs` may become slow."""
-    return LEAVING_PORT if any(spec.traits.searches_in_bind for spec in specs) else SHOWN_WHERE_SLOW
+    return LEAVING_PORT if any(spec.searches_in_bind for spec in specs) else SHOWN_WHERE_SLOW
 
 
 def _as_taken(spec: StrategySpec, names: Iterable[str]) -> StrategySpec:

@@ -94,7 +94,7 @@ def figure_of(series: Sequence[Series]) -> str:
 
     It is the acquire time where one of them searches in bind(): its latency is flat.
     """
-    return ACQUIRE if any(one.strategy.strategy.traits.searches_in_bind for one in series) else LATENCY
+    return ACQUIRE if any(one.strategy.strategy.searches_in_bind for one in series) else LATENCY
 
 
 def in_figure(series: Sequence[Series], figure: str) -> list[Series]:

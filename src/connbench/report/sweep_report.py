@@ -131,7 +131,7 @@ def _opening(result: Result, sweep: Sweep, names: Names) -> list[str]:
 
 def _remarks(result: Result, sweep: Sweep, names: Names) -> list[str]:
     """What the figures are, and how much the rounds differ."""
-    in_bind = dict.fromkeys(one.setting for one in sweep.settings if one.traits.searches_in_bind)
+    in_bind = dict.fromkeys(spec.setting for spec in result.specs if spec.searches_in_bind)
     but = f", of {listed([*in_bind])} acquire time: the search is in bind()" if in_bind else ""
     lines = [
         f"cost: acquire time {counted_of(result.specs)}, divided by the connections made; the other times are latency"

@@ -170,9 +170,9 @@ class BoundSamples(Samples):
 
 def samples_class(spec: StrategySpec) -> type[Samples]:
     """The class for the attempts of a strategy."""
-    if spec.load.protocol is Protocol.UDP:
-        return DatagramSamples
-    return BoundSamples if spec.traits.searches_in_bind else Samples
+    if spec.searches_in_bind:
+        return BoundSamples
+    return DatagramSamples if spec.load.protocol is Protocol.UDP else Samples
 
 
 @dataclass(frozen=True, eq=False)
