@@ -69,10 +69,11 @@ def failures(strategy: StrategyResult) -> int:
 
 
 def read_net() -> dict[str, bytes]:
-    """Every sysctl under `net` of this process's namespace that can be read, but for counters."""
+    """Every sysctl under `net` of this process's namespace that can be read, but for counters and those of devices."""
     found = {}
     for path in Path("/proc/sys/net").rglob("*"):
-        if path.is_file() and os.access(path, os.R_OK) and not path.name.endswith("_count"):
+        is_of_device = path.parts[5:6] in {("conf",), ("neigh",)} and path.parts[6:7] not in {("all",), ("default",)}
+        if path.is_file() and os.access(path, os.R_OK) and not path.name.endswith("_count") and not is_of_device:
             try:
                 found[str(path)] = path.read_bytes()
             except OSError:  # it cannot be read in this namespace
@@ -229,7 +230,7 @@ def test_the_host_gets_its_value_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_says_what_it_set(tmp_path: Path) -> None:
     """In the heading, in the document's load, and in the settings read back, also one that no other run records."""
-    output = tmp_path / "r.json"
+    before, output = read_net(), tmp_path / "r.json"
     options = ("--sysctl", "net.ipv4.tcp_fin_timeout=17", "--sysctl", "net.ipv4.tcp_tw_reuse=1")
     finished = connbench(
         *("run", "-q", "-n", "4", "--strategy", "plain", "--port-range", "40000-40015", *options, "-o", str(output))
@@ -242,6 +243,7 @@ def test_a_run_says_what_it_set(tmp_path: Path) -> None:
     assert strategy["rounds"][0]["settings"]["net.ipv4.tcp_fin_timeout"] == "17"
     shown = connbench("report", str(output))
     assert shown.stdout.startswith("plain, tcp_fin_timeout=17, tcp_tw_reuse=1: ")
+    assert read_net() == before
 
 
 def test_a_sweep_takes_lists(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ def command(  # noqa: PLR0913  # one for each option
       connbench sweep --window 100,500,1000 --fill 50%-95%:5%
       connbench sweep --strategy plain,window --churn 20k -o churn.json.gz
 
-    A setting is a strategy with its window, placement, retries, sources and --give-up-after; a load is -n or --fill,
-    --concurrency and --churn. Each setting is measured at each load. The report ends with the setting whose connections
-    cost least, of those that keep --error-budget at every load. If a cheaper setting exceeds the budget, the report
-    names it, too, and the changes with which it would keep the budget.
+    A setting is a strategy with its window, placement, retries, sources, --give-up-after and --sysctl; a load is -n
+    or --fill, --concurrency and --churn. Each setting is measured at each load. The report ends with the setting
+    whose connections cost least, of those that keep --error-budget at every load. If a cheaper setting exceeds the
+    budget, the report names it, too, and the changes with which it would keep the budget.
     """  # noqa: D301  # click wants the character \b itself
     if plot and output_format != "text":
         raise UsageError(f"--plot goes with --format text, not {output_format}", "leave one of them out")
