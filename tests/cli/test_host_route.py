@@ -143,6 +143,12 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...], ExitCode, str]] = {
         ExitCode.ENVIRONMENT,
         "the host has a route to 198.51.100.7/32",
     ),
+    "more than a masquerade has ports": (
+        ("--allow-host-route", *target(), "--strategy", "bind", "--sources", "2", "-n", "64513"),
+        ("--sysctl", FORWARDING["4"]),
+        ExitCode.ENVIRONMENT,
+        "it has 64,512 ports",
+    ),
     "nobody answers": (
         ("--allow-host-route", "--target", "192.0.2.9:81", "--allow-remote"),
         ("--sysctl", FORWARDING["4"]),

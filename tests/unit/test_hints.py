@@ -150,7 +150,6 @@ BAD: list[Arguments] = [
     {"--window": "50", "--strategy": "plain"},
     {"--placement": "clipped", "--strategy": "plain"},
     {"--retries": "5", "--strategy": "range"},
-    {"--port-range": "20000-20000"},
     {"--target": FAR, "--port-range": "20000-20999", "--allow-remote": ""},
     {"--target": FAR, "--allow-host-route": "", "--isolate": "never", "--allow-remote": ""},
     {"--target": FAR, "--link": "routed", "--allow-remote": ""},

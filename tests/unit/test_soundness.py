@@ -90,11 +90,13 @@ def test_in_flight_no_connect_waits_for_a_lost_syn() -> None:
     assert unanswered.message.startswith("1 handshakes had no answer to the SYN within --timeout")
 
 
-def advice_on_retransmission(load: Load, listener: Listener, phase: Phase | None = None, **moved: int) -> str:
+def advice_on_retransmission(
+    load: Load, listener: Listener, phase: Phase | None = None, *, masquerade: bool = False, **moved: int
+) -> str:
     """The advice where a SYN was sent again under a load; in the churn, where it has one."""
     measured = counting(CLEAN, TCPSynRetrans=1, **moved)
     spec = replace(BIND, load=load, phase=phase or (Phase.CHURN if load.churn else Phase.FILL))
-    found = findings(result_of({spec: [measured]}, replace(PLAN, listener=listener)))
+    found = findings(result_of({spec: [measured]}, replace(PLAN, listener=listener, masquerade=masquerade)))
     return next(f.advice for f in found if f.code == "syn-retransmission")
 
 
@@ -125,6 +127,12 @@ def test_clients_are_not_named_where_none_resets_beside_another(load: Load) -> N
     """With one client a reset precedes the SYN; by FIN the port stays in TIME_WAIT."""
     assert advice_on_retransmission(load, Listener.BACKLOG) == "find out who drops them: a firewall, the path"
     assert "the target's queue" in advice_on_retransmission(load, Listener.EXTERNAL)
+
+
+def test_the_nat_of_the_host_is_named_where_there_is_one() -> None:
+    """The host's masquerade drops a SYN for which it has no port."""
+    assert "the host's NAT" not in advice_on_retransmission(Load(), Listener.EXTERNAL)
+    assert "the host's NAT" in advice_on_retransmission(Load(), Listener.EXTERNAL, masquerade=True)
 
 
 def test_clients_are_not_named_before_the_churn() -> None:

@@ -469,7 +469,8 @@ def _advice_on_retransmission(planned: RoundPlan) -> str:
     has_closed = planned.strategy.phase is Phase.CHURN or load.give_up_ms is not None
     if not (planned.resets_while_others_connect and has_closed):
         queue = "" if planned.is_listener_ours else "the target's queue, "
-        return f"find out who drops them: {queue}a firewall, the path"
+        nat = "the host's NAT (conntrack -S counts insert_failed and drop), " if planned.plan.masquerade else ""
+        return f"find out who drops them: {queue}{nat}a firewall, the path"
     ways = ["--concurrency 1"]
     if load.give_up_ms is None:
         ways.append("--close fin")

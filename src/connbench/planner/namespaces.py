@@ -34,7 +34,7 @@ from connbench.model import (
     ip_version,
     parse_ports,
 )
-from connbench.model.plan import format_addresses
+from connbench.model.plan import FIRST_NAT_PORT, format_addresses
 from connbench.planner.endpoints import parse_sources
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import most_handshakes
@@ -419,7 +419,7 @@ def check_route(plan: Plan, answers: Callable[[float | None], object]) -> tuple[
 
     Raises:
         UsageError: A source that no device can have.
-        EnvironmentFault: The kernel, the user or the host does not allow it.
+        EnvironmentFault: The kernel, the user or the host does not allow it; or a masquerade has too few ports.
         TargetError: A target has no route, or does not answer.
     """
     for address in plan.sources:
@@ -430,6 +430,14 @@ def check_route(plan: Plan, answers: Callable[[float | None], object]) -> tuple[
             )
     hosts = tuple(dict.fromkeys(target.host for target in plan.targets))
     masquerade = host_route.check_route(plan.sources, hosts, most_handshakes(plan), answers)
+    ports = (MAX_PORT - FIRST_NAT_PORT + 1) * len(plan.targets)
+    most = max(RoundPlan(plan, spec, 1).most_in_use for spec in plan.strategies)
+    if masquerade and most > ports:
+        raise EnvironmentFault(
+            f"{most:,} connections do not fit the masquerade that {format_addresses(plan.targets, 'target')} needs: "
+            f"it has {ports:,} ports",
+            "ask for fewer (-n), name more targets, or give the target a route back to this host for --source",
+        )
     plan = replace(plan, masquerade=masquerade)
     table = f", and masquerades what comes from there (nftables table {nftables.TABLE})" if masquerade else ""
     return plan, [
