@@ -161,7 +161,7 @@ RANDOM = Strategy(
 )
 EARLY = Strategy(
     name="early",
-    summary="bind((source, 0)) without the option; bind() chooses the port",
+    summary="bind((source, 0)) alone; it chooses a port, for every target",
     usage="bind() to an address; bind() chooses the port",
     explanation="the program chooses the source address; bind() chooses the port, and takes it for every target",
     bind=Bind.EARLY,
@@ -208,8 +208,15 @@ STRATEGIES = {
 }
 """The rows by name, in the order of `connbench strategies`."""
 
-PARAMETERS = ("window", "placement", "retries", "reuse", "first_port", "stride")
-"""The parameters that a strategy can have."""
+PARAMETERS = {
+    "window": ("--window",),
+    "placement": ("--placement",),
+    "retries": ("--retries",),
+    "reuse": ("--reuse-address", "--reuse-port"),
+    "first_port": ("--from",),
+    "stride": ("--stride", "--residue"),
+}
+"""The parameters that a strategy can have, and the options that set each."""
 
 OPTIONAL_PARAMETERS = frozenset({"reuse", "first_port", "stride"})
 """Those without which a strategy that takes them runs, too."""

@@ -88,14 +88,15 @@ def test_strategies_for_programs() -> None:
     assert document["kernel"] == os.uname().release
     assert [one["name"] for one in document["strategies"]] == list(STRATEGIES)
     window = next(one for one in document["strategies"] if one["name"] == "window")
-    assert window["takes"] == ["placement", "retries", "window"]
+    assert window["takes"] == ["placement", "residue", "retries", "stride", "window"]
     assert [option["name"] for option in window["needs"]] == ["IP_BIND_ADDRESS_NO_PORT", "IP_LOCAL_PORT_RANGE"]
     assert window["is_supported"] == all(option["is_supported"] for option in window["needs"])
 
 
 def test_strategies_that_a_kernel_lacks() -> None:
-    """Without IP_LOCAL_PORT_RANGE both formats mark all strategies but plain, bind and random as missing."""
+    """Without IP_LOCAL_PORT_RANGE both formats mark the strategies that set it as missing, and no other."""
     denied = ("--deny", "port-range")
     document = json.loads(connbench("strategies", "--format", "json", inside=denied).stdout)
-    assert [one["name"] for one in document["strategies"] if one["is_supported"]] == ["plain", "bind", "random"]
+    supported = [one["name"] for one in document["strategies"] if one["is_supported"]]
+    assert supported == ["plain", "bind", "early", "random", "sequential"]
     assert connbench("strategies", inside=denied).stdout.count("needs IP_LOCAL_PORT_RANGE: Linux 6.3") == 3

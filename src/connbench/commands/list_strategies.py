@@ -11,7 +11,7 @@ from connbench.commands.options import format_option
 from connbench.commands.sections import Command
 from connbench.errors import ExitCode
 from connbench.linux.sockopts import SocketOption, is_supported, options_of
-from connbench.strategies import STRATEGIES, Strategy
+from connbench.strategies import PARAMETERS, STRATEGIES, Strategy
 
 SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""
@@ -45,7 +45,7 @@ def _record(strategy: Strategy) -> dict[str, object]:
         "summary": strategy.summary,
         "is_supported": _is_supported(strategy),
         "needs": [_option(option) for option in options_of(strategy)],
-        "takes": sorted(strategy.takes),
+        "takes": sorted(name.removeprefix("--") for parameter in strategy.takes for name in PARAMETERS[parameter]),
     }
 
 

@@ -85,7 +85,7 @@ def _option_of(parameter: str, request: RunRequest) -> str:
     """The option that a request has a strategy's parameter from."""
     if parameter == "reuse" and request.reuse is not None:
         return request.reuse.argument
-    return {"first_port": "--from"}.get(parameter, f"--{parameter}")
+    return PARAMETERS[parameter][0]
 
 
 def _check_ports_taken(spec: StrategySpec, ports: PortRange) -> None:
