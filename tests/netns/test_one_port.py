@@ -56,8 +56,16 @@ def test_a_churn_by_fin_leaves_the_port_in_time_wait(name: str) -> None:
 def test_a_shared_port_is_taken_from_time_wait_at_once(name: str, reuse: Reuse) -> None:
     """connect() does not wait for tcp_tw_reuse where bind() has named the port.
 
-    Until the acceptor has answered the FIN the 4-tuple is in use, and the program tries again: long, but not for 60 s.
+    Until the other end has acknowledged the FIN the 4-tuple is in use, and the program tries again, but not for 60 s.
     """
     strategy = replace(spec(name, retries=10**6), reuse=reuse, load=Load(churn=Churn(3, Close.FIN)))
     _, churned = measure_phases(strategy, 1, 1, listener=Listener.ACCEPT)
     assert churned.samples.port.tolist() == [LOW] * 3
+
+
+def test_a_shared_port_is_taken_before_the_other_end_has_closed() -> None:
+    """Nobody accepts: the old connection, in CLOSE_WAIT, answers the SYN; it is reset, and the SYN is sent again."""
+    strategy = replace(spec("random", retries=10**6), reuse=Reuse.ADDRESS, load=Load(churn=Churn(3, Close.FIN)))
+    _, churned = measure_phases(strategy, 1, 1, listener=Listener.BACKLOG)
+    assert churned.samples.port.tolist() == [LOW] * 3
+    assert churned.rounds[0].report.counters["TcpExt.TCPSynRetrans"] == 3

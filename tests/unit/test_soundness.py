@@ -12,12 +12,12 @@ from connbench.analysis.knee import knee_of
 from connbench.analysis.soundness import findings
 from connbench.errors import Interrupted, RunFault
 from connbench.findings import Finding, Severity
-from connbench.model import Churn, Close, Listener, Load, Namespace, Phase
+from connbench.model import Churn, Close, Listener, Load, Namespace, Phase, Reuse
 from connbench.model.round_report import OVERFLOW_COUNTERS
 from connbench.report.formats import FORMATS
 from connbench.results.result import Origin, Result, Round
 from connbench.samples import UNKNOWN_ERRNO
-from factories import BIND, PLAIN, PLAN, WINDOW, result_of, round_of, samples_of
+from factories import BIND, PLAIN, PLAN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 CLEAN = round_of(samples_of([20_000] * 100))
 
@@ -133,6 +133,16 @@ def test_the_nat_of_the_host_is_named_where_there_is_one() -> None:
     """The host's masquerade drops a SYN for which it has no port."""
     assert "the host's NAT" not in advice_on_retransmission(Load(), Listener.EXTERNAL)
     assert "the host's NAT" in advice_on_retransmission(Load(), Listener.EXTERNAL, masquerade=True)
+
+
+def test_a_shared_port_that_is_taken_too_soon_is_named() -> None:
+    """With SO_REUSEADDR a port is had before the other end has closed, which is no fault of the path."""
+    spec = replace(RANDOM, reuse=Reuse.ADDRESS, load=Load(churn=BY_FIN), phase=Phase.CHURN)
+    [found] = [f for f in findings(result_of({spec: [counting(CLEAN, TCPSynRetrans=1)]})) if "syn" in f.code]
+    assert "challenge ACK" in found.advice
+    filling = replace(spec, phase=Phase.FILL)
+    [found] = [f for f in findings(result_of({filling: [counting(CLEAN, TCPSynRetrans=1)]})) if "syn" in f.code]
+    assert found.advice == "find out who drops them: a firewall, the path"
 
 
 def test_clients_are_not_named_before_the_churn() -> None:

@@ -464,9 +464,18 @@ def _advice_on_retransmission(planned: RoundPlan) -> str:
 
     close() with SO_LINGER 0 frees a port before it sends the RST (see `connbench.linux.sock_destroy`). The kernel
     counts the SYN that another client sends meanwhile only in TCPSynRetrans: so this names what can be the cause.
+
+    A shared port is taken at once, even from FIN_WAIT_2, before the other end has closed (`tcp_twsk_unique` without
+    `twp`): its old connection answers the SYN with a challenge ACK, the client resets it, and sends the SYN again.
     """
-    load = planned.strategy.load
-    has_closed = planned.strategy.phase is Phase.CHURN or load.give_up_ms is not None
+    spec = planned.strategy
+    load, is_churn = spec.load, spec.phase is Phase.CHURN
+    has_closed = is_churn or load.give_up_ms is not None
+    if is_churn and spec.shares_ports and load.churn and load.churn.close is Close.FIN:
+        return (
+            "connect() takes a shared port at once, even if the other end has not closed the old connection, which "
+            "answers with a challenge ACK: use a larger --port-range, or give the other end time by --churn-rate"
+        )
     if not (planned.resets_while_others_connect and has_closed):
         queue = "" if planned.is_listener_ours else "the target's queue, "
         nat = "the host's NAT (conntrack -S counts insert_failed and drop), " if planned.plan.masquerade else ""
