@@ -24,7 +24,7 @@ from connbench.model import Namespace, PortRange, Protocol, StrategySpec
 from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_UDP
-from connbench.strategies import RANDOM
+from connbench.strategies import RANDOM, STRATEGIES
 from connbench.units import duration
 from run_connbench import invoke
 
@@ -85,6 +85,54 @@ def test_past_half_plain_misses_the_slo_that_range_keeps() -> None:
     assert "beyond the knee at 1,001: plain takes " in advice.verdict[1]
     assert item(advice, "use").line.split()[1] in {"range", "random", "window"}
     assert advice.is_kept
+
+
+def test_early_bind_is_told_to_set_one_option() -> None:
+    """bind() takes its ports for both targets, so they share 2,000; connect() would have 2,000 for each."""
+    advice = advise(replace(SCENARIO, connections=1800, targets=2, today=STRATEGIES["early"]))
+    assert (
+        advice.verdict[0] == "You bind early: set one more option before bind(), IP_BIND_ADDRESS_NO_PORT (Linux 4.2)."
+    )
+    assert advice.verdict[1] == "Today bind() takes each port for every target: 1,800 of 2,000 are in use."
+    assert "probes 1,000 ports in vain" in item(advice, "today-search").line
+    late = item(advice, "bind-late")
+    assert set(late.code) == {"Python", "C", "Go"}
+    assert all(" 24, 1)" in code or " 24, &one" in code for code in late.code.values())
+    assert not any("LOCAL_PORT_RANGE" in code for code in late.code.values())
+    assert "plain" not in candidates(advice), "plain cannot name its source"
+    assert candidates(advice)["bind"].is_kept
+    assert advice.candidates[0].spec.name != "early"
+
+
+def test_early_bind_may_need_more_ports_than_there_are() -> None:
+    """Four targets share the ports of a source only as long as bind() takes them; a TIME_WAIT of 60 s comes on top."""
+    load = replace(SCENARIO, connections=1900, targets=4, arrivals=Arrivals(5, None), today=STRATEGIES["early"])
+    advice = advise(load)
+    assert item(advice, "today").line.endswith("2,200 are needed of 2,000")
+    assert "stays in TIME_WAIT for 60 s" in item(advice, "today").reason
+    assert advice.is_kept
+
+
+def test_list_of_ports_is_counted_in_calls() -> None:
+    """With nine tenths in use one port in ten is free; a list begun anew meets all that are in use."""
+    advice = advise(replace(SCENARIO, connections=1800, today=STRATEGIES["sequential"]))
+    assert "about 10.0 bind() calls" in item(advice, "today-list").line
+    assert item(advice, "today-list").reason.endswith("1,801")
+    assert "EADDRNOTAVAIL" in item(advice, "today-reuse").reason
+    assert not {"today-search", "bind-late"} & {one.topic for one in advice.items}
+
+
+@pytest.mark.parametrize("name", ["plain", "bind"])
+def test_connect_that_chooses_the_port_needs_no_word(name: str) -> None:
+    """Where connect() chooses the port already, nothing is said of today."""
+    advice = advise(replace(SCENARIO, today=STRATEGIES[name]))
+    assert not [one for one in advice.items if one.topic.startswith(("today", "bind-late"))]
+
+
+def test_today_early_is_of_tcp() -> None:
+    """UDP's bind() to port 0 always chooses the port: there is nothing to defer."""
+    with pytest.raises(UsageError, match="--today early goes with TCP"):
+        invoke("advise", "-n", "100", "--protocol", "udp", "--today", "early")
 
 
 def test_without_the_option_no_window_is_advised() -> None:

@@ -26,6 +26,9 @@ NEXT = "Next: "
 MOST_SOURCES = 4096
 """The most source addresses that are simulated."""
 
+GENERAL_LANGUAGES = {"Python", "C", "Go"}
+"""Languages of programs that make their own calls: nginx and haproxy set the option by themselves."""
+
 BELOW_KNEE = 0.9
 """Share of the first parity's ports that one source may have in use: close to the knee, a search for one of the last
 free ports of the parity is long."""
@@ -40,9 +43,10 @@ def advise(scenario: Scenario) -> Advice:
     Where none keeps budget and SLO, the advice says with how many source addresses one does.
     """
     candidates = find_candidates(scenario)
-    kept = [one for one in candidates if one.is_kept]
+    kept = [one for one in candidates if one.is_kept and is_candidate(one.spec.traits)]
     sufficient = None if kept else find_sufficient_sources(scenario)
     items = [
+        *_today(scenario),
         *_kernel(scenario),
         *_ports(scenario),
         *_exhaustion(scenario),
@@ -54,6 +58,55 @@ def advise(scenario: Scenario) -> Advice:
     ]
     verdict = _verdict(scenario, candidates, sufficient, items)
     return Advice(scenario, tuple(candidates), tuple(items), verdict, sufficient)
+
+
+def _today(scenario: Scenario) -> Iterator[AdviceItem]:
+    """What the program does today, where bind() takes the port: what that costs, and the option that ends it."""
+    today = scenario.today
+    if today is None or not today.binds_to_port or scenario.protocol is not Protocol.TCP:
+        return
+    in_use, capacity = scenario.ports_in_use(today), scenario.capacity(today)
+    seconds = scenario.time_wait_seconds(today)
+    kept = f"; a port that bind() takes stays in TIME_WAIT for {seconds:g} s, whatever {TW_REUSE} is" if seconds else ""
+    are = f"{in_use:,} of {capacity:,} are in use" if in_use <= capacity else f"{in_use:,} are needed of {capacity:,}"
+    yield AdviceItem(
+        "today",
+        f"today bind() takes each port for every target: {are}",
+        f"if connect() chooses the port, each target has {scenario.unreserved:,} ports of a source{kept}",
+    )
+    if today.searches_in_bind:
+        quick, each, probed = scenario.second_parity, scenario.in_use_each(today), len(scenario.ports) // 2
+        cost = duration(probed * float(scenario.calibration.port_ns_at(min(max(1, in_use), capacity))))
+        yield AdviceItem(
+            "today-search",
+            f"bind() probes {probed:,} ports in vain, about {cost}, once {quick:,} ports are in use; here {each:,} are",
+            "bind() searches first the parity that connect() leaves for last; SO_REUSEADDR does not help, because"
+            " bind() to port 0 shares no port",
+        )
+        spec = SnippetSpec(scenario.ports, sources=scenario.sources, names_source=True)
+        code = {language: text for language, text in snippets(spec).items() if language in GENERAL_LANGUAGES}
+        yield AdviceItem(
+            "bind-late",
+            f"you bind early: set one more option before bind(), {NO_PORT.name} (Linux {NO_PORT.since})",
+            "bind() then takes the address only, and connect() chooses the port, for one target",
+            code if NO_PORT.name in scenario.options else {},
+        )
+    if today.has_list and scenario.fits(today):
+        free = 1 - scenario.in_use_each(today) / scenario.unreserved
+        mean = f"{1 / free:,.1f}" if free else f"{scenario.unreserved:,}"
+        yield AdviceItem(
+            "today-list",
+            f"a program that goes through a list makes about {mean} bind() calls a connection, if connections end in no"
+            " order",
+            "a program that begins at the lowest port for each connection, as curl --local-port does, makes up to"
+            f" {min(scenario.in_use_each(today) + 1, scenario.unreserved):,}",
+        )
+    if today.chooses_port:
+        yield AdviceItem(
+            "today-reuse",
+            "with SO_REUSEADDR before bind() its sockets share a port, each for another target",
+            "then take another port, too, if connect() fails with EADDRNOTAVAIL: the 4-tuple is in use",
+        )
 
 
 def _kernel(scenario: Scenario) -> Iterator[AdviceItem]:
@@ -150,7 +203,7 @@ def _left_out(scenario: Scenario) -> Iterator[AdviceItem]:
     ports = scenario.longest_unreserved
     for one in STRATEGIES.values():
         needed, there_are = scenario.in_use_each(one), len(ports)
-        if not (one.chooses_port and one.is_modelled) or not scenario.fits() or needed <= there_are:
+        if not (one.chooses_port and is_candidate(one)) or not scenario.fits() or needed <= there_are:
             continue
         stretch = f" in a row that are not reserved ({ports})" if scenario.reserved_in_range else ""
         seconds = scenario.time_wait_seconds(one)
@@ -199,7 +252,7 @@ def _costs(scenario: Scenario, candidate: Candidate) -> str:
 def snippets_for(scenario: Scenario, spec: StrategySpec) -> Mapping[str, str]:
     """The code to paste for a strategy, by language; empty if the program calls connect() and nothing else."""
     strategy = spec.traits
-    if strategy.is_default_search and (scenario.sources == 1 or not strategy.chooses_source):
+    if strategy.is_default_search and not (scenario.names_source and strategy.chooses_source):
         return {}
     ports = scenario.longest_unreserved if strategy.chooses_port else scenario.ports
     return snippets(
@@ -208,6 +261,7 @@ def snippets_for(scenario: Scenario, spec: StrategySpec) -> Mapping[str, str]:
             window=len(ports) if strategy.window is Window.RANGE else spec.window,
             tries=MOST_DRAWS if strategy.chooses_port else 1 + (spec.retries or 0),
             sources=scenario.sources,
+            names_source=scenario.names_source,
             draws_port=strategy.chooses_port,
             is_udp=scenario.protocol is Protocol.UDP,
             listed=scenario.longest_unreserved,
@@ -309,11 +363,13 @@ def _verdict(
 ) -> tuple[str, ...]:
     """What to use and what it costs, how full the ports are, and what to do next: a line each."""
     by_topic = {one.topic: one for one in items}
-    if candidates and candidates[0].is_kept:
+    today = [_sentence(by_topic[topic].line) for topic in ("bind-late", "today") if topic in by_topic]
+    if "use" in by_topic and not sufficient:
         best = candidates[0]
-        return (_use_sentence(scenario, best), _fullness_sentence(scenario, candidates), *_next(scenario, best))
+        use, fullness = _use_sentence(scenario, best), _fullness_sentence(scenario, candidates)
+        return (*today, use, fullness, *_next(scenario, best))
     sources = by_topic["sources"]
-    lines = [_sentence(by_topic["exhaustion"].line if "exhaustion" in by_topic else sources.reason)]
+    lines = [*today, _sentence(by_topic["exhaustion"].line if "exhaustion" in by_topic else sources.reason)]
     if sufficient:
         with_more = replace(scenario, sources=sufficient.sources)
         lines.append(f"{_sentence(sources.line)} {_use_sentence(with_more, sufficient.candidates[0])}")
@@ -361,5 +417,6 @@ def _next(scenario: Scenario, best: Candidate) -> list[str]:
         return []
     window = f" --window {best.spec.window}" if best.spec.window else ""
     udp = " --protocol udp" if scenario.protocol is Protocol.UDP else ""
-    how = f"--strategy {best.spec.name}{window}{udp} --port-range {scenario.ports} -n {in_use}"
+    today = f"{scenario.today.name}," if scenario.today and scenario.today.name != best.spec.name else ""
+    how = f"--strategy {today}{best.spec.name}{window}{udp} --port-range {scenario.ports} -n {in_use}"
     return [f"{NEXT}connbench run {how}"]

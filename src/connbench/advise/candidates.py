@@ -44,22 +44,30 @@ RETRIED_WINDOW, MOST_RETRIES = 100, 10
 def find_candidates(scenario: Scenario) -> list[Candidate]:
     """Simulate every strategy that the kernel allows; the best first.
 
-    Among candidates that are about equally quick, the one that needs the fewest calls of a program comes first. The
+    Among candidates that are about equally quick, the one that needs the fewest calls of a program comes first. What
+    the program does today comes last, if it is nothing to advise. The
     list has no strategy for which the ports do not suffice, and none that fills windows one after the other: it has no
     rule for connections that come and go. It may be empty: on a kernel without the socket options, and with reserved
     ports that leave no part of the range long enough for a program that draws its ports.
     """
     found = [one for strategy in sorted(STRATEGIES.values(), key=_calls) for one in _of_strategy(scenario, strategy)]
     alike = ALIKE * min((one.mean_ns for one in found), default=0.0)
-    return sorted(found, key=lambda one: (not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)))
+
+    def key(one: Candidate) -> tuple[bool, bool, bool, float]:
+        return not is_candidate(one.spec.traits), not one.is_kept, not one.keeps_budget, max(one.mean_ns, alike)
+
+    return sorted(found, key=key)
 
 
 def is_candidate(strategy: Strategy) -> bool:
-    """Whether the model knows a strategy, and it works while connections come and go.
+    """Whether the model knows a strategy, and a program that can choose has a reason to take it.
 
-    One that fills windows in turn has no rule for which window then has a free port.
+    One that fills windows in turn has no rule for which window has a free port once connections come and go. bind()
+    that chooses the port takes it for every target, and gains nothing. An outsider can guess the next port of a list,
+    which needs as many calls as ports drawn at random.
     """
-    return strategy.is_modelled and strategy.window is not Window.CONSECUTIVE
+    is_worse = strategy.window is Window.CONSECUTIVE or strategy.searches_in_bind or strategy.has_list
+    return strategy.is_modelled and not is_worse
 
 
 def _calls(strategy: Strategy) -> tuple[bool, ...]:
@@ -69,7 +77,7 @@ def _calls(strategy: Strategy) -> tuple[bool, ...]:
 
 def _of_strategy(scenario: Scenario, strategy: Strategy) -> Iterator[Candidate]:
     """The candidates of a strategy: none, one, or one for each window worth a try."""
-    if not is_candidate(strategy):
+    if not is_candidate(strategy) and not (strategy.is_modelled and strategy is scenario.today):
         return
     if strategy.chooses_port:
         if scenario.in_use_each(strategy) <= len(scenario.longest_unreserved):
@@ -79,24 +87,25 @@ def _of_strategy(scenario: Scenario, strategy: Strategy) -> Iterator[Candidate]:
         return
     if strategy.window is Window.RANDOM:
         yield from _windows(scenario, strategy)
-    elif strategy.sets_port_range or strategy is default_search(scenario):
+    elif strategy.sets_port_range or strategy in {default_search(scenario), scenario.today}:
         yield simulate_candidate(scenario, StrategySpec(strategy.name))
 
 
 def default_search(scenario: Scenario) -> Strategy:
-    """The strategy that sets no option for the search: with several sources the one that chooses its source.
+    """The strategy that sets no option for the search: the one that chooses its source if the program has to name it.
 
-    With one source both search alike, and the one that leaves the source to the kernel makes fewer calls.
+    Both search alike, and the one that leaves the source to the kernel makes fewer calls.
     """
     searches = (one for one in STRATEGIES.values() if one.is_default_search)
-    return next(one for one in searches if scenario.sources == 1 or one.chooses_source)
+    return next(one for one in searches if one.chooses_source or not scenario.names_source)
 
 
 def is_possible(scenario: Scenario, strategy: Strategy) -> bool:
-    """Whether the kernel has the options that a strategy sets, and the strategy can use each of several sources."""
+    """Whether the kernel has the options that a strategy sets, and the strategy names its source if it has to."""
     is_udp = scenario.protocol is Protocol.UDP  # bind() searches for UDP: no option has to leave that to connect()
     needs = [option for option in strategy.needs if not (is_udp and option == NO_PORT.name)]
-    return all(option in scenario.options for option in needs) and (strategy.chooses_source or scenario.sources == 1)
+    has_options = all(option in scenario.options for option in needs)
+    return has_options and (strategy.chooses_source or not scenario.names_source)
 
 
 def prefers_parity(scenario: Scenario, strategy: Strategy) -> bool:

@@ -28,6 +28,7 @@ from connbench.host import environment
 from connbench.linux import sysctl
 from connbench.model import MOST_ROWS, MOST_SOURCES, PortRange, Protocol
 from connbench.planner.endpoints import choose_targets
+from connbench.strategies import STRATEGIES
 from connbench.units import RATE_FORM, TIME_FORM, parse_rate, parse_time
 
 MOST_TARGETS = 100_000
@@ -69,6 +70,15 @@ HOLD = Quantity(
     metavar="SIDE",
     help="Choose the side that closes first: client or server. It keeps TIME_WAIT; if it is the client, the port stays "
     "in use.",
+)
+@option(
+    Section.OPEN,
+    "--today",
+    type=Word([one.name for one in STRATEGIES.values() if not one.sets_port_range]),
+    metavar="STRATEGY",
+    help="Say what to change in a program that does this today: "
+    f"{', '.join(one.name for one in STRATEGIES.values() if not one.sets_port_range)}. "
+    "docs/strategies.md says how to find out.",
 )
 @option(
     Section.OPEN,
@@ -152,6 +162,7 @@ def command(  # noqa: PLR0913  # one for each option
     hold: float | None,
     closes_first: str,
     tw_reuse: int | None,
+    today: str | None,
     protocol: str,
     named_targets: tuple[str, ...],
     targets: int | None,
@@ -173,6 +184,7 @@ def command(  # noqa: PLR0913  # one for each option
       connbench advise -n 25000
       connbench advise --rate 500/s --hold 120s --slo 'p99 < 1ms'
       connbench advise --rate 8000/s --hold 85ms --closes-first server --code go
+      connbench advise -n 25000 --targets 4 --today early
       connbench advise -n 50000 --kernel 6.1.0-13-amd64 --calibrate plain.json
 
     advise simulates each strategy that the kernel supports: it opens all connections, then replaces 5,000 of them. With
@@ -186,6 +198,8 @@ def command(  # noqa: PLR0913  # one for each option
     is_udp = protocol == Protocol.UDP
     if algorithm and is_udp:
         raise UsageError("--algorithm names a search of connect(), which UDP does not use", "leave out --algorithm")
+    if today and is_udp and STRATEGIES[today].searches_in_bind:
+        raise UsageError(f"--today {today} goes with TCP: bind() to port 0 always chooses UDP's port", "leave it out")
     if named_targets and targets is not None:
         raise UsageError("--target and --targets both set the number of targets", "leave one of them out")
     arrivals = None if rate is None else Arrivals(rate, hold)
@@ -234,6 +248,7 @@ def command(  # noqa: PLR0913  # one for each option
             is_loopback=bool(endpoints) and all(one.is_loopback for one in endpoints),
             doubt="" if kernel is None else told.doubt,
             is_here=kernel is None,
+            today=None if today is None else STRATEGIES[today],
         )
     )
     kernel_text = report.KernelText(f"Linux {release}{told_by}", reuse_from)

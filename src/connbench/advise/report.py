@@ -18,7 +18,7 @@ from connbench.report.text import write
 from connbench.safe_text import printable
 from connbench.units import duration
 
-SCHEMA = 4
+SCHEMA = 5
 
 LANGUAGES = ("python", "c", "go", "nginx", "haproxy")
 """The values of --code."""
@@ -187,6 +187,7 @@ def json(advice: Advice, kernel: KernelText) -> str:
         "reserved": scenario.reserved_in_range,
         "sources": scenario.sources,
         "targets": scenario.targets,
+        "today": scenario.today and scenario.today.name,
         "closes_first": "client" if scenario.client_closes else "server",
         "tcp_tw_reuse": scenario.time_wait.reuse,
         "target_on_loopback": scenario.is_loopback,

@@ -125,6 +125,7 @@ class Scenario:
         is_loopback: Whether the connections go over the loopback.
         doubt: What is unknown about the kernel, as a sentence; empty if nothing is.
         is_here: Whether the kernel is this host's.
+        today: How the program gets its ports today; None if the user does not say.
     """
 
     connections: int
@@ -145,6 +146,7 @@ class Scenario:
     is_loopback: bool = False
     doubt: str = ""
     is_here: bool = False
+    today: Strategy | None = None
 
     def spaces(self, strategy: Strategy = BASELINE) -> int:
         """The number of port spaces: one for each source, and for each target if a port is in use for it alone."""
@@ -187,6 +189,11 @@ class Scenario:
         return self.ports_in_use(strategy) <= self.capacity(strategy)
 
     @property
+    def names_source(self) -> bool:
+        """Whether the program has to name its source address: it has several, or names its only one today."""
+        return self.sources > 1 or (self.today is not None and self.today.chooses_source)
+
+    @property
     def unreserved(self) -> int:
         """Ports of the range that are not reserved."""
         return len(self.ports) - self.reserved_in_range
@@ -201,6 +208,12 @@ class Scenario:
         """Unreserved ports of the parity that connect() searches first, that of the range's low end."""
         low, half = self.ports.low, len(self.ports) // 2
         return sum(port not in self.reserved for port in range(low, low + 2 * half, 2))
+
+    @property
+    def second_parity(self) -> int:
+        """Unreserved ports of the other parity, which bind() searches first where it chooses the port."""
+        low, half = self.ports.low, len(self.ports) // 2
+        return sum(port not in self.reserved for port in range(low + 1, low + 2 * half, 2))
 
     @property
     def longest_unreserved(self) -> PortRange:

@@ -31,6 +31,7 @@ class SnippetSpec:
             None if the code does not set IP_LOCAL_PORT_RANGE.
         tries: Most tries of a connection, 1 or more.
         sources: Number of source addresses, used in turn; with one the code leaves the source to the kernel.
+        names_source: Whether the code names its source address even if it has only one.
         draws_port: Whether the code draws a port and binds to it.
         is_udp: Whether the sockets are UDP sockets.
         listed: The ports that haproxy takes one after the other: none of them reserved. None for `ports`.
@@ -40,6 +41,7 @@ class SnippetSpec:
     window: int | None = None
     tries: int = 1
     sources: int = 1
+    names_source: bool = False
     draws_port: bool = False
     is_udp: bool = False
     listed: PortRange | None = None
@@ -52,8 +54,8 @@ class SnippetSpec:
 
     @property
     def takes_turns(self) -> bool:
-        """Whether the code binds to several addresses in turn."""
-        return self.sources > 1
+        """Whether the code binds to addresses that it names, in turn if there are several."""
+        return self.sources > 1 or self.names_source
 
     @property
     def defers_port(self) -> bool:
