@@ -24,6 +24,7 @@ from connbench.model import (
     Placement,
     Plan,
     PortRange,
+    Protocol,
     Reuse,
     RoundPlan,
     Spread,
@@ -290,6 +291,18 @@ def test_churn_is_reported_with_how_full_the_range_is() -> None:
         "With 800 of 1,000 ports (80 %) in use a new connection takes 9 µs with range, 61 µs with plain (acquire p50).",
         "No replacement failed.",
     )
+
+
+@pytest.mark.parametrize(
+    ("reuse", "expected"), [(None, "With 10 of 10 ports (100 %) in use"), (Reuse.PORT, "With 20 sockets on 10 ports")]
+)
+def test_no_more_ports_are_in_use_than_there_are(reuse: Reuse | None, expected: str) -> None:
+    """More connections than ports fail, but for UDP sockets that share ports."""
+    spec = replace(RANDOM, reuse=reuse, load=Load(protocol=Protocol.UDP, churn=Churn(5)))
+    made = {spec: 20, replace(spec, phase=Phase.CHURN): 5}
+    rounds = {one: [round_of(samples_of([8_000] * rows, port=[9024] * rows))] for one, rows in made.items()}
+    plan = replace(PLAN, strategies=(spec,), connections=20, port_range=PortRange(9024, 9033))
+    assert run_verdict(Result(plan, {}, rounds=rounds))[0].startswith(expected)
 
 
 def test_a_replacement_that_fails_fast_makes_churn_no_faster() -> None:

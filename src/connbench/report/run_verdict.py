@@ -307,8 +307,10 @@ def _in_use(result: Result, strategy: StrategyResult) -> str:
     if result.plan is None:
         return "During churn"
     planned = RoundPlan(result.plan, strategy.strategy, 1)
-    share = percent(planned.connections / planned.capacity)
-    return f"With {count(planned.connections)} of {count(planned.capacity)} ports ({share}) in use"
+    if strategy.strategy.shares_4_tuples:
+        return f"With {count(planned.connections)} sockets on {count(planned.capacity)} ports"
+    in_use = min(planned.connections, planned.capacity)
+    return f"With {count(in_use)} of {count(planned.capacity)} ports ({percent(in_use / planned.capacity)}) in use"
 
 
 def _failures(strategy: StrategyResult, course: Trend | None) -> str:
