@@ -39,8 +39,11 @@ SCHEMA = 7
 READ = (3, 4, 5, 6, SCHEMA)
 """The schemas that are read. Schema 4 added units to the names of figures, which are not read, and null. Schema 5
 changed the names in `connbench.results.file_checks.RENAMED`. Schema 6 records the version of a plan's
-draws, and its loop. Schema 7 records the sysctls of a load.
+draws, and its loop. Schema 7 records the sysctls of a load, and of a strategy reuse, first port, stride and residue.
 """
+
+HAS_NAMES_OF_TODAY = 5
+"""The first schema with the names of today."""
 
 RECORDS_DRAWS = 6
 """The first schema that records the version of a plan's draws; before it was 1."""
@@ -138,7 +141,7 @@ def read_json(data: bytes, name: str) -> Result:
     """
     try:
         schema = _check_schema(data, name)
-        document = data if schema == SCHEMA else msgspec.json.encode(_rename_keys(data))
+        document = data if schema >= HAS_NAMES_OF_TODAY else msgspec.json.encode(_rename_keys(data))
         return _result(msgspec.json.decode(document, type=_Document), name, schema)
     except msgspec.DecodeError as error:
         if not isinstance(error, msgspec.ValidationError):
