@@ -30,6 +30,9 @@ IFREQ = "16sh22x"
 IFA_F_NODAD = 0x02
 """No duplicate address detection (linux/if_addr.h): an IPv6 address can be used at once."""
 
+NEAR = "near"
+"""The end of a veth pair in a namespace that connects."""
+
 HOST_DEVICE = "connbench"
 """The end of a veth pair that a run adds to the host's namespace."""
 
@@ -41,6 +44,10 @@ CARRIES_WITHIN_S = 10.0
 
 REMOVED_WITHIN_S = 3.0
 """Seconds within which the kernel removes the pair of a namespace that has ended."""
+
+RTM_DELLINK, NLM_F_REQUEST, NLM_F_ACK = 17, 0x1, 0x4
+DELLINK = "=IHHIIHHiII"
+"""struct nlmsghdr and struct ifinfomsg, whose third member is the index of a device (linux/rtnetlink.h)."""
 
 RTN_LOCAL = 2
 """The type of a route to an address of this namespace (linux/rtnetlink.h)."""
@@ -135,7 +142,7 @@ def connect_by_veth(far: int, near_addresses: tuple[str, ...], far_addresses: tu
     Raises:
         EnvironmentFault: The kernel has no veth or no netem, or does not allow it.
     """
-    near_end, far_end = _End("near", NEAR_MAC, near_addresses), _End("far", FAR_MAC, far_addresses)
+    near_end, far_end = _End(NEAR, NEAR_MAC, near_addresses), _End("far", FAR_MAC, far_addresses)
 
     def work() -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
@@ -178,7 +185,7 @@ def connect_through_router(
     """
     inner = [_End(f"client{number}", FAR_MAC, (), router_address) for number in range(len(clients))]
     outer = _End(TO_SERVER, NEAR_MAC, (router_address,))
-    near_ends = [_End("near", NEAR_MAC, (address,)) for _, address in clients]
+    near_ends = [_End(NEAR, NEAR_MAC, (address,)) for _, address in clients]
     far_end = _End("far", FAR_MAC, server[1])
 
     def work() -> None:
@@ -217,7 +224,7 @@ def connect_to_host(host: int, addresses: tuple[str, ...]) -> None:
         EnvironmentFault: The kernel has no veth or does not allow it; or the host has a device of that name, or a route
             to one of the addresses.
     """
-    near_end = _End("near", NEAR_MAC, addresses)
+    near_end = _End(NEAR, NEAR_MAC, addresses)
     hop = HOPS[family_of(addresses[0])]
     host_end = _End(HOST_DEVICE, FAR_MAC, (hop,))
 
@@ -225,15 +232,12 @@ def connect_to_host(host: int, addresses: tuple[str, ...]) -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
 
         own = os.open("/proc/self/ns/net", os.O_RDONLY)
-        set_namespace(host, CLONE_NEWNET)
-        with IPRoute() as route:
-            _check_unused(route, addresses)
-        set_namespace(own, CLONE_NEWNET)
         with IPRoute() as route:
             _add_pair_to_host(route, near_end, host_end, host)
             _connect(route, near_end, host_end)
         set_namespace(host, CLONE_NEWNET)
         with IPRoute() as route:
+            _check_unused(route, addresses)
             _lead_back(route, near_end)
             _await_up(route, HOST_DEVICE)
         set_namespace(own, CLONE_NEWNET)
@@ -269,15 +273,26 @@ def find_ways_out(hosts: tuple[str, ...]) -> list[str]:
 
 
 def remove_near_end() -> None:
-    """Remove this namespace's end of the pair of `connect_to_host`, and with it the host's end."""
+    """Remove this namespace's end of the pair of `connect_to_host`, and with it the host's end.
 
-    def work() -> None:
-        from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
+    The one message is packed here, and pyroute2 is not loaded: every round does it.
 
-        with IPRoute() as route:
-            route.link("del", index=route.link_lookup(ifname="near")[0])
-
-    in_child(work, f"the device {HOST_DEVICE} cannot be removed", f"ip link delete {HOST_DEVICE}")
+    Raises:
+        EnvironmentFault: The kernel does not allow it.
+    """
+    try:
+        flags, index = NLM_F_REQUEST | NLM_F_ACK, socket.if_nametoindex(NEAR)
+        message = struct.pack(DELLINK, struct.calcsize(DELLINK), RTM_DELLINK, flags, 1, 0, 0, 0, index, 0, 0)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+            sock.send(message)
+            (number,) = struct.unpack_from("=i", sock.recv(4096), 16)
+    except OSError as error:
+        number = -(error.errno or errno.EIO)
+    if number:
+        raise EnvironmentFault(
+            f"the device {HOST_DEVICE} cannot be removed from the host's namespace: {os.strerror(-number)}",
+            f"remove it with `ip link delete {HOST_DEVICE}`",
+        )
 
 
 def _add_pair_to_host(

@@ -184,7 +184,7 @@ def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> tuple[Pla
 
     def answers(seconds: float | None = None) -> None:
         timeout = min(seconds or request.timeout, request.timeout)
-        firewall = f" and whether a firewall of the host forwards from and to {HOST_DEVICE}"
+        firewall = f" and whether a firewall of the host forwards from and to its device {HOST_DEVICE}"
         for target in plan.targets if plan.listener is Listener.EXTERNAL else ():
             check_answers(
                 *(plan.sources[0], target, timeout, request.listener_hint),
