@@ -13,7 +13,7 @@ import pytest
 
 from connbench.commands.reports import formats_of
 from connbench.errors import EnvironmentFault, ExitCode
-from connbench.model import MOST_SOURCES, first_sources
+from connbench.model import MOST_SOURCES, StrategySpec, first_sources
 from connbench.report.charts.canvas import PALETTES
 from connbench.report.json import json_document
 from factories import PLAIN, WINDOW, result_of, round_of, samples_of
@@ -57,6 +57,20 @@ def test_colours_are_the_talks_for_the_talks_measurements_alone(saved: str, tmp_
         assert (finished.returncode, finished.stderr) == (ExitCode.OK, "")
         picture = (tmp_path / "a.svg").read_text(encoding="utf-8")
         assert {name for name, colours in PALETTES.items() if colours.even in picture} == {palette}
+
+
+@pytest.mark.parametrize(("options", "drawn"), [((), True), (("--figure", "latency"), False)])
+def test_a_search_in_bind_is_drawn_by_acquire_time(
+    options: tuple[str, ...], drawn: bool, tmp_path: Path
+) -> None:  # a parameter of the test
+    """connect() of `early` would be a flat line; --figure latency asks for it all the same. The terminal says which."""
+    file = tmp_path / "early.json"
+    made = samples_of([4_000] * 60, prepare_ns=[1_000] * 30 + [700_000] * 30)
+    file.write_text(json_document(result_of({StrategySpec("early"): [round_of(made)]})), encoding="utf-8")
+    shown = in_process("plot", str(file), "-o", str(tmp_path / "a.svg"), "--terminal", *options)
+    assert (shown.returncode, shown.stderr) == (ExitCode.OK, "")
+    assert (shown.stdout.splitlines()[0] == "early, acquire time") is drawn
+    assert ("500 µs" in shown.stdout) is drawn
 
 
 def test_an_existing_picture_needs_force_and_is_checked_first(saved: str, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from connbench.report.json import json_document
 from connbench.report.prometheus import prometheus
 from connbench.report.run_verdict import run_verdict
 from connbench.report.series import ACQUIRE, LATENCY, figure_of, in_figure, series_of
+from connbench.results.csv_file import csv_rows, read_csv
+from connbench.results.json_file import read_json
 from connbench.results.result import Result, Samples
 from connbench.thresholds import parse
 from factories import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of, unhurried
@@ -322,6 +324,14 @@ def test_programs_read_both_calls_and_halves() -> None:
     metrics = prometheus(result)
     assert 'connbench_bind_seconds_sum{parity="even",strategy="early"} 0.35' in metrics
     assert 'connbench_half_seconds{call="bind()",figure="p50",half="second half",strategy="early"} 0.0007' in metrics
+
+
+def test_files_that_are_read_back_have_the_knee_of_bind() -> None:
+    """JSON and CSV hold the columns; what they are read into knows in which call the search is."""
+    result = run_of((EARLY, CLIFF))
+    for read in (read_json(json_document(result).encode(), "a.json"), read_csv(csv_rows(result), "a.csv")):
+        assert find_knee(read.strategies[0]).connection == 501
+        assert "early: bind() turns slow at connection 501" in run_verdict(read)[0]
 
 
 def test_markdown_has_both_calls() -> None:
