@@ -49,7 +49,7 @@ COST_OF_MASQUERADE = (
     f"{OWN}; each packet crosses the host's conntrack and NAT, which has a port search of its own: where that finds no "
     "port the SYN is dropped, and connect() times out; the target sees the host's address"
 )
-ADD_ROUTE = "add --allow-host-route for a namespace of its own with a route through the host"
+ADD_ROUTE = "add --allow-host-route for a namespace of its own, with any --port-range and a route through the host"
 WITHOUT_DELAY = {Link.LOOPBACK: "on the loopback", Link.ROUTED: "on a route through the host"}
 NEEDS_ROOT = "run as root, with CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys"
 COST_OF_OWN_LISTENER = "; a listener has to accept if the connections are more than the host's somaxconn"
