@@ -29,7 +29,7 @@ from connbench.report.run_verdict import run_verdict
 from connbench.report.series import ACQUIRE, LATENCY, figure_of, in_figure, series_of
 from connbench.results.csv_file import csv_rows, read_csv
 from connbench.results.json_file import read_json
-from connbench.results.result import Result, Samples
+from connbench.results.result import Origin, Result, Samples
 from connbench.thresholds import parse
 from factories import BIND, PLAIN, PLAN, RANDOM, result_of, round_of, samples_of, unhurried
 
@@ -354,6 +354,8 @@ def test_charts_draw_what_shows_the_search() -> None:
     assert figure_of(series_of([run_of((BIND, SEARCHED))])) == LATENCY
     series = series_of([run_of((EARLY, CLIFF), (BIND, SEARCHED))])
     assert figure_of(series) == ACQUIRE
+    talk = replace(run_of((PLAIN, SEARCHED)), origin=Origin.TALK_CSV)
+    assert figure_of([*series, *series_of([talk])]) == LATENCY, "it is all that the talk's CSV has"
     early = in_figure(series, ACQUIRE)[0]
     assert np.median(early.strategy.samples.latency_ns[500:]) == 717_000
     page = html_page([run_of((EARLY, CLIFF), (BIND, SEARCHED))])

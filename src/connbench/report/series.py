@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from connbench.analysis.parts import By, split_by
 from connbench.model import Protocol
-from connbench.results.result import PARTIAL, Result, Samples, StrategyResult
+from connbench.results.result import PARTIAL, Origin, Result, Samples, StrategyResult
 
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6900ff", "#4b78ff", "#b40f2d", "#87b45a",
@@ -92,9 +92,11 @@ def series_of(results: Sequence[Result], *, by_source: bool = False) -> list[Ser
 def figure_of(series: Sequence[Series]) -> str:
     """The time of each attempt that shows the port search of all series, a name of `FIGURES`.
 
-    It is the acquire time where one of them searches in bind(): its latency is flat.
+    It is the acquire time where one of them searches in bind(): its latency is flat. The talk's CSV has no other time.
     """
-    return ACQUIRE if any(one.strategy.strategy.searches_in_bind for one in series) else LATENCY
+    has_acquire = all(one.result.origin is not Origin.TALK_CSV for one in series)
+    in_bind = any(one.strategy.strategy.searches_in_bind for one in series)
+    return ACQUIRE if has_acquire and in_bind else LATENCY
 
 
 def in_figure(series: Sequence[Series], figure: str) -> list[Series]:
