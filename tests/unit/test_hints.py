@@ -157,6 +157,12 @@ BAD: list[Arguments] = [
     {"--allow-host-route": ""},
     {"--allow-host-route": "", "--link": "veth"},
     {"--link": "routed"},
+    {"--sysctl": "net.ipv4.tcp_tw_reuse=1", "--isolate": "never"},
+    {"--sysctl": "net.ipv4.tcp_tw_reuse=1", "--target": "LISTENING"},
+    {"--sysctl": "net.ipv4.ip_local_port_range=1"},
+    {"--sysctl": "net.ipv4.tcp_tw_reuse=9"},
+    {"--sysctl": "net.core.netdev_budget=9"},
+    {"--sysctl": "net.core.somaxconn=9", "--listener": "backlog"},
 ]
 
 
