@@ -112,7 +112,9 @@ def _takers(parameter: str) -> str:
 
 
 def _default_retries(strategy: Strategy) -> str:
-    retries = "until it has a port" if strategy.default_retries is None else strategy.default_retries
+    retries: str | int | None = strategy.default_retries
+    if retries is None:
+        retries = "each port once" if strategy.has_list else "until it has a port"
     return f"{strategy.name} {retries}"
 
 
