@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import replace
 
 import pytest
@@ -102,10 +103,25 @@ def test_workers_in_turn_are_found(clients: tuple[int, ...], codes: list[str]) -
     [
         (BIND, HUNDRED_PORTS, {}, "a port is free again after 1 s: --churn-rate 20 fits"),
         (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_tw_reuse_delay": "500"}, "after 0.5 s: --churn-rate 40 fits"),
-        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_tw_reuse": "0"}, "after 60 s: --churn-rate 0.333 fits"),
-        (BIND, HUNDRED_PORTS, {"net.ipv4.tcp_timestamps": "0"}, "after 60 s"),
-        (RANDOM, HUNDRED_PORTS, {}, "after 60 s"),
-        (BIND, replace(HUNDRED_PORTS, targets=(Endpoint("192.0.2.1", 80),)), {}, "after 60 s"),
+        (
+            BIND,
+            HUNDRED_PORTS,
+            {"net.ipv4.tcp_tw_reuse": "0"},
+            "--churn-rate 0.333 fits, or use --close rst; with --sysctl net.ipv4.tcp_tw_reuse=1 it is free after 1 s",
+        ),
+        (
+            BIND,
+            HUNDRED_PORTS,
+            {"net.ipv4.tcp_timestamps": "0"},
+            "after 60 s: --churn-rate 0.333 fits, or use --close rst$",
+        ),
+        (RANDOM, HUNDRED_PORTS, {}, "after 60 s: --churn-rate 0.333 fits, or use --close rst$"),
+        (
+            BIND,
+            replace(HUNDRED_PORTS, targets=(Endpoint("192.0.2.1", 80),), namespace=Namespace.HOST),
+            {},
+            "after 60 s: --churn-rate 0.333 fits, or use --close rst$",
+        ),
         (BIND, replace(HUNDRED_PORTS, targets=(Endpoint("192.0.2.1", 80),)), {"net.ipv4.tcp_tw_reuse": "1"}, "1 s"),
     ],
 )
@@ -116,7 +132,7 @@ def test_time_wait_is_named_with_the_rate_that_fits(
     found = found_in(churning(spec, close=Close.FIN), every(1_000, failing=30, time_wait=50, **settings), plan)[0]
     assert (found.code, found.severity) == ("time-wait", Severity.NOTE)
     assert found.message == "30 of 100 replacements found no free port: 50 are in TIME_WAIT"
-    assert advice in found.advice
+    assert re.search(advice, found.advice)
 
 
 def test_connections_without_a_time_wait_are_reported() -> None:

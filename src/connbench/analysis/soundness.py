@@ -14,7 +14,7 @@ from connbench.analysis.summary import Summary, achieved_rate, count_errors, err
 from connbench.findings import Finding, Severity
 from connbench.model import HALF, Clock, Close, Listener, Phase, Plan, Protocol, RoundPlan, StrategySpec
 from connbench.model.round_report import OVERFLOW_COUNTERS
-from connbench.model.time_wait import MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeWait
+from connbench.model.time_wait import ALWAYS, MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeWait
 from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
 from connbench.units import MS_PER_S, duration, format_measured_rate
@@ -499,7 +499,11 @@ def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
         return "every port is in use, or in TIME_WAIT: lower --fill, or use --close rst"
     seconds = _time_wait_seconds(plan, spec, measured.report.settings)
     fitting = format_measured_rate(free / seconds).replace(",", "")  # the reader can paste it
-    return f"a port is free again after {seconds:g} s: --churn-rate {fitting} fits, or use --close rst"
+    advice = f"a port is free again after {seconds:g} s: --churn-rate {fitting} fits, or use --close rst"
+    reusing = _time_wait_seconds(plan, spec, {**measured.report.settings, TW_REUSE: str(ALWAYS)})
+    if plan.namespace.is_own and reusing < seconds:
+        advice += f"; with --sysctl {TW_REUSE}={ALWAYS} it is free after {reusing:g} s"
+    return advice
 
 
 def _time_wait_seconds(plan: Plan, spec: StrategySpec, settings: dict[str, str]) -> float:
