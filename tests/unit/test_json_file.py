@@ -86,6 +86,10 @@ def load(document: Document) -> Document:
 CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "older schema": (lambda d: d.update(schema=1), "schema 1"),
     "newer schema": (lambda d: d.update(schema=SCHEMA + 1), f"schema {SCHEMA + 1}"),
+    "a name that was resolved to no target": (
+        lambda d: d["plan"].update(names=[{"name": "server.example", "address": "192.0.2.1", "addresses": 1}]),
+        "a name was resolved to 192.0.2.1, which is no target",
+    ),
     "no schema": (lambda d: d.pop("schema"), "not a result of connbench"),
     "schema that is no number": (lambda d: d.update(schema="1"), "not a result of connbench"),
     "no strategies": (lambda d: d.pop("strategies"), "not a result of connbench"),
