@@ -70,8 +70,8 @@ def command(  # noqa: PLR0913  # one for each option
       connbench sweep --window 100,500,1000 --fill 50%-95%:5%
       connbench sweep --strategy plain,window --churn 20k -o churn.json.gz
 
-    A setting is a strategy with its window, placement, retries, sources, --give-up-after and --sysctl; a load is -n
-    or --fill, --concurrency and --churn. Each setting is measured at each load. The report ends with the setting
+    A setting is a strategy with its window, placement, retries, number of sources, time to give up and sysctls; a load
+    is -n or --fill, --concurrency and --churn. Each setting is measured at each load. The report ends with the setting
     whose connections cost least, of those that keep --error-budget at every load. If a cheaper setting exceeds the
     budget, the report names it, too, and the changes with which it would keep the budget.
     """  # noqa: D301  # click wants the character \b itself
