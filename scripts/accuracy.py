@@ -31,7 +31,7 @@ from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, Ro
 from connbench.portmodel.agreement import rank_correlation
 from connbench.portmodel.algorithm import algorithm_of
 from connbench.portmodel.calibration import Calibration
-from connbench.portmodel.kernel_search import tcp_port_spaces
+from connbench.portmodel.kernel_search import ParityFirst, tcp_port_spaces
 from connbench.portmodel.prediction import predict_result
 from connbench.portmodel.simulation import replaced_rows
 from connbench.report.blocks import Table
@@ -260,7 +260,7 @@ def followed(result: Result) -> npt.NDArray[np.int64]:
     filled, churned = result.strategies
     plan = RoundPlan(result.plan, result.plan.strategies[0], 1) if result.plan else None
     held, ports = filled.samples.port.tolist(), PortRange(LOW, LOW + PORTS - 1)
-    [space] = tcp_port_spaces(ports, [0], has_parity=True)
+    [space] = tcp_port_spaces(ports, [0], ParityFirst)
     for port in held:
         space.take(port)
     stopped, ports_probed = held[-1], []

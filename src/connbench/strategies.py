@@ -124,7 +124,7 @@ class Strategy:
     @property
     def is_modelled(self) -> bool:
         """Whether the model knows how it gets a port: in connect(), or by a port that the program draws."""
-        return self.name in STRATEGIES and (self.bind is Bind.PORT or not self.binds_to_port)
+        return self.name in STRATEGIES
 
     @property
     def needs(self) -> tuple[str, ...]:

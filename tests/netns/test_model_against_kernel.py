@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from connbench.draws import MOST_DRAWS, Draws
 from connbench.linux.port_search import searches_one_parity_first
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from connbench.model import Churn, Listener, Load, Phase, Protocol, RoundPlan, StrategySpec
+from connbench.model import Churn, Endpoint, Listener, Load, Phase, Protocol, Reuse, RoundPlan, Spread, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.kernel_search import tcp_port_spaces
+from connbench.portmodel.kernel_search import ParityFirst, tcp_port_spaces
 from connbench.portmodel.simulation import KernelParameters, SimulatedAttempts, replaced_rows, simulate
 from run_connbench import make_plan, measure, measure_phases, needs_port_range, spec
 
@@ -53,7 +54,7 @@ def test_search_begins_where_the_last_one_stopped() -> None:
     plan = RoundPlan(make_plan(strategy, PORTS, 0), strategy, 1)
     filled, churned = (result.samples for result in measure_phases(strategy, PORTS, 0))
     held, ports = filled.port.tolist(), plan.plan.port_range
-    [space] = tcp_port_spaces(ports, [0], has_parity=True)
+    [space] = tcp_port_spaces(ports, [0], ParityFirst)
     assert all(map(space.take, held))
     stopped, found = held[-1], []
     for row, port in zip(replaced_rows(plan, Draws.of(plan)).tolist(), churned.port.tolist(), strict=True):
@@ -110,3 +111,56 @@ def test_draws_in_vain_are_as_many_as_the_engine_makes() -> None:
     assert attempts.port.tolist() == measured.port.tolist()
     assert attempts.tries.tolist() == measured.tries.tolist()
     assert attempts.tries.tolist()[64:] == [MOST_DRAWS] * 6
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize("reuse", [None, Reuse.ADDRESS, Reuse.PORT])
+@pytest.mark.parametrize("low", [40000, 40001])
+@pytest.mark.parametrize("ports", [1, 2, 4, 6, 8, 16, 64])
+def test_bind_takes_the_parts_of_the_range_in_the_models_order(low: int, ports: int, reuse: Reuse | None) -> None:
+    """Parities, and halves with SO_REUSEADDR; within a part the kernel draws, so parts are compared at their ends."""
+    strategy = replace(spec("early"), reuse=reuse)
+    measured = measure(strategy, ports, ports + 1, low=low).samples
+    attempts = simulated(strategy, ports, ports + 1, low=low)
+    assert attempts.errno.tolist() == measured.errno.tolist()
+    half = ports // 4 * 2 if reuse is Reuse.ADDRESS else 0
+    for end in (half // 2, half, (half + ports) // 2, ports):
+        assert set(attempts.port[:end].tolist()) == set(measured.port[:end].tolist())
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize("ports", [3, 5, 7, 63])
+def test_bind_leaves_a_port_of_an_odd_range_to_chance(ports: int) -> None:
+    """The kernel rounds the number down: the first parity is the model's, and a port of the other may be left."""
+    measured, attempts = measure(spec("early"), ports, ports).samples, simulated(spec("early"), ports, ports)
+    for one in (measured, attempts):
+        assert sorted(one.port[: ports // 2].tolist()) == list(range(40001, 40000 + ports, 2))
+        assert not one.failed[:-1].any()
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize("name", ["sequential", "random"])
+@pytest.mark.parametrize("changes", [{}, {"reuse": Reuse.ADDRESS}, {"stride": 3, "residue": 1}, {"retries": 2}])
+def test_ports_that_the_program_names_are_the_same_to_the_last(name: str, changes: dict[str, Any]) -> None:
+    """Of a list as of drawn ports the seed settles everything, several targets and the churn included."""
+    strategy = replace(spec(name), load=Load(fill=1.0, churn=Churn(100)), **changes)
+    targets = (Endpoint("127.9.8.1", 7), Endpoint("127.9.8.1", 8))
+    phases = measure_phases(strategy, 64, 0, targets=targets, spread=Spread.FILL)
+    plan = RoundPlan(make_plan(strategy, 64, 0, targets=targets, spread=Spread.FILL), strategy, 1)
+    by_phase = simulate(plan, algorithm_here())
+    for result, attempts in zip(phases, by_phase.values(), strict=True):
+        assert attempts.port.tolist() == result.samples.port.tolist()
+        assert attempts.tries.tolist() == result.samples.tries.tolist()
+        assert attempts.errno.tolist() == result.samples.errno.tolist()
+
+
+@pytest.mark.usefixtures("each_loop")
+@needs_port_range
+@pytest.mark.parametrize("name", ["window", "range"])
+def test_ports_of_a_stride_are_the_same_to_the_last(name: str) -> None:
+    """With a stride the option is one port, which the program draws; `range` draws until it finds a free one."""
+    strategy = replace(spec(name, 1 if name == "window" else None), stride=4, residue=3)
+    measured, attempts = measure(strategy, 256, 66).samples, simulated(strategy, 256, 66)
+    assert attempts.port.tolist() == measured.port.tolist()
+    assert attempts.tries.tolist() == measured.tries.tolist()
+    assert attempts.failed.any()

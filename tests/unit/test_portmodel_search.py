@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from math import gcd
@@ -12,7 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.model import PortRange
-from connbench.portmodel.kernel_search import ALL_PORTS, UdpHashTable, UdpPortSpace, random_step, tcp_port_spaces
+from connbench.portmodel.kernel_search import (
+    ALL_PORTS,
+    GOLDEN_RATIO,
+    EveryPort,
+    ParityFirst,
+    SearchOfBind,
+    SearchOfBindByHalves,
+    UdpHashTable,
+    UdpPortSpace,
+    random_step,
+    tcp_port_spaces,
+)
 from factories import unhurried
 from reference_walk import Scan, Search, tcp_order, traced, udp_order
 
@@ -43,7 +55,7 @@ def test_udp_order_is_the_kernels() -> None:
 
 def test_trace_names_the_ports_of_a_search() -> None:
     """A search is told port by port up to the one it took, the second walk after the first; in vain, to the end."""
-    [space] = tcp_port_spaces(PortRange(10, 13), [0], has_parity=True)
+    [space] = tcp_port_spaces(PortRange(10, 13), [0], ParityFirst)
     space.start = 3
     assert traced(space, 10, 13) == Search((12,), 12)
     space.start = 3
@@ -119,7 +131,9 @@ def test_search_ends_as_the_kernels_loop_does(
     ports = PortRange(low, low + number - 1)
     reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high + 5), max_size=3)))
     starts = data.draw(st.lists(U32, min_size=paths, max_size=paths))
-    searched = tcp_port_spaces(ports, starts, has_parity=step == 2, reserved=reserved, step_width=width)
+    searched = tcp_port_spaces(
+        ports, starts, ParityFirst if step == 2 else EveryPort, reserved=reserved, step_width=width
+    )
     walked = Loop(starts, step, reserved, width)
     for _ in range(data.draw(st.integers(1, 40))):
         path = data.draw(st.integers(0, paths - 1))
@@ -135,10 +149,80 @@ def test_search_ends_as_the_kernels_loop_does(
             space.release(given_up)
 
 
+def find_open_port(  # noqa: C901  # the kernel's function, too, is one loop
+    ports: PortRange,
+    draws: Iterator[int],
+    in_use: set[int],
+    reserved: frozenset[int],
+    sockets: Counter[int],
+    *,
+    reuse: bool,
+) -> Outcome:
+    """The loop of `inet_csk_find_open_port` (net/ipv4/inet_connection_sock.c), line by line."""
+    attempt_half, ports_probed, lookups = int(reuse), 0, 0
+    while True:
+        first, end = ports.low, ports.high + 1
+        if end - first < 4:
+            attempt_half = 0
+        if attempt_half:
+            half = first + ((end - first >> 2) << 1)
+            first, end = (first, half) if attempt_half == 1 else (half, end)
+        remaining = end - first
+        if remaining > 1:
+            remaining &= ~1
+        offset = (next(draws) * remaining >> 32) | 1
+        for start in (offset, offset - 1):
+            port = first + start
+            for _ in range(0, remaining, 2):
+                if port >= end:
+                    port -= remaining
+                ports_probed += 1
+                if port not in reserved:
+                    lookups += sockets[port] > 0
+                    if port not in in_use:
+                        return port, ports_probed, lookups
+                port += 2
+        if attempt_half != 1:
+            return 0, ports_probed, lookups
+        attempt_half = 2
+
+
+@given(
+    low=st.integers(100, 101),
+    number=st.integers(1, 20),
+    sources=st.integers(1, 2),
+    reuse=st.booleans(),
+    data=st.data(),
+)
+@unhurried
+def test_search_of_bind_ends_as_the_kernels_loop_does(
+    low: int, number: int, sources: int, reuse: bool, data: st.DataObject
+) -> None:
+    """Ranges of any size, several sources, reserved ports, and ports given up in between: port for port the same."""
+    ports = PortRange(low, low + number - 1)
+    reserved = frozenset(data.draw(st.sets(st.integers(ports.low, ports.high + 5), max_size=3)))
+    kind = SearchOfBindByHalves if reuse else SearchOfBind
+    spaces = tcp_port_spaces(ports, [0] * sources, kind, reserved=reserved)
+    held: list[set[int]] = [set() for _ in spaces]
+    for _ in range(data.draw(st.integers(1, 40))):
+        source, drawn = data.draw(st.integers(0, sources - 1)), data.draw(U32)
+        space, in_use, sockets = spaces[source], held[source], Counter(port for one in held for port in one)
+        draws = iter((drawn, drawn * GOLDEN_RATIO % 2**32))
+        found = find_open_port(ports, draws, in_use, reserved, sockets, reuse=reuse)
+        assert (space.search(ports.low, ports.high, drawn), space.ports_probed, space.lookups) == found
+        in_use.update(port for port in found[:1] if port)
+        if in_use and data.draw(st.integers(0, 3)) == 0:
+            given_up = data.draw(st.sampled_from(sorted(in_use)))
+            in_use.remove(given_up)
+            space.release(given_up)
+
+
 @pytest.mark.parametrize("has_parity", [True, False])
 def test_port_is_bound_to_once(has_parity: bool) -> None:
     """bind() takes a free or reserved port, a search then passes it over, and given up it is what it was before."""
-    [space] = tcp_port_spaces(PortRange(100, 101), [0], has_parity=has_parity, reserved=frozenset({101}))
+    [space] = tcp_port_spaces(
+        PortRange(100, 101), [0], ParityFirst if has_parity else EveryPort, reserved=frozenset({101})
+    )
     assert [space.take(port) for port in (100, 101, 100, 101)] == [True, True, False, False]
     assert space.search(100, 101, 0) == 0
     assert (space.ports_probed, space.lookups) == (2, 2)

@@ -104,7 +104,6 @@ def test_plan_of_a_prediction_has_the_ports_of_a_run() -> None:
         RunRequest(strategies=("plain",), sources=2),
         RunRequest(strategies=("bind",), sources=0),
         RunRequest(strategies=("bind",), sources=2, source="127.0.0.1"),
-        RunRequest(port_range=PortRange(5, 5)),
         RunRequest(strategies=("plain",), concurrency=10, connections=5),
     ):
         with pytest.raises(UsageError):

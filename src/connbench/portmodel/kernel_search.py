@@ -17,6 +17,9 @@ JITTER_SHIFT = 29
 """32 random bits, shifted by this, are get_random_u32_below(8): after a search of fewer steps than that number, the
 next search begins so many steps on (Linux 5.12)."""
 
+GOLDEN_RATIO = 0x9E3779B1
+"""2^32 divided by the golden ratio: the product of a random number with it, modulo 2^32, is another one (Knuth)."""
+
 U32_BITS = 32
 U32: Final = 2**U32_BITS
 ALL_PORTS = 2**16
@@ -279,13 +282,58 @@ class ParityFirst(TcpPortSpace):
         return self._lines[port & 1], (port - self._base) >> 1
 
 
+class SearchOfBind(ParityFirst):
+    """The search of bind() to port 0 (`inet_csk_find_open_port`, Linux 4.6): the other parity than connect()'s first.
+
+    Each search begins at a random port. A port in use by any socket of the same address is passed over, also if both
+    have SO_REUSEADDR. With it, bind() first searches the lower half of the range, both parities of it.
+    """
+
+    begins_in_lower_half: ClassVar[bool] = False
+
+    __slots__ = ()
+
+    def __init__(self, buckets: BindBuckets, reserved: frozenset[int], start: int, _width: int = 0) -> None:
+        super().__init__(buckets, reserved, start)  # net.ipv4.ip_local_port_step_width is for connect()'s search alone
+
+    def search(self, low: int, high: int, drawn: int) -> int:
+        """See `PortSpace.search`."""
+        self.ports_probed = self.lookups = 0
+        half = (high - low + 1) // 4 * 2
+        if not (self.begins_in_lower_half and half):
+            return self._search_part(low, high, drawn)
+        port = self._search_part(low, low + half - 1, drawn)
+        return port or self._search_part(low + half, high, drawn * GOLDEN_RATIO % U32)
+
+    def _search_part(self, low: int, high: int, drawn: int) -> int:
+        """Search a part of the range; with an odd number of ports as `ParityFirst.search` does."""
+        length = high - low + 1
+        if length == 1:
+            port = self._walk_parity(low, (low - self._base) >> 1, 0, 1, drawn)
+            # The kernel's loop probes it for each parity.
+            return port or self._walk_parity(low, (low - self._base) >> 1, 0, 1, drawn)
+        half = length // 2
+        offset = (drawn * (2 * half) >> U32_BITS) // 2
+        port = self._walk_parity(low + 1, (low + 1 - self._base) >> 1, offset, half, drawn)
+        if port:
+            return port
+        skipped = 1 if length % 2 and offset else 0
+        return self._walk_parity(low, ((low - self._base) >> 1) + skipped, offset - skipped, half, drawn)
+
+
+class SearchOfBindByHalves(SearchOfBind):
+    """The same with SO_REUSEADDR."""
+
+    begins_in_lower_half = True
+    __slots__ = ()
+
+
 def tcp_port_spaces(
     ports: PortRange,
     starts: Iterable[int],
+    search: type[TcpPortSpace],
     *,
-    has_parity: bool,
     reserved: frozenset[int] = frozenset(),
-    every_port: type[EveryPort] = EveryPort,
     step_width: int = 0,
 ) -> list[TcpPortSpace]:
     """Make the port spaces of some paths over one range; all ports are free.
@@ -293,14 +341,12 @@ def tcp_port_spaces(
     Args:
         ports: The range.
         starts: `TcpPortSpace.start` of each path.
-        has_parity: Whether their searches probe all ports of one parity before the others.
+        search: Their search: `ParityFirst`, `SearchOfBind`, ...
         reserved: The reserved ports; those outside the range do not matter.
-        every_port: Their search if no parity comes first.
         step_width: net.ipv4.ip_local_port_step_width, which kernels until 7.0 do not have: 0.
     """
     buckets, inside = BindBuckets(ports), frozenset(port for port in reserved if port in ports)
-    kind = ParityFirst if has_parity else every_port
-    return [kind(buckets, inside, start, step_width) for start in starts]
+    return [search(buckets, inside, start, step_width) for start in starts]
 
 
 class UdpHashTable:
@@ -398,3 +444,20 @@ class UdpPortSpace:
         self._line[port - self._low] = RESERVED if port in self._reserved else FREE
         self._sockets[port % len(self._sockets)] -= 1
         self._table.total -= 1
+
+
+class SharedUdpPortSpace(UdpPortSpace):
+    """The ports of one source whose sockets all have SO_REUSEADDR or SO_REUSEPORT: none is in the way of another."""
+
+    def search(self, low: int, high: int, drawn: int) -> int:
+        """See `PortSpace.search`: the first port that is not reserved."""
+        port = super().search(low, high, drawn)
+        if port:
+            self._line[port - self._low] = FREE
+        return port
+
+    def take(self, port: int) -> bool:
+        """See `PortSpace.take`: it always succeeds."""
+        self._sockets[port % len(self._sockets)] += 1
+        self._table.total += 1
+        return True

@@ -20,6 +20,7 @@ from connbench.model import (
     Close,
     Phase,
     Protocol,
+    Reuse,
     RoundPlan,
     StrategySpec,
     parse_ports,
@@ -34,7 +35,12 @@ from connbench.portmodel.kernel_search import (
     EveryPort,
     EveryPortBefore42,
     EveryPortFrom42,
+    ParityFirst,
     PortSpace,
+    SearchOfBind,
+    SearchOfBindByHalves,
+    SharedUdpPortSpace,
+    TcpPortSpace,
     UdpHashTable,
     UdpPortSpace,
     tcp_port_spaces,
@@ -44,7 +50,8 @@ Rows = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 
 Attempt = tuple[int, PortSpace, Any, int]
-"""Row, port space, number of the first try (its first numbers where the program draws ports), and the kernel's."""
+"""Row, port space, number of the first try (its first numbers where the program draws ports; the number of the list
+where it has one), and the kernel's."""
 
 Made = tuple[int, int, int, int]
 """Port or 0, tries, ports probed, lookups."""
@@ -172,20 +179,26 @@ def port_spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParamete
     """
     ports, strategy = plan.plan.port_range, plan.strategy
     if strategy.load.protocol is Protocol.UDP:
-        slots = UdpHashTable(kernel.udp_slots)
-        return [UdpPortSpace(ports, slots, kernel.reserved) for _ in range(plan.spaces)]
+        slots, space = UdpHashTable(kernel.udp_slots), SharedUdpPortSpace if strategy.reuse else UdpPortSpace
+        return [space(ports, slots, kernel.reserved) for _ in range(plan.spaces)]
     key = key_of(plan.seed_text(f"starts {kernel.trial}"))
     starts = mix(key, np.arange(plan.spaces, dtype=np.uint64)) >> HIGH_HALF
-    has_parity = algorithm.prefers_parity(has_option=strategy.traits.sets_port_range)
-    every_port = EVERY_PORT.get(algorithm, EveryPort)
-    return tcp_port_spaces(
-        ports,
-        starts.tolist(),
-        has_parity=has_parity,
-        reserved=kernel.reserved,
-        every_port=every_port,
-        step_width=kernel.step_width,
-    )
+    search = _search_of(strategy, algorithm)
+    return tcp_port_spaces(ports, starts.tolist(), search, reserved=kernel.reserved, step_width=kernel.step_width)
+
+
+def _search_of(strategy: StrategySpec, algorithm: Algorithm) -> type[TcpPortSpace]:
+    """The search of TCP that finds the strategy's ports."""
+    if strategy.traits.searches_in_bind:
+        if algorithm in EVERY_PORT:
+            raise UsageError(
+                f"the model does not know the search of bind() before Linux 4.6, which {strategy.name} needs",
+                "leave it out, or choose the search of a later kernel",
+            )
+        return SearchOfBindByHalves if strategy.reuse is Reuse.ADDRESS else SearchOfBind
+    if algorithm.prefers_parity(has_option=strategy.traits.sets_port_range):
+        return ParityFirst
+    return EVERY_PORT.get(algorithm, EveryPort)
 
 
 def search_key(plan: RoundPlan, kernel: KernelParameters) -> int:
@@ -219,7 +232,19 @@ class _Simulation:
         self._plan, self._draws = plan, replace(draws, fixed=np.array(draws.fixed, dtype=np.uint64))
         self._release = algorithm.release
         self._spaces, self._key = port_spaces_of(plan, algorithm, kernel), search_key(plan, kernel)
-        self._attempt = self._bind if draws.kind is Kind.PORT else self._search
+        names_port = draws.kind is Kind.PORT or plan.strategy.stride is not None  # IP_LOCAL_PORT_RANGE is one
+        self._is_list, self._names_port = (
+            draws.kind is Kind.SEQUENTIAL,
+            names_port and draws.kind is not Kind.SEQUENTIAL,
+        )
+        self._attempt = self._take_next if self._is_list else self._bind if names_port else self._search
+        self._reserved = frozenset() if plan.strategy.traits.chooses_port else kernel.reserved
+        self._positions = [
+            draws.first_position(rows, space)
+            for rows in plan.rows_of_clients(Phase.FILL) * self._is_list
+            for space in range(draws.spaces)
+        ]
+        self._full: set[PortSpace] = set()  # those in which a list has no free port, until the churn begins
         self._time_wait = _TimeWaitPorts(plan, kernel.time_wait)
         self._held: list[int] = []  # the port of each row of the filling, for the churn
 
@@ -233,13 +258,13 @@ class _Simulation:
         is_fill = phase is Phase.FILL
         filled = rows if is_fill else replaced_rows(plan, draws)[rows - plan.connections]
         path = draws.path(filled).astype(np.int64)
-        if is_fill and draws.kind is Kind.PORT:
+        if is_fill and self._names_port:
             made = self._fill_drawn_ports(rows, path % draws.spaces, client)
         else:
             made = np.empty((len(rows), 4), dtype=np.int64)
             for begin in range(0, len(rows), BLOCK):
                 part = slice(begin, begin + BLOCK)
-                attempts = self._attempts(rows[part], path[part] % draws.spaces)
+                attempts = self._attempts(rows[part], path[part] % draws.spaces, client[part])
                 if is_fill:
                     made[part] = [self._attempt(*attempt) for attempt in attempts]
                 else:
@@ -275,19 +300,24 @@ class _Simulation:
             at_level = draws.at_level(plan, level)
             self._draws = replace(at_level, fixed=np.array(at_level.fixed, dtype=np.uint64))
             rows = _rows(range(number * each, (number + 1) * each))
-            for attempt in self._attempts(rows, np.zeros_like(rows, dtype=np.int64)):
+            nothing = np.zeros_like(rows, dtype=np.int64)
+            if self._is_list:
+                self._positions[0], self._full = level, set()
+            for attempt in self._attempts(rows, nothing, nothing):
                 made = self._attempt(*attempt)
                 if made[0]:
                     attempt[1].release(made[0])
                 yield made
 
-    def _attempts(self, rows: Rows, space: Counts) -> Iterator[Attempt]:
+    def _attempts(self, rows: Rows, space: Counts, client: Counts) -> Iterator[Attempt]:
         """What an attempt needs, for each row: its row, its port space, and the numbers of its first try."""
         draws = self._draws
         spaces = map(self._spaces.__getitem__, space.tolist())
-        if draws.kind is Kind.PORT:
+        if self._is_list:
+            return zip(rows.tolist(), spaces, (client * draws.spaces + space).tolist(), repeat(0))
+        if self._names_port:
             tries = np.arange(min(FIRST_TRIES, draws.max_tries), dtype=np.uint64)
-            return zip(rows.tolist(), spaces, draws.number(rows[:, None], tries).tolist(), repeat(0))
+            return zip(rows.tolist(), spaces, _ports(draws, rows[:, None], tries).tolist(), repeat(0))
         numbers = draws.number(rows)
         if draws.kind is Kind.NOTHING:
             ports = self._plan.plan.port_range
@@ -297,6 +327,7 @@ class _Simulation:
 
     def _replace(self, turn: int, slots: list[int], attempts: Iterator[Attempt]) -> Iterator[Made]:
         """Close the connection of each row of the filling, and make an attempt in its place."""
+        self._full = set()
         held, time_wait = self._held, self._time_wait
         for now, (slot, attempt) in enumerate(zip(slots, attempts, strict=True), turn):
             if held[slot]:
@@ -324,16 +355,30 @@ class _Simulation:
         while ports:
             for port in ports:
                 tries += 1
-                if space.take(port):
+                if port not in self._reserved and space.take(port):
                     return port, tries, tries, 0
             more = np.arange(tries, min(2 * tries, self._draws.max_tries), dtype=np.uint64)
-            ports = self._draws.number(np.full_like(more, row), more).tolist()
+            ports = _ports(self._draws, np.full_like(more, row), more).tolist()
         return 0, tries, tries, 0
+
+    def _take_next(self, _row: int, space: PortSpace, number: int, _drawn: int) -> Made:
+        """Try one port of a list after the other, until one is free or no try is left."""
+        begin, port_at, most = self._positions[number], self._draws.port_at, self._draws.max_tries
+        if space not in self._full:
+            for position in range(begin, begin + most):
+                port = port_at(position)
+                if space.take(port):
+                    self._positions[number], tries = position + 1, position + 1 - begin
+                    return port, tries, tries, 0
+            if most >= self._draws.count and not self._held:
+                self._full.add(space)
+        self._positions[number] = begin + most
+        return 0, most, most, 0
 
     def _fill_drawn_ports(self, rows: Rows, space: Counts, client: Counts) -> Counts:
         """The columns of a filling whose ports the program draws."""
         draws, strategy = self._draws, self._plan.strategy
-        port, tries = match_drawn_ports(draws, rows, space)
+        port, tries = match_drawn_ports(draws, rows, space, self._reserved)
         if strategy.retries is None:
             # As in the engine: unlimited draws end at MOST_DRAWS once the client has every port of a source, or an
             # attempt of it used up all. That an attempt does so before all ports are in use has a chance of e^-20.
@@ -349,7 +394,14 @@ class _Simulation:
         return np.stack((port, tries, tries, np.zeros_like(tries)), axis=1)
 
 
-def match_drawn_ports(draws: Draws, rows: Rows, space: Counts) -> tuple[Counts, Counts]:
+def _ports(draws: Draws, rows: Rows, tries: Rows) -> Rows:
+    """The ports that the program draws, where a value of IP_LOCAL_PORT_RANGE has one port, too."""
+    return draws.number(rows, tries) & np.uint64(MAX_PORT)
+
+
+def match_drawn_ports(
+    draws: Draws, rows: Rows, space: Counts, reserved: frozenset[int] = frozenset()
+) -> tuple[Counts, Counts]:
     """The port that each attempt of a filling binds to, or 0, and its tries, where the program draws ports.
 
     Each attempt takes the first of its draws that no earlier one has. That is the stable matching of attempts, which
@@ -360,10 +412,13 @@ def match_drawn_ports(draws: Draws, rows: Rows, space: Counts) -> tuple[Counts, 
         draws: The draws of the round.
         rows: The rows of the attempts in the order of their turns.
         space: The port space of each.
+        reserved: Ports that no attempt gets.
     """
     many, count, nobody = len(rows), draws.count, len(rows)
     port, tries = np.zeros(many, dtype=np.int64), np.zeros(many, dtype=np.int64)
     at_once = max(1, PLACES // count)
+    grid = range(draws.low, draws.low + count * draws.stride, draws.stride)
+    every_port = np.array([-1 if port in reserved else nobody for port in grid] if reserved else [nobody] * count)
     # Attempts beyond the ports of a space come after the others: then it is known that no port is left.
     order = np.argsort(space, kind="stable")
     begins = np.searchsorted(space[order], np.arange(draws.spaces))
@@ -371,7 +426,7 @@ def match_drawn_ports(draws: Draws, rows: Rows, space: Counts) -> tuple[Counts, 
     rank[order] = np.arange(many) - begins[space[order]]
     batch = space // at_once
     for first_space in range(0, draws.spaces, at_once):
-        owner = np.full(min(at_once, draws.spaces - first_space) * count, nobody)
+        owner = np.tile(every_port, min(at_once, draws.spaces - first_space))
         here = np.flatnonzero(batch == first_space // at_once)
         lap = rank[here] // count
         for number in range(int(lap.max(initial=-1)) + 1):
@@ -380,8 +435,8 @@ def match_drawn_ports(draws: Draws, rows: Rows, space: Counts) -> tuple[Counts, 
             hopeless = is_full[space[seeking] - first_space]
             tries[seeking[hopeless]] = draws.max_tries
             _bid(draws, rows, (space - first_space) * count, seeking[~hopeless], tries, owner)
-        held = np.flatnonzero(owner < nobody)
-        port[owner[held]] = draws.low + held % count
+        held = np.flatnonzero((owner >= 0) & (owner < nobody))
+        port[owner[held]] = draws.low + held % count * draws.stride
     return port, tries
 
 
@@ -401,8 +456,8 @@ def _bid(draws: Draws, rows: Rows, base: Counts, seeking: Counts, tries: Counts,
         asking, seeking = seeking[:DRAWS_AT_ONCE], seeking[DRAWS_AT_ONCE:]
         width = max(1, min(DRAWS_AT_ONCE // len(asking), draws.max_tries))
         tried = tries[asking, None] + np.arange(width)
-        ports = draws.number(rows[asking, None], tried.astype(np.uint64)).astype(np.int64)
-        places = ports + (base[asking] - draws.low)[:, None]
+        ports = _ports(draws, rows[asking, None], tried.astype(np.uint64)).astype(np.int64)
+        places = (ports - draws.low) // draws.stride + base[asking, None]
         fits = (owner[places] > asking[:, None]) & (tried < draws.max_tries)
         first = fits.argmax(axis=1)
         index = np.arange(len(asking))

@@ -12,7 +12,7 @@ import numpy as np
 from connbench.draws import below, key_of, mix
 from connbench.model import PortRange
 from connbench.portmodel.algorithm import Algorithm
-from connbench.portmodel.kernel_search import tcp_port_spaces
+from connbench.portmodel.kernel_search import EveryPort, ParityFirst, tcp_port_spaces
 
 TRIALS = 8
 """Trials of each search: few, because the user of `reproduce` waits for them. `TOLERANCE` is wide for that reason."""
@@ -64,7 +64,7 @@ def simulate_failures(ports: int, window: int, attempts: int, algorithm: Algorit
     """The failures of one trial of `expect_failures`, with one search."""
     key, rows = key_of(f"window failures {seed}"), np.arange(attempts, dtype=np.uint64)
     has_parity = algorithm.prefers_parity(has_option=True)
-    [space] = tcp_port_spaces(PortRange(1, ports), [mix(key, attempts) >> 32], has_parity=has_parity)
+    [space] = tcp_port_spaces(PortRange(1, ports), [mix(key, attempts) >> 32], ParityFirst if has_parity else EveryPort)
     lows = 1 + below(mix(key, rows), ports - window + 1).astype(np.int64)
     found = map(space.search, lows.tolist(), (lows + window - 1).tolist(), (mix(key, rows, 1) >> 32).tolist())
     return sum(1 for port in found if not port)
