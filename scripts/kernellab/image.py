@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = ("connbench", "pytest", "pytest-timeout")
+DISTRIBUTIONS = ("connbench", "hypothesis", "pytest", "pytest-timeout")
 INIT = Path(__file__).with_name("init.sh")
 LAB = ".connbench-lab"
 """The guest's folder of the lab's own files; nothing of this machine that is packed has that name."""
