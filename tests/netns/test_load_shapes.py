@@ -63,6 +63,17 @@ def test_clients_run_at_the_same_time() -> None:
 
 
 @pytest.mark.usefixtures("each_loop")
+def test_worker_has_2_mb_of_its_own() -> None:
+    """A worker of two hundred shares the rest with the engine: it writes to few pages of what it got by fork()."""
+    load = Load(fill=0.5, concurrency=200, churn=Churn(400))
+    for phase in measure_phases(under("bind", load), 1024, 0):
+        workers = phase.rounds[0].report.workers
+        assert len(workers) == 200
+        assert max(worker.memory_full for worker in workers) <= 2 << 20
+        assert phase.rounds[0].report.held == 512
+
+
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("clients", [1, 2])
 def test_churn_replaces_held_connections(name: str, clients: int) -> None:

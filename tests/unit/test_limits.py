@@ -275,8 +275,8 @@ def test_descriptors_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Descriptors are counted one by one where /proc does not list them."""
     counted = limits.free_descriptors()
 
-    def missing(_path: Path) -> None:
+    def missing(_path: str) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr(Path, "iterdir", missing)
+    monkeypatch.setattr(os, "listdir", missing)
     assert limits.free_descriptors() == counted

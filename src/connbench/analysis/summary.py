@@ -271,6 +271,20 @@ def errno_name(number: int) -> str:
     return errno.errorcode.get(number, f"errno {number}")
 
 
+def rate_of_all(spec: StrategySpec, measured: Round) -> float | None:
+    """Attempts a second while all clients of a round ran: from the last one's first attempt to the first one's last.
+
+    None with one client, and if they never ran all at the same time.
+    """
+    samples, clients = measured.samples, spec.load.concurrency
+    begun = [samples.started_ns[samples.client == client] for client in range(clients)]
+    if clients == 1 or not all(map(len, begun)):
+        return None
+    first, last = max(one[0] for one in begun), min(one[-1] for one in begun)
+    made = int(((samples.started_ns >= first) & (samples.started_ns < last)).sum())
+    return made / float(last - first) * NS_PER_S if last > first else None
+
+
 def achieved_rate(spec: StrategySpec, measured: Round) -> float | None:
     """Replacements a second of a round's churn; None if there are too few for a rate.
 

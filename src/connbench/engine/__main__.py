@@ -34,7 +34,7 @@ from connbench.linux.faults import fault_of, fault_to_dict
 from connbench.linux.limits import raise_open_files
 from connbench.linux.process import die_with_parent, resident_bytes, usable_cpus
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
-from connbench.model import Phase, RoundPlan, parse_ports
+from connbench.model import Link, Phase, RoundPlan, parse_ports
 from connbench.model.round_report import RoundReport
 from connbench.samples import stop_flag
 
@@ -84,6 +84,8 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
     order = order_of_ports(plan, os.uname().release) if names_port else None
     draws = Draws.of(plan, parse_ports(own_network.settings.get(sysctl.RESERVED_PORTS, "")))
     epoch = time.perf_counter_ns()
+    # Behind a NAT the listener's end has another address and port for this end.
+    is_ours = plan.is_listener_ours and plan.plan.link is not Link.NAT
     tasks = [
         WorkerTask(
             plan=plan,
@@ -96,8 +98,10 @@ def _tasks(plan: RoundPlan, descriptor: int, stop: memoryview[int], own_network:
             descriptor=descriptor,
             epoch=epoch,
             stop=stop,
+            all_rows=plan.rows,
             far=own_network.far,
             namespace=own_network.clients[plan.client_namespace_of(client)] if own_network.clients else None,
+            resets_peer=plan.resets_while_others_connect and is_ours,
             order=order,
         )
         for client, rows in enumerate(plan.rows_of_clients(Phase.FILL))
@@ -114,7 +118,7 @@ def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine
     """Run the phases of the round, and return the reports of those that began."""
     begun = RoundReport(settings=own_network.settings, engine_rss=engine_rss)
     gc.collect()
-    gc.freeze()
+    gc.disable()  # a collection in a worker copies the pages of all objects that it looks at
     reports = []
     for phase in plan.strategy.phases:
         report, is_complete = _run_phase(scheduler, phase.phase, own_network, begun)

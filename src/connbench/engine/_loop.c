@@ -38,7 +38,7 @@
 /* As in loop.py, in_flight.py, task.py and draws.py, which say why; tests/unit/test_loop_in_c.py compares them. */
 #define TIMEOUTS_IN_A_ROW 5
 #define MOST_DRAWS 1000
-#define FLOOR_CALLS 2000
+#define FLOOR_CALLS 500
 #define LONGEST_SLEEP_NS 50000000
 #define GIVEN_UP ETIME
 #define TIMED_OUT EINPROGRESS

@@ -34,8 +34,8 @@ from connbench.linux.sockopts import (
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT
 from connbench.units import NS_PER_S
 
-FLOOR_CALLS = 2000
-"""Calls that `measure_floor` takes the median of."""
+FLOOR_CALLS = 500
+"""Calls that `measure_floor` takes the median of. A number takes 40 bytes here; with many workers that adds up."""
 
 
 def run_attempts(  # noqa: C901, PLR0911, PLR0912, PLR0915  # hot: each call would cost 50 ns, so what is measured stays in one piece

@@ -14,8 +14,8 @@ import json
 import os
 import select
 import signal
-import socket
 import time
+from _socket import socket, socketpair
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from connbench.engine.task import WorkerTask
-from connbench.engine.worker import SPARE_DESCRIPTORS, run_worker
+from connbench.engine.task import ChurnTask, WorkerTask
+from connbench.engine.worker import SPARE_DESCRIPTORS, module_of, run_worker
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault
 from connbench.linux.faults import advice_for_errno, describe_end, fault_from_dict
 from connbench.linux.limits import check_processes, free_descriptors, open_files
@@ -65,7 +65,7 @@ class WorkerHandle:
     """
 
     pid: int
-    channel: socket.socket
+    channel: socket
     unread: bytes = b""
 
     def send(self, *command: object) -> WorkerHandle:
@@ -135,18 +135,19 @@ class Client:
         Raises:
             RunFault: A worker reports a fault. All connections stay open.
         """
-        filled = self.task.plan.rows_of_clients(Phase.FILL)[self.task.client]
-        replaced = (self.task.draws.replaced(row, filled) for row in rows)
+        churn = ChurnTask.of(self.task.plan, self.task.client, time.perf_counter_ns())
+        replaced = (self.task.draws.replaced(row, churn.filled) for row in rows)
         firsts = [report.first for report in self.reports]
         self.reports = [replace(report, attempts=0, involuntary_switches=0) for report in self.reports]
-        began, timeouts = time.perf_counter_ns(), 0
+        timeouts = 0
         for number, run in by_worker(rows, replaced, firsts):
-            answer = yield self.workers[number].send("churn", run.start, run.stop, began, timeouts)
+            answer = yield self.workers[number].send("churn", run.start, run.stop, *churn.numbers, timeouts)
             report = self.reports[number]
             self.reports[number] = replace(
                 report,
                 attempts=report.attempts + answer["attempts"],
                 involuntary_switches=report.involuntary_switches + answer["switches"],
+                memory_full=answer["memory_full"],
             )
             timeouts = answer["timeouts"]
             _check_answer(answer)
@@ -210,6 +211,8 @@ def by_worker(rows: range, replaced: Iterable[int], firsts: list[int]) -> list[t
     Returns:
         For each run the worker's position in `firsts`, and the rows; in the order in which to make the attempts.
     """
+    if len(firsts) == 1 and rows:
+        return [(0, rows)]  # without a look at each row, in which time other clients would wait for their command
     runs: list[tuple[int, range]] = []
     for row, replaced_row in zip(rows, replaced, strict=True):
         worker = bisect_right(firsts, replaced_row) - 1
@@ -268,6 +271,7 @@ class Scheduler:
 
     def __init__(self, tasks: list[WorkerTask], check_listener: Callable[[], None] = lambda: None) -> None:
         self._plan, self._stop, self._timeout = tasks[0].plan, tasks[0].stop, tasks[0].timeout
+        module_of(self._plan.plan.loop)  # loaded before the forks: each worker that loads it itself has a copy of it
         self._clients = [Client(task, self._start) for task in tasks]
         self._workers: dict[int, WorkerHandle] = {}
         """Those that run, by the descriptor of their channel."""
@@ -341,7 +345,7 @@ class Scheduler:
 
     def _start(self, task: WorkerTask) -> WorkerHandle:
         try:
-            worker = _fork_worker(task, self._workers.values())
+            worker = _fork_worker(task, self._workers)
         except OSError as error:  # of fork(2) or socketpair(2)
             raise RunFault(
                 f"the next worker process cannot start: {error.strerror}",
@@ -436,23 +440,23 @@ class Scheduler:
         return RunFault(f"worker process {worker.pid} {how} while the round ran", advice)
 
 
-def _fork_worker(task: WorkerTask, others: Iterable[WorkerHandle]) -> WorkerHandle:
+def _fork_worker(task: WorkerTask, others: Iterable[int]) -> WorkerHandle:
     """Fork a worker process.
 
     Args:
         task: What it opens.
-        others: The other workers, whose channels the new process closes.
+        others: The descriptors of the other workers' channels, which the new process closes.
 
     Raises:
         OSError: The kernel gives no process, or no pair of sockets.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = socketpair()
     engine = os.getpid()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        for other in others:
-            other.channel.close()
+        for descriptor in others:
+            os.close(descriptor)
         run_worker(task, theirs, engine)
     theirs.close()
     return WorkerHandle(pid, ours)

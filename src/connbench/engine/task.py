@@ -54,9 +54,11 @@ def never_set() -> memoryview:
     return memoryview(array("i", (0,)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerTask:
     """The connections that a worker opens: rows of the samples, and all that the loop needs for them.
+
+    A worker completes the task that it gets from the engine by `columns`, `capacity` and `reset_peer`.
 
     Attributes:
         plan: The round.
@@ -68,13 +70,15 @@ class WorkerTask:
             finds a free port. All workers of the client share the memory.
         positions: Where the client is in its list of ports, for each port space, if it has one; shared, too.
         descriptor: The shared memory of the samples.
+        all_rows: How many rows that memory has.
         epoch: perf_counter_ns() at the beginning of the round; `started_ns` counts from it.
         columns: The worker's own mapping of the samples, by the column's name.
         stop: The stop flag, an int of C: the loop makes no further attempt once it is not 0.
         far: The descriptor of the listener's network namespace; None if that is the worker's own.
         namespace: The descriptor of the network namespace to connect from; None for the engine's.
-        reset_peer: Resets a connection at the listener's end. None where no other client can take the port meanwhile,
-            and where the listener is not connbench's own.
+        resets_peer: Whether the worker resets connections at the listener's end, too: another client can take the port
+            meanwhile, and the listener is connbench's own.
+        reset_peer: What does that; None if nothing does.
         names_port: Whether each attempt names the one port that it takes: see `Strategy.at_one_port`.
         order: Of a profile: the numbers of the ports in the order in which to put them in use, from `order_of_ports`;
             None where the kernel cannot take one port, so that the strategy itself opens connections.
@@ -91,8 +95,10 @@ class WorkerTask:
     epoch: int
     columns: dict[str, memoryview] = field(default_factory=dict)
     stop: memoryview = field(default_factory=never_set)
+    all_rows: int = 0
     far: int | None = None
     namespace: int | None = None
+    resets_peer: bool = False
     reset_peer: PeerReset | None = None
     names_port: bool = False
     order: array[int] | None = None
@@ -199,13 +205,24 @@ class ChurnTask:
     interval_ns: float
     timeouts: int = 0
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All but `timeouts`, for a command: a worker that derives them from the plan itself has more memory."""
+        return self.filled.start, self.filled.stop, self.first, self.began, self.interval_ns
+
+    @classmethod
+    def from_numbers(cls, numbers: list[str]) -> Self:
+        """The task of `numbers` and `timeouts`, as words of a command."""
+        start, stop, first, began, interval_ns, timeouts = numbers
+        return cls(range(int(start), int(stop)), int(first), int(began), float(interval_ns), int(timeouts))
+
     @classmethod
     def in_one_slot(cls, first: int) -> Self:
         """The task of attempts that replace one another, from the row `first` on."""
         return cls(range(1), first, 0, 0.0)
 
     @classmethod
-    def of(cls, plan: RoundPlan, client: int, began: int, timeouts: int) -> Self:
+    def of(cls, plan: RoundPlan, client: int, began: int, timeouts: int = 0) -> Self:
         """The task of a client's rows. `--churn-rate` is the rate of all clients together.
 
         Args:

@@ -3,7 +3,7 @@
 A worker reads commands from its channel to the engine, one per line, and answers each with a line of JSON:
 
 - `open`: make the attempts of its `WorkerTask`, until its descriptors run out.
-- `churn FIRST END BEGAN TIMEOUTS`: replace connections, as `ChurnTask` describes.
+- `churn FIRST END TASK...`: replace connections in these rows, as the numbers of a `ChurnTask` say.
 - `occupy FIRST END`: put the ports at these positions of the task's order in use, until its descriptors run out.
 - `sample FIRST END IN_USE`: make the attempts of these rows, and close each connection by a reset before the next.
 - `count`: count the connections that it holds, and those that are established.
@@ -15,15 +15,12 @@ answered with `crash`, and the worker exits.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import resource
-import socket as sockets
 from _socket import SO_LINGER, SOCK_STREAM, SOL_IP, SOL_SOCKET, socket
 from array import array
 from contextlib import suppress
-from dataclasses import asdict, replace
 from types import ModuleType
 from typing import Any, Never
 
@@ -37,7 +34,6 @@ from connbench.linux.process import CLONE_NEWNET, PrivateMemory, die_with_parent
 from connbench.linux.sock_destroy import PeerReset
 from connbench.linux.sockopts import IP_BIND_ADDRESS_NO_PORT, LINGER_RESET, ON
 from connbench.model import Link, Loop, Protocol, RoundPlan
-from connbench.model.round_report import WorkerReport
 from connbench.samples import attach, count_done, views
 
 UNUSED_PORT = 1
@@ -47,11 +43,14 @@ SPARE_DESCRIPTORS = 8
 """Files that a worker needs beside its connections: the socket of a failing attempt, and the files that it reads."""
 
 
+COMMAND_BYTES = 4096
+"""No command is longer."""
+
 NO_DESCRIPTOR = ("RLIMIT_NOFILE leaves a worker process no socket", "raise it: ulimit -n 20000")
 """Message and hint of the fault of a worker that can open nothing."""
 
 
-def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
+def run_worker(task: WorkerTask, channel: socket, engine: int) -> Never:
     """All that a worker process does: run commands until the engine closes the channel, reset all connections, exit.
 
     Args:
@@ -68,10 +67,9 @@ def run_worker(task: WorkerTask, channel: sockets.socket, engine: int) -> Never:
         if task.namespace is not None:
             set_namespace(task.namespace, CLONE_NEWNET)
         worker = Worker(task)
-        with channel.makefile("r", encoding="ascii") as commands:
-            channel.sendall(b"{}\n")
-            for command in commands:
-                channel.sendall(json.dumps(worker.execute(command.split())).encode() + b"\n")
+        channel.sendall(b"{}\n")
+        while command := channel.recv(COMMAND_BYTES):  # one line: the engine sends the next after the answer
+            channel.sendall(json.dumps(worker.execute(command.decode().split())).encode() + b"\n")
         if cpu is not None:
             with suppress(OSError):
                 os.sched_setaffinity(0, usable | {cpu})  # nothing is measured any more: use all CPUs
@@ -122,19 +120,13 @@ class Worker:
         self._floor_ns: int | None = None
         self._loop = module_of(task.plan.plan.loop)
         self._memory = PrivateMemory()
-        plan = task.plan
-        # Behind a NAT the listener's end has another address and port for this end.
-        is_reset_there = plan.resets_while_others_connect and plan.is_listener_ours and plan.plan.link is not Link.NAT
-        reset_peer = PeerReset.of(task.far) if is_reset_there else None
         self._free = max(0, free_descriptors() - SPARE_DESCRIPTORS)
         # A mapping of its own: a child does not inherit the pages of a shared mapping, and the loop would have a page
         # fault on each of them.
-        rows = task.plan.rows
-        columns = views(attach(task.descriptor, rows), rows)
-        capacity = min(task.capacity, self._free)
-        self._task = replace(task, columns=columns, capacity=capacity, reset_peer=reset_peer)
-        gc.freeze()
-        gc.disable()
+        task.columns = views(attach(task.descriptor, task.all_rows), task.all_rows)
+        task.capacity = min(task.capacity, self._free)
+        task.reset_peer = PeerReset.of(task.far) if task.resets_peer else None
+        self._task = task
 
     def execute(self, command: list[str]) -> dict[str, Any]:
         """Run a command, given as the words of its line, and return the answer.
@@ -145,8 +137,8 @@ class Worker:
         match command:
             case ["open"]:
                 return self._open()
-            case ["churn", *numbers]:
-                return self._churn(*map(int, numbers))
+            case ["churn", first, end, *numbers]:
+                return self._churn(range(int(first), int(end)), ChurnTask.from_numbers(numbers))
             case ["occupy", *numbers]:
                 return self._occupy(*map(int, numbers))
             case ["sample", *numbers]:
@@ -166,24 +158,22 @@ class Worker:
         memory_full = self._memory.read()
         held = [descriptor for descriptor in self._held if descriptor >= 0]
         begun = range(task.rows.start, task.rows.start + len(self._held))
-        report = WorkerReport(
-            first=task.rows.start,
-            attempts=self._count_finished(begun),
-            opened=len(held),
-            involuntary_switches=outcome.pop("switches"),
-            memory_idle=memory_idle,
-            memory_full=memory_full,
-            floor_ns=self._loop.measure_floor(task, held[0]) if held else None,
-            client=task.client,
-        )
-        return outcome | {"report": asdict(report)}
+        report = {
+            "first": task.rows.start,
+            "attempts": self._count_finished(begun),
+            "opened": len(held),
+            "involuntary_switches": outcome.pop("switches"),
+            "memory_idle": memory_idle,
+            "memory_full": memory_full,
+            "floor_ns": self._loop.measure_floor(task, held[0]) if held else None,
+            "client": task.client,
+        }
+        return outcome | {"report": report}
 
-    def _churn(self, first: int, end: int, began: int, timeouts: int) -> dict[str, Any]:
-        rows = range(first, end)
+    def _churn(self, rows: range, churn: ChurnTask) -> dict[str, Any]:
         _warm_up(self._task.plan)
-        churn = ChurnTask.of(self._task.plan, self._task.client, began, timeouts)
         outcome = self._run(self._task, self._held, rows, churn)
-        return outcome | {"attempts": self._count_finished(rows)}
+        return outcome | {"attempts": self._count_finished(rows), "memory_full": self._memory.read()}
 
     def _count_finished(self, rows: range) -> int:
         """Count the finished attempts among rows. In flight, a stopped loop leaves unfinished ones between them."""

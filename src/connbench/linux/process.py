@@ -12,7 +12,7 @@ import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Never
+from typing import Any, Never
 
 from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.interrupts import BlockedSignals
@@ -101,7 +101,7 @@ class PrivateMemory:
 
     def __init__(self) -> None:
         try:
-            self._rollup: IO[bytes] | None = Path("/proc/self/smaps_rollup").open("rb", buffering=0)  # noqa: SIM115  # open as long as the object lives
+            self._rollup: int | None = os.open("/proc/self/smaps_rollup", os.O_RDONLY)
         except FileNotFoundError:  # a kernel without CONFIG_PROC_PAGE_MONITOR, or no /proc
             self._rollup = None
 
@@ -109,8 +109,7 @@ class PrivateMemory:
         """The private memory in bytes; 0 if the kernel does not tell."""
         if self._rollup is None:
             return 0
-        self._rollup.seek(0)
-        lines = self._rollup.read().splitlines()
+        lines = os.pread(self._rollup, 4096, 0).splitlines()
         private = [line for line in lines if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]
         return sum(int(line.split()[1]) for line in private) * 1024
 

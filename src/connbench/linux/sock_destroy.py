@@ -10,6 +10,7 @@ SOCK_DESTROY at the listener's end reverses the order: that end is gone before i
 
 from __future__ import annotations
 
+import _socket
 import errno
 import socket
 import struct
@@ -57,7 +58,7 @@ class PeerReset:
     """
 
     def __init__(self) -> None:
-        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+        self._netlink = _socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
         self.has_worked = False
         self.is_refused = False
 

@@ -12,7 +12,7 @@ from connbench.analysis.levels import is_profile, levels_of
 from connbench.analysis.parts import By, Part, fill_steps, split_by
 from connbench.analysis.router_losses import CONNTRACK_MAX
 from connbench.analysis.soundness import findings
-from connbench.analysis.summary import Distribution, Group, Summary, achieved_rate, summarize
+from connbench.analysis.summary import Distribution, Group, Summary, achieved_rate, rate_of_all, summarize
 from connbench.errors import UsageError
 from connbench.findings import Finding, merge_alike
 from connbench.model import (
@@ -486,6 +486,9 @@ def _churn_line(strategy: StrategyResult, churn: Churn, summary: Summary) -> str
     rates = [rate for r in strategy.rounds if (rate := achieved_rate(strategy.strategy, r)) is not None]
     if churn.rate and rates:
         words += f", {format_measured_rate(min(rates))}/s of {format_measured_rate(churn.rate)}/s asked for"
+    of_all = [rate for r in strategy.rounds if (rate := rate_of_all(strategy.strategy, r)) is not None]
+    if of_all and not churn.rate:
+        words += f", {format_measured_rate(min(of_all))}/s while all {strategy.strategy.load.concurrency} clients ran"
     report = max((r.report for r in strategy.rounds), key=lambda report: report.time_wait)
     if report.settings and (churn.close is Close.FIN or report.time_wait):  # a CSV file has none
         words += f"; tcp_tw_reuse {report.settings.get(TW_REUSE, '-')}, {count(report.time_wait)} in TIME_WAIT"
