@@ -6,11 +6,12 @@ import errno
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from connbench.analysis.knee import Knee, find_knee
 from connbench.analysis.soundness import findings
-from connbench.analysis.summary import achieved_rate
+from connbench.analysis.summary import achieved_rate, rate_of_all
 from connbench.findings import Finding, Severity
 from connbench.model import (
     Churn,
@@ -72,6 +73,17 @@ def found_in(
 def test_rate_leaves_out_what_each_client_begins_with(clients: int, rate: float) -> None:
     """A client's first replacement waits for nothing, and so does not count in the time between first and last."""
     assert achieved_rate(churning(clients=clients), every(1_000_000)) == pytest.approx(rate)
+
+
+def test_rate_of_all_clients_leaves_out_the_time_in_which_one_is_alone() -> None:
+    """Client 0 makes an attempt each ms from 0 to 6; client 1 begins at 3.5: from there to 6 there are four."""
+    begun = [0, 1_000_000, 2_000_000, 3_000_000, 3_500_000, 4_000_000, 4_500_000, 5_000_000, 6_000_000, 8_500_000]
+    samples = samples_of([10_000] * 10, started_ns=begun, client=[0, 0, 0, 0, 1, 0, 1, 0, 0, 1])
+    assert rate_of_all(churning(clients=2), round_of(samples)) == pytest.approx(4 / 0.0025)
+    assert rate_of_all(churning(clients=1), round_of(samples)) is None
+    assert rate_of_all(churning(clients=3), round_of(samples)) is None
+    apart = replace(samples, client=np.array([0] * 5 + [1] * 5, dtype=np.uint16))
+    assert rate_of_all(churning(clients=2), round_of(apart)) is None
 
 
 def test_too_few_replacements_have_no_rate() -> None:
