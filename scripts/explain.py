@@ -7,7 +7,7 @@ Nothing is measured: the same code gives the same pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +27,7 @@ from connbench.model import (
     Plan,
     PortRange,
     Protocol,
+    Reuse,
     RoundPlan,
     StrategySpec,
 )
@@ -45,6 +46,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 TALK = PortRange(9024, 65535)
 EIGHT, SIXTEEN = PortRange(9024, 9031), PortRange(9024, 9039)
 PLAIN, RANGE, RANDOM = StrategySpec("plain"), StrategySpec("range"), StrategySpec("random")
+EARLY = StrategySpec("early")
+REUSING = replace(EARLY, reuse=Reuse.ADDRESS)
 WINDOWS = {size: StrategySpec("window", size, Placement.INSIDE, 0) for size in (4, 100, 500, 1000, 5000, 10000)}
 SLICES = 128
 """A filling is divided in this many parts, one point each: 441 or 442 attempts of the talk's range."""
@@ -64,6 +67,13 @@ SEARCHED = {
     "IP_LOCAL_PORT_RANGE on the whole range": RANGE,
 }
 """The searches that the curves compare; each has the same colour in every picture."""
+
+IN_BIND = {
+    "connect() alone": PLAIN,
+    "bind() chooses the port": EARLY,
+    "the same with SO_REUSEADDR": REUSING,
+}
+"""The searches that the curves of bind()'s search compare."""
 
 COLOURS, TAKEN, IN_VAIN = PALETTES["safe"], "#dcdcdc", "#9a9a9a"
 FROM_6_8 = Algorithm.FROM_6_8
@@ -111,12 +121,12 @@ def sliced(values: npt.NDArray[Any], parts: int = SLICES) -> npt.NDArray[np.floa
     return np.array([part.mean() for part in np.array_split(values, parts)])
 
 
-def cost() -> Curves:
+def cost(searched: Mapping[str, StrategySpec] = SEARCHED) -> Curves:
     """Ports that a connection probes while the talk's range fills."""
     share = (np.arange(SLICES) + 0.5) / SLICES
     return {
         label: (share, sliced(simulate(round_of(strategy), FROM_6_8)[Phase.FILL].ports_probed))
-        for label, strategy in SEARCHED.items()
+        for label, strategy in searched.items()
     }
 
 
@@ -158,7 +168,9 @@ def datagrams() -> Curves:
     return curves
 
 
-def draw_search(axes: Axes, ports: PortRange, found: Sequence[tuple[PortRange, Search]], title: str) -> None:
+def draw_search(
+    axes: Axes, ports: PortRange, found: Sequence[tuple[PortRange, Search]], title: str, error: str = "EADDRNOTAVAIL"
+) -> None:
     """Draw a row for each connection: its probed ports, numbered in order; the one it took is coloured."""
     taken: set[int] = set()
     for row, (window, search) in enumerate(found):
@@ -170,7 +182,7 @@ def draw_search(axes: Axes, ports: PortRange, found: Sequence[tuple[PortRange, S
         if window != ports:
             outline(axes, window.low - ports.low, row, len(window))
         looked = len(search.ports_probed)
-        text = f"{looked} port{'s' * (looked > 1)}" if search.port else f"{looked} ports: EADDRNOTAVAIL"
+        text = f"{looked} port{'s' * (looked > 1)}" if search.port else f"{looked} ports: {error}"
         axes.text(len(ports) + 0.15, row + 0.5, text, va="center", fontsize=9)
         taken |= {search.port}
     axes.set(xlim=(0, len(ports)), ylim=(len(found), 0), title=title, ylabel="connection")
@@ -201,9 +213,9 @@ def draw_curves(curves: Curves, ylabel: str, yscale: str, lowest: int = 0, marke
     """Draw lines over the share of the range in use, from `lowest` percent on."""
     from matplotlib.ticker import StrMethodFormatter  # noqa: PLC0415  # loaded when something is drawn
 
-    colours = dict(zip(SEARCHED, LINES, strict=False)) | dict(
-        zip([label for label in curves if label not in SEARCHED], LINES, strict=False)
-    )
+    colours = dict(zip(SEARCHED, LINES, strict=False))
+    unused = [colour for colour in LINES if colour not in {colours.get(label) for label in curves}]
+    colours |= zip([label for label in curves if label not in SEARCHED], unused, strict=False)
     figure = Grid(1, 1, 860, 420).figure()
     axes = figure.subplots()
     for label, (share, values) in curves.items():
@@ -224,6 +236,17 @@ def eight() -> Figure:
     return figure
 
 
+def eight_in_bind() -> Figure:
+    """Nine connections over eight ports, where bind() chooses the port."""
+    figure = Grid(1, 2, 1000, 400).figure()
+    panels = figure.subplots(1, 2)
+    shown = {"bind() chooses the port": EARLY, "the same with SO_REUSEADDR": REUSING}
+    for axes, (title, strategy) in zip(panels, shown.items(), strict=True):
+        found = searches(round_of(strategy, EIGHT, 9), FROM_6_8)
+        draw_search(axes, EIGHT, found, title, "EADDRINUSE")
+    return figure
+
+
 def windows() -> Figure:
     """Sixteen connections over sixteen ports, each in a window of its own."""
     figure = Grid(1, 1, 900, 520).figure()
@@ -236,6 +259,8 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "search-eight": eight,
     "search-windows": windows,
     "search-cost": lambda: draw_curves(cost(), "ports probed, mean", "log"),
+    "search-bind": eight_in_bind,
+    "search-bind-cost": lambda: draw_curves(cost(IN_BIND), "ports probed, mean", "log"),
     "search-failures": lambda: draw_curves(failing(), "connections that find no port, %", "linear", 60),
     "search-churn": lambda: draw_curves(churned(), "ports probed, mean", "log", 40, "o"),
     "search-udp": lambda: draw_curves(datagrams(), "ports probed, mean", "log"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from connbench.portmodel.kernel_search import ALL_PORTS, TcpPortSpace
+from connbench.portmodel.kernel_search import ALL_PORTS, GOLDEN_RATIO, U32, SearchOfBind, TcpPortSpace
 
 Scan = Callable[[int], int]
 """The distance between probes in steps, by the number of ports that are walked with it."""
@@ -18,7 +18,7 @@ Scan = Callable[[int], int]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search of connect().
+    """One search of connect() or bind().
 
     Attributes:
         ports_probed: The ports that it probed, in their order; the last is the one it found, if it found one.
@@ -31,7 +31,10 @@ class Search:
 
 def traced(space: TcpPortSpace, low: int, high: int, drawn: int = 0, scan: Scan | None = None) -> Search:
     """Take a port as `space.search` does, and return the ports that it probed; `scan` as for `tcp_order`."""
-    order = tcp_order(low, high, space.start, space.step, scan)
+    if isinstance(space, SearchOfBind):
+        order = bind_order(low, high, drawn, by_halves=space.begins_in_lower_half)
+    else:
+        order = tcp_order(low, high, space.start, space.step, scan)
     port = space.search(low, high, drawn)
     return Search(tuple(islice(order, space.ports_probed)), port)
 
@@ -64,6 +67,29 @@ def tcp_order(low: int, high: int, start: int, step: int, scan: Scan | None = No
             yield port
             port += scan_step
         offset += 1
+
+
+def bind_order(low: int, high: int, drawn: int, *, by_halves: bool) -> Iterator[int]:
+    """The ports of low to high, both included, in the order of the loop of `inet_csk_find_open_port`.
+
+    Args:
+        low: The lowest port.
+        high: The highest.
+        drawn: The random number that settles the first port, 32 bits.
+        by_halves: Whether the socket has SO_REUSEADDR: the lower half of the range, then the upper one.
+    """
+    half = (high - low + 1) // 4 * 2
+    parts = [(low, low + half, drawn), (low + half, high + 1, drawn * GOLDEN_RATIO % U32)]
+    for first, end, number in parts if by_halves and half else [(low, high + 1, drawn)]:
+        remaining = end - first if end - first == 1 else (end - first) // 2 * 2
+        offset = (number * remaining // U32) | 1
+        for begin in (offset, offset - 1):
+            port = first + begin
+            for _ in range(0, remaining, 2):
+                if port >= end:
+                    port -= remaining
+                yield port
+                port += 2
 
 
 def udp_order(low: int, high: int, drawn: int, slots: int) -> Iterator[int]:

@@ -59,8 +59,14 @@ def test_pictures_are_there() -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "ports", "connections"),
-    [(spec("plain"), explain.EIGHT, 9), (spec("range"), explain.EIGHT, 9), (spec("window", 4), explain.SIXTEEN, 16)],
-    ids=["plain", "range", "window"],
+    [
+        (spec("plain"), explain.EIGHT, 9),
+        (spec("range"), explain.EIGHT, 9),
+        (spec("window", 4), explain.SIXTEEN, 16),
+        (explain.EARLY, explain.EIGHT, 9),
+        (explain.REUSING, explain.EIGHT, 9),
+    ],
+    ids=["plain", "range", "window", "early", "reuse"],
 )
 def test_searches_drawn_are_the_models(strategy: StrategySpec, ports: PortRange, connections: int) -> None:
     """They find the ports that the walk through the same plan finds, and probe as many."""
@@ -127,6 +133,27 @@ def test_table_of_the_filling(label: str) -> None:
         assert f"filling R ports takes ln R + 0.58 draws each: {harmonic:.1f}" in WORDS
     failed = int(attempts.failed.sum())
     assert row(label, figure(first), figure(second), figure(both), f"{failed:,}" if failed else "none") in PAGE
+
+
+@pytest.mark.parametrize("label", explain.IN_BIND)
+def test_table_of_bind(label: str) -> None:
+    """Means of each quarter of the filling, and the searches in vain of each quarter with SO_REUSEADDR."""
+    quarters = explain.sliced(filled(explain.IN_BIND[label]).ports_probed, 4)
+    assert row(label, *map(figure, quarters)) in PAGE
+    assert f"probes {HALF // 2:,} ports in vain, from half on all {HALF:,} ports of the lower half" in WORDS
+    assert f"from three quarters on {HALF + HALF // 2:,}." in WORDS
+
+
+def test_example_of_bind_is_the_models() -> None:
+    """Odd ports first, the fifth connection's walk, and the lower half first with SO_REUSEADDR."""
+    plans = [explain.round_of(strategy, explain.EIGHT, 9) for strategy in (explain.EARLY, explain.REUSING)]
+    early, reusing = ([search for _, search in explain.searches(plan, FROM_6_8)] for plan in plans)
+    *vain, last = early[4].ports_probed
+    assert f"Connection 5 probes {', '.join(map(str, vain))} in vain, and then gets an even port, {last}." in WORDS
+    assert [search.port % 2 for search in early[:8]] == [1] * 4 + [0] * 4
+    assert (len(early[8].ports_probed), early[8].port) == (8, 0)
+    assert all(search.port < 9028 for search in reusing[:4])
+    assert [search.port % 2 for search in reusing[:8]] == [1, 1, 0, 0, 1, 1, 0, 0]
 
 
 def test_half_of_the_range_is_where_it_turns_slow() -> None:
