@@ -170,8 +170,8 @@ def test_a_full_nat_is_a_result_and_no_dirty_measurement() -> None:
     assert (found.code, found.severity) == ("nat-ports", Severity.NOTE)
     assert found.message == (
         "the router dropped 7 SYNs (conntrack insert_failed 7, drop 7), for it found no free port: 100 of its 100 "
-        "ports had a connection for a target at the end, closed ones counted: 3 connect() took a second or more, until "
-        "the SYN was sent again and 2 had no answer"
+        "ports had a connection at the end, open or closed; 3 connect() took a second or more, until the SYN was sent "
+        "again, and 2 had no answer"
     )
     assert "--nat-ports" in found.advice
     assert "nf_conntrack" not in found.advice
@@ -180,7 +180,7 @@ def test_a_full_nat_is_a_result_and_no_dirty_measurement() -> None:
 def test_closed_connections_keep_their_ports() -> None:
     """In a churn the advice names the timeout of closed connections."""
     [found] = found_in(lossy(1, 100, late=1), Load(concurrency=2, churn=Churn(9, Close.FIN)))
-    assert "shorten net.netfilter.nf_conntrack_tcp_timeout_time_wait (120 s)" in found.advice
+    assert "shorten net.netfilter.nf_conntrack_tcp_timeout_time_wait (--sysctl; it is 120 s)" in found.advice
 
 
 def test_a_drop_with_free_ports_is_told_apart() -> None:
@@ -238,8 +238,8 @@ def test_the_reports_tell_of_the_router() -> None:
     assert "router: 100 conntrack entries of 1,000, 100 ports; insert_failed 7, drop 7" in text
     first, *_, last = run_verdict(result)
     assert first.startswith("13 of 15 connections came through the router's 100 ports with bind")
-    assert "3 of them waited a second or more, for the router dropped their SYN" in first
-    assert last.startswith("Next: connect() sees no error of its own ports")
+    assert "3 of them after a second or more, for the router dropped their SYN" in first
+    assert last.startswith("Next: give the router more ports")
     metrics = FORMATS["prometheus"](result)
     assert 'connbench_conntrack_entries{round="1",strategy="bind, 2 clients"} 100.0' in metrics
     assert 'connbench_conntrack_events_total{counter="insert_failed",strategy="bind, 2 clients"} 7.0' in metrics

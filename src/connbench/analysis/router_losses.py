@@ -84,12 +84,13 @@ def find_router_losses(plan: Plan, spec: StrategySpec, measured: Round) -> Itera
 def _dropped(plan: Plan, spec: StrategySpec, measured: Round, losses: RouterLosses) -> Finding:
     what = "handshakes" if spec.load.in_flight else "connect()"
     outcome = [f"{losses.late:,} {what} took a second or more, until the SYN was sent again"] if losses.late else []
-    outcome += [f"{losses.unanswered:,} had no answer"] if losses.unanswered else []
+    whose = "" if losses.late else f"{what} "
+    outcome += [f"{losses.unanswered:,} {whose}had no answer"] if losses.unanswered else []
     counters = measured.report.counters
     table = int(measured.report.settings.get(CONNTRACK_MAX) or 0)
     ports = plan.nat_capacity or 0
-    beginning = f"the router dropped {losses.dropped:,} SYNs"
-    ending = f": {' and '.join(outcome)}" if outcome else ""
+    beginning = f"the router dropped {losses.dropped:,} SYN{'' if losses.dropped == 1 else 's'}"
+    ending = f"; {', and '.join(outcome)}" if outcome else ""
     if table and losses.entries >= ALL_BUT_FULL * table:
         return Finding(
             "conntrack-full",
@@ -98,22 +99,22 @@ def _dropped(plan: Plan, spec: StrategySpec, measured: Round, losses: RouterLoss
             + ending,
             f"raise {CONNTRACK_MAX} on this host; that is not a lack of ports",
         )
-    used = f"{min(losses.entries, ports):,} of its {ports:,} ports had a connection"
-    targets = " for a target" if len(plan.targets) == 1 else f" for one of {len(plan.targets):,} targets"
+    of_targets = "" if len(plan.targets) == 1 else f" for {len(plan.targets):,} targets"
+    used = f"{min(losses.entries, ports):,} of its {ports:,} ports{of_targets} had a connection at the end"
     failed = counters.get("Conntrack.insert_failed", 0)
     counted = f" (conntrack insert_failed {failed:,}, drop {counters.get('Conntrack.drop', 0):,})"
     if losses.entries >= ALL_BUT_FULL * ports:
         return Finding(
             "nat-ports",
             Severity.NOTE,
-            f"{beginning}{counted}, for it found no free port: {used}{targets} at the end, closed ones counted{ending}",
-            f"connect() sees no error of its own ports: give the router more (--nat-ports, more addresses, more "
-            f"targets){_shorter(spec, measured)}, or open fewer connections",
+            f"{beginning}{counted}, for it found no free port: {used}, open or closed{ending}",
+            f"give the router more ports (--nat-ports, more addresses, more targets){_shorter(spec, measured)}, or "
+            "open fewer connections; more ports of the clients do not help",
         )
     return Finding(
         "nat-clash",
         Severity.NOTE,
-        f"{beginning}{counted}, though it had free ports: {used}{targets} at the end{ending}",
+        f"{beginning}{counted}, though it had free ports: {used}{ending}",
         "the kernel tries at most 240 ports, in four runs of neighbours, and two SYNs can be given one port at the "
         "same moment: "
         + ("give the router more ports" if plan.nat_random else "--nat-random spreads the ports that are in use"),
@@ -127,4 +128,6 @@ def _shorter(spec: StrategySpec, measured: Round) -> str:
         return ""
     name = TIMEOUT_OF[churn.close]
     seconds = measured.report.settings.get(name)
-    return f", shorten {name}" + (f" ({seconds} s)" if seconds else "")
+    if seconds == "1":
+        return ""  # the shortest
+    return f", shorten {name} (--sysctl{f'; it is {seconds} s' if seconds else ''})"

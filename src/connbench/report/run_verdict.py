@@ -253,7 +253,7 @@ def _through_router(result: Result, plan: Plan, strategies: Sequence[StrategyRes
         summary = summarize(strategy)
         losses = [RouterLosses.of(plan, strategy.strategy, measured) for measured in strategy.rounds]
         late = sum(one.late for one in losses if one)
-        delayed = f"; {count(late)} of them waited a second or more, for the router dropped their SYN" if late else ""
+        delayed = f", {count(late)} of them after a second or more, for the router dropped their SYN" if late else ""
         yield (
             f"{count(summary.connected)} of {count(summary.attempts)} connections came through the router's "
             f"{count(ports)} ports with {_name(result, strategy)}, at {about(summary.all.acquire.p50)} "
