@@ -36,7 +36,7 @@ def test_the_second_connection_fails(name: str) -> None:
         assert made.port.tolist() == [LOW, 0, 0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in ("plain", "early", "random", "range") if name in NAMES])
 def test_a_churn_by_fin_leaves_the_port_in_time_wait(name: str) -> None:
     """No replacement gets the port that the first one closed; by reset each has it at once.
 
@@ -51,8 +51,7 @@ def test_a_churn_by_fin_leaves_the_port_in_time_wait(name: str) -> None:
         assert churned.rounds[0].report.time_wait <= (close is Close.FIN)
 
 
-@pytest.mark.parametrize("reuse", Reuse)
-@pytest.mark.parametrize("name", ["random", "sequential"])
+@pytest.mark.parametrize(("name", "reuse"), [("random", Reuse.ADDRESS), ("sequential", Reuse.PORT)])
 def test_a_shared_port_is_taken_from_time_wait_at_once(name: str, reuse: Reuse) -> None:
     """connect() does not wait for tcp_tw_reuse where bind() has named the port.
 
