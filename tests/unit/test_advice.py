@@ -93,7 +93,7 @@ def test_early_bind_is_told_to_set_one_option() -> None:
     assert (
         advice.verdict[0] == "You bind early: set one more option before bind(), IP_BIND_ADDRESS_NO_PORT (Linux 4.2)."
     )
-    assert advice.verdict[1] == "Today bind() takes each port for every target: 1,800 of 2,000 are in use."
+    assert advice.verdict[1] == "Today bind() takes each port for every target, and 1,800 of 2,000 are in use."
     assert "probes 1,000 ports in vain" in item(advice, "today-search").line
     late = item(advice, "bind-late")
     assert set(late.code) == {"Python", "C", "Go"}
@@ -102,6 +102,13 @@ def test_early_bind_is_told_to_set_one_option() -> None:
     assert "plain" not in candidates(advice), "plain cannot name its source"
     assert candidates(advice)["bind"].is_kept
     assert advice.candidates[0].spec.name != "early"
+
+
+def test_early_bind_of_an_old_kernel_has_no_option_to_set() -> None:
+    """Linux 4.1 leaves a program random ports, or the source to the kernel."""
+    advice = advise(replace(SCENARIO, options=frozenset(), algorithm=Algorithm.PRE_4_2, today=STRATEGIES["early"]))
+    assert advice.verdict[0] == "You bind early, and IP_BIND_ADDRESS_NO_PORT needs Linux 4.2."
+    assert set(candidates(advice)) == {"random"}
 
 
 def test_early_bind_may_need_more_ports_than_there_are() -> None:

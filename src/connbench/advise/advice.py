@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
-from connbench.advise.candidates import default_search, find_candidates, is_candidate, prefers_parity
+from connbench.advise.candidates import default_search, find_candidates, is_candidate, is_simulated, prefers_parity
 from connbench.advise.scenario import Advice, AdviceItem, Candidate, Scenario, SufficientSources
 from connbench.advise.snippets import SnippetSpec, snippets
 from connbench.draws import MOST_DRAWS
@@ -71,26 +71,11 @@ def _today(scenario: Scenario) -> Iterator[AdviceItem]:
     are = f"{in_use:,} of {capacity:,} are in use" if in_use <= capacity else f"{in_use:,} are needed of {capacity:,}"
     yield AdviceItem(
         "today",
-        f"today bind() takes each port for every target: {are}",
+        f"today bind() takes each port for every target, and {are}",
         f"if connect() chooses the port, each target has {scenario.unreserved:,} ports of a source{kept}",
     )
     if today.searches_in_bind:
-        quick, each, probed = scenario.second_parity, scenario.in_use_each(today), len(scenario.ports) // 2
-        cost = duration(probed * float(scenario.calibration.port_ns_at(min(max(1, in_use), capacity))))
-        yield AdviceItem(
-            "today-search",
-            f"bind() probes {probed:,} ports in vain, about {cost}, once {quick:,} ports are in use; here {each:,} are",
-            "bind() searches first the parity that connect() leaves for last; SO_REUSEADDR does not help, because"
-            " bind() to port 0 shares no port",
-        )
-        spec = SnippetSpec(scenario.ports, sources=scenario.sources, names_source=True)
-        code = {language: text for language, text in snippets(spec).items() if language in GENERAL_LANGUAGES}
-        yield AdviceItem(
-            "bind-late",
-            f"you bind early: set one more option before bind(), {NO_PORT.name} (Linux {NO_PORT.since})",
-            "bind() then takes the address only, and connect() chooses the port, for one target",
-            code if NO_PORT.name in scenario.options else {},
-        )
+        yield from _bind_early(scenario, today, in_use, capacity)
     if today.has_list and scenario.fits(today):
         free = 1 - scenario.in_use_each(today) / scenario.unreserved
         mean = f"{1 / free:,.1f}" if free else f"{scenario.unreserved:,}"
@@ -107,6 +92,30 @@ def _today(scenario: Scenario) -> Iterator[AdviceItem]:
             "with SO_REUSEADDR before bind() its sockets share a port, each for another target",
             "then take another port, too, if connect() fails with EADDRNOTAVAIL: the 4-tuple is in use",
         )
+
+
+def _bind_early(scenario: Scenario, today: Strategy, in_use: int, capacity: int) -> Iterator[AdviceItem]:
+    """What the search of bind() costs, and the option that leaves the port to connect()."""
+    if is_simulated(scenario, today):
+        quick, each, probed = scenario.second_parity, scenario.in_use_each(today), len(scenario.ports) // 2
+        cost = duration(probed * float(scenario.calibration.port_ns_at(min(max(1, in_use), capacity))))
+        yield AdviceItem(
+            "today-search",
+            f"bind() probes {probed:,} ports in vain, about {cost}, once {quick:,} ports are in use; here {each:,} are",
+            "bind() searches first the parity that connect() leaves for last; SO_REUSEADDR does not help, because"
+            " bind() to port 0 shares no port",
+        )
+    if NO_PORT.name not in scenario.options:
+        yield AdviceItem("bind-late", f"you bind early, and {NO_PORT.name} needs Linux {NO_PORT.since}", "")
+        return
+    spec = SnippetSpec(scenario.ports, sources=scenario.sources, names_source=True)
+    yield AdviceItem(
+        "bind-late",
+        f"you bind early: set one more option before bind(), {NO_PORT.name} (Linux {NO_PORT.since})",
+        "bind() then takes the address only, and connect() chooses the port, for one target; docs/strategies.md names"
+        " programs that do so",
+        {language: text for language, text in snippets(spec).items() if language in GENERAL_LANGUAGES},
+    )
 
 
 def _kernel(scenario: Scenario) -> Iterator[AdviceItem]:

@@ -70,6 +70,12 @@ def is_candidate(strategy: Strategy) -> bool:
     return strategy.is_modelled and not is_worse
 
 
+def is_simulated(scenario: Scenario, strategy: Strategy) -> bool:
+    """Whether the model knows a strategy on the scenario's kernel: bind()'s search only as it is from Linux 4.6 on."""
+    is_known = scenario.algorithm.prefers_parity(has_option=False) or not strategy.searches_in_bind
+    return strategy.is_modelled and is_known
+
+
 def _calls(strategy: Strategy) -> tuple[bool, ...]:
     """Sorts strategies by what a program has to do: draw ports, draw windows, set the option."""
     return strategy.chooses_port, strategy.draws_again, strategy.sets_port_range
@@ -77,7 +83,7 @@ def _calls(strategy: Strategy) -> tuple[bool, ...]:
 
 def _of_strategy(scenario: Scenario, strategy: Strategy) -> Iterator[Candidate]:
     """The candidates of a strategy: none, one, or one for each window worth a try."""
-    if not is_candidate(strategy) and not (strategy.is_modelled and strategy is scenario.today):
+    if not is_candidate(strategy) and not (strategy is scenario.today and is_simulated(scenario, strategy)):
         return
     if strategy.chooses_port:
         if scenario.in_use_each(strategy) <= len(scenario.longest_unreserved):
