@@ -36,6 +36,7 @@ from connbench.planner.namespaces import (
     choose_namespace,
     choose_range,
     find_reserved,
+    find_short_queue,
 )
 from connbench.planner.planner import C_LOOP, choose_loop, plan_offline
 from connbench.planner.request import RunRequest
@@ -430,6 +431,20 @@ def test_a_queue_that_sysctl_shortens(asked: Listener | None, connections: int, 
     assert found is expected
     with pytest.raises(UsageError, match=f"21 connections do not fit --sysctl {sysctl.SOMAXCONN}=20"):
         choose_listener(RunRequest(listener=Listener.BACKLOG), Namespace.NETWORK, 21, external=False, somaxconn=20)
+
+
+def test_a_queue_too_short_for_a_moment_is_found() -> None:
+    """A listener that accepts can be late: with a short queue the kernel drops SYNs meanwhile. Others are not asked."""
+    for somaxconn, listener, number in (
+        (127, Listener.ACCEPT, 1),
+        (128, Listener.ACCEPT, 0),
+        (127, Listener.BACKLOG, 0),
+        (127, Listener.NONE, 0),
+    ):
+        specs = (PLAIN, replace(PLAIN, load=Load(sysctls=(f"{sysctl.SOMAXCONN}={somaxconn}",))))
+        found = find_short_queue(replace(PLAN, strategies=specs, listener=listener))
+        assert [finding.code for finding in found] == ["short-queue"] * number
+    assert find_short_queue(replace(PLAN, listener=Listener.ACCEPT)) == []
 
 
 def test_reserved_ports_of_each_setting() -> None:

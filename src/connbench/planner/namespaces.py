@@ -357,6 +357,27 @@ def choose_link(request: RunRequest, targets: tuple[Endpoint, ...], *, external:
     return Link.ROUTED
 
 
+SHORT_QUEUE = 128
+"""Connections that the queue of a busy server holds at least: the kernel's own somaxconn before Linux 5.4."""
+
+
+def find_short_queue(plan: Plan) -> list[Finding]:
+    """Find out whether --sysctl makes the queue of a listener so short that it overflows while nobody accepts."""
+    limits = [spec.load.settings.get(sysctl.SOMAXCONN) for spec in plan.strategies]
+    shortest = min((int(limit) for limit in limits if limit is not None), default=SHORT_QUEUE)
+    if plan.listener is not Listener.ACCEPT or shortest >= SHORT_QUEUE:
+        return []
+    return [
+        Finding(
+            "short-queue",
+            Severity.WARNING,
+            f"--sysctl {sysctl.SOMAXCONN}={shortest}: the listener's queue holds that many connections; when it is "
+            "full the kernel drops SYNs, and a connect() takes a second or more",
+            "give a larger one, unless that is what you measure",
+        )
+    ]
+
+
 def choose_link_namespace(request: RunRequest, *, external: bool) -> Namespace | None:
     """Choose the kind of namespace for a link between namespaces; None if the link is the loopback.
 

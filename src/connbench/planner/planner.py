@@ -54,6 +54,7 @@ from connbench.planner.namespaces import (
     choose_namespace,
     choose_range,
     find_reserved,
+    find_short_queue,
     reserved_ports,
     with_client_namespaces,
 )
@@ -153,6 +154,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     findings += find_slow_levels(plan)
     plan, of_route = _with_peers(plan, request, external=external)
     findings += of_route
+    findings += find_short_queue(plan)
     findings += unpinned
     findings += find_fuller_than_router(plan) if plan.link is Link.NAT else find_unseen_knee(plan, platform.release())
     findings += find_crowded_clients(plan, len(usable_cpus()))
