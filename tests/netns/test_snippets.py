@@ -35,6 +35,7 @@ SPECS = {
     "window from two sources": SnippetSpec(INNER, window=4, tries=1000, sources=2),
     "random from two sources": SnippetSpec(PORTS, tries=1000, sources=2, draws_port=True),
     "bind from two sources": SnippetSpec(PORTS, sources=2),
+    "bind from one of the sources": SnippetSpec(PORTS, names_source=True),
     "UDP": SnippetSpec(PORTS, is_udp=True),
     "random UDP": SnippetSpec(PORTS, tries=1000, draws_port=True, is_udp=True),
     "window UDP": SnippetSpec(INNER, window=4, tries=1000, is_udp=True),
