@@ -84,7 +84,10 @@ FIGURES = {
             0.85,
             1.15,
         )
-        for name, ports in (("plain", MIDDLE), ("bind", MIDDLE), ("window 500", TALK), ("range", TALK))
+        for name, ports in (
+            *(("plain", MIDDLE), ("bind", MIDDLE), ("early", MIDDLE)),
+            *(("window 500", TALK), ("range", TALK), ("sequential", TALK)),
+        )
     },
     "profile / run, of levels": Figure(
         f"plain over {PROFILED:,} ports: the median connect() at a level of `connbench profile`, divided by that of the"
@@ -210,7 +213,7 @@ def filling() -> Iterator[tuple[str, float]]:
 def predictions() -> Iterator[tuple[str, float]]:
     """The totals that a calibration predicts, divided by those measured just after it."""
     costs = calibrated()
-    for ports, names in ((MIDDLE, "plain,bind"), (TALK, "window,range")):
+    for ports, names in ((MIDDLE, "plain,bind,early"), (TALK, "window,range,sequential")):
         for label, ratio in predicted(costs, run("--strategy", names, ports=ports, low=DEFAULT_RANGE_LOW)):
             yield f"predicted / measured, {label}", ratio
 
@@ -226,7 +229,7 @@ def predicted(costs: Calibration, result: Result) -> Iterator[tuple[str, float]]
         [(prediction, samples)] = pair.rounds
         totals = [
             sum(float(np.median(part)) * len(part) for part in np.array_split(latency, len(latency) // BLOCK))
-            for latency in (costs.latency_ns(prediction), samples.latency_ns)
+            for latency in (costs.searched_ns(prediction), samples.searched_ns)
         ]
         yield pair.strategy.strategy.label, totals[0] / totals[1]
 

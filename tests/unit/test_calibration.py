@@ -36,6 +36,10 @@ SHARE = USUAL.failure_ns / USUAL.base_ns[0]
 """What a failure usually costs, as a share of what a connection does."""
 
 
+SEARCHED = ("connect_ns", "acquire_ns")
+"""The columns of the times that a fit goes by."""
+
+
 def taken(strategy: StrategySpec, ports: int, costs: Calibration = TRUE, connections: int | None = None) -> Result:
     """A run that took as long as the costs say, but for noise, and for outliers in one of fifty attempts."""
     plan = replace(
@@ -52,7 +56,7 @@ def taken(strategy: StrategySpec, ports: int, costs: Calibration = TRUE, connect
         noise[rng.random(len(samples)) < 0.02] = 50.0
         result.add(
             prediction.plan.strategy,
-            Round(1, replace(samples, connect_ns=(samples.connect_ns * noise).astype(np.int64))),
+            Round(1, replace(samples, **{of: (getattr(samples, of) * noise).astype(np.int64) for of in SEARCHED})),
         )
     return result
 
@@ -73,6 +77,25 @@ def test_costs_are_found_again_from_several_sizes() -> None:
     assert found.residual is not None
     assert found.residual < 0.03
     assert (found.origin, found.largest) == ("three files", 4096)
+
+
+def test_a_port_of_bind_has_a_cost_of_its_own() -> None:
+    """It is found beside that of connect(), which stays; without a search of bind() it is the usual one."""
+    costs = replace(TRUE, bind_factor=2.5)
+    plain, early = (taken(spec(name), 2048, costs) for name in ("plain", "early"))
+    alone = calibrate(pairs_of(plain), Protocol.TCP, "one file")
+    both = calibrate(pairs_of(plain, early), Protocol.TCP, "two files")
+    assert alone is not None
+    assert both is not None
+    assert alone.bind_factor == USUAL.bind_factor
+    assert both.bind_factor == pytest.approx(2.5, rel=0.1)
+    assert both.port_ns == pytest.approx(alone.port_ns, rel=0.01)
+    [one] = predict(replace(PLAN, strategies=(spec("early"),), connections=2000), Algorithm.FROM_6_8)
+    probed = one.attempts.ports_probed
+    assert costs.acquire_ns(one) - costs.latency_ns(one) == pytest.approx(
+        probed * 2.5 * TRUE.port_ns_at(one.working_set)
+    )
+    assert costs.searched_ns(one).tolist() == costs.acquire_ns(one).tolist()
 
 
 def test_costs_are_found_where_the_machine_was_busy() -> None:

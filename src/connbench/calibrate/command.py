@@ -80,6 +80,8 @@ def command(
         )
     from connbench.planner.planner import make_plan
 
+    if port_range is not None:
+        port_range.check_for_search()
     file = _reserve(output, force=force)
     request = RunRequest(
         strategies=(BASELINE.name,),

@@ -28,8 +28,9 @@ def measured_plans(whole: Plan) -> Iterator[Plan]:
     """The plans, from the smallest range to the whole one.
 
     The default search is measured by a profile of each range: filling its second half takes minutes. The other
-    searches are short until their range is nearly full, so those fill it: the whole range, and random windows also a
-    range in a CPU's cache.
+    searches of connect() are short until their range is nearly full, so those fill it: the whole range, and random
+    windows also a range in a CPU's cache. A profile of two ranges measures the search of bind(): its cost of a port is
+    fitted as a multiple of connect()'s.
 
     Args:
         whole: A plan over the whole range, of any strategy.
@@ -41,6 +42,9 @@ def measured_plans(whole: Plan) -> Iterator[Plan]:
         levels = HALF_FULL if size < ports else (*HALF_FULL, FULL)
         spec = StrategySpec(BASELINE.name, load=Load(profile=Profile(levels, SAMPLES)))
         yield _over(whole, size, spec)
+    in_bind = next(one.name for one in STRATEGIES.values() if one.searches_in_bind)
+    for size in (sizes[len(sizes) // 2], ports):
+        yield _over(whole, size, StrategySpec(in_bind, load=Load(profile=Profile(HALF_FULL[:1], SAMPLES))))
     yield _over(whole, ports, StrategySpec(every))
     one_port = StrategySpec(random, 1, Placement.INSIDE, 0, Load(profile=Profile(HALF_FULL[:1], SAMPLES)))
     yield _over(whole, sizes[0], one_port)

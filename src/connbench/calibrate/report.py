@@ -45,6 +45,7 @@ def calibration_blocks(calibration: Calibration, plan: Plan, file: str, found: C
             [
                 "connect(): without its search; in a window: where the search begins in a random window",
                 "a port again: what a port adds that the search before has probed, too; a new port: another one",
+                f"a port that bind() probes costs {calibration.bind_factor:.2f} times as much as a port again",
                 f"a call that finds no port takes {duration(calibration.failure_ns)} and its search{fit}",
             ]
         ),

@@ -197,7 +197,7 @@ def _of_file(
         Overlay(
             one.label,
             pair.rounds[0][1],
-            calibrations[_protocol(pair)].latency_ns(pair.rounds[0][0]) if _protocol(pair) in calibrations else None,
+            calibrations[_protocol(pair)].searched_ns(pair.rounds[0][0]) if _protocol(pair) in calibrations else None,
         )
         for pair, one in compared
     ]

@@ -41,7 +41,8 @@ class Agreement:
         ports_probed: The mean number of ports that an attempt probes in the model.
         rank_correlation: Spearman's correlation of ports probed and latency, over the attempts that connect in both.
             None where one of the two is constant.
-        total_ns: The talk's total time; predicted only with a calibration, like `mean_ns` and `median_ns`.
+        total_ns: The talk's total time; where bind() searches, the sum of the acquire times. Only a
+            calibration predicts it, and `mean_ns` and `median_ns`.
         mean_ns: Mean latency by group.
         median_ns: Median latency by group. Other programs on the machine, which the model does not know, hardly
             change it.
@@ -62,7 +63,7 @@ class Agreement:
 def agreement(pair: Pair, calibration: Calibration | None) -> Agreement:
     """Compare a pair; with a calibration its times, too."""
     rounds = pair.rounds
-    latencies = [None if calibration is None else calibration.latency_ns(p) for p, _ in rounds]
+    latencies = [None if calibration is None else calibration.searched_ns(p) for p, _ in rounds]
     return Agreement(
         label=pair.strategy.strategy.label,
         attempts=_mean([len(samples) for _, samples in rounds]) or 0.0,
@@ -73,7 +74,7 @@ def agreement(pair: Pair, calibration: Calibration | None) -> Agreement:
         rank_correlation=_mean([c for c in (_correlation(p, s) for p, s in rounds) if c is not None]),
         total_ns=PredictedFigure(
             _mean([float(one.sum()) for one in latencies if one is not None]),
-            _mean([float(s.latency_ns.sum()) for _, s in rounds]),
+            _mean([float(s.searched_ns.sum()) for _, s in rounds]),
         ),
         mean_ns={name: PredictedFigure(*map(_mean_of, _pooled(pair, latencies, name))) for name in GROUPS},
         median_ns={name: PredictedFigure(*map(_median, _pooled(pair, latencies, name))) for name in GROUPS},
@@ -95,7 +96,7 @@ def _mean(values: list[float] | list[int]) -> float | None:
 def _pooled(pair: Pair, latencies: list[Floats | None], name: str) -> tuple[Floats, Floats]:
     """The latencies of a group in all rounds, as predicted and as measured."""
     predicted = [one[p.groups[name]] for one, (p, _) in zip(latencies, pair.rounds, strict=True) if one is not None]
-    measured = [samples.latency_ns[_measured(samples, name)].astype(np.float64) for _, samples in pair.rounds]
+    measured = [samples.searched_ns[_measured(samples, name)].astype(np.float64) for _, samples in pair.rounds]
     return np.concatenate([np.empty(0), *predicted]), np.concatenate([np.empty(0), *measured])
 
 
@@ -109,7 +110,7 @@ def _median(values: Floats) -> float | None:
 
 def _correlation(prediction: Prediction, samples: Samples) -> float | None:
     both = ~prediction.attempts.failed & ~samples.failed
-    ports_probed, latency = prediction.attempts.ports_probed[both], samples.latency_ns[both]
+    ports_probed, latency = prediction.attempts.ports_probed[both], samples.searched_ns[both]
     if not prediction.searches:
         return None
     return rank_correlation(ports_probed, latency)

@@ -50,6 +50,10 @@ class Machine:
         return found
 
 
+USUAL_BIND_FACTOR = 1.37
+"""16,000 ports on one machine: 708 us a search of bind() in the second half, 516 us one of connect()."""
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """latency = cost of a connection + ports probed x cost of a port; each is a line through knots.
@@ -70,6 +74,7 @@ class Calibration:
         origin: Where it comes from, in words.
         largest: The most connections that were open in the fit.
         machine: Where it was measured; None for the usual costs.
+        bind_factor: The cost of a port that bind()'s search probes, divided by that of connect()'s in `port_ns`.
     """
 
     sizes: tuple[float, ...]
@@ -82,6 +87,7 @@ class Calibration:
     origin: str
     largest: int
     machine: Machine | None = None
+    bind_factor: float = USUAL_BIND_FACTOR
 
     @property
     def curves(self) -> Floats:
@@ -125,7 +131,16 @@ class Calibration:
         With TCP it is the talk's: connect() of the last try. All tries of an attempt count as equally long. With a
         port that the program draws, connect() does not search: it costs `base_ns`, or `failure_ns`.
         """
-        if not prediction.is_of_last_try:
+        if prediction.searches_in_bind:
+            return self._ended(prediction)
+        return self.searched_ns(prediction)
+
+    def searched_ns(self, prediction: Prediction) -> Floats:
+        """The time that shows the search, in ns, as `Samples.searched_ns` has it.
+
+        It is the latency; where bind() searches, the acquire time.
+        """
+        if not prediction.is_of_last_try or prediction.searches_in_bind:
             return self.acquire_ns(prediction)
         return self._ended(prediction) + self._searched(prediction) / prediction.attempts.tries
 
@@ -159,7 +174,8 @@ class Calibration:
         if not prediction.searches:
             return np.zeros(len(prediction.attempts))
         costs = self.port_ns if prediction.prefers_parity else self.new_port_ns
-        return prediction.attempts.ports_probed * self.at(prediction.working_set, costs)
+        factor = self.bind_factor if prediction.searches_in_bind else 1.0
+        return prediction.attempts.ports_probed * self.at(prediction.working_set, costs) * factor
 
     def extrapolates(self, prediction: Prediction) -> bool:
         """Whether the prediction has a tenth more connections open than were open in the fit."""
@@ -284,7 +300,9 @@ def calibrate(
         The calibration; None if no connection of the protocol was measured. If no search is long enough to show the
         cost of a port, that cost is the usual one, and `origin` says so.
     """
-    of_protocol = [pair for pair in pairs if pair.strategy.strategy.load.protocol is protocol]
+    every = [pair for pair in pairs if pair.strategy.strategy.load.protocol is protocol]
+    of_bind = [pair for pair in every if pair.strategy.strategy.searches_in_bind]
+    of_protocol = [pair for pair in every if pair not in of_bind]
     blocks = np.array([row for pair in of_protocol for row in _of_pair(pair)]).reshape(-1, COLUMNS)
     if not (blocks[:, FAILED] == 0).any():
         return None
@@ -297,7 +315,20 @@ def calibrate(
     for _ in range(REFITS):
         blocks[:, WEIGHT] = EXACT_WITHIN / np.maximum(_deviations(fitted, blocks), EXACT_WITHIN)
         fitted = _fitted(blocks, defaults)
-    return replace(fitted, residual=float(np.median(_deviations(fitted, blocks))))
+    residual = float(np.median(_deviations(fitted, blocks)))
+    return replace(fitted, residual=residual, bind_factor=_bind_factor(of_bind, fitted))
+
+
+def _bind_factor(pairs: Sequence[Pair], fitted: Calibration) -> float:
+    """By the long searches of bind(): what they took beyond a connection, divided by as many ports of connect()'s."""
+    factors = [
+        (took - base) / (probed * port)
+        for pair in pairs
+        for probed, opened, working_set, took, failed, *_ in _of_pair(pair)
+        for base, port in ((float(fitted.base_ns_at(opened)), float(fitted.port_ns_at(working_set))),)
+        if not failed and probed >= LONG_SEARCH and took > base and port
+    ]
+    return float(np.median(factors)) if len(factors) >= FEWEST else fitted.bind_factor
 
 
 def _of_pair(pair: Pair) -> Iterator[tuple[float, ...]]:
@@ -315,7 +346,7 @@ def _of_block(prediction: Prediction, samples: Samples, block: slice) -> Iterato
     attempts = prediction.attempts
     tries = attempts.tries[block]
     ports_probed = attempts.ports_probed[block] / tries if prediction.searches else np.zeros(len(tries))
-    latency, failed, given_up = samples.latency_ns[block], samples.failed[block], samples.given_up[block]
+    latency, failed, given_up = samples.searched_ns[block], samples.failed[block], samples.given_up[block]
     for is_failure in (False, True):
         any_number = prediction.is_of_last_try and (is_failure or not prediction.searches)
         model = (attempts.failed[block] == is_failure) & (any_number | (tries == 1))

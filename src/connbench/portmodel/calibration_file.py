@@ -17,7 +17,7 @@ SCHEMA = 1
 
 LONGEST_REASON = LONGEST_NAME = 200
 
-MOST_KNOTS, MOST_PORTS = 64, 1e12
+MOST_KNOTS, MOST_PORTS, MOST_FACTOR = 64, 1e12, 1000
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -82,5 +82,7 @@ def _check(calibration: Calibration) -> None:
         raise ValueError(f"its sizes do not ascend from 1 or more to at most {MOST_PORTS:,.0f}")
     if not all(0 <= cost <= NS_PER_S for cost in (*chain(*costs), calibration.failure_ns)):
         raise ValueError("a cost is not between 0 and a second")
+    if not 0 <= calibration.bind_factor <= MOST_FACTOR:
+        raise ValueError(f"its bind_factor is not between 0 and {MOST_FACTOR}")
     if machine and any(len(one or "") > LONGEST_NAME for one in (machine.cpu, machine.kernel, machine.time)):
         raise ValueError(f"a name of its machine has more than {LONGEST_NAME} characters")

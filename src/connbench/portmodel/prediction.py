@@ -81,11 +81,17 @@ class Prediction:
 
     @property
     def searches(self) -> bool:
-        """Whether the kernel probes ports within the calls that the latency measures.
+        """Whether the kernel probes ports within the calls that `Samples.searched_ns` measures.
 
         A TCP program that chooses the port calls bind() before, which probes that port alone.
         """
-        return self.plan.strategy.load.protocol is Protocol.UDP or not self.plan.strategy.traits.binds_to_port
+        strategy = self.plan.strategy
+        return strategy.load.protocol is Protocol.UDP or not strategy.traits.chooses_port
+
+    @property
+    def searches_in_bind(self) -> bool:
+        """Whether the search is in bind() of TCP, so that the latency, connect()'s, does not show it."""
+        return self.plan.strategy.searches_in_bind
 
     @property
     def is_of_last_try(self) -> bool:

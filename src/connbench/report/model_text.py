@@ -45,6 +45,7 @@ def cost_lines(calibration: Calibration) -> list[str]:
         costs.append(f"in a random window {_from_to(window_base, duration)}")
     if not np.allclose(new_port, port, rtol=SAME):
         ports += f" if the search before probed it, too, else {_from_to(new_port, _ns)}"
+    ports += f"; one that bind() probes {calibration.bind_factor:.2f} times that"
     costs.append(f"a failure {duration(calibration.failure_ns)}")
     return [f"calibration: {', '.join(costs)}{numbers}{fit}", f"  {ports}", f"  from {origin_text(calibration)}"]
 

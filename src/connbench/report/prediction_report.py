@@ -208,7 +208,7 @@ def _comparison(predictions: Sequence[Prediction], calibration: Calibration | No
             f"{one.attempts.ports_probed.mean():,.1f}",
         ]
         if calibration:
-            cells.append(duration(float(calibration.latency_ns(one).sum())))
+            cells.append(duration(float(calibration.searched_ns(one).sum())))
         rows.append(tuple(cells))
     times = ("total time",) if calibration else ()
     return Table(("strategy", "errors", "errors, %", "probed, mean", *times), rows)
@@ -335,10 +335,11 @@ def _strategy(prediction: Prediction, calibration: Calibration | None) -> dict[s
         "knee": knee(prediction, calibration) if calibration else _without_times(prediction),
     }
     if calibration:
-        latency = calibration.latency_ns(prediction)
+        latency, searched = calibration.latency_ns(prediction), calibration.searched_ns(prediction)
         found |= {
-            "total_ns": float(latency.sum()),
+            "total_ns": float(searched.sum()),
             "latency_ns": {name: Distribution.of(latency[mask]) for name, mask in prediction.groups.items()},
+            "acquire_ns": Distribution.of(calibration.acquire_ns(prediction)),
             "extrapolated": calibration.extrapolates(prediction),
         }
     return found

@@ -69,7 +69,7 @@ def _points(panel: Axes, one: Overlay, options: Options) -> None:
     if one.points is None:
         return
     samples, colours = one.points, options.colours
-    numbers, latency = np.arange(1, len(samples) + 1), samples.latency_ns / NS_PER_MS
+    numbers, latency = np.arange(1, len(samples) + 1), samples.searched_ns / NS_PER_MS
     parity = np.where(samples.odd, colours.odd, colours.even)
     for chosen, colour in ((~samples.failed, parity), (samples.failed, np.full(len(samples), colours.failed))):
         shown = chosen & (latency > 0)
