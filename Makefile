@@ -6,7 +6,7 @@ LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all environments lint format overhead in-flight accuracy files columns pictures explain kernel-lab clean
+.PHONY: help setup packages kernels run test test-all environments lint format overhead in-flight contention accuracy files columns pictures explain kernel-lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ overhead: $(READY) ## What connbench costs against C; needs cc, and idle CPUs
 
 in-flight: $(READY) ## What --in-flight gives over a path of 50 ms; needs TUN, and idle CPUs
 	$(BIN)/python scripts/inflight.py
+
+contention: $(READY) ## Connections a second with 1 to 64 workers, and of NEPER=path/to/tcp_crr; root, idle CPUs
+	$(BIN)/python scripts/contention.py $(if $(NEPER),--neper $(NEPER))
 
 accuracy: $(READY) ## How well model and profile go with this machine: some minutes
 	$(BIN)/python scripts/accuracy.py
