@@ -75,7 +75,7 @@ def _today(scenario: Scenario) -> Iterator[AdviceItem]:
         f"if connect() chooses the port, each target has {scenario.unreserved:,} ports of a source{kept}",
     )
     if today.searches_in_bind:
-        yield from _bind_early(scenario, today, in_use, capacity)
+        yield from _bind_early(scenario, today)
     if today.has_list and scenario.fits(today):
         free = 1 - scenario.in_use_each(today) / scenario.unreserved
         mean = f"{1 / free:,.1f}" if free else f"{scenario.unreserved:,}"
@@ -94,11 +94,13 @@ def _today(scenario: Scenario) -> Iterator[AdviceItem]:
         )
 
 
-def _bind_early(scenario: Scenario, today: Strategy, in_use: int, capacity: int) -> Iterator[AdviceItem]:
+def _bind_early(scenario: Scenario, today: Strategy) -> Iterator[AdviceItem]:
     """What the search of bind() costs, and the option that leaves the port to connect()."""
     if is_simulated(scenario, today):
         quick, each, probed = scenario.second_parity, scenario.in_use_each(today), len(scenario.ports) // 2
-        cost = duration(probed * float(scenario.calibration.port_ns_at(min(max(1, in_use), capacity))))
+        in_use = scenario.ports_in_use(today)
+        port_ns = float(scenario.calibration.port_ns_at(min(max(1, in_use), quick * scenario.sources)))
+        cost = duration(probed * port_ns * scenario.calibration.bind_factor)
         yield AdviceItem(
             "today-search",
             f"bind() probes {probed:,} ports in vain, about {cost}, once {quick:,} ports are in use; here {each:,} are",
