@@ -22,6 +22,7 @@ from connbench.linux.address_family import has_ipv6
 from connbench.linux.nat import check_can_route
 from connbench.linux.process import in_child
 from connbench.model import NO_LOAD, Churn, Close, Endpoint, Link, Listener, Load, Namespace, PortRange, first_sources
+from connbench.planner.namespaces import check_link
 from connbench.results.result import PARTIAL, Result, Round
 from connbench.runner import run
 from run_connbench import LOW, connbench, make_plan, measure_phases, spec, started_here
@@ -158,7 +159,7 @@ def test_a_router_without_a_port_drops_the_syn() -> None:
     assert set(found) == {"nat-ports", PARTIAL}
     assert found["nat-ports"].severity is Severity.NOTE
     assert "16 of its 16 ports had a connection" in found["nat-ports"].message
-    assert f"{numbers.count(errno.EINPROGRESS)} had no answer" in found["nat-ports"].message
+    assert f"{numbers.count(errno.EINPROGRESS)} connect() had no answer" in found["nat-ports"].message
     assert "--nat-ports" in found["nat-ports"].advice
 
 
@@ -249,3 +250,23 @@ def test_more_namespaces_than_the_limit_are_refused() -> None:
         "connbench: cannot create the 4 network namespaces of --link nat: the limit user.max_net_namespaces is reached",
         "  -> raise user.max_net_namespaces, ask for fewer --clients, or leave out --link nat",
     ]
+
+
+def test_more_connections_than_the_table_are_refused() -> None:
+    """nf_conntrack_max is the host's: connbench names it, and does not raise it."""
+    most = check_can_route(NAMESPACE, ("198.18.0.1",), ("198.19.0.1",), 0.0, None, is_random=False)
+    clients, ports = most // 60_000 + 1, 60_000
+    if clients > 8:
+        pytest.skip(f"nf_conntrack_max is {most}: so many connections need many namespaces")
+    plan = make_plan(
+        spec("bind"),
+        ports,
+        ports * clients,
+        low=2000,
+        sources=first_sources(clients, 4, Link.NAT),
+        targets=(Endpoint("198.19.0.1", 80),),
+        link=Link.NAT,
+    )
+    with pytest.raises(EnvironmentFault, match=f"do not fit the router's conntrack table, .* is {most:,}") as caught:
+        check_link(plan)
+    assert "sysctl net.netfilter.nf_conntrack_max=" in caught.value.hint

@@ -197,6 +197,10 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
         lambda d: d["plan"].update(sources=["::1"]),
         "is of another family than the addresses before it",
     ),
+    "sysctl of the router that is no number": (
+        lambda d: measured(d).update(settings={"net.netfilter.nf_conntrack_max": "many"}),
+        "net.netfilter.nf_conntrack_max is",
+    ),
     "sysctl that is no number": (
         lambda d: measured(d).update(settings={"net.ipv4.tcp_max_tw_buckets": "many"}),
         "net.ipv4.tcp_max_tw_buckets is",

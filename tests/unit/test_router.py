@@ -32,7 +32,7 @@ from connbench.model import (
 from connbench.planner.namespaces import with_client_namespaces
 from connbench.planner.planner import plan_offline
 from connbench.planner.request import RunRequest
-from connbench.planner.workload import find_fuller_than_router
+from connbench.planner.workload import find_crowded_clients, find_fuller_than_router
 from connbench.report.formats import FORMATS
 from connbench.report.run_report import link_name
 from connbench.report.run_verdict import run_verdict
@@ -217,6 +217,26 @@ def test_a_client_without_a_port_is_not_the_router() -> None:
     [found] = found_in(measured)
     assert found.code == "client-ports"
     assert "--port-range" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "concurrency", "proposal"),
+    [(2, 4, "--concurrency 2"), (3, 3, "--clients 2"), (1, 3, "--concurrency 2")],
+)
+def test_crowded_clients_are_told_what_fits(namespaces: int, concurrency: int, proposal: str) -> None:
+    """On two CPUs: fewer clients in each namespace, and where that is none, fewer namespaces."""
+    strategy = replace(BIND, load=Load(concurrency=concurrency))
+    plan = replace(BEHIND, sources=first_sources(namespaces, 4, Link.NAT), strategies=(strategy,))
+    [found] = find_crowded_clients(plan, 2)
+    assert f"; {proposal} shows" in found.advice
+
+
+def test_clients_of_other_namespaces_take_no_port_that_was_reset() -> None:
+    """A port that one client resets is another's only in the same namespace."""
+    resetting = Load(concurrency=2, churn=Churn(9))
+    assert not RoundPlan(BEHIND, replace(BIND, load=resetting), 1).resets_while_others_connect
+    resetting = replace(resetting, concurrency=4)
+    assert RoundPlan(BEHIND, replace(BIND, load=resetting), 1).resets_while_others_connect
 
 
 def test_more_connections_than_ports_are_noted_beforehand() -> None:

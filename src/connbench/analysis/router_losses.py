@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from connbench.findings import Finding, Severity
-from connbench.model import Close, Link, Phase, Plan, StrategySpec
+from connbench.model import Link, Phase, Plan, StrategySpec
+from connbench.model.round_report import CONNTRACK_MAX, CONNTRACK_TIMEOUTS
 from connbench.results.result import Round
 from connbench.samples import NO_PORT_FREE, TIMED_OUT
 
@@ -20,13 +21,6 @@ LOST_IN_ROUTER = ("nat-ports", "nat-clash", "conntrack-full")
 
 ALL_BUT_FULL = 0.9
 """Share of the router's ports, or of its table, from which on they count as used up."""
-
-CONNTRACK_MAX = "net.netfilter.nf_conntrack_max"
-TIMEOUT_OF = {
-    Close.RST: "net.netfilter.nf_conntrack_tcp_timeout_close",
-    Close.FIN: "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
-}
-"""How long the router keeps the entry, and with it the port, of a connection that is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +120,7 @@ def _shorter(spec: StrategySpec, measured: Round) -> str:
     churn = spec.load.churn
     if not churn or spec.phase is not Phase.CHURN:
         return ""
-    name = TIMEOUT_OF[churn.close]
+    name = CONNTRACK_TIMEOUTS[churn.close]
     seconds = measured.report.settings.get(name)
     if seconds == "1":
         return ""  # the shortest

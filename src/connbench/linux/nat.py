@@ -15,18 +15,15 @@ from connbench.linux.namespace import LIMIT_WAIT_S, create_namespace, enter_new_
 from connbench.linux.process import die_with_parent, in_child
 from connbench.linux.veth import await_answer
 from connbench.model import ROUTER_ADDRESSES, Namespace, PortRange, ip_version
+from connbench.model.round_report import CONNTRACK_MAX, CONNTRACK_TIMEOUTS
 
 LEAVE_OUT = "leave out --link nat"
 
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
-CONNTRACK_MAX = "net.netfilter.nf_conntrack_max"
-"""The most entries of a namespace's conntrack table. It can be written in the host's namespace alone."""
-
 SETTINGS = (
     CONNTRACK_MAX,
     "net.netfilter.nf_conntrack_buckets",
-    "net.netfilter.nf_conntrack_tcp_timeout_close",
-    "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
+    *CONNTRACK_TIMEOUTS.values(),
 )
 """The router's sysctls that decide when its ports and its table are full; every round over a NAT records them."""
 

@@ -255,7 +255,8 @@ class RoundPlan:
         """Whether one client closes connections by reset while other clients take ports."""
         load = self.strategy.load
         resets = load.give_up_ms is not None or (load.churn is not None and load.churn.close is Close.RST)
-        return resets and load.concurrency > 1 and load.protocol is Protocol.TCP
+        others = load.concurrency > self.plan.client_namespaces  # those of another namespace have other ports
+        return resets and others and load.protocol is Protocol.TCP
 
     @property
     def is_listener_ours(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from connbench.model.choices import Close
+
 OVERFLOW_COUNTERS = (
     "TcpExt.ListenOverflows",
     "TcpExt.ListenDrops",
@@ -21,6 +23,16 @@ CONNTRACK_COUNTERS = tuple(
     for name in ("insert_failed", "drop", "early_drop", "invalid", "clashres", "chainlength", "search_restart")
 )
 """The counters of a conntrack table that a round records: SYNs and other packets that a router loses, and why."""
+
+
+CONNTRACK_MAX = "net.netfilter.nf_conntrack_max"
+"""The most entries of a namespace's conntrack table. It can be written in the host's namespace alone."""
+
+CONNTRACK_TIMEOUTS = {
+    Close.RST: "net.netfilter.nf_conntrack_tcp_timeout_close",
+    Close.FIN: "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
+}
+"""For how many seconds a router keeps the entry, and with it the port, of a connection that is closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from connbench.model import (
     parse_ports,
 )
 from connbench.model.plan import FIRST_NAT_PORT, format_addresses
+from connbench.model.round_report import CONNTRACK_MAX
 from connbench.planner.endpoints import parse_sources
 from connbench.planner.request import RunRequest
 from connbench.planner.workload import most_handshakes
@@ -520,9 +521,9 @@ def _check_router(plan: Plan, hosts: tuple[str, ...]) -> None:
     held = max(min(planned.connections, planned.capacity) for planned in rounds)
     if held > entries:
         raise EnvironmentFault(
-            f"--link nat: {held:,} connections do not fit the router's conntrack table, for {nat.CONNTRACK_MAX} is "
+            f"--link nat: {held:,} connections do not fit the router's conntrack table, for {CONNTRACK_MAX} is "
             f"{entries:,}",
-            f"raise it on this host: sysctl {nat.CONNTRACK_MAX}={2 * held}; or ask for fewer with -n or --fill",
+            f"raise it on this host: sysctl {CONNTRACK_MAX}={2 * held}; or ask for fewer with -n or --fill",
         )
 
 

@@ -244,12 +244,14 @@ def find_crowded_clients(plan: Plan, usable: int) -> list[Finding]:
     cpus = len(set(plan.cpus)) or usable
     if clients <= cpus:
         return []
+    each = plan.client_namespaces
+    fitting = f"--concurrency {cpus // each * each}" if each <= cpus else f"--clients {cpus}"
     return [
         Finding(
             "clients-share-cpus",
             Severity.WARNING,
             f"{clients} clients are on {cpus} CPU{'s' if cpus > 1 else ''}: some wait while others run",
-            f"they compete for CPU time as well; --concurrency {cpus} shows what the kernel's locks cost",
+            f"they compete for CPU time as well; {fitting} shows what the kernel's locks cost",
         )
     ]
 

@@ -10,7 +10,6 @@ import numpy as np
 from connbench.analysis.knee import SLOWDOWN, Knee, find_knee, is_unseen
 from connbench.analysis.levels import is_profile, levels_of
 from connbench.analysis.parts import By, Part, fill_steps, split_by
-from connbench.analysis.router_losses import CONNTRACK_MAX
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Distribution, Group, Summary, achieved_rate, rate_of_all, summarize
 from connbench.errors import UsageError
@@ -27,7 +26,7 @@ from connbench.model import (
     StrategySpec,
     format_addresses,
 )
-from connbench.model.round_report import CONNTRACK, CONNTRACK_COUNTERS
+from connbench.model.round_report import CONNTRACK, CONNTRACK_COUNTERS, CONNTRACK_MAX
 from connbench.model.time_wait import TW_REUSE
 from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer

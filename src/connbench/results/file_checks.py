@@ -32,6 +32,7 @@ from connbench.model import (
 from connbench.model.addresses import STEP_WIDTH
 from connbench.model.load import Unit
 from connbench.model.plan import MOST_EHASH_ENTRIES
+from connbench.model.round_report import CONNTRACK_MAX, CONNTRACK_TIMEOUTS
 from connbench.model.time_wait import MOST_WAITING, TW_REUSE, TW_REUSE_DELAY
 from connbench.results.result import Mask, Numbers, Origin, Result, Round, Samples
 from connbench.samples import LONGEST_NS, Column
@@ -64,7 +65,10 @@ CHANGED = "it was changed since it was written"
 MOST_ADDRESSES = 1 << 16
 """Source addresses, or targets, of a plan: the columns `source` and `target` can number as many."""
 
-NUMERIC_SETTINGS = (TW_REUSE, TW_REUSE_DELAY, MOST_WAITING, STEP_WIDTH, "net.ipv4.tcp_ehash_entries")
+NUMERIC_SETTINGS = (
+    *(TW_REUSE, TW_REUSE_DELAY, MOST_WAITING, STEP_WIDTH, CONNTRACK_MAX, *CONNTRACK_TIMEOUTS.values()),
+    "net.ipv4.tcp_ehash_entries",
+)
 """Sysctls whose values are numbers. The last is negative if the namespace uses the host's table (ip-sysctl)."""
 
 
