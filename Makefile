@@ -31,9 +31,10 @@ run: $(READY) ## The main job: 56,512 ports through random windows of 500; then 
 	$(BIN)/connbench profile
 
 # NO_INSTALL=1 leaves the machine's packages alone: tests that need more are skipped, and say what to install.
-# Two at a time, the tests of a file one after the other: they share what the first of them measured or wrote.
+# Three at a time, as those that wait for a process or a time-out leave two CPUs a quarter idle. The tests of a file run
+# one after the other: they share what the first of them measured or wrote.
 test: packages $(READY) ## Run the tests; root: NO_INSTALL=1 installs no packages
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The slow tests boot two other kernels; where they cannot be fetched, those tests are skipped.
 kernels: $(READY)
