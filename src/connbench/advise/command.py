@@ -76,7 +76,7 @@ HOLD = Quantity(
     "--today",
     type=Word([one.name for one in STRATEGIES.values() if not one.sets_port_range]),
     metavar="STRATEGY",
-    help="Say what to change in a program that does this today: "
+    help="Advise for a program that does this today: "
     f"{', '.join(one.name for one in STRATEGIES.values() if not one.sets_port_range)}. "
     "docs/strategies.md says how to find out.",
 )
