@@ -164,3 +164,15 @@ def test_ports_of_a_stride_are_the_same_to_the_last(name: str) -> None:
     assert attempts.port.tolist() == measured.port.tolist()
     assert attempts.tries.tolist() == measured.tries.tolist()
     assert attempts.failed.any()
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize("name", ["sequential", "random"])
+def test_shared_sockets_of_udp_never_try_again(name: str) -> None:
+    """None is in the way of another, so each has the first port that the program names, also one drawn before."""
+    strategy = replace(spec(name), reuse=Reuse.ADDRESS, load=Load(protocol=Protocol.UDP, fill=1.0, churn=Churn(20)))
+    phases = measure_phases(strategy, 64, 0, listener=Listener.NONE)
+    by_phase = simulate(RoundPlan(make_plan(strategy, 64, 0), strategy, 1), algorithm_here())
+    for result, attempts in zip(phases, by_phase.values(), strict=True):
+        assert attempts.port.tolist() == result.samples.port.tolist()
+        assert attempts.tries.tolist() == result.samples.tries.tolist() == [1] * len(attempts)

@@ -32,6 +32,7 @@ from connbench.model.time_wait import USUAL as AS_USUAL
 from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.kernel_search import (
+    ALL_PORTS,
     EveryPort,
     EveryPortBefore42,
     EveryPortFrom42,
@@ -124,7 +125,8 @@ class SimulatedAttempts:
             included. A bind() to a port probes that one.
         lookups: Lookups of sockets in all tries, int64. With TCP: the ports with a bind bucket, for which the search
             calls `__inet_check_established` (once; from 6.15 on twice for the port that it takes). With UDP: the
-            sockets in the hash slots of the search. A bind() to a port has none.
+            sockets in the hash slots of the search. A bind() to a port has none, and none counts with TCP and a stride,
+            where the search has one port.
         tries: 1 or more, uint32.
         port: The port, uint16; 0 if the attempt failed.
         errno: 0, or the errno of the failure, uint16.
@@ -232,12 +234,12 @@ class _Simulation:
         self._plan, self._draws = plan, replace(draws, fixed=np.array(draws.fixed, dtype=np.uint64))
         self._release = algorithm.release
         self._spaces, self._key = port_spaces_of(plan, algorithm, kernel), search_key(plan, kernel)
-        names_port = draws.kind is Kind.PORT or plan.strategy.stride is not None  # IP_LOCAL_PORT_RANGE is one
-        self._is_list, self._names_port = (
-            draws.kind is Kind.SEQUENTIAL,
-            names_port and draws.kind is not Kind.SEQUENTIAL,
-        )
-        self._attempt = self._take_next if self._is_list else self._bind if names_port else self._search
+        self._is_list, is_udp = draws.kind is Kind.SEQUENTIAL, plan.strategy.load.protocol is Protocol.UDP
+        # With a stride IP_LOCAL_PORT_RANGE is one port. If it is in use, UDP's search goes on to all 65,536.
+        has_one_port = plan.strategy.stride is not None and draws.kind is Kind.WINDOW
+        self._draws_ports, self._searches_for_one = draws.kind is Kind.PORT or has_one_port, has_one_port and is_udp
+        self._names_port = self._draws_ports and not self._searches_for_one
+        self._attempt = self._take_next if self._is_list else self._bind if self._names_port else self._search
         self._reserved = frozenset() if plan.strategy.traits.chooses_port else kernel.reserved
         self._positions = [
             draws.first_position(rows, space)
@@ -258,7 +260,7 @@ class _Simulation:
         is_fill = phase is Phase.FILL
         filled = rows if is_fill else replaced_rows(plan, draws)[rows - plan.connections]
         path = draws.path(filled).astype(np.int64)
-        if is_fill and self._names_port:
+        if is_fill and self._draws_ports and not plan.strategy.shares_4_tuples:
             made = self._fill_drawn_ports(rows, path % draws.spaces, client)
         else:
             made = np.empty((len(rows), 4), dtype=np.int64)
@@ -388,10 +390,25 @@ class _Simulation:
             is_told = np.ones(len(failed), dtype=np.bool_)
             is_told[first] = opened[chain[failed[first]]] == draws.count
             tries[failed[is_told]] = np.minimum(tries[failed[is_told]], MOST_DRAWS)
-        if self._plan.replacements:
-            for index, taken in zip(space[port > 0].tolist(), port[port > 0].tolist(), strict=True):
-                self._spaces[index].take(taken)
-        return np.stack((port, tries, tries, np.zeros_like(tries)), axis=1)
+        if self._searches_for_one:
+            probes = np.array(list(self._searches_of_udp(space.tolist(), port.tolist(), tries.tolist())))
+        else:
+            probes = np.stack((tries, np.zeros_like(tries)), axis=1)
+            if self._plan.replacements:
+                for index, taken in zip(space[port > 0].tolist(), port[port > 0].tolist(), strict=True):
+                    self._spaces[index].take(taken)
+        return np.column_stack((port, tries, probes))
+
+    def _searches_of_udp(self, spaces: list[int], ports: list[int], tries: list[int]) -> Iterator[tuple[int, int]]:
+        """Take the port of each attempt; the ports that its tries probe, each for one port, and their lookups."""
+        in_use = 0
+        for index, port, number in zip(spaces, ports, tries, strict=True):
+            space, in_vain = self._spaces[index], number - (port > 0)
+            ports_probed, lookups = in_vain * ALL_PORTS, in_vain * in_use
+            if port:
+                space.search(port, port, 0)
+                ports_probed, lookups, in_use = ports_probed + 1, lookups + space.lookups, in_use + 1
+            yield ports_probed, lookups
 
 
 def _ports(draws: Draws, rows: Rows, tries: Rows) -> Rows:
