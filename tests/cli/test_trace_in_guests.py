@@ -10,7 +10,7 @@ from lab_guests import lab, require_guest
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1000)  # four to five minutes on an emulated processor, and as much again on a busy machine
+@pytest.mark.timeout(1000)  # six minutes on an emulated processor, and as much again on a busy machine
 @pytest.mark.parametrize("series", ["6.1", "6.12"])
 def test_trace_counts_what_run_does(series: str) -> None:
     """Each test that is made for a guest passes there, and none is skipped."""
