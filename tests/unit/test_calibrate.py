@@ -64,8 +64,8 @@ def test_costs_of_a_machine_are_found_again(curves: tuple[list[float], ...], fai
     for in_use in SIZES:
         assert found.port_ns_at(in_use) == pytest.approx(law.port_ns_at(in_use), rel=0.1)
         assert found.base_ns_at(in_use) == pytest.approx(law.base_ns_at(in_use), rel=0.1)
-    for in_use in (2048, 8192):  # the first is between two knots, and few searches there are long
-        assert found.at(in_use, found.window_base_ns) == pytest.approx(law.at(in_use, law.window_base_ns), rel=0.2)
+    for in_use in (2048, 8192):  # 20 % off where a new port costs ten times as much there
+        assert found.at(in_use, found.window_base_ns) == pytest.approx(law.at(in_use, law.window_base_ns), rel=0.3)
     assert found.at(8192, found.new_port_ns) == pytest.approx(law.at(8192, law.new_port_ns), rel=0.1)
     assert found.failure_ns == pytest.approx(failure, rel=0.2)
     assert found.largest == 8192
