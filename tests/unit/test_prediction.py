@@ -24,6 +24,7 @@ from connbench.portmodel import prediction as prediction_module
 from connbench.portmodel.agreement import PredictedFigure, agreement, rank_correlation
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, usual_of
+from connbench.portmodel.calibration_file import calibration_document
 from connbench.portmodel.prediction import predict, predict_result
 from connbench.report.charts.canvas import Options, styled
 from connbench.report.charts.predicted import Overlay, draw
@@ -224,6 +225,24 @@ def test_rank_correlation_is_spearmans() -> None:
     assert rank_correlation(up, np.array([2, 1, 4, 3, 5])) == pytest.approx(0.8)
     assert rank_correlation(up, np.ones(5)) is None
     assert rank_correlation(up[:1], up[:1]) is None
+
+
+@pytest.mark.parametrize(("reuse", "knee"), [((), "1,001 with 50.0%"), (("--reuse-address",), "501 with 25.0%")])
+def test_search_in_bind_is_said_to_be_there(
+    reuse: tuple[str, ...], knee: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the table of ports probed, by the knee, and with times by a table of bind() beside that of connect()."""
+    asked = ("predict", "--strategy", "early,sequential", *reuse, "--port-range", str(WIDER))
+    invoke(*asked)
+    out = capsys.readouterr().out
+    assert f"knee: connection {knee} of the range in use, by ports probed" in out
+    assert (out.count("ports probed in bind()  "), out.count("ports probed  ")) == (1, 1)
+    costs = tmp_path / "costs.json"
+    costs.write_text(calibration_document(USUAL), encoding="utf-8")
+    invoke(*asked, "--calibrate", str(costs))
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line.split()[0] for line in lines if line.endswith("max")]
+    assert heads == ["bind()", "latency", "ports", "latency", "ports"]
 
 
 def test_knee_is_reported_with_and_without_times(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import Distribution, summarize
-from connbench.model import Close, Phase, Protocol, Spread, format_addresses
+from connbench.model import Close, Phase, Protocol, Reuse, Spread, format_addresses
 from connbench.portmodel.agreement import Agreement, PredictedFigure
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
 from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
 from connbench.report.json import json_text
 from connbench.report.model_text import cost_lines, reserved_text, search
-from connbench.report.run_report import knee_lines, latency_table
+from connbench.report.run_report import call_tables, knee_lines, latency_table
 from connbench.report.talk import six_lines
 from connbench.report.text import write
 from connbench.results.result import Mask, Result, Round, StrategyResult
@@ -111,8 +111,8 @@ def as_result(prediction: Prediction, calibration: Calibration) -> StrategyResul
 def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     """Where connections become slow and stay slow; churn has no knee.
 
-    Without a calibration the knee of TCP is where a search probes half of the range or more. UDP's search does not go
-    by parity, so its knee follows from its usual costs.
+    Without a calibration the knee of TCP is where a search probes half of the range or more, or of the half that bind()
+    searches first. UDP's search does not go by parity, so its knee follows from its usual costs.
     """
     if prediction.plan.strategy.phase is Phase.CHURN:
         return Knee()
@@ -123,11 +123,15 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
     if plan.plan.spread is Spread.FILL and plan.spaces > 1:
         first = of_first_address(samples, plan.strategy)
 
+    searched = len(plan.plan.port_range)
+    if plan.strategy.searches_in_bind and plan.strategy.reuse is Reuse.ADDRESS:
+        searched = searched // 4 * 2  # bind() searches the lower half first
+
     def of(mask: Mask) -> Knee:
         if calibration or protocol is Protocol.UDP:
             return knee_of(samples.chosen(mask))
         ports_probed = prediction.attempts.ports_probed[mask]
-        return knee_of_searches(samples.chosen(mask), ports_probed, len(plan.plan.port_range))
+        return knee_of_searches(samples.chosen(mask), ports_probed, searched)
 
     whole = of(np.ones(len(samples), np.bool_))
     found = whole if first is None else of(first)
@@ -160,7 +164,10 @@ def _strategy_blocks(prediction: Prediction, algorithm: Algorithm, calibration: 
     as_measured = as_result(prediction, calibration)
     summary = summarize(as_measured)
     yield Verbatim(six_lines(summary))
-    yield latency_table(summary)
+    if spec.searches_in_bind:
+        yield from call_tables(Result(plan.plan, {}), as_measured)
+    else:
+        yield latency_table(summary)
     yield _probe_counts(prediction)
     yield Lines(knee_lines(as_measured, knee(prediction, calibration)))
 
@@ -194,7 +201,8 @@ def _probe_counts(prediction: Prediction) -> Table:
             rows.append(
                 (name, count(len(values)), f"{values.mean():,.1f}", count(p50), count(p99), count(float(values.max())))
             )
-    return Table(("ports probed", "n", "mean", "p50", "p99", "max"), rows)
+    probed = "ports probed in bind()" if prediction.plan.strategy.searches_in_bind else "ports probed"
+    return Table((probed, "n", "mean", "p50", "p99", "max"), rows)
 
 
 def _comparison(predictions: Sequence[Prediction], calibration: Calibration | None) -> Table:
