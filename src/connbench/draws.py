@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from connbench.model import Link, Placement, PortRange, Reuse, RoundPlan, Spread, StrategySpec, port_range_value
+from connbench.model import Link, Placement, PortRange, RoundPlan, Spread, StrategySpec, port_range_value
 from connbench.strategies import Window
 
 if TYPE_CHECKING:
@@ -366,7 +366,7 @@ def order_of_ports(plan: RoundPlan, kernel: str) -> array[int]:
         begin = _place_in_list(every, spec.first_port)
         in_order = [*every[begin:], *every[:begin]]
     elif spec.traits.searches_in_bind:
-        halves = _halves_of(every) if spec.reuse is Reuse.ADDRESS else (every,)
+        halves = _halves_of(every) if spec.searches_by_halves else (every,)
         parts = (half[first::step] for half in halves for first in reversed(range(step)))
         in_order = [port for part in parts for port in sorted(part, key=lambda port: mix(key, port))]
     elif spec.draws_again:  # windows at random leave ports of both parities, whatever the search does within each

@@ -15,7 +15,7 @@ import pytest
 from connbench.commands import cli
 from connbench.errors import ConnbenchError, EnvironmentFault, InputError, OutputError, UsageError
 from connbench.linux.sysctl import RESERVED_PORTS
-from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Profile, Protocol
+from connbench.model import Churn, Close, Link, Load, Phase, PortRange, Profile, Protocol, Reuse
 from connbench.model.round_report import RoundReport
 from connbench.model.time_wait import TW_REUSE
 from connbench.planner.planner import plan_offline
@@ -202,13 +202,15 @@ def test_median_stands_beside_the_mean() -> None:
 
 
 def test_rank_correlation_that_tops_out_is_explained() -> None:
-    """Of a filling of plain two halves are tied, sqrt(3)/2, whatever fails; a window's has none, nor a short one."""
+    """Of a filling of plain two halves are tied, sqrt(3)/2, whatever fails; others have none, nor a short one."""
     tied, noise = np.repeat([1, 500], 5000), np.random.default_rng(1).permutation(5000)
     best = rank_correlation(tied, np.concatenate([noise, 5000 + noise]))
     assert best == pytest.approx(3**0.5 / 2, abs=0.001)
     told = "rank corr. can be at most 0.87 (plain): "
     for part, words in ((1000, told), (1500, told), (700, "0.78 (plain): "), (400, "")):
-        plan = replace(PLAN, strategies=(spec("plain"), spec("window", 50)), connections=part, port_range=SMALL)
+        by_halves = replace(spec("early"), reuse=Reuse.ADDRESS)
+        strategies = (spec("plain"), spec("window", 50), by_halves)
+        plan = replace(PLAN, strategies=strategies, connections=part, port_range=SMALL)
         result = Result(plan, {"kernel": "6.12.1"})
         for one in predict(plan, Algorithm.FROM_6_8):
             result.add(one.plan.strategy, Round(1, USUAL.samples(one)))
@@ -216,6 +218,7 @@ def test_rank_correlation_that_tops_out_is_explained() -> None:
         text = agreement_text(result, compared, Algorithm.FROM_6_8, {Protocol.TCP: USUAL})
         assert words in text
         assert ("can be at most" in text) == bool(words)
+        assert f"({by_halves.label})" not in text
 
 
 def test_rank_correlation_is_spearmans() -> None:

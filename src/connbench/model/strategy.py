@@ -114,6 +114,11 @@ class StrategySpec:
         return self.traits.searches_in_bind and self.load.protocol is Protocol.TCP
 
     @property
+    def searches_by_halves(self) -> bool:
+        """Whether bind() searches the lower half of the range before the upper one (`attempt_half`)."""
+        return self.searches_in_bind and self.reuse is Reuse.ADDRESS
+
+    @property
     def takes_port_in_bind(self) -> bool:
         """Whether bind() puts the port in use: for every target, and never a port that is in TIME_WAIT."""
         return self.traits.binds_to_port and not self.shares_ports

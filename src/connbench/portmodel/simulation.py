@@ -20,7 +20,6 @@ from connbench.model import (
     Close,
     Phase,
     Protocol,
-    Reuse,
     RoundPlan,
     StrategySpec,
     parse_ports,
@@ -197,7 +196,7 @@ def _search_of(strategy: StrategySpec, algorithm: Algorithm) -> type[TcpPortSpac
                 f"the model does not know the search of bind() before Linux 4.6, which {strategy.name} needs",
                 "leave it out, or choose the search of a later kernel",
             )
-        return SearchOfBindByHalves if strategy.reuse is Reuse.ADDRESS else SearchOfBind
+        return SearchOfBindByHalves if strategy.searches_by_halves else SearchOfBind
     if algorithm.prefers_parity(has_option=strategy.traits.sets_port_range):
         return ParityFirst
     return EVERY_PORT.get(algorithm, EveryPort)

@@ -11,7 +11,7 @@ import numpy as np
 
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import Distribution, summarize
-from connbench.model import Close, Phase, Protocol, Reuse, Spread, format_addresses
+from connbench.model import Close, Phase, Protocol, Spread, format_addresses
 from connbench.portmodel.agreement import Agreement, PredictedFigure
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
@@ -124,8 +124,8 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
         first = of_first_address(samples, plan.strategy)
 
     searched = len(plan.plan.port_range)
-    if plan.strategy.searches_in_bind and plan.strategy.reuse is Reuse.ADDRESS:
-        searched = searched // 4 * 2  # bind() searches the lower half first
+    if plan.strategy.searches_by_halves:
+        searched = searched // 4 * 2
 
     def of(mask: Mask) -> Knee:
         if calibration or protocol is Protocol.UDP:
@@ -254,11 +254,14 @@ def _rank_limits(compared: Sequence[tuple[Pair, Agreement]]) -> list[Lines]:
     """The largest rank correlation that a filling can have which turns from one parity to the other.
 
     The predicted ranks are tied within two parts, shares p and 1 - p of all, and the measured order within each part
-    is noise: then the correlation is at most sqrt(3 p (1 - p)), for two halves sqrt(3) / 2.
+    is noise: then the correlation is at most sqrt(3 p (1 - p)), for two halves sqrt(3) / 2. A search by halves of the
+    range has more than two such parts.
     """
     told = []
     for pair, one in compared:
         prediction = pair.rounds[0][0]
+        if prediction.plan.strategy.searches_by_halves:
+            continue
         found = knee(prediction, None)
         if prediction.is_of_last_try and found.in_use is not None and one.rank_correlation is not None:
             share = found.in_use / int((~prediction.attempts.failed).sum())  # failures have no part in the ranks
