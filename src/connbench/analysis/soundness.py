@@ -419,7 +419,7 @@ def _find_in_churn(plan: Plan, spec: StrategySpec, measured: Round, kernel: str)
             "time-wait",
             Severity.NOTE,
             f"{without_port:,} of {len(measured.samples):,} replacements found no free port: "
-            f"{measured.report.time_wait:,} are in TIME_WAIT",
+            f"{measured.report.time_wait:,} {'is' if measured.report.time_wait == 1 else 'are'} in TIME_WAIT",
             _advice(plan, spec, measured),
         )
     if churn and churn.close is Close.FIN:
