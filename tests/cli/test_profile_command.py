@@ -133,7 +133,6 @@ def test_it_needs_a_namespace_of_its_own() -> None:
         (("--samples", "0"), "--samples 0 is not possible"),
         (("--samples", "10M"), "attempts are too many"),
         (("--strategy", "plane"), "unknown strategy 'plane'"),
-        (("--port-range", "40000-40000"), "40000-40000"),
     ],
 )
 def test_what_it_refuses(words: tuple[str, ...], fault: str) -> None:

@@ -205,7 +205,7 @@ def test_a_listener_that_runs_already() -> None:
     )
     assert finished.returncode == ExitCode.OK
     assert finished.stderr.count("warning") == 1
-    assert "-> 127.0.0.1:5000, host namespace, external listener" in finished.stdout
+    assert "-> 127.0.0.1:5000, localhost -> 127.0.0.1, host namespace, external listener" in finished.stdout
     assert finished.stdout.count("connection attempts: 20 errored: 0 total: 20") == 2
 
 

@@ -15,6 +15,7 @@ from connbench.engine.acceptors import Acceptors, Counter, connections_per_accep
 from connbench.errors import RunFault, TargetError
 from connbench.linux.address_family import family_of
 from connbench.linux.limits import check_processes, open_files
+from connbench.linux.sockopts import reuse_address
 from connbench.model import Endpoint, Listener
 
 
@@ -93,9 +94,7 @@ def start(
 def _listen(address: Endpoint, connections: int) -> socket.socket:
     sock = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     try:
-        # In the host's namespace the round before has listened on this port: where the kernel is still closing that
-        # round's connections, bind() fails without the option. A port on which a program listens stays refused.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reuse_address(sock)
         sock.bind((address.host, address.port))
         # The kernel lowers the backlog to somaxconn, which is enough where acceptors empty the queue.
         sock.listen(backlog_for(connections))

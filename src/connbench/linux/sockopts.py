@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 from connbench.strategies import Strategy
@@ -70,3 +71,14 @@ def pack_timeout(seconds: float) -> bytes:
 
 LINGER_RESET = struct.pack("@ii", 1, 0)
 """SO_LINGER with 0 s: close() sends a reset, and leaves no TIME_WAIT."""
+
+
+def reuse_address(listening: socket.socket) -> None:
+    """Let a socket listen on a port on which another has listened.
+
+    In the host's namespace the rounds share the listener's port. Where the kernel is still closing the connections of
+    the round before, bind() fails without SO_REUSEADDR. A port on which a program listens stays refused. In a sandbox
+    without setsockopt() a round goes on without it.
+    """
+    with suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

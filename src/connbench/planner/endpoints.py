@@ -11,7 +11,7 @@ from itertools import islice
 from connbench.errors import TargetError, UsageError
 from connbench.findings import Finding, Severity
 from connbench.linux.address_family import family_of
-from connbench.linux.sockopts import LINGER_RESET
+from connbench.linux.sockopts import LINGER_RESET, reuse_address
 from connbench.model import (
     DEFAULT_SOURCES,
     MAX_PORT,
@@ -343,7 +343,7 @@ def find_listener_in_range(targets: tuple[Endpoint, ...], ports: PortRange) -> l
 def _is_free(endpoint: Endpoint) -> bool:
     with socket.socket(family_of(endpoint.host), socket.SOCK_STREAM) as probe_socket:
         try:
-            probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the listener will
+            reuse_address(probe_socket)
             probe_socket.bind((endpoint.host, endpoint.port))
         except OSError:
             return False
