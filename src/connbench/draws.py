@@ -21,6 +21,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from connbench.model import Link, Placement, PortRange, RoundPlan, Spread, StrategySpec, port_range_value
+from connbench.model.strategy import lower_half
 from connbench.strategies import Window
 
 if TYPE_CHECKING:
@@ -381,11 +382,8 @@ def order_of_ports(plan: RoundPlan, kernel: str) -> array[int]:
 
 
 def _halves_of(ports: range) -> tuple[range, ...]:
-    """The halves of a range that bind() searches one after the other if SO_REUSEADDR is set.
-
-    See `inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c.
-    """
-    half = len(ports) // 4 * 2
+    """The halves of a range that bind() searches one after the other if SO_REUSEADDR is set."""
+    half = lower_half(len(ports))
     return (ports[:half], ports[half:]) if half else (ports,)
 
 

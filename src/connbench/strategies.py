@@ -123,7 +123,7 @@ class Strategy:
 
     @property
     def is_modelled(self) -> bool:
-        """Whether the model knows how it gets a port: in connect(), or by a port that the program draws."""
+        """Whether the model knows how it gets a port: whether it is in the table, and not in a file alone."""
         return self.name in STRATEGIES
 
     @property

@@ -161,14 +161,14 @@ def _flatten_once(context: click.Context, parameter: click.Parameter, given: tup
 
 
 def _one_of_each(
-    _context: click.Context, _parameter: click.Parameter, given: tuple[tuple[str, ...], ...]
+    context: click.Context, parameter: click.Parameter, given: tuple[tuple[str, ...], ...]
 ) -> tuple[str, ...]:
     """The sysctls of repeated options, in ascending order of their names."""
     names = [text.partition("=")[0] for text in chain(*given)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"--sysctl {twice} is given twice", "give it one value; connbench sweep takes a list")
-    return next(iter(_combined(_context, _parameter, given)), ())
+    return next(iter(_combined(context, parameter, given)), ())
 
 
 def _combined(

@@ -19,9 +19,9 @@ from connbench.linux.namespace import (
     enter_child_namespace,
     enter_new_namespace,
     in_namespace,
-    open_own_namespace,
     refusal_reason,
 )
+from connbench.linux.process import open_own_namespace
 from connbench.model import Link, PortRange, RoundPlan
 
 UNPRIVILEGED_START_DEFAULT = 1024

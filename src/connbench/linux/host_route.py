@@ -11,16 +11,17 @@ from typing import Self
 from connbench.errors import EnvironmentFault, TargetError, reason_of
 from connbench.linux import sysctl
 from connbench.linux.interfaces import HOST_DEVICE, connect_to_host, find_ways_out, remove_near_end
-from connbench.linux.namespace import LIMIT_WAIT_S, enter_new_namespace, in_namespace, open_own_namespace
+from connbench.linux.namespace import LIMIT_WAIT_S, enter_new_namespace, in_namespace
 from connbench.linux.nftables import masquerade as start_masquerade
-from connbench.linux.process import in_child
+from connbench.linux.process import in_child, open_own_namespace
 from connbench.model import Namespace, ip_version
+from connbench.model.round_report import CONNTRACK_MAX
 
 PROBE_S = 1.0
 """Seconds that a target has to answer without masquerade. A SYN that got lost is sent again only after a second."""
 
-CONNTRACK_MAX, CONNTRACK_COUNT = "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_count"
-"""The most entries of the host's table of connections, and how many it has."""
+CONNTRACK_COUNT = "net.netfilter.nf_conntrack_count"
+"""How many entries the host's conntrack table has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _check_forwards(device: str, family: int) -> None:
 
 
 def _check_conntrack(connections: int) -> None:
-    """Check that the host's table of connections has room: where it is full, the host drops packets of others, too.
+    """Check that the host's conntrack table has room: where it is full, the host drops packets of others, too.
 
     Raises:
         EnvironmentFault: It has not.
@@ -154,6 +155,6 @@ def _check_conntrack(connections: int) -> None:
     most, used = sysctl.number(CONNTRACK_MAX), sysctl.number(CONNTRACK_COUNT)
     if used + connections > most:
         raise EnvironmentFault(
-            f"{connections:,} connections do not fit the host's table of connections: it has {used:,} of {most:,}",
+            f"{connections:,} connections do not fit the host's conntrack table: it has {used:,} of {most:,} entries",
             f"ask for fewer, or set {CONNTRACK_MAX}={used + connections} or more",
         )

@@ -19,7 +19,7 @@ from connbench.errors import EnvironmentFault, TargetError, reason_of
 from connbench.linux import sysctl
 from connbench.linux.address_family import enable_ipv6, family_of
 from connbench.linux.faults import limit_fault
-from connbench.linux.process import CLONE_NEWNET, in_child, set_namespace
+from connbench.linux.process import CLONE_NEWNET, in_child, open_own_namespace, set_namespace
 
 NO_LOOPBACK = "the loopback interface of the new namespace cannot be set up"
 
@@ -231,7 +231,7 @@ def connect_to_host(host: int, addresses: tuple[str, ...]) -> None:
     def work() -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
 
-        own = os.open("/proc/self/ns/net", os.O_RDONLY)
+        own = open_own_namespace()
         with IPRoute() as route:
             _add_pair_to_host(route, near_end, host_end, host)
             _connect(route, near_end, host_end)

@@ -14,10 +14,8 @@ from connbench.errors import EnvironmentFault, reason_of
 from connbench.linux import sysctl
 from connbench.linux.faults import limit_fault
 from connbench.linux.interfaces import bring_up_loopback
-from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, in_child, set_namespace, unshare
+from connbench.linux.process import CLONE_NEWNET, CLONE_NEWUSER, in_child, open_own_namespace, set_namespace, unshare
 from connbench.model import Namespace
-
-_OWN = "/proc/self/ns/net"
 
 LIMIT_WAIT_S = 3.0
 """Seconds that a round waits while user.max_net_namespaces is reached. The kernel removes the namespace of the previous
@@ -60,15 +58,6 @@ def enter_child_namespace(ehash_entries: int, patience: float = 0.0) -> None:
     sysctl.write(sysctl.CHILD_EHASH_ENTRIES, str(ehash_entries))
     _unshare(CLONE_NEWNET, patience)
     sysctl.write(sysctl.CHILD_EHASH_ENTRIES, str(ehash_entries))
-
-
-def open_own_namespace() -> int:
-    """A descriptor of this process's network namespace, for `in_namespace` after it has entered another one.
-
-    Raises:
-        OSError: No descriptor is free, or /proc is hidden.
-    """
-    return os.open(_OWN, os.O_RDONLY)
 
 
 def create_namespace(patience: float = 0.0) -> int:

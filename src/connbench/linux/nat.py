@@ -12,7 +12,7 @@ from connbench.linux import counters, nftables, sysctl
 from connbench.linux.faults import limit_fault
 from connbench.linux.interfaces import TO_SERVER, connect_through_router
 from connbench.linux.namespace import LIMIT_WAIT_S, create_namespace, enter_new_namespace, in_namespace, refusal_reason
-from connbench.linux.process import die_with_parent, in_child
+from connbench.linux.process import die_with_parent, in_child, open_own_namespace
 from connbench.linux.veth import await_answer
 from connbench.model import ROUTER_ADDRESSES, Namespace, PortRange, ip_version
 from connbench.model.round_report import CONNTRACK_MAX, CONNTRACK_TIMEOUTS
@@ -70,7 +70,7 @@ def make_router(
             return descriptor
 
         try:
-            clients = [kept(os.open("/proc/self/ns/net", os.O_RDONLY))]
+            clients = [kept(open_own_namespace())]
             clients += [kept(create_namespace(LIMIT_WAIT_S)) for _ in sources[1:]]
             router, server = (kept(create_namespace(LIMIT_WAIT_S)) for _ in range(2))
         except OSError as error:

@@ -68,6 +68,15 @@ def set_namespace(descriptor: int, kind: int) -> None:
     _check(_libc.setns(descriptor, kind), "setns")
 
 
+def open_own_namespace() -> int:
+    """A descriptor of this process's network namespace, to return to it from another one.
+
+    Raises:
+        OSError: No descriptor is free, or /proc is hidden.
+    """
+    return os.open("/proc/self/ns/net", os.O_RDONLY)
+
+
 def usable_cpus() -> set[int]:
     """The CPUs that this process may run on; all CPUs if a sandbox denies the question."""
     try:

@@ -166,11 +166,6 @@ class HostValue:
             os.pwrite(self._file, self._before, 0)
         return True
 
-    def close(self) -> None:
-        """Close its file."""
-        if self._file is not None:
-            os.close(self._file)
-
     def _read(self) -> bytes | None:
         try:
             return None if self._file is None else os.pread(self._file, LONGEST_VALUE, 0)

@@ -9,10 +9,18 @@ from connbench.model.addresses import PortRange
 from connbench.model.choices import Phase, Placement, Protocol, Reuse
 from connbench.model.load import NO_LOAD, Load
 from connbench.safe_text import printable
-from connbench.strategies import STRATEGIES, Strategy, strategy_of
+from connbench.strategies import Strategy, strategy_of
 
 HALF = 0.5
 """Share of the ports beyond which a search of one parity first finds all ports of that parity in use."""
+
+
+def lower_half(ports: int) -> int:
+    """How many of so many ports bind() with SO_REUSEADDR searches before the others; 0 if it has no halves.
+
+    See `inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c.
+    """
+    return ports // 4 * 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ class StrategySpec:
         """
         version = version_of(kernel) or ONE_STEP_SINCE
         strategy = self.traits
-        walks = strategy.name in STRATEGIES and not strategy.chooses_port and self.stride is None
+        walks = strategy.is_modelled and not strategy.chooses_port and self.stride is None
         walks = walks and self.load.protocol is Protocol.TCP
         return walks and version >= PARITY_WALK_SINCE and (version < ONE_STEP_SINCE or not strategy.sets_port_range)
 

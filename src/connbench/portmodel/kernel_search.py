@@ -12,6 +12,7 @@ from math import gcd
 from typing import ClassVar, Final, Protocol
 
 from connbench.model import PortRange
+from connbench.model.strategy import lower_half
 
 JITTER_SHIFT = 29
 """32 random bits, shifted by this, are get_random_u32_below(8): after a search of fewer steps than that number, the
@@ -299,7 +300,7 @@ class SearchOfBind(ParityFirst):
     def search(self, low: int, high: int, drawn: int) -> int:
         """See `PortSpace.search`."""
         self.ports_probed = self.lookups = 0
-        half = (high - low + 1) // 4 * 2
+        half = lower_half(high - low + 1)
         if not (self.begins_in_lower_half and half):
             return self._search_part(low, high, drawn)
         port = self._search_part(low, low + half - 1, drawn)

@@ -12,6 +12,7 @@ import numpy as np
 from connbench.analysis.knee import Knee, is_unseen, knee_of, knee_of_searches, of_first_address
 from connbench.analysis.summary import Distribution, summarize
 from connbench.model import Close, Phase, Protocol, Spread, format_addresses
+from connbench.model.strategy import lower_half
 from connbench.portmodel.agreement import Agreement, PredictedFigure
 from connbench.portmodel.algorithm import ALGORITHMS, Algorithm
 from connbench.portmodel.calibration import USUAL_OF, Calibration
@@ -125,7 +126,7 @@ def knee(prediction: Prediction, calibration: Calibration | None) -> Knee:
 
     searched = len(plan.plan.port_range)
     if plan.strategy.searches_by_halves:
-        searched = searched // 4 * 2
+        searched = lower_half(searched)
 
     def of(mask: Mask) -> Knee:
         if calibration or protocol is Protocol.UDP:

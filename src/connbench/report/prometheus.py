@@ -101,6 +101,8 @@ def _info(result: Result) -> Metric:
         "seed": plan and plan.seed,
         "rounds": result.most_rounds,
     }
+    if plan and plan.link is Link.ROUTED:
+        known |= {"masquerade": plan.masquerade}
     if plan and plan.link is Link.NAT:
         known |= {"clients": plan.client_namespaces, "nat_ports": plan.nat_ports, "nat_random": plan.nat_random}
     values = {name: "" if value is None else str(value) for name, value in known.items()}
