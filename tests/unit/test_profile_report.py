@@ -90,6 +90,15 @@ def test_table_has_a_row_for_each_level_and_a_column_for_each_strategy(usual: Re
     ]
 
 
+def test_strategies_with_different_numbers_of_ports_have_both_in_a_row() -> None:
+    """With a stride a level is of fewer ports: the row names the fewest and the most."""
+    few = replace(RANDOM, stride=4, residue=0)
+    fewer = attempts(FAST)
+    made = {under(PLAIN): attempts(FAST), under(few): replace(fewer, in_use=fewer.in_use // 4)}
+    [table] = tables(profile_of(made))
+    assert [row[1] for row in table.rows] == ["62-250", "112-450", "125-500", "187-750", "250-1,000", ""]
+
+
 def test_wide_table_has_p99_and_errors_too(usual: Result) -> None:
     """Three columns for each strategy."""
     [table] = tables(usual, is_wide=True)

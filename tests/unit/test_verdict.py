@@ -390,6 +390,11 @@ ROUTED = replace(
             ROUTED,
             "--source 198.18.0.1 --target 192.0.2.9:80 --allow-remote --allow-host-route --port-range",
         ),
+        (
+            Load(),
+            replace(FULL, targets=(Endpoint("127.9.9.2", 80), Endpoint("127.9.9.3", 80))),
+            "-n 1000 --target 127.9.9.2:80 --target 127.9.9.3:80 --listener backlog --port-range",
+        ),
         (Load(), HOST, "--strategy window --isolate never shows"),
     ],
 )

@@ -248,10 +248,12 @@ def _reserved(ports: PortRange, reserved: frozenset[int], specs: list[StrategySp
     told = "".join(
         f"; {share:.1%} of the windows of {width} ports have reserved ports only" for width, share in empty.items()
     )
+    are, them = ("is", "it") if number == 1 else ("are", "them")
     return Finding(
         "reserved-ports",
         Severity.NOTE,
-        f"{number:,} of the {len(ports):,} ports of {ports} are reserved ({name}): connect() never chooses them{told}",
+        f"{number:,} of the {len(ports):,} ports of {ports} {are} reserved ({name}): the kernel's search passes over "
+        f"{them}{told}",
         "; ".join(counted),
     )
 

@@ -96,13 +96,18 @@ def _table(strategies: Sequence[StrategyResult], kernel: str, *, is_wide: bool) 
     rows = [
         (
             format_percent(share),
-            count(max(levels[share].in_use for levels in by_share if share in levels)),
+            _numbers({levels[share].in_use for levels in by_share if share in levels}),
             *(cell for levels in by_share for cell in _cells(levels.get(share), is_wide=is_wide)),
         )
         for share in shares
     ]
     knees = [cell for s in strategies for cell in (_knee(s, kernel), *([""] * 2 if is_wide else []))]
     return Table(("level", "ports", *heads), [*rows, ("knee", "", *knees)])
+
+
+def _numbers(in_use: set[int]) -> str:
+    """The ports in use at a level; the fewest and the most if strategies have different numbers of ports."""
+    return "-".join(count(number) for number in sorted({min(in_use), max(in_use)}))
 
 
 def _heads(name: str, *, is_wide: bool) -> tuple[str, ...]:

@@ -470,7 +470,9 @@ def _conditions(plan: Plan, strategies: Sequence[StrategySpec]) -> str:
     words += _link_words(plan)
     if plan.ehash_entries:
         words.append(f"--ehash-entries {plan.ehash_entries}")
-    if (
+    if len(plan.targets) > 1 and plan.listener in {Listener.ACCEPT, Listener.BACKLOG}:
+        words.append(f"--listener {plan.listener}")  # without it the targets would have to listen already
+    elif (
         plan.listener is Listener.ACCEPT
         and plan.namespace.is_own
         and not (load.churn and load.churn.close is Close.FIN)
@@ -533,11 +535,12 @@ def _spelled(sources: Sequence[str]) -> str:
 
 
 def _target_words(plan: Plan) -> list[str]:
-    """The targets where they listened already."""
-    if plan.listener is not Listener.EXTERNAL:
+    """The targets where they listened already, or are several: connbench chooses one by itself."""
+    if plan.listener is not Listener.EXTERNAL and len(plan.targets) == 1:
         return []
     words = [f"--target {quote(printable(str(target)))}" for target in plan.targets]
-    return words if all(target.is_loopback for target in plan.targets) else [*words, "--allow-remote"]
+    are_near = plan.link.has_two_ends or all(target.is_loopback for target in plan.targets)
+    return words if are_near else [*words, "--allow-remote"]
 
 
 def _list(values: Iterable[object]) -> str:
