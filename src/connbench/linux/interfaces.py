@@ -225,8 +225,7 @@ def connect_to_host(host: int, addresses: tuple[str, ...]) -> None:
             to one of the addresses.
     """
     near_end = _End(NEAR, NEAR_MAC, addresses)
-    hop = HOPS[family_of(addresses[0])]
-    host_end = _End(HOST_DEVICE, FAR_MAC, (hop,))
+    host_end = _End(HOST_DEVICE, FAR_MAC, (), HOPS[family_of(addresses[0])])
 
     def work() -> None:
         from pyroute2 import IPRoute  # noqa: PLC0415  # see the module's docstring
