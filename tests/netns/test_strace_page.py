@@ -41,7 +41,7 @@ def test_page_shows_each_strategy() -> None:
 
 
 @needs_port_range
-@pytest.mark.slow  # strace prints also the 2,000 calls by which each worker measures its own cost
+@pytest.mark.slow  # strace prints also the 500 calls by which each worker measures its own cost
 def test_strace_prints_what_the_page_shows(tmp_path: Path) -> None:
     """One connection of each strategy, by the loop that is built here."""
     trace = tmp_path / "calls.txt"
