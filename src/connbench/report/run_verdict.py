@@ -407,7 +407,8 @@ def _next_step(result: Result, strategies: Sequence[StrategyResult]) -> str:
         helping = " ".join(f"--strategy {name}" for name in shown)
         return f"Next: connbench run {helping}{kept}{rounds}{ports} shows what helps."
     sources = f" --sources {len(first.sources)}" if len(first.sources) > 1 else ""
-    targets = "".join(f" --target {target}" for target in plan.targets) if plan.listener is Listener.EXTERNAL else ""
+    are_named = plan.listener is Listener.EXTERNAL or len(plan.targets) > 1
+    targets = "".join(f" --target {target}" for target in plan.targets) if are_named else ""
     asked = f"-n {first.connections}{sources}{targets}{ports}"
     return f"Next: connbench advise {asked} says which strategy and setting fit such a load."
 
