@@ -441,7 +441,11 @@ def _find_loopback_reuse(plan: Plan, spec: StrategySpec, measured: Round, kernel
     free = planned.capacity - planned.connections
     half = int(planned.capacity * HALF)
     if closed > free:
-        hidden = f"the {free:,} free ports do not last for {closed:,} replacements in that time"
+        hidden = (
+            f"the {free:,} free ports do not last for {closed:,} replacements in that time"
+            if free
+            else f"no port is free for the {closed:,} replacements in that time"
+        )
     elif planned.connections <= half < planned.connections + closed and spec.searches_one_parity_first(kernel):
         hidden = (
             f"{planned.connections + closed:,} of {planned.capacity:,} ports are in use then, and connect() is slow"
