@@ -22,7 +22,8 @@ from run_connbench import COMMAND, HANG_S
 HOST = [sys.executable, str(Path(__file__).parents[1] / "routed_host.py")]
 ADDRESSES = {"4": ("192.0.2.1", "192.0.2.9:8080"), "6": ("2001:db8:2::1", "[2001:db8:2::9]:8080")}
 FORWARDING = {"4": "net.ipv4.conf.near.forwarding=1", "6": "net.ipv6.conf.all.forwarding=1"}
-FAMILIES = ["4", pytest.param("6", marks=pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6"))]
+NO_IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this kernel has no IPv6")
+FAMILIES = ["4", pytest.param("6", marks=[NO_IPV6, pytest.mark.slow])]
 NAMES = ("--name", "server.example=2001:db8:2::9", "--name", "server.example=192.0.2.9")
 PORTS, LOW = 16, 40000
 RANGE = ("--port-range", f"{LOW}-{LOW + PORTS - 1}")

@@ -277,7 +277,13 @@ def go_program(spec: SnippetSpec, folder: Path, environment: dict[str, str], mai
     return str(binary)
 
 
-@pytest.mark.parametrize("spec", ways())
+def compiled_ways() -> list[Any]:
+    """The same, of which all but three are slow: the compiler takes a second for each."""
+    kept, others = ways()[::5], [one for one in ways() if one not in ways()[::5]]
+    return [*kept, *(pytest.param(*one.values, id=one.id, marks=[*one.marks, pytest.mark.slow]) for one in others)]
+
+
+@pytest.mark.parametrize("spec", compiled_ways())
 @needs("go")
 def test_go_connects(spec: SnippetSpec, tmp_path: Path, go_environment: dict[str, str]) -> None:
     """`go vet` finds nothing in it, and it connects as Python's does."""

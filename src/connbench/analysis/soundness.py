@@ -257,7 +257,10 @@ def _find_other_failures(measured: Round) -> Iterator[Finding]:
 
 
 def _find_no_connection(plan: Plan | None, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
-    """A phase without a connection: it does not say what a connection costs, well measured as it may be."""
+    """A phase without a connection: it does not say what a connection costs, well measured as it may be.
+
+    A churn whose ports all stay in TIME_WAIT shows just that; `time-wait` says so.
+    """
     samples = measured.samples
     if spec.phase is Phase.PROFILE and plan:  # with all ports in use, attempts are to fail
         samples = samples.chosen(samples.in_use < RoundPlan(plan, spec, measured.number).capacity)
@@ -267,6 +270,8 @@ def _find_no_connection(plan: Plan | None, spec: StrategySpec, measured: Round) 
         GIVEN_UP,
         UNKNOWN_ERRNO,
     }:  # other failures have a finding of their own
+        return
+    if spec.phase is Phase.CHURN and measured.report.time_wait and numbers <= set(NO_PORT_FREE):
         return
     reasons = ", ".join(f"{name} {times:,}" for name, times in count_errors(samples.errno).items())
     yield Finding(
@@ -500,7 +505,7 @@ def _advice(plan: Plan, spec: StrategySpec, measured: Round) -> str:
     planned = RoundPlan(plan, spec, measured.number)
     free = planned.capacity - planned.connections
     if free <= 0:
-        return "every port is in use, or in TIME_WAIT: lower --fill, or use --close rst"
+        return "every port is in use, or in TIME_WAIT: fill fewer ports, or use --close rst"
     seconds = _time_wait_seconds(plan, spec, measured.report.settings)
     fitting = format_measured_rate(free / seconds).replace(",", "")  # the reader can paste it
     advice = f"a port is free again after {seconds:g} s: --churn-rate {fitting} fits, or use --close rst"
