@@ -132,6 +132,11 @@ class StrategySpec:
         return self.traits.binds_to_port and not self.shares_ports
 
     @property
+    def has_bind_apart(self) -> bool:
+        """Whether bind() takes the port, and the latency is connect()'s alone; that of UDP has bind() in it."""
+        return self.traits.binds_to_port and self.load.protocol is Protocol.TCP
+
+    @property
     def draws_again(self) -> bool:
         """Whether a further try can find a port after a failed one: it takes another port or window."""
         return self.traits.draws_again or self.stride is not None
@@ -164,9 +169,8 @@ class StrategySpec:
             kernel: The kernel's release; an unknown one, an empty text, counts as 6.8 or later.
         """
         version = version_of(kernel) or ONE_STEP_SINCE
-        strategy = self.traits
-        walks = strategy.is_modelled and not strategy.chooses_port and self.stride is None
-        walks = walks and self.load.protocol is Protocol.TCP
+        strategy, is_tcp = self.traits, self.load.protocol is Protocol.TCP
+        walks = strategy.is_modelled and not strategy.chooses_port and self.stride is None and is_tcp
         return walks and version >= PARITY_WALK_SINCE and (version < ONE_STEP_SINCE or not strategy.sets_port_range)
 
     @property

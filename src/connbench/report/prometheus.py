@@ -12,7 +12,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import count_errors, summarize
-from connbench.model import Link, Protocol, format_addresses
+from connbench.model import Link, format_addresses
 from connbench.model.round_report import CONNTRACK, CONNTRACK_COUNTERS
 from connbench.report.run_report import MOST_PARTS
 from connbench.results.result import Mask, Numbers, Origin, Result, Samples, StrategyResult
@@ -149,7 +149,7 @@ def _bind(named: dict[str, StrategyResult]) -> Iterator[Metric]:
         ["strategy", "half", "call", "figure"],
     )
     for label, strategy in named.items():
-        if not strategy.strategy.traits.binds_to_port or strategy.strategy.load.protocol is Protocol.UDP:
+        if not strategy.strategy.has_bind_apart:
             continue
         samples = strategy.samples
         for parity, chosen in _by_parity(samples).items():

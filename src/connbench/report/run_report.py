@@ -254,7 +254,7 @@ def latency_table(summary: Summary) -> Table:
 def call_tables(result: Result, strategy: StrategyResult) -> tuple[Table, ...]:
     """bind() and connect() by themselves, by parity and by half of the range; none where bind() takes no port."""
     spec, summary = strategy.strategy, summarize(strategy)
-    if not spec.traits.binds_to_port or spec.load.protocol is Protocol.UDP or result.origin is Origin.TALK_CSV:
+    if not spec.has_bind_apart or result.origin is Origin.TALK_CSV:
         return ()
     groups = summary.groups | summary.halves
     return (

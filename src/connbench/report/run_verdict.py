@@ -449,7 +449,7 @@ def _settings(specs: Sequence[StrategySpec]) -> str:
     """What the strategies were set to, as `connbench sweep` takes it: in lists; retries that are not the default."""
     windows = dict.fromkeys(spec.window for spec in specs if spec.window)
     placements = dict.fromkeys(spec.placement for spec in specs if spec.placement)
-    retries = dict.fromkeys(spec.retries for spec in specs if spec.retries not in {None, spec.traits.default_retries})
+    retries = dict.fromkeys(spec.retries for spec in specs if spec.retries not in {None, spec.default_retries})
     words = []
     if windows:
         words.append(f"--window {_list(windows)}")
