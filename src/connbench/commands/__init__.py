@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMANDS = {
+    "inspect": "Show how full this host's ports are, by target, right now.",
     "profile": "Show what each strategy costs as the port range fills, in seconds.",
     "run": "Open N connections with each strategy, and time every connect().",
     "sweep": "Measure combinations of settings and loads; name the cheapest.",
@@ -51,7 +52,7 @@ COMMANDS = {
 }
 """Name and help line of each command; its module is imported when the command is used."""
 
-FEATURES = {"advise", "calibrate", "reproduce", "serve", "trace"}
+FEATURES = {"advise", "calibrate", "inspect", "reproduce", "serve", "trace"}
 """Commands that have a folder of their own; the others are modules of `connbench.commands`."""
 
 MODULES = {"report": "show", "strategies": "list_strategies"}

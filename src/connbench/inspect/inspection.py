@@ -1,0 +1,58 @@
+"""What `connbench inspect` found, as one value that reports, gates and exporters read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from connbench.inspect.port_usage import PathUsage, Usage, usage
+from connbench.inspect.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """A path, and what it belongs to.
+
+    Attributes:
+        path: Its ports in use.
+        usage: All that is in use in its namespace.
+    """
+
+    path: PathUsage
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        usages: The port usage of each namespace.
+        rows: The fullest paths of all, by share of their usable ports, the fullest first.
+    """
+
+    usages: Sequence[Usage]
+    rows: Sequence[Row]
+
+    @property
+    def paths(self) -> int:
+        """The number of paths, of which `rows` may be a part."""
+        return sum(one.paths for one in self.usages)
+
+    @property
+    def sockets(self) -> int:
+        """The number of sockets that were read."""
+        return sum(len(one.snapshot.sockets) for one in self.usages)
+
+
+def inspect(snapshots: Sequence[Snapshot], most_rows: int | None = None) -> Inspection:
+    """Group the sockets of namespaces by path.
+
+    Args:
+        snapshots: One for each namespace.
+        most_rows: How many paths to describe, the fullest; None for all.
+    """
+    usages = [usage(snapshot) for snapshot in snapshots]
+    rows = [Row(path, one) for one in usages for path in one.rows(most_rows)]
+    rows.sort(key=lambda row: row.path.share, reverse=True)
+    return Inspection(usages, rows[:most_rows])

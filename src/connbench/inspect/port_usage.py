@@ -1,0 +1,284 @@
+"""Which local ports are in use towards each target: the sockets of a namespace, grouped as the port search sees them.
+
+connect() takes a port for one 4-tuple: the same port serves another target. So ports are counted for each path: source,
+target and target port. bind() takes a port for every target (`inet_bind_bucket` with fastreuse >= 0), and connect()
+passes over it: so a listener, or a socket bound to a port, blocks that port on every path.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from connbench.inspect.snapshot import Settings, Snapshot
+from connbench.inspect.sockets import PROTOCOLS, STATE_NAMES, Indices, Mask, Sockets, State, address_text
+from connbench.model.addresses import MAX_PORT
+from connbench.units import MS_PER_S
+
+Ports = npt.NDArray[np.uint16]
+
+TIME_WAIT_MS = 60 * MS_PER_S
+RECENT_S = 10
+"""The seconds over which TIME_WAIT's timers give a rate."""
+
+TIMES_LEFT_S = (15, 30, 45, 60)
+
+_INCOMING = (State.SYN_RECV, State.NEW_SYN_RECV)
+_WITHOUT_PEER = (State.LISTEN, State.BOUND_INACTIVE, State.CLOSE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PathUsage:
+    """The ports in use on one path, from one source to one target and target port.
+
+    Attributes:
+        namespace: The name of the network namespace; empty for that of this process.
+        protocol: `tcp` or `udp`.
+        source: The local address.
+        target: The address of the other end.
+        target_port: Its port.
+        interface: The index of the device that the sockets are bound to; 0 for none.
+        ports: The local ports in use that lie in the usable range, ascending, each once.
+        usable: The ports that this path could have in use: the range without reserved ones, and without those that
+            sockets of others block.
+        blocked: The ports of the range that bind() took for every target, ascending; none of them is in `ports`.
+        established: Connections in ESTABLISHED.
+        time_wait: Connections in TIME_WAIT.
+        others: The number of connections in each further state, by its name in `ss`.
+        time_wait_left: The number of connections in TIME_WAIT for at most so many seconds more, by the seconds; empty
+            if timers are not known.
+        closing_per_s: Connections a second that entered TIME_WAIT in the last 10 s; None if timers are not known.
+        expiring_per_s: Connections a second that leave it in the next 10 s; likewise.
+        outside: Connections whose port does not lie in the usable range: bind() named it.
+        sockets: The sockets of the path, as indices into `Snapshot.sockets`.
+    """
+
+    namespace: str
+    protocol: str
+    source: str
+    target: str
+    target_port: int
+    interface: int
+    ports: Ports
+    usable: int
+    blocked: Ports
+    established: int
+    time_wait: int
+    others: Mapping[str, int]
+    time_wait_left: Mapping[int, int]
+    closing_per_s: float | None
+    expiring_per_s: float | None
+    outside: int
+    sockets: Indices
+
+    @property
+    def used(self) -> int:
+        """The number of ports in use."""
+        return len(self.ports)
+
+    @property
+    def free(self) -> int:
+        """The number of usable ports that are not in use."""
+        return self.usable - self.used
+
+    @property
+    def share(self) -> float:
+        """The share of the usable ports that is in use, 0 to 1; 1 where no port is usable."""
+        return self.used / self.usable if self.usable else 1.0
+
+    @property
+    def odd(self) -> int:
+        """The number of odd ports in use."""
+        return int(np.count_nonzero(self.ports & 1))
+
+    @property
+    def even(self) -> int:
+        """The number of even ports in use."""
+        return self.used - self.odd
+
+
+class Usage:
+    """The port usage of one namespace; `rows` gives its paths, the one with the most ports in use first.
+
+    Attributes:
+        snapshot: What was read.
+        outgoing: The sockets that connected from a port of the range, or from another one that is no listener's.
+        listeners: The TCP sockets in LISTEN and those bound to a port without a peer whose port is in the range and not
+            reserved, as indices.
+        paths: The number of paths.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        sockets, settings = snapshot.sockets, snapshot.settings
+        self._is_usable = _usable(settings)
+        is_tcp = sockets.protocol == socket.IPPROTO_TCP
+        is_alone = np.isin(sockets.state, _WITHOUT_PEER) | (sockets.remote_port == 0)
+        self.listeners: Indices = np.flatnonzero(is_tcp & is_alone & self._is_usable[sockets.local_port])
+        self._udp_alone: Indices = np.flatnonzero(~is_tcp & is_alone & self._is_usable[sockets.local_port])
+        is_outgoing = ~is_alone & ~np.isin(sockets.state, _INCOMING) & ~_is_accepted(sockets)
+        is_outgoing &= self._is_usable[sockets.local_port] | _shares_path(sockets, is_outgoing, self._is_usable)
+        self.outgoing: Indices = np.flatnonzero(is_outgoing)
+        self._order, self._bounds = _group(sockets, self.outgoing)
+        self._used = self._count_ports()
+        self._fullest: Indices = np.argsort(-self._used, kind="stable")
+
+    @property
+    def paths(self) -> int:
+        """The number of paths."""
+        return len(self._bounds) - 1
+
+    @cached_property
+    def blocked(self) -> Ports:
+        """The ports of the usable range that a TCP socket took for every target, ascending."""
+        return np.unique(self.snapshot.sockets.local_port[self.listeners])
+
+    def rows(self, number: int | None = None) -> list[PathUsage]:
+        """The paths with the most ports in use, the fullest first.
+
+        Args:
+            number: How many; None for all.
+        """
+        return [self._row(int(group)) for group in self._fullest[:number]]
+
+    def _count_ports(self) -> Indices:
+        """The number of distinct ports in use that are usable, of each path."""
+        ports = self.snapshot.sockets.local_port[self._order].astype(np.int64)
+        groups = np.repeat(np.arange(self.paths), np.diff(self._bounds))
+        inside = self._is_usable[ports]
+        pairs = np.unique(groups[inside] * (MAX_PORT + 1) + ports[inside])
+        return np.bincount(pairs // (MAX_PORT + 1), minlength=self.paths)
+
+    def _row(self, group: int) -> PathUsage:
+        indices = self._order[self._bounds[group] : self._bounds[group + 1]]
+        sockets = self.snapshot.sockets[indices]
+        family = int(sockets.family[0])
+        protocol = PROTOCOLS[int(sockets.protocol[0])]
+        inside = self._is_usable[sockets.local_port]
+        ports = np.unique(sockets.local_port[inside])
+        taken = self.blocked if protocol == "tcp" else self._taken_from_udp(indices)
+        blocked = np.setdiff1d(taken, ports, assume_unique=True)
+        states = np.bincount(sockets.state, minlength=max(State) + 1)
+        others = {
+            STATE_NAMES[state]: int(states[state])
+            for state in State
+            if states[state] and state not in {State.ESTABLISHED, State.TIME_WAIT}
+        }
+        left = sockets.expires_ms[(sockets.state == State.TIME_WAIT) & (sockets.expires_ms >= 0)]
+        knows_timers = len(left) > 0 or not states[State.TIME_WAIT]
+        return PathUsage(
+            namespace=self.snapshot.namespace,
+            protocol=protocol,
+            source=address_text(family, sockets.local[0]),
+            target=address_text(family, sockets.remote[0]),
+            target_port=int(sockets.remote_port[0]),
+            interface=int(sockets.interface[0]),
+            ports=ports,
+            usable=int(np.count_nonzero(self._is_usable)) - len(blocked),
+            blocked=blocked,
+            established=int(states[State.ESTABLISHED]),
+            time_wait=int(states[State.TIME_WAIT]),
+            others=others,
+            time_wait_left={s: int(np.count_nonzero(left <= s * MS_PER_S)) for s in TIMES_LEFT_S if knows_timers},
+            closing_per_s=_rate(left > TIME_WAIT_MS - RECENT_S * MS_PER_S) if knows_timers else None,
+            expiring_per_s=_rate(left <= RECENT_S * MS_PER_S) if knows_timers else None,
+            outside=int(np.count_nonzero(~inside)),
+            sockets=indices,
+        )
+
+    def _taken_from_udp(self, indices: Indices) -> Ports:
+        """The usable ports that other UDP sockets have on the same source, or on every address.
+
+        UDP takes a port for a local address, whatever the target.
+        """
+        sockets = self.snapshot.sockets
+        here = sockets.local[indices[0]]
+        is_udp = sockets.protocol == sockets.protocol[indices[0]]
+        is_same = (sockets.local == here).all(axis=1) & (sockets.family == sockets.family[indices[0]])
+        is_every = (sockets.local == 0).all(axis=1)
+        return np.unique(sockets.local_port[is_udp & (is_same | is_every) & self._is_usable[sockets.local_port]])
+
+
+def usage(snapshot: Snapshot) -> Usage:
+    """The port usage of a namespace."""
+    return Usage(snapshot)
+
+
+def _usable(settings: Settings) -> Mask:
+    """Whether the search may choose a port, of each of the 65,536."""
+    usable = np.zeros(MAX_PORT + 1, dtype=np.bool_)
+    usable[settings.ports.low : settings.ports.high + 1] = True
+    usable[list(settings.reserved)] = False
+    return usable
+
+
+def _is_accepted(sockets: Sockets) -> Mask:
+    """Whether each socket has the address and port of a listener, so that it is the accepted end of a connection."""
+    is_listener = sockets.state == State.LISTEN
+    listeners = sockets[is_listener]
+    is_every = (listeners.local == 0).all(axis=1)
+    on_every = np.zeros((7, MAX_PORT + 1), dtype=np.bool_)  # by family: 4 or 6
+    on_every[listeners.family[is_every], listeners.local_port[is_every]] = True
+    on_every[4] |= on_every[6]  # unless it has IPV6_V6ONLY, which a dump does not say
+    accepted: Mask = on_every[sockets.family, sockets.local_port]
+    own = np.unique(_mix(listeners.local[:, 0], listeners.local[:, 1], listeners.local_port))
+    accepted |= np.isin(_mix(sockets.local[:, 0], sockets.local[:, 1], sockets.local_port), own)
+    accepted[is_listener] = False
+    return accepted
+
+
+def _shares_path(sockets: Sockets, is_candidate: Mask, is_usable: Mask) -> Mask:
+    """Whether a socket's path has a socket whose port is usable: then it is outgoing, whatever its own port is."""
+    inside = is_candidate & is_usable[sockets.local_port]
+    beside = np.flatnonzero(is_candidate & ~inside)
+    found = np.zeros(len(sockets), dtype=np.bool_)
+    if len(beside):
+        found[beside] = np.isin(_paths(sockets[beside]), np.unique(_paths(sockets[inside])))
+    return found
+
+
+def _group(sockets: Sockets, chosen: Indices) -> tuple[Indices, Indices]:
+    """Sort sockets by path.
+
+    Returns:
+        The indices in that order, and where each path begins in it, with the end of the last one.
+    """
+    paths = _paths(sockets[chosen])
+    order = np.argsort(paths, kind="stable")
+    sorted_paths = paths[order]
+    begins = np.flatnonzero(np.diff(sorted_paths, prepend=sorted_paths[:1] + np.uint64(1)))
+    return chosen[order], np.append(begins, len(chosen))
+
+
+def _paths(sockets: Sockets) -> npt.NDArray[np.uint64]:
+    """A number for each socket's path; two paths among a million have the same number once in 37 million dumps."""
+    kinds = sockets.protocol.astype(np.uint64) << np.uint64(8) | sockets.family
+    return _mix(
+        sockets.local[:, 0],
+        sockets.local[:, 1],
+        sockets.remote[:, 0],
+        sockets.remote[:, 1],
+        sockets.remote_port.astype(np.uint64) << np.uint64(32) | sockets.interface,
+        kinds,
+    )
+
+
+def _mix(*columns: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint64]:
+    """One number of 64 bits of the values of several columns (SplitMix64's finalizer, once for each column)."""
+    mixed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        mixed ^= column
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(30)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(27)
+    return mixed
+
+
+def _rate(happened: Mask) -> float:
+    return int(np.count_nonzero(happened)) / RECENT_S
