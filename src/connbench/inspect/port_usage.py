@@ -136,7 +136,7 @@ class Usage:
     @cached_property
     def blocked(self) -> Ports:
         """The ports of the usable range that a TCP socket took for every target, ascending."""
-        return np.unique(self.snapshot.sockets.local_port[self.listeners])
+        return _distinct(self.snapshot.sockets.local_port[self.listeners])
 
     def rows(self, number: int | None = None) -> list[PathUsage]:
         """The paths with the most ports in use, the fullest first.
@@ -151,8 +151,9 @@ class Usage:
         ports = self.snapshot.sockets.local_port[self._order].astype(np.int64)
         groups = np.repeat(np.arange(self.paths), np.diff(self._bounds))
         inside = self._is_usable[ports]
-        pairs = np.unique(groups[inside] * (MAX_PORT + 1) + ports[inside])
-        return np.bincount(pairs // (MAX_PORT + 1), minlength=self.paths)
+        pairs = np.sort(groups[inside] * (MAX_PORT + 1) + ports[inside])
+        is_first = np.diff(pairs, prepend=-1) != 0
+        return np.bincount(pairs[is_first] // (MAX_PORT + 1), minlength=self.paths)
 
     def _row(self, group: int) -> PathUsage:
         indices = self._order[self._bounds[group] : self._bounds[group + 1]]
@@ -160,7 +161,7 @@ class Usage:
         family = int(sockets.family[0])
         protocol = PROTOCOLS[int(sockets.protocol[0])]
         inside = self._is_usable[sockets.local_port]
-        ports = np.unique(sockets.local_port[inside])
+        ports = _distinct(sockets.local_port[inside])
         taken = self.blocked if protocol == "tcp" else self._taken_from_udp(indices)
         blocked = np.setdiff1d(taken, ports, assume_unique=True)
         states = np.bincount(sockets.state, minlength=max(State) + 1)
@@ -201,7 +202,7 @@ class Usage:
         is_udp = sockets.protocol == sockets.protocol[indices[0]]
         is_same = (sockets.local == here).all(axis=1) & (sockets.family == sockets.family[indices[0]])
         is_every = (sockets.local == 0).all(axis=1)
-        return np.unique(sockets.local_port[is_udp & (is_same | is_every) & self._is_usable[sockets.local_port]])
+        return _distinct(sockets.local_port[is_udp & (is_same | is_every) & self._is_usable[sockets.local_port]])
 
 
 def usage(snapshot: Snapshot) -> Usage:
@@ -278,6 +279,11 @@ def _mix(*columns: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint64]:
         mixed *= np.uint64(0xBF58476D1CE4E5B9)
         mixed ^= mixed >> np.uint64(27)
     return mixed
+
+
+def _distinct(ports: Ports) -> Ports:
+    """The ports, ascending, each once."""
+    return np.flatnonzero(np.bincount(ports, minlength=MAX_PORT + 1)).astype(np.uint16)
 
 
 def _rate(happened: Mask) -> float:
