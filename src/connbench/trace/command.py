@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from connbench.commands.exporter import exporter_address, exporting
 from connbench.commands.messages import print_text
 from connbench.commands.sections import Command, Group, Section, option
 from connbench.commands.values import Word
 from connbench.commands.values import time as time_option
 from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageError
 from connbench.interrupts import Interrupts
-from connbench.model import MAX_PORT, Endpoint, is_of_many
+from connbench.model import Endpoint
 from connbench.trace.bpftrace import Bpftrace, running
 from connbench.trace.counts import READ_COUNTS, CgroupPaths, Counts, ParityCounts
 from connbench.trace.program import Probes, Trace, find_tracer, program
-from connbench.units import MS_PER_S, parse_number
+from connbench.units import MS_PER_S
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -173,23 +173,12 @@ def _trace(trace: Trace, interrupts: Interrupts, options: dict[str, str | float 
             interval_s=float(options["interval"] or 1),
             duration_s=None if duration is None else float(duration),
             as_json=bool(options["as_json"]),
-            exporter=None if exporter is None else _endpoint(str(exporter)),
+            exporter=None if exporter is None else exporter_address(str(exporter)),
             probes=None if probes is None else Probes(str(probes)),
         ),
         interrupts,
     )
     return ExitCode.OK
-
-
-def _endpoint(text: str) -> Endpoint:
-    host, _, port = text.rpartition(":")
-    with suppress(ValueError):
-        address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
-        if parse_number(port) <= MAX_PORT and not is_of_many(address):
-            return Endpoint(address, int(port))
-    raise UsageError(
-        f"--exporter {text!r} is not an address and a port", "for example 127.0.0.1:9435; port 0 takes a free one"
-    )
 
 
 def watch(options: TraceOptions, interrupts: Interrupts) -> None:
@@ -286,7 +275,7 @@ def _exporting(child: Bpftrace, options: TraceOptions, cgroups: CgroupPaths) -> 
     if options.exporter is None:
         yield lambda _: None
         return
-    from connbench.trace.trace_metrics import TraceCollector, exporting
+    from connbench.trace.trace_metrics import TraceCollector
 
     collector = TraceCollector(READ_COUNTS[options.trace](child.maps), cgroups.name)
 

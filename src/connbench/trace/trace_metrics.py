@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
-from connbench.errors import TargetError
-from connbench.model import Endpoint
 from connbench.trace.counts import Counts, LatencyCounts, OffsetCounts, ParityCounts, errno_name
 from connbench.trace.report import CgroupNames
 from connbench.units import NS_PER_S
@@ -20,7 +17,7 @@ BOUNDS_NS = tuple(1 << power for power in range(10, 34))
 """Upper bounds of the latency histogram: 1 µs to 8.6 s, where bpftrace's own buckets end."""
 
 
-class TraceCollector:
+class TraceCollector(Collector):
     """Makes the metrics of the newest counts whenever prometheus_client asks for them.
 
     Attributes:
@@ -99,31 +96,3 @@ def _offsets(counts: OffsetCounts) -> Iterator[Metric]:
     yield _bound(counts.bound)
     yield CounterMetricFamily("connect_search_failures", "connect() that found no port.", value=counts.failed)
     yield _lost(counts.lost)
-
-
-@contextmanager
-def exporting(endpoint: Endpoint, collector: TraceCollector) -> Iterator[Endpoint]:
-    """Serve the metrics over HTTP until the end of the `with` block.
-
-    The server runs in threads of its own, which never touch bpftrace.
-
-    Returns:
-        The address; with the port that the kernel chose, if `endpoint` has port 0.
-
-    Raises:
-        TargetError: It cannot listen there.
-    """
-    registry = CollectorRegistry()
-    registry.register(collector)
-    try:
-        server, thread = start_http_server(endpoint.port, endpoint.host, registry)
-    except OSError as error:
-        raise TargetError(
-            f"--exporter {endpoint} cannot listen: {error.strerror}", "name an address of this machine and a free port"
-        ) from error
-    try:
-        yield Endpoint(endpoint.host, server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
