@@ -21,6 +21,7 @@ from connbench.model.addresses import MAX_PORT
 from connbench.units import MS_PER_S
 
 Ports = npt.NDArray[np.uint16]
+Numbers = npt.NDArray[np.uint64]
 
 TIME_WAIT_MS = 60 * MS_PER_S
 RECENT_S = 10
@@ -133,6 +134,11 @@ class Usage:
         """The number of paths."""
         return len(self._bounds) - 1
 
+    @property
+    def grouped(self) -> tuple[Indices, Indices]:
+        """The outgoing sockets by their path's number, as indices; where each path's begin, and the end of the last."""
+        return self._order, self._bounds
+
     @cached_property
     def blocked(self) -> Ports:
         """The ports of the usable range that a TCP socket took for every target, ascending."""
@@ -227,8 +233,8 @@ def _is_accepted(sockets: Sockets) -> Mask:
     on_every[listeners.family[is_every], listeners.local_port[is_every]] = True
     on_every[4] |= on_every[6]  # unless it has IPV6_V6ONLY, which a dump does not say
     accepted: Mask = on_every[sockets.family, sockets.local_port]
-    own = np.unique(_mix(listeners.local[:, 0], listeners.local[:, 1], listeners.local_port))
-    accepted |= np.isin(_mix(sockets.local[:, 0], sockets.local[:, 1], sockets.local_port), own)
+    own = np.unique(mix(listeners.local[:, 0], listeners.local[:, 1], listeners.local_port))
+    accepted |= np.isin(mix(sockets.local[:, 0], sockets.local[:, 1], sockets.local_port), own)
     accepted[is_listener] = False
     return accepted
 
@@ -239,7 +245,7 @@ def _shares_path(sockets: Sockets, is_candidate: Mask, is_usable: Mask) -> Mask:
     beside = np.flatnonzero(is_candidate & ~inside)
     found = np.zeros(len(sockets), dtype=np.bool_)
     if len(beside):
-        found[beside] = np.isin(_paths(sockets[beside]), np.unique(_paths(sockets[inside])))
+        found[beside] = np.isin(path_numbers(sockets[beside]), np.unique(path_numbers(sockets[inside])))
     return found
 
 
@@ -249,17 +255,17 @@ def _group(sockets: Sockets, chosen: Indices) -> tuple[Indices, Indices]:
     Returns:
         The indices in that order, and where each path begins in it, with the end of the last one.
     """
-    paths = _paths(sockets[chosen])
+    paths = path_numbers(sockets[chosen])
     order = np.argsort(paths, kind="stable")
     sorted_paths = paths[order]
     begins = np.flatnonzero(np.diff(sorted_paths, prepend=sorted_paths[:1] + np.uint64(1)))
     return chosen[order], np.append(begins, len(chosen))
 
 
-def _paths(sockets: Sockets) -> npt.NDArray[np.uint64]:
+def path_numbers(sockets: Sockets) -> Numbers:
     """A number for each socket's path; two paths among a million have the same number once in 37 million dumps."""
     kinds = sockets.protocol.astype(np.uint64) << np.uint64(8) | sockets.family
-    return _mix(
+    return mix(
         sockets.local[:, 0],
         sockets.local[:, 1],
         sockets.remote[:, 0],
@@ -269,7 +275,7 @@ def _paths(sockets: Sockets) -> npt.NDArray[np.uint64]:
     )
 
 
-def _mix(*columns: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint64]:
+def mix(*columns: npt.NDArray[np.unsignedinteger]) -> Numbers:
     """One number of 64 bits of the values of several columns (SplitMix64's finalizer, once for each column)."""
     mixed = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:
