@@ -83,3 +83,23 @@ def test_findings_of_one_kind_are_shortened_in_text_only() -> None:
     many = Findings([FINDING] * 5, shortened=True)
     assert text.write([many]).splitlines()[-1] == "warning: the same of 3 more rounds"
     assert markdown.write([many]).count("a call took a second") == 5
+
+
+IPV6 = "2001:db8:85a3:1234:5678:8a2e:1370:7334"
+PATHS = Table(("path", "used", "free"), [(f"{IPV6} -> [{IPV6}]:443", "27,900", "332"), ("10.0.0.5", "1", "2")])
+
+
+def test_a_table_shows_addresses_as_they_are() -> None:
+    """A part such as `:1234:` is not replaced by the emoji that has this code."""
+    assert text.render(PATHS).splitlines()[1].split() == [IPV6, "->", f"[{IPV6}]:443", "27,900", "332"]
+
+
+def test_a_word_wider_than_its_column_stands_above_the_figures() -> None:
+    """The figures stay in their columns, and the table within the width."""
+    assert text.render(PATHS, 56).splitlines() == [
+        "path                                         used  free",
+        f"{IPV6} ->",
+        f"  [{IPV6}]:443",
+        "                                           27,900   332",
+        "10.0.0.5                                        1     2",
+    ]

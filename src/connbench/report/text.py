@@ -57,7 +57,7 @@ def _lines(block: Block, width: int | None, *, bold: bool) -> Iterator[str]:
         case Verbatim(text):
             yield text
         case Table():
-            yield from filter(None, (block.title, render(block, width) if block.rows else ""))
+            yield from filter(None, (fold(block.title, width), render(block, width) if block.rows else ""))
             yield from (fold(remark, width) for remark in block.remarks)
         case Alert(text, items):
             yield f"WARNING: {text}"
@@ -92,22 +92,27 @@ def render(table: Table, width: int | None = None) -> str:
     Args:
         table: Its first column stands to the left; of the others figures to the right, words to the left.
         width: Columns to fold the names of columns and the first column's words to, where they make the table too
-            wide; the figures of such a row stand beside its last line.
+            wide; the figures of such a row stand beside its last line, or below it if a word is wider than the column.
     """
-    header, rows = table.header, table.rows
+    header, rows, over = table.header, table.rows, dict[int, str]()
     if width is not None:
         first, *others = (max(map(len, cells)) for cells in zip(header, *rows, strict=True))
         if min(first, NARROWEST) + sum(2 + one for one in others) > width:
             header, others = _folded_heads(header, rows)
-        rows = [line for row in rows for line in _folded(row, max(NARROWEST, width - sum(2 + one for one in others)))]
+        room = max(NARROWEST, width - sum(2 + one for one in others))
+        rows = [line for row in rows for line in _folded(row, room, width)]
+        over = {at: row[0] for at, row in enumerate(rows) if len(row[0]) > room}
     grid = RichTable(box=None, pad_edge=False, header_style="")
     for position, title in enumerate(header):
         grid.add_column(title, justify="right" if position and position not in table.words else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*row)
+    for at, row in enumerate(rows):
+        grid.add_row("" if at in over else row[0], *row[1:])
     written = io.StringIO()
-    Console(file=written, width=WIDEST, color_system=None, markup=False, highlight=False).print(grid)
-    return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
+    # `:1234:` of an IPv6 address is the code of an emoji.
+    Console(file=written, width=WIDEST, color_system=None, markup=False, highlight=False, emoji=False).print(grid)
+    lines = [line.rstrip() for line in written.getvalue().splitlines()]
+    first = len(lines) - len(rows)
+    return "\n".join(over.get(at - first, line) for at, line in enumerate(lines))
 
 
 def _folded_heads(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[int]]:
@@ -118,6 +123,9 @@ def _folded_heads(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> t
     return (header[0], *folded), [max(both) for both in zip(widths, lines, strict=True)]
 
 
-def _folded(row: tuple[str, ...], width: int) -> list[tuple[str, ...]]:
-    lines = fold(row[0], width).split("\n")
+def _folded(row: tuple[str, ...], room: int, width: int) -> list[tuple[str, ...]]:
+    """A row as lines: its first cell folded to `room`, or to `width` if a word is longer; the figures in the last."""
+    lines = fold(row[0], room).split("\n")
+    if max(map(len, lines)) > room:
+        lines = [*fold(row[0], width).split("\n"), ""]
     return [*((line, *[""] * (len(row) - 1)) for line in lines[:-1]), (lines[-1], *row[1:])]
