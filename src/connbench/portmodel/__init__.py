@@ -2,5 +2,6 @@
 
 `kernel_search` has the searches, of the kinds that `algorithm` names. `simulation` runs a round's plan through one;
 `prediction` does so for a plan or beside a result. `calibration` fits what a probe costs, `agreement` compares a
-prediction with the measurement, and `variants` tries other settings.
+prediction with the measurement, and `variants` tries other settings. `next_search` says what one more search probes,
+given the ports in use.
 """

@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Protocol
 
 from connbench.model import PortRange
 from connbench.model.strategy import lower_half
+from connbench.portmodel.algorithm import Algorithm
 
 JITTER_SHIFT = 29
 """32 random bits, shifted by this, are get_random_u32_below(8): after a search of fewer steps than that number, the
@@ -327,6 +328,17 @@ class SearchOfBindByHalves(SearchOfBind):
 
     begins_in_lower_half = True
     __slots__ = ()
+
+
+EVERY_PORT_ALWAYS = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
+"""The searches of kernels that never prefer a parity. They have no IP_LOCAL_PORT_RANGE."""
+
+
+def search_of_connect(algorithm: Algorithm, *, has_option: bool) -> type[EveryPort | ParityFirst]:
+    """The search of connect(); `has_option` says whether the socket has IP_LOCAL_PORT_RANGE set."""
+    if algorithm.prefers_parity(has_option=has_option):
+        return ParityFirst
+    return EVERY_PORT_ALWAYS.get(algorithm, EveryPort)
 
 
 def tcp_port_spaces(

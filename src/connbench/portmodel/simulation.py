@@ -32,10 +32,7 @@ from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.kernel_search import (
     ALL_PORTS,
-    EveryPort,
-    EveryPortBefore42,
-    EveryPortFrom42,
-    ParityFirst,
+    EVERY_PORT_ALWAYS,
     PortSpace,
     SearchOfBind,
     SearchOfBindByHalves,
@@ -43,6 +40,7 @@ from connbench.portmodel.kernel_search import (
     TcpPortSpace,
     UdpHashTable,
     UdpPortSpace,
+    search_of_connect,
     tcp_port_spaces,
 )
 
@@ -66,9 +64,6 @@ FIRST_TRIES = 16
 
 PLACES, DRAWS_AT_ONCE = 2**21, 2**15
 """Ports of all spaces, and draws, that are held in arrays at once."""
-
-EVERY_PORT = {Algorithm.PRE_4_2: EveryPortBefore42, Algorithm.FROM_4_2: EveryPortFrom42}
-"""The searches of kernels that prefer no parity. All others use `EveryPort` where they prefer none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +186,13 @@ def port_spaces_of(plan: RoundPlan, algorithm: Algorithm, kernel: KernelParamete
 def _search_of(strategy: StrategySpec, algorithm: Algorithm) -> type[TcpPortSpace]:
     """The search of TCP that finds the strategy's ports."""
     if strategy.traits.searches_in_bind:
-        if algorithm in EVERY_PORT:
+        if algorithm in EVERY_PORT_ALWAYS:
             raise UsageError(
                 f"the model does not know the search of bind() before Linux 4.6, which {strategy.name} needs",
                 "leave it out, or choose the search of a later kernel",
             )
         return SearchOfBindByHalves if strategy.searches_by_halves else SearchOfBind
-    if algorithm.prefers_parity(has_option=strategy.traits.sets_port_range):
-        return ParityFirst
-    return EVERY_PORT.get(algorithm, EveryPort)
+    return search_of_connect(algorithm, has_option=strategy.traits.sets_port_range)
 
 
 def search_key(plan: RoundPlan, kernel: KernelParameters) -> int:
