@@ -1,6 +1,6 @@
-"""Text that is safe to print: without control characters, and without commands to a CI runner.
+"""Text that is safe to print: without control characters, commands to a CI runner, or a spreadsheet's formulas.
 
-Result files, names of strategies and messages of other programs may contain either.
+Result files, names of strategies and messages of other programs may contain any of these.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ _AT_START = re.compile(rf"(?m:^)( *:):(?={_NAME})|(#)#(?={_RUNNER})", re.IGNOREC
 _SUSPECT = re.compile(r"[^\x20-\x7e\n]|::|##")
 _HIDDEN_BUT_COLOUR = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e\n]")
 _NO_JSON_ASCII = re.compile(r"(?<=#)#|[^\x20-\x7e\n]")
+
+FORMULA = ("=", "+", "-", "@", "\t", "'")
+"""The first characters of a formula in a spreadsheet, and the one that `csv_cell` adds."""
 
 
 def printable(text: str) -> str:
@@ -60,3 +63,13 @@ def _escaped(found: re.Match[str]) -> str:
         return character
     in_utf16 = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{in_utf16[at]:02x}{in_utf16[at + 1]:02x}" for at in range(0, len(in_utf16), 2))
+
+
+def csv_cell(text: str) -> str:
+    """Text as one line that no spreadsheet takes for a formula.
+
+    An apostrophe marks it as text, as OWASP advises against CSV injection. A row has no line break, so that a million
+    of them can be read quickly.
+    """
+    words = text.replace("\r", " ").replace("\n", " ")
+    return f"'{words}" if words.startswith(FORMULA) else words

@@ -23,6 +23,7 @@ from connbench.model import LOAD_FIELDS, Load, Phase, Placement, Reuse, Strategy
 from connbench.model.load import parse_whole
 from connbench.results.file_checks import CHANGED, RENAMED, ImpossibleRow, Rounds, check_column
 from connbench.results.result import PARTIAL, Numbers, Origin, Result, Round, Samples, samples_class
+from connbench.safe_text import FORMULA, csv_cell
 from connbench.samples import COLUMNS, Column
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -52,9 +53,6 @@ LONGEST_LINE = 1 << 20
 """Characters. An attempt takes a hundred; the name of a strategy or the message of a fault can be longer."""
 
 _PARTIAL_MARK = "# partial"
-_FORMULA = ("=", "+", "-", "@", "\t", "'")
-"""The first characters of a formula in a spreadsheet, and the one that `_cell` adds."""
-
 _NO_SAMPLES = [""] * len(COLUMNS)
 _ROWS_AT_ONCE = 1 << 16
 
@@ -84,24 +82,14 @@ def csv_rows(result: Result) -> str:
 def _prefix(spec: StrategySpec, measured: Round) -> tuple[str, ...]:
     fault = measured.fault.message if measured.fault else ""
     # DuckDB looks for quotes in the first 20,480 rows alone, and a fault is often in the last ones.
-    unquoted = _cell(fault.replace(",", ";").replace('"', "'"))
+    unquoted = csv_cell(fault.replace(",", ";").replace('"', "'"))
     name, *numbers_and_words = to_columns(spec)
-    return (_cell(name), *numbers_and_words, str(measured.number), unquoted)
-
-
-def _cell(text: str) -> str:
-    """Text as one line that no spreadsheet takes for a formula.
-
-    An apostrophe marks it as text, as OWASP advises against CSV injection. A row has no line break, so that a million
-    of them can be read quickly.
-    """
-    words = text.replace("\r", " ").replace("\n", " ")
-    return f"'{words}" if words.startswith(_FORMULA) else words
+    return (csv_cell(name), *numbers_and_words, str(measured.number), unquoted)
 
 
 def _words(cell: str) -> str:
-    """The text that `_cell` was given, but for its line breaks."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+    """The text that `csv_cell` was given, but for its line breaks."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
 
 def is_own_header(line: str) -> bool:
