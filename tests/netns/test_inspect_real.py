@@ -1,0 +1,231 @@
+"""`inspect` on a host with common programs: it counts what `ss` lists, and what the sockets say of themselves."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import production_host as host
+from connbench.kernel_release import version_of
+from required_programs import require
+from run_connbench import HANG_S, INSIDE
+from server_host import heard, started
+
+SETTINGS = (
+    *("--sysctl", f"net.ipv4.ip_local_port_range={host.LOW} {host.HIGH}"),
+    *("--sysctl", f"net.ipv4.ip_local_reserved_ports={host.RESERVED_PORTS[0]}-{host.RESERVED_PORTS[-1]}"),
+    *("--sysctl", "net.ipv4.tcp_tw_reuse=0"),  # so that each request of the proxy has a port of its own
+)
+SOURCE = "127.0.0.1"
+ENDPOINT = re.compile(r"\[?(?:::ffff:)?([\da-f.:*]+?)\]?(?:%\w+)?:(\d+|\*)")
+"""An endpoint as `ss` prints it; an IPv4-mapped address takes IPv4's ports."""
+
+USAGE = """
+import json
+from connbench.inspect.port_usage import usage
+from connbench.inspect.snapshot import Snapshot
+from connbench.inspect.sock_diag import dump_sockets, read_settings
+
+found = usage(Snapshot(dump_sockets(), read_settings()))
+rows = [
+    (
+        (row.protocol, row.source, row.target, row.target_port, row.interface),
+        row.ports.tolist(),
+        {"ESTAB": row.established, "TIME-WAIT": row.time_wait} | row.others,
+        row.usable,
+        row.time_wait_left,
+    )
+    for row in found.rows()
+]
+print(json.dumps({"rows": rows, "listeners": found.snapshot.sockets.local_port[found.listeners].tolist()}))
+"""
+"""Prints the port usage of a namespace."""
+
+Space = tuple[str, str, str, int]
+"""Protocol, source, target and target port."""
+
+
+class Ports(NamedTuple):
+    """What is in use in a port space.
+
+    Attributes:
+        ports: The local ports, each once, ascending.
+        states: The number of connections in each state.
+    """
+
+    ports: list[int]
+    states: Counter[str]
+
+
+class Row(NamedTuple):
+    """What `inspect` says of a port space."""
+
+    space: Space
+    ports: list[int]
+    states: Counter[str]
+    usable: int
+    time_wait_left: dict[int, int]
+
+
+class Production(NamedTuple):
+    """The host.
+
+    Attributes:
+        pid: A process in its namespace.
+        own: The local ports that each group of the programs' sockets says it has.
+        listed: What `ss` lists.
+        found: What `inspect` prints.
+        listeners: The ports of the listeners that `inspect` found in the range.
+    """
+
+    pid: int
+    own: dict[str, list[int]]
+    listed: dict[Space, Ports]
+    found: list[Row]
+    listeners: list[int]
+
+    def row(self, target: tuple[str, int], source: str = SOURCE, protocol: str = "tcp") -> Row:
+        """What `inspect` says of the connections from a source to a target."""
+        [found] = [row for row in self.found if row.space == (protocol, source, *target)]
+        return found
+
+
+def listed_by_ss(pid: int) -> dict[Space, Ports]:
+    """The outgoing connections of a process's namespace, by port space: those whose port is no listener's."""
+    lines = [
+        (protocol, *line.split())
+        for protocol, option in (("tcp", "-t"), ("udp", "-u"))
+        for line in inside(pid, require("ss"), "-Han", option).splitlines()
+    ]
+    sockets = [(line[0], line[1], *endpoint(line[4]), *endpoint(line[5])) for line in lines]
+    listeners = {port for _, state, _, port, _, _ in sockets if state == "LISTEN"}
+    spaces: dict[Space, list[tuple[int, str]]] = defaultdict(list)
+    for protocol, state, source, port, target, target_port in sockets:
+        if host.LOW <= port <= host.HIGH and port not in listeners and state != "UNCONN":
+            spaces[protocol, source, target, target_port].append((port, state))
+    return {
+        space: Ports(sorted({port for port, _ in held}), Counter(state for _, state in held))
+        for space, held in spaces.items()
+    }
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Address and port of what `ss` prints; 0 for a port that is none."""
+    found = ENDPOINT.fullmatch(text)
+    assert found, text
+    return found[1], int(found[2].replace("*", "0"))
+
+
+def knows_bound_sockets() -> bool:
+    """Whether this kernel lists sockets that are bound, and neither connected nor listening (Linux 6.8)."""
+    return (version_of(platform.release()) or (0,)) >= (6, 8)
+
+
+def inside(pid: int, *command: str) -> str:
+    """What a command prints in the namespace of a process."""
+    joined = [*INSIDE, "--join", str(pid), "--", *command]
+    return subprocess.run(joined, capture_output=True, text=True, check=True, timeout=HANG_S).stdout
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    """The host, in which nothing moves, and what is known of it."""
+    folder = tmp_path_factory.mktemp("production")
+    servers = (require("nginx"), require("redis-server"))
+    program = (sys.executable, str(Path(host.__file__)), str(folder), *servers)
+    with started([*INSIDE, *SETTINGS, "--", *program]) as process:
+        told = heard(process)
+        assert told, process.communicate()[1]
+        document = json.loads(inside(process.pid, sys.executable, "-c", USAGE))
+        rows = [
+            Row(tuple(space[:4]), ports, +Counter(states), usable, {int(s): n for s, n in left.items()})
+            for space, ports, states, usable, left in document["rows"]
+        ]
+        yield Production(process.pid, json.loads(told), listed_by_ss(process.pid), rows, document["listeners"])
+        process.communicate(timeout=HANG_S)  # its stdin ends, and it ends its servers
+
+
+def test_counts_are_those_of_ss(production: Production) -> None:
+    """Each port space that `ss` lists has a row with the same ports and the same states, and no other has one."""
+    found = {row.space: Ports(row.ports, row.states) for row in production.found}
+    assert found == production.listed
+    assert len(found) == len(production.found)
+
+
+def test_the_fullest_comes_first(production: Production) -> None:
+    """The rows stand in the order of their ports in use."""
+    used = [len(row.ports) for row in production.found]
+    assert used == sorted(used, reverse=True)
+    assert production.found[0].space == ("tcp", SOURCE, *host.PLAIN[0])
+
+
+def test_a_proxy_without_keepalive_leaves_ports_in_time_wait(production: Production) -> None:
+    """The proxy closes the connection of each request before its upstream does: a port each, for 60 s."""
+    row = production.row(host.UPSTREAM)
+    assert row.states == {"TIME-WAIT": host.PROXIED}
+    assert len(row.ports) == host.PROXIED
+    assert row.time_wait_left[60] == host.PROXIED
+
+
+def test_clients_of_redis_hold_a_port_each(production: Production) -> None:
+    """The connections are there, and that of the program which tried whether redis listens is in TIME_WAIT."""
+    row = production.row(host.REDIS)
+    assert row.states == {"ESTAB": host.HELD, "TIME-WAIT": 1}
+    assert set(production.own["redis"]) < set(row.ports)
+
+
+def test_connects_share_ports_between_targets(production: Production) -> None:
+    """Two targets have more connections than there are even ports; their rows have the even ports only."""
+    first, second = (production.row(target) for target in host.PLAIN)
+    assert sorted(production.own["plain"] + production.own["mapped"]) == sorted(first.ports + second.ports)
+    assert set(first.ports) & set(second.ports)
+    assert not any(port % 2 for port in first.ports + second.ports)
+
+
+def test_early_binds_share_none(production: Production) -> None:
+    """bind() took each port for both targets."""
+    first, second = (production.row(target, host.EARLY_SOURCE) for target in host.EARLY)
+    assert sorted(production.own["early"]) == sorted(first.ports + second.ports)
+    assert not set(first.ports) & set(second.ports)
+
+
+def test_mapped_addresses_are_ipv4(production: Production) -> None:
+    """IPv4 connections of IPv6 sockets take ports of the same port space as those of IPv4 sockets."""
+    assert set(production.own["mapped"]) < set(production.row(host.PLAIN[0]).ports)
+
+
+def test_ipv6_has_rows_of_its_own(production: Production) -> None:
+    """An IPv6 address is told as such."""
+    if "ipv6" not in production.own:
+        pytest.skip("no IPv6 here")
+    row = production.row(host.OVER_IPV6, "::1")
+    assert row.ports == sorted(production.own["ipv6"])
+
+
+def test_connected_udp_sockets_are_rows(production: Production) -> None:
+    """Each has a port that no other UDP socket of the address can get."""
+    row = production.row(host.RESOLVER, protocol="udp")
+    assert row.ports == sorted(production.own["udp"])
+
+
+def test_accepted_connections_are_not_outgoing(production: Production) -> None:
+    """A listener's own connections have its port, inside the range; only its clients are counted."""
+    assert host.SERVICE[1] not in {port for row in production.found for port in row.ports}
+    assert sum(production.row(host.SERVICE).states.values()) == host.FEW - 1
+
+
+def test_listeners_in_the_range_take_their_port_from_everybody(production: Production) -> None:
+    """All but those that listen on a reserved port; a port that bind() took without a listener counts as one."""
+    blocked = sorted([host.SERVICE[1], host.BOUND[1]] if knows_bound_sockets() else [host.SERVICE[1]])
+    assert production.listeners == blocked
+    usable = host.HIGH - host.LOW + 1 - len(host.RESERVED_PORTS) - len(blocked)
+    assert {row.usable for row in production.found if row.space[0] == "tcp"} == {usable}
