@@ -8,7 +8,7 @@ from statistics import mean
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connbench.model import PortRange
@@ -77,6 +77,33 @@ def test_closed_form_is_the_mean_of_every_start(
         assert ends[found.half] == max(ends.values())
 
 
+@given(
+    low=st.integers(100, 101),
+    number=st.integers(300, 400),
+    search=st.sampled_from([ParityFirst, EveryPort]),
+    runs=st.lists(st.tuples(st.integers(100, 500), st.integers(1, 60), st.integers(1, 2)), max_size=3),
+    window=st.integers(2, 70),
+)
+@example(100, 400, EveryPort, [(210, 20, 1), (250, 20, 1)], 50)
+@example(100, 400, ParityFirst, [(210, 40, 1)], 31)
+@example(101, 400, ParityFirst, [(300, 40, 2)], 60)
+@example(101, 399, ParityFirst, [(300, 40, 2)], 61)
+@settings(deadline=None, max_examples=8)
+def test_windows_of_a_nearly_free_range_are_counted_without_a_look_at_each(
+    low: int, number: int, search: type[EveryPort | ParityFirst], runs: list[tuple[int, int, int]], window: int
+) -> None:
+    """The mean of all windows, where few places tell of the others, is that of each window's own range."""
+    ports = PortRange(low, low + number - 1)
+    passed = sorted({port for begin, many, step in runs for port in range(begin, begin + many * step, step)})
+    found = next_search(ports, passed, search, window)
+    each = [
+        next_search(PortRange(begin, begin + window - 1), passed, search)
+        for begin in range(ports.low, ports.high - window + 2)
+    ]
+    assert found.ports_probed == pytest.approx(mean(one.ports_probed for one in each))
+    assert found.failing == pytest.approx(mean(one.failing for one in each))
+
+
 @pytest.mark.parametrize("number", [1, 2, 7, 8])
 def test_a_full_range_is_probed_whole_and_fails(number: int) -> None:
     """But for the port that the search by parities never reaches, where the number of ports is odd."""
@@ -106,7 +133,7 @@ def test_filled_ranges_are_searched_as_predicted(level: float, algorithm: Algori
     ports, search = PortRange(20000, 21023), search_of_connect(algorithm, has_option=False)
     [space] = tcp_port_spaces(ports, [77], search)
     drawn = np.random.default_rng(1).integers(2**32, size=int(level * len(ports))).tolist()
-    in_use = np.array([space.search(ports.low, ports.high, number) for number in drawn])
+    in_use = sorted(space.search(ports.low, ports.high, number) for number in drawn)
     found = next_search(ports, in_use, search)
     ends = [searched(space, start, (ports.low, ports.high)) for start in range(len(ports))]
     assert found.ports_probed == pytest.approx(mean(probed for probed, _ in ends))

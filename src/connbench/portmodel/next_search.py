@@ -8,8 +8,10 @@ found, and those probe a little less.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,8 @@ from connbench.portmodel.kernel_search import EveryPort, ParityFirst
 
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Sums = npt.NDArray[np.int64]
+"""The ports that searches probe, the searches that fail, and those that end in the second half: a row each."""
 
 
 class Half(StrEnum):
@@ -56,63 +60,69 @@ def next_search(
 
     Args:
         ports: The range.
-        in_use: The ports that the search passes over, reserved ones included, in any order; those outside the range do
-            not matter.
+        in_use: The ports that the search passes over, reserved ones included, ascending, each once; those outside the
+            range do not matter.
         search: The order in which the kernel probes; `search_of_connect` gives it.
         window: The ports of a window within the range, all equally likely, in which the search takes place; None for
             the whole range. A window of more ports than the range is the range.
     """
-    is_free = np.ones(len(ports), dtype=np.bool_)
-    passed = np.asarray(in_use, dtype=np.int64) - ports.low
-    is_free[passed[(passed >= 0) & (passed < len(ports))]] = False
+    passed: Places = np.asarray(in_use, dtype=np.int64) - ports.low
+    passed = passed[(passed >= 0) & (passed < len(ports))]
+    is_odd = passed % 2 == 1
     length = min(window or len(ports), len(ports))
-    begins = np.arange(len(ports) - length + 1)
+    windows = len(ports) - length + 1
     if issubclass(search, ParityFirst):
-        lines = _Line(is_free[::2]), _Line(is_free[1::2])
-        probed, failing, second = np.array(
-            [_parity_first(lines, begins[parity::2], length, parity) for parity in (0, 1)]
-        ).sum(axis=0)
-        starts = max(1, length // 2) * len(begins)
+        lines = _Line(passed[~is_odd] // 2, len(ports)), _Line(passed[is_odd] // 2, len(ports))
+        cuts = _cuts(lines, length // 2)
+        of_parities = (
+            _sum(partial(_parity_first, lines, parity, length), cuts, (windows + 1 - parity) // 2) for parity in (0, 1)
+        )
+        probed, failing, second = map(sum, zip(*of_parities, strict=True))
+        searches = max(1, length // 2) * windows
     else:
-        probed, failing, starts = _every_port(_Line(is_free), begins, length, search.grain)
-        second = None
+        line = _Line(passed, len(ports))
+        step = search.grain if length % search.grain == 0 else 1  # else a multiple of the grain is any place at last
+        probed, failing, second = _sum(partial(_every_port, line, step, length), _cuts((line,), length), windows)
+        searches = length // step * windows
+    ends = {Half.FIRST: searches - failing - second, Half.SECOND: second, Half.NONE: failing}
     return NextSearch(
-        ports_probed=float(probed / starts),
-        failing=float(failing / starts),
-        free=int(np.count_nonzero(is_free)),
-        first_parity_free=int(np.count_nonzero(is_free[::2])),
-        half=None if second is None else _half(starts, failing, second),
+        ports_probed=float(probed / searches),
+        failing=float(failing / searches),
+        free=len(ports) - len(passed),
+        first_parity_free=(len(ports) + 1) // 2 - int(np.count_nonzero(~is_odd)),
+        half=max(ends, key=ends.__getitem__) if issubclass(search, ParityFirst) else None,
     )
-
-
-def _half(starts: int, failing: int, second: int) -> Half:
-    ends = {Half.FIRST: starts - failing - second, Half.SECOND: second, Half.NONE: failing}
-    return max(ends, key=ends.__getitem__)
 
 
 class _Line:
     """Places that a search goes through from one to the next, once round within bounds.
 
     Args:
-        is_free: Whether each place is free.
+        in_use: The places that are not free, ascending.
+        places: As many places as there are, or more.
     """
 
-    def __init__(self, is_free: Mask) -> None:
-        many = len(is_free)
-        places = np.arange(many)
-        following = np.minimum.accumulate(np.where(is_free, places, many)[::-1])[::-1]
-        self._next: Places = np.append(following, many)
-        self._last: Places = np.maximum.accumulate(np.where(is_free, places, -1))
-        self._steps: Places = np.concatenate(([0], np.cumsum(following - places)))
+    def __init__(self, in_use: Places, places: int) -> None:
+        is_first = np.diff(in_use, prepend=-2) != 1
+        # An empty run before all places is the one before those that no run comes before.
+        self.begins: Places = np.append(-1, in_use[is_first])
+        self.ends: Places = np.append(-1, in_use[np.roll(is_first, -1)] + 1)
+        self._lengths: Places = self.ends - self.begins
+        runs = self._lengths * (self._lengths + 1) // 2
+        self._steps: Places = np.cumsum(runs) - runs
+        # The last run that begins at each place or before it.
+        self._run: Places = np.repeat(np.arange(len(runs)), np.diff(self.begins[1:], prepend=0, append=places))
 
     def has_free(self, begin: Places, length: int) -> Mask:
         """Whether a place is free within each of some bounds, all of one length."""
-        found: Mask = self._next[begin] < begin + length
+        found: Mask = self.ends[self._run[begin]] < begin + length
         return found
 
     def probed_from(self, first: Places, begin: Places, length: int) -> Places:
         """What a search probes from a place on, within each of some bounds."""
-        end, found, wrapped = begin + length, self._next[first], self._next[begin]
+        end = begin + length
+        found = np.maximum(self.ends[self._run[first]], first)
+        wrapped = np.maximum(self.ends[self._run[begin]], begin)
         after_wrap = end - first + wrapped - begin + 1
         probed: Places = np.where(found < end, found - first + 1, np.where(wrapped < end, after_wrap, length))
         return probed
@@ -120,57 +130,73 @@ class _Line:
     def probed_from_all(self, begin: Places, length: int) -> Places:
         """What the searches probe that begin at each place, in all, within each of some bounds."""
         end = begin + length
-        last = np.maximum(self._last[end - 1], begin)
-        behind = end - 1 - last  # places whose search wraps, and goes on to the first free place
-        wrapping = behind * (behind + 1) // 2 + behind * (self._next[begin] - begin)
-        found = self._steps[last + 1] - self._steps[begin] + wrapping + length
-        probed: Places = np.where(self.has_free(begin, length), found, length * length)
+        first, last = self._run[begin], self._run[end - 1]
+        leading = np.maximum(self.ends[first] - begin, 0)
+        wrapping = np.where(self.ends[last] >= end, end - self.begins[last], 0)  # go on to the leading ones
+        steps = self._before(end - wrapping, last) - self._before(begin, first)
+        steps += wrapping * (wrapping + 1) // 2 + wrapping * leading
+        probed: Places = np.where(leading < length, steps + length, length * length)
         return probed
 
+    def _before(self, place: Places, run: Places) -> Places:
+        """The steps to the next free place from each place before this one, whose `run` is this."""
+        passed, length = np.minimum(place, self.ends[run]) - self.begins[run], self._lengths[run]
+        steps: Places = self._steps[run] + passed * length - passed * (passed - 1) // 2
+        return steps
 
-def _every_port(line: _Line, begins: Places, length: int, grain: int) -> tuple[int, int, int]:
-    """The ports probed, the searches that fail, and all searches, of every place where one can begin."""
-    step = grain if length % grain == 0 else 1  # a multiple of the grain, modulo another length, is any place
-    starts = length // step
+
+def _every_port(line: _Line, step: int, length: int, begin: Places) -> Sums:
+    """For windows that begin at these places of the range, a row each for the fields of `Sums`."""
     if step == 1:
-        probed = line.probed_from_all(begins, length)
+        probed = line.probed_from_all(begin, length)
     else:
-        probed = line.probed_from(begins[:, None] + np.arange(0, length, step), begins[:, None], length)
-    failing = int(np.count_nonzero(~line.has_free(begins, length))) * starts
-    return int(probed.sum()), failing, starts * len(begins)
+        probed = line.probed_from(begin[:, None] + np.arange(0, length, step), begin[:, None], length).sum(axis=1)
+    failing = np.where(line.has_free(begin, length), 0, length // step)
+    return np.array((probed, failing, np.zeros_like(probed)))
 
 
-def _parity_first(lines: tuple[_Line, _Line], begins: Places, length: int, parity: int) -> tuple[int, int, int]:
-    """The ports probed, the searches that fail, and those that end in the second half; see `ParityFirst.search`.
+def _parity_first(lines: tuple[_Line, _Line], parity: int, length: int, number: Places) -> Sums:
+    """The same for the searches of `ParityFirst.search`.
 
     Args:
         lines: The places of each parity of the range.
-        begins: Where windows begin in the range, all at one parity.
+        parity: The parity at which the windows begin, 0 for that of the low end.
         length: The ports of a window.
-        parity: That parity, the one that is probed first.
+        number: The numbers of the windows, in their order.
     """
     first, second = lines[parity], lines[1 - parity]
-    begin, opposite = begins // 2, (begins + 1) // 2
-    half = length // 2 or 1
-    # Of an odd number of ports, a search that begins after the first port skips that one, any other the last.
-    skipped = 1 if length % 2 and length > 1 else 0
-    rest = begin + skipped
-    probed = {
-        0: first.probed_from(begin, begin, half),
-        1: first.probed_from_all(rest, half) - first.probed_from(begin + skipped * half, rest, half),
-    }
-    total = failing = seconds = 0
-    for later, bounds in ((0, begin), (1, rest)):
-        goes_on = ~first.has_free(bounds, half)
-        total += int(probed[later].sum())
-        if length == 1:
-            return total, int(np.count_nonzero(goes_on)), 0
-        other = opposite[goes_on]
-        of_first = second.probed_from(other, other, half)
-        on = second.probed_from_all(other, half) - of_first if later else of_first
-        found = second.has_free(other, half)
-        searches = half - 1 if later else 1
-        total += int(on.sum())
-        seconds += int(np.count_nonzero(found)) * searches
-        failing += int(np.count_nonzero(~found)) * searches
-    return total, failing, seconds
+    half, other = max(1, length // 2), number + parity
+    # Of an odd number of ports, a search that begins at the first port leaves out the last; any other, the first.
+    rest = number + (length % 2 if length > 1 else 0)
+    of_first = first.probed_from(number, number, half)
+    of_rest = first.probed_from_all(rest, half) - first.probed_from(number + (rest - number) * half, rest, half)
+    goes_on, rest_goes_on = ~first.has_free(number, half), ~first.has_free(rest, half)
+    if length == 1:
+        return np.array((of_first, goes_on, np.zeros_like(number)))
+    on = second.probed_from(other, other, half)
+    going_on = goes_on + rest_goes_on * (half - 1)
+    probed = of_first + of_rest + goes_on * on + rest_goes_on * (second.probed_from_all(other, half) - on)
+    is_found = second.has_free(other, half)
+    return np.array((probed, going_on * ~is_found, going_on * is_found))
+
+
+def _cuts(lines: tuple[_Line, ...], length: int) -> Places:
+    """Where a bound of a window, or of one that lies a place on, passes an end of a run."""
+    ends = np.concatenate([side for line in lines for side in (line.begins, line.ends)])
+    return np.concatenate([ends - distance for distance in (0, 1, length - 1, length)])
+
+
+def _sum(function: Callable[[Places], Sums], cuts: Places, number: int) -> list[int]:
+    """Sum each row of a function's values over 0 to below a number.
+
+    From one cut to the next it is a polynomial of degree 2 or less, which three of its values settle: that is quicker
+    where cuts are few.
+    """
+    if 3 * len(cuts) >= number:
+        return list(map(int, function(np.arange(number)).sum(axis=1)))
+    begin = np.unique(np.append(cuts[(cuts > 0) & (cuts < number)], 0))
+    many = np.diff(begin, append=number)
+    one, two, three = (function(np.minimum(begin + step, number - 1)) for step in range(3))
+    pairs = many * (many - 1) // 2
+    sums: Sums = many * one + pairs * (two - one) + pairs * (many - 2) // 3 * (three - 2 * two + one)
+    return list(map(int, sums.sum(axis=1)))
