@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from allowed_namespace import NAMESPACE
 from connbench import commands as cli
-from connbench.advise import advice
+from connbench.advice import advice
 from connbench.commands import session as measuring
 from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts

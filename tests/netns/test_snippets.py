@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from connbench.advise.snippets import SnippetSpec, snippets
+from connbench.advice.snippets import SnippetSpec, snippets
 from connbench.linux.address_family import has_ipv6
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import PortRange

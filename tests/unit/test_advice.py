@@ -11,12 +11,12 @@ from typing import Any
 import click
 import pytest
 
-from connbench.advise.advice import advise, snippets_for
+from connbench.advice.advice import advise, snippets_for
+from connbench.advice.kernels import kernel_of, read_kernel
+from connbench.advice.scenario import Advice, AdviceItem, Arrivals, Candidate, Scenario, Slo
 from connbench.advise.command import HOLD, RATE
-from connbench.advise.kernels import kernel_of, read_kernel
 from connbench.advise.report import LANGUAGES, KernelText, text
 from connbench.advise.report import json as advice_json
-from connbench.advise.scenario import Advice, AdviceItem, Arrivals, Candidate, Scenario, Slo
 from connbench.errors import ConnbenchError, UsageError
 from connbench.linux import sysctl
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
@@ -574,8 +574,8 @@ def test_search_is_probed_and_not_taken_from_the_release(
     goes_first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A backport behaves as a later kernel; --algorithm has the last word, and the older search the older costs."""
-    monkeypatch.setattr("connbench.advise.kernels.searches_one_parity_first", lambda: goes_first)
-    monkeypatch.setattr("connbench.advise.kernels.is_supported", lambda _: True)
+    monkeypatch.setattr("connbench.advice.kernels.searches_one_parity_first", lambda: goes_first)
+    monkeypatch.setattr("connbench.advice.kernels.is_supported", lambda _: True)
     monkeypatch.setattr("platform.release", lambda: "6.17.0" if goes_first else "6.1.0-backported")
     asked = ("advise", "-n", "500", "--port-range", "40000-40999")
     invoke(*asked)
@@ -654,7 +654,7 @@ def test_faults_are_found_before_the_kernel_is_probed(wrong: list[str], monkeypa
     def refuse() -> None:
         raise AssertionError("the kernel is probed")
 
-    monkeypatch.setattr("connbench.advise.kernels.searches_one_parity_first", refuse)
+    monkeypatch.setattr("connbench.advice.kernels.searches_one_parity_first", refuse)
     with pytest.raises((ConnbenchError, click.UsageError)):
         invoke("advise", "-n", "500", *wrong)
 

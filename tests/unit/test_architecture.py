@@ -28,7 +28,7 @@ LAYERS = (
     {"__main__"},
     {"advise", "calibrate", "inspect", "reproduce", "serve", "trace"},
     {"commands"},
-    {"runner", "report", "planner"},
+    {"advice", "runner", "report", "planner"},
     {"engine", "analysis", "portmodel"},
     {"host", "results"},
     {"draws"},
@@ -233,7 +233,7 @@ def test_printing_and_exiting_are_found() -> None:
 
 
 OTHER_MEANINGS = {
-    "connbench.advise.snippets": ["random"],  # the module of Python that a snippet imports
+    "connbench.advice.snippets": ["random"],  # the module of Python that a snippet imports
     "connbench.analysis.summary": ["bind"],  # the call
     "connbench.commands.options": ["window", "window", "window", "window"],  # the option
     "connbench.planner.sweeps": ["window"],  # the option

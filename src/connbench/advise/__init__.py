@@ -1,1 +1,1 @@
-"""What `connbench advise` does: which strategy keeps N connections fast, with its reasons and code to paste."""
+"""`connbench advise`: the command and the report of what the package `advice` finds."""

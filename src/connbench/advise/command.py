@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from connbench.advise.kernels import OPTIONS, options_here, read_kernel, reserved_here, search_of, time_wait_of
-from connbench.advise.scenario import Arrivals, Scenario, Slo
+from connbench.advice.kernels import OPTIONS, options_here, read_kernel, reserved_here, search_of, time_wait_of
+from connbench.advice.scenario import Arrivals, Scenario, Slo
 from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
 from connbench.commands.messages import print_text, width
 from connbench.commands.options import (
@@ -218,8 +218,8 @@ def command(  # noqa: PLR0913  # one for each option
     time_wait, reuse_from = time_wait_of(told, tw_reuse, is_here=kernel is None)
     search, told_by = search_of(told, algorithm, is_here=kernel is None, is_udp=is_udp)
 
+    from connbench.advice.advice import advise
     from connbench.advise import report
-    from connbench.advise.advice import advise
     from connbench.portmodel.calibration import usual, usual_of
 
     calibration = (

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connbench.advise.advice import NEXT
-from connbench.advise.scenario import Advice, Candidate, Scenario
+from connbench.advice.advice import NEXT
+from connbench.advice.scenario import Advice, Candidate, Scenario
 from connbench.model import Protocol
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.blocks import Block, Lines, Table, Verbatim

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
-from connbench.advise.candidates import default_search, find_candidates, is_candidate, is_simulated, prefers_parity
-from connbench.advise.scenario import Advice, AdviceItem, Candidate, Scenario, SufficientSources
-from connbench.advise.snippets import SnippetSpec, snippets
+from connbench.advice.candidates import default_search, find_candidates, is_candidate, is_simulated, prefers_parity
+from connbench.advice.scenario import Advice, AdviceItem, Candidate, Scenario, SufficientSources
+from connbench.advice.snippets import SnippetSpec, snippets
 from connbench.draws import MOST_DRAWS
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import Protocol, StrategySpec

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from connbench.advise.scenario import Candidate, Scenario, percentile_of
+from connbench.advice.scenario import Candidate, Scenario, percentile_of
 from connbench.draws import MOST_DRAWS
 from connbench.linux.sockopts import NO_PORT
 from connbench.model import (
