@@ -97,9 +97,15 @@ def test_a_table_shows_addresses_as_they_are() -> None:
 def test_a_word_wider_than_its_column_stands_above_the_figures() -> None:
     """The figures stay in their columns, and the table within the width."""
     assert text.render(PATHS, 56).splitlines() == [
-        "path                                         used  free",
+        "path        used  free",
         f"{IPV6} ->",
         f"  [{IPV6}]:443",
-        "                                           27,900   332",
-        "10.0.0.5                                        1     2",
+        "          27,900   332",
+        "10.0.0.5       1     2",
     ]
+
+
+def test_wide_characters_take_two_columns() -> None:
+    """A name of Japanese characters does not push its figures to the right."""
+    table = Table(("name", "n"), [("日本", "1"), ("abcdef", "2")])
+    assert text.render(table).splitlines() == ["name    n", "日本    1", "abcdef  2"]

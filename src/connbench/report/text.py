@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.console import Console
-from rich.table import Table as RichTable
+from rich.cells import cell_len
 
 from connbench.findings import Finding, group_by_kind, hidden_line
 from connbench.report.blocks import Alert, Block, Findings, Heading, Lines, Table, Verbatim, Verdict
@@ -15,9 +13,6 @@ from connbench.wording import fold
 
 BOLD, NORMAL = "\x1b[1m", "\x1b[0m"
 """What begins and ends bold characters on a terminal (ECMA-48, SGR)."""
-
-WIDEST = 1000
-"""Columns of the console that rich lays a table out for: it never folds a cell."""
 
 NARROWEST = 20
 """Columns that the first column of a table keeps, however narrow the terminal is."""
@@ -94,25 +89,26 @@ def render(table: Table, width: int | None = None) -> str:
         width: Columns to fold the names of columns and the first column's words to, where they make the table too
             wide; the figures of such a row stand beside its last line, or below it if a word is wider than the column.
     """
-    header, rows, over = table.header, table.rows, dict[int, str]()
+    header, rows = table.header, table.rows
     if width is not None:
         first, *others = (max(map(len, cells)) for cells in zip(header, *rows, strict=True))
         if min(first, NARROWEST) + sum(2 + one for one in others) > width:
             header, others = _folded_heads(header, rows)
         room = max(NARROWEST, width - sum(2 + one for one in others))
         rows = [line for row in rows for line in _folded(row, room, width)]
-        over = {at: row[0] for at, row in enumerate(rows) if len(row[0]) > room}
-    grid = RichTable(box=None, pad_edge=False, header_style="")
-    for position, title in enumerate(header):
-        grid.add_column(title, justify="right" if position and position not in table.words else "left", no_wrap=True)
-    for at, row in enumerate(rows):
-        grid.add_row("" if at in over else row[0], *row[1:])
-    written = io.StringIO()
-    # `:1234:` of an IPv6 address is the code of an emoji.
-    Console(file=written, width=WIDEST, color_system=None, markup=False, highlight=False, emoji=False).print(grid)
-    lines = [line.rstrip() for line in written.getvalue().splitlines()]
-    first = len(lines) - len(rows)
-    return "\n".join(over.get(at - first, line) for at, line in enumerate(lines))
+    heads = [title.split("\n") for title in header]
+    most = max(map(len, heads))
+    lines = [*zip(*([""] * (most - len(head)) + head for head in heads), strict=True), *rows]
+    whole = [line for line in lines if len(line) == len(header)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*whole, strict=True)]
+    is_left = [not position or position in table.words for position in range(len(header))]
+    return "\n".join("  ".join(map(_padded, line, widths, is_left)).rstrip() for line in lines)
+
+
+def _padded(cell: str, width: int, is_left: bool) -> str:
+    """A cell with blanks to its column's width, on the right of words and on the left of figures."""
+    blanks = " " * (width - cell_len(cell))
+    return f"{cell}{blanks}" if is_left else f"{blanks}{cell}"
 
 
 def _folded_heads(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[int]]:
@@ -124,8 +120,11 @@ def _folded_heads(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> t
 
 
 def _folded(row: tuple[str, ...], room: int, width: int) -> list[tuple[str, ...]]:
-    """A row as lines: its first cell folded to `room`, or to `width` if a word is longer; the figures in the last."""
+    """A row as lines, the figures in the last one.
+
+    Its first cell is folded to `room`; or, if a word is wider, to `width` in lines that are a cell each.
+    """
     lines = fold(row[0], room).split("\n")
     if max(map(len, lines)) > room:
-        lines = [*fold(row[0], width).split("\n"), ""]
+        return [*((line,) for line in fold(row[0], width).split("\n")), ("", *row[1:])]
     return [*((line, *[""] * (len(row) - 1)) for line in lines[:-1]), (lines[-1], *row[1:])]
