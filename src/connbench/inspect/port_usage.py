@@ -117,7 +117,7 @@ class Usage:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         sockets, settings = snapshot.sockets, snapshot.settings
-        self._is_usable = _usable(settings)
+        self._is_usable = usable_ports(settings)
         is_tcp = sockets.protocol == socket.IPPROTO_TCP
         is_alone = np.isin(sockets.state, _WITHOUT_PEER) | (sockets.remote_port == 0)
         self.listeners: Indices = np.flatnonzero(is_tcp & is_alone & self._is_usable[sockets.local_port])
@@ -216,7 +216,7 @@ def usage(snapshot: Snapshot) -> Usage:
     return Usage(snapshot)
 
 
-def _usable(settings: Settings) -> Mask:
+def usable_ports(settings: Settings) -> Mask:
     """Whether the search may choose a port, of each of the 65,536."""
     usable = np.zeros(MAX_PORT + 1, dtype=np.bool_)
     usable[settings.ports.low : settings.ports.high + 1] = True
