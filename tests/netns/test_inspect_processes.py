@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from connbench.inspect.port_usage import PathUsage, usage
-from connbench.inspect.processes import blocks, choose_cgroup, document, find_processes, holders, unit_of
+from connbench.inspect.processes import blocks, choose_cgroup, document, find_processes, programs_of, unit_of
 from connbench.inspect.snapshot import Process, Settings, Snapshot
 from connbench.inspect.sockets import Sockets, State, address_words
 from connbench.model import PortRange
 from connbench.report.blocks import Heading, Lines, Table
 
 MARK = "who-has-it"
-HOLDER = f"""
+PROGRAM = f"""
 import os, socket, sys
 open("/proc/self/comm", "w").write({MARK!r})
 own = [socket.socket() for _ in range(3)]
@@ -39,7 +39,7 @@ is_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def holding(*words: str, close_fds: bool = True) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A process that has three sockets until the context ends, and their inodes."""
     with subprocess.Popen(
-        [*words, sys.executable, "-c", HOLDER],
+        [*words, sys.executable, "-c", PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -202,7 +202,7 @@ def test_ports_are_counted_for_each_program_and_unit() -> None:
         ],
         {101: (first,), 102: (first, second), 103: (other,)},
     )
-    found = holders(path, snapshot)
+    found = programs_of(path, snapshot)
     assert [(one.name, one.unit, one.pids, one.ports) for one in found.programs] == [
         ("nginx", "a.service", (5, 7), 2),
         ("curl", "a.service", (9,), 1),

@@ -51,7 +51,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Holders:
+class Programs:
     """The programs that have the sockets of a path.
 
     Attributes:
@@ -163,7 +163,7 @@ def unit_of(cgroup: str) -> str:
     return units[-1] if units else cgroup
 
 
-def holders(path: PathUsage, snapshot: Snapshot) -> Holders:
+def programs_of(path: PathUsage, snapshot: Snapshot) -> Programs:
     """The programs that have the sockets of a path of this snapshot."""
     sockets = snapshot.sockets[path.sockets]
     ports: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
@@ -181,7 +181,7 @@ def holders(path: PathUsage, snapshot: Snapshot) -> Holders:
     programs = [Program(name, unit, tuple(sorted(pids[name, unit])), len(its)) for (name, unit), its in ports.items()]
     without = sockets.inode == 0
     waiting = int(np.count_nonzero(without & (sockets.state == State.TIME_WAIT)))
-    return Holders(
+    return Programs(
         programs=tuple(sorted(programs, key=lambda one: (-one.ports, one.name, one.unit))),
         units=dict(Counter({unit: len(its) for unit, its in of_units.items()}).most_common()),
         time_wait=waiting,
@@ -192,7 +192,7 @@ def holders(path: PathUsage, snapshot: Snapshot) -> Holders:
 
 def blocks(path: PathUsage, snapshot: Snapshot) -> list[Block]:
     """The programs that have the sockets of a path, as a table, and what has no program; empty without processes."""
-    found = holders(path, snapshot)
+    found = programs_of(path, snapshot)
     rows = [(one.name, count(one.ports), _pids(one.pids), one.unit or "-") for one in found.programs]
     notes = _remarks(found)
     title = f"Programs with ports of {path.source} -> {path.target}:{path.target_port}"
@@ -206,7 +206,7 @@ def _pids(pids: tuple[int, ...]) -> str:
     return listed([str(pid) for pid in pids[:MOST_PIDS]] + ([f"{count(more)} more"] if more > 0 else []))
 
 
-def _remarks(found: Holders) -> list[str]:
+def _remarks(found: Programs) -> list[str]:
     remarks = []
     if 1 < len(found.units) < len(found.programs):
         units = [f"{unit or 'no cgroup'} {count(ports)}" for unit, ports in found.units.items()]
@@ -229,7 +229,7 @@ def _connections(number: int, verb: str, verb_of_many: str) -> str:
 
 def document(path: PathUsage, snapshot: Snapshot) -> dict[str, object]:
     """The programs that have the sockets of a path, as JSON has them."""
-    found = holders(path, snapshot)
+    found = programs_of(path, snapshot)
     return {
         "programs": [
             {"name": one.name, "unit": one.unit, "pids": list(one.pids), "ports": one.ports} for one in found.programs

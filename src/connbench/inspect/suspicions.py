@@ -176,12 +176,12 @@ def _advice(usage: Usage, paths: Indices) -> str:
     """How to check whether a program binds early, and what to do then."""
     order, bounds = usage.grouped
     sockets, processes = usage.snapshot.sockets, usage.snapshot.processes
-    holders: Counter[tuple[int, str]] = Counter()
+    its: Counter[tuple[int, str]] = Counter()
     if processes:
         chosen = np.concatenate([order[bounds[path] : bounds[path + 1]] for path in paths])
         for inode in sockets.inode[chosen].tolist():
-            holders.update((one.pid, one.name) for one in processes.get(inode, ()))
-    (pid, name), _ = next(iter(holders.most_common(1)), ((0, "the program"), 0))
+            its.update((one.pid, one.name) for one in processes.get(inode, ()))
+    (pid, name), _ = next(iter(its.most_common(1)), ((0, "the program"), 0))
     return (
         f"look at the calls of {name}: {STRACE.format(pid=pid or 'PID')}; if bind() names port 0, and no"
         " IP_BIND_ADDRESS_NO_PORT is set before it, set that option: `connbench advise --today early` has the code"
