@@ -31,7 +31,6 @@ REDIS = ("127.0.0.3", 6379)
 EARLY_SOURCE = "127.0.1.1"
 EARLY = (("127.0.0.4", 8084), ("127.0.0.5", 8085))
 PLAIN = (("127.0.0.6", 8086), ("127.0.0.7", 8087))
-OVER_DEVICE = ("127.0.0.10", 8090)
 OVER_IPV6 = ("::1", 8088)
 RESOLVER = ("127.0.0.9", 53)
 SERVICE, RESERVED_SERVICE = ("127.0.0.8", 40100), ("127.0.0.8", 40201)
@@ -175,7 +174,7 @@ def main() -> None:
         start([nginx, "-c", str(configured)], PROXY, around)
         start([redis, f"{folder}/redis.conf"], REDIS, around)
         upstream, service, reserved = map(listen, (UPSTREAM, SERVICE, RESERVED_SERVICE))
-        held = [listen(target) for target in (*EARLY, *PLAIN, OVER_DEVICE)]
+        held = [listen(target) for target in (*EARLY, *PLAIN)]
         bound = socket.socket()
         bound.bind(BOUND)
         threading.Thread(target=answer_each, args=[upstream], daemon=True).start()
@@ -185,7 +184,7 @@ def main() -> None:
             "early": [sock for target in EARLY for sock in connect(target, OVER_HALF, EARLY_SOURCE)],
             "plain": [sock for target in PLAIN for sock in connect(target, OVER_HALF)],
             "mapped": connect_mapped(PLAIN[0], FEW),
-            "device": connect_over_device(OVER_DEVICE, FEW),
+            "device": connect_over_device(PLAIN[1], FEW),
             "udp": connect_udp(RESOLVER, HELD),
         }
         for client in groups["redis"]:

@@ -26,8 +26,10 @@ SETTINGS = (
     *("--sysctl", "net.ipv4.tcp_tw_reuse=0"),  # so that each request of the proxy has a port of its own
 )
 SOURCE = "127.0.0.1"
-ENDPOINT = re.compile(r"\[?(?:::ffff:)?([\da-f.:*]+?)\]?(?:%\w+)?:(\d+|\*)")
-"""An endpoint as `ss` prints it; an IPv4-mapped address takes IPv4's ports."""
+LOOPBACK = 1
+"""The index of `lo`."""
+ENDPOINT = re.compile(r"\[?(?:::ffff:)?([\da-f.:*]+?)\]?(%lo)?:(\d+|\*)")
+"""An endpoint as `ss` prints it, with the device; an IPv4-mapped address takes IPv4's ports."""
 
 USAGE = """
 import json
@@ -50,12 +52,12 @@ print(json.dumps({"rows": rows, "listeners": found.snapshot.sockets.local_port[f
 """
 """Prints the port usage of a namespace."""
 
-Space = tuple[str, str, str, int]
-"""Protocol, source, target and target port."""
+PathKey = tuple[str, str, str, int, int]
+"""Protocol, source, target, target port, and the index of the device that its sockets are bound to."""
 
 
 class Ports(NamedTuple):
-    """What is in use in a port space.
+    """What is in use on a path.
 
     Attributes:
         ports: The local ports, each once, ascending.
@@ -67,9 +69,9 @@ class Ports(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What `inspect` says of a port space."""
+    """What `inspect` says of a path."""
 
-    space: Space
+    path: PathKey
     ports: list[int]
     states: Counter[str]
     usable: int
@@ -89,40 +91,40 @@ class Production(NamedTuple):
 
     pid: int
     own: dict[str, list[int]]
-    listed: dict[Space, Ports]
+    listed: dict[PathKey, Ports]
     found: list[Row]
     listeners: list[int]
 
-    def row(self, target: tuple[str, int], source: str = SOURCE, protocol: str = "tcp") -> Row:
+    def row(self, target: tuple[str, int], source: str = SOURCE, protocol: str = "tcp", device: int = 0) -> Row:
         """What `inspect` says of the connections from a source to a target."""
-        [found] = [row for row in self.found if row.space == (protocol, source, *target)]
+        [found] = [row for row in self.found if row.path == (protocol, source, *target, device)]
         return found
 
 
-def listed_by_ss(pid: int) -> dict[Space, Ports]:
-    """The outgoing connections of a process's namespace, by port space: those whose port is no listener's."""
+def listed_by_ss(pid: int) -> dict[PathKey, Ports]:
+    """The outgoing connections of a process's namespace, by path: those whose port is no listener's."""
     lines = [
         (protocol, *line.split())
         for protocol, option in (("tcp", "-t"), ("udp", "-u"))
         for line in inside(pid, require("ss"), "-Han", option).splitlines()
     ]
-    sockets = [(line[0], line[1], *endpoint(line[4]), *endpoint(line[5])) for line in lines]
-    listeners = {port for _, state, _, port, _, _ in sockets if state == "LISTEN"}
-    spaces: dict[Space, list[tuple[int, str]]] = defaultdict(list)
-    for protocol, state, source, port, target, target_port in sockets:
+    sockets = [(protocol, state, *endpoint(here), *endpoint(there)) for protocol, state, _, _, here, there in lines]
+    listeners = {port for _, state, _, _, port, *_ in sockets if state == "LISTEN"}
+    paths: dict[PathKey, list[tuple[int, str]]] = defaultdict(list)
+    for protocol, state, source, device, port, target, _, target_port in sockets:
         if host.LOW <= port <= host.HIGH and port not in listeners and state != "UNCONN":
-            spaces[protocol, source, target, target_port].append((port, state))
+            paths[protocol, source, target, target_port, device].append((port, state))
     return {
-        space: Ports(sorted({port for port, _ in held}), Counter(state for _, state in held))
-        for space, held in spaces.items()
+        path: Ports(sorted({port for port, _ in held}), Counter(state for _, state in held))
+        for path, held in paths.items()
     }
 
 
-def endpoint(text: str) -> tuple[str, int]:
-    """Address and port of what `ss` prints; 0 for a port that is none."""
+def endpoint(text: str) -> tuple[str, int, int]:
+    """Address, device and port of what `ss` prints; 0 for a device or a port that is none."""
     found = ENDPOINT.fullmatch(text)
     assert found, text
-    return found[1], int(found[2].replace("*", "0"))
+    return found[1], LOOPBACK if found[2] else 0, int(found[3].replace("*", "0"))
 
 
 def knows_bound_sockets() -> bool:
@@ -147,16 +149,16 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         assert told, process.communicate()[1]
         document = json.loads(inside(process.pid, sys.executable, "-c", USAGE))
         rows = [
-            Row(tuple(space[:4]), ports, +Counter(states), usable, {int(s): n for s, n in left.items()})
-            for space, ports, states, usable, left in document["rows"]
+            Row(tuple(path), ports, +Counter(states), usable, {int(s): n for s, n in left.items()})
+            for path, ports, states, usable, left in document["rows"]
         ]
         yield Production(process.pid, json.loads(told), listed_by_ss(process.pid), rows, document["listeners"])
         process.communicate(timeout=HANG_S)  # its stdin ends, and it ends its servers
 
 
 def test_counts_are_those_of_ss(production: Production) -> None:
-    """Each port space that `ss` lists has a row with the same ports and the same states, and no other has one."""
-    found = {row.space: Ports(row.ports, row.states) for row in production.found}
+    """Each path that `ss` lists has a row with the same ports and the same states, and no other has one."""
+    found = {row.path: Ports(row.ports, row.states) for row in production.found}
     assert found == production.listed
     assert len(found) == len(production.found)
 
@@ -165,7 +167,7 @@ def test_the_fullest_comes_first(production: Production) -> None:
     """The rows stand in the order of their ports in use."""
     used = [len(row.ports) for row in production.found]
     assert used == sorted(used, reverse=True)
-    assert production.found[0].space == ("tcp", SOURCE, *host.PLAIN[0])
+    assert production.found[0] == production.row(host.PLAIN[0])
 
 
 def test_a_proxy_without_keepalive_leaves_ports_in_time_wait(production: Production) -> None:
@@ -199,7 +201,7 @@ def test_early_binds_share_none(production: Production) -> None:
 
 
 def test_mapped_addresses_are_ipv4(production: Production) -> None:
-    """IPv4 connections of IPv6 sockets take ports of the same port space as those of IPv4 sockets."""
+    """IPv4 connections of IPv6 sockets take ports of the same path as those of IPv4 sockets."""
     assert set(production.own["mapped"]) < set(production.row(host.PLAIN[0]).ports)
 
 
@@ -228,4 +230,12 @@ def test_listeners_in_the_range_take_their_port_from_everybody(production: Produ
     blocked = sorted([host.SERVICE[1], host.BOUND[1]] if knows_bound_sockets() else [host.SERVICE[1]])
     assert production.listeners == blocked
     usable = host.HIGH - host.LOW + 1 - len(host.RESERVED_PORTS) - len(blocked)
-    assert {row.usable for row in production.found if row.space[0] == "tcp"} == {usable}
+    assert {row.usable for row in production.found if row.path[0] == "tcp" and not row.path[-1]} == {usable}
+
+
+def test_sockets_of_a_device_pass_over_ports_of_others(production: Production) -> None:
+    """A socket that is bound to a device cannot have a port that one bound to none has on the same path."""
+    others, row = production.row(host.PLAIN[1]), production.row(host.PLAIN[1], device=LOOPBACK)
+    assert row.ports == sorted(production.own["device"])
+    assert not set(row.ports) & set(others.ports)
+    assert row.usable == others.usable - len(others.ports)

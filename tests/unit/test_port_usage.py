@@ -128,6 +128,17 @@ def test_interface_and_family_are_part_of_a_path() -> None:
     ]
 
 
+def test_device_s_search_passes_over_sockets_of_no_device() -> None:
+    """A port of the same path without a device is not usable on a device's; the path without it loses none."""
+    three = sockets_of([connected(port) for port in (40000, 40001, 40002)])
+    three.interface[2] = 2
+    found = usage(Snapshot(three, Settings(RANGE)))
+    assert {row.interface: (row.used, row.usable, row.blocked.tolist()) for row in found.rows()} == {
+        0: (2, 10, []),
+        2: (1, 8, [40000, 40001]),
+    }
+
+
 def test_timers_of_time_wait_give_rates() -> None:
     """With 60 s in TIME_WAIT, more than 50 s left means that the connection closed in the last 10 s."""
     rows = [connected(40000 + i, state=State.TIME_WAIT) for i in range(4)]

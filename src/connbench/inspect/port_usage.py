@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,7 +47,8 @@ class PathUsage:
         ports: The local ports in use that lie in the usable range, ascending, each once.
         usable: The ports that this path could have in use: the range without reserved ones, and without those that
             sockets of others block.
-        blocked: The ports of the range that bind() took for every target, ascending; none of them is in `ports`.
+        blocked: The ports of the range that bind() took for every target, ascending; none of them is in `ports`. If the
+            sockets are bound to a device, also those of the same path's sockets that are bound to none.
         established: Connections in ESTABLISHED.
         time_wait: Connections in TIME_WAIT.
         others: The number of connections in each further state, by its name in `ss`.
@@ -140,6 +141,11 @@ class Usage:
         return self._order, self._bounds
 
     @cached_property
+    def _numbers(self) -> Numbers:
+        """The number of each path, ascending."""
+        return path_numbers(self.snapshot.sockets[self._order[self._bounds[:-1]]])
+
+    @cached_property
     def blocked(self) -> Ports:
         """The ports of the usable range that a TCP socket took for every target, ascending."""
         return _distinct(self.snapshot.sockets.local_port[self.listeners])
@@ -168,7 +174,10 @@ class Usage:
         protocol = PROTOCOLS[int(sockets.protocol[0])]
         inside = self._is_usable[sockets.local_port]
         ports = _distinct(sockets.local_port[inside])
-        taken = self.blocked if protocol == "tcp" else self._taken_from_udp(indices)
+        if protocol == "udp":
+            taken = self._taken_from_udp(indices)
+        else:
+            taken = np.union1d(self.blocked, self._taken_on_every_device(indices))
         blocked = np.setdiff1d(taken, ports, assume_unique=True)
         states = np.bincount(sockets.state, minlength=max(State) + 1)
         others = {
@@ -197,6 +206,22 @@ class Usage:
             outside=int(np.count_nonzero(~inside)),
             sockets=indices,
         )
+
+    def _taken_on_every_device(self, indices: Indices) -> Ports:
+        """The usable ports of the same path's sockets that are bound to no device; none for such a path itself.
+
+        The search of a socket that is bound to a device passes over them, and not the other way round
+        (`inet_bound_dev_eq()`).
+        """
+        here = self.snapshot.sockets[indices[:1]]
+        if not here.interface[0]:
+            return np.empty(0, dtype=np.uint16)
+        [number] = path_numbers(replace(here, interface=np.zeros_like(here.interface)))
+        group = int(np.searchsorted(self._numbers, number))
+        if group == self.paths or self._numbers[group] != number:
+            return np.empty(0, dtype=np.uint16)
+        ports = self.snapshot.sockets.local_port[self._order[self._bounds[group] : self._bounds[group + 1]]]
+        return _distinct(ports[self._is_usable[ports]])
 
     def _taken_from_udp(self, indices: Indices) -> Ports:
         """The usable ports that other UDP sockets have on the same source, or on every address.
