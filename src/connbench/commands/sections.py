@@ -27,6 +27,7 @@ class Section(Enum):
     KERNEL = "Kernel and costs"
     PLACE = "Where it runs"
     TRACE = "How to trace"
+    WATCH = "How to watch"
     OUTPUT = "Output"
     GATE = "Gate"
     OTHER = "Other"

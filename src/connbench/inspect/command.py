@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from connbench.commands.messages import print_text, width
+from connbench.commands.messages import print_text, warn, width
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import count
-from connbench.errors import ExitCode
+from connbench.commands.values import time as time_option
+from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageError
+from connbench.findings import Finding, Severity
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from connbench.inspect.inspection import Inspection
+    from connbench.inspect.rates import Comparison
     from connbench.inspect.snapshot import Snapshot
+    from connbench.inspect.watch import Moment
+    from connbench.interrupts import Interrupts
 
 MOST_ROWS = 1_000_000
+SHORTEST_S, LONGEST_INTERVAL_S, LONGEST_DURATION_S = 0.1, 86_400, 366 * 86_400
+
+INTERVAL = time_option(
+    "s", ("100ms", "1s", "10s"), allows=lambda s: SHORTEST_S <= s <= LONGEST_INTERVAL_S, bounds="100ms to 24h"
+)
+DURATION = time_option(
+    "s", ("10s", "1min", "1h"), allows=lambda s: SHORTEST_S <= s <= LONGEST_DURATION_S, bounds="100ms to 8784h"
+)
+
+POLL_SECONDS = 0.1
+"""How long a signal may take to be noticed."""
+
+Show = Callable[["Moment"], None]
+"""Shows a dump."""
+
+Wait = Callable[[float], bool]
+"""Waits until a time of time.monotonic(); False if the user ended the watch meanwhile."""
 
 
 @click.command("inspect", cls=Command)
@@ -27,11 +54,27 @@ MOST_ROWS = 1_000_000
     show_default=True,
     help="Show the N paths with the most ports in use; 0 shows all.",
 )
-def command(*, top: int) -> int:
+@option(
+    Section.WATCH,
+    "--watch",
+    "interval_s",
+    type=INTERVAL,
+    help="Inspect anew after each interval of this length, until q or Ctrl-C. A number alone is in seconds.",
+)
+@option(
+    Section.WATCH,
+    "--duration",
+    "duration_s",
+    type=DURATION,
+    help="Stop watching after this time. A number alone is in seconds.",
+)
+@click.pass_obj
+def command(interrupts: Interrupts, /, *, top: int, interval_s: float | None, duration_s: float | None) -> int:
     """Show how full each port space of this host is, and what the next connect() costs.
 
     \b
       connbench inspect
+      connbench inspect --watch 1
 
     A port serves one connection of each path: source, target and target port. inspect reads the sockets of this network
     namespace from the kernel, and counts the ports in use on each path. It needs no root, and changes nothing.
@@ -39,7 +82,14 @@ def command(*, top: int) -> int:
     from connbench.inspect.inspection import inspect
     from connbench.inspect.report import text
 
-    print_text(text(inspect([_read_live()], top or None), width()))
+    def take(comparison: Comparison | None = None) -> Inspection:
+        return inspect([_read_live()], top or None, comparison)
+
+    if interval_s is not None:
+        return _watch(take, interval_s, duration_s, interrupts)
+    if duration_s is not None:
+        raise UsageError("--duration is for --watch alone", "give --watch, too")
+    print_text(text(take(), width()))
     return ExitCode.OK
 
 
@@ -50,3 +100,89 @@ def _read_live() -> Snapshot:
     begun = time.monotonic()
     settings, sockets = read_settings(), dump_sockets()
     return Snapshot(sockets, settings, seconds=time.monotonic() - begun, taken_at=begun)
+
+
+def _watch(
+    take: Callable[[Comparison], Inspection], interval_s: float, duration_s: float | None, interrupts: Interrupts
+) -> int:
+    """Inspect after each interval until the time is over, the user ends it, or a signal comes.
+
+    Raises:
+        Interrupted: SIGHUP or SIGQUIT came.
+    """
+    import connbench.inspect.sock_diag  # noqa: F401  # before the first interval begins: loading numpy takes long
+    from connbench.commands.screen import has_screen
+    from connbench.inspect.rates import Comparison
+    from connbench.inspect.watch import moments
+
+    interrupts.immediate = False
+    comparison = Comparison()
+    with (_on_screen if has_screen() else _line_by_line)(interval_s, interrupts) as (show, wait):
+        try:
+            for moment in moments(lambda: take(comparison), wait, interval_s, duration_s):
+                show(moment)
+        except Interrupted as interrupted:
+            if interrupted.exit_code not in ENDS_IN_GOOD_ORDER:
+                raise
+    return ExitCode.OK
+
+
+@contextmanager
+def _line_by_line(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
+    """Print lines; and once on stderr that the intervals are too short."""
+    from connbench.inspect.watch import lines
+
+    has_warned = False
+
+    def show(moment: Moment) -> None:
+        nonlocal has_warned
+        if moment.skipped and not has_warned:
+            has_warned = True
+            message = f"a dump takes longer than --watch {interval_s:g} s: {moment.skipped} left out until now"
+            warn(Finding("watch", Severity.WARNING, message, "give --watch a longer time"))
+        print_text("\n".join(lines(moment)))
+
+    def wait(until: float) -> bool:
+        interrupts.check()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_SECONDS))
+            interrupts.check()
+        return True
+
+    yield show, wait
+
+
+@contextmanager
+def _on_screen(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
+    """Draw a table on the whole terminal, which keys sort; at the end the report of the last dump stays there."""
+    from rich.text import Text
+
+    from connbench.commands.screen import Screen
+    from connbench.inspect.report import text
+    from connbench.inspect.watch import ENDS, View
+
+    view = View(interval_s)
+
+    def draw(width: int, height: int) -> RenderableType:
+        drawn = Text(no_wrap=True, overflow="crop")
+        for line, style in view.lines(width, height):
+            drawn.append(line, style).append("\n")
+        return drawn
+
+    with Screen() as screen:
+
+        def show(moment: Moment) -> None:
+            view.moment = moment
+            screen.show(draw)
+
+        def wait(until: float) -> bool:
+            while key := screen.wait(until, interrupts):
+                if key == ENDS:
+                    return False
+                view.press(key)
+                screen.show(draw)
+            return True
+
+        yield show, wait
+    if view.moment:
+        print_text(text(view.moment.inspection, width()))
