@@ -1,19 +1,19 @@
 """The conditions that `--fail-if` takes: the table of metrics, the conditions as values, and their parser.
 
-`connbench.analysis.gate` evaluates them. This module loads no numpy: the command line is parsed before planning, which
-forks.
+`connbench.analysis.gate` evaluates those of results. What other conditions are about is a `Vocabulary` of their own,
+with the same parser. This module loads no numpy: the command line is parsed before planning, which forks.
 
     expression = [strategy ":"] ( metric operator bound | "slower" )
     operator   = ">" | ">=" | "<" | "<="
     bound      = number [unit] | [number "x"] metric
-    metric     = ["base."] name, where `find_metric` knows the name
+    metric     = ["base."] name, where the vocabulary knows the name
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -232,6 +232,8 @@ NO_UNIT = Unit("", Dimension.COUNT, 1.0)
 
 UNITS = {
     "%": Unit("%", Dimension.SHARE, 1.0),
+    "k": Unit("k", Dimension.COUNT, 1e3),
+    "M": Unit("M", Dimension.COUNT, 1e6),
     **{name: Unit(name, Dimension.TIME, float(ns)) for name, ns in TIME_UNITS_NS.items()},
 }
 UNITS["\N{GREEK SMALL LETTER MU}s"] = UNITS["µs"]
@@ -339,7 +341,7 @@ def check_names(expressions: Iterable[Expression], specs: Iterable[StrategySpec]
             )
 
 
-_WORD = r"[^\W\d_][\w.]*"
+_WORD = r"[^\W\d_][\w.]*(?:-[\w.]+)*"
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 _PARTS = re.compile(
     rf"""
@@ -356,7 +358,7 @@ _PARTS = re.compile(
 _OPERATORS = "use one of > >= < <="
 _TAKES = {
     Dimension.TIME: "a time takes ns, us, ms, s, min or h",
-    Dimension.COUNT: "a number takes no unit",
+    Dimension.COUNT: "a number takes no unit, k or M",
     Dimension.SHARE: "a share takes %",
 }
 _SAME_AS = {"avg": "mean", "average": "mean", "median": "p50"}
@@ -367,19 +369,47 @@ _LONGEST, _BEFORE = 120, 40
 """Characters of a condition that a message shows, and how many of them stand before the fault in a longer condition."""
 
 
-def parse(text: str, *, with_base: bool = False) -> Expression:
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What conditions are about.
+
+    Attributes:
+        find: The metric of a name; None if there is none.
+        suggest: The hint for a name that `find` does not know.
+        known: The hint where a metric is missing.
+        subject: What may stand before the colon.
+        example: A condition with a subject.
+        limits: Examples of limits.
+        can_have_base: Whether some commands compare with a base run.
+    """
+
+    find: Callable[[str], Metric | None]
+    suggest: Callable[[str], str]
+    known: Callable[[], str]
+    subject: str
+    example: str
+    limits: str
+    can_have_base: bool = False
+
+
+def parse(
+    text: str, *, with_base: bool = False, vocabulary: Vocabulary | None = None, option: str = "--fail-if"
+) -> Expression:
     """Read an expression such as `p99 > 5ms`, `window 500: errors > 2%` or `odd.mean > 3x even.mean`.
 
     Args:
         text: What the user wrote.
         with_base: Whether there is a base run, without which `base.p99` and `slower` mean nothing.
+        vocabulary: What it is about; None for the figures of a run.
+        option: The option that has it, for messages.
 
     Raises:
         UsageError: The text is no expression; the message shows it with a caret under the fault.
     """
+    vocabulary = vocabulary or OF_RUNS
     if not text.strip():
-        raise UsageError("--fail-if has no condition", "for example 'p99 > 5ms'")
-    return _Parser(text, with_base).expression()
+        raise UsageError(f"{option} has no condition", f"for example {vocabulary.example.rpartition(': ')[2]!r}")
+    return _Parser(text, with_base, vocabulary, option).expression()
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,15 +418,18 @@ class _Parser:
 
     text: str
     with_base: bool
+    vocabulary: Vocabulary
+    option: str
 
     def expression(self) -> Expression:
         before, colon, _ = self.text.rpartition(":")  # the last one: no condition has a colon, while a label may
         if colon and not before.strip():
-            self.fail("there is no strategy before the colon", "write it as in 'window: p99 > 1ms'", 0)
+            words = self.vocabulary
+            self.fail(f"there is no {words.subject} before the colon", f"write it as in {words.example!r}", 0)
         strategy = " ".join(before.split()) if colon else None
         start = len(before + colon)
         parts = next(_PARTS.finditer(self.text, start))
-        if parts["metric"] == Slower.condition:
+        if parts["metric"] == Slower.condition and self.vocabulary.can_have_base:
             self.check_base(Slower.condition, parts.start("metric"))
             self.check_rest(parts.end("metric"))
             return Slower(strategy)
@@ -412,11 +445,11 @@ class _Parser:
         """The metric of this name; `start` is where it stands, or the blanks before it."""
         at = self.skip_blanks(start)
         if word is None:
-            self.fail("a metric is expected here", _known(), at)
-        name = word.removeprefix("base.")
-        metric = find_metric(name)
+            self.fail("a metric is expected here", self.vocabulary.known(), at)
+        name = word.removeprefix("base.") if self.vocabulary.can_have_base else word
+        metric = self.vocabulary.find(name)
         if metric is None:
-            self.fail(f"there is no metric {word!r}", _nearest(name), at)
+            self.fail(f"there is no metric {word!r}", self.vocabulary.suggest(name), at)
         if name == word:
             return metric
         self.check_base(word, at)
@@ -426,7 +459,7 @@ class _Parser:
         at = self.skip_blanks(parts.end("operator"))
         digits = parts["factor"] or parts["value"]
         if digits is None and parts["other"] is None:
-            self.fail("a limit is missing", "as in 5ms, 2%, 100 or 3x even.mean", at)
+            self.fail("a limit is missing", f"as in {self.vocabulary.limits}", at)
         number = float(digits or 1)
         if not isfinite(number):
             self.fail("the number is too large", "write a limit that a measurement can reach", at)
@@ -469,7 +502,7 @@ class _Parser:
         """Refuse whatever stands after the expression."""
         rest = self.text[end:].lstrip()
         if rest:
-            hint = "give --fail-if once for each condition" if rest[0] in "a&,;o|" else "take it away"
+            hint = f"give {self.option} once for each condition" if rest[0] in "a&,;o|" else "take it away"
             self.fail("the expression should end here", hint, self.skip_blanks(end))
 
     def check_base(self, word: str, at: int) -> None:
@@ -482,7 +515,7 @@ class _Parser:
         shown = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in self.text)
         first = max(0, at - _BEFORE) if len(shown) > _LONGEST else 0
         shown, at = shown[first : first + _LONGEST], at - first
-        raise UsageError(f"--fail-if: {fault}\n{_INDENT}{shown}\n{_INDENT}{' ' * at}^", hint)
+        raise UsageError(f"{self.option}: {fault}\n{_INDENT}{shown}\n{_INDENT}{' ' * at}^", hint)
 
 
 def _nearest(name: str) -> str:
@@ -501,3 +534,54 @@ def _known() -> str:
     minimum, mean, maximum = OF_GROUP[LATENCY].attributes
     figures = ", ".join((minimum, mean, *_PERCENTILES, maximum))
     return f"there are {figures}, any pNN.N, even.p99, acquire.p99, bind.p99, tries.max, {', '.join(OF_STRATEGY)}"
+
+
+OF_RUNS = Vocabulary(
+    find_metric, _nearest, _known, "strategy", "window: p99 > 1ms", "5ms, 2%, 100 or 3x even.mean", can_have_base=True
+)
+"""The conditions on the figures of runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A threshold that came true for a subject, or that cannot be judged.
+
+    Attributes:
+        subject: What it came true for: a strategy's label, say.
+        condition: The threshold's text, without a subject.
+        outcome: What was measured, in the threshold's unit, or why it cannot be judged.
+    """
+
+    subject: str
+    condition: str
+    outcome: str
+
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        return f"{self.subject}: {self.condition}{self.outcome}"
+
+
+def judge_limit(threshold: Threshold, limit: Limit, measured: float) -> str | None:
+    """How a value crosses a threshold's limit, as the end of a sentence that begins with it; None if it does not.
+
+    Args:
+        threshold: The threshold.
+        limit: Its bound.
+        measured: The value in ns, pieces or percent.
+    """
+    # In the limit's unit: a division is rounded as the limit was when it was read, so that 7 of 100 are not over 7%.
+    value = measured / limit.unit.scale
+    if not threshold.operator.holds(value, limit.value):
+        return None
+    return f", measured {format_crossing(value, threshold.operator, limit.value)}{limit.unit.name}"
+
+
+_FEWEST_DIGITS, _MOST_DIGITS = 3, 17
+
+
+def format_crossing(value: float, operator: Operator, limit: float) -> str:
+    """A value with as few digits as show that it crosses the limit: 5.0001ms must not be printed as 5ms."""
+    fewest = max(_FEWEST_DIGITS, len(f"{abs(value):.0f}"))
+    texts: Iterator[str] = (f"{value:.{digits}g}" for digits in range(fewest, max(fewest, _MOST_DIGITS) + 1))
+    return format_number(float(next((text for text in texts if operator.holds(float(text), limit)), repr(value))))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from connbench.analysis.gate import Failure
 from connbench.commands.gates import annotation, announce
+from connbench.thresholds import Failure
 
 
 def test_annotation_is_one_line_whatever_it_says() -> None:

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from connbench.analysis.gate import Failure
 from connbench.commands.gates import announce
 from connbench.commands.messages import print_error, print_message
 from connbench.errors import UsageError
+from connbench.thresholds import Failure
 
 FAULT = UsageError("net.ipv4.ip_local_port_range " * 3 + "cannot be read", "mount -t tracefs tracefs " * 4 + "here")
 

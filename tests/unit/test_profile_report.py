@@ -243,7 +243,7 @@ def test_files_have_the_levels(usual: Result) -> None:
 
 def test_gate_on_the_knee(usual: Result) -> None:
     """A strategy without a knee has it at 100 %."""
-    assert [failure.strategy for failure in evaluate([parse("knee < 60%", with_base=False)], usual)] == [
+    assert [failure.subject for failure in evaluate([parse("knee < 60%", with_base=False)], usual)] == [
         under(PLAIN).label,
         under(BIND).label,
     ]

@@ -133,6 +133,7 @@ def test_any_text_is_an_expression_or_refused_in_three_lines(text: str, with_bas
         ("p75 > 5ms", Threshold(Metric("p75", "latency", "all"), Operator.OVER, Limit(5, UNITS["ms"]))),
         ("p99.990 < 1ms", Threshold(Metric("p99.99", "latency", "all"), Operator.UNDER, Limit(1, UNITS["ms"]))),
         ("odd.tries.p5 > 2", Threshold(Metric("p5", "tries", "odd"), Operator.OVER, Limit(2, NO_UNIT))),
+        ("errors > 10k", Threshold(Metric("errors"), Operator.OVER, Limit(10, UNITS["k"]))),
         ("knee < 45.5%", Threshold(Metric("knee"), Operator.UNDER, Limit(45.5, UNITS["%"]))),
         ("p99 > 5µs", Threshold(P99, Operator.OVER, Limit(5, UNITS["µs"]))),
         ("wall > 2min", Threshold(Metric("wall"), Operator.OVER, Limit(2, UNITS["min"]))),
@@ -187,7 +188,7 @@ def test_ratio(text: str, factor: float) -> None:
             "errors > 5ms",
             "          ^",
             "errors is a number or a share, but the limit is a time",
-            "no unit; a share takes %",
+            "no unit, k or M; a share takes %",
         ),
         (
             "tries.max > 5%",

@@ -5,7 +5,7 @@ What cannot be judged has failed: a gate without data must not pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -22,15 +22,16 @@ from connbench.thresholds import (
     OF_STRATEGY,
     Dimension,
     Expression,
+    Failure,
     Figure,
-    Limit,
     Metric,
     Multiple,
-    Operator,
     Slower,
     Threshold,
     applies_to,
+    format_crossing,
     format_number,
+    judge_limit,
 )
 
 _NOTHING_OF = {
@@ -44,28 +45,6 @@ _SCALED_IN = {Dimension.TIME: "ns", Dimension.COUNT: "", Dimension.SHARE: "%"}
 """The units of values before they are converted to the threshold's own unit."""
 
 _NOT_IN_BASE = "the base run does not have this strategy"
-
-_FEWEST_DIGITS, _MOST_DIGITS = 3, 17
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A threshold that came true for a strategy, or that cannot be judged.
-
-    Attributes:
-        strategy: The strategy's label.
-        condition: The threshold's text, without a strategy.
-        outcome: What was measured, in the threshold's unit, or why it cannot be judged.
-    """
-
-    strategy: str
-    condition: str
-    outcome: str
-
-    @property
-    def text(self) -> str:
-        """All of it in one line."""
-        return f"{self.strategy}: {self.condition}{self.outcome}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +97,14 @@ def _outcome(expression: Expression, new: _Measured, base: _Measured | None = No
             return _judge_slower(new, base)
         if isinstance(expression.bound, Multiple):
             return _judge_multiple(expression, expression.bound, new, base)
-        return _judge_limit(expression, expression.bound, _side(expression.metric, new, base))
+        measured = _value(expression.metric, expression.bound.dimension, _side(expression.metric, new, base))
+        return judge_limit(expression, expression.bound, measured)
     except _NoValueError as reason:
         return _unjudged(str(reason))
 
 
 def _unjudged(reason: str) -> str:
     return f" cannot be judged: {reason}"
-
-
-def _judge_limit(threshold: Threshold, limit: Limit, measured: _Measured) -> str | None:
-    # In the limit's unit: a division is rounded as the limit was when it was read, so that 7 of 100 are not over 7%.
-    value = _value(threshold.metric, limit.dimension, measured) / limit.unit.scale
-    if not threshold.operator.holds(value, limit.value):
-        return None
-    return f", measured {_shown(value, threshold.operator, limit.value)}{limit.unit.name}"
 
 
 def _judge_multiple(threshold: Threshold, multiple: Multiple, new: _Measured, base: _Measured | None) -> str | None:
@@ -147,7 +119,7 @@ def _judge_multiple(threshold: Threshold, multiple: Multiple, new: _Measured, ba
     ratio = left / right
     if not threshold.operator.holds(ratio, multiple.factor):
         return None
-    return f", measured {_shown(ratio, threshold.operator, multiple.factor)}x"
+    return f", measured {format_crossing(ratio, threshold.operator, multiple.factor)}x"
 
 
 def _judge_slower(new: _Measured, base: _Measured | None) -> str | None:
@@ -233,10 +205,3 @@ def _knee(strategy: StrategyResult) -> float:
         few = f"only {knee.held:,} of {knee.ports:,} ports were in use"
         raise _NoValueError(f"{few}, and a knee at half of them needs {fewest_to_show_half(knee.ports):,} or more")
     return 100.0
-
-
-def _shown(value: float, operator: Operator, limit: float) -> str:
-    """A value with as few digits as show that it crosses the limit: 5.0001ms must not be printed as 5ms."""
-    fewest = max(_FEWEST_DIGITS, len(f"{abs(value):.0f}"))
-    texts: Iterator[str] = (f"{value:.{digits}g}" for digits in range(fewest, max(fewest, _MOST_DIGITS) + 1))
-    return format_number(float(next((text for text in texts if operator.holds(float(text), limit)), repr(value))))

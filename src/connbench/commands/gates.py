@@ -15,10 +15,9 @@ from connbench.commands.reports import formats_of
 from connbench.errors import ExitCode
 from connbench.findings import Finding, Severity
 from connbench.safe_text import printable
-from connbench.thresholds import Expression
+from connbench.thresholds import Expression, Failure
 
 if TYPE_CHECKING:
-    from connbench.analysis.gate import Failure
     from connbench.results.result import Result
 
 _TITLE = "connbench: threshold failed"
