@@ -11,8 +11,8 @@ from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs" / "figures.md"
 
-OPEN_ENDED = re.compile(r"(\.environment\.|.*\.counters\.|.*\.summary\.errors\.|.*\.sysctls\.)")
-"""Where names are the kernel's, or an errno's."""
+OPEN_ENDED = re.compile(r"(\.environment\.|.*\.counters\.|.*\.others\.|.*\.summary\.errors\.|.*\.sysctls\.)")
+"""Where names are the kernel's, its states of connections among them, or an errno's."""
 
 NAMED = re.compile(r"_(ns|ms|s|share)(\.|$)")
 """A unit in the name: it holds for all that stands under it."""

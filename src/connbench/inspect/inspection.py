@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from connbench.inspect.port_usage import PathUsage, Usage, usage
+from connbench.findings import Finding
+from connbench.inspect.port_usage import RECENT_S, PathUsage, Usage, usage
 from connbench.inspect.rates import Comparison, Rates
 from connbench.inspect.snapshot import Snapshot
+from connbench.model import Endpoint, Protocol
+from connbench.safe_text import printable
+
+if TYPE_CHECKING:  # what computes these loads much
+    from connbench.inspect.forecast import Forecast
+    from connbench.inspect.remedy import Remedy
+    from connbench.portmodel.algorithm import Algorithm
+    from connbench.portmodel.calibration import Calibration
+
+NEARLY_FULL = 0.9
+"""The share of the usable ports from which on a path stands out."""
+
+CHANCE = 2
+"""Two counts differ by chance if the difference is at most this many standard deviations, the root of their sum each.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,11 +35,89 @@ class Row:
         path: Its ports in use.
         usage: All that is in use in its namespace.
         rates: What changed on it since the dump before; None without an earlier one.
+        forecasts: What the next connect() costs, for each way to get a port, the kernel's own choice first; empty if
+            nothing is known about that.
     """
 
     path: PathUsage
     usage: Usage
     rates: Rates | None = None
+    forecasts: Sequence[Forecast] = ()
+
+    @property
+    def name(self) -> str:
+        """The path as a reader names it: `web: 10.0.0.5 -> 10.1.2.3:53 (udp)`; without namespace for this one."""
+        path = self.path
+        namespace = f"{printable(path.namespace)}: " if path.namespace else ""
+        protocol = "" if path.protocol == Protocol.TCP else f" ({path.protocol})"
+        return f"{namespace}{self.source} -> {Endpoint(path.target, path.target_port)}{protocol}"
+
+    @property
+    def source(self) -> str:
+        """The source, with the index of the device that its sockets are bound to, as in `fe80::1%2`."""
+        return f"{self.path.source}%{self.path.interface}" if self.path.interface else self.path.source
+
+    @property
+    def next(self) -> Forecast | None:
+        """The forecast for a program that leaves the port to the kernel."""
+        return self.forecasts[0] if self.forecasts else None
+
+    @property
+    def until_exhausted(self) -> int:
+        """How many more connections the path has ports for."""
+        return self.next.until_exhausted if self.next else self.path.free
+
+    @property
+    def growth_per_s(self) -> float | None:
+        """By how many ports in use the path grows a second, below 0 if it shrinks; None if that is not known.
+
+        It is that since the dump before. Without one it is what TIME_WAIT's timers tell: how it grows if connections
+        close as they did in the last 10 s, and each is replaced by another; 0 if that may be chance.
+        """
+        if self.rates:
+            return self.rates.growth_per_s
+        path, time_wait = self.path, self.usage.snapshot.settings.time_wait
+        entering, leaving = path.closing_per_s, path.expiring_per_s
+        is_loopback = any(Endpoint(host, 0).is_loopback for host in (path.source, path.target))
+        if entering is None or leaving is None or time_wait.is_reused(is_loopback=is_loopback):
+            return None
+        is_chance = abs(entering - leaving) * RECENT_S <= CHANCE * ((entering + leaving) * RECENT_S) ** 0.5
+        return 0.0 if is_chance else entering - leaving
+
+    @property
+    def exhausted_in_s(self) -> float | None:
+        """The seconds until its ports are exhausted at this growth; None if it does not grow, or nobody knows."""
+        return self.time_until(self.until_exhausted)
+
+    @property
+    def slow_in_s(self) -> float | None:
+        """The seconds until it reaches the knee at this growth; None if it never does, or has."""
+        return self.time_until(self.next.until_knee) if self.next and self.next.until_knee else None
+
+    def time_until(self, connections: int) -> float | None:
+        """The seconds until so many more ports are in use, at this growth; None if they never are, or nobody knows."""
+        growth = self.growth_per_s
+        return connections / growth if growth is not None and growth > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the forecasts rest on.
+
+    Attributes:
+        algorithm: The search that they simulate.
+        known_by: How it is known: `probed`, `by its release`, `--algorithm`.
+        calibration: The costs of a connection and of each port probed.
+    """
+
+    algorithm: Algorithm
+    known_by: str
+    calibration: Calibration
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the costs are those of another machine, so that times are rough."""
+        return self.calibration.residual is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +127,18 @@ class Inspection:
     Attributes:
         usages: The port usage of each namespace.
         rows: The fullest paths of all, by share of their usable ports, the fullest first.
+        model: What the forecasts rest on; None without forecasts.
+        findings: What else a reader must know, with advice.
+        remedy: What to do about the fullest path; None if nothing needs to be done.
+        assumed: What a file does not say and the report takes for granted, each in words with the option that says it.
     """
 
     usages: Sequence[Usage]
     rows: Sequence[Row]
+    model: Model | None = None
+    findings: Sequence[Finding] = ()
+    remedy: Remedy | None = None
+    assumed: Sequence[str] = ()
 
     @property
     def paths(self) -> int:

@@ -1,31 +1,395 @@
-"""An inspection as blocks, and as text."""
+"""An inspection as text, Markdown, JSON and CSV."""
 
 from __future__ import annotations
 
-from connbench.inspect.inspection import Inspection, Row
-from connbench.report import text as text_writer
-from connbench.report.blocks import Block, Lines, Table
-from connbench.units import count, format_percent
+import csv as csv_module
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from connbench.inspect.inspection import NEARLY_FULL, Inspection, Row
+from connbench.inspect.port_usage import TIMES_LEFT_S, Usage
+from connbench.inspect.snapshot import Settings
+from connbench.model import Protocol
+from connbench.portmodel.next_search import Half
+from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
+from connbench.safe_text import csv_cell, printable
+from connbench.units import NS_PER_S, about, count, duration, elapsed, format_measured_rate
+
+if TYPE_CHECKING:
+    from connbench.inspect.forecast import Forecast
+
+SCHEMA = 1
+"""Version of the JSON document; raised when a key changes its name or meaning."""
+
+LABEL_COLUMNS = 9
+"""Columns of the labels `read`, `ports`, `kernel`, `times` and `assumed`."""
+
+SOON_S = 600
+"""A path needs attention if it is exhausted, or reaches the knee, within so many seconds."""
+
+MOST_DETAILS = 3
+"""Paths with a table of forecasts of their own."""
+
+LEFT_S = TIMES_LEFT_S[0]
+"""The seconds of the column of connections that leave TIME_WAIT soon."""
+
+_FAILURES = {Protocol.TCP: "EADDRNOTAVAIL", Protocol.UDP: "EAGAIN"}
+"""How connect() fails if no port is free; a UDP socket then cannot be bound to a port (inet_autobind())."""
 
 
 def text(inspection: Inspection, width: int | None = None) -> str:
-    """The text of an inspection."""
-    return text_writer.write(_blocks(inspection), width)
+    """The tables, the findings, and at the end the verdict with what to do.
+
+    Args:
+        inspection: What was found.
+        width: Columns of the terminal: prose is folded, and columns of the table that do not fit are left out. None
+            leaves each line whole, with all columns.
+    """
+    from connbench.report.text import write  # loads rich, which other formats do not need
+
+    command = inspection.remedy.command if inspection.remedy else ""
+    written = write(report_blocks(inspection, width), width)
+    return f"{written}\n{command}" if command else written  # not folded: it is there to be pasted
 
 
-def _blocks(inspection: Inspection) -> list[Block]:
-    header = ("source -> target", "used", "share", "ESTAB", "TIME-WAIT", "even", "odd", "free")
-    rows = [_row(row) for row in inspection.rows]
-    shown = f"{count(inspection.sockets)} sockets, {count(inspection.paths)} paths"
-    return [Lines([shown]), *([Table(header, rows)] if rows else [])]
+def markdown(inspection: Inspection) -> str:
+    """The same to paste into an issue, the verdict first."""
+    from connbench.report.markdown import write
+
+    first, *others = report_blocks(inspection)
+    command = inspection.remedy.command if inspection.remedy else ""
+    return write([first, *([Verbatim(command)] if command else []), *others])
 
 
-def _row(row: Row) -> tuple[str, ...]:
-    path = row.path
-    numbers = (path.established, path.time_wait, path.even, path.odd, path.free)
+def report_blocks(inspection: Inspection, width: int | None = None) -> list[Block]:
+    """The verdict, what was read, a row for each path, the forecasts of the fullest, and the findings."""
+    blocks: list[Block] = [
+        Verdict(verdict(inspection)),
+        Lines([f"{label:<{LABEL_COLUMNS}}{line}" for label, line in _facts(inspection)], True, LABEL_COLUMNS),
+    ]
+    if inspection.rows:
+        blocks.append(_paths(inspection, width))
+    blocks += [_forecasts(inspection, row) for row in _detailed(inspection)]
+    if inspection.findings:
+        blocks.append(Findings(inspection.findings))
+    return blocks
+
+
+# ---- the verdict
+
+
+def verdict(inspection: Inspection) -> tuple[str, ...]:
+    """How full the fullest path is, what that costs, and what to do: one to three sentences and those of the remedy."""
+    remedy = tuple(inspection.remedy.sentences) if inspection.remedy else ()
+    if not inspection.rows:
+        return (f"Nothing is wrong: no connection has a port of {_ranges(inspection)}.", *remedy)
+    troubled = [row for row in inspection.rows if needs_attention(row)]
+    if not troubled:
+        return (_calm(inspection, inspection.rows[0]), *remedy)
+    first, *others = troubled
+    return (_trouble(inspection, first), *_more(others), *remedy)
+
+
+def needs_attention(row: Row) -> bool:
+    """Whether connect() on the path is slow or fails, or will within `SOON_S` as the path grows."""
     return (
-        f"{path.source} -> {path.target}:{path.target_port}",
-        count(path.used),
-        format_percent(path.share),
-        *(count(number) for number in numbers),
+        (row.next is not None and row.next.half is Half.SECOND)
+        or row.until_exhausted <= (1 - NEARLY_FULL) * row.path.usable
+        or (row.exhausted_in_s is not None and row.exhausted_in_s <= SOON_S)
+        or (row.slow_in_s is not None and row.slow_in_s <= SOON_S)
     )
+
+
+def _trouble(inspection: Inspection, row: Row) -> str:
+    path, uses = row.path, _uses(row)
+    is_slow = row.next is not None and row.next.half is Half.SECOND
+    search = _search(inspection, row, " first" if is_slow else "")
+    if not row.until_exhausted:
+        after = f" after it has probed {search}" if search else ""
+        soon = path.time_wait_left.get(LEFT_S)
+        freed = f"; {_counted(soon, 'port')} will have left TIME_WAIT in {LEFT_S} s" if soon else ""
+        return f"{uses}: connect() fails with {_FAILURES[Protocol(path.protocol)]}{after}{freed}."
+    parts = [f"{'each' if is_slow else 'the next'} connect() probes {search}"] if search else []
+    rate = f"at {format_measured_rate(row.growth_per_s or 0)}/s"
+    if row.slow_in_s is not None:
+        parts.append(f"slow in {elapsed(row.slow_in_s)} {rate}")
+    elif row.exhausted_in_s is not None:
+        parts.append(f"exhausted in {elapsed(row.exhausted_in_s)} {rate}")
+    else:
+        parts.append(f"{_counted(row.until_exhausted, 'more connection')} until no port is free")
+    return f"{uses}: {'; '.join(parts)}."
+
+
+def _more(others: Sequence[Row]) -> Iterator[str]:
+    if others:
+        yield f"connect() is slow or short of ports on {_counted(len(others), 'more path')}."
+
+
+def _calm(inspection: Inspection, row: Row) -> str:
+    search = _search(inspection, row)
+    cost = f", and connect() probes {search}" if search else ""
+    most = ", more than any other path" if inspection.paths > 1 else ""
+    return f"Nothing is wrong: {_uses(row)}{most}{cost}."
+
+
+def _uses(row: Row) -> str:
+    """The path, its ports in use, and in which state most of those are that are not open."""
+    path = row.path
+    of = f"{count(path.used)} of {_counted(path.usable, 'port')}" if path.free else f"all {count(path.usable)} ports"
+    waiting = max({"TIME_WAIT": path.time_wait, **path.others}.items(), key=lambda one: one[1])
+    share = f" ({path.share * 100:.1f} %)" if path.free else ""
+    states = f", {count(waiting[1])} of them in {waiting[0]}" if waiting[1] else ""
+    if path.time_wait == waiting[1] > 0 and row.until_exhausted > path.free:
+        states += ", from which connect() takes ports again"
+    return f"{row.name} uses {of}{share}{states}"
+
+
+def _search(inspection: Inspection, row: Row, first: str = "") -> str:
+    """The ports that the next connect() probes, with `first` behind them, and its time; empty if nobody knows."""
+    found = row.next
+    if found is None or found.ports_probed is None or found.connect_ns is None:
+        return ""
+    ports = "1 port" if found.ports_probed < 1.05 else f"{_mean(found.ports_probed)} ports"
+    return f"{ports}{first}, {_time(inspection, found.connect_ns)}"
+
+
+def _mean(number: float) -> str:
+    return count(number) if number >= 10 else f"{number:.1f}"
+
+
+def _time(inspection: Inspection, nanoseconds: float) -> str:
+    """A time; a rough one is rounded, with a word that says so."""
+    is_usual = inspection.model is None or inspection.model.is_usual
+    return f"about {about(nanoseconds)}" if is_usual else duration(nanoseconds)
+
+
+# ---- what was read
+
+
+def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    """What was read, and what the figures rest on: a label and a line each."""
+    snapshots = [one.snapshot for one in inspection.usages]
+    seconds = sum(one.seconds for one in snapshots)
+    where = _namespaces(inspection)
+    sockets, paths = _counted(inspection.sockets, "socket"), _counted(inspection.paths, "path")
+    yield "read", f"{sockets} of {where} in {about(seconds * NS_PER_S)}; {paths}"
+    yield "ports", _ranges(inspection)
+    if inspection.model:
+        from connbench.report.model_text import origin_text, search
+
+        kernel = next((f"{printable(one.settings.kernel)}: " for one in snapshots if one.settings.kernel), "")
+        yield "kernel", f"{kernel}{search(inspection.model.algorithm, [Protocol.TCP])} ({inspection.model.known_by})"
+        here = "" if any(one.origin for one in snapshots) else "; connbench calibrate -o FILE measures yours (5 s)"
+        origin = origin_text(inspection.model.calibration)
+        yield "times", f"{origin}{here}" if inspection.model.is_usual else f"costs of {origin}"
+    if inspection.assumed:
+        yield "assumed", "; ".join(map(printable, inspection.assumed))
+
+
+def _namespaces(inspection: Inspection) -> str:
+    """The file or the namespaces that were read."""
+    snapshots = [one.snapshot for one in inspection.usages]
+    if len(snapshots) != 1:
+        return _counted(len(snapshots), "namespace")
+    [only] = snapshots
+    if only.origin:
+        return printable(only.origin)
+    return f"namespace {printable(only.namespace)}" if only.namespace else "this network namespace"
+
+
+def _ranges(inspection: Inspection) -> str:
+    """The port ranges, the most frequent first, with the ports in them that no search can choose."""
+    kinds = Counter(_range(one.snapshot.settings, len(one.blocked)) for one in inspection.usages)
+    if len(kinds) <= 1:
+        return next(iter(kinds), "the range")
+    return "; ".join(f"{words} in {_counted(number, 'namespace')}" for words, number in kinds.most_common())
+
+
+def _range(settings: Settings, blocked: int) -> str:
+    from connbench.report.model_text import reserved_text
+
+    bound = f", {count(blocked)} taken by bind()" if blocked else ""
+    return f"{settings.ports}{reserved_text(settings.ports.count_of(settings.reserved))}{bound}"
+
+
+# ---- tables
+
+
+def _paths(inspection: Inspection, width: int | None) -> Table:
+    """A row for each path. What tells how full it is comes first; further columns are there if the width allows it."""
+    paths = [row.path for row in inspection.rows]
+    columns = {
+        "used": [count(path.used) for path in paths],
+        "share": [f"{path.share:.1%}" for path in paths],
+        "free": [count(path.free) for path in paths],
+        "ESTAB": [count(path.established) for path in paths],
+        "TIME_WAIT": [count(path.time_wait) for path in paths],
+        f"≤{LEFT_S} s left": [_or_dash(path.time_wait_left.get(LEFT_S)) for path in paths],
+    }
+    further = {
+        "others": [count(sum(path.others.values())) for path in paths],
+        "even": [count(path.even) for path in paths],
+        "odd": [count(path.odd) for path in paths],
+    }
+    names = [row.name for row in inspection.rows]
+    for title, cells in further.items():
+        if width is None or _width(names, columns) + 2 + max(map(len, [title, *cells])) <= width:
+            columns[title] = cells
+    more = inspection.paths - len(paths)
+    remarks = (f"and {_counted(more, 'more path')}: --top 0 shows all",) if more else ()
+    return Table(("source -> target", *columns), list(zip(names, *columns.values(), strict=True)), remarks=remarks)
+
+
+def _width(names: Sequence[str], columns: dict[str, list[str]]) -> int:
+    """The columns of a terminal that a table takes."""
+    return max(map(len, names)) + sum(2 + max(map(len, [title, *cells])) for title, cells in columns.items())
+
+
+def _detailed(inspection: Inspection) -> list[Row]:
+    """The fullest path, and the next ones that need attention, too."""
+    rows = inspection.rows[:MOST_DETAILS]
+    return [row for at, row in enumerate(rows) if at == 0 or needs_attention(row)]
+
+
+def _forecasts(inspection: Inspection, row: Row) -> Table:
+    """What the next connect() on a path costs with each strategy; below it the figures that the table above lacks."""
+    columns = {
+        "half": [one.half or "-" for one in row.forecasts],
+        "ports probed": ["-" if one.ports_probed is None else _mean(one.ports_probed) for one in row.forecasts],
+        "time": ["-" if one.connect_ns is None else _time(inspection, one.connect_ns) for one in row.forecasts],
+        "fails": [f"{one.failing:.1%}" if one.failing else "-" for one in row.forecasts],
+        "until knee": [_until_knee(one) for one in row.forecasts],
+        "until exhaustion": [count(one.until_exhausted) for one in row.forecasts],
+    }
+    rows = list(zip((one.strategy for one in row.forecasts), *columns.values(), strict=True))
+    return Table(
+        ("strategy", *columns), rows, title=f"next connect() {row.name}", remarks=tuple(_details(row)), words=(1,)
+    )
+
+
+def _until_knee(forecast: Forecast) -> str:
+    if forecast.until_knee is None:
+        return "no knee"
+    return count(forecast.until_knee) if forecast.until_knee else "passed"
+
+
+def _details(row: Row) -> Iterator[str]:
+    path = row.path
+    states = [f"{count(number)} {name}" for name, number in path.others.items()]
+    outside = [f"{count(path.outside)} from ports outside the range"] if path.outside else []
+    yield ", ".join([f"{count(path.even)} even and {count(path.odd)} odd ports", *states, *outside])
+    if path.time_wait and path.closing_per_s is not None and path.expiring_per_s is not None:
+        left = [f"{count(number)} in {seconds} s" for seconds, number in path.time_wait_left.items()]
+        entering, leaving = (format_measured_rate(rate) for rate in (path.closing_per_s, path.expiring_per_s))
+        yield f"TIME_WAIT: {entering}/s enter it, {leaving}/s leave it; {', '.join(left)} will have left it"
+    if row.rates:
+        opened, gone = count(row.rates.opened), count(row.rates.gone)
+        yield f"in the last {elapsed(row.rates.seconds)}: {opened} connections opened, {gone} gone"
+
+
+def _or_dash(number: int | None) -> str:
+    return "-" if number is None else count(number)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+# ---- for programs
+
+
+def json(inspection: Inspection) -> str:
+    """One JSON document; times in ns or s as their names say, shares from 0 to 1; null is what nobody knows."""
+    from connbench.portmodel.algorithm import ALGORITHMS
+    from connbench.report.json import json_text
+
+    model, remedy = inspection.model, inspection.remedy
+    return json_text(
+        {
+            "schema": SCHEMA,
+            "verdict": verdict(inspection),
+            "sockets": inspection.sockets,
+            "paths": inspection.paths,
+            "namespaces": [_namespace(one) for one in inspection.usages],
+            "algorithm": model and next(word for word, one in ALGORITHMS.items() if one is model.algorithm),
+            "algorithm_known_by": model and model.known_by,
+            "calibration": model and model.calibration,
+            "assumed": inspection.assumed,
+            "rows": [_row(row) for row in inspection.rows],
+            "remedy": remedy and {"sentences": remedy.sentences, "command": remedy.command},
+            "findings": inspection.findings,
+        }
+    )
+
+
+def _namespace(usage: Usage) -> dict[str, Any]:
+    snapshot, settings = usage.snapshot, usage.snapshot.settings
+    return {
+        "namespace": snapshot.namespace,
+        "file": snapshot.origin or None,
+        "read_s": snapshot.seconds,
+        "sockets": len(snapshot.sockets),
+        "paths": usage.paths,
+        "kernel": settings.kernel or None,
+        "port_range": settings.ports,
+        "reserved": settings.ports.count_of(settings.reserved),
+        "tcp_tw_reuse": settings.time_wait.reuse,
+        "blocked_ports": usage.blocked,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    path = row.path
+    return {
+        **{name: getattr(path, name) for name in COLUMNS},
+        "used_share": path.share,
+        "others": path.others,
+        "time_wait_left": [{"within_s": s, "connections": number} for s, number in path.time_wait_left.items()],
+        "closing_per_s": path.closing_per_s,
+        "expiring_per_s": path.expiring_per_s,
+        "growth_per_s": row.growth_per_s,
+        "exhausted_in_s": row.exhausted_in_s,
+        "forecasts": [{name: getattr(one, name) for name in ("strategy", *FORECAST_COLUMNS)} for one in row.forecasts],
+    }
+
+
+COLUMNS = (
+    "namespace", "protocol", "source", "target", "target_port", "interface",
+    "used", "usable", "free", "even", "odd", "established", "time_wait", "outside",
+)  # fmt: skip
+"""Attributes of a path that JSON and CSV have under their own names."""
+
+FORECAST_COLUMNS = ("half", "ports_probed", "failing", "connect_ns", "until_knee", "until_exhausted")
+"""Attributes of a forecast, likewise."""
+
+
+def csv(inspection: Inspection) -> str:
+    """A header, and a row for each path; an empty cell is what nobody knows, or what there is not."""
+    strategies = dict.fromkeys(one.strategy for row in inspection.rows for one in row.forecasts)
+    written = io.StringIO()
+    writer = csv_module.writer(written, lineterminator="\n")
+    rates = ("closing_per_s", "expiring_per_s")
+    left = [f"time_wait_left_{s}s" for s in TIMES_LEFT_S]
+    forecasts = [f"{name}_{column}" for name in map(_column, strategies) for column in FORECAST_COLUMNS]
+    writer.writerow((*COLUMNS, "used_share", "others", *left, *rates, "growth_per_s", "exhausted_in_s", *forecasts))
+    for row in inspection.rows:
+        path, by_name = row.path, {one.strategy: one for one in row.forecasts}
+        cells = [
+            *(getattr(path, name) for name in COLUMNS),
+            path.share,
+            sum(path.others.values()),
+            *(path.time_wait_left.get(s) for s in TIMES_LEFT_S),
+            *(getattr(path, name) for name in rates),
+            row.growth_per_s,
+            row.exhausted_in_s,
+            *(getattr(by_name.get(name), column, None) for name in strategies for column in FORECAST_COLUMNS),
+        ]
+        writer.writerow([csv_cell(one) if isinstance(one, str) else one for one in cells])
+    return written.getvalue()
+
+
+def _column(strategy: str) -> str:
+    """The name of a strategy as the beginning of a column's: `window` of `window 500`."""
+    return strategy.split(maxsplit=1)[0].rstrip(",")

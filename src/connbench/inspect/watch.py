@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import floor, inf
 
-from connbench.inspect.inspection import Inspection, Row
+from connbench.inspect.inspection import NEARLY_FULL, Inspection, Row
 from connbench.inspect.rates import Rates
-from connbench.model import Endpoint
 from connbench.units import count, elapsed, format_measured_rate
 
 ENDS = "q"
 """The key that ends a watch; Ctrl-C does, too."""
-
-NEARLY_FULL = 0.9
-"""The share of the usable ports from which on a path stands out."""
 
 SHORTEST_NAME = 24
 """Columns that a path's name keeps as long as there are figures that can be left out."""
@@ -142,20 +138,13 @@ def ordered(rows: Sequence[Row], by: Column) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def name_of(row: Row) -> str:
-    """A path as a reader names it."""
-    path = row.path
-    namespace = f"{path.namespace}: " if path.namespace else ""
-    return f"{namespace}{path.source} -> {Endpoint(path.target, path.target_port)}"
-
-
 def table(rows: Sequence[Row], width: int, height: int) -> list[str]:
     """A header, and a line for each row, of at most so many columns and lines; the header is always there.
 
     Figures are left out, and then the beginning of the names, where they do not fit.
     """
     shown = rows[: max(0, height - 1)]
-    names = [name_of(row) for row in shown]
+    names = [row.name for row in shown]
     columns = {column: [_cell(column, row) for row in shown] for column in COLUMNS}
     widths = {column: max(map(len, [column.title, *cells])) + 2 for column, cells in columns.items()}
     longest = max(map(len, ["source -> target", *names]))
@@ -243,4 +232,4 @@ def _line(row: Row) -> str:
         left = row.rates.time_until(path.free)
         if left is not None:
             parts.append(f"exhausted in {elapsed(left)}")
-    return f"{name_of(row)}: {', '.join(parts)}"
+    return f"{row.name}: {', '.join(parts)}"
