@@ -94,6 +94,14 @@ def test_listener_of_ipv6_takes_connections_of_ipv4() -> None:
     assert [row.ports.tolist() for row in found.rows()] == [[40001]]
 
 
+def test_listeners_of_each_protocol_are_apart() -> None:
+    """A TCP listener says nothing of UDP; of UDP a socket without a peer is the server of those on its port."""
+    tcp = [(EVERY, 40000, EVERY, 0, State.LISTEN), connected(40001), connected(40002)]
+    udp = [(EVERY, 40001, EVERY, 0, State.CLOSE), connected(40001), connected(40000)]
+    found = usage(Snapshot(Sockets.concatenate([sockets_of(tcp), sockets_of(udp, UDP)]), Settings(RANGE)))
+    assert {row.protocol: row.ports.tolist() for row in found.rows()} == {"tcp": [40001, 40002], "udp": [40000]}
+
+
 def test_listener_and_bound_socket_block_their_port_on_every_path() -> None:
     """connect() passes over a port that bind() took; a reserved one is none of the range's anyway."""
     found = used(

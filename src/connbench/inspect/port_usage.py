@@ -122,8 +122,7 @@ class Usage:
         is_tcp = sockets.protocol == socket.IPPROTO_TCP
         is_alone = np.isin(sockets.state, _WITHOUT_PEER) | (sockets.remote_port == 0)
         self.listeners: Indices = np.flatnonzero(is_tcp & is_alone & self._is_usable[sockets.local_port])
-        self._udp_alone: Indices = np.flatnonzero(~is_tcp & is_alone & self._is_usable[sockets.local_port])
-        is_outgoing = ~is_alone & ~np.isin(sockets.state, _INCOMING) & ~_is_accepted(sockets)
+        is_outgoing = ~is_alone & ~np.isin(sockets.state, _INCOMING) & ~_is_accepted(sockets, is_alone)
         is_outgoing &= self._is_usable[sockets.local_port] | _shares_path(sockets, is_outgoing, self._is_usable)
         self.outgoing: Indices = np.flatnonzero(is_outgoing)
         self._order, self._bounds = _group(sockets, self.outgoing)
@@ -249,19 +248,30 @@ def usable_ports(settings: Settings) -> Mask:
     return usable
 
 
-def _is_accepted(sockets: Sockets) -> Mask:
-    """Whether each socket has the address and port of a listener, so that it is the accepted end of a connection."""
-    is_listener = sockets.state == State.LISTEN
+def _is_accepted(sockets: Sockets, is_alone: Mask) -> Mask:
+    """Whether each socket has the address and port of a listener, so that it is the accepted end of a connection.
+
+    Of UDP a socket without a peer is the listener: a server has one beside those that it connected to its clients.
+
+    Args:
+        sockets: All of them.
+        is_alone: Which of them have no peer.
+    """
+    is_listener = np.where(sockets.protocol == socket.IPPROTO_TCP, sockets.state == State.LISTEN, is_alone)
     listeners = sockets[is_listener]
     is_every = (listeners.local == 0).all(axis=1)
-    on_every = np.zeros((7, MAX_PORT + 1), dtype=np.bool_)  # by family: 4 or 6
-    on_every[listeners.family[is_every], listeners.local_port[is_every]] = True
-    on_every[4] |= on_every[6]  # unless it has IPV6_V6ONLY, which a dump does not say
-    accepted: Mask = on_every[sockets.family, sockets.local_port]
-    own = np.unique(mix(listeners.local[:, 0], listeners.local[:, 1], listeners.local_port))
-    accepted |= np.isin(mix(sockets.local[:, 0], sockets.local[:, 1], sockets.local_port), own)
+    on_every = np.zeros((max(PROTOCOLS) + 1, 7, MAX_PORT + 1), dtype=np.bool_)  # by protocol, and family: 4 or 6
+    on_every[listeners.protocol[is_every], listeners.family[is_every], listeners.local_port[is_every]] = True
+    on_every[:, 4] |= on_every[:, 6]  # unless it has IPV6_V6ONLY, which a dump does not say
+    accepted: Mask = on_every[sockets.protocol, sockets.family, sockets.local_port]
+    accepted |= np.isin(_local_numbers(sockets), np.unique(_local_numbers(listeners)))
     accepted[is_listener] = False
     return accepted
+
+
+def _local_numbers(sockets: Sockets) -> Numbers:
+    """A number for each socket's protocol, local address and port."""
+    return mix(sockets.local[:, 0], sockets.local[:, 1], sockets.local_port, sockets.protocol)
 
 
 def _shares_path(sockets: Sockets, is_candidate: Mask, is_usable: Mask) -> Mask:
