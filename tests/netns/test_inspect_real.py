@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 import re
@@ -18,7 +19,7 @@ import production_host as host
 from connbench.kernel_release import version_of
 from required_programs import require
 from run_connbench import HANG_S, INSIDE
-from server_host import heard, started
+from server_host import heard, started, tell
 
 SETTINGS = (
     *("--sysctl", f"net.ipv4.ip_local_port_range={host.LOW} {host.HIGH}"),
@@ -51,6 +52,34 @@ rows = [
 print(json.dumps({"rows": rows, "listeners": found.snapshot.sockets.local_port[found.listeners].tolist()}))
 """
 """Prints the port usage of a namespace."""
+
+UNTIL_FULL = """
+import socket, sys
+
+def connect(target):
+    return socket.create_connection(target, 30)
+
+target, other, service = ("127.0.0.2", 8080), ("127.0.0.3", 8080), ("127.0.0.4", 40010)
+listeners = [socket.create_server(address, backlog=100) for address in (target, other, service, ("127.0.0.4", 40020))]
+bound = [socket.socket() for port in range(2)]
+bound[1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+for port, sock in enumerate(bound, 40030):
+    sock.bind(("127.0.0.5", port))
+closed = [(connect(target), listeners[0].accept()[0]) for _ in range(3)]
+for ours, theirs in closed:
+    ours.close()
+    theirs.close()
+held = [connect(address) for address in (*[target] * 10, *[other] * 20, *[service] * 2)]
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    while True:
+        held.append(connect(target))
+except OSError as error:
+    print(len(held) - 32, error.errno, flush=True)
+sys.stdin.readline()
+"""
+"""Uses ports in several ways, and at a line on stdin connects to one target until that fails; prints how often."""
 
 PathKey = tuple[str, str, str, int, int]
 """Protocol, source, target, target port, and the index of the device that its sockets are bound to."""
@@ -239,3 +268,23 @@ def test_sockets_of_a_device_pass_over_ports_of_others(production: Production) -
     assert row.ports == sorted(production.own["device"])
     assert not set(row.ports) & set(others.ports)
     assert row.usable == others.usable - len(others.ports)
+
+
+def test_as_many_ports_are_free_as_connect_finds() -> None:
+    """From a full look at a path the kernel lets exactly as many connections follow as `inspect` says are free."""
+    settings = ("40000 40063", "40020-40021", "0")
+    names = ("ip_local_port_range", "ip_local_reserved_ports", "tcp_tw_reuse")
+    given = [
+        word for name, value in zip(names, settings, strict=True) for word in ("--sysctl", f"net.ipv4.{name}={value}")
+    ]
+    with started([*INSIDE, *given, "--", sys.executable, "-c", UNTIL_FULL]) as process:
+        assert heard(process) == "ready\n", process.communicate()[1]
+        document = json.loads(inside(process.pid, sys.executable, "-c", USAGE))
+        [row] = [one for one in document["rows"] if one[0][2] == "127.0.0.2"]
+        tell(process)
+        made, error = map(int, heard(process).split())
+    _, ports, states, usable, _ = row
+    assert error == errno.EADDRNOTAVAIL
+    assert states == {"ESTAB": 10, "TIME-WAIT": 3}
+    assert usable == 64 - 2 - (3 if knows_bound_sockets() else 1)
+    assert made == 64 - 2 - 3 - len(ports)
