@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
 from connbench.commands.messages import print_text, warn, width
+from connbench.commands.options import algorithm_option, calibrate_option, format_option
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import count
 from connbench.commands.values import time as time_option
 from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageError
 from connbench.findings import Finding, Severity
+from connbench.host import environment
+from connbench.model import MAX_PORT, Protocol
+from connbench.planner.workload import DEFAULT_WINDOW
+from connbench.portmodel.algorithm import ALGORITHMS
+from connbench.report.formats import Format
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from connbench.inspect.inspection import Inspection
@@ -24,6 +33,16 @@ if TYPE_CHECKING:
     from connbench.inspect.snapshot import Snapshot
     from connbench.inspect.watch import Moment
     from connbench.interrupts import Interrupts
+    from connbench.portmodel.calibration import Calibration
+
+FORMATS = {
+    "text": Format("connbench.inspect.report", "text"),
+    "json": Format("connbench.inspect.report", "json", is_document=True),
+    "csv": Format("connbench.inspect.report", "csv", is_document=True),
+    "markdown": Format("connbench.inspect.report", "markdown"),
+    "prometheus": Format("connbench.inspect.metrics", "prometheus", is_document=True),
+}
+"""Of an inspection."""
 
 MOST_ROWS = 1_000_000
 SHORTEST_S, LONGEST_INTERVAL_S, LONGEST_DURATION_S = 0.1, 86_400, 366 * 86_400
@@ -55,6 +74,17 @@ Wait = Callable[[float], bool]
     help="Show the N paths with the most ports in use; 0 shows all.",
 )
 @option(
+    Section.KERNEL,
+    "--window",
+    type=count(low=1, high=MAX_PORT),
+    default=DEFAULT_WINDOW,
+    show_default=True,
+    help="Forecast connect() in random windows of N ports.",
+)
+@algorithm_option("that of this kernel's release")
+@calibrate_option
+@format_option(tuple(FORMATS))
+@option(
     Section.WATCH,
     "--watch",
     "interval_s",
@@ -69,7 +99,18 @@ Wait = Callable[[float], bool]
     help="Stop watching after this time. A number alone is in seconds.",
 )
 @click.pass_obj
-def command(interrupts: Interrupts, /, *, top: int, interval_s: float | None, duration_s: float | None) -> int:
+def command(  # noqa: PLR0913  # one for each option
+    interrupts: Interrupts,
+    /,
+    *,
+    top: int,
+    window: int,
+    algorithm: str | None,
+    calibrating: tuple[Path, ...],
+    output_format: str,
+    interval_s: float | None,
+    duration_s: float | None,
+) -> int:
     """Show how full each port space of this host is, and what the next connect() costs.
 
     \b
@@ -79,18 +120,29 @@ def command(interrupts: Interrupts, /, *, top: int, interval_s: float | None, du
     A port serves one connection of each path: source, target and target port. inspect reads the sockets of this network
     namespace from the kernel, and counts the ports in use on each path. It needs no root, and changes nothing.
     """  # noqa: D301  # click wants the character \b itself
+    from connbench.inspect.forecast import Forecaster
     from connbench.inspect.inspection import inspect
-    from connbench.inspect.report import text
+
+    forecaster = Forecaster(
+        ALGORITHMS[algorithm] if algorithm else None, _read_costs(calibrating) if calibrating else None, window
+    )
 
     def take(comparison: Comparison | None = None) -> Inspection:
-        return inspect([_read_live()], top or None, comparison)
+        return inspect([_read_live()], top or None, comparison, forecaster)
 
     if interval_s is not None:
         return _watch(take, interval_s, duration_s, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch alone", "give --watch, too")
-    print_text(text(take(), width()))
+    options = {"width": width()} if output_format == "text" else {}
+    print_text(FORMATS[output_format](take(), **options).rstrip("\n"))
     return ExitCode.OK
+
+
+def _read_costs(files: tuple[Path, ...]) -> Calibration:
+    calibration = calibrate_from(files, Protocol.TCP)
+    warn_of_other_machine(calibration, environment.of_machine(), "this host")
+    return calibration
 
 
 def _read_live() -> Snapshot:

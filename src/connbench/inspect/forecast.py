@@ -12,15 +12,13 @@ from connbench.inspect.port_usage import TIME_WAIT_MS, PathUsage, Ports
 from connbench.inspect.snapshot import Snapshot
 from connbench.inspect.sockets import Mask, State
 from connbench.model import MAX_PORT, Placement, Protocol, StrategySpec
+from connbench.planner.workload import DEFAULT_WINDOW
 from connbench.portmodel.algorithm import Algorithm, algorithm_of
 from connbench.portmodel.calibration import Calibration, usual_on
 from connbench.portmodel.kernel_search import EVERY_PORT_ALWAYS, ParityFirst, search_of_connect
 from connbench.portmodel.next_search import Half, NextSearch, next_search
 from connbench.strategies import BASELINE, STRATEGIES, Window
 from connbench.units import MS_PER_S
-
-WINDOW_PORTS = 500
-"""Ports of a window by default, the talk's."""
 
 LOOPBACK_INDEX = 1
 """The index of `lo` in every network namespace."""
@@ -63,7 +61,15 @@ class Forecaster:
 
     algorithm: Algorithm | None = None
     calibration: Calibration | None = None
-    window: int = WINDOW_PORTS
+    window: int = DEFAULT_WINDOW
+
+    def search_on(self, kernel: str) -> Algorithm:
+        """The search of connect() on a kernel of this release."""
+        return self.algorithm or algorithm_of(kernel)
+
+    def costs_on(self, kernel: str) -> Calibration:
+        """What a search costs on a kernel of this release."""
+        return self.calibration or usual_on(kernel, Protocol.TCP)
 
     def forecast(self, path: PathUsage, snapshot: Snapshot) -> tuple[Forecast, ...]:
         """The forecast of each strategy that leaves the choice of the port to connect() and searches differently.
@@ -76,8 +82,8 @@ class Forecaster:
         if path.protocol != Protocol.TCP:
             free = len(settings.ports) - settings.ports.count_of(passed.tolist())
             return (Forecast(BASELINE.name, None, None, None, None, None, free),)
-        algorithm = self.algorithm or algorithm_of(settings.kernel)
-        costs = self.calibration or usual_on(settings.kernel, Protocol.TCP)
+        algorithm = self.search_on(settings.kernel)
+        costs = self.costs_on(settings.kernel)
         forecasts = []
         for spec in self._strategies(algorithm):
             search = search_of_connect(algorithm, has_option=spec.traits.sets_port_range)
@@ -105,6 +111,10 @@ class Forecaster:
         )
         yield StrategySpec(random.name, self.window, Placement.INSIDE, 0)
         yield StrategySpec(every.name)
+
+
+USUAL_FORECASTER = Forecaster()
+"""Forecasts with nothing chosen by a user."""
 
 
 def _connect_ns(

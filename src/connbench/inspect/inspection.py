@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from connbench.findings import Finding
+from connbench.inspect.forecast import USUAL_FORECASTER, Forecast, Forecaster
 from connbench.inspect.port_usage import RECENT_S, PathUsage, Usage, usage
 from connbench.inspect.rates import Comparison, Rates
 from connbench.inspect.snapshot import Snapshot
+from connbench.inspect.suspicions import find_suspicions
 from connbench.model import Endpoint, Protocol
+from connbench.portmodel.algorithm import Algorithm
+from connbench.portmodel.calibration import Calibration
 from connbench.safe_text import printable
 
-if TYPE_CHECKING:  # what computes these loads much
-    from connbench.inspect.forecast import Forecast
+if TYPE_CHECKING:
     from connbench.inspect.remedy import Remedy
-    from connbench.portmodel.algorithm import Algorithm
-    from connbench.portmodel.calibration import Calibration
 
 NEARLY_FULL = 0.9
 """The share of the usable ports from which on a path stands out."""
@@ -152,20 +153,27 @@ class Inspection:
 
 
 def inspect(
-    snapshots: Sequence[Snapshot], most_rows: int | None = None, comparison: Comparison | None = None
+    snapshots: Sequence[Snapshot],
+    most_rows: int | None = None,
+    comparison: Comparison | None = None,
+    forecaster: Forecaster = USUAL_FORECASTER,
 ) -> Inspection:
-    """Group the sockets of namespaces by path.
+    """Group the sockets of namespaces by path, and forecast the next connect() on the fullest paths.
 
     Args:
-        snapshots: One for each namespace.
+        snapshots: One for each namespace, all of one kernel.
         most_rows: How many paths to describe, the fullest; None for all.
         comparison: Has the dump before, if each row is to have its rates since then.
+        forecaster: Makes the forecasts.
     """
     usages = [usage(snapshot) for snapshot in snapshots]
-    rows = [Row(path, one) for one in usages for path in one.rows(most_rows)]
-    rows.sort(key=lambda row: row.path.share, reverse=True)
-    rows = rows[:most_rows]
+    paths = [(path, one) for one in usages for path in one.rows(most_rows)]
+    paths.sort(key=lambda pair: pair[0].share, reverse=True)
+    rows = [Row(path, one, None, forecaster.forecast(path, one.snapshot)) for path, one in paths[:most_rows]]
     if comparison:
         rates = comparison.compare(usages, [row.path for row in rows])
         rows = [replace(row, rates=one) for row, one in zip(rows, rates, strict=True)]
-    return Inspection(usages, rows)
+    kernel = snapshots[0].settings.kernel
+    known_by = "--algorithm" if forecaster.algorithm else "by its release" if kernel else "the search since 6.8"
+    model = Model(forecaster.search_on(kernel), known_by, forecaster.costs_on(kernel))
+    return Inspection(usages, rows, model, find_suspicions(usages))
