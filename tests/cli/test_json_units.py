@@ -36,6 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "advise -n 60 --port-range 40000-40063 --calibrate run.json",
         "calibrate --port-range 40000-40299",
         "doctor",
+        "inspect",
         "strategies",
     ],
 )

@@ -169,6 +169,17 @@ def test_a_pipe_has_every_column_and_whole_lines() -> None:
     assert [line for line in lines if line.startswith("verdict: ")] == [f"verdict: {report.verdict(HURTS)[0]}"]
 
 
+@pytest.mark.parametrize(
+    ("width", "last"), [(75, "≤15 s left"), (82, "≤15 s left"), (83, "others"), (98, "others"), (99, "odd")]
+)
+def test_a_wide_terminal_has_more_columns(width: int, last: str) -> None:
+    """Even and odd ports come together; what tells how full a path is comes first."""
+    narrow = inspected(connections(27_900, 21_517, [5_000]))
+    [header] = [line for line in report.text(narrow, width).splitlines() if line.startswith("source -> target")]
+    assert header.endswith(last)
+    assert len(header) <= width
+
+
 @pytest.mark.parametrize(("paths", "namespaces"), [(1, 1), (300, 1), (0, 40), (3, 40)])
 def test_any_number_of_paths_and_namespaces_fits_a_terminal(paths: int, namespaces: int) -> None:
     """Long IPv6 addresses and long names of namespaces are folded; no line is wider than the terminal."""

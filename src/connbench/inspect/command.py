@@ -131,6 +131,8 @@ def command(  # noqa: PLR0913  # one for each option
         return inspect([_read_live()], top or None, comparison, forecaster)
 
     if interval_s is not None:
+        if output_format != "text":
+            raise UsageError(f"--watch prints no {output_format}", "leave out --format or --watch")
         return _watch(take, interval_s, duration_s, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch alone", "give --watch, too")

@@ -174,6 +174,8 @@ def inspect(
         rates = comparison.compare(usages, [row.path for row in rows])
         rows = [replace(row, rates=one) for row, one in zip(rows, rates, strict=True)]
     kernel = snapshots[0].settings.kernel
-    known_by = "--algorithm" if forecaster.algorithm else "by its release" if kernel else "the search since 6.8"
+    known_by = (
+        "--algorithm" if forecaster.algorithm else "by its release" if kernel else "assumed; --algorithm names another"
+    )
     model = Model(forecaster.search_on(kernel), known_by, forecaster.costs_on(kernel))
     return Inspection(usages, rows, model, find_suspicions(usages))

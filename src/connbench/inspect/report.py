@@ -6,8 +6,9 @@ import csv as csv_module
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from connbench.inspect.forecast import Forecast
 from connbench.inspect.inspection import NEARLY_FULL, Inspection, Row
 from connbench.inspect.port_usage import TIMES_LEFT_S, Usage
 from connbench.inspect.snapshot import Settings
@@ -16,9 +17,6 @@ from connbench.portmodel.next_search import Half
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
 from connbench.safe_text import csv_cell, printable
 from connbench.units import NS_PER_S, about, count, duration, elapsed, format_measured_rate
-
-if TYPE_CHECKING:
-    from connbench.inspect.forecast import Forecast
 
 SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""
@@ -228,15 +226,13 @@ def _paths(inspection: Inspection, width: int | None) -> Table:
         "TIME_WAIT": [count(path.time_wait) for path in paths],
         f"≤{LEFT_S} s left": [_or_dash(path.time_wait_left.get(LEFT_S)) for path in paths],
     }
-    further = {
-        "others": [count(sum(path.others.values())) for path in paths],
-        "even": [count(path.even) for path in paths],
-        "odd": [count(path.odd) for path in paths],
-    }
+    others = {"others": [count(sum(path.others.values())) for path in paths]}
+    parities = {"even": [count(path.even) for path in paths], "odd": [count(path.odd) for path in paths]}
     names = [row.name for row in inspection.rows]
-    for title, cells in further.items():
-        if width is None or _width(names, columns) + 2 + max(map(len, [title, *cells])) <= width:
-            columns[title] = cells
+    for further in (others, parities):
+        if width is not None and _width(names, columns | further) > width:
+            break
+        columns |= further
     more = inspection.paths - len(paths)
     remarks = (f"and {_counted(more, 'more path')}: --top 0 shows all",) if more else ()
     return Table(("source -> target", *columns), list(zip(names, *columns.values(), strict=True)), remarks=remarks)
