@@ -19,6 +19,7 @@ from connbench.errors import EnvironmentFault, TargetError, reason_of
 from connbench.linux import sysctl
 from connbench.linux.address_family import enable_ipv6, family_of
 from connbench.linux.faults import limit_fault
+from connbench.linux.netlink import ERROR_AT, NLM_F_ACK, NLM_F_REQUEST
 from connbench.linux.process import CLONE_NEWNET, in_child, open_own_namespace, set_namespace
 
 NO_LOOPBACK = "the loopback interface of the new namespace cannot be set up"
@@ -45,7 +46,7 @@ CARRIES_WITHIN_S = 10.0
 REMOVED_WITHIN_S = 3.0
 """Seconds within which the kernel removes the pair of a namespace that has ended."""
 
-RTM_DELLINK, NLM_F_REQUEST, NLM_F_ACK = 17, 0x1, 0x4
+RTM_DELLINK = 17
 DELLINK = "=IHHIIHHiII"
 """struct nlmsghdr and struct ifinfomsg, whose third member is the index of a device (linux/rtnetlink.h)."""
 
@@ -284,7 +285,7 @@ def remove_near_end() -> None:
         message = struct.pack(DELLINK, struct.calcsize(DELLINK), RTM_DELLINK, flags, 1, 0, 0, 0, index, 0, 0)
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
             sock.send(message)
-            (number,) = struct.unpack_from("=i", sock.recv(4096), 16)
+            (number,) = struct.unpack_from("=i", sock.recv(4096), ERROR_AT)
     except OSError as error:
         number = -(error.errno or errno.EIO)
     if number:

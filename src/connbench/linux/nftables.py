@@ -13,12 +13,20 @@ from collections.abc import Iterable
 
 from connbench.errors import EnvironmentFault
 from connbench.linux.faults import limit_fault
+from connbench.linux.netlink import (
+    ERROR_AT,
+    HEADER,
+    NLM_F_ACK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+)
 from connbench.model import PortRange
 
 NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES = 12, 10
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x1, 0x4, 0x200, 0x400, 0x800
-NLMSG_ERROR = 2
 NLA_F_NESTED = 0x8000
 
 NFT_MSG_NEWTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE = 0, 3, 6
@@ -39,9 +47,6 @@ IFNAMSIZ = 16
 
 TABLE = "connbench"
 """The name of the table."""
-
-HEADER = struct.Struct("=IHHII")
-"""struct nlmsghdr: length, type, flags, sequence number, port."""
 
 ANSWER_WITHIN_S = 10.0
 """Seconds that the kernel has to answer. It does so within the call that sends."""
@@ -193,7 +198,7 @@ def _commit(owner: socket.socket, family: int, messages: list[tuple[int, int, by
         while answers:
             size, kind, _, place, _ = HEADER.unpack_from(answers)
             if kind == NLMSG_ERROR:
-                (number,) = struct.unpack_from("=i", answers, HEADER.size)
+                (number,) = struct.unpack_from("=i", answers, ERROR_AT)
                 if number:
                     return place, -number
                 answered += 1

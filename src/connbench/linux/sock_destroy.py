@@ -19,21 +19,16 @@ from typing import Any, Protocol, Self
 
 from connbench.linux.address_family import family_of
 from connbench.linux.namespace import in_namespace
-
-NETLINK_SOCK_DIAG = 4
-SOCK_DESTROY = 21
-NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
-ANY = 0xFFFFFFFF
-"""All states, and no cookie (INET_DIAG_NOCOOKIE)."""
-
-HEADER = struct.Struct("=IHHII")
-"""struct nlmsghdr: length, type, flags, sequence number, port."""
-
-REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
-"""struct inet_diag_req_v2: family, protocol, extensions, states; then ports, addresses, device, cookie."""
-
-ERROR_AT = HEADER.size
-"""The offset of struct nlmsgerr, which begins with minus an errno, or 0 for success."""
+from connbench.linux.netlink import (
+    ANY,
+    ERROR_AT,
+    HEADER,
+    NETLINK_SOCK_DIAG,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    REQUEST,
+    SOCK_DESTROY,
+)
 
 
 class Connected(Protocol):
