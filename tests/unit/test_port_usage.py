@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connbench.inspect.port_usage import Usage, usage
+from connbench.inspect.port_usage import LOOPBACK_INDEX, Usage, usage
 from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import Sockets, State, address_text, address_words
 from connbench.model import PortRange
@@ -209,3 +210,14 @@ def test_addresses_go_through_words(address: object) -> None:
     family, words = address_words(str(address))
     mapped = getattr(address, "ipv4_mapped", None)
     assert address_text(family, words) == str(mapped or address)
+
+
+def test_a_path_on_the_loopback() -> None:
+    """One end has an address of the loopback, or the socket is bound to its device: so says `tcp_twsk_unique`."""
+    loopback = "127.0.0.1"
+    for source, target in ((loopback, loopback), (loopback, TARGET), (SOURCE, "127.9.9.9"), ("::1", "::1")):
+        assert used((source, 40001, target, 443, State.ESTABLISHED)).rows()[0].is_loopback
+    [path] = used((SOURCE, 40001, TARGET, 443, State.ESTABLISHED)).rows()
+    assert not path.is_loopback
+    assert not replace(path, interface=2).is_loopback
+    assert replace(path, interface=LOOPBACK_INDEX).is_loopback

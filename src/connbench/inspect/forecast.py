@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,9 +18,6 @@ from connbench.portmodel.kernel_search import EVERY_PORT_ALWAYS, ParityFirst, se
 from connbench.portmodel.next_search import Half, NextSearch, next_search
 from connbench.strategies import BASELINE, STRATEGIES, Window
 from connbench.units import MS_PER_S
-
-LOOPBACK_INDEX = 1
-"""The index of `lo` in every network namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +140,9 @@ def _reusable(path: PathUsage, snapshot: Snapshot) -> Ports:
     If a dump does not say how long they have waited, all are among them: the delay is a second of sixty.
     """
     time_wait = snapshot.settings.time_wait
-    addresses = (ipaddress.ip_address(address) for address in (path.source, path.target))
-    is_loopback = path.interface == LOOPBACK_INDEX or any(address.is_loopback for address in addresses)
     sockets = snapshot.sockets[path.sockets]
     is_reusable: Mask = sockets.state == State.TIME_WAIT
-    is_reusable &= time_wait.is_reused(is_loopback=is_loopback)
+    is_reusable &= time_wait.is_reused(is_loopback=path.is_loopback)
     is_reusable &= sockets.expires_ms <= TIME_WAIT_MS - time_wait.delay_s * MS_PER_S
     ports: Ports = sockets.local_port[is_reusable]
     return ports

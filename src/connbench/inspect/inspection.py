@@ -79,8 +79,7 @@ class Row:
             return self.rates.growth_per_s
         path, time_wait = self.path, self.usage.snapshot.settings.time_wait
         entering, leaving = path.closing_per_s, path.expiring_per_s
-        is_loopback = any(Endpoint(host, 0).is_loopback for host in (path.source, path.target))
-        if entering is None or leaving is None or time_wait.is_reused(is_loopback=is_loopback):
+        if entering is None or leaving is None or time_wait.is_reused(is_loopback=path.is_loopback):
             return None
         is_chance = abs(entering - leaving) * RECENT_S <= CHANCE * ((entering + leaving) * RECENT_S) ** 0.5
         return 0.0 if is_chance else entering - leaving

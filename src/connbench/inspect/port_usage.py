@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import PROTOCOLS, STATE_NAMES, Indices, Mask, Sockets, State, address_text
-from connbench.model.addresses import MAX_PORT
+from connbench.model.addresses import MAX_PORT, Endpoint
 from connbench.units import MS_PER_S
 
 Ports = npt.NDArray[np.uint16]
@@ -26,6 +26,9 @@ Numbers = npt.NDArray[np.uint64]
 TIME_WAIT_MS = 60 * MS_PER_S
 RECENT_S = 10
 """The seconds over which TIME_WAIT's timers give a rate."""
+
+LOOPBACK_INDEX = 1
+"""The index of `lo` in every network namespace."""
 
 TIMES_LEFT_S = (15, 30, 45, 60)
 
@@ -92,6 +95,13 @@ class PathUsage:
     def share(self) -> float:
         """The share of the usable ports that is in use, 0 to 1; 1 where no port is usable."""
         return self.used / self.usable if self.usable else 1.0
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether its connections are on the loopback for net.ipv4.tcp_tw_reuse=2 (`tcp_twsk_unique`)."""
+        return self.interface == LOOPBACK_INDEX or any(
+            Endpoint(one, 0).is_loopback for one in (self.source, self.target)
+        )
 
     @property
     def odd(self) -> int:
