@@ -22,7 +22,7 @@ from connbench.inspect.inspection import Inspection, Model, inspect
 from connbench.inspect.metrics import prometheus
 from connbench.inspect.rates import Rates
 from connbench.inspect.remedy import Remedy
-from connbench.inspect.snapshot import Settings, Snapshot
+from connbench.inspect.snapshot import Process, Settings, Snapshot
 from connbench.inspect.sockets import Sockets, State, address_words
 from connbench.model import PortRange
 from connbench.portmodel.algorithm import Algorithm
@@ -410,6 +410,24 @@ def test_json_has_everything() -> None:
     assert (row["source"], row["target"], row["target_port"], row["namespace"]) == (SOURCE, TARGET, 443, "")
 
 
+def with_processes() -> Inspection:
+    """Three connections, of which two have a process."""
+    sockets = connections(3)
+    sockets.inode[:2] = (11, 12)
+    nginx = (Process(812, "nginx", "/system.slice/nginx.service"),)
+    return inspect([Snapshot(sockets, SETTINGS, processes={11: nginx, 12: nginx})])
+
+
+def test_programs_are_told_where_they_were_asked_for() -> None:
+    """In the text of the fullest paths, and in each row of the JSON."""
+    inspection = with_processes()
+    assert "nginx        2  812        nginx.service" in report.text(inspection)
+    [row] = document(inspection)["rows"]
+    assert row["programs"]["programs"] == [{"name": "nginx", "unit": "nginx.service", "pids": [812], "ports": 2}]
+    assert row["programs"]["without_process"] == {"time_wait": 0, "closed": 1, "hidden": 0}
+    assert document(HURTS)["rows"][0]["programs"] is None
+
+
 def test_json_of_nothing_parses() -> None:
     """Without a remedy or sockets there are nulls and empty lists."""
     read = document(inspect([Snapshot(Sockets.empty(), SETTINGS)]))
@@ -425,6 +443,7 @@ def test_every_number_of_the_json_has_a_unit() -> None:
     inspection = replace(growing(inspected(others, listener, forecasts=[FULL]), 100, 20), model=MEASURED)
     assert inspection.usages[0].blocked.tolist() == [RANGE.low]
     assert without_unit(document(replace(inspection, remedy=ADVICE, findings=[LISTENER]))) == set()
+    assert without_unit(document(with_processes())) == set()
 
 
 def rows_of(inspection: Inspection) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from connbench.inspect.suspicions import find_suspicions
 from connbench.model import Endpoint, Protocol
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import Calibration
+from connbench.portmodel.next_search import Half
 from connbench.safe_text import printable
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 NEARLY_FULL = 0.9
 """The share of the usable ports from which on a path stands out."""
+
+SOON_S = 600
+"""A path stands out, too, if it is slow or its ports are exhausted within so many seconds."""
 
 CHANCE = 2
 """Two counts differ by chance if the difference is at most this many standard deviations, the root of their sum each.
@@ -93,6 +97,15 @@ class Row:
     def slow_in_s(self) -> float | None:
         """The seconds until it reaches the knee at this growth; None if it never does, or has."""
         return self.time_until(self.next.until_knee) if self.next and self.next.until_knee else None
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether connect() on it is slow or fails, or will soon at its growth."""
+        return (
+            (self.next is not None and self.next.half is Half.SECOND)
+            or self.until_exhausted <= (1 - NEARLY_FULL) * self.path.usable
+            or any(seconds is not None and seconds <= SOON_S for seconds in (self.exhausted_in_s, self.slow_in_s))
+        )
 
     def time_until(self, connections: int) -> float | None:
         """The seconds until so many more ports are in use, at this growth; None if they never are, or nobody knows."""

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from connbench.inspect import processes
 from connbench.inspect.forecast import Forecast
-from connbench.inspect.inspection import NEARLY_FULL, Inspection, Row
+from connbench.inspect.inspection import Inspection, Row
 from connbench.inspect.port_usage import TIMES_LEFT_S, Usage
 from connbench.inspect.snapshot import Settings
 from connbench.model import Protocol
@@ -23,9 +24,6 @@ SCHEMA = 1
 
 LABEL_COLUMNS = 9
 """Columns of the labels `read`, `ports`, `kernel`, `times` and `assumed`."""
-
-SOON_S = 600
-"""A path needs attention if it is exhausted, or reaches the knee, within so many seconds."""
 
 MOST_DETAILS = 3
 """Paths with a table of forecasts of their own."""
@@ -69,7 +67,8 @@ def report_blocks(inspection: Inspection, width: int | None = None) -> list[Bloc
     ]
     if inspection.rows:
         blocks.append(_paths(inspection, width))
-    blocks += [_forecasts(inspection, row) for row in _detailed(inspection)]
+    for row in _detailed(inspection):
+        blocks += [_forecasts(inspection, row), *_programs(row)]
     if inspection.findings:
         blocks.append(Findings(inspection.findings))
     return blocks
@@ -83,21 +82,11 @@ def verdict(inspection: Inspection) -> tuple[str, ...]:
     remedy = tuple(inspection.remedy.sentences) if inspection.remedy else ()
     if not inspection.rows:
         return (f"Nothing is wrong: no connection has a port of {_ranges(inspection)}.", *remedy)
-    troubled = [row for row in inspection.rows if needs_attention(row)]
+    troubled = [row for row in inspection.rows if row.needs_attention]
     if not troubled:
         return (_calm(inspection, inspection.rows[0]), *remedy)
     first, *others = troubled
     return (_trouble(inspection, first), *_more(others), *remedy)
-
-
-def needs_attention(row: Row) -> bool:
-    """Whether connect() on the path is slow or fails, or will within `SOON_S` as the path grows."""
-    return (
-        (row.next is not None and row.next.half is Half.SECOND)
-        or row.until_exhausted <= (1 - NEARLY_FULL) * row.path.usable
-        or (row.exhausted_in_s is not None and row.exhausted_in_s <= SOON_S)
-        or (row.slow_in_s is not None and row.slow_in_s <= SOON_S)
-    )
 
 
 def _trouble(inspection: Inspection, row: Row) -> str:
@@ -246,7 +235,7 @@ def _width(names: Sequence[str], columns: dict[str, list[str]]) -> int:
 def _detailed(inspection: Inspection) -> list[Row]:
     """The fullest path, and the next ones that need attention, too."""
     rows = inspection.rows[:MOST_DETAILS]
-    return [row for at, row in enumerate(rows) if at == 0 or needs_attention(row)]
+    return [row for at, row in enumerate(rows) if at == 0 or row.needs_attention]
 
 
 def _forecasts(inspection: Inspection, row: Row) -> Table:
@@ -283,6 +272,12 @@ def _details(row: Row) -> Iterator[str]:
     if row.rates:
         opened, gone = count(row.rates.opened), count(row.rates.gone)
         yield f"in the last {elapsed(row.rates.seconds)}: {opened} connections opened, {gone} gone"
+
+
+def _programs(row: Row) -> list[Block]:
+    """The programs that have the sockets of a path, if somebody asked for them."""
+    snapshot = row.usage.snapshot
+    return processes.blocks(row.path, snapshot) if snapshot.processes else []
 
 
 def _or_dash(number: int | None) -> str:
@@ -347,6 +342,7 @@ def _row(row: Row) -> dict[str, Any]:
         "expiring_per_s": path.expiring_per_s,
         "growth_per_s": row.growth_per_s,
         "exhausted_in_s": row.exhausted_in_s,
+        "programs": processes.document(path, row.usage.snapshot) if row.usage.snapshot.processes else None,
         "forecasts": [{name: getattr(one, name) for name in ("strategy", *FORECAST_COLUMNS)} for one in row.forecasts],
     }
 
