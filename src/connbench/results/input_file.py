@@ -15,6 +15,7 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -45,6 +46,23 @@ MEMORY, MEMORY_TIMES = 256 << 20, 8
 
 A million attempts are 50 MB of JSON, and take 4 times that. Reports take more memory afterwards.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file has to be.
+
+    Attributes:
+        noun: As messages name it.
+        known: What that is, as a hint.
+        check_begin: Refuses a file that has no end, such as /dev/zero: raises InputError for its first PIECE bytes and
+            its name.
+    """
+
+    noun: str
+    known: str
+    check_begin: Callable[[bytes, str], None]
+
 
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of two columns, port and seconds"
 
@@ -81,20 +99,27 @@ def read(path: Path, unit: str | None = None) -> Result:
     return read_document(path, lambda data, name: parse_result(data, name, unit))
 
 
-def read_document(path: Path, parse: Callable[[bytes, str], _Document]) -> _Document:
+def read_document(
+    path: Path, parse: Callable[[bytes, str], _Document], kind: FileKind | None = None, *, takes_stdin: bool = False
+) -> _Document:
     """Read a file within the limits above.
 
     Args:
         path: The file.
         parse: Makes what is returned of the unpacked bytes and of the name of the file, which can be printed.
+        kind: What the file has to be; None for a result.
+        takes_stdin: Whether `-` is the standard input.
 
     Raises:
         InputError: The file is missing, cut off or too large, or `parse` raises this.
     """
-    name = printable(os.fsencode(path).decode(errors="replace"))  # a name may have any bytes
+    kind = kind or RESULT
+    is_stdin = takes_stdin and path == Path("-")
+    name = "stdin" if is_stdin else printable(os.fsencode(path).decode(errors="replace"))  # a name may have any bytes
     try:
-        with path.open("rb") as file:
-            data = _unpack(file, name) if file.peek(2).startswith(_GZIP_MAGIC) else _take(file, name)
+        with open(0, "rb", closefd=False) if is_stdin else path.open("rb") as file:  # a descriptor
+            is_packed = file.peek(2).startswith(_GZIP_MAGIC)
+            data = _unpack(file, name, kind) if is_packed else _take(file, name, kind)
         limit = MEMORY + MEMORY_TIMES * len(data)
         try:
             with _memory_of_at_most(limit):
@@ -105,7 +130,7 @@ def read_document(path: Path, parse: Callable[[bytes, str], _Document]) -> _Docu
                 "if connbench wrote it, read it on a machine with more memory",
             ) from error
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}", "name a result file") from error
+        raise InputError(f"{name} cannot be read: {error.strerror}", f"name a {kind.noun}") from error
 
 
 @contextmanager
@@ -144,20 +169,20 @@ class _Counted:
         return data
 
 
-def _take(file: IO[bytes], name: str, packed: _Counted | None = None) -> bytes:
+def _take(file: IO[bytes], name: str, kind: FileKind, packed: _Counted | None = None) -> bytes:
     """Read a file completely, after a check of its begin; `packed` is the file that it is unpacked from."""
     buffer = io.BytesIO()
     # read(LARGEST_FILE) would allocate as many bytes, however small the file is.
     while piece := file.read(min(PIECE, LARGEST_FILE + 1 - buffer.tell())):
         if not buffer.tell():
-            _check_begin(piece, name)
+            kind.check_begin(piece, name)
         buffer.write(piece)
         if buffer.tell() > LARGEST_FILE:
-            raise InputError(f"{name} is not a result file: it holds more than {LARGEST_FILE >> 30} GiB", _KNOWN)
+            raise InputError(f"{name} is not a {kind.noun}: it holds more than {LARGEST_FILE >> 30} GiB", kind.known)
         if packed and buffer.tell() > max(ALWAYS_UNPACKED, MOST_TIMES * packed.size):
             raise InputError(
-                f"{name} is not a result file: it unpacks to more than {MOST_TIMES} times its size",
-                "a result of connbench unpacks to three to ten times its size",
+                f"{name} is not a {kind.noun}: it unpacks to more than {MOST_TIMES} times its size",
+                f"a {kind.noun} unpacks to three to ten times its size",
             )
     return buffer.getvalue()
 
@@ -171,11 +196,14 @@ def _check_begin(piece: bytes, name: str) -> None:
         _is_own(piece.partition(b"\n")[0].decode("utf-8-sig", errors="replace"), name)
 
 
-def _unpack(file: IO[bytes], name: str) -> bytes:
+RESULT = FileKind("result file", _KNOWN, _check_begin)
+
+
+def _unpack(file: IO[bytes], name: str, kind: FileKind) -> bytes:
     packed = _Counted(file)
     try:
         with gzip.GzipFile(fileobj=packed) as stream:  # type: ignore[call-overload]  # GzipFile calls its read() alone
-            return _take(stream, name, packed)
+            return _take(stream, name, kind, packed)
     except EOFError as error:
         raise InputError(f"{name} is cut off: its gzip stream has no end", "copy the whole file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
