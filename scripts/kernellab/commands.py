@@ -41,7 +41,7 @@ TRACE_TESTS = (
     "-q",
     "-m",
     "slow",
-    *(f"tests/netns/test_{name}.py" for name in ("checks_counted", "trace_of_many", "trace_counts")),
+    *(f"tests/netns/test_{name}.py" for name in ("checks_counted", "next_connect", "trace_of_many", "trace_counts")),
 )
 """In this order: the last test of the last locks its kernel down."""
 

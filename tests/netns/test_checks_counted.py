@@ -6,17 +6,12 @@ No time is in either. `scripts/kernel-lab test --trace` boots kernels that can b
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
 
+from calls_counted import IN_BIND, IN_CONNECT, counting
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Phase, Reuse, RoundPlan, StrategySpec
 from connbench.portmodel.algorithm import Algorithm
@@ -30,10 +25,6 @@ pytestmark = [
     ),
 ]
 
-PROGRAM = 'BEGIN {{ printf("attached\\n"); }} kprobe:{function} {{ @checks = count(); }}'
-IN_CONNECT, IN_BIND = "__inet_check_established", "inet_csk_bind_conflict*"
-"""Called for each port that has a bind bucket. A compiler may add a suffix to the name of a static function."""
-
 PORTS, PORTS_OF_BIND = 2000, 4096
 ALGORITHMS = {"two-parity": Algorithm.PRE_6_8, "one-by-one": Algorithm.FROM_6_8}
 """By the word that the lab uses for the walk of the kernel it boots."""
@@ -41,22 +32,6 @@ ALGORITHMS = {"two-parity": Algorithm.PRE_6_8, "one-by-one": Algorithm.FROM_6_8}
 STRATEGIES = [spec("plain"), spec("bind")]
 if is_supported(LOCAL_PORT_RANGE):
     STRATEGIES += [spec("range"), spec("window", 50)]
-
-
-@contextmanager
-def counting(counts: list[int], function: str) -> Iterator[None]:
-    """A probe of a function for the time of the block, whose count is added to `counts`."""
-    command = [str(shutil.which("bpftrace")), "-e", PROGRAM.format(function=function)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stdout is not None
-        while tracer.stdout.readline() != "attached\n":
-            assert tracer.poll() is None, "bpftrace did not attach its probe"
-        yield
-        tracer.send_signal(signal.SIGINT)
-        said = tracer.stdout.read()
-    counted = re.search(r"@checks: (\d+)", said)
-    assert counted, said
-    counts.append(int(counted[1]))
 
 
 def modelled(strategy: StrategySpec, ports: int, trials: int) -> list[int]:

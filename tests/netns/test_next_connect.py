@@ -1,0 +1,106 @@
+"""What inspect forecasts of the next connect(), against the next connects of this kernel: which port, how many probes.
+
+No time is in it. `scripts/kernel-lab test --trace` boots kernels whose probes can be counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calls_counted import IN_CONNECT, counting
+from connbench.model import PortRange, RoundPlan
+from connbench.portmodel.kernel_search import ParityFirst, TcpPortSpace, tcp_port_spaces
+from connbench.portmodel.next_search import Half
+from run_connbench import make_plan, spec
+
+PORTS = PortRange(40000, 44095)
+LEVELS = [round(share * len(PORTS)) for share in (0.3, 0.501, 0.7, 0.95)]
+PROBE = Path(__file__).parents[1] / "next_connect_probe.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A number of ports in use.
+
+    Attributes:
+        last: The port of the last connection.
+        in_use: The ports in use, as inspect finds them.
+        forecasts: What inspect says of the next connect(), by strategy.
+        next_ports: The ports of the connects that followed; each was reset before the next.
+    """
+
+    last: int
+    in_use: list[int]
+    forecasts: dict[str, dict[str, Any]]
+    next_ports: list[int]
+
+
+def levels(connects: int, around: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[Level]:
+    """Fill the range to each of `LEVELS`, and make so many connects there, within a context of their own."""
+    plain = spec("plain")
+    most = LEVELS[-1] + connects * len(LEVELS)  # without accept(), connections that were reset stay in the queue
+    plan = RoundPlan(make_plan(plain, len(PORTS), most), plain, 1)
+    command = [sys.executable, str(PROBE), str(connects), *map(str, LEVELS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as probe:
+        assert probe.stdin is not None
+        assert probe.stdout is not None
+        probe.stdin.write(json.dumps(plan.to_dict()) + "\n")
+        for _ in LEVELS:
+            probe.stdin.flush()
+            seen = json.loads(probe.stdout.readline())
+            with around():
+                probe.stdin.write("\n")
+                probe.stdin.flush()
+                ports = json.loads(probe.stdout.readline())
+            yield Level(seen["last"], seen["in_use"], seen["forecasts"], ports)
+            probe.stdin.write("\n")
+        probe.stdin.flush()
+        probe.stdin.close()
+        assert probe.wait() == 0
+
+
+def test_the_next_connect_takes_a_port_that_the_model_finds() -> None:
+    """At each level: a search begins behind the last port, or up to seven places further, and ends in the half told."""
+    for level, in_use in zip(levels(50), LEVELS, strict=True):
+        assert len(level.in_use) == in_use
+        plain = level.forecasts["plain"]
+        assert plain["half"] == (Half.FIRST if in_use < len(PORTS) // 2 else Half.SECOND)
+        [space] = tcp_port_spaces(PORTS, [0], ParityFirst)
+        assert all(map(space.take, level.in_use))
+        last = level.last
+        for port in level.next_ports:
+            assert port in {port_behind(space, last, further) for further in range(8)}
+            assert (port % 2 == PORTS.low % 2) == (plain["half"] == Half.FIRST)
+            last = port
+
+
+def port_behind(space: TcpPortSpace, last: int, further: int) -> int:
+    """The port that a search finds which begins so many places of its parity behind the port after the last one."""
+    space.start = (last - PORTS.low) // 2 * 2 + 2 + 2 * further
+    found = space.search(PORTS.low, PORTS.high, 0)
+    space.release(found)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("CONNBENCH_EXPECT_TRACE"), reason="scripts/kernel-lab test --trace runs it in a guest"
+)
+def test_the_next_connect_probes_as_many_ports_as_forecast() -> None:
+    """Within 5 % at each level, in the mean of many: the kernel's own calls for ports in use, and the port it takes."""
+    counts: list[int] = []
+    connects = 1000
+    for level in levels(connects, lambda: counting(counts, IN_CONNECT)):
+        probed = counts[-1] / connects + 1
+        assert len(level.next_ports) == connects
+        assert probed == pytest.approx(level.forecasts["plain"]["ports_probed"], rel=0.05)
