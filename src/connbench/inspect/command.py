@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
-from connbench.commands.messages import print_text, warn, width
+from connbench.commands.messages import can_be_bold, print_text, warn, width
 from connbench.commands.options import algorithm_option, calibrate_option, format_option
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import count
@@ -136,7 +136,7 @@ def command(  # noqa: PLR0913  # one for each option
         return _watch(take, interval_s, duration_s, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch alone", "give --watch, too")
-    options = {"width": width()} if output_format == "text" else {}
+    options = {"width": width(), "bold": can_be_bold()} if output_format == "text" else {}
     print_text(FORMATS[output_format](take(), **options).rstrip("\n"))
     return ExitCode.OK
 
@@ -239,4 +239,4 @@ def _on_screen(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show
 
         yield show, wait
     if view.moment:
-        print_text(text(view.moment.inspection, width()))
+        print_text(text(view.moment.inspection, width(), bold=can_be_bold()))

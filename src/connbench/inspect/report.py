@@ -35,18 +35,19 @@ _FAILURES = {Protocol.TCP: "EADDRNOTAVAIL", Protocol.UDP: "EAGAIN"}
 """How connect() fails if no port is free; a UDP socket then cannot be bound to a port (inet_autobind())."""
 
 
-def text(inspection: Inspection, width: int | None = None) -> str:
+def text(inspection: Inspection, width: int | None = None, *, bold: bool = False) -> str:
     """The tables, the findings, and at the end the verdict with what to do.
 
     Args:
         inspection: What was found.
         width: Columns of the terminal: prose is folded, and columns of the table that do not fit are left out. None
             leaves each line whole, with all columns.
+        bold: Whether the word `verdict` is bold.
     """
     from connbench.report.text import write  # loads rich, which other formats do not need
 
     command = inspection.remedy.command if inspection.remedy else ""
-    written = write(report_blocks(inspection, width), width)
+    written = write(report_blocks(inspection, width), width, bold=bold)
     return f"{written}\n{command}" if command else written  # not folded: it is there to be pasted
 
 
