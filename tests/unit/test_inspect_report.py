@@ -441,7 +441,8 @@ def test_every_number_of_the_json_has_a_unit() -> None:
     listener = connections(1, ends=(SOURCE, SOURCE, 0))
     listener.state[:] = State.LISTEN
     inspection = replace(growing(inspected(others, listener, forecasts=[FULL]), 100, 20), model=MEASURED)
-    assert inspection.usages[0].blocked.tolist() == [RANGE.low]
+    [namespace] = document(inspection)["namespaces"]
+    assert namespace["listeners"] == [{"address": SOURCE, "port": RANGE.low, "state": "LISTEN"}]
     assert without_unit(document(replace(inspection, remedy=ADVICE, findings=[LISTENER]))) == set()
     assert without_unit(document(with_processes())) == set()
 

@@ -13,6 +13,7 @@ from connbench.inspect.forecast import Forecast
 from connbench.inspect.inspection import Inspection, Row
 from connbench.inspect.port_usage import TIMES_LEFT_S, Usage
 from connbench.inspect.snapshot import Settings
+from connbench.inspect.sockets import STATE_NAMES, Sockets, State, address_text
 from connbench.model import Protocol
 from connbench.portmodel.next_search import Half
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
@@ -264,7 +265,7 @@ def _until_knee(forecast: Forecast) -> str:
 def _details(row: Row) -> Iterator[str]:
     path = row.path
     states = [f"{count(number)} {name}" for name, number in path.others.items()]
-    outside = [f"{count(path.outside)} from ports outside the range"] if path.outside else []
+    outside = [f"{count(path.outside)} from reserved ports or outside the range"] if path.outside else []
     yield ", ".join([f"{count(path.even)} even and {count(path.odd)} odd ports", *states, *outside])
     if path.time_wait and path.closing_per_s is not None and path.expiring_per_s is not None:
         left = [f"{count(number)} in {seconds} s" for seconds, number in path.time_wait_left.items()]
@@ -329,6 +330,15 @@ def _namespace(usage: Usage) -> dict[str, Any]:
         "reserved": settings.ports.count_of(settings.reserved),
         "tcp_tw_reuse": settings.time_wait.reuse,
         "blocked_ports": usage.blocked,
+        "listeners": [_listener(snapshot.sockets, at) for at in usage.listeners.tolist()],
+    }
+
+
+def _listener(sockets: Sockets, at: int) -> dict[str, Any]:
+    return {
+        "address": address_text(int(sockets.family[at]), sockets.local[at]),
+        "port": int(sockets.local_port[at]),
+        "state": STATE_NAMES[State(int(sockets.state[at]))],
     }
 
 
@@ -337,6 +347,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         **{name: getattr(path, name) for name in COLUMNS},
         "used_share": path.share,
+        "blocked": len(path.blocked),
         "others": path.others,
         "time_wait_left": [{"within_s": s, "connections": number} for s, number in path.time_wait_left.items()],
         "closing_per_s": path.closing_per_s,
