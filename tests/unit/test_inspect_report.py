@@ -227,6 +227,17 @@ def test_growth_of_one_dump_is_that_of_its_timers() -> None:
     assert few.rows[0].growth_per_s == 0, "three more may be chance"
 
 
+def test_time_wait_alone_does_not_grow_beyond_a_minute_of_closes() -> None:
+    """40 connections a second, begun 10 s ago, end at 2,400 ports; 500 a second would fill the range."""
+    begun = inspected(connections(400, 400, [55_000]), forecasts=[EASY])
+    assert begun.rows[0].growth_per_s == 40
+    assert (begun.rows[0].slow_in_s, begun.rows[0].exhausted_in_s) == (None, None)
+    assert report.verdict(begun)[0].startswith("Nothing is wrong: ")
+    faster = inspected(connections(5_000, 5_000, [55_000]), forecasts=[EASY]).rows[0]
+    assert (faster.slow_in_s, faster.exhausted_in_s) == (13_996 / 500, None)
+    assert faster.time_until(25_000) == 50
+
+
 def test_ports_that_connect_takes_again_from_time_wait_do_not_run_out() -> None:
     """Over the loopback tcp_tw_reuse=2 lets connect() take them after a second."""
     local = connections(27_900, 400, [55_000], ends=("127.0.0.1", "127.0.0.1", 80))

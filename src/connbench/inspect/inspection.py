@@ -13,6 +13,7 @@ from connbench.inspect.rates import Comparison, Rates
 from connbench.inspect.snapshot import Snapshot
 from connbench.inspect.suspicions import find_suspicions
 from connbench.model import Endpoint, Protocol
+from connbench.model.time_wait import TIME_WAIT_S
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import Calibration
 from connbench.portmodel.next_search import Half
@@ -108,9 +109,16 @@ class Row:
         )
 
     def time_until(self, connections: int) -> float | None:
-        """The seconds until so many more ports are in use, at this growth; None if they never are, or nobody knows."""
+        """The seconds until so many more ports are in use, at this growth; None if they never are, or nobody knows.
+
+        TIME_WAIT by itself stops to grow after 60 s, when as many connections leave it as enter it.
+        """
         growth = self.growth_per_s
-        return connections / growth if growth is not None and growth > 0 else None
+        if growth is None or growth <= 0:
+            return None
+        if not self.rates and connections > (self.path.closing_per_s or 0) * TIME_WAIT_S - self.path.time_wait:
+            return None
+        return connections / growth
 
 
 @dataclass(frozen=True, slots=True)
