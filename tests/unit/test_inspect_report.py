@@ -280,7 +280,7 @@ def test_a_path_that_will_soon_be_slow_needs_attention() -> None:
     calm = inspected(connections(120), forecasts=(EASY,))
     assert "".join(report.verdict(growing(calm, 1000))) == (
         "10.0.0.5 -> 10.1.2.3:443 uses 120 of 28,232 ports (0.4 %): the next connect() probes 1 port, about 13 µs; slow"
-        " in 2 min 20 s at 100/s."
+        " in 2 min 20 s and exhausted in 4 min 41 s at 100/s."
     )
     assert report.verdict(growing(calm, 10))[0].startswith("Nothing is wrong")
 

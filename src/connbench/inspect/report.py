@@ -19,6 +19,7 @@ from connbench.portmodel.next_search import Half
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
 from connbench.safe_text import csv_cell, printable
 from connbench.units import NS_PER_S, about, count, duration, elapsed, format_measured_rate
+from connbench.wording import listed
 
 SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""
@@ -102,10 +103,9 @@ def _trouble(inspection: Inspection, row: Row) -> str:
         return f"{uses}: connect() fails with {_FAILURES[Protocol(path.protocol)]}{after}{freed}."
     parts = [f"{'each' if is_slow else 'the next'} connect() probes {search}"] if search else []
     rate = f"at {format_measured_rate(row.growth_per_s or 0)}/s"
-    if row.slow_in_s is not None:
-        parts.append(f"slow in {elapsed(row.slow_in_s)} {rate}")
-    elif row.exhausted_in_s is not None:
-        parts.append(f"exhausted in {elapsed(row.exhausted_in_s)} {rate}")
+    if row.exhausted_in_s is not None:
+        ends = [("slow", row.slow_in_s), ("exhausted", row.exhausted_in_s)]
+        parts.append(f"{listed([f'{end} in {elapsed(s)}' for end, s in ends if s is not None])} {rate}")
     else:
         parts.append(f"{_counted(row.until_exhausted, 'more connection')} until no port is free")
     return f"{uses}: {'; '.join(parts)}."
