@@ -233,7 +233,9 @@ def test_time_wait_alone_does_not_grow_beyond_a_minute_of_closes() -> None:
     assert begun.rows[0].growth_per_s == 40
     assert (begun.rows[0].slow_in_s, begun.rows[0].exhausted_in_s) == (None, None)
     assert report.verdict(begun)[0].startswith("Nothing is wrong: ")
-    faster = inspected(connections(5_000, 5_000, [55_000]), forecasts=[EASY]).rows[0]
+    fast = inspected(connections(5_000, 5_000, [55_000]), forecasts=[EASY])
+    assert report.verdict(fast)[0].endswith("about 13 µs; slow in 28.0 s at 500/s.")
+    faster = fast.rows[0]
     assert (faster.slow_in_s, faster.exhausted_in_s) == (13_996 / 500, None)
     assert faster.time_until(25_000) == 50
 

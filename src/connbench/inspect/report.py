@@ -103,9 +103,10 @@ def _trouble(inspection: Inspection, row: Row) -> str:
         return f"{uses}: connect() fails with {_FAILURES[Protocol(path.protocol)]}{after}{freed}."
     parts = [f"{'each' if is_slow else 'the next'} connect() probes {search}"] if search else []
     rate = f"at {format_measured_rate(row.growth_per_s or 0)}/s"
-    if row.exhausted_in_s is not None:
-        ends = [("slow", row.slow_in_s), ("exhausted", row.exhausted_in_s)]
-        parts.append(f"{listed([f'{end} in {elapsed(s)}' for end, s in ends if s is not None])} {rate}")
+    ends = [("slow", row.slow_in_s), ("exhausted", row.exhausted_in_s)]
+    foretold = [f"{end} in {elapsed(seconds)}" for end, seconds in ends if seconds is not None]
+    if foretold:
+        parts.append(f"{listed(foretold)} {rate}")
     else:
         parts.append(f"{_counted(row.until_exhausted, 'more connection')} until no port is free")
     return f"{uses}: {'; '.join(parts)}."
