@@ -48,7 +48,7 @@ EASY = (Forecast("plain", Half.FIRST, 1.02, 0.0, 13_100.0, 13_996, 28_112),)
 EXHAUSTED = (Forecast("plain", Half.NONE, 28_232.0, 1.0, 1_300_000.0, 0, 0),)
 UDP = (Forecast("plain", None, None, None, None, None, 28_112),)
 
-ADVICE = Remedy(("Do: let the server close first.",), "sysctl -w net.ipv4.tcp_tw_reuse=1")
+ADVICE = Remedy(("Do: let the server close first.",), "connbench advise -n 6383 --rate 21517/min --closes-first client")
 LISTENER = Finding("listener-in-range", Severity.WARNING, "40000 has a listener", "reserve it")
 
 
@@ -130,7 +130,7 @@ verdict: 10.0.0.5 -> 10.1.2.3:443 uses 27,900 of 28,232 ports (98.8 %), 21,517
   of them in TIME_WAIT: each connect() probes 14,116 ports first, about 610 µs;
   exhausted in 41.5 s at 8/s.
 Do: let the server close first.
-sysctl -w net.ipv4.tcp_tw_reuse=1
+Next: connbench advise -n 6383 --rate 21517/min --closes-first client
 """
 
 
@@ -385,7 +385,7 @@ def test_markdown_has_the_verdict_first_and_the_command_as_code() -> None:
     """The table has every column, a row for each path."""
     text = report.markdown(HURTS)
     assert text.startswith("10.0.0.5 -&gt; 10.1.2.3:443 uses 27,900 of 28,232 ports (98.8 %)")
-    assert "```text\nsysctl -w net.ipv4.tcp_tw_reuse=1\n```" in text
+    assert f"```text\n{ADVICE.command}\n```" in text
     page = MarkdownIt("commonmark").enable("table").render(text)
     assert page.count("<table>") == 2
     assert f"<td>{LONG} -&gt; [{LONG}]:65535</td>" in page

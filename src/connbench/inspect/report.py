@@ -50,7 +50,7 @@ def text(inspection: Inspection, width: int | None = None, *, bold: bool = False
 
     command = inspection.remedy.command if inspection.remedy else ""
     written = write(report_blocks(inspection, width), width, bold=bold)
-    return f"{written}\n{command}" if command else written  # not folded: it is there to be pasted
+    return f"{written}\nNext: {command}" if command else written  # not folded: it is there to be pasted
 
 
 def markdown(inspection: Inspection) -> str:
