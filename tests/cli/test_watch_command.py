@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from connbench.errors import ExitCode
-from run_connbench import COMMAND, HANG_S, INSIDE
+from run_connbench import COMMAND, HANG_S, INSIDE, wait_until
 from server_host import heard, started
 
 PORTS = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40099")
@@ -143,6 +144,7 @@ def test_nothing_to_watch(host: subprocess.Popen[str]) -> None:
         ("--watch 0", "100ms to 24h"),
         ("--watch 1 --duration nan", "--duration nan"),
         ("--duration 5", "give --watch, too"),
+        ("--exporter here:80", "'here:80'"),
     ],
 )
 def test_wrong_usage_of_a_watch(arguments: str, named: str, host: subprocess.Popen[str]) -> None:
@@ -152,6 +154,73 @@ def test_wrong_usage_of_a_watch(arguments: str, named: str, host: subprocess.Pop
     )
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
     assert named in done.stderr
+
+
+def scrape(host: subprocess.Popen[str], address: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The metrics of an exporter in the namespace of the program, by name and labels, as Prometheus reads them."""
+    fetch = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode())"
+    done = subprocess.run(
+        [*INSIDE, "--join", str(host.pid), "--", sys.executable, "-c", fetch, address],
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=True,
+    )
+    families = text_string_to_metric_families(done.stdout)
+    return {(one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples}
+
+
+@pytest.mark.parametrize("listens_at", ["127.0.0.1:0", "[::1]:0"])
+def test_exporter_serves_the_last_dump(listens_at: str, host: subprocess.Popen[str]) -> None:
+    """Its figures follow what happens, and nothing is printed; SIGTERM ends it in good order."""
+    change(host, 2, 30)
+    path = {"namespace": "", "protocol": "tcp", "source": "127.0.0.1", "target": "127.0.0.2", "target_port": "39999"}
+    open_ones = ("connbench_inspect_connections", frozenset((path | {"state": "ESTAB"}).items()))
+    opened = ("connbench_inspect_opened_per_second", frozenset(path.items()))
+    with started(inspect_line(host, "--exporter", listens_at, "--watch", "0.3")) as watch:
+        assert watch.stderr
+        told = re.fullmatch(r"connbench: metrics at (http://\S+/metrics)\n", watch.stderr.readline())
+        assert told
+        wait_until(lambda: scrape(host, told[1]).get(open_ones) == 30, "the first dump is served")
+        change(host, 2, 20)
+        wait_until(lambda: scrape(host, told[1])[open_ones] == 50, "the connections that were opened are served")
+        wait_until(lambda: scrape(host, told[1])[opened] == 0.0, "a dump without a change is served")
+        watch.send_signal(signal.SIGTERM)
+        assert watch.communicate(timeout=HANG_S) == ("", "")
+    assert watch.returncode == ExitCode.OK
+
+
+def test_a_scrape_takes_no_dump(host: subprocess.Popen[str]) -> None:
+    """Until the next interval the figures are those of the last dump, whose age grows."""
+    with started(inspect_line(host, "--exporter", "127.0.0.1:0")) as watch:
+        assert watch.stderr
+        address = watch.stderr.readline().split()[-1]
+        paths, age = (
+            (f"connbench_inspect_{name}", frozenset({("namespace", "")})) for name in ("paths", "age_seconds")
+        )
+        wait_until(lambda: paths in scrape(host, address), "the first dump is served")
+        first = scrape(host, address)
+        change(host, 2, 30)
+        second = scrape(host, address)
+        watch.kill()
+    assert second[age] > first[age]
+    assert second[age] > 15 or first[paths] == second[paths]
+
+
+def test_exporter_on_a_port_in_use(host: subprocess.Popen[str]) -> None:
+    """Exit code 5, and what to do."""
+    done = subprocess.run(
+        inspect_line(host, "--exporter", "127.0.0.2:39999"),
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    assert done.returncode == ExitCode.TARGET
+    assert done.stderr.splitlines() == [
+        "connbench: --exporter 127.0.0.2:39999 cannot listen: Address already in use",
+        "  -> name an address of this machine and a free port",
+    ]
 
 
 class Terminal:
@@ -205,7 +274,7 @@ class Terminal:
 
 
 @contextmanager
-def terminal(command: list[str], columns: int = 110, lines: int = 12) -> Iterator[Terminal]:
+def terminal(command: list[str], columns: int = 130, lines: int = 12) -> Iterator[Terminal]:
     """A terminal, until the end of the `with` block."""
     opened = Terminal(command, columns, lines)
     try:
@@ -234,7 +303,7 @@ def test_q_ends_a_table_on_a_terminal(host: subprocess.Popen[str]) -> None:
         shown.read_until(r"target +used +share +net/s +exhausted in")
         shown.press("\x1b[Af")
         shown.read_until(r"keys that sort: u s f")
-        shown.resize(110, 12)
+        shown.resize(130, 12)
         shown.read_until(r"ESTAB.*sorted by free")
         change(host, 3, 60)
         shown.read_until(r"0\.3:39999 +65 +65\.0%.*0\.2:39999 +30")

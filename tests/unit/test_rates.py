@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from random import Random
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,15 +81,6 @@ def test_namespaces_are_compared_each() -> None:
     inspect([dump({(1, 40000): 1}, 0.0, "a")], comparison=comparison)
     found = inspect([dump({(1, 40000): 5}, 1.0, "a"), dump({(1, 40000): 1}, 1.0, "b")], comparison=comparison)
     assert {row.path.namespace: row.rates for row in found.rows} == {"a": Rates(1.0, 1, 1), "b": None}
-
-
-@pytest.mark.parametrize(("opened", "gone", "left"), [(30, 10, 5.0), (10, 10, None), (10, 30, None)])
-def test_time_left_needs_growth(opened: int, gone: int, left: float | None) -> None:
-    """50 ports at a growth of 10 a second last 5 s; without growth they last for ever."""
-    found = Rates(2.0, opened, gone)
-    assert found.time_until(50) == left
-    assert found.time_until(None) is None
-    assert found.growth_per_s == pytest.approx(found.opened_per_s - found.gone_per_s)
 
 
 connections_of_two_targets = st.dictionaries(

@@ -184,11 +184,11 @@ def test_a_view_says_what_it_leaves_out() -> None:
     )
 
 
-def test_paths_that_are_nearly_full_stand_out() -> None:
-    """From 90 % on."""
+def test_paths_that_need_attention_stand_out() -> None:
+    """As in the report: one that is nearly full, and one that soon will be."""
     view = View(1)
-    view.moment = moment_of(rows_of(90, 89))
-    assert [style for _, style in view.lines(80, 24)][2:4] == ["bold red", ""]
+    view.moment = moment_of(rows_of(91, 50, 40, rates=[Rates(1.0, 0, 0), Rates(1.0, 0, 0), Rates(1.0, 1, 0)]))
+    assert [style for _, style in view.lines(80, 24)][2:5] == ["bold red", "", "bold red"]
 
 
 @given(st.lists(st.integers(1, 100), max_size=12), st.integers(1, 150), st.integers(1, 20))

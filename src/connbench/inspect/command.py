@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
-from connbench.commands.messages import can_be_bold, print_text, warn, width
+from connbench.commands.exporter import exporter_address, exporting
+from connbench.commands.messages import can_be_bold, print_message, print_text, warn, width
 from connbench.commands.options import algorithm_option, calibrate_option, format_option
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import count
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from connbench.inspect.snapshot import Snapshot
     from connbench.inspect.watch import Moment
     from connbench.interrupts import Interrupts
+    from connbench.model import Endpoint
     from connbench.portmodel.calibration import Calibration
 
 FORMATS = {
@@ -46,6 +48,8 @@ FORMATS = {
 
 MOST_ROWS = 1_000_000
 SHORTEST_S, LONGEST_INTERVAL_S, LONGEST_DURATION_S = 0.1, 86_400, 366 * 86_400
+EXPORTER_INTERVAL_S = 15.0
+"""Seconds between two dumps for --exporter alone: as a rule Prometheus scrapes every 15 s to 60 s."""
 
 INTERVAL = time_option(
     "s", ("100ms", "1s", "10s"), allows=lambda s: SHORTEST_S <= s <= LONGEST_INTERVAL_S, bounds="100ms to 24h"
@@ -98,6 +102,12 @@ Wait = Callable[[float], bool]
     type=DURATION,
     help="Stop watching after this time. A number alone is in seconds.",
 )
+@option(
+    Section.WATCH,
+    "--exporter",
+    metavar="ADDR:PORT",
+    help="Serve the figures of the last dump to Prometheus at this address, and print none; --watch is 15s then.",
+)
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -110,6 +120,7 @@ def command(  # noqa: PLR0913  # one for each option
     output_format: str,
     interval_s: float | None,
     duration_s: float | None,
+    exporter: str | None,
 ) -> int:
     """Show how full each port space of this host is, and what the next connect() costs.
 
@@ -130,12 +141,13 @@ def command(  # noqa: PLR0913  # one for each option
     def take(comparison: Comparison | None = None) -> Inspection:
         return inspect([_read_live()], top or None, comparison, forecaster)
 
-    if interval_s is not None:
+    if interval_s is not None or exporter is not None:
         if output_format != "text":
-            raise UsageError(f"--watch prints no {output_format}", "leave out --format or --watch")
-        return _watch(take, interval_s, duration_s, interrupts)
+            raise UsageError(f"--watch and --exporter print no {output_format}", "leave out --format")
+        address = None if exporter is None else exporter_address(exporter)
+        return _watch(take, interval_s or EXPORTER_INTERVAL_S, duration_s, address, interrupts)
     if duration_s is not None:
-        raise UsageError("--duration is for --watch alone", "give --watch, too")
+        raise UsageError("--duration is for --watch and --exporter", "give --watch, too")
     options = {"width": width(), "bold": can_be_bold()} if output_format == "text" else {}
     print_text(FORMATS[output_format](take(), **options).rstrip("\n"))
     return ExitCode.OK
@@ -157,11 +169,16 @@ def _read_live() -> Snapshot:
 
 
 def _watch(
-    take: Callable[[Comparison], Inspection], interval_s: float, duration_s: float | None, interrupts: Interrupts
+    take: Callable[[Comparison], Inspection],
+    interval_s: float,
+    duration_s: float | None,
+    exporter: Endpoint | None,
+    interrupts: Interrupts,
 ) -> int:
     """Inspect after each interval until the time is over, the user ends it, or a signal comes.
 
     Raises:
+        TargetError: The exporter cannot listen there.
         Interrupted: SIGHUP or SIGQUIT came.
     """
     import connbench.inspect.sock_diag  # noqa: F401  # before the first interval begins: loading numpy takes long
@@ -171,14 +188,44 @@ def _watch(
 
     interrupts.immediate = False
     comparison = Comparison()
-    with (_on_screen if has_screen() else _line_by_line)(interval_s, interrupts) as (show, wait):
+    output = _on_screen if has_screen() else _silently if exporter else _line_by_line
+    with _exporting(exporter) as export, output(interval_s, interrupts) as (show, wait):
         try:
             for moment in moments(lambda: take(comparison), wait, interval_s, duration_s):
+                export(moment)
                 show(moment)
         except Interrupted as interrupted:
             if interrupted.exit_code not in ENDS_IN_GOOD_ORDER:
                 raise
     return ExitCode.OK
+
+
+@contextmanager
+def _exporting(endpoint: Endpoint | None) -> Iterator[Show]:
+    """Serve the metrics of the dump that was shown last, if that is asked for.
+
+    A scrape takes no dump of its own: whoever reaches the port could make this host busy, and rates would be those of
+    the time between two scrapes, of whichever Prometheus.
+    """
+    if endpoint is None:
+        yield lambda _: None
+        return
+    from connbench.inspect.metrics import InspectionCollector
+
+    collector = InspectionCollector()
+
+    def export(moment: Moment) -> None:
+        collector.inspection = moment.inspection
+
+    with exporting(endpoint, collector) as address:
+        print_message(f"metrics at http://{address}/metrics")
+        yield export
+
+
+@contextmanager
+def _silently(_interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
+    """Show nothing."""
+    yield lambda _: None, lambda until: _sleep(until, interrupts)
 
 
 @contextmanager
@@ -196,14 +243,15 @@ def _line_by_line(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[S
             warn(Finding("watch", Severity.WARNING, message, "give --watch a longer time"))
         print_text("\n".join(lines(moment)))
 
-    def wait(until: float) -> bool:
-        interrupts.check()
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, POLL_SECONDS))
-            interrupts.check()
-        return True
+    yield show, lambda until: _sleep(until, interrupts)
 
-    yield show, wait
+
+def _sleep(until: float, interrupts: Interrupts) -> bool:
+    interrupts.check()
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, POLL_SECONDS))
+        interrupts.check()
+    return True
 
 
 @contextmanager

@@ -6,6 +6,7 @@ number of series.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -14,6 +15,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 import connbench
 from connbench.inspect.inspection import Inspection, Row
@@ -27,19 +29,24 @@ PATH: Final = ("namespace", "protocol", "source", "target", "target_port")
 def prometheus(inspection: Inspection) -> str:
     """The metrics in Prometheus's text format, without timestamps, which node_exporter would refuse."""
     registry = CollectorRegistry()
-    registry.register(_Collector(inspection))
+    registry.register(InspectionCollector(inspection))
     return generate_latest(registry).decode()
 
 
-class _Collector:
-    """The collector that prometheus_client calls for the metrics."""
+class InspectionCollector(Collector):
+    """The collector that prometheus_client calls for the metrics.
 
-    def __init__(self, inspection: Inspection) -> None:
+    Attributes:
+        inspection: What they are made of; None as long as there is none.
+    """
+
+    def __init__(self, inspection: Inspection | None = None) -> None:
         self.inspection = inspection
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        return metrics(self.inspection)
+        if self.inspection:
+            yield from metrics(self.inspection)
 
 
 def metrics(inspection: Inspection) -> Iterator[Metric]:
@@ -80,6 +87,7 @@ def _totals(inspection: Inspection) -> Iterator[Metric]:
     ports = _gauge("range_ports", "Ports of the range that are not reserved.", "namespace")
     blocked = _gauge("blocked_ports", "Of these the ports that bind() took for every target.", "namespace")
     seconds = _gauge("read_seconds", "How long reading the sockets took.", "namespace")
+    age = _gauge("age_seconds", "How long ago the sockets were read.", "namespace")
     for usage in inspection.usages:
         snapshot, settings = usage.snapshot, usage.snapshot.settings
         for protocol, name in PROTOCOLS.items():
@@ -96,7 +104,9 @@ def _totals(inspection: Inspection) -> Iterator[Metric]:
         ports.add_metric(here, len(settings.ports) - settings.ports.count_of(settings.reserved))
         blocked.add_metric(here, len(usage.blocked))
         seconds.add_metric(here, snapshot.seconds)
-    yield from (sockets, paths, ports, blocked, seconds)
+        if not snapshot.origin:
+            age.add_metric(here, time.monotonic() - snapshot.taken_at)
+    yield from (sockets, paths, ports, blocked, seconds, age)
 
 
 def _paths(rows: Sequence[Row]) -> Iterator[Metric]:
@@ -107,6 +117,8 @@ def _paths(rows: Sequence[Row]) -> Iterator[Metric]:
     leaving = _gauge("time_wait_left", "Connections with at most so many seconds of TIME_WAIT left.", *PATH, "seconds")
     entering = _gauge("closing_per_second", "Connections that entered TIME_WAIT, a second.", *PATH)
     expiring = _gauge("expiring_per_second", "Connections that will leave TIME_WAIT, a second.", *PATH)
+    opened = _gauge("opened_per_second", "Connections opened between the last two dumps of a watch, a second.", *PATH)
+    gone = _gauge("gone_per_second", "Connections gone between them, a second.", *PATH)
     growth = _gauge("growth_per_second", "Ports a second by which a path grows.", *PATH)
     exhausted = _gauge("exhausted_in_seconds", "Time until no port is free at this growth.", *PATH)
     for row in rows:
@@ -123,12 +135,14 @@ def _paths(rows: Sequence[Row]) -> Iterator[Metric]:
         for family, value in (
             (entering, path.closing_per_s),
             (expiring, path.expiring_per_s),
+            (opened, row.rates.opened_per_s if row.rates else None),
+            (gone, row.rates.gone_per_s if row.rates else None),
             (growth, row.growth_per_s),
             (exhausted, row.exhausted_in_s),
         ):
             if value is not None:
                 family.add_metric(labels, value)
-    yield from (used, usable, share, connections, leaving, entering, expiring, growth, exhausted)
+    yield from (used, usable, share, connections, leaving, entering, expiring, opened, gone, growth, exhausted)
 
 
 def _forecasts(rows: Sequence[Row]) -> Iterator[Metric]:

@@ -45,14 +45,6 @@ class Rates:
         """Connections a second that came more than went; below 0 if more went."""
         return (self.opened - self.gone) / self.seconds
 
-    def time_until(self, connections: float | None) -> float | None:
-        """The seconds until there are so many connections more, at this growth; None if there never are.
-
-        Args:
-            connections: How many; None for a number that is never reached.
-        """
-        return None if connections is None or self.opened <= self.gone else connections / self.growth_per_s
-
 
 @dataclass(frozen=True, slots=True)
 class _Seen:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import floor, inf
 
-from connbench.inspect.inspection import NEARLY_FULL, Inspection, Row
+from connbench.inspect.inspection import Inspection, Row
 from connbench.inspect.rates import Rates
-from connbench.units import count, elapsed, format_measured_rate
+from connbench.units import about, count, elapsed, format_measured_rate
 
 ENDS = "q"
 """The key that ends a watch; Ctrl-C does, too."""
@@ -55,7 +55,6 @@ def moments(
         at, started = datetime.now().astimezone(), time.monotonic()
         inspection = take()
         yield Moment(inspection, at, time.monotonic() - started, skipped)
-        del inspection  # a million sockets; the next dump needs as much
         skipped = _intervals(begun, interval_s) - number
         number += skipped + 1
         if number > last:
@@ -108,20 +107,18 @@ def _rate(read: Callable[[Rates], float]) -> Callable[[Row], float | None]:
     return lambda row: None if row.rates is None else read(row.rates)
 
 
-def _exhausted_in(row: Row) -> float | None:
-    return None if row.rates is None else row.rates.time_until(row.path.free)
-
-
 COLUMNS = (
     Column("used", "u", lambda row: row.path.used, count, 0),
     Column("share", "s", lambda row: row.path.share, _share, 0),
     Column("free", "f", lambda row: row.path.free, count, 4, is_rising=True),
-    Column("ESTAB", "e", lambda row: row.path.established, count, 8),
+    Column("ESTAB", "e", lambda row: row.path.established, count, 10),
     Column("TIME_WAIT", "t", lambda row: row.path.time_wait, count, 3),
-    Column("opened/s", "o", _rate(lambda rates: rates.opened_per_s), format_measured_rate, 6),
-    Column("gone/s", "g", _rate(lambda rates: rates.gone_per_s), format_measured_rate, 7),
-    Column("net/s", "n", _rate(lambda rates: rates.growth_per_s), _net, 2),
-    Column("exhausted in", "x", _exhausted_in, elapsed, 1, is_rising=True),
+    Column("opened/s", "o", _rate(lambda rates: rates.opened_per_s), format_measured_rate, 7),
+    Column("gone/s", "g", _rate(lambda rates: rates.gone_per_s), format_measured_rate, 8),
+    Column("net/s", "n", lambda row: row.growth_per_s, _net, 2),
+    Column("slow in", "k", lambda row: row.slow_in_s, elapsed, 5, is_rising=True),
+    Column("exhausted in", "x", lambda row: row.exhausted_in_s, elapsed, 1, is_rising=True),
+    Column("connect()", "c", lambda row: row.next.connect_ns if row.next else None, about, 6),
 )
 FULLEST = COLUMNS[1]
 """What a table is sorted by until a key chooses another column."""
@@ -195,7 +192,7 @@ class View:
         header, *others = table(rows, width, height - 2)
         yield header, "reverse"
         for line, row in zip(others, rows, strict=False):
-            yield line, "bold red" if row.path.share >= NEARLY_FULL else ""
+            yield line, "bold red" if row.needs_attention else ""
         yield f"{ENDS} ends; keys that sort: {_KEYS}; sorted by {self._column.title}"[:width], "dim"
 
     def _status(self, moment: Moment) -> str:
@@ -229,7 +226,7 @@ def _line(row: Row) -> str:
     if row.rates:
         rates = (row.rates.opened_per_s, row.rates.gone_per_s)
         parts.append("opened {}/s, gone {}/s".format(*map(format_measured_rate, rates)))
-        left = row.rates.time_until(path.free)
-        if left is not None:
-            parts.append(f"exhausted in {elapsed(left)}")
+    for what, seconds in (("slow", row.slow_in_s), ("exhausted", row.exhausted_in_s)):
+        if seconds is not None:
+            parts.append(f"{what} in {elapsed(seconds)}")
     return f"{row.name}: {', '.join(parts)}"
