@@ -82,7 +82,7 @@ def inspected(
     rows = [
         replace(row, forecasts=one) for row, one in zip(inspection.rows, chain(forecasts, repeat(())), strict=False)
     ]
-    return replace(inspection, rows=rows, model=MODEL)
+    return replace(inspection, rows=rows, model=MODEL, remedy=None)
 
 
 HURTS = replace(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import ceil
 
 from connbench.advice.candidates import default_search, find_candidates, is_candidate, is_simulated, prefers_parity
-from connbench.advice.scenario import Advice, AdviceItem, Candidate, Scenario, SufficientSources
+from connbench.advice.scenario import BELOW_KNEE, Advice, AdviceItem, Candidate, Scenario, SufficientSources
 from connbench.advice.snippets import SnippetSpec, snippets
 from connbench.draws import MOST_DRAWS
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
@@ -28,10 +28,6 @@ MOST_SOURCES = 4096
 
 GENERAL_LANGUAGES = {"Python", "C", "Go"}
 """Languages of programs that make their own calls: nginx and haproxy set the option by themselves."""
-
-BELOW_KNEE = 0.9
-"""Share of the first parity's ports that one source may have in use: close to the knee, a search for one of the last
-free ports of the parity is long."""
 
 SIMULATED_NUMBERS = 4
 """How many numbers of sources are simulated, from the fewest that have enough ports."""

@@ -20,6 +20,10 @@ from connbench.units import parse_time
 if TYPE_CHECKING:
     from connbench.portmodel.calibration import Calibration  # which loads numpy
 
+BELOW_KNEE = 0.9
+"""Share of the first parity's ports that one source may have in use: close to the knee, a search for one of the last
+free ports of the parity is long."""
+
 _STATISTIC = r"mean|max|p\d{1,2}(?:\.\d{1,3})?"
 _FORM = re.compile(rf"({_STATISTIC})\s*(<=?)\s*([^=\s].*)", re.ASCII)
 

@@ -138,8 +138,11 @@ def command(  # noqa: PLR0913  # one for each option
         ALGORITHMS[algorithm] if algorithm else None, _read_costs(calibrating) if calibrating else None, window
     )
 
+    advise_options = [*(("--algorithm", algorithm) if algorithm else ())]
+    advise_options += [word for file in calibrating for word in ("--calibrate", str(file))]
+
     def take(comparison: Comparison | None = None) -> Inspection:
-        return inspect([_read_live()], top or None, comparison, forecaster)
+        return inspect([_read_live()], top or None, comparison, forecaster, advise_options)
 
     if interval_s is not None or exporter is not None:
         if output_format != "text":

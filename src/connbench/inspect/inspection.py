@@ -150,7 +150,7 @@ class Inspection:
         rows: The fullest paths of all, by share of their usable ports, the fullest first.
         model: What the forecasts rest on; None without forecasts.
         findings: What else a reader must know, with advice.
-        remedy: What to do about the fullest path; None if nothing needs to be done.
+        remedy: What to do about the fullest path that needs attention; None if none does.
         assumed: What a file does not say and the report takes for granted, each in words with the option that says it.
     """
 
@@ -177,6 +177,7 @@ def inspect(
     most_rows: int | None = None,
     comparison: Comparison | None = None,
     forecaster: Forecaster = USUAL_FORECASTER,
+    advise_options: Sequence[str] = (),
 ) -> Inspection:
     """Group the sockets of namespaces by path, and forecast the next connect() on the fullest paths.
 
@@ -185,6 +186,7 @@ def inspect(
         most_rows: How many paths to describe, the fullest; None for all.
         comparison: Has the dump before, if each row is to have its rates since then.
         forecaster: Makes the forecasts.
+        advise_options: The options of advise with which it would make such forecasts, too, for the remedy.
     """
     usages = [usage(snapshot) for snapshot in snapshots]
     paths = [(path, one) for one in usages for path in one.rows(most_rows)]
@@ -198,4 +200,15 @@ def inspect(
         "--algorithm" if forecaster.algorithm else "by its release" if kernel else "assumed; --algorithm names another"
     )
     model = Model(forecaster.search_on(kernel), known_by, forecaster.costs_on(kernel))
-    return Inspection(usages, rows, model, find_suspicions(usages))
+    findings = find_suspicions(usages)
+    return Inspection(usages, rows, model, findings, _find_remedy(rows, findings, advise_options))
+
+
+def _find_remedy(rows: Sequence[Row], findings: Sequence[Finding], advise_options: Sequence[str]) -> Remedy | None:
+    """What to do about the first path that needs attention; None if none does."""
+    row = next((row for row in rows if row.needs_attention), None)
+    if row is None:
+        return None
+    from connbench.inspect.remedy import find_remedy  # noqa: PLC0415  # a calm host needs nothing of what it loads
+
+    return find_remedy(row.path, row.usage, row.forecasts, findings, advise_options)
